@@ -1,0 +1,91 @@
+# The menu. Words after a recipe go to the program unchanged: `just run domain=medical cpt.train.learning_rate=1e-3`.
+set positional-arguments
+set quiet
+
+python := ".venv/bin/python"
+
+# show this menu
+[private]
+default:
+    just --list --unsorted
+
+# take a domain from its data to a published checkpoint with a model card: domain=medical
+[group('run')]
+run *words: setup
+    {{ python }} -m common run "$@"
+
+# what a run would do and why, with tokens and time, before anything is spent
+[group('run')]
+plan *words: setup
+    {{ python }} -m common plan "$@"
+
+# the inputs of a stage that changed: domain=medical stage=sft
+[group('run')]
+why *words: setup
+    {{ python }} -m common why "$@"
+
+# make one stage again; what follows is remade only where its result differs: domain=medical stage=sft
+[group('run')]
+rerun *words: setup
+    {{ python }} -m common rerun "$@"
+
+# the resolved configuration, each value with the layer that set it
+[group('run')]
+config *words: setup
+    {{ python }} -m common config "$@"
+
+# every domain at a glance
+[group('results')]
+status *words: setup
+    {{ python }} -m common status "$@"
+
+# talk to the result: domain=medical [stage=sft] [prompt="What is …?"]
+[group('results')]
+chat *words: setup
+    {{ python }} -m common chat "$@"
+
+# publish a finished run: domain=medical to=local, or to=hub:<owner>/<name>
+[group('results')]
+publish *words: setup
+    {{ python }} -m common publish "$@"
+
+# remove results that no run refers to: [dry=true]
+[group('results')]
+gc *words: setup
+    {{ python }} -m common gc "$@"
+
+# one stage of a frozen plan, for schedulers: just stage runs/medical/tiny/plan.json sft
+[group('results')]
+stage *words: setup
+    {{ python }} -m common stage "$@"
+
+# the tests, offline, on the CPU: [tests/test_store.py -k name]
+[group('develop')]
+test *words: setup
+    {{ python }} -m pytest "$@"
+
+# lint, format and types
+[group('develop')]
+check: setup
+    .venv/bin/ruff check .
+    .venv/bin/mypy
+
+# speed and memory as ratios, and the demonstration over three seeds
+[group('develop')]
+bench *words: setup
+    {{ python }} -m tests.bench "$@"
+
+# the virtual environment with pinned versions; does nothing when it is up to date
+[group('develop')]
+setup:
+    #!/usr/bin/env sh
+    set -eu
+    if [ -f .venv/stamp ] && cat pyproject.toml constraints.txt | cmp -s - .venv/stamp; then exit 0; fi
+    echo "Setting up .venv with pinned versions (once, about two minutes) …"
+    base="${PYTHON:-python3.11}"
+    command -v "$base" >/dev/null 2>&1 || base=python3
+    "$base" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo "error: Python 3.11 or newer is needed; set PYTHON=<path>." >&2; exit 1; }
+    "$base" -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+    cat pyproject.toml constraints.txt > .venv/stamp
+    echo "Ready."

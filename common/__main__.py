@@ -1,0 +1,8 @@
+"""`python -m common run domain=medical`: the command line without `just`."""
+
+import sys
+
+from common.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,241 @@
+"""The command line: a command and `key=value` words.
+
+Usage: `python -m common run domain=medical cpt.train.learning_rate=1e-3`, usually through `just`.
+
+It prints; everything it calls logs or returns. Nothing heavy is imported before a stage runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from common.console import Console
+from common.errors import ConfigError, RecipeError, did_you_mean
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+LOUDNESS = {"-v": "verbose", "verbose": "verbose", "-q": "quiet", "quiet": "quiet"}
+Words = dict[str, str]
+
+
+def parse(arguments: Sequence[str]) -> tuple[str, Words]:
+    """Split arguments into the command and its words; a value may hold spaces and `=`.
+
+    Raises ConfigError for a word without `=`, one given twice, or an unknown command.
+    """
+    if not arguments:
+        raise ConfigError(f"No command is given. Say one of: {', '.join(COMMANDS)}.")
+    command, *rest = arguments
+    if command not in COMMANDS:
+        raise ConfigError(f"There is no command '{command}'.{did_you_mean(command, COMMANDS)}")
+    words: Words = {}
+    if command == "stage":
+        rest = [f"{key}={value}" for key, value in zip(("plan", "stage"), rest[:2], strict=False)] + rest[2:]
+    for word in rest:
+        if word in LOUDNESS:
+            word = f"run.verbosity={LOUDNESS[word]}"
+        key, separator, value = word.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"'{word}' is no key=value word, such as domain=medical.")
+        if key in words:
+            raise ConfigError(f"'{key}' is given twice: {words[key]} and {value}.")
+        words[key] = value
+    return command, words
+
+
+def _take(words: Words, key: str, command: str, *, needed: bool = False) -> str | None:
+    value = words.pop(key, None)
+    if needed and not value:
+        raise ConfigError(f"{command} needs {key}=<{key}>.")
+    return value
+
+
+def _resolve(words: Words) -> tuple[Any, Console]:
+    from common.layers import resolve
+
+    resolved = resolve(words, REPOSITORY)
+    return resolved, Console(resolved.config.run.verbosity)
+
+
+def _stage_name(resolved: Any, name: str) -> str:
+    known = [node.name for node in resolved.nodes]
+    if name not in known:
+        raise ConfigError(f"The pipeline {resolved.pipeline.name} has no stage '{name}'.{did_you_mean(name, known)}")
+    return name
+
+
+def run(words: Words, forced: frozenset[str] = frozenset()) -> None:
+    """Make what is missing and show the result."""
+    from common import show
+    from common.run import execute
+
+    resolved, console = _resolve(words)
+    for name in forced:
+        _stage_name(resolved, name)
+    _set_logging(console)
+    show.heading(resolved, console)
+    with clean_exit():
+        outcome = execute(resolved, console, forced)
+    show.result(resolved, outcome, console)
+
+
+def rerun(words: Words) -> None:
+    """Make one stage again; what depends on it follows only where its result differs."""
+    stage = _take(words, "stage", "rerun", needed=True)
+    run(words, frozenset({str(stage)}))
+
+
+def plan(words: Words) -> None:
+    """Show what a run would do and why, before anything is spent."""
+    from common import show
+    from common.plan import make_plan
+
+    resolved, console = _resolve(words)
+    show.plan(make_plan(resolved), console)
+
+
+def why(words: Words) -> None:
+    """Name the inputs of a stage that changed."""
+    from common import show
+    from common.plan import make_plan
+
+    name = str(_take(words, "stage", "why", needed=True))
+    resolved, console = _resolve(words)
+    _stage_name(resolved, name)
+    show.why(make_plan(resolved), name, console)
+
+
+def config(words: Words) -> None:
+    """Show the resolved configuration, each value with the layer that set it."""
+    from common import show
+
+    resolved, console = _resolve(words)
+    show.config(resolved, console)
+
+
+def status(words: Words) -> None:
+    """Show every domain at a glance."""
+    from common import show
+
+    out = _take(words, "out", "status")
+    _refuse_rest(words, "status", ("out",))
+    show.status(REPOSITORY, Path(out) if out else REPOSITORY, Console())
+
+
+def stage(words: Words) -> None:
+    """Run one stage of a frozen plan, alone: idempotent, under its lock."""
+    from common.frozen import thaw
+    from common.run import run_stage
+
+    path, name = _take(words, "plan", "stage", needed=True), _take(words, "stage", "stage", needed=True)
+    resolved = thaw(Path(str(path)), words, REPOSITORY)
+    console = Console(resolved.config.run.verbosity)
+    _stage_name(resolved, str(name))
+    _set_logging(console)
+    with clean_exit():
+        artifact = run_stage(resolved, str(name), console)
+    console.line(f"  {name}: {artifact.path.name}", always=True)
+
+
+def chat(words: Words) -> None:
+    """Talk to a checkpoint: the published one, or stage=<name>."""
+    from common.chat import talk
+
+    stage_name, prompt = _take(words, "stage", "chat"), _take(words, "prompt", "chat")
+    resolved, console = _resolve(words)
+    name = _stage_name(resolved, stage_name) if stage_name else resolved.pipeline.publish
+    talk(resolved, name, prompt, console)
+
+
+def publish(words: Words) -> None:
+    """Publish a finished run: to=local, to=hub:<owner>/<name>."""
+    from common.plan import make_plan
+    from common.run import run_stage
+
+    to = _take(words, "to", "publish")
+    if to is not None:
+        words["publish.to"] = to
+    resolved, console = _resolve(words)
+    waiting = [step.node.name for step in make_plan(resolved).to_do if step.node.name != "publish"]
+    if waiting:
+        raise ConfigError(f"Nothing to publish yet: {waiting[0]} is not made. Run `just run domain={resolved.config.domain}` first.")
+    with clean_exit():
+        artifact = run_stage(resolved, "publish", console)
+    console.line(f"Published: {artifact.manifest['metrics'].get('path', artifact.path.name)}", always=True)
+
+
+def gc(words: Words) -> None:
+    """Remove results that no run refers to; dry=true only lists them."""
+    from common.artifacts import Store
+
+    out, dry = _take(words, "out", "gc"), _take(words, "dry", "gc") or "false"
+    _refuse_rest(words, "gc", ("out", "dry"))
+    if dry not in ("true", "false"):
+        raise ConfigError(f"dry={dry}: expected true or false.")
+    removed = Store(Path(out) if out else REPOSITORY).collect(dry=dry == "true")
+    console = Console()
+    for folder, size in removed:
+        console.line(f"  {folder.name}  {size / 1e6:,.1f} MB")
+    verb = "would remove" if dry == "true" else "removed"
+    console.line(f"{verb} {len(removed)} folders, {sum(size for _, size in removed) / 1e6:,.1f} MB")
+
+
+def _refuse_rest(words: Words, command: str, known: Sequence[str]) -> None:
+    for key in words:
+        raise ConfigError(f"{command} takes no '{key}'.{did_you_mean(key, known)}")
+
+
+COMMANDS: dict[str, Callable[[Words], None]] = {
+    "run": run, "plan": plan, "why": why, "rerun": rerun, "status": status, "config": config,
+    "chat": chat, "publish": publish, "stage": stage, "gc": gc,
+}  # fmt: skip
+
+
+def _set_logging(console: Console) -> None:
+    level = {"quiet": logging.ERROR, "normal": logging.WARNING, "verbose": logging.INFO}[console.verbosity]
+    logging.basicConfig(level=logging.WARNING, format="  %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("common").setLevel(level)
+
+
+@contextlib.contextmanager
+def clean_exit() -> Iterator[None]:
+    """Let SIGTERM stop a run as Ctrl-C does, and end the checking process with it."""
+
+    def stop(signum: int, frame: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        fit = sys.modules.get("common.training.fit")
+        if fit is not None:
+            fit.clean_process.close()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code: 0, 1 for a user's mistake, 130 when stopped."""
+    errors = Console(stream=sys.stderr)
+    # Set before any numeric library loads: threads that spin long while they wait make a shared machine crawl.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    try:
+        command, words = parse(arguments)
+        COMMANDS[command](words)
+    except RecipeError as error:
+        errors.line(f"error: {error}", always=True)
+        return 1
+    except KeyboardInterrupt:
+        errors.line("\nStopped. Finished stages are kept; the same command continues where this one stopped.", always=True)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0

@@ -1,0 +1,1 @@
+"""What the stages train on and are examined with: manifests, row reading, accounting and decontamination."""

@@ -1,0 +1,96 @@
+"""What became of every row: read, dropped and why, cut, learned from.
+
+Usage: `count = RowCount("medquad-cdc", "cpt")`; `count.drop("empty text")`; `check_limits(counts, limits, "cpt")`.
+
+It only counts and compares. Who drops a row says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from common.config import Limits
+from common.errors import ContractError
+
+
+@dataclass
+class RowCount:
+    """The rows of one source in one role. Rows kept apart as held-out belong to another role's count."""
+
+    source: str
+    role: str
+    rows_in: int = 0  # read, before anything is dropped
+    dropped: dict[str, int] = field(default_factory=dict)  # by reason
+    truncated: int = 0  # cut to the sequence length
+    rows_out: int = 0  # handed on; with weight 2 each row twice
+    tokens: int = 0
+    masked_share: float = 0.0  # rows without one token to learn from, as a share of the rows not dropped
+    epochs: float = 0.0
+
+    def drop(self, reason: str) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+    @property
+    def num_dropped(self) -> int:
+        return sum(self.dropped.values())
+
+    @property
+    def num_kept(self) -> int:
+        return max(0, self.rows_in - self.num_dropped)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a stage's manifest stores them."""
+        return asdict(self)
+
+
+def check_limits(counts: Iterable[RowCount], limits: Limits, stage: str) -> None:
+    """Stop a stage that loses more of its rows than its limits allow.
+
+    Shares are taken over all rows of the stage; besides, no source may lose every row unless the limit is 1.
+    Raises ContractError that names the source and reason with most rows, and the key to change.
+    """
+    counts = [count for count in counts if count.rows_in]
+    _check_dropped(counts, limits.dropped, stage)
+    kept = sum(count.num_kept for count in counts)
+    cut = {count.source: float(count.truncated) for count in counts}
+    masked = {count.source: count.masked_share * count.num_kept for count in counts}
+    _check_share(cut, kept, limits.truncated, stage, "truncated", "cut to the sequence length", "a longer sequence")
+    _check_share(masked, kept, limits.masked, stage, "masked", "left without one token to learn from", "whole answers")
+
+
+def _check_dropped(counts: list[RowCount], limit: float, stage: str) -> None:
+    key = f"{stage}.limits.dropped"
+    gone = [count for count in counts if count.num_kept == 0]
+    if gone and limit < 1:
+        raise ContractError(
+            f"Stage {stage}: source '{gone[0].source}' lost all its {gone[0].rows_in} rows, {_main_reason(gone[0])}. "
+            f"Repair or disable the source, or set {key}=1."
+        )
+    total, lost = sum(count.rows_in for count in counts), sum(count.num_dropped for count in counts)
+    if total and lost / total > limit:
+        worst = max(counts, key=lambda count: count.num_dropped)
+        raise ContractError(
+            f"Stage {stage}: {lost / total:.1%} of its rows were dropped, the limit is {limit:.1%}. Most are from "
+            f"source '{worst.source}' ({worst.num_dropped} of {worst.rows_in}), {_main_reason(worst)}. "
+            f"Repair the source, or raise {key}."
+        )
+
+
+def _check_share(
+    lost: dict[str, float], total: int, limit: float, stage: str, name: str, what: str, remedy: str
+) -> None:
+    num_lost = sum(lost.values())
+    if not total or num_lost / total <= limit:
+        return
+    worst = max(lost, key=lambda source: lost[source])
+    raise ContractError(
+        f"Stage {stage}: {num_lost / total:.1%} of its rows were {what}, the limit is {limit:.1%}. Most are from "
+        f"source '{worst}' ({lost[worst]:.0f} rows). Give them {remedy}, or raise {stage}.limits.{name}."
+    )
+
+
+def _main_reason(count: RowCount) -> str:
+    reason = max(count.dropped, key=lambda name: count.dropped[name])
+    return f"reason '{reason}' ({count.dropped[reason]} rows)"

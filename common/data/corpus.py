@@ -1,0 +1,58 @@
+"""What every source of rows offers the stages: rows by role, and the facts that define them.
+
+Usage: `for row in corpus.rows("cpt"): ...`; `recipe["data"] = corpus.identity(["cpt", "replay"])`.
+
+It is the contract only. `common.data.manifest` reads files and Hub data sets, `common.data.embedded` renders a
+domain's own knowledge.
+
+Rows are plain dicts, each with its `source`: text rows {"text"}, chat rows {"messages"}, preference rows
+{"prompt", "chosen", "rejected"} (lists of messages), question rows {"id", "question", "choices", "answer"}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from common.data.accounting import RowCount
+
+Row = dict[str, Any]
+
+CORPUS_ROLES = (
+    "pretrain",
+    "cpt",
+    "replay",
+    "sft",
+    "preference",
+    "preference_heldout",
+    "questions_domain",
+    "questions_general",
+    "text_domain",
+    "text_general",
+)
+
+
+class Corpus(Protocol):
+    """Rows by role. `pretrain` and `replay` may mix text and chat rows; `cpt` is text, `sft` chat."""
+
+    domain_title: str
+
+    def identity(self, roles: Sequence[str]) -> list[dict[str, Any]]:
+        """Return JSON-able facts that define the rows of these roles; never paths."""
+        ...
+
+    def rows(self, role: str) -> Iterator[Row]:
+        """Yield the rows of one of CORPUS_ROLES, in the same order every time."""
+        ...
+
+    def counts(self, role: str) -> Mapping[str, RowCount]:
+        """Return the accounts of a role by source id, as far as its rows have been read."""
+        ...
+
+    def exam_roles(self, role: str) -> tuple[str, ...]:
+        """Return the roles of the exam questions that rows of a training role must not repeat."""
+        ...
+
+    def sources(self) -> list[dict[str, Any]]:
+        """Return id, role, title, licence, revision or digest, and rows (or None) of each source, for the card."""
+        ...

@@ -1,0 +1,193 @@
+"""A checkpoint as lm-evaluation-harness wants it, and the harness without its chatter.
+
+Usage: `with quiet(): model = load(checkpoint, batch_size=64, device="cpu")`.
+
+The only module that knows the harness's internals; pinned to the 0.4 series. What is asked is
+`common.evaluation.exam`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.errors import DataError
+
+Progress = Callable[[int, int], None]
+TEXT_WINDOW = 1024  # tokens; longer documents are read in such pieces, which bounds memory for long-context models
+FEWSHOT_SEED = 1234  # the harness's own default
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Turn off the progress bars and notes of the harness, datasets and transformers; put them back after."""
+    import datasets
+    import lm_eval.api.task as task_module
+    from transformers.utils import logging as transformers_logging
+
+    names = ("lm_eval", "datasets", "transformers")
+    levels = {name: logging.getLogger(name).level for name in names}
+    bar = task_module.tqdm  # the one bar of the harness without a switch
+    datasets_bars = not datasets.are_progress_bars_disabled()
+    transformers_bars = transformers_logging.is_progress_bar_enabled()
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    task_module.tqdm = functools.partial(bar, disable=True)
+    datasets.disable_progress_bars()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        task_module.tqdm = bar
+        if datasets_bars:
+            datasets.enable_progress_bars()
+        if transformers_bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # as above
+
+
+def load(
+    checkpoint: Path,
+    *,
+    batch_size: int,
+    device: str,
+    trust_remote_code: bool = False,
+    on_pass: Callable[[int], None] | None = None,
+) -> Any:
+    """Load a checkpoint (float32 on the CPU, bfloat16 on CUDA) and wrap it for the harness.
+
+    `on_pass` is called after every forward pass with the number of sequences in it.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    tokenizer = AutoTokenizer.from_pretrained(str(checkpoint), trust_remote_code=trust_remote_code)
+    model = AutoModelForCausalLM.from_pretrained(str(checkpoint), dtype=dtype, trust_remote_code=trust_remote_code)
+    model.to(torch.device(device))  # type: ignore[arg-type]  # its wrapper's signature, misread
+    # Log-softmax in float32: bfloat16 has three digits, too few to tell two choices apart.
+    return _wrapper()(
+        pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32", on_pass=on_pass
+    )
+
+
+def local_tasks(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Load tasks from the files in a folder, without the index of the harness's own thousands."""
+    from lm_eval.tasks import TaskManager
+
+    return dict(TaskManager(include_path=str(folder), include_defaults=False).load(list(names)))
+
+
+def evaluate(model: Any, tasks: Mapping[str, Any], chat: bool, limit: int | None = None) -> dict[str, Any]:
+    """Run loaded tasks; return the harness's results with a log of every sample.
+
+    `lm_eval.evaluate` rather than `simple_evaluate`, which also seeds the global generators and spends seconds
+    on collecting facts of the machine. No bootstrap: `common.evaluation.statistics` has the intervals.
+    """
+    from lm_eval import evaluate as run
+
+    if not tasks.get("tasks"):
+        return {"results": {}, "versions": {}, "samples": {}}
+    for task in tasks["tasks"].values():
+        if task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    results = run(
+        lm=model,
+        task_dict=dict(tasks),
+        limit=limit,
+        bootstrap_iters=0,
+        log_samples=True,
+        apply_chat_template=chat,
+        fewshot_as_multiturn=chat,
+    )
+    assert results is not None, "one process always has results"
+    return dict(results)
+
+
+def free(device: str) -> None:
+    """Give the memory of a model that nobody holds any more back to the machine."""
+    import torch
+
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+
+
+@functools.cache
+def _wrapper() -> type[Any]:
+    """Return the harness's model class with its bars off, over-long questions reported, and a progress hook."""
+    from lm_eval.models.huggingface import HFLM
+
+    class Candidate(HFLM):  # type: ignore[misc]  # the harness ships no types
+        _max_length: int | None
+
+        def __init__(self, *, on_pass: Callable[[int], None] | None, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self._on_pass = on_pass
+
+        def _model_call(self, inps: Any, *args: Any, **kwargs: Any) -> Any:
+            logits = super()._model_call(inps, *args, **kwargs)
+            if self._on_pass is not None:
+                self._on_pass(len(inps))
+            return logits
+
+        def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
+            return super().loglikelihood(requests, disable_tqdm=True)
+
+        def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
+            window, self._max_length = self._max_length, min(self.max_length, TEXT_WINDOW)
+            try:
+                return super().loglikelihood_rolling(requests, disable_tqdm=True)
+            finally:
+                self._max_length = window
+
+        def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
+            return super().generate_until(requests, disable_tqdm=True)
+
+        def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, override_bs: Any = None) -> Any:
+            check_lengths(requests, self.max_length)
+            return super()._loglikelihood_tokens(requests, disable_tqdm=True, override_bs=override_bs)
+
+    return Candidate
+
+
+def check_lengths(requests: list[tuple[Any, list[int], list[int]]], window: int) -> None:
+    """Say how many prompts lose their beginning; refuse an answer that no window can hold (DataError)."""
+    longest = max((len(answer) for _, _, answer in requests), default=0)
+    if longest > window:
+        raise DataError(
+            f"A choice has {longest} tokens, more than the model's {window}; shorten it, leave the question out, "
+            "or take a model with a longer context."
+        )
+    # The last token is only predicted, never read, so one more than the window fits.
+    cut = sum(len(prompt) + len(answer) > window + 1 for _, prompt, answer in requests)
+    if cut:
+        logger.warning(
+            "%d of %d prompts are longer than the model's %d tokens; read without their beginning",
+            cut,
+            len(requests),
+            window,
+        )
+
+
+def answer_ending(tokenizer: Any) -> str:
+    """Return what the chat template writes after an assistant's answer, up to and with the end-of-turn token.
+
+    Empty when that token is not the tokenizer's eos token: then the model was not taught to stop with it.
+    """
+    marker = "ANSWER"
+    eos = tokenizer.eos_token
+    if not eos:
+        return ""
+    messages = [{"role": "user", "content": "QUESTION"}, {"role": "assistant", "content": marker}]
+    after = tokenizer.apply_chat_template(messages, tokenize=False).rpartition(marker)[2]
+    between, found, _ = after.partition(eos)
+    return between + eos if found and not between.strip() else ""

@@ -1,0 +1,270 @@
+"""Put the layers of a run's configuration together: profile < pipeline < domain < data manifest < command line.
+
+Usage: `resolved = resolve({"domain": "medical", "cpt.train.learning_rate": "1e-5"}, repository)`.
+
+Files hold plain nested keys; there is no inheritance inside them. Unknown keys are refused at every depth with
+the nearest valid one, and each value remembers the layer that set it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from common.config import SCALARS, SECTIONS, Config, Frozen, StageSettings
+from common.data.yaml_file import parse_value, read_yaml
+from common.errors import ConfigError, DataError, did_you_mean
+from common.pipeline import Node, Pipeline, load_pipeline
+from common.trl_options import check_lora_options, check_train_options
+
+RAW_WORDS = ("domain", "profile", "pipeline", "data", "data_root", "out")  # taken as they are, never parsed
+DEFAULT_PROFILE = "tiny"
+DEFAULT_PIPELINE = "full"
+COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One source of settings: where it comes from, and its nested keys."""
+
+    label: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A run's configuration with everything that is needed to plan it."""
+
+    config: Config
+    origins: Mapping[str, str]  # dotted key -> label of the layer that set it
+    pipeline: Pipeline
+    nodes: tuple[Node, ...]
+    repository: Path
+    data_root: Path | None = None
+    out: Path = field(default_factory=Path)
+
+
+class DomainFile(Frozen):
+    """`domains/<domain>/stages.yaml`: settings for all profiles and for single ones."""
+
+    all: dict[str, Any] = {}
+    profiles: dict[str, dict[str, Any]] = {}
+
+
+def names_in(folder: Path, suffix: str = ".yaml") -> list[str]:
+    """Return the names that a folder offers: its files without their suffix, or its sub-folders."""
+    if suffix:
+        return sorted(path.stem for path in folder.glob(f"*{suffix}"))
+    return sorted(path.name for path in folder.glob("*") if path.is_dir() and not path.name.startswith((".", "_")))
+
+
+def resolve(words: Mapping[str, str], repository: Path) -> Resolved:
+    """Resolve a run from command-line words. Raises ConfigError or DataError for the first thing that is wrong."""
+    words = dict(words)
+    domain = words.pop("domain", "")
+    domains = names_in(repository / "domains", "")
+    if domain not in domains:
+        found = f"There is no domain '{domain}'." if domain else "No domain is given; say domain=<name>."
+        raise ConfigError(found + did_you_mean(domain, domains))
+    profile = words.pop("profile", DEFAULT_PROFILE)
+    profile_values = _read_named(repository / "pipelines" / "profiles", "profile", profile)
+    preferred = profile_values.pop("pipeline", DEFAULT_PIPELINE)
+    profile_values.pop("description", None)
+    name = words.pop("pipeline", preferred)
+    pipeline = load_pipeline(repository / "pipelines", name)
+    out = Path(words.pop("out", "") or repository)
+    data_root = words.pop("data_root", None)
+
+    layers = [
+        Layer(f"profile {profile}", profile_values),
+        Layer(f"pipeline {name}", pipeline.settings),
+        *_domain_layers(repository, domain, profile),
+    ]
+    data = words.pop("data", None)
+    command_line = nest(words)
+    if data is not None:
+        command_line["data"] = data
+    data = data or next((str(layer.values["data"]) for layer in reversed(layers) if "data" in layer.values), "embedded")
+    layers += _manifest_layers(data, data_root)
+    layers.append(Layer(COMMAND_LINE, command_line))
+
+    identity = {"domain": domain, "profile": profile, "pipeline": name}
+    config, origins = _build(identity, layers, pipeline)
+    return Resolved(
+        config, origins, pipeline, pipeline.nodes(), repository, Path(data_root) if data_root else None, out
+    )  # fmt: skip
+
+
+def _read_named(folder: Path, what: str, name: str) -> dict[str, Any]:
+    if name not in names_in(folder):
+        raise ConfigError(f"There is no {what} '{name}'.{did_you_mean(name, names_in(folder))}")
+    values = read_yaml(folder / f"{name}.yaml")
+    if not isinstance(values, dict):
+        raise ConfigError(f"{folder / name}.yaml holds no keys.")
+    return values
+
+
+def _domain_layers(repository: Path, domain: str, profile: str) -> list[Layer]:
+    path = repository / "domains" / domain / "stages.yaml"
+    if not path.is_file():
+        raise DataError(f"{path} is missing; a domain needs stages.yaml, if only with limits of use for its card.")
+    raw = read_yaml(path) or {}
+    try:
+        file = DomainFile.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, DomainFile, "", lambda _: str(path))) from None
+    known = names_in(repository / "pipelines" / "profiles")
+    for name in file.profiles:
+        if name not in known:
+            raise ConfigError(f"{path}: profiles.{name}: there is no such profile.{did_you_mean(name, known)}")
+    layers = [Layer(f"domain {domain}", file.all)]
+    if profile in file.profiles:
+        layers.append(Layer(f"domain {domain}, profile {profile}", file.profiles[profile]))
+    return layers
+
+
+def _manifest_layers(data: str, data_root: str | None) -> list[Layer]:
+    if data in ("embedded", "hub"):
+        return []
+    path = Path(data)
+    raw = read_yaml(path)
+    settings = raw.get("settings", {}) if isinstance(raw, dict) else {}
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path}: settings holds {settings!r}; expected keys such as cpt: {{tokens: …}}.")
+    return [Layer(f"manifest {path.name}", settings)]
+
+
+def nest(words: Mapping[str, str]) -> dict[str, Any]:
+    """Turn dotted words into nested keys with parsed values: {"cpt.tokens": "5"} -> {"cpt": {"tokens": 5}}."""
+    nested: dict[str, Any] = {}
+    for key, text in words.items():
+        place = nested
+        *parents, last = key.split(".")
+        for part in parents:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"{key}: '{part}' is given a value of its own elsewhere on the command line.")
+        place[last] = parse_value(text) if key not in RAW_WORDS else text
+    return nested
+
+
+def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) -> tuple[Config, dict[str, str]]:
+    """Merge the layers section by section, validate each, and remember who set what."""
+    origins: dict[str, str] = {}
+    stage_names = {node.name: node for node in pipeline.nodes()}
+    kinds = set(StageSettings.kinds)
+    known = {*SECTIONS, *SCALARS, *stage_names, *kinds}
+    for layer in layers:
+        for key, value in layer.values.items():
+            if key not in known:
+                raise ConfigError(f"{key} ({layer.label}): no section or stage of that name.{did_you_mean(key, known)}")
+            if key not in SCALARS and not isinstance(value, Mapping):
+                raise ConfigError(f"{key} ({layer.label}): expected keys below it, got {value!r}.")
+            if layer.label == COMMAND_LINE and key in kinds and not _in_pipeline(key, stage_names):
+                raise ConfigError(f"{key}: the pipeline {pipeline.name} has no such stage.{did_you_mean(key, stage_names)}")
+    top: dict[str, Any] = dict(identity)
+    for key in (*SECTIONS, *SCALARS):
+        merged: Any = {}
+        for layer in layers:
+            if key in layer.values:
+                merged = _merge(merged, layer.values[key], key, layer.label, origins)
+        if merged != {} or key == "model":
+            top[key] = merged
+    stages = {node.name: _stage_settings(node, layers, origins) for node in stage_names.values()}
+    sections = {key: top.pop(key) for key in list(top) if key in SECTIONS}
+    built = {key: _section(key, sections.get(key, {}), origins) for key in SECTIONS if key in sections or key == "model"}
+    try:
+        return Config(**top, **built, stages=stages), origins
+    except ValidationError as error:
+        raise ConfigError(_explain(error, Config, "", lambda key: origins.get(key, COMMAND_LINE))) from None
+
+
+def _in_pipeline(key: str, nodes: Mapping[str, Node]) -> bool:
+    return any(key in (node.name, node.kind, node.settings) for node in nodes.values())
+
+
+def _section(key: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> BaseModel:
+    annotation = Config.model_fields[key].annotation
+    assert isinstance(annotation, type)
+    assert issubclass(annotation, BaseModel)
+    return _validate(annotation, values, key, origins)
+
+
+def _validate(cls: type[BaseModel], values: Mapping[str, Any], prefix: str, origins: Mapping[str, str]) -> Any:
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, cls, prefix, lambda key: origins.get(key, "default"))) from None
+
+
+def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str]) -> StageSettings:
+    """Merge one stage's keys: in each layer those of its kind, then of its settings name, then of the stage."""
+    merged: Any = {}
+    for layer in layers:
+        for key in dict.fromkeys((node.kind, node.settings, node.name)):
+            if key in layer.values:
+                merged = _merge(merged, layer.values[key], node.name, layer.label, origins)
+    settings: StageSettings = _validate(StageSettings.of(node.kind), merged, node.name, origins)
+    if settings.trainer:
+        packing = getattr(settings, "packing", "isolated")
+        check_train_options(settings.trainer, getattr(settings, "train", {}), stage=node.name, packing=packing)
+    lora = getattr(settings, "lora", None)
+    if lora is not None:
+        check_lora_options(lora, stage=node.name)
+    return settings
+
+
+def _merge(old: Any, new: Any, prefix: str, label: str, origins: dict[str, str]) -> Any:
+    """Merge nested mappings, later ones winning leaf by leaf; lists and scalars are replaced whole."""
+    if isinstance(new, Mapping):
+        merged = dict(old) if isinstance(old, Mapping) else {}
+        for key, value in new.items():
+            merged[key] = _merge(merged.get(key), value, f"{prefix}.{key}", label, origins)
+        if not new:
+            origins[prefix] = label
+        return merged
+    origins[prefix] = label
+    return new
+
+
+def _explain(error: ValidationError, cls: type[BaseModel], prefix: str, origin: Any) -> str:
+    """Return one line per problem: key, layer, what was found, what was expected."""
+    lines = []
+    for item in error.errors():
+        key = ".".join([*([prefix] if prefix else []), *(str(part) for part in item["loc"])])
+        where = f" ({origin(key)})"
+        if item["type"] == "extra_forbidden":
+            known = _fields_at(cls, item["loc"])
+            lines.append(f"{key}{where}: unknown key.{did_you_mean(str(item['loc'][-1]), known)}")
+        elif item["type"] == "value_error":
+            lines.append(f"{key or 'configuration'}: {item['msg'].removeprefix('Value error, ')}")
+        else:
+            lines.append(f"{key}{where}: {item['msg']}; got {item['input']!r}.")
+    return "\n".join(lines)
+
+
+def _fields_at(cls: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """Return the field names of the model that a nested error lies in."""
+    current = cls
+    for part in place[:-1]:
+        field_info = current.model_fields.get(str(part))
+        annotation = field_info.annotation if field_info else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        current = annotation
+    return list(current.model_fields)
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return dotted key -> leaf of nested mappings; lists and empty mappings are leaves."""
+    if isinstance(value, Mapping) and value:
+        flat: dict[str, Any] = {}
+        for key, item in value.items():
+            flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
+        return flat
+    return {prefix: value}
+

@@ -1,0 +1,110 @@
+"""A pipeline file: named stages, what each continues from, which are examined, and what is published.
+
+Usage: `pipeline = load_pipeline(Path("pipelines"), "full")`; `pipeline.nodes()` is the graph in running order.
+
+It knows names and edges alone. What must be made and why is `common.plan`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from common.config import Frozen
+from common.data.yaml_file import read_yaml
+from common.errors import ConfigError, did_you_mean
+
+ModelKind = Literal["base", "cpt", "sft", "dpo", "merge"]
+
+
+class StageSpec(Frozen):
+    """One stage as a pipeline file names it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    kind: ModelKind
+    parent: str | None = Field(None, alias="from", description="stage that it continues from")
+    others: tuple[str, ...] = Field((), alias="with", description="further stages that it reads, such as a merge's")
+    control: bool = Field(False, description="a control arm: shown on the card, not held to the gate's limits")
+    settings: str | None = Field(None, description="take the settings of this stage name; none: its own")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage of the graph; exams, card and publishing are stages too."""
+
+    name: str
+    kind: str
+    parent: str | None
+    inputs: tuple[str, ...]  # names, in pipeline order, the parent among them
+    settings: str  # name under which its settings are looked up
+
+
+class Pipeline(Frozen):
+    """A pipeline file."""
+
+    name: str
+    description: str
+    stages: dict[str, StageSpec]
+    exam: tuple[str, ...] = Field(description="stages whose checkpoints sit the exam")
+    publish: str = Field(description="stage whose checkpoint is published")
+    settings: dict[str, Any] = Field(default_factory=dict, description="a layer of settings, as in a profile")
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return all stages in running order: each checkpoint, its exam, and at the end the card."""
+        nodes: list[Node] = []
+        for name, spec in self.stages.items():
+            inputs = tuple(dict.fromkeys([*([spec.parent] if spec.parent else []), *spec.others]))
+            nodes.append(Node(name, spec.kind, spec.parent, inputs, spec.settings or name))
+            if name in self.exam:
+                nodes.append(Node(f"exam-{name}", "evaluate", name, (name,), "evaluate"))
+        everything = tuple(node.name for node in nodes)
+        nodes.append(Node("card", "card", self.publish, everything, "card"))
+        nodes.append(Node("publish", "publish", self.publish, (self.publish, "card"), "publish"))
+        return tuple(nodes)
+
+
+def load_pipeline(folder: Path, name: str) -> Pipeline:
+    """Read and check `<folder>/<name>.yaml`. Raises ConfigError naming the file and the key."""
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise ConfigError(f"There is no pipeline '{name}'.{did_you_mean(name, known)}")
+    path = folder / f"{name}.yaml"
+    raw = read_yaml(path)
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} holds no keys; expected description, stages, exam, publish.")
+    try:
+        pipeline = Pipeline.model_validate({"name": name, **raw})
+    except ValidationError as error:
+        item = error.errors()[0]
+        key = ".".join(str(part) for part in item["loc"])
+        hint = ""
+        if item["type"] == "extra_forbidden":
+            fields = StageSpec if item["loc"][0] == "stages" else Pipeline
+            names = [field.alias or key for key, field in fields.model_fields.items()]
+            hint = did_you_mean(str(item["loc"][-1]), names)
+        raise ConfigError(f"{path}: {key}: {item['msg']}; got {item['input']!r}.{hint}") from None
+    _check_edges(pipeline, path)
+    return pipeline
+
+
+def _check_edges(pipeline: Pipeline, path: Path) -> None:
+    """Every edge leads to a stage above it; only a base starts from nothing."""
+    above: list[str] = []
+    for name, spec in pipeline.stages.items():
+        if name in ("card", "publish", "evaluate") or name.startswith("exam-"):
+            raise ConfigError(f"{path}: stages.{name}: this name is taken by the pipeline itself; choose another.")
+        if (spec.kind == "base") != (spec.parent is None):
+            need = "starts the chain and has no 'from'" if spec.kind == "base" else "needs 'from: <stage>'"
+            raise ConfigError(f"{path}: stages.{name}: a stage of kind {spec.kind} {need}.")
+        for other in [*([spec.parent] if spec.parent else []), *spec.others]:
+            if other not in above:
+                raise ConfigError(f"{path}: stages.{name}: '{other}' is no stage above it.{did_you_mean(other, above)}")
+        above.append(name)
+    for key, names in (("exam", pipeline.exam), ("publish", (pipeline.publish,))):
+        for name in names:
+            if name not in pipeline.stages:
+                raise ConfigError(f"{path}: {key}: '{name}' is no stage.{did_you_mean(name, pipeline.stages)}")

@@ -1,0 +1,166 @@
+"""What a run would do: for each stage whether it is there, and if not, exactly why.
+
+Usage: `plan = make_plan(resolved)`; `for step in plan.steps: print(step.state, step.reasons)`.
+
+A stage's fingerprint needs the digests of its inputs, so a stage behind a missing one waits: if that one comes
+out equal to before, the stage is not remade (early cut-off). Planning imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from common.artifacts import Artifact, Store, fingerprint_of
+from common.config import Config, DpoSettings, TrainingSettings
+from common.data.corpus import Corpus
+from common.layers import Resolved, flatten
+from common.pipeline import Node
+from common.recipe import code_of, recipe_of
+
+State = Literal["cached", "missing", "stale", "waits"]
+GUESSED_SECONDS = {"evaluate": 6.0, "merge": 4.0, "card": 3.0, "publish": 1.0}
+START_SECONDS = 6.0  # loading libraries, rendering, saving and checking a training stage
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a plan."""
+
+    node: Node
+    state: State
+    reasons: tuple[str, ...]  # why it is not simply there; or what else is worth knowing
+    fingerprint: str | None  # none while it waits for an input
+    artifact: Artifact | None
+    tokens: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All stages of a run, in running order."""
+
+    resolved: Resolved
+    corpus: Corpus
+    steps: tuple[Step, ...]
+
+    @property
+    def to_do(self) -> list[Step]:
+        return [step for step in self.steps if step.state != "cached"]
+
+
+def open_corpus(resolved: Resolved) -> Corpus:
+    """Return the corpus that the configuration names: embedded, the domain's Hub manifest, or a file's."""
+    from common.data.embedded import GENERAL_KNOWLEDGE, EmbeddedCorpus
+
+    config = resolved.config
+    folder = resolved.repository / "domains" / config.domain
+    if config.data == "embedded":
+        return EmbeddedCorpus(folder / "knowledge.yaml", GENERAL_KNOWLEDGE, config.embedded, config.seed)
+    from common.data.manifest import load_manifest
+
+    path = folder / "data.yaml" if config.data == "hub" else Path(config.data)
+    needed = {"base": "pretrain", "cpt": "cpt", "sft": "sft", "dpo": "preference"}
+    essential = {needed[node.kind] for node in resolved.nodes if node.kind in needed}
+    if config.model.path is not None:
+        essential.discard("pretrain")
+    return load_manifest(path, resolved.data_root, essential=sorted(essential))
+
+
+def store_of(resolved: Resolved) -> Store:
+    return Store(resolved.out)
+
+
+def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozenset[str] = frozenset()) -> Plan:
+    """Return the plan of a run. `forced` stages count as missing even if they are there."""
+    corpus = corpus or open_corpus(resolved)
+    store = store_of(resolved)
+    known: dict[str, Artifact] = {}
+    steps = []
+    for node in resolved.nodes:
+        step = _step(node, resolved, corpus, store, known, node.name in forced)
+        if step.artifact is not None and step.state == "cached":
+            known[node.name] = step.artifact
+        steps.append(step)
+    return Plan(resolved, corpus, tuple(steps))
+
+
+def _step(
+    node: Node, resolved: Resolved, corpus: Corpus, store: Store, known: Mapping[str, Artifact], forced: bool
+) -> Step:
+    config = resolved.config
+    before = store.linked(config.domain, config.profile, node.name)
+    tokens, seconds = _estimate(node, config, before)
+    absent = [name for name in node.inputs if name not in known]
+    if absent:
+        return Step(node, "waits", (f"after {absent[0]}",), None, before, tokens, seconds)
+    recipe = recipe_of(node, config, corpus, {name: known[name] for name in node.inputs})
+    fingerprint = fingerprint_of(recipe)
+    found = store.get(node.name, fingerprint)
+    if found is not None and not forced:
+        return Step(node, "cached", tuple(_code_changes(found, node, resolved)), fingerprint, found, tokens, seconds)
+    if forced:
+        return Step(node, "stale", ("asked for again",), fingerprint, found, tokens, seconds)
+    problem = store.problem(node.name, fingerprint)
+    if problem is not None:
+        return Step(node, "missing", (f"damaged: {problem}",), fingerprint, None, tokens, seconds)
+    if before is None:
+        started = store.work_folder(node.name, fingerprint).exists()
+        reason = "begun before, will continue" if started else "not made yet"
+        return Step(node, "missing", (reason,), fingerprint, None, tokens, seconds)
+    reasons = tuple(changes(before.manifest["recipe"], recipe, resolved.origins, node))
+    return Step(node, "stale", reasons, fingerprint, before, tokens, seconds)
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any], origins: Mapping[str, str], node: Node) -> list[str]:
+    """Return one line per key that differs between two recipes: key, old value, new value, and who set it."""
+    before, after = flatten(old), flatten(new)
+    lines = []
+    for key in dict.fromkeys([*before, *after]):
+        a, b = before.get(key, "(absent)"), after.get(key, "(absent)")
+        if a == b:
+            continue
+        shown = key.replace("settings.", f"{node.name}.", 1) if key.startswith("settings.") else key
+        origin = origins.get(shown)
+        lines.append(f"{shown}: {_short(a)} -> {_short(b)}" + (f" ({origin})" if origin else ""))
+    return lines
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return f"{text[:12]}…" if len(text) >= 40 and " " not in text else text
+
+
+def _code_changes(artifact: Artifact, node: Node, resolved: Resolved) -> list[str]:
+    """Say which source files have changed since a result was made; it is served all the same."""
+    made = artifact.manifest["code"]["files"]
+    now = code_of(node.kind, resolved.repository)["files"]
+    differing = sorted(name for name in {*made, *now} if made.get(name) != now.get(name))
+    if not differing:
+        return []
+    more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
+    return [f"made by older code ({differing[0]}{more} changed); `just rerun … stage={node.name}` remakes it"]
+
+
+def _estimate(node: Node, config: Config, before: Artifact | None) -> tuple[int | None, float]:
+    """Return (tokens, seconds): from the budget and the last measured speed, or from guesses."""
+    settings = config.stages[node.name]
+    tokens: int | None = None
+    if isinstance(settings, TrainingSettings):
+        tokens = settings.tokens or (before.manifest["tokens"] if before else None)
+        if node.kind == "base" and config.model.path is not None:
+            tokens = 0
+    elif isinstance(settings, DpoSettings):
+        tokens = before.manifest["tokens"] if before else None
+    if before is not None:
+        seconds = float(before.manifest["seconds"])
+        trained = int(before.manifest["tokens"])
+        if tokens and trained:
+            speed = cast(float, before.manifest["tokens_per_second"]) or config.run.tokens_per_second
+            seconds = max(1.0, seconds + (tokens - trained) / speed)
+        return tokens, seconds
+    if tokens is None:
+        return None, GUESSED_SECONDS.get(node.kind, 20.0)
+    return tokens, START_SECONDS + tokens / config.run.tokens_per_second

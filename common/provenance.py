@@ -1,0 +1,74 @@
+"""Where and with what a result was made: versions, git state, hardware, time. Never names of users or hosts.
+
+Usage: `manifest |= provenance(repository)`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = (
+    "torch", "transformers", "trl", "accelerate", "datasets", "peft", "bitsandbytes", "mergekit", "lm-eval", "tokenizers",
+)  # fmt: skip
+
+
+def provenance(repository: Path) -> dict[str, Any]:
+    """Return versions, git commit, hardware and the present time (UTC)."""
+    return {
+        "versions": versions(),
+        "git": git_state(repository),
+        "hardware": hardware(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+    }
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def git_state(repository: Path) -> dict[str, Any]:
+    """Return the commit and whether the tree differs from it; both None outside a git checkout."""
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=repository, capture_output=True, text=True, timeout=10, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    changed = git("status", "--porcelain", "--untracked-files=no") if commit else None
+    return {"commit": commit, "dirty": bool(changed) if changed is not None else None}
+
+
+@functools.cache
+def hardware() -> dict[str, Any]:
+    cpu = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                cpu = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if hasattr(os, "sysconf") else None
+    gpu = None
+    torch = sys.modules.get("torch")  # asked only where a stage has loaded it
+    if torch is not None and torch.cuda.is_available():
+        gpu = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return {"cpu": cpu, "cores": os.cpu_count(), "memory_gb": round(memory, 1) if memory else None, "gpu": gpu}

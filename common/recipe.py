@@ -1,0 +1,100 @@
+"""What defines a stage's result: its recipe, whose hash is the fingerprint, and the code that made it.
+
+Usage: `recipe = recipe_of(node, config, corpus, inputs)`; `code = code_of(kind, repository)`.
+
+A recipe holds data, hyper-parameters, seed and the digests of the inputs; never device, paths, workers, logging.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from common.artifacts import Artifact
+from common.config import Config
+from common.data.corpus import Corpus
+from common.pipeline import Node
+from common.stages import KIND_MODULES, MODEL_KINDS, SEEDED_KINDS, data_roles
+
+# Parts of the program that say where a stage runs or what it prints, not what it makes.
+INFRASTRUCTURE = frozenset({
+    "common.artifacts", "common.clean_load", "common.config", "common.console", "common.contracts", "common.errors",
+    "common.stages", "common.data", "common.data.corpus", "common.data.yaml_file", "common.evaluation",
+    "common.report", "common.training",
+})  # fmt: skip
+# Settings that change how much memory or time a stage takes, but not its result.
+NOT_IDENTITY = {"evaluate": {"batch_size"}}
+
+
+def recipe_of(node: Node, config: Config, corpus: Corpus, inputs: Mapping[str, Artifact]) -> dict[str, Any]:
+    """Return the recipe of a stage whose inputs are all there."""
+    settings = config.stages[node.name].model_dump(mode="json", exclude=NOT_IDENTITY.get(node.kind))
+    recipe: dict[str, Any] = {
+        "kind": node.kind,
+        "parent": node.parent,
+        "settings": settings,
+        "inputs": {name: artifact.digest for name, artifact in inputs.items()},
+    }
+    if node.kind in SEEDED_KINDS:
+        recipe["seed"] = config.seed
+    if node.kind in MODEL_KINDS:
+        recipe["model"] = _model_of(node, config)
+    if roles := data_roles(node.kind, corpus):
+        recipe["data"] = {f"{fact.get('rows') or fact['role']}/{fact.get('id', '')}": fact for fact in corpus.identity(roles)}
+    if node.kind in ("card", "publish"):
+        recipe |= {"domain": config.domain, "profile": config.profile, "pipeline": config.pipeline, "chain_seed": config.seed}
+        # A card tells when and how its chain was made, so a remade stage needs a new card even if it came out equal.
+        recipe["made"] = {name: artifact.manifest["created"] for name, artifact in inputs.items()} if node.kind == "card" else {}
+    return recipe
+
+
+def _model_of(node: Node, config: Config) -> dict[str, Any]:
+    from common.stages.base import digest_checkpoint
+
+    model = config.model
+    if node.kind != "base":
+        return {"dtype": model.dtype}
+    facts = model.model_dump(mode="json", exclude={"path", "revision"})
+    return {**facts, **digest_checkpoint(model)}
+
+
+@functools.cache
+def code_of(kind: str, repository: Path) -> dict[str, Any]:
+    """Return {"digest", "files": {path: digest}} over a stage's module and the parts of `common` that it imports."""
+    files: dict[str, str] = {}
+    queue, seen = [KIND_MODULES[kind]], set[str]()
+    while queue:
+        module = queue.pop()
+        path = _path_of(module, repository)
+        if module in seen or path is None:
+            continue
+        seen.add(module)
+        source = path.read_bytes()
+        if module not in INFRASTRUCTURE:
+            files[path.relative_to(repository).as_posix()] = hashlib.sha256(source).hexdigest()[:16]
+            queue += _imports(source)
+    digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
+    return {"digest": digest, "files": dict(sorted(files.items()))}
+
+
+def _path_of(module: str, repository: Path) -> Path | None:
+    path = repository / Path(*module.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _imports(source: bytes) -> list[str]:
+    """Return the modules of `common` that a source file names in its imports, at any depth."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "common":
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name.split(".")[0] == "common"]
+    return found

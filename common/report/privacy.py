@@ -1,0 +1,43 @@
+"""Take out of a value what says where and by whom a chain was made: local paths and access tokens.
+
+Usage: `manifest = clean(manifest)` on everything that is read, before any of it is written into a report.
+
+It is no general anonymiser: names of people in the data itself are not looked for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
+HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}\b")
+# A path inside a sentence needs two parts, so that "and/or", "tokens/s" and "</b>" stay as they are.
+PATH_INSIDE = re.compile(r"(?<![\w:/.<~])~?/(?:[\w.+@-]+/)+([\w.+@-]+)")
+PATH_ALONE = re.compile(r"^(?:~|[A-Za-z]:)?[/\\][^\n]*$")
+
+
+def clean(value: Any) -> Any:
+    """Return a copy of a JSON-like value with local paths cut to their last part and tokens removed."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, Mapping):
+        return {clean_text(str(key)): clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item) for item in value]
+    return value
+
+
+def clean_text(text: str) -> str:
+    """Return the text with `/home/me/data/x.jsonl` as `(local)/x.jsonl` and tokens as `(removed)`."""
+    text = text.removeprefix("file://")
+    for name in TOKEN_VARIABLES:
+        secret = os.environ.get(name, "").strip()
+        if len(secret) >= 8:
+            text = text.replace(secret, "(removed)")
+    text = HUB_TOKEN.sub("(removed)", text)
+    if PATH_ALONE.match(text):
+        return "(local)/" + re.split(r"[/\\]", text.rstrip("/\\"))[-1]
+    return PATH_INSIDE.sub(r"(local)/\1", text)

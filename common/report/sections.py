@@ -1,0 +1,211 @@
+"""The sections of the model card that are tables: results, data, row accounting, lineage, cost.
+
+Usage: `results_table(chain)` and its like return Markdown; `common.report.card` puts them in order.
+
+They print what manifests and exams say and compute nothing but sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from common.report.chain import EXAM_KIND, SIDES, Chain, Checkpoint
+from common.report.comparisons import Comparison
+from common.report.markdown import MISSING, details, duration, interval, number, p_value, percent, points, short, table
+
+# Parts of a recipe that have a section of their own, so that the settings stay readable.
+TOLD_ELSEWHERE = frozenset({"inputs", "data", "corpus", "code", "kind", "stage", "parent", "schema"})
+
+
+def results_table(chain: Chain) -> str:
+    """The chain, one row per checkpoint."""
+    heads = ["Checkpoint", "Continues from", "General score [95%]", "Domain score [95%]"]
+    heads += ["Bits per byte general", "Bits per byte domain", "Tokens", "Wall time", "Tokens/s"]
+    rows = []
+    for c in chain.checkpoints:
+        name = f"**`{c.name}`**" if c.name == chain.published else f"`{c.name}`"
+        row = [name, f"`{c.parent}`" if c.parent else MISSING]
+        row += [interval(c.score(side)) for side in SIDES]
+        row += [number(c.bits(side), 3) for side in SIDES]
+        row += [number(c.manifest.get("tokens")), duration(c.manifest.get("seconds"))]
+        rows.append([*row, number(c.manifest.get("tokens_per_second"))])
+    return table(heads, rows, right=range(2, 9))
+
+
+def extra_table(chain: Chain) -> str:
+    """Further benchmarks of the exam, or nothing where none was asked for."""
+    rows = []
+    for c in chain.checkpoints:
+        for task, metrics in (c.exam.get("extra") or {}).items():
+            rows += [[f"`{c.name}`", task, metric, f"{float(value):.4f}"] for metric, value in metrics.items()]
+    return table(["Checkpoint", "Benchmark", "Metric", "Value"], rows, right=[3]) if rows else ""
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> str:
+    """Every paired comparison of the card."""
+    heads = ["Before", "After", "Exam", "Questions", "Gained", "Lost"]
+    heads += ["Difference, points [95%]", "McNemar p", "Holm p"]
+    rows = [
+        [
+            f"`{c.before}`",
+            f"`{c.after}`",
+            c.side,
+            number(c.n),
+            str(c.gained),
+            str(c.lost),
+            f"{points(c.difference)} [{points(c.low)}, {points(c.high)}]",
+            p_value(c.p).removeprefix("p ").removeprefix("= "),
+            p_value(c.p_holm).removeprefix("p ").removeprefix("= "),
+        ]
+        for c in comparisons
+    ]
+    return table(heads, rows, right=range(3, 9))
+
+
+def merged_sources(chain: Chain) -> list[dict[str, Any]]:
+    """Return every source once per role, with the stages that used it."""
+    merged: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, manifest in chain.manifests.items():
+        for source in manifest.get("sources", ()):
+            entry = merged.setdefault((str(source["id"]), str(source.get("role", ""))), {**source, "stages": []})
+            if name not in entry["stages"]:
+                entry["stages"].append(name)
+    return list(merged.values())
+
+
+def data_table(chain: Chain) -> str:
+    heads = ["Source", "Title", "Role", "Licence", "Revision or digest", "Rows", "Used by"]
+    rows = [
+        [
+            f"`{source['id']}`",
+            str(source.get("title") or MISSING),
+            str(source.get("role") or MISSING),
+            str(source.get("licence") or "not stated"),
+            short(source.get("revision") or source.get("digest")),
+            number(source.get("rows")),
+            _stage_list(source["stages"]),
+        ]
+        for source in merged_sources(chain)
+    ]
+    return table(heads, rows, right=[5]) if rows else "No source was recorded."
+
+
+def _stage_list(stages: Sequence[str]) -> str:
+    """Name the stages; many exams are one word."""
+    exams = [name for name in stages if name.startswith("exam-")]
+    names = [f"`{name}`" for name in stages if len(exams) < 3 or name not in exams]
+    return ", ".join(names + (["all exams" if not names else f"{len(exams)} exams"] if len(exams) >= 3 else []))
+
+
+def rows_table(chain: Chain) -> str:
+    """What became of every row that a training stage read."""
+    heads = ["Stage", "Source", "Role", "Rows in", "Dropped", "Truncated", "Rows out", "Tokens", "Epochs", "Masked"]
+    rows = []
+    for c in chain.checkpoints:
+        for a in c.manifest.get("rows", ()):
+            row = [f"`{c.name}`", f"`{a['source']}`", str(a.get("role") or MISSING), number(a.get("rows_in"))]
+            row += [_dropped(a.get("dropped") or {}), str(a.get("truncated") or 0), number(a.get("rows_out"))]
+            row += [number(a.get("tokens")), number(a.get("epochs"), 2), percent(a.get("masked_share"))]
+            rows.append(row)
+    return table(heads, rows, right=(3, 5, 6, 7, 8, 9)) if rows else "No stage recorded its rows."
+
+
+def _dropped(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()) if count) or "0"
+
+
+def recipes(chain: Chain) -> str:
+    """Each stage's settings, folded; equal settings of several exams once."""
+    blocks: list[str] = []
+    exams: list[str] = []
+    for name, manifest in chain.manifests.items():
+        text = yaml.safe_dump(settings_of(manifest), sort_keys=False, allow_unicode=True, width=100)
+        if manifest["kind"] == EXAM_KIND and text in exams:
+            continue
+        exams += [text] if manifest["kind"] == EXAM_KIND else []
+        blocks.append(details(f"{name} ({manifest['kind']})", "yaml", text))
+    return "\n\n".join(blocks)
+
+
+def settings_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a recipe that a reader would set: no data and no digests, which are told elsewhere."""
+    recipe = manifest.get("recipe") or {}
+    return {key: value for key, value in recipe.items() if key not in TOLD_ELSEWHERE}
+
+
+def lineage_table(chain: Chain) -> str:
+    heads = ["Stage", "Fingerprint", "Made from", "Result digest", "Seed", "Code digest", "Commit"]
+    rows = []
+    for name, m in chain.manifests.items():
+        inputs = ", ".join(f"`{i}` {short(facts['fingerprint'])}" for i, facts in m.get("inputs", {}).items())
+        row = [f"`{name}`", short(m["fingerprint"]), inputs or MISSING, short(m.get("digest"))]
+        row += [str(m.get("seed", MISSING)), short((m.get("code") or {}).get("digest")), commit_of(m)]
+        rows.append(row)
+    return table(heads, rows)
+
+
+def commit_of(manifest: Mapping[str, Any]) -> str:
+    git = manifest.get("git") or {}
+    if not git.get("commit"):
+        return MISSING
+    return short(git["commit"]) + (" + local changes" if git.get("dirty") else "")
+
+
+def cost_table(chain: Chain) -> str:
+    """Wall time by kind of work, and the sum."""
+    exams = [m for m in chain.manifests.values() if m["kind"] == EXAM_KIND]
+    rows = [[f"`{c.name}`", *_cost([c.manifest])] for c in chain.checkpoints]
+    if exams:
+        rows.append([f"{len(exams)} exams", *_cost(exams)])
+    rows.append(["**Total**", *_cost(list(chain.manifests.values()))])
+    return table(["Stage", "Wall time", "Of it in training", "Tokens trained on"], rows, right=(1, 2, 3))
+
+
+def _cost(manifests: Sequence[Mapping[str, Any]]) -> list[str]:
+    trained = [m for m in manifests if m["kind"] != EXAM_KIND]
+    return [
+        duration(sum(float(m.get("seconds") or 0) for m in manifests)),
+        duration(sum(float(m.get("train_seconds") or 0) for m in trained)),
+        number(sum(int(m.get("tokens") or 0) for m in trained)),
+    ]
+
+
+def hardware(chain: Chain) -> str:
+    """Say which machines made the chain, by type and never by name."""
+    kinds: dict[str, list[str]] = {}
+    for name, manifest in chain.manifests.items():
+        kinds.setdefault(_machine(manifest.get("hardware") or {}), []).append(name)
+    if len(kinds) == 1:
+        return f"Made on {next(iter(kinds))}."
+    return "\n".join(f"- {machine}: {_stage_list(stages)}" for machine, stages in kinds.items())
+
+
+def _machine(facts: Mapping[str, Any]) -> str:
+    parts = [str(facts["cpu"])] if facts.get("cpu") else []
+    parts += [f"{facts['cores']} CPU cores"] if facts.get("cores") else []
+    parts += [f"{float(facts['memory_gb']):.0f} GB of memory"] if facts.get("memory_gb") else []
+    return ", ".join([*parts, f"GPU {facts['gpu']}" if facts.get("gpu") else "no GPU"])
+
+
+def versions(chain: Chain) -> str:
+    """Every library's version; several where stages were made with different ones."""
+    found: dict[str, list[str]] = {}
+    for manifest in chain.manifests.values():
+        for library, version in (manifest.get("versions") or {}).items():
+            if str(version) not in found.setdefault(str(library), []):
+                found[str(library)].append(str(version))
+    return table(["Library", "Version"], [[name, ", ".join(found[name])] for name in sorted(found)]) if found else ""
+
+
+def preference_sentence(checkpoint: Checkpoint) -> str:
+    """The held-out preference accuracy of a DPO stage, or nothing."""
+    accuracy = checkpoint.manifest.get("metrics", {}).get("preference_accuracy")
+    if not accuracy:
+        return ""
+    return (
+        f"`{checkpoint.name}` gives the preferred answer of a held-out pair more probability in {interval(accuracy)} "
+        f"of {accuracy['n']:,} pairs; 50% would be chance."
+    )

@@ -1,0 +1,223 @@
+"""Do what a plan says is missing, stage after stage, in this process.
+
+Usage: `summary = execute(resolved, console)`; `run_stage(resolved, "sft", console)` does one stage alone.
+
+Each stage works under its lock in a scratch folder that survives a crash, and is committed whole. A scheduler may
+drive the same stages through `python -m common stage <plan.json> <stage>`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.artifacts import Artifact, Store, fingerprint_of, write_json, writing
+from common.console import Console
+from common.data.corpus import Corpus
+from common.errors import DataError, GateError
+from common.layers import Resolved
+from common.pipeline import Node
+from common.plan import make_plan, open_corpus, store_of
+from common.provenance import provenance
+from common.recipe import code_of, recipe_of
+from common.stages import MODEL_KINDS, StageContext, StageReport, stage_module
+
+
+@dataclass
+class Outcome:
+    """What a run did."""
+
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    made: list[str] = field(default_factory=list)
+    equal: list[str] = field(default_factory=list)  # made again, with the same result
+
+
+def execute(resolved: Resolved, console: Console, forced: frozenset[str] = frozenset()) -> Outcome:
+    """Make what is missing, in order, and link it under `runs/`. Raises the first stage's error; the rest is kept."""
+    store = store_of(resolved)
+    plan = make_plan(resolved, forced=forced)
+    outcome = Outcome()
+    freeze(resolved, store)
+    for step in plan.steps:
+        node = step.node
+        artifact = _ensure(node, resolved, plan.corpus, store, outcome, console, forced=node.name in forced)
+        outcome.artifacts[node.name] = artifact
+        store.link(resolved.config.domain, resolved.config.profile, node.name, artifact)
+        if node.kind == "evaluate":
+            _gate(node, resolved, outcome, console)
+    _view(resolved, store, outcome.artifacts["card"])
+    return outcome
+
+
+def run_stage(resolved: Resolved, name: str, console: Console) -> Artifact:
+    """Make one stage of a plan whose inputs are there. Does nothing where it is there already.
+
+    Raises DataError naming the input that is missing.
+    """
+    store = store_of(resolved)
+    corpus = open_corpus(resolved)
+    plan = make_plan(resolved, corpus)
+    steps = {step.node.name: step for step in plan.steps}
+    outcome = Outcome({n: s.artifact for n, s in steps.items() if s.state == "cached" and s.artifact is not None})
+    step = steps[name]
+    for needed in step.node.inputs:
+        if needed not in outcome.artifacts:
+            raise DataError(f"Stage {name} needs {needed}, which is not made yet; run stage {needed} first.")
+    artifact = _ensure(step.node, resolved, corpus, store, outcome, console, forced=False)
+    store.link(resolved.config.domain, resolved.config.profile, name, artifact)
+    return artifact
+
+
+def _ensure(
+    node: Node, resolved: Resolved, corpus: Corpus, store: Store, outcome: Outcome, console: Console, *, forced: bool
+) -> Artifact:
+    """Return the artifact of a stage: the one that is there, or a new one made under its lock."""
+    inputs = {name: outcome.artifacts[name] for name in node.inputs}
+    recipe = recipe_of(node, resolved.config, corpus, inputs)
+    fingerprint = fingerprint_of(recipe)
+    found = store.get(node.name, fingerprint)
+    if found is not None and not forced:
+        return found
+
+    def waiting() -> None:
+        console.line(f"  {node.name}: another run is making it; waiting (Ctrl-C to stop)")
+
+    with store.lock(node.name, fingerprint, wait=resolved.config.run.wait, on_wait=waiting):
+        found = store.get(node.name, fingerprint)
+        if found is not None and not forced:
+            return found
+        artifact = _make(node, resolved, corpus, store, inputs, recipe, fingerprint, console)
+        outcome.made.append(node.name)
+        if forced and found is not None and artifact.digest == found.digest:
+            outcome.equal.append(node.name)
+            console.line(f"  {node.name}: the same result as before; what follows from it stays")
+        return artifact
+
+
+def _make(
+    node: Node, resolved: Resolved, corpus: Corpus, store: Store, inputs: Mapping[str, Artifact],
+    recipe: Mapping[str, Any], fingerprint: str, console: Console,
+) -> Artifact:  # fmt: skip
+    """Run a stage in its scratch folder and commit the result."""
+    work = store.work_folder(node.name, fingerprint)
+    out = work / "out"
+    with writing(store.artifacts):
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+    started = time.monotonic()
+    if node.kind in MODEL_KINDS:
+        from common.training.fit import clean_process
+
+        clean_process.start()
+    prepare_libraries(resolved)
+    context = StageContext(
+        node.name, node.kind, resolved.config.stages[node.name], resolved.config, inputs, node.parent, corpus,
+        out, work, store.models, console,
+    )  # fmt: skip
+    with writing(work):
+        report: StageReport = stage_module(node.kind).run(context)
+    seconds = time.monotonic() - started
+    manifest = {
+        "stage": node.name,
+        "kind": node.kind,
+        "fingerprint": fingerprint,
+        "recipe": recipe,
+        "inputs": {
+            name: {"stage": artifact.stage, "fingerprint": artifact.fingerprint, "digest": artifact.digest}
+            for name, artifact in inputs.items()
+        },
+        "parent": node.parent,
+        "metrics": report.metrics,
+        "tokens": report.tokens,
+        "seconds": round(seconds, 2),
+        "train_seconds": round(report.train_seconds, 2),
+        "tokens_per_second": round(report.tokens / report.train_seconds, 1) if report.train_seconds else 0.0,
+        "rows": report.rows,
+        "sources": report.sources,
+        "seed": resolved.config.seed,
+        "code": code_of(node.kind, resolved.repository),
+        **provenance(resolved.repository),
+    }
+    artifact = store.commit(node.name, fingerprint, out, manifest)
+    shutil.rmtree(work, ignore_errors=True)
+    speed = f", {manifest['tokens_per_second']:,.0f} tokens/s" if report.train_seconds else ""
+    console.line(f"  {node.name:<14} made in {seconds:5.1f} s{speed}  [{fingerprint[:8]}]")
+    return artifact
+
+
+
+
+
+
+def prepare_libraries(resolved: Resolved) -> None:
+    """Keep libraries quiet and offline where nothing is needed from the Hub, and set the number of threads."""
+    import logging
+    import os
+    import warnings
+
+    if resolved.config.data == "embedded" and resolved.config.model.path is None:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    import torch
+    import transformers
+
+    torch.set_num_threads(resolved.config.run.threads or os.cpu_count() or 1)
+    if resolved.config.run.verbosity != "verbose":
+        warnings.filterwarnings("ignore")
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        for name in ("trl", "accelerate", "datasets", "mergekit", "lm_eval", "matplotlib", "bitsandbytes"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _gate(node: Node, resolved: Resolved, outcome: Outcome, console: Console) -> None:
+    """Compare an examined checkpoint with the base and the stage before it; warn or stop as the settings say."""
+    settings = resolved.config.gate
+    exams = {name: a for name, a in outcome.artifacts.items() if a.manifest["kind"] == "evaluate"}
+    base = next(iter(exams.values()))
+    spec = resolved.pipeline.stages[str(node.parent)]
+    if settings.mode == "off" or spec.control or base.stage == node.name:
+        return
+    from common.evaluation.gate import check_artifacts
+
+    previous = exams.get(f"exam-{spec.parent}")
+    for line in check_artifacts(settings, exams[node.name].path, base.path, previous.path if previous else None):
+        if settings.mode == "stop":
+            raise GateError(f"The gate stops the chain: {line} Set gate.mode=warn to go on.")
+        console.line(f"  gate: {line}", always=True)
+
+
+def freeze(resolved: Resolved, store: Store) -> Path:
+    """Write the plan that any scheduler can drive: `runs/<domain>/<profile>/plan.json`."""
+    view = store.view(resolved.config.domain, resolved.config.profile)
+    path = view / "plan.json"
+    plan = {
+        "schema": 1,
+        "config": resolved.config.model_dump(mode="json", exclude={"stages"}),
+        "stages": {name: settings.model_dump(mode="json") for name, settings in resolved.config.stages.items()},
+        "origins": dict(resolved.origins),
+        "pipeline": resolved.pipeline.model_dump(mode="json", by_alias=True),
+        "data_root": str(resolved.data_root) if resolved.data_root else None,
+    }
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == plan:
+        return path
+    with writing(store.runs):
+        view.mkdir(parents=True, exist_ok=True)
+        write_json(path, plan)
+    return path
+
+
+def _view(resolved: Resolved, store: Store, card: Artifact) -> None:
+    """Put the card's summary where other tools read it."""
+    target = store.view(resolved.config.domain, resolved.config.profile) / "summary.json"
+    text = (card.path / "summary.json").read_text(encoding="utf-8")
+    if not target.is_file() or target.read_text(encoding="utf-8") != text:
+        with writing(store.runs):
+            write_json(target, json.loads(text))
+

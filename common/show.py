@@ -1,0 +1,168 @@
+"""Print plans, reasons, configurations and results for people.
+
+Usage: `show.plan(make_plan(resolved), console)`.
+
+Rich is imported only where a table is drawn, so that short answers stay instant.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.console import Console
+from common.layers import Resolved, flatten, names_in
+from common.plan import Plan, store_of
+from common.run import Outcome
+
+DEFAULT = "default"
+
+
+def table(console: Console, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = ()) -> None:
+    """Print aligned columns; those in `numeric` to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    for row in (header, *rows):
+        cells = [cell.rjust(width) if i in numeric else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        console.line("  " + "  ".join(cells).rstrip(), always=True)
+
+
+def heading(resolved: Resolved, console: Console) -> None:
+    config = resolved.config
+    data = {"embedded": "embedded knowledge", "hub": "the domain's Hub data"}.get(config.data, Path(config.data).name)
+    console.line(f"{config.domain}: pipeline {config.pipeline}, profile {config.profile}, {data}, seed {config.seed}")
+
+
+def result(resolved: Resolved, outcome: Outcome, console: Console) -> None:
+    """Print the chain's table, what was made, and where the model and its card are."""
+    config = resolved.config
+    view = store_of(resolved).view(config.domain, config.profile)
+    summary = json.loads((view / "summary.json").read_text(encoding="utf-8"))
+    console.line()
+    scores(summary, console)
+    console.line()
+    if not outcome.made:
+        console.line(f"Nothing to do: all {len(outcome.artifacts)} stages are there and up to date.", always=True)
+    published = outcome.artifacts["publish"].manifest["metrics"].get("path")
+    console.line(f"Card:  {_shown(view)}/card/README.md", always=True)
+    if published:
+        console.line(f"Model: {published}", always=True)
+    if outcome.made:
+        console.line(f"Talk to it: just chat domain={config.domain}")
+
+
+def _shown(path: Path) -> str:
+    try:
+        return path.relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+def scores(summary: Mapping[str, Any], console: Console) -> None:
+    """Print one line per checkpoint: both exams with their intervals, bits per byte, tokens, seconds."""
+    rows = []
+    for point in summary["checkpoints"]:
+        bits = point["bits_per_byte"]
+        rows.append([
+            point["name"],
+            *(_score(point["exam"].get(side)) for side in ("general", "domain")),
+            *(f"{bits[side]:.3f}" if bits.get(side) is not None else "-" for side in ("general", "domain")),
+            f"{point['tokens']:,}",
+            f"{point['seconds']:.0f}",
+        ])  # fmt: skip
+    header = ["checkpoint", "general [95%]", "domain [95%]", "bits/byte gen.", "bits/byte dom.", "tokens", "seconds"]
+    table(console, header, rows, numeric=(3, 4, 5, 6))
+
+
+def _score(score: Mapping[str, Any] | None) -> str:
+    return f"{score['score']:.2f} [{score['low']:.2f}, {score['high']:.2f}]" if score else "-"
+
+
+def plan(made: Plan, console: Console) -> None:
+    """Print each stage's state with its reasons, tokens and estimated time."""
+    heading(made.resolved, console)
+    rows = []
+    for step in made.steps:
+        todo = step.state != "cached"
+        first, *_ = step.reasons or ("",)
+        tokens = f"{step.tokens:,}" if step.tokens and todo else ""
+        rows.append([step.node.name, step.state, tokens, f"{step.seconds:.0f} s" if todo else "", first])
+    table(console, ["stage", "state", "tokens", "time", "why"], rows, numeric=(2, 3))
+    for step in made.steps:
+        for reason in step.reasons[1:]:
+            console.line(f"  {step.node.name}: {reason}", always=True)
+    if not made.to_do:
+        console.line("Nothing to do.", always=True)
+        return
+    tokens = sum(step.tokens or 0 for step in made.to_do)
+    seconds = sum(step.seconds for step in made.to_do)
+    console.line(f"{len(made.to_do)} stages, {tokens:,} tokens, about {_duration(seconds)}", always=True)
+    if any(step.state == "waits" for step in made.steps):
+        console.line("A stage that waits is not remade if what it waits for comes out equal.", always=True)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def why(made: Plan, name: str, console: Console) -> None:
+    """Print one stage's state and every input that changed."""
+    step = next(step for step in made.steps if step.node.name == name)
+    console.line(f"{name} is {step.state}", always=True)
+    for reason in step.reasons:
+        console.line(f"  {reason}", always=True)
+    if step.state == "waits":
+        first = next(s for s in made.steps if s.state in ("missing", "stale"))
+        console.line(f"  the first stage to do is {first.node.name} ({first.state})", always=True)
+        for reason in first.reasons:
+            console.line(f"    {reason}", always=True)
+
+
+def config(resolved: Resolved, console: Console) -> None:
+    """Print every key with its value and the layer that set it."""
+    dumped = resolved.config.model_dump(mode="json", exclude={"stages"})
+    stages = {name: settings.model_dump(mode="json") for name, settings in resolved.config.stages.items()}
+    rows = []
+    for key, value in flatten({**dumped, **stages}).items():
+        chosen = key in ("domain", "profile", "pipeline")
+        origin = "chosen" if chosen else _origin(key, resolved.origins)
+        rows.append([key, json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value, origin])
+    table(console, ["key", "value", "set by"], rows)
+
+
+def _origin(key: str, origins: Mapping[str, str]) -> str:
+    """Return the layer of a key, or of the nearest block above it that was set whole."""
+    parts = key.split(".")
+    for length in range(len(parts), 0, -1):
+        if ".".join(parts[:length]) in origins:
+            return origins[".".join(parts[:length])]
+    return DEFAULT
+
+
+def status(repository: Path, root: Path, console: Console) -> None:
+    """Print one line per domain and profile: scores of base and published checkpoint, and the versions there are."""
+    rows = []
+    for domain in names_in(repository / "domains", ""):
+        published = sorted((path.name for path in (root / "models" / domain).glob("v*")), key=lambda v: int(v[1:] or 0))
+        summaries = sorted((root / "runs" / domain).glob("*/summary.json"))
+        for path in summaries:
+            summary = json.loads(path.read_text(encoding="utf-8"))
+            first, last = summary["checkpoints"][0], summary["checkpoints"][-1]
+            rows.append([
+                domain, path.parent.name, summary["pipeline"],
+                f"{_short(first, 'domain')} -> {_short(last, 'domain')}",
+                f"{_short(first, 'general')} -> {_short(last, 'general')}",
+                f"{summary['total_seconds']:.0f}", published[-1] if published else "-",
+            ])  # fmt: skip
+        if not summaries:
+            rows.append([domain, "-", "-", "not run yet", "", "", "-"])
+    header = ["domain", "profile", "pipeline", "domain exam", "general exam", "seconds", "published"]
+    table(console, header, rows, numeric=(5,))
+
+
+def _short(point: Mapping[str, Any], side: str) -> str:
+    score = point["exam"].get(side)
+    return f"{score['score']:.2f}" if score else "-"

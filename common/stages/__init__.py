@@ -1,0 +1,89 @@
+"""What a stage is: a plain function from (settings, input artifacts, data) to one output folder.
+
+Usage: every module here has `run(context: StageContext) -> StageReport`; `stage_module(kind)` imports the one
+for a kind. Nothing heavy is imported before `run` is called, so that planning stays instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from common.artifacts import Artifact
+from common.config import Config, StageSettings
+
+if TYPE_CHECKING:
+    from common.console import Console
+    from common.data.corpus import Corpus
+
+KIND_MODULES = {
+    "base": "common.stages.base",
+    "cpt": "common.stages.cpt",
+    "sft": "common.stages.sft",
+    "dpo": "common.stages.dpo",
+    "merge": "common.stages.merge",
+    "evaluate": "common.stages.evaluate",
+    "card": "common.stages.card",
+    "publish": "common.stages.publish",
+}
+
+# Corpus roles that a kind trains or examines on; what the exam guard reads is added by `data_roles`.
+KIND_ROLES: dict[str, tuple[str, ...]] = {
+    "base": ("pretrain",),
+    "cpt": ("cpt", "replay"),
+    "sft": ("sft", "replay"),
+    "dpo": ("preference", "preference_heldout"),
+    "evaluate": ("questions_domain", "questions_general", "text_domain", "text_general"),
+}
+TRAINING_KINDS = ("base", "cpt", "sft", "dpo")
+SEEDED_KINDS = (*TRAINING_KINDS, "merge")
+MODEL_KINDS = (*TRAINING_KINDS, "merge")
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Everything that a stage may read, and the two folders that it may write."""
+
+    stage: str  # name in the pipeline, such as `sft-only`
+    kind: str  # such as `sft`
+    settings: StageSettings
+    config: Config  # the whole run; a stage reads only `seed`, `model`, `run`, `domain`, `profile`, `pipeline`
+    inputs: dict[str, Artifact]  # by stage name, in pipeline order
+    parent: str | None  # the input that this stage continues from
+    corpus: Corpus
+    out: Path  # the result; becomes the artifact when the stage returns
+    work: Path  # scratch that survives a crash: trainer checkpoints, tokenised rows
+    models: Path  # the local registry, `models/`
+    console: Console
+
+    @property
+    def parent_artifact(self) -> Artifact:
+        assert self.parent is not None, f"stage {self.stage} has no parent"
+        return self.inputs[self.parent]
+
+
+@dataclass
+class StageReport:
+    """What a stage says of itself; it goes into the artifact's manifest."""
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    tokens: int = 0  # trained on, or scored
+    train_seconds: float = 0.0  # inside the trainer's loop; 0 where there is none
+    rows: list[dict[str, Any]] = field(default_factory=list)  # accounting per source: see `common.data.accounting`
+    sources: list[dict[str, Any]] = field(default_factory=list)  # id, role, licence, revision or digest
+
+
+def stage_module(kind: str) -> ModuleType:
+    """Import the module of a stage kind. Raises KeyError for a kind that does not exist."""
+    return importlib.import_module(KIND_MODULES[kind])
+
+
+def data_roles(kind: str, corpus: Corpus) -> list[str]:
+    """Return the roles whose rows decide a stage's result, the exam questions that guard them included."""
+    roles = list(KIND_ROLES.get(kind, ()))
+    if kind in TRAINING_KINDS:
+        roles += [guard for guard in corpus.exam_roles(roles[0]) if guard not in roles]
+    return roles

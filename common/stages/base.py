@@ -1,0 +1,135 @@
+"""The start of the chain: pretrain the profile's small architecture, or check and take its checkpoint.
+
+Usage: named by a pipeline as `base: {kind: base}`; the profile's `model:` block decides which of the two.
+
+Pretraining is for models that fit the embedded world; a real profile names a checkpoint instead.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common import contracts
+from common.config import ModelSettings
+from common.errors import ConfigError, ContractError, DataError
+from common.stages import StageContext, StageReport
+from common.training import checkpoint
+from common.training.fit import Fitted, fit, hand_on, report
+from common.training.rows import build_rows
+from common.training.tokenizer import require_trainable_template, train_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+WEIGHT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+
+
+def run(context: StageContext) -> StageReport:
+    """Return the first model of the chain."""
+    if context.config.model.path is not None:
+        return _take(context, context.config.model)
+    tokenizer = _tokenizer(context)
+    model = _initialise(context, tokenizer)
+    rows = build_rows(context, tokenizer, role="pretrain", assistant_only=False)
+    fitted = fit(context, model, tokenizer, rows)
+    measured = hand_on(context, fitted, tokenizer, probe=_probe(tokenizer), parent_tokenizer=None)
+    return report(context, fitted, rows, {**measured, "parameters": model.num_parameters()})
+
+
+def _tokenizer(context: StageContext) -> PreTrainedTokenizerBase:
+    settings = context.config.model
+    length = int(settings.architecture.get("max_position_embeddings", 2048))
+    texts = (row["text"] for row in context.corpus.rows("pretrain") if "text" in row)
+    tokenizer = train_tokenizer(texts, settings.vocabulary_size, length)
+    require_trainable_template(tokenizer)
+    return tokenizer
+
+
+def _initialise(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """Build the architecture with seeded random weights. Raises ConfigError for a key LlamaConfig lacks."""
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, set_seed
+
+    from common.errors import did_you_mean
+
+    known = set(LlamaConfig().to_dict())
+    for key in context.config.model.architecture:
+        if key not in known:
+            raise ConfigError(f"model.architecture.{key}: LlamaConfig has no such key.{did_you_mean(key, known)}")
+    set_seed(context.config.seed)
+    stops = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    config = LlamaConfig(**{"vocab_size": len(tokenizer), **stops, **context.config.model.architecture})
+    model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(**stops)
+    return model
+
+
+def _take(context: StageContext, settings: ModelSettings) -> StageReport:
+    """Copy a checkpoint from a folder or the Hub, and check that the chain can be built on it."""
+    folder = fetch(settings)
+    checkpoint.check_weights(folder)
+    for pattern in WEIGHT_FILES:
+        for path in folder.glob(pattern):
+            shutil.copyfile(path, context.out / path.name)
+    model, tokenizer = checkpoint.load(context.out, settings)
+    contracts.check_vocabulary(model, tokenizer)
+    contracts.check_stop_tokens(model, tokenizer)
+    require_trainable_template(tokenizer)
+    hand_on(context, Fitted(model, [], 0, 0.0, 0), tokenizer, probe=_probe(tokenizer), parent_tokenizer=None)
+    source = {"id": Path(settings.path or "").name, "role": "base model", "title": settings.path if is_hub_id(settings.path) else "local checkpoint",
+              "licence": "see the base model", "revision": settings.revision, "rows": None}  # fmt: skip
+    return StageReport(metrics={"parameters": model.num_parameters(), "steps": 0}, sources=[source])
+
+
+def _probe(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    ids: list[int] = tokenizer("The quick brown fox jumps over the lazy dog.", add_special_tokens=False).input_ids
+    return ids
+
+
+def is_hub_id(path: str | None) -> bool:
+    """Whether a model path means the Hub: `owner/name` and no such folder here."""
+    return path is not None and path.count("/") == 1 and not path.startswith((".", "/", "~")) and not Path(path).is_dir()
+
+
+def fetch(settings: ModelSettings) -> Path:
+    """Return the folder of a checkpoint, downloading a Hub one. Raises DataError that says how to get it."""
+    assert settings.path is not None
+    if not is_hub_id(settings.path):
+        folder = Path(settings.path).expanduser()
+        if not folder.is_dir():
+            raise DataError(f"model.path={settings.path}: no such folder. Give a checkpoint folder or a Hub id.")
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=list(WEIGHT_FILES)))
+    except GatedRepoError as error:
+        raise DataError(
+            f"model.path={settings.path} is gated: accept its terms on its Hub page, then set HF_TOKEN."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise DataError(f"model.path={settings.path}: the Hub has no such model, or HF_TOKEN may not see it.") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise DataError(
+            f"model.path={settings.path}: the Hub cannot be reached ({type(error).__name__}). profile=tiny needs no "
+            "network; a folder with the checkpoint works too."
+        ) from error
+
+
+def digest_checkpoint(settings: ModelSettings) -> dict[str, Any]:
+    """Return what identifies a given checkpoint: its revision on the Hub, or the digests of its local files."""
+    from common.artifacts import digest_file
+
+    if settings.path is None:
+        return {}
+    if is_hub_id(settings.path):
+        if settings.revision is None:
+            raise ConfigError(f"model.path={settings.path} needs model.revision=<commit>, so that runs can be repeated.")
+        return {"hub": settings.path, "revision": settings.revision}
+    folder = fetch(settings)
+    files = sorted(path for pattern in WEIGHT_FILES for path in folder.glob(pattern))
+    if not files:
+        raise ContractError(f"model.path={settings.path} holds no checkpoint files.")
+    return {"files": {path.name: digest_file(path) for path in files}}

@@ -1,0 +1,73 @@
+"""The card: what the whole chain did, as README.md, summary.json, card.json and two plots.
+
+Usage: `run(context)`; `context.inputs` holds every model stage and every exam of the pipeline, in its order.
+
+It reads results and writes about them; it scores nothing. Nothing that it writes names a machine, user or path.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from common.artifacts import write_json
+from common.config import CardSettings
+from common.errors import ConfigError
+from common.report.card import HUB_ID, About, render_card
+from common.report.chain import load_chain
+from common.report.comparisons import compare_chain
+from common.report.headline import headline
+from common.report.plots import draw_exam, draw_loss
+from common.report.privacy import clean, clean_text
+from common.report.record import build_record
+from common.report.summary import build_summary
+from common.stages import StageContext, StageReport
+
+log = logging.getLogger(__name__)
+
+
+def run(context: StageContext) -> StageReport:
+    """Write the report into `context.out`. Raises ConfigError where the domain does not state its limits."""
+    about = _about(context)
+    chain = load_chain(context.inputs, context.parent)
+    comparisons = compare_chain(chain)
+    names = {"domain": about.domain, "profile": about.profile, "pipeline": about.pipeline}
+    summary = build_summary(chain, **names)
+    write_json(context.out / "summary.json", summary.model_dump())
+    facts = {**names, "title": about.title, "seed": about.seed, "licence": about.licence}
+    write_json(context.out / "card.json", build_record(chain, comparisons, facts))
+    draw_loss(chain, context.out / "loss.png", work=context.work)
+    draw_exam(chain, context.out / "exam.png", work=context.work)
+    (context.out / "README.md").write_text(render_card(chain, comparisons, about), encoding="utf-8")
+    log.info("card: %d checkpoints, %d comparisons", len(chain.checkpoints), len(comparisons))
+    return StageReport(metrics={"published": chain.published, "headline": headline(chain, comparisons)})
+
+
+def _about(context: StageContext) -> About:
+    settings = context.settings
+    assert isinstance(settings, CardSettings)
+    if not settings.limits_of_use.strip():
+        raise ConfigError(
+            f"The domain '{context.config.domain}' does not say what its model must not be used for. "
+            f"Set {context.stage}.limits_of_use in domains/{context.config.domain}/stages.yaml; "
+            "a card without limits is not written."
+        )
+    return About(
+        domain=context.config.domain,
+        title=clean_text(context.corpus.domain_title),
+        profile=context.config.profile,
+        pipeline=context.config.pipeline,
+        seed=context.config.seed,
+        base_model=_hub_model(context.config.model.path),
+        licence=settings.licence,
+        tags=tuple(clean(settings.tags)),
+        intended_use=clean_text(settings.intended_use.strip()),
+        limits_of_use=clean_text(settings.limits_of_use.strip()),
+    )
+
+
+def _hub_model(path: str | None) -> str | None:
+    """Return the Hub id of the starting checkpoint; a local folder is nobody else's business."""
+    if path is None or not HUB_ID.match(path) or Path(path).exists():
+        return None
+    return path

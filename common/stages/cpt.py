@@ -1,0 +1,25 @@
+"""Continued pre-training: the domain's text, mixed with replay of what the model must not forget.
+
+Usage: named by a pipeline as `cpt: {kind: cpt, from: base}`.
+
+Every token is learned; documents of one row cannot see each other. The learning rate is re-warmed from zero, as
+the base's own schedule has ended. Conversations among the replay rows are plain text here.
+"""
+
+from __future__ import annotations
+
+from common.stages import StageContext, StageReport
+from common.training import checkpoint
+from common.training.fit import fit, hand_on, report
+from common.training.rows import build_rows
+
+
+def run(context: StageContext) -> StageReport:
+    """Return the parent, trained on the domain's text."""
+    model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
+    rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
+    fitted = fit(context, model, tokenizer, rows)
+    parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
+    probe = tokenizer("The quick brown fox jumps over the lazy dog.", add_special_tokens=False).input_ids
+    measured = hand_on(context, fitted, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
+    return report(context, fitted, rows, measured)

@@ -1,0 +1,67 @@
+"""The exam stage: one checkpoint, the same paper for all, its scores and every single answer.
+
+Usage: `report = run(context)`; leaves exam.json and records.jsonl in `context.out`.
+
+It measures. Limits are `common.evaluation.gate`; tables and charts are the card's.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from common.artifacts import write_json
+from common.config import EvaluateSettings
+from common.stages import StageContext, StageReport
+
+EXAM = "exam.json"
+RECORDS = "records.jsonl"
+logger = logging.getLogger(__name__)
+
+
+def run(context: StageContext) -> StageReport:
+    """Let the parent checkpoint sit the exam and write down what it scored."""
+    import torch
+
+    from common.evaluation.exam import SIDES, Paper, sit
+
+    settings, run_settings = context.settings, context.config.run
+    assert isinstance(settings, EvaluateSettings), f"{context.stage} is of kind {context.kind}"
+    checkpoint = context.parent_artifact
+    paper = Paper(
+        questions={side: list(context.corpus.rows(f"questions_{side}")) for side in SIDES},
+        texts={side: [str(row["text"]) for row in context.corpus.rows(f"text_{side}")] for side in SIDES},
+    )
+    device = run_settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    with context.console.progress(context.stage, 0, "answers") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done)
+
+        result = sit(
+            checkpoint.path,
+            paper,
+            settings,
+            device=device,
+            work=context.work,
+            progress=show,
+            trust_remote_code=context.config.model.trust_remote_code,
+        )
+    write_json(context.out / EXAM, result.to_json(checkpoint.stage))
+    with (context.out / RECORDS).open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in result.records)
+    metrics = headline(result.exam, result.bits_per_byte)
+    logger.info("%s of %s: %s", context.stage, checkpoint.stage, metrics)
+    sources = [source for source in context.corpus.sources() if "eval" in str(source["role"]).split(", ")]
+    return StageReport(metrics=metrics, sources=sources)
+
+
+def headline(exam: dict[str, Any], bits_per_byte: dict[str, float | None]) -> dict[str, Any]:
+    """Return the few numbers that stand for the whole exam, those that were not measured left out."""
+    metrics: dict[str, Any] = {f"{side}_score": facts["score"] for side, facts in exam.items() if facts}
+    metrics |= {f"{side}_bits_per_byte": bits for side, bits in bits_per_byte.items() if bits is not None}
+    return metrics

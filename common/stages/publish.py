@@ -1,0 +1,224 @@
+"""Publish: the finished model with its card, as a version in the local registry or as one commit on the Hub.
+
+Usage: `run(context)`; `context.parent` names the model stage, `context.inputs["card"]` is the card.
+
+Locally a version is `models/<domain>/v<n>/`, made beside its place and renamed, with `latest` pointing at it. Equal
+model and card take the version that has them already. It changes no file: what is published is what was made.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.artifacts import Artifact, write_json, writing
+from common.config import PublishSettings
+from common.errors import ConfigError, DataError, did_you_mean
+from common.report.bundle import Files, copy_files, difference, digests, matches, select_files
+from common.stages import StageContext, StageReport
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+log = logging.getLogger(__name__)
+
+CARD = "card"
+RECORD = "publish.json"
+LATEST = "latest"
+VERSION = re.compile(r"^v([1-9]\d*)$")
+HUB_TARGET = re.compile(r"^hub:(?P<repo>[\w][\w.-]*/[\w.-]+)$")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to publish: `kind` is local, hub or none; `repo` is the Hub's <owner>/<name>."""
+
+    kind: str
+    repo: str = ""
+
+
+def parse_target(to: str) -> Target:
+    """Read the setting `to`. Raises ConfigError for anything but local, none and hub:<owner>/<name>."""
+    if to in ("local", "none"):
+        return Target(to)
+    match = HUB_TARGET.match(to)
+    if match:
+        return Target("hub", match["repo"])
+    raise ConfigError(
+        f"publish.to is '{to}', expected local, none or hub:<owner>/<name>, such as hub:acme/med-1b."
+        + (did_you_mean(to, ("local", "none")) if ":" not in to else "")
+    )
+
+
+def run(context: StageContext) -> StageReport:
+    """Publish and write `published.json` into `context.out`."""
+    settings = context.settings
+    assert isinstance(settings, PublishSettings)
+    target = parse_target(settings.to)
+    if target.kind == "local":
+        published = publish_locally(context)
+    elif target.kind == "hub":
+        published = publish_to_hub(context, target.repo, private=settings.private, api=hub_api(target.repo))
+    else:
+        published = {"to": "none", "version": None, "path": None, "files": {}}
+    write_json(context.out / "published.json", published)
+    return StageReport(metrics={key: published[key] for key in ("to", "version", "path")})
+
+
+def publish_locally(context: StageContext) -> dict[str, Any]:
+    """Make the next version below `context.models`, or take the one that holds the same model and card."""
+    model, card = context.parent_artifact, context.inputs[CARD]
+    files = select_files(model, card)
+    folder = context.models / context.config.domain
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        version = _same_version(folder, _identity(model, card), files)
+        if version:
+            log.info("publish: %s already holds this model and this card", version)
+        else:
+            version = _new_version(context, folder, files)
+        _point_latest(folder, version)
+    path = f"{folder.name}/{version}"
+    return {"to": "local", "version": version, "path": f"{context.models.name}/{path}", "files": digests(files)}
+
+
+def publish_to_hub(context: StageContext, repo: str, *, private: bool, api: HfApi) -> dict[str, Any]:
+    """Put the folder into a Hub repository in one commit, card and weights together.
+
+    Raises ConfigError when the token may not write or the repository is public against the settings, DataError when
+    the Hub cannot be reached; the folder stays in `context.work` either way.
+    """
+    # HTTPError is that of the HTTP library, which differs between releases of huggingface_hub.
+    from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
+
+    model, card = context.parent_artifact, context.inputs[CARD]
+    files = select_files(model, card)
+    folder = context.work / "upload"
+    with writing(context.work):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        copy_files(files, folder)
+    try:
+        commit = _upload(api, repo, folder, private=private, message=f"{context.config.domain}: {model.fingerprint}")
+    except HFValidationError as error:
+        raise ConfigError(f"publish.to names '{repo}', which the Hub does not allow: {error}") from error
+    except (HTTPError, OSError, RuntimeError) as error:  # hf_xet raises RuntimeError
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403):
+            raise ConfigError(
+                f"The Hub refused to write to '{repo}' ({status}). Log in with a token that may write there: "
+                f"`hf auth login`, or set HF_TOKEN. {_kept(folder)}"
+            ) from error
+        raise DataError(
+            f"Publishing to '{repo}' failed: {error.__class__.__name__}: {error}. {_kept(folder)} "
+            f"Run the same command again to retry, or `hf upload {repo} {folder}`."
+        ) from error
+    return {"to": f"hub:{repo}", "version": commit, "path": repo, "files": digests(files)}
+
+
+def hub_api(repo: str) -> HfApi:
+    """Return the Hub client with the user's own token. Raises ConfigError where nobody is logged in."""
+    from huggingface_hub import HfApi, get_token
+
+    token = get_token()
+    if token is None:
+        raise ConfigError(
+            f"Publishing to 'hub:{repo}' needs a Hub token and there is none. Log in with `hf auth login`, or set "
+            "HF_TOKEN; a token with the permission to write is made at https://huggingface.co/settings/tokens."
+        )
+    return HfApi(token=token)
+
+
+def _identity(model: Artifact, card: Artifact) -> dict[str, Any]:
+    facts = {"stage": model.stage, "fingerprint": model.fingerprint, "digest": model.digest}
+    return {"model": facts, "card": {"fingerprint": card.fingerprint, "digest": card.digest}}
+
+
+def _versions(folder: Path) -> list[int]:
+    return sorted(int(match[1]) for match in map(VERSION.match, os.listdir(folder)) if match)
+
+
+def _same_version(folder: Path, identity: Mapping[str, Any], files: Files) -> str | None:
+    """Return the newest whole version with the same model digest and card digest."""
+    for number in reversed(_versions(folder)):
+        record = _read_record(folder / f"v{number}")
+        same = all(record.get(part, {}).get("digest") == identity[part]["digest"] for part in ("model", "card"))
+        if same and not any(difference(folder / f"v{number}" / name, facts) for name, (_, facts) in files.items()):
+            return f"v{number}"
+    return None
+
+
+def _read_record(version: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((version / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # a folder that somebody else made: its number is taken, its content is not ours
+    return record if isinstance(record, dict) else {}
+
+
+def _new_version(context: StageContext, folder: Path, files: Files) -> str:
+    """Copy into a hidden folder beside the versions, then rename it to the next free number."""
+    model, card = context.parent_artifact, context.inputs[CARD]
+    fresh = folder / f".new-{os.getpid()}"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    try:
+        copy_files(files, fresh)
+        while True:
+            version = f"v{max(_versions(folder), default=0) + 1}"
+            names = {"domain": context.config.domain, "version": version}
+            write_json(fresh / RECORD, {**names, **_identity(model, card), "files": digests(files)})
+            try:
+                os.rename(fresh, folder / version)
+            except OSError:
+                if not (folder / version).exists():
+                    raise
+                continue  # another run took this number since it was looked up
+            return version
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _point_latest(folder: Path, version: str) -> None:
+    """Point the relative link `latest` at a version, replacing the old link in one step."""
+    fresh = folder / f".{LATEST}-{os.getpid()}"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(version)
+    os.replace(fresh, folder / LATEST)
+
+
+def _upload(api: HfApi, repo: str, folder: Path, *, private: bool, message: str) -> str:
+    """Create the repository where needed and commit the folder; return the commit's id.
+
+    It is one `create_commit`: `upload_folder` may split a slow upload into several commits, and a reader between two
+    of them would see a card without its weights. Weights of an earlier upload that are not replaced are removed, or
+    `from_pretrained` could take them.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    api.create_repo(repo, repo_type="model", private=private, exist_ok=True)
+    info = api.model_info(repo)
+    if private and not info.private:
+        raise ConfigError(
+            f"The repository '{repo}' exists and is public, and publish.private is true. Publish under another name, "
+            "make it private on the Hub, or set publish.private=false."
+        )
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    old = [sibling.rfilename for sibling in info.siblings or [] if sibling.rfilename not in names]
+    stale = [name for name in old if matches(name, ("*.safetensors", "*.safetensors.index.json"))]
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(folder / name)) for name in names),
+        *(CommitOperationDelete(path_in_repo=name) for name in stale),
+    ]
+    return str(api.create_commit(repo, operations, commit_message=message, repo_type="model").oid)
+
+
+def _kept(folder: Path) -> str:
+    return f"Nothing is lost: the model and its card are in the store, the folder to upload is {folder}."

@@ -1,0 +1,39 @@
+"""Supervised fine-tuning on conversations: only the assistant's words and its stop token are learned.
+
+Usage: named by a pipeline as `sft: {kind: sft, from: cpt}`; a control arm is the same kind from another stage.
+
+The chat template is the checkpoint's own, with generation markers; what is trained is what is served.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from common import contracts
+from common.config import SftSettings
+from common.errors import ConfigError
+from common.stages import StageContext, StageReport
+from common.training import checkpoint
+from common.training.fit import fit, hand_on, report
+from common.training.rows import build_rows
+from common.training.tokenizer import require_trainable_template
+
+
+def run(context: StageContext) -> StageReport:
+    """Return the parent, trained to answer."""
+    settings = cast(SftSettings, context.settings)
+    model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
+    parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
+    assistant_only = bool(settings.train.get("assistant_only_loss", True))
+    if assistant_only:
+        require_trainable_template(tokenizer)
+    elif not tokenizer.chat_template:
+        raise ConfigError(f"{context.stage}: the checkpoint has no chat template, so it cannot learn conversations.")
+    rows = build_rows(context, tokenizer, role="sft", assistant_only=assistant_only)
+    contracts.check_stop_is_learned([row.labels for row in rows.samples], tokenizer)
+    fitted = fit(context, model, tokenizer, rows)
+    probe = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Who are you?"}], add_generation_prompt=True, return_dict=False
+    )
+    measured = hand_on(context, fitted, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
+    return report(context, fitted, rows, measured)

@@ -1,0 +1,1 @@
+"""What the training stages share: tokenised rows, packing, the trainer, resuming."""

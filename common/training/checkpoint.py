@@ -1,0 +1,99 @@
+"""Load a checkpoint that a stage starts from, and save the one that it hands on.
+
+Usage: `model, tokenizer = load(folder, settings.model)`; `save(model, tokenizer, out)`.
+
+Weights are safetensors only; a checkpoint with pickled weights is refused. A stage always hands on a whole
+model: an adapter is merged first and kept beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.config import ModelSettings
+from common.errors import ContractError, DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load(folder: Path, model: ModelSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load model and tokenizer of an artifact in float32 for training.
+
+    Raises DataError naming the folder when a file is missing, cut short or of another model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    check_weights(folder)
+    tokenizer = load_tokenizer(folder, model)
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=model.trust_remote_code, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise DataError(f"The checkpoint {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    return loaded, tokenizer
+
+
+def load_tokenizer(folder: Path, model: ModelSettings) -> PreTrainedTokenizerBase:
+    """Load the tokenizer alone. Raises DataError naming the folder."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"The tokenizer of {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def check_weights(folder: Path) -> None:
+    """Check that a folder holds whole safetensors weights. Raises DataError naming the file and the bytes missing."""
+    if not (folder / "config.json").is_file():
+        raise DataError(f"{folder} is no checkpoint: config.json is missing. Give a folder made by save_pretrained.")
+    shards = sorted(folder.glob("*.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        expected = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if missing := sorted(expected - {shard.name for shard in shards}):
+            raise DataError(f"{folder} lacks {missing[0]}, which its index names. Copy or download it again.")
+    if not shards:
+        pickled = next(iter([*folder.glob("*.bin"), *folder.glob("*.pt")]), None)
+        reason = f"only {pickled.name}, a pickle, which is never loaded" if pickled else "no *.safetensors"
+        raise DataError(f"{folder} holds {reason}. Convert it with save_pretrained(safe_serialization=True).")
+    for shard in shards:
+        header = read_header(shard)
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        expected_size = 8 + int.from_bytes(shard.open("rb").read(8), "little") + end
+        if shard.stat().st_size != expected_size:
+            raise DataError(
+                f"{shard} is cut short: {shard.stat().st_size:,} bytes, its header says {expected_size:,}. "
+                "Copy or download it again."
+            )
+
+
+def read_header(shard: Path) -> dict[str, Any]:
+    """Return tensor name -> {dtype, shape, data_offsets} of a safetensors file. Raises DataError if it is broken."""
+    try:
+        with shard.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header: dict[str, Any] = json.loads(stream.read(length))
+    except (ValueError, OverflowError, MemoryError) as error:
+        raise DataError(f"{shard} is no whole safetensors file; copy or download it again.") from error
+    header.pop("__metadata__", None)
+    return header
+
+
+def save(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path, dtype: str) -> None:
+    """Save weights, configuration, generation configuration, tokenizer and chat template in one folder."""
+    import torch
+
+    out.mkdir(parents=True, exist_ok=True)
+    model.to(getattr(torch, dtype))
+    model.config.dtype = dtype
+    model.generation_config.do_sample = False
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    if stray := [p.name for p in out.rglob("*") if p.suffix in {".bin", ".pt", ".pkl", ".pth"}]:
+        raise ContractError(f"Saving wrote a pickled file, {stray[0]}; nothing is committed. Report this as a bug.")

@@ -1,0 +1,126 @@
+"""Derive a trainer's options from a stage's settings: steps from tokens, rates from the schedule.
+
+Usage: `options = derive(settings, run, num_rows=..., seed=0, folder=work)`; `SFTConfig(**options)`.
+
+The global batch and the budget are in tokens and do not change with the number of devices; accumulation is
+derived, and a combination that cannot meet them is refused.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from common.config import DpoSettings, RunSettings, Schedule, TrainingSettings
+from common.errors import ConfigError
+
+
+def schedule_options(schedule: Schedule, steps: int) -> dict[str, Any]:
+    """Return transformers' scheduler options. Every stage starts anew: warm-up from zero, then the shape.
+
+    Cosine with a floor after re-warming: Ibrahim et al. 2024 (arXiv 2403.08763), section 3; warmup-stable-decay:
+    Hu et al. 2024 (MiniCPM, arXiv 2404.06395), section 4.
+    """
+    warmup = round(schedule.warmup * steps)
+    if schedule.kind == "constant":
+        return {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": warmup}
+    if schedule.kind == "cosine":
+        kwargs: dict[str, Any] = {"min_lr_rate": schedule.floor}
+        return {"lr_scheduler_type": "cosine_with_min_lr", "warmup_steps": warmup, "lr_scheduler_kwargs": kwargs}
+    decay = max(1, round(schedule.decay * steps))
+    kwargs = {"num_decay_steps": decay, "min_lr_ratio": schedule.floor, "decay_type": "1-sqrt"}
+    return {"lr_scheduler_type": "warmup_stable_decay", "warmup_steps": warmup, "lr_scheduler_kwargs": kwargs}
+
+
+def split_batch(batch: int, micro: int | None, *, unit: str, key: str) -> tuple[int, int]:
+    """Return (rows per forward pass and device, accumulation steps) whose product over devices is `batch`.
+
+    Raises ConfigError when the number of processes or the micro batch cannot meet the global batch.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if batch % world:
+        raise ConfigError(f"{key}: {batch} {unit} per step cannot be shared by {world} processes; make it a multiple.")
+    per_device = batch // world
+    rows = per_device if micro is None else max(1, min(micro, per_device))
+    if per_device % rows:
+        raise ConfigError(
+            f"{key}: {per_device} {unit} per process are not a multiple of the micro batch of {rows}; "
+            "change run.micro_batch_tokens."
+        )
+    return rows, per_device // rows
+
+
+def steps_for(settings: TrainingSettings, num_packed_rows: int, stage: str) -> int:
+    """Return the number of optimizer steps: from the token budget, or from epochs over the packed rows."""
+    rows_per_step = settings.batch_tokens // settings.sequence_length
+    if settings.tokens is not None:
+        if settings.tokens < settings.batch_tokens:
+            raise ConfigError(
+                f"{stage}.tokens={settings.tokens} is less than one step of {stage}.batch_tokens="
+                f"{settings.batch_tokens}; raise the budget or lower the batch."
+            )
+        return round(settings.tokens / settings.batch_tokens)
+    if settings.epochs is None:
+        raise ConfigError(f"{stage}: neither tokens nor epochs is set; give {stage}.tokens=<number>.")
+    return max(1, math.ceil(settings.epochs * num_packed_rows / rows_per_step))
+
+
+def shared_options(run: RunSettings, folder: Path, *, steps: int, seed: int, device: str) -> dict[str, Any]:
+    """Return what every trainer gets: where it works, how it logs, what it never does."""
+    return {
+        "output_dir": str(folder),
+        "max_steps": steps,
+        "seed": seed,
+        "data_seed": seed,
+        "logging_steps": max(1, steps // 50),
+        "logging_first_step": True,
+        "save_strategy": "no",  # the checkpoint callback decides by time
+        "save_total_limit": 2,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": device == "cpu",
+        "dataloader_num_workers": run.workers,
+        "dataloader_pin_memory": device != "cpu",
+        "remove_unused_columns": False,
+    }
+
+
+def sft_options(
+    settings: TrainingSettings, run: RunSettings, folder: Path, *, steps: int, seed: int, device: str, stage: str
+) -> dict[str, Any]:
+    """Return the keyword arguments of TRL's SFTConfig; the user's `train:` block has the last word."""
+    micro = None if run.micro_batch_tokens is None else run.micro_batch_tokens // settings.sequence_length
+    rows_per_step = settings.batch_tokens // settings.sequence_length
+    rows, accumulation = split_batch(rows_per_step, micro, unit="rows", key=f"{stage}.batch_tokens")
+    options = {
+        **shared_options(run, folder, steps=steps, seed=seed, device=device),
+        **schedule_options(settings.schedule, steps),
+        "per_device_train_batch_size": rows,
+        "gradient_accumulation_steps": accumulation,
+        "max_length": settings.sequence_length,
+    }
+    if settings.packing == "isolated":
+        # Rows come tokenised and in their final order.
+        options |= {"train_sampling_strategy": "sequential", "dataset_kwargs": {"skip_prepare_dataset": True}}
+    return {**options, **settings.train}
+
+
+def dpo_options(
+    settings: DpoSettings, run: RunSettings, folder: Path, *, num_pairs: int, seed: int, device: str, stage: str
+) -> dict[str, Any]:
+    """Return the keyword arguments of TRL's DPOConfig; the reference's log-probabilities are precomputed."""
+    micro = None if run.micro_batch_tokens is None else run.micro_batch_tokens // (2 * settings.sequence_length)
+    pairs, accumulation = split_batch(settings.batch_pairs, micro, unit="pairs", key=f"{stage}.batch_pairs")
+    steps = max(1, round(settings.epochs * num_pairs / settings.batch_pairs))
+    return {
+        **shared_options(run, folder, steps=steps, seed=seed, device=device),
+        **schedule_options(settings.schedule, steps),
+        "per_device_train_batch_size": pairs,
+        "per_device_eval_batch_size": max(32, pairs),
+        "gradient_accumulation_steps": accumulation,
+        "max_length": settings.sequence_length,
+        "precompute_ref_log_probs": True,
+        **settings.train,
+    }

@@ -1,0 +1,189 @@
+"""Turn texts and conversations into rows of equal length whose documents cannot see each other.
+
+Usage:
+    rows = tokenise(tokenizer, corpus_rows, assistant_only=False, sequence_length=128, count=count)
+    dataset = pack(rows, 128, folder)          # memory-mapped; columns input_ids, labels, seq_lengths
+    batch = RowCollator(pad_id, 128)(dataset[:16])
+
+Isolation is by position ids that restart at each document, in a (batch, length) form: transformers turns them
+into a block-diagonal mask when the forward runs without a cache. A test checks it by logits.
+Shapes: B rows of a batch, T tokens of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from common.data.accounting import RowCount
+
+_T = TypeVar("_T")
+
+IGNORED = -100  # label of a token that carries no loss
+BATCH = 1000
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """One document or conversation: T tokens, and as labels the same tokens or IGNORED."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+def tokenise(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Iterable[dict[str, Any]],
+    *,
+    assistant_only: bool,
+    sequence_length: int,
+    count_of: Callable[[str], RowCount],
+) -> Iterator[TokenRow]:
+    """Yield token rows; `assistant_only` masks all but the assistant's tokens in conversations.
+
+    Texts end in the end-of-sequence token. A conversation longer than `sequence_length` is dropped whole rather
+    than cut, since the cut would take the answer; the account of its source says how many.
+    """
+    for batch in _batches(rows):
+        for row, (ids, labels) in zip(batch, _encode(tokenizer, batch, assistant_only), strict=True):
+            count = count_of(row["source"])
+            if "text" not in row and len(ids) > sequence_length:
+                count.drop("longer than sequence_length")
+            elif all(label == IGNORED for label in labels[1:]):
+                count.drop("nothing to learn from")
+            else:
+                count.rows_out += 1
+                count.tokens += len(ids)
+                yield TokenRow(ids, labels)
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, batch: Sequence[dict[str, Any]], assistant_only: bool
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield (input_ids, labels) of each row of a batch, texts and conversations each encoded at once."""
+    texts = [row["text"] + tokenizer.eos_token for row in batch if "text" in row]
+    text_ids = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
+    chats = iter(list(_encode_chats(tokenizer, [row["messages"] for row in batch if "text" not in row], assistant_only)))
+    for row in batch:
+        if "text" in row:
+            ids = next(text_ids)
+            yield ids, list(ids)
+        else:
+            yield next(chats)
+
+
+def _encode_chats(
+    tokenizer: PreTrainedTokenizerBase, chats: list[list[dict[str, str]]], assistant_only: bool
+) -> Iterator[tuple[list[int], list[int]]]:
+    if not chats:
+        return
+    encoded = tokenizer.apply_chat_template(
+        chats, return_dict=True, return_assistant_tokens_mask=assistant_only, padding=False
+    )
+    for index, ids in enumerate(encoded["input_ids"]):
+        if assistant_only:
+            marks = encoded["assistant_masks"][index]
+            yield ids, [token if mark else IGNORED for token, mark in zip(ids, marks, strict=True)]
+        else:
+            yield ids, list(ids)
+
+
+def pack(rows: Iterable[TokenRow], sequence_length: int, folder: Path, name: str) -> Dataset:
+    """Write token rows below `folder`, packed by best fit into rows of at most `sequence_length` tokens.
+
+    Documents longer than a row are split, so that no token is lost; shorter ones stay whole.
+    """
+    import pyarrow as pa
+    from datasets import Dataset
+    from datasets.utils.logging import disable_progress_bar
+    from trl import pack_dataset
+
+    disable_progress_bar()
+    folder.mkdir(parents=True, exist_ok=True)
+    tokens = folder / f"{name}.tokens.arrow"
+    schema = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
+    with tokens.open("wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for batch in _batches(rows):
+            columns = [[row.input_ids for row in batch], [row.labels for row in batch]]
+            writer.write_batch(pa.record_batch([pa.array(c, schema.field(i).type) for i, c in enumerate(columns)], schema))
+    packed = pack_dataset(
+        Dataset.from_file(str(tokens)),
+        sequence_length,
+        "bfd_split",
+        {"cache_file_name": str(folder / f"{name}.packed.arrow"), "new_fingerprint": name, "batch_size": 20_000},
+    )
+    return packed
+
+
+def _batches(rows: Iterable[_T]) -> Iterator[list[_T]]:
+    batch: list[_T] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def interleave(num_domain: int, num_replay: int, *, total: int, replay: float, seed: int) -> np.ndarray:
+    """Return the order of training rows: indices into domain rows followed by replay rows, `total` long.
+
+    A share `replay` of the order comes from the replay rows. Each side is used up in a fresh shuffle before any
+    of its rows comes again, and the sides are mixed evenly at random: Ibrahim et al. 2024, section 3 (replay).
+    """
+    rng = np.random.default_rng(seed)
+    from_replay = round(total * replay) if num_replay else 0
+    order = np.concatenate([
+        _epochs(num_domain, total - from_replay, rng),
+        _epochs(num_replay, from_replay, rng) + num_domain,
+    ])
+    rng.shuffle(order)
+    return order
+
+
+def _epochs(size: int, total: int, rng: np.random.Generator) -> np.ndarray:
+    """Return `total` indices below `size`, in shuffled passes."""
+    passes = -(-total // size) if size else 0
+    shuffled = [rng.permutation(size) for _ in range(passes)]
+    return np.concatenate(shuffled)[:total] if shuffled else np.zeros(0, dtype=np.int64)
+
+
+@dataclass
+class RowCollator:
+    """Pad packed rows to one length and number each document's positions from zero."""
+
+    pad_id: int
+    sequence_length: int
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Return input_ids, labels and position_ids, each (B, T) int64. Padding is a document of its own."""
+        import torch
+
+        shape = (len(rows), self.sequence_length)
+        ids_BT = np.full(shape, self.pad_id, dtype=np.int64)
+        labels_BT = np.full(shape, IGNORED, dtype=np.int64)
+        positions_BT = np.zeros(shape, dtype=np.int64)
+        for number, row in enumerate(rows):
+            length = len(row["input_ids"])
+            ids_BT[number, :length] = row["input_ids"]
+            labels_BT[number, :length] = row["labels"]
+            starts = np.cumsum([0, *row["seq_lengths"]])
+            if starts[-1] < self.sequence_length:
+                starts = np.append(starts, self.sequence_length)
+            positions_BT[number] = np.arange(self.sequence_length) - np.repeat(starts[:-1], np.diff(starts))
+            labels_BT[number, starts[:-1][starts[:-1] < length]] = IGNORED  # a first token has nothing to be told from
+        return {
+            "input_ids": torch.from_numpy(ids_BT),
+            "labels": torch.from_numpy(labels_BT),
+            "position_ids": torch.from_numpy(positions_BT),
+        }

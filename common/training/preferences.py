@@ -1,0 +1,137 @@
+"""Preference pairs as tokens, and how likely a model finds their two sides.
+
+Usage: `pairs = read_pairs(context, tokenizer, "preference", counts)`; `answer_logps(model, pairs, pad_id)`.
+
+Training itself is TRL's DPOTrainer; this gives the held-out accuracy and the independent check of its reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from common.config import DpoSettings
+from common.data.accounting import RowCount
+from common.data.decontaminate import filter_rows
+from common.stages import StageContext
+from common.training.rows import exam_guard, shuffled
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One preference: the conversation as messages, and as tokens with the place where the answers begin."""
+
+    row: dict[str, Any]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    start: int  # tokens of the prompt, which both sides share
+
+
+def read_pairs(
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str, counts: dict[str, RowCount]
+) -> list[Pair]:
+    """Return the usable pairs of a role in seeded order.
+
+    Dropped and counted: pairs of equal sides, empty answers, overlap with the exam (training only), and
+    pairs longer than `sequence_length`, since a cut would take the answer.
+    """
+    settings = cast(DpoSettings, context.settings)
+    rows = shuffled(context.corpus.rows(role), f"{context.config.seed}/{role}")
+    if role == "preference":
+        read = context.corpus.counts(role)
+        rows = filter_rows(rows, exam_guard(context, role), _Found(counts, read, role))
+    pairs = []
+    for row in rows:
+        count = _Found(counts, context.corpus.counts(role), role)[row["source"]]
+        pair = _tokenise(row, tokenizer)
+        reason = _unusable(row, pair, settings.sequence_length)
+        if reason:
+            count.drop(reason)
+            continue
+        count.tokens += len(pair.chosen_ids) + len(pair.rejected_ids)
+        pairs.append(pair)
+    for count in counts.values():
+        count.rows_out = count.num_kept
+        count.epochs = settings.epochs if role == "preference" else 0.0
+    return pairs
+
+
+class _Found(dict[str, RowCount]):
+    """Accounts by source: the reader's own where it keeps one."""
+
+    def __init__(self, counts: dict[str, RowCount], read: Any, role: str) -> None:
+        super().__init__(counts)
+        self.counts, self.read, self.role = counts, read, role
+
+    def __missing__(self, source: str) -> RowCount:
+        count = self.counts[source] = self.read.get(source) or RowCount(source, self.role)
+        return count
+
+
+def _tokenise(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Pair:
+    def encode(messages: list[dict[str, str]], **options: Any) -> list[int]:
+        ids: list[int] = tokenizer.apply_chat_template(messages, return_dict=False, **options)
+        return ids
+
+    prompt = encode(row["prompt"], add_generation_prompt=True)
+    chosen, rejected = encode(row["prompt"] + row["chosen"]), encode(row["prompt"] + row["rejected"])
+    start = next((i for i, ids in enumerate(zip(prompt, chosen, rejected, strict=False)) if len(set(ids)) > 1), None)
+    return Pair(row, chosen, rejected, min(len(prompt), len(chosen), len(rejected)) if start is None else start)
+
+
+def _unusable(row: dict[str, Any], pair: Pair, limit: int) -> str | None:
+    answers = ["".join(m["content"] for m in row[side]).strip() for side in ("chosen", "rejected")]
+    if not all(answers):
+        return "empty answer"
+    if answers[0] == answers[1]:
+        return "equal sides"
+    if max(len(pair.chosen_ids), len(pair.rejected_ids)) > limit:
+        return "longer than sequence_length"
+    return None
+
+
+def answer_logps(model: Any, pairs: Sequence[Pair], pad_id: int, batch_size: int = 32) -> tuple[list[float], list[float]]:
+    """Return the summed log-probabilities (nats) of the chosen and of the rejected answers, without autocast."""
+    import torch
+
+    was_training = model.training
+    model.eval()
+    found: tuple[list[float], list[float]] = ([], [])
+    with torch.inference_mode():
+        for side, ids_of in enumerate((lambda p: p.chosen_ids, lambda p: p.rejected_ids)):
+            for place in range(0, len(pairs), batch_size):
+                batch = pairs[place : place + batch_size]
+                found[side].extend(_logps(model, [ids_of(p) for p in batch], [p.start for p in batch], pad_id).tolist())
+    model.train(was_training)
+    return found
+
+
+def _logps(model: Any, rows: list[list[int]], starts: list[int], pad_id: int) -> Tensor:
+    """Return (B,) sums over the answer's tokens of log p(token | before)."""
+    import torch
+
+    length = max(map(len, rows))
+    device = next(model.parameters()).device
+    ids_BT = torch.full((len(rows), length), pad_id)
+    learned_BT = torch.zeros((len(rows), length), dtype=torch.bool)
+    for number, (ids, start) in enumerate(zip(rows, starts, strict=True)):
+        ids_BT[number, : len(ids)] = torch.tensor(ids)
+        learned_BT[number, start : len(ids)] = True
+    ids_BT = ids_BT.to(device)
+    logits_BTV = model(input_ids=ids_BT, use_cache=False).logits[:, :-1].float()
+    picked_BT = torch.log_softmax(logits_BTV, -1).gather(-1, ids_BT[:, 1:, None])[..., 0].cpu()
+    return (picked_BT * learned_BT[:, 1:]).sum(-1)
+
+
+def accuracy(policy: tuple[Sequence[float], Sequence[float]], reference: tuple[Sequence[float], Sequence[float]]) -> int:
+    """Count pairs whose chosen side gained more than the rejected one against the reference.
+
+    This is the accuracy of DPO's implicit reward beta * log(pi / pi_ref): Rafailov et al. 2023, equation 5.
+    """
+    columns = zip(policy[0], policy[1], reference[0], reference[1], strict=True)
+    return sum((pc - rc) > (pr - rr) for pc, pr, rc, rr in columns)

@@ -1,0 +1,88 @@
+"""The tiny base's tokenizer and chat template, and checks that any checkpoint's template can be trained on.
+
+Usage: `tokenizer = train_tokenizer(texts, vocabulary_size=1024)`.
+
+A byte-level BPE, so that every text of every language can be written. It is trained on the general world
+alone: the base is then the same for all domains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from common.errors import ContractError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+PAD, END, SYSTEM, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
+
+# The generation markers tell which tokens the assistant wrote: its words and the end of its turn.
+CHAT_TEMPLATE = """\
+{%- for message in messages %}
+{%- if message['role'] == 'system' %}<|system|>{{ message['content'] | trim }}<|end|>
+{%- elif message['role'] == 'user' %}<|user|>{{ message['content'] | trim }}<|end|>
+{%- elif message['role'] == 'assistant' %}<|assistant|>
+{%- generation %}{{ message['content'] | trim }}<|end|>{% endgeneration %}
+{%- else %}{{ raise_exception('unknown role ' ~ message['role']) }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}<|assistant|>{% endif %}"""
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int, context_length: int) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE with the chat tokens of CHAT_TEMPLATE. Deterministic for equal texts in equal order."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    # A space before the first word makes an answer's tokens the same at the start of a turn as inside a sentence.
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=[PAD, END, SYSTEM, USER, ASSISTANT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=[SYSTEM, USER, ASSISTANT],
+        model_max_length=context_length,
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def require_trainable_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that the chat template marks the assistant's tokens and that they end in a stop token.
+
+    Raises ContractError when there is no template, no generation marker, or the stop token lies outside.
+    """
+    if not tokenizer.chat_template:
+        raise ContractError(
+            "The tokenizer has no chat template, so conversations cannot be trained on. Start from a checkpoint "
+            "with one, or set train.chat_template_path with packing: trl."
+        )
+    encoded = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}],
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    marked = [token for token, mark in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if mark]
+    if not marked:
+        raise ContractError(
+            "The chat template has no {% generation %} markers, so an assistant-only loss would train on nothing. "
+            "Add the markers around the assistant's turn in chat_template.jinja of the checkpoint."
+        )
+    stops = {tokenizer.eos_token_id}
+    if not stops & set(marked):
+        raise ContractError(
+            f"The stop token {tokenizer.eos_token!r} lies outside the trained part of the assistant's turn, so the "
+            "model would never learn to stop. Move {% endgeneration %} behind it in chat_template.jinja."
+        )

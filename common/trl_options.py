@@ -1,0 +1,129 @@
+"""Which options TRL's and peft's config classes have, read from their source without importing torch.
+
+Usage: `check_train_options("SFTConfig", {"learning_rate": 1e-5}, key="sft.train")`.
+
+Importing TRL takes seconds; planning must not. Names, types and defaults come from the class bodies by `ast`;
+a test compares them with the real classes. The real class is still built, and checks its values, when a stage runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from common.errors import ConfigError, did_you_mean
+
+# Class -> the files (package, path) whose class bodies make it up, base classes first.
+CLASSES: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "SFTConfig": (
+        ("transformers", "training_args.py", "TrainingArguments"),
+        ("trl", "trainer/base_config.py", "_BaseConfig"),
+        ("trl", "trainer/sft_config.py", "SFTConfig"),
+    ),
+    "DPOConfig": (
+        ("transformers", "training_args.py", "TrainingArguments"),
+        ("trl", "trainer/base_config.py", "_BaseConfig"),
+        ("trl", "trainer/dpo_config.py", "DPOConfig"),
+    ),
+    "LoraConfig": (("peft", "tuners/lora/config.py", "LoraConfig"),),
+}
+# Options that a stage derives from its own settings: name -> what to set instead.
+OWNED = {
+    "output_dir": "out=<folder>",
+    "resume_from_checkpoint": "nothing: a stage resumes by itself",
+    "num_train_epochs": "{stage}.epochs",
+    "max_steps": "{stage}.tokens",
+    "per_device_train_batch_size": "{stage}.batch_tokens, and run.micro_batch_tokens for memory",
+    "gradient_accumulation_steps": "{stage}.batch_tokens, and run.micro_batch_tokens for memory",
+    "lr_scheduler_type": "{stage}.schedule.kind",
+    "lr_scheduler_kwargs": "{stage}.schedule",
+    "warmup_ratio": "{stage}.schedule.warmup",
+    "warmup_steps": "{stage}.schedule.warmup",
+    "seed": "seed=<number>",
+    "data_seed": "seed=<number>",
+    "max_length": "{stage}.sequence_length",
+    "use_cpu": "run.device",
+    "no_cuda": "run.device",
+    "report_to": "nothing: the log is in the artifact's log.jsonl",
+    "push_to_hub": "publish.to=hub:<owner>/<name>",
+    "hub_token": "the environment variable HF_TOKEN",
+    "hub_model_id": "publish.to=hub:<owner>/<name>",
+    "dataloader_num_workers": "run.workers",
+    "save_strategy": "run.checkpoint_seconds",
+    "save_steps": "run.checkpoint_seconds",
+    "trust_remote_code": "model.trust_remote_code",
+    "model_init_kwargs": "model.dtype and model.revision",
+    "remove_unused_columns": "nothing: the columns follow from the packing",
+}
+# Options of TRL's own row preparation, which `packing: isolated` replaces.
+TRL_ROWS_ONLY = (
+    "packing", "packing_strategy", "padding_free", "pad_to_multiple_of", "eval_packing", "truncation_mode",
+    "shuffle_dataset", "dataset_text_field", "dataset_kwargs", "dataset_num_proc", "eos_token", "pad_token",
+    "chat_template_path", "completion_only_loss", "train_sampling_strategy",
+)  # fmt: skip
+SIMPLE_TYPES: dict[str, tuple[type, ...]] = {
+    "bool": (bool,), "int": (int,), "float": (int, float), "str": (str,), "dict": (dict,), "list": (list,),
+}  # fmt: skip
+
+
+@functools.cache
+def options_of(class_name: str) -> dict[str, str]:
+    """Return option name -> annotation source of a config class, inherited ones included."""
+    options: dict[str, str] = {}
+    for package, path, name in CLASSES[class_name]:
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise ConfigError(f"The package {package} is not installed; run `just setup`.")
+        tree = _parse(Path(spec.submodule_search_locations[0]) / path)
+        body = next(n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+        for node in body:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                annotation = ast.unparse(node.annotation)
+                if not node.target.id.startswith("_") and "ClassVar" not in annotation:
+                    options[node.target.id] = annotation
+    return options
+
+
+@functools.cache
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def check_train_options(class_name: str, train: Mapping[str, Any], *, stage: str, packing: str = "isolated") -> None:
+    """Check a `train:` block against its TRL class. Raises ConfigError for the first wrong name or type."""
+    known = options_of(class_name)
+    for name, value in train.items():
+        key = f"{stage}.train.{name}"
+        if name in OWNED:
+            raise ConfigError(f"{key} is derived here; set {OWNED[name].format(stage=stage)} instead.")
+        if name not in known:
+            raise ConfigError(f"{key}: {class_name} of TRL has no option '{name}'.{did_you_mean(name, known)}")
+        if name in TRL_ROWS_ONLY and class_name == "SFTConfig" and packing == "isolated":
+            raise ConfigError(f"{key} belongs to TRL's own row preparation; set {stage}.packing=trl to use it.")
+        _check_type(key, value, known[name])
+
+
+def check_lora_options(lora: Mapping[str, Any], *, stage: str) -> None:
+    """Check a `lora:` block against peft's LoraConfig. Raises ConfigError for the first wrong name or type."""
+    known = options_of("LoraConfig")
+    for name, value in lora.items():
+        key = f"{stage}.lora.{name}"
+        if name not in known:
+            raise ConfigError(f"{key}: LoraConfig of peft has no option '{name}'.{did_you_mean(name, known)}")
+        _check_type(key, value, known[name])
+
+
+def _check_type(key: str, value: Any, annotation: str) -> None:
+    """Refuse a value whose plain type no part of the annotation admits; anything richer is left to the class."""
+    parts = [part.strip().split("[")[0] for part in annotation.replace("Optional[", "None | ").split("|")]
+    if value is None or any(part not in SIMPLE_TYPES and part != "None" for part in parts):
+        return
+    allowed = [SIMPLE_TYPES[part] for part in parts if part in SIMPLE_TYPES]
+    for types in allowed:
+        if isinstance(value, types) and (not isinstance(value, bool) or bool in types):
+            return
+    raise ConfigError(f"{key}: expected {annotation}, got {value!r} ({type(value).__name__}).")

@@ -1,0 +1,57 @@
+"""Row counts and the limits on them."""
+
+from __future__ import annotations
+
+import pytest
+
+from common.config import Limits
+from common.data.accounting import RowCount, check_limits
+from common.errors import ContractError
+
+LIMITS = Limits(dropped=0.05, truncated=0.1, masked=0.0)
+
+
+def count(source: str, rows_in: int, dropped: int = 0, **facts: float) -> RowCount:
+    result = RowCount(source, "sft", rows_in=rows_in)
+    for _ in range(dropped):
+        result.drop("empty text")
+    for name, value in facts.items():
+        setattr(result, name, value)
+    return result
+
+
+def test_as_dict_has_the_fields_of_the_manifest() -> None:
+    names = "source role rows_in dropped truncated rows_out tokens masked_share epochs"
+    assert " ".join(RowCount("a", "cpt").as_dict()) == names
+
+
+def test_shares_at_the_limit_pass() -> None:
+    check_limits([count("a", 100, dropped=5, truncated=9), count("unread", 0)], LIMITS, "sft")
+
+
+def test_dropped_names_source_reason_share_limit_and_key() -> None:
+    bad = count("bad", 100, dropped=20)
+    bad.drop("exam overlap")
+    with pytest.raises(ContractError) as caught:
+        check_limits([count("good", 100, dropped=1), bad], LIMITS, "sft")
+    message = str(caught.value)
+    assert "Stage sft: 11.0% of its rows were dropped, the limit is 5.0%" in message
+    assert "source 'bad' (21 of 100), reason 'empty text' (20 rows)" in message
+    assert message.endswith("raise sft.limits.dropped.")
+
+
+def test_a_source_that_loses_everything_stops_even_a_large_stage() -> None:
+    with pytest.raises(ContractError, match=r"source 'small' lost all its 3 rows, reason 'empty text' \(3 rows\)"):
+        check_limits([count("large", 10_000), count("small", 3, dropped=3)], LIMITS, "cpt")
+
+
+def test_truncated_is_a_share_of_the_rows_kept() -> None:
+    message = r"10\.5% of its rows were cut .* source 'a' \(10 rows\).*cpt\.limits\.truncated"
+    with pytest.raises(ContractError, match=message):
+        check_limits([count("a", 100, dropped=5, truncated=10)], LIMITS, "cpt")
+
+
+def test_masked_rows_stop_the_stage() -> None:
+    message = r"2\.0% .* without one token .* source 'a' \(2 rows\).*sft\.limits\.masked"
+    with pytest.raises(ContractError, match=message):
+        check_limits([count("a", 100, masked_share=0.02)], LIMITS, "sft")

@@ -1,0 +1,280 @@
+"""A manifest is checked as a whole when it is loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from common.data.manifest import ManifestCorpus, load_manifest
+from common.errors import ConfigError, DataError
+
+CPT = {"id": "texts", "role": "cpt", "path": "texts.jsonl", "licence": "mit"}
+EXAM = {
+    "id": "exam",
+    "role": "eval",
+    "side": "domain",
+    "path": "exam.jsonl",
+    "columns": {"question": "question", "answer": "answer"},
+    "choices": ["yes", "no"],
+    "licence": "mit",
+}
+HUB = {"id": "hub", "role": "sft", "hub": "o/n", "split": "train", "columns": {"messages": "m"}, "licence": "mit"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A data folder with texts and an exam."""
+    write_rows(tmp_path / "texts.jsonl", [{"text": f"Text number {i}.", "body": "b"} for i in range(20)])
+    write_rows(tmp_path / "exam.jsonl", [{"question": f"Is it {i}?", "answer": "no"} for i in range(5)])
+    return tmp_path
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def load(folder: Path, *sources: dict[str, Any], root: Path | None = None, **facts: Any) -> ManifestCorpus:
+    path = folder / "data.yaml"
+    path.write_text(yaml.safe_dump({"title": "T", "sources": list(sources)} | facts.pop("top", {})))
+    return load_manifest(path, root, **facts)
+
+
+def problems(folder: Path, *sources: dict[str, Any], **facts: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        load(folder, *sources, **facts)
+    return str(caught.value)
+
+
+def mistakes(folder: Path, *sources: dict[str, Any], **facts: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(folder, *sources, **facts)
+    return str(caught.value)
+
+
+def test_a_right_manifest(folder: Path) -> None:
+    corpus = load(folder, CPT, EXAM, top={"settings": {"cpt": {"tokens": 1000}}})
+    assert corpus.domain_title == "T"
+    assert corpus.manifest.settings == {"cpt": {"tokens": 1000}}
+
+
+def test_loading_imports_nothing_heavy(folder: Path) -> None:
+    import subprocess
+
+    load(folder, CPT, EXAM)
+    code = (
+        "import sys; from pathlib import Path; from common.data.manifest import load_manifest\n"
+        f"load_manifest(Path({str(folder / 'data.yaml')!r}), None)\n"
+        "print([name for name in ('torch', 'transformers', 'datasets', 'pyarrow') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+# --- keys and values: ConfigError ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colums": {}}, "source 'texts': unknown key sources.0.colums. Did you mean 'columns'?"),
+        ({"role": "train"}, "source 'texts': sources.0.role is 'train': Input should be 'pretrain', 'cpt'"),
+        ({"weight": 0}, "sources.0.weight is 0: Input should be greater than 0"),
+        ({"heldout": 1}, "sources.0.heldout is 1: Input should be less than 1"),
+        ({"path": 5}, "sources.0.path is 5: Input should be a valid string."),
+        ({"path": None}, "needs either path (files) or hub (a data set of the Hub), and not both"),
+        ({"hub": "o/n"}, "needs either path (files) or hub"),
+        ({"split": "train"}, "split only make sense with hub"),
+        ({"path": None, "hub": "o/n"}, "needs split (train, validation, test, ...)"),
+        ({"role": "eval"}, "role eval needs side: domain or general"),
+        ({"role": "eval", "side": "domain", "weight": 2}, "weight only makes sense in training"),
+        ({"side": "domain"}, "side only makes sense with role eval, not cpt"),
+        ({"role": "sft", "columns": {"messages": "m"}, "heldout": 0.1}, "heldout only makes sense for text rows"),
+        ({"role": "replay", "columns": {"messages": "m"}, "heldout": 0.1}, "heldout only makes sense for text rows"),
+        ({"columns": {"messages": "m"}}, "role cpt takes text rows"),
+        ({"path": "a.txt", "columns": {"text": "t"}}, "text files have no columns"),
+        ({"path": "a.txt", "role": "sft"}, "role sft needs columns, so no text file"),
+        ({"role": "sft"}, "columns of role sft must name messages or answer + question; it names none"),
+        ({"role": "preference", "columns": {"chosen": "c"}}, "or chosen + rejected; it names chosen"),
+        ({"columns": {"text": "t", "txt": "t"}}, "unknown column name 'txt' on our side. Did you mean 'text'?"),
+        ({"columns": {"text": ["a", "b"]}}, "'text' is a list of columns; only choices may be one"),
+        ({"choices": ["a", "b"]}, "choices must list at least two answers, and only makes sense with role eval"),
+        (EXAM | {"choices": None}, "an exam needs choices: either a column (columns.choices) or a fixed"),
+        (EXAM | {"choices": ["a"]}, "choices must list at least two answers"),
+        ({"id": "a b"}, "sources.0.id is 'a b': String should match pattern"),
+    ],
+)
+def test_wrong_keys_and_values(folder: Path, change: dict[str, Any], message: str) -> None:
+    text = mistakes(folder, CPT | change)
+    assert message in text
+    assert text.startswith(f"{folder / 'data.yaml'}: ")
+    assert len(text.splitlines()) == 1
+
+
+def test_missing_keys(folder: Path) -> None:
+    facts = {"path": "texts.jsonl", "licence": "mit"}
+    assert "source 'x': sources.0.role is missing" in mistakes(folder, facts | {"id": "x"})
+    assert "data.yaml: sources.0.id is missing" in mistakes(folder, facts | {"role": "cpt"})
+    assert "data.yaml: no enabled source to train on" in problems(folder)
+    assert "unknown key sorces. Did you mean 'sources'?" in mistakes(folder, CPT, top={"sorces": []})
+
+
+def test_all_problems_at_once_one_line_each(folder: Path) -> None:
+    text = mistakes(folder, CPT | {"colums": {}, "weight": -1}, CPT | {"id": "gone", "path": "gone.jsonl"}, EXAM)
+    first, *lines = text.splitlines()
+    assert first == f"{folder / 'data.yaml'}: 3 problems"
+    assert [line.split(":")[0] for line in lines] == ["  source 'texts'", "  source 'texts'", "  source 'gone'"]
+    text = problems(folder, CPT | {"licence": ""}, CPT, EXAM | {"path": "none.jsonl"})
+    assert text.splitlines()[0].endswith("3 problems")
+
+
+# --- files, columns, licences, gates: DataError -----------------------------------------------------------------------
+
+
+def test_manifest_that_is_no_manifest(tmp_path: Path) -> None:
+    path = tmp_path / "data.yaml"
+    with pytest.raises(DataError, match=r"data\.yaml: no such file"):
+        load_manifest(path, None)
+    path.write_text("- a\n")
+    with pytest.raises(DataError, match=r"holds no keys at its top level. Expected title and sources"):
+        load_manifest(path, None)
+    with pytest.raises(DataError, match=r"data_root=.*nowhere is not a folder"):
+        load_manifest(path, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"path": "text.jsonl"}, "no file text.jsonl below {root}. Did you mean 'texts.jsonl'? Or pass data_root="),
+        ({"path": "*.csv"}, "no file matches *.csv below {root}"),
+        ({"path": "."}, ". is a folder. Give its files"),
+        ({"path": "/etc/hosts"}, "path /etc/hosts leaves the data folder {root}. Give a path below it, and"),
+        ({"path": "../texts.jsonl"}, "path ../texts.jsonl leaves the data folder"),
+        ({"path": "data.yaml"}, "data.yaml: format '.yaml' cannot be read. Expected .jsonl"),
+        ({"path": "empty.jsonl"}, "empty.jsonl is empty"),
+        ({"path": "blank.jsonl"}, "blank.jsonl has no row"),
+        ({"path": "broken.jsonl"}, "broken.jsonl, line 1: not valid JSON"),
+        ({"columns": {"text": "bodi"}}, "has no column 'bodi' (for text). It has: text, body. Did you mean 'body'?"),
+        ({"columns": {"text": "body.0.x"}}, "has no column 'body.0.x' (for text). It has: text, body."),
+        ({"licence": " "}, "licence is empty; name it"),
+    ],
+)
+def test_problems_of_a_source(folder: Path, change: dict[str, Any], message: str) -> None:
+    for name, content in {"empty": "", "blank": "\n\n", "broken": "{"}.items():
+        (folder / f"{name}.jsonl").write_text(content)
+    text = problems(folder, CPT | change, EXAM)
+    assert text.startswith(f"{folder / 'data.yaml'}: source 'texts': ")
+    assert message.format(root=folder) in text
+
+
+def test_a_link_may_not_leave_the_folder(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "secret.jsonl"
+    write_rows(outside, [{"text": "x"}])
+    (folder / "link.jsonl").symlink_to(outside)
+    assert "path link.jsonl is a link that leaves the data folder" in problems(folder, CPT | {"path": "link.jsonl"})
+    (folder / "inner.jsonl").symlink_to(folder / "texts.jsonl")
+    load(folder, CPT | {"path": "inner.jsonl"})
+
+
+def test_paths_start_at_data_root(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("recipe")
+    corpus = load(elsewhere, CPT, EXAM, root=folder)
+    assert len(list(corpus.rows("cpt"))) == 20
+
+
+def test_globs_are_sorted_and_read_each_file_once(folder: Path) -> None:
+    for name in ("b", "a"):
+        (folder / f"{name}.txt").write_text(name)
+    corpus = load(folder, CPT | {"path": ["b.txt", "*.txt"]})
+    assert [row["text"] for row in corpus.rows("cpt")] == ["b", "a"]
+
+
+def test_gated_needs_a_token(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    message = "source 'hub': is gated and there is no token. Accept its terms on https://huggingface.co/datasets/o/n, "
+    assert message in problems(folder, HUB | {"gated": True}, CPT)
+    load(folder, HUB | {"gated": True, "enabled": False}, CPT)
+    monkeypatch.setenv("HF_TOKEN", "x")
+    load(folder, HUB | {"gated": True}, CPT)
+
+
+def test_one_id_twice(folder: Path) -> None:
+    assert "source 'texts': 2 sources have this id" in problems(folder, CPT, CPT)
+
+
+def test_essential_roles(folder: Path) -> None:
+    load(folder, CPT, EXAM, essential=["cpt", "questions_domain"])
+    text = problems(folder, CPT, EXAM, HUB | {"enabled": False}, essential=["sft", "questions_general", "preference"])
+    assert "no enabled source has rows for sft. Enable one of 'hub'" in text
+    assert "rows for questions_general. Add one with role: eval, side: general and question, answer and choices" in text
+    assert "rows for preference. Add one with role: preference" in text
+    assert "no enabled source to train on" in problems(folder, EXAM)
+    also = "role: eval, side: domain and a text column, or a heldout share on role cpt"
+    assert also in problems(folder, CPT, essential=["text_domain"])
+
+
+# --- leaks ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_exam_is_not_trained_on(folder: Path) -> None:
+    train = CPT | {"path": "exam.jsonl", "columns": {"text": "question"}}
+    message = "source 'texts': trains on exam.jsonl, which source 'exam' uses as an exam. Give one of them another file"
+    assert message in problems(folder, train, EXAM)
+    load(folder, train, EXAM | {"enabled": False})
+    shutil.copy(folder / "exam.jsonl", folder / "copy.jsonl")
+    assert "trains on copy.jsonl (a copy of exam.jsonl)" in problems(folder, train | {"path": "copy.jsonl"}, EXAM)
+
+
+@pytest.mark.parametrize(
+    ("train", "exam", "leaks"),
+    [
+        ({"split": "test"}, {"split": "test"}, True),
+        ({"split": "validation", "config": "a"}, {"split": "validation", "config": "b"}, True),
+        ({"split": "test[:10]"}, {"split": "test"}, True),
+        ({"split": "train"}, {"split": "train"}, True),
+        ({"split": "train", "data_files": "a"}, {"split": "train"}, True),
+        ({"split": "train", "data_files": "a"}, {"split": "train", "data_files": "b"}, False),
+        ({"split": "train", "config": "a"}, {"split": "train", "config": "b"}, False),
+        ({"split": "train"}, {"split": "test"}, False),
+        ({"split": "test"}, {"split": "test", "hub": "o/other"}, False),
+    ],
+)
+def test_an_exam_of_the_hub_is_not_trained_on(folder: Path, train: Any, exam: Any, leaks: bool) -> None:
+    sources = (HUB | train, EXAM | {"path": None, "hub": "o/n"} | exam)
+    if leaks:
+        assert "of o/n, which source 'exam' uses as an exam" in problems(folder, *sources)
+    else:
+        load(folder, *sources)
+
+
+def test_held_out_rows_are_not_trained_on_elsewhere(folder: Path) -> None:
+    held, replay = CPT | {"heldout": 0.2}, CPT | {"id": "again", "role": "replay"}
+    message = "source 'again': trains on texts.jsonl, of which source 'texts' holds rows out. Give both the same"
+    assert message in problems(folder, held, replay)
+    load(folder, held, replay | {"heldout": 0.2})
+    assert "holds rows out" in problems(folder, held, replay | {"heldout": 0.2, "columns": {"text": "body"}})
+
+
+# --- every manifest in the repository -----------------------------------------------------------------------------
+
+
+SHIPPED = sorted(Path(__file__).parents[2].glob("domains/*/data.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
+def test_shipped_manifests_load(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "HF_TOKEN", "x")
+    corpus = load_manifest(path, None, essential=["cpt", "replay", "sft", "preference", "questions_domain"])
+    assert all(source.evidence and source.hub for source in corpus.manifest.sources)
+    for source in corpus.manifest.sources:
+        assert not (source.enabled and source.gated), f"{source.id} is gated and enabled"
+        assert not source.enabled or source.evidence != "U", f"{source.id} is unverified and enabled"

@@ -1,0 +1,226 @@
+"""Exams of tiny checkpoints, checked against log-likelihoods that are computed here with torch alone."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.config import EvaluateSettings
+from common.errors import DataError
+from common.evaluation import harness
+from common.evaluation.exam import Paper, Result, sit
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+Questions = Callable[..., list[dict[str, Any]]]
+Checkpoints = Callable[..., Path]
+TEXTS = [f"what is {noun} money number {index}? Über €." for index, noun in enumerate(("paper", "coin", "iron ore"))]
+ROUNDING = 2e-4  # records keep four digits
+
+
+def examine(folder: Path, paper: Paper, work: Path, **settings: Any) -> Result:
+    return sit(folder, paper, EvaluateSettings(**settings), device="cpu", work=work)
+
+
+@functools.cache
+def reference(folder: Path) -> tuple[Any, Any]:
+    """Load a checkpoint's model, in float64, and its tokenizer for the sums done here."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder).double()
+    model.train(False)
+    return model, AutoTokenizer.from_pretrained(folder)
+
+
+def log_probability(folder: Path, prompt: list[int], answer: list[int]) -> float:
+    """Return log p(answer | prompt) of a checkpoint, one unpadded sequence in float64."""
+    import torch
+
+    with torch.no_grad():
+        logits = reference(folder)[0](torch.tensor([prompt + answer])).logits[0]
+    steps = torch.log_softmax(logits, dim=-1)[len(prompt) - 1 : -1]
+    return float(steps.gather(1, torch.tensor(answer)[:, None]).sum())
+
+
+def encode(folder: Path, text: str) -> list[int]:
+    return list(reference(folder)[1].encode(text, add_special_tokens=False))
+
+
+def agree(folder: Path, records: list[dict[str, Any]], rows: list[dict[str, Any]], form: str, ending: str) -> None:
+    """Check records against independent sums; `form` has the question, what follows it leads each choice."""
+    assert [record["id"] for record in records] == [row["id"] for row in rows]
+    prompt_form, lead = form.split("|choice|")
+    for record, row in zip(records, rows, strict=True):
+        prompt = encode(folder, prompt_form.format(q=row["question"]))
+        scores = [log_probability(folder, prompt, encode(folder, lead + c + ending)) for c in row["choices"]]
+        assert record["scores"] == pytest.approx(scores, abs=ROUNDING)
+        assert record["predicted"] == scores.index(max(scores))
+        assert record["answer"] == row["answer"]
+        assert record["correct"] is (record["predicted"] == row["answer"])
+
+
+def test_chat_scores_are_the_whole_answers_with_their_end_of_turn(
+    checkpoint: Path, make_questions: Questions, tmp_path: Path
+) -> None:
+    rows = make_questions(6)
+    result = examine(checkpoint, Paper({"domain": rows}), tmp_path)
+    agree(checkpoint, result.records, rows, "<|user|>{q}<|assistant|>|choice|", "<|end|>")
+    assert encode(checkpoint, "iron<|end|>")[-1] == encode(checkpoint, "<|end|>")[0] == 2
+    assert {record["side"] for record in result.records} == {"domain"}
+    assert result.tasks == {"exam_domain_questions": {"version": 1, "asked": "chat", "ending": "<|end|>"}}
+
+
+@pytest.mark.parametrize("why", ["settings", "no template"])
+def test_plain_form_asks_without_the_template(
+    why: str, checkpoint: Path, make_checkpoint: Checkpoints, make_questions: Questions, tmp_path: Path
+) -> None:
+    folder = checkpoint if why == "settings" else make_checkpoint(template=None)
+    rows = make_questions(3)
+    result = examine(folder, Paper({"general": rows}), tmp_path, chat_template=why != "settings")
+    agree(folder, result.records, rows, "Question: {q}\nAnswer:|choice| ", "")
+    assert result.tasks["exam_general_questions"]["asked"] == "plain"
+
+
+def test_scores_do_not_depend_on_the_batch_size(checkpoint: Path, make_questions: Questions, tmp_path: Path) -> None:
+    paper = Paper({"domain": make_questions(20), "general": make_questions(20, "g")}, {"domain": TEXTS})
+    one, many = (examine(checkpoint, paper, tmp_path, batch_size=size) for size in (1, 64))
+    for a, b in zip(one.records, many.records, strict=True):
+        assert a | {"scores": None} == b | {"scores": None}
+        assert a["scores"] == pytest.approx(b["scores"], abs=ROUNDING)
+    assert one.exam == many.exam
+    assert one.bits_per_byte["domain"] == pytest.approx(many.bits_per_byte["domain"], rel=1e-5)
+
+
+TAUGHT = {"what is money": "dollar bill", "what is paper": "note", "what is copper": "dollar", "what is iron": "coin"}
+CHOICES = ["dollar", "dollar bill", "note", "coin"]
+
+
+def test_a_choice_is_not_favoured_for_being_the_beginning_of_another(
+    make_checkpoint: Checkpoints, tmp_path: Path
+) -> None:
+    rows = [
+        {"id": question, "question": question, "choices": CHOICES, "answer": CHOICES.index(answer)}
+        for question, answer in TAUGHT.items()
+    ]
+    knows = examine(make_checkpoint(taught=TAUGHT), Paper({"domain": rows}), tmp_path)
+    assert knows.exam["domain"] is not None
+    assert knows.exam["domain"]["score"] == 1.0
+    # The same knowledge, but a tokenizer whose eos is not the template's end of turn: nothing closes the answer.
+    cannot_stop = examine(make_checkpoint(taught=TAUGHT, eos="<|stop|>"), Paper({"domain": rows}), tmp_path)
+    assert [record["predicted"] for record in cannot_stop.records] == [0, 2, 0, 3]
+    assert cannot_stop.tasks["exam_domain_questions"]["ending"] == ""
+
+
+@pytest.mark.parametrize(
+    ("template", "ending"),
+    [
+        ("{% for m in messages %}{{ m['content'] }}<|end|>\n{% endfor %}", "<|end|>"),
+        ("{% for m in messages %}{{ m['content'] }}\n<|end|>{% endfor %}", "\n<|end|>"),
+        ("{% for m in messages %}{{ m['content'] }}<|stop|><|end|>{% endfor %}", ""),
+        ("{% for m in messages %}{{ m['content'] }}{% endfor %}", ""),
+    ],
+)
+def test_the_ending_is_read_from_the_template(
+    template: str, ending: str, make_checkpoint: Checkpoints, checkpoint: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer.chat_template = template
+    assert harness.answer_ending(tokenizer) == ending
+
+
+def test_bits_per_byte_is_the_negative_log2_probability_of_the_bytes(checkpoint: Path, tmp_path: Path) -> None:
+    paper = Paper(texts={"domain": ["", *TEXTS, "one more"], "general": [" "]})
+    result = examine(checkpoint, paper, tmp_path, text_documents=3)
+    start = encode(checkpoint, "<|end|>")  # no bos token: the end of the document before
+    nats = -sum(log_probability(checkpoint, start, encode(checkpoint, text)) for text in TEXTS)
+    num_bytes = sum(len(text.encode()) for text in TEXTS)
+    assert result.bits_per_byte["domain"] == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
+    assert result.bits_per_byte["general"] is None
+    assert result.exam == {"general": None, "domain": None}
+
+
+def test_documents_longer_than_the_window_are_read_in_pieces(checkpoint: Path, tmp_path: Path) -> None:
+    text = "copper coin " * 80
+    ids, start = encode(checkpoint, text), encode(checkpoint, "<|end|>")
+    assert 128 < len(ids) < 256, "the checkpoint's window is 128, so this takes two pieces"
+    first = log_probability(checkpoint, start, ids[:128])
+    # The second piece is a whole window that ends the document; only what the first did not cover counts.
+    rest = len(ids) - 128
+    second = log_probability(checkpoint, ids[-129:-rest], ids[-rest:])
+    result = examine(checkpoint, Paper(texts={"general": [text]}), tmp_path)
+    assert result.bits_per_byte["general"] == pytest.approx(
+        -(first + second) / math.log(2) / len(text.encode()), rel=1e-5
+    )
+
+
+def test_limit_takes_the_first_questions_and_digits_stay_words(
+    checkpoint: Path, make_questions: Questions, tmp_path: Path
+) -> None:
+    rows = make_questions(5)
+    rows[0] |= {"question": "42", "choices": ["7", "['x']", "0", "{{ 1 }}"]}
+    result = examine(checkpoint, Paper({"domain": rows, "general": rows[3:]}), tmp_path, limit=2)
+    agree(
+        checkpoint,
+        [r for r in result.records if r["side"] == "domain"],
+        rows[:2],
+        "<|user|>{q}<|assistant|>|choice|",
+        "<|end|>",
+    )
+    assert [(r["side"], r["id"]) for r in result.records] == [
+        ("general", "q3"), ("general", "q4"), ("domain", "q0"), ("domain", "q1"),
+    ]  # fmt: skip
+    assert result.exam["general"] is not None
+    assert result.exam["general"]["n"] == 2
+
+
+def test_it_is_silent_counts_its_work_and_leaves_nothing_behind(
+    checkpoint: Path,
+    make_questions: Questions,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import datasets
+    import torch
+
+    home, work = tmp_path / "home", tmp_path / "work"
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", home)
+    state = torch.random.get_rng_state()
+    seen: list[tuple[int, int]] = []
+    paper = Paper({"domain": make_questions(10)}, {"domain": TEXTS})
+    sit(
+        checkpoint, paper, EvaluateSettings(batch_size=8), device="cpu", work=work,
+        progress=lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert capfd.readouterr() == ("", "")
+    assert seen[0] == (0, 43)
+    assert seen[-1] == (43, 43)
+    assert seen == sorted(seen)
+    assert len(seen) >= 6
+    assert not home.exists()
+    assert list(work.iterdir()) == []
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_long_prompts_are_counted_and_longer_answers_refused(
+    checkpoint: Path, make_questions: Questions, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = make_questions(2)
+    rows[0] |= {"question": "what is copper " * 60}
+    examine(checkpoint, Paper({"domain": rows}), tmp_path)
+    assert "4 of 8 prompts are longer than the model's 128 tokens" in caplog.text
+    rows[0] |= {"choices": ["coin", "copper coin" * 100], "answer": 0}
+    with pytest.raises(DataError, match=r"A choice has \d+ tokens, more than the model's 128"):
+        examine(checkpoint, Paper({"domain": rows}), tmp_path)
+
+
+def test_an_empty_exam_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no questions, no held-out texts and no tasks"):
+        examine(checkpoint, Paper({"domain": []}, {"domain": [""]}), tmp_path)

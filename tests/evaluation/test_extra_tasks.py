@@ -1,0 +1,61 @@
+"""Further harness tasks by name; a task of the test's own stands for those of the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.config import EvaluateSettings
+from common.errors import ConfigError, DataError
+from common.evaluation import extra, harness
+from common.evaluation.exam import Paper, sit
+from common.evaluation.tasks import write_question_task
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def manager(folder: Path) -> Any:
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=str(folder), include_defaults=False)
+
+
+def test_scores_have_plain_names_and_come_without_standard_errors(
+    checkpoint: Path, make_questions: Callable[..., list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    rows = make_questions(8)
+    write_question_task(tmp_path, "borrowed", rows, chat=True, ending="<|end|>")
+    own = sit(checkpoint, Paper({"domain": rows}), EvaluateSettings(), device="cpu", work=tmp_path / "own")
+    assert own.exam["domain"] is not None
+    with harness.quiet():
+        model = harness.load(checkpoint, batch_size=8, device="cpu")
+        tasks = extra.load(["borrowed"], manager(tmp_path))
+        result = extra.evaluate(model, tasks, chat=True, limit=None)
+    assert set(result.scores["borrowed"]) == {"acc", "acc_norm"}
+    assert result.scores["borrowed"]["acc"] == own.exam["domain"]["score"]
+    assert result.tasks == {"borrowed": {"version": 1, "asked": "chat", "shots": 0}}
+
+
+def test_no_tasks_are_no_work() -> None:
+    assert extra.load(()) == {}
+    assert extra.evaluate(None, {}, chat=True, limit=None) == extra.Extra()
+
+
+def test_a_misspelt_task_is_refused_with_the_nearest_name(
+    make_questions: Callable[..., list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    write_question_task(tmp_path, "borrowed", make_questions(2), chat=True)
+    with pytest.raises(ConfigError, match=r"no task 'borowed'\. Did you mean 'borrowed'\?"):
+        extra.load(["borrowed", "borowed"], manager(tmp_path))
+
+
+def test_data_that_cannot_be_had_names_the_task_and_the_way_out(
+    make_questions: Callable[..., list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    write_question_task(tmp_path, "borrowed", make_questions(2), chat=True)
+    (tmp_path / "borrowed.jsonl").unlink()
+    with pytest.raises(DataError, match=r"'borrowed' cannot be had \(FileNotFoundError.*profile=tiny needs none"):
+        extra.load(["borrowed"], manager(tmp_path))

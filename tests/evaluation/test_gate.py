@@ -1,0 +1,128 @@
+"""What the gate says of exams written down by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.config import GateSettings
+from common.errors import ContractError
+from common.evaluation.gate import Finding, check, check_artifacts
+
+BOTH = ("general", "domain")
+
+
+def exam(name: str, *sides: str) -> dict[str, Any]:
+    return {"checkpoint": name, "exam": {side: ({"n": 1} if side in sides else None) for side in BOTH}}
+
+
+def records(general: str = "", domain: str = "") -> list[dict[str, Any]]:
+    """Turn `"++-"` into records of questions 0, 1, 2: right, right, wrong; a space was not asked."""
+    return [
+        {"id": f"q{index}", "side": side, "correct": mark == "+"}
+        for side, marks in (("general", general), ("domain", domain))
+        for index, mark in enumerate(marks)
+        if mark != " "
+    ]
+
+
+def findings(settings: GateSettings, **answers: list[dict[str, Any]]) -> dict[tuple[str, str], Finding]:
+    """Check `sft` against `base` and, where it is given, `cpt`."""
+    exams = {name: exam(name, *{record["side"] for record in given}) for name, given in answers.items()}
+    found = check(
+        settings,
+        checkpoint="sft",
+        exam=exams["sft"],
+        base=exams["base"],
+        previous=exams.get("cpt"),
+        records=answers,
+    )
+    return {(finding.reference, finding.side): finding for finding in found}
+
+
+def test_a_fall_beyond_the_limit_is_broken_and_a_fall_of_the_limit_is_not() -> None:
+    base = records(general="+" * 20)
+    settings = GateSettings(max_general_drop=0.05)
+    allowed = findings(settings, base=base, sft=records(general="+" * 19 + "-"))
+    assert not allowed["base", "general"].broken
+    broken = findings(settings, base=base, sft=records(general="+" * 18 + "--"))["base", "general"]
+    assert broken.broken
+    assert broken.difference == pytest.approx(-0.10)
+    assert broken.low < -0.10 < broken.high
+    assert (broken.score, broken.reference_score, broken.n) == (0.9, 1.0, 20)
+    assert not broken.significant
+    assert "general -10.0% against base (100.0% to 90.0%" in broken.message
+    assert "within chance" in broken.message
+    assert "outside the limit of -5.0% (gate.max_general_drop)" in broken.message
+
+
+def test_too_small_a_gain_on_the_domain_is_broken() -> None:
+    base, sft = records(domain="-" * 10 + "+" * 10), records(domain="+" * 9 + "-" + "+" * 10)
+    wide = findings(GateSettings(min_domain_gain=0.45), base=base, sft=sft)["base", "domain"]
+    assert wide.difference == pytest.approx(0.45)
+    assert not wide.broken
+    assert wide.significant
+    assert "outside" not in wide.message
+    narrow = findings(GateSettings(min_domain_gain=0.5), base=base, sft=sft)["base", "domain"]
+    assert narrow.broken
+    assert "outside the limit of +50.0% (gate.min_domain_gain)" in narrow.message
+
+
+def test_the_stage_before_is_compared_but_has_no_limit() -> None:
+    good, bad = "+" * 12, "-" * 12
+    found = findings(GateSettings(), base=records(bad, bad), cpt=records(good, good), sft=records(bad, good))
+    assert list(found) == [("base", "general"), ("base", "domain"), ("cpt", "general"), ("cpt", "domain")]
+    fall = found["cpt", "general"]
+    assert (fall.role, fall.difference, fall.limit, fall.broken) == ("previous", -1.0, None, False)
+    assert fall.significant
+
+
+def test_p_values_are_exact_and_adjusted_over_the_sides() -> None:
+    base, sft = records(general="+" * 8, domain="-" * 8), records(general="++++----", domain="+++-++++")
+    found = findings(GateSettings(), base=base, sft=sft)
+    general, domain = found["base", "general"], found["base", "domain"]
+    assert general.p == pytest.approx(2 / 2**4)
+    assert domain.p == pytest.approx(2 / 2**7)
+    assert domain.p_adjusted == pytest.approx(2 * domain.p)
+    assert general.p_adjusted == general.p
+
+
+def test_only_shared_questions_count_whatever_their_order() -> None:
+    sft = records(general=" +-+")[::-1]
+    found = findings(GateSettings(), base=records(general="++--"), sft=sft)["base", "general"]
+    assert found.n == 3
+    assert (found.reference_score, found.score) == pytest.approx((1 / 3, 2 / 3))
+
+
+def test_a_missing_side_is_skipped_and_the_base_is_not_compared_with_itself() -> None:
+    some = records(general="+-", domain="+-")
+    assert list(findings(GateSettings(), base=some, sft=records(domain="+-"))) == [("base", "domain")]
+    same = exam("base", *BOTH)
+    assert check(GateSettings(), checkpoint="base", exam=same, base=same, previous=None, records={"base": some}) == []
+    first = check(
+        GateSettings(), checkpoint="cpt", exam=exam("cpt", *BOTH), base=same, previous=same,
+        records={"base": some, "cpt": some},
+    )  # fmt: skip
+    assert [finding.role for finding in first] == ["base", "base"]
+
+
+def test_exams_of_different_questions_cannot_be_compared() -> None:
+    with pytest.raises(ContractError, match="exams of base and sft share no general question"):
+        findings(GateSettings(), base=records(general="+ "), sft=records(general=" +"))
+
+
+def test_folders_of_exams_give_a_line_for_each_broken_limit(tmp_path: Path) -> None:
+    answers = {"base": records("+++-", "----"), "cpt": records("++++", "++++"), "sft": records("+---", "+---")}
+    for name, given in answers.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "exam.json").write_text(json.dumps(exam(name, *BOTH)))
+        (tmp_path / name / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in given))
+    folders = tmp_path / "sft", tmp_path / "base", tmp_path / "cpt"
+    (line,) = check_artifacts(GateSettings(), *folders)
+    assert line.startswith("sft: general -50.0% against base (75.0% to 25.0%, 95% ")
+    assert line.endswith("outside the limit of -5.0% (gate.max_general_drop).")
+    assert check_artifacts(GateSettings(max_general_drop=0.5), *folders) == []
+    assert len(check_artifacts(GateSettings(min_domain_gain=0.3), folders[0], folders[1], None)) == 2
