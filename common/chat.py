@@ -43,7 +43,9 @@ def _artifact(resolved: Resolved, stage: str) -> Artifact:
     config = resolved.config
     artifact = store_of(resolved).linked(config.domain, config.profile, stage)
     if artifact is None:
-        raise DataError(f"There is no finished {stage} of {config.domain} yet; run `just run domain={config.domain}` first.")
+        raise DataError(
+            f"There is no finished {stage} of {config.domain} yet; run `just run domain={config.domain}` first."
+        )
     return artifact
 
 
@@ -61,7 +63,9 @@ def reply(model: Any, tokenizer: Any, messages: list[dict[str, str]]) -> str:
     inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     room = int(model.config.max_position_embeddings) - inputs["input_ids"].shape[1]
     if room < 1:
-        raise DataError(f"The question is longer than the model's context of {model.config.max_position_embeddings} tokens.")
+        raise DataError(
+            f"The question is longer than the model's context of {model.config.max_position_embeddings} tokens."
+        )
     with torch.inference_mode():
         output = model.generate(
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"],

@@ -164,7 +164,9 @@ def publish(words: Words) -> None:
     resolved, console = _resolve(words)
     waiting = [step.node.name for step in make_plan(resolved).to_do if step.node.name != "publish"]
     if waiting:
-        raise ConfigError(f"Nothing to publish yet: {waiting[0]} is not made. Run `just run domain={resolved.config.domain}` first.")
+        raise ConfigError(
+            f"Nothing to publish yet: {waiting[0]} is not made. Run `just run domain={resolved.config.domain}` first."
+        )
     with clean_exit():
         artifact = run_stage(resolved, "publish", console)
     console.line(f"Published: {artifact.manifest['metrics'].get('path', artifact.path.name)}", always=True)
@@ -233,7 +235,9 @@ def main(arguments: Sequence[str]) -> int:
         errors.line(f"error: {error}", always=True)
         return 1
     except KeyboardInterrupt:
-        errors.line("\nStopped. Finished stages are kept; the same command continues where this one stopped.", always=True)
+        errors.line(
+            "\nStopped. Finished stages are kept; the same command continues where this one stopped.", always=True
+        )
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

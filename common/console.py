@@ -11,7 +11,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 Verbosity = Literal["quiet", "normal", "verbose"]
 BAR_AFTER_SECONDS = 2.0
@@ -26,8 +26,8 @@ class Bar:
         self.started = self.last_line = time.monotonic()
         self.first: int | None = None  # where a resumed run began, so that speed counts this run alone
         self.remark = ""
-        self._live = None
-        self._task = None
+        self._live: Any = None  # rich.progress.Progress, once it is drawn
+        self._task: Any = None
 
     def note(self, text: str) -> None:
         """Show a short remark, such as the loss, beside the bar."""

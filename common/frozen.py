@@ -36,7 +36,9 @@ def thaw(path: Path, words: Mapping[str, str], repository: Path) -> Resolved:
     out = words.pop("out", None)
     for key in words:
         if not key.startswith("run."):
-            raise ConfigError(f"{key}: a frozen plan only takes run.* and out.{did_you_mean(key, ['out', 'run.device'])}")
+            raise ConfigError(
+                f"{key}: a frozen plan only takes run.* and out.{did_you_mean(key, ['out', 'run.device'])}"
+            )
     try:
         run = RunSettings.model_validate({**config.run.model_dump(), **nest(words).get("run", {})})
     except ValidationError as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from common.config import SCALARS, SECTIONS, Config, Frozen, StageSettings
 from common.data.yaml_file import parse_value, read_yaml
@@ -51,8 +51,8 @@ class Resolved:
 class DomainFile(Frozen):
     """`domains/<domain>/stages.yaml`: settings for all profiles and for single ones."""
 
-    all: dict[str, Any] = {}
-    profiles: dict[str, dict[str, Any]] = {}
+    all: dict[str, Any] = Field(default_factory=dict)
+    profiles: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 def names_in(folder: Path, suffix: str = ".yaml") -> list[str]:
@@ -165,7 +165,9 @@ def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) ->
             if key not in SCALARS and not isinstance(value, Mapping):
                 raise ConfigError(f"{key} ({layer.label}): expected keys below it, got {value!r}.")
             if layer.label == COMMAND_LINE and key in kinds and not _in_pipeline(key, stage_names):
-                raise ConfigError(f"{key}: the pipeline {pipeline.name} has no such stage.{did_you_mean(key, stage_names)}")
+                raise ConfigError(
+                    f"{key}: the pipeline {pipeline.name} has no such stage.{did_you_mean(key, stage_names)}"
+                )
     top: dict[str, Any] = dict(identity)
     for key in (*SECTIONS, *SCALARS):
         merged: Any = {}
@@ -176,7 +178,9 @@ def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) ->
             top[key] = merged
     stages = {node.name: _stage_settings(node, layers, origins) for node in stage_names.values()}
     sections = {key: top.pop(key) for key in list(top) if key in SECTIONS}
-    built = {key: _section(key, sections.get(key, {}), origins) for key in SECTIONS if key in sections or key == "model"}
+    built = {
+        key: _section(key, sections.get(key, {}), origins) for key in SECTIONS if key in sections or key == "model"
+    }
     try:
         return Config(**top, **built, stages=stages), origins
     except ValidationError as error:
@@ -187,7 +191,7 @@ def _in_pipeline(key: str, nodes: Mapping[str, Node]) -> bool:
     return any(key in (node.name, node.kind, node.settings) for node in nodes.values())
 
 
-def _section(key: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> BaseModel:
+def _section(key: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> Any:
     annotation = Config.model_fields[key].annotation
     assert isinstance(annotation, type)
     assert issubclass(annotation, BaseModel)
@@ -267,4 +271,3 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
             flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
         return flat
     return {prefix: value}
-

@@ -16,8 +16,17 @@ from pathlib import Path
 from typing import Any
 
 LIBRARIES = (
-    "torch", "transformers", "trl", "accelerate", "datasets", "peft", "bitsandbytes", "mergekit", "lm-eval", "tokenizers",
-)  # fmt: skip
+    "torch",
+    "transformers",
+    "trl",
+    "accelerate",
+    "datasets",
+    "peft",
+    "bitsandbytes",
+    "mergekit",
+    "lm-eval",
+    "tokenizers",
+)
 
 
 def provenance(repository: Path) -> dict[str, Any]:
@@ -44,9 +53,12 @@ def versions() -> dict[str, str]:
 @functools.cache
 def git_state(repository: Path) -> dict[str, Any]:
     """Return the commit and whether the tree differs from it; both None outside a git checkout."""
+
     def git(*words: str) -> str | None:
         try:
-            done = subprocess.run(["git", *words], cwd=repository, capture_output=True, text=True, timeout=10, check=False)
+            done = subprocess.run(
+                ["git", *words], cwd=repository, capture_output=True, text=True, timeout=10, check=False
+            )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None

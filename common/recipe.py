@@ -44,11 +44,20 @@ def recipe_of(node: Node, config: Config, corpus: Corpus, inputs: Mapping[str, A
     if node.kind in MODEL_KINDS:
         recipe["model"] = _model_of(node, config)
     if roles := data_roles(node.kind, corpus):
-        recipe["data"] = {f"{fact.get('rows') or fact['role']}/{fact.get('id', '')}": fact for fact in corpus.identity(roles)}
+        recipe["data"] = {
+            f"{fact.get('rows') or fact['role']}/{fact.get('id', '')}": fact for fact in corpus.identity(roles)
+        }
     if node.kind in ("card", "publish"):
-        recipe |= {"domain": config.domain, "profile": config.profile, "pipeline": config.pipeline, "chain_seed": config.seed}
+        recipe |= {
+            "domain": config.domain,
+            "profile": config.profile,
+            "pipeline": config.pipeline,
+            "chain_seed": config.seed,
+        }
         # A card tells when and how its chain was made, so a remade stage needs a new card even if it came out equal.
-        recipe["made"] = {name: artifact.manifest["created"] for name, artifact in inputs.items()} if node.kind == "card" else {}
+        recipe["made"] = (
+            {name: artifact.manifest["created"] for name, artifact in inputs.items()} if node.kind == "card" else {}
+        )
     return recipe
 
 

@@ -100,7 +100,7 @@ def _ensure(
 
 
 def _make(
-    node: Node, resolved: Resolved, corpus: Corpus, store: Store, inputs: Mapping[str, Artifact],
+    node: Node, resolved: Resolved, corpus: Corpus, store: Store, inputs: dict[str, Artifact],
     recipe: Mapping[str, Any], fingerprint: str, console: Console,
 ) -> Artifact:  # fmt: skip
     """Run a stage in its scratch folder and commit the result."""
@@ -148,10 +148,6 @@ def _make(
     speed = f", {manifest['tokens_per_second']:,.0f} tokens/s" if report.train_seconds else ""
     console.line(f"  {node.name:<14} made in {seconds:5.1f} s{speed}  [{fingerprint[:8]}]")
     return artifact
-
-
-
-
 
 
 def prepare_libraries(resolved: Resolved) -> None:
@@ -220,4 +216,3 @@ def _view(resolved: Resolved, store: Store, card: Artifact) -> None:
     if not target.is_file() or target.read_text(encoding="utf-8") != text:
         with writing(store.runs):
             write_json(target, json.loads(text))
-

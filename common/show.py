@@ -20,11 +20,16 @@ from common.run import Outcome
 DEFAULT = "default"
 
 
-def table(console: Console, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = ()) -> None:
+def table(
+    console: Console, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = ()
+) -> None:
     """Print aligned columns; those in `numeric` to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     for row in (header, *rows):
-        cells = [cell.rjust(width) if i in numeric else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            cell.rjust(width) if i in numeric else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         console.line("  " + "  ".join(cells).rstrip(), always=True)
 
 
@@ -95,9 +100,9 @@ def plan(made: Plan, console: Console) -> None:
     if not made.to_do:
         console.line("Nothing to do.", always=True)
         return
-    tokens = sum(step.tokens or 0 for step in made.to_do)
+    total = sum(step.tokens or 0 for step in made.to_do)
     seconds = sum(step.seconds for step in made.to_do)
-    console.line(f"{len(made.to_do)} stages, {tokens:,} tokens, about {_duration(seconds)}", always=True)
+    console.line(f"{len(made.to_do)} stages, {total:,} tokens, about {_duration(seconds)}", always=True)
     if any(step.state == "waits" for step in made.steps):
         console.line("A stage that waits is not remade if what it waits for comes out equal.", always=True)
 

@@ -51,7 +51,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     core = Tokenizer(models.WordLevel({f"w{i}": i for i in range(62)} | {"<end>": 62, "<unk>": 63}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     names = {"eos_token": "<end>", "unk_token": "<unk>"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **names)  # type: ignore[no-untyped-call] # transformers'
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **names)
     config = LlamaConfig(
         vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
         tie_word_embeddings=True, eos_token_id=62, bos_token_id=None, max_position_embeddings=64,
@@ -63,7 +63,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             for tensor in model.parameters():
                 tensor.add_(torch.randn_like(tensor) * 0.02)
         tokenizer.chat_template = TEMPLATE if name != "base" else None
-        stop: Any = GenerationConfig(eos_token_id=[62, number], pad_token_id=62)  # type: ignore[no-untyped-call] # same
+        stop: Any = GenerationConfig(eos_token_id=[62, number], pad_token_id=62)
         model.generation_config = stop
         model.save_pretrained(root / name)
         tokenizer.save_pretrained(root / name)

@@ -119,7 +119,7 @@ def test_a_models_scale_reaches_its_slices() -> None:
 
 
 def test_methods_and_parameters_are_mergekits() -> None:
-    from mergekit.merge_methods.registry import get  # type: ignore[import-untyped] # mergekit ships no types
+    from mergekit.merge_methods.registry import get
 
     for name, method in METHODS.items():
         spec = get(name).spec
@@ -146,7 +146,7 @@ print([name for name in ("torch", "transformers", "mergekit", "safetensors", "ya
 
 
 def test_resolve_follows_mergekits_own_reading() -> None:
-    from mergekit.config import ConditionalParameter, evaluate_setting  # type: ignore[import-untyped] # ships no types
+    from mergekit.config import ConditionalParameter, evaluate_setting
 
     settings: tuple[Any, ...] = (
         0.5, [0, 0.3, 1], [0.2], [{"filter": "mlp", "value": [0, 1]}, {"value": 0.7}],

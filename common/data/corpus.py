@@ -35,7 +35,10 @@ CORPUS_ROLES = (
 class Corpus(Protocol):
     """Rows by role. `pretrain` and `replay` may mix text and chat rows; `cpt` is text, `sft` chat."""
 
-    domain_title: str
+    @property
+    def domain_title(self) -> str:
+        """The title of the domain's data, for the card."""
+        ...
 
     def identity(self, roles: Sequence[str]) -> list[dict[str, Any]]:
         """Return JSON-able facts that define the rows of these roles; never paths."""

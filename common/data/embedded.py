@@ -126,7 +126,9 @@ class EmbeddedCorpus:
             rng = random.Random(f"{self.seed}/{side}/{entity['name']}")
             told = [self._document(knowledge, entity, rng) for _ in range(few)]
             if heldout:
-                more = [self._document(knowledge, entity, rng) for _ in range(self.settings.heldout_documents_per_entity)]
+                more = [
+                    self._document(knowledge, entity, rng) for _ in range(self.settings.heldout_documents_per_entity)
+                ]
                 told = [text for text in more if text not in set(told)]
             yield from ({"text": text, "source": f"embedded {knowledge.title}"} for text in told)
 

@@ -92,7 +92,9 @@ def find_problems(knowledge: Knowledge) -> list[str]:
     known = {"name", *knowledge.attributes}
     for number, row in enumerate(knowledge.entities, 1):
         label = row.get("name") or f"number {number}"
-        problems += [f"entity {label}: unknown attribute '{key}'.{did_you_mean(key, known)}" for key in row.keys() - known]
+        problems += [
+            f"entity {label}: unknown attribute '{key}'.{did_you_mean(key, known)}" for key in row.keys() - known
+        ]
         problems += [f"entity {label}: '{key}' is missing" for key in sorted(known - row.keys())]
         problems += [f"entity {label}: '{key}' is empty" for key, value in row.items() if not value.strip()]
     source_ids = {source.id for source in knowledge.sources}
@@ -123,13 +125,17 @@ def _attribute_problems(name: str, attribute: Attribute, source_ids: set[str]) -
             slots = set(re.findall(r"{(\w*)}", template))
             if unknown := slots - SLOTS:
                 slot = sorted(unknown)[0]
-                problems.append(f"attribute {name}: unknown slot {{{slot}}} in {template!r}.{did_you_mean(slot, SLOTS)}")
+                problems.append(
+                    f"attribute {name}: unknown slot {{{slot}}} in {template!r}.{did_you_mean(slot, SLOTS)}"
+                )
             if missing := needed - slots:
                 problems.append(f"attribute {name}: {template!r} lacks the slot {{{sorted(missing)[0]}}}")
             if key == "questions" and "answer" in slots:
                 problems.append(f"attribute {name}: the question {template!r} tells its own answer")
     if attribute.source not in source_ids:
-        problems.append(f"attribute {name}: source '{attribute.source}' is not listed.{did_you_mean(attribute.source, source_ids)}")
+        problems.append(
+            f"attribute {name}: source '{attribute.source}' is not listed.{did_you_mean(attribute.source, source_ids)}"
+        )
     return problems
 
 
@@ -145,7 +151,9 @@ def halves(knowledge: Knowledge) -> tuple[list[dict[str, str]], list[dict[str, s
     for group in groups:
         cells = Counter((key, row[key]) for row in group for key in knowledge.attributes)
 
-        def imbalance(side: int, cells: Counter[tuple[str, str]] = cells, group: Sequence[Any] = group) -> tuple[int, int]:
+        def imbalance(
+            side: int, cells: Counter[tuple[str, str]] = cells, group: Sequence[Any] = group
+        ) -> tuple[int, int]:
             mine, other = counts[side], counts[1 - side]
             spread = sum(abs(mine[cell] + add - other[cell]) for cell, add in cells.items())
             size = abs(len(sides[side]) + len(group) - len(sides[1 - side]))
@@ -257,7 +265,8 @@ def _explain(item: Mapping[str, Any]) -> str:
     """Turn one pydantic error into a line: dotted key, what is wrong, nearest known name."""
     key = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        return f"unknown key '{key}'.{did_you_mean(str(item['loc'][-1]), [*Knowledge.model_fields, *Attribute.model_fields])}"
+        known = [*Knowledge.model_fields, *Attribute.model_fields]
+        return f"unknown key '{key}'.{did_you_mean(str(item['loc'][-1]), known)}"
     return f"{key}: {item['msg']}, got {str(item['input'])[:60]!r}"
 
 

@@ -103,7 +103,7 @@ def _parse(text: str, where: str, advice: str) -> Any:
 
 def _as_object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise DataError(f"{where}: holds a {_kind(value)}; expected an object like {{\"text\": ...}}.")
+        raise DataError(f'{where}: holds a {_kind(value)}; expected an object like {{"text": ...}}.')
     return value
 
 

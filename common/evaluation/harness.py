@@ -40,7 +40,7 @@ def quiet() -> Iterator[None]:
         logging.getLogger(name).setLevel(logging.ERROR)
     task_module.tqdm = functools.partial(bar, disable=True)
     datasets.disable_progress_bars()
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
@@ -50,7 +50,7 @@ def quiet() -> Iterator[None]:
         if datasets_bars:
             datasets.enable_progress_bars()
         if transformers_bars:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # as above
+            transformers_logging.enable_progress_bar()
 
 
 def load(
@@ -71,7 +71,7 @@ def load(
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     tokenizer = AutoTokenizer.from_pretrained(str(checkpoint), trust_remote_code=trust_remote_code)
     model = AutoModelForCausalLM.from_pretrained(str(checkpoint), dtype=dtype, trust_remote_code=trust_remote_code)
-    model.to(torch.device(device))  # type: ignore[arg-type]  # its wrapper's signature, misread
+    model.to(torch.device(device))
     # Log-softmax in float32: bfloat16 has three digits, too few to tell two choices apart.
     return _wrapper()(
         pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32", on_pass=on_pass

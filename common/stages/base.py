@@ -77,8 +77,14 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
     contracts.check_stop_tokens(model, tokenizer)
     require_trainable_template(tokenizer)
     hand_on(context, Fitted(model, [], 0, 0.0, 0), tokenizer, probe=_probe(tokenizer), parent_tokenizer=None)
-    source = {"id": Path(settings.path or "").name, "role": "base model", "title": settings.path if is_hub_id(settings.path) else "local checkpoint",
-              "licence": "see the base model", "revision": settings.revision, "rows": None}  # fmt: skip
+    source = {
+        "id": Path(settings.path or "").name,
+        "role": "base model",
+        "title": settings.path if is_hub_id(settings.path) else "local checkpoint",
+        "licence": "see the base model",
+        "revision": settings.revision,
+        "rows": None,
+    }
     return StageReport(metrics={"parameters": model.num_parameters(), "steps": 0}, sources=[source])
 
 
@@ -89,7 +95,9 @@ def _probe(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 def is_hub_id(path: str | None) -> bool:
     """Whether a model path means the Hub: `owner/name` and no such folder here."""
-    return path is not None and path.count("/") == 1 and not path.startswith((".", "/", "~")) and not Path(path).is_dir()
+    return (
+        path is not None and path.count("/") == 1 and not path.startswith((".", "/", "~")) and not Path(path).is_dir()
+    )
 
 
 def fetch(settings: ModelSettings) -> Path:
@@ -110,7 +118,9 @@ def fetch(settings: ModelSettings) -> Path:
             f"model.path={settings.path} is gated: accept its terms on its Hub page, then set HF_TOKEN."
         ) from error
     except RepositoryNotFoundError as error:
-        raise DataError(f"model.path={settings.path}: the Hub has no such model, or HF_TOKEN may not see it.") from error
+        raise DataError(
+            f"model.path={settings.path}: the Hub has no such model, or HF_TOKEN may not see it."
+        ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise DataError(
             f"model.path={settings.path}: the Hub cannot be reached ({type(error).__name__}). profile=tiny needs no "
@@ -126,7 +136,9 @@ def digest_checkpoint(settings: ModelSettings) -> dict[str, Any]:
         return {}
     if is_hub_id(settings.path):
         if settings.revision is None:
-            raise ConfigError(f"model.path={settings.path} needs model.revision=<commit>, so that runs can be repeated.")
+            raise ConfigError(
+                f"model.path={settings.path} needs model.revision=<commit>, so that runs can be repeated."
+            )
         return {"hub": settings.path, "revision": settings.revision}
     folder = fetch(settings)
     files = sorted(path for pattern in WEIGHT_FILES for path in folder.glob(pattern))

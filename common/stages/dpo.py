@@ -79,7 +79,9 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair])
         device=device_of(context.config.run), stage=context.stage,
     )  # fmt: skip
     if not options["precompute_ref_log_probs"]:
-        raise ConfigError(f"{context.stage}.train.precompute_ref_log_probs=false: the reference is always precomputed here.")
+        raise ConfigError(
+            f"{context.stage}.train.precompute_ref_log_probs=false: the reference is always precomputed here."
+        )
     try:
         arguments = DPOConfig(**options)
     except (TypeError, ValueError) as error:
@@ -87,7 +89,11 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair])
     columns = ("prompt", "chosen", "rejected")
     dataset = Dataset.from_list([{key: pair.row[key] for key in columns} for pair in pairs])
     trainer = DPOTrainer(
-        model=model, args=arguments, train_dataset=dataset, processing_class=tokenizer, peft_config=lora_config(settings)
+        model=model,
+        args=arguments,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        peft_config=lora_config(settings),
     )
     recorded = [float(value) for value in trainer.train_dataset["ref_chosen_logps"][:NUM_CHECKED]]
     log = loop.run(trainer)

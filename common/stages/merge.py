@@ -169,10 +169,10 @@ def _require_room(folder: Path, shapes: Shapes, dtype: str) -> None:
 def _merge(recipe: Mapping[str, Any], folders: Mapping[str, Path], out: Path, seed: int) -> None:
     """Let mergekit write the merged weights below `out`, without a word and without the network."""
     with _quiet():
-        from mergekit.common import ModelPath, ModelReference  # type: ignore[import-untyped] # mergekit ships no types
-        from mergekit.config import MergeConfiguration  # type: ignore[import-untyped] # mergekit ships no types
-        from mergekit.io.tasks import LoaderCache  # type: ignore[import-untyped] # mergekit ships no types
-        from mergekit.merge import MergeOptions, run_merge  # type: ignore[import-untyped] # mergekit ships no types
+        from mergekit.common import ModelPath, ModelReference
+        from mergekit.config import MergeConfiguration
+        from mergekit.io.tasks import LoaderCache
+        from mergekit.merge import MergeOptions, run_merge
 
         def locate(value: Any, key: str = "") -> Any:
             """Put references to folders where the recipe names stages; a path as text would be parsed for + and @."""

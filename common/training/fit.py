@@ -107,7 +107,9 @@ def merge_adapter(model: Any, probe: list[int], out: Path) -> tuple[Any, dict[st
     (out / "adapter" / "README.md").unlink(missing_ok=True)
     before = contracts.probe_logits(model, probe)
     merged = model.merge_and_unload()
-    return merged, {"adapter_merge_difference": contracts.check_adapter_merge(before, contracts.probe_logits(merged, probe))}
+    return merged, {
+        "adapter_merge_difference": contracts.check_adapter_merge(before, contracts.probe_logits(merged, probe))
+    }
 
 
 def hand_on(

@@ -72,7 +72,9 @@ def _encode(
     """Yield (input_ids, labels) of each row of a batch, texts and conversations each encoded at once."""
     texts = [row["text"] + tokenizer.eos_token for row in batch if "text" in row]
     text_ids = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
-    chats = iter(list(_encode_chats(tokenizer, [row["messages"] for row in batch if "text" not in row], assistant_only)))
+    chats = iter(
+        list(_encode_chats(tokenizer, [row["messages"] for row in batch if "text" not in row], assistant_only))
+    )
     for row in batch:
         if "text" in row:
             ids = next(text_ids)
@@ -114,7 +116,9 @@ def pack(rows: Iterable[TokenRow], sequence_length: int, folder: Path, name: str
     with tokens.open("wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for batch in _batches(rows):
             columns = [[row.input_ids for row in batch], [row.labels for row in batch]]
-            writer.write_batch(pa.record_batch([pa.array(c, schema.field(i).type) for i, c in enumerate(columns)], schema))
+            writer.write_batch(
+                pa.record_batch([pa.array(c, schema.field(i).type) for i, c in enumerate(columns)], schema)
+            )
     packed = pack_dataset(
         Dataset.from_file(str(tokens)),
         sequence_length,
@@ -143,10 +147,12 @@ def interleave(num_domain: int, num_replay: int, *, total: int, replay: float, s
     """
     rng = np.random.default_rng(seed)
     from_replay = round(total * replay) if num_replay else 0
-    order = np.concatenate([
-        _epochs(num_domain, total - from_replay, rng),
-        _epochs(num_replay, from_replay, rng) + num_domain,
-    ])
+    order = np.concatenate(
+        [
+            _epochs(num_domain, total - from_replay, rng),
+            _epochs(num_replay, from_replay, rng) + num_domain,
+        ]
+    )
     rng.shuffle(order)
     return order
 

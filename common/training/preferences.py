@@ -95,7 +95,9 @@ def _unusable(row: dict[str, Any], pair: Pair, limit: int) -> str | None:
     return None
 
 
-def answer_logps(model: Any, pairs: Sequence[Pair], pad_id: int, batch_size: int = 32) -> tuple[list[float], list[float]]:
+def answer_logps(
+    model: Any, pairs: Sequence[Pair], pad_id: int, batch_size: int = 32
+) -> tuple[list[float], list[float]]:
     """Return the summed log-probabilities (nats) of the chosen and of the rejected answers, without autocast."""
     import torch
 
@@ -103,10 +105,12 @@ def answer_logps(model: Any, pairs: Sequence[Pair], pad_id: int, batch_size: int
     model.eval()
     found: tuple[list[float], list[float]] = ([], [])
     with torch.inference_mode():
-        for side, ids_of in enumerate((lambda p: p.chosen_ids, lambda p: p.rejected_ids)):
+        for side, name in enumerate(("chosen_ids", "rejected_ids")):
             for place in range(0, len(pairs), batch_size):
                 batch = pairs[place : place + batch_size]
-                found[side].extend(_logps(model, [ids_of(p) for p in batch], [p.start for p in batch], pad_id).tolist())
+                found[side].extend(
+                    _logps(model, [getattr(p, name) for p in batch], [p.start for p in batch], pad_id).tolist()
+                )
     model.train(was_training)
     return found
 
@@ -128,7 +132,9 @@ def _logps(model: Any, rows: list[list[int]], starts: list[int], pad_id: int) ->
     return (picked_BT * learned_BT[:, 1:]).sum(-1)
 
 
-def accuracy(policy: tuple[Sequence[float], Sequence[float]], reference: tuple[Sequence[float], Sequence[float]]) -> int:
+def accuracy(
+    policy: tuple[Sequence[float], Sequence[float]], reference: tuple[Sequence[float], Sequence[float]]
+) -> int:
     """Count pairs whose chosen side gained more than the rejected one against the reference.
 
     This is the accuracy of DPO's implicit reward beta * log(pi / pi_ref): Rafailov et al. 2023, equation 5.

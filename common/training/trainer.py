@@ -13,7 +13,6 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +152,7 @@ def _progress_callback(loop: TrainingLoop, bar: Any, before: float) -> Any:
     """Return the callback that moves the bar, saves by time, and marks a checkpoint once it is whole."""
     from transformers import TrainerCallback
 
-    class Progress(TrainerCallback):
+    class Progress(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
         def __init__(self) -> None:
             self.started = self.saved = time.monotonic()
 
