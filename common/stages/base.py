@@ -7,6 +7,7 @@ Pretraining is for models that fit the embedded world; a real profile names a ch
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from common.stages import StageContext, StageReport
 from common.training import checkpoint
 from common.training.fit import Fitted, fit, hand_on, report
 from common.training.rows import build_rows
-from common.training.tokenizer import require_trainable_template, train_tokenizer
+from common.training.tokenizer import common_words, require_trainable_template, train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,7 +43,7 @@ def _tokenizer(context: StageContext) -> PreTrainedTokenizerBase:
     settings = context.config.model
     length = int(settings.architecture.get("max_position_embeddings", 2048))
     texts = (row["text"] for row in context.corpus.rows("pretrain") if "text" in row)
-    tokenizer = train_tokenizer(texts, settings.vocabulary_size, length)
+    tokenizer = train_tokenizer(itertools.chain(texts, common_words()), settings.vocabulary_size, length)
     require_trainable_template(tokenizer)
     return tokenizer
 

@@ -2,13 +2,14 @@
 
 Usage: `tokenizer = train_tokenizer(texts, vocabulary_size=1024)`.
 
-A byte-level BPE, so that every text of every language can be written. It is trained on the general world
-alone: the base is then the same for all domains.
+A byte-level BPE, so that every text of every language can be written. It is trained on the general world and on
+common English words, never on a domain: the base is then the same for all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.errors import ContractError
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 PAD, END, SYSTEM, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
+
+WORDS = Path(__file__).parent.parent / "data" / "general" / "words.txt"
+WORD_REPEATS = 60
 
 # The generation markers tell which tokens the assistant wrote: its words and the end of its turn.
 CHAT_TEMPLATE = """\
@@ -57,6 +61,13 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, context_length: 
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+def common_words() -> Iterator[str]:
+    """Yield common English words of many fields, each often enough to weigh beside the base's documents."""
+    lines = WORDS.read_text(encoding="utf-8").splitlines()
+    text = " ".join(line for line in lines if not line.startswith("#"))
+    yield from [text] * WORD_REPEATS
 
 
 def require_trainable_template(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -1,0 +1,45 @@
+"""Shared fixtures: a tiny repository-like run whose whole chain takes seconds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+# Budgets that show the plumbing, not the learning: a whole chain in under half a minute.
+QUICK = {
+    "base.tokens": "16384",
+    "cpt.tokens": "16384",
+    "sft.tokens": "8192",
+    "dpo.epochs": "0.1",
+    "embedded.documents_per_entity": "4",
+    "embedded.general_documents_per_entity": "4",
+    "embedded.question_repeats": "1",
+    "run.verbosity": "quiet",
+}
+
+
+@pytest.fixture
+def quick_words(tmp_path: Path) -> dict[str, str]:
+    """Command-line words of a quick medical run in its own store."""
+    return {"domain": "medical", "out": str(tmp_path / "store"), **QUICK}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of one finished quick run, made once; tests must not change it."""
+    from common.console import Console
+    from common.layers import resolve
+    from common.run import execute
+
+    root = tmp_path_factory.mktemp("finished")
+    resolved = resolve({"domain": "medical", "out": str(root), **QUICK}, REPOSITORY)
+    execute(resolved, Console("quiet"))
+    return root

@@ -1,0 +1,127 @@
+"""Configuration: layers, origins, refusals with the nearest key, and no key that nothing reads."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from common import config as config_module
+from common.config import Config, Schedule, StageSettings
+from common.errors import ConfigError, DataError, RecipeError
+from common.layers import names_in, nest, resolve
+from tests.conftest import REPOSITORY
+
+
+def resolved(**words: str) -> Config:
+    return resolve({"domain": "medical", **{k.replace("__", "."): v for k, v in words.items()}}, REPOSITORY).config
+
+
+def test_the_command_line_wins_over_every_file() -> None:
+    found = resolve({"domain": "medical", "cpt.train.learning_rate": "1e-5"}, REPOSITORY)
+    settings = found.config.stages["cpt"]
+    assert settings.train["learning_rate"] == 1e-5
+    assert found.origins["cpt.train.learning_rate"] == "command line"
+    assert found.origins["cpt.tokens"] == "profile tiny"
+    assert found.origins["card.limits_of_use"] == "domain medical"
+
+
+def test_a_control_arm_takes_the_settings_of_its_stage_and_its_own_last() -> None:
+    found = resolved(**{"sft.tokens": "40960", "sft-only.tokens": "81920"})
+    assert found.stages["sft"].tokens == 40960
+    assert found.stages["sft-only"].tokens == 81920
+    assert found.stages["sft-only"].train == found.stages["sft"].train
+
+
+def test_values_may_hold_spaces_and_equal_signs() -> None:
+    assert nest({"card.intended_use": "a = b, with spaces"}) == {"card": {"intended_use": "a = b, with spaces"}}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ({"domain": "medicl"}, "There is no domain 'medicl'. Did you mean 'medical'?"),
+        ({}, "No domain is given"),
+        ({"domain": "medical", "profile": "tinny"}, "no profile 'tinny'. Did you mean 'tiny'?"),
+        ({"domain": "medical", "pipeline": "ful"}, "no pipeline 'ful'. Did you mean 'full'?"),
+        ({"domain": "medical", "cptt.tokens": "5"}, "cptt (command line): no section or stage of that name. Did you mean 'cpt'?"),
+        ({"domain": "medical", "cpt.tokns": "5"}, "cpt.tokns (command line): unknown key. Did you mean 'tokens'?"),
+        ({"domain": "medical", "cpt.schedule.warmpu": "0.1"}, "cpt.schedule.warmpu (command line): unknown key. Did you mean 'warmup'?"),
+        ({"domain": "medical", "model.pth": "x"}, "model.pth (command line): unknown key. Did you mean 'path'?"),
+        ({"domain": "medical", "cpt.tokens": "many"}, "cpt.tokens (command line): Input should be a valid integer"),
+        ({"domain": "medical", "cpt.replay": "1.5"}, "cpt.replay (command line): Input should be less than or equal to 1; got 1.5"),
+        ({"domain": "medical", "seed": "-1"}, "seed (command line): Input should be greater than or equal to 0; got -1"),
+        ({"domain": "medical", "cpt.train.learning_rat": "1"}, "SFTConfig of TRL has no option 'learning_rat'. Did you mean 'learning_rate'?"),
+        ({"domain": "medical", "dpo.train.betta": "1"}, "DPOConfig of TRL has no option 'betta'. Did you mean 'beta'?"),
+        ({"domain": "medical", "cpt.train.learning_rate": "fast"}, "cpt.train.learning_rate: expected float, got 'fast' (str)"),
+        ({"domain": "medical", "cpt.train.max_steps": "5"}, "cpt.train.max_steps is derived here; set cpt.tokens instead"),
+        ({"domain": "medical", "cpt.train.packing_strategy": "wrapped"}, "set cpt.packing=trl to use it"),
+        ({"domain": "medical", "cpt.lora.rr": "8"}, "LoraConfig of peft has no option 'rr'. Did you mean 'r'?"),
+        ({"domain": "medical", "cpt": "5"}, "cpt (command line): expected keys below it, got 5"),
+        ({"domain": "medical", "pipeline": "full", "sft-only.tokens": "5"}, "sft-only (command line): no section or stage of that name"),
+        ({"domain": "medical", "cpt.tokens": "4096", "cpt.epochs": "2"}, "tokens and epochs are both set; keep one"),
+        ({"domain": "medical", "cpt.batch_tokens": "2000"}, "batch_tokens 2000 is not a multiple of sequence_length 128"),
+    ],
+)  # fmt: skip
+def test_one_clear_error_for_each_mistake(words: dict[str, str], expected: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        resolve(words, REPOSITORY)
+    assert expected in str(caught.value)
+
+
+def test_a_missing_manifest_is_named() -> None:
+    with pytest.raises(DataError, match=r"nowhere\.yaml: no such file"):
+        resolve({"domain": "medical", "data": "nowhere.yaml"}, REPOSITORY)
+
+
+def test_warmup_and_decay_must_fit() -> None:
+    with pytest.raises(ValueError, match="take more than all steps"):
+        Schedule(kind="wsd", warmup=0.6, decay=0.6)
+
+
+@pytest.mark.parametrize("profile", names_in(REPOSITORY / "pipelines" / "profiles"))
+@pytest.mark.parametrize("pipeline", names_in(REPOSITORY / "pipelines"))
+@pytest.mark.parametrize("domain", names_in(REPOSITORY / "domains", ""))
+def test_every_shipped_configuration_loads(domain: str, pipeline: str, profile: str) -> None:
+    found = resolve({"domain": domain, "profile": profile, "pipeline": pipeline}, REPOSITORY)
+    assert set(found.config.stages) == {node.name for node in found.nodes}
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        resolved().run.workers = 3
+
+
+def test_every_key_is_read_by_something() -> None:
+    """Each field of each settings class is read as an attribute somewhere outside its own definition."""
+    read: set[str] = set()
+    for path in (REPOSITORY / "common").rglob("*.py"):
+        if path.name == "config.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                read.add(node.attr)
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
+                read |= {a.value for a in node.args[1:2] if isinstance(a, ast.Constant) and isinstance(a.value, str)}
+    classes = [c for c in vars(config_module).values() if isinstance(c, type) and issubclass(c, BaseModel)]
+    assert StageSettings in classes
+    unread = [f"{c.__name__}.{field}" for c in classes for field in c.model_fields if field not in read]
+    assert unread == []
+
+
+def test_a_domain_without_stages_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / "domains" / "empty").mkdir(parents=True)
+    (tmp_path / "pipelines").symlink_to(REPOSITORY / "pipelines")
+    with pytest.raises(DataError, match=r"stages\.yaml is missing"):
+        resolve({"domain": "empty"}, tmp_path)
+
+
+def test_an_unknown_profile_in_a_domain_file_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "domains" / "odd"
+    folder.mkdir(parents=True)
+    (folder / "stages.yaml").write_text("profiles: {tinny: {}}\n", encoding="utf-8")
+    (tmp_path / "pipelines").symlink_to(REPOSITORY / "pipelines")
+    with pytest.raises(ConfigError, match=r"profiles\.tinny: there is no such profile. Did you mean 'tiny'"):
+        resolve({"domain": "odd"}, tmp_path)
