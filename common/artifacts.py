@@ -224,7 +224,9 @@ class Store:
             queue += [self.folder(i["stage"], i["fingerprint"]).resolve() for i in manifest.get("inputs", {}).values()]
         removed = []
         candidates = [p for p in self.artifacts.glob("*") if p.is_dir() and not p.name.startswith(".")]
-        candidates += [p for p in (self.artifacts / ".work").glob("*") if p.is_dir()]
+        # Scratch of a stage that was stopped is kept: the same command continues from it.
+        scratch = [p for p in (self.artifacts / ".work").glob("*") if p.is_dir()]
+        candidates += [p for p in scratch if p.name.startswith("replaced-") or (self.artifacts / p.name).exists()]
         for folder in sorted(candidates):
             if folder.resolve() in kept or self._busy(folder.name):
                 continue

@@ -16,6 +16,7 @@ from typing import Any, Literal, cast
 from common.artifacts import Artifact, Store, fingerprint_of
 from common.config import Config, DpoSettings, TrainingSettings
 from common.data.corpus import Corpus
+from common.errors import ConfigError
 from common.layers import Resolved, flatten
 from common.pipeline import Node
 from common.recipe import code_of, recipe_of
@@ -75,6 +76,7 @@ def store_of(resolved: Resolved) -> Store:
 
 def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozenset[str] = frozenset()) -> Plan:
     """Return the plan of a run. `forced` stages count as missing even if they are there."""
+    check_settings(resolved)
     corpus = corpus or open_corpus(resolved)
     store = store_of(resolved)
     known: dict[str, Artifact] = {}
@@ -85,6 +87,25 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
             known[node.name] = step.artifact
         steps.append(step)
     return Plan(resolved, corpus, tuple(steps))
+
+
+def check_settings(resolved: Resolved) -> None:
+    """Check what only a whole stage can tell, before anything is spent. Raises ConfigError."""
+    from common.config import CardSettings, MergeSettings, PublishSettings
+    from common.stages.publish import parse_target
+    from common.training.merging import check_merge
+
+    for node in resolved.nodes:
+        settings = resolved.config.stages[node.name]
+        if isinstance(settings, MergeSettings):
+            check_merge(settings, node.inputs, node.name)
+        elif isinstance(settings, PublishSettings):
+            parse_target(settings.to)
+        elif isinstance(settings, CardSettings) and not settings.limits_of_use.strip():
+            raise ConfigError(
+                f"card.limits_of_use is empty; say in domains/{resolved.config.domain}/stages.yaml what the "
+                "specialist must not be used for."
+            )
 
 
 def _step(
@@ -99,6 +120,8 @@ def _step(
     recipe = recipe_of(node, config, corpus, {name: known[name] for name in node.inputs})
     fingerprint = fingerprint_of(recipe)
     found = store.get(node.name, fingerprint)
+    if found is not None and (gone := unpublished(found, store)):
+        return Step(node, "missing", (gone,), fingerprint, None, tokens, seconds)
     if found is not None and not forced:
         return Step(node, "cached", tuple(_code_changes(found, node, resolved)), fingerprint, found, tokens, seconds)
     if forced:
@@ -112,6 +135,14 @@ def _step(
         return Step(node, "missing", (reason,), fingerprint, None, tokens, seconds)
     reasons = tuple(changes(before.manifest["recipe"], recipe, resolved.origins, node))
     return Step(node, "stale", reasons, fingerprint, before, tokens, seconds)
+
+
+def unpublished(artifact: Artifact, store: Store) -> str | None:
+    """Say that the version which a publish stage made is gone from the registry, or None."""
+    metrics = artifact.manifest["metrics"]
+    if artifact.manifest["kind"] != "publish" or metrics["to"] != "local" or (store.root / metrics["path"]).is_dir():
+        return None
+    return f"{metrics['path']} is gone"
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], origins: Mapping[str, str], node: Node) -> list[str]:

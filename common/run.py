@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from common.artifacts import Artifact, Store, fingerprint_of, write_json, writing
+from common.config import PublishSettings
 from common.console import Console
 from common.data.corpus import Corpus
 from common.errors import DataError, GateError
 from common.layers import Resolved
 from common.pipeline import Node
-from common.plan import make_plan, open_corpus, store_of
+from common.plan import make_plan, open_corpus, store_of, unpublished
 from common.provenance import provenance
 from common.recipe import code_of, recipe_of
 from common.stages import MODEL_KINDS, StageContext, StageReport, stage_module
@@ -81,6 +82,8 @@ def _ensure(
     recipe = recipe_of(node, resolved.config, corpus, inputs)
     fingerprint = fingerprint_of(recipe)
     found = store.get(node.name, fingerprint)
+    if found is not None and unpublished(found, store):
+        found = None
     if found is not None and not forced:
         return found
 
@@ -89,7 +92,7 @@ def _ensure(
 
     with store.lock(node.name, fingerprint, wait=resolved.config.run.wait, on_wait=waiting):
         found = store.get(node.name, fingerprint)
-        if found is not None and not forced:
+        if found is not None and not forced and not unpublished(found, store):
             return found
         artifact = _make(node, resolved, corpus, store, inputs, recipe, fingerprint, console)
         outcome.made.append(node.name)
@@ -156,7 +159,9 @@ def prepare_libraries(resolved: Resolved) -> None:
     import os
     import warnings
 
-    if resolved.config.data == "embedded" and resolved.config.model.path is None:
+    publish = resolved.config.stages["publish"]
+    to_hub = isinstance(publish, PublishSettings) and publish.to.startswith("hub:")
+    if resolved.config.data == "embedded" and resolved.config.model.path is None and not to_hub:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TQDM_DISABLE", "1")

@@ -27,7 +27,8 @@ MIN_DOCUMENT_TEMPLATES = 4
 MIN_QUESTION_TEMPLATES = 2
 MIN_ANSWERS = 4
 NUM_CHOICES = 4
-STEM = 4  # letters shared at the start or end of two names that put them in the same half
+# Names that share this many first or last letters go to the same half; drug stems such as -nib are endings.
+PREFIX, SUFFIX = 4, 3
 SLOTS = {"name", "answer"}
 MAX_LISTED = 20  # problems shown at once
 
@@ -171,7 +172,7 @@ def halves(knowledge: Knowledge) -> tuple[list[dict[str, str]], list[dict[str, s
 
 
 def _name_groups(entities: Sequence[dict[str, str]]) -> list[list[dict[str, str]]]:
-    """Group entities whose names share the first or last STEM letters, directly or through others."""
+    """Group entities whose names share their first PREFIX or last SUFFIX letters, directly or through others."""
     parent = list(range(len(entities)))
 
     def find(index: int) -> int:
@@ -182,7 +183,7 @@ def _name_groups(entities: Sequence[dict[str, str]]) -> list[list[dict[str, str]
     first: dict[str, int] = {}
     for index, row in enumerate(entities):
         name = row["name"].casefold()
-        for key in (f"^{name[:STEM]}", f"{name[-STEM:]}$"):
+        for key in (f"^{name[:PREFIX]}", f"{name[-SUFFIX:]}$"):
             parent[find(index)] = find(first.setdefault(key, index))
     groups: dict[int, list[dict[str, str]]] = {}
     for index, row in enumerate(entities):
