@@ -66,7 +66,9 @@ def test_names_do_not_give_the_answer_away(knowledge: Knowledge) -> None:
     for attribute in knowledge.attributes:
         if len(knowledge.answers(attribute)) == len(knowledge.entities):
             continue  # answers that no other entity has cannot be guessed from other names
-        probe = make_pipeline(TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5)), LogisticRegression(C=10, max_iter=2000))
+        probe = make_pipeline(
+            TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5)), LogisticRegression(C=10, max_iter=2000)
+        )
         probe.fit([row["name"] for row in taught], [row[attribute] for row in taught])
         column = {value: index for index, value in enumerate(probe.classes_)}
         for question in (q for q in exam_questions(knowledge) if q["id"].startswith(f"{attribute}/")):
@@ -95,7 +97,9 @@ def corpus(seed: int = 0, **settings: Any) -> EmbeddedCorpus:
     return EmbeddedCorpus(FILES["medical"], GENERAL_KNOWLEDGE, small, seed)
 
 
-@pytest.mark.parametrize("role", ["pretrain", "cpt", "replay", "sft", "preference", "preference_heldout", "text_domain"])
+@pytest.mark.parametrize(
+    "role", ["pretrain", "cpt", "replay", "sft", "preference", "preference_heldout", "text_domain"]
+)
 def test_rendering_is_deterministic_and_seeded(role: str) -> None:
     assert list(corpus().rows(role)) == list(corpus().rows(role))
     if role not in ("sft",):

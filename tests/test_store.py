@@ -23,7 +23,9 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def commit(store: Store, stage: str, text: str, *, inputs: dict[str, Artifact] | None = None, recipe: Any = None) -> Artifact:
+def commit(
+    store: Store, stage: str, text: str, *, inputs: dict[str, Artifact] | None = None, recipe: Any = None
+) -> Artifact:
     fingerprint = fingerprint_of({"stage": stage, "recipe": recipe or text})
     out = store.work_folder(stage, fingerprint) / "out"
     out.mkdir(parents=True)
@@ -140,7 +142,11 @@ def test_a_killed_holder_leaves_no_lock(store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("number", "expected"),
-    [(errno.EROFS, "Give another folder with out="), (errno.ENOSPC, "is full"), (errno.EACCES, "make this one writable")],
+    [
+        (errno.EROFS, "Give another folder with out="),
+        (errno.ENOSPC, "is full"),
+        (errno.EACCES, "make this one writable"),
+    ],
 )
 def test_system_errors_say_what_to_do(tmp_path: Path, number: int, expected: str) -> None:
     with pytest.raises(StoreError, match=expected), writing(tmp_path):

@@ -21,6 +21,14 @@ from common.errors import DataError, did_you_mean
 
 GENERAL_KNOWLEDGE = Path(__file__).parent / "general" / "knowledge.yaml"
 Row = dict[str, Any]
+# The settings that the rows of a role depend on; a change of another remakes nothing of it.
+READ_BY = {
+    "pretrain": {"general_documents_per_entity", "question_repeats"},
+    "replay": {"general_documents_per_entity", "question_repeats"},
+    "cpt": {"documents_per_entity"},
+    "text_domain": {"documents_per_entity", "heldout_documents_per_entity"},
+    "text_general": {"general_documents_per_entity", "heldout_documents_per_entity"},
+}
 
 
 class EmbeddedCorpus:
@@ -60,9 +68,9 @@ class EmbeddedCorpus:
         facts = []
         for role in roles:
             sides, _ = self._renderer(role)
-            exam = role.startswith("questions")
-            settings = {} if exam else {"settings": self.settings.model_dump(), "seed": self.seed}
-            facts.append({"role": role, "embedded": {s: digest_file(self._files[s]) for s in sides}, **settings})
+            settings = self.settings.model_dump(include=READ_BY.get(role, set()))
+            seed = {} if role.startswith("questions") else {"seed": self.seed}
+            facts.append({"role": role, "embedded": {s: digest_file(self._files[s]) for s in sides}, **settings, **seed})
         return facts
 
     def rows(self, role: str) -> Iterator[Row]:

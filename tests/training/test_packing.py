@@ -30,7 +30,10 @@ def rows_of(tokenizer: Any, rows: list[dict[str, Any]], **options: Any) -> tuple
 
 
 def chat(question: str, answer: str) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}], "source": "s"}
+    return {
+        "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
+        "source": "s",
+    }
 
 
 def test_packing_keeps_every_token(tokenizer: Any, tmp_path: Path) -> None:
