@@ -271,7 +271,9 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, StoreError | TimeoutError):
             raise
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        named = str(error.filename or "").startswith(str(folder))
+        refused = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+        if named and (refused or error.errno in (errno.ENOTDIR, errno.ENOENT)):
             raise StoreError(
                 f"Cannot write below {folder}: {error.strerror}. Give another folder with out=<folder>, "
                 "or make this one writable."

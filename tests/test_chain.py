@@ -11,7 +11,7 @@ import pytest
 
 from common.artifacts import Store
 from common.console import Console
-from common.errors import ConfigError, DataError, GateError
+from common.errors import ConfigError, ContractError, DataError, GateError
 from common.frozen import thaw
 from common.layers import resolve
 from common.plan import Plan, make_plan
@@ -172,6 +172,38 @@ def test_lora_hands_on_a_merged_model_and_its_adapter(copy: Path) -> None:
     folder = copy / "runs" / "medical" / "tiny" / "sft"
     assert (folder / "adapter" / "adapter_model.safetensors").is_file()
     assert json.loads((folder / "manifest.json").read_text())["metrics"]["adapter_merge_difference"] < 1e-3
+
+
+def test_a_local_checkpoint_takes_the_place_of_the_tiny_base(finished: Path, tmp_path: Path) -> None:
+    base = finished / "runs" / "medical" / "tiny" / "base"
+    words = {"domain": "medical", "out": str(tmp_path / "a"), **QUICK, "pipeline": "full", "model.path": str(base)}
+    outcome = execute(resolve(words, REPOSITORY), Console("quiet"))
+    made = outcome.artifacts["base"].manifest["files"]["model.safetensors"]["sha256"]
+    before = Store(finished).linked("medical", "tiny", "base")
+    assert before is not None
+    assert made == before.manifest["files"]["model.safetensors"]["sha256"]
+    assert str(finished) not in json.dumps(outcome.artifacts["base"].manifest)
+    moved = tmp_path / "moved"
+    shutil.copytree(base, moved)
+    plan = make_plan(resolve({**words, "model.path": str(moved)}, REPOSITORY))
+    assert set(states(plan).values()) == {"cached"}
+
+
+def test_a_checkpoint_without_markers_or_cut_short_is_refused(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(finished / "runs" / "medical" / "tiny" / "base", folder)
+    words = {"domain": "medical", "out": str(tmp_path / "a"), **QUICK, "model.path": str(folder)}
+    template = folder / "chat_template.jinja"
+    text = template.read_text(encoding="utf-8")
+    template.write_text(text.replace("{%- generation %}", "").replace("{% endgeneration %}", ""), encoding="utf-8")
+    with pytest.raises(ContractError, match=r"no \{% generation %\} markers"):
+        execute(resolve(words, REPOSITORY), Console("quiet"))
+    template.write_text(text, encoding="utf-8")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(DataError, match=r"model\.safetensors is cut short"):
+        execute(resolve(words, REPOSITORY), Console("quiet"))
+    assert not list((tmp_path / "a" / "artifacts").glob("base-*"))
 
 
 def test_trl_packing_takes_trl_options(copy: Path) -> None:

@@ -51,7 +51,7 @@ def test_tokenizer_and_embedding_agree() -> None:
     model, tokenizer = build()
     contracts.check_vocabulary(model, tokenizer)
     small, _ = build(vocabulary=200)
-    with pytest.raises(ContractError, match="does not match the model: token id .* has no embedding row"):
+    with pytest.raises(ContractError, match=r"does not match the model: token id .* has no embedding row"):
         contracts.check_vocabulary(small, tokenizer)
 
 
@@ -112,7 +112,7 @@ def test_tensor_names_that_mean_nothing_are_caught(saved: Any, clean: CleanProce
     renamed = {name.replace("q_proj", "query"): tensor for name, tensor in tensors.items()}
     save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(
-        ContractError, match="are missing from the saved checkpoint, such as model.layers.0.self_attn.q_proj"
+        ContractError, match=r"are missing from the saved checkpoint, such as model\.layers\.0\.self_attn\.q_proj"
     ):
         contracts.check_saved(folder, PROBE, contracts.probe_logits(model, PROBE), clean, tmp_path)
 

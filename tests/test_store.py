@@ -150,7 +150,12 @@ def test_a_killed_holder_leaves_no_lock(store: Store) -> None:
 )
 def test_system_errors_say_what_to_do(tmp_path: Path, number: int, expected: str) -> None:
     with pytest.raises(StoreError, match=expected), writing(tmp_path):
-        raise OSError(number, os.strerror(number))
+        raise OSError(number, os.strerror(number), str(tmp_path / "file"))
+
+
+def test_an_error_about_another_folder_is_not_the_stores(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), writing(tmp_path):
+        raise OSError(errno.EACCES, "Permission denied", "/elsewhere")
 
 
 def test_a_full_disk_while_saving_commits_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,9 @@ class EmbeddedCorpus:
             sides, _ = self._renderer(role)
             settings = self.settings.model_dump(include=READ_BY.get(role, set()))
             seed = {} if role.startswith("questions") else {"seed": self.seed}
-            facts.append({"role": role, "embedded": {s: digest_file(self._files[s]) for s in sides}, **settings, **seed})
+            facts.append(
+                {"role": role, "embedded": {s: digest_file(self._files[s]) for s in sides}, **settings, **seed}
+            )
         return facts
 
     def rows(self, role: str) -> Iterator[Row]:

@@ -125,7 +125,7 @@ def _provenance(chain: Chain) -> list[str]:
         sections.data_table(chain),
         "## What became of the rows",
         sections.rows_table(chain),
-        "Masked is the share of tokens that are read but not learned, such as the user's turns.",
+        "Masked is the share of rows without one token to learn from.",
         "## Recipes",
         sections.recipes(chain),
         "## Lineage",

@@ -181,7 +181,7 @@ def _fill_exam(axes: Axes, chain: Chain) -> None:
     _draw_chance(axes, chain)
     _name_checkpoints(axes, chain)
     axes.set_xlim(-0.5, len(position) - 0.5)
-    axes.set_ylim(0.0, 1.0)
+    axes.set_ylim(0.0, 1.04)  # room for a marker at 100%
     axes.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0], ["0%", "25%", "50%", "75%", "100%"])
     axes.set_ylabel("Right answers, with 95% interval")
     axes.grid(axis="y")

@@ -31,15 +31,15 @@ def run(context: StageContext) -> StageReport:
     """Return the first model of the chain."""
     if context.config.model.path is not None:
         return _take(context, context.config.model)
-    tokenizer = _tokenizer(context)
-    model = _initialise(context, tokenizer)
+    tokenizer = make_tokenizer(context)
+    model = initialise(context, tokenizer)
     rows = build_rows(context, tokenizer, role="pretrain", assistant_only=False)
     fitted = fit(context, model, tokenizer, rows)
     measured = hand_on(context, fitted, tokenizer, probe=_probe(tokenizer), parent_tokenizer=None)
     return report(context, fitted, rows, {**measured, "parameters": model.num_parameters()})
 
 
-def _tokenizer(context: StageContext) -> PreTrainedTokenizerBase:
+def make_tokenizer(context: StageContext) -> PreTrainedTokenizerBase:
     settings = context.config.model
     length = int(settings.architecture.get("max_position_embeddings", 2048))
     texts = (row["text"] for row in context.corpus.rows("pretrain") if "text" in row)
@@ -48,7 +48,7 @@ def _tokenizer(context: StageContext) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _initialise(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> Any:
+def initialise(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> Any:
     """Build the architecture with seeded random weights. Raises ConfigError for a key LlamaConfig lacks."""
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, set_seed
 
@@ -76,7 +76,7 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
     model, tokenizer = checkpoint.load(context.out, settings)
     contracts.check_vocabulary(model, tokenizer)
     contracts.check_stop_tokens(model, tokenizer)
-    require_trainable_template(tokenizer)
+    _mark_template(context, tokenizer)
     hand_on(context, Fitted(model, [], 0, 0.0, 0), tokenizer, probe=_probe(tokenizer), parent_tokenizer=None)
     source = {
         "id": Path(settings.path or "").name,
@@ -87,6 +87,27 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
         "rows": None,
     }
     return StageReport(metrics={"parameters": model.num_parameters(), "steps": 0}, sources=[source])
+
+
+def _mark_template(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a well-known chat template the generation markers that it lacks; TRL keeps marked twins of them.
+
+    Raises ContractError for a template without markers that TRL does not know.
+    """
+    from trl.chat_template_utils import get_training_chat_template
+
+    try:
+        require_trainable_template(tokenizer)
+    except ContractError as problem:
+        try:
+            marked = get_training_chat_template(tokenizer) if tokenizer.chat_template else None
+        except ValueError:
+            marked = None
+        if marked is None:
+            raise problem
+        tokenizer.chat_template = marked
+        require_trainable_template(tokenizer)
+        context.console.line(f"  {context.stage}: generation markers added to the checkpoint's chat template")
 
 
 def _probe(tokenizer: PreTrainedTokenizerBase) -> list[int]:

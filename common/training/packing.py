@@ -30,6 +30,7 @@ _T = TypeVar("_T")
 
 IGNORED = -100  # label of a token that carries no loss
 BATCH = 1000
+NOTHING_TO_LEARN = "nothing to learn from"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def tokenise(
             if "text" not in row and len(ids) > sequence_length:
                 count.drop("longer than sequence_length")
             elif all(label == IGNORED for label in labels[1:]):
-                count.drop("nothing to learn from")
+                count.drop(NOTHING_TO_LEARN)
             else:
                 count.rows_out += 1
                 count.tokens += len(ids)

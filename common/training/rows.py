@@ -20,7 +20,7 @@ from common.data.decontaminate import Decontaminator, filter_rows
 from common.errors import DataError
 from common.stages import StageContext
 from common.training.options import steps_for
-from common.training.packing import TokenRow, interleave, pack, tokenise
+from common.training.packing import NOTHING_TO_LEARN, TokenRow, interleave, pack, tokenise
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -82,6 +82,13 @@ class _Reader:
             self.counts[source] = read.get(source) or RowCount(source, self.role)
             self.counts[source].rows_out = 0
         return self.counts[source]
+
+
+    def separate_masked(self) -> None:
+        """Count rows without one token to learn from apart from the dropped ones: they have a limit of their own."""
+        for count in self.counts.values():
+            masked = count.dropped.pop(NOTHING_TO_LEARN, 0)
+            count.masked_share = masked / count.num_kept if count.num_kept else 0.0
 
 
 class _Counts(dict[str, RowCount]):
@@ -152,6 +159,8 @@ def build_rows(
         len(parts[0]), len(parts[1]) if len(parts) > 1 else 0, total=total, replay=settings.replay, seed=seed
     )
     _account(readers, parts, order)
+    for reader in readers:
+        reader.separate_masked()
     counts = [count for reader in readers for count in reader.counts.values()]
     check_limits(counts, settings.limits, context.stage)
     dataset = _concatenate(parts).select(order)

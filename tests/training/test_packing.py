@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from common.data.accounting import RowCount
+from common.errors import ContractError
 from common.training.packing import IGNORED, RowCollator, TokenRow, interleave, pack, tokenise
 from common.training.tokenizer import ASSISTANT, END, require_trainable_template, train_tokenizer
-from common.errors import ContractError
 
 TEXTS = [f"The capital of country {i} is city {i % 7}, which lies by the sea." for i in range(60)]
 LENGTH = 32
@@ -55,7 +55,8 @@ def test_a_document_has_the_same_logits_in_a_pack_as_alone(tokenizer: Any, tmp_p
         )
     ).eval()  # fmt: skip
     documents = [[5, 6, 7, 8], [9, 10, 11], [5, 6, 7, 8, 9]]
-    row = {"input_ids": sum(documents, []), "labels": sum(documents, []), "seq_lengths": [len(d) for d in documents]}
+    tokens = [token for document in documents for token in document]
+    row = {"input_ids": tokens, "labels": tokens, "seq_lengths": [len(document) for document in documents]}
     batch = RowCollator(tokenizer.pad_token_id, LENGTH)([row])
     del batch["labels"]
     with torch.inference_mode():
@@ -116,10 +117,10 @@ def test_a_template_without_markers_is_refused(tokenizer: Any) -> None:
     original = tokenizer.chat_template
     try:
         tokenizer.chat_template = original.replace("{%- generation %}", "").replace("{% endgeneration %}", "")
-        with pytest.raises(ContractError, match="no {% generation %} markers"):
+        with pytest.raises(ContractError, match=r"no \{% generation %\} markers"):
             require_trainable_template(tokenizer)
         tokenizer.chat_template = original.replace("<|end|>{% endgeneration %}", "{% endgeneration %}<|end|>")
-        with pytest.raises(ContractError, match="stop token .* lies outside"):
+        with pytest.raises(ContractError, match=r"stop token .* lies outside"):
             require_trainable_template(tokenizer)
         tokenizer.chat_template = None
         with pytest.raises(ContractError, match="has no chat template"):

@@ -1,0 +1,24 @@
+"""`just bench` runs all benchmarks; `just bench training` only the named ones."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.bench import commands, demonstration, training
+
+BENCHMARKS = {"commands": commands.main, "training": training.main, "demonstration": demonstration.main}
+
+
+def main(names: list[str]) -> int:
+    for name in names:
+        if name not in BENCHMARKS:
+            print(f"error: there is no benchmark '{name}'. Known: {', '.join(BENCHMARKS)}.", file=sys.stderr)
+            return 1
+    for name in names or list(BENCHMARKS):
+        print(f"\n{name}")
+        BENCHMARKS[name]()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
