@@ -68,6 +68,7 @@ test *words: setup
 [group('develop')]
 check: setup
     .venv/bin/ruff check .
+    .venv/bin/ruff format --check .
     .venv/bin/mypy
 
 # speed and memory as ratios, and the demonstration over three seeds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,23 +14,30 @@ from pathlib import Path
 import pytest
 
 from common.artifacts import Store
+from common.console import Console
+from common.layers import resolve
+from common.run import freeze, run_stage
 from tests.conftest import QUICK, REPOSITORY
 
-# One model stage with enough steps for several checkpoints; everything else as quick as can be.
-WORDS = {
-    **QUICK,
-    "pipeline": "full",
-    "cpt.tokens": "65536",
-    "cpt.batch_tokens": "512",
-    "run.checkpoint_seconds": "0.3",
-    "run.verbosity": "normal",
-}
+# Enough steps for several checkpoints.
+WORDS = {**QUICK, "domain": "medical", "cpt.tokens": "49152", "cpt.batch_tokens": "512"}
 
 
-def start(root: Path, **words: str) -> subprocess.Popen[str]:
-    arguments = [f"{k}={v}" for k, v in {"domain": "medical", "out": str(root), **WORDS, **words}.items()]
+@pytest.fixture(scope="module")
+def with_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a frozen plan and a finished base."""
+    root = tmp_path_factory.mktemp("base")
+    resolved = resolve({**WORDS, "out": str(root)}, REPOSITORY)
+    freeze(resolved, Store(root))
+    run_stage(resolved, "base", Console("quiet"))
+    return root
+
+
+def start(root: Path) -> subprocess.Popen[str]:
+    plan = root / "runs" / "medical" / "tiny" / "plan.json"
+    words = [str(plan), "cpt", "run.checkpoint_seconds=0.2", "run.verbosity=normal"]
     return subprocess.Popen(
-        [sys.executable, "-m", "common", "run", *arguments],
+        [sys.executable, "-m", "common", "stage", *words],
         cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
 
@@ -52,32 +60,33 @@ def kill_when(root: Path, moment: Callable[[Path], bool], number: signal.Signals
     return process.communicate(timeout=60)[0]
 
 
-def work(root: Path) -> Path:
+def scratch(root: Path) -> Path:
     return root / "artifacts" / ".work"
 
 
 def in_the_middle_of_training(root: Path) -> bool:
-    return len(list(work(root).glob("cpt-*/trainer/checkpoint-*/done.json"))) >= 2
+    return len(list(scratch(root).glob("cpt-*/trainer/checkpoint-*/done.json"))) >= 2
 
 
 def while_a_checkpoint_is_written(root: Path) -> bool:
-    folders = list(work(root).glob("cpt-*/trainer/checkpoint-*"))
+    folders = list(scratch(root).glob("cpt-*/trainer/checkpoint-*"))
     return len(folders) >= 2 and any(f.exists() and not (f / "done.json").exists() for f in folders)
 
 
 def while_the_result_is_saved(root: Path) -> bool:
-    return any(work(root).glob("cpt-*/out/config.json"))
+    return any(scratch(root).glob("cpt-*/out/config.json"))
 
 
 def digest(root: Path) -> str:
-    artifact = Store(root).linked("medical", "tiny", "merge")
+    artifact = Store(root).linked("medical", "tiny", "cpt")
     assert artifact is not None
     return artifact.digest
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
-    root = tmp_path_factory.mktemp("whole")
+def uninterrupted(with_base: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("whole") / "store"
+    shutil.copytree(with_base, root, symlinks=True)
     finish(root)
     return digest(root)
 
@@ -85,18 +94,22 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize(
     "moment", [in_the_middle_of_training, while_a_checkpoint_is_written, while_the_result_is_saved]
 )
-def test_a_killed_run_ends_with_the_same_weights(
-    tmp_path: Path, uninterrupted: str, moment: Callable[[Path], bool]
+def test_a_killed_stage_ends_with_the_same_weights(
+    with_base: Path, tmp_path: Path, uninterrupted: str, moment: Callable[[Path], bool]
 ) -> None:
-    kill_when(tmp_path, moment)
-    assert not list((tmp_path / "artifacts").glob("cpt-*"))
-    output = finish(tmp_path)
-    assert "cpt: resuming at step" in output
-    assert digest(tmp_path) == uninterrupted
+    root = tmp_path / "store"
+    shutil.copytree(with_base, root, symlinks=True)
+    kill_when(root, moment)
+    assert not list((root / "artifacts").glob("cpt-*"))
+    assert "cpt: resuming at step" in finish(root)
+    assert digest(root) == uninterrupted
+    assert "cpt-" in finish(root)  # a third time does nothing
 
 
-def test_a_stop_says_how_to_continue_and_keeps_what_is_done(tmp_path: Path) -> None:
-    output = kill_when(tmp_path, in_the_middle_of_training, signal.SIGINT)
+def test_a_stop_says_how_to_continue_and_keeps_what_is_done(with_base: Path, tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(with_base, root, symlinks=True)
+    output = kill_when(root, in_the_middle_of_training, signal.SIGINT)
     assert "Stopped. Finished stages are kept; the same command continues where this one stopped." in output
     assert "Traceback" not in output
-    assert list((tmp_path / "artifacts").glob("base-*"))
+    assert list((root / "artifacts").glob("base-*"))

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from common import contracts
 from common.config import DpoSettings
-from common.data.accounting import RowCount, check_limits
+from common.data.accounting import check_limits
 from common.errors import ConfigError, DataError
 from common.evaluation.statistics import wilson
 from common.stages import StageContext, StageReport
@@ -29,11 +29,9 @@ def run(context: StageContext) -> StageReport:
     """Return the parent, tuned towards the preferred answers."""
     settings = cast(DpoSettings, context.settings)
     model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
-    counts: dict[str, RowCount] = {}
-    pairs = read_pairs(context, tokenizer, "preference", counts)
-    heldout_counts: dict[str, RowCount] = {}
-    heldout = read_pairs(context, tokenizer, "preference_heldout", heldout_counts)
-    check_limits(counts.values(), settings.limits, context.stage)
+    pairs, counts = read_pairs(context, tokenizer, "preference")
+    heldout, heldout_counts = read_pairs(context, tokenizer, "preference_heldout")
+    check_limits(counts, settings.limits, context.stage)
     if not pairs:
         raise DataError(f"Stage {context.stage}: the role preference has no usable pair. Check its sources.")
     before = answer_logps(model, heldout, tokenizer.pad_token_id)
@@ -59,7 +57,7 @@ def run(context: StageContext) -> StageReport:
         metrics={**metrics, **measured},
         tokens=fitted.tokens,
         train_seconds=fitted.seconds,
-        rows=[count.as_dict() for count in (*counts.values(), *heldout_counts.values())],
+        rows=[count.as_dict() for count in (*counts, *heldout_counts)],
         sources=context.corpus.sources(),
     )
 

@@ -1,6 +1,6 @@
 """Preference pairs as tokens, and how likely a model finds their two sides.
 
-Usage: `pairs = read_pairs(context, tokenizer, "preference", counts)`; `answer_logps(model, pairs, pad_id)`.
+Usage: `pairs, counts = read_pairs(context, tokenizer, "preference")`; `answer_logps(model, pairs, pad_id)`.
 
 Training itself is TRL's DPOTrainer; this gives the held-out accuracy and the independent check of its reference.
 """
@@ -33,21 +33,21 @@ class Pair:
 
 
 def read_pairs(
-    context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str, counts: dict[str, RowCount]
-) -> list[Pair]:
-    """Return the usable pairs of a role in seeded order.
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str
+) -> tuple[list[Pair], list[RowCount]]:
+    """Return the usable pairs of a role in seeded order, and the accounts of their sources.
 
     Dropped and counted: pairs of equal sides, empty answers, overlap with the exam (training only), and
     pairs longer than `sequence_length`, since a cut would take the answer.
     """
     settings = cast(DpoSettings, context.settings)
     rows = shuffled(context.corpus.rows(role), f"{context.config.seed}/{role}")
+    accounts = _Accounts(context, role)
     if role == "preference":
-        read = context.corpus.counts(role)
-        rows = filter_rows(rows, exam_guard(context, role), _Found(counts, read, role))
+        rows = filter_rows(rows, exam_guard(context, role), accounts)
     pairs = []
     for row in rows:
-        count = _Found(counts, context.corpus.counts(role), role)[row["source"]]
+        count = accounts[row["source"]]
         pair = _tokenise(row, tokenizer)
         reason = _unusable(row, pair, settings.sequence_length)
         if reason:
@@ -55,21 +55,22 @@ def read_pairs(
             continue
         count.tokens += len(pair.chosen_ids) + len(pair.rejected_ids)
         pairs.append(pair)
-    for count in counts.values():
+    for count in accounts.values():
         count.rows_out = count.num_kept
         count.epochs = settings.epochs if role == "preference" else 0.0
-    return pairs
+    return pairs, list(accounts.values())
 
 
-class _Found(dict[str, RowCount]):
-    """Accounts by source: the reader's own where it keeps one."""
+class _Accounts(dict[str, RowCount]):
+    """Accounts by source, the reader's own where it keeps one; looked up when first asked for."""
 
-    def __init__(self, counts: dict[str, RowCount], read: Any, role: str) -> None:
-        super().__init__(counts)
-        self.counts, self.read, self.role = counts, read, role
+    def __init__(self, context: StageContext, role: str) -> None:
+        super().__init__()
+        self.context, self.role = context, role
 
     def __missing__(self, source: str) -> RowCount:
-        count = self.counts[source] = self.read.get(source) or RowCount(source, self.role)
+        read = self.context.corpus.counts(self.role).get(source)
+        count = self[source] = read or RowCount(source, self.role)
         return count
 
 

@@ -83,7 +83,6 @@ class _Reader:
             self.counts[source].rows_out = 0
         return self.counts[source]
 
-
     def separate_masked(self) -> None:
         """Count rows without one token to learn from apart from the dropped ones: they have a limit of their own."""
         for count in self.counts.values():
