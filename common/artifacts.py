@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import StoreError
+from common.errors import RecipeError, StoreError
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -171,8 +171,11 @@ class Store:
             write_json(out / MANIFEST, manifest)
             existing = self.get(stage, fingerprint)
             if existing is not None and existing.digest == manifest["digest"]:
+                # The same result by today's code and libraries; `created` stays, since cards refer to it.
+                today: dict[str, Any] = {key: manifest[key] for key in ("code", "versions", "git") if key in manifest}
+                write_json(target / MANIFEST, {**existing.manifest, **today})
                 shutil.rmtree(out)
-                return existing
+                return Artifact(target, {**existing.manifest, **today})
             if target.exists():
                 aside = self.artifacts / ".work" / f"replaced-{target.name}-{os.getpid()}"
                 os.rename(target, aside)
@@ -228,26 +231,26 @@ class Store:
         scratch = [p for p in (self.artifacts / ".work").glob("*") if p.is_dir()]
         candidates += [p for p in scratch if p.name.startswith("replaced-") or (self.artifacts / p.name).exists()]
         for folder in sorted(candidates):
-            if folder.resolve() in kept or self._busy(folder.name):
+            if folder.resolve() in kept:
                 continue
-            removed.append((folder, sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())))
-            if not dry:
-                with writing(self.artifacts):
-                    shutil.rmtree(folder)
+            size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+            if dry or self._remove(folder):
+                removed.append((folder, size))
         return removed
 
-    def _busy(self, name: str) -> bool:
-        """Whether a running stage holds the lock of this folder."""
+    def _remove(self, folder: Path) -> bool:
+        """Remove a folder under its own lock; false where a running stage holds it."""
         import filelock
 
-        path = self.artifacts / ".locks" / f"{name}.lock"
-        if not path.exists():
-            return False
-        try:
-            with filelock.FileLock(path).acquire(timeout=0):
+        with writing(self.artifacts):
+            path = self.artifacts / ".locks" / f"{folder.name}.lock"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with filelock.FileLock(path).acquire(timeout=0):
+                    shutil.rmtree(folder)
+            except filelock.Timeout:
                 return False
-        except filelock.Timeout:
-            return True
+        return True
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -268,8 +271,18 @@ def writing(folder: Path) -> Iterator[None]:
 
     try:
         yield
-    except OSError as error:
-        if isinstance(error, StoreError | TimeoutError):
+    except RecipeError:
+        raise
+    except Exception as error:
+        # safetensors and tokenizers raise errors of their own when the disk is full.
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
+        if full:
+            free = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free
+            raise StoreError(
+                f"The disk of {folder} is full ({free / 1e6:.0f} MB free). Nothing half-made is kept as done; "
+                "free some room (`just gc` removes results that no run refers to) and run the same command again."
+            ) from error
+        if not isinstance(error, OSError):
             raise
         named = str(error.filename or "").startswith(str(folder))
         refused = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -277,12 +290,6 @@ def writing(folder: Path) -> Iterator[None]:
             raise StoreError(
                 f"Cannot write below {folder}: {error.strerror}. Give another folder with out=<folder>, "
                 "or make this one writable."
-            ) from error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free
-            raise StoreError(
-                f"The disk of {folder} is full ({free / 1e6:.0f} MB free). Nothing half-made is kept as done; "
-                "free some room (`just gc` removes results that no run refers to) and run the same command again."
             ) from error
         raise
 

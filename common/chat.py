@@ -13,7 +13,7 @@ from common.artifacts import Artifact
 from common.console import Console
 from common.errors import DataError
 from common.layers import Resolved
-from common.plan import store_of
+from common.plan import make_plan
 from common.run import prepare_libraries
 
 MAX_NEW_TOKENS = 256
@@ -40,13 +40,15 @@ def talk(resolved: Resolved, stage: str, prompt: str | None, console: Console) -
 
 
 def _artifact(resolved: Resolved, stage: str) -> Artifact:
-    config = resolved.config
-    artifact = store_of(resolved).linked(config.domain, config.profile, stage)
-    if artifact is None:
+    """Return the stage's result with just these settings. Raises DataError where it is not made."""
+    step = next(step for step in make_plan(resolved).steps if step.node.name == stage)
+    if step.state != "cached" or step.artifact is None:
+        domain = resolved.config.domain
         raise DataError(
-            f"There is no finished {stage} of {config.domain} yet; run `just run domain={config.domain}` first."
+            f"There is no finished {stage} of {domain} with these settings ({step.state}: {'; '.join(step.reasons[:2])}). "
+            f"Run `just run domain={domain}` with the same words first."
         )
-    return artifact
+    return step.artifact
 
 
 def _ask() -> str:

@@ -39,9 +39,12 @@ class CleanProcess:
         assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps(question) + "\n")
-        process.stdin.flush()
-        line = process.stdout.readline()
+        try:
+            process.stdin.write(json.dumps(question) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except OSError:  # it died before it could be asked
+            line = ""
         if not line:
             self._process = None
             return {"error": f"the checking process died with exit code {process.wait()}"}
@@ -50,8 +53,6 @@ class CleanProcess:
 
     def close(self) -> None:
         if self._process is not None:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
             self._process.terminate()
             self._process.wait()
             self._process = None
@@ -65,15 +66,15 @@ class CleanProcess:
         self.close()
 
 
-def inspect(folder: Path, input_ids: list[int], logits: Path) -> dict[str, Any]:
+def inspect(folder: Path, input_ids: list[int], logits: Path, trust_remote_code: bool) -> dict[str, Any]:
     """Load a checkpoint and compare its logits (T, V) with those stored in `logits`."""
     import numpy as np
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    AutoTokenizer.from_pretrained(folder)
+    AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     model, report = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto", output_loading_info=True, use_safetensors=True
+        folder, dtype="auto", output_loading_info=True, use_safetensors=True, trust_remote_code=trust_remote_code
     )
     model.eval()
     with torch.inference_mode():
@@ -102,7 +103,9 @@ def main() -> None:
     for line in sys.stdin:
         question = json.loads(line)
         try:
-            answer = inspect(Path(question["folder"]), question["input_ids"], Path(question["logits"]))
+            answer = inspect(
+                Path(question["folder"]), question["input_ids"], Path(question["logits"]), question["trust_remote_code"]
+            )
         except Exception as error:  # any failure to load is the answer
             answer = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
         print(json.dumps(answer), flush=True)

@@ -112,13 +112,28 @@ def probe_logits(model: Any, input_ids: Sequence[int]) -> Tensor:
     return logits_TV
 
 
-def check_saved(out: Path, input_ids: Sequence[int], logits_TV: Tensor, clean: CleanProcess, work: Path) -> None:
+def check_saved(
+    out: Path,
+    input_ids: Sequence[int],
+    logits_TV: Tensor,
+    clean: CleanProcess,
+    work: Path,
+    *,
+    trust_remote_code: bool = False,
+) -> None:
     """A clean process finds every tensor by its name, keeps tied weights tied and computes equal logits."""
     import numpy as np
 
     reference = work / "probe.npy"
     np.save(reference, logits_TV.numpy(), allow_pickle=False)
-    found = clean.ask({"folder": str(out), "input_ids": list(input_ids), "logits": str(reference)})
+    found = clean.ask(
+        {
+            "folder": str(out),
+            "input_ids": list(input_ids),
+            "logits": str(reference),
+            "trust_remote_code": trust_remote_code,
+        }
+    )
     if error := found.get("error"):
         raise ContractError(f"The saved checkpoint does not load in a clean process: {error}")
     for key, what in (("missing", "are missing from"), ("unexpected", "mean nothing to the model in")):
@@ -162,11 +177,21 @@ def check_reference(recorded: Sequence[float], recomputed: Sequence[float]) -> N
         )
 
 
-def read_tokenizer_digest(folder: Path) -> str:
-    """Return the SHA-256 of a checkpoint's tokenizer.json, on which every stage must agree."""
+def check_tokenizer(out: Path, parent: Path) -> None:
+    """The tokenizer handed on cuts texts as the one before it did."""
+    digests = [tokenizer_digest(folder) for folder in (parent, out)]
+    if digests[0] != digests[1]:
+        raise ContractError(
+            f"The tokenizer changed between the stages (sha256 {digests[0][:12]} before, {digests[1][:12]} now), so "
+            "ids would mean other words. Change it at the base, not in between."
+        )
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """Return the SHA-256 of what a checkpoint's tokenizer.json says, run-time padding and truncation left out."""
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise ContractError(f"{folder} has no tokenizer.json; save the tokenizer beside the model.")
+        raise ContractError(f"{folder.name} has no tokenizer.json; save the tokenizer beside the model.")
     core = json.loads(path.read_text(encoding="utf-8"))
     core.pop("padding", None)
     core.pop("truncation", None)

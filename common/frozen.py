@@ -28,7 +28,7 @@ def thaw(path: Path, words: Mapping[str, str], repository: Path) -> Resolved:
         kinds = {node.name: node.kind for node in pipeline.nodes()}
         stages = {name: StageSettings.of(kinds[name]).model_validate(s) for name, s in plan["stages"].items()}
         config = Config.model_validate({**plan["config"], "stages": {}})
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path} is no plan ({type(error).__name__}); `just run` writes runs/<domain>/<profile>/plan.json."
         ) from None
@@ -46,6 +46,9 @@ def thaw(path: Path, words: Mapping[str, str], repository: Path) -> Resolved:
         raise ConfigError(f"run.{item['loc'][0]}: {item['msg']}; got {item['input']!r}.") from None
     config = config.model_copy(update={"run": run, "stages": stages})
     # The plan lies in <out>/runs/<domain>/<profile>/plan.json.
-    root = Path(out) if out else path.resolve().parents[3]
-    data_root = Path(plan["data_root"]) if plan["data_root"] else None
-    return Resolved(config, plan["origins"], pipeline, pipeline.nodes(), repository, data_root, root)
+    above = path.resolve().parents
+    if out is None and (len(above) < 4 or above[2].name != "runs"):
+        raise ConfigError(f"{path} lies outside a store's runs/<domain>/<profile>/; say out=<folder of the store>.")
+    root = Path(out) if out else above[3]
+    data_root = Path(plan["data_root"]) if plan.get("data_root") else None
+    return Resolved(config, plan.get("origins", {}), pipeline, pipeline.nodes(), repository, data_root, root)

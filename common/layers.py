@@ -89,7 +89,7 @@ def resolve(words: Mapping[str, str], repository: Path) -> Resolved:
     if data is not None:
         command_line["data"] = data
     data = data or next((str(layer.values["data"]) for layer in reversed(layers) if "data" in layer.values), "embedded")
-    layers += _manifest_layers(data, data_root)
+    layers += _manifest_layers(repository / "domains" / domain / "data.yaml" if data == "hub" else data)
     layers.append(Layer(COMMAND_LINE, command_line))
 
     identity = {"domain": domain, "profile": profile, "pipeline": name}
@@ -127,8 +127,8 @@ def _domain_layers(repository: Path, domain: str, profile: str) -> list[Layer]:
     return layers
 
 
-def _manifest_layers(data: str, data_root: str | None) -> list[Layer]:
-    if data in ("embedded", "hub"):
+def _manifest_layers(data: str | Path) -> list[Layer]:
+    if data == "embedded":
         return []
     path = Path(data)
     raw = read_yaml(path)
@@ -211,6 +211,10 @@ def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str]) ->
     for layer in layers:
         for key in dict.fromkeys((node.kind, node.settings, node.name)):
             if key in layer.values:
+                if node.kind == "merge" and layer.values[key].get("method", merged.get("method")) != merged.get(
+                    "method"
+                ):
+                    merged = {}  # parameters of one method mean nothing to another
                 merged = _merge(merged, layer.values[key], node.name, layer.label, origins)
     settings: StageSettings = _validate(StageSettings.of(node.kind), merged, node.name, origins)
     if settings.trainer:

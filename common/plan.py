@@ -19,6 +19,7 @@ from common.data.corpus import Corpus
 from common.errors import ConfigError
 from common.layers import Resolved, flatten
 from common.pipeline import Node
+from common.provenance import versions
 from common.recipe import code_of, recipe_of
 
 State = Literal["cached", "missing", "stale", "waits"]
@@ -59,7 +60,9 @@ def open_corpus(resolved: Resolved) -> Corpus:
     config = resolved.config
     folder = resolved.repository / "domains" / config.domain
     if config.data == "embedded":
-        return EmbeddedCorpus(folder / "knowledge.yaml", GENERAL_KNOWLEDGE, config.embedded, config.seed)
+        embedded = EmbeddedCorpus(folder / "knowledge.yaml", GENERAL_KNOWLEDGE, config.embedded, config.seed)
+        embedded.check()
+        return embedded
     from common.data.manifest import load_manifest
 
     path = folder / "data.yaml" if config.data == "hub" else Path(config.data)
@@ -166,13 +169,18 @@ def _short(value: Any) -> str:
 
 def _code_changes(artifact: Artifact, node: Node, resolved: Resolved) -> list[str]:
     """Say which source files have changed since a result was made; it is served all the same."""
+    then, today = artifact.manifest["versions"], versions()
+    libraries = [
+        f"{name} {then[name]} -> {today[name]}" for name in then if name in today and then[name] != today[name]
+    ]
+    reports = [f"made with other libraries ({', '.join(libraries)})"] if libraries else []
     made = artifact.manifest["code"]["files"]
     now = code_of(node.kind, resolved.repository)["files"]
     differing = sorted(name for name in {*made, *now} if made.get(name) != now.get(name))
     if not differing:
-        return []
+        return reports
     more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
-    return [f"made by older code ({differing[0]}{more} changed); `just rerun … stage={node.name}` remakes it"]
+    return [f"made by older code ({differing[0]}{more} changed); `just rerun … stage={node.name}` remakes it", *reports]
 
 
 def _estimate(node: Node, config: Config, before: Artifact | None) -> tuple[int | None, float]:

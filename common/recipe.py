@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.artifacts import Artifact
+from common.artifacts import Artifact, digest_file
 from common.config import Config
 from common.data.corpus import Corpus
 from common.pipeline import Node
-from common.stages import KIND_MODULES, MODEL_KINDS, SEEDED_KINDS, data_roles
+from common.stages import KIND_MODULES, KIND_ROLES, MODEL_KINDS, SEEDED_KINDS, TRAINING_KINDS, data_roles
+from common.training.tokenizer import WORDS
 
 # Parts of the program that say where a stage runs or what it prints, not what it makes.
 INFRASTRUCTURE = frozenset({
@@ -26,13 +27,18 @@ INFRASTRUCTURE = frozenset({
     "common.stages", "common.data", "common.data.corpus", "common.data.yaml_file", "common.evaluation",
     "common.report", "common.training",
 })  # fmt: skip
+CORPUS_MODULES = ("common.data.embedded", "common.data.manifest")
 # Settings that change how much memory or time a stage takes, but not its result.
-NOT_IDENTITY = {"evaluate": {"batch_size"}}
+NOT_IDENTITY = {"evaluate": {"batch_size"}, **{kind: {"limits"} for kind in TRAINING_KINDS}}
+# Options of a `train:` block that only log or load.
+NOT_IDENTITY_TRAIN = ("logging_", "save_total_limit", "dataloader_", "disable_tqdm", "log_level", "run_name")
 
 
 def recipe_of(node: Node, config: Config, corpus: Corpus, inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     """Return the recipe of a stage whose inputs are all there."""
     settings = config.stages[node.name].model_dump(mode="json", exclude=NOT_IDENTITY.get(node.kind))
+    if "train" in settings:
+        settings["train"] = {k: v for k, v in settings["train"].items() if not k.startswith(NOT_IDENTITY_TRAIN)}
     recipe: dict[str, Any] = {
         "kind": node.kind,
         "parent": node.parent,
@@ -43,7 +49,7 @@ def recipe_of(node: Node, config: Config, corpus: Corpus, inputs: Mapping[str, A
         recipe["seed"] = config.seed
     if node.kind in MODEL_KINDS:
         recipe["model"] = _model_of(node, config)
-    if roles := data_roles(node.kind, corpus):
+    if roles := data_roles(node.kind, corpus, config.stages[node.name]):
         recipe["data"] = {
             f"{fact.get('rows') or fact['role']}/{fact.get('id', '')}": fact for fact in corpus.identity(roles)
         }
@@ -68,14 +74,16 @@ def _model_of(node: Node, config: Config) -> dict[str, Any]:
     if node.kind != "base":
         return {"dtype": model.dtype}
     facts = model.model_dump(mode="json", exclude={"path", "revision"})
-    return {**facts, **digest_checkpoint(model)}
+    words = {"common_words": digest_file(WORDS)} if model.path is None else {}
+    return {**facts, **words, **digest_checkpoint(model)}
 
 
 @functools.cache
 def code_of(kind: str, repository: Path) -> dict[str, Any]:
     """Return {"digest", "files": {path: digest}} over a stage's module and the parts of `common` that it imports."""
     files: dict[str, str] = {}
-    queue, seen = [KIND_MODULES[kind]], set[str]()
+    # Rows come through the context, so the modules that make them are named here.
+    queue, seen = [KIND_MODULES[kind], *(CORPUS_MODULES if kind in KIND_ROLES else ())], set[str]()
     while queue:
         module = queue.pop()
         path = _path_of(module, repository)

@@ -8,6 +8,7 @@ drive the same stages through `python -m common stage <plan.json> <stage>`.
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import time
@@ -48,7 +49,6 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
         node = step.node
         artifact = _ensure(node, resolved, plan.corpus, store, outcome, console, forced=node.name in forced)
         outcome.artifacts[node.name] = artifact
-        store.link(resolved.config.domain, resolved.config.profile, node.name, artifact)
         if node.kind == "evaluate":
             _gate(node, resolved, outcome, console)
     _view(resolved, store, outcome.artifacts["card"])
@@ -69,8 +69,11 @@ def run_stage(resolved: Resolved, name: str, console: Console) -> Artifact:
     for needed in step.node.inputs:
         if needed not in outcome.artifacts:
             raise DataError(f"Stage {name} needs {needed}, which is not made yet; run stage {needed} first.")
-    artifact = _ensure(step.node, resolved, corpus, store, outcome, console, forced=False)
-    store.link(resolved.config.domain, resolved.config.profile, name, artifact)
+    artifact = outcome.artifacts[name] = _ensure(step.node, resolved, corpus, store, outcome, console, forced=False)
+    if step.node.kind == "evaluate":
+        _gate(step.node, resolved, outcome, console)
+    elif step.node.kind == "card":
+        _view(resolved, store, artifact)
     return artifact
 
 
@@ -84,7 +87,9 @@ def _ensure(
     found = store.get(node.name, fingerprint)
     if found is not None and unpublished(found, store):
         found = None
+    link = functools.partial(store.link, resolved.config.domain, resolved.config.profile, node.name)
     if found is not None and not forced:
+        link(found)
         return found
 
     def waiting() -> None:
@@ -93,8 +98,12 @@ def _ensure(
     with store.lock(node.name, fingerprint, wait=resolved.config.run.wait, on_wait=waiting):
         found = store.get(node.name, fingerprint)
         if found is not None and not forced and not unpublished(found, store):
+            link(found)
             return found
+        if forced:
+            shutil.rmtree(store.work_folder(node.name, fingerprint), ignore_errors=True)
         artifact = _make(node, resolved, corpus, store, inputs, recipe, fingerprint, console)
+        link(artifact)  # under the lock, so that gc never sees it unreferred
         outcome.made.append(node.name)
         if forced and found is not None and artifact.digest == found.digest:
             outcome.equal.append(node.name)
@@ -109,7 +118,9 @@ def _make(
     """Run a stage in its scratch folder and commit the result."""
     work = store.work_folder(node.name, fingerprint)
     out = work / "out"
+    code = code_of(node.kind, resolved.repository)
     with writing(store.artifacts):
+        _discard_stale_scratch(work, code["digest"], console, node.name)
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
     started = time.monotonic()
@@ -143,7 +154,7 @@ def _make(
         "rows": report.rows,
         "sources": report.sources,
         "seed": resolved.config.seed,
-        "code": code_of(node.kind, resolved.repository),
+        "code": code,
         **provenance(resolved.repository),
     }
     artifact = store.commit(node.name, fingerprint, out, manifest)
@@ -151,6 +162,17 @@ def _make(
     speed = f", {manifest['tokens_per_second']:,.0f} tokens/s" if report.train_seconds else ""
     console.line(f"  {node.name:<14} made in {seconds:5.1f} s{speed}  [{fingerprint[:8]}]")
     return artifact
+
+
+def _discard_stale_scratch(work: Path, digest: str, console: Console, name: str) -> None:
+    """Begin anew where the scratch was made by other code: a run must not mix steps of both."""
+    mark = work / "code"
+    if work.exists() and (not mark.is_file() or mark.read_text(encoding="utf-8") != digest):
+        if any(work.glob("trainer/checkpoint-*")):
+            console.line(f"  {name}: its code changed since it was stopped; it begins anew")
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    mark.write_text(digest, encoding="utf-8")
 
 
 def prepare_libraries(resolved: Resolved) -> None:
@@ -161,7 +183,9 @@ def prepare_libraries(resolved: Resolved) -> None:
 
     publish = resolved.config.stages["publish"]
     to_hub = isinstance(publish, PublishSettings) and publish.to.startswith("hub:")
-    if resolved.config.data == "embedded" and resolved.config.model.path is None and not to_hub:
+    hub_tasks = any(getattr(settings, "tasks", ()) for settings in resolved.config.stages.values())
+    local = resolved.config.data == "embedded" and resolved.config.model.path is None
+    if local and not to_hub and not hub_tasks:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TQDM_DISABLE", "1")
@@ -181,7 +205,7 @@ def _gate(node: Node, resolved: Resolved, outcome: Outcome, console: Console) ->
     """Compare an examined checkpoint with the base and the stage before it; warn or stop as the settings say."""
     settings = resolved.config.gate
     exams = {name: a for name, a in outcome.artifacts.items() if a.manifest["kind"] == "evaluate"}
-    base = next(iter(exams.values()))
+    base = next(iter(exams.values()))  # the first examined stage that is there
     spec = resolved.pipeline.stages[str(node.parent)]
     if settings.mode == "off" or spec.control or base.stage == node.name:
         return

@@ -151,7 +151,10 @@ def status(repository: Path, root: Path, console: Console) -> None:
     """Print one line per domain and profile: scores of base and published checkpoint, and the versions there are."""
     rows = []
     for domain in names_in(repository / "domains", ""):
-        published = sorted((path.name for path in (root / "models" / domain).glob("v*")), key=lambda v: int(v[1:] or 0))
+        published = sorted(
+            (path.name for path in (root / "models" / domain).glob("v*") if path.name[1:].isdigit()),
+            key=lambda version: int(version[1:]),
+        )
         summaries = sorted((root / "runs" / domain).glob("*/summary.json"))
         for path in summaries:
             summary = json.loads(path.read_text(encoding="utf-8"))

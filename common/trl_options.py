@@ -57,6 +57,10 @@ OWNED = {
     "save_steps": "run.checkpoint_seconds",
     "trust_remote_code": "model.trust_remote_code",
     "model_init_kwargs": "model.dtype and model.revision",
+    "eval_strategy": "nothing: every checkpoint sits the exam",
+    "do_eval": "nothing: every checkpoint sits the exam",
+    "load_best_model_at_end": "nothing: every checkpoint sits the exam",
+    "save_only_model": "nothing: a stage needs the optimizer's state to resume",
     "remove_unused_columns": "nothing: the columns follow from the packing",
 }
 # Options of TRL's own row preparation, which `packing: isolated` replaces.
@@ -99,12 +103,21 @@ def check_train_options(class_name: str, train: Mapping[str, Any], *, stage: str
     for name, value in train.items():
         key = f"{stage}.train.{name}"
         if name in OWNED:
-            raise ConfigError(f"{key} is derived here; set {OWNED[name].format(stage=stage)} instead.")
+            raise ConfigError(f"{key} is derived here; set {_advice(name, class_name).format(stage=stage)} instead.")
         if name not in known:
             raise ConfigError(f"{key}: {class_name} of TRL has no option '{name}'.{did_you_mean(name, known)}")
         if name in TRL_ROWS_ONLY and class_name == "SFTConfig" and packing == "isolated":
             raise ConfigError(f"{key} belongs to TRL's own row preparation; set {stage}.packing=trl to use it.")
         _check_type(key, value, known[name])
+
+
+def _advice(name: str, class_name: str) -> str:
+    advice = OWNED[name]
+    if class_name == "DPOConfig":
+        advice = advice.replace("{stage}.batch_tokens", "{stage}.batch_pairs").replace(
+            "{stage}.tokens", "{stage}.epochs"
+        )
+    return advice
 
 
 def check_lora_options(lora: Mapping[str, Any], *, stage: str) -> None:

@@ -96,7 +96,7 @@ def test_chat_answers_and_stops(finished: Path, capsys: pytest.CaptureFixture[st
 
 def test_chat_before_a_run_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["chat", "domain=medical", f"out={tmp_path}", "prompt=x"]) == 1
-    assert "There is no finished merge of medical yet" in capsys.readouterr().err
+    assert "There is no finished merge of medical with these settings (waits: after" in capsys.readouterr().err
 
 
 def test_publish_before_a_run_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,6 +83,28 @@ def test_the_chat_template_stays_the_same() -> None:
         contracts.check_template(tokenizer, other)
 
 
+def test_the_tokenizer_stays_the_same(tmp_path: Path) -> None:
+    _, tokenizer = build()
+    tokenizer.save_pretrained(tmp_path / "a")
+    tokenizer.save_pretrained(tmp_path / "b")
+    contracts.check_tokenizer(tmp_path / "a", tmp_path / "b")
+    tokenizer.add_tokens(["<|new|>"])
+    tokenizer.save_pretrained(tmp_path / "b")
+    with pytest.raises(ContractError, match="tokenizer changed between the stages"):
+        contracts.check_tokenizer(tmp_path / "b", tmp_path / "a")
+
+
+def test_a_dead_checking_process_is_an_error_and_not_a_silent_end(saved: Any, tmp_path: Path) -> None:
+    folder, model, _ = saved
+    with CleanProcess() as process:
+        process.start()
+        assert process._process is not None
+        process._process.kill()
+        process._process.wait()
+        with pytest.raises(ContractError, match="the checking process died with exit code -9"):
+            contracts.check_saved(folder, PROBE, contracts.probe_logits(model, PROBE), process, tmp_path)
+
+
 def test_tied_weights_stay_tied() -> None:
     import torch
 

@@ -59,6 +59,11 @@ class EmbeddedCorpus:
             self._loaded[side] = load_knowledge(self._files[side])
         return self._loaded[side]
 
+    def check(self) -> None:
+        """Load both files, so that every problem of theirs shows before anything is spent. Raises DataError."""
+        for side in self._files:
+            self.knowledge(side)
+
     @property
     def domain_title(self) -> str:
         return self.knowledge("domain").title

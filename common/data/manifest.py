@@ -167,8 +167,8 @@ class ManifestCorpus:
         return self._counts.get(role, {})
 
     def exam_roles(self, role: str) -> tuple[str, ...]:
-        """Return the roles of the exam questions that rows of a training role must not repeat: all of them."""
-        return ("questions_domain", "questions_general")
+        """Return the roles of the exam that rows of a training role must not repeat: all questions and texts."""
+        return ("questions_domain", "questions_general", "text_domain", "text_general")
 
     def sources(self) -> list[dict[str, Any]]:
         """Return the enabled sources as the card lists them; rows once they have been read."""

@@ -115,7 +115,11 @@ def _locate(source: Source, root: Path) -> tuple[list[SourceFile], list[str]]:
         if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
             problems.append(f"path {pattern} leaves the data folder {root}. {_OUTSIDE}")
             continue
-        paths = [root / pattern] if (root / pattern).exists() else sorted(root.glob(pattern))
+        try:
+            paths = [root / pattern] if (root / pattern).exists() else sorted(root.glob(pattern))
+        except ValueError as error:
+            problems.append(f"path {pattern} is no pattern: {error}")
+            continue
         paths = [path for path in paths if path.is_file()]
         if not paths:
             problems.append(_missing(pattern, root))

@@ -24,7 +24,7 @@ class _Loader(_Parser):  # type: ignore[misc]  # chosen at import
 
 # YAML 1.1 reads `choices: [yes, no]` as booleans and `1e-5` as a string; both surprise.
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":timestamp"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
@@ -76,6 +76,8 @@ def read_yaml(path: Path) -> Any:
 
 def parse_value(text: str) -> Any:
     """Return a command-line value: a YAML number, boolean, list or mapping, or else the text itself."""
+    if not text.strip():
+        return text
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:

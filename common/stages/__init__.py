@@ -81,9 +81,10 @@ def stage_module(kind: str) -> ModuleType:
     return importlib.import_module(KIND_MODULES[kind])
 
 
-def data_roles(kind: str, corpus: Corpus) -> list[str]:
+def data_roles(kind: str, corpus: Corpus, settings: StageSettings) -> list[str]:
     """Return the roles whose rows decide a stage's result, the exam questions that guard them included."""
-    roles = list(KIND_ROLES.get(kind, ()))
+    unused = {"replay"} if getattr(settings, "replay", None) == 0 else set()
+    roles = [role for role in KIND_ROLES.get(kind, ()) if role not in unused]
     if kind in TRAINING_KINDS:
         roles += [guard for guard in corpus.exam_roles(roles[0]) if guard not in roles]
     return roles

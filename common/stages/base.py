@@ -8,7 +8,6 @@ Pretraining is for models that fit the embedded world; a real profile names a ch
 from __future__ import annotations
 
 import itertools
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +66,10 @@ def initialise(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> Any
 
 
 def _take(context: StageContext, settings: ModelSettings) -> StageReport:
-    """Copy a checkpoint from a folder or the Hub, and check that the chain can be built on it."""
+    """Take a checkpoint from a folder or the Hub, check that the chain can be built on it, and save it as ours."""
     folder = fetch(settings)
     checkpoint.check_weights(folder)
-    for pattern in WEIGHT_FILES:
-        for path in folder.glob(pattern):
-            shutil.copyfile(path, context.out / path.name)
-    model, tokenizer = checkpoint.load(context.out, settings)
+    model, tokenizer = checkpoint.load(folder, settings)
     contracts.check_vocabulary(model, tokenizer)
     contracts.check_stop_tokens(model, tokenizer)
     _mark_template(context, tokenizer)

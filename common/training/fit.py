@@ -134,7 +134,16 @@ def hand_on(
         contracts.check_template(tokenizer, parent_tokenizer)
     checkpoint.save(model, tokenizer, context.out, context.config.model.dtype)
     logits = contracts.probe_logits(model, probe)
-    contracts.check_saved(context.out, probe, logits, clean_process, context.work)
+    contracts.check_saved(
+        context.out,
+        probe,
+        logits,
+        clean_process,
+        context.work,
+        trust_remote_code=context.config.model.trust_remote_code,
+    )
+    if context.parent is not None:
+        contracts.check_tokenizer(context.out, context.parent_artifact.path)
     write_log(fitted.log, context.out / "log.jsonl")
     return measured
 

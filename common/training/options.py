@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from common.config import DpoSettings, RunSettings, Schedule, TrainingSettings
+from common.config import DpoSettings, RunSettings, Schedule, SftSettings, TrainingSettings
 from common.errors import ConfigError
 
 
@@ -101,10 +101,14 @@ def sft_options(
         "gradient_accumulation_steps": accumulation,
         "max_length": settings.sequence_length,
     }
+    train = dict(settings.train)
+    if settings.packing == "trl" and isinstance(settings, SftSettings):
+        options["assistant_only_loss"] = True
     if settings.packing == "isolated":
+        train.pop("assistant_only_loss", None)  # the labels of our rows say it already
         # Rows come tokenised and in their final order.
         options |= {"train_sampling_strategy": "sequential", "dataset_kwargs": {"skip_prepare_dataset": True}}
-    return {**options, **settings.train}
+    return {**options, **train}
 
 
 def dpo_options(

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from common.config import DpoSettings
 from common.data.accounting import RowCount
-from common.data.decontaminate import filter_rows
 from common.stages import StageContext
-from common.training.rows import exam_guard, shuffled
+from common.training.reader import Accounts, ExamGuard, shuffled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,9 +41,9 @@ def read_pairs(
     """
     settings = cast(DpoSettings, context.settings)
     rows = shuffled(context.corpus.rows(role), f"{context.config.seed}/{role}")
-    accounts = _Accounts(context, role)
+    accounts = Accounts(role)
     if role == "preference":
-        rows = filter_rows(rows, exam_guard(context, role), accounts)
+        rows = ExamGuard(context, role).filter(rows, accounts)
     pairs = []
     for row in rows:
         count = accounts[row["source"]]
@@ -53,25 +52,16 @@ def read_pairs(
         if reason:
             count.drop(reason)
             continue
+        count.rows_out += 1
         count.tokens += len(pair.chosen_ids) + len(pair.rejected_ids)
         pairs.append(pair)
+    for source, read in context.corpus.counts(role).items():
+        for reason, number in read.dropped.items():
+            accounts[source].dropped[reason] = accounts[source].dropped.get(reason, 0) + number
     for count in accounts.values():
-        count.rows_out = count.num_kept
+        count.rows_in = count.rows_out + count.num_dropped
         count.epochs = settings.epochs if role == "preference" else 0.0
     return pairs, list(accounts.values())
-
-
-class _Accounts(dict[str, RowCount]):
-    """Accounts by source, the reader's own where it keeps one; looked up when first asked for."""
-
-    def __init__(self, context: StageContext, role: str) -> None:
-        super().__init__()
-        self.context, self.role = context, role
-
-    def __missing__(self, source: str) -> RowCount:
-        read = self.context.corpus.counts(self.role).get(source)
-        count = self[source] = read or RowCount(source, self.role)
-        return count
 
 
 def _tokenise(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Pair:
