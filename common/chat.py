@@ -45,7 +45,7 @@ def _artifact(resolved: Resolved, stage: str) -> Artifact:
     if step.state != "cached" or step.artifact is None:
         domain = resolved.config.domain
         raise DataError(
-            f"There is no finished {stage} of {domain} with these settings ({step.state}: {'; '.join(step.reasons[:2])}). "
+            f"There is no finished {stage} of {domain} with these settings ({step.state}: {step.reasons[0]}). "
             f"Run `just run domain={domain}` with the same words first."
         )
     return step.artifact
