@@ -92,12 +92,19 @@ def rerun(words: Words) -> None:
 
 
 def plan(words: Words) -> None:
-    """Show what a run would do and why, before anything is spent."""
+    """Show what a run would do and why, before anything is spent; freeze=true writes it for a scheduler."""
     from common import show
-    from common.plan import make_plan
+    from common.plan import make_plan, store_of
 
+    freeze_it = _take(words, "freeze", "plan") or "false"
+    if freeze_it not in ("true", "false"):
+        raise ConfigError(f"freeze={freeze_it}: expected true or false.")
     resolved, console = _resolve(words)
     show.plan(make_plan(resolved), console)
+    if freeze_it == "true":
+        from common.run import freeze
+
+        console.line(f"Frozen: {freeze(resolved, store_of(resolved))}", always=True)
 
 
 def why(words: Words) -> None:

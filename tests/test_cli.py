@@ -78,6 +78,13 @@ def test_show_commands_answer(finished: Path, capsys: pytest.CaptureFixture[str]
     assert any(line.split() == ["base.tokens", "700000", "profile", "tiny"] for line in shown.splitlines())
 
 
+def test_a_plan_can_be_frozen_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "domain=medical", f"out={tmp_path}", "freeze=true"]) == 0
+    assert (tmp_path / "runs" / "medical" / "tiny" / "plan.json").is_file()
+    assert main(["plan", "domain=medical", "freeze=maybe"]) == 1
+    assert "freeze=maybe: expected true or false" in capsys.readouterr().err
+
+
 def test_run_again_says_that_there_is_nothing_to_do(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [w for w in WORDS if "verbosity" not in w]
     assert main(["run", "domain=medical", f"out={finished}", *words]) == 0

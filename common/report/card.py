@@ -73,6 +73,7 @@ def render_card(chain: Chain, comparisons: Sequence[Comparison], about: About) -
         _what_it_is(chain, about),
         "## What came out",
         "\n".join(f"- {line}" for line in headline(chain, comparisons)) or "No exam was sat; nothing can be said.",
+        *sections.majority_sentences(chain),
         "Scores are shares of right answers in a multiple-choice exam that every checkpoint sat, with 95% Wilson "
         "intervals. Differences are paired over the same questions: bootstrap intervals and the exact McNemar test, "
         "adjusted by Holm over all comparisons of this card. A difference is called one when the adjusted p is "

@@ -7,6 +7,7 @@ They print what manifests and exams say and compute nothing but sums.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from common.report.markdown import MISSING, details, duration, interval, number,
 
 # Parts of a recipe that have a section of their own, so that the settings stay readable.
 TOLD_ELSEWHERE = frozenset({"inputs", "data", "corpus", "code", "kind", "stage", "parent", "schema"})
+UNBALANCED = 0.1  # above chance by this much, the commonest answer alone looks like skill
 
 
 def results_table(chain: Chain) -> str:
@@ -198,6 +200,24 @@ def versions(chain: Chain) -> str:
             if str(version) not in found.setdefault(str(library), []):
                 found[str(library)].append(str(version))
     return table(["Library", "Version"], [[name, ", ".join(found[name])] for name in sorted(found)]) if found else ""
+
+
+def majority_sentences(chain: Chain) -> list[str]:
+    """Warn of exams whose answers are unbalanced: there a model that always answers the same looks able."""
+    warnings = []
+    for side in ("domain", "general"):
+        records = next((list(c.records.values()) for c in chain.checkpoints if c.score(side) is not None), [])
+        answers = Counter(r["answer"] for r in records if r["side"] == side)
+        if not answers:
+            continue
+        share = max(answers.values()) / answers.total()
+        chance = sum(1 / len(r["scores"]) for r in records if r["side"] == side) / answers.total()
+        if share > chance + UNBALANCED:
+            warnings.append(
+                f"The {side} exam's answers are unbalanced: always giving the commonest one scores {share:.1%}, and "
+                f"guessing {chance:.1%}. A score at or below the first shows no skill, and a rise up to it none either."
+            )
+    return warnings
 
 
 def preference_sentence(checkpoint: Checkpoint) -> str:

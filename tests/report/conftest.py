@@ -64,8 +64,8 @@ def write_exam(folder: Path, name: str, right: Mapping[str, int | None], choices
         low, high = wilson(count, QUESTIONS)
         exam[side] = {"score": count / QUESTIONS, "n": QUESTIONS, "low": low, "high": high}
         for number in range(QUESTIONS):
-            record = {"id": f"q{number}", "side": side, "task": f"questions_{side}", "answer": 0, "predicted": 0}
-            records.append({**record, "correct": number < count, "scores": [0.0] * choices})
+            record = {"id": f"q{number}", "side": side, "task": f"questions_{side}", "answer": number % choices}
+            records.append({**record, "predicted": 0, "correct": number < count, "scores": [0.0] * choices})
     bits = {side: None if count is None else 1.5 for side, count in right.items()}
     facts = {"checkpoint": name, "exam": exam, "bits_per_byte": bits, "tasks": {}, "extra": {}}
     (folder / "exam.json").write_text(json.dumps(facts))

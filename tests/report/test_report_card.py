@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -18,6 +18,7 @@ from common.errors import ConfigError, ContractError
 from common.report.chain import load_chain, read_curve
 from common.report.markdown import duration, p_value, points, table
 from common.report.privacy import clean
+from common.report.sections import majority_sentences
 from common.report.summary import Summary
 from common.stages import StageContext, card
 
@@ -218,3 +219,14 @@ def test_numbers_read_well() -> None:
     assert (p_value(0.0004), p_value(0.031), p_value(0.5)) == ("p < 0.001", "p = 0.031", "p = 0.50")
     assert (duration(0), duration(12.34), duration(245), duration(3780)) == ("—", "12.3 s", "4 min 05 s", "1 h 03 min")
     assert table(["a", "b"], [["x|y", "1"]], right=[1]) == "| a    |   b |\n| ---- | --: |\n| x\\|y |   1 |"
+
+
+def test_an_exam_with_unbalanced_answers_is_said_to_be_one(build_chain: BuildChain) -> None:
+    chain = load_chain(build_chain(), "merge")
+    assert majority_sentences(chain) == []
+    for checkpoint in chain.checkpoints:
+        for (side, _, _), record in checkpoint.records.items():
+            if side == "domain":
+                cast(dict[str, Any], record)["answer"] = 0
+    (sentence,) = majority_sentences(chain)
+    assert "The domain exam's answers are unbalanced: always giving the commonest one scores 100.0%" in sentence
