@@ -284,7 +284,8 @@ def writing(folder: Path) -> Iterator[None]:
             ) from error
         if not isinstance(error, OSError):
             raise
-        named = str(error.filename or "").startswith(str(folder))
+        place = str(error.filename or "")
+        named = bool(place) and (place.startswith(str(folder)) or str(folder).startswith(place))
         refused = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
         if named and (refused or error.errno in (errno.ENOTDIR, errno.ENOENT)):
             raise StoreError(

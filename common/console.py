@@ -81,11 +81,6 @@ class Console:
         if always or self.verbosity != "quiet":
             print(text, file=self.stream or sys.stdout, flush=True)
 
-    def detail(self, text: str) -> None:
-        """Print one line when verbose."""
-        if self.verbosity == "verbose":
-            self.line(text)
-
     @contextlib.contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Bar]:
         bar = Bar(label, total, unit, self)

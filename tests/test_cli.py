@@ -64,11 +64,12 @@ def test_show_commands_answer(finished: Path, capsys: pytest.CaptureFixture[str]
     out = f"out={finished}"
     assert main(["plan", "domain=medical", out, *WORDS]) == 0
     assert "Nothing to do." in capsys.readouterr().out
-    assert main(["plan", "domain=medical", out, *WORDS, "cpt.tokens=32768"]) == 0
+    changed = [word for word in WORDS if not word.startswith("cpt.tokens")] + ["cpt.tokens=32768"]
+    assert main(["plan", "domain=medical", out, *changed]) == 0
     shown = capsys.readouterr().out
     assert "stale" in shown
     assert "cpt.tokens: 16384 -> 32768 (command line)" in shown
-    assert main(["why", "domain=medical", "stage=dpo", out, *WORDS, "cpt.tokens=32768"]) == 0
+    assert main(["why", "domain=medical", "stage=dpo", out, *changed]) == 0
     assert "the first stage to do is cpt (stale)" in capsys.readouterr().out
     assert main(["status", out]) == 0
     assert "demonstration" in capsys.readouterr().out

@@ -22,20 +22,16 @@ logger = logging.getLogger(__name__)
 
 def run(context: StageContext) -> StageReport:
     """Let the parent checkpoint sit the exam and write down what it scored."""
-    import torch
-
     from common.evaluation.exam import SIDES, Paper, sit
+    from common.training.fit import device_of
 
-    settings, run_settings = context.settings, context.config.run
+    settings = context.settings
     assert isinstance(settings, EvaluateSettings), f"{context.stage} is of kind {context.kind}"
     checkpoint = context.parent_artifact
     paper = Paper(
         questions={side: list(context.corpus.rows(f"questions_{side}")) for side in SIDES},
         texts={side: [str(row["text"]) for row in context.corpus.rows(f"text_{side}")] for side in SIDES},
     )
-    device = run_settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     with context.console.progress(context.stage, 0, "answers") as bar:
 
         def show(done: int, total: int) -> None:
@@ -46,7 +42,7 @@ def run(context: StageContext) -> StageReport:
             checkpoint.path,
             paper,
             settings,
-            device=device,
+            device=device_of(context.config.run),
             work=context.work,
             progress=show,
             trust_remote_code=context.config.model.trust_remote_code,

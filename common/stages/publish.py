@@ -96,7 +96,7 @@ def publish_to_hub(context: StageContext, repo: str, *, private: bool, api: HfAp
     the Hub cannot be reached; the folder stays in `context.work` either way.
     """
     # HTTPError is that of the HTTP library, which differs between releases of huggingface_hub.
-    from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
+    from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined] # not exported in its stubs
 
     model, card = context.parent_artifact, context.inputs[CARD]
     files = select_files(model, card)
