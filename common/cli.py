@@ -156,7 +156,12 @@ def chat(words: Words) -> None:
 
     stage_name, prompt = _take(words, "stage", "chat"), _take(words, "prompt", "chat")
     resolved, console = _resolve(words)
-    name = _stage_name(resolved, stage_name) if stage_name else resolved.pipeline.publish
+    models = resolved.pipeline.stages
+    if stage_name and stage_name not in models:
+        raise ConfigError(f"'{stage_name}' is no stage that makes a model.{did_you_mean(stage_name, models)}")
+    if prompt is not None and not prompt.strip():
+        raise ConfigError("prompt is empty; ask something, or leave it out to hold a conversation.")
+    name = stage_name or resolved.pipeline.publish
     talk(resolved, name, prompt, console)
 
 
@@ -165,9 +170,10 @@ def publish(words: Words) -> None:
     from common.plan import make_plan
     from common.run import run_stage
 
+    given = dict(words)
     to = _take(words, "to", "publish")
     if to is not None:
-        words["publish.to"] = to
+        words["publish.to"] = f'"{to}"'  # quoted: hub: alone would be read as a mapping
     resolved, console = _resolve(words)
     waiting = [step.node.name for step in make_plan(resolved).to_do if step.node.name != "publish"]
     if waiting:
@@ -176,7 +182,9 @@ def publish(words: Words) -> None:
         )
     with clean_exit():
         artifact = run_stage(resolved, "publish", console)
-    console.line(f"Published: {artifact.manifest['metrics'].get('path', artifact.path.name)}", always=True)
+    metrics = artifact.manifest["metrics"]
+    place = str(resolved.out / metrics["path"]) if metrics["to"] == "local" and "out" in given else str(metrics["path"])
+    console.line(f"Published: {place}", always=True)
 
 
 def gc(words: Words) -> None:

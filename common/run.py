@@ -27,7 +27,7 @@ from common.pipeline import Node
 from common.plan import make_plan, open_corpus, store_of, unpublished
 from common.provenance import provenance
 from common.recipe import code_of, recipe_of
-from common.stages import MODEL_KINDS, StageContext, StageReport, stage_module
+from common.stages import MODEL_KINDS, StageContext, StageReport, data_roles, stage_module
 
 
 @dataclass
@@ -44,6 +44,10 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     store = store_of(resolved)
     plan = make_plan(resolved, forced=forced)
     outcome = Outcome()
+    if plan.to_do:
+        kinds = {step.node.kind: step.node.name for step in plan.to_do}
+        roles = [r for kind, name in kinds.items() for r in data_roles(kind, plan.corpus, resolved.config.stages[name])]
+        plan.corpus.check_rows(list(dict.fromkeys(roles)))
     freeze(resolved, store)
     for step in plan.steps:
         node = step.node

@@ -52,7 +52,8 @@ def result(resolved: Resolved, outcome: Outcome, console: Console) -> None:
     published = outcome.artifacts["publish"].manifest["metrics"].get("path")
     console.line(f"Card:  {_shown(view)}/card/README.md", always=True)
     if published:
-        console.line(f"Model: {published}", always=True)
+        local = outcome.artifacts["publish"].manifest["metrics"]["to"] == "local"
+        console.line(f"Model: {_shown(resolved.out / published) if local else published}", always=True)
     if outcome.made:
         console.line(f"Talk to it: just chat domain={config.domain}")
 
@@ -116,7 +117,7 @@ def _duration(seconds: float) -> str:
 def why(made: Plan, name: str, console: Console) -> None:
     """Print one stage's state and every input that changed."""
     step = next(step for step in made.steps if step.node.name == name)
-    console.line(f"{name} is {step.state}", always=True)
+    console.line(f"{name} {'waits' if step.state == 'waits' else f'is {step.state}'}", always=True)
     for reason in step.reasons:
         console.line(f"  {reason}", always=True)
     if step.state == "waits":

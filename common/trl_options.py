@@ -69,6 +69,8 @@ TRL_ROWS_ONLY = (
     "shuffle_dataset", "dataset_text_field", "dataset_kwargs", "dataset_num_proc", "eos_token", "pad_token",
     "chat_template_path", "completion_only_loss", "train_sampling_strategy",
 )  # fmt: skip
+# Options whose negative values TRL would take without a word.
+NOT_NEGATIVE = ("learning_rate", "weight_decay", "beta", "adam_epsilon", "label_smoothing_factor", "label_smoothing")
 SIMPLE_TYPES: dict[str, tuple[type, ...]] = {
     "bool": (bool,), "int": (int,), "float": (int, float), "str": (str,), "dict": (dict,), "list": (list,),
 }  # fmt: skip
@@ -109,6 +111,8 @@ def check_train_options(class_name: str, train: Mapping[str, Any], *, stage: str
         if name in TRL_ROWS_ONLY and class_name == "SFTConfig" and packing == "isolated":
             raise ConfigError(f"{key} belongs to TRL's own row preparation; set {stage}.packing=trl to use it.")
         _check_type(key, value, known[name])
+        if name in NOT_NEGATIVE and isinstance(value, int | float) and value < 0:
+            raise ConfigError(f"{key}: expected a number of at least 0, got {value}.")
 
 
 def _advice(name: str, class_name: str) -> str:

@@ -174,6 +174,31 @@ def test_lora_hands_on_a_merged_model_and_its_adapter(copy: Path) -> None:
     assert json.loads((folder / "manifest.json").read_text())["metrics"]["adapter_merge_difference"] < 1e-3
 
 
+def test_a_broken_row_stops_a_run_before_anything_is_spent(tmp_path: Path) -> None:
+    (tmp_path / "text.jsonl").write_text('{"text": "one"}\n{"text": \n', encoding="utf-8")
+    chat = [{"question": f"what is {i}?", "answer": str(i)} for i in range(9)]
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chat), encoding="utf-8")
+    source = "  - {{id: {0}, role: {0}, path: {1}.jsonl, columns: {2}, licence: mit}}\n"
+    manifest = tmp_path / "data.yaml"
+    manifest.write_text(
+        "title: Broken\nsources:\n"
+        + source.format("pretrain", "text", "{text: text}").replace("path: text", "path: good")
+        + source.format("cpt", "text", "{text: text}")
+        + source.format("sft", "chat", "{question: question, answer: answer}"),
+        encoding="utf-8",
+    )
+    (tmp_path / "good.jsonl").write_text('{"text": "a good text"}\n' * 3, encoding="utf-8")
+    words = {"domain": "medical", "out": str(tmp_path / "store"), "data": str(manifest), "pipeline": "full", **QUICK}
+    pairs = [{"prompt": "a", "chosen": f"b{i}", "rejected": "c"} for i in range(4)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs), encoding="utf-8")
+    columns = "{prompt: prompt, chosen: chosen, rejected: rejected}"
+    with manifest.open("a", encoding="utf-8") as stream:
+        stream.write(source.format("preference", "pairs", columns))
+    with pytest.raises(DataError, match=r"text\.jsonl, line 2"):
+        execute(resolve(words, REPOSITORY), Console("quiet"))
+    assert not (tmp_path / "store" / "artifacts").exists()
+
+
 def test_a_local_checkpoint_takes_the_place_of_the_tiny_base(finished: Path, tmp_path: Path) -> None:
     base = finished / "runs" / "medical" / "tiny" / "base"
     words = {"domain": "medical", "out": str(tmp_path / "a"), **QUICK, "pipeline": "full", "model.path": str(base)}

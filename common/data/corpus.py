@@ -56,6 +56,10 @@ class Corpus(Protocol):
         """Return the roles of the exam questions that rows of a training role must not repeat."""
         ...
 
+    def check_rows(self, roles: Sequence[str]) -> None:
+        """Read every local row of these roles once, so that a broken one shows before anything is spent."""
+        ...
+
     def sources(self) -> list[dict[str, Any]]:
         """Return id, role, title, licence, revision or digest, and rows (or None) of each source, for the card."""
         ...

@@ -170,6 +170,14 @@ class ManifestCorpus:
         """Return the roles of the exam that rows of a training role must not repeat: all questions and texts."""
         return ("questions_domain", "questions_general", "text_domain", "text_general")
 
+    def check_rows(self, roles: Sequence[str]) -> None:
+        """Read every local row of these roles once. Raises DataError naming the file and line of a broken one."""
+        for role in roles:
+            for source, part in self._serving(role):
+                if source.hub is None:
+                    for _ in self._pass(source, part, 1.0, RowCount(source.id, role)):
+                        pass
+
     def sources(self) -> list[dict[str, Any]]:
         """Return the enabled sources as the card lists them; rows once they have been read."""
         return [

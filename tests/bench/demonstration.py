@@ -38,12 +38,39 @@ def read(root: Path) -> dict[str, Any]:
     return {**found, "preference": manifest["metrics"]["preference_accuracy"]["score"]}
 
 
+def free_answers(root: Path, stage: str) -> tuple[float, float]:
+    """Return the shares of exam questions that a stage answers word for word, and after which it stops, when it
+    writes freely and greedily. The four-choice exam cannot see an answer that breaks off."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from common.data.knowledge import exam_questions, load_knowledge
+
+    folder = root / "runs" / "medical" / "tiny" / stage
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    questions = exam_questions(load_knowledge(REPOSITORY / "domains" / "medical" / "knowledge.yaml"))
+    chats = [[{"role": "user", "content": q["question"]}] for q in questions]
+    inputs = tokenizer.apply_chat_template(
+        chats, add_generation_prompt=True, return_tensors="pt", return_dict=True, padding=True
+    )
+    with torch.inference_mode():
+        output = model.generate(**inputs, max_new_tokens=24, do_sample=False)
+    answers = output[:, inputs["input_ids"].shape[1] :]
+    said = [tokenizer.decode(row, skip_special_tokens=True).strip() for row in answers]
+    exact = sum(text == q["choices"][q["answer"]] for text, q in zip(said, questions, strict=True))
+    stopped = sum(tokenizer.eos_token_id in row.tolist() for row in answers)
+    return exact / len(questions), stopped / len(questions)
+
+
 def main() -> None:
     results, costs = [], []
     for seed in SEEDS:
         with tempfile.TemporaryDirectory() as folder:
             costs.append(run_whole(Path(folder), seed))
             results.append(read(Path(folder)))
+            for stage in ("sft", "merge"):
+                results[-1][f"{stage} free"], _ = free_answers(Path(folder), stage)
         seconds, memory = costs[-1]
         print(
             f"  seed {seed}: {seconds:.0f} s, peak {memory:.2f} GB, preference accuracy {results[-1]['preference']:.3f}"
@@ -59,6 +86,7 @@ def main() -> None:
         ("dpo, preference >= 0.90", median["preference"] >= 0.90, median["preference"]),
         ("merge, general >= dpo", median["merge general"] >= median["dpo general"], median["merge general"]),
         ("merge, domain >= dpo - 0.05", median["merge domain"] >= median["dpo domain"] - 0.05, median["merge domain"]),
+        ("merge, free answers >= 0.85", median["merge free"] >= 0.85, median["merge free"]),
         ("whole run <= 240 s", statistics.median(c[0] for c in costs) <= 240, statistics.median(c[0] for c in costs)),
         ("peak memory <= 3 GB", max(c[1] for c in costs) <= 3, max(c[1] for c in costs)),
     ]

@@ -38,6 +38,9 @@ class SmallCorpus:
     def exam_roles(self, role: str) -> tuple[str, ...]:
         return ()
 
+    def check_rows(self, roles: Sequence[str]) -> None:
+        return
+
     def sources(self) -> list[dict[str, Any]]:
         return [{"id": "made", "role": "cpt, eval"}, {"id": "exam", "role": "eval"}, {"id": "other", "role": "cpt"}]
 
