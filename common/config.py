@@ -97,7 +97,9 @@ class TrainingSettings(StageSettings):
 
     trainer: ClassVar[str] = "SFTConfig"
 
-    tokens: int | None = Field(None, gt=0, description="tokens to train on; more than the data has means epochs")
+    tokens: int | None = Field(
+        None, gt=0, description="token positions to train on, padding included; more means epochs"
+    )
     epochs: float | None = Field(None, gt=0, description="passes over the data, instead of a token budget")
     batch_tokens: int = Field(2048, gt=0, description="tokens per optimizer step, over all devices")
     sequence_length: int = Field(128, ge=16, description="tokens per row")
