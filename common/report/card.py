@@ -80,7 +80,7 @@ def render_card(chain: Chain, comparisons: Sequence[Comparison], about: About) -
         "below 0.05.",
         "## The chain",
         sections.results_table(chain),
-        "Bits per byte are measured on held-out text, lower is better. Tokens are the positions of packed rows, padding "
+        "Bits per byte are measured on held-out text, lower is better. Tokens are positions of packed rows, padding "
         "included; the table of rows below counts the tokens of the texts themselves. "
         f"The published checkpoint, `{chain.published}`, is in bold.",
         "![Exam scores of every checkpoint](exam.png)",
