@@ -114,7 +114,7 @@ def test_publish_before_a_run_says_what_to_do(tmp_path: Path, capsys: pytest.Cap
 
 def test_publish_of_a_finished_run(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["publish", "domain=medical", "to=local", f"out={finished}", *WORDS]) == 0
-    assert "Published: models/medical/v1" in capsys.readouterr().out
+    assert f"Published: {finished}/models/medical/v1" in capsys.readouterr().out
 
 
 def test_a_read_only_store_is_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
