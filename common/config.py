@@ -80,6 +80,7 @@ class StageSettings(Frozen):
 
     kinds: ClassVar[dict[str, type[StageSettings]]] = {}
     trainer: ClassVar[str] = ""
+    choice: ClassVar[str] = ""  # a key whose new value makes the other keys of lower layers meaningless
 
     def __init_subclass__(cls, kind: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -154,6 +155,8 @@ MERGE_METHODS = ("linear", "slerp", "ties", "dare_ties", "della", "task_arithmet
 
 class MergeSettings(StageSettings, kind="merge"):
     """Weights of several checkpoints of the chain put together by mergekit."""
+
+    choice: ClassVar[str] = "method"
 
     method: Literal[
         "linear", "slerp", "ties", "dare_ties", "della", "task_arithmetic", "model_stock", "passthrough"

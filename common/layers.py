@@ -211,10 +211,9 @@ def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str]) ->
     for layer in layers:
         for key in dict.fromkeys((node.kind, node.settings, node.name)):
             if key in layer.values:
-                if node.kind == "merge" and layer.values[key].get("method", merged.get("method")) != merged.get(
-                    "method"
-                ):
-                    merged = {}  # parameters of one method mean nothing to another
+                choice = StageSettings.of(node.kind).choice
+                if choice in layer.values[key] and layer.values[key][choice] != merged.get(choice):
+                    merged = {}
                 merged = _merge(merged, layer.values[key], node.name, layer.label, origins)
     settings: StageSettings = _validate(StageSettings.of(node.kind), merged, node.name, origins)
     if settings.trainer:

@@ -73,6 +73,14 @@ def test_one_clear_error_for_each_mistake(words: dict[str, str], expected: str) 
     assert expected in str(caught.value)
 
 
+def test_another_merge_method_starts_without_the_parameters_of_the_first() -> None:
+    words = {"merge.method": "slerp", "merge.base": "base", "merge.models": "{dpo: {}}", "merge.parameters.t": "0.5"}
+    merge: Any = resolved(**words).stages["merge"]
+    assert merge.models == {"dpo": {}}
+    same: Any = resolved(**{"merge.method": "linear", "merge.models.dpo.weight": "0.5"}).stages["merge"]
+    assert same.models["base"] == {"weight": 0.03}
+
+
 def test_a_missing_manifest_is_named() -> None:
     with pytest.raises(DataError, match=r"nowhere\.yaml: no such file"):
         resolve({"domain": "medical", "data": "nowhere.yaml"}, REPOSITORY)
