@@ -163,7 +163,8 @@ def _check_count(settings: MergeSettings, method: Method, stage: str) -> None:
         base = ", its base included" if method.base else ""
         raise ConfigError(
             f"{stage}.models: method {settings.method} takes {expected} models{base}; got {len(members)} "
-            f"({', '.join(members) or 'none'}). Name a model with {stage}.models.<stage>={{}}, or choose another method."
+            f"({', '.join(members) or 'none'}). "
+            f"Name a model with {stage}.models.<stage>={{}}, or choose another method."
         )
 
 
