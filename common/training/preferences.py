@@ -55,9 +55,7 @@ def read_pairs(
         count.rows_out += 1
         count.tokens += len(pair.chosen_ids) + len(pair.rejected_ids)
         pairs.append(pair)
-    for source, read in context.corpus.counts(role).items():
-        for reason, number in read.dropped.items():
-            accounts[source].dropped[reason] = accounts[source].dropped.get(reason, 0) + number
+    accounts.add_reading(context.corpus)
     for count in accounts.values():
         count.rows_in = count.rows_out + count.num_dropped
         count.epochs = settings.epochs if role == "preference" else 0.0

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from common.data.accounting import RowCount
+from common.data.corpus import Corpus
 from common.data.decontaminate import EXAM_OVERLAP, Decontaminator, filter_rows
 from common.stages import StageContext
 from common.training.packing import NOTHING_TO_LEARN, TokenRow, tokenise
@@ -32,6 +33,12 @@ class Accounts(dict[str, RowCount]):
     def __missing__(self, source: str) -> RowCount:
         count = self[source] = RowCount(source, self.role)
         return count
+
+    def add_reading(self, corpus: Corpus) -> None:
+        """Add the rows that the corpus itself dropped while reading, such as empty ones."""
+        for source, read in corpus.counts(self.role).items():
+            for reason, number in read.dropped.items():
+                self[source].dropped[reason] = self[source].dropped.get(reason, 0) + number
 
 
 class ExamGuard:
@@ -99,9 +106,7 @@ class Reader:
 
     def finish(self, epochs: float) -> list[RowCount]:
         """Close the accounts: add what the corpus dropped while reading, and set wholly masked rows apart."""
-        for source, read in self.context.corpus.counts(self.role).items():
-            for reason, number in read.dropped.items():
-                self.accounts[source].dropped[reason] = self.accounts[source].dropped.get(reason, 0) + number
+        self.accounts.add_reading(self.context.corpus)
         for count in self.accounts.values():
             masked = count.dropped.pop(NOTHING_TO_LEARN, 0)
             count.rows_in = count.num_dropped + masked + count.rows_out
