@@ -13,8 +13,8 @@ from common.artifacts import Artifact
 from common.console import Console
 from common.errors import DataError
 from common.layers import Resolved
+from common.libraries import prepare
 from common.plan import make_plan
-from common.run import prepare_libraries
 
 MAX_NEW_TOKENS = 256
 
@@ -25,7 +25,7 @@ def talk(resolved: Resolved, stage: str, prompt: str | None, console: Console) -
     Raises DataError when the stage has not been made.
     """
     artifact = _artifact(resolved, stage)
-    prepare_libraries(resolved)
+    prepare(resolved.config.run, asks_hub=False)
     from common.training import checkpoint
 
     model, tokenizer = checkpoint.load(artifact.path, resolved.config.model)

@@ -224,6 +224,7 @@ class RunSettings(Frozen):
     checkpoint_seconds: float = Field(30.0, gt=0, description="least time between two checkpoints of a stage")
     verbosity: Literal["quiet", "normal", "verbose"] = "normal"
     wait: bool = Field(True, description="wait for another run that makes the same artifact; false: stop instead")
+    newest_data: bool = Field(False, description="ask the Hub anew which commit each data set's branch points to")
     tokens_per_second: float = Field(12000.0, gt=0, description="guess for `plan` until a stage has been measured")
 
 

@@ -51,4 +51,7 @@ def thaw(path: Path, words: Mapping[str, str], repository: Path) -> Resolved:
         raise ConfigError(f"{path} lies outside a store's runs/<domain>/<profile>/; say out=<folder of the store>.")
     root = Path(out) if out else above[3]
     data_root = Path(plan["data_root"]) if plan.get("data_root") else None
-    return Resolved(config, plan.get("origins", {}), pipeline, pipeline.nodes(), repository, data_root, root)
+    return Resolved(
+        config, plan.get("origins", {}), pipeline, pipeline.nodes(), repository, data_root, root,
+        plan.get("hub_revisions", {}),
+    )  # fmt: skip

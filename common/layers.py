@@ -48,6 +48,7 @@ class Resolved:
     repository: Path
     data_root: Path | None = None
     out: Path = field(default_factory=Path)
+    hub_revisions: Mapping[str, str] = field(default_factory=dict)  # of a frozen plan: `owner/name@branch` -> commit
 
 
 class DomainFile(Frozen):

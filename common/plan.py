@@ -64,13 +64,16 @@ def open_corpus(resolved: Resolved) -> Corpus:
         embedded.check()
         return embedded
     from common.data.manifest import load_manifest
+    from common.data.revisions import NAME, Revisions
 
     path = folder / "data.yaml" if config.data == "hub" else Path(config.data)
     needed = {"base": "pretrain", "cpt": "cpt", "sft": "sft", "dpo": "preference"}
     essential = {needed[node.kind] for node in resolved.nodes if node.kind in needed}
     if config.model.path is not None:
         essential.discard("pretrain")
-    return load_manifest(path, resolved.data_root, essential=sorted(essential))
+    noted = resolved.out / NAME
+    revisions = Revisions.anew(noted) if config.run.newest_data else Revisions(noted, resolved.hub_revisions)
+    return load_manifest(path, resolved.data_root, essential=sorted(essential), revisions=revisions)
 
 
 def store_of(resolved: Resolved) -> Store:

@@ -12,17 +12,19 @@ import functools
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from common.artifacts import Artifact, Store, fingerprint_of, write_json, writing
-from common.config import PublishSettings
+from common.config import EvaluateSettings
 from common.console import Console
 from common.data.corpus import Corpus
-from common.errors import DataError, GateError
+from common.data.revisions import NAME, Revisions
+from common.errors import ConfigError, DataError, GateError, RecipeError
 from common.layers import Resolved
+from common.libraries import needs_hub, prepare
 from common.pipeline import Node
 from common.plan import make_plan, open_corpus, store_of, unpublished
 from common.provenance import provenance
@@ -44,10 +46,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     store = store_of(resolved)
     plan = make_plan(resolved, forced=forced)
     outcome = Outcome()
-    if plan.to_do:
-        kinds = {step.node.kind: step.node.name for step in plan.to_do}
-        roles = [r for kind, name in kinds.items() for r in data_roles(kind, plan.corpus, resolved.config.stages[name])]
-        plan.corpus.check_rows(list(dict.fromkeys(roles)))
+    check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do])
     freeze(resolved, store)
     for step in plan.steps:
         node = step.node
@@ -70,6 +69,8 @@ def run_stage(resolved: Resolved, name: str, console: Console) -> Artifact:
     steps = {step.node.name: step for step in plan.steps}
     outcome = Outcome({n: s.artifact for n, s in steps.items() if s.state == "cached" and s.artifact is not None})
     step = steps[name]
+    if step.state != "cached":
+        check_inputs(resolved, corpus, [step.node])
     for needed in step.node.inputs:
         if needed not in outcome.artifacts:
             raise DataError(f"Stage {name} needs {needed}, which is not made yet; run stage {needed} first.")
@@ -79,6 +80,36 @@ def run_stage(resolved: Resolved, name: str, console: Console) -> Artifact:
     elif step.node.kind == "card":
         _view(resolved, store, artifact)
     return artifact
+
+
+def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> None:
+    """Read every local row, one of each data set of the Hub, and the benchmarks, that some stages need.
+
+    Raises DataError with all that is wrong, or ConfigError where only a benchmark's name is.
+    """
+    if not nodes:
+        return
+    config = resolved.config
+    prepare(config.run, asks_hub=needs_hub(config, corpus, [config.stages[node.name] for node in nodes]))
+    asked = [(node.kind, resolved.config.stages[node.name]) for node in nodes]
+    roles = [role for kind, settings in asked for role in data_roles(kind, corpus, settings)]
+    problems: list[RecipeError] = []
+    try:
+        corpus.check_rows(list(dict.fromkeys(roles)))
+    except DataError as error:
+        problems.append(error)
+    exams = [settings for _, settings in asked if isinstance(settings, EvaluateSettings)]
+    if tasks := list(dict.fromkeys(task for exam in exams for task in exam.tasks)):
+        from common.evaluation import extra
+
+        try:
+            extra.load(tasks, task_folders(resolved.repository, resolved.config.domain))
+        except (ConfigError, DataError) as error:
+            problems.append(error)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise DataError("\n".join(map(str, problems)))
 
 
 def _ensure(
@@ -132,7 +163,6 @@ def _make(
         from common.training.fit import clean_process
 
         clean_process.start()
-    prepare_libraries(resolved)
     context = StageContext(
         node.name, node.kind, resolved.config.stages[node.name], resolved.config, inputs, node.parent, corpus,
         out, work, store.models, console, task_folders(resolved.repository, resolved.config.domain),
@@ -179,32 +209,6 @@ def _discard_stale_scratch(work: Path, digest: str, console: Console, name: str)
     mark.write_text(digest, encoding="utf-8")
 
 
-def prepare_libraries(resolved: Resolved) -> None:
-    """Keep libraries quiet and offline where nothing is needed from the Hub, and set the number of threads."""
-    import logging
-    import os
-    import warnings
-
-    publish = resolved.config.stages["publish"]
-    to_hub = isinstance(publish, PublishSettings) and publish.to.startswith("hub:")
-    hub_tasks = any(getattr(settings, "tasks", ()) for settings in resolved.config.stages.values())
-    local = resolved.config.data == "embedded" and resolved.config.model.path is None
-    if local and not to_hub and not hub_tasks:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    import torch
-    import transformers
-
-    torch.set_num_threads(resolved.config.run.threads or os.cpu_count() or 1)
-    if resolved.config.run.verbosity != "verbose":
-        warnings.filterwarnings("ignore")
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
-        for name in ("trl", "accelerate", "datasets", "mergekit", "lm_eval", "matplotlib", "bitsandbytes"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-
-
 def _gate(node: Node, resolved: Resolved, outcome: Outcome, console: Console) -> None:
     """Compare an examined checkpoint with the base and the stage before it; warn or stop as the settings say."""
     settings = resolved.config.gate
@@ -227,6 +231,7 @@ def freeze(resolved: Resolved, store: Store) -> Path:
     """Write the plan that any scheduler can drive: `runs/<domain>/<profile>/plan.json`."""
     view = store.view(resolved.config.domain, resolved.config.profile)
     path = view / "plan.json"
+    local = resolved.config.data == "embedded"
     plan = {
         "schema": 1,
         "config": resolved.config.model_dump(mode="json", exclude={"stages"}),
@@ -234,6 +239,7 @@ def freeze(resolved: Resolved, store: Store) -> Path:
         "origins": dict(resolved.origins),
         "pipeline": resolved.pipeline.model_dump(mode="json", by_alias=True),
         "data_root": str(resolved.data_root) if resolved.data_root else None,
+        "hub_revisions": {} if local else Revisions(resolved.out / NAME, resolved.hub_revisions).known(),
     }
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == plan:
         return path

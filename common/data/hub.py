@@ -49,6 +49,19 @@ def read_hub(source: Source) -> Iterator[Record]:
         raise _problem(source, row, error) from error
 
 
+def commit_of(source: Source) -> str:
+    """Ask the Hub which commit a source's revision, or else its main branch, points to. Raises DataError."""
+    import huggingface_hub
+
+    assert source.hub is not None, f"source {source.id} is not on the Hub"
+    try:
+        info = huggingface_hub.HfApi().dataset_info(source.hub, revision=source.revision)
+    except Exception as error:  # as above
+        raise _problem(source, 0, error) from error
+    assert info.sha is not None, "the Hub names a commit for every revision"
+    return info.sha
+
+
 def name_of(source: Source) -> str:
     """Return how messages name a source of the Hub."""
     return f"{source.hub}[{source.split}]"
@@ -77,6 +90,8 @@ def _remedy(source: Source) -> str:
 
 def _problem(source: Source, row: int, error: Exception) -> DataError:
     cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+    if isinstance(error, ConnectionError) and "offline mode" in cause:
+        cause = "it did not answer, or HF_HUB_OFFLINE is set"
     place = f"{name_of(source)} after row {row}" if row else name_of(source)
     start = f"Source '{source.id}': "
     kinds = {kind.__name__ for kind in type(error).__mro__}

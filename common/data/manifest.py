@@ -33,6 +33,7 @@ from common.data.manifest_checks import (
 from common.data.manifest_file import parse_manifest, report
 from common.data.probe import probe
 from common.data.records import Found, missing_columns, rows_of, window
+from common.data.revisions import Revisions
 from common.data.schema import Manifest, Part, Source
 from common.data.sources import Record, read_file
 from common.data.values import UnusableRow
@@ -50,10 +51,13 @@ _LATER_KEYS = frozenset({
 })  # fmt: skip
 
 
-def load_manifest(path: Path, root: Path | None, *, essential: Sequence[str] = ()) -> ManifestCorpus:
+def load_manifest(
+    path: Path, root: Path | None, *, essential: Sequence[str] = (), revisions: Revisions | None = None
+) -> ManifestCorpus:
     """Load and check a manifest. Relative paths are below `root`, or below the manifest's folder.
 
     `essential` are the corpus roles that the run cannot do without; training on something is always essential.
+    `revisions` are the commits of data sets of the Hub that are known, and where new ones are noted.
     Raises ConfigError for keys and values, DataError for everything else, each with all problems at once.
     """
     folder = path.parent if root is None else root
@@ -72,16 +76,17 @@ def load_manifest(path: Path, root: Path | None, *, essential: Sequence[str] = (
         problems.append("no enabled source to train on. Enable or add one with role pretrain, cpt, sft or preference")
     if problems:
         raise DataError(report(str(path), problems))
-    return ManifestCorpus(manifest, files)
+    return ManifestCorpus(manifest, files, revisions or Revisions(None))
 
 
 class ManifestCorpus:
     """The rows that a manifest describes. Counts are those of the newest pass over a role."""
 
-    def __init__(self, manifest: Manifest, files: Files) -> None:
+    def __init__(self, manifest: Manifest, files: Files, revisions: Revisions) -> None:
         self.manifest = manifest
         self.domain_title = manifest.title
         self._files = files
+        self._revisions = revisions
         self._counts: dict[str, dict[str, RowCount]] = {}
 
     def identity(self, roles: Sequence[str]) -> list[dict[str, Any]]:
@@ -95,7 +100,7 @@ class ManifestCorpus:
     def _identity(self, source: Source) -> dict[str, Any]:
         keys = {"id", "role", "side", "choices", "limit", "weight", "heldout"}
         keys |= {"hub", "config", "split", "revision", "data_files"} if source.hub else {"unit"}
-        facts = source.model_dump(mode="json", include=keys)
+        facts = self._revisions.apply(source).model_dump(mode="json", include=keys)
         facts |= source.model_dump(mode="json", include=set(_LATER_KEYS), exclude_defaults=True)
         facts["columns"] = {name: source.named_columns[name] for name in sorted(source.named_columns)}
         if source.hub is None:
@@ -130,7 +135,8 @@ class ManifestCorpus:
         """
         serving = [(role, source, part) for role in roles for source, part in self._serving(role)]
         asked = [source for _, source, _ in serving] + [source for source, _ in self._serving("prompts")]
-        problems = probe(list({source.id: source for source in asked}.values()))
+        problems = probe(list({source.id: source for source in asked}.values()), self._revisions)
+        self._revisions.save()
         for role, source, part in serving:
             if source.hub is not None:
                 continue
@@ -152,7 +158,7 @@ class ManifestCorpus:
                 "role": source.role,
                 "title": source.hub or source.id,
                 "licence": source.licence,
-                **({"revision": source.revision} if source.hub else {"digest": self._digest(source)}),
+                **({"revision": self._revisions.of(source)} if source.hub else {"digest": self._digest(source)}),
                 "rows": self._rows_read(source),
             }
             for source in self.manifest.sources
@@ -229,7 +235,7 @@ class ManifestCorpus:
             for file in self._files[source.id]:
                 yield from window(source, read_file(file, source.unit, source.header))
             return
-        for number, record in enumerate(window(source, read_hub(source))):
+        for number, record in enumerate(window(source, read_hub(self._revisions.apply(source)))):
             problems = [] if number else missing_columns(source, record.value, str(source.hub))
             if problems:
                 raise DataError("\n".join(f"Source '{source.id}': {problem}" for problem in problems))

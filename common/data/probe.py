@@ -1,6 +1,7 @@
 """Ask the Hub for the first record of every data set that a run needs, before anything is spent.
 
-Usage: `problems = probe(sources)`; an empty list means that each can be read and has the columns that it names.
+Usage: `problems = probe(sources, revisions)`; an empty list means that each can be read and has the columns that it
+names. The commit of each is noted in `revisions`.
 
 It reads one record of each and never the whole. Local files are `common.data.manifest_checks`.
 """
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from common.data.hub import HubUnreachable, gate_problem, name_of, read_hub
 from common.data.records import missing_columns
+from common.data.revisions import Revisions
 from common.data.schema import Source
 from common.data.sources import Record
 from common.errors import DataError
@@ -22,7 +24,7 @@ WORKERS = 8
 Reader = Callable[[Source], Iterator[Record]]
 
 
-def probe(sources: Sequence[Source], reader: Reader = read_hub) -> list[str]:
+def probe(sources: Sequence[Source], revisions: Revisions, reader: Reader = read_hub) -> list[str]:
     """Return one line per problem of the enabled Hub sources, and one for all those that cannot be reached."""
     asked = [source for source in sources if source.enabled and source.hub is not None]
     if not asked:
@@ -30,7 +32,7 @@ def probe(sources: Sequence[Source], reader: Reader = read_hub) -> list[str]:
     if reader is read_hub:
         import datasets  # noqa: F401  # once, here: threads that import it together may see half of it
     with _without_retry_notes(), ThreadPoolExecutor(WORKERS) as pool:
-        answers = list(pool.map(lambda source: _ask(source, reader), asked))
+        answers = list(pool.map(lambda source: _ask(source, revisions, reader), asked))
     problems = [problem for answer in answers if isinstance(answer, list) for problem in answer]
     away = [pair for pair in zip(asked, answers, strict=True) if isinstance(pair[1], HubUnreachable)]
     if away:
@@ -55,13 +57,14 @@ def _without_retry_notes() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _ask(source: Source, reader: Reader) -> list[str] | HubUnreachable:
+def _ask(source: Source, revisions: Revisions, reader: Reader) -> list[str] | HubUnreachable:
     """Return what is wrong with a source, or that the Hub did not answer."""
     start = f"source '{source.id}': "
     if gate := gate_problem(source):
         return [start + gate]
-    records = reader(source)
+    records: Iterator[Record] = iter(())
     try:
+        records = reader(revisions.pin(source))
         record = next(records, None)
     except HubUnreachable as error:
         return error

@@ -10,8 +10,10 @@ Their scores are reported and take no part in the gate.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,7 @@ def load(names: Sequence[str], folders: Sequence[Path] = (), manager: Any = None
     """
     if not names:
         return {}
-    with harness.quiet():
+    with harness.quiet(), _unheard():
         manager = manager or task_manager(tuple(folders))
         for name in names:
             if name not in manager.task_index:
@@ -77,6 +79,13 @@ def evaluate(model: Any, tasks: dict[str, Any], chat: bool, limit: int | None) -
     return Extra({name: metrics for name, metrics in scores.items() if metrics}, facts)
 
 
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep what tasks print while they load to itself, such as downloads of nltk; errors are raised all the same."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
 @functools.cache  # reading the index takes seconds, and a run sits many exams
 def task_manager(folders: tuple[Path, ...] = ()) -> Any:
     """Return the harness's index of its own tasks and of those in some folders; later folders override."""
@@ -109,15 +118,18 @@ def _failures(manager: Any, name: str, error: Exception) -> dict[str, Exception]
 
 
 def _complaint(failures: Mapping[str, Exception]) -> str:
-    reasons = []
+    by_reason: dict[str, list[str]] = {}
     for name, error in failures.items():
         lines = str(error).strip().splitlines() or ["no message"]
-        reasons.append(f"'{name}' cannot be had ({type(error).__name__}: {lines[0]})")
+        by_reason.setdefault(f"{type(error).__name__}: {lines[0]}", []).append(f"'{name}'")
     packages = any(isinstance(error, ImportError) for error in failures.values())
-    return (
-        f"The data of the harness task {'; of '.join(reasons)}. "
-        f"{'Install the packages named (lm-eval[ifeval], lm-eval[math]). ' if packages else ''}Check the network, "
-        "HF_HUB_OFFLINE and your access to gated data, or leave the task out; profile=tiny needs none."
+    return "\n  - ".join(
+        [
+            f"{len(failures)} of the harness tasks cannot be had. "
+            f"{'Install the packages named (lm-eval[ifeval], lm-eval[math]). ' if packages else ''}Check the network, "
+            "HF_HUB_OFFLINE and your access to gated data, or leave the task out; profile=tiny needs none.",
+            *(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items()),
+        ]
     )
 
 

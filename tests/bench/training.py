@@ -14,8 +14,8 @@ from typing import Any
 
 from common.console import Console
 from common.layers import resolve
+from common.libraries import prepare
 from common.plan import open_corpus
-from common.run import prepare_libraries
 from common.stages import StageContext
 from tests.conftest import REPOSITORY
 
@@ -24,7 +24,7 @@ STEPS, WARMUP, ROUNDS = 40, 5, 3
 
 def context_for(stage: str, folder: Path) -> StageContext:
     resolved = resolve({"domain": "medical"}, REPOSITORY)
-    prepare_libraries(resolved)
+    prepare(resolved.config.run, asks_hub=False)
     for name in ("out", "work"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     return StageContext(

@@ -11,10 +11,13 @@ import pytest
 
 from common.data.hub import HubUnreachable, read_hub
 from common.data.probe import WORKERS, probe
+from common.data.revisions import Revisions
 from common.data.schema import Source
 from common.data.sources import Record
 from common.errors import DataError
 from tests.data.manifests import CPT, EXAM, HUB, load, write_rows
+
+COMMIT = "c" * 40
 
 
 def source(name: str, **facts: Any) -> Source:
@@ -37,6 +40,10 @@ def answers(**values: Any) -> Any:
     return read
 
 
+def ask(sources: list[Source], reader: Any = read_hub) -> list[str]:
+    return probe(sources, Revisions(None, resolver=lambda source: COMMIT), reader)
+
+
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import datasets
@@ -50,36 +57,36 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_nothing_to_say() -> None:
-    assert probe([source("a")], answers(a={"text": "x"})) == []
+    assert ask([source("a")], answers(a={"text": "x"})) == []
 
 
 def test_only_enabled_sources_of_the_hub_are_asked(tmp_path: Path) -> None:
     local = Source.model_validate(CPT)
-    assert probe([local, source("off", enabled=False)], answers()) == []
+    assert ask([local, source("off", enabled=False)], answers()) == []
 
 
 def test_columns_are_compared() -> None:
     message = "source 'a': o/a[train] has no column 'text' (for text). It has: txt. Did you mean 'txt'?"
-    assert probe([source("a")], answers(a={"txt": "x"})) == [message]
-    assert probe([source("a")], answers(a=None)) == ["source 'a': o/a[train] has no row"]
+    assert ask([source("a")], answers(a={"txt": "x"})) == [message]
+    assert ask([source("a")], answers(a=None)) == ["source 'a': o/a[train] has no row"]
 
 
 @pytest.mark.usefixtures("offline")
 def test_a_gated_source_without_a_token() -> None:
-    (problem,) = probe([source("a", gated=True)], answers())
+    (problem,) = ask([source("a", gated=True)], answers())
     assert problem.startswith("source 'a': is gated and there is no token. Accept its terms on ")
     assert "https://huggingface.co/datasets/o/a, then run `hf auth login` or set HF_TOKEN; or set enabled" in problem
 
 
 def test_a_gated_source_with_a_token_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "x")
-    assert probe([source("a", gated=True)], answers(a={"text": "x"})) == []
+    assert ask([source("a", gated=True)], answers(a={"text": "x"})) == []
 
 
 def test_all_problems_at_once_and_one_line_for_what_is_out_of_reach() -> None:
     away = HubUnreachable("Source 'b': the Hub ...", "ConnectionError: no route")
     wrong = DataError("Source 'c': o/c[train] cannot be read.")
-    found = probe(
+    found = ask(
         [source(name) for name in "abcd"], answers(a={"txt": ""}, b=away, c=wrong, d=HubUnreachable("", "Timeout: 5 s"))
     )
     assert [problem.split(":")[0] for problem in found[:2]] == ["source 'a'", "source 'c'"]
@@ -96,7 +103,7 @@ def test_sources_are_asked_in_parallel() -> None:
         together.wait()
         yield Record("row 1", {"text": "x"})
 
-    assert probe([source(f"a{number}") for number in range(WORKERS)], read) == []
+    assert ask([source(f"a{number}") for number in range(WORKERS)], read) == []
 
 
 @pytest.mark.usefixtures("offline")
@@ -134,7 +141,7 @@ def test_the_reader_of_the_library_is_asked_for_one_record(tmp_path: Path) -> No
     repository = tmp_path / "repo"
     repository.mkdir()
     write_rows(repository / "train.jsonl", [{"text": "x"}])
-    assert probe([source("a", hub=str(repository))]) == []
+    assert ask([source("a", hub=str(repository))]) == []
 
 
 @pytest.mark.parametrize("error", ["Dataset 'o/a' is a gated dataset on the Hub. Visit the page to ask for access."])
@@ -149,5 +156,5 @@ def test_a_source_that_is_gated_and_not_marked_so(error: str, monkeypatch: pytes
         DataError, match=r"o/a\[train\] is gated, and this account may not read it. Accept its terms on"
     ):
         next(read_hub(source("a")))
-    (problem,) = probe([source("a")])
+    (problem,) = ask([source("a")])
     assert problem.startswith("source 'a': o/a[train] is gated")

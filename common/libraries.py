@@ -1,0 +1,63 @@
+"""Set up the libraries before the first of them is imported: threads, quiet, and the Hub only where it is needed.
+
+Usage: `prepare(resolved.config.run, asks_hub=needs_hub(resolved, corpus))`, once per process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Sequence
+
+from common.config import Config, PublishSettings, RunSettings, StageSettings
+from common.data.corpus import Corpus
+from common.stages.base import is_hub_id
+
+HUB = "https://huggingface.co"
+PATIENCE = 5.0  # seconds
+NOISY = ("trl", "accelerate", "datasets", "mergekit", "lm_eval", "matplotlib", "bitsandbytes")
+
+
+def prepare(run: RunSettings, *, asks_hub: bool) -> None:
+    """Keep libraries quiet, set the number of threads, and keep off the Hub what does not need it or cannot reach it.
+
+    A Hub that does not answer is told once here: its clients try every file six times, for half a minute each. What
+    lies in their caches is still found.
+    """
+    if "HF_HUB_OFFLINE" not in os.environ and not (asks_hub and hub_answers()):
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    import torch
+    import transformers
+
+    torch.set_num_threads(run.threads or os.cpu_count() or 1)
+    if run.verbosity != "verbose":
+        warnings.filterwarnings("ignore")
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        for name in NOISY:
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def needs_hub(config: Config, corpus: Corpus, stages: Sequence[StageSettings]) -> bool:
+    """Whether some stages of a run read from the Hub or publish to it."""
+    publishes = any(isinstance(settings, PublishSettings) and settings.to.startswith("hub:") for settings in stages)
+    benchmarks = any(getattr(settings, "tasks", ()) for settings in stages)
+    rows = any("revision" in source for source in corpus.sources())  # of data sets of the Hub
+    return publishes or benchmarks or rows or is_hub_id(config.model.path)
+
+
+def hub_answers() -> bool:
+    """Whether the Hub can be reached at all, whatever it says."""
+    try:
+        request = urllib.request.Request(os.environ.get("HF_ENDPOINT", HUB), method="HEAD")
+        with urllib.request.urlopen(request, timeout=PATIENCE):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
