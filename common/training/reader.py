@@ -8,7 +8,7 @@ Counts are of the rows that were examined: reading stops at the token budget, an
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from common.data.accounting import RowCount
@@ -34,11 +34,17 @@ class Accounts(dict[str, RowCount]):
         count = self[source] = RowCount(source, self.role)
         return count
 
-    def add_reading(self, corpus: Corpus) -> None:
-        """Add the rows that the corpus itself dropped while reading, such as empty ones."""
+    def add_reading(self, corpus: Corpus, examined: Mapping[str, int] | None = None) -> None:
+        """Add the rows that the corpus itself dropped while reading, such as empty ones.
+
+        Shuffling reads ahead of a token budget, so a source bears the share of them that its `examined` rows are of
+        those it gave; all of them where nothing is said of that.
+        """
         for source, read in corpus.counts(self.role).items():
+            share = 1.0 if examined is None or not read.rows_out else min(1.0, examined.get(source, 0) / read.rows_out)
             for reason, number in read.dropped.items():
-                self[source].dropped[reason] = self[source].dropped.get(reason, 0) + number
+                if borne := round(number * share):
+                    self[source].dropped[reason] = self[source].dropped.get(reason, 0) + borne
 
 
 class ExamGuard:
@@ -106,7 +112,8 @@ class Reader:
 
     def finish(self, epochs: float) -> list[RowCount]:
         """Close the accounts: add what the corpus dropped while reading, and set wholly masked rows apart."""
-        self.accounts.add_reading(self.context.corpus)
+        examined = {source: count.rows_out + count.num_dropped for source, count in self.accounts.items()}
+        self.accounts.add_reading(self.context.corpus, examined)
         for count in self.accounts.values():
             masked = count.dropped.pop(NOTHING_TO_LEARN, 0)
             count.rows_in = count.num_dropped + masked + count.rows_out
