@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from common.config import Config, TrainingSettings
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
@@ -26,6 +28,13 @@ QUICK = {
     "embedded.problem_conversations": "20",
     "run.verbosity": "quiet",
 }
+
+
+def training(config: Config, stage: str) -> TrainingSettings:
+    """Return the settings of a stage that trains on tokens."""
+    settings = config.stages[stage]
+    assert isinstance(settings, TrainingSettings)
+    return settings
 
 
 @pytest.fixture

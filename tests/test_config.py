@@ -14,11 +14,21 @@ from common import config as config_module
 from common.config import Config, Schedule, StageSettings
 from common.errors import ConfigError, DataError, RecipeError
 from common.layers import flatten, names_in, nest, resolve
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, training
 
 
 def resolved(**words: str) -> Config:
     return resolve({"domain": "medical", **{k.replace("__", "."): v for k, v in words.items()}}, REPOSITORY).config
+
+
+def odd_domain(root: Path, stages: str) -> None:
+    """Write a domain whose stages.yaml is given, beside the shipped pipelines."""
+    (root / "pipelines").symlink_to(REPOSITORY / "pipelines")
+    folder = root / "domains" / "odd"
+    folder.mkdir(parents=True)
+    (folder / "stages.yaml").write_text(stages, encoding="utf-8")
+    for name in ("knowledge.yaml", "data.yaml"):
+        (folder / name).touch()
 
 
 def test_the_command_line_wins_over_every_file() -> None:
@@ -141,19 +151,11 @@ def test_an_unknown_profile_in_a_domain_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_checkpoint_settings_hold_only_where_a_run_starts_from_one(tmp_path: Path) -> None:
-    (tmp_path / "pipelines").symlink_to(REPOSITORY / "pipelines")
-    folder = tmp_path / "domains" / "odd"
-    folder.mkdir(parents=True)
-    text = "checkpoint: {cpt: {tokens: 4096}}\nprofiles: {tiny: {cpt: {tokens: 2048}}}\n"
-    (folder / "stages.yaml").write_text(text, encoding="utf-8")
-    for name in ("knowledge.yaml", "data.yaml"):
-        (folder / name).touch()
+    odd_domain(tmp_path, "checkpoint: {cpt: {tokens: 4096}}\nprofiles: {tiny: {cpt: {tokens: 2048}}}\n")
     tiny = resolve({"domain": "odd"}, tmp_path)
     real = resolve({"domain": "odd", "model.path": "some/where", "data": "hub"}, tmp_path)
     small = resolve({"domain": "odd", "model.path": "some/where"}, tmp_path)
-    assert small.config.stages["cpt"].tokens == 2048  # type: ignore[attr-defined]
-    assert tiny.config.stages["cpt"].tokens == 2048  # type: ignore[attr-defined]
-    assert real.config.stages["cpt"].tokens == 4096  # type: ignore[attr-defined]
+    assert [training(found.config, "cpt").tokens for found in (tiny, real, small)] == [2048, 4096, 2048]
     assert real.origins["cpt.tokens"] == "domain odd, with a checkpoint"
 
 
@@ -175,13 +177,7 @@ def test_every_checkpoint_setting_of_a_domain_holds(domain: str) -> None:
 
 
 def test_all_unknown_sections_of_a_domain_file_are_named_at_once(tmp_path: Path) -> None:
-    (tmp_path / "pipelines").symlink_to(REPOSITORY / "pipelines")
-    folder = tmp_path / "domains" / "odd"
-    folder.mkdir(parents=True)
-    text = "all: {crd: {}}\ncheckpoint: {xpt: {tokens: 5}}\nprofiles: {tinny: {}}\n"
-    (folder / "stages.yaml").write_text(text, encoding="utf-8")
-    for name in ("knowledge.yaml", "data.yaml"):
-        (folder / name).touch()
+    odd_domain(tmp_path, "all: {crd: {}}\ncheckpoint: {xpt: {tokens: 5}}\nprofiles: {tinny: {}}\n")
     with pytest.raises(ConfigError) as caught:
         resolve({"domain": "odd"}, tmp_path)
     lines = str(caught.value).splitlines()
@@ -193,6 +189,6 @@ def test_all_unknown_sections_of_a_domain_file_are_named_at_once(tmp_path: Path)
 
 def test_a_budget_in_tokens_takes_the_place_of_epochs_in_a_lower_layer(tmp_path: Path) -> None:
     words = {"domain": "medical", "model.path": "/nonexistent", "data": "hub"}
-    assert resolve(words, REPOSITORY).config.stages["sft"].epochs == 3  # type: ignore[attr-defined]
-    settings = resolve({**words, "sft.tokens": "8192"}, REPOSITORY).config.stages["sft"]
-    assert (settings.tokens, settings.epochs) == (8192, None)  # type: ignore[attr-defined]
+    assert training(resolve(words, REPOSITORY).config, "sft").epochs == 3
+    settings = training(resolve({**words, "sft.tokens": "8192"}, REPOSITORY).config, "sft")
+    assert (settings.tokens, settings.epochs) == (8192, None)

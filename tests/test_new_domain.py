@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from common.config import EvaluateSettings
 from common.console import Console
 from common.data.manifest import load_manifest
 from common.errors import ConfigError, DataError
 from common.layers import resolve
 from common.new_domain import new_domain
 from common.run import execute
-from tests.conftest import QUICK, REPOSITORY
+from tests.conftest import QUICK, REPOSITORY, training
 
 FACTS = """
   - {name: Vanadium, family: transition metals, period: fourth, discovery: nineteenth century}
@@ -84,6 +85,8 @@ def test_a_folder_with_missing_files_names_them_all(repository: Path) -> None:
 @pytest.mark.parametrize("name", ["chemistry", "null"])
 def test_it_resolves_with_a_checkpoint(repository: Path, name: str) -> None:
     new_domain(name, repository)
-    stages = resolve({"domain": name, "model.path": "/tmp", "data": "hub"}, repository).config.stages
-    assert (stages["cpt"].tokens, stages["cpt"].epochs) == (None, 2)  # type: ignore[attr-defined]
-    assert stages["exam-sft"].tasks == (f"{name}_benchmarks", "general_benchmarks")  # type: ignore[attr-defined]
+    config = resolve({"domain": name, "model.path": "/tmp", "data": "hub"}, repository).config
+    cpt, exam = training(config, "cpt"), config.stages["exam-sft"]
+    assert (cpt.tokens, cpt.epochs) == (None, 2)
+    assert isinstance(exam, EvaluateSettings)
+    assert exam.tasks == (f"{name}_benchmarks", "general_benchmarks")

@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.artifacts import digest_file
 from common.config import EmbeddedSettings
@@ -24,6 +24,16 @@ GENERAL_KNOWLEDGE = Path(__file__).parent / "general" / "knowledge.yaml"
 Row = dict[str, Any]
 
 
+class _Role(NamedTuple):
+    """How the rows of a role are made, and what of the settings they depend on."""
+
+    side: str
+    render: Callable[[], Iterator[Row]]
+    reads: tuple[str, ...] = ()  # kinds of rows of a world, which knows their settings
+    settings: frozenset[str] = frozenset()  # read here, whatever the world
+    seeded: bool = True
+
+
 class EmbeddedCorpus:
     """The corpus of a run on embedded knowledge: one domain file and the general world."""
 
@@ -33,18 +43,18 @@ class EmbeddedCorpus:
         self._files = {"domain": domain_file, "general": general_file}
         self._loaded: dict[str, tuple[str, list[World]]] = {}
         self._counts: dict[str, dict[str, RowCount]] = {}
-        # role -> side, what of the settings its rows depend on, whether on the seed, and how they are made
-        self._render: dict[str, tuple[str, tuple[str, ...], bool, Callable[[], Iterator[Row]]]] = {
-            "pretrain": ("general", ("documents", "conversations"), True, self._pretrain),
-            "replay": ("general", ("documents", "conversations"), True, self._pretrain),
-            "cpt": ("domain", ("documents",), True, lambda: self._documents("domain")),
-            "sft": ("domain", ("conversations",), True, lambda: self._conversations("domain")),
-            "preference": ("domain", (), True, lambda: self._preferences(taught=True)),
-            "preference_heldout": ("domain", (), True, lambda: self._preferences(taught=False)),
-            "questions_domain": ("domain", (), False, lambda: self._questions("domain")),
-            "questions_general": ("general", (), False, lambda: self._questions("general")),
-            "text_domain": ("domain", ("heldout",), True, lambda: self._documents("domain", heldout=True)),
-            "text_general": ("general", ("heldout",), True, lambda: self._documents("general", heldout=True)),
+        mix = _Role("general", self._pretrain, ("documents", "conversations"), frozenset({"question_repeats"}))
+        self._roles = {
+            "pretrain": mix,
+            "replay": mix,
+            "cpt": _Role("domain", lambda: self._documents("domain"), ("documents",)),
+            "sft": _Role("domain", lambda: self._conversations("domain"), ("conversations",)),
+            "preference": _Role("domain", lambda: self._preferences(taught=True)),
+            "preference_heldout": _Role("domain", lambda: self._preferences(taught=False)),
+            "questions_domain": _Role("domain", lambda: self._questions("domain"), seeded=False),
+            "questions_general": _Role("general", lambda: self._questions("general"), seeded=False),
+            "text_domain": _Role("domain", lambda: self._documents("domain", heldout=True), ("heldout",)),
+            "text_general": _Role("general", lambda: self._documents("general", heldout=True), ("heldout",)),
         }
 
     def worlds(self, side: str) -> list[World]:
@@ -77,25 +87,14 @@ class EmbeddedCorpus:
     def identity(self, roles: Sequence[str]) -> list[dict[str, Any]]:
         """Return what defines the rows of these roles: file digests, render settings and seed; never a path."""
         facts = []
-        for role in roles:
-            side, reads, seeded, _ = self._renderer(role)
-            names = {name for world in self.worlds(side) for kind in reads for name in world.settings_read[kind]}
-            if side == "general":
-                names = {
-                    name.replace("documents_per_entity", "general_documents_per_entity", 1)
-                    if name == "documents_per_entity"
-                    else name
-                    for name in names
-                }
-            names |= {"question_repeats"} if self._is_general_mix(role) else set()
-            settings = self.settings.model_dump(include=names)
-            seed = {"seed": self.seed} if seeded else {}
-            facts.append({"role": role, "embedded": {side: self._digest(side)}, **settings, **seed})
+        for name in roles:
+            role = self._role(name)
+            read = [world.settings_read(general=role.side == "general") for world in self.worlds(role.side)]
+            names = role.settings.union(*(settings[kind] for settings in read for kind in role.reads))
+            settings = self.settings.model_dump(include=set(names))
+            seed = {"seed": self.seed} if role.seeded else {}
+            facts.append({"role": name, "embedded": {role.side: self._digest(role.side)}, **settings, **seed})
         return facts
-
-    @staticmethod
-    def _is_general_mix(role: str) -> bool:
-        return role in ("pretrain", "replay")
 
     def _digest(self, side: str) -> str:
         """Return the digest of a side's file, or of all its files where it is a collection."""
@@ -105,8 +104,7 @@ class EmbeddedCorpus:
 
     def rows(self, role: str) -> Iterator[Row]:
         """Yield the rows of a role. Raises DataError for a role that embedded knowledge does not have."""
-        *_, render = self._renderer(role)
-        rows = list(render())
+        rows = list(self._role(role).render())
         if role in ("sft", "preference"):
             check_no_hidden_name(rows, self.worlds("domain"), role)
         counts = self._counts[role] = {}
@@ -139,10 +137,10 @@ class EmbeddedCorpus:
             for world in self.worlds(side)
         ]
 
-    def _renderer(self, role: str) -> tuple[str, tuple[str, ...], bool, Callable[[], Iterator[Row]]]:
-        if role not in self._render:
-            raise DataError(f"Embedded knowledge has no role '{role}'.{did_you_mean(role, self._render)}")
-        return self._render[role]
+    def _role(self, role: str) -> _Role:
+        if role not in self._roles:
+            raise DataError(f"Embedded knowledge has no role '{role}'.{did_you_mean(role, self._roles)}")
+        return self._roles[role]
 
     def _pretrain(self) -> Iterator[Row]:
         """The general world: its documents, and the conversations about its taught half."""

@@ -39,9 +39,8 @@ class FactWorld:
     def language(self) -> str:
         return self.knowledge.language
 
-    @property
-    def settings_read(self) -> Mapping[str, frozenset[str]]:
-        few = frozenset({"documents_per_entity"})
+    def settings_read(self, *, general: bool) -> Mapping[str, frozenset[str]]:
+        few = frozenset({"general_documents_per_entity" if general else "documents_per_entity"})
         return {"documents": few, "heldout": few | {"heldout_documents_per_entity"}, "conversations": frozenset()}
 
     @functools.cached_property

@@ -48,8 +48,7 @@ class ProblemWorld:
     def language(self) -> str:
         return self.problems.language
 
-    @property
-    def settings_read(self) -> Mapping[str, frozenset[str]]:
+    def settings_read(self, *, general: bool) -> Mapping[str, frozenset[str]]:
         return {
             "documents": frozenset({"problem_documents"}),
             "heldout": frozenset(),

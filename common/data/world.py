@@ -38,9 +38,8 @@ class World(Protocol):
         """Code of the language that it is told in, such as `en`."""
         ...
 
-    @property
-    def settings_read(self) -> Mapping[str, frozenset[str]]:
-        """The settings that each kind of row depends on: `documents`, `heldout`."""
+    def settings_read(self, *, general: bool) -> Mapping[str, frozenset[str]]:
+        """Return the settings that each kind of row depends on: `documents`, `heldout`, `conversations`."""
         ...
 
     def documents(self, settings: EmbeddedSettings, seed: str, *, general: bool, heldout: bool) -> Iterator[Row]:

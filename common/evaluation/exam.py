@@ -81,9 +81,8 @@ def sit(
     import torch
 
     extra_tasks = extra.load(settings.tasks, task_folders)  # first: a misspelt name should not cost a whole exam
-    chosen = {side: kept for side, rows in questions.items() if (kept := [row for row in rows if "choices" in row])}
-    to_write = {side: kept for side, rows in questions.items() if (kept := _to_write(side, rows, settings))}
-    counter = _Counter(chosen, to_write, texts, progress)
+    sheet = _Sheet(questions, texts, settings)
+    counter = _Counter(sheet, progress)
     folder = work / "tasks"
     shutil.rmtree(folder, ignore_errors=True)  # of an exam that was interrupted
     with harness.quiet(), torch.inference_mode():
@@ -94,36 +93,26 @@ def sit(
             trust_remote_code=trust_remote_code,
             on_pass=counter.add,
         )
-        chat = settings.chat_template and bool(model.tokenizer.chat_template)
-        ending = harness.answer_ending(model.tokenizer) if chat else ""
-        _write_paper(folder, chosen, texts, chat=chat, ending=ending)
-        asked = harness.evaluate(model, harness.local_tasks(folder, [_name("questions", s) for s in chosen]), chat)
-        read = harness.evaluate(model, harness.local_tasks(folder, [_name("text", s) for s in texts]), False)
-        wrote = {side: _write(model, rows, settings, chat=chat, counter=counter) for side, rows in to_write.items()}
-        further = extra.evaluate(model, extra_tasks, chat, settings.limit)
-        check = LanguageCheck(row for rows in questions.values() for row in rows)
+        answers = _ask(model, sheet, settings, folder, counter)
+        further = extra.evaluate(model, extra_tasks, answers.chat, settings.limit)
         own = texts.get("domain", [])
         languages = by_language(
             model.tokenizer, _languages([*questions.get("domain", []), *own]), own,
-            read["samples"].get(_name("text", "domain"), []),
+            answers.read["samples"].get(_name("text", "domain"), []),
         )  # fmt: skip
         del model
     harness.free(device)
     counter.finish()
     shutil.rmtree(folder, ignore_errors=True)  # there is none when only further tasks were asked for
-    records = []
-    for side, rows in questions.items():
-        samples = {sample["doc"]["id"]: sample for sample in asked["samples"].get(_name("questions", side), ())}
-        answers = dict(zip((row["id"] for row in to_write.get(side, ())), wrote.get(side, ()), strict=True))
-        records += [_record(side, row, samples.get(row["id"]), answers.get(row["id"]), check) for row in rows]
-    form = {"asked": "chat" if chat else "plain", "ending": ending}
+    records = _records(sheet, answers)
+    form = {"asked": "chat" if answers.chat else "plain", "ending": answers.ending}
     return Result(
         exam={side: score_of([r["correct"] for r in records if r["side"] == side]) for side in SIDES},
         bits_per_byte={
-            side: read["results"][_name("text", side)]["bits_per_byte,none"] if side in texts else None
+            side: answers.read["results"][_name("text", side)]["bits_per_byte,none"] if side in texts else None
             for side in SIDES
         },
-        tasks=_describe(asked, form) | _describe(read, {}) | further.tasks,
+        tasks=_describe(answers.asked, form) | _describe(answers.read, {}) | further.tasks,
         extra=further.scores,
         records=records,
         written=written_scores(records, SIDES),
@@ -131,6 +120,62 @@ def sit(
         languages={code: {**language_scores(records, code), **facts} for code, facts in languages.items()},
         sources=by_source(records, SIDES),
     )
+
+
+class _Sheet:
+    """What one exam asks, by side: questions to choose an answer for, questions to write one to, texts to read."""
+
+    def __init__(
+        self, questions: Mapping[str, Sequence[Row]], texts: Mapping[str, Sequence[Row]], settings: EvaluateSettings
+    ) -> None:
+        self.questions, self.texts = questions, texts
+        with_choices = {side: [row for row in rows if "choices" in row] for side, rows in questions.items()}
+        to_write = {side: _to_write(side, rows, settings) for side, rows in questions.items()}
+        self.chosen = {side: rows for side, rows in with_choices.items() if rows}
+        self.written = {side: rows for side, rows in to_write.items() if rows}
+
+    def num_sequences(self) -> int:
+        """Return how many sequences go through the model."""
+        choices = sum(len(row["choices"]) for rows in self.chosen.values() for row in rows)
+        return choices + sum(len(rows) for side in (self.written, self.texts) for rows in side.values())
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What the harness and the written part brought back."""
+
+    chat: bool
+    ending: str
+    asked: dict[str, Any]
+    read: dict[str, Any]
+    wrote: dict[str, list[Written]]
+
+
+def _ask(model: Any, sheet: _Sheet, settings: EvaluateSettings, folder: Path, counter: _Counter) -> _Answers:
+    chat = settings.chat_template and bool(model.tokenizer.chat_template)
+    ending = harness.answer_ending(model.tokenizer) if chat else ""
+    _write_paper(folder, sheet.chosen, sheet.texts, chat=chat, ending=ending)
+    questions = harness.local_tasks(folder, [_name("questions", side) for side in sheet.chosen])
+    texts = harness.local_tasks(folder, [_name("text", side) for side in sheet.texts])
+    return _Answers(
+        chat,
+        ending,
+        harness.evaluate(model, questions, chat),
+        harness.evaluate(model, texts, False),
+        {side: _write(model, rows, settings, chat=chat, counter=counter) for side, rows in sheet.written.items()},
+    )
+
+
+def _records(sheet: _Sheet, answers: _Answers) -> list[dict[str, Any]]:
+    """Return one record per question, in the order of the paper."""
+    check = LanguageCheck(row for rows in sheet.questions.values() for row in rows)
+    records = []
+    for side, rows in sheet.questions.items():
+        samples = {sample["doc"]["id"]: sample for sample in answers.asked["samples"].get(_name("questions", side), ())}
+        ids = (row["id"] for row in sheet.written.get(side, ()))
+        wrote = dict(zip(ids, answers.wrote.get(side, ()), strict=True))
+        records += [_record(side, row, samples.get(row["id"]), wrote.get(row["id"]), check) for row in rows]
+    return records
 
 
 def _select(paper: Paper, settings: EvaluateSettings) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
@@ -180,16 +225,8 @@ def _write(
 class _Counter:
     """Counts the sequences that went through the model and reports them."""
 
-    def __init__(
-        self,
-        chosen: Mapping[str, Sequence[Row]],
-        written: Mapping[str, Sequence[Row]],
-        texts: Mapping[str, Sequence[Row]],
-        progress: harness.Progress | None,
-    ) -> None:
-        self.total = sum(len(row["choices"]) for rows in chosen.values() for row in rows)
-        self.total += sum(len(rows) for rows in written.values())
-        self.total += sum(len(documents) for documents in texts.values())
+    def __init__(self, sheet: _Sheet, progress: harness.Progress | None) -> None:
+        self.total = sheet.num_sequences()
         self.done = 0
         self.progress = progress
         self.report()

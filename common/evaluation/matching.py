@@ -27,15 +27,12 @@ _AFTER_BRACKETED = re.compile(r"\s*%?\s*\)")
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
-def parse_number(text: str, after: str | None = None) -> float | None:
+def parse_number(text: str) -> float | None:
     """Return the last number of a text, or None where it has none.
 
-    With `after`, only what stands behind the last occurrence of that mark is read; a text without it is read whole.
     Thousands commas, a currency sign and "%" are dropped ("12.5%" is 12.5), and a number alone in brackets is
     negative, as accounts write it: "(12.3)" is -12.3.
     """
-    if after is not None and after in text:
-        text = text.rpartition(after)[2]
     numbers = list(_NUMBER.finditer(text))
     if not numbers:
         return None

@@ -17,7 +17,7 @@ from typing import Any
 from common.errors import DataError
 
 VERSION = 1
-PLAIN_PROMPT = "Question: {{question}}\nAnswer:"
+PLAIN_PROMPT = "Question: {question}\nAnswer:"
 
 
 def write_question_task(
@@ -43,7 +43,7 @@ def write_question_task(
         "output_type": "multiple_choice",
         # The bare column, where chat needs no words around it: the harness reads a rendered template that is
         # all digits, or looks like a list, as a Python value.
-        "doc_to_text": "question" if chat else PLAIN_PROMPT,
+        "doc_to_text": "question" if chat else PLAIN_PROMPT.replace("{question}", "{{question}}"),  # a jinja template
         "doc_to_target": "answer",
         "doc_to_choice": "choices",
         "target_delimiter": " ",  # the harness leaves it out after a chat template

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common.evaluation.matching import exact, f1, parse_number, same_number
+from common.evaluation.matching import exact, f1, final_answer, parse_number, same_number
+from common.evaluation.tasks import PLAIN_PROMPT
 
 logger = logging.getLogger(__name__)
-PLAIN_PROMPT = "Question: {question}\nAnswer:"
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ def _until_stop(ids: list[int], stops: frozenset[int], tokenizer: Any) -> Writte
 def mark(row: Mapping[str, Any], text: str) -> tuple[bool, float]:
     """Return (right, F1 of words) of a written answer to a question row with `answers` and `match`.
 
-    `match: number` compares the last number of the text, after the mark `final` where the row has one and the text
-    holds it; `match: text` the words without case, punctuation and articles, as SQuAD's evaluation does (Rajpurkar et
-    al. 2016).
+    What counts is the line behind the mark `final`, where the row has one and the text holds it. `match: number`
+    compares its last number, `match: text` its words without case, punctuation and articles, as SQuAD's evaluation does
+    (Rajpurkar et al. 2016).
     """
     final = row.get("final")
-    answer = text.rpartition(final)[2] if final and final in text else text
+    answer = final_answer(text, final) if final else text
     if row["match"] == "text":
         return exact(answer, row["answers"]), f1(answer, row["answers"])
     number = parse_number(answer)

@@ -58,7 +58,7 @@ def test_the_last_number_of_a_text(text: str, number: float | None) -> None:
     ],
 )
 def test_a_mark_says_where_the_answer_begins(text: str, number: float | None) -> None:
-    assert parse_number(text, after="####") == number
+    assert parse_number(final_answer(text, "####")) == number
 
 
 @pytest.mark.parametrize(
