@@ -182,6 +182,67 @@ def test_an_exam_entity_in_training_conversations_is_caught() -> None:
         check_no_hidden_name(rows, [world], "sft")
 
 
+def write_collection(folder: Path, parts: dict[str, dict[str, Any]], **keys: Any) -> Path:
+    """Write a collection of parts, each the medical file with some keys changed."""
+    raw = yaml.safe_load(FILES["medical"].read_text(encoding="utf-8"))
+    for name, change in parts.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump(raw | change, allow_unicode=True), encoding="utf-8")
+    path = folder / "knowledge.yaml"
+    path.write_text(yaml.safe_dump({"kind": "collection", "title": "T", "parts": list(parts)} | keys), encoding="utf-8")
+    return path
+
+
+def cut_in_two() -> tuple[dict[str, Any], dict[str, Any]]:
+    entities = yaml.safe_load(FILES["medical"].read_text(encoding="utf-8"))["entities"]
+    return {"entities": entities[::2]}, {"entities": entities[1::2]}
+
+
+def test_a_collection_makes_worlds_whose_ids_tell_the_part(tmp_path: Path) -> None:
+    first, second = cut_in_two()
+    title, worlds = load_worlds(write_collection(tmp_path, {"parts/a.yaml": first, "b.yaml": second}))
+    assert title == "T"
+    ids = [row["id"] for world in worlds for row in world.questions()]
+    assert len(set(ids)) == len(ids)
+    assert {name.split("/")[0] for name in ids} == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("names", "keys", "expected"),
+    [
+        (("parts/a.yaml", "a.yaml"), {}, "parts 'parts/a.yaml' and 'a.yaml' share the name 'a'"),
+        (("a.yaml", "b.yaml"), {"parts": ["a.yaml", "../b.yaml"]}, "part '../b.yaml' leaves the folder of this file"),
+        (("a.yaml", "b.yaml"), {"parts": ["a.yaml", "c.yaml"]}, "c.yaml"),
+        (("a.yaml", "b.yaml"), {"parst": []}, "unknown key 'parst'. Did you mean 'parts'?"),
+        (("a.yaml", "b.yaml"), {"title": ""}, "title"),
+        (("a.yaml", "knowledge.yaml"), {}, "kind is 'collection'; a part of a collection is facts or problems"),
+    ],
+)
+def test_mistakes_of_a_collection_are_named(
+    names: tuple[str, str], keys: dict[str, Any], expected: str, tmp_path: Path
+) -> None:
+    path = write_collection(tmp_path, dict(zip(names, cut_in_two(), strict=True)), **keys)
+    with pytest.raises(DataError) as caught:
+        load_worlds(path)
+    assert expected in str(caught.value)
+
+
+def test_problems_of_all_parts_are_told_at_once(tmp_path: Path) -> None:
+    first, second = cut_in_two()
+    path = write_collection(tmp_path, {"a.yaml": first | {"licence": ""}, "b.yaml": second | {"titel": "x"}})
+    with pytest.raises(DataError, match=r"(?s)a\.yaml.*licence: empty.*b\.yaml.*unknown key 'titel'"):
+        load_worlds(path)
+
+
+def test_an_entity_of_two_parts_is_refused(tmp_path: Path) -> None:
+    first, second = cut_in_two()
+    second["entities"].append(first["entities"][0])
+    path = write_collection(tmp_path, {"a.yaml": first, "b.yaml": second})
+    with pytest.raises(DataError, match=f"'{first['entities'][0]['name']}' is told by a.yaml and b.yaml; keep it in"):
+        load_worlds(path)
+
+
 def broken(tmp_path: Path, change: Any) -> str:
     raw = yaml.safe_load(FILES["medical"].read_text(encoding="utf-8"))
     change(raw)

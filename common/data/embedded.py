@@ -21,6 +21,7 @@ from common.data.world import World, load_worlds
 from common.errors import DataError, did_you_mean
 
 GENERAL_KNOWLEDGE = Path(__file__).parent / "general" / "knowledge.yaml"
+NAMELESS = ("sft", "preference")  # roles that may not name what the exam asks about
 Row = dict[str, Any]
 
 
@@ -78,7 +79,10 @@ class EmbeddedCorpus:
             self._load(side)
 
     def check_rows(self, roles: Sequence[str]) -> None:
-        """Nothing to read: `check` has seen every fact and template."""
+        """Look for names of the exam in conversations and pairs; `check` has seen every fact and template."""
+        for role in roles:
+            if role in NAMELESS:
+                check_no_hidden_name(list(self._role(role).render()), self.worlds("domain"), role)
 
     @property
     def domain_title(self) -> str:
@@ -105,7 +109,7 @@ class EmbeddedCorpus:
     def rows(self, role: str) -> Iterator[Row]:
         """Yield the rows of a role. Raises DataError for a role that embedded knowledge does not have."""
         rows = list(self._role(role).render())
-        if role in ("sft", "preference"):
+        if role in NAMELESS:
             check_no_hidden_name(rows, self.worlds("domain"), role)
         counts = self._counts[role] = {}
         for row in rows:

@@ -9,7 +9,7 @@ or a `collection` of such files, which makes several worlds. Which of them train
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -126,6 +126,20 @@ def _load_collection(path: Path) -> tuple[str, list[World]]:
             worlds.append(_load_one(part, kind, f"{part.stem}/"))
         except DataError as error:
             problems.append(str(error))
+    problems += [listed(path, [line]) for line in _told_twice(worlds)]
     if problems:
         raise DataError("\n".join(problems))
     return collection.title, worlds
+
+
+def _told_twice(worlds: Sequence[World]) -> list[str]:
+    """Name the entities of several parts: what one part teaches, another must not ask."""
+    parts: dict[str, list[str]] = {}
+    for world in worlds:
+        for name in sorted(world.taught_names() | world.hidden_names()):
+            parts.setdefault(name, []).append(world.file.name)
+    return [
+        f"'{name}' is told by {' and '.join(files)}; keep it in one of them"
+        for name, files in parts.items()
+        if files[1:]
+    ]
