@@ -182,15 +182,15 @@ def test_an_exam_entity_in_training_conversations_is_caught() -> None:
         check_no_hidden_name(rows, [world], "sft")
 
 
-def write_collection(folder: Path, parts: dict[str, dict[str, Any]], **keys: Any) -> Path:
+def write_collection(folder: Path, files: dict[str, dict[str, Any]], **keys: Any) -> Path:
     """Write a collection of parts, each the medical file with some keys changed."""
     raw = yaml.safe_load(FILES["medical"].read_text(encoding="utf-8"))
-    for name, change in parts.items():
+    for name, change in files.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(yaml.safe_dump(raw | change, allow_unicode=True), encoding="utf-8")
     path = folder / "knowledge.yaml"
-    path.write_text(yaml.safe_dump({"kind": "collection", "title": "T", "parts": list(parts)} | keys), encoding="utf-8")
+    path.write_text(yaml.safe_dump({"kind": "collection", "title": "T", "parts": list(files)} | keys), encoding="utf-8")
     return path
 
 

@@ -138,8 +138,5 @@ def _told_twice(worlds: Sequence[World]) -> list[str]:
     for world in worlds:
         for name in sorted(world.taught_names() | world.hidden_names()):
             parts.setdefault(name, []).append(world.file.name)
-    return [
-        f"'{name}' is told by {' and '.join(files)}; keep it in one of them"
-        for name, files in parts.items()
-        if files[1:]
-    ]
+    twice = {name: files for name, files in parts.items() if len(files) > 1}
+    return [f"'{name}' is told by {' and '.join(files)}; keep it in one of them" for name, files in twice.items()]
