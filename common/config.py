@@ -83,6 +83,7 @@ class StageSettings(Frozen):
     kinds: ClassVar[dict[str, type[StageSettings]]] = {}
     trainer: ClassVar[str] = ""
     choice: ClassVar[str] = ""  # a key whose new value makes the other keys of lower layers meaningless
+    by_kind: ClassVar[bool] = True  # a section named after the kind holds for all stages of it, whatever their names
     either: ClassVar[tuple[str, ...]] = ()  # keys of which a layer's takes the place of the others in lower layers
 
     def __init_subclass__(cls, kind: str = "", **kwargs: Any) -> None:
@@ -140,10 +141,8 @@ class SftSettings(TrainingSettings, kind="sft"):
     """Supervised fine-tuning on conversations; only the assistant's tokens are learned."""
 
 
-class DpoSettings(StageSettings, kind="dpo"):
-    """Preference tuning against the stage before it, whose log-probabilities are computed once, in advance."""
-
-    trainer: ClassVar[str] = "DPOConfig"
+class PreferenceSettings(StageSettings):
+    """Settings of the stages that learn from pairs of a chosen and a rejected answer."""
 
     epochs: float = Field(1.0, gt=0, description="passes over the pairs")
     batch_pairs: int = Field(16, gt=0, description="pairs per optimizer step, over all devices")
@@ -151,7 +150,25 @@ class DpoSettings(StageSettings, kind="dpo"):
     schedule: Schedule = Schedule()
     limits: Limits = Limits()
     lora: dict[str, Any] | None = Field(None, description="options of peft's LoraConfig; none: full fine-tuning")
-    train: TrainOptions = Field(default_factory=dict, description="options of TRL's DPOConfig, by their own names")
+    train: TrainOptions = Field(default_factory=dict, description="options of the TRL config class, by their own names")
+
+
+class DpoSettings(PreferenceSettings, kind="dpo"):
+    """DPO against the stage before it, whose log-probabilities are computed once, in advance."""
+
+    trainer: ClassVar[str] = "DPOConfig"
+
+
+class OrpoSettings(PreferenceSettings, kind="orpo"):
+    """ORPO: fine-tuning on the chosen answers and their odds against the rejected ones, without a reference."""
+
+    trainer: ClassVar[str] = "ORPOConfig"
+
+
+class KtoSettings(PreferenceSettings, kind="kto"):
+    """KTO: each answer of a pair by itself, as wanted or unwanted, against the stage before it."""
+
+    trainer: ClassVar[str] = "KTOConfig"
 
 
 MERGE_METHODS = ("linear", "slerp", "ties", "dare_ties", "della", "task_arithmetic", "model_stock", "passthrough")
@@ -161,6 +178,7 @@ class MergeSettings(StageSettings, kind="merge"):
     """Weights of several checkpoints of the chain put together by mergekit."""
 
     choice: ClassVar[str] = "method"
+    by_kind: ClassVar[bool] = False  # which stages are merged belongs to one pipeline's merge
 
     method: Literal[
         "linear", "slerp", "ties", "dare_ties", "della", "task_arithmetic", "model_stock", "passthrough"

@@ -231,7 +231,13 @@ def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) ->
 
 
 def _in_pipeline(key: str, nodes: Mapping[str, Node]) -> bool:
-    return any(key in (node.name, node.kind, node.settings) for node in nodes.values())
+    return any(key in _section_names(node) for node in nodes.values())
+
+
+def _section_names(node: Node) -> list[str]:
+    """Return the sections that hold for a stage, the most particular last."""
+    kind = [node.kind] if StageSettings.of(node.kind).by_kind else []
+    return list(dict.fromkeys([*kind, node.settings, node.name]))
 
 
 def _section(key: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> Any:
@@ -249,10 +255,10 @@ def _validate(cls: type[BaseModel], values: Mapping[str, Any], prefix: str, orig
 
 
 def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str]) -> StageSettings:
-    """Merge one stage's keys: in each layer those of its kind, then of its settings name, then of the stage."""
+    """Merge one stage's keys: in each layer those of its kind, of its settings name, and of the stage itself."""
     merged: Any = {}
     for layer in layers:
-        for key in dict.fromkeys((node.kind, node.settings, node.name)):
+        for key in _section_names(node):
             if key in layer.values:
                 choice = StageSettings.of(node.kind).choice
                 if choice in layer.values[key] and layer.values[key][choice] != merged.get(choice):

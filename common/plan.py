@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from common.artifacts import Artifact, Store, fingerprint_of
-from common.config import Config, DpoSettings, TrainingSettings
+from common.config import Config, PreferenceSettings, TrainingSettings
 from common.data.corpus import Corpus
 from common.errors import ConfigError
 from common.layers import Resolved, flatten
 from common.pipeline import Node
 from common.provenance import versions
 from common.recipe import code_of, recipe_of
+from common.stages import PREFERENCE_KINDS
 
 State = Literal["cached", "missing", "stale", "waits"]
 GUESSED_SECONDS = {"evaluate": 6.0, "merge": 4.0, "card": 3.0, "publish": 1.0}
@@ -67,7 +68,7 @@ def open_corpus(resolved: Resolved) -> Corpus:
     from common.data.revisions import NAME, Revisions
 
     path = folder / "data.yaml" if config.data == "hub" else Path(config.data)
-    needed = {"base": "pretrain", "cpt": "cpt", "sft": "sft", "dpo": "preference"}
+    needed = {"base": "pretrain", "cpt": "cpt", "sft": "sft", **dict.fromkeys(PREFERENCE_KINDS, "preference")}
     essential = {needed[node.kind] for node in resolved.nodes if node.kind in needed}
     if config.model.path is not None:
         essential.discard("pretrain")
@@ -194,7 +195,7 @@ def _estimate(node: Node, config: Config, before: Artifact | None) -> tuple[int 
         tokens = settings.tokens or (before.manifest["tokens"] if before else None)
         if node.kind == "base" and config.model.path is not None:
             tokens = 0
-    elif isinstance(settings, DpoSettings):
+    elif isinstance(settings, PreferenceSettings):
         tokens = before.manifest["tokens"] if before else None
     if before is not None:
         seconds = float(before.manifest["seconds"])

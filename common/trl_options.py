@@ -29,6 +29,16 @@ CLASSES: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("trl", "trainer/base_config.py", "_BaseConfig"),
         ("trl", "trainer/dpo_config.py", "DPOConfig"),
     ),
+    "KTOConfig": (
+        ("transformers", "training_args.py", "TrainingArguments"),
+        ("trl", "trainer/base_config.py", "_BaseConfig"),
+        ("trl", "trainer/kto_config.py", "KTOConfig"),
+    ),
+    "ORPOConfig": (
+        ("transformers", "training_args.py", "TrainingArguments"),
+        ("trl", "trainer/base_config.py", "_BaseConfig"),
+        ("trl", "experimental/orpo/orpo_config.py", "ORPOConfig"),
+    ),
     "LoraConfig": (("peft", "tuners/lora/config.py", "LoraConfig"),),
 }
 # Options that a stage derives from its own settings: name -> what to set instead.
@@ -63,6 +73,7 @@ OWNED = {
     "save_only_model": "nothing: a stage needs the optimizer's state to resume",
     "remove_unused_columns": "nothing: the columns follow from the packing",
 }
+PAIRWISE = ("DPOConfig", "KTOConfig", "ORPOConfig")  # their batches are of pairs, their budget is epochs
 # Options of TRL's own row preparation, which `packing: isolated` replaces.
 TRL_ROWS_ONLY = (
     "packing", "packing_strategy", "padding_free", "pad_to_multiple_of", "eval_packing", "truncation_mode",
@@ -117,7 +128,7 @@ def check_train_options(class_name: str, train: Mapping[str, Any], *, stage: str
 
 def _advice(name: str, class_name: str) -> str:
     advice = OWNED[name]
-    if class_name == "DPOConfig":
+    if class_name in PAIRWISE:
         advice = advice.replace("{stage}.batch_tokens", "{stage}.batch_pairs").replace(
             "{stage}.tokens", "{stage}.epochs"
         )

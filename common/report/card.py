@@ -28,6 +28,8 @@ KIND_WORDS = {
     "cpt": "continued pre-training on the domain's text",
     "sft": "supervised fine-tuning on conversations",
     "dpo": "direct preference optimisation",
+    "orpo": "odds ratio preference optimisation",
+    "kto": "Kahneman-Tversky optimisation",
     "merge": "a merge of checkpoints",
 }
 USAGE = """\

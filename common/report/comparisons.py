@@ -14,6 +14,7 @@ from typing import Any
 
 from common.evaluation.statistics import holm, mcnemar_exact, paired_bootstrap, wilson
 from common.report.chain import SIDES, Chain, Checkpoint
+from common.stages import PREFERENCE_KINDS
 
 LEVEL = 0.05
 
@@ -62,7 +63,7 @@ class Roles:
     base: str
     adapted: str | None  # fine-tuned after continued pre-training; the continued pre-training alone where none is
     plain: str | None  # fine-tuned without continued pre-training
-    dpo: str | None
+    aligned: str | None  # tuned on preferences
     merge: str | None
     published: str
 
@@ -70,8 +71,8 @@ class Roles:
 def find_roles(chain: Chain) -> Roles:
     """Find the checkpoints of the headline by kind and ancestry, whatever they are called."""
 
-    def last(kind: str, *, after_cpt: bool | None = None) -> str | None:
-        names = [c.name for c in chain.checkpoints if c.kind == kind]
+    def last(*kinds: str, after_cpt: bool | None = None) -> str | None:
+        names = [c.name for c in chain.checkpoints if c.kind in kinds]
         if after_cpt is not None:
             names = [n for n in names if any(c.kind == "cpt" for c in chain.ancestors(n)) is after_cpt]
         return names[-1] if names else None
@@ -80,7 +81,7 @@ def find_roles(chain: Chain) -> Roles:
         base=chain.checkpoints[0].name,
         adapted=last("sft", after_cpt=True) or last("cpt"),
         plain=last("sft", after_cpt=False),
-        dpo=last("dpo"),
+        aligned=last(*PREFERENCE_KINDS),
         merge=last("merge"),
         published=chain.published,
     )

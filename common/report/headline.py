@@ -68,11 +68,11 @@ def _forgotten(chain: Chain, comparisons: Sequence[Comparison], roles: Roles) ->
 
 
 def _preference(chain: Chain, comparisons: Sequence[Comparison], roles: Roles) -> str:
-    if roles.dpo is None:
+    if roles.aligned is None:
         return ""
-    sides = _both_sides(comparisons, chain[roles.dpo].parent, roles.dpo)
+    sides = _both_sides(comparisons, chain[roles.aligned].parent, roles.aligned)
     text = f"**What preference tuning changed.** {sides}" if sides else ""
-    accuracy = chain[roles.dpo].manifest.get("metrics", {}).get("preference_accuracy")
+    accuracy = chain[roles.aligned].manifest.get("metrics", {}).get("preference_accuracy")
     if accuracy:
         share = Share(accuracy["score"], accuracy["low"], accuracy["high"])
         text = text or "**What preference tuning changed.**"

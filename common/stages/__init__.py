@@ -24,21 +24,25 @@ KIND_MODULES = {
     "cpt": "common.stages.cpt",
     "sft": "common.stages.sft",
     "dpo": "common.stages.dpo",
+    "orpo": "common.stages.orpo",
+    "kto": "common.stages.kto",
     "merge": "common.stages.merge",
     "evaluate": "common.stages.evaluate",
     "card": "common.stages.card",
     "publish": "common.stages.publish",
 }
 
+PREFERENCE_KINDS = ("dpo", "orpo", "kto")  # stages that learn from pairs of answers
+
 # Corpus roles that a kind trains or examines on; what the exam guard reads is added by `data_roles`.
 KIND_ROLES: dict[str, tuple[str, ...]] = {
     "base": ("pretrain",),
     "cpt": ("cpt", "replay"),
     "sft": ("sft", "replay"),
-    "dpo": ("preference", "preference_heldout"),
+    **dict.fromkeys(PREFERENCE_KINDS, ("preference", "preference_heldout")),
     "evaluate": ("questions_domain", "questions_general", "text_domain", "text_general"),
 }
-TRAINING_KINDS = ("base", "cpt", "sft", "dpo")
+TRAINING_KINDS = ("base", "cpt", "sft", *PREFERENCE_KINDS)
 SEEDED_KINDS = (*TRAINING_KINDS, "merge")
 MODEL_KINDS = (*TRAINING_KINDS, "merge")
 

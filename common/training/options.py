@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from common.config import DpoSettings, RunSettings, Schedule, SftSettings, TrainingSettings
+from common.config import PreferenceSettings, RunSettings, Schedule, SftSettings, TrainingSettings
 from common.errors import ConfigError
 
 
@@ -111,20 +111,23 @@ def sft_options(
     return {**options, **train}
 
 
-def dpo_options(
-    settings: DpoSettings, run: RunSettings, folder: Path, *, num_pairs: int, seed: int, device: str, stage: str
-) -> dict[str, Any]:
-    """Return the keyword arguments of TRL's DPOConfig; the reference's log-probabilities are precomputed."""
+def preference_options(
+    settings: PreferenceSettings, run: RunSettings, folder: Path, *, num_pairs: int, seed: int, device: str,
+    stage: str, rows_per_pair: int = 1,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the keyword arguments that TRL's config classes for pairs have in common.
+
+    `rows_per_pair` is 2 for a trainer that takes the two answers of a pair as rows of their own.
+    """
     micro = None if run.micro_batch_tokens is None else run.micro_batch_tokens // (2 * settings.sequence_length)
     pairs, accumulation = split_batch(settings.batch_pairs, micro, unit="pairs", key=f"{stage}.batch_pairs")
     steps = max(1, round(settings.epochs * num_pairs / settings.batch_pairs))
     return {
         **shared_options(run, folder, steps=steps, seed=seed, device=device),
         **schedule_options(settings.schedule, steps),
-        "per_device_train_batch_size": pairs,
-        "per_device_eval_batch_size": max(32, pairs),
+        "per_device_train_batch_size": pairs * rows_per_pair,
+        "per_device_eval_batch_size": max(32, pairs) * rows_per_pair,
         "gradient_accumulation_steps": accumulation,
         "max_length": settings.sequence_length,
-        "precompute_ref_log_probs": True,
         **settings.train,
     }

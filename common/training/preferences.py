@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from common.config import DpoSettings
+from common.config import PreferenceSettings
 from common.data.accounting import RowCount
 from common.stages import StageContext
 from common.training.reader import Accounts, ExamGuard, shuffled
@@ -39,7 +39,7 @@ def read_pairs(
     Dropped and counted: pairs of equal sides, empty answers, overlap with the exam (training only), and
     pairs longer than `sequence_length`, since a cut would take the answer.
     """
-    settings = cast(DpoSettings, context.settings)
+    settings = cast(PreferenceSettings, context.settings)
     rows = shuffled(context.corpus.rows(role), f"{context.config.seed}/{role}")
     accounts = Accounts(role)
     if role == "preference":

@@ -83,7 +83,7 @@ def test_a_pipeline_without_domain_text_has_no_such_item(build_chain: BuildChain
 
 def test_roles_follow_kind_and_ancestry_not_names(build_chain: BuildChain) -> None:
     roles = find_roles(load_chain(build_chain()))
-    assert (roles.base, roles.adapted, roles.plain, roles.dpo, roles.merge) == (
+    assert (roles.base, roles.adapted, roles.plain, roles.aligned, roles.merge) == (
         "base",
         "sft",
         "sft-only",

@@ -9,7 +9,7 @@ import pytest
 
 from common.config import CptSettings, DpoSettings, RunSettings, Schedule
 from common.errors import ConfigError
-from common.training.options import dpo_options, schedule_options, sft_options, split_batch, steps_for
+from common.training.options import preference_options, schedule_options, sft_options, split_batch, steps_for
 
 STEPS, PEAK = 100, 1.0
 
@@ -90,5 +90,7 @@ def test_the_train_block_has_the_last_word_and_reaches_trl(tmp_path: Path) -> No
     made = SFTConfig(**sft_options(settings, RunSettings(), tmp_path, steps=10, seed=0, device="cpu", stage="cpt"))
     assert (made.optim, made.weight_decay, made.neftune_noise_alpha, made.logging_steps) == ("adafactor", 0.3, 5.0, 7)
     dpo = DpoSettings(train={"loss_type": ["ipo"], "beta": 0.5})
-    pairs = DPOConfig(**dpo_options(dpo, RunSettings(), tmp_path, num_pairs=64, seed=0, device="cpu", stage="dpo"))
-    assert (pairs.loss_type, pairs.beta, pairs.max_steps, pairs.precompute_ref_log_probs) == (["ipo"], 0.5, 4, True)
+    pairs = DPOConfig(
+        **preference_options(dpo, RunSettings(), tmp_path, num_pairs=64, seed=0, device="cpu", stage="dpo")
+    )
+    assert (pairs.loss_type, pairs.beta, pairs.max_steps) == (["ipo"], 0.5, 4)

@@ -1,0 +1,148 @@
+"""Rewards that a program can check, each a function from an answer to a number from 0 to 1.
+
+Usage: `VERIFIERS["number"](Answer("It is 42.", row))`; `options_of("pattern")` describes what a verifier may be told.
+
+A prompt row carries what is right: `answers` (texts, any of them right), and `choices` with the place `answer` where
+there are choices. Options are keyword arguments of the function; there is no state and nothing is executed.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+from common.evaluation.matching import exact as same_words
+from common.evaluation.matching import f1 as shared_words
+from common.evaluation.matching import final_answer, normalise_text, parse_number, same_number
+from common.rewards.calculation import wrong_steps
+
+Verifier = Callable[..., float]
+VERIFIERS: dict[str, Verifier] = {}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model wrote to a prompt row: its text, whether it stopped by itself, and how long it was (tokens)."""
+
+    text: str
+    row: Mapping[str, Any]
+    stopped: bool = True
+    num_tokens: int = 0
+
+
+def verifier(function: Verifier) -> Verifier:
+    """Offer a function under its own name."""
+    VERIFIERS[function.__name__] = function
+    return function
+
+
+@functools.cache
+def options_of(name: str) -> type[BaseModel]:
+    """Return the model of a verifier's options, so that they can be checked before a run. Raises KeyError."""
+    fields = {
+        parameter.name: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
+        for parameter in inspect.signature(VERIFIERS[name], eval_str=True).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    made: type[BaseModel] = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)  # type: ignore[call-overload] # fields are only known here
+    return made
+
+
+@verifier
+def number(answer: Answer, *, after: str | None = None) -> float:
+    """1 when the last number, behind the mark `after` where that is given, equals one of the right answers."""
+    text = final_answer(answer.text, after) if after else answer.text
+    found = parse_number(text)
+    return float(any(same_number(found, parse_number(right)) for right in _right(answer)))
+
+
+@verifier
+def mathematics(answer: Answer) -> float:
+    r"""1 when math-verify finds the answer's last expression, plain or LaTeX, `\boxed` first, equal to a right one.
+
+    Two ways of writing one value are equal: 1/2, 0.5 and \frac{1}{2}.
+    """
+    from math_verify import parse, verify
+
+    # Timeouts of math-verify are signals, which only a main thread may set; expressions of answers are short.
+    found = parse(answer.text, parsing_timeout=None)
+    return float(any(verify(parse(r, parsing_timeout=None), found, timeout_seconds=None) for r in _right(answer)))
+
+
+@verifier
+def exact(answer: Answer) -> float:
+    """1 when the words are those of a right answer; case, punctuation and articles aside (Rajpurkar et al. 2016)."""
+    return float(same_words(answer.text, _right(answer)))
+
+
+@verifier
+def f1(answer: Answer) -> float:
+    """The F1 of the words against the right answer that fits best (Rajpurkar et al. 2016)."""
+    return shared_words(answer.text, _right(answer))
+
+
+@verifier
+def choice(answer: Answer) -> float:
+    """1 when the answer is the right choice: its letter, its words, or both, and no other choice."""
+    choices: Sequence[str] = answer.row["choices"]
+    text = normalise_text(answer.text)
+    words = {place for place, text_of in enumerate(choices) if normalise_text(text_of) == text}
+    named = re.match(r"\(?([A-Z])\)?(?:[.:)\s]|$)", answer.text.strip())
+    if named and (place := ord(named[1]) - ord("A")) < len(choices):
+        rest = normalise_text(answer.text.strip()[named.end() :])
+        if not rest or rest == normalise_text(choices[place]):
+            words.add(place)
+    return float(words == {answer.row["answer"]})
+
+
+@verifier
+def pattern(answer: Answer, *, regex: str) -> float:
+    """1 when the whole answer matches a regular expression; the dot stands for line ends too."""
+    return float(re.fullmatch(regex, answer.text.strip(), re.DOTALL) is not None)
+
+
+@verifier
+def json_schema(answer: Answer, *, definition: dict[str, Any]) -> float:
+    """1 when the answer is one JSON value that a JSON schema allows (draft 2020-12)."""
+    from jsonschema import Draft202012Validator
+
+    try:
+        value = json.loads(answer.text)
+    except (ValueError, RecursionError):
+        return 0.0
+    return float(Draft202012Validator(definition).is_valid(value))
+
+
+@verifier
+def calculation(answer: Answer) -> float:
+    """The share of the written steps, such as `12 * 3 = 36`, that are right; 0 where there is none."""
+    wrong, total = wrong_steps(answer.text)
+    return (total - wrong) / total if total else 0.0
+
+
+@verifier
+def stopped(answer: Answer) -> float:
+    """1 when the answer ended by itself instead of running into the limit."""
+    return float(answer.stopped)
+
+
+@verifier
+def length(answer: Answer, *, most: int, slack: int) -> float:
+    """1 up to `most` tokens, then falling evenly to 0 over `slack` more.
+
+    The soft overlong punishment of DAPO (Yu et al. 2025, arXiv 2503.14476, equation 13), moved from [-1, 0] to [0, 1].
+    """
+    over = answer.num_tokens - most
+    return 1.0 if over <= 0 else max(0.0, 1.0 - over / slack)
+
+
+def _right(answer: Answer) -> Sequence[str]:
+    given = answer.row.get("answers")
+    return [answer.row["answer"]] if given is None else given

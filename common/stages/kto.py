@@ -1,0 +1,57 @@
+"""Preference tuning with KTO (Ethayarajh et al. 2024, arXiv 2402.01306): single answers, wanted or unwanted.
+
+Usage: named by a pipeline as `kto: {kind: kto, from: sft}`.
+
+Each pair gives two rows, its chosen answer as wanted and its rejected one as unwanted, so `batch_pairs` pairs are twice
+as many rows. The reference is the stage before it, computed once and checked as for DPO; the reference point of the
+loss is estimated from answers that belong to other prompts of the batch (section 4.1 of the paper).
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from common import contracts
+from common.config import KtoSettings
+from common.stages import StageContext, StageReport
+from common.stages.preference import arguments_for, loop_for, needs_precomputed, tune
+from common.training.fit import Fitted, lora_config, plain_model
+from common.training.preferences import Pair, answer_logps
+
+# The beta of the paper, the rate of TRL; wanted and unwanted answers weigh alike, since pairs give as many of each.
+DEFAULTS = {"beta": 0.1, "learning_rate": 1.0e-6, "precompute_ref_log_probs": True}
+NUM_CHECKED = 16  # pairs whose reference log-probabilities are computed a second time
+
+
+def run(context: StageContext) -> StageReport:
+    """Return the parent, tuned towards the wanted answers and away from the unwanted ones."""
+    return tune(context, _train)
+
+
+def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair]) -> Fitted:
+    """Run KTOTrainer. Raises ContractError when its reference is not the parent."""
+    from datasets import Dataset
+    from datasets.utils.logging import disable_progress_bar
+    from trl import KTOConfig, KTOTrainer
+
+    disable_progress_bar()
+    chosen, rejected = answer_logps(model, pairs[:NUM_CHECKED], tokenizer.pad_token_id)
+    loop = loop_for(context, pairs)
+    arguments = arguments_for(KTOConfig, context, loop, num_pairs=len(pairs), rows_per_pair=2, defaults=DEFAULTS)
+    needs_precomputed(context, arguments)
+    rows = [
+        {"prompt": pair.row["prompt"], "completion": pair.row[side], "label": side == "chosen"}
+        for pair in pairs
+        for side in ("chosen", "rejected")
+    ]
+    trainer = KTOTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=lora_config(cast(KtoSettings, context.settings)),
+    )
+    recorded = [float(value) for value in trainer.train_dataset["ref_logps"][: 2 * NUM_CHECKED]]
+    contracts.check_reference(recorded[::2] + recorded[1::2], [*chosen, *rejected])
+    log = loop.run(trainer)
+    return Fitted(plain_model(trainer), log, loop.steps, loop.seconds, loop.steps * loop.tokens_per_step)

@@ -1,0 +1,76 @@
+"""Preference tuning with ORPO (Hong et al. 2024, arXiv 2403.07691): no reference, fine-tuning and odds in one loss.
+
+Usage: named by a pipeline as `orpo: {kind: orpo, from: sft}`; `train.beta` is the paper's lambda (equation 6).
+
+TRL's trainer cuts and joins texts in its own way; here it reads the tokens that every other stage reads, with the stop
+token of the chat template at the end of each answer.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, cast
+
+from common.config import OrpoSettings
+from common.stages import StageContext, StageReport
+from common.stages.preference import arguments_for, loop_for, tune
+from common.training.fit import Fitted, lora_config, plain_model
+from common.training.preferences import Pair
+
+# Of Bioinspired-Llama-8B (Lu, Luu and Buehler, arXiv 2409.03444; lamm-mit/LLM-finetuning), where nothing else is said.
+DEFAULTS = {"beta": 0.1, "learning_rate": 3.0e-6}
+
+
+def run(context: StageContext) -> StageReport:
+    """Return the parent, fine-tuned on the chosen answers and turned away from the rejected ones."""
+    return tune(context, _train)
+
+
+@functools.cache
+def _trainer_class() -> type[Any]:
+    from trl.experimental.orpo import ORPOTrainer
+
+    class TokenOrpoTrainer(ORPOTrainer):  # type: ignore[misc] # TRL is untyped
+        """ORPOTrainer over rows that are tokenised already."""
+
+        def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
+            row: dict[str, Any] = {"prompt_input_ids": feature["chosen_ids"][: feature["start"]]}
+            row["prompt_attention_mask"] = [1] * feature["start"]
+            for side in ("chosen", "rejected"):
+                ids = feature[f"{side}_ids"]
+                row[f"{side}_input_ids"] = ids
+                row[f"{side}_attention_mask"] = [1] * len(ids)
+                row[f"{side}_labels"] = [-100] * feature["start"] + ids[feature["start"] :]
+            return row
+
+        def _save_checkpoint(self, model: Any, trial: Any) -> None:
+            # TRL writes a model card per checkpoint; ours is written once, for the whole chain.
+            super(ORPOTrainer, self)._save_checkpoint(model, trial)
+
+    return TokenOrpoTrainer
+
+
+def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair]) -> Fitted:
+    """Run ORPOTrainer."""
+    from datasets import Dataset
+    from datasets.utils.logging import disable_progress_bar
+    from trl.experimental.orpo import ORPOConfig
+
+    disable_progress_bar()
+    settings = cast(OrpoSettings, context.settings)
+    loop = loop_for(context, pairs)
+    arguments = arguments_for(ORPOConfig, context, loop, num_pairs=len(pairs), defaults=DEFAULTS)
+    texts = {"prompt": "", "chosen": "", "rejected": ""}  # the trainer asks for them; it reads the tokens
+    rows = [
+        {**texts, "chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids, "start": pair.start}
+        for pair in pairs
+    ]
+    trainer = _trainer_class()(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=lora_config(settings),
+    )
+    log = loop.run(trainer)
+    return Fitted(plain_model(trainer), log, loop.steps, loop.seconds, loop.steps * loop.tokens_per_step)

@@ -1,0 +1,91 @@
+"""What the stages that learn from pairs share: reading them, measuring the held-out ones, and handing on.
+
+Usage: `return tune(context, train)`, where `train(context, model, tokenizer, pairs)` runs one of TRL's trainers.
+
+The held-out pairs never train. A pair counts as right when training has raised the chosen answer's log-probability
+more than the rejected one's: the implicit reward of DPO (Rafailov et al. 2023, arXiv 2305.18290, section 4), with the
+stage before as the reference, so that methods with and without a reference are measured alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from common.config import PreferenceSettings
+from common.data.accounting import check_limits
+from common.errors import ConfigError, DataError
+from common.evaluation.statistics import wilson
+from common.stages import StageContext, StageReport
+from common.training import checkpoint
+from common.training.fit import Fitted, device_of, hand_on
+from common.training.options import preference_options
+from common.training.preferences import Pair, accuracy, answer_logps, read_pairs
+from common.training.trainer import TrainingLoop
+
+Train = Callable[[StageContext, Any, Any, list[Pair]], Fitted]
+
+
+def tune(context: StageContext, train: Train) -> StageReport:
+    """Return the report of a stage that continues from its parent with `train`, once its result is saved."""
+    settings = cast(PreferenceSettings, context.settings)
+    model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
+    pairs, counts = read_pairs(context, tokenizer, "preference")
+    heldout, heldout_counts = read_pairs(context, tokenizer, "preference_heldout")
+    check_limits(counts, settings.limits, context.stage)
+    if not pairs:
+        raise DataError(f"Stage {context.stage}: the role preference has no usable pair. Check its sources.")
+    before = answer_logps(model, heldout, tokenizer.pad_token_id)
+
+    fitted = train(context, model, tokenizer, pairs)
+
+    metrics: dict[str, Any] = {"steps": fitted.steps, "pairs": len(pairs)}
+    if fitted.log:
+        metrics["final_loss"] = fitted.log[-1]["loss"]
+    if heldout:
+        after = answer_logps(fitted.model, heldout, tokenizer.pad_token_id)
+        right = accuracy(after, before)
+        low, high = wilson(right, len(heldout))
+        metrics["preference_accuracy"] = {
+            "score": round(right / len(heldout), 4), "n": len(heldout), "low": round(low, 4), "high": round(high, 4),
+        }  # fmt: skip
+    parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
+    measured = hand_on(context, fitted, tokenizer, probe=pairs[0].chosen_ids, parent_tokenizer=parent_tokenizer)
+    return StageReport(
+        metrics={**metrics, **measured},
+        tokens=fitted.tokens,
+        train_seconds=fitted.seconds,
+        rows=[count.as_dict() for count in (*counts, *heldout_counts)],
+        sources=context.corpus.sources(),
+    )
+
+
+def loop_for(context: StageContext, pairs: list[Pair]) -> TrainingLoop:
+    """Return the loop of a trainer whose steps read `batch_pairs` pairs, both sides of each."""
+    settings = cast(PreferenceSettings, context.settings)
+    mean_tokens = sum(len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs) / len(pairs)
+    return TrainingLoop(context, round(settings.batch_pairs * mean_tokens))
+
+
+def arguments_for(
+    config_class: Any, context: StageContext, loop: TrainingLoop, *, num_pairs: int, defaults: Mapping[str, Any],
+    rows_per_pair: int = 1,
+) -> Any:  # fmt: skip
+    """Build the trainer's configuration; `defaults` hold where settings say nothing. Raises ConfigError."""
+    settings = cast(PreferenceSettings, context.settings)
+    options = preference_options(
+        settings, context.config.run, loop.folder, num_pairs=num_pairs, seed=context.config.seed,
+        device=device_of(context.config.run), stage=context.stage, rows_per_pair=rows_per_pair,
+    )  # fmt: skip
+    try:
+        return config_class(**{**defaults, **options})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
+
+
+def needs_precomputed(context: StageContext, arguments: Any) -> None:
+    """Refuse a reference that is computed anew at every step. Raises ConfigError."""
+    if not arguments.precompute_ref_log_probs:
+        raise ConfigError(
+            f"{context.stage}.train.precompute_ref_log_probs=false: the reference is always precomputed here."
+        )

@@ -1,0 +1,73 @@
+"""Rewards put together: weights, ranks, and mistakes in settings and in rewards."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+
+from common.errors import ConfigError, DataError
+from common.rewards.mix import Criterion, Mix, check_rewards, ranked
+from common.rewards.verifiers import Answer
+
+ROW = {"answers": ["42"]}
+
+
+def answers(*texts: str) -> list[Answer]:
+    return [Answer(text, ROW) for text in texts]
+
+
+def test_weights_add_up_and_the_parts_stay_to_be_seen() -> None:
+    mix = Mix.of({"number": {"weight": 2}, "calculation": {"weight": 0.5}})
+    scores = mix.score(answers("40 + 2 = 42", "42", "1 + 1 = 3"))
+    assert scores.totals == [2.5, 2.0, 0.0]
+    assert scores.parts == {"number": [1.0, 1.0, 0.0], "calculation": [1.0, 0.0, 0.0]}
+
+
+def test_ranks_count_only_between_equals() -> None:
+    grid = list(itertools.product((0.0, 0.5, 1.0), repeat=3))
+    assert sorted(grid, key=ranked) == grid
+    assert (ranked((0, 0, 0)), ranked((1, 1, 1))) == (0.0, 1.0)
+    mix = Mix.of({"number": {}, "calculation": {}}, "ranked")
+    right, reasoned, wrong = mix.score(answers("42", "40 + 2 = 42", "1 + 1 = 2")).totals
+    assert reasoned > right > wrong
+
+
+def test_a_reward_model_is_one_criterion() -> None:
+    mix = Mix.of({"model": {"weight": 0.5}, "number": {}}, model=lambda batch: [3.0] * len(batch))
+    assert mix.score(answers("42", "41")).totals == [2.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("rewards", "expected"),
+    [
+        ({}, "sft.rewards is empty; name at least one of number,"),
+        ({"nmber": {}}, "sft.rewards.nmber: there is no such reward. Did you mean 'number'?"),
+        ({"model": {}}, "sft.rewards.model: no reward model is at hand; add one with `with: [<reward stage>]`"),
+        ({"number": {"weight": "much"}}, "sft.rewards.number.weight is 'much'; expected a number"),
+        ({"number": {"weight": math.nan}}, "sft.rewards.number.weight is nan; expected a number"),
+        ({"number": {"afer": "#"}}, "sft.rewards.number.afer: 'number' has no such option. Did you mean 'after'?"),
+        ({"pattern": {}}, "sft.rewards.pattern.regex is missing; 'pattern' needs it"),
+        ({"length": {"most": "x", "slack": 1}}, "sft.rewards.length.most: Input should be a valid integer"),
+    ],
+)
+def test_mistakes_in_settings(rewards: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_rewards(rewards, "sft.rewards", has_model=False)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([math.nan, 0.0], "The reward 'own' is nan for the answer 'one'; expected a finite number"),
+        ([0.0], "The reward 'own' gave 1 numbers for 2 answers; expected one each"),
+    ],
+)
+def test_a_reward_that_is_none_is_named(values: list[float], expected: str) -> None:
+    mix = Mix((Criterion("own", 1.0, lambda batch: values),))
+    with pytest.raises(DataError) as caught:
+        mix.score(answers("one", "two"))
+    assert expected in str(caught.value)
