@@ -1,4 +1,4 @@
-"""DPO, ORPO and KTO on tiny pairs: each trains, moves the held-out pairs, and hands on a model that the next can take."""
+"""DPO, ORPO and KTO on tiny pairs: each trains, measures the held-out pairs, and hands on a whole model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -67,7 +66,7 @@ def test_every_loss_of_trl_trains(copy: Path) -> None:
         ("dpo", {"dpo.train.loss_type": "[sigmod]"}, "dpo.train"),
         ("dpo", {"dpo.train.precompute_ref_log_probs": "false"}, "the reference is always precomputed here"),
         ("kto", {"pipeline": "kto", "kto.train.precompute_ref_log_probs": "false"}, "always precomputed here"),
-        ("kto", {"pipeline": "kto", "kto.train.beat": "0.1"}, "KTOConfig of TRL has no option 'beat'. Did you mean 'beta'?"),
+        ("kto", {"pipeline": "kto", "kto.train.beat": "0.1"}, "KTOConfig of TRL has no option 'beat'"),
         ("orpo", {"pipeline": "orpo", "orpo.train.max_steps": "3"}, "set orpo.epochs instead"),
     ],
 )  # fmt: skip
@@ -78,7 +77,8 @@ def test_mistakes_in_settings(stage: str, option: dict[str, str], expected: str,
 
 
 def test_an_adapter_is_merged_before_it_is_handed_on(copy: Path) -> None:
-    more: dict[str, Any] = {"pipeline": "orpo", "orpo.epochs": "0.1", "orpo.lora.r": "4", "orpo.lora.target_modules": "all-linear"}  # fmt: skip
-    artifact = run_stage(resolve(words(copy, **more), REPOSITORY), "orpo", Console("quiet"))
+    lora = {"orpo.lora.r": "4", "orpo.lora.target_modules": "all-linear"}
+    resolved = resolve(words(copy, pipeline="orpo", **{"orpo.epochs": "0.1"}, **lora), REPOSITORY)
+    artifact = run_stage(resolved, "orpo", Console("quiet"))
     assert (artifact.path / "adapter" / "adapter_model.safetensors").is_file()
     assert artifact.manifest["metrics"]["adapter_merge_difference"] < 1e-3

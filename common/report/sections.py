@@ -222,11 +222,16 @@ def majority_sentences(chain: Chain) -> list[str]:
 
 
 def preference_sentence(checkpoint: Checkpoint) -> str:
-    """The held-out preference accuracy of a DPO stage, or nothing."""
+    """The held-out preference accuracy of a stage that was tuned on pairs, or nothing."""
     accuracy = checkpoint.manifest.get("metrics", {}).get("preference_accuracy")
     if not accuracy:
         return ""
+    if "before" in accuracy:
+        return (
+            f"`{checkpoint.name}` gives the preferred answer of a held-out pair the better odds, token for token, in "
+            f"{interval(accuracy)} of {accuracy['n']:,} pairs; the stage before did in {accuracy['before']:.2f}."
+        )
     return (
-        f"`{checkpoint.name}` gives the preferred answer of a held-out pair more probability in {interval(accuracy)} "
-        f"of {accuracy['n']:,} pairs; 50% would be chance."
+        f"`{checkpoint.name}` raises the probability of the preferred answer of a held-out pair more than that of the "
+        f"other in {interval(accuracy)} of {accuracy['n']:,} pairs; 50% would be chance."
     )

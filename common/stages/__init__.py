@@ -88,8 +88,12 @@ def stage_module(kind: str) -> ModuleType:
 
 def data_roles(kind: str, corpus: Corpus, settings: StageSettings) -> list[str]:
     """Return the roles whose rows decide a stage's result, the exam questions that guard them included."""
-    unused = {"replay"} if getattr(settings, "replay", None) == 0 else set()
-    roles = [role for role in KIND_ROLES.get(kind, ()) if role not in unused]
+    roles = list(KIND_ROLES.get(kind, ()))
+    replay = getattr(settings, "replay", None)
+    if replay == 0 and "replay" in roles:
+        roles.remove("replay")
+    elif replay == 1 and "replay" in roles:
+        roles = ["replay"]
     if kind in TRAINING_KINDS:
         roles += [guard for guard in corpus.exam_roles(roles[0]) if guard not in roles]
     return roles

@@ -23,7 +23,7 @@ DEFAULTS = {"beta": 0.1, "learning_rate": 3.0e-6}
 
 def run(context: StageContext) -> StageReport:
     """Return the parent, fine-tuned on the chosen answers and turned away from the rejected ones."""
-    return tune(context, _train)
+    return tune(context, _train, referenced=False)
 
 
 @functools.cache

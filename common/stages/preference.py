@@ -2,9 +2,10 @@
 
 Usage: `return tune(context, train)`, where `train(context, model, tokenizer, pairs)` runs one of TRL's trainers.
 
-The held-out pairs never train. A pair counts as right when training has raised the chosen answer's log-probability
-more than the rejected one's: the implicit reward of DPO (Rafailov et al. 2023, arXiv 2305.18290, section 4), with the
-stage before as the reference, so that methods with and without a reference are measured alike.
+The held-out pairs never train. With a reference, a pair counts as right when training has raised the chosen answer's
+log-probability more than the rejected one's: the implicit reward of DPO (Rafailov et al. 2023, arXiv 2305.18290,
+section 4), with the stage before as the reference. Without one, as for ORPO, it does when the chosen answer has the
+better odds: the likelihood per token, which a model can rank well before any tuning, so that is told too.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ from common.stages import StageContext, StageReport
 from common.training import checkpoint
 from common.training.fit import Fitted, device_of, hand_on
 from common.training.options import preference_options
-from common.training.preferences import Pair, accuracy, answer_logps, read_pairs
+from common.training.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
 from common.training.trainer import TrainingLoop
 
 Train = Callable[[StageContext, Any, Any, list[Pair]], Fitted]
 
 
-def tune(context: StageContext, train: Train) -> StageReport:
-    """Return the report of a stage that continues from its parent with `train`, once its result is saved."""
+def tune(context: StageContext, train: Train, *, referenced: bool = True) -> StageReport:
+    """Return the report of a stage that continues from its parent with `train`, once its result is saved.
+
+    `referenced` says whether the method compares with the stage before.
+    """
     settings = cast(PreferenceSettings, context.settings)
     model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
     pairs, counts = read_pairs(context, tokenizer, "preference")
@@ -44,10 +48,11 @@ def tune(context: StageContext, train: Train) -> StageReport:
         metrics["final_loss"] = fitted.log[-1]["loss"]
     if heldout:
         after = answer_logps(fitted.model, heldout, tokenizer.pad_token_id)
-        right = accuracy(after, before)
+        right = accuracy(after, before) if referenced else ranked_first(after, heldout)
         low, high = wilson(right, len(heldout))
         metrics["preference_accuracy"] = {
             "score": round(right / len(heldout), 4), "n": len(heldout), "low": round(low, 4), "high": round(high, 4),
+            **({} if referenced else {"before": round(ranked_first(before, heldout) / len(heldout), 4)}),
         }  # fmt: skip
     parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
     measured = hand_on(context, fitted, tokenizer, probe=pairs[0].chosen_ids, parent_tokenizer=parent_tokenizer)

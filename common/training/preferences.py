@@ -130,3 +130,12 @@ def accuracy(
     """
     columns = zip(policy[0], policy[1], reference[0], reference[1], strict=True)
     return sum((pc - rc) > (pr - rr) for pc, pr, rc, rr in columns)
+
+
+def ranked_first(logps: tuple[list[float], list[float]], pairs: Sequence[Pair]) -> int:
+    """Return in how many pairs the chosen answer has the higher log-probability per token (nats)."""
+    sides = zip(*logps, pairs, strict=True)
+    return sum(
+        chosen / (len(pair.chosen_ids) - pair.start) > rejected / (len(pair.rejected_ids) - pair.start)
+        for chosen, rejected, pair in sides
+    )

@@ -50,15 +50,18 @@ def build_rows(
 ) -> TrainingRows:
     """Return the stage's rows. Raises DataError for a role without rows, ContractError beyond the limits.
 
-    `assistant_only` masks all but the assistant's tokens; replay is then conversations alone.
+    `assistant_only` masks all but the assistant's tokens; replay is then conversations alone. With `replay: 1` there
+    is nothing but replay.
     """
     settings = cast(TrainingSettings, context.settings)
     if settings.packing == "trl":
         return _rows_for_trl(context, tokenizer, role=role, chat_only=assistant_only)
     folder, length, seed = context.work / "rows", settings.sequence_length, context.config.seed
     budget = settings.tokens
-    main = Reader(context, tokenizer, role, chat_only=False)
-    own_budget = None if budget is None else round(budget * (1 - settings.replay))
+    alone = settings.replay == 1
+    role, share = ("replay", 0.0) if alone else (role, settings.replay)
+    main = Reader(context, tokenizer, role, chat_only=alone and assistant_only)
+    own_budget = None if budget is None else round(budget * (1 - share))
     samples: list[TokenRow] = []
     packed = pack(
         _sample(main.tokens(assistant_only=assistant_only, sequence_length=length, budget=own_budget), samples),
@@ -71,9 +74,9 @@ def build_rows(
     steps = steps_for(settings, len(packed), context.stage)
     total = steps * (settings.batch_tokens // length)
     readers, parts = [main], [packed]
-    if settings.replay > 0:
+    if share > 0:
         replay = Reader(context, tokenizer, "replay", chat_only=assistant_only)
-        wanted = round(total * length * settings.replay)
+        wanted = round(total * length * share)
         stream = replay.tokens(assistant_only=assistant_only, sequence_length=length, budget=wanted)
         parts.append(pack(stream, length, folder, "replay"))
         readers.append(replay)
@@ -83,9 +86,7 @@ def build_rows(
                 f"Stage {context.stage} asks for {settings.replay:.0%} replay, but the role replay has no {kind}. "
                 f"Add a source with role: replay, or set {context.stage}.replay=0."
             )
-    order = interleave(
-        len(parts[0]), len(parts[1]) if len(parts) > 1 else 0, total=total, replay=settings.replay, seed=seed
-    )
+    order = interleave(len(parts[0]), len(parts[1]) if len(parts) > 1 else 0, total=total, replay=share, seed=seed)
     counts = _close(readers, parts, order)
     check_limits(counts, settings.limits, context.stage)
     dataset = _concatenate(parts).select(order)
