@@ -31,6 +31,7 @@ def prepare(run: RunSettings, *, asks_hub: bool) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # ORPO is among what TRL may still change
     import torch
     import transformers
 

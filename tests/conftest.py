@@ -13,6 +13,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Budgets that show the plumbing, not the learning: a whole chain in under half a minute.

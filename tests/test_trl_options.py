@@ -16,8 +16,9 @@ from tests.conftest import REPOSITORY
 def test_names_are_those_of_the_dataclass(name: str) -> None:
     import peft
     import trl
+    import trl.experimental.orpo as orpo
 
-    real = getattr(peft if name == "LoraConfig" else trl, name)
+    real = getattr({"LoraConfig": peft, "ORPOConfig": orpo}.get(name, trl), name)
     fields = {field.name for field in dataclasses.fields(real) if field.init and not field.name.startswith("_")}
     known = set(options_of(name))
     inherited = {"task_type", "peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision"}
