@@ -171,6 +171,47 @@ class KtoSettings(PreferenceSettings, kind="kto"):
     trainer: ClassVar[str] = "KTOConfig"
 
 
+class WatchSettings(Frozen):
+    """When a stage that learns from rewards looks at held-out prompts, and what stops it."""
+
+    every: int = Field(20, gt=0, description="steps between two looks")
+    prompts: int = Field(64, ge=8, description="prompts that are kept from training for it")
+    check: str = Field("exact", description="reward that says whether a held-out answer is right")
+    drop: Share = Field(0.1, description="stop when the share of right answers falls this far below its best")
+    longer: float = Field(1.0, gt=0, description="stop when answers grew by this share since the start")
+
+
+class RewardedSettings(StageSettings):
+    """Settings of the stages that learn from rewards on answers of their own."""
+
+    steps: int = Field(200, gt=0, description="optimizer steps")
+    prompts_per_step: int = Field(16, gt=0, description="prompts per step, over all devices")
+    samples: int = Field(8, ge=2, description="answers to each prompt, compared with each other")
+    prompt_tokens: int = Field(256, ge=8, description="longest prompt; longer ones are left out and counted")
+    answer_tokens: int = Field(128, ge=1, description="longest answer; a longer one is cut and counts as not stopped")
+    rewards: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="reward -> its weight and options; see common/rewards/verifiers.py"
+    )
+    order: Literal["weighted", "ranked"] = Field("weighted", description="add the rewards up, or rank by the first")
+    watch: WatchSettings = WatchSettings()
+    schedule: Schedule = Schedule()
+    limits: Limits = Limits()
+    lora: dict[str, Any] | None = Field(None, description="options of peft's LoraConfig; none: full fine-tuning")
+    train: TrainOptions = Field(default_factory=dict, description="options of the TRL config class, by their own names")
+
+
+class GrpoSettings(RewardedSettings, kind="grpo"):
+    """GRPO: each answer against the mean of its siblings, in units of their spread."""
+
+    trainer: ClassVar[str] = "GRPOConfig"
+
+
+class RlooSettings(RewardedSettings, kind="rloo"):
+    """RLOO: each answer against the mean of the others to the same prompt."""
+
+    trainer: ClassVar[str] = "RLOOConfig"
+
+
 MERGE_METHODS = ("linear", "slerp", "ties", "dare_ties", "della", "task_arithmetic", "model_stock", "passthrough")
 
 

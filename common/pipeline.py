@@ -17,7 +17,7 @@ from common.config import Frozen
 from common.data.yaml_file import read_yaml
 from common.errors import ConfigError, did_you_mean
 
-ModelKind = Literal["base", "cpt", "sft", "dpo", "orpo", "kto", "merge"]
+ModelKind = Literal["base", "cpt", "sft", "dpo", "orpo", "kto", "grpo", "rloo", "merge"]
 
 
 class StageSpec(Frozen):

@@ -16,12 +16,12 @@ from typing import Any, Literal, cast
 from common.artifacts import Artifact, Store, fingerprint_of
 from common.config import Config, PreferenceSettings, TrainingSettings
 from common.data.corpus import Corpus
-from common.errors import ConfigError
+from common.errors import ConfigError, did_you_mean
 from common.layers import Resolved, flatten
 from common.pipeline import Node
 from common.provenance import versions
 from common.recipe import code_of, recipe_of
-from common.stages import PREFERENCE_KINDS
+from common.stages import PREFERENCE_KINDS, REWARDED_KINDS
 
 State = Literal["cached", "missing", "stale", "waits"]
 GUESSED_SECONDS = {"evaluate": 6.0, "merge": 4.0, "card": 3.0, "publish": 1.0}
@@ -69,6 +69,7 @@ def open_corpus(resolved: Resolved) -> Corpus:
 
     path = folder / "data.yaml" if config.data == "hub" else Path(config.data)
     needed = {"base": "pretrain", "cpt": "cpt", "sft": "sft", **dict.fromkeys(PREFERENCE_KINDS, "preference")}
+    needed |= dict.fromkeys(REWARDED_KINDS, "prompts")
     essential = {needed[node.kind] for node in resolved.nodes if node.kind in needed}
     if config.model.path is not None:
         essential.discard("pretrain")
@@ -98,7 +99,9 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
 
 def check_settings(resolved: Resolved) -> None:
     """Check what only a whole stage can tell, before anything is spent. Raises ConfigError."""
-    from common.config import CardSettings, MergeSettings, PublishSettings
+    from common.config import CardSettings, MergeSettings, PublishSettings, RewardedSettings
+    from common.rewards.mix import check_rewards
+    from common.rewards.verifiers import VERIFIERS
     from common.stages.publish import parse_target
     from common.training.merging import check_merge
 
@@ -106,6 +109,11 @@ def check_settings(resolved: Resolved) -> None:
         settings = resolved.config.stages[node.name]
         if isinstance(settings, MergeSettings):
             check_merge(settings, node.inputs, node.name)
+        elif isinstance(settings, RewardedSettings):
+            check_rewards(settings.rewards, f"{node.name}.rewards", has_model=False)
+            if settings.watch.check not in VERIFIERS:
+                near = did_you_mean(settings.watch.check, VERIFIERS)
+                raise ConfigError(f"{node.name}.watch.check: there is no reward '{settings.watch.check}'.{near}")
         elif isinstance(settings, PublishSettings):
             parse_target(settings.to)
         elif isinstance(settings, CardSettings) and not settings.limits_of_use.strip():

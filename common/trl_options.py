@@ -39,6 +39,16 @@ CLASSES: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("trl", "trainer/base_config.py", "_BaseConfig"),
         ("trl", "experimental/orpo/orpo_config.py", "ORPOConfig"),
     ),
+    "GRPOConfig": (
+        ("transformers", "training_args.py", "TrainingArguments"),
+        ("trl", "trainer/base_config.py", "_BaseConfig"),
+        ("trl", "trainer/grpo_config.py", "GRPOConfig"),
+    ),
+    "RLOOConfig": (
+        ("transformers", "training_args.py", "TrainingArguments"),
+        ("trl", "trainer/base_config.py", "_BaseConfig"),
+        ("trl", "trainer/rloo_config.py", "RLOOConfig"),
+    ),
     "LoraConfig": (("peft", "tuners/lora/config.py", "LoraConfig"),),
 }
 # Options that a stage derives from its own settings: name -> what to set instead.
@@ -74,6 +84,17 @@ OWNED = {
     "remove_unused_columns": "nothing: the columns follow from the packing",
 }
 PAIRWISE = ("DPOConfig", "KTOConfig", "ORPOConfig")  # their batches are of pairs, their budget is epochs
+REWARDED = ("GRPOConfig", "RLOOConfig")
+OWNED_REWARDED = {
+    "max_steps": "{stage}.steps",
+    "per_device_train_batch_size": "{stage}.prompts_per_step, and run.micro_batch_tokens for memory",
+    "gradient_accumulation_steps": "{stage}.prompts_per_step, and run.micro_batch_tokens for memory",
+    "num_train_epochs": "{stage}.steps",
+    "num_generations": "{stage}.samples",
+    "generation_batch_size": "{stage}.prompts_per_step",
+    "max_completion_length": "{stage}.answer_tokens",
+    "reward_weights": "{stage}.rewards.<name>.weight",
+}
 # Options of TRL's own row preparation, which `packing: isolated` replaces.
 TRL_ROWS_ONLY = (
     "packing", "packing_strategy", "padding_free", "pad_to_multiple_of", "eval_packing", "truncation_mode",
@@ -115,7 +136,7 @@ def check_train_options(class_name: str, train: Mapping[str, Any], *, stage: str
     known = options_of(class_name)
     for name, value in train.items():
         key = f"{stage}.train.{name}"
-        if name in OWNED:
+        if name in OWNED or (class_name in REWARDED and name in OWNED_REWARDED):
             raise ConfigError(f"{key} is derived here; set {_advice(name, class_name).format(stage=stage)} instead.")
         if name not in known:
             raise ConfigError(f"{key}: {class_name} of TRL has no option '{name}'.{did_you_mean(name, known)}")
@@ -127,7 +148,7 @@ def check_train_options(class_name: str, train: Mapping[str, Any], *, stage: str
 
 
 def _advice(name: str, class_name: str) -> str:
-    advice = OWNED[name]
+    advice = OWNED_REWARDED[name] if class_name in REWARDED and name in OWNED_REWARDED else OWNED[name]
     if class_name in PAIRWISE:
         advice = advice.replace("{stage}.batch_tokens", "{stage}.batch_pairs").replace(
             "{stage}.tokens", "{stage}.epochs"

@@ -21,7 +21,7 @@ from common.data.world import World, load_worlds
 from common.errors import DataError, did_you_mean
 
 GENERAL_KNOWLEDGE = Path(__file__).parent / "general" / "knowledge.yaml"
-NAMELESS = ("sft", "preference")  # roles that may not name what the exam asks about
+NAMELESS = ("sft", "preference", "prompts")  # roles that may not name what the exam asks about
 Row = dict[str, Any]
 
 
@@ -50,6 +50,7 @@ class EmbeddedCorpus:
             "replay": mix,
             "cpt": _Role("domain", lambda: self._documents("domain"), ("documents",)),
             "sft": _Role("domain", lambda: self._conversations("domain"), ("conversations",)),
+            "prompts": _Role("domain", self._prompts, ("conversations",)),
             "preference": _Role("domain", lambda: self._preferences(taught=True)),
             "preference_heldout": _Role("domain", lambda: self._preferences(taught=False)),
             "questions_domain": _Role("domain", lambda: self._questions("domain"), seeded=False),
@@ -166,6 +167,10 @@ class EmbeddedCorpus:
         """Pairs of the domain; the held-out ones ask what preference tuning never sees."""
         for world in self.worlds("domain"):
             yield from world.preferences(str(self.seed), taught=taught)
+
+    def _prompts(self) -> Iterator[Row]:
+        for world in self.worlds("domain"):
+            yield from world.prompts(self.settings, f"{self.seed}/domain")
 
     def _questions(self, side: str) -> Iterator[Row]:
         worlds = self.worlds(side)

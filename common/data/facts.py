@@ -83,6 +83,13 @@ class FactWorld:
                         rejected=[assistant(rejected)],
                     )
 
+    def prompts(self, settings: EmbeddedSettings, seed: str) -> Iterator[Row]:
+        """The questions of the conversations, each with the answer by which a reply can be checked."""
+        for entity in self.halves[0]:
+            for name, attribute in self.knowledge.attributes.items():
+                for template in attribute.questions:
+                    yield self._row(prompt=[user(template.format(name=entity["name"]))], answer=entity[name])
+
     def questions(self, asked_elsewhere: frozenset[str] = frozenset()) -> Iterator[Row]:
         """One question per examined entity and attribute, then the probes; NUM_CHOICES choices each.
 

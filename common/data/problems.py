@@ -83,6 +83,13 @@ class ProblemWorld:
                 rejected = wrong if number % 2 == 0 else rng.choice(self.problems.evasions)
                 yield self._row(prompt=[user(question)], chosen=[assistant(worked)], rejected=[assistant(rejected)])
 
+    def prompts(self, settings: EmbeddedSettings, seed: str) -> Iterator[Row]:
+        """Problems with numbers of the taught kind, each with its result."""
+        for name, template in self.problems.problems.items():
+            for drawn, rng in self._draws(name, settings.problem_conversations, f"{seed}/prompts", exam=False):
+                question = drawn.fill(rng.choice(template.questions))
+                yield self._row(prompt=[user(question)], answer=str(drawn.numbers[template.answer]))
+
     def questions(self, asked_elsewhere: frozenset[str] = frozenset()) -> Iterator[Row]:
         """Problems with numbers that no training text has, in known wordings and, as a probe, in new ones."""
         for probe, amount in (("", EXAM_PER_TEMPLATE), (NEW_WORDING, PROBES_PER_TEMPLATE)):

@@ -54,6 +54,10 @@ class World(Protocol):
         """Yield preference rows about the taught half, or about what the exam asks for."""
         ...
 
+    def prompts(self, settings: EmbeddedSettings, seed: str) -> Iterator[Row]:
+        """Yield prompts about the half that fine-tuning may see, each with its answer."""
+        ...
+
     def questions(self, asked_elsewhere: frozenset[str] = frozenset()) -> Iterator[Row]:
         """Yield the frozen exam; it does not depend on a seed. Probes leave out the names that others ask about."""
         ...

@@ -30,6 +30,8 @@ KIND_WORDS = {
     "dpo": "direct preference optimisation",
     "orpo": "odds ratio preference optimisation",
     "kto": "Kahneman-Tversky optimisation",
+    "grpo": "group relative policy optimisation",
+    "rloo": "REINFORCE with the other answers as baseline",
     "merge": "a merge of checkpoints",
 }
 USAGE = """\

@@ -14,7 +14,7 @@ from typing import Any
 
 from common.evaluation.statistics import holm, mcnemar_exact, paired_bootstrap, wilson
 from common.report.chain import SIDES, Chain, Checkpoint
-from common.stages import PREFERENCE_KINDS
+from common.stages import PREFERENCE_KINDS, REWARDED_KINDS
 
 LEVEL = 0.05
 
@@ -63,7 +63,7 @@ class Roles:
     base: str
     adapted: str | None  # fine-tuned after continued pre-training; the continued pre-training alone where none is
     plain: str | None  # fine-tuned without continued pre-training
-    aligned: str | None  # tuned on preferences
+    aligned: str | None  # tuned on preferences or rewards
     merge: str | None
     published: str
 
@@ -81,7 +81,7 @@ def find_roles(chain: Chain) -> Roles:
         base=chain.checkpoints[0].name,
         adapted=last("sft", after_cpt=True) or last("cpt"),
         plain=last("sft", after_cpt=False),
-        aligned=last(*PREFERENCE_KINDS),
+        aligned=last(*PREFERENCE_KINDS, *REWARDED_KINDS),
         merge=last("merge"),
         published=chain.published,
     )

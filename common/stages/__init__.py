@@ -26,6 +26,8 @@ KIND_MODULES = {
     "dpo": "common.stages.dpo",
     "orpo": "common.stages.orpo",
     "kto": "common.stages.kto",
+    "grpo": "common.stages.grpo",
+    "rloo": "common.stages.rloo",
     "merge": "common.stages.merge",
     "evaluate": "common.stages.evaluate",
     "card": "common.stages.card",
@@ -33,6 +35,7 @@ KIND_MODULES = {
 }
 
 PREFERENCE_KINDS = ("dpo", "orpo", "kto")  # stages that learn from pairs of answers
+REWARDED_KINDS = ("grpo", "rloo")  # stages that learn from rewards on their own answers
 
 # Corpus roles that a kind trains or examines on; what the exam guard reads is added by `data_roles`.
 KIND_ROLES: dict[str, tuple[str, ...]] = {
@@ -40,9 +43,10 @@ KIND_ROLES: dict[str, tuple[str, ...]] = {
     "cpt": ("cpt", "replay"),
     "sft": ("sft", "replay"),
     **dict.fromkeys(PREFERENCE_KINDS, ("preference", "preference_heldout")),
+    **dict.fromkeys(REWARDED_KINDS, ("prompts",)),
     "evaluate": ("questions_domain", "questions_general", "text_domain", "text_general"),
 }
-TRAINING_KINDS = ("base", "cpt", "sft", *PREFERENCE_KINDS)
+TRAINING_KINDS = ("base", "cpt", "sft", *PREFERENCE_KINDS, *REWARDED_KINDS)
 SEEDED_KINDS = (*TRAINING_KINDS, "merge")
 MODEL_KINDS = (*TRAINING_KINDS, "merge")
 

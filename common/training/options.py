@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from common.config import PreferenceSettings, RunSettings, Schedule, SftSettings, TrainingSettings
+from common.config import PreferenceSettings, RewardedSettings, RunSettings, Schedule, SftSettings, TrainingSettings
 from common.errors import ConfigError
 
 
@@ -129,5 +129,27 @@ def preference_options(
         "per_device_eval_batch_size": max(32, pairs) * rows_per_pair,
         "gradient_accumulation_steps": accumulation,
         "max_length": settings.sequence_length,
+        **settings.train,
+    }
+
+
+def rewarded_options(
+    settings: RewardedSettings, run: RunSettings, folder: Path, *, seed: int, device: str, stage: str
+) -> dict[str, Any]:
+    """Return the keyword arguments that TRL's config classes for rewards have in common; every step is logged."""
+    answers = settings.prompts_per_step * settings.samples
+    micro = None
+    if run.micro_batch_tokens is not None:
+        micro = run.micro_batch_tokens // (settings.prompt_tokens + settings.answer_tokens)
+    rows, accumulation = split_batch(answers, micro, unit="answers", key=f"{stage}.prompts_per_step")
+    return {
+        **shared_options(run, folder, steps=settings.steps, seed=seed, device=device),
+        **schedule_options(settings.schedule, settings.steps),
+        "logging_steps": 1,
+        "per_device_train_batch_size": rows,
+        "per_device_eval_batch_size": settings.samples,
+        "gradient_accumulation_steps": accumulation,
+        "num_generations": settings.samples,
+        "max_completion_length": settings.answer_tokens,
         **settings.train,
     }

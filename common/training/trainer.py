@@ -82,8 +82,8 @@ class TrainingLoop:
         self.seconds = 0.0  # inside the loop, over all attempts
         self.steps = 0
 
-    def run(self, trainer: Trainer) -> list[dict[str, Any]]:
-        """Train to the end and return the log, one record per logging step with tokens seen so far."""
+    def run(self, trainer: Trainer, unit: str = "tokens") -> list[dict[str, Any]]:
+        """Train to the end and return the log, one record per logging step with tokens, or answers, seen so far."""
         from transformers.trainer_callback import PrinterCallback
 
         resume, before = self._last_checkpoint()
@@ -91,7 +91,7 @@ class TrainingLoop:
             logger.info("%s: resuming from %s", self.context.stage, resume.name)
             self.context.console.line(f"  {self.context.stage}: resuming at step {resume.name.split('-')[1]}")
         total = trainer.args.max_steps
-        with self.context.console.progress(self.context.stage, total * self.tokens_per_step, "tokens") as bar:
+        with self.context.console.progress(self.context.stage, total * self.tokens_per_step, unit) as bar:
             callback = _progress_callback(self, bar, before)
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(callback)
@@ -99,14 +99,14 @@ class TrainingLoop:
                 trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         self.seconds = callback.seconds()
         self.steps = trainer.state.global_step
-        return self._log(trainer)
+        return self._log(trainer, unit)
 
-    def _log(self, trainer: Trainer) -> list[dict[str, Any]]:
+    def _log(self, trainer: Trainer, unit: str) -> list[dict[str, Any]]:
         records = []
         for entry in trainer.state.log_history:
             if "loss" in entry:
                 kept = {key: round(float(value), 6) for key, value in entry.items() if isinstance(value, int | float)}
-                records.append({**kept, "step": entry["step"], "tokens": entry["step"] * self.tokens_per_step})
+                records.append({**kept, "step": entry["step"], unit: entry["step"] * self.tokens_per_step})
         if records and not all(_finite(record["loss"]) for record in records):
             raise ContractError(
                 f"Stage {self.context.stage}: the loss became NaN or infinite; nothing is kept. Lower "

@@ -1,0 +1,170 @@
+"""What the stages that learn from rewards share: prompts, the reward of an answer, and the look at held-out prompts.
+
+Usage: `return reinforce(context, trainer="GRPO")`.
+
+The model answers prompts, a mix of rewards (`common.rewards`) scores the answers, and answers better than their
+siblings become likelier. The reference of the KL term is the stage before. Some prompts never train: on them the stage
+looks, every so many steps, whether right answers fall or answers grow long while the reward rises, which is how a
+reward is gamed; then it stops and hands on the best it had.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from common import contracts
+from common.config import RewardedSettings
+from common.data.accounting import check_limits
+from common.errors import ConfigError, DataError
+from common.rewards.mix import Mix
+from common.rewards.verifiers import Answer
+from common.stages import StageContext, StageReport
+from common.training import checkpoint
+from common.training.fit import Fitted, device_of, hand_on, lora_config, plain_model
+from common.training.options import rewarded_options
+from common.training.prompts import read_prompts
+from common.training.trainer import TrainingLoop
+from common.training.watch import Watcher
+
+Row = Mapping[str, Any]
+
+
+def reinforce(context: StageContext, trainer_name: str, defaults: Mapping[str, Any]) -> StageReport:
+    """Return the parent, tuned towards higher rewards with one of TRL's online trainers."""
+    settings = cast(RewardedSettings, context.settings)
+    model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
+    rows, counts = read_prompts(context, tokenizer)
+    check_limits(counts, settings.limits, context.stage)
+    kept = settings.watch.prompts
+    if len(rows) < kept + settings.prompts_per_step:
+        raise DataError(
+            f"Stage {context.stage} has {len(rows)} usable prompts; it keeps {kept} from training "
+            f"({context.stage}.watch.prompts) and reads {settings.prompts_per_step} a step. Add prompts or lower these."
+        )
+    heldout, training = rows[:kept], rows[kept:]
+    probe = tokenizer.apply_chat_template(training[0]["prompt"], add_generation_prompt=True, return_dict=False)
+    reference = contracts.probe_logits(model, probe)
+    watcher = Watcher(context, settings.watch, heldout, tokenizer, settings.answer_tokens)
+
+    fitted, skipped = _train(context, trainer_name, defaults, model, tokenizer, training, watcher, (probe, reference))
+
+    parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
+    measured = hand_on(context, fitted, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
+    metrics = {
+        "steps": fitted.steps, "prompts": len(training), "no_signal": skipped, **_rewards_of(fitted.log),
+        **watcher.summary(), **measured,
+    }  # fmt: skip
+    return StageReport(
+        metrics=metrics,
+        tokens=round(sum(record.get("completions/mean_length", 0.0) for record in fitted.log) * _answers(settings)),
+        train_seconds=fitted.seconds,
+        rows=[count.as_dict() for count in counts],
+        sources=context.corpus.sources(),
+    )
+
+
+def _train(
+    context: StageContext, trainer_name: str, defaults: Mapping[str, Any], model: Any, tokenizer: Any,
+    rows: Sequence[Row], watcher: Watcher, reference: tuple[Any, Any],
+) -> tuple[Fitted, int]:  # fmt: skip
+    """Run the trainer; return the model to hand on, and in how many steps no group's rewards differed."""
+    import trl
+    from datasets import Dataset
+    from datasets.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    settings = cast(RewardedSettings, context.settings)
+    loop = TrainingLoop(context, _answers(settings))
+    options = rewarded_options(
+        settings, context.config.run, loop.folder, seed=context.config.seed, device=device_of(context.config.run),
+        stage=context.stage,
+    )  # fmt: skip
+    try:
+        arguments = getattr(trl, f"{trainer_name}Config")(**{**defaults, **options})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
+    reward = Reward(Mix.of(settings.rewards, settings.order), model.generation_config.eos_token_id, settings.samples)
+    trainer = getattr(trl, f"{trainer_name}Trainer")(
+        model=model,
+        reward_funcs=reward,
+        args=arguments,
+        train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": json.dumps(_known(row))} for row in rows]),
+        processing_class=tokenizer,
+        peft_config=lora_config(settings),
+    )
+    if getattr(trainer, "ref_model", None) is not None:
+        contracts.check_same_logits(contracts.probe_logits(trainer.ref_model, reference[0]), reference[1])
+    skipper = _skipper(reward)
+    trainer.add_callback(skipper)
+    trainer.add_callback(watcher.callback(trainer))
+    log = loop.run(trainer, unit="answers")
+    trained = watcher.best(plain_model(trainer))
+    skipped = sum(record.get("frac_reward_zero_std", 0.0) >= 1.0 for record in log)
+    if skipped:
+        context.console.line(
+            f"  {context.stage}: in {skipped} of {len(log)} steps all answers to each prompt earned alike; nothing was "
+            "learned from them"
+        )
+    return Fitted(trained, log, loop.steps, loop.seconds, 0), skipped
+
+
+class Reward:
+    """The reward function that TRL calls with a batch of answers."""
+
+    __name__ = "reward"  # TRL logs it under this name
+
+    def __init__(self, mix: Mix, stops: int | Sequence[int], samples: int) -> None:
+        self.mix = mix
+        self.stops = {stops} if isinstance(stops, int) else set(stops)
+        self.samples = samples
+        self.without_signal = False
+
+    def __call__(
+        self, prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[Sequence[int]],
+        row: Sequence[str], **context: Any,
+    ) -> list[float]:  # fmt: skip
+        """Return one number per answer; a prompt's answers stand side by side."""
+        answers = [
+            Answer(messages[0]["content"].strip(), json.loads(known), bool(ids) and ids[-1] in self.stops, len(ids))
+            for messages, ids, known in zip(completions, completion_ids, row, strict=True)
+        ]
+        scores = self.mix.score(answers)
+        groups = [scores.totals[place : place + self.samples] for place in range(0, len(answers), self.samples)]
+        self.without_signal = all(len(set(group)) == 1 for group in groups)
+        if log := context.get("log_metric"):
+            for name, values in scores.parts.items():
+                log(f"rewards/{name}", sum(values) / len(values))
+        return scores.totals
+
+
+def _skipper(reward: Reward) -> Any:
+    """Return a callback that leaves the weights alone after answers whose rewards tell nothing apart."""
+    from transformers import TrainerCallback
+
+    class Skipper(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            if reward.without_signal:
+                for parameter in model.parameters():
+                    parameter.grad = None  # optimizers pass over these: no momentum, no weight decay
+
+    return Skipper()
+
+
+def _known(row: Row) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in ("prompt", "source", "language")}
+
+
+def _answers(settings: RewardedSettings) -> int:
+    return settings.prompts_per_step * settings.samples
+
+
+def _rewards_of(log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the mean reward of the first and of the last tenth of the steps, and how far the model has moved."""
+    if not log:
+        return {}
+    few = max(1, len(log) // 10)
+    first, last = ([record["reward"] for record in part] for part in (log[:few], log[-few:]))
+    kl = {"kl": round(log[-1]["kl"], 6)} if "kl" in log[-1] else {}
+    return {"reward_first": round(sum(first) / few, 4), "reward_last": round(sum(last) / few, 4), **kl}
