@@ -8,7 +8,8 @@ the nearest valid one, and each value remembers the layer that set it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -219,15 +220,32 @@ def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) ->
                 merged = _merge(merged, layer.values[key], key, layer.label, origins)
         if merged != {} or key == "model":
             top[key] = merged
-    stages = {node.name: _stage_settings(node, layers, origins) for node in stage_names.values()}
+    problems: list[str] = []
+    stages: dict[str, StageSettings] = {}
+    built: dict[str, Any] = {}
+    for node in stage_names.values():
+        with _gathered(problems):
+            stages[node.name] = _stage_settings(node, layers, origins)
     sections = {key: top.pop(key) for key in list(top) if key in SECTIONS}
-    built = {
-        key: _section(key, sections.get(key, {}), origins) for key in SECTIONS if key in sections or key == "model"
-    }
+    for key in SECTIONS:
+        if key in sections or key == "model":
+            with _gathered(problems):
+                built[key] = _section(key, sections.get(key, {}), origins)
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
     try:
         return Config(**top, **built, stages=stages), origins
     except ValidationError as error:
         raise ConfigError(_explain(error, Config, "", lambda key: origins.get(key, COMMAND_LINE))) from None
+
+
+@contextlib.contextmanager
+def _gathered(problems: list[str]) -> Iterator[None]:
+    """Note what is wrong with one stage or section and go on, so that all of it is told at once."""
+    try:
+        yield
+    except ConfigError as error:
+        problems.append(str(error))
 
 
 def _in_pipeline(key: str, nodes: Mapping[str, Node]) -> bool:
@@ -295,7 +313,7 @@ def _explain(error: ValidationError, cls: type[BaseModel], prefix: str, origin: 
     lines = []
     for item in error.errors():
         key = ".".join([*([prefix] if prefix else []), *(str(part) for part in item["loc"])])
-        where = f" ({origin(key)})"
+        where = f" ({_with_file(origin(key))})"
         if item["type"] == "extra_forbidden":
             known = _fields_at(cls, item["loc"])
             lines.append(f"{key}{where}: unknown key.{did_you_mean(str(item['loc'][-1]), known)}")
@@ -304,6 +322,13 @@ def _explain(error: ValidationError, cls: type[BaseModel], prefix: str, origin: 
         else:
             lines.append(f"{key}{where}: {item['msg']}; got {item['input']!r}.")
     return "\n".join(lines)
+
+
+def _with_file(label: str) -> str:
+    """Return the label of a layer, and the file that it stands for where the label does not say."""
+    if not label.startswith("domain "):
+        return label
+    return f"{label}; domains/{label.removeprefix('domain ').partition(',')[0]}/stages.yaml"
 
 
 def _fields_at(cls: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

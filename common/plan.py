@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from common.artifacts import Artifact, Store, fingerprint_of
-from common.config import Config, PreferenceSettings, TrainingSettings
+from common.config import Config, EvaluateSettings, PreferenceSettings, TrainingSettings
 from common.data.corpus import Corpus
 from common.errors import ConfigError, did_you_mean
 from common.layers import Resolved, flatten
 from common.pipeline import Node
 from common.provenance import versions
 from common.recipe import code_of, recipe_of
-from common.stages import PREFERENCE_KINDS, REWARDED_KINDS
+from common.stages import MODEL_KINDS, PREFERENCE_KINDS, REWARDED_KINDS
 
 State = Literal["cached", "missing", "stale", "waits"]
 GUESSED_SECONDS = {"evaluate": 6.0, "merge": 4.0, "card": 3.0, "publish": 1.0}
@@ -38,7 +38,7 @@ class Step:
     fingerprint: str | None  # none while it waits for an input
     artifact: Artifact | None
     tokens: int | None
-    seconds: float
+    seconds: float | None  # none where neither a run nor a speed says how fast the model is
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,9 @@ def check_settings(resolved: Resolved) -> None:
 
     for node in resolved.nodes:
         settings = resolved.config.stages[node.name]
-        if isinstance(settings, MergeSettings):
+        if isinstance(settings, EvaluateSettings):
+            _check_own_benchmarks(settings, resolved)
+        elif isinstance(settings, MergeSettings):
             check_merge(settings, node.inputs, node.name)
         elif isinstance(settings, RewardedSettings):
             check_rewards(settings.rewards, f"{node.name}.rewards", has_model=False)
@@ -121,6 +123,17 @@ def check_settings(resolved: Resolved) -> None:
                 f"card.limits_of_use is empty; say in domains/{resolved.config.domain}/stages.yaml what the "
                 "specialist must not be used for."
             )
+
+
+def _check_own_benchmarks(settings: EvaluateSettings, resolved: Resolved) -> None:
+    """A domain's own group of benchmarks lies in its folder. Raises ConfigError where that is gone."""
+    folder = resolved.repository / "domains" / resolved.config.domain / "eval"
+    own = f"{resolved.config.domain}_benchmarks"
+    if own in settings.tasks and not (folder / "benchmarks.yaml").is_file():
+        raise ConfigError(
+            f"evaluate.tasks asks for {own}, but {folder / 'benchmarks.yaml'} is missing. Put it back (`just "
+            "new-domain` makes one to copy), or leave the task out."
+        )
 
 
 def _step(
@@ -195,8 +208,11 @@ def _code_changes(artifact: Artifact, node: Node, resolved: Resolved) -> list[st
     return [f"made by older code ({differing[0]}{more} changed); `just rerun … stage={node.name}` remakes it", *reports]
 
 
-def _estimate(node: Node, config: Config, before: Artifact | None) -> tuple[int | None, float]:
-    """Return (tokens, seconds): from the budget and the last measured speed, or from guesses."""
+def _estimate(node: Node, config: Config, before: Artifact | None) -> tuple[int | None, float | None]:
+    """Return (tokens, seconds): from the budget and the last measured speed, or from guesses.
+
+    A speed is guessed for the profile's own small model; of a given checkpoint nothing is known before it has run.
+    """
     settings = config.stages[node.name]
     tokens: int | None = None
     if isinstance(settings, TrainingSettings):
@@ -212,6 +228,8 @@ def _estimate(node: Node, config: Config, before: Artifact | None) -> tuple[int 
             speed = cast(float, before.manifest["tokens_per_second"]) or config.run.tokens_per_second
             seconds = max(1.0, seconds + (tokens - trained) / speed)
         return tokens, seconds
+    if config.model.path is not None and (node.kind in MODEL_KINDS or node.kind == "evaluate"):
+        return tokens, None
     if tokens is None:
         return None, GUESSED_SECONDS.get(node.kind, 20.0)
     return tokens, START_SECONDS + tokens / config.run.tokens_per_second

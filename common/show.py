@@ -125,7 +125,8 @@ def plan(made: Plan, console: Console) -> None:
         todo = step.state != "cached"
         first, *_ = step.reasons or ("",)
         tokens = f"{step.tokens:,}" if step.tokens and todo else ""
-        rows.append([step.node.name, step.state, tokens, f"{step.seconds:.0f} s" if todo else "", first])
+        seconds = "?" if step.seconds is None else f"{step.seconds:.0f} s"
+        rows.append([step.node.name, step.state, tokens, seconds if todo else "", first])
     table(console, ["stage", "state", "tokens", "time", "why"], rows, numeric=(2, 3))
     for step in made.steps:
         for reason in step.reasons[1:]:
@@ -134,8 +135,12 @@ def plan(made: Plan, console: Console) -> None:
         console.line("Nothing to do.", always=True)
         return
     total = sum(step.tokens or 0 for step in made.to_do)
-    seconds = sum(step.seconds for step in made.to_do)
-    console.line(f"{len(made.to_do)} stages, {total:,} tokens, about {_duration(seconds)}", always=True)
+    known = [step.seconds for step in made.to_do if step.seconds is not None]
+    if len(known) == len(made.to_do):
+        time = f"about {_duration(sum(known))}"
+    else:
+        time = "time unknown: this model has not run here (the domain's README.md estimates GPU hours)"
+    console.line(f"{len(made.to_do)} stages, {total:,} tokens, {time}", always=True)
     if any(step.state == "waits" for step in made.steps):
         console.line("A stage that waits is not remade if what it waits for comes out equal.", always=True)
 

@@ -27,6 +27,9 @@ QUICK = {
     "embedded.question_repeats": "1",
     "embedded.problem_documents": "60",
     "embedded.problem_conversations": "20",
+    "evaluate.limit": "40",
+    "evaluate.text_documents": "20",
+    "evaluate.answer_tokens": "24",
     "run.verbosity": "quiet",
 }
 

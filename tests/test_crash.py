@@ -20,7 +20,7 @@ from common.run import freeze, run_stage
 from tests.conftest import QUICK, REPOSITORY
 
 # Enough steps for several checkpoints.
-WORDS = {**QUICK, "domain": "medical", "cpt.tokens": "49152", "cpt.batch_tokens": "512"}
+WORDS = {**QUICK, "domain": "medical", "cpt.tokens": "32768", "cpt.batch_tokens": "512"}
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ def _problem(source: Source, row: int, error: Exception) -> DataError:
     if kinds & _UNREACHABLE and not kinds & _ANSWERED:
         return HubUnreachable(
             f"{start}the Hub could not be reached for {place} ({cause}). Check the network and try again; "
-            "profile=tiny with data=embedded needs none.",
+            "data=embedded needs none.",
             cause,
         )
     if "scripts are no longer supported" in cause:

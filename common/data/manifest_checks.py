@@ -81,6 +81,8 @@ def check_essential(sources: Sequence[Source], roles: Sequence[str]) -> list[str
         if not any(source.enabled for source in serving):
             disabled = ", ".join(f"'{source.id}'" for source in serving)
             remedy = f"Enable one of {disabled}" if disabled else f"Add one with {describe_role(role)}"
+            if role == "pretrain":
+                remedy += ", or start from a checkpoint: model.path=<folder, or owner/name of the Hub>"
             problems.append(f"no enabled source has rows for {role}. {remedy}")
     return problems
 

@@ -20,10 +20,10 @@ NO_LICENCE = "licence is empty; name it (such as cc-by-4.0), or write unknown"
 
 def report(place: str, problems: Sequence[str]) -> str:
     """Return one line that says it all, or a heading and a line for each problem."""
-    lines = [problem.rstrip(".") for problem in problems]
+    lines = [problem if problem.endswith("?") else f"{problem.rstrip('.')}." for problem in problems]
     if len(lines) == 1:
-        return f"{place}: {lines[0]}."
-    return "\n".join([f"{place}: {len(lines)} problems", *(f"  {line}." for line in lines)])
+        return f"{place}: {lines[0]}"
+    return "\n".join([f"{place}: {len(lines)} problems", *(f"  {line}" for line in lines)])
 
 
 def parse_manifest(raw: Mapping[str, Any]) -> tuple[Manifest | None, list[Source], list[str]]:

@@ -40,7 +40,7 @@ def probe(sources: Sequence[Source], revisions: Revisions, reader: Reader = read
         causes = ", ".join(dict.fromkeys(error.cause for _, error in away if isinstance(error, HubUnreachable)))
         problems.append(
             f"the Hub could not be reached for {len(away)} source{'s' if len(away) > 1 else ''}: {names}. It said: "
-            f"{causes}. Check the network and try again; profile=tiny with data=embedded needs none"
+            f"{causes}. Check the network and try again; data=embedded needs none"
         )
     return problems
 

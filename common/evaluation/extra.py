@@ -127,7 +127,7 @@ def _complaint(failures: Mapping[str, Exception]) -> str:
         [
             f"{len(failures)} of the harness tasks cannot be had. "
             f"{'Install the packages named (lm-eval[ifeval], lm-eval[math]). ' if packages else ''}Check the network, "
-            "HF_HUB_OFFLINE and your access to gated data, or leave the task out; profile=tiny needs none.",
+            "HF_HUB_OFFLINE and your access to gated data, or leave the task out; data=embedded needs none.",
             *(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items()),
         ]
     )

@@ -8,6 +8,7 @@ Pretraining is for models that fit the embedded world; a real profile names a ch
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +157,11 @@ def digest_checkpoint(settings: ModelSettings) -> dict[str, Any]:
         if settings.revision is None:
             raise ConfigError(
                 f"model.path={settings.path} needs model.revision=<commit>, so that runs can be repeated."
+            )
+        if re.fullmatch(r"[0-9a-f]{40}", settings.revision) is None:
+            raise ConfigError(
+                f"model.revision={settings.revision} may move; give the commit that it stands for, 40 hexadecimal "
+                f"digits from the history of {settings.path}."
             )
         return {"hub": settings.path, "revision": settings.revision}
     folder = fetch(settings)

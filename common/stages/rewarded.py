@@ -45,10 +45,9 @@ def reinforce(context: StageContext, trainer_name: str, defaults: Mapping[str, A
         )
     heldout, training = rows[:kept], rows[kept:]
     probe = tokenizer.apply_chat_template(training[0]["prompt"], add_generation_prompt=True, return_dict=False)
-    reference = contracts.probe_logits(model, probe)
     watcher = Watcher(context, settings.watch, heldout, tokenizer, settings.answer_tokens)
 
-    fitted, skipped = _train(context, trainer_name, defaults, model, tokenizer, training, watcher, (probe, reference))
+    fitted, skipped = _train(context, trainer_name, defaults, model, tokenizer, training, watcher)
 
     parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
     measured = hand_on(context, fitted, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
@@ -67,7 +66,7 @@ def reinforce(context: StageContext, trainer_name: str, defaults: Mapping[str, A
 
 def _train(
     context: StageContext, trainer_name: str, defaults: Mapping[str, Any], model: Any, tokenizer: Any,
-    rows: Sequence[Row], watcher: Watcher, reference: tuple[Any, Any],
+    rows: Sequence[Row], watcher: Watcher,
 ) -> tuple[Fitted, int]:  # fmt: skip
     """Run the trainer; return the model to hand on, and in how many steps no group's rewards differed."""
     import trl
@@ -95,7 +94,7 @@ def _train(
         peft_config=lora_config(settings),
     )
     if getattr(trainer, "ref_model", None) is not None:
-        contracts.check_same_logits(contracts.probe_logits(trainer.ref_model, reference[0]), reference[1])
+        contracts.check_same_weights(trainer.accelerator.unwrap_model(trainer.ref_model), model)
     skipper = _skipper(reward)
     trainer.add_callback(skipper)
     trainer.add_callback(watcher.callback(trainer))

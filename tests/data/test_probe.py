@@ -92,7 +92,7 @@ def test_all_problems_at_once_and_one_line_for_what_is_out_of_reach() -> None:
     assert [problem.split(":")[0] for problem in found[:2]] == ["source 'a'", "source 'c'"]
     assert found[2] == (
         "the Hub could not be reached for 2 sources: 'b' (o/b), 'd' (o/d). It said: ConnectionError: no route, "
-        "Timeout: 5 s. Check the network and try again; profile=tiny with data=embedded needs none"
+        "Timeout: 5 s. Check the network and try again; data=embedded needs none"
     )
 
 
@@ -116,7 +116,7 @@ def test_check_rows_probes_and_reads_local_rows_in_one_go(folder: Path) -> None:
     first, hub, local = str(caught.value).splitlines()
     assert first == "The data of 'T': 2 problems"
     assert "the Hub could not be reached for 2 sources: 'one' (some-owner/one), 'two' (some-owner/two)." in hub
-    assert "profile=tiny with data=embedded needs none" in hub
+    assert "data=embedded needs none" in hub
     assert "Source 'exam', exam.jsonl, line 2: the answer 'never' is none of the choices" in local
     corpus.check_rows(["cpt"])  # asks for nothing that these rows do not need
 

@@ -59,7 +59,7 @@ def test_data_that_cannot_be_had_names_the_task_and_the_way_out(
 ) -> None:
     write_question_task(tmp_path, "borrowed", make_questions(2), chat=True)
     (tmp_path / "borrowed.jsonl").unlink()
-    with pytest.raises(DataError, match=r"(?s)1 of the .*profile=tiny needs none.*'borrowed' \(FileNotFoundError"):
+    with pytest.raises(DataError, match=r"(?s)1 of the .*data=embedded needs none.*'borrowed' \(FileNotFoundError"):
         extra.load(["borrowed"], manager=manager(tmp_path))
 
 

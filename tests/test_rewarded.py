@@ -1,0 +1,145 @@
+"""GRPO and RLOO on checked answers: they train, say what they saw, skip what tells nothing, and stop when gamed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from common.config import WatchSettings
+from common.console import Console
+from common.errors import ConfigError, DataError
+from common.layers import resolve
+from common.plan import make_plan
+from common.rewards.mix import Criterion, Mix
+from common.rewards.verifiers import VERIFIERS
+from common.run import execute, run_stage
+from common.stages import StageContext
+from common.stages.rewarded import Reward
+from common.training import watch
+from common.training.watch import Watcher
+from tests.conftest import QUICK, REPOSITORY
+
+SMALL = {
+    "grpo.steps": "2", "grpo.prompts_per_step": "2", "grpo.samples": "4", "grpo.answer_tokens": "12",
+    "grpo.watch.prompts": "8", "grpo.watch.every": "1",
+}  # fmt: skip
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    """A private copy of the finished store."""
+    shutil.copytree(finished, tmp_path / "store", symlinks=True)
+    return tmp_path / "store"
+
+
+def words(root: Path, **more: str) -> dict[str, str]:
+    quick = {key: value for key, value in QUICK.items() if not key.startswith("dpo.")}
+    return {"domain": "medical", "pipeline": "grpo", "out": str(root), **quick, **SMALL, **more}
+
+
+def test_its_pipeline_runs_to_a_card(copy: Path) -> None:
+    outcome = execute(resolve(words(copy), REPOSITORY), Console("quiet"))
+    metrics = outcome.artifacts["grpo"].manifest["metrics"]
+    assert metrics["steps"] == 2
+    assert [look["step"] for look in metrics["looks"]] == [0, 1, 2]
+    assert {"reward_first", "reward_last", "kl", "no_signal"} <= metrics.keys()
+    log = [json.loads(line) for line in (outcome.artifacts["grpo"].path / "log.jsonl").open(encoding="utf-8")]
+    assert all("rewards/exact" in record and "rewards/stopped" in record for record in log)
+    card = (outcome.artifacts["card"].path / "README.md").read_text(encoding="utf-8")
+    assert "group relative policy optimisation" in card
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ({"grpo.rewards.exakt": "{weight: 1}"}, "grpo.rewards.exakt: there is no such reward. Did you mean 'exact'?"),
+        ({"grpo.rewards.model": "{weight: 1}"}, "no reward model is at hand"),
+        ({"grpo.watch.check": "nmber"}, "grpo.watch.check: there is no reward 'nmber'. Did you mean 'number'?"),
+        ({"grpo.train.num_generations": "4"}, "set grpo.samples instead"),
+        ({"grpo.samples": "1"}, "grpo.samples"),
+    ],
+)
+def test_mistakes_in_settings(option: dict[str, str], expected: str, copy: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_plan(resolve(words(copy, **option), REPOSITORY))
+    assert expected in str(caught.value)
+
+
+def test_too_few_prompts(copy: Path) -> None:
+    with pytest.raises(DataError, match=r"usable prompts; it keeps 9999 from training \(grpo.watch.prompts\)"):
+        run_stage(resolve(words(copy, **{"grpo.watch.prompts": "9999"}), REPOSITORY), "grpo", Console("quiet"))
+
+
+def call(reward: Reward, texts: Sequence[str], ids: Sequence[Sequence[int]] | None = None) -> list[float]:
+    completions = [[{"role": "assistant", "content": text}] for text in texts]
+    row = [json.dumps({"answer": "4"})] * len(texts)
+    return reward([None] * len(texts), completions, ids or [[5, 2]] * len(texts), row)
+
+
+def test_the_reward_knows_what_stopped_and_what_tells_nothing_apart() -> None:
+    reward = Reward(Mix.of({"number": {}, "stopped": {"weight": 0.5}}), 2, samples=2)
+    assert call(reward, ["4", "5", "4", "4"], [[5, 2], [5, 2], [5, 5], [2]]) == [1.5, 0.5, 1.0, 1.5]
+    assert not reward.without_signal
+    call(reward, ["4", "4", "5", "5"])
+    assert reward.without_signal
+
+
+def test_without_signal_no_weight_moves(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import load_file
+
+    same = Mix((Criterion("same", 1.0, lambda batch: [1.0] * len(batch)),))
+    monkeypatch.setattr(Mix, "of", lambda *args, **kwargs: same)
+    artifact = run_stage(resolve(words(copy), REPOSITORY), "grpo", Console("quiet"))
+    assert artifact.manifest["metrics"]["no_signal"] == 2
+    before = load_file(copy / "runs" / "medical" / "tiny" / "sft" / "model.safetensors")
+    after = load_file(artifact.path / "model.safetensors")
+    assert all(bool((before[name] == after[name]).all()) for name in before)
+
+
+def watcher_that_sees(right: Sequence[float], tokens: Sequence[int], folder: Path, monkeypatch: Any) -> Watcher:
+    """A watcher over one prompt and a model of one weight, whose answers are given."""
+    looks = iter(zip(right, tokens, strict=True))
+
+    def write(*args: Any, **kwargs: Any) -> list[Any]:
+        share, length = next(looks)
+        return [SimpleNamespace(text=f"{share} " + "x" * length, stopped=True)]
+
+    monkeypatch.setattr(watch, "write_answers", write)
+    monkeypatch.setitem(VERIFIERS, "exact", lambda answer: float(answer.text.split()[0]))
+    tokenizer = lambda text, **_: SimpleNamespace(input_ids=text.split()[1] if " x" in text else "")  # noqa: E731
+    context = cast(StageContext, SimpleNamespace(stage="grpo", console=Console("quiet"), work=folder))
+    rows = [{"prompt": [{"content": "q"}]}]
+    return Watcher(context, WatchSettings(drop=0.1, longer=1.0), rows, tokenizer, 8)
+
+
+@pytest.mark.parametrize(
+    ("right", "tokens", "stopped", "kept"),
+    [
+        ((0.5, 0.6, 0.7), (4, 4, 4), "", None),
+        ((0.5, 0.8, 0.65), (4, 4, 4), "right answers to held-out prompts fell from 0.80 to 0.65", 1),
+        ((0.5, 0.6, 0.6), (4, 8, 9), "answers grew from 4 to 9 tokens", 1),
+    ],
+)
+def test_a_gamed_reward_stops_it_with_the_best_weights(
+    right: Sequence[float], tokens: Sequence[int], stopped: str, kept: int | None, tmp_path: Path, monkeypatch: Any
+) -> None:
+    import torch
+
+    model = torch.nn.Linear(1, 1, bias=False)
+    watcher = watcher_that_sees(right, tokens, tmp_path, monkeypatch)
+    for step in range(3):
+        torch.nn.init.constant_(model.weight, float(step))
+        watcher.look(model, step)
+        if step < 2:
+            assert not watcher.stopped
+    assert watcher.stopped == stopped
+    assert watcher.best(model).weight.item() == (2 if kept is None else kept)
+    again = watcher_that_sees(right, tokens, tmp_path, monkeypatch)
+    again.restore(1)  # a killed run goes on from step 1 and looks at step 2 again
+    assert again.looks == watcher.looks[:2]
