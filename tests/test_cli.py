@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,8 @@ def test_wrong_words_are_named(arguments: list[str], expected: str) -> None:
         (["gc", "dry=maybe"], "dry=maybe: expected true or false"),
         (["plan", "domain=medical", "model.path=/nonexistent/model"], "no such folder"),
         (["plan", "domain=medical", "model.path=owner/name"], "needs model.revision=<commit>"),
+        (["plan", "domain=medical", "model.path=owner/name", "model.revision=main"], "model.revision=main may move"),
+        (["plan", "domain=medical", "data=hub"], "or start from a checkpoint: model.path=<folder, or owner/name"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_one(
@@ -62,6 +65,14 @@ def test_a_mistake_is_one_message_and_exit_code_one(
     shown = capsys.readouterr().err
     assert expected in shown
     assert "Traceback" not in shown
+
+
+def test_nobody_guesses_how_long_an_unknown_model_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["data=hub", "model.path=owner/name", f"model.revision={'a' * 40}", "out=/nonexistent/x"]
+    assert main(["plan", "domain=finance", *words]) == 0
+    shown = capsys.readouterr().out
+    assert "time unknown: this model has not run here" in shown
+    assert re.search(r"cpt +waits +500,000,000 +\? ", shown)
 
 
 def test_show_commands_answer(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

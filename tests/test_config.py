@@ -176,6 +176,24 @@ def test_every_checkpoint_setting_of_a_domain_holds(domain: str) -> None:
             assert values[f"exam-sft.{rest}"] == (tuple(value) if isinstance(value, list) else value), key
 
 
+def test_mistakes_of_all_stages_are_named_at_once_with_their_file(tmp_path: Path) -> None:
+    odd_domain(tmp_path, "all: {cpt: {rplay: 1}, sft: {tokens: many}, gate: {mode: loud}}\n")
+    with pytest.raises(ConfigError) as caught:
+        resolve({"domain": "odd"}, tmp_path)
+    shown = str(caught.value)
+    assert "cpt.rplay (domain odd; domains/odd/stages.yaml): unknown key. Did you mean 'replay'?" in shown
+    assert "sft.tokens (domain odd; domains/odd/stages.yaml)" in shown
+    assert "gate.mode (domain odd; domains/odd/stages.yaml)" in shown
+
+
+def test_a_merge_of_another_name_has_settings_of_its_own(tmp_path: Path) -> None:
+    words = {"domain": "finance", "pipeline": "orpo", "data": "hub", "model.path": "o/n", "model.revision": "a" * 40}
+    found = resolve(words, REPOSITORY).config.stages["slerp"]
+    assert found.model_dump()["method"] == "slerp"
+    with pytest.raises(ConfigError, match="merge: the pipeline orpo has no such stage"):
+        resolve({**words, "merge.method": "ties"}, REPOSITORY)
+
+
 def test_all_unknown_sections_of_a_domain_file_are_named_at_once(tmp_path: Path) -> None:
     odd_domain(tmp_path, "all: {crd: {}}\ncheckpoint: {xpt: {tokens: 5}}\nprofiles: {tinny: {}}\n")
     with pytest.raises(ConfigError) as caught:

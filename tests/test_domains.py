@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from common.config import CardSettings, EvaluateSettings
 from common.console import Console
 from common.data.decontaminate import Decontaminator
 from common.data.manifest import load_manifest
+from common.errors import ConfigError
 from common.evaluation.tasks import check_questions
 from common.layers import DOMAIN_FILES, names_in, resolve
-from common.plan import open_corpus
+from common.plan import check_settings, open_corpus
 from common.run import execute
 from tests.conftest import QUICK, REPOSITORY
 
@@ -58,6 +60,16 @@ def test_a_checkpoint_is_asked_its_benchmarks_and_writes_no_choices(domain: str)
     assert exam.tasks == (f"{domain}_benchmarks", "general_benchmarks")
     assert not exam.written
     assert exam.answer_tokens > 96
+
+
+def test_a_group_of_benchmarks_that_is_gone_is_named_before_anything_is_spent(tmp_path: Path) -> None:
+    for name in ("common", "pipelines"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    shutil.copytree(REPOSITORY / "domains" / "finance", tmp_path / "domains" / "finance")
+    shutil.rmtree(tmp_path / "domains" / "finance" / "eval")
+    words = {"domain": "finance", "model.path": "owner/name", "model.revision": "0" * 40, "data": "hub"}
+    with pytest.raises(ConfigError, match=r"asks for finance_benchmarks, but .*benchmarks.yaml is missing"):
+        check_settings(resolve(words, tmp_path))
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
