@@ -43,16 +43,21 @@ def words(root: Path, **more: str) -> dict[str, str]:
     return {"domain": "medical", "pipeline": "grpo", "out": str(root), **quick, **SMALL, **more}
 
 
-def test_its_pipeline_runs_to_a_card(copy: Path) -> None:
-    outcome = execute(resolve(words(copy), REPOSITORY), Console("quiet"))
-    metrics = outcome.artifacts["grpo"].manifest["metrics"]
+@pytest.mark.parametrize(
+    ("stage", "called"),
+    [("grpo", "group relative policy optimisation"), ("rloo", "REINFORCE with the other answers as baseline")],
+)
+def test_its_pipeline_runs_to_a_card(stage: str, called: str, copy: Path) -> None:
+    named = {key.replace("grpo", stage): value for key, value in words(copy).items()} | {"pipeline": stage}
+    outcome = execute(resolve(named, REPOSITORY), Console("quiet"))
+    metrics = outcome.artifacts[stage].manifest["metrics"]
     assert metrics["steps"] == 2
     assert [look["step"] for look in metrics["looks"]] == [0, 1, 2]
     assert {"reward_first", "reward_last", "kl", "no_signal"} <= metrics.keys()
-    log = [json.loads(line) for line in (outcome.artifacts["grpo"].path / "log.jsonl").open(encoding="utf-8")]
+    log = [json.loads(line) for line in (outcome.artifacts[stage].path / "log.jsonl").open(encoding="utf-8")]
     assert all("rewards/exact" in record and "rewards/stopped" in record for record in log)
     card = (outcome.artifacts["card"].path / "README.md").read_text(encoding="utf-8")
-    assert "group relative policy optimisation" in card
+    assert called in card
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What the stages that learn from rewards share: prompts, the reward of an answer, and the look at held-out prompts.
 
-Usage: `return reinforce(context, trainer="GRPO")`.
+Usage: `return reinforce(context, "GRPO", {"beta": 0.04})`.
 
 The model answers prompts, a mix of rewards (`common.rewards`) scores the answers, and answers better than their
 siblings become likelier. The reference of the KL term is the stage before. Some prompts never train: on them the stage
