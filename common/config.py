@@ -97,7 +97,16 @@ class StageSettings(Frozen):
         return StageSettings.kinds[kind]
 
 
-class TrainingSettings(StageSettings):
+class LearningSettings(StageSettings):
+    """What all stages that run a trainer have in common."""
+
+    schedule: Schedule = Schedule()
+    limits: Limits = Limits()
+    lora: dict[str, Any] | None = Field(None, description="options of peft's LoraConfig; none: full fine-tuning")
+    train: TrainOptions = Field(default_factory=dict, description="options of the TRL config class, by their own names")
+
+
+class TrainingSettings(LearningSettings):
     """Settings of the stages that train on tokens; budgets do not change with the number of devices."""
 
     trainer: ClassVar[str] = "SFTConfig"
@@ -113,10 +122,6 @@ class TrainingSettings(StageSettings):
         "isolated", description="isolated: rows of whole documents that cannot see each other; trl: TRL's own packing"
     )
     replay: Share = Field(0.0, description="share of all tokens that comes from the replay sources")
-    schedule: Schedule = Schedule()
-    limits: Limits = Limits()
-    lora: dict[str, Any] | None = Field(None, description="options of peft's LoraConfig; none: full fine-tuning")
-    train: TrainOptions = Field(default_factory=dict, description="options of the TRL config class, by their own names")
 
     @model_validator(mode="after")
     def _budget(self) -> TrainingSettings:
@@ -141,16 +146,12 @@ class SftSettings(TrainingSettings, kind="sft"):
     """Supervised fine-tuning on conversations; only the assistant's tokens are learned."""
 
 
-class PreferenceSettings(StageSettings):
+class PreferenceSettings(LearningSettings):
     """Settings of the stages that learn from pairs of a chosen and a rejected answer."""
 
     epochs: float = Field(1.0, gt=0, description="passes over the pairs")
     batch_pairs: int = Field(16, gt=0, description="pairs per optimizer step, over all devices")
     sequence_length: int = Field(128, ge=16, description="longest prompt plus answer, in tokens")
-    schedule: Schedule = Schedule()
-    limits: Limits = Limits()
-    lora: dict[str, Any] | None = Field(None, description="options of peft's LoraConfig; none: full fine-tuning")
-    train: TrainOptions = Field(default_factory=dict, description="options of the TRL config class, by their own names")
 
 
 class DpoSettings(PreferenceSettings, kind="dpo"):
@@ -181,7 +182,7 @@ class WatchSettings(Frozen):
     longer: float = Field(1.0, gt=0, description="stop when answers grew by this share since the start")
 
 
-class RewardedSettings(StageSettings):
+class RewardedSettings(LearningSettings):
     """Settings of the stages that learn from rewards on answers of their own."""
 
     steps: int = Field(200, gt=0, description="optimizer steps")
@@ -194,10 +195,6 @@ class RewardedSettings(StageSettings):
     )
     order: Literal["weighted", "ranked"] = Field("weighted", description="add the rewards up, or rank by the first")
     watch: WatchSettings = WatchSettings()
-    schedule: Schedule = Schedule()
-    limits: Limits = Limits()
-    lora: dict[str, Any] | None = Field(None, description="options of peft's LoraConfig; none: full fine-tuning")
-    train: TrainOptions = Field(default_factory=dict, description="options of the TRL config class, by their own names")
 
 
 class GrpoSettings(RewardedSettings, kind="grpo"):

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 from common.config import SCALARS, SECTIONS, Config, Frozen, StageSettings
 from common.data.yaml_file import parse_value, read_yaml
 from common.errors import ConfigError, DataError, did_you_mean
+from common.layer_errors import explain
 from common.pipeline import Node, Pipeline, load_pipeline
 from common.trl_options import check_lora_options, check_train_options
 
@@ -151,7 +152,7 @@ def _read_domain_file(folder: Path, pipelines: Path) -> DomainFile:
     try:
         file = DomainFile.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(_explain(error, DomainFile, "", lambda _: str(path))) from None
+        raise ConfigError(explain(error, DomainFile, "", lambda _: str(path))) from None
     problems = [
         f"{path}: profiles.{name}: there is no such profile.{did_you_mean(name, profiles)}"
         for name in file.profiles
@@ -236,7 +237,7 @@ def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) ->
     try:
         return Config(**top, **built, stages=stages), origins
     except ValidationError as error:
-        raise ConfigError(_explain(error, Config, "", lambda key: origins.get(key, COMMAND_LINE))) from None
+        raise ConfigError(explain(error, Config, "", lambda key: origins.get(key, COMMAND_LINE))) from None
 
 
 @contextlib.contextmanager
@@ -269,7 +270,7 @@ def _validate(cls: type[BaseModel], values: Mapping[str, Any], prefix: str, orig
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, cls, prefix, lambda key: origins.get(key, "default"))) from None
+        raise ConfigError(explain(error, cls, prefix, lambda key: origins.get(key, "default"))) from None
 
 
 def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str]) -> StageSettings:
@@ -306,41 +307,6 @@ def _merge(old: Any, new: Any, prefix: str, label: str, origins: dict[str, str])
         return merged
     origins[prefix] = label
     return new
-
-
-def _explain(error: ValidationError, cls: type[BaseModel], prefix: str, origin: Any) -> str:
-    """Return one line per problem: key, layer, what was found, what was expected."""
-    lines = []
-    for item in error.errors():
-        key = ".".join([*([prefix] if prefix else []), *(str(part) for part in item["loc"])])
-        where = f" ({_with_file(origin(key))})"
-        if item["type"] == "extra_forbidden":
-            known = _fields_at(cls, item["loc"])
-            lines.append(f"{key}{where}: unknown key.{did_you_mean(str(item['loc'][-1]), known)}")
-        elif item["type"] == "value_error":
-            lines.append(f"{key or 'configuration'}: {item['msg'].removeprefix('Value error, ')}")
-        else:
-            lines.append(f"{key}{where}: {item['msg']}; got {item['input']!r}.")
-    return "\n".join(lines)
-
-
-def _with_file(label: str) -> str:
-    """Return the label of a layer, and the file that it stands for where the label does not say."""
-    if not label.startswith("domain "):
-        return label
-    return f"{label}; domains/{label.removeprefix('domain ').partition(',')[0]}/stages.yaml"
-
-
-def _fields_at(cls: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    """Return the field names of the model that a nested error lies in."""
-    current = cls
-    for part in place[:-1]:
-        field_info = current.model_fields.get(str(part))
-        annotation = field_info.annotation if field_info else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            break
-        current = annotation
-    return list(current.model_fields)
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

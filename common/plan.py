@@ -112,7 +112,7 @@ def check_settings(resolved: Resolved) -> None:
         elif isinstance(settings, MergeSettings):
             check_merge(settings, node.inputs, node.name)
         elif isinstance(settings, RewardedSettings):
-            check_rewards(settings.rewards, f"{node.name}.rewards", has_model=False)
+            check_rewards(settings.rewards, f"{node.name}.rewards")
             if settings.watch.check not in VERIFIERS:
                 near = did_you_mean(settings.watch.check, VERIFIERS)
                 raise ConfigError(f"{node.name}.watch.check: there is no reward '{settings.watch.check}'.{near}")

@@ -17,38 +17,25 @@ from typing import Any
 
 from common.errors import ConfigError, did_you_mean
 
+Files = tuple[tuple[str, str, str], ...]
+
+
+def _of_trl(name: str, path: str) -> Files:
+    return (
+        ("transformers", "training_args.py", "TrainingArguments"),
+        ("trl", "trainer/base_config.py", "_BaseConfig"),
+        ("trl", path, name),
+    )
+
+
 # Class -> the files (package, path) whose class bodies make it up, base classes first.
-CLASSES: dict[str, tuple[tuple[str, str, str], ...]] = {
-    "SFTConfig": (
-        ("transformers", "training_args.py", "TrainingArguments"),
-        ("trl", "trainer/base_config.py", "_BaseConfig"),
-        ("trl", "trainer/sft_config.py", "SFTConfig"),
-    ),
-    "DPOConfig": (
-        ("transformers", "training_args.py", "TrainingArguments"),
-        ("trl", "trainer/base_config.py", "_BaseConfig"),
-        ("trl", "trainer/dpo_config.py", "DPOConfig"),
-    ),
-    "KTOConfig": (
-        ("transformers", "training_args.py", "TrainingArguments"),
-        ("trl", "trainer/base_config.py", "_BaseConfig"),
-        ("trl", "trainer/kto_config.py", "KTOConfig"),
-    ),
-    "ORPOConfig": (
-        ("transformers", "training_args.py", "TrainingArguments"),
-        ("trl", "trainer/base_config.py", "_BaseConfig"),
-        ("trl", "experimental/orpo/orpo_config.py", "ORPOConfig"),
-    ),
-    "GRPOConfig": (
-        ("transformers", "training_args.py", "TrainingArguments"),
-        ("trl", "trainer/base_config.py", "_BaseConfig"),
-        ("trl", "trainer/grpo_config.py", "GRPOConfig"),
-    ),
-    "RLOOConfig": (
-        ("transformers", "training_args.py", "TrainingArguments"),
-        ("trl", "trainer/base_config.py", "_BaseConfig"),
-        ("trl", "trainer/rloo_config.py", "RLOOConfig"),
-    ),
+CLASSES: dict[str, Files] = {
+    "SFTConfig": _of_trl("SFTConfig", "trainer/sft_config.py"),
+    "DPOConfig": _of_trl("DPOConfig", "trainer/dpo_config.py"),
+    "KTOConfig": _of_trl("KTOConfig", "trainer/kto_config.py"),
+    "ORPOConfig": _of_trl("ORPOConfig", "experimental/orpo/orpo_config.py"),
+    "GRPOConfig": _of_trl("GRPOConfig", "trainer/grpo_config.py"),
+    "RLOOConfig": _of_trl("RLOOConfig", "trainer/rloo_config.py"),
     "LoraConfig": (("peft", "tuners/lora/config.py", "LoraConfig"),),
 }
 # Options that a stage derives from its own settings: name -> what to set instead.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     resolved = resolve({"domain": "medical", "out": str(root), **QUICK}, REPOSITORY)
     execute(resolved, Console("quiet"))
     return root
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    """A private copy of the finished store."""
+    shutil.copytree(finished, tmp_path / "store", symlinks=True)
+    return tmp_path / "store"

@@ -22,13 +22,6 @@ from tests.conftest import QUICK, REPOSITORY
 NAMES = ["base", "sft-only", "cpt", "sft", "dpo", "merge"]
 
 
-@pytest.fixture
-def copy(finished: Path, tmp_path: Path) -> Path:
-    """A private copy of the finished store."""
-    shutil.copytree(finished, tmp_path / "store", symlinks=True)
-    return tmp_path / "store"
-
-
 def planned(root: Path, **words: str) -> Plan:
     return make_plan(resolve({"domain": "medical", "out": str(root), **QUICK, **words}, REPOSITORY))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,6 @@ from common.errors import ConfigError
 from common.layers import resolve
 from common.run import execute, run_stage
 from tests.conftest import QUICK, REPOSITORY
-
-
-@pytest.fixture
-def copy(finished: Path, tmp_path: Path) -> Path:
-    """A private copy of the finished store."""
-    shutil.copytree(finished, tmp_path / "store", symlinks=True)
-    return tmp_path / "store"
 
 
 def words(root: Path, **more: str) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +20,7 @@ from common.rewards.verifiers import VERIFIERS
 from common.run import execute, run_stage
 from common.stages import StageContext
 from common.stages.rewarded import Reward
-from common.training import watch
+from common.training import trainer, watch
 from common.training.watch import Watcher
 from tests.conftest import QUICK, REPOSITORY
 
@@ -29,13 +28,6 @@ SMALL = {
     "grpo.steps": "2", "grpo.prompts_per_step": "2", "grpo.samples": "4", "grpo.answer_tokens": "12",
     "grpo.watch.prompts": "8", "grpo.watch.every": "1",
 }  # fmt: skip
-
-
-@pytest.fixture
-def copy(finished: Path, tmp_path: Path) -> Path:
-    """A private copy of the finished store."""
-    shutil.copytree(finished, tmp_path / "store", symlinks=True)
-    return tmp_path / "store"
 
 
 def words(root: Path, **more: str) -> dict[str, str]:
@@ -64,7 +56,6 @@ def test_its_pipeline_runs_to_a_card(stage: str, called: str, copy: Path) -> Non
     ("option", "expected"),
     [
         ({"grpo.rewards.exakt": "{weight: 1}"}, "grpo.rewards.exakt: there is no such reward. Did you mean 'exact'?"),
-        ({"grpo.rewards.model": "{weight: 1}"}, "no reward model is at hand"),
         ({"grpo.watch.check": "nmber"}, "grpo.watch.check: there is no reward 'nmber'. Did you mean 'number'?"),
         ({"grpo.train.num_generations": "4"}, "set grpo.samples instead"),
         ({"grpo.samples": "1"}, "grpo.samples"),
@@ -107,6 +98,17 @@ def test_without_signal_no_weight_moves(copy: Path, monkeypatch: pytest.MonkeyPa
     assert all(bool((before[name] == after[name]).all()) for name in before)
 
 
+def test_a_stop_is_no_place_to_go_on_from(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint of the step that stops it would train past the stop after a kill."""
+    saved: list[Path] = []
+    monkeypatch.setattr(Watcher, "_verdict", lambda self: "gamed" if len(self.looks) == 2 else "")
+    monkeypatch.setattr(trainer, "write_json", lambda path, facts: saved.append(path))
+    more = {"grpo.steps": "4", "run.checkpoint_seconds": "0.001", "grpo.watch.every": "2"}
+    metrics = run_stage(resolve(words(copy, **more), REPOSITORY), "grpo", Console("quiet")).manifest["metrics"]
+    assert (metrics["steps"], metrics["stopped"]) == (2, "gamed")
+    assert [path.parent.name for path in saved] == ["checkpoint-1"]
+
+
 def watcher_that_sees(right: Sequence[float], tokens: Sequence[int], folder: Path, monkeypatch: Any) -> Watcher:
     """A watcher over one prompt and a model of one weight, whose answers are given."""
     looks = iter(zip(right, tokens, strict=True))
@@ -117,7 +119,10 @@ def watcher_that_sees(right: Sequence[float], tokens: Sequence[int], folder: Pat
 
     monkeypatch.setattr(watch, "write_answers", write)
     monkeypatch.setitem(VERIFIERS, "exact", lambda answer: float(answer.text.split()[0]))
-    tokenizer = lambda text, **_: SimpleNamespace(input_ids=text.split()[1] if " x" in text else "")  # noqa: E731
+
+    def tokenizer(text: str, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=text.split()[1])
+
     context = cast(StageContext, SimpleNamespace(stage="grpo", console=Console("quiet"), work=folder))
     rows = [{"prompt": [{"content": "q"}]}]
     return Watcher(context, WatchSettings(drop=0.1, longer=1.0), rows, tokenizer, 8)

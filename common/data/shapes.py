@@ -68,7 +68,8 @@ def _chat_row(source: Source, record: Record) -> Row:
 
 def _prompt_row(source: Source, record: Record) -> Row:
     prompt, answer = _dialogue(source, record)
-    return {"prompt": prompt, "answer": _final(source, answer)}
+    choices = {"choices": _choices_and_answer(source, record)[0]} if "choices" in source.columns else {}
+    return {"prompt": prompt, "answer": _final(source, answer), **choices}
 
 
 def _dialogue(source: Source, record: Record) -> tuple[list[dict[str, str]], str]:

@@ -16,6 +16,7 @@ from common.evaluation.matching import exact, f1, final_answer, parse_number, sa
 from common.evaluation.tasks import PLAIN_PROMPT
 
 logger = logging.getLogger(__name__)
+Question = str | Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class Written:
 
 
 def write_answers(
-    model: Any, tokenizer: Any, questions: Sequence[str], *, chat: bool, most_tokens: int, batch_size: int
+    model: Any, tokenizer: Any, questions: Sequence[Question], *, chat: bool, most_tokens: int, batch_size: int
 ) -> list[Written]:
-    """Return one greedy answer per question, in their order.
+    """Return one greedy answer per question, in their order; a question is a text, or with `chat` the messages so far.
 
     Questions of like length share a batch, padded on the left. An answer that has not ended after `most_tokens` is
     cut there; a question that leaves no room for one is read without its beginning, as chosen answers are.
@@ -70,11 +71,11 @@ def _cut(prompts: list[list[int]], longest: int) -> list[list[int]]:
     return [prompt[-longest:] for prompt in prompts]
 
 
-def _prompt(tokenizer: Any, question: str, chat: bool) -> list[int]:
+def _prompt(tokenizer: Any, question: Question, chat: bool) -> list[int]:
     if not chat:
         plain: list[int] = tokenizer(PLAIN_PROMPT.format(question=question)).input_ids
         return plain
-    messages = [{"role": "user", "content": question}]
+    messages = [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
     ids: list[int] = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     return ids
 

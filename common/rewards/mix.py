@@ -2,7 +2,7 @@
 
 Usage: `mix = Mix.of({"number": {"weight": 1.0}, "stopped": {"weight": 0.2}})`; `mix.score(answers)`.
 
-A criterion is a verifier by name, or `model`, the reward model of a stage. With `order: ranked` a criterion only counts
+A criterion is a verifier by name. With `order: ranked` a criterion only counts
 between answers that are alike in all criteria above it, as people rank safety above professionalism above fluency
 (Zhongjing, Yang et al. 2023, arXiv 2308.03549).
 """
@@ -20,7 +20,6 @@ from pydantic import ValidationError
 from common.errors import ConfigError, DataError, did_you_mean
 from common.rewards.verifiers import VERIFIERS, Answer, options_of
 
-MODEL = "model"
 LEVELS = 10  # of a ranked criterion: rewards closer than a tenth are alike
 Order = Literal["weighted", "ranked"]
 Scorer = Callable[[Sequence[Answer]], list[float]]
@@ -43,16 +42,13 @@ class Mix:
     order: Order = "weighted"
 
     @classmethod
-    def of(
-        cls, rewards: Mapping[str, Mapping[str, Any]], order: Order = "weighted", *, model: Scorer | None = None
-    ) -> Mix:
+    def of(cls, rewards: Mapping[str, Mapping[str, Any]], order: Order = "weighted") -> Mix:
         """Build a mix from settings, name -> weight and options. Raises ConfigError as `check_rewards` does."""
-        check_rewards(rewards, "rewards", has_model=model is not None)
+        check_rewards(rewards, "rewards")
         criteria = []
         for name, given in rewards.items():
             options = {key: value for key, value in given.items() if key != "weight"}
-            scorer = model if name == MODEL and model is not None else _scorer(name, options)
-            criteria.append(Criterion(name, float(given.get("weight", 1.0)), scorer))
+            criteria.append(Criterion(name, float(given.get("weight", 1.0)), _scorer(name, options)))
         return cls(tuple(criteria), order)
 
     def score(self, answers: Sequence[Answer]) -> Scores:
@@ -73,26 +69,20 @@ class Scores:
     parts: dict[str, list[float]] = field(default_factory=dict)
 
 
-def check_rewards(rewards: Mapping[str, Mapping[str, Any]], key: str, *, has_model: bool) -> None:
+def check_rewards(rewards: Mapping[str, Mapping[str, Any]], key: str) -> None:
     """Check names, weights and options of rewards as a settings file gives them.
 
     Raises ConfigError that names the key, what was found and what may stand there.
     """
-    known = [*VERIFIERS, *([MODEL] if has_model else [])]
     if not rewards:
-        raise ConfigError(f"{key} is empty; name at least one of {', '.join(known)}.")
+        raise ConfigError(f"{key} is empty; name at least one of {', '.join(VERIFIERS)}.")
     for name, given in rewards.items():
-        if name == MODEL and not has_model:
-            raise ConfigError(f"{key}.{MODEL}: no reward model is at hand; add one with `with: [<reward stage>]`.")
-        if name not in known:
-            raise ConfigError(f"{key}.{name}: there is no such reward.{did_you_mean(name, known)}")
+        if name not in VERIFIERS:
+            raise ConfigError(f"{key}.{name}: there is no such reward.{did_you_mean(name, VERIFIERS)}")
         weight = given.get("weight", 1.0)
         if not isinstance(weight, int | float) or isinstance(weight, bool) or not math.isfinite(weight):
             raise ConfigError(f"{key}.{name}.weight is {weight!r}; expected a number.")
-        if name != MODEL:
-            _check_options(name, given, f"{key}.{name}")
-        elif unknown := sorted(given.keys() - {"weight"}):
-            raise ConfigError(f"{key}.{name}.{unknown[0]}: a reward model has no options but its weight.")
+        _check_options(name, given, f"{key}.{name}")
 
 
 def _check_options(name: str, given: Mapping[str, Any], key: str) -> None:

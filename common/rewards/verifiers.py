@@ -2,8 +2,8 @@
 
 Usage: `VERIFIERS["number"](Answer("It is 42.", row))`; `options_of("pattern")` describes what a verifier may be told.
 
-A prompt row carries what is right: `answers` (texts, any of them right), and `choices` with the place `answer` where
-there are choices. Options are keyword arguments of the function; there is no state and nothing is executed.
+A prompt row carries what is right: `answer`, or `answers` of which any is right, and `choices` where there are some.
+Options are keyword arguments of the function; there is no state and nothing is executed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, create_model
 
+from common.errors import DataError
 from common.evaluation.matching import exact as same_words
 from common.evaluation.matching import f1 as shared_words
 from common.evaluation.matching import final_answer, normalise_text, parse_number, same_number
@@ -90,16 +91,18 @@ def f1(answer: Answer) -> float:
 
 @verifier
 def choice(answer: Answer) -> float:
-    """1 when the answer is the right choice: its letter, its words, or both, and no other choice."""
+    """1 when the answer is the right choice: its letter, its words, or both, and no other choice.
+
+    Raises DataError for a prompt without choices.
+    """
+    if "choices" not in answer.row:
+        raise DataError(
+            f"The reward 'choice' needs prompts with choices; that with the answer {_right(answer)[0]!r} has none. "
+            "Name the column `choices` of its source, or take the reward `exact`."
+        )
     choices: Sequence[str] = answer.row["choices"]
-    text = normalise_text(answer.text)
-    words = {place for place, text_of in enumerate(choices) if normalise_text(text_of) == text}
-    named = re.match(r"\(?([A-Z])\)?(?:[.:)\s]|$)", answer.text.strip())
-    if named and (place := ord(named[1]) - ord("A")) < len(choices):
-        rest = normalise_text(answer.text.strip()[named.end() :])
-        if not rest or rest == normalise_text(choices[place]):
-            words.add(place)
-    return float(words == {answer.row["answer"]})
+    chosen = _chosen(answer.text, choices)
+    return float(chosen is not None and chosen == _chosen(_right(answer)[0], choices))
 
 
 @verifier
@@ -146,3 +149,15 @@ def length(answer: Answer, *, most: int, slack: int) -> float:
 def _right(answer: Answer) -> Sequence[str]:
     given = answer.row.get("answers")
     return [answer.row["answer"]] if given is None else given
+
+
+def _chosen(text: str, choices: Sequence[str]) -> int | None:
+    """Return the place of the one choice that a text names by letter, words or both, or None."""
+    words = normalise_text(text)
+    places = {place for place, choice in enumerate(choices) if normalise_text(choice) == words}
+    named = re.match(r"\(?([A-Z])\)?(?:[.:)\s]|$)", text.strip())
+    if named and (place := ord(named[1]) - ord("A")) < len(choices):
+        rest = normalise_text(text.strip()[named.end() :])
+        if not rest or rest == normalise_text(choices[place]):
+            places.add(place)
+    return places.pop() if len(places) == 1 else None

@@ -13,13 +13,12 @@ from typing import Any, cast
 from common import contracts
 from common.config import DpoSettings
 from common.stages import StageContext, StageReport
-from common.stages.preference import arguments_for, loop_for, needs_precomputed, tune
-from common.training.fit import Fitted, lora_config, plain_model
+from common.stages.preference import NUM_CHECKED, arguments_for, finish, loop_for, needs_precomputed, tune
+from common.training.fit import Fitted, lora_config
 from common.training.preferences import Pair, answer_logps
 
 # Of Bioinspired-Llama-8B (Lu, Luu and Buehler, arXiv 2409.03444; lamm-mit/LLM-finetuning), where nothing else is said.
 DEFAULTS = {"beta": 0.05, "learning_rate": 5.0e-7, "precompute_ref_log_probs": True}
-NUM_CHECKED = 16  # pairs whose reference log-probabilities are computed a second time
 
 
 def run(context: StageContext) -> StageReport:
@@ -48,5 +47,4 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair])
     )
     recorded = [float(value) for value in trainer.train_dataset["ref_chosen_logps"][:NUM_CHECKED]]
     contracts.check_reference(recorded, reference[0])
-    log = loop.run(trainer)
-    return Fitted(plain_model(trainer), log, loop.steps, loop.seconds, loop.steps * loop.tokens_per_step)
+    return finish(trainer, loop)

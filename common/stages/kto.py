@@ -14,13 +14,12 @@ from typing import Any, cast
 from common import contracts
 from common.config import KtoSettings
 from common.stages import StageContext, StageReport
-from common.stages.preference import arguments_for, loop_for, needs_precomputed, tune
-from common.training.fit import Fitted, lora_config, plain_model
+from common.stages.preference import NUM_CHECKED, arguments_for, finish, loop_for, needs_precomputed, tune
+from common.training.fit import Fitted, lora_config
 from common.training.preferences import Pair, answer_logps
 
 # The beta of the paper, the rate of TRL; wanted and unwanted answers weigh alike, since pairs give as many of each.
 DEFAULTS = {"beta": 0.1, "learning_rate": 1.0e-6, "precompute_ref_log_probs": True}
-NUM_CHECKED = 16  # pairs whose reference log-probabilities are computed a second time
 
 
 def run(context: StageContext) -> StageReport:
@@ -53,5 +52,4 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair])
     )
     recorded = [float(value) for value in trainer.train_dataset["ref_logps"][: 2 * NUM_CHECKED]]
     contracts.check_reference(recorded[::2] + recorded[1::2], [*chosen, *rejected])
-    log = loop.run(trainer)
-    return Fitted(plain_model(trainer), log, loop.steps, loop.seconds, loop.steps * loop.tokens_per_step)
+    return finish(trainer, loop)

@@ -13,8 +13,8 @@ from typing import Any, cast
 
 from common.config import OrpoSettings
 from common.stages import StageContext, StageReport
-from common.stages.preference import arguments_for, loop_for, tune
-from common.training.fit import Fitted, lora_config, plain_model
+from common.stages.preference import arguments_for, finish, loop_for, tune
+from common.training.fit import Fitted, lora_config
 from common.training.preferences import Pair
 
 # Of Bioinspired-Llama-8B (Lu, Luu and Buehler, arXiv 2409.03444; lamm-mit/LLM-finetuning), where nothing else is said.
@@ -72,5 +72,4 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair])
         processing_class=tokenizer,
         peft_config=lora_config(settings),
     )
-    log = loop.run(trainer)
-    return Fitted(plain_model(trainer), log, loop.steps, loop.seconds, loop.steps * loop.tokens_per_step)
+    return finish(trainer, loop)

@@ -19,11 +19,12 @@ from common.errors import ConfigError, DataError
 from common.evaluation.statistics import wilson
 from common.stages import StageContext, StageReport
 from common.training import checkpoint
-from common.training.fit import Fitted, device_of, hand_on
+from common.training.fit import Fitted, device_of, hand_on, plain_model
 from common.training.options import preference_options
 from common.training.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
 from common.training.trainer import TrainingLoop
 
+NUM_CHECKED = 16  # pairs whose reference log-probabilities are computed a second time
 Train = Callable[[StageContext, Any, Any, list[Pair]], Fitted]
 
 
@@ -86,6 +87,12 @@ def arguments_for(
         return config_class(**{**defaults, **options})
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
+
+
+def finish(trainer: Any, loop: TrainingLoop) -> Fitted:
+    """Train to the end; return the model as it was before accelerate wrapped it."""
+    log = loop.run(trainer)
+    return Fitted(plain_model(trainer), log, loop.steps, loop.seconds, loop.steps * loop.tokens_per_step)
 
 
 def needs_precomputed(context: StageContext, arguments: Any) -> None:

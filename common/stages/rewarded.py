@@ -95,12 +95,11 @@ def _train(
     )
     if getattr(trainer, "ref_model", None) is not None:
         contracts.check_same_weights(trainer.accelerator.unwrap_model(trainer.ref_model), model)
-    skipper = _skipper(reward)
-    trainer.add_callback(skipper)
+    trainer.add_callback(_skipper(reward))
     trainer.add_callback(watcher.callback(trainer))
     log = loop.run(trainer, unit="answers")
     trained = watcher.best(plain_model(trainer))
-    skipped = sum(record.get("frac_reward_zero_std", 0.0) >= 1.0 for record in log)
+    skipped = round(sum(record["no_signal"] for record in log))
     if skipped:
         context.console.line(
             f"  {context.stage}: in {skipped} of {len(log)} steps all answers to each prompt earned alike; nothing was "
@@ -135,6 +134,7 @@ class Reward:
         if log := context.get("log_metric"):
             for name, values in scores.parts.items():
                 log(f"rewards/{name}", sum(values) / len(values))
+            log("no_signal", float(self.without_signal))
         return scores.totals
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from common import contracts
 from common.clean_load import CleanProcess
-from common.config import PreferenceSettings, RewardedSettings, RunSettings, TrainingSettings
+from common.config import LearningSettings, RunSettings, TrainingSettings
 from common.errors import ConfigError
 from common.stages import StageContext, StageReport
 from common.training import checkpoint
@@ -54,7 +54,7 @@ def device_of(run: RunSettings) -> str:
     return "cuda" if run.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def lora_config(settings: TrainingSettings | PreferenceSettings | RewardedSettings) -> Any:
+def lora_config(settings: LearningSettings) -> Any:
     """Return peft's LoraConfig for the stage's `lora:` block, or None for full fine-tuning."""
     if settings.lora is None:
         return None

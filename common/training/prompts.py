@@ -5,6 +5,7 @@ Usage: `rows, counts = read_prompts(context, tokenizer)`.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, cast
 
 from common.config import RewardedSettings
@@ -30,7 +31,7 @@ def read_prompts(
     for row in ExamGuard(context, "prompts").filter(rows, accounts):
         count = accounts[row["source"]]
         ids = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=False)
-        text = row["prompt"][-1]["content"]
+        text = json.dumps(row["prompt"])
         if len(ids) > settings.prompt_tokens:
             count.drop("longer than prompt_tokens")
         elif text in kept:

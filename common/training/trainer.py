@@ -166,7 +166,8 @@ def _progress_callback(loop: TrainingLoop, bar: Any, before: float) -> Any:
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             bar.update(state.global_step * loop.tokens_per_step)
             due = time.monotonic() - self.saved >= loop.context.config.run.checkpoint_seconds
-            if due and state.global_step < state.max_steps:
+            # Where another callback stops the training, one would go on from there instead of stopping again.
+            if due and state.global_step < state.max_steps and not control.should_training_stop:
                 control.should_save = True
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:

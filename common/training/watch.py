@@ -39,9 +39,9 @@ class Watcher:
 
     def look(self, model: Any, step: int) -> None:
         """Let the model answer the held-out prompts, greedily, and remember it where it is the best so far."""
-        questions = [row["prompt"][-1]["content"] for row in self.rows]
+        prompts = [row["prompt"] for row in self.rows]
         wrote = write_answers(
-            model, self.tokenizer, questions, chat=True, most_tokens=self.answer_tokens, batch_size=BATCH
+            model, self.tokenizer, prompts, chat=True, most_tokens=self.answer_tokens, batch_size=BATCH
         )
         check = VERIFIERS[self.settings.check]
         right = [check(Answer(answer.text, row, answer.stopped)) for answer, row in zip(wrote, self.rows, strict=True)]
@@ -58,8 +58,6 @@ class Watcher:
 
     def summary(self) -> dict[str, Any]:
         """Return what the looks saw, for the stage's metrics."""
-        if not self.looks:
-            return {}
         first, last = self.looks[0], self.looks[-1]
         facts = {"heldout_first": first["right"], "heldout_last": last["right"], "looks": self.looks}
         return facts | ({"stopped": self.stopped} if self.stopped else {})
@@ -68,11 +66,11 @@ class Watcher:
         """Return the model to hand on: the last one, or, where a reward was gamed, the best that was seen."""
         if not self.stopped:
             return model
-        from safetensors.torch import load_file
+        from safetensors.torch import load_model
 
         kept = [look for look in self.looks if self._weights(look["step"]).is_file()]
         chosen = max(kept, key=lambda look: (look["right"], -look["step"]))
-        model.load_state_dict(load_file(self._weights(chosen["step"])), strict=False)
+        load_model(model, str(self._weights(chosen["step"])))
         self.console.line(f"  {self.stage}: {self.stopped}; the weights of step {chosen['step']} are kept", always=True)
         return model
 

@@ -35,17 +35,11 @@ def test_ranks_count_only_between_equals() -> None:
     assert reasoned > right > wrong
 
 
-def test_a_reward_model_is_one_criterion() -> None:
-    mix = Mix.of({"model": {"weight": 0.5}, "number": {}}, model=lambda batch: [3.0] * len(batch))
-    assert mix.score(answers("42", "41")).totals == [2.5, 1.5]
-
-
 @pytest.mark.parametrize(
     ("rewards", "expected"),
     [
         ({}, "sft.rewards is empty; name at least one of number,"),
         ({"nmber": {}}, "sft.rewards.nmber: there is no such reward. Did you mean 'number'?"),
-        ({"model": {}}, "sft.rewards.model: no reward model is at hand; add one with `with: [<reward stage>]`"),
         ({"number": {"weight": "much"}}, "sft.rewards.number.weight is 'much'; expected a number"),
         ({"number": {"weight": math.nan}}, "sft.rewards.number.weight is nan; expected a number"),
         ({"number": {"afer": "#"}}, "sft.rewards.number.afer: 'number' has no such option. Did you mean 'after'?"),
@@ -55,7 +49,7 @@ def test_a_reward_model_is_one_criterion() -> None:
 )
 def test_mistakes_in_settings(rewards: dict[str, Any], expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        check_rewards(rewards, "sft.rewards", has_model=False)
+        check_rewards(rewards, "sft.rewards")
     assert expected in str(caught.value)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from common.errors import DataError
 from common.rewards.calculation import wrong_steps
 from common.rewards.verifiers import VERIFIERS, Answer, options_of
 
@@ -14,7 +15,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "json_schema": {"definition": {}},
     "length": {"most": 3, "slack": 2},
 }
-CHOICES = {"choices": ["a bond", "a share", "an option", "a loan"], "answer": 1}
+CHOICES = {"choices": ["a bond", "a share", "an option", "a loan"], "answer": "B. a share"}
 
 
 def reward(name: str, text: str, row: dict[str, Any] | None = None, **options: Any) -> float:
@@ -59,6 +60,11 @@ def test_a_mark_says_where_the_number_stands() -> None:
 )  # fmt: skip
 def test_choices_by_letter_and_by_words(text: str, expected: float) -> None:
     assert reward("choice", text, CHOICES) == expected
+
+
+def test_a_prompt_without_choices_is_named() -> None:
+    with pytest.raises(DataError, match="The reward 'choice' needs prompts with choices; that with the answer 'x' has"):
+        reward("choice", "B", {"answer": "x"})
 
 
 def test_form() -> None:
@@ -111,6 +117,6 @@ def test_calculation_is_the_share_of_right_steps() -> None:
 def test_every_reward_is_from_0_to_1_and_has_checked_options(name: str) -> None:
     options = OPTIONS.get(name, {})
     options_of(name).model_validate(options)
-    row = {"answers": ["4"], **CHOICES}
+    row = {**CHOICES, "answers": ["B. a share", "4"]}
     for text in ("", "4", "2 + 2 = 4", "B", "{", "\\boxed{", "é" * 500):
         assert 0.0 <= reward(name, text, row, **options) <= 1.0
