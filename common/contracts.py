@@ -200,6 +200,15 @@ def check_tokenizer(out: Path, parent: Path) -> None:
         )
 
 
+def check_judge(name: str, judge: Path, parent: Path) -> None:
+    """A reward model reads the tokens, and the chat template, of the model whose answers it scores."""
+    if tokenizer_digest(judge) != tokenizer_digest(parent):
+        raise ContractError(
+            f"The reward model {name} has another tokenizer than the model that it is to score, so it would read other "
+            "words than were written. Train it from a checkpoint of the same family (`kind: reward, from: <stage>`)."
+        )
+
+
 def tokenizer_digest(folder: Path) -> str:
     """Return the SHA-256 of what a checkpoint's tokenizer.json says, run-time padding and truncation left out."""
     path = folder / "tokenizer.json"

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from common.config import Config, RunSettings, StageSettings
+from common.config import Config, RunSettings
 from common.errors import ConfigError, did_you_mean
 from common.layers import Resolved, nest
 from common.pipeline import Pipeline
+from common.settings import StageSettings
 
 
 def thaw(path: Path, words: Mapping[str, str], repository: Path) -> Resolved:

@@ -16,11 +16,12 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from common.config import SCALARS, SECTIONS, Config, Frozen, StageSettings
+from common.config import SCALARS, SECTIONS, Config
 from common.data.yaml_file import parse_value, read_yaml
 from common.errors import ConfigError, DataError, did_you_mean
 from common.layer_errors import explain
 from common.pipeline import Node, Pipeline, load_pipeline
+from common.settings import Frozen, StageSettings
 from common.trl_options import check_lora_options, check_train_options
 
 # Taken as they are, never parsed: a commit may look like a number.

@@ -12,8 +12,10 @@ import urllib.request
 import warnings
 from collections.abc import Sequence
 
-from common.config import Config, PublishSettings, RunSettings, StageSettings
+from common.config import Config, RunSettings
 from common.data.corpus import Corpus
+from common.settings import StageSettings
+from common.stage_settings import PublishSettings
 from common.stages.base import is_hub_id
 
 HUB = "https://huggingface.co"

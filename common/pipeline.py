@@ -13,11 +13,12 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from common.config import Frozen
 from common.data.yaml_file import read_yaml
 from common.errors import ConfigError, did_you_mean
+from common.settings import Frozen
 
-ModelKind = Literal["base", "cpt", "sft", "dpo", "orpo", "kto", "grpo", "rloo", "merge"]
+ModelKind = Literal["base", "cpt", "sft", "dpo", "orpo", "kto", "reward", "sample", "expert", "grpo", "rloo", "merge"]
+NO_LANGUAGE_MODEL = ("reward", "sample")  # what these kinds make answers nothing
 
 
 class StageSpec(Frozen):
@@ -41,6 +42,7 @@ class Node:
     parent: str | None
     inputs: tuple[str, ...]  # names, in pipeline order, the parent among them
     settings: str  # name under which its settings are looked up
+    sampled: bool = False  # an input brings answers that were sampled from a checkpoint
 
 
 class Pipeline(Frozen):
@@ -58,7 +60,8 @@ class Pipeline(Frozen):
         nodes: list[Node] = []
         for name, spec in self.stages.items():
             inputs = tuple(dict.fromkeys([*([spec.parent] if spec.parent else []), *spec.others]))
-            nodes.append(Node(name, spec.kind, spec.parent, inputs, spec.settings or name))
+            sampled = any(self.stages[other].kind == "sample" for other in spec.others)
+            nodes.append(Node(name, spec.kind, spec.parent, inputs, spec.settings or name, sampled))
             if name in self.exam:
                 nodes.append(Node(f"exam-{name}", "evaluate", name, (name,), "evaluate"))
         everything = tuple(node.name for node in nodes)
@@ -103,8 +106,15 @@ def _check_edges(pipeline: Pipeline, path: Path) -> None:
         for other in [*([spec.parent] if spec.parent else []), *spec.others]:
             if other not in above:
                 raise ConfigError(f"{path}: stages.{name}: '{other}' is no stage above it.{did_you_mean(other, above)}")
+        if spec.parent and pipeline.stages[spec.parent].kind in NO_LANGUAGE_MODEL:
+            raise ConfigError(
+                f"{path}: stages.{name}: 'from: {spec.parent}' is a {pipeline.stages[spec.parent].kind} stage, which "
+                f"makes no language model; name it in 'with', and a stage that makes one in 'from'."
+            )
         above.append(name)
     for key, names in (("exam", pipeline.exam), ("publish", (pipeline.publish,))):
         for name in names:
             if name not in pipeline.stages:
                 raise ConfigError(f"{path}: {key}: '{name}' is no stage.{did_you_mean(name, pipeline.stages)}")
+            if (kind := pipeline.stages[name].kind) in NO_LANGUAGE_MODEL:
+                raise ConfigError(f"{path}: {key}: '{name}' is a {kind} stage, which makes no language model.")

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from common.artifacts import Artifact, Store, fingerprint_of
-from common.config import Config, EvaluateSettings, PreferenceSettings, TrainingSettings
+from common.config import Config
 from common.data.corpus import Corpus
 from common.errors import ConfigError, did_you_mean
 from common.layers import Resolved, flatten
 from common.pipeline import Node
 from common.provenance import versions
 from common.recipe import code_of, recipe_of
-from common.stages import MODEL_KINDS, PREFERENCE_KINDS, REWARDED_KINDS
+from common.stage_settings import EvaluateSettings, PreferenceSettings, TrainingSettings
+from common.stages import ANSWERING_KINDS, MODEL_KINDS, PREFERENCE_KINDS, SAMPLED_KINDS
 
 State = Literal["cached", "missing", "stale", "waits"]
 GUESSED_SECONDS = {"evaluate": 6.0, "merge": 4.0, "card": 3.0, "publish": 1.0}
@@ -69,8 +70,9 @@ def open_corpus(resolved: Resolved) -> Corpus:
 
     path = folder / "data.yaml" if config.data == "hub" else Path(config.data)
     needed = {"base": "pretrain", "cpt": "cpt", "sft": "sft", **dict.fromkeys(PREFERENCE_KINDS, "preference")}
-    needed |= dict.fromkeys(REWARDED_KINDS, "prompts")
-    essential = {needed[node.kind] for node in resolved.nodes if node.kind in needed}
+    needed |= dict.fromkeys(ANSWERING_KINDS, "prompts")
+    read = [node for node in resolved.nodes if not (node.sampled and node.kind in SAMPLED_KINDS)]
+    essential = {needed[node.kind] for node in read if node.kind in needed}
     if config.model.path is not None:
         essential.discard("pretrain")
     noted = resolved.out / NAME
@@ -99,9 +101,9 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
 
 def check_settings(resolved: Resolved) -> None:
     """Check what only a whole stage can tell, before anything is spent. Raises ConfigError."""
-    from common.config import CardSettings, MergeSettings, PublishSettings, RewardedSettings
     from common.rewards.mix import check_rewards
     from common.rewards.verifiers import VERIFIERS
+    from common.stage_settings import AnsweringSettings, CardSettings, MergeSettings, PublishSettings, RewardedSettings
     from common.stages.publish import parse_target
     from common.training.merging import check_merge
 
@@ -111,12 +113,14 @@ def check_settings(resolved: Resolved) -> None:
             _check_own_benchmarks(settings, resolved)
         elif isinstance(settings, MergeSettings):
             check_merge(settings, node.inputs, node.name)
-        elif isinstance(settings, RewardedSettings):
-            check_rewards(settings.rewards, f"{node.name}.rewards")
-            if settings.watch.check not in VERIFIERS:
-                near = did_you_mean(settings.watch.check, VERIFIERS)
-                raise ConfigError(f"{node.name}.watch.check: there is no reward '{settings.watch.check}'.{near}")
-        elif isinstance(settings, PublishSettings):
+        elif isinstance(settings, AnsweringSettings):
+            kinds = {name: spec.kind for name, spec in resolved.pipeline.stages.items()}
+            judges = [name for name in node.inputs if kinds[name] == "reward"]
+            check_rewards(settings.rewards, f"{node.name}.rewards", judges)
+        if isinstance(settings, RewardedSettings) and settings.watch.check not in VERIFIERS:
+            near = did_you_mean(settings.watch.check, VERIFIERS)
+            raise ConfigError(f"{node.name}.watch.check: there is no reward '{settings.watch.check}'.{near}")
+        if isinstance(settings, PublishSettings):
             parse_target(settings.to)
         elif isinstance(settings, CardSettings) and not settings.limits_of_use.strip():
             raise ConfigError(

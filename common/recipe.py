@@ -24,8 +24,8 @@ from common.training.tokenizer import WORDS
 # Parts of the program that say where a stage runs or what it prints, not what it makes.
 INFRASTRUCTURE = frozenset({
     "common.artifacts", "common.clean_load", "common.config", "common.console", "common.contracts", "common.errors",
-    "common.stages", "common.data", "common.data.corpus", "common.data.yaml_file", "common.evaluation",
-    "common.report", "common.training",
+    "common.settings", "common.stage_settings", "common.stages", "common.data", "common.data.corpus",
+    "common.data.yaml_file", "common.evaluation", "common.report", "common.training",
 })  # fmt: skip
 CORPUS_MODULES = ("common.data.embedded", "common.data.manifest")
 # Settings that change how much memory or time a stage takes, but not its result.
@@ -57,7 +57,7 @@ def recipe_of(
         recipe["seed"] = config.seed
     if node.kind in MODEL_KINDS:
         recipe["model"] = _model_of(node, config)
-    if roles := data_roles(node.kind, corpus, config.stages[node.name]):
+    if roles := data_roles(node.kind, corpus, config.stages[node.name], sampled=node.sampled):
         recipe["data"] = {
             f"{fact.get('rows') or fact['role']}/{fact.get('id', '')}": fact for fact in corpus.identity(roles)
         }

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from common.artifacts import Artifact, Store, fingerprint_of, write_json, writing
-from common.config import EvaluateSettings
 from common.console import Console
 from common.data.corpus import Corpus
 from common.data.revisions import NAME, Revisions
@@ -29,6 +28,7 @@ from common.pipeline import Node
 from common.plan import make_plan, open_corpus, store_of, unpublished
 from common.provenance import provenance
 from common.recipe import code_of, recipe_of, task_folders
+from common.stage_settings import EvaluateSettings
 from common.stages import MODEL_KINDS, StageContext, StageReport, data_roles, stage_module
 
 
@@ -91,14 +91,14 @@ def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> N
         return
     config = resolved.config
     prepare(config.run, asks_hub=needs_hub(config, corpus, [config.stages[node.name] for node in nodes]))
-    asked = [(node.kind, resolved.config.stages[node.name]) for node in nodes]
-    roles = [role for kind, settings in asked for role in data_roles(kind, corpus, settings)]
+    stages = resolved.config.stages
+    roles = [r for node in nodes for r in data_roles(node.kind, corpus, stages[node.name], sampled=node.sampled)]
     problems: list[RecipeError] = []
     try:
         corpus.check_rows(list(dict.fromkeys(roles)))
     except DataError as error:
         problems.append(error)
-    exams = [settings for _, settings in asked if isinstance(settings, EvaluateSettings)]
+    exams = [settings for node in nodes if isinstance(settings := stages[node.name], EvaluateSettings)]
     if tasks := list(dict.fromkeys(task for exam in exams for task in exam.tasks)):
         from common.evaluation import extra
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config, TrainingSettings
+from common.config import Config
+from common.stage_settings import TrainingSettings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -11,9 +11,10 @@ import yaml
 from pydantic import BaseModel
 
 from common import config as config_module
-from common.config import Config, Schedule, StageSettings
+from common.config import Config
 from common.errors import ConfigError, DataError, RecipeError
 from common.layers import flatten, names_in, nest, resolve
+from common.settings import Schedule, StageSettings
 from tests.conftest import REPOSITORY, training
 
 

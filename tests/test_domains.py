@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.config import CardSettings, EvaluateSettings
 from common.console import Console
 from common.data.decontaminate import Decontaminator
 from common.data.manifest import load_manifest
@@ -18,6 +17,7 @@ from common.evaluation.tasks import check_questions
 from common.layers import DOMAIN_FILES, names_in, resolve
 from common.plan import check_settings, open_corpus
 from common.run import execute
+from common.stage_settings import CardSettings, EvaluateSettings
 from tests.conftest import QUICK, REPOSITORY
 
 FOUND = names_in(REPOSITORY / "domains", "")  # a reader's own domains are among them

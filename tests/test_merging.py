@@ -15,9 +15,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from common.artifacts import Artifact, fingerprint_of
-from common.config import Config, MergeSettings
+from common.config import Config
 from common.console import Console
 from common.errors import ConfigError, ContractError, StoreError
+from common.stage_settings import MergeSettings
 from common.stages import StageContext
 from common.stages.merge import run
 from common.training.merging import METHODS, build_recipe, list_members

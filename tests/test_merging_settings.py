@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from common.config import MergeSettings
 from common.errors import ConfigError
+from common.stage_settings import MergeSettings
 from common.training.merge_parameters import resolve_parameter
 from common.training.merging import METHODS, build_recipe, check_merge, list_weights
 
@@ -136,7 +136,7 @@ def test_weights_are_listed_for_the_card() -> None:
 
 def test_checking_settings_imports_nothing_heavy() -> None:
     code = """import sys, common.stages.merge
-from common.config import MergeSettings
+from common.stage_settings import MergeSettings
 from common.training.merging import check_merge
 check_merge(MergeSettings(models={"a": {"weight": 1}, "b": {"weight": 1}}), ["a", "b"], "merge")
 print([name for name in ("torch", "transformers", "mergekit", "safetensors", "yaml") if name in sys.modules])"""

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from common.config import EvaluateSettings
 from common.console import Console
 from common.data.manifest import load_manifest
 from common.errors import ConfigError, DataError
 from common.layers import resolve
 from common.new_domain import new_domain
 from common.run import execute
+from common.stage_settings import EvaluateSettings
 from tests.conftest import QUICK, REPOSITORY, training
 
 FACTS = """

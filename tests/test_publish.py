@@ -12,9 +12,10 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from common.artifacts import Artifact, Store, digest_file, fingerprint_of
-from common.config import Config, PublishSettings
+from common.config import Config
 from common.errors import ConfigError, ContractError, DataError
 from common.report.card import USAGE
+from common.stage_settings import PublishSettings
 from common.stages import StageContext, publish
 
 Make = Callable[..., StageContext]

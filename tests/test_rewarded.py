@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import pytest
 
-from common.config import WatchSettings
 from common.console import Console
 from common.errors import ConfigError, DataError
 from common.layers import resolve
@@ -18,6 +17,7 @@ from common.plan import make_plan
 from common.rewards.mix import Criterion, Mix
 from common.rewards.verifiers import VERIFIERS
 from common.run import execute, run_stage
+from common.stage_settings import WatchSettings
 from common.stages import StageContext
 from common.stages.rewarded import Reward
 from common.training import trainer, watch

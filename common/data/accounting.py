@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from common.config import Limits
 from common.errors import ContractError
+from common.settings import Limits
 
 
 @dataclass

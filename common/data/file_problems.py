@@ -16,9 +16,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from common.config import Frozen
 from common.data.yaml_file import read_yaml
 from common.errors import DataError, did_you_mean
+from common.settings import Frozen
 
 MAX_LISTED = 20  # problems shown at once
 MIN_EVASIONS = 2

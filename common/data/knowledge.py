@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from common.config import Frozen
 from common.data.file_problems import Head, Lost, head_problems, load_checked, read_slots, source_problems, spelling
 from common.errors import did_you_mean
+from common.settings import Frozen
 
 MIN_DOCUMENT_TEMPLATES = 4
 MIN_QUESTION_TEMPLATES = 2

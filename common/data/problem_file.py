@@ -19,10 +19,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from common.config import Frozen
 from common.data.arithmetic import Expression, NotWhole
 from common.data.file_problems import Head, Lost, head_problems, load_checked, read_slots, source_problems
 from common.errors import DataError, did_you_mean
+from common.settings import Frozen
 
 MIN_WORDINGS = 3
 MIN_SETS = 200  # different sets of numbers, so that both sides of the cut have enough

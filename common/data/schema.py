@@ -12,11 +12,11 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
-from common.config import Frozen
 from common.data.decontaminate import words_of
 from common.data.language_codes import language_problem
 from common.data.values import folded
 from common.errors import did_you_mean
+from common.settings import Frozen
 
 Role = Literal["pretrain", "cpt", "replay", "sft", "preference", "prompts", "eval"]
 Shape = Literal["text", "chat", "preference", "prompts", "questions"]

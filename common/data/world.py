@@ -15,11 +15,12 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
-from common.config import EmbeddedSettings, Frozen
+from common.config import EmbeddedSettings
 from common.data.corpus import Row
 from common.data.file_problems import listed, load_checked
 from common.data.yaml_file import read_yaml
 from common.errors import DataError, did_you_mean
+from common.settings import Frozen
 
 KINDS = ("facts", "problems", "collection")
 

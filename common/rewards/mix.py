@@ -2,9 +2,10 @@
 
 Usage: `mix = Mix.of({"number": {"weight": 1.0}, "stopped": {"weight": 0.2}})`; `mix.score(answers)`.
 
-A criterion is a verifier by name. With `order: ranked` a criterion only counts
-between answers that are alike in all criteria above it, as people rank safety above professionalism above fluency
-(Zhongjing, Yang et al. 2023, arXiv 2308.03549).
+A criterion is a verifier by name, or a reward model under a name of its own: `{safety: {model: reward-safety}}`, where
+`reward-safety` is a stage among the inputs. With `order: ranked` a criterion only counts between answers that are alike
+in all criteria above it, as people rank safety above professionalism above fluency (Zhongjing, Yang et al. 2023,
+arXiv 2308.03549).
 """
 
 from __future__ import annotations
@@ -42,13 +43,21 @@ class Mix:
     order: Order = "weighted"
 
     @classmethod
-    def of(cls, rewards: Mapping[str, Mapping[str, Any]], order: Order = "weighted") -> Mix:
-        """Build a mix from settings, name -> weight and options. Raises ConfigError as `check_rewards` does."""
-        check_rewards(rewards, "rewards")
+    def of(
+        cls, rewards: Mapping[str, Mapping[str, Any]], order: Order = "weighted",
+        models: Mapping[str, Scorer] | None = None,
+    ) -> Mix:  # fmt: skip
+        """Build a mix from settings, name -> weight and options; `models` are the reward models by stage name.
+
+        Raises ConfigError as `check_rewards` does.
+        """
+        models = models or {}
+        check_rewards(rewards, "rewards", tuple(models))
         criteria = []
         for name, given in rewards.items():
             options = {key: value for key, value in given.items() if key != "weight"}
-            criteria.append(Criterion(name, float(given.get("weight", 1.0)), _scorer(name, options)))
+            scorer = models[options["model"]] if "model" in options else _scorer(name, options)
+            criteria.append(Criterion(name, float(given.get("weight", 1.0)), scorer))
         return cls(tuple(criteria), order)
 
     def score(self, answers: Sequence[Answer]) -> Scores:
@@ -69,20 +78,35 @@ class Scores:
     parts: dict[str, list[float]] = field(default_factory=dict)
 
 
-def check_rewards(rewards: Mapping[str, Mapping[str, Any]], key: str) -> None:
-    """Check names, weights and options of rewards as a settings file gives them.
+def check_rewards(rewards: Mapping[str, Mapping[str, Any]], key: str, models: Sequence[str] = ()) -> None:
+    """Check names, weights and options of rewards as a settings file gives them; `models` are the stages it may name.
 
     Raises ConfigError that names the key, what was found and what may stand there.
     """
     if not rewards:
         raise ConfigError(f"{key} is empty; name at least one of {', '.join(VERIFIERS)}.")
     for name, given in rewards.items():
-        if name not in VERIFIERS:
-            raise ConfigError(f"{key}.{name}: there is no such reward.{did_you_mean(name, VERIFIERS)}")
         weight = given.get("weight", 1.0)
         if not isinstance(weight, int | float) or isinstance(weight, bool) or not math.isfinite(weight):
             raise ConfigError(f"{key}.{name}.weight is {weight!r}; expected a number.")
-        _check_options(name, given, f"{key}.{name}")
+        if "model" in given:
+            _check_model(given, f"{key}.{name}", models)
+        elif name not in VERIFIERS:
+            near = did_you_mean(name, VERIFIERS)
+            raise ConfigError(f"{key}.{name}: there is no such reward, and it names no `model`.{near}")
+        else:
+            _check_options(name, given, f"{key}.{name}")
+
+
+def _check_model(given: Mapping[str, Any], key: str, models: Sequence[str]) -> None:
+    if unknown := sorted(given.keys() - {"weight", "model"}):
+        raise ConfigError(f"{key}.{unknown[0]}: a reward model has no such option; it has weight and model.")
+    if given["model"] not in models:
+        found = ", ".join(models) or "none"
+        raise ConfigError(
+            f"{key}.model is {given['model']!r}; expected a reward stage among the inputs of this stage ({found}). "
+            "Name it in the pipeline file: `with: [<reward stage>]`."
+        )
 
 
 def _check_options(name: str, given: Mapping[str, Any], key: str) -> None:

@@ -30,12 +30,13 @@ VERIFIERS: dict[str, Verifier] = {}
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model wrote to a prompt row: its text, whether it stopped by itself, and how long it was (tokens)."""
+    """What a model wrote to a prompt: its text, the prompt's row, whether it stopped by itself, and its tokens."""
 
     text: str
     row: Mapping[str, Any]
     stopped: bool = True
     num_tokens: int = 0
+    prompt: Sequence[Mapping[str, str]] = ()  # the messages that it answers
 
 
 def verifier(function: Verifier) -> Verifier:

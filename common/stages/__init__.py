@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from common.artifacts import Artifact
-from common.config import Config, StageSettings
+from common.config import Config
+from common.settings import StageSettings
 
 if TYPE_CHECKING:
     from common.console import Console
@@ -26,6 +27,9 @@ KIND_MODULES = {
     "dpo": "common.stages.dpo",
     "orpo": "common.stages.orpo",
     "kto": "common.stages.kto",
+    "reward": "common.stages.reward",
+    "sample": "common.stages.sample",
+    "expert": "common.stages.expert",
     "grpo": "common.stages.grpo",
     "rloo": "common.stages.rloo",
     "merge": "common.stages.merge",
@@ -34,8 +38,9 @@ KIND_MODULES = {
     "publish": "common.stages.publish",
 }
 
-PREFERENCE_KINDS = ("dpo", "orpo", "kto")  # stages that learn from pairs of answers
+PREFERENCE_KINDS = ("dpo", "orpo", "kto", "reward")  # stages that learn from pairs of answers
 REWARDED_KINDS = ("grpo", "rloo")  # stages that learn from rewards on their own answers
+ANSWERING_KINDS = (*REWARDED_KINDS, "expert", "sample")  # stages that let a checkpoint answer prompts
 
 # Corpus roles that a kind trains or examines on; what the exam guard reads is added by `data_roles`.
 KIND_ROLES: dict[str, tuple[str, ...]] = {
@@ -43,11 +48,12 @@ KIND_ROLES: dict[str, tuple[str, ...]] = {
     "cpt": ("cpt", "replay"),
     "sft": ("sft", "replay"),
     **dict.fromkeys(PREFERENCE_KINDS, ("preference", "preference_heldout")),
-    **dict.fromkeys(REWARDED_KINDS, ("prompts",)),
+    **dict.fromkeys(ANSWERING_KINDS, ("prompts",)),
     "evaluate": ("questions_domain", "questions_general", "text_domain", "text_general"),
 }
-TRAINING_KINDS = ("base", "cpt", "sft", *PREFERENCE_KINDS, *REWARDED_KINDS)
-SEEDED_KINDS = (*TRAINING_KINDS, "merge")
+SAMPLED_KINDS = ("sft", *PREFERENCE_KINDS, *REWARDED_KINDS)  # may train on what a `sample` stage made
+TRAINING_KINDS = ("base", "cpt", "sft", *PREFERENCE_KINDS, *REWARDED_KINDS, "expert")
+SEEDED_KINDS = (*TRAINING_KINDS, "merge", "sample")
 MODEL_KINDS = (*TRAINING_KINDS, "merge")
 
 
@@ -90,14 +96,18 @@ def stage_module(kind: str) -> ModuleType:
     return importlib.import_module(KIND_MODULES[kind])
 
 
-def data_roles(kind: str, corpus: Corpus, settings: StageSettings) -> list[str]:
-    """Return the roles whose rows decide a stage's result, the exam questions that guard them included."""
+def data_roles(kind: str, corpus: Corpus, settings: StageSettings, *, sampled: bool = False) -> list[str]:
+    """Return the roles whose rows decide a stage's result, the exam questions that guard them included.
+
+    With `sampled` an input of the stage brings the rows that it trains on: see `common.training.reader`.
+    """
     roles = list(KIND_ROLES.get(kind, ()))
+    guards = corpus.exam_roles(roles[0]) if kind in (*TRAINING_KINDS, "sample") else ()
+    if sampled and kind in SAMPLED_KINDS:
+        del roles[0]
     replay = getattr(settings, "replay", None)
     if replay == 0 and "replay" in roles:
         roles.remove("replay")
     elif replay == 1 and "replay" in roles:
         roles = ["replay"]
-    if kind in TRAINING_KINDS:
-        roles += [guard for guard in corpus.exam_roles(roles[0]) if guard not in roles]
-    return roles
+    return [*roles, *(guard for guard in guards if guard not in roles)]

@@ -11,7 +11,6 @@ import logging
 from pathlib import Path
 
 from common.artifacts import write_json
-from common.config import CardSettings
 from common.errors import ConfigError
 from common.report.card import HUB_ID, About, render_card
 from common.report.chain import load_chain
@@ -21,6 +20,7 @@ from common.report.plots import draw_exam, draw_loss
 from common.report.privacy import clean, clean_text
 from common.report.record import build_record
 from common.report.summary import build_summary
+from common.stage_settings import CardSettings
 from common.stages import StageContext, StageReport
 
 log = logging.getLogger(__name__)

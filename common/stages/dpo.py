@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from common import contracts
-from common.config import DpoSettings
+from common.stage_settings import DpoSettings
 from common.stages import StageContext, StageReport
 from common.stages.preference import NUM_CHECKED, arguments_for, finish, loop_for, needs_precomputed, tune
 from common.training.fit import Fitted, lora_config

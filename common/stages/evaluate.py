@@ -12,7 +12,7 @@ import logging
 from typing import Any
 
 from common.artifacts import write_json
-from common.config import EvaluateSettings
+from common.stage_settings import EvaluateSettings
 from common.stages import StageContext, StageReport
 
 EXAM = "exam.json"

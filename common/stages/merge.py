@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from common.artifacts import Artifact, write_json, writing
-from common.config import MergeSettings
 from common.errors import ConfigError, ContractError
+from common.stage_settings import MergeSettings
 from common.stages import StageContext, StageReport
 from common.training.merging import build_recipe, check_merge, list_members, list_weights, render_recipe
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from typing import Any, cast
 
-from common.config import OrpoSettings
+from common.stage_settings import OrpoSettings
 from common.stages import StageContext, StageReport
 from common.stages.preference import arguments_for, finish, loop_for, tune
 from common.training.fit import Fitted, lora_config

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from common.config import PreferenceSettings
 from common.data.accounting import check_limits
 from common.errors import ConfigError, DataError
 from common.evaluation.statistics import wilson
+from common.stage_settings import PreferenceSettings
 from common.stages import StageContext, StageReport
 from common.training import checkpoint
 from common.training.fit import Fitted, device_of, hand_on, plain_model

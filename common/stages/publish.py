@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.artifacts import Artifact, write_json, writing
-from common.config import PublishSettings
 from common.errors import ConfigError, DataError, did_you_mean
 from common.report.bundle import Files, copy_files, difference, digests, matches, select_files
+from common.stage_settings import PublishSettings
 from common.stages import StageContext, StageReport
 
 if TYPE_CHECKING:

@@ -15,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from common import contracts
-from common.config import RewardedSettings
 from common.data.accounting import check_limits
 from common.errors import ConfigError, DataError
+from common.rewards.judge import mix_of
 from common.rewards.mix import Mix
 from common.rewards.verifiers import Answer
+from common.stage_settings import RewardedSettings
 from common.stages import StageContext, StageReport
 from common.training import checkpoint
 from common.training.fit import Fitted, device_of, hand_on, lora_config, plain_model
@@ -84,7 +85,8 @@ def _train(
         arguments = getattr(trl, f"{trainer_name}Config")(**{**defaults, **options})
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
-    reward = Reward(Mix.of(settings.rewards, settings.order), model.generation_config.eos_token_id, settings.samples)
+    mix = mix_of(context, settings, device_of(context.config.run))
+    reward = Reward(mix, model.generation_config.eos_token_id, settings.samples)
     trainer = getattr(trl, f"{trainer_name}Trainer")(
         model=model,
         reward_funcs=reward,
@@ -125,8 +127,10 @@ class Reward:
     ) -> list[float]:  # fmt: skip
         """Return one number per answer; a prompt's answers stand side by side."""
         answers = [
-            Answer(messages[0]["content"].strip(), json.loads(known), bool(ids) and ids[-1] in self.stops, len(ids))
-            for messages, ids, known in zip(completions, completion_ids, row, strict=True)
+            Answer(
+                messages[0]["content"].strip(), json.loads(known), bool(ids) and ids[-1] in self.stops, len(ids), prompt
+            )
+            for prompt, messages, ids, known in zip(prompts, completions, completion_ids, row, strict=True)
         ]
         scores = self.mix.score(answers)
         groups = [scores.totals[place : place + self.samples] for place in range(0, len(answers), self.samples)]

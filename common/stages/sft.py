@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import cast
 
 from common import contracts
-from common.config import SftSettings
 from common.errors import ConfigError
+from common.stage_settings import SftSettings
 from common.stages import StageContext, StageReport
 from common.training import checkpoint
 from common.training.fit import fit, hand_on, report

@@ -38,6 +38,32 @@ def load(folder: Path, model: ModelSettings) -> tuple[PreTrainedModel, PreTraine
     return loaded, tokenizer
 
 
+def load_judge(folder: Path, model: ModelSettings) -> PreTrainedModel:
+    """Load a reward model, a classifier with one label, in float32. Raises DataError naming the folder."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    check_weights(folder)
+    try:
+        loaded = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=model.trust_remote_code, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise DataError(f"The reward model {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    if loaded.config.num_labels != 1:
+        raise DataError(
+            f"The reward model {folder} has {loaded.config.num_labels} labels; expected one number per conversation "
+            "(num_labels: 1 in config.json)."
+        )
+    return loaded
+
+
+def architecture(folder: Path) -> str:
+    """Return the class that config.json names first, or an empty text."""
+    found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures")
+    return str(found[0]) if found else ""
+
+
 def load_tokenizer(folder: Path, model: ModelSettings) -> PreTrainedTokenizerBase:
     """Load the tokenizer alone. Raises DataError naming the folder."""
     from transformers import AutoTokenizer

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from common import contracts
 from common.clean_load import CleanProcess
-from common.config import LearningSettings, RunSettings, TrainingSettings
+from common.config import RunSettings
 from common.errors import ConfigError
+from common.stage_settings import LearningSettings, TrainingSettings
 from common.stages import StageContext, StageReport
 from common.training import checkpoint
 from common.training.options import sft_options

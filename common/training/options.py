@@ -13,8 +13,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from common.config import PreferenceSettings, RewardedSettings, RunSettings, Schedule, SftSettings, TrainingSettings
+from common.config import RunSettings
 from common.errors import ConfigError
+from common.settings import Schedule
+from common.stage_settings import PreferenceSettings, RewardedSettings, SftSettings, TrainingSettings
 
 
 def schedule_options(schedule: Schedule, steps: int) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from common.config import PreferenceSettings
 from common.data.accounting import RowCount
+from common.stage_settings import PreferenceSettings
 from common.stages import StageContext
-from common.training.reader import Accounts, ExamGuard, shuffled
+from common.training.reader import Accounts, ExamGuard, shuffled, training_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +40,7 @@ def read_pairs(
     pairs longer than `sequence_length`, since a cut would take the answer.
     """
     settings = cast(PreferenceSettings, context.settings)
-    rows = shuffled(context.corpus.rows(role), f"{context.config.seed}/{role}")
+    rows = shuffled(training_rows(context, role), f"{context.config.seed}/{role}")
     accounts = Accounts(role)
     if role == "preference":
         rows = ExamGuard(context, role).filter(rows, accounts)

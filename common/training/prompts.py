@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, cast
 
-from common.config import RewardedSettings
 from common.data.accounting import RowCount
+from common.stage_settings import AnsweringSettings
 from common.stages import StageContext
-from common.training.reader import Accounts, ExamGuard, shuffled
+from common.training.reader import Accounts, ExamGuard, shuffled, training_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,9 +24,9 @@ def read_prompts(
 
     Dropped and counted: overlap with the exam, prompts that occur again, prompts longer than `prompt_tokens`.
     """
-    settings = cast(RewardedSettings, context.settings)
+    settings = cast(AnsweringSettings, context.settings)
     accounts = Accounts("prompts")
-    rows = shuffled(context.corpus.rows("prompts"), f"{context.config.seed}/prompts")
+    rows = shuffled(training_rows(context, "prompts"), f"{context.config.seed}/prompts")
     kept: dict[str, dict[str, Any]] = {}
     for row in ExamGuard(context, "prompts").filter(rows, accounts):
         count = accounts[row["source"]]

@@ -7,10 +7,12 @@ Counts are of the rows that were examined: reading stops at the token budget, an
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from common.artifacts import Artifact
 from common.data.accounting import RowCount
 from common.data.corpus import Corpus
 from common.data.decontaminate import EXAM_OVERLAP, Decontaminator, filter_rows
@@ -20,7 +22,23 @@ from common.training.packing import NOTHING_TO_LEARN, TokenRow, tokenise
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+SAMPLED_FILES = {"preference": "pairs.jsonl", "sft": "answers.jsonl", "prompts": "prompts.jsonl"}  # of a sample stage
 SHUFFLE_BUFFER = 100_000  # rows held while sources are shuffled through each other
+
+
+def sampled_input(context: StageContext) -> Artifact | None:
+    """Return the input that brings answers sampled from a checkpoint, or None."""
+    return next((a for a in context.inputs.values() if a.manifest["kind"] == "sample"), None)
+
+
+def training_rows(context: StageContext, role: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a training role: the corpus's, or what an input sampled from a checkpoint in their place."""
+    sampled = sampled_input(context)
+    if sampled is None or role not in SAMPLED_FILES:
+        yield from context.corpus.rows(role)
+        return
+    with (sampled.path / SAMPLED_FILES[role]).open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
 
 
 class Accounts(dict[str, RowCount]):
@@ -93,7 +111,7 @@ class Reader:
 
     def raw(self) -> Iterator[dict[str, Any]]:
         """Yield the role's rows, shuffled, without those that repeat the exam."""
-        rows = shuffled(self.context.corpus.rows(self.role), f"{self.context.config.seed}/{self.role}")
+        rows = shuffled(training_rows(self.context, self.role), f"{self.context.config.seed}/{self.role}")
         for row in self.guard.filter(rows, self.accounts):
             if not (self.chat_only and "text" in row):
                 yield row

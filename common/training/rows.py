@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from common.config import TrainingSettings
 from common.data.accounting import RowCount, check_limits
 from common.errors import DataError
+from common.stage_settings import TrainingSettings
 from common.stages import StageContext
 from common.training.options import steps_for
 from common.training.packing import TokenRow, interleave, pack, tokenise

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from common.artifacts import write_json
-from common.config import WatchSettings
 from common.evaluation.written import write_answers
 from common.rewards.verifiers import VERIFIERS, Answer
+from common.stage_settings import WatchSettings
 from common.stages import StageContext
 
 BATCH = 64

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from common.artifacts import Artifact
-from common.config import Config, EvaluateSettings, ModelSettings, RunSettings
+from common.config import Config, ModelSettings, RunSettings
 from common.console import Console
 from common.data.accounting import RowCount
+from common.stage_settings import EvaluateSettings
 from common.stages import StageContext, StageReport, stage_module
 
 pytestmark = pytest.mark.usefixtures("one_thread")

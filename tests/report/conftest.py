@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from common.artifacts import Artifact, Store, fingerprint_of
-from common.config import CardSettings, Config, StageSettings
+from common.config import Config
+from common.settings import StageSettings
+from common.stage_settings import CardSettings
 from common.stages import StageContext
 
 # name -> (kind, parent, right answers of 60 general questions, of 60 domain questions, first and last loss)

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from common.config import CptSettings, DpoSettings, RunSettings, Schedule
+from common.config import RunSettings
 from common.errors import ConfigError
+from common.settings import Schedule
+from common.stage_settings import CptSettings, DpoSettings
 from common.training.options import preference_options, schedule_options, sft_options, split_batch, steps_for
 
 STEPS, PEAK = 100, 1.0

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from common.config import DpoSettings
+from common.stage_settings import DpoSettings
 from common.stages import StageContext
 from common.training.preferences import accuracy, answer_logps, read_pairs
 from common.training.tokenizer import train_tokenizer

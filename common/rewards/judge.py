@@ -1,0 +1,86 @@
+"""Reward models as criteria: load those among a stage's inputs, and put them into its mix.
+
+Usage: `mix = mix_of(context, settings, device="cpu")`; then `mix.score(answers)` as for any other mix.
+
+A reward model reads the prompt and the answer through the chat template that it was trained with. Its numbers mean
+nothing by themselves (only differences were trained), so they are given in units of their spread around their mean
+over the answers of held-out pairs. Training one is `common.stages.reward`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common.artifacts import Artifact
+from common.config import ModelSettings
+from common.contracts import check_judge
+from common.rewards.mix import Mix, Scorer
+from common.rewards.verifiers import Answer
+from common.stage_settings import AnsweringSettings
+from common.stages import StageContext
+from common.training import checkpoint
+
+BATCH = 64
+
+
+def mix_of(context: StageContext, settings: AnsweringSettings, device: str) -> Mix:
+    """Build the mix of a stage's rewards. Raises ContractError for a reward model with another tokenizer."""
+    names = {str(given["model"]) for given in settings.rewards.values() if "model" in given}
+    models: dict[str, Scorer] = {}
+    for name in sorted(names):
+        check_judge(name, context.inputs[name].path, context.parent_artifact.path)
+        models[name] = judge(context.inputs[name], context.config.model, device, bounded=settings.order == "ranked")
+    return Mix.of(settings.rewards, settings.order, models)
+
+
+def judge(artifact: Artifact, settings: ModelSettings, device: str, *, bounded: bool = False) -> Scorer:
+    """Return how a reward model scores answers, in units of its spread; with `bounded` squashed to 0 to 1."""
+    model = checkpoint.load_judge(artifact.path, settings).to(device).eval()
+    tokenizer = checkpoint.load_tokenizer(artifact.path, settings)
+    centre, spread = (float(artifact.manifest["metrics"][key]) for key in ("reward_mean", "reward_spread"))
+
+    def score(answers: Sequence[Answer]) -> list[float]:
+        dialogues = [[*answer.prompt, {"role": "assistant", "content": answer.text}] for answer in answers]
+        rows = [tokenizer.apply_chat_template(dialogue, return_dict=False) for dialogue in dialogues]
+        numbers = [(reward - centre) / spread for reward in rewards_of(model, rows, tokenizer.pad_token_id)]
+        return [1 / (1 + math.exp(-number)) for number in numbers] if bounded else numbers
+
+    return score
+
+
+def rewards_of(model: Any, rows: Sequence[Sequence[int]], pad_id: int, batch_size: int = BATCH) -> list[float]:
+    """Return a reward model's number for each conversation, given as token ids; those of like length share a batch.
+
+    A conversation that is longer than the model can read loses its beginning.
+    """
+    import torch
+
+    room = int(model.config.max_position_embeddings)
+    order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+    found = [0.0] * len(rows)
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            width = min(room, max(len(rows[place]) for place in batch))
+            ids_BT = torch.full((len(batch), width), pad_id, dtype=torch.long)
+            mask_BT = torch.zeros_like(ids_BT)
+            for line, place in enumerate(batch):
+                ids = torch.tensor(rows[place][-width:])
+                ids_BT[line, : len(ids)] = ids
+                mask_BT[line, : len(ids)] = 1
+            device = next(model.parameters()).device
+            numbers_B1 = model(input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device)).logits
+            for place, number in zip(batch, numbers_B1[:, 0].float().tolist(), strict=True):
+                found[place] = number
+    model.train(was_training)
+    return found
+
+
+def is_judge(folder: Path) -> bool:
+    """Whether a checkpoint's configuration says that it is a sequence classifier, as reward models are."""
+    return checkpoint.architecture(folder).endswith("ForSequenceClassification")
