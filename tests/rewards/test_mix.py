@@ -39,7 +39,7 @@ def test_ranks_count_only_between_equals() -> None:
     ("rewards", "expected"),
     [
         ({}, "sft.rewards is empty; name at least one of number,"),
-        ({"nmber": {}}, "sft.rewards.nmber: there is no such reward. Did you mean 'number'?"),
+        ({"nmber": {}}, "sft.rewards.nmber: there is no such reward, and it names no `model`. Did you mean 'number'?"),
         ({"number": {"weight": "much"}}, "sft.rewards.number.weight is 'much'; expected a number"),
         ({"number": {"weight": math.nan}}, "sft.rewards.number.weight is nan; expected a number"),
         ({"number": {"afer": "#"}}, "sft.rewards.number.afer: 'number' has no such option. Did you mean 'after'?"),
