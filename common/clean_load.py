@@ -70,10 +70,13 @@ def inspect(folder: Path, input_ids: list[int], logits: Path, trust_remote_code:
     """Load a checkpoint and compare its logits (T, V) with those stored in `logits`."""
     import numpy as np
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    import transformers
 
-    AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    model, report = AutoModelForCausalLM.from_pretrained(
+    transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
+    judges = str(names[0]).endswith("ForSequenceClassification")  # a reward model
+    auto = transformers.AutoModelForSequenceClassification if judges else transformers.AutoModelForCausalLM
+    model, report = auto.from_pretrained(
         folder, dtype="auto", output_loading_info=True, use_safetensors=True, trust_remote_code=trust_remote_code
     )
     model.eval()
@@ -84,7 +87,7 @@ def inspect(folder: Path, input_ids: list[int], logits: Path, trust_remote_code:
     return {
         "missing": sorted(map(str, report["missing_keys"])),
         "unexpected": sorted(map(str, report["unexpected_keys"])),
-        "tied_expected": bool(model.config.tie_word_embeddings),
+        "tied_expected": head is not None and bool(model.config.tie_word_embeddings),
         "tied": head is not None and head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr(),
         "difference": float(np.abs(found_TV - reference_TV).max()),
         "tolerance": TOLERANCE[str(model.dtype)],

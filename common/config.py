@@ -52,6 +52,15 @@ class GateSettings(Frozen):
     min_domain_gain: float = Field(0.0, ge=-1, le=1, description="least gain of the domain score against the base")
 
 
+class VerifySettings(Frozen):
+    """What a right answer to the domain's prompts is, for all stages that let a checkpoint answer them."""
+
+    rewards: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="rewards of stages that name none: see common/rewards/verifiers.py"
+    )
+    check: str | None = Field(None, description="reward that says whether an answer is right; none: nothing can")
+
+
 class RunSettings(Frozen):
     """Where and how loudly it runs. Nothing here changes a result or enters a fingerprint."""
 
@@ -77,9 +86,10 @@ class Config(Frozen):
     model: ModelSettings
     embedded: EmbeddedSettings = EmbeddedSettings()
     gate: GateSettings = GateSettings()
+    verify: VerifySettings = VerifySettings()
     run: RunSettings = RunSettings()
     stages: dict[str, StageSettings]
 
 
-SECTIONS = ("model", "embedded", "gate", "run")
+SECTIONS = ("model", "embedded", "gate", "verify", "run")
 SCALARS = ("seed", "data")

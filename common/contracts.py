@@ -100,7 +100,7 @@ def check_stop_is_learned(labels: Sequence[Sequence[int]], tokenizer: PreTrained
 
 
 def probe_logits(model: Any, input_ids: Sequence[int]) -> Tensor:
-    """Return the logits (T, V) of a few tokens in evaluation mode, without autocast."""
+    """Return the logits (T, V) of a few tokens in evaluation mode, without autocast; (1,) of a reward model."""
     import torch
 
     was_training = model.training

@@ -16,12 +16,13 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from common.config import SCALARS, SECTIONS, Config
+from common.config import SCALARS, SECTIONS, Config, VerifySettings
 from common.data.yaml_file import parse_value, read_yaml
 from common.errors import ConfigError, DataError, did_you_mean
 from common.layer_errors import explain
 from common.pipeline import Node, Pipeline, load_pipeline
 from common.settings import Frozen, StageSettings
+from common.stage_settings import AnsweringSettings, RewardedSettings
 from common.trl_options import check_lora_options, check_train_options
 
 # Taken as they are, never parsed: a commit may look like a number.
@@ -235,6 +236,7 @@ def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) ->
                 built[key] = _section(key, sections.get(key, {}), origins)
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
+    stages = {name: _verified(settings, built.get("verify", VerifySettings())) for name, settings in stages.items()}
     try:
         return Config(**top, **built, stages=stages), origins
     except ValidationError as error:
@@ -294,6 +296,15 @@ def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str]) ->
     lora = getattr(settings, "lora", None)
     if lora is not None:
         check_lora_options(lora, stage=node.name)
+    return settings
+
+
+def _verified(settings: StageSettings, verify: VerifySettings) -> StageSettings:
+    """Return a stage's settings with the domain's rewards, and its check, where the stage names none of its own."""
+    if isinstance(settings, AnsweringSettings) and not settings.rewards:
+        settings = settings.model_copy(update={"rewards": verify.rewards})
+    if isinstance(settings, RewardedSettings) and settings.watch.check is None:
+        settings = settings.model_copy(update={"watch": settings.watch.model_copy(update={"check": verify.check})})
     return settings
 
 

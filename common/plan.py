@@ -116,10 +116,13 @@ def check_settings(resolved: Resolved) -> None:
         elif isinstance(settings, AnsweringSettings):
             kinds = {name: spec.kind for name, spec in resolved.pipeline.stages.items()}
             judges = [name for name in node.inputs if kinds[name] == "reward"]
-            check_rewards(settings.rewards, f"{node.name}.rewards", judges)
-        if isinstance(settings, RewardedSettings) and settings.watch.check not in VERIFIERS:
-            near = did_you_mean(settings.watch.check, VERIFIERS)
-            raise ConfigError(f"{node.name}.watch.check: there is no reward '{settings.watch.check}'.{near}")
+            own = settings.rewards != resolved.config.verify.rewards
+            check_rewards(settings.rewards, f"{node.name}.rewards" if own else "verify.rewards", judges)
+        if isinstance(settings, RewardedSettings):
+            check = settings.watch.check
+            if check is not None and check not in VERIFIERS:
+                near = did_you_mean(check, VERIFIERS)
+                raise ConfigError(f"{node.name}.watch.check: there is no reward '{check}'.{near}")
         if isinstance(settings, PublishSettings):
             parse_target(settings.to)
         elif isinstance(settings, CardSettings) and not settings.limits_of_use.strip():

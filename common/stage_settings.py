@@ -106,7 +106,7 @@ class AnsweringSettings(StageSettings):
     answer_tokens: int = Field(128, ge=1, description="longest answer; a longer one is cut and counts as not stopped")
     rewards: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description="reward -> its weight and options; see common/rewards/verifiers.py, and `model: <reward stage>`",
+        description="reward -> its weight and options, or `model: <reward stage>`; none: those of `verify`",
     )
     order: Literal["weighted", "ranked"] = Field("weighted", description="add the rewards up, or rank by the first")
 
@@ -140,7 +140,9 @@ class WatchSettings(Frozen):
 
     every: int = Field(20, gt=0, description="steps between two looks")
     prompts: int = Field(64, ge=8, description="prompts that are kept from training for it")
-    check: str = Field("exact", description="reward that says whether a held-out answer is right")
+    check: str | None = Field(
+        None, description="reward that says whether a held-out answer is right; none: that of `verify`"
+    )
     drop: Share = Field(0.1, description="stop when the share of right answers falls this far below its best")
     longer: float = Field(1.0, gt=0, description="stop when answers grew by this share since the start")
 

@@ -34,6 +34,7 @@ CLASSES: dict[str, Files] = {
     "DPOConfig": _of_trl("DPOConfig", "trainer/dpo_config.py"),
     "KTOConfig": _of_trl("KTOConfig", "trainer/kto_config.py"),
     "ORPOConfig": _of_trl("ORPOConfig", "experimental/orpo/orpo_config.py"),
+    "RewardConfig": _of_trl("RewardConfig", "trainer/reward_config.py"),
     "GRPOConfig": _of_trl("GRPOConfig", "trainer/grpo_config.py"),
     "RLOOConfig": _of_trl("RLOOConfig", "trainer/rloo_config.py"),
     "LoraConfig": (("peft", "tuners/lora/config.py", "LoraConfig"),),
@@ -70,7 +71,12 @@ OWNED = {
     "save_only_model": "nothing: a stage needs the optimizer's state to resume",
     "remove_unused_columns": "nothing: the columns follow from the packing",
 }
-PAIRWISE = ("DPOConfig", "KTOConfig", "ORPOConfig")  # their batches are of pairs, their budget is epochs
+PAIRWISE = (
+    "DPOConfig",
+    "KTOConfig",
+    "ORPOConfig",
+    "RewardConfig",
+)  # their batches are of pairs, their budget is epochs
 REWARDED = ("GRPOConfig", "RLOOConfig")
 OWNED_REWARDED = {
     "max_steps": "{stage}.steps",

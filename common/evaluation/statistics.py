@@ -69,6 +69,26 @@ def paired_bootstrap(
     return float(differences.mean()), float(low), float(high)
 
 
+def paired_means(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> tuple[float, float, float]:
+    """Return (difference, low, high): mean(b) - mean(a), with its 95% bootstrap interval (percentile) over the pairs.
+
+    For numbers of any size, such as rewards; of equal differences the interval is that one number.
+    """
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    differences = np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64)
+    if not differences.size:
+        raise ValueError("paired_means needs at least one pair, got none")
+    mean = float(differences.mean())
+    if np.ptp(differences) == 0:
+        return mean, mean, mean
+    found = bootstrap(
+        (differences,), np.mean, confidence_level=CONFIDENCE, method="percentile", rng=np.random.default_rng(seed)
+    )
+    return mean, float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Return p-values adjusted for being several, in the order given.
 

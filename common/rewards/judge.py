@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from common.artifacts import Artifact
@@ -79,8 +78,3 @@ def rewards_of(model: Any, rows: Sequence[Sequence[int]], pad_id: int, batch_siz
                 found[place] = number
     model.train(was_training)
     return found
-
-
-def is_judge(folder: Path) -> bool:
-    """Whether a checkpoint's configuration says that it is a sequence classifier, as reward models are."""
-    return checkpoint.architecture(folder).endswith("ForSequenceClassification")

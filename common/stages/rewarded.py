@@ -46,7 +46,8 @@ def reinforce(context: StageContext, trainer_name: str, defaults: Mapping[str, A
         )
     heldout, training = rows[:kept], rows[kept:]
     probe = tokenizer.apply_chat_template(training[0]["prompt"], add_generation_prompt=True, return_dict=False)
-    watcher = Watcher(context, settings.watch, heldout, tokenizer, settings.answer_tokens)
+    mix = mix_of(context, settings, device_of(context.config.run))
+    watcher = Watcher(context, settings.watch, heldout, tokenizer, settings.answer_tokens, mix)
 
     fitted, skipped = _train(context, trainer_name, defaults, model, tokenizer, training, watcher)
 
@@ -85,8 +86,7 @@ def _train(
         arguments = getattr(trl, f"{trainer_name}Config")(**{**defaults, **options})
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
-    mix = mix_of(context, settings, device_of(context.config.run))
-    reward = Reward(mix, model.generation_config.eos_token_id, settings.samples)
+    reward = Reward(watcher.mix, model.generation_config.eos_token_id, settings.samples)
     trainer = getattr(trl, f"{trainer_name}Trainer")(
         model=model,
         reward_funcs=reward,

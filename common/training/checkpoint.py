@@ -38,16 +38,28 @@ def load(folder: Path, model: ModelSettings) -> tuple[PreTrainedModel, PreTraine
     return loaded, tokenizer
 
 
-def load_judge(folder: Path, model: ModelSettings) -> PreTrainedModel:
-    """Load a reward model, a classifier with one label, in float32. Raises DataError naming the folder."""
+def load_judge(folder: Path, model: ModelSettings, seed: int | None = None) -> PreTrainedModel:
+    """Load a reward model, a classifier with one label, in float32; with `seed`, a language model given a new head.
+
+    Raises DataError naming the folder when it is neither.
+    """
     import torch
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification, set_seed
 
     check_weights(folder)
+    classifier = architecture(folder).endswith("ForSequenceClassification")
+    if not classifier and seed is None:
+        raise DataError(
+            f"{folder} is no reward model: config.json names {architecture(folder) or 'no class'}, expected a "
+            "...ForSequenceClassification with one label."
+        )
+    if seed is not None:
+        set_seed(seed)
     try:
         loaded = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, trust_remote_code=model.trust_remote_code, use_safetensors=True
-        )
+            folder, dtype=torch.float32, trust_remote_code=model.trust_remote_code, use_safetensors=True,
+            **({} if classifier else {"num_labels": 1}),
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(f"The reward model {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
     if loaded.config.num_labels != 1:
@@ -118,7 +130,8 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path, dtype: str) 
     out.mkdir(parents=True, exist_ok=True)
     model.to(getattr(torch, dtype))
     model.config.dtype = dtype
-    model.generation_config.do_sample = False
+    if model.can_generate():
+        model.generation_config.do_sample = False
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     if stray := [p.name for p in out.rglob("*") if p.suffix in {".bin", ".pt", ".pkl", ".pth"}]:

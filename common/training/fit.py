@@ -55,13 +55,13 @@ def device_of(run: RunSettings) -> str:
     return "cuda" if run.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def lora_config(settings: LearningSettings) -> Any:
+def lora_config(settings: LearningSettings, task: str = "CAUSAL_LM") -> Any:
     """Return peft's LoraConfig for the stage's `lora:` block, or None for full fine-tuning."""
     if settings.lora is None:
         return None
     from peft import LoraConfig
 
-    return LoraConfig(**{"task_type": "CAUSAL_LM", **settings.lora})
+    return LoraConfig(**{"task_type": task, **settings.lora})
 
 
 def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, rows: TrainingRows) -> Fitted:
@@ -129,8 +129,9 @@ def hand_on(
     model = fitted.model.to("cpu")
     model, measured = merge_adapter(model, probe, context.out)
     contracts.check_vocabulary(model, tokenizer)
-    contracts.check_stop_tokens(model, tokenizer)
-    contracts.check_tied(model)
+    if model.can_generate():
+        contracts.check_stop_tokens(model, tokenizer)
+        contracts.check_tied(model)
     if parent_tokenizer is not None:
         contracts.check_template(tokenizer, parent_tokenizer)
     checkpoint.save(model, tokenizer, context.out, context.config.model.dtype)

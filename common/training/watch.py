@@ -1,22 +1,26 @@
 """Look at held-out prompts while a model learns from rewards, and stop it when it games them.
 
-Usage: `watcher = Watcher(context, settings, heldout, tokenizer, 128)`, then
+Usage: `watcher = Watcher(context, settings, heldout, tokenizer, 128, mix)`, then
 `trainer.add_callback(watcher.callback(trainer))`, and after training `model = watcher.best(model)`.
 
 A reward is gamed when it rises while right answers become fewer, or answers grow long. The check is a verifier of its
-own, whatever is rewarded. Looks and the best weights so far lie in the stage's scratch, so a killed run goes on with
-them.
+own, whatever is rewarded; prompts without known answers have none, and then only lengths can tell. Looks and the best
+weights so far lie in the stage's scratch, so a killed run goes on with them.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from common.artifacts import write_json
+from common.evaluation.statistics import paired_means
 from common.evaluation.written import write_answers
+from common.rewards.mix import Mix
 from common.rewards.verifiers import VERIFIERS, Answer
 from common.stage_settings import WatchSettings
 from common.stages import StageContext
@@ -25,12 +29,13 @@ BATCH = 64
 
 
 class Watcher:
-    """Held-out looks of one stage: step, share of right answers, mean length in tokens."""
+    """Held-out looks of one stage: step, share of right answers, mean reward, mean length in tokens."""
 
     def __init__(
         self, context: StageContext, settings: WatchSettings, rows: Sequence[Mapping[str, Any]], tokenizer: Any,
-        answer_tokens: int,
+        answer_tokens: int, mix: Mix,
     ) -> None:  # fmt: skip
+        self.mix = mix
         self.stage, self.console, self.settings = context.stage, context.console, settings
         self.rows, self.tokenizer, self.answer_tokens = rows, tokenizer, answer_tokens
         self.folder = context.work / "watch"
@@ -43,24 +48,37 @@ class Watcher:
         wrote = write_answers(
             model, self.tokenizer, prompts, chat=True, most_tokens=self.answer_tokens, batch_size=BATCH
         )
-        check = VERIFIERS[self.settings.check]
-        right = [check(Answer(answer.text, row, answer.stopped)) for answer, row in zip(wrote, self.rows, strict=True)]
         lengths = [len(self.tokenizer(answer.text, add_special_tokens=False).input_ids) for answer in wrote]
-        best = max((look["right"] for look in self.looks), default=-1.0)
-        self.looks.append({
-            "step": step, "right": round(sum(right) / len(right), 4), "tokens": round(sum(lengths) / len(lengths), 2),
-        })  # fmt: skip
+        answers = [
+            Answer(answer.text, row, answer.stopped, length, row["prompt"])
+            for answer, row, length in zip(wrote, self.rows, lengths, strict=True)
+        ]
+        rewards = self.mix.score(answers).totals
+        found = {"step": step, "reward": round(fmean(rewards), 4), "tokens": round(fmean(lengths), 2)}
+        if self.settings.check is not None:
+            found["right"] = round(fmean(map(VERIFIERS[self.settings.check], answers)), 4)
+        best = max(map(self._worth, self.looks), default=-math.inf)
+        self.looks.append({**found, "rewards": [round(reward, 4) for reward in rewards]})
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.looks[-1]["right"] > best:
+        if self._worth(found) > best:
             self._keep(model, step)
         write_json(self.folder / "looks.json", self.looks)
         self.stopped = self._verdict()
 
     def summary(self) -> dict[str, Any]:
-        """Return what the looks saw, for the stage's metrics."""
-        first, last = self.looks[0], self.looks[-1]
-        facts = {"heldout_first": first["right"], "heldout_last": last["right"], "looks": self.looks}
-        return facts | ({"stopped": self.stopped} if self.stopped else {})
+        """Return what the looks saw, for the stage's metrics; `kept` is the look whose weights are handed on."""
+        first, kept = self.looks[0], self._chosen()
+        gain, low, high = paired_means(first["rewards"], kept["rewards"])
+        looks = [{key: value for key, value in look.items() if key != "rewards"} for look in self.looks]
+        return {
+            "looks": looks,
+            "kept": kept["step"],
+            "heldout_reward": {
+                "before": first["reward"], "after": kept["reward"], "n": len(self.rows),
+                "gain": round(gain, 4), "low": round(low, 4), "high": round(high, 4),
+            },
+            **({"stopped": self.stopped} if self.stopped else {}),
+        }  # fmt: skip
 
     def best(self, model: Any) -> Any:
         """Return the model to hand on: the last one, or, where a reward was gamed, the best that was seen."""
@@ -68,10 +86,9 @@ class Watcher:
             return model
         from safetensors.torch import load_model
 
-        kept = [look for look in self.looks if self._weights(look["step"]).is_file()]
-        chosen = max(kept, key=lambda look: (look["right"], -look["step"]))
-        load_model(model, str(self._weights(chosen["step"])))
-        self.console.line(f"  {self.stage}: {self.stopped}; the weights of step {chosen['step']} are kept", always=True)
+        step = self._chosen()["step"]
+        load_model(model, str(self._weights(step)))
+        self.console.line(f"  {self.stage}: {self.stopped}; the weights of step {step} are kept", always=True)
         return model
 
     def callback(self, trainer: Any) -> Any:
@@ -105,11 +122,23 @@ class Watcher:
     def bare(trainer: Any) -> Any:
         return trainer.accelerator.unwrap_model(trainer.model)
 
+    def _worth(self, look: Mapping[str, Any]) -> float:
+        """Return what makes one look better than another: right answers, or rewards where nothing tells the right."""
+        return float(look["right"] if self.settings.check is not None else look["reward"])
+
+    def _chosen(self) -> dict[str, Any]:
+        """Return the look whose weights are handed on: the last one, or the best where a reward was gamed."""
+        if not self.stopped:
+            return self.looks[-1]
+        kept = [look for look in self.looks if self._weights(look["step"]).is_file()]
+        return max(kept, key=lambda look: (self._worth(look), -look["step"]))
+
     def _verdict(self) -> str:
         first, last = self.looks[0], self.looks[-1]
-        best = max(look["right"] for look in self.looks)
-        if last["right"] < best - self.settings.drop:
-            return f"right answers to held-out prompts fell from {best:.2f} to {last['right']:.2f}"
+        if self.settings.check is not None:
+            best = max(look["right"] for look in self.looks)
+            if last["right"] < best - self.settings.drop:
+                return f"right answers to held-out prompts fell from {best:.2f} to {last['right']:.2f}"
         if last["tokens"] > first["tokens"] * (1 + self.settings.longer):
             return f"answers grew from {first['tokens']:.0f} to {last['tokens']:.0f} tokens"
         return ""

@@ -1,0 +1,84 @@
+"""How well rewards rank pairs of answers: accuracy, margin, and whether the model is as sure as it is right.
+
+Usage: `Ranking.of(chosen, rejected).facts(length_differences)`, where the rewards are of held-out pairs.
+
+Pure numbers; the rewards come from `common.rewards.judge`.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common.evaluation.statistics import wilson
+
+BINS = 5  # of sureness, from 0.5 to 1
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Rewards of the preferred and of the other answers, pair by pair."""
+
+    chosen: tuple[float, ...]
+    rejected: tuple[float, ...]
+
+    @classmethod
+    def of(cls, chosen: Sequence[float], rejected: Sequence[float]) -> Ranking:
+        """Raises ValueError where there is no pair or the sides do not fit."""
+        if not chosen or len(chosen) != len(rejected):
+            raise ValueError(f"{len(chosen)} chosen and {len(rejected)} rejected rewards; expected as many, and some")
+        return cls(tuple(chosen), tuple(rejected))
+
+    @property
+    def margins(self) -> list[float]:
+        return [a - b for a, b in zip(self.chosen, self.rejected, strict=True)]
+
+    def facts(self, length_differences: Sequence[int]) -> dict[str, Any]:
+        """Return what goes into the stage's metrics; equal rewards rank nothing, so they count as wrong.
+
+        `length_differences` are the tokens that the preferred answer is longer by: a reward model that has learned
+        length instead of worth prefers the longer answer more often than people do.
+        """
+        margins, n = self.margins, len(self.chosen)
+        right = sum(margin > 0 for margin in margins)
+        low, high = wilson(right, n)
+        pooled = [*self.chosen, *self.rejected]
+        unequal = [(margin, length) for margin, length in zip(margins, length_differences, strict=True) if length]
+        bins = self.calibration()
+        return {
+            "ranking_accuracy": {"score": round(right / n, 4), "n": n, "low": round(low, 4), "high": round(high, 4)},
+            "margin": round(statistics.fmean(margins), 4),
+            "calibration": bins,
+            "calibration_error": round(sum(b["n"] * abs(b["sure"] - b["right"]) for b in bins) / n, 4),
+            "reward_mean": round(statistics.fmean(pooled), 6),
+            "reward_spread": max(round(statistics.pstdev(pooled), 6), 1e-6),
+            "longer_preferred": _share([(margin > 0) == (length > 0) for margin, length in unequal]),
+            "longer_chosen": _share([length > 0 for _, length in unequal]),
+        }
+
+    def calibration(self) -> list[dict[str, float]]:
+        """Return per bin of sureness: how sure the model is on average, how often it is right, and of how many pairs.
+
+        A pair's sureness is sigmoid(|margin|), the probability that the model gives to its own ranking; a calibrated
+        model is right as often as it is sure (Guo et al. 2017, arXiv 1706.04599).
+        """
+        bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
+        for margin in self.margins:
+            sure = 1 / (1 + math.exp(-min(abs(margin), 500.0)))
+            bins[min(BINS - 1, int((sure - 0.5) * 2 * BINS))].append((sure, margin > 0))
+        return [
+            {
+                "sure": round(statistics.fmean(sure for sure, _ in pairs), 4),
+                "right": round(sum(right for _, right in pairs) / len(pairs), 4),
+                "n": len(pairs),
+            }
+            for pairs in bins
+            if pairs
+        ]
+
+
+def _share(values: Sequence[bool]) -> float | None:
+    return round(sum(values) / len(values), 4) if values else None
