@@ -128,7 +128,8 @@ def watcher_that_sees(right: Sequence[float], tokens: Sequence[int], folder: Pat
 
     context = cast(StageContext, SimpleNamespace(stage="grpo", console=Console("quiet"), work=folder))
     rows = [{"prompt": [{"content": "q"}]}]
-    return Watcher(context, WatchSettings(drop=0.1, longer=1.0), rows, tokenizer, 8)
+    mix = Mix((Criterion("liked", 1.0, lambda batch: [float(len(answer.text)) for answer in batch]),))
+    return Watcher(context, WatchSettings(check="exact", drop=0.1, longer=1.0), rows, tokenizer, 8, mix)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def run(context: StageContext) -> StageReport:
     heldout, counts = read_pairs(context, tokenizer, "preference_heldout")
     if not heldout:
         raise DataError(
-            f"Stage {context.stage}: there are no held-out pairs, so nothing would say how well the reward model ranks. "
+            f"Stage {context.stage}: there are no held-out pairs, so nothing would say how well it ranks. "
             "Set `heldout: 0.1` for a source of the role preference."
         )
     if settings.path is None:
