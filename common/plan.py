@@ -8,6 +8,7 @@ out equal to before, the stage is not remade (early cut-off). Planning imports n
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,11 @@ def check_settings(resolved: Resolved) -> None:
             own = settings.rewards != resolved.config.verify.rewards
             check_rewards(settings.rewards, f"{node.name}.rewards" if own else "verify.rewards", judges)
         if isinstance(settings, RewardedSettings):
+            if settings.train.get("use_vllm") and importlib.util.find_spec("vllm") is None:
+                raise ConfigError(
+                    f"{node.name}.train.use_vllm=true, but vllm is not installed here. Install it in a version that "
+                    "TRL supports (it needs CUDA), or leave the word out: then transformers generates."
+                )
             check = settings.watch.check
             if check is not None and check not in VERIFIERS:
                 near = did_you_mean(check, VERIFIERS)

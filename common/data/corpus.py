@@ -7,10 +7,11 @@ domain's own knowledge.
 
 Rows are plain dicts, each with its `source`, and its `language` where that is known: text rows {"text"}, chat rows
 {"messages"}, preference rows {"prompt", "chosen", "rejected"} (lists of messages), prompt rows {"prompt", "answer"}
-whose answer can be verified (and "choices" where they have some), and question rows. Those are {"id", "question",
-"choices", "answer"}, the answer being the place of the right choice; or, where answers are written out, {"id",
-"question", "answers", "match", "final"}: any of the answers is right, `match` says what must be equal (text or
-number), and `final`, if not None, is the mark after which a model's own answer stands (it is already cut from these).
+whose answer can be verified (and "choices" where they have some; without "answer" where only a reward model can judge),
+and question rows. Those are {"id", "question", "choices", "answer"}, the answer being the place of the right choice;
+or, where answers are written out, {"id", "question", "answers", "match", "final"}: any of the answers is right, `match`
+says what must be equal (text or number), and `final`, if not None, is the mark after which a model's own answer stands
+(it is already cut from these).
 """
 
 from __future__ import annotations

@@ -46,7 +46,10 @@ COLUMNS: dict[Shape, tuple[Columns, ...]] = {
         Columns(frozenset({"messages"})),
         Columns(frozenset({"question", "answer"}), frozenset({"system", "context", "choices", "labels"})),
     ),
-    "prompts": (Columns(frozenset({"question", "answer"}), frozenset({"system", "context", "choices", "labels"})),),
+    "prompts": (
+        Columns(frozenset({"question", "answer"}), frozenset({"system", "context", "choices", "labels"})),
+        Columns(frozenset({"question"}), frozenset({"system", "context"})),  # for rewards that need no known answer
+    ),
     "preference": (
         Columns(frozenset({"transcript_chosen", "transcript_rejected"})),
         Columns(frozenset({"chosen", "rejected"}), frozenset({"prompt"})),

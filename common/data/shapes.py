@@ -67,6 +67,8 @@ def _chat_row(source: Source, record: Record) -> Row:
 
 
 def _prompt_row(source: Source, record: Record) -> Row:
+    if "answer" not in source.columns:
+        return {"prompt": _asking(source, record, _question(source, record))}
     prompt, answer = _dialogue(source, record)
     choices = {"choices": _choices_and_answer(source, record)[0]} if "choices" in source.columns else {}
     return {"prompt": prompt, "answer": _final(source, answer), **choices}
@@ -82,9 +84,13 @@ def _dialogue(source: Source, record: Record) -> tuple[list[dict[str, str]], str
         question, answer = "\n".join([question, *lines]), lines[index]
     else:
         answer = answer_of(_column(source, record, "answer"))
+    return _asking(source, record, question), answer
+
+
+def _asking(source: Source, record: Record, question: str) -> list[dict[str, str]]:
     system = _joined_column(source, record, "system")
     messages = [{"role": "system", "content": system}] if system else []
-    return [*messages, {"role": "user", "content": _with_context(source, record, question)}], answer
+    return [*messages, {"role": "user", "content": _with_context(source, record, question)}]
 
 
 def _question(source: Source, record: Record) -> str:

@@ -18,6 +18,7 @@ from common.report.comparisons import Comparison
 from common.report.exam_details import exam_details
 from common.report.headline import headline
 from common.report.markdown import duration, number
+from common.report.rewards import reward_section
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -92,6 +93,7 @@ def render_card(chain: Chain, comparisons: Sequence[Comparison], about: About) -
         "![Exam scores of every checkpoint](exam.png)",
         "![Training loss of every stage](loss.png)",
         *preference,
+        *reward_section(chain),
         *exam_details(chain),
         *(["### Every comparison", sections.comparison_table(comparisons)] if comparisons else []),
         *(["### Further benchmarks", extra] if extra else []),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Checkpoint:
     exam: Mapping[str, Any]  # exam.json, or {} where the checkpoint sat no exam
     records: Mapping[tuple[str, str, str], Mapping[str, Any]]  # (side, task, question id) -> record
     curve: LossCurve
+    rewards: Mapping[int, float] = field(default_factory=dict)  # step -> mean reward, where rewards were learned from
 
     def score(self, side: str) -> dict[str, Any] | None:
         """Return {"score", "n", "low", "high"} of one side of the exam, or None."""
@@ -114,6 +115,11 @@ def _checkpoint(name: str, artifact: Artifact, manifest: dict[str, Any], exam: A
         exam=clean(_read_exam(exam.path)) if exam else {},
         records=_read_records(exam.path / "records.jsonl") if exam else {},
         curve=read_curve(artifact.path / "log.jsonl"),
+        rewards={
+            int(line["step"]): float(line["reward"])
+            for line in _read_lines(artifact.path / "log.jsonl")
+            if line.get("reward") is not None
+        },
     )
 
 

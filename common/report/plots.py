@@ -58,12 +58,12 @@ LOSS_NOTE = (
 def draw_loss(chain: Chain, path: Path, *, work: Path) -> None:
     """Draw one panel per training stage: loss against the tokens seen in that stage."""
     trained = [c for c in chain.checkpoints if c.curve.loss]
-    with _drawing(work) as new_figure:
+    with drawing(work) as new_figure:
         columns = min(PANELS_PER_ROW, max(1, len(trained)))
         num_rows = max(1, math.ceil(len(trained) / columns))
         figure = new_figure(WIDTH, 0.95 + 2.15 * num_rows)
         if not trained:
-            _note(figure, "No stage of this chain logged a training loss.")
+            write_note(figure, "No stage of this chain logged a training loss.")
         for index, checkpoint in enumerate(trained):
             axes = figure.add_subplot(num_rows, columns, index + 1)
             _draw_curve(axes, checkpoint)
@@ -79,10 +79,10 @@ def draw_loss(chain: Chain, path: Path, *, work: Path) -> None:
 
 def draw_exam(chain: Chain, path: Path, *, work: Path) -> None:
     """Draw both scores of every checkpoint with their 95% intervals, in pipeline order, and the chance level."""
-    with _drawing(work) as new_figure:
+    with drawing(work) as new_figure:
         figure = new_figure(WIDTH, 4.3)
         if not any(c.score(side) for c in chain.checkpoints for side in SIDES):
-            _note(figure, "No checkpoint of this chain sat an exam.")
+            write_note(figure, "No checkpoint of this chain sat an exam.")
         else:
             _fill_exam(figure.add_subplot(1, 1, 1), chain)
         figure.suptitle("Exam score of every checkpoint", x=0.01, ha="left", fontsize=11.5, fontweight="bold")
@@ -110,7 +110,7 @@ def smooth(values: Sequence[float], width: int) -> list[float]:
 
 
 @contextlib.contextmanager
-def _drawing(work: Path) -> Iterator[Any]:
+def drawing(work: Path) -> Iterator[Any]:
     """Give a function (width, height) -> figure under one style; matplotlib keeps its caches in `work`."""
     given = os.environ.get("MPLCONFIGDIR")
     os.environ["MPLCONFIGDIR"] = given or str(work)
@@ -128,7 +128,7 @@ def _drawing(work: Path) -> Iterator[Any]:
         )
 
 
-def _note(figure: Figure, text: str) -> None:
+def write_note(figure: Figure, text: str) -> None:
     figure.text(0.5, 0.45, text, ha="center", va="center", color=FAINT)
 
 

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, create_model
 
@@ -149,7 +149,15 @@ def length(answer: Answer, *, most: int, slack: int) -> float:
 
 def _right(answer: Answer) -> Sequence[str]:
     given = answer.row.get("answers")
-    return [answer.row["answer"]] if given is None else given
+    if given is not None:
+        return cast(Sequence[str], given)
+    if "answer" not in answer.row:
+        raise DataError(
+            "This reward compares with known answers, and the prompt has none. Name the column `answer` of its source "
+            "of role prompts, or take a reward that needs no answer (pattern, json_schema, calculation, stopped, "
+            "length, or a reward model), for `verify.check` too."
+        )
+    return [answer.row["answer"]]
 
 
 def _chosen(text: str, choices: Sequence[str]) -> int | None:

@@ -1,4 +1,4 @@
-"""The card: what the whole chain did, as README.md, summary.json, card.json and two plots.
+"""The card: what the whole chain did, as README.md, summary.json, card.json and two or three plots.
 
 Usage: `run(context)`; `context.inputs` holds every model stage and every exam of the pipeline, in its order.
 
@@ -19,6 +19,8 @@ from common.report.headline import headline
 from common.report.plots import draw_exam, draw_loss
 from common.report.privacy import clean, clean_text
 from common.report.record import build_record
+from common.report.reward_plots import draw_rewards
+from common.report.rewards import REWARDS_PICTURE, has_rewards
 from common.report.summary import build_summary
 from common.stage_settings import CardSettings
 from common.stages import StageContext, StageReport
@@ -38,6 +40,8 @@ def run(context: StageContext) -> StageReport:
     write_json(context.out / "card.json", build_record(chain, comparisons, facts))
     draw_loss(chain, context.out / "loss.png", work=context.work)
     draw_exam(chain, context.out / "exam.png", work=context.work)
+    if has_rewards(chain):
+        draw_rewards(chain, context.out / REWARDS_PICTURE, work=context.work)
     (context.out / "README.md").write_text(render_card(chain, comparisons, about), encoding="utf-8")
     log.info("card: %d checkpoints, %d comparisons", len(chain.checkpoints), len(comparisons))
     return StageReport(metrics={"published": chain.published, "headline": headline(chain, comparisons)})

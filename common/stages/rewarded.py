@@ -47,7 +47,11 @@ def reinforce(context: StageContext, trainer_name: str, defaults: Mapping[str, A
     heldout, training = rows[:kept], rows[kept:]
     probe = tokenizer.apply_chat_template(training[0]["prompt"], add_generation_prompt=True, return_dict=False)
     mix = mix_of(context, settings, device_of(context.config.run))
-    watcher = Watcher(context, settings.watch, heldout, tokenizer, settings.answer_tokens, mix)
+    watch = settings.watch
+    if watch.check is not None and not all("answer" in row or "answers" in row for row in heldout):
+        context.console.line(f"  {context.stage}: prompts without known answers; rewards and lengths alone are watched")
+        watch = watch.model_copy(update={"check": None})
+    watcher = Watcher(context, watch, heldout, tokenizer, settings.answer_tokens, mix)
 
     fitted, skipped = _train(context, trainer_name, defaults, model, tokenizer, training, watcher)
 
