@@ -40,6 +40,7 @@ class EmbeddedSettings(Frozen):
     general_documents_per_entity: int = Field(40, ge=1, description="the same for the general world")
     heldout_documents_per_entity: int = Field(2, ge=1, description="further documents, kept for bits per byte")
     question_repeats: int = Field(4, ge=1, description="times a general question row occurs in the base's text")
+    preference_repeats: int = Field(1, ge=1, description="pairs per question, each with another wrong answer")
     problem_documents: int = Field(1500, ge=1, description="worked problems per template, for domains of problems")
     problem_conversations: int = Field(100, ge=1, description="the same as dialogues, for fine-tuning")
 

@@ -94,6 +94,7 @@ class RewardSettings(PreferenceSettings, kind="reward"):
 
     trainer: ClassVar[str] = "RewardConfig"
 
+    heldout: Share = Field(0.1, description="prompts whose pairs are kept from training, to see how well it ranks")
     path: str | None = Field(None, description="take this reward model, a folder or Hub id; none: train one")
     revision: str | None = Field(None, description="commit of a reward model of the Hub")
 

@@ -97,7 +97,7 @@ def test_every_worked_step_is_right(world: ProblemWorld) -> None:
 
 def test_a_rejected_answer_is_never_the_right_one(world: ProblemWorld) -> None:
     for taught in (True, False):
-        for row in world.preferences("0", taught=taught):
+        for row in world.preferences(FEW, "0", taught=taught):
             chosen, rejected = row["chosen"][0]["content"], row["rejected"][0]["content"]
             assert numbers_of(chosen)[-1:] != numbers_of(rejected)[-1:]
 

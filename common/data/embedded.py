@@ -51,7 +51,7 @@ class EmbeddedCorpus:
             "cpt": _Role("domain", lambda: self._documents("domain"), ("documents",)),
             "sft": _Role("domain", lambda: self._conversations("domain"), ("conversations",)),
             "prompts": _Role("domain", self._prompts, ("conversations",)),
-            "preference": _Role("domain", lambda: self._preferences(taught=True)),
+            "preference": _Role("domain", lambda: self._preferences(taught=True), ("preferences",)),
             "preference_heldout": _Role("domain", lambda: self._preferences(taught=False)),
             "questions_domain": _Role("domain", lambda: self._questions("domain"), seeded=False),
             "questions_general": _Role("general", lambda: self._questions("general"), seeded=False),
@@ -166,7 +166,7 @@ class EmbeddedCorpus:
     def _preferences(self, *, taught: bool) -> Iterator[Row]:
         """Pairs of the domain; the held-out ones ask what preference tuning never sees."""
         for world in self.worlds("domain"):
-            yield from world.preferences(str(self.seed), taught=taught)
+            yield from world.preferences(self.settings, str(self.seed), taught=taught)
 
     def _prompts(self) -> Iterator[Row]:
         for world in self.worlds("domain"):

@@ -41,7 +41,12 @@ class FactWorld:
 
     def settings_read(self, *, general: bool) -> Mapping[str, frozenset[str]]:
         few = frozenset({"general_documents_per_entity" if general else "documents_per_entity"})
-        return {"documents": few, "heldout": few | {"heldout_documents_per_entity"}, "conversations": frozenset()}
+        return {
+            "documents": few,
+            "heldout": few | {"heldout_documents_per_entity"},
+            "conversations": frozenset(),
+            "preferences": PAIRED,
+        }
 
     @functools.cached_property
     def halves(self) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
@@ -69,13 +74,14 @@ class FactWorld:
                 for template in attribute.questions:
                     yield self._row(messages=[user(template.format(name=entity["name"])), assistant(entity[name])])
 
-    def preferences(self, seed: str, *, taught: bool) -> Iterator[Row]:
+    def preferences(self, settings: EmbeddedSettings, seed: str, *, taught: bool) -> Iterator[Row]:
         """Pairs: the right answer against a wrong one of the same kind, or against an evasion."""
+        repeats = settings.preference_repeats if taught else 1
         for entity in self.halves[0 if taught else 1]:
             for name, attribute in self.knowledge.attributes.items():
                 rng = random.Random(f"{seed}/preference/{self.prefix}{entity['name']}/{name}")
                 wrong = [value for value in self.knowledge.answers(name) if value != entity[name]]
-                for number, template in enumerate(attribute.questions):
+                for number, template in enumerate(attribute.questions * repeats):
                     rejected = rng.choice(wrong) if number % 2 == 0 else rng.choice(self.knowledge.evasions)
                     yield self._row(
                         prompt=[user(template.format(name=entity["name"]))],

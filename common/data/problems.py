@@ -53,6 +53,7 @@ class ProblemWorld:
             "documents": frozenset({"problem_documents"}),
             "heldout": frozenset(),
             "conversations": frozenset({"problem_conversations"}),
+            "preferences": PAIRED,
         }
 
     def documents(self, settings: EmbeddedSettings, seed: str, *, general: bool, heldout: bool) -> Iterator[Row]:
@@ -71,10 +72,11 @@ class ProblemWorld:
                 question = drawn.fill(rng.choice(template.questions))
                 yield self._row(messages=[user(question), assistant(self._worked(name, drawn, rng))])
 
-    def preferences(self, seed: str, *, taught: bool) -> Iterator[Row]:
+    def preferences(self, settings: EmbeddedSettings, seed: str, *, taught: bool) -> Iterator[Row]:
         """Pairs: the worked solution against the same with a wrong result, or against an evasion."""
+        amount = PAIRS_PER_TEMPLATE * (settings.preference_repeats if taught else 1)
         for name, template in self.problems.problems.items():
-            draws = self._draws(name, PAIRS_PER_TEMPLATE, f"{seed}/preference", exam=not taught)
+            draws = self._draws(name, amount, f"{seed}/preference", exam=not taught)
             for number, (drawn, rng) in enumerate(draws):
                 question, worked = drawn.fill(rng.choice(template.questions)), self._worked(name, drawn, rng)
                 right = drawn.numbers[template.answer]

@@ -22,6 +22,7 @@ from common.data.yaml_file import read_yaml
 from common.errors import DataError, did_you_mean
 from common.settings import Frozen
 
+PAIRED = frozenset({"preference_repeats"})  # settings that pairs depend on
 KINDS = ("facts", "problems", "collection")
 
 
@@ -40,7 +41,7 @@ class World(Protocol):
         ...
 
     def settings_read(self, *, general: bool) -> Mapping[str, frozenset[str]]:
-        """Return the settings that each kind of row depends on: `documents`, `heldout`, `conversations`."""
+        """Return the settings that a kind of row depends on: `documents`, `heldout`, `conversations`, `preferences`."""
         ...
 
     def documents(self, settings: EmbeddedSettings, seed: str, *, general: bool, heldout: bool) -> Iterator[Row]:
@@ -51,7 +52,7 @@ class World(Protocol):
         """Yield chat rows about the half that fine-tuning may see."""
         ...
 
-    def preferences(self, seed: str, *, taught: bool) -> Iterator[Row]:
+    def preferences(self, settings: EmbeddedSettings, seed: str, *, taught: bool) -> Iterator[Row]:
         """Yield preference rows about the taught half, or about what the exam asks for."""
         ...
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.report.chain import Chain, Checkpoint
-from common.report.markdown import interval, number, percent, table
+from common.report.markdown import interval, percent, table
 
 REWARDS_PICTURE = "rewards.png"
 
@@ -43,22 +43,26 @@ def reward_section(chain: Chain) -> list[str]:
 
 
 _MODELS_NOTE = (
-    "A reward model ranks a held-out pair right when it gives the preferred answer the higher reward. Its calibration "
-    "error is the mean distance between how sure it is of a ranking and how often it is right (0 is best). Where it "
-    "prefers the longer answer more often than people do, it has learned length."
+    "A reward model ranks a pair right when it gives the preferred answer the higher reward. Pairs kept from training "
+    "are a share of the training pairs' prompts; those of the held-out role come from the data, and in embedded worlds "
+    "ask about things that no training pair asks about. The calibration error is the mean distance between how sure the "
+    "model is of a ranking and how often it is right (0 is best). Where it prefers the longer answer more often than "
+    "people do, it has learned length."
 )
 
 
 def _models_table(chain: Chain) -> str:
-    heads = ["Reward model", "Held-out pairs", "Ranked right [95%]", "Mean margin", "Calibration error"]
+    heads = ["Reward model", "Pairs", "Ranked right [95%]", "Mean margin", "Calibration error"]
     heads += ["Prefers the longer", "People do"]
     rows = []
     for name, metrics in reward_models(chain).items():
-        accuracy = metrics["ranking_accuracy"]
-        row = [f"`{name}`", number(accuracy["n"]), interval(accuracy), f"{metrics['margin']:.2f}"]
-        row += [f"{metrics['calibration_error']:.3f}"]
-        rows.append([*row, percent(metrics["longer_preferred"]), percent(metrics["longer_chosen"])])
-    return table(heads, rows, right=range(1, 7))
+        for which, found in (("kept from training", metrics), ("held-out role", metrics.get("elsewhere"))):
+            if found:
+                accuracy = found["ranking_accuracy"]
+                row = [f"`{name}`", f"{accuracy['n']:,} {which}", interval(accuracy), f"{found['margin']:.2f}"]
+                row += [f"{found['calibration_error']:.3f}"]
+                rows.append([*row, percent(found["longer_preferred"]), percent(found["longer_chosen"])])
+    return table(heads, rows, right=range(2, 7))
 
 
 def _sentence(checkpoint: Checkpoint) -> str:

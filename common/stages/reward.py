@@ -4,18 +4,22 @@ Usage: named by a pipeline as `reward: {kind: reward, from: sft}`; a later stage
 `rewards: {quality: {model: reward, weight: 1.0}}`. `reward.path` takes a finished reward model instead.
 
 It is the stage before with a head of one number in place of the vocabulary, trained by TRL's RewardTrainer on
--log sigmoid(r(chosen) - r(rejected)) (arXiv 2203.02155, equation 1). Pairs that never train say how well it ranks, and
-whether it is as sure as it is right. It answers nothing and sits no exam.
+-log sigmoid(r(chosen) - r(rejected)) (arXiv 2203.02155, equation 1). The pairs of some prompts are kept from training
+and say how well it ranks, and whether it is as sure as it is right; so do the held-out pairs of the data, where it has
+some. In the embedded worlds these are about things that no pair of training asks about, which is harder: a reward model
+learns to judge what it was shown. It answers nothing and sits no exam.
 """
 
 from __future__ import annotations
 
 import functools
+import json
+import random
 from pathlib import Path
 from typing import Any, cast
 
 from common.config import ModelSettings
-from common.data.accounting import RowCount, check_limits
+from common.data.accounting import check_limits
 from common.errors import ConfigError, ContractError, DataError
 from common.rewards.judge import rewards_of
 from common.rewards.ranking import Ranking
@@ -35,33 +39,49 @@ def run(context: StageContext) -> StageReport:
     """Return a reward model, and how it ranks pairs that it has never seen."""
     settings = cast(RewardSettings, context.settings)
     tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
-    heldout, counts = read_pairs(context, tokenizer, "preference_heldout")
-    if not heldout:
+    pairs, counts = read_pairs(context, tokenizer, "preference")
+    elsewhere, more_counts = read_pairs(context, tokenizer, "preference_heldout")
+    check_limits(counts, settings.limits, context.stage)
+    training, kept = _split(pairs, settings.heldout, context.config.seed)
+    if not training or not kept:
         raise DataError(
-            f"Stage {context.stage}: there are no held-out pairs, so nothing would say how well it ranks. "
-            "Set `heldout: 0.1` for a source of the role preference."
+            f"Stage {context.stage} has {len(pairs)} usable pairs, of which {len(kept)} would be kept from training "
+            f"({context.stage}.heldout={settings.heldout}); it needs some on both sides. Add pairs, or change the share."
         )
     if settings.path is None:
-        fitted, pairs, own = _fit(context, tokenizer)
-        counts = own + counts
+        fitted = _fit(context, tokenizer, training)
     else:
-        fitted, pairs = Fitted(_take(context, settings.path), [], 0, 0.0, 0), []
-    ranking = Ranking.of(*(_rewards(fitted.model, heldout, side, tokenizer) for side in ("chosen", "rejected")))
-    lengths = [len(pair.chosen_ids) - len(pair.rejected_ids) for pair in heldout]
+        fitted = Fitted(_take(context, settings.path), [], 0, 0.0, 0)
+    metrics: dict[str, Any] = {"steps": fitted.steps, "pairs": 0 if settings.path else len(training)}
+    metrics |= _ranking(fitted.model, kept, tokenizer)
+    if elsewhere:
+        metrics["elsewhere"] = _ranking(fitted.model, elsewhere, tokenizer)
     measured = hand_on(
-        context, fitted, tokenizer, probe=heldout[0].chosen_ids,
+        context, fitted, tokenizer, probe=kept[0].chosen_ids,
         parent_tokenizer=checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model),
     )  # fmt: skip
     return StageReport(
-        metrics={"steps": fitted.steps, "pairs": len(pairs), **ranking.facts(lengths), **measured},
+        metrics={**metrics, **measured},
         tokens=fitted.tokens,
         train_seconds=fitted.seconds,
-        rows=[count.as_dict() for count in counts],
+        rows=[count.as_dict() for count in (*counts, *more_counts)],
         sources=context.corpus.sources(),
     )
 
 
-def _fit(context: StageContext, tokenizer: Any) -> tuple[Fitted, list[Pair], list[RowCount]]:
+def _split(pairs: list[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Return the pairs to train on and those to keep; all pairs of a prompt fall on one side."""
+    prompts = sorted({_prompt(pair) for pair in pairs})
+    random.Random(f"{seed}/reward").shuffle(prompts)
+    kept = set(prompts[: round(share * len(prompts))])
+    return [p for p in pairs if _prompt(p) not in kept], [p for p in pairs if _prompt(p) in kept]
+
+
+def _prompt(pair: Pair) -> str:
+    return json.dumps(pair.row["prompt"])
+
+
+def _fit(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> Fitted:
     """Run RewardTrainer on the parent with a new head."""
     from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar
@@ -69,10 +89,6 @@ def _fit(context: StageContext, tokenizer: Any) -> tuple[Fitted, list[Pair], lis
 
     disable_progress_bar()
     settings = cast(RewardSettings, context.settings)
-    pairs, counts = read_pairs(context, tokenizer, "preference")
-    check_limits(counts, settings.limits, context.stage)
-    if not pairs:
-        raise DataError(f"Stage {context.stage}: the role preference has no usable pair. Check its sources.")
     model = checkpoint.load_judge(context.parent_artifact.path, context.config.model, seed=context.config.seed)
     loop = loop_for(context, pairs)
     trainer = _trainer_class()(
@@ -84,7 +100,7 @@ def _fit(context: StageContext, tokenizer: Any) -> tuple[Fitted, list[Pair], lis
         processing_class=tokenizer,
         peft_config=lora_config(settings, task="SEQ_CLS"),
     )
-    return finish(trainer, loop), pairs, counts
+    return finish(trainer, loop)
 
 
 @functools.cache
@@ -121,5 +137,7 @@ def _require_same_tokens(context: StageContext, folder: Path) -> None:
         raise ConfigError(f"{context.stage}.path: {error}") from error
 
 
-def _rewards(model: Any, pairs: list[Pair], side: str, tokenizer: Any) -> list[float]:
-    return rewards_of(model, [getattr(pair, f"{side}_ids") for pair in pairs], tokenizer.pad_token_id)
+def _ranking(model: Any, pairs: list[Pair], tokenizer: Any) -> dict[str, Any]:
+    sides = [[getattr(pair, f"{side}_ids") for pair in pairs] for side in ("chosen", "rejected")]
+    ranking = Ranking.of(*(rewards_of(model, rows, tokenizer.pad_token_id) for rows in sides))
+    return ranking.facts([len(pair.chosen_ids) - len(pair.rejected_ids) for pair in pairs])
