@@ -45,7 +45,7 @@ class FactWorld:
             "documents": few,
             "heldout": few | {"heldout_documents_per_entity"},
             "conversations": frozenset(),
-            "preferences": PAIRED,
+            "preferences": frozenset({"preference_repeats"}),
         }
 
     @functools.cached_property

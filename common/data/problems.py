@@ -53,7 +53,7 @@ class ProblemWorld:
             "documents": frozenset({"problem_documents"}),
             "heldout": frozenset(),
             "conversations": frozenset({"problem_conversations"}),
-            "preferences": PAIRED,
+            "preferences": frozenset({"preference_repeats"}),
         }
 
     def documents(self, settings: EmbeddedSettings, seed: str, *, general: bool, heldout: bool) -> Iterator[Row]:

@@ -22,7 +22,6 @@ from common.data.yaml_file import read_yaml
 from common.errors import DataError, did_you_mean
 from common.settings import Frozen
 
-PAIRED = frozenset({"preference_repeats"})  # settings that pairs depend on
 KINDS = ("facts", "problems", "collection")
 
 

@@ -46,7 +46,7 @@ def run(context: StageContext) -> StageReport:
     if not training or not kept:
         raise DataError(
             f"Stage {context.stage} has {len(pairs)} usable pairs, of which {len(kept)} would be kept from training "
-            f"({context.stage}.heldout={settings.heldout}); it needs some on both sides. Add pairs, or change the share."
+            f"({context.stage}.heldout={settings.heldout}); it needs some on both sides. Add pairs or change that."
         )
     if settings.path is None:
         fitted = _fit(context, tokenizer, training)
