@@ -45,9 +45,9 @@ def reward_section(chain: Chain) -> list[str]:
 _MODELS_NOTE = (
     "A reward model ranks a pair right when it gives the preferred answer the higher reward. Pairs kept from training "
     "are those of a share of its prompts; those of the held-out role come from the data, and in embedded worlds they "
-    "ask about things that no training pair asks about. The calibration error is the mean distance between how sure the "
-    "model is of a ranking and how often it is right (0 is best). Where it prefers the longer answer more often than "
-    "people do, it has learned length."
+    "ask about things that no training pair asks about. The calibration error is the mean distance between how sure "
+    "the model is of a ranking and how often it is right (0 is best). Where it prefers the longer answer more often "
+    "than people do, it has learned length."
 )
 
 
