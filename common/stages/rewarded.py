@@ -95,13 +95,13 @@ def _train(
         model=model,
         reward_funcs=reward,
         args=arguments,
-        train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": json.dumps(_known(row))} for row in rows]),
+        train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in rows]),
         processing_class=tokenizer,
         peft_config=lora_config(settings),
     )
     if getattr(trainer, "ref_model", None) is not None:
         contracts.check_same_weights(trainer.accelerator.unwrap_model(trainer.ref_model), model)
-    trainer.add_callback(_skipper(reward))
+    trainer.add_callback(skipper(reward))
     trainer.add_callback(watcher.callback(trainer))
     log = loop.run(trainer, unit="answers")
     trained = watcher.best(plain_model(trainer))
@@ -146,7 +146,7 @@ class Reward:
         return scores.totals
 
 
-def _skipper(reward: Reward) -> Any:
+def skipper(reward: Reward) -> Any:
     """Return a callback that leaves the weights alone after answers whose rewards tell nothing apart."""
     from transformers import TrainerCallback
 
@@ -159,8 +159,9 @@ def _skipper(reward: Reward) -> Any:
     return Skipper()
 
 
-def _known(row: Row) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in ("prompt", "source", "language")}
+def row_column(row: Row) -> str:
+    """Return what is known of a prompt as one text: a column of the data set that TRL hands to the reward."""
+    return json.dumps({key: value for key, value in row.items() if key not in ("prompt", "source", "language")})
 
 
 def _answers(settings: RewardedSettings) -> int:

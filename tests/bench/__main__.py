@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import commands, demonstration, training
+from tests.bench import alignment, commands, demonstration, training
 
-BENCHMARKS = {"commands": commands.main, "training": training.main, "demonstration": demonstration.main}
+BENCHMARKS = {
+    "commands": commands.main,
+    "training": training.main,
+    "alignment": alignment.main,
+    "demonstration": demonstration.main,
+}
 
 
 def main(names: list[str]) -> int:

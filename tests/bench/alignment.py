@@ -1,0 +1,150 @@
+"""GRPO and RLOO against a stock TRL script with the same settings, and DPO with and without a precomputed reference.
+
+Speeds are optimizer steps per second of the loop alone, after warm-up steps, alternating over several rounds. All
+trainers start from the same fresh tiny model over the medical domain's prompts and pairs; an untrained model never
+stops, so every answer is as long as it may be and all of them do the same work.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from common.console import Console
+from common.layers import resolve
+from common.libraries import prepare
+from common.plan import open_corpus
+from common.rewards.mix import Mix
+from common.stages import StageContext
+from tests.conftest import REPOSITORY
+
+STEPS, WARMUP, ROUNDS = 8, 2, 3
+
+
+def context_for(stage: str, folder: Path) -> StageContext:
+    resolved = resolve({"domain": "medical", "pipeline": "full" if stage == "dpo" else stage}, REPOSITORY)
+    prepare(resolved.config.run, asks_hub=False)
+    for name in ("out", "work"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return StageContext(
+        stage, stage, resolved.config.stages[stage], resolved.config, {}, None, open_corpus(resolved),
+        folder / "out", folder / "work", folder / "models", Console("quiet"),
+    )  # fmt: skip
+
+
+def steps_per_second(trainer: Any) -> float:
+    """Train and return the steps per second after the warm-up ones."""
+    from transformers import TrainerCallback
+    from transformers.trainer_callback import PrinterCallback
+
+    class Clock(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
+        started = ended = 0.0
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == WARMUP:
+                self.started = time.perf_counter()
+            self.ended = time.perf_counter()
+
+    clock = Clock()
+    trainer.add_callback(clock)
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    return STEPS / (clock.ended - clock.started)
+
+
+def rewarded(name: str, context: StageContext, tokenizer: Any, *, ours: bool) -> float:
+    """Return the speed of GRPO or RLOO: our reward and callbacks, or TRL's trainer with a plain function."""
+    import trl
+    from datasets import Dataset
+
+    from common.stages.base import initialise
+    from common.stages.rewarded import Reward, row_column, skipper
+    from common.training.options import rewarded_options
+    from common.training.prompts import read_prompts
+
+    settings: Any = context.settings
+    rows, _ = read_prompts(context, tokenizer)
+    model = initialise(context, tokenizer)
+    options = rewarded_options(
+        settings.model_copy(update={"steps": WARMUP + STEPS}), context.config.run, context.work / "trainer", seed=0,
+        device="cpu", stage=name,
+    )  # fmt: skip
+    reward: Any = Reward(Mix.of(settings.rewards), tokenizer.eos_token_id, settings.samples) if ours else plain_reward
+    trainer = getattr(trl, f"{name.upper()}Trainer")(
+        model=model,
+        reward_funcs=reward,
+        args=getattr(trl, f"{name.upper()}Config")(**options),
+        train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in rows]),
+        processing_class=tokenizer,
+    )
+    if ours:
+        trainer.add_callback(skipper(reward))
+    return steps_per_second(trainer)
+
+
+def plain_reward(completions: list[Any], **_: Any) -> list[float]:
+    return [float(len(set(messages[0]["content"]))) for messages in completions]
+
+
+def dpo(context: StageContext, tokenizer: Any, *, precomputed: bool) -> float:
+    """Return the speed of DPOTrainer over our options, its reference computed in advance or at every step."""
+    import copy
+
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    from common.stages.base import initialise
+    from common.training.options import preference_options
+    from common.training.preferences import read_pairs
+
+    settings: Any = context.settings
+    pairs, _ = read_pairs(context, tokenizer, "preference")
+    model = initialise(context, tokenizer)
+    options = preference_options(
+        settings, context.config.run, context.work / "trainer", num_pairs=len(pairs), seed=0, device="cpu", stage="dpo"
+    )
+    steps = min(5 * (WARMUP + STEPS), len(pairs) // settings.batch_pairs)
+    options |= {"max_steps": steps, "precompute_ref_log_probs": precomputed}
+    trainer = DPOTrainer(
+        model=model,
+        ref_model=None if precomputed else copy.deepcopy(model),
+        args=DPOConfig(**options),
+        train_dataset=Dataset.from_list([{k: p.row[k] for k in ("prompt", "chosen", "rejected")} for p in pairs]),
+        processing_class=tokenizer,
+    )
+    speed: float = steps_per_second(trainer) * (steps - WARMUP) / STEPS
+    return speed
+
+
+def compare(title: str, least: float, ours: Callable[[], float], theirs: Callable[[], float], other: str) -> None:
+    """Print our median speed, theirs, and whether the ratio reaches `least`; rounds alternate."""
+    speeds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS):
+        speeds[0].append(ours())
+        speeds[1].append(theirs())
+    first, second = map(statistics.median, speeds)
+    mark = "ok  " if first / second >= least else "MISS"
+    print(f"  {mark} {title:<28} {first:6.2f} steps/s, {other} {second:6.2f}: {first / second:.2f} x (>= {least})")
+
+
+def main() -> None:
+    from common.stages.base import make_tokenizer
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("grpo", "rloo"):
+            context = context_for(name, Path(folder) / name)
+            tokenizer = make_tokenizer(context)
+            compare(
+                name, 1.0, lambda n=name, c=context, t=tokenizer: rewarded(n, c, t, ours=True),  # type: ignore[misc] # names of the loop, bound
+                lambda n=name, c=context, t=tokenizer: rewarded(n, c, t, ours=False), "stock TRL",  # type: ignore[misc] # the same
+            )  # fmt: skip
+        context = context_for("dpo", Path(folder) / "dpo")
+        tokenizer = make_tokenizer(context)
+        compare(
+            "dpo, reference precomputed", 1.3, lambda: dpo(context, tokenizer, precomputed=True),
+            lambda: dpo(context, tokenizer, precomputed=False), "at every step",
+        )  # fmt: skip
