@@ -120,6 +120,11 @@ def check_settings(resolved: Resolved) -> None:
         if isinstance(settings, RewardedSettings) and settings.watch.check not in VERIFIERS:
             near = did_you_mean(settings.watch.check, VERIFIERS)
             raise ConfigError(f"{node.name}.watch.check: there is no reward '{settings.watch.check}'.{near}")
+        if isinstance(settings, RewardedSettings) and settings.hard is not None and not _has_rates(node, resolved):
+            raise ConfigError(
+                f"{node.name}.hard={settings.hard}: no input of {node.name} tells pass rates. Let it continue from a "
+                "stage of kind expert or read one of kind sample (`with: [<sample stage>]`), or leave hard out."
+            )
         if isinstance(settings, PublishSettings):
             parse_target(settings.to)
         elif isinstance(settings, CardSettings) and not settings.limits_of_use.strip():
@@ -127,6 +132,11 @@ def check_settings(resolved: Resolved) -> None:
                 f"card.limits_of_use is empty; say in domains/{resolved.config.domain}/stages.yaml what the "
                 "specialist must not be used for."
             )
+
+
+def _has_rates(node: Node, resolved: Resolved) -> bool:
+    """Whether a stage can tell how often its prompts were answered right before."""
+    return node.sampled or (node.parent is not None and resolved.pipeline.stages[node.parent].kind == "expert")
 
 
 def _check_own_benchmarks(settings: EvaluateSettings, resolved: Resolved) -> None:
@@ -220,7 +230,8 @@ def _estimate(node: Node, config: Config, before: Artifact | None) -> tuple[int 
     settings = config.stages[node.name]
     tokens: int | None = None
     if isinstance(settings, TrainingSettings):
-        tokens = settings.tokens or (before.manifest["tokens"] if before else None)
+        rounds = getattr(settings, "rounds", 1)
+        tokens = settings.tokens * rounds if settings.tokens else (before.manifest["tokens"] if before else None)
         if node.kind == "base" and config.model.path is not None:
             tokens = 0
     elif isinstance(settings, PreferenceSettings):

@@ -15,6 +15,7 @@ from typing import Any
 
 from common.artifacts import Artifact
 from common.errors import ContractError
+from common.pipeline import NO_LANGUAGE_MODEL
 from common.report.privacy import clean
 
 SIDES = ("general", "domain")
@@ -83,7 +84,7 @@ def load_chain(inputs: Mapping[str, Artifact], published: str | None = None) -> 
     Raises ContractError when there is no checkpoint, or an exam lacks a file.
     """
     manifests = {name: clean(dict(artifact.manifest)) for name, artifact in inputs.items()}
-    models = [name for name in inputs if manifests[name]["kind"] not in REPORT_KINDS]
+    models = [name for name in inputs if manifests[name]["kind"] not in (*REPORT_KINDS, *NO_LANGUAGE_MODEL)]
     if not models:
         raise ContractError(
             f"The card got no checkpoint, only {', '.join(inputs) or 'nothing'}. "
