@@ -27,7 +27,7 @@ def read_prompts(
     """Return the usable prompt rows in seeded order, each prompt once, and the accounts of their sources.
 
     Dropped and counted: overlap with the exam, prompts that occur again, prompts longer than `prompt_tokens`, and with
-    `hard` those that are too easy, never answered right, or not asked before. Raises DataError where none is left.
+    `hard` those that are too easy, never answered right, or not asked before. DataError where none is hard.
     """
     settings = cast(AnsweringSettings, context.settings)
     accounts = Accounts("prompts")
@@ -54,7 +54,7 @@ def read_prompts(
     accounts.add_reading(context)
     for count in accounts.values():
         count.rows_in = count.rows_out + count.num_dropped
-    if hard is not None and not kept:
+    if hard is not None and not any(0 < rate <= hard for rate in rates.values()):
         raise DataError(
             f"Stage {context.stage}: none of {len(rates)} prompts that were answered before has a pass rate above 0 "
             f"and at most {hard}. Raise {context.stage}.hard, or leave it out to read all prompts."

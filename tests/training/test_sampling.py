@@ -106,10 +106,11 @@ def test_prompts_of_like_length_share_a_batch_that_fits() -> None:
 class Prompts:
     """A corpus of five prompts."""
 
+    text = "number {}"
+
     def rows(self, role: str) -> Any:
-        return iter(
-            {"prompt": [{"role": "user", "content": f"number {n}"}], "answer": "", "source": "s"} for n in range(5)
-        )
+        prompts = ([{"role": "user", "content": self.text.format(n)}] for n in range(5))
+        return iter({"prompt": prompt, "answer": "", "source": "s"} for prompt in prompts)
 
     def counts(self, role: str) -> dict[str, RowCount]:
         return {}
@@ -118,7 +119,7 @@ class Prompts:
         return ()
 
 
-def after_an_expert(folder: Path, hard: float) -> StageContext:
+def after_an_expert(folder: Path, hard: float | None) -> StageContext:
     rates = {"number 0": 0.0, "number 1": 0.25, "number 2": 0.5, "number 3": 1.0}  # it kept the fifth from training
     rows = [{"prompt": [{"role": "user", "content": text}], "pass_rate": rate} for text, rate in rates.items()]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -130,7 +131,7 @@ def after_an_expert(folder: Path, hard: float) -> StageContext:
     return cast(StageContext, SimpleNamespace(**facts))
 
 
-def test_hard_prompts_are_sometimes_right_and_the_rest_is_counted(tmp_path: Path) -> None:
+def test_hard_prompts_are_sometimes_right_and_the_rest_is_counted(tmp_path: Path, monkeypatch: Any) -> None:
     tokenizer = train_tokenizer(["a text of number one, and of number two"], 300, 256)
     rows, counts = read_prompts(after_an_expert(tmp_path, 0.3), tokenizer)
     assert [row["prompt"][0]["content"] for row in rows] == ["number 1"]
@@ -138,6 +139,15 @@ def test_hard_prompts_are_sometimes_right_and_the_rest_is_counted(tmp_path: Path
     check_limits(counts, Limits(dropped=0.0), "grpo")  # nothing was lost against anyone's wish
     with pytest.raises(DataError, match=r"none of 4 prompts .* above 0 and at most 0.1. Raise grpo.hard"):
         read_prompts(after_an_expert(tmp_path, 0.1), tokenizer)
+
+
+def test_a_prompt_longer_than_the_limit_is_counted(tmp_path: Path, monkeypatch: Any) -> None:
+    tokenizer = train_tokenizer(["a text of number one, and of number two"], 300, 256)
+    context = after_an_expert(tmp_path, None)
+    monkeypatch.setattr(Prompts, "text", "{} number, " + "number " * 300)
+    rows, counts = read_prompts(context, tokenizer)
+    assert not rows
+    assert counts[0].dropped == {"longer than prompt_tokens": 5}
 
 
 def test_limits_hold_for_what_nobody_asked_for() -> None:
