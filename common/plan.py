@@ -22,7 +22,13 @@ from common.layers import Resolved, flatten
 from common.pipeline import Node
 from common.provenance import versions
 from common.recipe import code_of, recipe_of
-from common.stage_settings import EvaluateSettings, PreferenceSettings, TrainingSettings
+from common.stage_settings import (
+    AnsweringSettings,
+    EvaluateSettings,
+    PreferenceSettings,
+    RewardedSettings,
+    TrainingSettings,
+)
 from common.stages import ANSWERING_KINDS, MODEL_KINDS, PREFERENCE_KINDS, SAMPLED_KINDS
 
 State = Literal["cached", "missing", "stale", "waits"]
@@ -102,9 +108,7 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
 
 def check_settings(resolved: Resolved) -> None:
     """Check what only a whole stage can tell, before anything is spent. Raises ConfigError."""
-    from common.rewards.mix import check_rewards
-    from common.rewards.verifiers import VERIFIERS
-    from common.stage_settings import AnsweringSettings, CardSettings, MergeSettings, PublishSettings, RewardedSettings
+    from common.stage_settings import CardSettings, MergeSettings, PublishSettings
     from common.stages.publish import parse_target
     from common.training.merging import check_merge
 
@@ -115,27 +119,45 @@ def check_settings(resolved: Resolved) -> None:
         elif isinstance(settings, MergeSettings):
             check_merge(settings, node.inputs, node.name)
         elif isinstance(settings, AnsweringSettings):
-            kinds = {name: spec.kind for name, spec in resolved.pipeline.stages.items()}
-            judges = [name for name in node.inputs if kinds[name] == "reward"]
-            own = settings.rewards != resolved.config.verify.rewards
-            check_rewards(settings.rewards, f"{node.name}.rewards" if own else "verify.rewards", judges)
-        if isinstance(settings, RewardedSettings):
-            if settings.train.get("use_vllm") and importlib.util.find_spec("vllm") is None:
-                raise ConfigError(
-                    f"{node.name}.train.use_vllm=true, but vllm is not installed here. Install it in a version that "
-                    "TRL supports (it needs CUDA), or leave the word out: then transformers generates."
-                )
-            check = settings.watch.check
-            if check is not None and check not in VERIFIERS:
-                near = did_you_mean(check, VERIFIERS)
-                raise ConfigError(f"{node.name}.watch.check: there is no reward '{check}'.{near}")
-        if isinstance(settings, PublishSettings):
+            _check_answering(node, settings, resolved)
+        elif isinstance(settings, PublishSettings):
             parse_target(settings.to)
         elif isinstance(settings, CardSettings) and not settings.limits_of_use.strip():
             raise ConfigError(
                 f"card.limits_of_use is empty; say in domains/{resolved.config.domain}/stages.yaml what the "
                 "specialist must not be used for."
             )
+
+
+def _check_answering(node: Node, settings: AnsweringSettings, resolved: Resolved) -> None:
+    """Check what earns a reward, what says that an answer is right, and what generates."""
+    from common.rewards.mix import check_rewards
+    from common.rewards.verifiers import VERIFIERS
+
+    judges = [name for name in node.inputs if resolved.pipeline.stages[name].kind == "reward"]
+    own = settings.rewards != resolved.config.verify.rewards
+    check_rewards(settings.rewards, f"{node.name}.rewards" if own else "verify.rewards", judges)
+    if not isinstance(settings, RewardedSettings):
+        return
+    check = settings.watch.check
+    if check is not None and check not in VERIFIERS:
+        near = did_you_mean(check, VERIFIERS)
+        raise ConfigError(f"{node.name}.watch.check: there is no reward '{check}'.{near}")
+    if settings.train.get("use_vllm") and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            f"{node.name}.train.use_vllm=true, but vllm is not installed here. Install it in a version that TRL "
+            "supports (it needs CUDA), or leave the word out: then transformers generates."
+        )
+    if settings.hard is not None and not _has_rates(node, resolved):
+        raise ConfigError(
+            f"{node.name}.hard={settings.hard}: no input of {node.name} tells pass rates. Let it continue from a "
+            "stage of kind expert or read one of kind sample (`with: [<sample stage>]`), or leave hard out."
+        )
+
+
+def _has_rates(node: Node, resolved: Resolved) -> bool:
+    """Whether a stage can tell how often its prompts were answered right before."""
+    return node.sampled or (node.parent is not None and resolved.pipeline.stages[node.parent].kind == "expert")
 
 
 def _check_own_benchmarks(settings: EvaluateSettings, resolved: Resolved) -> None:
@@ -229,7 +251,8 @@ def _estimate(node: Node, config: Config, before: Artifact | None) -> tuple[int 
     settings = config.stages[node.name]
     tokens: int | None = None
     if isinstance(settings, TrainingSettings):
-        tokens = settings.tokens or (before.manifest["tokens"] if before else None)
+        rounds = getattr(settings, "rounds", 1)
+        tokens = settings.tokens * rounds if settings.tokens else (before.manifest["tokens"] if before else None)
         if node.kind == "base" and config.model.path is not None:
             tokens = 0
     elif isinstance(settings, PreferenceSettings):

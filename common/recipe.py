@@ -29,7 +29,7 @@ INFRASTRUCTURE = frozenset({
 })  # fmt: skip
 CORPUS_MODULES = ("common.data.embedded", "common.data.manifest")
 # Settings that change how much memory or time a stage takes, but not its result.
-NOT_IDENTITY = {**{kind: {"limits"} for kind in TRAINING_KINDS}}
+NOT_IDENTITY = {**{kind: {"limits"} for kind in (*TRAINING_KINDS, "sample")}}
 # Options of a `train:` block that only log or load.
 NOT_IDENTITY_TRAIN = ("logging_", "save_total_limit", "dataloader_", "disable_tqdm", "log_level", "run_name")
 

@@ -118,7 +118,8 @@ class SamplingSettings(AnsweringSettings):
     temperature: float = Field(1.0, gt=0, description="of the softmax that tokens are drawn from")
     top_p: float = Field(1.0, gt=0, le=1, description="draw from the likeliest tokens with this share of probability")
     generated_tokens: int = Field(65536, gt=0, description="tokens per generated batch, prompts and answers")
-    passing: float = Field(1.0, description="an answer whose total reward is at least this is right")
+    passing: float = Field(1.0, description="an answer that stopped and earned at least this in total is right")
+    keep: int = Field(4, ge=1, description="right answers to a prompt that are kept, each text once")
 
 
 class SampleSettings(SamplingSettings, kind="sample"):
@@ -134,6 +135,14 @@ class ExpertSettings(TrainingSettings, SamplingSettings, kind="expert"):
 
     rounds: int = Field(2, ge=1, description="times that all prompts are answered and learned from")
     heldout: int = Field(64, ge=8, description="prompts that are kept from training, answered after every round")
+    prompts: int | None = Field(None, gt=0, description="prompts to answer in a round, besides these; none: all")
+    restart: bool = Field(True, description="fine-tune the stage before anew each round, not the last round's model")
+
+    @model_validator(mode="after")
+    def _learns_its_answers(self) -> ExpertSettings:
+        if self.replay == 1:
+            raise ValueError("replay is 1, which leaves no room for the stage's own answers; lower it")
+        return self
 
 
 class WatchSettings(Frozen):

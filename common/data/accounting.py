@@ -14,6 +14,9 @@ from typing import Any
 from common.errors import ContractError
 from common.settings import Limits
 
+# Reasons that a setting asks for: rows that are left out so are counted, but no limit is on them.
+BY_CHOICE = frozenset({"pass rate out of range", "no pass rate"})
+
 
 @dataclass
 class RowCount:
@@ -35,6 +38,10 @@ class RowCount:
     @property
     def num_dropped(self) -> int:
         return sum(self.dropped.values())
+
+    @property
+    def num_lost(self) -> int:
+        return sum(number for reason, number in self.dropped.items() if reason not in BY_CHOICE)
 
     @property
     def num_kept(self) -> int:
@@ -62,18 +69,18 @@ def check_limits(counts: Iterable[RowCount], limits: Limits, stage: str) -> None
 
 def _check_dropped(counts: list[RowCount], limit: float, stage: str) -> None:
     key = f"{stage}.limits.dropped"
-    gone = [count for count in counts if count.num_kept == 0]
+    gone = [count for count in counts if count.num_lost == count.rows_in]
     if gone and limit < 1:
         raise ContractError(
             f"Stage {stage}: source '{gone[0].source}' lost all its {gone[0].rows_in} rows, {_main_reason(gone[0])}. "
             f"Repair or disable the source, or set {key}=1."
         )
-    total, lost = sum(count.rows_in for count in counts), sum(count.num_dropped for count in counts)
+    total, lost = sum(count.rows_in for count in counts), sum(count.num_lost for count in counts)
     if total and lost / total > limit:
-        worst = max(counts, key=lambda count: count.num_dropped)
+        worst = max(counts, key=lambda count: count.num_lost)
         raise ContractError(
             f"Stage {stage}: {lost / total:.1%} of its rows were dropped, the limit is {limit:.1%}. Most are from "
-            f"source '{worst.source}' ({worst.num_dropped} of {worst.rows_in}), {_main_reason(worst)}. "
+            f"source '{worst.source}' ({worst.num_lost} of {worst.rows_in}), {_main_reason(worst)}. "
             f"Repair the source, or raise {key}."
         )
 
@@ -92,5 +99,5 @@ def _check_share(
 
 
 def _main_reason(count: RowCount) -> str:
-    reason = max(count.dropped, key=lambda name: count.dropped[name])
+    reason = max(count.dropped, key=lambda name: (name not in BY_CHOICE, count.dropped[name]))
     return f"reason '{reason}' ({count.dropped[reason]} rows)"

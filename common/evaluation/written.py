@@ -1,15 +1,16 @@
-"""Let a checkpoint write its answers, greedily, and mark them.
+"""Let a checkpoint write its answers and mark them.
 
 Usage: `answers = write_answers(model, tokenizer, questions, chat=True, most_tokens=128, batch_size=64)`.
 
-Marking is `common.evaluation.matching`; which questions are written and which are chosen is `common.evaluation.exam`.
+These are greedy; `common.training.sampling` draws several. Marking is `common.evaluation.matching`; which questions are
+written and which are chosen is `common.evaluation.exam`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from common.evaluation.matching import exact, f1, final_answer, parse_number, same_number
@@ -21,10 +22,11 @@ Question = str | Sequence[Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Written:
-    """What a checkpoint wrote: its text, and whether it stopped by itself."""
+    """What a checkpoint wrote: its text, whether it stopped by itself, and its tokens, the stop token among them."""
 
     text: str
     stopped: bool
+    num_tokens: int = field(default=0, compare=False)
 
 
 def write_answers(
@@ -35,30 +37,51 @@ def write_answers(
     Questions of like length share a batch, padded on the left. An answer that has not ended after `most_tokens` is
     cut there; a question that leaves no room for one is read without its beginning, as chosen answers are.
     """
-    import torch
-
-    room = int(model.config.max_position_embeddings)
-    most_tokens = min(most_tokens, room // 2)
-    prompts = _cut([_prompt(tokenizer, question, chat) for question in questions], room - most_tokens)
+    prompts, most_tokens = as_prompts(model, tokenizer, questions, chat=chat, most_tokens=most_tokens)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    stops = _stop_ids(model, tokenizer)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stops, default=0)
     answers: list[Written] = [Written("", False)] * len(prompts)
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        width = max(len(prompts[index]) for index in batch)
-        ids = torch.full((len(batch), width), pad, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, index in enumerate(batch):
-            ids[row, width - len(prompts[index]) :] = torch.tensor(prompts[index])
-            mask[row, width - len(prompts[index]) :] = 1
-        output = model.generate(
-            input_ids=ids.to(model.device), attention_mask=mask.to(model.device), do_sample=False,
-            max_new_tokens=most_tokens, pad_token_id=pad,
-        )  # fmt: skip
-        for index, new in zip(batch, output[:, width:].tolist(), strict=True):
-            answers[index] = _until_stop(new, stops, tokenizer)
+        wrote = generate(model, tokenizer, [prompts[index] for index in batch], most_tokens, {"do_sample": False})
+        for index, answer in zip(batch, wrote, strict=True):
+            answers[index] = answer
     return answers
+
+
+def as_prompts(
+    model: Any, tokenizer: Any, questions: Sequence[Question], *, chat: bool, most_tokens: int
+) -> tuple[list[list[int]], int]:
+    """Return the questions as token ids, cut so that an answer fits behind them, and the longest answer in tokens."""
+    room = int(model.config.max_position_embeddings)
+    most_tokens = min(most_tokens, room // 2)
+    return _cut([_prompt(tokenizer, question, chat) for question in questions], room - most_tokens), most_tokens
+
+
+def generate(
+    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], most_tokens: int, options: Mapping[str, Any]
+) -> list[Written]:
+    """Let the model answer one batch, without dropout; `options` are those of transformers' `generate`.
+
+    With `num_return_sequences` the answers to a prompt stand side by side.
+    """
+    import torch
+
+    stops = _stop_ids(model, tokenizer)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stops, default=0)
+    width = max(map(len, prompts))
+    ids = torch.full((len(prompts), width), pad, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    was_training = model.training
+    model.eval()
+    output = model.generate(
+        input_ids=ids.to(model.device), attention_mask=mask.to(model.device), max_new_tokens=most_tokens,
+        pad_token_id=pad, **options,
+    )  # fmt: skip
+    model.train(was_training)
+    return [_until_stop(new, stops, tokenizer) for new in output[:, width:].tolist()]
 
 
 def _cut(prompts: list[list[int]], longest: int) -> list[list[int]]:
@@ -89,7 +112,7 @@ def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
 def _until_stop(ids: list[int], stops: frozenset[int], tokenizer: Any) -> Written:
     end = next((place for place, token in enumerate(ids) if token in stops), None)
     text = tokenizer.decode(ids if end is None else ids[:end], skip_special_tokens=True)
-    return Written(str(text).strip(), end is not None)
+    return Written(str(text).strip(), end is not None, len(ids) if end is None else end + 1)
 
 
 def mark(row: Mapping[str, Any], text: str) -> tuple[bool, float]:

@@ -19,6 +19,7 @@ from common.report.exam_details import exam_details
 from common.report.headline import headline
 from common.report.markdown import duration, number
 from common.report.rewards import reward_section
+from common.report.sampled import sampling_sentences
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -31,6 +32,7 @@ KIND_WORDS = {
     "dpo": "direct preference optimisation",
     "orpo": "odds ratio preference optimisation",
     "kto": "Kahneman-Tversky optimisation",
+    "expert": "expert iteration on its own right answers",
     "grpo": "group relative policy optimisation",
     "rloo": "REINFORCE with the other answers as baseline",
     "merge": "a merge of checkpoints",
@@ -94,6 +96,7 @@ def render_card(chain: Chain, comparisons: Sequence[Comparison], about: About) -
         "![Training loss of every stage](loss.png)",
         *preference,
         *reward_section(chain),
+        *sampling_sentences(chain),
         *exam_details(chain),
         *(["### Every comparison", sections.comparison_table(comparisons)] if comparisons else []),
         *(["### Further benchmarks", extra] if extra else []),

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from common.report.chain import EXAM_KIND, SIDES, Chain, Checkpoint
+from common.report.chain import EXAM_KIND, REPORT_KINDS, SIDES, Chain, Checkpoint
 from common.report.comparisons import Comparison
 from common.report.markdown import MISSING, details, duration, interval, number, p_value, percent, points, short, table
 
@@ -106,9 +106,9 @@ def rows_table(chain: Chain) -> str:
     """What became of every row that a training stage read."""
     heads = ["Stage", "Source", "Role", "Rows in", "Dropped", "Truncated", "Rows out", "Tokens", "Epochs", "Masked"]
     rows = []
-    for c in chain.checkpoints:
-        for a in c.manifest.get("rows", ()):
-            row = [f"`{c.name}`", f"`{a['source']}`", str(a.get("role") or MISSING), number(a.get("rows_in"))]
+    for name, manifest in chain.manifests.items():
+        for a in manifest.get("rows", ()):
+            row = [f"`{name}`", f"`{a['source']}`", str(a.get("role") or MISSING), number(a.get("rows_in"))]
             row += [_dropped(a.get("dropped") or {}), str(a.get("truncated") or 0), number(a.get("rows_out"))]
             row += [number(a.get("tokens")), number(a.get("epochs"), 2), percent(a.get("masked_share"))]
             rows.append(row)
@@ -159,7 +159,8 @@ def commit_of(manifest: Mapping[str, Any]) -> str:
 def cost_table(chain: Chain) -> str:
     """Wall time by kind of work, and the sum."""
     exams = [m for m in chain.manifests.values() if m["kind"] == EXAM_KIND]
-    rows = [[f"`{c.name}`", *_cost([c.manifest])] for c in chain.checkpoints]
+    made = {name: manifest for name, manifest in chain.manifests.items() if manifest["kind"] not in REPORT_KINDS}
+    rows = [[f"`{name}`", *_cost([manifest])] for name, manifest in made.items()]
     if exams:
         rows.append([f"{len(exams)} exams", *_cost(exams)])
     rows.append(["**Total**", *_cost(list(chain.manifests.values()))])

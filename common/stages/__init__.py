@@ -49,6 +49,7 @@ KIND_ROLES: dict[str, tuple[str, ...]] = {
     "sft": ("sft", "replay"),
     **dict.fromkeys(PREFERENCE_KINDS, ("preference", "preference_heldout")),
     **dict.fromkeys(ANSWERING_KINDS, ("prompts",)),
+    "expert": ("prompts", "replay"),
     "evaluate": ("questions_domain", "questions_general", "text_domain", "text_general"),
 }
 SAMPLED_KINDS = ("sft", *PREFERENCE_KINDS, *REWARDED_KINDS)  # may train on what a `sample` stage made

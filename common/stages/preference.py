@@ -22,6 +22,7 @@ from common.training import checkpoint
 from common.training.fit import Fitted, device_of, hand_on, plain_model
 from common.training.options import preference_options
 from common.training.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
+from common.training.reader import origin
 from common.training.trainer import TrainingLoop
 
 NUM_CHECKED = 16  # pairs whose reference log-probabilities are computed a second time
@@ -39,7 +40,9 @@ def tune(context: StageContext, train: Train, *, referenced: bool = True) -> Sta
     heldout, heldout_counts = read_pairs(context, tokenizer, "preference_heldout")
     check_limits(counts, settings.limits, context.stage)
     if not pairs:
-        raise DataError(f"Stage {context.stage}: the role preference has no usable pair. Check its sources.")
+        raise DataError(
+            f"Stage {context.stage}: {origin(context, 'preference')} has no usable pair. Check where it comes from."
+        )
     before = answer_logps(model, heldout, tokenizer.pad_token_id)
 
     fitted = train(context, model, tokenizer, pairs)

@@ -2,28 +2,39 @@
 
 Usage: named by a pipeline as `sft: {kind: sft, from: cpt}`; a control arm is the same kind from another stage.
 
-The chat template is the checkpoint's own, with generation markers; what is trained is what is served.
+With a `sample` stage in `with`, the conversations are right answers of a checkpoint (rejection sampling) instead of the
+corpus's. The chat template is the checkpoint's own, with generation markers; what is trained is what is served.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from common import contracts
 from common.errors import ConfigError
-from common.stage_settings import SftSettings
+from common.stage_settings import TrainingSettings
 from common.stages import StageContext, StageReport
 from common.training import checkpoint
-from common.training.fit import fit, hand_on, report
-from common.training.rows import build_rows
+from common.training.fit import Fitted, fit, hand_on, report
+from common.training.rows import TrainingRows, build_rows
 from common.training.tokenizer import require_trainable_template
 
 
 def run(context: StageContext) -> StageReport:
     """Return the parent, trained to answer."""
-    settings = cast(SftSettings, context.settings)
     model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
     parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
+    fitted, rows = learn(context, model, tokenizer)
+    probe = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Who are you?"}], add_generation_prompt=True, return_dict=False
+    )
+    measured = hand_on(context, fitted, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
+    return report(context, fitted, rows, measured)
+
+
+def learn(context: StageContext, model: Any, tokenizer: Any) -> tuple[Fitted, TrainingRows]:
+    """Train a model on the stage's conversations; also a round of expert iteration does this."""
+    settings = cast(TrainingSettings, context.settings)
     assistant_only = bool(settings.train.get("assistant_only_loss", True))
     if assistant_only:
         require_trainable_template(tokenizer)
@@ -31,9 +42,4 @@ def run(context: StageContext) -> StageReport:
         raise ConfigError(f"{context.stage}: the checkpoint has no chat template, so it cannot learn conversations.")
     rows = build_rows(context, tokenizer, role="sft", assistant_only=assistant_only)
     contracts.check_stop_is_learned([row.labels for row in rows.samples], tokenizer)
-    fitted = fit(context, model, tokenizer, rows)
-    probe = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "Who are you?"}], add_generation_prompt=True, return_dict=False
-    )
-    measured = hand_on(context, fitted, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
-    return report(context, fitted, rows, measured)
+    return fit(context, model, tokenizer, rows), rows

@@ -16,7 +16,7 @@ from typing import Any
 from common.config import RunSettings
 from common.errors import ConfigError
 from common.settings import Schedule
-from common.stage_settings import PreferenceSettings, RewardedSettings, SftSettings, TrainingSettings
+from common.stage_settings import ExpertSettings, PreferenceSettings, RewardedSettings, SftSettings, TrainingSettings
 
 
 def schedule_options(schedule: Schedule, steps: int) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def sft_options(
         "max_length": settings.sequence_length,
     }
     train = dict(settings.train)
-    if settings.packing == "trl" and isinstance(settings, SftSettings):
+    if settings.packing == "trl" and isinstance(settings, SftSettings | ExpertSettings):
         options["assistant_only_loss"] = True
     if settings.packing == "isolated":
         train.pop("assistant_only_loss", None)  # the labels of our rows say it already

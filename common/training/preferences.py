@@ -55,7 +55,7 @@ def read_pairs(
         count.rows_out += 1
         count.tokens += len(pair.chosen_ids) + len(pair.rejected_ids)
         pairs.append(pair)
-    accounts.add_reading(context.corpus)
+    accounts.add_reading(context)
     for count in accounts.values():
         count.rows_in = count.rows_out + count.num_dropped
         count.epochs = settings.epochs if role == "preference" else 0.0

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from common.artifacts import Artifact
 from common.data.accounting import RowCount
-from common.data.corpus import Corpus
 from common.data.decontaminate import EXAM_OVERLAP, Decontaminator, filter_rows
 from common.stages import StageContext
 from common.training.packing import NOTHING_TO_LEARN, TokenRow, tokenise
@@ -31,10 +30,17 @@ def sampled_input(context: StageContext) -> Artifact | None:
     return next((a for a in context.inputs.values() if a.manifest["kind"] == "sample"), None)
 
 
+def origin(context: StageContext, role: str) -> str:
+    """Say where a training role's rows come from, for messages."""
+    if role in SAMPLED_FILES and (sampled := sampled_input(context)) is not None:
+        return f"{SAMPLED_FILES[role]} of the stage '{sampled.manifest.get('stage', context.stage)}'"
+    return f"the role {role}"
+
+
 def training_rows(context: StageContext, role: str) -> Iterator[dict[str, Any]]:
     """Yield the rows of a training role: the corpus's, or what an input sampled from a checkpoint in their place."""
-    sampled = sampled_input(context)
-    if sampled is None or role not in SAMPLED_FILES:
+    sampled = sampled_input(context) if role in SAMPLED_FILES else None
+    if sampled is None:
         yield from context.corpus.rows(role)
         return
     with (sampled.path / SAMPLED_FILES[role]).open(encoding="utf-8") as lines:
@@ -52,13 +58,15 @@ class Accounts(dict[str, RowCount]):
         count = self[source] = RowCount(source, self.role)
         return count
 
-    def add_reading(self, corpus: Corpus, examined: Mapping[str, int] | None = None) -> None:
-        """Add the rows that the corpus itself dropped while reading, such as empty ones.
+    def add_reading(self, context: StageContext, examined: Mapping[str, int] | None = None) -> None:
+        """Add the rows that the corpus itself dropped while reading, such as empty ones; none for sampled answers.
 
         Shuffling reads ahead of a token budget, so a source bears the share of them that its `examined` rows are of
         those it gave; all of them where nothing is said of that.
         """
-        for source, read in corpus.counts(self.role).items():
+        if self.role in SAMPLED_FILES and sampled_input(context) is not None:
+            return
+        for source, read in context.corpus.counts(self.role).items():
             share = 1.0 if examined is None or not read.rows_out else min(1.0, examined.get(source, 0) / read.rows_out)
             for reason, number in read.dropped.items():
                 if borne := round(number * share):
@@ -131,7 +139,7 @@ class Reader:
     def finish(self, epochs: float) -> list[RowCount]:
         """Close the accounts: add what the corpus dropped while reading, and set wholly masked rows apart."""
         examined = {source: count.rows_out + count.num_dropped for source, count in self.accounts.items()}
-        self.accounts.add_reading(self.context.corpus, examined)
+        self.accounts.add_reading(self.context, examined)
         for count in self.accounts.values():
             masked = count.dropped.pop(NOTHING_TO_LEARN, 0)
             count.rows_in = count.num_dropped + masked + count.rows_out

@@ -21,7 +21,7 @@ from common.stage_settings import TrainingSettings
 from common.stages import StageContext
 from common.training.options import steps_for
 from common.training.packing import TokenRow, interleave, pack, tokenise
-from common.training.reader import Accounts, Reader, shuffled
+from common.training.reader import Accounts, Reader, origin, shuffled
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -70,7 +70,7 @@ def build_rows(
         role,
     )
     if not len(packed):
-        raise DataError(f"Stage {context.stage}: the role {role} has no usable row. Check the sources of that role.")
+        raise DataError(f"Stage {context.stage}: {origin(context, role)} has no usable row. Check where it comes from.")
     steps = steps_for(settings, len(packed), context.stage)
     total = steps * (settings.batch_tokens // length)
     readers, parts = [main], [packed]
@@ -133,7 +133,7 @@ def _rows_for_trl(
         parts.append(list(itertools.islice(readers[1].raw(), wanted)))
     rows = list(shuffled(itertools.chain(*parts), f"{context.config.seed}/mix"))
     if not rows:
-        raise DataError(f"Stage {context.stage}: the role {role} has no usable row. Check the sources of that role.")
+        raise DataError(f"Stage {context.stage}: {origin(context, role)} has no usable row. Check where it comes from.")
     num_tokens = 0
     for reader, part in zip(readers, parts, strict=True):
         # TRL cuts or splits what is longer than a sequence; nothing is dropped for its length here.

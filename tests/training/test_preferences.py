@@ -48,7 +48,11 @@ def tokenizer() -> Any:
 
 def context(pairs: list[dict[str, Any]], length: int = 64) -> StageContext:
     made = SimpleNamespace(
-        settings=DpoSettings(sequence_length=length), corpus=Rows(pairs), config=SimpleNamespace(seed=0), stage="dpo"
+        settings=DpoSettings(sequence_length=length),
+        corpus=Rows(pairs),
+        config=SimpleNamespace(seed=0),
+        stage="dpo",
+        inputs={},
     )
     return cast(StageContext, made)
 

@@ -1,0 +1,234 @@
+"""Expert iteration: a checkpoint answers prompts, right answers are kept, it is fine-tuned on them, and so on.
+
+Usage: named by a pipeline as `expert: {kind: expert, from: sft}`; a domain names its rewards in stages.yaml, and
+`grpo: {kind: grpo, from: expert}` with `hard: 0.5` goes on with what is still seldom right.
+
+Every round fine-tunes the stage before anew on all that was kept so far, as STaR does (Zelikman et al. 2022, arXiv
+2203.14465, section 3.1) so as not to overfit; `restart: false` trains on from round to round. Sampling, checking,
+dropping what occurs again and handing hard prompts to GRPO is the road of Spark-Prover (arXiv 2511.13043). Some
+prompts never train: they are answered, greedily, before the first round and after each; the best round is handed on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from common.artifacts import Artifact, write_json
+from common.data.accounting import check_limits
+from common.errors import DataError
+from common.evaluation.statistics import wilson
+from common.evaluation.written import write_answers
+from common.rewards.judge import mix_of
+from common.rewards.mix import Mix
+from common.rewards.verifiers import Answer
+from common.stage_settings import ExpertSettings
+from common.stages import StageContext, StageReport
+from common.stages.sft import learn
+from common.training import checkpoint
+from common.training.fit import Fitted, device_of, hand_on, merge_adapter
+from common.training.prompts import read_prompts
+from common.training.reader import SAMPLED_FILES
+from common.training.sampling import (
+    Asked,
+    Drawn,
+    draw,
+    facts_of,
+    prompt_rows,
+    read_drawn,
+    right_answers,
+    write_drawn,
+    write_rows,
+)
+
+Row = dict[str, Any]
+Facts = dict[str, Any]
+BATCH = 64
+DRAWN, WEIGHTS, DONE = "samples.jsonl", "model.safetensors", "round.json"  # of a round, in the order of writing
+
+
+def run(context: StageContext) -> StageReport:
+    """Return the parent, fine-tuned on right answers of its own."""
+    settings = cast(ExpertSettings, context.settings)
+    tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
+    parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
+    rows, counts = read_prompts(context, tokenizer)
+    check_limits(counts, settings.limits, context.stage)
+    if len(rows) <= settings.heldout:
+        raise DataError(
+            f"Stage {context.stage} has {len(rows)} usable prompts and keeps {settings.heldout} from training "
+            f"({context.stage}.heldout). Add prompts or lower it."
+        )
+    heldout, training = rows[: settings.heldout], rows[settings.heldout :][: settings.prompts]
+    device = device_of(context.config.run)
+    iteration = Iteration(context, settings, tokenizer, heldout, training, mix_of(context, settings, device), device)
+
+    chosen, records = iteration.run()
+
+    probe = tokenizer.apply_chat_template(training[0]["prompt"], add_generation_prompt=True, return_dict=False)
+    log = _joined([record["log"] for record in records[1:]])
+    trained = [record["trained"] for record in records[1:]]
+    steps, tokens = (sum(facts[key] for facts in trained) for key in ("steps", "tokens"))
+    seconds = sum(facts["seconds"] for facts in trained)
+    fitted = Fitted(iteration.model_of(chosen), log, steps, seconds, tokens)
+    measured = hand_on(context, fitted, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
+    if chosen and settings.lora is not None and settings.restart:  # of the parent's weights, so it fits them
+        shutil.copytree(iteration.folder(chosen) / "adapter", context.out / "adapter")
+    last = read_drawn(iteration.folder(settings.rounds) / DRAWN)
+    write_rows(context.out / SAMPLED_FILES["prompts"], prompt_rows(last, settings.passing))
+    metrics = {
+        "final_loss": log[-1]["loss"] if log else None, "steps": steps, "chosen": chosen,
+        "rounds": [record["facts"] for record in records], **measured,
+    }  # fmt: skip
+    return StageReport(
+        metrics=metrics,
+        tokens=tokens,
+        train_seconds=seconds,
+        rows=[*(count.as_dict() for count in counts), *records[-1]["rows"]],
+        sources=context.corpus.sources(),
+    )
+
+
+@dataclass
+class Iteration:
+    """The rounds of one stage. Each has a folder in its scratch, whose `round.json` is written last.
+
+    A run that was killed goes on within the round that it was in: finished rounds are read, not made again.
+    """
+
+    context: StageContext
+    settings: ExpertSettings
+    tokenizer: Any
+    heldout: Sequence[Row]
+    training: Sequence[Row]
+    mix: Mix
+    device: str
+
+    def run(self) -> tuple[int, list[Facts]]:
+        """Return the best round, 0 for the parent, and the records of all rounds, 0 among them."""
+        records: list[Facts] = []
+        drawn: list[list[Asked]] = []
+        model = self.model_of(0)
+        for number in range(self.settings.rounds + 1):
+            folder = self.folder(number)
+            folder.mkdir(parents=True, exist_ok=True)
+            done = folder / DONE
+            if number:
+                drawn.append(self._drawn(model, number))
+            if done.is_file():
+                model = self.model_of(number)
+            elif number == 0:
+                write_json(done, {"facts": {"round": 0, **self._look(model)}})
+            else:
+                start, model = None if self.settings.restart else model, None  # two models may not fit
+                model, record = self._learned(start, number, drawn)
+                record["facts"] = {"round": number, **self._look(model), **record["facts"]}
+                self._save(model, number)
+                write_json(done, record)
+                shutil.rmtree(folder / "trainer", ignore_errors=True)
+            records.append(json.loads(done.read_text(encoding="utf-8")))
+            self._tell(records[-1]["facts"])
+        # Of rounds that are alike the last, which has learned from most.
+        best = max(range(len(records)), key=lambda number: (records[number]["facts"]["right"], number))
+        if best < self.settings.rounds:
+            which = "the stage before" if best == 0 else f"round {best}"
+            self.context.console.line(
+                f"  {self.context.stage}: right answers to held-out prompts fell after {which}, whose weights are "
+                "handed on", always=True,
+            )  # fmt: skip
+        return best, records
+
+    def folder(self, number: int) -> Path:
+        return self.context.work / f"round-{number}"
+
+    def model_of(self, number: int) -> Any:
+        """Return the model as it was after a round, on the device."""
+        from safetensors.torch import load_model
+
+        model, _ = checkpoint.load(self.context.parent_artifact.path, self.context.config.model)
+        if number:
+            load_model(model, str(self.folder(number) / WEIGHTS))
+        return model.to(self.device)
+
+    def _save(self, model: Any, number: int) -> None:
+        from safetensors.torch import save_model
+
+        save_model(model, str(self.folder(number) / WEIGHTS))
+
+    def _drawn(self, model: Any, number: int) -> list[Asked]:
+        """Return the round's answers, those of an interrupted run where they are there."""
+        path = self.folder(number) / DRAWN
+        if not path.is_file():
+            write_drawn(path, draw(self.context, model, self.tokenizer, self.training, self.mix, key=f"round-{number}"))
+        return read_drawn(path)
+
+    def _learned(self, model: Any, number: int, drawn: Sequence[Sequence[Asked]]) -> tuple[Any, Facts]:
+        """Fine-tune a model, or without one the parent, on all that is right; DataError where nothing is."""
+        started = time.monotonic()
+        folder = self.folder(number)
+        kept, left_out = right_answers(drawn, self.settings)
+        facts = facts_of(drawn[-1], self.settings.passing)
+        if not kept:
+            stage = self.context.stage
+            raise DataError(
+                f"Stage {stage}: none of {facts['answers']} answers to {facts['prompts']} prompts is right (a total of "
+                f"{self.settings.passing} or more; the mean is {facts['mean_reward']}, {facts['unstopped']:.0%} did "
+                f"not stop), so there is nothing to learn from. Raise {stage}.samples or {stage}.answer_tokens, add "
+                f"easier prompts, or teach {self.context.parent} more first."
+            )
+        write_rows(folder / SAMPLED_FILES["sft"], kept)
+        sampled = Artifact(folder, {"kind": "sample"})
+        # First among the inputs: these answers take the place of a sample stage's.
+        inner = dataclasses.replace(self.context, work=folder, inputs={"sampled": sampled, **self.context.inputs})
+        fitted, rows = learn(inner, self.model_of(0) if model is None else model, self.tokenizer)
+        probe = self.tokenizer.apply_chat_template(self.training[0]["prompt"], return_dict=False)
+        shutil.rmtree(folder / "adapter", ignore_errors=True)
+        trained, measured = merge_adapter(fitted.model.to("cpu"), probe, folder)
+        told = {
+            **facts, "answered": sum(asked.pass_rate(self.settings.passing) > 0 for asked in drawn[-1]),
+            "kept": len(kept), "not_kept": dict(left_out), **measured,
+            "seconds": round(time.monotonic() - started, 1),
+        }  # fmt: skip
+        spent = {"steps": fitted.steps, "tokens": fitted.tokens, "seconds": fitted.seconds}
+        return trained.to(self.device), {"facts": told, "trained": spent, "log": fitted.log, "rows": rows.accounting()}
+
+    def _look(self, model: Any) -> Facts:
+        """Let the model answer the held-out prompts, greedily, and say how many are right."""
+        prompts = [row["prompt"] for row in self.heldout]
+        wrote = write_answers(
+            model, self.tokenizer, prompts, chat=True, most_tokens=self.settings.answer_tokens, batch_size=BATCH
+        )
+        answers = [
+            Answer(answer.text, row, answer.stopped, answer.num_tokens, row["prompt"])
+            for answer, row in zip(wrote, self.heldout, strict=True)
+        ]
+        totals = self.mix.score(answers).totals
+        right = sum(
+            Drawn(answer.text, answer.stopped, answer.num_tokens, total).is_right(self.settings.passing)
+            for answer, total in zip(answers, totals, strict=True)
+        )
+        low, high = wilson(right, len(answers))
+        interval = {"low": round(low, 4), "high": round(high, 4)}
+        return {"right": round(right / len(answers), 4), "n": len(answers), **interval}
+
+    def _tell(self, facts: Facts) -> None:
+        learned = f", {facts['kept']} answers kept" if facts["round"] else ""
+        self.context.console.line(
+            f"  {self.context.stage}: round {facts['round']}, {facts['right']:.2f} of {facts['n']} held-out prompts "
+            f"right{learned}"
+        )
+
+
+def _joined(logs: Sequence[Sequence[Facts]]) -> list[Facts]:
+    """Return the rounds' logs as one, steps and tokens counted on."""
+    joined: list[Facts] = []
+    for number, log in enumerate(logs, 1):
+        before = {key: joined[-1][key] for key in ("step", "tokens")} if joined else {"step": 0, "tokens": 0}
+        joined += [{**entry, **{key: entry[key] + before[key] for key in before}, "round": number} for entry in log]
+    return joined

@@ -1,0 +1,229 @@
+"""Draw several answers to each prompt from a model, score them, and sort out which are worth learning from.
+
+Usage: `asked = draw(context, model, tokenizer, rows, mix, key="round-1")`, then `right_answers(...)`, `pairs_of(...)`.
+
+Prompts of like length share a batch, so that little of it is padding. Every batch has a seed of its own, so the same
+model gives the same answers however often a run was stopped. Which prompts there are is `common.training.prompts`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from common.errors import DataError
+from common.evaluation.written import Written, as_prompts, generate
+from common.rewards.mix import Mix
+from common.rewards.verifiers import Answer
+from common.stage_settings import SamplingSettings
+from common.stages import StageContext
+
+Row = dict[str, Any]
+RATES = ("0", "to 1/4", "to 1/2", "to 3/4", "below 1", "1")  # the classes of a pass rate
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One answer: what it says, whether it stopped by itself, its tokens, and what it earned."""
+
+    text: str
+    stopped: bool
+    num_tokens: int
+    reward: float
+    parts: dict[str, float] = field(default_factory=dict)
+
+    def is_right(self, passing: float) -> bool:
+        """An answer that never stopped is not right, whatever it earned: it would teach not to stop."""
+        return self.stopped and bool(self.text) and self.reward >= passing
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt row with all its answers, in the order in which they were drawn."""
+
+    row: Row
+    answers: list[Drawn]
+
+    @property
+    def source(self) -> str:
+        return f"{self.row['source']} (sampled)"
+
+    def pass_rate(self, passing: float) -> float:
+        return sum(answer.is_right(passing) for answer in self.answers) / len(self.answers)
+
+
+def draw(
+    context: StageContext, model: Any, tokenizer: Any, rows: Sequence[Row], mix: Mix, *, key: str = ""
+) -> list[Asked]:
+    """Return every row with `samples` scored answers of the model, in the order of the rows.
+
+    `key` tells draws of one stage apart. Raises DataError for a reward that is no number.
+    """
+    import torch
+
+    settings = cast(SamplingSettings, context.settings)
+    questions = [row["prompt"] for row in rows]
+    prompts, most = as_prompts(model, tokenizer, questions, chat=True, most_tokens=settings.answer_tokens)
+    options = {
+        "do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0,
+        "num_return_sequences": settings.samples,
+    }  # fmt: skip
+    wrote: list[list[Written]] = [[]] * len(rows)
+    on_cuda = [model.device] if model.device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices=on_cuda),
+        context.console.progress(context.stage, len(rows) * settings.samples, "answers") as bar,
+    ):
+        done = 0
+        for number, batch in enumerate(batches_of([len(p) for p in prompts], settings, most)):
+            torch.manual_seed(_seed(f"{context.config.seed}/{context.stage}/{key}/{number}"))
+            answers = generate(model, tokenizer, [prompts[place] for place in batch], most, options)
+            for turn, place in enumerate(batch):
+                wrote[place] = answers[turn * settings.samples : (turn + 1) * settings.samples]
+            done += len(answers)
+            bar.update(done)
+    return _scored(rows, wrote, mix)
+
+
+def batches_of(lengths: Sequence[int], settings: SamplingSettings, most_tokens: int) -> Iterator[list[int]]:
+    """Yield the places of prompts in batches of like length, the longest first, of at most `generated_tokens`.
+
+    A batch costs its widest prompt and the longest answer, for each of its answers; a prompt is never split. Where
+    memory is short, it is so at the first batch.
+    """
+    order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
+    while order:
+        cost = (lengths[order[0]] + most_tokens) * settings.samples
+        size = max(1, settings.generated_tokens // cost)
+        yield order[:size]
+        order = order[size:]
+
+
+def _seed(key: str) -> int:
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+
+
+def _scored(rows: Sequence[Row], wrote: Sequence[Sequence[Written]], mix: Mix) -> list[Asked]:
+    answers = [
+        Answer(written.text, row, written.stopped, written.num_tokens, row["prompt"])
+        for row, group in zip(rows, wrote, strict=True)
+        for written in group
+    ]
+    scores = mix.score(answers)
+    drawn = iter(
+        Drawn(
+            answer.text, answer.stopped, answer.num_tokens, round(total, 6),
+            {name: round(values[place], 6) for name, values in scores.parts.items()},
+        )
+        for place, (answer, total) in enumerate(zip(answers, scores.totals, strict=True))
+    )  # fmt: skip
+    return [Asked(row, [next(drawn) for _ in group]) for row, group in zip(rows, wrote, strict=True)]
+
+
+def right_answers(rounds: Iterable[Sequence[Asked]], settings: SamplingSettings) -> tuple[list[Row], Counter[str]]:
+    """Return conversations for SFT with right answers, and why right ones were left out, by number.
+
+    Rejection sampling as of Yuan et al. 2023 (arXiv 2308.01825): right answers, each text once to its prompt, over all
+    rounds; and at most `keep` to a prompt, so that easy prompts do not outnumber hard ones.
+    """
+    kept: dict[str, list[str]] = {}
+    rows = []
+    left_out: Counter[str] = Counter()
+    for asked in (asked for drawn in rounds for asked in drawn):
+        texts = kept.setdefault(json.dumps(asked.row["prompt"]), [])
+        for answer in asked.answers:
+            if not answer.is_right(settings.passing):
+                continue
+            if answer.text in texts:
+                left_out["duplicate"] += 1
+            elif len(texts) >= settings.keep:
+                left_out["more than keep"] += 1
+            else:
+                texts.append(answer.text)
+                said = {"role": "assistant", "content": answer.text}
+                rows.append({"messages": [*asked.row["prompt"], said], "source": asked.source})
+    return rows, left_out
+
+
+def pairs_of(drawn: Iterable[Asked], margin: float) -> tuple[list[Row], Counter[str]]:
+    """Return preference rows, the best answer of a prompt against its worst, and why prompts gave none, by number.
+
+    Only an answer that stopped can be the better one. Prompts whose answers all earn alike tell nothing.
+    """
+    rows = []
+    left_out: Counter[str] = Counter()
+    for asked in drawn:
+        said = [answer for answer in asked.answers if answer.text]
+        best = max((answer for answer in said if answer.stopped), key=lambda answer: answer.reward, default=None)
+        worst = min(said, key=lambda answer: answer.reward, default=None)
+        if best is None or worst is None:
+            left_out["no answer stopped"] += 1
+        elif best.reward <= worst.reward or best.text == worst.text:
+            left_out["tie"] += 1
+        elif best.reward - worst.reward < margin:
+            left_out["below margin"] += 1
+        else:
+            sides = {
+                side: [{"role": "assistant", "content": answer.text}]
+                for side, answer in (("chosen", best), ("rejected", worst))
+            }
+            rows.append({"prompt": asked.row["prompt"], **sides, "source": asked.source})
+    return rows, left_out
+
+
+def prompt_rows(drawn: Iterable[Asked], passing: float) -> list[Row]:
+    """Return the prompts as they were read, each with the share of its answers that were right."""
+    return [{**asked.row, "pass_rate": round(asked.pass_rate(passing), 4)} for asked in drawn]
+
+
+def facts_of(drawn: Sequence[Asked], passing: float) -> dict[str, Any]:
+    """Return what the card says of a draw: numbers, shares and the histogram of pass rates."""
+    answers = [answer for asked in drawn for answer in asked.answers]
+    if not answers:
+        raise DataError("No prompt was answered, so there is nothing to tell. Add prompts.")
+    number = len(answers)
+    rates = Counter(_class_of(asked.pass_rate(passing)) for asked in drawn)
+    return {
+        "prompts": len(drawn),
+        "answers": number,
+        "tokens_drawn": sum(answer.num_tokens for answer in answers),
+        "mean_tokens": round(sum(answer.num_tokens for answer in answers) / number, 2),
+        "mean_reward": round(sum(answer.reward for answer in answers) / number, 4),
+        "answers_right": round(sum(answer.is_right(passing) for answer in answers) / number, 4),
+        "unstopped": round(sum(not answer.stopped for answer in answers) / number, 4),
+        "pass_rates": {name: rates[name] for name in RATES},
+    }
+
+
+def _class_of(rate: float) -> str:
+    if rate in (0, 1):
+        return RATES[0 if rate == 0 else -1]
+    return next((name for name, most in zip(RATES[1:4], (0.25, 0.5, 0.75), strict=True) if rate <= most), RATES[4])
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON lines so that the file is whole or not there, also after a kill."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with fresh.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(fresh, path)
+
+
+def write_drawn(path: Path, drawn: Iterable[Asked]) -> None:
+    """Write prompts with all their answers, for people to read and for `read_drawn`."""
+    write_rows(path, ({"row": asked.row, "answers": [asdict(answer) for answer in asked.answers]} for asked in drawn))
+
+
+def read_drawn(path: Path) -> list[Asked]:
+    with path.open(encoding="utf-8") as lines:
+        return [
+            Asked(record["row"], [Drawn(**answer) for answer in record["answers"]]) for record in map(json.loads, lines)
+        ]
