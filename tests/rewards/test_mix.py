@@ -35,6 +35,19 @@ def test_ranks_count_only_between_equals() -> None:
     assert reasoned > right > wrong
 
 
+def test_several_reward_models_and_a_rule_as_people_rank_them() -> None:
+    """Safety above professionalism above fluency: what is liked more below decides only between equals above."""
+    liked = {"safe": {"a": 0.9, "b": 0.9, "c": 0.1}, "skilled": {"a": 0.2, "b": 0.7, "c": 1.0}}
+    models = {
+        name: (lambda batch, likes=likes: [likes[answer.text] for answer in batch]) for name, likes in liked.items()
+    }
+    rewards: dict[str, Any] = {"safety": {"model": "safe"}, "skill": {"model": "skilled"}, "stopped": {"weight": 9.0}}
+    totals = Mix.of(rewards, "ranked", models).score(answers("a", "b", "c")).totals
+    assert totals[1] > totals[0] > totals[2]
+    weighted = Mix.of({"safety": {"model": "safe"}, "skill": {"model": "skilled", "weight": 2.0}}, models=models)
+    assert weighted.score(answers("a", "b", "c")).totals == pytest.approx([1.3, 2.3, 2.1])
+
+
 @pytest.mark.parametrize(
     ("rewards", "expected"),
     [
