@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import alignment, commands, demonstration, training
+from tests.bench import alignment, commands, demonstration, proof, training
 
 BENCHMARKS = {
     "commands": commands.main,
     "training": training.main,
     "alignment": alignment.main,
     "demonstration": demonstration.main,
+    "proof": proof.main,
 }
 
 
