@@ -25,6 +25,7 @@ FEW = "sft.tokens=24576"  # of examples, so that rewards have something to add
 def run(root: Path, seed: int, domain: str, pipeline: str, *words: str) -> Path:
     """Run one pipeline and return its view of the store."""
     given = [f"domain={domain}", f"pipeline={pipeline}", f"seed={seed}", f"out={root}", *words, "quiet"]
+    given += os.environ.get("PROOF_WORDS", "").split()
     subprocess.run([sys.executable, "-m", "common", "run", *given], cwd=REPOSITORY, check=True)
     return root / "runs" / domain / "tiny"
 
@@ -115,7 +116,7 @@ FLOORS: dict[str, float] = {
 
 
 def main(parts: Sequence[str] = tuple(PARTS)) -> None:
-    """Run the named parts; PROOF_STORE keeps what was made, PROOF_SEEDS=0 takes fewer seeds."""
+    """Run the named parts. PROOF_STORE keeps what was made, PROOF_SEEDS=0 takes fewer seeds, PROOF_WORDS adds words."""
     seeds = [int(seed) for seed in os.environ.get("PROOF_SEEDS", "").split(",") if seed] or list(SEEDS)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(os.environ.get("PROOF_STORE", folder))
