@@ -70,6 +70,13 @@ def test_mistakes_in_settings(option: dict[str, str], expected: str, copy: Path)
     assert expected in str(caught.value)
 
 
+def test_answers_without_an_end_are_told(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = {"grpo.answer_tokens": "1", "grpo.steps": "1"}
+    artifact = run_stage(resolve(words(copy, **more), REPOSITORY), "grpo", Console("quiet"))
+    assert artifact.manifest["metrics"]["unstopped"] > 0.5
+    assert "of the last answers did not stop within 1 tokens; reward `stopped`, or raise" in capsys.readouterr().out
+
+
 def test_too_few_prompts(copy: Path) -> None:
     with pytest.raises(DataError, match=r"usable prompts; it keeps 9999 from training \(grpo.watch.prompts\)"):
         run_stage(resolve(words(copy, **{"grpo.watch.prompts": "9999"}), REPOSITORY), "grpo", Console("quiet"))

@@ -80,6 +80,8 @@ def _sentence(checkpoint: Checkpoint) -> str:
         parts.append(f"right answers from {percent(first['right'])} to {percent(kept['right'])}")
     parts.append(f"their mean length from {first['tokens']:.1f} to {kept['tokens']:.1f} tokens")
     text = ", ".join(parts) + "."
+    if unstopped := metrics.get("unstopped"):
+        text += f" Of its last sampled answers {percent(unstopped)} did not stop by themselves."
     if skipped := metrics.get("no_signal"):
         text += f" In {skipped:,} steps all answers to each prompt earned alike, and nothing was learned from them."
     if reason := metrics.get("stopped"):

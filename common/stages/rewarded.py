@@ -30,6 +30,7 @@ from common.training.trainer import TrainingLoop
 from common.training.watch import Watcher
 
 Row = Mapping[str, Any]
+UNSTOPPED = 0.5  # share of answers without an end that is worth a warning
 
 
 def reinforce(context: StageContext, trainer_name: str, defaults: Mapping[str, Any]) -> StageReport:
@@ -106,12 +107,24 @@ def _train(
     log = loop.run(trainer, unit="answers")
     trained = watcher.best(plain_model(trainer))
     skipped = round(sum(record["no_signal"] for record in log))
+    _warn(context, log, skipped)
+    return Fitted(trained, log, loop.steps, loop.seconds, 0), skipped
+
+
+def _warn(context: StageContext, log: Sequence[Mapping[str, Any]], skipped: int) -> None:
+    """Say where nothing could be learned, and where answers have no end."""
+    settings = cast(RewardedSettings, context.settings)
     if skipped:
         context.console.line(
             f"  {context.stage}: in {skipped} of {len(log)} steps all answers to each prompt earned alike; nothing was "
             "learned from them"
         )
-    return Fitted(trained, log, loop.steps, loop.seconds, 0), skipped
+    unstopped = _rewards_of(log).get("unstopped", 0.0)
+    if unstopped > UNSTOPPED:
+        context.console.line(
+            f"  {context.stage}: {unstopped:.0%} of the last answers did not stop within {settings.answer_tokens} "
+            f"tokens; reward `stopped`, or raise {context.stage}.answer_tokens", always=True,
+        )  # fmt: skip
 
 
 class Reward:
@@ -169,10 +182,16 @@ def _answers(settings: RewardedSettings) -> int:
 
 
 def _rewards_of(log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the mean reward of the first and of the last tenth of the steps, and how far the model has moved."""
+    """Return the mean reward of the first and of the last tenth of the steps, and how far the model has moved.
+
+    `unstopped` is the share of the last tenth's answers that ran into `answer_tokens`.
+    """
     if not log:
         return {}
     few = max(1, len(log) // 10)
     first, last = ([record["reward"] for record in part] for part in (log[:few], log[-few:]))
     kl = {"kl": round(log[-1]["kl"], 6)} if "kl" in log[-1] else {}
-    return {"reward_first": round(sum(first) / few, 4), "reward_last": round(sum(last) / few, 4), **kl}
+    return {
+        "reward_first": round(sum(first) / few, 4), "reward_last": round(sum(last) / few, 4), **kl,
+        "unstopped": round(sum(record["completions/clipped_ratio"] for record in log[-few:]) / few, 4),
+    }  # fmt: skip
