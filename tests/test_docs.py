@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from common.cli import COMMANDS
-from common.layers import names_in
+from common.layers import names_in, resolve
+from common.plan import check_settings
+from common.rewards.verifiers import VERIFIERS
 from tests.conftest import REPOSITORY
 
-DOCUMENTS = sorted(REPOSITORY.glob("*.md"))
+DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), REPOSITORY / "pipelines" / "README.md"]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
         if "://" not in target:
-            assert (REPOSITORY / target).exists(), target
+            assert (path.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_just_commands_exist(path: Path) -> None:
     recipes = set(re.findall(r"^(\w[\w-]*)(?: \*words)?:", (REPOSITORY / "Justfile").read_text(encoding="utf-8"), re.M))
     for name in re.findall(r"`just (\w[\w-]*)", path.read_text(encoding="utf-8")):
@@ -41,3 +44,15 @@ def test_every_domain_has_its_files() -> None:
     for name in names_in(REPOSITORY / "domains", ""):
         for file in ("knowledge.yaml", "data.yaml", "stages.yaml"):
             assert (REPOSITORY / "domains" / name / file).is_file(), (name, file)
+
+
+def test_the_pipelines_readme_names_every_reward_and_shows_a_pipeline_that_runs(tmp_path: Path) -> None:
+    text = (REPOSITORY / "pipelines" / "README.md").read_text(encoding="utf-8")
+    table = text.split("| reward | 1 when |")[1].split("\n\n")[0]
+    assert set(VERIFIERS) <= set(re.findall(r"`(\w+)`", table))
+    shutil.copytree(REPOSITORY / "pipelines", tmp_path / "pipelines")
+    shutil.copytree(REPOSITORY / "domains", tmp_path / "domains")
+    shutil.copytree(REPOSITORY / "common" / "evaluation" / "benchmarks", tmp_path / "common/evaluation/benchmarks")
+    example = text.split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "pipelines" / "mine.yaml").write_text(example, encoding="utf-8")
+    check_settings(resolve({"domain": "medical", "pipeline": "mine"}, tmp_path))
