@@ -14,6 +14,7 @@ from common.errors import ConfigError
 from common.stage_settings import SftSettings
 from common.stages import StageContext, StageReport
 from common.training import checkpoint
+from common.training.adapters import load_parent
 from common.training.fit import fit, hand_on, report
 from common.training.rows import build_rows
 from common.training.tokenizer import require_trainable_template
@@ -22,7 +23,7 @@ from common.training.tokenizer import require_trainable_template
 def run(context: StageContext) -> StageReport:
     """Return the parent, trained to answer."""
     settings = cast(SftSettings, context.settings)
-    model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
+    model, tokenizer = load_parent(context)
     parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
     assistant_only = bool(settings.train.get("assistant_only_loss", True))
     if assistant_only:
