@@ -111,8 +111,8 @@ def is_adapted(model: Any) -> bool:
 def widen(model: Any) -> None:
     """Train the adapter in float32, as peft does by itself; TRL narrows one on a quantised base to bfloat16.
 
-    In bfloat16 an update below about 1/256 of a weight is lost, and preference tuning makes smaller ones. ORPO's trainer
-    narrows the embedding and the head too, which then work under autocast alone.
+    In bfloat16 an update below about 1/256 of a weight is lost, and preference tuning makes smaller ones. ORPO's
+    trainer narrows the embedding and the head too, which then work under autocast alone.
     """
     import torch
 

@@ -130,7 +130,7 @@ def test_the_adapter_of_a_quantised_base_learns_in_float32(copy: Path) -> None:
 def test_the_reference_of_a_quantised_stage_is_the_unquantised_one(
     stage: str, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the quantised copy as reference the check of its log-probabilities fires on this model."""
+    """Its precomputed log-probabilities are as far from a float32 recomputation as without any quantisation."""
     seen: list[float] = []
     check = contracts.check_reference
 
