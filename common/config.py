@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 import common.stage_settings  # noqa: F401 # fills the registry of kinds
-from common.settings import Frozen, Share, StageSettings
+from common.settings import Frozen, Peft, Share, StageSettings
 
 
 class ModelSettings(Frozen):
@@ -23,6 +23,9 @@ class ModelSettings(Frozen):
     revision: str | None = Field(None, description="branch, tag or commit of a Hub checkpoint")
     trust_remote_code: bool = Field(False, description="run Python code that the checkpoint brings; off unless asked")
     architecture: dict[str, Any] = Field(default_factory=dict, description="keys of transformers' LlamaConfig")
+    new_tokens: tuple[str, ...] = Field(
+        (), description="words with a token, and trained rows, of their own; those that the tokenizer lacks are added"
+    )
     vocabulary_size: int = Field(1024, ge=300, description="entries of the byte-level BPE that is trained for it")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="type of the stored weights")
 
@@ -84,6 +87,7 @@ class Config(Frozen):
     pipeline: str
     seed: int = Field(0, ge=0, description="seed of rendering order, initial weights and batches")
     data: str = Field("embedded", description="`embedded`, `hub` (the domain's data.yaml), or the path of a manifest")
+    peft: Peft | None = Field(None, description="of every stage that trains on a model before it; it may say its own")
     model: ModelSettings
     embedded: EmbeddedSettings = EmbeddedSettings()
     gate: GateSettings = GateSettings()
@@ -93,4 +97,4 @@ class Config(Frozen):
 
 
 SECTIONS = ("model", "embedded", "gate", "verify", "run")
-SCALARS = ("seed", "data")
+SCALARS = ("seed", "data", "peft")

@@ -22,8 +22,8 @@ from common.errors import ConfigError, DataError, did_you_mean
 from common.layer_errors import explain
 from common.pipeline import Node, Pipeline, load_pipeline
 from common.settings import Frozen, StageSettings
+from common.stage_layers import Layer, check_options, is_adapted, said, section_names
 from common.stage_settings import AnsweringSettings, RewardedSettings
-from common.trl_options import check_lora_options, check_train_options
 
 # Taken as they are, never parsed: a commit may look like a number.
 RAW_WORDS = ("domain", "profile", "pipeline", "data", "data_root", "out", "model.path", "model.revision")
@@ -31,14 +31,6 @@ DOMAIN_FILES = ("knowledge.yaml", "data.yaml", "stages.yaml")
 DEFAULT_PROFILE = "tiny"
 DEFAULT_PIPELINE = "full"
 COMMAND_LINE = "command line"
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One source of settings: where it comes from, and its nested keys."""
-
-    label: str
-    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -253,13 +245,7 @@ def _gathered(problems: list[str]) -> Iterator[None]:
 
 
 def _in_pipeline(key: str, nodes: Mapping[str, Node]) -> bool:
-    return any(key in _section_names(node) for node in nodes.values())
-
-
-def _section_names(node: Node) -> list[str]:
-    """Return the sections that hold for a stage, the most particular last."""
-    kind = [node.kind] if StageSettings.of(node.kind).by_kind else []
-    return list(dict.fromkeys([*kind, node.settings, node.name]))
+    return any(key in section_names(node) for node in nodes.values())
 
 
 def _section(key: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> Any:
@@ -279,23 +265,16 @@ def _validate(cls: type[BaseModel], values: Mapping[str, Any], prefix: str, orig
 def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str]) -> StageSettings:
     """Merge one stage's keys: in each layer those of its kind, of its settings name, and of the stage itself."""
     merged: Any = {}
+    cls = StageSettings.of(node.kind)
     for layer in layers:
-        for key in _section_names(node):
-            if key in layer.values:
-                choice = StageSettings.of(node.kind).choice
-                if choice in layer.values[key] and layer.values[key][choice] != merged.get(choice):
-                    merged = {}
-                either = StageSettings.of(node.kind).either
-                if any(layer.values[key].get(name) is not None for name in either):
-                    merged = {name: value for name, value in merged.items() if name not in either}
-                merged = _merge(merged, layer.values[key], node.name, layer.label, origins)
-    settings: StageSettings = _validate(StageSettings.of(node.kind), merged, node.name, origins)
-    if settings.trainer:
-        packing = getattr(settings, "packing", "isolated")
-        check_train_options(settings.trainer, getattr(settings, "train", {}), stage=node.name, packing=packing)
-    lora = getattr(settings, "lora", None)
-    if lora is not None:
-        check_lora_options(lora, stage=node.name)
+        for values in said(node, layer, adapted=is_adapted(node, layers)):
+            if cls.choice in values and values[cls.choice] != merged.get(cls.choice):
+                merged = {}
+            if any(values.get(name) is not None for name in cls.either):
+                merged = {name: value for name, value in merged.items() if name not in cls.either}
+            merged = _merge(merged, values, node.name, layer.label, origins)
+    settings: StageSettings = _validate(cls, merged, node.name, origins)
+    check_options(settings, node)
     return settings
 
 

@@ -47,6 +47,8 @@ def recipe_of(
     settings = config.stages[node.name].model_dump(mode="json", exclude=NOT_IDENTITY.get(node.kind))
     if "train" in settings:
         settings["train"] = {k: v for k, v in settings["train"].items() if not k.startswith(NOT_IDENTITY_TRAIN)}
+    if settings.get("peft") == "full":  # says no more than `lora: null` said before there was a choice
+        del settings["peft"], settings["quantization"]
     recipe: dict[str, Any] = {
         "kind": node.kind,
         "parent": node.parent,
@@ -86,9 +88,12 @@ def _model_of(node: Node, config: Config) -> dict[str, Any]:
     from common.stages.base import digest_checkpoint
 
     model = config.model
+    # Whether a token is new matters where its row is added, and where an adapter would leave it untrained.
+    tokens = {"new_tokens": list(model.new_tokens)} if model.new_tokens else {}
     if node.kind != "base":
-        return {"dtype": model.dtype}
-    facts = model.model_dump(mode="json", exclude={"path", "revision"})
+        adapted = getattr(config.stages[node.name], "peft", "full") != "full"
+        return {"dtype": model.dtype, **(tokens if adapted else {})}
+    facts = {**model.model_dump(mode="json", exclude={"path", "revision", "new_tokens"}), **tokens}
     words = {"common_words": digest_file(WORDS)} if model.path is None else {}
     return {**facts, **words, **digest_checkpoint(model)}
 

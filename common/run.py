@@ -30,6 +30,7 @@ from common.provenance import provenance
 from common.recipe import code_of, recipe_of, task_folders
 from common.stage_settings import EvaluateSettings
 from common.stages import MODEL_KINDS, StageContext, StageReport, data_roles, stage_module
+from common.training.quantization import check_backends
 
 
 @dataclass
@@ -91,6 +92,7 @@ def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> N
         return
     config = resolved.config
     prepare(config.run, asks_hub=needs_hub(config, corpus, [config.stages[node.name] for node in nodes]))
+    check_backends(config, [node.name for node in nodes])
     stages = resolved.config.stages
     roles = [r for node in nodes for r in data_roles(node.kind, corpus, stages[node.name], sampled=node.sampled)]
     problems: list[RecipeError] = []

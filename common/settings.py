@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 TrainOptions = dict[str, Any]
+Peft = Literal["full", "lora", "qlora"]
 
 
 class Frozen(BaseModel):
@@ -53,6 +54,7 @@ class StageSettings(Frozen):
     trainer: ClassVar[str] = ""
     choice: ClassVar[str] = ""  # a key whose new value makes the other keys of lower layers meaningless
     by_kind: ClassVar[bool] = True  # a section named after the kind holds for all stages of it, whatever their names
+    adapts: ClassVar[bool] = False  # whether it may train an adapter, so that a run-wide `peft` holds for it
     either: ClassVar[tuple[str, ...]] = ()  # keys of which a layer's takes the place of the others in lower layers
 
     def __init_subclass__(cls, kind: str = "", **kwargs: Any) -> None:

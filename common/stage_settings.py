@@ -11,16 +11,51 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from common.settings import Frozen, Limits, Schedule, Share, StageSettings, TrainOptions
+from common.settings import Frozen, Limits, Peft, Schedule, Share, StageSettings, TrainOptions
+
+# All linear layers: fewer do not reach full fine-tuning (Dettmers et al. 2023, arXiv 2305.14314, section 4; Schulman et
+# al. 2025, "LoRA Without Regret", which also keeps alpha at 32). The rank is ours.
+LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
+# The quantisation of QLoRA (Dettmers et al. 2023, section 3): normal float, its constants quantised once more.
+NF4 = {
+    "load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True,
+    "bnb_4bit_compute_dtype": "bfloat16",
+}  # fmt: skip
 
 
 class LearningSettings(StageSettings):
     """What all stages that run a trainer have in common."""
 
+    adapts: ClassVar[bool] = True
+
     schedule: Schedule = Schedule()
     limits: Limits = Limits()
-    lora: dict[str, Any] | None = Field(None, description="options of peft's LoraConfig; none: full fine-tuning")
+    peft: Peft = Field("full", description="train all weights, an adapter, or an adapter on a quantised copy")
+    lora: dict[str, Any] | None = Field(None, description="options of peft's LoraConfig, with peft=lora or qlora")
+    quantization: dict[str, Any] | None = Field(
+        None, description="options of transformers' BitsAndBytesConfig, with peft=qlora"
+    )
     train: TrainOptions = Field(default_factory=dict, description="options of the TRL config class, by their own names")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        """Write the defaults of an adapter out, so that they are part of the recipe."""
+        if not isinstance(values, dict) or values.get("peft", "full") == "full":
+            return values
+        filled = {**values, "lora": {**LORA, **(values.get("lora") or {})}}
+        if values["peft"] == "qlora":
+            given = values.get("quantization") or {}
+            filled["quantization"] = given if given.get("load_in_8bit") else {**NF4, **given}
+        return filled
+
+    @model_validator(mode="after")
+    def _fits_peft(self) -> LearningSettings:
+        if self.peft == "full" and self.lora is not None:
+            raise ValueError("lora is set, but peft is full; set peft=lora (or qlora), or remove lora")
+        if self.peft != "qlora" and self.quantization is not None:
+            raise ValueError(f"quantization is set, but peft is {self.peft}; set peft=qlora, or remove quantization")
+        return self
 
 
 class TrainingSettings(LearningSettings):
@@ -53,6 +88,14 @@ class TrainingSettings(LearningSettings):
 
 class BaseSettings(TrainingSettings, kind="base"):
     """The start of the chain: pretrain the profile's small architecture, or check and take its checkpoint."""
+
+    adapts: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _whole(self) -> BaseSettings:
+        if self.peft != "full":
+            raise ValueError(f"peft is {self.peft}, but the base has no model before it to adapt; remove peft")
+        return self
 
 
 class CptSettings(TrainingSettings, kind="cpt"):

@@ -38,6 +38,7 @@ CLASSES: dict[str, Files] = {
     "GRPOConfig": _of_trl("GRPOConfig", "trainer/grpo_config.py"),
     "RLOOConfig": _of_trl("RLOOConfig", "trainer/rloo_config.py"),
     "LoraConfig": (("peft", "tuners/lora/config.py", "LoraConfig"),),
+    "BitsAndBytesConfig": (("transformers", "utils/quantization_config.py", "BitsAndBytesConfig"),),
 }
 # Options that a stage derives from its own settings: name -> what to set instead.
 OWNED = {
@@ -96,6 +97,8 @@ TRL_ROWS_ONLY = (
 )  # fmt: skip
 # Options whose negative values TRL would take without a word.
 NOT_NEGATIVE = ("learning_rate", "weight_decay", "beta", "adam_epsilon", "label_smoothing_factor", "label_smoothing")
+# First values of an adapter that leave the weights under it alone.
+STARTS = ("gaussian", "orthogonal")
 SIMPLE_TYPES: dict[str, tuple[type, ...]] = {
     "bool": (bool,), "int": (int,), "float": (int, float), "str": (str,), "dict": (dict,), "list": (list,),
 }  # fmt: skip
@@ -116,7 +119,19 @@ def options_of(class_name: str) -> dict[str, str]:
                 annotation = ast.unparse(node.annotation)
                 if not node.target.id.startswith("_") and "ClassVar" not in annotation:
                     options[node.target.id] = annotation
+        if not options:  # no dataclass: the parameters of its constructor are its options
+            options = _parameters(next(n for n in body if isinstance(n, ast.FunctionDef) and n.name == "__init__"))
     return options
+
+
+def _parameters(function: ast.FunctionDef) -> dict[str, str]:
+    """Return parameter name -> type of its default; `Any` where that says nothing."""
+    names = [argument.arg for argument in function.args.args[1:]]
+    defaults = [ast.literal_eval(default) for default in function.args.defaults]
+    return {
+        name: "Any" if default is None else type(default).__name__
+        for name, default in zip(names, defaults, strict=True)
+    }
 
 
 @functools.cache
@@ -157,6 +172,39 @@ def check_lora_options(lora: Mapping[str, Any], *, stage: str) -> None:
         if name not in known:
             raise ConfigError(f"{key}: LoraConfig of peft has no option '{name}'.{did_you_mean(name, known)}")
         _check_type(key, value, known[name])
+    start = lora.get("init_lora_weights", True)
+    if not isinstance(start, bool) and start not in STARTS:
+        raise ConfigError(
+            f"{stage}.lora.init_lora_weights={start} changes the weights under the adapter, so it would not fit the "
+            f"stage before it. Use true, {' or '.join(STARTS)}."
+        )
+
+
+def check_quantization_options(quantization: Mapping[str, Any], *, stage: str) -> None:
+    """Check a `quantization:` block against transformers' BitsAndBytesConfig. Raises ConfigError."""
+    known = options_of("BitsAndBytesConfig")
+    for name, value in quantization.items():
+        key = f"{stage}.quantization.{name}"
+        if name not in known:
+            raise ConfigError(
+                f"{key}: BitsAndBytesConfig of transformers has no option '{name}'.{did_you_mean(name, known)}"
+            )
+        _check_type(key, value, known[name])
+    if not (quantization.get("load_in_4bit") or quantization.get("load_in_8bit")):
+        raise ConfigError(f"{stage}.quantization quantises nothing; set load_in_4bit=true, or peft=lora.")
+
+
+def needs_bitsandbytes(optimizer: str) -> bool:
+    """Whether `train.optim` names an optimizer of bitsandbytes, as transformers spells them."""
+    return optimizer.startswith(("paged_", "lion_", "ademamix", "rmsprop_bnb")) or optimizer in (
+        "adamw_bnb_8bit", "adamw_8bit",
+    )  # fmt: skip
+
+
+def check_installed(key: str) -> None:
+    """Check that bitsandbytes is there, without importing it. Raises ConfigError."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(f"{key} needs the package bitsandbytes, which is not installed; run `just setup`.")
 
 
 def _check_type(key: str, value: Any, annotation: str) -> None:

@@ -160,7 +160,13 @@ def test_the_gate_stops_a_chain_that_forgets(copy: Path) -> None:
 
 
 def test_lora_hands_on_a_merged_model_and_its_adapter(copy: Path) -> None:
-    words = {"domain": "medical", "out": str(copy), **QUICK, "sft.lora": "{r: 4, target_modules: [q_proj, v_proj]}"}
+    words = {
+        "domain": "medical",
+        "out": str(copy),
+        **QUICK,
+        "sft.peft": "lora",
+        "sft.lora": "{r: 4, target_modules: [q_proj, v_proj]}",
+    }
     execute(resolve(words, REPOSITORY), Console("quiet"))
     folder = copy / "runs" / "medical" / "tiny" / "sft"
     assert (folder / "adapter" / "adapter_model.safetensors").is_file()

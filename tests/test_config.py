@@ -72,7 +72,7 @@ def test_values_may_hold_spaces_and_equal_signs() -> None:
         ({"domain": "medical", "cpt.train.learning_rate": "-1"}, "cpt.train.learning_rate: expected a number of at least 0, got -1"),
         ({"domain": "medical", "cpt.train.max_steps": "5"}, "cpt.train.max_steps is derived here; set cpt.tokens instead"),
         ({"domain": "medical", "cpt.train.packing_strategy": "wrapped"}, "set cpt.packing=trl to use it"),
-        ({"domain": "medical", "cpt.lora.rr": "8"}, "LoraConfig of peft has no option 'rr'. Did you mean 'r'?"),
+        ({"domain": "medical", "cpt.peft": "lora", "cpt.lora.rr": "8"}, "LoraConfig of peft has no option 'rr'. Did you mean 'r'?"),
         ({"domain": "medical", "cpt": "5"}, "cpt (command line): expected keys below it, got 5"),
         ({"domain": "medical", "pipeline": "full", "sft-only.tokens": "5"}, "sft-only (command line): no section or stage of that name"),
         ({"domain": "medical", "cpt.tokens": "4096", "cpt.epochs": "2"}, "tokens and epochs are both set; keep one"),

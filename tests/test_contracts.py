@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -150,15 +151,18 @@ def test_a_merged_adapter_computes_the_same(tmp_path: Path) -> None:
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from common.training.fit import merge_adapter
+    from common.artifacts import Artifact
+    from common.training.adapters import merge
 
     model, _ = build()
+    parent = copy.deepcopy(model)
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter)
     before = contracts.probe_logits(adapted, PROBE)
-    merged, measured = merge_adapter(adapted, PROBE, tmp_path)
+    base = Artifact(tmp_path, {"stage": "sft", "fingerprint": "0" * 16, "digest": "1" * 16})
+    merged, measured = merge(adapted, parent, PROBE, tmp_path / "adapter", base)
     assert measured["adapter_merge_difference"] < 1e-5
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
     assert torch.allclose(contracts.probe_logits(merged, PROBE), before, atol=1e-5)

@@ -69,7 +69,7 @@ def test_mistakes_in_settings(stage: str, option: dict[str, str], expected: str,
 
 
 def test_an_adapter_is_merged_before_it_is_handed_on(copy: Path) -> None:
-    lora = {"orpo.lora.r": "4", "orpo.lora.target_modules": "all-linear"}
+    lora = {"orpo.peft": "lora", "orpo.lora.r": "4"}
     resolved = resolve(words(copy, pipeline="orpo", **{"orpo.epochs": "0.1"}, **lora), REPOSITORY)
     artifact = run_stage(resolved, "orpo", Console("quiet"))
     assert (artifact.path / "adapter" / "adapter_model.safetensors").is_file()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import subprocess
 import sys
 
 import pytest
 
-from common.trl_options import CLASSES, OWNED, TRL_ROWS_ONLY, options_of
+from common.trl_options import CLASSES, OWNED, TRL_ROWS_ONLY, needs_bitsandbytes, options_of
 from tests.conftest import REPOSITORY
 
 
-@pytest.mark.parametrize("name", sorted(CLASSES))
+@pytest.mark.parametrize("name", sorted(CLASSES.keys() - {"BitsAndBytesConfig"}))
 def test_names_are_those_of_the_dataclass(name: str) -> None:
     import peft
     import trl
@@ -25,6 +26,22 @@ def test_names_are_those_of_the_dataclass(name: str) -> None:
     allowed = {*inherited, "inference_mode"} if name == "LoraConfig" else set()
     assert fields - known <= allowed
     assert known - fields == set()
+
+
+def test_the_options_of_quantisation_are_those_of_the_installed_class() -> None:
+    from transformers import BitsAndBytesConfig
+
+    parameters = inspect.signature(BitsAndBytesConfig.__init__).parameters.values()
+    real = {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"}
+    assert set(options_of("BitsAndBytesConfig")) == real
+
+
+def test_optimizers_of_bitsandbytes_are_known_by_their_names() -> None:
+    from transformers import trainer_optimizer
+    from transformers.training_args import OptimizerNames
+
+    real = {str(getattr(name, "value", name)) for name in trainer_optimizer._BITSANDBYTES_OPTIMIZERS}
+    assert {name.value for name in OptimizerNames if needs_bitsandbytes(name.value)} == real
 
 
 def test_owned_and_refused_options_exist_in_trl() -> None:

@@ -45,6 +45,7 @@ def make_tokenizer(context: StageContext) -> PreTrainedTokenizerBase:
     texts = (row["text"] for row in context.corpus.rows("pretrain") if "text" in row)
     tokenizer = train_tokenizer(itertools.chain(texts, common_words()), settings.vocabulary_size, length)
     require_trainable_template(tokenizer)
+    tokenizer.add_tokens(list(settings.new_tokens))
     return tokenizer
 
 
@@ -68,12 +69,19 @@ def initialise(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> Any
 
 def _take(context: StageContext, settings: ModelSettings) -> StageReport:
     """Take a checkpoint from a folder or the Hub, check that the chain can be built on it, and save it as ours."""
+    from transformers import set_seed
+
     folder = fetch(settings)
     checkpoint.check_weights(folder)
     model, tokenizer = checkpoint.load(folder, settings)
     contracts.check_vocabulary(model, tokenizer)
     contracts.check_stop_tokens(model, tokenizer)
     _mark_template(context, tokenizer)
+    if added := tokenizer.add_tokens(list(settings.new_tokens)):
+        set_seed(context.config.seed)  # the rows are drawn around the mean of the others
+        spare = model.get_input_embeddings().weight.shape[0]
+        model.resize_token_embeddings(max(spare, len(tokenizer)))
+        context.console.line(f"  {context.stage}: {added} new tokens")
     hand_on(context, Fitted(model, [], 0, 0.0, 0), tokenizer, probe=_probe(tokenizer), parent_tokenizer=None)
     source = {
         "id": Path(settings.path or "").name,

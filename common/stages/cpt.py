@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from common.stages import StageContext, StageReport
 from common.training import checkpoint
+from common.training.adapters import load_parent
 from common.training.fit import fit, hand_on, report
 from common.training.rows import build_rows
 
 
 def run(context: StageContext) -> StageReport:
     """Return the parent, trained on the domain's text."""
-    model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
+    model, tokenizer = load_parent(context)
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     fitted = fit(context, model, tokenizer, rows)
     parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)

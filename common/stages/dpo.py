@@ -8,13 +8,13 @@ checked against that stage's own checkpoint.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from common import contracts
-from common.stage_settings import DpoSettings
 from common.stages import StageContext, StageReport
 from common.stages.preference import NUM_CHECKED, arguments_for, finish, loop_for, needs_precomputed, tune
-from common.training.fit import Fitted, lora_config
+from common.training.adapters import adapter_for, learner_of
+from common.training.fit import Fitted
 from common.training.preferences import Pair, answer_logps
 
 # Of Bioinspired-Llama-8B (Lu, Luu and Buehler, arXiv 2409.03444; lamm-mit/LLM-finetuning), where nothing else is said.
@@ -37,14 +37,17 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair])
     loop = loop_for(context, pairs)
     arguments = arguments_for(DPOConfig, context, loop, num_pairs=len(pairs), defaults=DEFAULTS)
     needs_precomputed(context, arguments)
+    learner = learner_of(context, model)
     columns = ("prompt", "chosen", "rejected")
     trainer = DPOTrainer(
-        model=model,
+        model=learner,
+        ref_model=None if learner is model else model,  # the unquantised one
         args=arguments,
         train_dataset=Dataset.from_list([{key: pair.row[key] for key in columns} for pair in pairs]),
         processing_class=tokenizer,
-        peft_config=lora_config(cast(DpoSettings, context.settings)),
+        peft_config=adapter_for(context, learner),
     )
     recorded = [float(value) for value in trainer.train_dataset["ref_chosen_logps"][:NUM_CHECKED]]
     contracts.check_reference(recorded, reference[0])
+    trainer.ref_model = None  # its log-probabilities are computed
     return finish(trainer, loop)

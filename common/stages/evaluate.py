@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 def run(context: StageContext) -> StageReport:
     """Let the parent checkpoint sit the exam and write down what it scored."""
     from common.evaluation.exam import SIDES, Paper, sit
-    from common.training.fit import device_of
+    from common.training.device import device_of
 
     settings = context.settings
     assert isinstance(settings, EvaluateSettings), f"{context.stage} is of kind {context.kind}"

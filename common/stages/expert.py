@@ -32,7 +32,10 @@ from common.stage_settings import ExpertSettings
 from common.stages import StageContext, StageReport
 from common.stages.sft import learn
 from common.training import checkpoint
-from common.training.fit import Fitted, device_of, hand_on, merge_adapter
+from common.training.adapters import FOLDER as ADAPTER
+from common.training.adapters import load_parent
+from common.training.device import device_of
+from common.training.fit import Fitted, hand_on, whole
 from common.training.prompts import read_prompts
 from common.training.reader import SAMPLED_FILES
 from common.training.sampling import (
@@ -78,8 +81,8 @@ def run(context: StageContext) -> StageReport:
     seconds = sum(facts["seconds"] for facts in trained)
     fitted = Fitted(iteration.model_of(chosen), log, steps, seconds, tokens)
     measured = hand_on(context, fitted, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
-    if chosen and settings.lora is not None and settings.restart:  # of the parent's weights, so it fits them
-        shutil.copytree(iteration.folder(chosen) / "adapter", context.out / "adapter")
+    if chosen and settings.peft != "full":
+        shutil.copytree(iteration.folder(chosen) / ADAPTER, context.out / ADAPTER)
     last = read_drawn(iteration.folder(settings.rounds) / DRAWN)
     write_rows(context.out / SAMPLED_FILES["prompts"], prompt_rows(last, settings.passing))
     metrics = {
@@ -185,18 +188,24 @@ class Iteration:
         write_rows(folder / SAMPLED_FILES["sft"], kept)
         sampled = Artifact(folder, {"kind": "sample"})
         # First among the inputs: these answers take the place of a sample stage's.
-        inner = dataclasses.replace(self.context, work=folder, inputs={"sampled": sampled, **self.context.inputs})
-        fitted, rows = learn(inner, self.model_of(0) if model is None else model, self.tokenizer)
+        inputs = {"sampled": sampled, **self.context.inputs}
+        inner = dataclasses.replace(self.context, work=folder, out=folder, inputs=inputs)
+        fitted, rows = learn(inner, load_parent(inner)[0] if model is None else model, self.tokenizer)
         probe = self.tokenizer.apply_chat_template(self.training[0]["prompt"], return_dict=False)
-        shutil.rmtree(folder / "adapter", ignore_errors=True)
-        trained, measured = merge_adapter(fitted.model.to("cpu"), probe, folder)
+        shutil.rmtree(folder / ADAPTER, ignore_errors=True)
+        fitted = whole(inner, fitted, probe)
         told = {
             **facts, "answered": sum(asked.pass_rate(self.settings.passing) > 0 for asked in drawn[-1]),
-            "kept": len(kept), "not_kept": dict(left_out), **measured,
+            "kept": len(kept), "not_kept": dict(left_out), **fitted.measured,
             "seconds": round(time.monotonic() - started, 1),
         }  # fmt: skip
         spent = {"steps": fitted.steps, "tokens": fitted.tokens, "seconds": fitted.seconds}
-        return trained.to(self.device), {"facts": told, "trained": spent, "log": fitted.log, "rows": rows.accounting()}
+        return fitted.model.to(self.device), {
+            "facts": told,
+            "trained": spent,
+            "log": fitted.log,
+            "rows": rows.accounting(),
+        }
 
     def _look(self, model: Any) -> Facts:
         """Let the model answer the held-out prompts, greedily, and say how many are right."""

@@ -9,13 +9,13 @@ loss is estimated from answers that belong to other prompts of the batch (sectio
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from common import contracts
-from common.stage_settings import KtoSettings
 from common.stages import StageContext, StageReport
 from common.stages.preference import NUM_CHECKED, arguments_for, finish, loop_for, needs_precomputed, tune
-from common.training.fit import Fitted, lora_config
+from common.training.adapters import adapter_for, learner_of
+from common.training.fit import Fitted
 from common.training.preferences import Pair, answer_logps
 
 # The beta of the paper, the rate of TRL; wanted and unwanted answers weigh alike, since pairs give as many of each.
@@ -38,18 +38,21 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair])
     loop = loop_for(context, pairs)
     arguments = arguments_for(KTOConfig, context, loop, num_pairs=len(pairs), rows_per_pair=2, defaults=DEFAULTS)
     needs_precomputed(context, arguments)
+    learner = learner_of(context, model)
     rows = [
         {"prompt": pair.row["prompt"], "completion": pair.row[side], "label": side == "chosen"}
         for pair in pairs
         for side in ("chosen", "rejected")
     ]
     trainer = KTOTrainer(
-        model=model,
+        model=learner,
+        ref_model=None if learner is model else model,  # the unquantised one
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=lora_config(cast(KtoSettings, context.settings)),
+        peft_config=adapter_for(context, learner),
     )
     recorded = [float(value) for value in trainer.train_dataset["ref_logps"][: 2 * NUM_CHECKED]]
     contracts.check_reference(recorded[::2] + recorded[1::2], [*chosen, *rejected])
+    trainer.ref_model = None  # its log-probabilities are computed
     return finish(trainer, loop)

@@ -9,12 +9,12 @@ token of the chat template at the end of each answer.
 from __future__ import annotations
 
 import functools
-from typing import Any, cast
+from typing import Any
 
-from common.stage_settings import OrpoSettings
 from common.stages import StageContext, StageReport
 from common.stages.preference import arguments_for, finish, loop_for, tune
-from common.training.fit import Fitted, lora_config
+from common.training.adapters import adapter_for, learner_of
+from common.training.fit import Fitted
 from common.training.preferences import Pair
 
 # Of Bioinspired-Llama-8B (Lu, Luu and Buehler, arXiv 2409.03444; lamm-mit/LLM-finetuning), where nothing else is said.
@@ -57,7 +57,6 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair])
     from trl.experimental.orpo import ORPOConfig
 
     disable_progress_bar()
-    settings = cast(OrpoSettings, context.settings)
     loop = loop_for(context, pairs)
     arguments = arguments_for(ORPOConfig, context, loop, num_pairs=len(pairs), defaults=DEFAULTS)
     texts = {"prompt": "", "chosen": "", "rejected": ""}  # the trainer asks for them; it reads the tokens
@@ -65,11 +64,12 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair])
         {**texts, "chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids, "start": pair.start}
         for pair in pairs
     ]
+    learner = learner_of(context, model)
     trainer = _trainer_class()(
-        model=model,
+        model=learner,
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=lora_config(settings),
+        peft_config=adapter_for(context, learner),
     )
     return finish(trainer, loop)

@@ -19,7 +19,8 @@ from common.evaluation.statistics import wilson
 from common.stage_settings import PreferenceSettings
 from common.stages import StageContext, StageReport
 from common.training import checkpoint
-from common.training.fit import Fitted, device_of, hand_on, plain_model
+from common.training.device import device_of
+from common.training.fit import Fitted, hand_on, plain_model, whole
 from common.training.options import preference_options
 from common.training.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
 from common.training.reader import origin
@@ -45,7 +46,7 @@ def tune(context: StageContext, train: Train, *, referenced: bool = True) -> Sta
         )
     before = answer_logps(model, heldout, tokenizer.pad_token_id)
 
-    fitted = train(context, model, tokenizer, pairs)
+    fitted = whole(context, train(context, model, tokenizer, pairs), pairs[0].chosen_ids)
 
     metrics: dict[str, Any] = {"steps": fitted.steps, "pairs": len(pairs)}
     if fitted.log:

@@ -28,7 +28,8 @@ from common.stages import StageContext, StageReport
 from common.stages.base import fetch
 from common.stages.preference import arguments_for, finish, loop_for
 from common.training import checkpoint
-from common.training.fit import Fitted, hand_on, lora_config
+from common.training.adapters import adapter_for, judge_to_train
+from common.training.fit import Fitted, hand_on, whole
 from common.training.preferences import Pair, read_pairs
 
 # Rewards are kept around zero (Eisenstein et al. 2023, arXiv 2312.09244, equation 2); only differences are learned.
@@ -88,8 +89,7 @@ def _fit(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> Fitted:
     from trl import RewardConfig
 
     disable_progress_bar()
-    settings = cast(RewardSettings, context.settings)
-    model = checkpoint.load_judge(context.parent_artifact.path, context.config.model, seed=context.config.seed)
+    model = judge_to_train(context)
     loop = loop_for(context, pairs)
     trainer = _trainer_class()(
         model=model,
@@ -98,9 +98,10 @@ def _fit(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> Fitted:
             [{"chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids} for pair in pairs]
         ),
         processing_class=tokenizer,
-        peft_config=lora_config(settings, task="SEQ_CLS"),
+        peft_config=adapter_for(context, model, task="SEQ_CLS"),
     )
-    return finish(trainer, loop)
+    fitted = finish(trainer, loop)
+    return whole(context, fitted, pairs[0].chosen_ids, parent=judge_to_train(context, quantised=False))
 
 
 @functools.cache

@@ -23,7 +23,9 @@ from common.rewards.verifiers import Answer
 from common.stage_settings import RewardedSettings
 from common.stages import StageContext, StageReport
 from common.training import checkpoint
-from common.training.fit import Fitted, device_of, hand_on, lora_config, plain_model
+from common.training.adapters import adapter_for, learner_of
+from common.training.device import device_of
+from common.training.fit import Fitted, hand_on, plain_model
 from common.training.options import rewarded_options
 from common.training.prompts import read_prompts
 from common.training.trainer import TrainingLoop
@@ -92,16 +94,19 @@ def _train(
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
     reward = Reward(watcher.mix, model.generation_config.eos_token_id, settings.samples)
+    learner = learner_of(context, model)
     trainer = getattr(trl, f"{trainer_name}Trainer")(
-        model=model,
+        model=learner,
         reward_funcs=reward,
         args=arguments,
         train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in rows]),
         processing_class=tokenizer,
-        peft_config=lora_config(settings),
+        peft_config=adapter_for(context, learner),
     )
     if getattr(trainer, "ref_model", None) is not None:
         contracts.check_same_weights(trainer.accelerator.unwrap_model(trainer.ref_model), model)
+    if learner is not model and trainer.beta:
+        _compare_with(trainer, model)
     trainer.add_callback(skipper(reward))
     trainer.add_callback(watcher.callback(trainer))
     log = loop.run(trainer, unit="answers")
@@ -125,6 +130,15 @@ def _warn(context: StageContext, log: Sequence[Mapping[str, Any]], skipped: int)
             f"  {context.stage}: {unstopped:.0%} of the last answers did not stop within {settings.answer_tokens} "
             f"tokens; reward `stopped`, or raise {context.stage}.answer_tokens", always=True,
         )  # fmt: skip
+
+
+def _compare_with(trainer: Any, parent: Any) -> None:
+    """Make the unquantised stage before the reference; TRL alone would take the quantised copy, adapter off."""
+    from trl.trainer.utils import add_fused_lm_head
+
+    cast_head = getattr(trainer.args, "cast_lm_head_to_fp32", False)
+    add_fused_lm_head(parent, temperature=trainer.temperature, cast_lm_head_to_fp32=cast_head)
+    trainer.ref_model = trainer.accelerator.prepare_model(parent, evaluation_mode=True)
 
 
 class Reward:

@@ -19,7 +19,7 @@ from common.rewards.judge import mix_of
 from common.stage_settings import SampleSettings
 from common.stages import StageContext, StageReport
 from common.training import checkpoint
-from common.training.fit import device_of
+from common.training.device import device_of
 from common.training.prompts import read_prompts
 from common.training.reader import SAMPLED_FILES
 from common.training.sampling import draw, facts_of, pairs_of, prompt_rows, right_answers, write_drawn, write_rows

@@ -15,6 +15,7 @@ from common.errors import ConfigError
 from common.stage_settings import TrainingSettings
 from common.stages import StageContext, StageReport
 from common.training import checkpoint
+from common.training.adapters import load_parent
 from common.training.fit import Fitted, fit, hand_on, report
 from common.training.rows import TrainingRows, build_rows
 from common.training.tokenizer import require_trainable_template
@@ -22,7 +23,7 @@ from common.training.tokenizer import require_trainable_template
 
 def run(context: StageContext) -> StageReport:
     """Return the parent, trained to answer."""
-    model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
+    model, tokenizer = load_parent(context)
     parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
     fitted, rows = learn(context, model, tokenizer)
     probe = tokenizer.apply_chat_template(

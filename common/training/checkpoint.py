@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def load(folder: Path, model: ModelSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load model and tokenizer of an artifact in float32 for training.
+def load(folder: Path, model: ModelSettings, **how: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load model and tokenizer of an artifact in float32 for training; `how` is for `from_pretrained`.
 
     Raises DataError naming the folder when a file is missing, cut short or of another model.
     """
@@ -31,14 +31,14 @@ def load(folder: Path, model: ModelSettings) -> tuple[PreTrainedModel, PreTraine
     tokenizer = load_tokenizer(folder, model)
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, trust_remote_code=model.trust_remote_code, use_safetensors=True
+            folder, dtype=torch.float32, trust_remote_code=model.trust_remote_code, use_safetensors=True, **how
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(f"The checkpoint {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
     return loaded, tokenizer
 
 
-def load_judge(folder: Path, model: ModelSettings, seed: int | None = None) -> PreTrainedModel:
+def load_judge(folder: Path, model: ModelSettings, seed: int | None = None, **how: Any) -> PreTrainedModel:
     """Load a reward model, a classifier with one label, in float32; with `seed`, a language model given a new head.
 
     Raises DataError naming the folder when it is neither.
@@ -58,7 +58,7 @@ def load_judge(folder: Path, model: ModelSettings, seed: int | None = None) -> P
     try:
         loaded = AutoModelForSequenceClassification.from_pretrained(
             folder, dtype=torch.float32, trust_remote_code=model.trust_remote_code, use_safetensors=True,
-            **({} if classifier else {"num_labels": 1}),
+            **({} if classifier else {"num_labels": 1}), **how,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(f"The reward model {folder} cannot be loaded: {str(error).splitlines()[0]}") from error

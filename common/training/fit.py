@@ -9,17 +9,16 @@ through the same contracts.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from common import contracts
 from common.clean_load import CleanProcess
-from common.config import RunSettings
 from common.errors import ConfigError
-from common.stage_settings import LearningSettings, TrainingSettings
+from common.stage_settings import TrainingSettings
 from common.stages import StageContext, StageReport
-from common.training import checkpoint
+from common.training import adapters, checkpoint
+from common.training.device import device_of
 from common.training.options import sft_options
 from common.training.packing import RowCollator
 from common.training.rows import TrainingRows
@@ -44,24 +43,7 @@ class Fitted:
     steps: int
     seconds: float
     tokens: int
-
-
-def device_of(run: RunSettings) -> str:
-    """Return cpu or cuda. Raises ConfigError when CUDA is asked for and there is none."""
-    import torch
-
-    if run.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("run.device=cuda, but this machine has no CUDA device. Use run.device=cpu or profile=tiny.")
-    return "cuda" if run.device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def lora_config(settings: LearningSettings, task: str = "CAUSAL_LM") -> Any:
-    """Return peft's LoraConfig for the stage's `lora:` block, or None for full fine-tuning."""
-    if settings.lora is None:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(**{"task_type": task, **settings.lora})
+    measured: dict[str, float] = field(default_factory=dict)  # what merging an adapter changed
 
 
 def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, rows: TrainingRows) -> Fitted:
@@ -86,7 +68,7 @@ def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, r
         train_dataset=rows.dataset,
         processing_class=tokenizer,
         data_collator=RowCollator(tokenizer.pad_token_id, settings.sequence_length) if isolated else None,
-        peft_config=lora_config(settings),
+        peft_config=adapters.adapter_for(context, model),
     )
     trainer.lean = isolated  # TRL's own rows go through TRL's own loss
     log = loop.run(trainer)
@@ -98,19 +80,20 @@ def plain_model(trainer: Any) -> Any:
     return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
 
 
-def merge_adapter(model: Any, probe: list[int], out: Path) -> tuple[Any, dict[str, float]]:
-    """Merge a LoRA adapter into its base, keep it beside the model, and measure what merging changed."""
-    from peft import PeftModel
+def whole(context: StageContext, fitted: Fitted, probe: list[int], parent: Any = None) -> Fitted:
+    """Merge an adapter into the unquantised stage before, and keep it beside the model; a whole model stays.
 
-    if not isinstance(model, PeftModel):
-        return model, {}
-    model.save_pretrained(out / "adapter")
-    (out / "adapter" / "README.md").unlink(missing_ok=True)
-    before = contracts.probe_logits(model, probe)
-    merged = model.merge_and_unload()
-    return merged, {
-        "adapter_merge_difference": contracts.check_adapter_merge(before, contracts.probe_logits(merged, probe))
-    }
+    `parent` is what the adapter was trained on, where that is not the stage before itself.
+    """
+    if not adapters.is_adapted(fitted.model):
+        return fitted
+    if parent is None:
+        parent, _ = checkpoint.load(context.parent_artifact.path, context.config.model)
+    trained = fitted.model if getattr(fitted.model, "is_quantized", False) else fitted.model.to("cpu")
+    merged, measured = adapters.merge(
+        trained, parent, probe[:PROBE_TOKENS], context.out / adapters.FOLDER, context.parent_artifact
+    )
+    return replace(fitted, model=merged, measured=measured)
 
 
 def hand_on(
@@ -126,8 +109,8 @@ def hand_on(
     Raises ContractError; nothing of the stage is committed then.
     """
     probe = probe[:PROBE_TOKENS]
+    fitted = whole(context, fitted, probe)
     model = fitted.model.to("cpu")
-    model, measured = merge_adapter(model, probe, context.out)
     contracts.check_vocabulary(model, tokenizer)
     if model.can_generate():
         contracts.check_stop_tokens(model, tokenizer)
@@ -147,7 +130,7 @@ def hand_on(
     if context.parent is not None:
         contracts.check_tokenizer(context.out, context.parent_artifact.path)
     write_log(fitted.log, context.out / "log.jsonl")
-    return measured
+    return fitted.measured
 
 
 def report(context: StageContext, fitted: Fitted, rows: TrainingRows, measured: dict[str, float]) -> StageReport:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.artifacts import write_json, writing
 from common.errors import ContractError
+from common.training.adapters import widen
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback
@@ -95,6 +96,7 @@ class TrainingLoop:
             callback = _progress_callback(self, bar, before)
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(callback)
+            widen(trainer.model)
             with writing(self.folder):
                 trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         self.seconds = callback.seconds()

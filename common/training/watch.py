@@ -24,6 +24,7 @@ from common.rewards.mix import Mix
 from common.rewards.verifiers import VERIFIERS, Answer
 from common.stage_settings import WatchSettings
 from common.stages import StageContext
+from common.training.adapters import load_weights, save_weights
 
 BATCH = 64
 
@@ -84,10 +85,8 @@ class Watcher:
         """Return the model to hand on: the last one, or, where a reward was gamed, the best that was seen."""
         if not self.stopped:
             return model
-        from safetensors.torch import load_model
-
         step = self._chosen()["step"]
-        load_model(model, str(self._weights(step)))
+        load_weights(model, self._weights(step))
         self.console.line(f"  {self.stage}: {self.stopped}; the weights of step {step} are kept", always=True)
         return model
 
@@ -144,9 +143,7 @@ class Watcher:
         return ""
 
     def _keep(self, model: Any, step: int) -> None:
-        from safetensors.torch import save_model
-
-        save_model(model, str(self._weights(step)))
+        save_weights(model, self._weights(step))
         # A run that goes on from an older checkpoint may need the best before this one, never an older one.
         for path in sorted(self.folder.glob("best-*.safetensors"), key=_step_of)[:-2]:
             path.unlink()

@@ -1,0 +1,198 @@
+"""Train an adapter beside frozen weights, quantised or not, and turn it back into a whole model.
+
+Usage: `learner = learner_of(context, parent)`, then a trainer with `peft_config=adapter_for(context, learner)`, then
+`merged, measured = merge(trained, parent, probe, out / "adapter", base)`.
+
+The rule at every boundary: a stage hands on a merged, unquantised model and keeps the adapter beside it; the next
+stage starts from the merged model, and that is every reference. `common.training.quantization` checks the backends.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from common import contracts
+from common.artifacts import Artifact, write_json
+from common.errors import ConfigError
+from common.stage_settings import LearningSettings
+from common.training import checkpoint
+from common.training.device import device_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from common.stages import StageContext
+
+FOLDER = "adapter"  # in a stage's artifact
+BASE_FILE = "base.json"  # in the adapter's folder: what it was trained on
+
+
+def load_parent(context: StageContext) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Return the model that a stage trains, quantised where `peft` is qlora, and the stage before's tokenizer."""
+    folder = context.parent_artifact.path
+    return checkpoint.load(folder, context.config.model, **_quantised(context))
+
+
+def learner_of(context: StageContext, parent: Any) -> Any:
+    """Return the model that a stage trains: its parent itself, or with qlora a quantised copy beside it."""
+    options = _quantised(context)
+    if not options:
+        return parent
+    return checkpoint.load(context.parent_artifact.path, context.config.model, **options)[0]
+
+
+def judge_to_train(context: StageContext, *, quantised: bool = True) -> Any:
+    """Return the stage before with a new head of one number, quantised where `peft` is qlora and it is not declined."""
+    how = _quantised(context) if quantised else {}
+    folder = context.parent_artifact.path
+    return checkpoint.load_judge(folder, context.config.model, seed=context.config.seed, **how)
+
+
+def _quantised(context: StageContext) -> dict[str, Any]:
+    """Return what `from_pretrained` needs to quantise; nothing without qlora. Raises ConfigError for a bad value."""
+    settings = cast(LearningSettings, context.settings)
+    if settings.quantization is None:
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    try:
+        config = BitsAndBytesConfig(**settings.quantization)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{context.stage}.quantization: transformers refuses these options: {error}") from error
+    device = device_of(context.config.run)
+    return {"quantization_config": config, "device_map": {"": 0 if device == "cuda" else device}}
+
+
+def adapter_for(context: StageContext, model: Any, task: str = "CAUSAL_LM") -> Any:
+    """Return peft's LoraConfig for a stage, or None for full fine-tuning. Raises ConfigError for a bad value.
+
+    Rows of new tokens (`model.new_tokens`) stay trainable: an adapter of the layers alone could not learn them. Weights
+    that the model ties stay tied.
+    """
+    settings = cast(LearningSettings, context.settings)
+    if settings.peft == "full":
+        return None
+    from peft import LoraConfig
+    from transformers import set_seed
+
+    set_seed(context.config.seed)  # the adapter's first values are drawn next, before the trainer sets its seed
+    options = {"task_type": task, **(settings.lora or {})}
+    ids = _new_token_ids(context)
+    if ids and not options.keys() & {"trainable_token_indices", "modules_to_save"}:
+        options["trainable_token_indices"] = dict.fromkeys(_rows_of(model), ids)
+    if options.get("modules_to_save") and getattr(model.config, "tie_word_embeddings", False):
+        options.setdefault("ensure_weight_tying", True)
+    try:
+        return LoraConfig(**options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{context.stage}.lora: peft refuses these options: {error}") from error
+
+
+def _new_token_ids(context: StageContext) -> list[int]:
+    words = context.config.model.new_tokens
+    if not words:
+        return []
+    tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
+    return [int(tokenizer.convert_tokens_to_ids(word)) for word in words]
+
+
+def _rows_of(model: Any) -> list[str]:
+    """Return the names of the modules that hold a row per token: the embedding, and a head that is not tied to it."""
+    tables = [model.get_input_embeddings()]
+    if not getattr(model.config, "tie_word_embeddings", False) and model.get_output_embeddings() is not None:
+        tables.append(model.get_output_embeddings())
+    return [name.rpartition(".")[2] for name, module in model.named_modules() if any(module is t for t in tables)]
+
+
+def is_adapted(model: Any) -> bool:
+    """Whether a model is a base with an adapter of peft."""
+    from peft import PeftModel
+
+    return isinstance(model, PeftModel)
+
+
+def widen(model: Any) -> None:
+    """Train the adapter in float32, as peft does by itself; TRL narrows one on a quantised base to bfloat16.
+
+    In bfloat16 an update below about 1/256 of a weight is lost, and preference tuning makes smaller ones. ORPO's
+    trainer narrows the embedding and the head too, which then work under autocast alone.
+    """
+    import torch
+
+    if not is_adapted(model):
+        return
+    for parameter in model.parameters():
+        packed = type(parameter) is not torch.nn.Parameter  # bitsandbytes' own classes
+        if parameter.is_floating_point() and not packed:
+            parameter.data = parameter.data.float()
+
+
+def merge(
+    trained: Any, parent: Any, probe: Sequence[int], folder: Path, base: Artifact
+) -> tuple[Any, dict[str, float]]:
+    """Keep the adapter in `folder`, put it on the unquantised `parent` as saved, and merge it there.
+
+    Returns the whole model and what was measured: how much merging changed the logits and, where training saw a
+    quantised base, how much the handed-on model differs from what was trained. Raises ContractError.
+    """
+    from peft import PeftModel
+
+    quantised = bool(getattr(trained, "is_quantized", False))
+    trained_TV = contracts.probe_logits(trained, probe)
+    _save(trained, folder, base)
+    adapted = PeftModel.from_pretrained(parent, str(folder))
+    before_TV = contracts.probe_logits(adapted, probe) if quantised else trained_TV
+    merged = adapted.merge_and_unload()
+    after_TV = contracts.probe_logits(merged, probe)
+    measured = {"adapter_merge_difference": contracts.check_adapter_merge(before_TV, after_TV)}
+    if quantised:
+        measured["quantized_logit_difference"] = _relative(trained_TV, after_TV)
+    return merged, measured
+
+
+def _relative(found_TV: Tensor, expected_TV: Tensor) -> float:
+    return float((found_TV - expected_TV).abs().max()) / max(1.0, float(expected_TV.abs().max()))
+
+
+def _save(trained: Any, folder: Path, base: Artifact) -> None:
+    """Write the adapter, and what it fits: the stage before, by fingerprint and digest instead of a path."""
+    trained.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = f"{base.stage}-{base.fingerprint}"
+    # Peft writes a set here, in an order that changes from process to process.
+    if isinstance(config.get("target_modules"), list):
+        config["target_modules"].sort()
+    write_json(path, config)
+    write_json(
+        folder / BASE_FILE, {"base": {"stage": base.stage, "fingerprint": base.fingerprint, "digest": base.digest}}
+    )
+
+
+def save_weights(model: Any, path: Path) -> None:
+    """Write what training changes: the adapter of an adapted model, all weights of another."""
+    from safetensors.torch import save_file, save_model
+
+    if is_adapted(model):
+        from peft import get_peft_model_state_dict
+
+        save_file({k: v.contiguous() for k, v in get_peft_model_state_dict(model).items()}, str(path))
+    else:
+        save_model(model, str(path))
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Read what `save_weights` wrote back into the model."""
+    from safetensors.torch import load_file, load_model
+
+    if is_adapted(model):
+        from peft import set_peft_model_state_dict
+
+        set_peft_model_state_dict(model, load_file(str(path)))
+    else:
+        load_model(model, str(path))
