@@ -185,6 +185,8 @@ class ExpertSettings(TrainingSettings, SamplingSettings, kind="expert"):
     def _learns_its_answers(self) -> ExpertSettings:
         if self.replay == 1:
             raise ValueError("replay is 1, which leaves no room for the stage's own answers; lower it")
+        if not self.restart and self.peft != "full":
+            raise ValueError("restart is false with an adapter, which would not fit the stage before; set restart=true")
         return self
 
 

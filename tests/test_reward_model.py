@@ -98,6 +98,18 @@ def test_a_finished_reward_model_is_taken(trained: Path, tmp_path: Path) -> None
     assert ours["ranking_accuracy"] == theirs["ranking_accuracy"]
 
 
+@pytest.mark.parametrize("kind", ["lora", "qlora"])
+def test_an_adapter_and_its_new_head_are_merged(kind: str, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "store", symlinks=True)
+    more = {"reward.peft": kind, "reward.lora.r": "2", "reward.epochs": "0.1"}
+    artifact = run_stage(resolve(words(tmp_path / "store", **more), REPOSITORY), "reward", Console("quiet"))
+    metrics = artifact.manifest["metrics"]
+    assert metrics["adapter_merge_difference"] < 1e-3
+    assert ("quantized_logit_difference" in metrics) == (kind == "qlora")
+    assert (artifact.path / "adapter" / "base.json").is_file()
+    assert metrics["ranking_accuracy"]["n"] == reward_of(trained).manifest["metrics"]["ranking_accuracy"]["n"]
+
+
 def retokenised(trained: Path, folder: Path) -> Path:
     """Copy the reward model and give one word of its vocabulary another number."""
     shutil.copytree(reward_of(trained).path, folder)

@@ -233,3 +233,16 @@ def test_answers_that_all_earn_alike_and_pass_nowhere(copy: Path) -> None:
     )
     with pytest.raises(DataError, match=expected):
         run_stage(resolve(told, REPOSITORY), "sample", Console("quiet"))
+
+
+def test_an_expert_with_an_adapter_hands_on_the_whole_model_and_the_adapter(copy: Path) -> None:
+    more = {"rounds": "1", "peft": "lora", "lora.r": "2"}
+    artifact = run_stage(resolve(rlvr(copy, **more), REPOSITORY), "expert", Console("quiet"))
+    facts = artifact.manifest["metrics"]
+    assert facts["rounds"][1]["adapter_merge_difference"] < 1e-3
+    assert (artifact.path / "adapter").is_dir() == (facts["chosen"] == 1)
+
+
+def test_an_adapter_on_top_of_an_adapter_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="restart is false with an adapter"):
+        make_plan(resolve(rlvr(tmp_path, restart="false", peft="lora"), REPOSITORY))

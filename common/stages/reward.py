@@ -101,6 +101,8 @@ def _fit(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> Fitted:
         peft_config=adapter_for(context, model, task="SEQ_CLS"),
     )
     fitted = finish(trainer, loop)
+    if cast(RewardSettings, context.settings).peft == "full":
+        return fitted
     return whole(context, fitted, pairs[0].chosen_ids, parent=judge_to_train(context, quantised=False))
 
 
