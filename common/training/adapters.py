@@ -77,9 +77,7 @@ def adapter_for(context: StageContext, model: Any, task: str = "CAUSAL_LM") -> A
     if settings.peft == "full":
         return None
     from peft import LoraConfig
-    from transformers import set_seed
 
-    set_seed(context.config.seed)  # the adapter's first values are drawn next, before the trainer sets its seed
     options = {"task_type": task, **(settings.lora or {})}
     ids = _new_token_ids(context)
     if ids and not options.keys() & {"trainable_token_indices", "modules_to_save"}:
