@@ -1,12 +1,15 @@
-"""GRPO and RLOO against a stock TRL script with the same settings, and DPO with and without a precomputed reference.
+"""GRPO and RLOO against a stock TRL script with the same settings, DPO with and without a precomputed reference, and
+sampling with prompts of like length in a batch or in their own order.
 
-Speeds are optimizer steps per second of the loop alone, after warm-up steps, alternating over several rounds. All
-trainers start from the same fresh tiny model over the medical domain's prompts and pairs; an untrained model never
-stops, so every answer is as long as it may be and all of them do the same work.
+Speeds are optimizer steps, or answers, per second of the loop alone, after warm-up steps, alternating over several
+rounds. All start from the same fresh tiny model over the medical domain's prompts and pairs, sampling from prompts of
+5 to 400 tokens; an untrained model never stops, so every answer is as long as it may be and all do the same work.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import random
 import statistics
 import tempfile
 import time
@@ -23,10 +26,11 @@ from common.stages import StageContext
 from tests.conftest import REPOSITORY
 
 STEPS, WARMUP, ROUNDS = 8, 2, 3
+NUM_PROMPTS = 120
 
 
-def context_for(stage: str, folder: Path) -> StageContext:
-    resolved = resolve({"domain": "medical", "pipeline": "full" if stage == "dpo" else stage}, REPOSITORY)
+def context_for(stage: str, folder: Path, pipeline: str | None = None) -> StageContext:
+    resolved = resolve({"domain": "medical", "pipeline": pipeline or stage}, REPOSITORY)
     prepare(resolved.config.run, asks_hub=False)
     for name in ("out", "work"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -120,7 +124,34 @@ def dpo(context: StageContext, tokenizer: Any, *, precomputed: bool) -> float:
     return speed
 
 
-def compare(title: str, least: float, ours: Callable[[], float], theirs: Callable[[], float], other: str) -> None:
+def sampling(context: StageContext, tokenizer: Any, *, alike: bool) -> float:
+    """Return answers per second; prompts that are not sorted are dealt into batches as if all were the longest."""
+    from unittest.mock import patch
+
+    from common.stages.base import initialise
+    from common.training import sampling
+
+    settings: Any = context.settings
+    words = ["word " * (5 + 395 * turn // NUM_PROMPTS) for turn in range(NUM_PROMPTS)]
+    rows = [{"prompt": [{"role": "user", "content": text}], "source": "bench", "answer": "x"} for text in words]
+    random.Random(0).shuffle(rows)
+    lengths = [len(tokenizer.apply_chat_template(row["prompt"], return_dict=False)) for row in rows]
+    size = max(1, settings.generated_tokens // ((max(lengths) + settings.answer_tokens) * settings.samples))
+    dealt = [list(range(len(rows)))[start : start + size] for start in range(0, len(rows), size)]
+    model = initialise(context, tokenizer)
+    mix = Mix.of({"stopped": {}})
+    started = time.perf_counter()
+    if alike:
+        sampling.draw(context, model, tokenizer, rows, mix)
+    else:
+        with patch.object(sampling, "batches_of", lambda *_: iter(dealt)):
+            sampling.draw(context, model, tokenizer, rows, mix)
+    return len(rows) * settings.samples / (time.perf_counter() - started)
+
+
+def compare(
+    title: str, least: float, ours: Callable[[], float], theirs: Callable[[], float], other: str, unit: str = "steps/s"
+) -> None:
     """Print our median speed, theirs, and whether the ratio reaches `least`; rounds alternate."""
     speeds: tuple[list[float], list[float]] = ([], [])
     for _ in range(ROUNDS):
@@ -128,7 +159,7 @@ def compare(title: str, least: float, ours: Callable[[], float], theirs: Callabl
         speeds[1].append(theirs())
     first, second = map(statistics.median, speeds)
     mark = "ok  " if first / second >= least else "MISS"
-    print(f"  {mark} {title:<28} {first:6.2f} steps/s, {other} {second:6.2f}: {first / second:.2f} x (>= {least})")
+    print(f"  {mark} {title:<28} {first:6.2f} {unit}, {other} {second:6.2f}: {first / second:.2f} x (>= {least})")
 
 
 def main() -> None:
@@ -142,9 +173,16 @@ def main() -> None:
                 name, 1.0, lambda n=name, c=context, t=tokenizer: rewarded(n, c, t, ours=True),  # type: ignore[misc] # names of the loop, bound
                 lambda n=name, c=context, t=tokenizer: rewarded(n, c, t, ours=False), "stock TRL",  # type: ignore[misc] # the same
             )  # fmt: skip
-        context = context_for("dpo", Path(folder) / "dpo")
+        context = context_for("dpo", Path(folder) / "dpo", pipeline="full")
         tokenizer = make_tokenizer(context)
         compare(
             "dpo, reference precomputed", 1.3, lambda: dpo(context, tokenizer, precomputed=True),
             lambda: dpo(context, tokenizer, precomputed=False), "at every step",
+        )  # fmt: skip
+        drawn = context_for("sample", Path(folder) / "sample", pipeline="on-policy")
+        few = drawn.settings.model_copy(update={"generated_tokens": 16384, "samples": 4, "answer_tokens": 32})
+        drawn = dataclasses.replace(drawn, settings=few)
+        compare(
+            "sampling, prompts by length", 1.0, lambda: sampling(drawn, tokenizer, alike=True),
+            lambda: sampling(drawn, tokenizer, alike=False), "in their order", unit="answers/s",
         )  # fmt: skip
