@@ -146,7 +146,8 @@ def sampling(context: StageContext, tokenizer: Any, *, alike: bool) -> float:
     else:
         with patch.object(sampling, "batches_of", lambda *_: iter(dealt)):
             sampling.draw(context, model, tokenizer, rows, mix)
-    return len(rows) * settings.samples / (time.perf_counter() - started)
+    num_answers: int = len(rows) * settings.samples
+    return num_answers / (time.perf_counter() - started)
 
 
 def compare(
