@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 COLUMNS = 2
 NOTE = (
-    "Grey: mean reward of the sampled answers, step by step, smoothed; orange: greedy answers to prompts that never "
-    "trained; blue: the share of them that is right."
+    "Grey: mean reward of the sampled answers, step by step, smoothed. Orange: of greedy answers to prompts that\n"
+    "never trained. Blue: the share of these answers that is right."
 )
 
 
@@ -31,7 +31,7 @@ def draw_rewards(chain: Chain, path: Path, *, work: Path) -> None:
     models, stages = reward_models(chain), rewarded(chain)
     num_rows = math.ceil((len(models) + len(stages)) / COLUMNS)
     with drawing(work) as new_figure:
-        figure = new_figure(WIDTH, 0.7 + 2.6 * num_rows)
+        figure = new_figure(WIDTH, 0.8 + 2.6 * num_rows)
         for index, (name, metrics) in enumerate(models.items()):
             _draw_calibration(figure.add_subplot(num_rows, COLUMNS, index + 1), name, metrics)
         for index, checkpoint in enumerate(stages, len(models)):
