@@ -132,7 +132,7 @@ def check_settings(resolved: Resolved) -> None:
 def _check_answering(node: Node, settings: AnsweringSettings, resolved: Resolved) -> None:
     """Check what earns a reward, what says that an answer is right, and what generates."""
     from common.rewards.mix import check_rewards
-    from common.rewards.verifiers import VERIFIERS
+    from common.rewards.verifiers import VERIFIERS, options_of
 
     judges = [name for name in node.inputs if resolved.pipeline.stages[name].kind == "reward"]
     own = settings.rewards != resolved.config.verify.rewards
@@ -143,6 +143,8 @@ def _check_answering(node: Node, settings: AnsweringSettings, resolved: Resolved
     if check is not None and check not in VERIFIERS:
         near = did_you_mean(check, VERIFIERS)
         raise ConfigError(f"{node.name}.watch.check: there is no reward '{check}'.{near}")
+    if check is not None and any(field.is_required() for field in options_of(check).model_fields.values()):
+        raise ConfigError(f"{node.name}.watch.check: '{check}' needs options, which a check has not; name another.")
     if settings.train.get("use_vllm") and importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             f"{node.name}.train.use_vllm=true, but vllm is not installed here. Install it in a version that TRL "

@@ -199,7 +199,7 @@ class WatchSettings(Frozen):
         None, description="reward that says whether a held-out answer is right; none: that of `verify`"
     )
     drop: Share = Field(0.1, description="stop when the share of right answers falls this far below its best")
-    longer: float = Field(1.0, gt=0, description="stop when answers grew by this share since the start")
+    longer: float = Field(1.0, gt=0, description="stop when answers grew by this share, and no more are right")
 
 
 class RewardedSettings(LearningSettings, AnsweringSettings):

@@ -88,6 +88,11 @@ OWNED_REWARDED = {
     "generation_batch_size": "{stage}.prompts_per_step",
     "max_completion_length": "{stage}.answer_tokens",
     "reward_weights": "{stage}.rewards.<name>.weight",
+    "shuffle_dataset": "nothing: prompts come in a seeded order, a new one for every pass",
+    "logging_steps": "nothing: every step is logged",
+    "sync_ref_model": "nothing: the reference is the stage before, from the first step to the last",
+    "num_iterations": "nothing: answers are used once, so that a run that was stopped can go on exactly",
+    "steps_per_generation": "nothing: answers are used once, so that a run that was stopped can go on exactly",
 }
 # Options of TRL's own row preparation, which `packing: isolated` replaces.
 TRL_ROWS_ONLY = (

@@ -45,9 +45,14 @@ def judge(artifact: Artifact, settings: ModelSettings, device: str, *, bounded: 
         dialogues = [[*answer.prompt, {"role": "assistant", "content": answer.text}] for answer in answers]
         rows = [tokenizer.apply_chat_template(dialogue, return_dict=False) for dialogue in dialogues]
         numbers = [(reward - centre) / spread for reward in rewards_of(model, rows, tokenizer.pad_token_id)]
-        return [1 / (1 + math.exp(-number)) for number in numbers] if bounded else numbers
+        return [sigmoid(number) for number in numbers] if bounded else numbers
 
     return score
+
+
+def sigmoid(number: float) -> float:
+    """Return 1 / (1 + exp(-x)) without overflow."""
+    return 0.5 * (1 + math.tanh(number / 2))
 
 
 def rewards_of(model: Any, rows: Sequence[Sequence[int]], pad_id: int, batch_size: int = BATCH) -> list[float]:

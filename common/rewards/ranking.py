@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from common.errors import DataError
 from common.evaluation.statistics import wilson
 
 BINS = 5  # of sureness, from 0.5 to 1
+LEAST_SPREAD = 1e-4  # of rewards; below it differences are rounding
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,17 @@ class Ranking:
 
     @classmethod
     def of(cls, chosen: Sequence[float], rejected: Sequence[float]) -> Ranking:
-        """Raises ValueError where there is no pair or the sides do not fit."""
+        """Raises ValueError where sides do not fit, and DataError where the rewards tell nothing apart."""
         if not chosen or len(chosen) != len(rejected):
             raise ValueError(f"{len(chosen)} chosen and {len(rejected)} rejected rewards; expected as many, and some")
+        odd = next((reward for reward in (*chosen, *rejected) if not math.isfinite(reward)), None)
+        if odd is not None:
+            raise DataError(f"The reward model gives {odd} to a held-out answer; expected finite numbers.")
+        if (spread := statistics.pstdev([*chosen, *rejected])) < LEAST_SPREAD:
+            raise DataError(
+                f"The reward model gives all held-out answers the same reward (spread {spread:.1g}), so it tells "
+                "nothing. Train it for longer or at another rate, or take another one."
+            )
         return cls(tuple(chosen), tuple(rejected))
 
     @property
@@ -54,7 +64,7 @@ class Ranking:
             "calibration": bins,
             "calibration_error": round(sum(b["n"] * abs(b["sure"] - b["right"]) for b in bins) / n, 4),
             "reward_mean": round(statistics.fmean(pooled), 6),
-            "reward_spread": max(round(statistics.pstdev(pooled), 6), 1e-6),
+            "reward_spread": round(statistics.pstdev(pooled), 6),
             "longer_preferred": _share([(margin > 0) == (length > 0) for margin, length in unequal]),
             "longer_chosen": _share([length > 0 for _, length in unequal]),
         }

@@ -12,11 +12,12 @@ import functools
 import inspect
 import json
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, PositiveInt, create_model
 
 from common.errors import DataError
 from common.evaluation.matching import exact as same_words
@@ -26,6 +27,30 @@ from common.rewards.calculation import wrong_steps
 
 Verifier = Callable[..., float]
 VERIFIERS: dict[str, Verifier] = {}
+NEED_ANSWERS = ("number", "mathematics", "exact", "f1", "choice")  # these compare with what is known to be right
+PATIENCE = 5  # seconds for one expression of mathematics
+
+
+def _compiles(regex: str) -> str:
+    try:
+        re.compile(regex)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from None
+    return regex
+
+
+def _is_schema(definition: dict[str, Any]) -> dict[str, Any]:
+    from jsonschema import Draft202012Validator, SchemaError
+
+    try:
+        Draft202012Validator.check_schema(definition)
+    except SchemaError as error:
+        raise ValueError(f"is no JSON schema: {error.message}") from None
+    return definition
+
+
+Regex = Annotated[str, AfterValidator(_compiles)]
+Schema = Annotated[dict[str, Any], AfterValidator(_is_schema)]
 
 
 @dataclass(frozen=True)
@@ -73,9 +98,11 @@ def mathematics(answer: Answer) -> float:
     """
     from math_verify import parse, verify
 
-    # Timeouts of math-verify are signals, which only a main thread may set; expressions of answers are short.
-    found = parse(answer.text, parsing_timeout=None)
-    return float(any(verify(parse(r, parsing_timeout=None), found, timeout_seconds=None) for r in _right(answer)))
+    # A tower of powers would be worked out for ever. The timeouts are signals, which only a main thread may set.
+    seconds = PATIENCE if threading.current_thread() is threading.main_thread() else None
+    found = parse(answer.text, parsing_timeout=seconds)
+    rights = [parse(right, parsing_timeout=seconds) for right in _right(answer)]
+    return float(any(verify(right, found, timeout_seconds=seconds) for right in rights))
 
 
 @verifier
@@ -107,13 +134,13 @@ def choice(answer: Answer) -> float:
 
 
 @verifier
-def pattern(answer: Answer, *, regex: str) -> float:
+def pattern(answer: Answer, *, regex: Regex) -> float:
     """1 when the whole answer matches a regular expression; the dot stands for line ends too."""
     return float(re.fullmatch(regex, answer.text.strip(), re.DOTALL) is not None)
 
 
 @verifier
-def json_schema(answer: Answer, *, definition: dict[str, Any]) -> float:
+def json_schema(answer: Answer, *, definition: Schema) -> float:
     """1 when the answer is one JSON value that a JSON schema allows (draft 2020-12)."""
     from jsonschema import Draft202012Validator
 
@@ -138,7 +165,7 @@ def stopped(answer: Answer) -> float:
 
 
 @verifier
-def length(answer: Answer, *, most: int, slack: int) -> float:
+def length(answer: Answer, *, most: PositiveInt, slack: PositiveInt) -> float:
     """1 up to `most` tokens, then falling evenly to 0 over `slack` more.
 
     The soft overlong punishment of DAPO (Yu et al. 2025, arXiv 2503.14476, equation 13), moved from [-1, 0] to [0, 1].

@@ -19,7 +19,7 @@ from common.data.accounting import check_limits
 from common.errors import ConfigError, DataError
 from common.rewards.judge import mix_of
 from common.rewards.mix import Mix
-from common.rewards.verifiers import Answer
+from common.rewards.verifiers import NEED_ANSWERS, Answer
 from common.stage_settings import RewardedSettings
 from common.stages import StageContext, StageReport
 from common.training import checkpoint
@@ -51,8 +51,11 @@ def reinforce(context: StageContext, trainer_name: str, defaults: Mapping[str, A
     probe = tokenizer.apply_chat_template(training[0]["prompt"], add_generation_prompt=True, return_dict=False)
     mix = mix_of(context, settings, device_of(context.config.run))
     watch = settings.watch
-    if watch.check is not None and not all("answer" in row or "answers" in row for row in heldout):
-        context.console.line(f"  {context.stage}: prompts without known answers; rewards and lengths alone are watched")
+    if watch.check in NEED_ANSWERS and not all("answer" in row or "answers" in row for row in heldout):
+        context.console.line(
+            f"  {context.stage}: held-out prompts without known answers; rewards and lengths alone are watched",
+            always=True,
+        )
         watch = watch.model_copy(update={"check": None})
     watcher = Watcher(context, watch, heldout, tokenizer, settings.answer_tokens, mix)
 
@@ -89,20 +92,21 @@ def _train(
         settings, context.config.run, loop.folder, seed=context.config.seed, device=device_of(context.config.run),
         stage=context.stage,
     )  # fmt: skip
-    try:
-        arguments = getattr(trl, f"{trainer_name}Config")(**{**defaults, **options})
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
     reward = Reward(watcher.mix, model.generation_config.eos_token_id, settings.samples)
     learner = learner_of(context, model)
-    trainer = getattr(trl, f"{trainer_name}Trainer")(
-        model=learner,
-        reward_funcs=reward,
-        args=arguments,
-        train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in rows]),
-        processing_class=tokenizer,
-        peft_config=adapter_for(context, learner),
-    )
+    adapter = adapter_for(context, learner)
+    asked = in_order(rows, settings.steps, settings.prompts_per_step, context.config.seed)
+    try:
+        trainer = getattr(trl, f"{trainer_name}Trainer")(
+            model=learner,
+            reward_funcs=reward,
+            args=getattr(trl, f"{trainer_name}Config")(**{**defaults, **options}),
+            train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in asked]),
+            processing_class=tokenizer,
+            peft_config=adapter,
+        )
+    except (TypeError, ValueError, ImportError) as error:
+        raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
     if getattr(trainer, "ref_model", None) is not None:
         contracts.check_same_weights(trainer.accelerator.unwrap_model(trainer.ref_model), model)
     if learner is not model and trainer.beta:
@@ -114,6 +118,22 @@ def _train(
     skipped = round(sum(record["no_signal"] for record in log))
     _warn(context, log, skipped)
     return Fitted(trained, log, loop.steps, loop.seconds, 0), skipped
+
+
+def in_order(rows: Sequence[Row], steps: int, prompts_per_step: int, seed: int) -> list[Row]:
+    """Return the prompts of all steps, one after another: a new seeded order for every pass, the odd rest left out.
+
+    TRL's own sampler draws an order per pass from a state that no checkpoint holds, so a run that was killed after the
+    first pass would read other prompts than one that was not.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    whole = len(rows) // prompts_per_step * prompts_per_step
+    places: list[int] = []
+    while len(places) < steps * prompts_per_step:
+        places += torch.randperm(len(rows), generator=generator).tolist()[:whole]
+    return [rows[place] for place in places[: steps * prompts_per_step]]
 
 
 def _warn(context: StageContext, log: Sequence[Mapping[str, Any]], skipped: int) -> None:

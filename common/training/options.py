@@ -39,18 +39,15 @@ def schedule_options(schedule: Schedule, steps: int) -> dict[str, Any]:
 def split_batch(batch: int, micro: int | None, *, unit: str, key: str) -> tuple[int, int]:
     """Return (rows per forward pass and device, accumulation steps) whose product over devices is `batch`.
 
-    Raises ConfigError when the number of processes or the micro batch cannot meet the global batch.
+    Raises ConfigError when the number of processes cannot meet the global batch.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if batch % world:
         raise ConfigError(f"{key}: {batch} {unit} per step cannot be shared by {world} processes; make it a multiple.")
     per_device = batch // world
     rows = per_device if micro is None else max(1, min(micro, per_device))
-    if per_device % rows:
-        raise ConfigError(
-            f"{key}: {per_device} {unit} per process are not a multiple of the micro batch of {rows}; "
-            "change run.micro_batch_tokens."
-        )
+    while per_device % rows:  # the next smaller one that fits; what a step learns from stays the same
+        rows -= 1
     return rows, per_device // rows
 
 
@@ -154,4 +151,5 @@ def rewarded_options(
         "num_generations": settings.samples,
         "max_completion_length": settings.answer_tokens,
         **settings.train,
+        "shuffle_dataset": False,  # the prompts come in their final order
     }

@@ -154,13 +154,14 @@ def right_answers(rounds: Iterable[Sequence[Asked]], settings: SamplingSettings)
 def pairs_of(drawn: Iterable[Asked], margin: float) -> tuple[list[Row], Counter[str]]:
     """Return preference rows, the best answer of a prompt against its worst, and why prompts gave none, by number.
 
-    Only an answer that stopped can be the better one. Prompts whose answers all earn alike tell nothing.
+    Only answers that stopped are compared: the others have no end, and a pair would give them one to unlearn. Prompts
+    whose answers all earn alike tell nothing.
     """
     rows = []
     left_out: Counter[str] = Counter()
     for asked in drawn:
-        said = [answer for answer in asked.answers if answer.text]
-        best = max((answer for answer in said if answer.stopped), key=lambda answer: answer.reward, default=None)
+        said = [answer for answer in asked.answers if answer.text and answer.stopped]
+        best = max(said, key=lambda answer: answer.reward, default=None)
         worst = min(said, key=lambda answer: answer.reward, default=None)
         if best is None or worst is None:
             left_out["no answer stopped"] += 1

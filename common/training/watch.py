@@ -3,8 +3,9 @@
 Usage: `watcher = Watcher(context, settings, heldout, tokenizer, 128, mix)`, then
 `trainer.add_callback(watcher.callback(trainer))`, and after training `model = watcher.best(model)`.
 
-A reward is gamed when it rises while right answers become fewer, or answers grow long. The check is a verifier of its
-own, whatever is rewarded; prompts without known answers have none, and then only lengths can tell. Looks and the best
+A reward is gamed when right answers become fewer whatever it does, or answers grow long and no more of them are right.
+The check is a verifier of its own, whatever is rewarded; prompts without known answers have none, and then only lengths
+can tell. Looks and the best
 weights so far lie in the stage's scratch, so a killed run goes on with them.
 """
 
@@ -49,19 +50,19 @@ class Watcher:
         wrote = write_answers(
             model, self.tokenizer, prompts, chat=True, most_tokens=self.answer_tokens, batch_size=BATCH
         )
-        lengths = [len(self.tokenizer(answer.text, add_special_tokens=False).input_ids) for answer in wrote]
         answers = [
-            Answer(answer.text, row, answer.stopped, length, row["prompt"])
-            for answer, row, length in zip(wrote, self.rows, lengths, strict=True)
+            Answer(answer.text, row, answer.stopped, answer.num_tokens, row["prompt"])
+            for answer, row in zip(wrote, self.rows, strict=True)
         ]
         rewards = self.mix.score(answers).totals
-        found = {"step": step, "reward": round(fmean(rewards), 4), "tokens": round(fmean(lengths), 2)}
+        tokens = fmean(answer.num_tokens for answer in answers)
+        found = {"step": step, "reward": round(fmean(rewards), 4), "tokens": round(tokens, 2)}
         if self.settings.check is not None:
             found["right"] = round(fmean(map(VERIFIERS[self.settings.check], answers)), 4)
-        best = max(map(self._worth, self.looks), default=-math.inf)
+        best = max((self._worth(look) for look in self.looks if not self._too_long(look)), default=-math.inf)
         self.looks.append({**found, "rewards": [round(reward, 4) for reward in rewards]})
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self._worth(found) > best:
+        if self._worth(found) > best and not self._too_long(found):
             self._keep(model, step)
         write_json(self.folder / "looks.json", self.looks)
         self.stopped = self._verdict()
@@ -125,6 +126,12 @@ class Watcher:
         """Return what makes one look better than another: right answers, or rewards where nothing tells the right."""
         return float(look["right"] if self.settings.check is not None else look["reward"])
 
+    def _too_long(self, look: Mapping[str, Any]) -> bool:
+        """Whether answers grew beyond the limit and no more of them are right than at the start."""
+        first = self.looks[0] if self.looks else look
+        grown = look["tokens"] > first["tokens"] * (1 + self.settings.longer)
+        return bool(grown and look.get("right", 0.0) <= first.get("right", 0.0))
+
     def _chosen(self) -> dict[str, Any]:
         """Return the look whose weights are handed on: the last one, or the best where a reward was gamed."""
         if not self.stopped:
@@ -138,7 +145,7 @@ class Watcher:
             best = max(look["right"] for look in self.looks)
             if last["right"] < best - self.settings.drop:
                 return f"right answers to held-out prompts fell from {best:.2f} to {last['right']:.2f}"
-        if last["tokens"] > first["tokens"] * (1 + self.settings.longer):
+        if self._too_long(last):
             return f"answers grew from {first['tokens']:.0f} to {last['tokens']:.0f} tokens"
         return ""
 
