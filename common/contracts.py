@@ -201,7 +201,7 @@ def check_tokenizer(out: Path, parent: Path) -> None:
 
 
 def check_judge(name: str, judge: Path, parent: Path) -> None:
-    """A reward model reads the tokens, and the chat template, of the model whose answers it scores."""
+    """A reward model reads the tokens of the model whose answers it scores."""
     if tokenizer_digest(judge) != tokenizer_digest(parent):
         raise ContractError(
             f"The reward model {name} has another tokenizer than the model that it is to score, so it would read other "

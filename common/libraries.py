@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from common.config import Config, RunSettings
 from common.data.corpus import Corpus
 from common.settings import StageSettings
-from common.stage_settings import PublishSettings
+from common.stage_settings import PublishSettings, RewardSettings
 from common.stages.base import is_hub_id
 
 HUB = "https://huggingface.co"
@@ -51,7 +51,8 @@ def needs_hub(config: Config, corpus: Corpus, stages: Sequence[StageSettings]) -
     publishes = any(isinstance(settings, PublishSettings) and settings.to.startswith("hub:") for settings in stages)
     benchmarks = any(getattr(settings, "tasks", ()) for settings in stages)
     rows = any("revision" in source for source in corpus.sources())  # of data sets of the Hub
-    return publishes or benchmarks or rows or is_hub_id(config.model.path)
+    judges = any(isinstance(settings, RewardSettings) and is_hub_id(settings.path) for settings in stages)
+    return publishes or benchmarks or rows or judges or is_hub_id(config.model.path)
 
 
 def hub_answers() -> bool:

@@ -19,6 +19,12 @@ from common.settings import Frozen
 
 ModelKind = Literal["base", "cpt", "sft", "dpo", "orpo", "kto", "reward", "sample", "expert", "grpo", "rloo", "merge"]
 NO_LANGUAGE_MODEL = ("reward", "sample")  # what these kinds make answers nothing
+# What a stage may read beside the one that it continues from; a merge reads any language models.
+READ: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("sft", "dpo", "orpo", "kto", "reward"), ("sample",)),
+    **dict.fromkeys(("grpo", "rloo"), ("sample", "reward")),
+    **dict.fromkeys(("sample", "expert"), ("reward",)),
+}
 
 
 class StageSpec(Frozen):
@@ -106,6 +112,7 @@ def _check_edges(pipeline: Pipeline, path: Path) -> None:
         for other in [*([spec.parent] if spec.parent else []), *spec.others]:
             if other not in above:
                 raise ConfigError(f"{path}: stages.{name}: '{other}' is no stage above it.{did_you_mean(other, above)}")
+        _check_read(name, spec, pipeline, path)
         if spec.parent and pipeline.stages[spec.parent].kind in NO_LANGUAGE_MODEL:
             raise ConfigError(
                 f"{path}: stages.{name}: 'from: {spec.parent}' is a {pipeline.stages[spec.parent].kind} stage, which "
@@ -118,3 +125,17 @@ def _check_edges(pipeline: Pipeline, path: Path) -> None:
                 raise ConfigError(f"{path}: {key}: '{name}' is no stage.{did_you_mean(name, pipeline.stages)}")
             if (kind := pipeline.stages[name].kind) in NO_LANGUAGE_MODEL:
                 raise ConfigError(f"{path}: {key}: '{name}' is a {kind} stage, which makes no language model.")
+
+
+def _check_read(name: str, spec: StageSpec, pipeline: Pipeline, path: Path) -> None:
+    """What a stage names in `with` is something that it reads, and sampled answers come from one stage."""
+    kinds = [pipeline.stages[other].kind for other in spec.others]
+    for other, kind in zip(spec.others, kinds, strict=True):
+        wrong = kind in NO_LANGUAGE_MODEL if spec.kind == "merge" else kind not in READ.get(spec.kind, ())
+        if wrong:
+            can = "language models" if spec.kind == "merge" else " and ".join(READ.get(spec.kind, ())) or "nothing"
+            raise ConfigError(
+                f"{path}: stages.{name}: 'with: {other}' is a {kind} stage; one of kind {spec.kind} reads {can} there."
+            )
+    if kinds.count("sample") > 1:
+        raise ConfigError(f"{path}: stages.{name}: two sample stages in 'with'; the stage reads one. Keep one.")

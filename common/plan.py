@@ -108,7 +108,8 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
 
 def check_settings(resolved: Resolved) -> None:
     """Check what only a whole stage can tell, before anything is spent. Raises ConfigError."""
-    from common.stage_settings import CardSettings, MergeSettings, PublishSettings
+    from common.stage_settings import CardSettings, MergeSettings, PublishSettings, RewardSettings
+    from common.stages.base import check_given, taken_model
     from common.stages.publish import parse_target
     from common.training.merging import check_merge
 
@@ -120,6 +121,8 @@ def check_settings(resolved: Resolved) -> None:
             check_merge(settings, node.inputs, node.name)
         elif isinstance(settings, AnsweringSettings):
             _check_answering(node, settings, resolved)
+        elif isinstance(settings, RewardSettings) and settings.path is not None:
+            check_given(taken_model(settings, resolved.config), node.name)
         elif isinstance(settings, PublishSettings):
             parse_target(settings.to)
         elif isinstance(settings, CardSettings) and not settings.limits_of_use.strip():

@@ -59,6 +59,9 @@ def recipe_of(
         recipe["seed"] = config.seed
     if node.kind in MODEL_KINDS:
         recipe["model"] = _model_of(node, config)
+    if settings.get("path") is not None:  # a finished reward model: what it is, not where it lies
+        recipe["taken"] = _digest_taken(node, config)
+        del settings["path"], settings["revision"]
     if roles := data_roles(node.kind, corpus, config.stages[node.name], sampled=node.sampled):
         recipe["data"] = {
             f"{fact.get('rows') or fact['role']}/{fact.get('id', '')}": fact for fact in corpus.identity(roles)
@@ -82,6 +85,12 @@ def recipe_of(
             {name: artifact.manifest["created"] for name, artifact in inputs.items()} if node.kind == "card" else {}
         )
     return recipe
+
+
+def _digest_taken(node: Node, config: Config) -> dict[str, Any]:
+    from common.stages.base import digest_checkpoint, taken_model
+
+    return digest_checkpoint(taken_model(config.stages[node.name], config), node.name)
 
 
 def _model_of(node: Node, config: Config) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import contracts
-from common.config import ModelSettings
+from common.config import Config, ModelSettings
 from common.errors import ConfigError, ContractError, DataError
+from common.settings import StageSettings
+from common.stage_settings import RewardSettings
 from common.stages import StageContext, StageReport
 from common.training import checkpoint
 from common.training.fit import Fitted, fit, hand_on, report
@@ -127,13 +129,23 @@ def is_hub_id(path: str | None) -> bool:
     )
 
 
-def fetch(settings: ModelSettings) -> Path:
-    """Return the folder of a checkpoint, downloading a Hub one. Raises DataError that says how to get it."""
+def taken_model(settings: StageSettings, config: Config) -> ModelSettings:
+    """Return where a stage's own finished checkpoint lies: `path` and `revision` of a reward stage."""
+    assert isinstance(settings, RewardSettings)
+    trusted = config.model.trust_remote_code
+    return ModelSettings(path=settings.path, revision=settings.revision, trust_remote_code=trusted)
+
+
+def fetch(settings: ModelSettings, key: str = "model") -> Path:
+    """Return the folder of a checkpoint, downloading a Hub one. Raises DataError that says how to get it.
+
+    `key` names the section that gives it, for messages.
+    """
     assert settings.path is not None
     if not is_hub_id(settings.path):
         folder = Path(settings.path).expanduser()
         if not folder.is_dir():
-            raise DataError(f"model.path={settings.path}: no such folder. Give a checkpoint folder or a Hub id.")
+            raise DataError(f"{key}.path={settings.path}: no such folder. Give a checkpoint folder or a Hub id.")
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -142,38 +154,48 @@ def fetch(settings: ModelSettings) -> Path:
         return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=list(WEIGHT_FILES)))
     except GatedRepoError as error:
         raise DataError(
-            f"model.path={settings.path} is gated: accept its terms on its Hub page, then set HF_TOKEN."
+            f"{key}.path={settings.path} is gated: accept its terms on its Hub page, then set HF_TOKEN."
         ) from error
     except RepositoryNotFoundError as error:
         raise DataError(
-            f"model.path={settings.path}: the Hub has no such model, or HF_TOKEN may not see it."
+            f"{key}.path={settings.path}: the Hub has no such model, or HF_TOKEN may not see it."
         ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise DataError(
-            f"model.path={settings.path}: the Hub cannot be reached ({type(error).__name__}). profile=tiny needs no "
+            f"{key}.path={settings.path}: the Hub cannot be reached ({type(error).__name__}). profile=tiny needs no "
             "network; a folder with the checkpoint works too."
         ) from error
 
 
-def digest_checkpoint(settings: ModelSettings) -> dict[str, Any]:
+def digest_checkpoint(settings: ModelSettings, key: str = "model") -> dict[str, Any]:
     """Return what identifies a given checkpoint: its revision on the Hub, or the digests of its local files."""
     from common.artifacts import digest_file
 
     if settings.path is None:
         return {}
+    check_given(settings, key)
     if is_hub_id(settings.path):
+        return {"hub": settings.path, "revision": settings.revision}
+    files = sorted(path for pattern in WEIGHT_FILES for path in fetch(settings, key).glob(pattern))
+    if not files:
+        raise ContractError(f"{key}.path={settings.path} holds no checkpoint files.")
+    return {"files": {path.name: digest_file(path) for path in files}}
+
+
+def check_given(settings: ModelSettings, key: str = "model") -> None:
+    """Check that a local checkpoint is there and that one of the Hub is named by its commit.
+
+    Raises DataError for a missing folder and ConfigError for a revision that may move.
+    """
+    if not is_hub_id(settings.path):
+        fetch(settings, key)
+    else:
         if settings.revision is None:
             raise ConfigError(
-                f"model.path={settings.path} needs model.revision=<commit>, so that runs can be repeated."
+                f"{key}.path={settings.path} needs {key}.revision=<commit>, so that runs can be repeated."
             )
         if re.fullmatch(r"[0-9a-f]{40}", settings.revision) is None:
             raise ConfigError(
-                f"model.revision={settings.revision} may move; give the commit that it stands for, 40 hexadecimal "
+                f"{key}.revision={settings.revision} may move; give the commit that it stands for, 40 hexadecimal "
                 f"digits from the history of {settings.path}."
             )
-        return {"hub": settings.path, "revision": settings.revision}
-    folder = fetch(settings)
-    files = sorted(path for pattern in WEIGHT_FILES for path in folder.glob(pattern))
-    if not files:
-        raise ContractError(f"model.path={settings.path} holds no checkpoint files.")
-    return {"files": {path.name: digest_file(path) for path in files}}

@@ -44,6 +44,8 @@ def tune(context: StageContext, train: Train, *, referenced: bool = True) -> Sta
         raise DataError(
             f"Stage {context.stage}: {origin(context, 'preference')} has no usable pair. Check where it comes from."
         )
+    device = device_of(context.config.run)
+    model.to(device)
     before = answer_logps(model, heldout, tokenizer.pad_token_id)
 
     fitted = whole(context, train(context, model, tokenizer, pairs), pairs[0].chosen_ids)
@@ -52,6 +54,7 @@ def tune(context: StageContext, train: Train, *, referenced: bool = True) -> Sta
     if fitted.log:
         metrics["final_loss"] = fitted.log[-1]["loss"]
     if heldout:
+        fitted.model.to(device)
         after = answer_logps(fitted.model, heldout, tokenizer.pad_token_id)
         right = accuracy(after, before) if referenced else ranked_first(after, heldout)
         low, high = wilson(right, len(heldout))

@@ -18,21 +18,23 @@ import random
 from pathlib import Path
 from typing import Any, cast
 
-from common.config import ModelSettings
+from common import contracts
 from common.data.accounting import check_limits
 from common.errors import ConfigError, ContractError, DataError
 from common.rewards.judge import rewards_of
 from common.rewards.ranking import Ranking
 from common.stage_settings import RewardSettings
 from common.stages import StageContext, StageReport
-from common.stages.base import fetch
+from common.stages.base import fetch, taken_model
 from common.stages.preference import arguments_for, finish, loop_for
 from common.training import checkpoint
 from common.training.adapters import adapter_for, judge_to_train
+from common.training.device import device_of
 from common.training.fit import Fitted, hand_on, whole
 from common.training.preferences import Pair, read_pairs
 
 # Rewards are kept around zero (Eisenstein et al. 2023, arXiv 2312.09244, equation 2); only differences are learned.
+NUM_COMPARED = 16  # conversations that two chat templates must write alike
 DEFAULTS = {"center_rewards_coefficient": 0.01}
 
 
@@ -52,7 +54,8 @@ def run(context: StageContext) -> StageReport:
     if settings.path is None:
         fitted = _fit(context, tokenizer, training)
     else:
-        fitted = Fitted(_take(context, settings.path), [], 0, 0.0, 0)
+        fitted = Fitted(_take(context, tokenizer, kept), [], 0, 0.0, 0)
+    fitted.model.to(device_of(context.config.run))
     metrics: dict[str, Any] = {"steps": fitted.steps, "pairs": 0 if settings.path else len(training)}
     metrics |= _ranking(fitted.model, kept, tokenizer)
     if elsewhere:
@@ -119,25 +122,30 @@ def _trainer_class() -> type[Any]:
     return QuietRewardTrainer
 
 
-def _take(context: StageContext, path: str) -> Any:
-    """Load a finished reward model. Raises ContractError where it reads other tokens than the chain."""
+def _take(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> Any:
+    """Load a finished reward model. Raises ConfigError where it reads other tokens than the chain writes."""
     settings = cast(RewardSettings, context.settings)
-    folder = fetch(
-        ModelSettings(path=path, revision=settings.revision, trust_remote_code=context.config.model.trust_remote_code)
-    )
+    folder = fetch(taken_model(settings, context.config), context.stage)
     model = checkpoint.load_judge(folder, context.config.model)
-    _require_same_tokens(context, folder)
-    model.config.pad_token_id = checkpoint.load_tokenizer(folder, context.config.model).pad_token_id
+    _require_same_tokens(context, folder, tokenizer, pairs)
+    model.config.pad_token_id = tokenizer.pad_token_id  # batches are padded with the chain's
     return model
 
 
-def _require_same_tokens(context: StageContext, folder: Path) -> None:
-    from common.contracts import check_judge
-
+def _require_same_tokens(context: StageContext, folder: Path, tokenizer: Any, pairs: list[Pair]) -> None:
+    """Compare vocabularies, and what the two chat templates make of a few conversations."""
     try:
-        check_judge(str(cast(RewardSettings, context.settings).path), folder, context.parent_artifact.path)
+        contracts.check_judge("given", folder, context.parent_artifact.path)
     except ContractError as error:
         raise ConfigError(f"{context.stage}.path: {error}") from error
+    own = checkpoint.load_tokenizer(folder, context.config.model)
+    for pair in pairs[:NUM_COMPARED]:
+        dialogue = [*pair.row["prompt"], *pair.row["chosen"]]
+        if own.apply_chat_template(dialogue, return_dict=False) != pair.chosen_ids:
+            raise ConfigError(
+                f"{context.stage}.path: the reward model has another chat template than the chain, so it would read "
+                "conversations in a form that it was not trained on. Take one that was trained with the same template."
+            )
 
 
 def _ranking(model: Any, pairs: list[Pair], tokenizer: Any) -> dict[str, Any]:

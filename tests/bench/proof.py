@@ -115,8 +115,12 @@ FLOORS: dict[str, float] = {
 }  # fmt: skip
 
 
-def main(parts: Sequence[str] = tuple(PARTS)) -> None:
-    """Run the named parts. PROOF_STORE keeps what was made, PROOF_SEEDS=0 takes fewer seeds, PROOF_WORDS adds words."""
+def main(parts: Sequence[str] = tuple(PARTS)) -> int:
+    """Run the named parts and return how many floors were missed.
+
+    PROOF_STORE keeps what was made, PROOF_SEEDS=0 takes fewer seeds, PROOF_WORDS adds words to every run.
+    """
+    missed = 0
     seeds = [int(seed) for seed in os.environ.get("PROOF_SEEDS", "").split(",") if seed] or list(SEEDS)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(os.environ.get("PROOF_STORE", folder))
@@ -126,9 +130,11 @@ def main(parts: Sequence[str] = tuple(PARTS)) -> None:
                 values = [one[key] for one in found]
                 median, least = statistics.median(values), FLOORS.get(key)
                 mark = "    " if least is None else "ok  " if median >= least else "MISS"
+                missed += mark == "MISS"
                 floor = "" if least is None else f"  (>= {least})"
                 print(f"  {mark} {key:<38} {median:+.3f}  {[round(v, 3) for v in values]}{floor}", flush=True)
+    return missed
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or tuple(PARTS))
+    sys.exit(main(sys.argv[1:] or tuple(PARTS)) > 0)
