@@ -129,6 +129,36 @@ def test_one_with_another_tokenizer_is_refused(trained: Path, tmp_path: Path) ->
         run_stage(resolve(words(tmp_path / "store", **more), REPOSITORY), "reward", Console("quiet"))
 
 
+def test_one_with_another_chat_template_is_refused(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "store", symlinks=True)
+    shutil.copytree(reward_of(trained).path, tmp_path / "other")
+    template = tmp_path / "other" / "chat_template.jinja"
+    template.write_text("Please judge: " + template.read_text(encoding="utf-8"), encoding="utf-8")
+    more = {"reward.path": str(tmp_path / "other")}
+    with pytest.raises(ConfigError, match=r"reward\.path: the reward model has another chat template"):
+        run_stage(resolve(words(tmp_path / "store", **more), REPOSITORY), "reward", Console("quiet"))
+
+
+def test_the_padding_of_a_given_one_does_not_matter(trained: Path, tmp_path: Path) -> None:
+    """Many reward models pad with their stop token; the place of the last word is told by the chain's padding here."""
+    shutil.copytree(trained, tmp_path / "store", symlinks=True)
+    shutil.copytree(reward_of(trained).path, tmp_path / "other")
+    path = tmp_path / "other" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, "pad_token_id": config["eos_token_id"]}), encoding="utf-8")
+    resolved = resolve(words(tmp_path / "store", **{"reward.path": str(tmp_path / "other")}), REPOSITORY)
+    taken = run_stage(resolved, "reward", Console("quiet")).manifest
+    assert taken["metrics"]["reward_mean"] == reward_of(trained).manifest["metrics"]["reward_mean"]
+    assert str(tmp_path) not in json.dumps(taken)  # where it lay is nobody's business
+
+    shutil.move(tmp_path / "other", tmp_path / "moved")
+    moved = resolve(words(tmp_path / "store", **{"reward.path": str(tmp_path / "moved")}), REPOSITORY)
+    assert run_stage(moved, "reward", Console("quiet")).fingerprint == taken["fingerprint"]
+    shutil.copy(trained / "runs" / "medical" / "tiny" / "reward" / "config.json", tmp_path / "moved" / "config.json")
+    (step,) = [step for step in make_plan(moved).steps if step.node.name == "reward"]
+    assert step.state == "stale"  # other content, although it lies in the same place
+
+
 def test_a_language_model_is_no_reward_model(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "store", symlinks=True)
     more = {"reward.path": str(trained / "runs" / "medical" / "tiny" / "sft")}
@@ -152,6 +182,8 @@ def test_a_classifier_of_several_classes_is_none(trained: Path, tmp_path: Path) 
         ({"rlhf.rewards.quality.model": "rewrd"}, "rlhf.rewards.quality.model is 'rewrd'; expected a reward stage"),
         ({"rlhf.rewards.quality.after": "x"}, "rlhf.rewards.quality.after: a reward model has no such option"),
         ({"rlhf.train.use_vllm": "true"}, "rlhf.train.use_vllm=true, but vllm is not installed here"),
+        ({"reward.path": "owner/name"}, "reward.path=owner/name needs reward.revision=<commit>"),
+        ({"reward.path": "./nowhere"}, "reward.path=./nowhere: no such folder"),
         ({"reward.train.betta": "1"}, "RewardConfig of TRL has no option 'betta'"),
         ({"reward.train.max_steps": "1"}, "set reward.epochs instead"),
     ],
@@ -182,3 +214,28 @@ def test_it_is_no_language_model(edge: str, tmp_path: Path) -> None:
     (tmp_path / "odd.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
     with pytest.raises(ConfigError, match="makes no language model"):
         load_pipeline(tmp_path, "odd")
+
+
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        ({"kind": "cpt", "from": "base", "with": ["sft"]}, "'with: sft' is a sft stage; one of kind cpt"),
+        (
+            {"kind": "dpo", "from": "sft", "with": ["reward"]},
+            "'with: reward' is a reward stage; one of kind",
+        ),
+        ({"kind": "merge", "from": "sft", "with": ["reward"]}, "one of kind merge reads language models there"),
+        ({"kind": "dpo", "from": "sft", "with": ["a", "b"]}, "two sample stages in 'with'; the stage reads one"),
+    ],
+)
+def test_a_stage_reads_what_its_kind_can_read(stage: dict[str, object], expected: str, tmp_path: Path) -> None:
+    import yaml
+
+    from common.pipeline import load_pipeline
+
+    raw = yaml.safe_load((REPOSITORY / "pipelines" / "rlhf.yaml").read_text(encoding="utf-8"))
+    raw["stages"] |= {name: {"kind": "sample", "from": "sft"} for name in ("a", "b")} | {"more": stage}
+    (tmp_path / "odd.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_pipeline(tmp_path, "odd")
+    assert expected in str(caught.value)

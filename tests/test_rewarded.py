@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from common.rewards.verifiers import VERIFIERS
 from common.run import execute, run_stage
 from common.stage_settings import WatchSettings
 from common.stages import StageContext
-from common.stages.rewarded import Reward
+from common.stages.rewarded import Reward, in_order
 from common.training import trainer, watch
 from common.training.watch import Watcher
 from tests.conftest import QUICK, REPOSITORY
@@ -62,6 +63,13 @@ def test_its_pipeline_runs_to_a_card(stage: str, called: str, copy: Path) -> Non
         ({"grpo.watch.check": "nmber"}, "grpo.watch.check: there is no reward 'nmber'. Did you mean 'number'?"),
         ({"grpo.train.num_generations": "4"}, "set grpo.samples instead"),
         ({"grpo.samples": "1"}, "grpo.samples"),
+        ({"grpo.watch.check": "length"}, "grpo.watch.check: 'length' needs options, which a check has not"),
+        (
+            {"grpo.train.num_iterations": "2"},
+            "set nothing: answers are used once",
+        ),
+        ({"grpo.train.logging_steps": "10"}, "set nothing: every step is logged"),
+        ({"grpo.train.sync_ref_model": "true"}, "set nothing: the reference is the stage before"),
     ],
 )
 def test_mistakes_in_settings(option: dict[str, str], expected: str, copy: Path) -> None:
@@ -119,24 +127,23 @@ def test_a_stop_is_no_place_to_go_on_from(copy: Path, monkeypatch: pytest.Monkey
     assert [path.parent.name for path in saved] == ["checkpoint-1"]
 
 
-def watcher_that_sees(right: Sequence[float], tokens: Sequence[int], folder: Path, monkeypatch: Any) -> Watcher:
+def watcher_that_sees(
+    right: Sequence[float], tokens: Sequence[int], folder: Path, monkeypatch: Any, check: str | None = "exact"
+) -> Watcher:
     """A watcher over one prompt and a model of one weight, whose answers are given."""
     looks = iter(zip(right, tokens, strict=True))
 
     def write(*args: Any, **kwargs: Any) -> list[Any]:
         share, length = next(looks)
-        return [SimpleNamespace(text=f"{share} " + "x" * length, stopped=True)]
+        return [SimpleNamespace(text=f"{share} " + "x" * length, stopped=True, num_tokens=length)]
 
     monkeypatch.setattr(watch, "write_answers", write)
     monkeypatch.setitem(VERIFIERS, "exact", lambda answer: float(answer.text.split()[0]))
 
-    def tokenizer(text: str, **_: Any) -> SimpleNamespace:
-        return SimpleNamespace(input_ids=text.split()[1])
-
     context = cast(StageContext, SimpleNamespace(stage="grpo", console=Console("quiet"), work=folder))
     rows = [{"prompt": [{"content": "q"}]}]
     mix = Mix((Criterion("liked", 1.0, lambda batch: [float(len(answer.text)) for answer in batch]),))
-    return Watcher(context, WatchSettings(check="exact", drop=0.1, longer=1.0), rows, tokenizer, 8, mix)
+    return Watcher(context, WatchSettings(check=check, drop=0.1, longer=1.0), rows, None, 8, mix)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +151,9 @@ def watcher_that_sees(right: Sequence[float], tokens: Sequence[int], folder: Pat
     [
         ((0.5, 0.6, 0.7), (4, 4, 4), "", None),
         ((0.5, 0.8, 0.65), (4, 4, 4), "right answers to held-out prompts fell from 0.80 to 0.65", 1),
-        ((0.5, 0.6, 0.6), (4, 8, 9), "answers grew from 4 to 9 tokens", 1),
+        ((0.5, 0.6, 0.4), (4, 8, 9), "right answers to held-out prompts fell from 0.60 to 0.40", 1),
+        ((0.5, 0.5, 0.5), (4, 8, 9), "answers grew from 4 to 9 tokens", 0),
+        ((0.5, 0.6, 0.7), (4, 8, 9), "", None),  # longer, and more of them right: worked solutions do that
     ],
 )
 def test_a_gamed_reward_stops_it_with_the_best_weights(
@@ -164,3 +173,56 @@ def test_a_gamed_reward_stops_it_with_the_best_weights(
     again = watcher_that_sees(right, tokens, tmp_path, monkeypatch)
     again.restore(1)  # a killed run goes on from step 1 and looks at step 2 again
     assert again.looks == watcher.looks[:2]
+
+
+def test_without_known_answers_the_longest_answers_do_not_win(tmp_path: Path, monkeypatch: Any) -> None:
+    """A reward that likes length is highest where it is gamed most; the weights before that are kept."""
+    import torch
+
+    model = torch.nn.Linear(1, 1, bias=False)
+    watcher = watcher_that_sees((0.0, 0.0, 0.0), (4, 6, 9), tmp_path, monkeypatch, check=None)
+    for step in range(3):
+        torch.nn.init.constant_(model.weight, float(step))
+        watcher.look(model, step)
+    assert watcher.stopped == "answers grew from 4 to 9 tokens"
+    assert watcher.looks[2]["reward"] > watcher.looks[1]["reward"]
+    assert watcher.best(model).weight.item() == 1
+    assert watcher.summary()["kept"] == 1
+
+
+def test_every_pass_over_the_prompts_has_an_order_of_its_own_and_a_longer_run_begins_alike() -> None:
+    rows = [{"prompt": number} for number in range(7)]
+    asked = [row["prompt"] for row in in_order(rows, 9, 2, seed=0)]
+    assert len(asked) == 18
+    passes = [asked[start : start + 6] for start in (0, 6, 12)]  # the seventh prompt fills no step of two
+    assert all(len(set(one)) == 6 for one in passes)
+    assert passes[0] != passes[1]
+    assert [row["prompt"] for row in in_order(rows, 4, 2, seed=0)] == asked[:8]
+    assert [row["prompt"] for row in in_order(rows, 4, 2, seed=1)] != asked[:8]
+
+
+def test_a_killed_run_ends_with_the_same_weights(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the first pass over the prompts, where TRL's own sampler would begin again with the first order."""
+    more = {"grpo.steps": "6", "grpo.prompts_per_step": "16", "run.checkpoint_seconds": "0.001"}
+    given = words(copy, **more) | {"grpo.watch.prompts": "580", "grpo.samples": "2", "grpo.watch.every": "3"}
+    shutil.copytree(copy, tmp_path / "other", symlinks=True)
+    whole = run_stage(resolve(given, REPOSITORY), "grpo", Console("quiet"))
+    assert whole.manifest["metrics"]["prompts"] < 6 * 16  # more than one pass
+
+    class Killed(Exception):
+        pass
+
+    look = Watcher.look
+
+    def dies(self: Watcher, model: Any, step: int) -> None:
+        look(self, model, step)
+        if step == 6:
+            raise Killed
+
+    again = resolve(given | {"out": str(tmp_path / "other")}, REPOSITORY)
+    with monkeypatch.context() as patched:
+        patched.setattr(Watcher, "look", dies)
+        with pytest.raises(Killed):
+            run_stage(again, "grpo", Console("quiet"))
+    assert list((tmp_path / "other" / "artifacts" / ".work").glob("grpo-*/trainer/checkpoint-5"))
+    assert run_stage(again, "grpo", Console("quiet")).digest == whole.digest

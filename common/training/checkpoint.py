@@ -62,13 +62,13 @@ def load_judge(folder: Path, model: ModelSettings, seed: int | None = None, **ho
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(f"The reward model {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
-    if loaded.config.pad_token_id is None:  # the place of the last word is told by the padding behind it
-        loaded.config.pad_token_id = load_tokenizer(folder, model).pad_token_id
     if loaded.config.num_labels != 1:
         raise DataError(
             f"The reward model {folder} has {loaded.config.num_labels} labels; expected one number per conversation "
             "(num_labels: 1 in config.json)."
         )
+    if loaded.config.pad_token_id is None:  # the place of the last word is told by the padding behind it
+        loaded.config.pad_token_id = load_tokenizer(folder, model).pad_token_id
     return loaded
 
 

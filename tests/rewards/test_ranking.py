@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from common.errors import DataError
 from common.rewards.ranking import Ranking
 
 
@@ -37,8 +38,13 @@ def test_huge_margins_and_equal_lengths_are_no_accident() -> None:
     assert facts["calibration"] == [{"sure": 1.0, "right": 1.0, "n": 1}]
 
 
-def test_equal_rewards_have_a_spread_to_divide_by() -> None:
-    assert Ranking.of([1.0], [1.0]).facts([1])["reward_spread"] > 0
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [([1.0, 1.0], "gives all held-out answers the same reward"), ([math.nan, 1.0], "gives nan to a held-out answer")],
+)
+def test_rewards_that_tell_nothing(chosen: list[float], expected: str) -> None:
+    with pytest.raises(DataError, match=expected):
+        Ranking.of(chosen, [1.0, 1.0])
 
 
 @pytest.mark.parametrize(("chosen", "rejected"), [([], []), ([1.0], [])])

@@ -58,7 +58,8 @@ def test_no_answer_comes_twice_over_rounds_and_easy_prompts_give_few() -> None:
     ("answers", "margin", "expected"),
     [
         ([("worst", 0.0, True), ("best", 1.0, True), ("middle", 0.5, True)], 0.0, ("best", "worst")),
-        ([("best but endless", 2.0, False), ("good", 1.0, True), ("bad", 0.0, False)], 0.0, ("good", "bad")),
+        ([("best but endless", 2.0, False), ("good", 1.0, True), ("bad", 0.0, True)], 0.0, ("good", "bad")),
+        ([("good", 1.0, True), ("endless", 0.0, False), ("bad", 0.5, True)], 0.0, ("good", "bad")),
         ([("a", 1.0, True), ("b", 1.0, True)], 0.0, "tie"),
         ([("a", 1.0, True), ("b", 0.9, True)], 0.5, "below margin"),
         ([("a", 1.0, False), ("b", 0.0, False)], 0.0, "no answer stopped"),
