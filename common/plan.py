@@ -108,11 +108,16 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
 
 def check_settings(resolved: Resolved) -> None:
     """Check what only a whole stage can tell, before anything is spent. Raises ConfigError."""
+    from common.rewards.mix import check_rewards
     from common.stage_settings import CardSettings, MergeSettings, PublishSettings, RewardSettings
     from common.stages.base import check_given, taken_model
     from common.stages.publish import parse_target
     from common.training.merging import check_merge
 
+    verify = resolved.config.verify
+    if verify.rewards:
+        check_rewards(verify.rewards, "verify.rewards")
+    _check_check(verify.check, "verify.check")
     for node in resolved.nodes:
         settings = resolved.config.stages[node.name]
         if isinstance(settings, EvaluateSettings):
@@ -135,19 +140,13 @@ def check_settings(resolved: Resolved) -> None:
 def _check_answering(node: Node, settings: AnsweringSettings, resolved: Resolved) -> None:
     """Check what earns a reward, what says that an answer is right, and what generates."""
     from common.rewards.mix import check_rewards
-    from common.rewards.verifiers import VERIFIERS, options_of
 
     judges = [name for name in node.inputs if resolved.pipeline.stages[name].kind == "reward"]
     own = settings.rewards != resolved.config.verify.rewards
     check_rewards(settings.rewards, f"{node.name}.rewards" if own else "verify.rewards", judges)
     if not isinstance(settings, RewardedSettings):
         return
-    check = settings.watch.check
-    if check is not None and check not in VERIFIERS:
-        near = did_you_mean(check, VERIFIERS)
-        raise ConfigError(f"{node.name}.watch.check: there is no reward '{check}'.{near}")
-    if check is not None and any(field.is_required() for field in options_of(check).model_fields.values()):
-        raise ConfigError(f"{node.name}.watch.check: '{check}' needs options, which a check has not; name another.")
+    _check_check(settings.watch.check, f"{node.name}.watch.check")
     if settings.train.get("use_vllm") and importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             f"{node.name}.train.use_vllm=true, but vllm is not installed here. Install it in a version that TRL "
@@ -158,6 +157,18 @@ def _check_answering(node: Node, settings: AnsweringSettings, resolved: Resolved
             f"{node.name}.hard={settings.hard}: no input of {node.name} tells pass rates. Let it continue from a "
             "stage of kind expert or read one of kind sample (`with: [<sample stage>]`), or leave hard out."
         )
+
+
+def _check_check(check: str | None, key: str) -> None:
+    """What says that an answer is right is a reward that needs no options. Raises ConfigError."""
+    from common.rewards.verifiers import VERIFIERS, options_of
+
+    if check is None:
+        return
+    if check not in VERIFIERS:
+        raise ConfigError(f"{key}: there is no reward '{check}'.{did_you_mean(check, VERIFIERS)}")
+    if any(field.is_required() for field in options_of(check).model_fields.values()):
+        raise ConfigError(f"{key}: '{check}' needs options, which a check has not; name another.")
 
 
 def _has_rates(node: Node, resolved: Resolved) -> bool:
