@@ -150,7 +150,11 @@ def check_train_options(class_name: str, train: Mapping[str, Any], *, stage: str
     for name, value in train.items():
         key = f"{stage}.train.{name}"
         if name in OWNED or (class_name in REWARDED and name in OWNED_REWARDED):
-            raise ConfigError(f"{key} is derived here; set {_advice(name, class_name).format(stage=stage)} instead.")
+            advice = _advice(name, class_name).format(stage=stage)
+            reason = advice.removeprefix("nothing: ")
+            if reason != advice:
+                raise ConfigError(f"{key} is not for you to set: {reason}.")
+            raise ConfigError(f"{key} is derived here; set {advice} instead.")
         if name not in known:
             raise ConfigError(f"{key}: {class_name} of TRL has no option '{name}'.{did_you_mean(name, known)}")
         if name in TRL_ROWS_ONLY and class_name == "SFTConfig" and packing == "isolated":

@@ -64,12 +64,11 @@ def test_its_pipeline_runs_to_a_card(stage: str, called: str, copy: Path) -> Non
         ({"grpo.train.num_generations": "4"}, "set grpo.samples instead"),
         ({"grpo.samples": "1"}, "grpo.samples"),
         ({"grpo.watch.check": "length"}, "grpo.watch.check: 'length' needs options, which a check has not"),
-        (
-            {"grpo.train.num_iterations": "2"},
-            "set nothing: answers are used once",
-        ),
-        ({"grpo.train.logging_steps": "10"}, "set nothing: every step is logged"),
-        ({"grpo.train.sync_ref_model": "true"}, "set nothing: the reference is the stage before"),
+        ({"verify.check": "nmber"}, "verify.check: there is no reward 'nmber'. Did you mean 'number'?"),
+        ({"verify.rewards.exakt.weight": "1"}, "verify.rewards.exakt: there is no such reward"),
+        ({"grpo.train.num_iterations": "2"}, "grpo.train.num_iterations is not for you to set: answers are used once"),
+        ({"grpo.train.logging_steps": "10"}, "is not for you to set: every step is logged."),
+        ({"grpo.train.sync_ref_model": "true"}, "is not for you to set: the reference is the stage before"),
     ],
 )
 def test_mistakes_in_settings(option: dict[str, str], expected: str, copy: Path) -> None:
