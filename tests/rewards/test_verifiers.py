@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -120,3 +121,10 @@ def test_every_reward_is_from_0_to_1_and_has_checked_options(name: str) -> None:
     row = {**CHOICES, "answers": ["B. a share", "4"]}
     for text in ("", "4", "2 + 2 = 4", "B", "{", "\\boxed{", "é" * 500):
         assert 0.0 <= reward(name, text, row, **options) <= 1.0
+
+
+def test_an_expression_without_end_earns_nothing_and_takes_no_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.rewards.verifiers.PATIENCE", 1)
+    started = time.monotonic()
+    assert reward("mathematics", r"\boxed{9^{9^{9}}}", {"answer": "4"}) == 0.0
+    assert time.monotonic() - started < 20
