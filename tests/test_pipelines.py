@@ -31,6 +31,7 @@ def test_it_resolves_on_the_tiny_profile_and_with_a_checkpoint(name: str) -> Non
         ("residual", ["base", "instruct", "cpt", "residual"]),
         ("sec", ["base", "instruct", "cpt", "ties"]),
         ("sft-only", ["base", "sft"]),
+        ("adapters", ["base", "cpt-lora", "sft-lora", "cpt", "sft"]),
     ],
 )
 def test_it_runs_to_a_card(pipeline: str, checkpoints: list[str], finished: Path, tmp_path: Path) -> None:
@@ -41,6 +42,11 @@ def test_it_runs_to_a_card(pipeline: str, checkpoints: list[str], finished: Path
     artifacts = execute(resolve(words, REPOSITORY), Console("quiet")).artifacts
     assert [name for name in artifacts if f"exam-{name}" in artifacts] == checkpoints
     assert "card" in artifacts
+    if "cpt-lora" in checkpoints:
+        card = (artifacts["card"].path / "README.md").read_text(encoding="utf-8")
+        assert "`cpt-lora` trained an adapter (lora, rank" in card
+        assert "Against all weights (`cpt`):" in card
+        assert "Against all weights (`sft`):" in card
     if "instruct" in checkpoints:
         rows = artifacts["instruct"].manifest["rows"]
         assert {row["role"] for row in rows} == {"replay"}  # nothing of the domain

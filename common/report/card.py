@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.report import sections
+from common.report.adapters import adapter_section
 from common.report.chain import SIDES, Chain
 from common.report.comparisons import Comparison
 from common.report.exam_details import exam_details
@@ -97,6 +98,7 @@ def render_card(chain: Chain, comparisons: Sequence[Comparison], about: About) -
         *preference,
         *reward_section(chain),
         *sampling_sentences(chain),
+        *adapter_section(chain, comparisons),
         *exam_details(chain),
         *(["### Every comparison", sections.comparison_table(comparisons)] if comparisons else []),
         *(["### Further benchmarks", extra] if extra else []),

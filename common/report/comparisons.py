@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from common.evaluation.statistics import holm, mcnemar_exact, paired_bootstrap, wilson
+from common.report.adapters import counterpart
 from common.report.chain import SIDES, Chain, Checkpoint
 from common.stages import PREFERENCE_KINDS, REWARDED_KINDS
 
@@ -88,12 +89,13 @@ def find_roles(chain: Chain) -> Roles:
 
 
 def compare_chain(chain: Chain) -> list[Comparison]:
-    """Compare each checkpoint with its parent, and the pairs of the headline; both sides, each pair once."""
+    """Compare each checkpoint with its parent, an adapter with all weights, and the pairs of the headline, once."""
     roles = find_roles(chain)
     pairs: list[tuple[str | None, str | None]] = [(c.parent, c.name) for c in chain.checkpoints]
     before_merge = chain[roles.merge].parent if roles.merge else None
     pairs += [(roles.plain, roles.adapted)]
     pairs += [(roles.base, name) for name in (roles.adapted, roles.plain, before_merge, roles.published)]
+    pairs += [(full.name, c.name) for c in chain.checkpoints if (full := counterpart(chain, c)) is not None]
     compared = []
     for before, after in dict.fromkeys(pairs):
         if before in chain and after in chain and before != after:
