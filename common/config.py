@@ -70,7 +70,7 @@ class RunSettings(Frozen):
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA when there is one")
     workers: int = Field(0, ge=0, description="data loading processes")
-    threads: int | None = Field(None, ge=1, description="CPU threads; none: as many as there are cores")
+    threads: int | None = Field(None, ge=1, description="CPU threads; none: OMP_NUM_THREADS, or all cores")
     micro_batch_tokens: int | None = Field(None, gt=0, description="tokens per forward pass; none: the whole batch")
     checkpoint_seconds: float = Field(30.0, gt=0, description="least time between two checkpoints of a stage")
     verbosity: Literal["quiet", "normal", "verbose"] = "normal"

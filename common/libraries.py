@@ -37,7 +37,8 @@ def prepare(run: RunSettings, *, asks_hub: bool) -> None:
     import torch
     import transformers
 
-    torch.set_num_threads(run.threads or os.cpu_count() or 1)
+    if run.threads or "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(run.threads or os.cpu_count() or 1)
     if run.verbosity != "verbose":
         warnings.filterwarnings("ignore")
         transformers.logging.set_verbosity_error()
