@@ -29,13 +29,14 @@ NOTE = (
 def draw_rewards(chain: Chain, path: Path, *, work: Path) -> None:
     """Draw a calibration panel per reward model and a panel of rewards per stage that learned from them."""
     models, stages = reward_models(chain), rewarded(chain)
-    num_rows = math.ceil((len(models) + len(stages)) / COLUMNS)
+    columns = min(COLUMNS, len(models) + len(stages))
+    num_rows = math.ceil((len(models) + len(stages)) / columns)
     with drawing(work) as new_figure:
         figure = new_figure(WIDTH, 0.8 + 2.6 * num_rows)
         for index, (name, metrics) in enumerate(models.items()):
-            _draw_calibration(figure.add_subplot(num_rows, COLUMNS, index + 1), name, metrics)
+            _draw_calibration(figure.add_subplot(num_rows, columns, index + 1), name, metrics)
         for index, checkpoint in enumerate(stages, len(models)):
-            _draw_steps(figure.add_subplot(num_rows, COLUMNS, index + 1), checkpoint)
+            _draw_steps(figure.add_subplot(num_rows, columns, index + 1), checkpoint)
         if stages:
             figure.supxlabel(NOTE, x=0.01, ha="left", fontsize=7.5, color=FAINT)
         figure.suptitle("Rewards", x=0.01, ha="left", fontsize=11.5, fontweight="bold")
