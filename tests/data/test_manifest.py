@@ -87,7 +87,7 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
         (CHAT | {"question": "Why?", "columns": {"messages": "m"}}, "question only makes sense with columns context"),
         (CHAT | {"match": "text"}, "match only makes sense with role eval, for questions with written answers"),
         (CHAT | {"final": "####"}, "final only makes sense for written answers: with match, or with role prompts"),
-        ({"role": "prompts"}, "columns of role prompts must name answer + question; it names none"),
+        ({"role": "prompts"}, "columns of role prompts must name answer + question or question; it names none"),
         (CHAT | {"role": "prompts", "heldout": 0.1}, "heldout only makes sense for text rows"),
         (EXAM | {"match": "text"}, "match only makes sense for written answers, and this exam has choices"),
         (EXAM | {"final": "####"}, "final only makes sense for written answers, and this exam has choices"),
