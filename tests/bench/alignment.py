@@ -27,7 +27,7 @@ from common.rewards.mix import Mix
 from common.stages import StageContext
 from tests.conftest import REPOSITORY
 
-STEPS, WARMUP, ROUNDS = 8, 2, 3
+STEPS, WARMUP, ROUNDS = 6, 2, 3
 NUM_PROMPTS = 120
 
 
@@ -62,6 +62,18 @@ def steps_per_second(trainer: Any) -> float:
     return STEPS / (clock.ended - clock.started)
 
 
+def saved_model(context: StageContext, tokenizer: Any) -> Any:
+    """Return a fresh model that lies in a folder: TRL loads the reference of GRPO and RLOO from there."""
+    from transformers import AutoModelForCausalLM
+
+    from common.stages.base import initialise
+
+    folder = context.work / "model"
+    if not folder.exists():
+        initialise(context, tokenizer).save_pretrained(folder)
+    return AutoModelForCausalLM.from_pretrained(folder)
+
+
 def rewarded(name: str, context: StageContext, tokenizer: Any, *, ours: bool) -> float:
     """Return the speed of GRPO or RLOO: our reward and callback, or TRL's trainer with a plain function.
 
@@ -70,17 +82,16 @@ def rewarded(name: str, context: StageContext, tokenizer: Any, *, ours: bool) ->
     import trl
     from datasets import Dataset
 
-    from common.stages.base import initialise
     from common.stages.rewarded import Reward, row_column, skipper
     from common.training.options import rewarded_options
     from common.training.prompts import read_prompts
 
     settings: Any = context.settings
     rows, _ = read_prompts(context, tokenizer)
-    model = initialise(context, tokenizer)
+    model = saved_model(context, tokenizer)
+    few = settings.model_copy(update={"steps": WARMUP + STEPS, "answer_tokens": 32})
     options = rewarded_options(
-        settings.model_copy(update={"steps": WARMUP + STEPS}), context.config.run, context.work / "trainer", seed=0,
-        device="cpu", stage=name,
+        few, context.config.run, context.work / "trainer", seed=0, device="cpu", stage=name
     )  # fmt: skip
     mix = Mix.of({"exact": {"weight": 1.0}})
     reward: Any = Reward(mix, tokenizer.eos_token_id, settings.samples) if ours else plain_reward
@@ -112,17 +123,16 @@ def dpo(context: StageContext, tokenizer: Any, *, precomputed: bool) -> float:
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    from common.stages.base import initialise
     from common.training.options import preference_options
     from common.training.preferences import read_pairs
 
     settings: Any = context.settings
     pairs, _ = read_pairs(context, tokenizer, "preference")
-    model = initialise(context, tokenizer)
+    model = saved_model(context, tokenizer)
     options = preference_options(
         settings, context.config.run, context.work / "trainer", num_pairs=len(pairs), seed=0, device="cpu", stage="dpo"
     )
-    steps = min(5 * (WARMUP + STEPS), len(pairs) // settings.batch_pairs)
+    steps = min(4 * (WARMUP + STEPS), len(pairs) // settings.batch_pairs)
     options |= {"max_steps": steps, "precompute_ref_log_probs": precomputed}
     trainer = DPOTrainer(
         model=model,
@@ -139,7 +149,6 @@ def sampling(context: StageContext, tokenizer: Any, *, alike: bool) -> float:
     """Return answers per second; prompts that are not sorted are dealt into batches as if all were the longest."""
     from unittest.mock import patch
 
-    from common.stages.base import initialise
     from common.training import sampling
 
     settings: Any = context.settings
@@ -149,7 +158,7 @@ def sampling(context: StageContext, tokenizer: Any, *, alike: bool) -> float:
     lengths = [len(tokenizer.apply_chat_template(row["prompt"], return_dict=False)) for row in rows]
     size = max(1, settings.generated_tokens // ((max(lengths) + settings.answer_tokens) * settings.samples))
     dealt = [list(range(len(rows)))[start : start + size] for start in range(0, len(rows), size)]
-    model = initialise(context, tokenizer)
+    model = saved_model(context, tokenizer)
     mix = Mix.of({"stopped": {}})
     started = time.perf_counter()
     if alike:
