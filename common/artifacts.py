@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from common.errors import RecipeError, StoreError
 
@@ -254,11 +254,18 @@ class Store:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the whole new one, also after a crash."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with fresh.open("w", encoding="utf-8") as stream:
+    """Write JSON, the whole file or none of it."""
+    with replacing(path) as stream:
         json.dump(value, stream, indent=1, ensure_ascii=False)
         stream.write("\n")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """Open a text file so that a reader sees the old one or the whole new one, also after a crash."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with fresh.open("w", encoding="utf-8") as stream:
+        yield stream
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(fresh, path)

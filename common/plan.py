@@ -29,7 +29,7 @@ from common.stage_settings import (
     RewardedSettings,
     TrainingSettings,
 )
-from common.stages import ANSWERING_KINDS, MODEL_KINDS, PREFERENCE_KINDS, SAMPLED_KINDS
+from common.stages import ANSWERING_KINDS, MODEL_KINDS, PREFERENCE_KINDS
 
 State = Literal["cached", "missing", "stale", "waits"]
 GUESSED_SECONDS = {"evaluate": 6.0, "merge": 4.0, "card": 3.0, "publish": 1.0}
@@ -78,8 +78,7 @@ def open_corpus(resolved: Resolved) -> Corpus:
     path = folder / "data.yaml" if config.data == "hub" else Path(config.data)
     needed = {"base": "pretrain", "cpt": "cpt", "sft": "sft", **dict.fromkeys(PREFERENCE_KINDS, "preference")}
     needed |= dict.fromkeys(ANSWERING_KINDS, "prompts")
-    read = [node for node in resolved.nodes if not (node.sampled and node.kind in SAMPLED_KINDS)]
-    essential = {needed[node.kind] for node in read if node.kind in needed}
+    essential = {needed[node.kind] for node in resolved.nodes if node.kind in needed and not node.sampled}
     if config.model.path is not None:
         essential.discard("pretrain")
     noted = resolved.out / NAME
@@ -142,8 +141,8 @@ def _check_answering(node: Node, settings: AnsweringSettings, resolved: Resolved
     from common.rewards.mix import check_rewards
 
     judges = [name for name in node.inputs if resolved.pipeline.stages[name].kind == "reward"]
-    own = settings.rewards != resolved.config.verify.rewards
-    check_rewards(settings.rewards, f"{node.name}.rewards" if own else "verify.rewards", judges)
+    if not settings.rewards or settings.rewards != resolved.config.verify.rewards:  # those are checked by now
+        check_rewards(settings.rewards, f"{node.name}.rewards", judges)
     if not isinstance(settings, RewardedSettings):
         return
     _check_check(settings.watch.check, f"{node.name}.watch.check")

@@ -19,9 +19,10 @@ from common.rewards.mix import Criterion, Mix
 from common.rewards.verifiers import VERIFIERS
 from common.run import execute, run_stage
 from common.stage_settings import WatchSettings
-from common.stages import StageContext
+from common.stages import StageContext, rewarded
 from common.stages.rewarded import Reward, in_order
 from common.training import trainer, watch
+from common.training.prompts import read_prompts
 from common.training.watch import Watcher
 from tests.conftest import QUICK, REPOSITORY
 
@@ -75,6 +76,21 @@ def test_mistakes_in_settings(option: dict[str, str], expected: str, copy: Path)
     with pytest.raises(ConfigError) as caught:
         make_plan(resolve(words(copy, **option), REPOSITORY))
     assert expected in str(caught.value)
+
+
+def test_prompts_without_answers_are_watched_for_rewards_and_lengths(
+    copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def unanswered(context: StageContext, tokenizer: Any) -> Any:
+        rows, counts = read_prompts(context, tokenizer)
+        return [{key: value for key, value in row.items() if key != "answer"} for row in rows], counts
+
+    monkeypatch.setattr(rewarded, "read_prompts", unanswered)
+    more = {"grpo.steps": "1", "grpo.rewards": "{stopped: {weight: 1.0}}"}
+    metrics = run_stage(resolve(words(copy, **more), REPOSITORY), "grpo", Console("quiet")).manifest["metrics"]
+    assert "held-out prompts without known answers; rewards and lengths alone are watched" in capsys.readouterr().out
+    assert all("right" not in look for look in metrics["looks"])
 
 
 def test_answers_without_an_end_are_told(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

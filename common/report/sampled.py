@@ -14,7 +14,6 @@ from common.report.chain import Chain
 from common.report.markdown import MISSING, interval, number, percent, table
 
 Facts = Mapping[str, Any]
-RATES = ("0", "to 1/4", "to 1/2", "to 3/4", "below 1", "1")
 
 
 def sampling_sentences(chain: Chain) -> list[str]:
@@ -71,5 +70,5 @@ def _reasons(reasons: Mapping[str, int]) -> str:
 
 def _rates(rates: Mapping[str, int]) -> str:
     """The histogram of pass rates as a sentence."""
-    told = ", ".join(f"{name}: {rates[name]:,}" for name in RATES if name in rates)
+    told = ", ".join(f"{name}: {rates[name]:,}" for name in rates)
     return f"Prompts by the share of their answers that are right: {told}."

@@ -9,7 +9,6 @@ over the answers of held-out pairs. Training one is `common.stages.reward`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +36,8 @@ def mix_of(context: StageContext, settings: AnsweringSettings, device: str) -> M
 
 def judge(artifact: Artifact, settings: ModelSettings, device: str, *, bounded: bool = False) -> Scorer:
     """Return how a reward model scores answers, in units of its spread; with `bounded` squashed to 0 to 1."""
+    from scipy.special import expit
+
     model = checkpoint.load_judge(artifact.path, settings).to(device).eval()
     tokenizer = checkpoint.load_tokenizer(artifact.path, settings)
     centre, spread = (float(artifact.manifest["metrics"][key]) for key in ("reward_mean", "reward_spread"))
@@ -45,14 +46,9 @@ def judge(artifact: Artifact, settings: ModelSettings, device: str, *, bounded: 
         dialogues = [[*answer.prompt, {"role": "assistant", "content": answer.text}] for answer in answers]
         rows = [tokenizer.apply_chat_template(dialogue, return_dict=False) for dialogue in dialogues]
         numbers = [(reward - centre) / spread for reward in rewards_of(model, rows, tokenizer.pad_token_id)]
-        return [sigmoid(number) for number in numbers] if bounded else numbers
+        return [float(expit(number)) for number in numbers] if bounded else numbers
 
     return score
-
-
-def sigmoid(number: float) -> float:
-    """Return 1 / (1 + exp(-x)) without overflow."""
-    return 0.5 * (1 + math.tanh(number / 2))
 
 
 def rewards_of(model: Any, rows: Sequence[Sequence[int]], pad_id: int, batch_size: int = BATCH) -> list[float]:
@@ -61,6 +57,7 @@ def rewards_of(model: Any, rows: Sequence[Sequence[int]], pad_id: int, batch_siz
     A conversation that is longer than the model can read loses its beginning.
     """
     import torch
+    from torch.nn.utils.rnn import pad_sequence
 
     room = int(model.config.max_position_embeddings)
     order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
@@ -70,13 +67,9 @@ def rewards_of(model: Any, rows: Sequence[Sequence[int]], pad_id: int, batch_siz
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            width = min(room, max(len(rows[place]) for place in batch))
-            ids_BT = torch.full((len(batch), width), pad_id, dtype=torch.long)
-            mask_BT = torch.zeros_like(ids_BT)
-            for line, place in enumerate(batch):
-                ids = torch.tensor(rows[place][-width:])
-                ids_BT[line, : len(ids)] = ids
-                mask_BT[line, : len(ids)] = 1
+            kept = [torch.tensor(rows[place][-room:]) for place in batch]
+            ids_BT = pad_sequence(kept, batch_first=True, padding_value=pad_id)
+            mask_BT = pad_sequence([torch.ones_like(ids) for ids in kept], batch_first=True)
             device = next(model.parameters()).device
             numbers_B1 = model(input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device)).logits
             for place, number in zip(batch, numbers_B1[:, 0].float().tolist(), strict=True):

@@ -75,9 +75,11 @@ class Ranking:
         A pair's sureness is sigmoid(|margin|), the probability that the model gives to its own ranking; a calibrated
         model is right as often as it is sure (Guo et al. 2017, arXiv 1706.04599).
         """
+        from scipy.special import expit
+
         bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
         for margin in self.margins:
-            sure = 1 / (1 + math.exp(-min(abs(margin), 500.0)))
+            sure = float(expit(abs(margin)))
             bins[min(BINS - 1, int((sure - 0.5) * 2 * BINS))].append((sure, margin > 0))
         return [
             {

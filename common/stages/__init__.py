@@ -52,7 +52,6 @@ KIND_ROLES: dict[str, tuple[str, ...]] = {
     "expert": ("prompts", "replay"),
     "evaluate": ("questions_domain", "questions_general", "text_domain", "text_general"),
 }
-SAMPLED_KINDS = ("sft", *PREFERENCE_KINDS, *REWARDED_KINDS)  # may train on what a `sample` stage made
 TRAINING_KINDS = ("base", "cpt", "sft", *PREFERENCE_KINDS, *REWARDED_KINDS, "expert")
 SEEDED_KINDS = (*TRAINING_KINDS, "merge", "sample")
 MODEL_KINDS = (*TRAINING_KINDS, "merge")
@@ -104,7 +103,7 @@ def data_roles(kind: str, corpus: Corpus, settings: StageSettings, *, sampled: b
     """
     roles = list(KIND_ROLES.get(kind, ()))
     guards = corpus.exam_roles(roles[0]) if kind in (*TRAINING_KINDS, "sample") else ()
-    if sampled and kind in SAMPLED_KINDS:
+    if sampled:
         del roles[0]
     replay = getattr(settings, "replay", None)
     if replay == 0 and "replay" in roles:

@@ -18,6 +18,9 @@ from common.stage_settings import LearningSettings
 from common.training.device import device_of
 from common.trl_options import needs_bitsandbytes
 
+# How bitsandbytes says that it cannot: it is not there, has no kernel, or has no library of its own.
+CANNOT = (ImportError, RuntimeError, AttributeError, OSError)
+
 
 def check_backends(config: Config, stages: Iterable[str]) -> None:
     """Check every stage that quantises or asks for an optimizer of bitsandbytes. Raises ConfigError for the first."""
@@ -44,7 +47,7 @@ def _check_quantises(key: str, device: str) -> None:
             raise RuntimeError(f"its devices are {', '.join(sorted(bitsandbytes.supported_torch_devices))}")
         packed, state = quantize_4bit(torch.ones(64, 64, device=device), quant_type="nf4", compress_statistics=True)
         dequantize_4bit(packed, state)
-    except (ImportError, RuntimeError, NotImplementedError, AttributeError, OSError) as error:
+    except CANNOT as error:
         raise ConfigError(
             f"{key}: bitsandbytes cannot quantise on {device} ({_first_line(error)}). Use peft=lora, which needs no "
             "backend, or a device that bitsandbytes supports."
@@ -65,7 +68,7 @@ def _check_optimizes(key: str, optimizer: str, device: str) -> None:
         weights = torch.nn.Parameter(torch.ones(64, 128, device=device))  # smaller ones are kept in 32 bits
         (weights**2).sum().backward()
         optimizers.AdamW8bit([weights], lr=1e-3).step()
-    except (ImportError, RuntimeError, NotImplementedError, AttributeError, OSError) as error:
+    except CANNOT as error:
         raise ConfigError(
             f"{key}: bitsandbytes cannot run this optimizer on {device} ({_first_line(error)}). Use adamw_torch."
         ) from error

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from common.errors import DataError
+from common.artifacts import replacing
 from common.evaluation.written import Written, as_prompts, generate
 from common.rewards.mix import Mix
 from common.rewards.verifiers import Answer
@@ -186,8 +185,6 @@ def prompt_rows(drawn: Iterable[Asked], passing: float) -> list[Row]:
 def facts_of(drawn: Sequence[Asked], passing: float) -> dict[str, Any]:
     """Return what the card says of a draw: numbers, shares and the histogram of pass rates."""
     answers = [answer for asked in drawn for answer in asked.answers]
-    if not answers:
-        raise DataError("No prompt was answered, so there is nothing to tell. Add prompts.")
     number = len(answers)
     rates = Counter(_class_of(asked.pass_rate(passing)) for asked in drawn)
     return {
@@ -210,12 +207,8 @@ def _class_of(rate: float) -> str:
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write JSON lines so that the file is whole or not there, also after a kill."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with fresh.open("w", encoding="utf-8") as stream:
+    with replacing(path) as stream:
         stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(fresh, path)
 
 
 def write_drawn(path: Path, drawn: Iterable[Asked]) -> None:

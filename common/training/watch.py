@@ -5,8 +5,7 @@ Usage: `watcher = Watcher(context, settings, heldout, tokenizer, 128, mix)`, the
 
 A reward is gamed when right answers become fewer whatever it does, or answers grow long and no more of them are right.
 The check is a verifier of its own, whatever is rewarded; prompts without known answers have none, and then only lengths
-can tell. Looks and the best
-weights so far lie in the stage's scratch, so a killed run goes on with them.
+can tell. Looks and the best weights so far lie in the stage's scratch, so a killed run goes on with them.
 """
 
 from __future__ import annotations

@@ -25,9 +25,10 @@ from common.libraries import prepare
 from common.plan import open_corpus
 from common.rewards.mix import Mix
 from common.stages import StageContext
+from tests.bench.training import WARMUP, seconds_of
 from tests.conftest import REPOSITORY
 
-STEPS, WARMUP, ROUNDS = 6, 2, 3
+STEPS, ROUNDS = 6, 3
 NUM_PROMPTS = 120
 
 
@@ -40,26 +41,6 @@ def context_for(stage: str, folder: Path, pipeline: str | None = None) -> StageC
         stage, stage, resolved.config.stages[stage], resolved.config, {}, None, open_corpus(resolved),
         folder / "out", folder / "work", folder / "models", Console("quiet"),
     )  # fmt: skip
-
-
-def steps_per_second(trainer: Any) -> float:
-    """Train and return the steps per second after the warm-up ones."""
-    from transformers import TrainerCallback
-    from transformers.trainer_callback import PrinterCallback
-
-    class Clock(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
-        started = ended = 0.0
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.global_step == WARMUP:
-                self.started = time.perf_counter()
-            self.ended = time.perf_counter()
-
-    clock = Clock()
-    trainer.add_callback(clock)
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    return STEPS / (clock.ended - clock.started)
 
 
 def saved_model(context: StageContext, tokenizer: Any) -> Any:
@@ -104,7 +85,7 @@ def rewarded(name: str, context: StageContext, tokenizer: Any, *, ours: bool) ->
     )
     if ours:
         trainer.add_callback(skipper(reward))
-    return steps_per_second(trainer)
+    return STEPS / seconds_of(trainer)
 
 
 def plain_reward(completions: list[Any], row: list[str], **_: Any) -> list[float]:
@@ -141,7 +122,7 @@ def dpo(context: StageContext, tokenizer: Any, *, precomputed: bool) -> float:
         train_dataset=Dataset.from_list([{k: p.row[k] for k in ("prompt", "chosen", "rejected")} for p in pairs]),
         processing_class=tokenizer,
     )
-    speed: float = steps_per_second(trainer) * (steps - WARMUP) / STEPS
+    speed: float = (steps - WARMUP) / seconds_of(trainer)
     return speed
 
 

@@ -69,8 +69,8 @@ def plain_loop(context: StageContext, tokenizer: Any, dataset: Any) -> float:
     return tokens / (time.perf_counter() - started)
 
 
-def timed_trainer(trainer: Any, tokens_per_step: int) -> float:
-    """Return tokens per second of a trainer's steps after the warm-up ones."""
+def seconds_of(trainer: Any) -> float:
+    """Train; return the seconds from the last warm-up step to the last step."""
     from transformers import TrainerCallback
     from transformers.trainer_callback import PrinterCallback
 
@@ -78,15 +78,20 @@ def timed_trainer(trainer: Any, tokens_per_step: int) -> float:
         started = ended = 0.0
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.global_step == WARMUP:
-                self.started = time.perf_counter()
             self.ended = time.perf_counter()
+            if state.global_step == WARMUP:
+                self.started = self.ended
 
     clock = Clock()
     trainer.add_callback(clock)
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    return STEPS * tokens_per_step / (clock.ended - clock.started)
+    return clock.ended - clock.started
+
+
+def timed_trainer(trainer: Any, tokens_per_step: int) -> float:
+    """Return tokens per second of a trainer's steps after the warm-up ones."""
+    return STEPS * tokens_per_step / seconds_of(trainer)
 
 
 def ours(context: StageContext, tokenizer: Any, dataset: Any) -> float:

@@ -85,6 +85,15 @@ def test_a_fixed_question_comes_after_its_context() -> None:
         shape("sft", {"n": "", "a": "x"}, columns, question="Which tactic?")
 
 
+def test_prompts_that_only_a_reward_model_can_judge() -> None:
+    row = shape(
+        "prompts", {"q": "Why?", "c": "Text.", "s": "Be brief."}, {"question": "q", "context": "c", "system": "s"}
+    )
+    assert row is not None
+    assert row.keys() & {"prompt", "answer", "choices"} == {"prompt"}
+    assert [message["role"] for message in row["prompt"]] == ["system", "user"]
+
+
 def test_prompts_whose_answers_can_be_verified() -> None:
     columns = {"question": "q", "answer": "a", "context": "c", "system": "s"}
     row = shape("prompts", {"q": "Why?", "a": 5, "c": "Text.", "s": "Be brief."}, columns)

@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import DataError
 from common.rewards.calculation import wrong_steps
-from common.rewards.verifiers import VERIFIERS, Answer, options_of
+from common.rewards.verifiers import NEED_ANSWERS, VERIFIERS, Answer, options_of
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "pattern": {"regex": ".*"},
@@ -128,3 +128,19 @@ def test_an_expression_without_end_earns_nothing_and_takes_no_hour(monkeypatch: 
     started = time.monotonic()
     assert reward("mathematics", r"\boxed{9^{9^{9}}}", {"answer": "4"}) == 0.0
     assert time.monotonic() - started < 20
+
+
+def test_a_prompt_without_a_known_answer_is_told_what_it_lacks() -> None:
+    with pytest.raises(DataError, match="compares with known answers, and the prompt has none"):
+        reward("exact", "anything", {"choices": ["a", "b"]})
+    assert reward("stopped", "anything") == 1.0
+
+
+def test_what_needs_answers_is_what_asks_for_them() -> None:
+    asking = []
+    for name in VERIFIERS:
+        try:
+            reward(name, "a", {"choices": ["a", "b"]}, **OPTIONS.get(name, {}))
+        except DataError:
+            asking.append(name)
+    assert set(asking) == set(NEED_ANSWERS)
