@@ -73,6 +73,11 @@ class RunSettings(Frozen):
     threads: int | None = Field(None, ge=1, description="CPU threads; none: OMP_NUM_THREADS, or all cores")
     micro_batch_tokens: int | None = Field(None, gt=0, description="tokens per forward pass; none: the whole batch")
     checkpoint_seconds: float = Field(30.0, gt=0, description="least time between two checkpoints of a stage")
+    attention: str = Field(
+        "auto", description="what a model trains with: auto (the fastest that keeps documents apart), or a name that "
+        "transformers knows, such as sdpa, varlen or flex_attention",
+    )  # fmt: skip
+    token_metrics: bool = Field(False, description="measure entropy and accuracy over all logits at every step")
     verbosity: Literal["quiet", "normal", "verbose"] = "normal"
     wait: bool = Field(True, description="wait for another run that makes the same artifact; false: stop instead")
     newest_data: bool = Field(False, description="ask the Hub anew which commit each data set's branch points to")

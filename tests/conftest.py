@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,15 @@ def training(config: Config, stage: str) -> TrainingSettings:
     settings = config.stages[stage]
     assert isinstance(settings, TrainingSettings)
     return settings
+
+
+@pytest.fixture(autouse=True)
+def _own_loudness() -> Iterator[None]:
+    """Leave the loudness of our loggers as it was: a test that calls the command line may turn it down."""
+    logger = logging.getLogger("common")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture

@@ -9,14 +9,16 @@ loss is estimated from answers that belong to other prompts of the batch (sectio
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from common import contracts
+from common.stage_settings import KtoSettings
 from common.stages import StageContext, StageReport
 from common.stages.preference import NUM_CHECKED, arguments_for, finish, loop_for, needs_precomputed, tune
 from common.training.adapters import adapter_for, learner_of
 from common.training.fit import Fitted
 from common.training.preferences import Pair, answer_logps
+from common.training.scoring import scoring
 
 # The beta of the paper, the rate of TRL; wanted and unwanted answers weigh alike, since pairs give as many of each.
 DEFAULTS = {"beta": 0.1, "learning_rate": 1.0e-6, "precompute_ref_log_probs": True}
@@ -44,14 +46,15 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair])
         for pair in pairs
         for side in ("chosen", "rejected")
     ]
-    trainer = KTOTrainer(
-        model=learner,
-        ref_model=None if learner is model else model,  # the unquantised one
-        args=arguments,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-        peft_config=adapter_for(context, learner),
-    )
+    with scoring(context.config.run, cast(KtoSettings, context.settings).train):
+        trainer = KTOTrainer(
+            model=learner,
+            ref_model=None if learner is model else model,  # the unquantised one
+            args=arguments,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+            peft_config=adapter_for(context, learner),
+        )
     recorded = [float(value) for value in trainer.train_dataset["ref_logps"][: 2 * NUM_CHECKED]]
     contracts.check_reference(recorded[::2] + recorded[1::2], [*chosen, *rejected])
     trainer.ref_model = None  # its log-probabilities are computed

@@ -28,6 +28,7 @@ from common.training.device import device_of
 from common.training.fit import Fitted, hand_on, plain_model
 from common.training.options import rewarded_options
 from common.training.prompts import read_prompts
+from common.training.scoring import AddHead, head_of, scoring
 from common.training.trainer import TrainingLoop
 from common.training.watch import Watcher
 
@@ -97,20 +98,21 @@ def _train(
     adapter = adapter_for(context, learner)
     asked = in_order(rows, settings.steps, settings.prompts_per_step, context.config.seed)
     try:
-        trainer = getattr(trl, f"{trainer_name}Trainer")(
-            model=learner,
-            reward_funcs=reward,
-            args=getattr(trl, f"{trainer_name}Config")(**{**defaults, **options}),
-            train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in asked]),
-            processing_class=tokenizer,
-            peft_config=adapter,
-        )
+        with scoring(context.config.run, settings.train):
+            trainer = getattr(trl, f"{trainer_name}Trainer")(
+                model=learner,
+                reward_funcs=reward,
+                args=getattr(trl, f"{trainer_name}Config")(**{**defaults, **options}),
+                train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in asked]),
+                processing_class=tokenizer,
+                peft_config=adapter,
+            )
     except (TypeError, ValueError, ImportError) as error:
         raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
     if getattr(trainer, "ref_model", None) is not None:
         contracts.check_same_weights(trainer.accelerator.unwrap_model(trainer.ref_model), model)
     if learner is not model and trainer.beta:
-        _compare_with(trainer, model)
+        _compare_with(trainer, model, head_of(context.config.run, settings.train))
     trainer.add_callback(skipper(reward))
     trainer.add_callback(watcher.callback(trainer))
     log = loop.run(trainer, unit="answers")
@@ -152,12 +154,10 @@ def _warn(context: StageContext, log: Sequence[Mapping[str, Any]], skipped: int)
         )  # fmt: skip
 
 
-def _compare_with(trainer: Any, parent: Any) -> None:
+def _compare_with(trainer: Any, parent: Any, add_head: AddHead) -> None:
     """Make the unquantised stage before the reference; TRL alone would take the quantised copy, adapter off."""
-    from trl.trainer.utils import add_fused_lm_head
-
     cast_head = getattr(trainer.args, "cast_lm_head_to_fp32", False)
-    add_fused_lm_head(parent, temperature=trainer.temperature, cast_lm_head_to_fp32=cast_head)
+    add_head(parent, temperature=trainer.temperature, cast_lm_head_to_fp32=cast_head)
     trainer.ref_model = trainer.accelerator.prepare_model(parent, evaluation_mode=True)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from common import contracts
@@ -48,12 +49,22 @@ class Fitted:
 
 def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, rows: TrainingRows) -> Fitted:
     """Train to the end of the budget, resuming what a killed run left."""
+    settings = cast(TrainingSettings, context.settings)
+    loop = TrainingLoop(context, settings.batch_tokens)
+    trainer = trainer_for(context, model, tokenizer, rows, loop.folder)
+    log = loop.run(trainer)
+    return Fitted(plain_model(trainer), log, loop.steps, loop.seconds, loop.steps * settings.batch_tokens)
+
+
+def trainer_for(
+    context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, rows: TrainingRows, folder: Path
+) -> Any:
+    """Return TRL's trainer over a stage's rows, working in `folder`. Raises ConfigError for options TRL refuses."""
     from trl import SFTConfig
 
     settings = cast(TrainingSettings, context.settings)
-    loop = TrainingLoop(context, settings.batch_tokens)
     options = sft_options(
-        settings, context.config.run, loop.folder, steps=rows.steps, seed=context.config.seed,
+        settings, context.config.run, folder, steps=rows.steps, seed=context.config.seed,
         device=device_of(context.config.run), stage=context.stage,
     )  # fmt: skip
     isolated = settings.packing == "isolated"
@@ -61,8 +72,7 @@ def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, r
         arguments = SFTConfig(**options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
-    trainer_class = lean_sft_trainer()
-    trainer = trainer_class(
+    trainer = lean_sft_trainer()(
         model=model,
         args=arguments,
         train_dataset=rows.dataset,
@@ -70,9 +80,8 @@ def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, r
         data_collator=RowCollator(tokenizer.pad_token_id, settings.sequence_length) if isolated else None,
         peft_config=adapters.adapter_for(context, model),
     )
-    trainer.lean = isolated  # TRL's own rows go through TRL's own loss
-    log = loop.run(trainer)
-    return Fitted(plain_model(trainer), log, loop.steps, loop.seconds, loop.steps * settings.batch_tokens)
+    trainer.lean = isolated and not context.config.run.token_metrics  # TRL's own rows go through TRL's own loss
+    return trainer
 
 
 def plain_model(trainer: Any) -> Any:

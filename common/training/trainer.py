@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, Any
 from common.artifacts import write_json, writing
 from common.errors import ContractError
 from common.training.adapters import widen
+from common.training.attention import attending
+from common.training.device import device_of
+from common.training.scoring import unmeasured
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback
@@ -97,17 +100,21 @@ class TrainingLoop:
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(callback)
             widen(trainer.model)
-            with writing(self.folder):
+            run = self.context.config.run
+            with writing(self.folder), attending(trainer.model, run, device_of(run)) as attention:
+                logger.info("%s: attention %s", self.context.stage, attention)
                 trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         self.seconds = callback.seconds()
         self.steps = trainer.state.global_step
         return self._log(trainer, unit)
 
     def _log(self, trainer: Trainer, unit: str) -> list[dict[str, Any]]:
+        left_out = unmeasured(self.context.config.run, getattr(self.context.settings, "train", {}))
         records = []
         for entry in trainer.state.log_history:
             if "loss" in entry:
-                kept = {key: round(float(value), 6) for key, value in entry.items() if isinstance(value, int | float)}
+                numbers = {k: v for k, v in entry.items() if isinstance(v, int | float) and k not in left_out}
+                kept = {key: round(float(value), 6) for key, value in numbers.items()}
                 records.append({**kept, "step": entry["step"], unit: entry["step"] * self.tokens_per_step})
         if records and not all(_finite(record["loss"]) for record in records):
             raise ContractError(

@@ -1,20 +1,22 @@
 """GRPO and RLOO against a stock TRL script with the same settings, DPO with and without a precomputed reference, and
 sampling with prompts of like length in a batch or in their own order.
 
-Speeds are optimizer steps, or answers, per second of the loop alone, after warm-up steps, alternating over several
-rounds. All start from the same fresh tiny model over the medical domain's prompts and pairs, sampling from prompts of
-5 to 400 tokens; an untrained model never stops, so every answer is as long as it may be and all do the same work.
+Training loops take turns, step by step, after warm-up steps. All start from the same fresh tiny model over the medical
+domain's prompts and pairs, sampling from prompts of 5 to 400 tokens; an untrained model never stops, so every answer is
+as long as it may be and all do the same work.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
 import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,11 @@ from common.libraries import prepare
 from common.plan import open_corpus
 from common.rewards.mix import Mix
 from common.stages import StageContext
-from tests.bench.training import WARMUP, seconds_of
+from tests.bench.training import WARMUP
+from tests.bench.turns import Done, Loop, in_turns, ratio, train_in_turns
 from tests.conftest import REPOSITORY
 
-STEPS, ROUNDS = 6, 3
+STEPS, ROUNDS = 8, 3
 NUM_PROMPTS = 120
 
 
@@ -55,37 +58,41 @@ def saved_model(context: StageContext, tokenizer: Any) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder)
 
 
-def rewarded(name: str, context: StageContext, tokenizer: Any, *, ours: bool) -> float:
-    """Return the speed of GRPO or RLOO: our reward and callback, or TRL's trainer with a plain function.
+def rewarded(name: str, folder: Path, ours: bool, done: Done) -> None:
+    """Train with GRPO or RLOO: our reward, scoring and callback, or TRL's with a plain function.
 
     The watch is left out on our side: it is paid per look, and a plain script looks at nothing.
     """
     import trl
     from datasets import Dataset
 
+    from common.stages.base import make_tokenizer
     from common.stages.rewarded import Reward, row_column, skipper
     from common.training.options import rewarded_options
     from common.training.prompts import read_prompts
+    from common.training.scoring import scoring
 
+    context = context_for(name, folder)
+    tokenizer = make_tokenizer(context)
     settings: Any = context.settings
     rows, _ = read_prompts(context, tokenizer)
-    model = saved_model(context, tokenizer)
     few = settings.model_copy(update={"steps": WARMUP + STEPS, "answer_tokens": 32})
     options = rewarded_options(
         few, context.config.run, context.work / "trainer", seed=0, device="cpu", stage=name
     )  # fmt: skip
     mix = Mix.of({"exact": {"weight": 1.0}})
     reward: Any = Reward(mix, tokenizer.eos_token_id, settings.samples) if ours else plain_reward
-    trainer = getattr(trl, f"{name.upper()}Trainer")(
-        model=model,
-        reward_funcs=reward,
-        args=getattr(trl, f"{name.upper()}Config")(**options),
-        train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in rows]),
-        processing_class=tokenizer,
-    )
+    with scoring(context.config.run, settings.train) if ours else contextlib.nullcontext():
+        trainer = getattr(trl, f"{name.upper()}Trainer")(
+            model=saved_model(context, tokenizer),
+            reward_funcs=reward,
+            args=getattr(trl, f"{name.upper()}Config")(**options),
+            train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in rows]),
+            processing_class=tokenizer,
+        )
     if ours:
         trainer.add_callback(skipper(reward))
-    return STEPS / seconds_of(trainer)
+    train_in_turns(trainer, done)
 
 
 def plain_reward(completions: list[Any], row: list[str], **_: Any) -> list[float]:
@@ -97,16 +104,20 @@ def plain_reward(completions: list[Any], row: list[str], **_: Any) -> list[float
     ]
 
 
-def dpo(context: StageContext, tokenizer: Any, *, precomputed: bool) -> float:
-    """Return the speed of DPOTrainer over our options, its reference computed in advance or at every step."""
+def dpo(folder: Path, precomputed: bool, ours: bool, done: Done) -> None:
+    """Train with DPOTrainer over our options, its reference computed in advance or at every step."""
     import copy
 
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
+    from common.stages.base import make_tokenizer
     from common.training.options import preference_options
     from common.training.preferences import read_pairs
+    from common.training.scoring import scoring
 
+    context = context_for("dpo", folder, pipeline="full")
+    tokenizer = make_tokenizer(context)
     settings: Any = context.settings
     pairs, _ = read_pairs(context, tokenizer, "preference")
     model = saved_model(context, tokenizer)
@@ -115,15 +126,15 @@ def dpo(context: StageContext, tokenizer: Any, *, precomputed: bool) -> float:
     )
     steps = min(4 * (WARMUP + STEPS), len(pairs) // settings.batch_pairs)
     options |= {"max_steps": steps, "precompute_ref_log_probs": precomputed}
-    trainer = DPOTrainer(
-        model=model,
-        ref_model=None if precomputed else copy.deepcopy(model),
-        args=DPOConfig(**options),
-        train_dataset=Dataset.from_list([{k: p.row[k] for k in ("prompt", "chosen", "rejected")} for p in pairs]),
-        processing_class=tokenizer,
-    )
-    speed: float = (steps - WARMUP) / seconds_of(trainer)
-    return speed
+    with scoring(context.config.run, settings.train) if ours else contextlib.nullcontext():
+        trainer = DPOTrainer(
+            model=model,
+            ref_model=None if precomputed else copy.deepcopy(model),
+            args=DPOConfig(**options),
+            train_dataset=Dataset.from_list([{k: p.row[k] for k in ("prompt", "chosen", "rejected")} for p in pairs]),
+            processing_class=tokenizer,
+        )
+    train_in_turns(trainer, done)
 
 
 def sampling(context: StageContext, tokenizer: Any, *, alike: bool) -> float:
@@ -151,40 +162,47 @@ def sampling(context: StageContext, tokenizer: Any, *, alike: bool) -> float:
     return num_answers / (time.perf_counter() - started)
 
 
-def compare(
-    title: str, least: float, ours: Callable[[], float], theirs: Callable[[], float], other: str, unit: str = "steps/s"
-) -> None:
-    """Print our median speed, theirs, and whether the ratio reaches `least`; rounds alternate."""
-    speeds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(ROUNDS):
-        speeds[0].append(ours())
-        speeds[1].append(theirs())
-    first, second = map(statistics.median, speeds)
-    mark = "ok  " if first / second >= least else "MISS"
-    print(f"  {mark} {title:<28} {first:6.2f} {unit}, {other} {second:6.2f}: {first / second:.2f} x (>= {least})")
+def compare(title: str, floors: Mapping[str, float], loops: Mapping[str, Loop]) -> int:
+    """Let loops take turns; print the first one's speed beside the others', and return how many ratios are missed."""
+    seconds = in_turns(loops, warmup=WARMUP)
+    ours, *others = loops
+    missed = 0
+    for other in others:
+        found, least = ratio(seconds, ours, other), floors.get(other)
+        mark = "    " if least is None else "ok  " if found >= least else "MISS"
+        missed += mark == "MISS"
+        speeds = [1 / statistics.median(seconds[name]) for name in (ours, other)]
+        floor = f" (>= {least})" if least is not None else ""
+        print(
+            f"  {mark} {title:<26} {speeds[0]:6.2f} steps/s, {other} {speeds[1]:6.2f}: {found:.2f} x{floor}", flush=True
+        )
+    return missed
 
 
-def main() -> None:
+def main() -> int:
     from common.stages.base import make_tokenizer
 
+    missed = 0
     with tempfile.TemporaryDirectory() as folder:
         for name in ("grpo", "rloo"):
-            context = context_for(name, Path(folder) / name)
-            tokenizer = make_tokenizer(context)
-            compare(
-                name, 1.0, lambda n=name, c=context, t=tokenizer: rewarded(n, c, t, ours=True),  # type: ignore[misc] # names of the loop, bound
-                lambda n=name, c=context, t=tokenizer: rewarded(n, c, t, ours=False), "stock TRL",  # type: ignore[misc] # the same
-            )  # fmt: skip
-        context = context_for("dpo", Path(folder) / "dpo", pipeline="full")
-        tokenizer = make_tokenizer(context)
-        compare(
-            "dpo, reference precomputed", 1.3, lambda: dpo(context, tokenizer, precomputed=True),
-            lambda: dpo(context, tokenizer, precomputed=False), "at every step",
-        )  # fmt: skip
+            both = {
+                kind: functools.partial(rewarded, name, Path(folder) / name, kind == "ours")
+                for kind in ("ours", "stock TRL")
+            }
+            missed += compare(name, {"stock TRL": 1.0}, both)
+        kinds = {"ours": (True, True), "ours without": (False, True), "stock with": (True, False)}
+        kinds["stock without"] = (False, False)
+        loops = {name: functools.partial(dpo, Path(folder) / "dpo", *kind) for name, kind in kinds.items()}
+        missed += compare("dpo, precomputed reference", {"ours without": 1.3, "stock without": 1.3}, loops)
         drawn = context_for("sample", Path(folder) / "sample", pipeline="on-policy")
+        tokenizer = make_tokenizer(drawn)
         few = drawn.settings.model_copy(update={"generated_tokens": 16384, "samples": 4, "answer_tokens": 32})
         drawn = dataclasses.replace(drawn, settings=few)
-        compare(
-            "sampling, prompts by length", 1.0, lambda: sampling(drawn, tokenizer, alike=True),
-            lambda: sampling(drawn, tokenizer, alike=False), "in their order", unit="answers/s",
-        )  # fmt: skip
+        speeds = {alike: [sampling(drawn, tokenizer, alike=alike) for _ in range(ROUNDS)] for alike in (True, False)}
+        first, second = (statistics.median(speeds[alike]) for alike in (True, False))
+        missed += first < second
+        print(
+            f"  {'ok  ' if first >= second else 'MISS'} sampling, prompts by length {first:5.0f} answers/s, "
+            f"in their order {second:5.0f}: {first / second:.2f} x (>= 1.0)"
+        )
+    return missed

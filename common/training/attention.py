@@ -1,0 +1,195 @@
+"""Which attention a model trains with: the fastest that keeps documents apart, by device.
+
+Usage: `with attending(model, config.run, device="cuda"): trainer.train()`.
+
+On a CPU it is torch's scaled dot product in float32, whatever autocast says: in bfloat16 the backward pass of its
+kernel takes up to eight times as long over rows of a few hundred tokens. On CUDA it is torch's own variable-length
+attention, which needs no mask and no build of flash-attn. Both are registered with transformers, so no model's code is
+touched; `run.attention` takes any name that transformers knows. After training a model has its own attention back.
+Shapes: B rows of T tokens, H heads (fewer of keys and values), D the size of a head, N documents.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from common.config import RunSettings
+from common.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WIDE = "sdpa_float32"
+VARLEN = "varlen"
+LARGEST_HEAD = 256  # of the flash kernels
+Varlen = Callable[..., Any]
+
+
+@contextlib.contextmanager
+def attending(model: Any, run: RunSettings, device: str) -> Iterator[str]:
+    """Give a model the attention of `run.attention` for as long as it trains; yield the name of what it is."""
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    before = bare.config._attn_implementation
+    name = chosen(bare.config, run, device)
+    if name != before:
+        _set(bare, name)
+    try:
+        yield name
+    finally:
+        if name != before:
+            _set(bare, before)
+
+
+def chosen(config: Any, run: RunSettings, device: str) -> str:
+    """Return the attention that a model with this configuration trains with. Raises ConfigError for unknown names."""
+    register()
+    if run.attention != "auto":
+        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+        known = ["auto", "eager", *ALL_ATTENTION_FUNCTIONS.valid_keys()]
+        if run.attention not in known:
+            raise ConfigError(
+                f"run.attention={run.attention}: there is no such attention.{did_you_mean(run.attention, known)}"
+            )
+        if run.attention == VARLEN and (reason := _no_varlen(config, device)):
+            raise ConfigError(f"run.attention={VARLEN}: {reason}. Use run.attention=auto.")
+        return run.attention
+    before: str = config._attn_implementation
+    if before != "sdpa":  # a model that needs another has one
+        return before
+    if device == "cpu":
+        return WIDE
+    return before if _no_varlen(config, device) else VARLEN
+
+
+def _no_varlen(config: Any, device: str) -> str:
+    """Say why a model cannot train with variable-length attention, or nothing."""
+    import torch
+
+    text = config.get_text_config()
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    windows = [kind for kind in getattr(text, "layer_types", None) or () if kind != "full_attention"]
+    if device != "cuda":
+        return f"its kernels need CUDA, and this stage trains on {device}"
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        return "this GPU has no bfloat16, which its kernels need"
+    if size > LARGEST_HEAD or size % 8:
+        return f"its kernels take heads of at most {LARGEST_HEAD} in steps of 8, and this model's have {size}"
+    if windows or (getattr(text, "use_sliding_window", True) and getattr(text, "sliding_window", None)):
+        return "this model has layers that do not see whole documents"
+    return ""
+
+
+def _set(model: Any, name: str) -> None:
+    model.set_attn_implementation(name)
+    if model.config._attn_implementation != name:
+        raise ConfigError(
+            f"run.attention={name}: {type(model).__name__} does not let its attention be set. Use run.attention=auto."
+        )
+
+
+@functools.cache
+def register() -> None:
+    """Make both attentions known to transformers, by their names."""
+    from torch.nn.attention.varlen import varlen_attn
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    AttentionInterface.register(WIDE, wide_attention)
+    AttentionMaskInterface.register(WIDE, sdpa_mask)
+    AttentionInterface.register(VARLEN, functools.partial(varlen_attention, varlen_attn))
+    AttentionMaskInterface.register(VARLEN, _mask_of_padding)
+
+
+def wide_attention(
+    module: Any, query_BHTD: Tensor, key_BHTD: Tensor, value_BHTD: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    """Return (B, T, H, D), attended to in float32 and given back in the type of the query."""
+    import torch
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    states = (query_BHTD, key_BHTD, value_BHTD)
+    with torch.autocast(query_BHTD.device.type, enabled=False):
+        found: Tensor = sdpa_attention_forward(module, *(s.float() for s in states), attention_mask, **options)[0]
+    return found.to(query_BHTD.dtype), None
+
+
+def varlen_attention(
+    kernel: Varlen, module: Any, query_BHTD: Tensor, key_BHTD: Tensor, value_BHTD: Tensor,
+    attention_mask: Tensor | None, scaling: float | None = None, position_ids: Tensor | None = None, **options: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """Return (B, T, H, D): documents, which begin where positions do not follow one another, see themselves alone.
+
+    `kernel` is `torch.nn.attention.varlen.varlen_attn`. A mask (padding) or a cache goes to scaled dot product, and so
+    does a forward in a wide type, with the same documents.
+    """
+    import torch
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    batch, _, length, _ = query_BHTD.shape
+    whole = attention_mask is None and key_BHTD.shape[2] == length and position_ids is not None
+    dtype = value_BHTD.dtype
+    if not whole or position_ids is None or dtype not in (torch.bfloat16, torch.float16):
+        if whole and position_ids is not None:
+            attention_mask = _block_mask(position_ids.expand(batch, -1))
+        found: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query_BHTD, key_BHTD, value_BHTD, attention_mask, scaling=scaling, **options
+        )
+        return found
+    borders_N, longest = _documents(position_ids, batch)
+    # Norms of queries and keys may leave them in float32 beside values in bfloat16.
+    flat = [s.transpose(1, 2).flatten(0, 1).to(dtype) for s in (query_BHTD, key_BHTD, value_BHTD)]
+    grouped = key_BHTD.shape[1] != query_BHTD.shape[1]
+    attended = kernel(
+        *flat, borders_N, borders_N, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=grouped
+    )
+    return attended.unflatten(0, (batch, length)), None
+
+
+def _mask_of_padding(*sizes: Any, attention_mask: Tensor | None = None, **options: Any) -> Tensor | None:
+    """Return no mask where only documents must be kept apart; where there is padding, that of scaled dot product."""
+    from transformers.masking_utils import sdpa_mask
+
+    if attention_mask is None and options.get("q_length") == options.get("kv_length"):
+        return None
+    mask: Tensor | None = sdpa_mask(*sizes, attention_mask=attention_mask, **options)
+    return mask
+
+
+def _block_mask(position_ids_BT: Tensor) -> Tensor:
+    """Return (B, 1, T, T), true where a token may look: at its own document, not ahead."""
+    import torch
+
+    document_BT = _starts(position_ids_BT).cumsum(-1)
+    same_BTT = document_BT[:, :, None] == document_BT[:, None, :]
+    return torch.tril(same_BTT)[:, None]
+
+
+def _starts(position_ids_BT: Tensor) -> Tensor:
+    """Return (B, T), true where a document begins: at each row's start, and where positions do not go on by one."""
+    import torch
+
+    goes_on = position_ids_BT[:, 1:] == position_ids_BT[:, :-1] + 1
+    return torch.cat([torch.ones_like(goes_on[:, :1]), ~goes_on], dim=-1)
+
+
+# Every layer of a forward asks for the same positions: the last answer is kept, for as long as its tensor lives.
+_last: tuple[weakref.ref[Any], tuple[Tensor, int]] | None = None
+
+
+def _documents(position_ids: Tensor, batch: int) -> tuple[Tensor, int]:
+    """Return (N + 1,) int32, the borders of all documents in the flat batch, and the length of the longest."""
+    global _last
+    import torch
+
+    if _last is not None and _last[0]() is position_ids:
+        return _last[1]
+    starts = _starts(position_ids.expand(batch, -1)).flatten()
+    borders = torch.nn.functional.pad(starts.nonzero()[:, 0], (0, 1), value=len(starts)).to(torch.int32)
+    found = borders, int(borders.diff().max())
+    _last = weakref.ref(position_ids), found
+    return found

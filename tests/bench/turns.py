@@ -1,0 +1,92 @@
+"""Several training loops in turns, a step of each after the other, so that a machine whose speed drifts is fair to all.
+
+Usage: `seconds = in_turns({"ours": functools.partial(loop, …), "stock": …}, warmup=5)`, where each loop is a function
+that can be pickled and calls `done()` after every step; `train_in_turns(trainer, done)` is one for a Trainer.
+
+Every loop has a process of its own, since libraries keep what they prepared for a shape that they saw before; only one
+of them works at a time. Ratios are medians over the rounds of one loop's time by another's in the same round.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from typing import Any
+
+Done = Callable[[], None]
+Loop = Callable[[Done], None]
+
+
+def in_turns(loops: Mapping[str, Loop], *, warmup: int) -> dict[str, list[float]]:
+    """Return the seconds of every step of each loop after `warmup` steps; all end with the shortest.
+
+    Raises RuntimeError naming the loop that failed.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    turns: dict[str, Connection] = {}
+    workers = []
+    for name, loop in loops.items():
+        turns[name], theirs = spawn.Pipe()
+        workers.append(spawn.Process(target=_work, args=(loop, theirs), daemon=True))
+        workers[-1].start()
+        theirs.close()
+        _answer_of(name, turns[name])  # built, one after the other: building is work too
+    rounds: list[list[float]] = []
+    try:
+        while True:
+            times = []
+            for name, turn in turns.items():
+                turn.send("step")
+                found = _answer_of(name, turn)
+                if found is None:
+                    return {name: [row[i] for row in rounds[warmup:]] for i, name in enumerate(loops)}
+                times.append(found)
+            rounds.append(times)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
+
+
+def _answer_of(name: str, turn: Connection) -> float | None:
+    try:
+        answer: float | None = turn.recv()
+    except EOFError:
+        raise RuntimeError(f"the loop '{name}' failed; its traceback is above") from None
+    return answer
+
+
+def _work(loop: Loop, turn: Connection) -> None:
+    """Run a loop, waiting for a turn before every step but the first, whose start is not known from here."""
+    started: float | None = None
+
+    def done() -> None:
+        nonlocal started
+        turn.send(0.0 if started is None else time.perf_counter() - started)
+        turn.recv()
+        started = time.perf_counter()
+
+    loop(done)
+    turn.send(None)
+
+
+def train_in_turns(trainer: Any, done: Done) -> None:
+    """Train to the end, with a turn for every optimizer step."""
+    from transformers import TrainerCallback
+    from transformers.trainer_callback import PrinterCallback
+
+    class Turn(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            done()
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Turn())
+    trainer.train()
+
+
+def ratio(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> float:
+    """Return how many times as fast one loop's steps are as another's: the median over rounds."""
+    return statistics.median(b / a for a, b in zip(seconds[ours], seconds[theirs], strict=True))
