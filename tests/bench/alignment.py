@@ -68,6 +68,7 @@ def rewarded(name: str, folder: Path, ours: bool, done: Done) -> None:
 
     from common.stages.base import make_tokenizer
     from common.stages.rewarded import Reward, row_column, skipper
+    from common.training.attention import attending
     from common.training.options import rewarded_options
     from common.training.prompts import read_prompts
     from common.training.scoring import scoring
@@ -92,7 +93,8 @@ def rewarded(name: str, folder: Path, ours: bool, done: Done) -> None:
         )
     if ours:
         trainer.add_callback(skipper(reward))
-    train_in_turns(trainer, done)
+    with attending(trainer.model, context.config.run, "cpu") if ours else contextlib.nullcontext():
+        train_in_turns(trainer, done)
 
 
 def plain_reward(completions: list[Any], row: list[str], **_: Any) -> list[float]:
@@ -112,6 +114,7 @@ def dpo(folder: Path, precomputed: bool, ours: bool, done: Done) -> None:
     from trl import DPOConfig, DPOTrainer
 
     from common.stages.base import make_tokenizer
+    from common.training.attention import attending
     from common.training.options import preference_options
     from common.training.preferences import read_pairs
     from common.training.scoring import scoring
@@ -134,7 +137,8 @@ def dpo(folder: Path, precomputed: bool, ours: bool, done: Done) -> None:
             train_dataset=Dataset.from_list([{k: p.row[k] for k in ("prompt", "chosen", "rejected")} for p in pairs]),
             processing_class=tokenizer,
         )
-    train_in_turns(trainer, done)
+    with attending(trainer.model, context.config.run, "cpu") if ours else contextlib.nullcontext():
+        train_in_turns(trainer, done)
 
 
 def sampling(context: StageContext, tokenizer: Any, *, alike: bool) -> float:
