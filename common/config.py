@@ -16,6 +16,26 @@ import common.stage_settings  # noqa: F401 # fills the registry of kinds
 from common.settings import Frozen, Peft, Share, StageSettings
 
 
+class ModelFacts(Frozen):
+    """What is known of a checkpoint before it is here: enough to reckon with, and checked once it is there."""
+
+    model_type: str = Field(description="as in its config.json, such as qwen3 or llama")
+    parameters: int = Field(gt=0, description="number of weights, tied ones once")
+    vocab_size: int = Field(gt=0, description="rows of the embedding")
+    hidden_size: int = Field(gt=0)
+    intermediate_size: int = Field(gt=0)
+    num_hidden_layers: int = Field(gt=0)
+    num_attention_heads: int = Field(gt=0)
+    num_key_value_heads: int = Field(gt=0)
+    head_dim: int = Field(gt=0, description="size of a head")
+    tie_word_embeddings: bool
+    max_position_embeddings: int = Field(gt=0, description="context, in tokens")
+    licence: str = Field(description="as the Hub spells it")
+    chat_template: Literal["marked", "known", "none"] = Field(
+        description="of its tokenizer: with generation markers, one that TRL has a marked twin of, or none"
+    )
+
+
 class ModelSettings(Frozen):
     """The model that the chain starts from: a checkpoint, or an architecture to pretrain here."""
 
@@ -28,6 +48,7 @@ class ModelSettings(Frozen):
     )
     vocabulary_size: int = Field(1024, ge=300, description="entries of the byte-level BPE that is trained for it")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="type of the stored weights")
+    facts: ModelFacts | None = Field(None, description="what a profile knows of the checkpoint in `path`")
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelSettings:
@@ -69,6 +90,11 @@ class RunSettings(Frozen):
     """Where and how loudly it runs. Nothing here changes a result or enters a fingerprint."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA when there is one")
+    processes: int = Field(1, ge=1, description="training processes over all machines, one per GPU")
+    machines: int = Field(1, ge=1, description="machines that share a stage; each runs processes / machines")
+    parallelism: Literal["ddp", "fsdp2", "zero3"] = Field(
+        "ddp", description="what processes share: batches (ddp), or also weights, gradients and optimizer state"
+    )
     workers: int = Field(0, ge=0, description="data loading processes")
     threads: int | None = Field(None, ge=1, description="CPU threads; none: OMP_NUM_THREADS, or all cores")
     micro_batch_tokens: int | None = Field(None, gt=0, description="tokens per forward pass; none: the whole batch")
@@ -82,6 +108,17 @@ class RunSettings(Frozen):
     wait: bool = Field(True, description="wait for another run that makes the same artifact; false: stop instead")
     newest_data: bool = Field(False, description="ask the Hub anew which commit each data set's branch points to")
     tokens_per_second: float = Field(12000.0, gt=0, description="guess for `plan` until a stage has been measured")
+
+
+class Needs(Frozen):
+    """The least hardware that a profile was made for; per machine, but for `machines`."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    gpus: int = Field(0, ge=0, description="GPUs of each machine")
+    gpu_memory_gb: float = Field(0.0, ge=0, description="memory of each GPU, in GiB")
+    host_memory_gb: float = Field(0.0, ge=0, description="main memory, in GiB")
+    disk_gb: float = Field(0.0, ge=0, description="room for checkpoints, in GiB")
+    machines: int = Field(1, ge=1)
 
 
 class Config(Frozen):
@@ -98,8 +135,9 @@ class Config(Frozen):
     gate: GateSettings = GateSettings()
     verify: VerifySettings = VerifySettings()
     run: RunSettings = RunSettings()
+    needs: Needs = Needs()
     stages: dict[str, StageSettings]
 
 
-SECTIONS = ("model", "embedded", "gate", "verify", "run")
+SECTIONS = ("model", "embedded", "gate", "verify", "run", "needs")
 SCALARS = ("seed", "data", "peft")

@@ -102,7 +102,7 @@ def _model_of(node: Node, config: Config) -> dict[str, Any]:
     if node.kind != "base":
         adapted = getattr(config.stages[node.name], "peft", "full") != "full"
         return {"dtype": model.dtype, **(tokens if adapted else {})}
-    facts = {**model.model_dump(mode="json", exclude={"path", "revision", "new_tokens"}), **tokens}
+    facts = {**model.model_dump(mode="json", exclude={"path", "revision", "new_tokens", "facts"}), **tokens}
     words = {"common_words": digest_file(WORDS)} if model.path is None else {}
     return {**facts, **words, **digest_checkpoint(model)}
 
