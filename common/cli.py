@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +22,7 @@ from common.errors import ConfigError, RecipeError, did_you_mean
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LOUDNESS = {"-v": "verbose", "verbose": "verbose", "-q": "quiet", "quiet": "quiet"}
+LAST_CALLS = 4  # of a traceback, that are told where a process of several dies
 Words = dict[str, str]
 
 
@@ -183,16 +185,22 @@ def status(words: Words) -> None:
 def stage(words: Words) -> None:
     """Run one stage of a frozen plan, alone: idempotent, under its lock."""
     from common.frozen import thaw
+    from common.launch import is_launched
     from common.run import run_stage
+    from common.training import ranks
 
+    forced = _take(words, "force", "stage") or "false"
+    if forced not in ("true", "false"):
+        raise ConfigError(f"force={forced}: expected true or false.")
     path, name = _take(words, "plan", "stage", needed=True), _take(words, "stage", "stage", needed=True)
     resolved = thaw(Path(str(path)), words, REPOSITORY)
-    console = Console(resolved.config.run.verbosity)
+    console = Console(resolved.config.run.verbosity if ranks.is_first() else "quiet")
     _stage_name(resolved, str(name))
     _set_logging(console)
     with clean_exit():
-        artifact = run_stage(resolved, str(name), console)
-    console.line(f"  {name}: {artifact.path.name}", always=True)
+        artifact = run_stage(resolved, str(name), console, forced=forced == "true")
+    if ranks.is_first() and not is_launched():
+        console.line(f"  {name}: {artifact.path.name}", always=True)
 
 
 def chat(words: Words) -> None:
@@ -279,39 +287,51 @@ def _set_logging(console: Console) -> None:
 
 @contextlib.contextmanager
 def clean_exit() -> Iterator[None]:
-    """Let SIGTERM stop a run as Ctrl-C does, and end the checking process with it."""
+    """Let the signals of schedulers stop a run as Ctrl-C does, and end the checking process with it."""
+    from common.training.stopping import Preempted
 
     def stop(signum: int, frame: Any) -> NoReturn:
-        raise KeyboardInterrupt
+        raise Preempted(signum)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         fit = sys.modules.get("common.training.fit")
         if fit is not None:
             fit.clean_process.close()
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command and return its exit code: 0, 1 for a user's mistake, 130 when stopped."""
+    """Run a command and return its exit code.
+
+    0; 1 for a user's mistake; 130 when stopped by hand; 75 when a scheduler's signal stopped it and it may go on later.
+    """
+    from common.launch import TEMPORARY, enter
+
     errors = Console(stream=sys.stderr)
     # Set before any numeric library loads: threads that spin long while they wait make a shared machine crawl.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    failed = enter()
     try:
         command, words = parse(arguments)
         COMMANDS[command](words)
     except RecipeError as error:
-        errors.line(f"error: {error}", always=True)
+        if not failed(str(error)):
+            errors.line(f"error: {error}", always=True)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         errors.line(
             "\nStopped. Finished stages are kept; the same command continues where this one stopped.", always=True
         )
-        return 130
+        return 130 if getattr(stop, "signum", signal.SIGINT) == signal.SIGINT else TEMPORARY
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception:
+        failed(traceback.format_exc(limit=-LAST_CALLS), trace=True)
+        raise
     return 0

@@ -98,7 +98,10 @@ class RunSettings(Frozen):
     workers: int = Field(0, ge=0, description="data loading processes")
     threads: int | None = Field(None, ge=1, description="CPU threads; none: OMP_NUM_THREADS, or all cores")
     micro_batch_tokens: int | None = Field(None, gt=0, description="tokens per forward pass; none: the whole batch")
-    checkpoint_seconds: float = Field(30.0, gt=0, description="least time between two checkpoints of a stage")
+    checkpoint_minutes: float = Field(0.5, gt=0, description="least time between two checkpoints of a stage")
+    patience_minutes: float = Field(
+        120.0, gt=0, description="longest wait of a process for the others, while the first one reads and tokenises"
+    )
     attention: str = Field(
         "auto", description="what a model trains with: auto (the fastest that keeps documents apart), or a name that "
         "transformers knows, such as sdpa, varlen or flex_attention",

@@ -30,6 +30,10 @@ class StoreError(RecipeError, OSError):
     """The artifact store cannot be read or written: read-only, full, or held by another run."""
 
 
+class LaunchError(RecipeError):
+    """A process of a stage that several share died, or could not be started."""
+
+
 class GateError(RecipeError):
     """A checkpoint fell outside the pipeline's limits and the gate is set to stop."""
 

@@ -17,6 +17,7 @@ from common.data.corpus import Corpus
 from common.settings import StageSettings
 from common.stage_settings import PublishSettings, RewardSettings
 from common.stages.base import is_hub_id
+from common.training import ranks
 
 HUB = "https://huggingface.co"
 PATIENCE = 5.0  # seconds
@@ -34,11 +35,13 @@ def prepare(run: RunSettings, *, asks_hub: bool) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # ORPO is among what TRL may still change
+    if ranks.size() == 1:  # a process by itself trains on one GPU; seeing several, Trainer would split its batches
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     import torch
     import transformers
 
     if run.threads or "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(run.threads or os.cpu_count() or 1)
+        torch.set_num_threads(run.threads or max(1, (os.cpu_count() or 1) // ranks.local_size()))
     if run.verbosity != "verbose":
         warnings.filterwarnings("ignore")
         transformers.logging.set_verbosity_error()

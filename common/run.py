@@ -1,4 +1,4 @@
-"""Do what a plan says is missing, stage after stage, in this process.
+"""Do what a plan says is missing, stage after stage, in this process or in several that share a stage.
 
 Usage: `summary = execute(resolved, console)`; `run_stage(resolved, "sft", console)` does one stage alone.
 
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common import launch
 from common.artifacts import Artifact, Store, fingerprint_of, write_json, writing
 from common.console import Console
 from common.data.corpus import Corpus
@@ -30,6 +31,7 @@ from common.provenance import provenance
 from common.recipe import code_of, recipe_of, task_folders
 from common.stage_settings import EvaluateSettings
 from common.stages import MODEL_KINDS, StageContext, StageReport, data_roles, stage_module
+from common.training import ranks
 from common.training.quantization import check_backends
 
 
@@ -59,23 +61,26 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     return outcome
 
 
-def run_stage(resolved: Resolved, name: str, console: Console) -> Artifact:
-    """Make one stage of a plan whose inputs are there. Does nothing where it is there already.
+def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool = False) -> Artifact:
+    """Make one stage of a plan whose inputs are there. Does nothing where it is there already, unless `forced`.
 
     Raises DataError naming the input that is missing.
     """
     store = store_of(resolved)
     corpus = open_corpus(resolved)
+    if ranks.size() > 1:
+        prepare(resolved.config.run, asks_hub=needs_hub(resolved.config, corpus, [resolved.config.stages[name]]))
+        ranks.start(resolved.config.run)
     plan = make_plan(resolved, corpus)
     steps = {step.node.name: step for step in plan.steps}
     outcome = Outcome({n: s.artifact for n, s in steps.items() if s.state == "cached" and s.artifact is not None})
     step = steps[name]
-    if step.state != "cached":
+    if (step.state != "cached" or forced) and ranks.is_first():
         check_inputs(resolved, corpus, [step.node])
     for needed in step.node.inputs:
         if needed not in outcome.artifacts:
             raise DataError(f"Stage {name} needs {needed}, which is not made yet; run stage {needed} first.")
-    artifact = outcome.artifacts[name] = _ensure(step.node, resolved, corpus, store, outcome, console, forced=False)
+    artifact = outcome.artifacts[name] = _ensure(step.node, resolved, corpus, store, outcome, console, forced=forced)
     if step.node.kind == "evaluate":
         _gate(step.node, resolved, outcome, console)
     elif step.node.kind == "card":
@@ -117,6 +122,18 @@ def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> N
 def _ensure(
     node: Node, resolved: Resolved, corpus: Corpus, store: Store, outcome: Outcome, console: Console, *, forced: bool
 ) -> Artifact:
+    """Return the artifact of a stage: the one that is there, or a new one, made by all processes that share it."""
+    if ranks.is_first():
+        artifact = _first(node, resolved, corpus, store, outcome, console, forced=forced)
+        ranks.shared((artifact.path, dict(artifact.manifest)))
+    else:
+        artifact = _help(node, resolved, corpus, store, outcome, console)
+    return artifact
+
+
+def _first(
+    node: Node, resolved: Resolved, corpus: Corpus, store: Store, outcome: Outcome, console: Console, *, forced: bool
+) -> Artifact:
     """Return the artifact of a stage: the one that is there, or a new one made under its lock."""
     inputs = {name: outcome.artifacts[name] for name in node.inputs}
     recipe = recipe_of(node, resolved.config, corpus, inputs, resolved.repository)
@@ -126,8 +143,15 @@ def _ensure(
         found = None
     link = functools.partial(store.link, resolved.config.domain, resolved.config.profile, node.name)
     if found is not None and not forced:
+        ranks.shared(False)
         link(found)
         return found
+    if launch.needed(node.kind, resolved.config.run):
+        launch.launch(resolved, node.name, freeze(resolved, store), console, forced=forced)
+        artifact = store.get(node.name, fingerprint)
+        assert artifact is not None, f"stage {node.name} ended well and left nothing"
+        _note(outcome, node.name, artifact, found, console, forced=forced)
+        return artifact
 
     def waiting() -> None:
         console.line(f"  {node.name}: another run is making it; waiting (Ctrl-C to stop)")
@@ -135,17 +159,49 @@ def _ensure(
     with store.lock(node.name, fingerprint, wait=resolved.config.run.wait, on_wait=waiting):
         found = store.get(node.name, fingerprint)
         if found is not None and not forced and not unpublished(found, store):
+            ranks.shared(False)
             link(found)
             return found
         if forced:
             shutil.rmtree(store.work_folder(node.name, fingerprint), ignore_errors=True)
         artifact = _make(node, resolved, corpus, store, inputs, recipe, fingerprint, console)
         link(artifact)  # under the lock, so that gc never sees it unreferred
-        outcome.made.append(node.name)
-        if forced and found is not None and artifact.digest == found.digest:
-            outcome.equal.append(node.name)
-            console.line(f"  {node.name}: the same result as before; what follows from it stays")
+        if not launch.is_launched():
+            _note(outcome, node.name, artifact, found, console, forced=forced)
         return artifact
+
+
+def _note(
+    outcome: Outcome, name: str, artifact: Artifact, before: Artifact | None, console: Console, *, forced: bool
+) -> None:
+    """Remember that a stage was made, and say where that changed nothing."""
+    outcome.made.append(name)
+    if forced and before is not None and artifact.digest == before.digest:
+        outcome.equal.append(name)
+        console.line(f"  {name}: the same result as before; what follows from it stays")
+
+
+def _help(node: Node, resolved: Resolved, corpus: Corpus, store: Store, outcome: Outcome, console: Console) -> Artifact:
+    """Do this process's part of a stage that the first process makes, and return what that one commits."""
+    inputs = {name: outcome.artifacts[name] for name in node.inputs}
+    if ranks.shared(False):
+        fingerprint = fingerprint_of(recipe_of(node, resolved.config, corpus, inputs, resolved.repository))
+        work = store.work_folder(node.name, fingerprint)
+        out = work / "processes" / str(ranks.rank())
+        out.mkdir(parents=True, exist_ok=True)
+        stage_module(node.kind).run(_context(node, resolved, corpus, store, inputs, out, work, console))
+        ranks.wait()  # until all have left the scratch folder
+    return Artifact(*ranks.shared((Path(), {})))
+
+
+def _context(
+    node: Node, resolved: Resolved, corpus: Corpus, store: Store, inputs: dict[str, Artifact], out: Path, work: Path,
+    console: Console,
+) -> StageContext:  # fmt: skip
+    return StageContext(
+        node.name, node.kind, resolved.config.stages[node.name], resolved.config, inputs, node.parent, corpus,
+        out, work, store.models, console, task_folders(resolved.repository, resolved.config.domain),
+    )  # fmt: skip
 
 
 def _make(
@@ -165,12 +221,12 @@ def _make(
         from common.training.fit import clean_process
 
         clean_process.start()
-    context = StageContext(
-        node.name, node.kind, resolved.config.stages[node.name], resolved.config, inputs, node.parent, corpus,
-        out, work, store.models, console, task_folders(resolved.repository, resolved.config.domain),
-    )  # fmt: skip
+    ranks.shared(True)
     with writing(work):
-        report: StageReport = stage_module(node.kind).run(context)
+        report: StageReport = stage_module(node.kind).run(
+            _context(node, resolved, corpus, store, inputs, out, work, console)
+        )
+    ranks.wait()  # until all have left the scratch folder
     seconds = time.monotonic() - started
     manifest = {
         "stage": node.name,
@@ -189,6 +245,7 @@ def _make(
         "tokens_per_second": round(report.tokens / report.train_seconds, 1) if report.train_seconds else 0.0,
         "rows": report.rows,
         "sources": report.sources,
+        "processes": ranks.size(),
         "seed": resolved.config.seed,
         "code": code,
         **provenance(resolved.repository),

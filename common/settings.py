@@ -47,6 +47,17 @@ class Limits(Frozen):
     masked: Share = Field(0.0, description="rows without one token to learn from")
 
 
+class GuardSettings(Frozen):
+    """When a training takes back what it learned last, and passes over the rows that it learned it from."""
+
+    spike: float | None = Field(
+        None, gt=1, description="a step's loss is too high above this many times the median; none: only NaN counts"
+    )
+    window: int = Field(64, ge=8, description="steps that the median is of; before as many, only NaN counts")
+    patience: int = Field(3, ge=1, description="steps in a row that are too high before anything is taken back")
+    times: int = Field(3, ge=0, description="how often it may happen before the stage stops")
+
+
 class StageSettings(Frozen):
     """What every stage kind has in common; `of(kind)` gives the class of one kind."""
 

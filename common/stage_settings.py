@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from common.settings import Frozen, Limits, Peft, Schedule, Share, StageSettings, TrainOptions
+from common.settings import Frozen, GuardSettings, Limits, Peft, Schedule, Share, StageSettings, TrainOptions
 
 # All linear layers: fewer do not reach full fine-tuning (Dettmers et al. 2023, arXiv 2305.14314, section 4; Schulman et
 # al. 2025, "LoRA Without Regret", which also keeps alpha at 32). The rank is ours.
@@ -30,6 +30,7 @@ class LearningSettings(StageSettings):
 
     schedule: Schedule = Schedule()
     limits: Limits = Limits()
+    guard: GuardSettings = GuardSettings()
     peft: Peft = Field("full", description="train all weights, an adapter, or an adapter on a quantised copy")
     lora: dict[str, Any] | None = Field(None, description="options of peft's LoraConfig, with peft=lora or qlora")
     quantization: dict[str, Any] | None = Field(
@@ -62,6 +63,7 @@ class TrainingSettings(LearningSettings):
     """Settings of the stages that train on tokens; budgets do not change with the number of devices."""
 
     trainer: ClassVar[str] = "SFTConfig"
+    guard: GuardSettings = GuardSettings(spike=3.0)
     either: ClassVar[tuple[str, ...]] = ("tokens", "epochs")
 
     tokens: int | None = Field(

@@ -35,7 +35,7 @@ def with_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(root: Path) -> subprocess.Popen[str]:
     plan = root / "runs" / "medical" / "tiny" / "plan.json"
-    words = [str(plan), "cpt", "run.checkpoint_seconds=0.2", "run.verbosity=normal"]
+    words = [str(plan), "cpt", "run.checkpoint_minutes=0.003", "run.verbosity=normal"]
     return subprocess.Popen(
         [sys.executable, "-m", "common", "stage", *words],
         cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,

@@ -21,7 +21,7 @@ from common.run import execute, run_stage
 from common.stage_settings import WatchSettings
 from common.stages import StageContext, rewarded
 from common.stages.rewarded import Reward, in_order
-from common.training import trainer, watch
+from common.training import progress, watch
 from common.training.prompts import read_prompts
 from common.training.watch import Watcher
 from tests.conftest import QUICK, REPOSITORY
@@ -135,8 +135,8 @@ def test_a_stop_is_no_place_to_go_on_from(copy: Path, monkeypatch: pytest.Monkey
     """A checkpoint of the step that stops it would train past the stop after a kill."""
     saved: list[Path] = []
     monkeypatch.setattr(Watcher, "_verdict", lambda self: "gamed" if len(self.looks) == 2 else "")
-    monkeypatch.setattr(trainer, "write_json", lambda path, facts: saved.append(path))
-    more = {"grpo.steps": "4", "run.checkpoint_seconds": "0.001", "grpo.watch.every": "2"}
+    monkeypatch.setattr(progress, "write_json", lambda path, facts: saved.append(path))
+    more = {"grpo.steps": "4", "run.checkpoint_minutes": "0.00001", "grpo.watch.every": "2"}
     metrics = run_stage(resolve(words(copy, **more), REPOSITORY), "grpo", Console("quiet")).manifest["metrics"]
     assert (metrics["steps"], metrics["stopped"]) == (2, "gamed")
     assert [path.parent.name for path in saved] == ["checkpoint-1"]
@@ -218,7 +218,7 @@ def test_every_pass_over_the_prompts_has_an_order_of_its_own_and_a_longer_run_be
 
 def test_a_killed_run_ends_with_the_same_weights(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the first pass over the prompts, where TRL's own sampler would begin again with the first order."""
-    more = {"grpo.steps": "6", "grpo.prompts_per_step": "16", "run.checkpoint_seconds": "0.001"}
+    more = {"grpo.steps": "6", "grpo.prompts_per_step": "16", "run.checkpoint_minutes": "0.00001"}
     given = words(copy, **more) | {"grpo.watch.prompts": "580", "grpo.samples": "2", "grpo.watch.every": "3"}
     shutil.copytree(copy, tmp_path / "other", symlinks=True)
     whole = run_stage(resolve(given, REPOSITORY), "grpo", Console("quiet"))

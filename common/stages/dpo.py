@@ -8,16 +8,28 @@ checked against that stage's own checkpoint.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from typing import Any, cast
 
 from common import contracts
 from common.stage_settings import DpoSettings
 from common.stages import StageContext, StageReport
-from common.stages.preference import NUM_CHECKED, arguments_for, finish, loop_for, needs_precomputed, tune
+from common.stages.preference import (
+    HeldOut,
+    arguments_for,
+    checked_logps,
+    dataset_of,
+    finish,
+    loop_for,
+    needs_precomputed,
+    tune,
+)
 from common.training.adapters import adapter_for, learner_of
 from common.training.fit import Fitted
-from common.training.preferences import Pair, answer_logps
+from common.training.preferences import Pair
 from common.training.scoring import scoring
+from common.training.shares import weighted_by_tokens
 from common.training.trainer import TrainingLoop
 
 # Of Bioinspired-Llama-8B (Lu, Luu and Buehler, arXiv 2409.03444; lamm-mit/LLM-finetuning), where nothing else is said.
@@ -29,34 +41,60 @@ def run(context: StageContext) -> StageReport:
     return tune(context, _train)
 
 
-def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair]) -> Fitted:
+def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair], heldout: HeldOut) -> Fitted:
     """Run DPOTrainer. Raises ContractError when its reference is not the parent."""
-    reference = answer_logps(model, pairs[:NUM_CHECKED], tokenizer.pad_token_id)
+    expected, _ = checked_logps(model, pairs, tokenizer.pad_token_id)
     loop = loop_for(context, pairs)
     trainer = trainer_for(context, model, tokenizer, pairs, loop)
-    recorded = [float(value) for value in trainer.train_dataset["ref_chosen_logps"][:NUM_CHECKED]]
-    contracts.check_reference(recorded, reference[0])
+    recorded = [float(value) for value in trainer.train_dataset["ref_chosen_logps"][: len(expected)]]
+    contracts.check_reference(recorded, expected)
     trainer.ref_model = None  # its log-probabilities are computed
-    return finish(trainer, loop)
+    return finish(trainer, loop, heldout)
+
+
+@functools.cache
+def _trainer_class() -> Any:
+    from trl import DPOTrainer
+
+    def learned(batch: Mapping[str, Any]) -> int:
+        chosen, _ = batch["completion_mask"].chunk(2)
+        return int(chosen[:, 1:].sum())
+
+    class TokenDpoTrainer(weighted_by_tokens(DPOTrainer, learned)):  # type: ignore[misc] # TRL is untyped
+        """DPOTrainer whose term `sft` is the mean over all chosen tokens of a step, however it is split."""
+
+        loss_weights: list[float]
+
+        def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
+            weights: list[float] = self.loss_weights
+            pairs = zip(self.loss_types, weights, strict=True)
+            self.loss_weights = [weight * self.share if kind == "sft" else weight for kind, weight in pairs]
+            try:
+                return super()._compute_loss(model, inputs, return_outputs)
+            finally:
+                self.loss_weights = weights
+
+        def _save_checkpoint(self, model: Any, trial: Any) -> None:
+            # TRL writes a model card per checkpoint; ours is written once, for the whole chain.
+            super(DPOTrainer, self)._save_checkpoint(model, trial)
+
+    return TokenDpoTrainer
 
 
 def trainer_for(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair], loop: TrainingLoop) -> Any:
     """Return TRL's trainer over pairs, with the log-probabilities of its reference, the parent, computed."""
-    from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOConfig
 
-    disable_progress_bar()
     arguments = arguments_for(DPOConfig, context, loop, num_pairs=len(pairs), defaults=DEFAULTS)
     needs_precomputed(context, arguments)
     learner = learner_of(context, model)
     columns = ("prompt", "chosen", "rejected")
     with scoring(context.config.run, cast(DpoSettings, context.settings).train):
-        return DPOTrainer(
+        return _trainer_class()(
             model=learner,
             ref_model=None if learner is model else model,  # the unquantised one
             args=arguments,
-            train_dataset=Dataset.from_list([{key: pair.row[key] for key in columns} for pair in pairs]),
+            train_dataset=dataset_of(context, [{key: pair.row[key] for key in columns} for pair in pairs]),
             processing_class=tokenizer,
             peft_config=adapter_for(context, learner),
         )

@@ -14,10 +14,19 @@ from typing import Any, cast
 from common import contracts
 from common.stage_settings import KtoSettings
 from common.stages import StageContext, StageReport
-from common.stages.preference import NUM_CHECKED, arguments_for, finish, loop_for, needs_precomputed, tune
+from common.stages.preference import (
+    HeldOut,
+    arguments_for,
+    checked_logps,
+    dataset_of,
+    finish,
+    loop_for,
+    needs_precomputed,
+    tune,
+)
 from common.training.adapters import adapter_for, learner_of
 from common.training.fit import Fitted
-from common.training.preferences import Pair, answer_logps
+from common.training.preferences import Pair
 from common.training.scoring import scoring
 
 # The beta of the paper, the rate of TRL; wanted and unwanted answers weigh alike, since pairs give as many of each.
@@ -29,14 +38,11 @@ def run(context: StageContext) -> StageReport:
     return tune(context, _train)
 
 
-def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair]) -> Fitted:
+def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair], heldout: HeldOut) -> Fitted:
     """Run KTOTrainer. Raises ContractError when its reference is not the parent."""
-    from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar
     from trl import KTOConfig, KTOTrainer
 
-    disable_progress_bar()
-    chosen, rejected = answer_logps(model, pairs[:NUM_CHECKED], tokenizer.pad_token_id)
+    chosen, rejected = checked_logps(model, pairs, tokenizer.pad_token_id)
     loop = loop_for(context, pairs)
     arguments = arguments_for(KTOConfig, context, loop, num_pairs=len(pairs), rows_per_pair=2, defaults=DEFAULTS)
     needs_precomputed(context, arguments)
@@ -51,11 +57,11 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair])
             model=learner,
             ref_model=None if learner is model else model,  # the unquantised one
             args=arguments,
-            train_dataset=Dataset.from_list(rows),
+            train_dataset=dataset_of(context, rows),
             processing_class=tokenizer,
             peft_config=adapter_for(context, learner),
         )
-    recorded = [float(value) for value in trainer.train_dataset["ref_logps"][: 2 * NUM_CHECKED]]
+    recorded = [float(value) for value in trainer.train_dataset["ref_logps"][: 2 * len(chosen)]]
     contracts.check_reference(recorded[::2] + recorded[1::2], [*chosen, *rejected])
     trainer.ref_model = None  # its log-probabilities are computed
-    return finish(trainer, loop)
+    return finish(trainer, loop, heldout)

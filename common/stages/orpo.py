@@ -9,15 +9,18 @@ token of the chat template at the end of each answer.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 from common.stages import StageContext, StageReport
-from common.stages.preference import arguments_for, finish, loop_for, tune
+from common.stages.preference import HeldOut, arguments_for, dataset_of, finish, loop_for, tune
 from common.training.adapters import adapter_for, learner_of
 from common.training.fit import Fitted
 from common.training.preferences import Pair
+from common.training.shares import weighted_by_tokens
 
 # Of Bioinspired-Llama-8B (Lu, Luu and Buehler, arXiv 2409.03444; lamm-mit/LLM-finetuning), where nothing else is said.
+LIKELIHOOD = 4  # its place among what TRL's forward returns
 DEFAULTS = {"beta": 0.1, "learning_rate": 3.0e-6}
 
 
@@ -30,8 +33,15 @@ def run(context: StageContext) -> StageReport:
 def _trainer_class() -> type[Any]:
     from trl.experimental.orpo import ORPOTrainer
 
-    class TokenOrpoTrainer(ORPOTrainer):  # type: ignore[misc] # TRL is untyped
-        """ORPOTrainer over rows that are tokenised already."""
+    def learned(batch: Mapping[str, Any]) -> int:
+        return int(batch["chosen_attention_mask"][:, 1:].sum())
+
+    class TokenOrpoTrainer(weighted_by_tokens(ORPOTrainer, learned)):  # type: ignore[misc] # TRL is untyped
+        """ORPOTrainer over rows that are tokenised already; its likelihood is a mean over a step's chosen tokens."""
+
+        def concatenated_forward(self, model: Any, batch: Any) -> Any:
+            found = super().concatenated_forward(model, batch)
+            return (*found[:LIKELIHOOD], found[LIKELIHOOD] * self.share, *found[LIKELIHOOD + 1 :])
 
         def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
             row: dict[str, Any] = {"prompt_input_ids": feature["chosen_ids"][: feature["start"]]}
@@ -50,13 +60,10 @@ def _trainer_class() -> type[Any]:
     return TokenOrpoTrainer
 
 
-def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair]) -> Fitted:
+def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair], heldout: HeldOut) -> Fitted:
     """Run ORPOTrainer."""
-    from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar
     from trl.experimental.orpo import ORPOConfig
 
-    disable_progress_bar()
     loop = loop_for(context, pairs)
     arguments = arguments_for(ORPOConfig, context, loop, num_pairs=len(pairs), defaults=DEFAULTS)
     texts = {"prompt": "", "chosen": "", "rejected": ""}  # the trainer asks for them; it reads the tokens
@@ -68,8 +75,8 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair])
     trainer = _trainer_class()(
         model=learner,
         args=arguments,
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=dataset_of(context, rows),
         processing_class=tokenizer,
         peft_config=adapter_for(context, learner),
     )
-    return finish(trainer, loop)
+    return finish(trainer, loop, heldout)

@@ -1,6 +1,6 @@
 """What the stages that learn from pairs share: reading them, measuring the held-out ones, and handing on.
 
-Usage: `return tune(context, train)`, where `train(context, model, tokenizer, pairs)` runs one of TRL's trainers.
+Usage: `return tune(context, train)`; `train(context, model, tokenizer, pairs, heldout)` runs one of TRL's trainers.
 
 The held-out pairs never train. With a reference, a pair counts as right when training has raised the chosen answer's
 log-probability more than the rejected one's: the implicit reward of DPO (Rafailov et al. 2023, arXiv 2305.18290,
@@ -10,24 +10,73 @@ better odds: the likelihood per token, which a model can rank well before any tu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
+from common.artifacts import write_json
 from common.data.accounting import check_limits
 from common.errors import ConfigError, DataError
 from common.evaluation.statistics import wilson
 from common.stage_settings import PreferenceSettings
 from common.stages import StageContext, StageReport
-from common.training import checkpoint
-from common.training.device import device_of
-from common.training.fit import Fitted, hand_on, plain_model, whole
+from common.training import checkpoint, parallel, ranks
+from common.training.device import device_of, place
+from common.training.fit import Fitted, hand_on, trained_model, whole
 from common.training.options import preference_options
 from common.training.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
 from common.training.reader import origin
 from common.training.trainer import TrainingLoop
 
 NUM_CHECKED = 16  # pairs whose reference log-probabilities are computed a second time
-Train = Callable[[StageContext, Any, Any, list[Pair]], Fitted]
+Logps = tuple[list[float], list[float]]
+Train = Callable[[StageContext, Any, Any, list[Pair], "HeldOut"], Fitted]
+
+
+@dataclass
+class HeldOut:
+    """Pairs that never train, and how likely the model found their sides before and after it learned."""
+
+    context: StageContext
+    pairs: list[Pair]
+    pad_id: int
+    before: Logps = ([], [])
+    after: Logps = ([], [])
+
+    def measure(self, model: Any) -> Logps:
+        return answer_logps(model, self.pairs, self.pad_id)
+
+    def watch(self, trainer: Any) -> None:
+        """Let all processes measure while the model is spread over them, where none of them can hold it whole."""
+        from transformers import TrainerCallback
+
+        heldout, path = self, self.context.work / "heldout.json"
+
+        class Measure(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
+            def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                if state.global_step == 0:
+                    heldout.before = heldout.measure(trainer.model_wrapped)
+                    if ranks.is_first():
+                        write_json(path, heldout.before)
+                else:
+                    chosen, rejected = json.loads(path.read_text(encoding="utf-8"))
+                    heldout.before = (chosen, rejected)
+
+            def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                heldout.after = heldout.measure(trainer.model_wrapped)
+
+        trainer.add_callback(Measure())
+
+    def facts(self, *, referenced: bool) -> dict[str, Any]:
+        """Return how many pairs are right, with a 95% interval."""
+        pairs, after, before = self.pairs, self.after, self.before
+        right = accuracy(after, before) if referenced else ranked_first(after, pairs)
+        low, high = wilson(right, len(pairs))
+        return {
+            "score": round(right / len(pairs), 4), "n": len(pairs), "low": round(low, 4), "high": round(high, 4),
+            **({} if referenced else {"before": round(ranked_first(before, pairs) / len(pairs), 4)}),
+        }  # fmt: skip
 
 
 def tune(context: StageContext, train: Train, *, referenced: bool = True) -> StageReport:
@@ -35,33 +84,31 @@ def tune(context: StageContext, train: Train, *, referenced: bool = True) -> Sta
 
     `referenced` says whether the method compares with the stage before.
     """
-    settings = cast(PreferenceSettings, context.settings)
+    settings, run = cast(PreferenceSettings, context.settings), context.config.run
     model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
     pairs, counts = read_pairs(context, tokenizer, "preference")
-    heldout, heldout_counts = read_pairs(context, tokenizer, "preference_heldout")
+    heldout_pairs, heldout_counts = read_pairs(context, tokenizer, "preference_heldout")
     check_limits(counts, settings.limits, context.stage)
-    if not pairs:
-        raise DataError(
-            f"Stage {context.stage}: {origin(context, 'preference')} has no usable pair. Check where it comes from."
-        )
-    device = device_of(context.config.run)
-    model.to(device)
-    before = answer_logps(model, heldout, tokenizer.pad_token_id)
+    if len(pairs) < ranks.size():
+        few = f"{len(pairs)} usable pairs for {ranks.size()} processes" if pairs else "no usable pair"
+        more = "Add pairs or start fewer processes (run.processes)" if pairs else "Check where it comes from"
+        raise DataError(f"Stage {context.stage}: {origin(context, 'preference')} has {few}. {more}.")
+    heldout = HeldOut(context, heldout_pairs, tokenizer.pad_token_id)
+    whole_here = not parallel.is_sharded(run)
+    if whole_here:
+        model.to(device_of(run))
+        if ranks.is_first():
+            heldout.before = heldout.measure(model)
 
-    fitted = whole(context, train(context, model, tokenizer, pairs), pairs[0].chosen_ids)
+    fitted = whole(context, train(context, model, tokenizer, pairs, heldout), pairs[0].chosen_ids)
 
     metrics: dict[str, Any] = {"steps": fitted.steps, "pairs": len(pairs)}
     if fitted.log:
         metrics["final_loss"] = fitted.log[-1]["loss"]
-    if heldout:
-        fitted.model.to(device)
-        after = answer_logps(fitted.model, heldout, tokenizer.pad_token_id)
-        right = accuracy(after, before) if referenced else ranked_first(after, heldout)
-        low, high = wilson(right, len(heldout))
-        metrics["preference_accuracy"] = {
-            "score": round(right / len(heldout), 4), "n": len(heldout), "low": round(low, 4), "high": round(high, 4),
-            **({} if referenced else {"before": round(ranked_first(before, heldout) / len(heldout), 4)}),
-        }  # fmt: skip
+    if heldout_pairs and ranks.is_first():
+        if whole_here:
+            heldout.after = heldout.measure(place(fitted.model, run))
+        metrics["preference_accuracy"] = heldout.facts(referenced=referenced)
     parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
     measured = hand_on(context, fitted, tokenizer, probe=pairs[0].chosen_ids, parent_tokenizer=parent_tokenizer)
     return StageReport(
@@ -71,6 +118,11 @@ def tune(context: StageContext, train: Train, *, referenced: bool = True) -> Sta
         rows=[count.as_dict() for count in (*counts, *heldout_counts)],
         sources=context.corpus.sources(),
     )
+
+
+def checked_logps(model: Any, pairs: list[Pair], pad_id: int) -> Logps:
+    """Return what the reference must say of a few pairs; the first process has its weights whole."""
+    return answer_logps(model, pairs[:NUM_CHECKED], pad_id) if ranks.is_first() else ([], [])
 
 
 def loop_for(context: StageContext, pairs: list[Pair]) -> TrainingLoop:
@@ -96,10 +148,33 @@ def arguments_for(
         raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
 
 
-def finish(trainer: Any, loop: TrainingLoop) -> Fitted:
+def dataset_of(context: StageContext, rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Return rows as a data set in the stage's scratch, where all processes find what TRL's trainers make of it."""
+    from datasets import Dataset
+    from datasets.arrow_writer import ArrowWriter
+    from datasets.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    path = context.work / "pairs" / "pairs.arrow"
+    if ranks.is_first() and not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(".fresh")
+        with ArrowWriter(path=str(fresh)) as writer:
+            for row in rows:
+                writer.write(dict(row))
+            writer.finalize()
+        fresh.replace(path)
+    ranks.wait()
+    return Dataset.from_file(str(path))
+
+
+def finish(trainer: Any, loop: TrainingLoop, heldout: HeldOut) -> Fitted:
     """Train to the end; return the model as it was before accelerate wrapped it."""
+    if heldout.pairs and parallel.is_sharded(loop.context.config.run):
+        heldout.watch(trainer)
     log = loop.run(trainer)
-    return Fitted(plain_model(trainer), log, loop.steps, loop.seconds, loop.steps * loop.tokens_per_step)
+    model = trained_model(loop.context, trainer)
+    return Fitted(model, log, loop.steps, loop.seconds, loop.steps * loop.tokens_per_step)
 
 
 def needs_precomputed(context: StageContext, arguments: Any) -> None:

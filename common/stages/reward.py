@@ -26,10 +26,10 @@ from common.rewards.ranking import Ranking
 from common.stage_settings import RewardSettings
 from common.stages import StageContext, StageReport
 from common.stages.base import fetch, taken_model
-from common.stages.preference import arguments_for, finish, loop_for
-from common.training import checkpoint
+from common.stages.preference import HeldOut, arguments_for, dataset_of, finish, loop_for
+from common.training import checkpoint, ranks
 from common.training.adapters import adapter_for, judge_to_train
-from common.training.device import device_of
+from common.training.device import place
 from common.training.fit import Fitted, hand_on, whole
 from common.training.preferences import Pair, read_pairs
 
@@ -55,11 +55,12 @@ def run(context: StageContext) -> StageReport:
         fitted = _fit(context, tokenizer, training)
     else:
         fitted = Fitted(_take(context, tokenizer, kept), [], 0, 0.0, 0)
-    fitted.model.to(device_of(context.config.run))
     metrics: dict[str, Any] = {"steps": fitted.steps, "pairs": 0 if settings.path else len(training)}
-    metrics |= _ranking(fitted.model, kept, tokenizer)
-    if elsewhere:
-        metrics["elsewhere"] = _ranking(fitted.model, elsewhere, tokenizer)
+    if ranks.is_first():
+        place(fitted.model, context.config.run)
+        metrics |= _ranking(fitted.model, kept, tokenizer)
+        if elsewhere:
+            metrics["elsewhere"] = _ranking(fitted.model, elsewhere, tokenizer)
     measured = hand_on(
         context, fitted, tokenizer, probe=kept[0].chosen_ids,
         parent_tokenizer=checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model),
@@ -87,24 +88,21 @@ def _prompt(pair: Pair) -> str:
 
 def _fit(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> Fitted:
     """Run RewardTrainer on the parent with a new head."""
-    from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar
     from trl import RewardConfig
 
-    disable_progress_bar()
     model = judge_to_train(context)
     loop = loop_for(context, pairs)
     trainer = _trainer_class()(
         model=model,
         args=arguments_for(RewardConfig, context, loop, num_pairs=len(pairs), defaults=DEFAULTS),
-        train_dataset=Dataset.from_list(
-            [{"chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids} for pair in pairs]
+        train_dataset=dataset_of(
+            context, [{"chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids} for pair in pairs]
         ),
         processing_class=tokenizer,
         peft_config=adapter_for(context, model, task="SEQ_CLS"),
     )
-    fitted = finish(trainer, loop)
-    if cast(RewardSettings, context.settings).peft == "full":
+    fitted = finish(trainer, loop, HeldOut(context, [], tokenizer.pad_token_id))
+    if cast(RewardSettings, context.settings).peft == "full" or not ranks.is_first():
         return fitted
     return whole(context, fitted, pairs[0].chosen_ids, parent=judge_to_train(context, quantised=False))
 

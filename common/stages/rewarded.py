@@ -22,10 +22,10 @@ from common.rewards.mix import Mix
 from common.rewards.verifiers import NEED_ANSWERS, Answer
 from common.stage_settings import RewardedSettings
 from common.stages import StageContext, StageReport
-from common.training import checkpoint
+from common.training import checkpoint, parallel, ranks
 from common.training.adapters import adapter_for, learner_of
 from common.training.device import device_of
-from common.training.fit import Fitted, hand_on, plain_model
+from common.training.fit import Fitted, hand_on, trained_model
 from common.training.options import rewarded_options
 from common.training.prompts import read_prompts
 from common.training.scoring import AddHead, head_of, scoring
@@ -42,6 +42,7 @@ def reinforce(context: StageContext, trainer_name: str, defaults: Mapping[str, A
     model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
     rows, counts = read_prompts(context, tokenizer)
     check_limits(counts, settings.limits, context.stage)
+    _check_processes(context, settings)
     kept = settings.watch.prompts
     if len(rows) < kept + settings.prompts_per_step:
         raise DataError(
@@ -75,6 +76,20 @@ def reinforce(context: StageContext, trainer_name: str, defaults: Mapping[str, A
         rows=[count.as_dict() for count in counts],
         sources=context.corpus.sources(),
     )
+
+
+def _check_processes(context: StageContext, settings: RewardedSettings) -> None:
+    """The answers to a prompt are compared in one process, which needs a whole model. Raises ConfigError."""
+    if settings.prompts_per_step % ranks.size():
+        raise ConfigError(
+            f"{context.stage}.prompts_per_step={settings.prompts_per_step} prompts cannot be shared alike by "
+            f"{ranks.size()} processes; make it a multiple, or start fewer (run.processes)."
+        )
+    if parallel.is_sharded(context.config.run):
+        raise ConfigError(
+            f"run.parallelism={context.config.run.parallelism}: stage {context.stage} generates, which needs a whole "
+            f"model in each process. Use run.parallelism=ddp, with {context.stage}.peft=lora where memory is short."
+        )
 
 
 def _train(
@@ -116,7 +131,7 @@ def _train(
     trainer.add_callback(skipper(reward))
     trainer.add_callback(watcher.callback(trainer))
     log = loop.run(trainer, unit="answers")
-    trained = watcher.best(plain_model(trainer))
+    trained = watcher.best(trained_model(context, trainer))
     skipped = round(sum(record["no_signal"] for record in log))
     _warn(context, log, skipped)
     return Fitted(trained, log, loop.steps, loop.seconds, 0), skipped
@@ -185,7 +200,8 @@ class Reward:
         ]
         scores = self.mix.score(answers)
         groups = [scores.totals[place : place + self.samples] for place in range(0, len(answers), self.samples)]
-        self.without_signal = all(len(set(group)) == 1 for group in groups)
+        told_apart = any(len(set(group)) > 1 for group in groups)
+        self.without_signal = not any(row[0] for row in ranks.gathered([float(told_apart)]))  # all processes step alike
         if log := context.get("log_metric"):
             for name, values in scores.parts.items():
                 log(f"rewards/{name}", sum(values) / len(values))

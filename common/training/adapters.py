@@ -152,6 +152,13 @@ def merge(
     return merged, measured
 
 
+def put_on(parent: Any, folder: Path) -> Any:
+    """Return a model with the adapter that lies in a folder, as it was while it trained."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(parent, str(folder), is_trainable=True)
+
+
 def _relative(found_TV: Tensor, expected_TV: Tensor) -> float:
     return float((found_TV - expected_TV).abs().max()) / max(1.0, float(expected_TV.abs().max()))
 

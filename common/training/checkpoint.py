@@ -24,18 +24,23 @@ def load(folder: Path, model: ModelSettings, **how: Any) -> tuple[PreTrainedMode
 
     Raises DataError naming the folder when a file is missing, cut short or of another model.
     """
+    check_weights(folder)
+    tokenizer = load_tokenizer(folder, model)
+    return load_model(folder, model, **how), tokenizer
+
+
+def load_model(folder: Path, model: ModelSettings, **how: Any) -> PreTrainedModel:
+    """Load the model of a folder in float32, without a tokenizer. Raises DataError as `load` does."""
     import torch
     from transformers import AutoModelForCausalLM
 
     check_weights(folder)
-    tokenizer = load_tokenizer(folder, model)
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(
+        return AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, trust_remote_code=model.trust_remote_code, use_safetensors=True, **how
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(f"The checkpoint {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
-    return loaded, tokenizer
 
 
 def load_judge(folder: Path, model: ModelSettings, seed: int | None = None, **how: Any) -> PreTrainedModel:

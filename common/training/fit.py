@@ -18,7 +18,7 @@ from common.clean_load import CleanProcess
 from common.errors import ConfigError
 from common.stage_settings import TrainingSettings
 from common.stages import StageContext, StageReport
-from common.training import adapters, checkpoint
+from common.training import adapters, checkpoint, parallel, ranks
 from common.training.device import device_of
 from common.training.options import sft_options
 from common.training.packing import RowCollator
@@ -53,7 +53,7 @@ def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, r
     loop = TrainingLoop(context, settings.batch_tokens)
     trainer = trainer_for(context, model, tokenizer, rows, loop.folder)
     log = loop.run(trainer)
-    return Fitted(plain_model(trainer), log, loop.steps, loop.seconds, loop.steps * settings.batch_tokens)
+    return Fitted(trained_model(context, trainer), log, loop.steps, loop.seconds, loop.steps * settings.batch_tokens)
 
 
 def trainer_for(
@@ -84,20 +84,27 @@ def trainer_for(
     return trainer
 
 
-def plain_model(trainer: Any) -> Any:
-    """Return the trained model as it was before accelerate wrapped its forward in autocast."""
-    return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+def trained_model(context: StageContext, trainer: Any) -> Any:
+    """Return what a trainer has trained, whole and unwrapped, in the first process; None in the others."""
+
+    def load(folder: Path) -> Any:
+        if not adapters.is_adapted(trainer.model):
+            return checkpoint.load_model(folder, context.config.model)
+        return adapters.put_on(checkpoint.load_model(context.parent_artifact.path, context.config.model), folder)
+
+    return parallel.whole_model(trainer, context.config.run, context.work / "gathered", load)
 
 
 def whole(context: StageContext, fitted: Fitted, probe: list[int], parent: Any = None) -> Fitted:
     """Merge an adapter into the unquantised stage before, and keep it beside the model; a whole model stays.
 
-    `parent` is what the adapter was trained on, where that is not the stage before itself.
+    So does the nothing that all processes but the first one have. `parent` is what the adapter was trained on, where
+    that is not the stage before itself.
     """
-    if not adapters.is_adapted(fitted.model):
+    if not ranks.is_first() or not adapters.is_adapted(fitted.model):
         return fitted
     if parent is None:
-        parent, _ = checkpoint.load(context.parent_artifact.path, context.config.model)
+        parent = checkpoint.load_model(context.parent_artifact.path, context.config.model)
     trained = fitted.model if getattr(fitted.model, "is_quantized", False) else fitted.model.to("cpu")
     merged, measured = adapters.merge(
         trained, parent, probe[:PROBE_TOKENS], context.out / adapters.FOLDER, context.parent_artifact
@@ -115,8 +122,10 @@ def hand_on(
 ) -> dict[str, float]:
     """Check every promise, save, and check again in a clean process. Returns what was measured on the way.
 
-    Raises ContractError; nothing of the stage is committed then.
+    The first process does, of several that share a stage. Raises ContractError; nothing of the stage is committed then.
     """
+    if not ranks.is_first():
+        return {}
     probe = probe[:PROBE_TOKENS]
     fitted = whole(context, fitted, probe)
     model = fitted.model.to("cpu")

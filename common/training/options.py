@@ -9,7 +9,6 @@ derived, and a combination that cannot meet them is refused.
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from common.config import RunSettings
 from common.errors import ConfigError
 from common.settings import Schedule
 from common.stage_settings import ExpertSettings, PreferenceSettings, RewardedSettings, SftSettings, TrainingSettings
+from common.training import ranks
 
 
 def schedule_options(schedule: Schedule, steps: int) -> dict[str, Any]:
@@ -41,9 +41,14 @@ def split_batch(batch: int, micro: int | None, *, unit: str, key: str) -> tuple[
 
     Raises ConfigError when the number of processes cannot meet the global batch.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = ranks.size()
     if batch % world:
-        raise ConfigError(f"{key}: {batch} {unit} per step cannot be shared by {world} processes; make it a multiple.")
+        fitting = [number for number in range(1, batch + 1) if batch % number == 0]
+        near = sorted(fitting, key=lambda number: (abs(number - world), number))[:3]
+        raise ConfigError(
+            f"{key} makes {batch} {unit} per step, which {world} processes cannot share alike. Start "
+            f"{' or '.join(map(str, sorted(near)))} processes (run.processes), or make it a multiple of {world}."
+        )
     per_device = batch // world
     rows = per_device if micro is None else max(1, min(micro, per_device))
     while per_device % rows:  # the next smaller one that fits; what a step learns from stays the same
@@ -75,6 +80,9 @@ def shared_options(run: RunSettings, folder: Path, *, steps: int, seed: int, dev
         "data_seed": seed,
         "logging_steps": max(1, steps // 50),
         "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # it would put the mean of older losses in the place of a broken one
+        "ddp_timeout": round(60 * run.patience_minutes),
+        "ddp_find_unused_parameters": False,
         "save_strategy": "no",  # the checkpoint callback decides by time
         "save_total_limit": 2,
         "report_to": "none",

@@ -124,9 +124,14 @@ def pack(rows: Iterable[TokenRow], sequence_length: int, folder: Path, name: str
         Dataset.from_file(str(tokens)),
         sequence_length,
         "bfd_split",
-        {"cache_file_name": str(folder / f"{name}.packed.arrow"), "new_fingerprint": name, "batch_size": 20_000},
+        {"cache_file_name": str(packed_file(folder, name)), "new_fingerprint": name, "batch_size": 20_000},
     )
     return packed
+
+
+def packed_file(folder: Path, name: str) -> Path:
+    """Return where `pack` leaves its rows."""
+    return folder / f"{name}.packed.arrow"
 
 
 def _batches(rows: Iterable[_T]) -> Iterator[list[_T]]:

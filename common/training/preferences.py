@@ -93,7 +93,7 @@ def answer_logps(
     was_training = model.training
     model.eval()
     found: tuple[list[float], list[float]] = ([], [])
-    with torch.inference_mode():
+    with torch.no_grad():  # inference mode has no way to gather shards
         for side, name in enumerate(("chosen_ids", "rejected_ids")):
             for place in range(0, len(pairs), batch_size):
                 batch = pairs[place : place + batch_size]

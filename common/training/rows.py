@@ -9,18 +9,25 @@ repeated in fresh shuffles where they are shorter.
 from __future__ import annotations
 
 import itertools
+import json
 import logging
+import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
+from common.artifacts import write_json
 from common.data.accounting import RowCount, check_limits
 from common.errors import DataError
 from common.stage_settings import TrainingSettings
 from common.stages import StageContext
+from common.training import ranks
 from common.training.options import steps_for
-from common.training.packing import TokenRow, interleave, pack, tokenise
+from common.training.packing import TokenRow, interleave, pack, packed_file, tokenise
 from common.training.reader import Accounts, Reader, origin, shuffled
 
 if TYPE_CHECKING:
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SAMPLES = 64  # rows kept as tokenised, for the contracts
+ORDER, MADE = "order.npy", "rows.json"  # in the rows' folder; the second is written last
 
 
 @dataclass
@@ -51,35 +59,52 @@ def build_rows(
     """Return the stage's rows. Raises DataError for a role without rows, ContractError beyond the limits.
 
     `assistant_only` masks all but the assistant's tokens; replay is then conversations alone. With `replay: 1` there
-    is nothing but replay.
+    is nothing but replay. The first of several processes makes them; they lie in the stage's scratch, where the others,
+    and the same stage after it was killed, find them.
     """
     settings = cast(TrainingSettings, context.settings)
     if settings.packing == "trl":
         return _rows_for_trl(context, tokenizer, role=role, chat_only=assistant_only)
-    folder, length, seed = context.work / "rows", settings.sequence_length, context.config.seed
+    asked = {
+        "role": role, "assistant_only": assistant_only, "seed": context.config.seed,
+        **settings.model_dump(mode="json", include={"tokens", "epochs", "batch_tokens", "sequence_length", "replay"}),
+    }  # fmt: skip
+    if ranks.is_first() and _read(context, asked) is None:
+        _prepare(context, tokenizer, asked)
+    ranks.wait()
+    rows = _read(context, asked)
+    assert rows is not None, "the first process has made them"
+    check_limits(rows.counts, settings.limits, context.stage)
+    logger.info("%s: %d steps, %d rows", context.stage, rows.steps, len(rows.dataset))
+    return rows
+
+
+def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: dict[str, Any]) -> None:
+    """Read, tokenise, pack and order the rows, and write down last what they are."""
+    settings = cast(TrainingSettings, context.settings)
+    assistant_only = bool(asked["assistant_only"])
+    folder, length, seed = _folder(context), settings.sequence_length, context.config.seed
+    shutil.rmtree(folder, ignore_errors=True)
     budget = settings.tokens
     alone = settings.replay == 1
-    role, share = ("replay", 0.0) if alone else (role, settings.replay)
+    role, share = ("replay", 0.0) if alone else (asked["role"], settings.replay)
     main = Reader(context, tokenizer, role, chat_only=alone and assistant_only)
     own_budget = None if budget is None else round(budget * (1 - share))
     samples: list[TokenRow] = []
-    packed = pack(
-        _sample(main.tokens(assistant_only=assistant_only, sequence_length=length, budget=own_budget), samples),
-        length,
-        folder,
-        role,
-    )
+    stream = main.tokens(assistant_only=assistant_only, sequence_length=length, budget=own_budget)
+    packed = pack(_sample(stream, samples), length, folder, role)
     if not len(packed):
         raise DataError(f"Stage {context.stage}: {origin(context, role)} has no usable row. Check where it comes from.")
     steps = steps_for(settings, len(packed), context.stage)
     total = steps * (settings.batch_tokens // length)
-    readers, parts = [main], [packed]
+    readers, parts, names = [main], [packed], [role]
     if share > 0:
         replay = Reader(context, tokenizer, "replay", chat_only=assistant_only)
         wanted = round(total * length * share)
         stream = replay.tokens(assistant_only=assistant_only, sequence_length=length, budget=wanted)
         parts.append(pack(stream, length, folder, "replay"))
         readers.append(replay)
+        names.append("replay")
         if not len(parts[1]):
             kind = "conversations" if assistant_only else "rows"
             raise DataError(
@@ -87,11 +112,34 @@ def build_rows(
                 f"Add a source with role: replay, or set {context.stage}.replay=0."
             )
     order = interleave(len(parts[0]), len(parts[1]) if len(parts) > 1 else 0, total=total, replay=share, seed=seed)
-    counts = _close(readers, parts, order)
-    check_limits(counts, settings.limits, context.stage)
-    dataset = _concatenate(parts).select(order)
-    logger.info("%s: %d steps, %d rows of %d tokens", context.stage, steps, total, length)
-    return TrainingRows(dataset, steps, counts, samples)
+    np.save(folder / ORDER, order, allow_pickle=False)
+    made = {
+        "asked": asked, "parts": names, "steps": steps, "samples": [asdict(row) for row in samples],
+        "counts": [count.as_dict() for count in _close(readers, parts, order)],
+    }  # fmt: skip
+    write_json(folder / MADE, made)
+
+
+def _folder(context: StageContext) -> Path:
+    return context.work / "rows"
+
+
+def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
+    """Return the rows that lie in the stage's scratch, or None where these are not there."""
+    from datasets import Dataset
+
+    folder = _folder(context)
+    if not (folder / MADE).is_file():
+        return None
+    made = json.loads((folder / MADE).read_text(encoding="utf-8"))
+    if made["asked"] != asked:
+        return None
+    parts = [Dataset.from_file(str(packed_file(folder, name))) for name in made["parts"]]
+    order = np.load(folder / ORDER, allow_pickle=False)
+    return TrainingRows(
+        _concatenate(parts).select(order), made["steps"], [RowCount(**count) for count in made["counts"]],
+        [TokenRow(**row) for row in made["samples"]],
+    )  # fmt: skip
 
 
 def _sample(rows: Iterator[TokenRow], samples: list[TokenRow]) -> Iterator[TokenRow]:

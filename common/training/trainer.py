@@ -3,7 +3,8 @@
 Usage: `loop = TrainingLoop(context, work); loop.run(build_trainer)` trains, resuming a killed run by itself.
 
 `LeanSFTTrainer` computes the same loss as TRL's, without the entropy and accuracy over all logits that TRL
-measures at every step. Trainer checkpoints live in the scratch folder only; one counts once `done.json` is in it.
+measures at every step. Trainer checkpoints live in the scratch folder only. What happens between steps is
+`common.training.progress`.
 """
 
 from __future__ import annotations
@@ -11,26 +12,28 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import shutil
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.artifacts import write_json, writing
+from common.artifacts import writing
 from common.errors import ContractError
+from common.settings import GuardSettings
+from common.training import ranks, stopping
 from common.training.adapters import widen
 from common.training.attention import attending
 from common.training.device import device_of
+from common.training.guard import Guard, without
+from common.training.progress import newest_whole, progress_of
 from common.training.scoring import unmeasured
 
 if TYPE_CHECKING:
-    from transformers import Trainer, TrainerCallback
+    from transformers import Trainer
 
     from common.stages import StageContext
 
 logger = logging.getLogger(__name__)
 
-DONE = "done.json"
 # Above this many logits in one forward pass TRL's chunked loss saves more memory than it costs time.
 LEAN_LOGITS = 64_000_000
 
@@ -85,28 +88,67 @@ class TrainingLoop:
         self.tokens_per_step = tokens_per_step
         self.seconds = 0.0  # inside the loop, over all attempts
         self.steps = 0
+        self.guard = Guard(getattr(context.settings, "guard", GuardSettings()), self.folder)
 
     def run(self, trainer: Trainer, unit: str = "tokens") -> list[dict[str, Any]]:
-        """Train to the end and return the log, one record per logging step with tokens, or answers, seen so far."""
+        """Train to the end and return the log, one record per logging step with tokens, or answers, seen so far.
+
+        Raises Preempted where a signal stopped it, and ContractError for a loss that is no number.
+        """
         from transformers.trainer_callback import PrinterCallback
 
-        resume, before = self._last_checkpoint()
+        run, stage = self.context.config.run, self.context.stage
+        resume, before = self._newest()
         if resume is not None:
-            logger.info("%s: resuming from %s", self.context.stage, resume.name)
-            self.context.console.line(f"  {self.context.stage}: resuming at step {resume.name.split('-')[1]}")
-        total = trainer.args.max_steps
-        with self.context.console.progress(self.context.stage, total * self.tokens_per_step, unit) as bar:
-            callback = _progress_callback(self, bar, before)
+            logger.info("%s: resuming from %s", stage, resume.name)
+            self.context.console.line(f"  {stage}: resuming at step {resume.name.split('-')[1]}")
+        rows, total = trainer.train_dataset, trainer.args.max_steps
+        with (
+            self.context.console.progress(stage, total * self.tokens_per_step, unit) as bar,
+            stopping.noted() as stop,
+        ):
+            callback = progress_of(self, trainer, bar, self.guard, stop, before)
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(callback)
             widen(trainer.model)
-            run = self.context.config.run
             with writing(self.folder), attending(trainer.model, run, device_of(run)) as attention:
-                logger.info("%s: attention %s", self.context.stage, attention)
-                trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+                logger.info("%s: attention %s", stage, attention)
+                while True:
+                    pass_over(trainer, rows, self.guard.passed_over())
+                    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+                    if not self.guard.trip:
+                        break
+                    resume = self._go_back(trainer)
         self.seconds = callback.seconds()
         self.steps = trainer.state.global_step
+        if stop.asked:
+            raise stopping.Preempted(stop.signum)
         return self._log(trainer, unit)
+
+    def _newest(self, at_most: int | None = None) -> tuple[Path | None, float]:
+        """Return the checkpoint that all processes go on from, and the seconds spent before it."""
+        return ranks.shared(newest_whole(self.folder, at_most) if ranks.is_first() else (None, 0.0))
+
+    def _go_back(self, trainer: Trainer) -> Path:
+        """Return the checkpoint before what went wrong, with the rows since then left out. Raises ContractError."""
+        guard, stage, step = self.guard, self.context.stage, trainer.state.global_step
+        reason = f"Stage {stage}: {guard.trip} (step {step})"
+        advice = f"Lower {stage}.train.learning_rate, or set train.bf16=false; guard.spike=null lets high losses be."
+        resume, _ = self._newest(at_most=step - 1 - guard.settings.patience)
+        if resume is None:
+            raise ContractError(f"{reason}, and there is no checkpoint before it; nothing is kept. {advice}")
+        if len(guard.passed_over()) >= guard.settings.times:
+            raise ContractError(
+                f"{reason}, and was taken back {guard.settings.times} times before ({stage}.guard.times); nothing is "
+                f"kept. {advice}"
+            )
+        at = int(resume.name.split("-")[1])
+        self.context.console.line(
+            f"  {stage}: {guard.trip}; back to step {at}, and the rows of {step - at} steps are passed over",
+            always=True,
+        )
+        guard.pass_over(at + 1, step)
+        return resume
 
     def _log(self, trainer: Trainer, unit: str) -> list[dict[str, Any]]:
         left_out = unmeasured(self.context.config.run, getattr(self.context.settings, "train", {}))
@@ -116,78 +158,23 @@ class TrainingLoop:
                 numbers = {k: v for k, v in entry.items() if isinstance(v, int | float) and k not in left_out}
                 kept = {key: round(float(value), 6) for key, value in numbers.items()}
                 records.append({**kept, "step": entry["step"], unit: entry["step"] * self.tokens_per_step})
-        if records and not all(_finite(record["loss"]) for record in records):
-            raise ContractError(
-                f"Stage {self.context.stage}: the loss became NaN or infinite; nothing is kept. Lower "
-                f"{self.context.stage}.train.learning_rate, or set train.bf16=false."
-            )
         return records
 
-    def _last_checkpoint(self) -> tuple[Path | None, float]:
-        """Return the newest whole checkpoint and the seconds spent before it; half-made ones are removed."""
-        whole: list[tuple[int, Path, float]] = []
-        for folder in self.folder.glob("checkpoint-*"):
-            seconds = _whole(folder)
-            if seconds is None:
-                shutil.rmtree(folder)
-            else:
-                whole.append((int(folder.name.split("-")[1]), folder, seconds))
-        if not whole:
-            return None, 0.0
-        _, folder, seconds = max(whole)
-        return folder, seconds
+
+def pass_over(trainer: Trainer, rows: Any, steps: Sequence[tuple[int, int]]) -> None:
+    """Let a trainer read its rows without those of some steps; where it draws them at random, in another order."""
+    if not steps:
+        return
+    arguments = trainer.args
+    in_order = arguments.train_sampling_strategy == "sequential" or not getattr(arguments, "shuffle_dataset", True)
+    if not in_order or len(rows) % arguments.max_steps:
+        arguments.data_seed = arguments.seed + len(steps)
+        return
+    size = len(rows) // arguments.max_steps
+    blocks = without(range(arguments.max_steps), steps)
+    trainer.train_dataset = rows.select([block * size + place for block in blocks for place in range(size)])
 
 
 def write_log(records: list[dict[str, Any]], path: Path) -> None:
     """Write the training log as JSON lines."""
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-
-
-def _whole(folder: Path) -> float | None:
-    """Return the seconds recorded in a checkpoint whose files all have their recorded sizes, or None."""
-    try:
-        done = json.loads((folder / DONE).read_text(encoding="utf-8"))
-        intact = all((folder / name).stat().st_size == size for name, size in done["files"].items())
-    except (OSError, ValueError, KeyError):
-        return None
-    return float(done["seconds"]) if intact else None
-
-
-def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")
-
-
-def _progress_callback(loop: TrainingLoop, bar: Any, before: float) -> Any:
-    """Return the callback that moves the bar, saves by time, and marks a checkpoint once it is whole."""
-    from transformers import TrainerCallback
-
-    class Progress(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
-        def __init__(self) -> None:
-            self.started = self.saved = time.monotonic()
-
-        def seconds(self) -> float:
-            return before + time.monotonic() - self.started
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.started = self.saved = time.monotonic()
-            bar.update(state.global_step * loop.tokens_per_step)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            bar.update(state.global_step * loop.tokens_per_step)
-            due = time.monotonic() - self.saved >= loop.context.config.run.checkpoint_seconds
-            # Where another callback stops the training, one would go on from there instead of stopping again.
-            if due and state.global_step < state.max_steps and not control.should_training_stop:
-                control.should_save = True
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-            if logs and "loss" in logs:
-                bar.note(f"loss {float(logs['loss']):.3f}")
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            files = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
-            write_json(folder / DONE, {"files": files, "seconds": self.seconds()})
-            self.saved = time.monotonic()
-
-    callback: TrainerCallback = Progress()
-    return callback

@@ -24,6 +24,7 @@ from common.rewards.mix import Mix
 from common.rewards.verifiers import VERIFIERS, Answer
 from common.stage_settings import WatchSettings
 from common.stages import StageContext
+from common.training import ranks
 from common.training.adapters import load_weights, save_weights
 
 BATCH = 64
@@ -66,6 +67,12 @@ class Watcher:
         write_json(self.folder / "looks.json", self.looks)
         self.stopped = self._verdict()
 
+    def look_for_all(self, trainer: Any, step: int) -> None:
+        """Let the first process look, and the others know what it saw."""
+        if ranks.is_first():
+            self.look(self.bare(trainer), step)
+        self.looks, self.stopped = ranks.shared((self.looks, self.stopped))
+
     def summary(self) -> dict[str, Any]:
         """Return what the looks saw, for the stage's metrics; `kept` is the look whose weights are handed on."""
         first, kept = self.looks[0], self._chosen()
@@ -83,7 +90,7 @@ class Watcher:
 
     def best(self, model: Any) -> Any:
         """Return the model to hand on: the last one, or, where a reward was gamed, the best that was seen."""
-        if not self.stopped:
+        if not self.stopped or not ranks.is_first():
             return model
         step = self._chosen()["step"]
         load_weights(model, self._weights(step))
@@ -100,12 +107,12 @@ class Watcher:
             def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
                 watcher.restore(state.global_step)
                 if not watcher.looks:
-                    watcher.look(watcher.bare(trainer), 0)
+                    watcher.look_for_all(trainer, 0)
 
             def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
                 step = state.global_step
                 if step % watcher.settings.every == 0 or step == state.max_steps:
-                    watcher.look(watcher.bare(trainer), step)
+                    watcher.look_for_all(trainer, step)
                     if watcher.stopped:
                         control.should_training_stop = True
 
@@ -116,6 +123,7 @@ class Watcher:
         path = self.folder / "looks.json"
         if path.is_file():
             self.looks = [look for look in json.loads(path.read_text(encoding="utf-8")) if look["step"] <= step]
+        self.looks = ranks.shared(self.looks)
 
     @staticmethod
     def bare(trainer: Any) -> Any:

@@ -1,0 +1,194 @@
+"""Start the processes that share a stage with `accelerate launch`, pass signals on to them, and say why one died.
+
+Usage: `launch(resolved, "cpt", plan, console, forced=False)` where `needed(node.kind, resolved.config.run)`.
+
+Every process runs `python -m common stage <plan> <stage>`, as a scheduler would; the first one holds the lock and
+commits the result. On several machines a scheduler starts them, under torchrun or `accelerate launch`, with the same
+words. The processes find each other by `common.training.ranks`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+from common.config import RunSettings
+from common.console import Console
+from common.errors import ConfigError, LaunchError
+from common.layers import Resolved
+from common.training import ranks
+from common.training.stopping import SIGNALS, Preempted
+
+FOLDER = "DOMAIN_RECIPES_PROCESSES"  # environment: where each process leaves its output and why it failed
+SHARED_KINDS = ("base", "cpt", "sft", "dpo", "orpo", "kto", "reward", "grpo", "rloo")
+TEMPORARY = 75  # exit code of a run that was asked to stop and may be started again (EX_TEMPFAIL of sysexits.h)
+LINES = 12  # of a dead process's output that are shown
+GRACE_SECONDS = 600.0  # that processes have to save a checkpoint once they are asked to stop
+WATCH_SECONDS = 0.2
+# How torchrun names the process that failed first.
+ROOT_CAUSE = re.compile(r"Root Cause.*?\brank\s*:\s*(\d+) .*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
+
+
+def needed(kind: str, run: RunSettings) -> bool:
+    """Whether a stage is to be shared by processes that are not started yet."""
+    return kind in SHARED_KINDS and run.processes > 1 and ranks.size() == 1
+
+
+def config_file(repository: Path, run: RunSettings) -> Path:
+    """Return the file of `accelerate launch` for `run.parallelism`. Raises ConfigError where it is missing."""
+    path = repository / "pipelines" / "accelerate" / f"{run.parallelism}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"run.parallelism={run.parallelism}: {path} is missing; put it back.")
+    return path
+
+
+def launch(resolved: Resolved, stage: str, plan: Path, console: Console, *, forced: bool = False) -> None:
+    """Run one stage in `run.processes` processes on this machine.
+
+    Raises LaunchError with the last lines of the process that died first, Preempted where a signal stopped them, and
+    ConfigError where a scheduler has to start them.
+    """
+    run = resolved.config.run
+    if run.machines > 1:
+        raise ConfigError(_by_scheduler(run, stage, plan))
+    folder = Path(tempfile.mkdtemp(prefix="processes-"))
+    words = [f"out={resolved.out}", *(["force=true"] if forced else [])]
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config_file(resolved.repository, run)),
+        "--num_machines", "1", "--num_processes", str(run.processes),
+        "--main_process_port", "0",  # a free one
+        "--module", "common", "stage", str(plan.resolve()), stage, *words,
+    ]  # fmt: skip
+    try:
+        with (folder / "launcher.log").open("w") as errors:
+            process = subprocess.Popen(
+                command, cwd=resolved.repository, env={**os.environ, FOLDER: str(folder)}, stderr=errors,
+                start_new_session=True,  # signals reach the processes through this one, in good order
+            )  # fmt: skip
+            code = _watch(process, folder, run)
+        if code:
+            raise LaunchError(_why(stage, run, folder, code))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _by_scheduler(run: RunSettings, stage: str, plan: Path) -> str:
+    each = run.processes // run.machines
+    return (
+        f"run.machines={run.machines}: start stage {stage} on every machine, for instance with `torchrun "
+        f"--nnodes={run.machines} --nproc-per-node={each} --rdzv-backend=c10d --rdzv-endpoint=<host>:<port> -m common "
+        f"stage {plan} {stage}`; then go on with the same command as now."
+    )
+
+
+def _watch(process: subprocess.Popen[bytes], folder: Path, run: RunSettings) -> int:
+    """Wait for the processes, hand signals on to them, and return the launcher's exit code."""
+    asked: list[int] = []
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        asked.append(signum)
+
+    before = {number: signal.signal(number, pass_on) for number in SIGNALS}
+    told, deadline = 0, 0.0
+    try:
+        while (code := process.poll()) is None:
+            if len(asked) > told:
+                told = len(asked)
+                deadline = deadline or time.monotonic() + GRACE_SECONDS
+                _tell(folder, asked[-1])
+            if told > 1 or (told and time.monotonic() > deadline):
+                os.killpg(process.pid, signal.SIGKILL)
+            time.sleep(WATCH_SECONDS)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if asked:
+        raise Preempted(asked[0])
+    return code
+
+
+def _tell(folder: Path, signum: int) -> None:
+    """Send a signal to every process of this machine; the launcher itself would kill them half a minute later."""
+    for path in folder.glob("*.pid"):
+        try:
+            os.kill(int(path.read_text(encoding="utf-8")), signum)
+        except (ProcessLookupError, ValueError):
+            continue
+
+
+def _why(stage: str, run: RunSettings, folder: Path, code: int) -> str:
+    """Say which process died first and what it said last."""
+    failures = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.failure.json")]
+    if failures:
+        first = min(failures, key=lambda failure: failure["time"])
+        if not first["trace"]:
+            return str(first["text"])
+        which, text = int(first["rank"]), str(first["text"])
+        return f"Stage {stage}: process {which + 1} of {run.processes} failed.\n{text}"
+    log = (folder / "launcher.log").read_text(encoding="utf-8", errors="replace")
+    found = ROOT_CAUSE.search(log)
+    if found is None:
+        return f"Stage {stage}: `accelerate launch` ended with exit code {code}.\n{_tail(log)}"
+    which, exit_code = int(found[1]), int(found[2])
+    died = f"was killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with exit code {exit_code}"
+    hint = " (where memory ran out, the system kills like this)" if exit_code == -signal.SIGKILL else ""
+    path = folder / f"{which}.log"
+    said = _tail(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else ""
+    return (
+        f"Stage {stage}: process {which + 1} of {run.processes} {died}{hint}; the same command goes on from the last "
+        f"checkpoint.{f' It said last:{os.linesep}{said}' if said else ''}"
+    )
+
+
+def _tail(text: str) -> str:
+    return "\n".join(text.strip().splitlines()[-LINES:])
+
+
+class Failed(Protocol):
+    """How a process says why it failed; false where nobody collects that, so that it is to be printed."""
+
+    def __call__(self, text: str, *, trace: bool = False) -> bool: ...
+
+
+def enter() -> Failed:
+    """Set this process up as one that `launch` started, if it is one; return how it says why it failed.
+
+    Only the first process talks to the user; what the others print is kept for when they die.
+    """
+    given = os.environ.get(FOLDER)
+    number = ranks.rank()
+    if given is not None:
+        (Path(given) / f"{number}.pid").write_text(str(os.getpid()), encoding="utf-8")
+        if number:
+            with (Path(given) / f"{number}.log").open("wb") as log:
+                os.dup2(log.fileno(), sys.stdout.fileno())
+                os.dup2(log.fileno(), sys.stderr.fileno())
+
+    def failed(text: str, *, trace: bool = False) -> bool:
+        if given is None:
+            return False
+        facts = {"rank": number, "time": time.time(), "text": text, "trace": trace}
+        fresh = Path(given) / f".{number}.failure"
+        fresh.write_text(json.dumps(facts), encoding="utf-8")
+        fresh.rename(Path(given) / f"{number}.failure.json")
+        return True
+
+    return failed
+
+
+def is_launched() -> bool:
+    """Whether `launch` started this process, so that it is the one to show errors."""
+    return FOLDER in os.environ

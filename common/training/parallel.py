@@ -1,0 +1,78 @@
+"""What each process holds of a model: checked to be what was asked for, and put together again at the end.
+
+Usage: `check(trainer, config.run)` once training has begun; `model = whole_model(trainer, folder, load)` after it.
+
+accelerate falls back without a word where it cannot do what its file says (there is no FSDP on a CPU; without a GPU,
+`accelerate launch` may start a single process): a run that believed it had eight shards would fill one GPU. Which file
+belongs to which `run.parallelism` is `common.launch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from common.config import RunSettings
+from common.errors import ConfigError
+from common.training import ranks
+
+SHARDED = ("fsdp2", "zero3")
+
+
+def is_sharded(run: RunSettings) -> bool:
+    """Whether a process holds only a part of a model's weights while it trains."""
+    return ranks.size() > 1 and run.parallelism in SHARDED
+
+
+def check(trainer: Any, run: RunSettings) -> None:
+    """Compare what accelerate does with what was asked for. Raises ConfigError."""
+    expected = ranks.size()
+    found = trainer.accelerator.num_processes
+    if found != expected:
+        raise ConfigError(
+            f"accelerate trains with {found} processes, but {expected} were started, so each would train by itself. "
+            "Set run.device=cpu where there is no GPU for each process, or start as many as there are GPUs."
+        )
+    if expected == 1:
+        return
+    held = held_as(trainer)
+    if held != run.parallelism:
+        reason = " (accelerate has no FSDP on the CPU)" if run.parallelism == "fsdp2" else ""
+        raise ConfigError(
+            f"run.parallelism={run.parallelism}, but accelerate holds the model as {held}{reason}. Use "
+            f"run.parallelism={held if held in ('ddp', *SHARDED) else 'ddp'}, or a machine with a GPU for each process."
+        )
+
+
+def held_as(trainer: Any) -> str:
+    """Return how the processes hold the model that trains: ddp, fsdp2, zero3, or what else accelerate calls it."""
+    from torch.distributed.tensor import DTensor
+    from torch.nn.parallel import DistributedDataParallel
+
+    if any(isinstance(parameter, DTensor) for parameter in trainer.model.parameters()):
+        return "fsdp2"
+    if getattr(trainer, "is_deepspeed_enabled", False):
+        stage = trainer.accelerator.state.deepspeed_plugin.zero_stage
+        return f"zero{stage}"
+    if isinstance(trainer.model_wrapped, DistributedDataParallel):
+        return "ddp"
+    return str(trainer.accelerator.distributed_type.value).lower()
+
+
+def whole_model(trainer: Any, run: RunSettings, folder: Path, load: Callable[[Path], Any]) -> Any:
+    """Return the trained model whole, as it was before accelerate wrapped it; None in all but the first process.
+
+    Shards are gathered through a checkpoint in `folder`, read back by `load`: of a model that adapts another, its
+    adapter alone.
+    """
+    if not is_sharded(run):
+        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        return model if ranks.is_first() else None
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # all processes give their shards
+    if not ranks.is_first():
+        return None
+    bare = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    bare.save_pretrained(folder, state_dict=state)
+    del state
+    return load(folder)
