@@ -130,27 +130,35 @@ def _tell(folder: Path, signum: int) -> None:
 
 
 def _why(stage: str, run: RunSettings, folder: Path, code: int) -> str:
-    """Say which process died first and what it said last."""
-    failures = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.failure.json")]
-    if failures:
-        first = min(failures, key=lambda failure: failure["time"])
-        if not first["trace"]:
-            return str(first["text"])
-        which, text = int(first["rank"]), str(first["text"])
-        return f"Stage {stage}: process {which + 1} of {run.processes} failed.\n{text}"
+    """Say which process died first and what it said last; one that was killed brings the others down with it."""
     log = (folder / "launcher.log").read_text(encoding="utf-8", errors="replace")
     found = ROOT_CAUSE.search(log)
-    if found is None:
-        return f"Stage {stage}: `accelerate launch` ended with exit code {code}.\n{_tail(log)}"
-    which, exit_code = int(found[1]), int(found[2])
+    which, exit_code = (int(found[1]), int(found[2])) if found else (0, code)
+    failures = {int(path.name.split(".")[0]): json.loads(path.read_text(encoding="utf-8"))
+                for path in folder.glob("*.failure.json")}  # fmt: skip
+    if exit_code < 0 or not failures:
+        return _killed(stage, run, folder, which, exit_code) if found else _not_started(stage, log, code)
+    which = which if which in failures else min(failures, key=lambda number: float(failures[number]["time"]))
+    told = failures[which]
+    if not told["trace"]:
+        return str(told["text"])
+    return f"Stage {stage}: process {which + 1} of {run.processes} failed.\n{told['text']}"
+
+
+def _killed(stage: str, run: RunSettings, folder: Path, which: int, exit_code: int) -> str:
     died = f"was killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with exit code {exit_code}"
     hint = " (where memory ran out, the system kills like this)" if exit_code == -signal.SIGKILL else ""
     path = folder / f"{which}.log"
     said = _tail(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else ""
+    last = f" It said last:\n{said}" if said else ""
     return (
         f"Stage {stage}: process {which + 1} of {run.processes} {died}{hint}; the same command goes on from the last "
-        f"checkpoint.{f' It said last:{os.linesep}{said}' if said else ''}"
+        f"checkpoint.{last}"
     )
+
+
+def _not_started(stage: str, log: str, code: int) -> str:
+    return f"Stage {stage}: `accelerate launch` ended with exit code {code}.\n{_tail(log)}"
 
 
 def _tail(text: str) -> str:

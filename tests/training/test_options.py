@@ -79,7 +79,7 @@ def test_the_global_batch_does_not_change_with_devices(
 
 def test_a_batch_that_cannot_be_met_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(ConfigError, match="makes 16 rows per step, which 3 processes cannot share alike. Start 1 or 2 or 4 processes"):
+    with pytest.raises(ConfigError, match=r"16 rows per step, which 3 processes cannot share alike. Start 1 or 2 or 4"):
         split_batch(16, None, unit="rows", key="cpt.batch_tokens")
 
 
