@@ -180,17 +180,30 @@ def hardware(chain: Chain) -> str:
     """Say which machines made the chain, by type and never by name."""
     kinds: dict[str, list[str]] = {}
     for name, manifest in chain.manifests.items():
-        kinds.setdefault(_machine(manifest.get("hardware") or {}), []).append(name)
+        kinds.setdefault(_machine(manifest), []).append(name)
     if len(kinds) == 1:
         return f"Made on {next(iter(kinds))}."
     return "\n".join(f"- {machine}: {_stage_list(stages)}" for machine, stages in kinds.items())
 
 
-def _machine(facts: Mapping[str, Any]) -> str:
+def _machine(manifest: Mapping[str, Any]) -> str:
+    facts = manifest.get("hardware") or {}
     parts = [str(facts["cpu"])] if facts.get("cpu") else []
     parts += [f"{facts['cores']} CPU cores"] if facts.get("cores") else []
     parts += [f"{float(facts['memory_gb']):.0f} GB of memory"] if facts.get("memory_gb") else []
-    return ", ".join([*parts, f"GPU {facts['gpu']}" if facts.get("gpu") else "no GPU"])
+    parts += [f"GPU {facts['gpu']}" if facts.get("gpu") else "no GPU"]
+    processes = int(manifest.get("processes") or 1)
+    return ", ".join([*parts, f"{processes} processes"] if processes > 1 else parts)
+
+
+def guard_sentences(chain: Chain) -> list[str]:
+    """Tell of every stage whose training was taken back because of its loss."""
+    return [
+        f"The training of `{c.name}` was taken back where its loss broke or rose: the rows of {number(steps)} steps "
+        "were passed over."
+        for c in chain.checkpoints
+        if (steps := c.manifest.get("metrics", {}).get("passed_over_steps"))
+    ]
 
 
 def versions(chain: Chain) -> str:

@@ -174,7 +174,7 @@ def finish(trainer: Any, loop: TrainingLoop, heldout: HeldOut) -> Fitted:
         heldout.watch(trainer)
     log = loop.run(trainer)
     model = trained_model(loop.context, trainer)
-    return Fitted(model, log, loop.steps, loop.seconds, loop.steps * loop.tokens_per_step)
+    return Fitted(model, log, loop.steps, loop.seconds, loop.steps * loop.tokens_per_step, loop.measured())
 
 
 def needs_precomputed(context: StageContext, arguments: Any) -> None:

@@ -134,7 +134,7 @@ def _train(
     trained = watcher.best(trained_model(context, trainer))
     skipped = round(sum(record["no_signal"] for record in log))
     _warn(context, log, skipped)
-    return Fitted(trained, log, loop.steps, loop.seconds, 0), skipped
+    return Fitted(trained, log, loop.steps, loop.seconds, 0, loop.measured()), skipped
 
 
 def in_order(rows: Sequence[Row], steps: int, prompts_per_step: int, seed: int) -> list[Row]:

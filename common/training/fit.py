@@ -44,7 +44,7 @@ class Fitted:
     steps: int
     seconds: float
     tokens: int
-    measured: dict[str, float] = field(default_factory=dict)  # what merging an adapter changed
+    measured: dict[str, float] = field(default_factory=dict)  # further metrics: of an adapter's merge, of the guard
 
 
 def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, rows: TrainingRows) -> Fitted:
@@ -53,7 +53,8 @@ def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, r
     loop = TrainingLoop(context, settings.batch_tokens)
     trainer = trainer_for(context, model, tokenizer, rows, loop.folder)
     log = loop.run(trainer)
-    return Fitted(trained_model(context, trainer), log, loop.steps, loop.seconds, loop.steps * settings.batch_tokens)
+    tokens = loop.steps * settings.batch_tokens
+    return Fitted(trained_model(context, trainer), log, loop.steps, loop.seconds, tokens, loop.measured())
 
 
 def trainer_for(
@@ -109,7 +110,7 @@ def whole(context: StageContext, fitted: Fitted, probe: list[int], parent: Any =
     merged, measured = adapters.merge(
         trained, parent, probe[:PROBE_TOKENS], context.out / adapters.FOLDER, context.parent_artifact
     )
-    return replace(fitted, model=merged, measured=measured)
+    return replace(fitted, model=merged, measured={**fitted.measured, **measured})
 
 
 def hand_on(

@@ -125,6 +125,11 @@ class TrainingLoop:
             raise stopping.Preempted(stop.signum)
         return self._log(trainer, unit)
 
+    def measured(self) -> dict[str, float]:
+        """Return what is worth a line on the card: how many steps' rows were passed over, where any were."""
+        steps = sum(last - first + 1 for first, last in self.guard.passed_over())
+        return {"passed_over_steps": steps} if steps else {}
+
     def _newest(self, at_most: int | None = None) -> tuple[Path | None, float]:
         """Return the checkpoint that all processes go on from, and the seconds spent before it."""
         return ranks.shared(newest_whole(self.folder, at_most) if ranks.is_first() else (None, 0.0))
@@ -133,8 +138,9 @@ class TrainingLoop:
         """Return the checkpoint before what went wrong, with the rows since then left out. Raises ContractError."""
         guard, stage, step = self.guard, self.context.stage, trainer.state.global_step
         reason = f"Stage {stage}: {guard.trip} (step {step})"
-        advice = f"Lower {stage}.train.learning_rate, or set train.bf16=false; guard.spike=null lets high losses be."
-        resume, _ = self._newest(at_most=step - 1 - guard.settings.patience)
+        let_be = f", or let high losses be with {stage}.guard.spike=null" if guard.high else ", or set train.bf16=false"
+        advice = f"Lower {stage}.train.learning_rate{let_be}."
+        resume, _ = self._newest(at_most=step - 1 - max(1, guard.high))  # losses are seen one step late
         if resume is None:
             raise ContractError(f"{reason}, and there is no checkpoint before it; nothing is kept. {advice}")
         if len(guard.passed_over()) >= guard.settings.times:
