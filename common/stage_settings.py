@@ -11,7 +11,17 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from common.settings import Frozen, GuardSettings, Limits, Peft, Schedule, Share, StageSettings, TrainOptions
+from common.settings import (
+    Frozen,
+    GuardSettings,
+    Limits,
+    Peft,
+    Schedule,
+    Share,
+    StageSettings,
+    TrainOptions,
+    ValidationSettings,
+)
 
 # All linear layers: fewer do not reach full fine-tuning (Dettmers et al. 2023, arXiv 2305.14314, section 4; Schulman et
 # al. 2025, "LoRA Without Regret", which also keeps alpha at 32). The rank is ours.
@@ -76,6 +86,15 @@ class TrainingSettings(LearningSettings):
         "isolated", description="isolated: rows of whole documents that cannot see each other; trl: TRL's own packing"
     )
     replay: Share = Field(0.0, description="share of all tokens that comes from the replay sources")
+    validation: ValidationSettings = ValidationSettings()
+
+    @model_validator(mode="after")
+    def _can_validate(self) -> TrainingSettings:
+        if self.validation.share and self.packing == "trl":
+            raise ValueError(
+                "validation.share keeps packed rows, which packing: trl has none of; set packing: isolated"
+            )
+        return self
 
     @model_validator(mode="after")
     def _budget(self) -> TrainingSettings:

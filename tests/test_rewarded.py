@@ -161,6 +161,13 @@ def watcher_that_sees(
     return Watcher(context, WatchSettings(check=check, drop=0.1, longer=1.0), rows, None, 8, mix)
 
 
+def trainer_of(model: Any) -> Any:
+    """What a look needs of a trainer: its model, as accelerate leaves it in one process."""
+    kind = SimpleNamespace(value="NO")
+    accelerator = SimpleNamespace(unwrap_model=lambda wrapped: wrapped, distributed_type=kind)
+    return SimpleNamespace(model=model, model_wrapped=model, accelerator=accelerator)
+
+
 @pytest.mark.parametrize(
     ("right", "tokens", "stopped", "kept"),
     [
@@ -180,7 +187,7 @@ def test_a_gamed_reward_stops_it_with_the_best_weights(
     watcher = watcher_that_sees(right, tokens, tmp_path, monkeypatch)
     for step in range(3):
         torch.nn.init.constant_(model.weight, float(step))
-        watcher.look(model, step)
+        watcher.look_for_all(trainer_of(model), step)
         if step < 2:
             assert not watcher.stopped
     assert watcher.stopped == stopped
@@ -198,7 +205,7 @@ def test_without_known_answers_the_longest_answers_do_not_win(tmp_path: Path, mo
     watcher = watcher_that_sees((0.0, 0.0, 0.0), (4, 6, 9), tmp_path, monkeypatch, check=None)
     for step in range(3):
         torch.nn.init.constant_(model.weight, float(step))
-        watcher.look(model, step)
+        watcher.look_for_all(trainer_of(model), step)
     assert watcher.stopped == "answers grew from 4 to 9 tokens"
     assert watcher.looks[2]["reward"] > watcher.looks[1]["reward"]
     assert watcher.best(model).weight.item() == 1

@@ -95,6 +95,7 @@ def render_card(chain: Chain, comparisons: Sequence[Comparison], about: About) -
         f"The published checkpoint, `{chain.published}`, is in bold.",
         "![Exam scores of every checkpoint](exam.png)",
         "![Training loss of every stage](loss.png)",
+        *sections.validation_sentences(chain),
         *sections.guard_sentences(chain),
         *preference,
         *reward_section(chain),

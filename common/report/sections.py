@@ -196,6 +196,23 @@ def _machine(manifest: Mapping[str, Any]) -> str:
     return ", ".join([*parts, f"{processes} processes"] if processes > 1 else parts)
 
 
+def validation_sentences(chain: Chain) -> list[str]:
+    """Tell of every stage that read rows which never trained: how its loss on them went, and which weights it kept."""
+    sentences = []
+    for checkpoint in chain.checkpoints:
+        found = checkpoint.manifest.get("metrics", {}).get("validation")
+        if not found:
+            continue
+        looks = found["looks"]
+        best = min(looks, key=lambda look: float(look["loss"]))
+        sentences.append(
+            f"`{checkpoint.name}` read {found['rows']:,} rows that never train {len(looks)} times: their loss was "
+            f"{looks[0]['loss']:.3f} at step {looks[0]['step']}, {best['loss']:.3f} at its best (step {best['step']}) "
+            f"and {looks[-1]['loss']:.3f} at the end; the weights of step {found['kept']} went on."
+        )
+    return sentences
+
+
 def guard_sentences(chain: Chain) -> list[str]:
     """Tell of every stage whose training was taken back because of its loss."""
     return [

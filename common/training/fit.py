@@ -24,6 +24,7 @@ from common.training.options import sft_options
 from common.training.packing import RowCollator
 from common.training.rows import TrainingRows
 from common.training.trainer import TrainingLoop, lean_sft_trainer, write_log
+from common.training.validation import Validation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,7 +45,7 @@ class Fitted:
     steps: int
     seconds: float
     tokens: int
-    measured: dict[str, float] = field(default_factory=dict)  # further metrics: of an adapter's merge, of the guard
+    measured: dict[str, Any] = field(default_factory=dict)  # further metrics: an adapter's merge, guard, validation
 
 
 def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, rows: TrainingRows) -> Fitted:
@@ -52,9 +53,13 @@ def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, r
     settings = cast(TrainingSettings, context.settings)
     loop = TrainingLoop(context, settings.batch_tokens)
     trainer = trainer_for(context, model, tokenizer, rows, loop.folder)
+    validation = Validation(context, rows.validation)
+    if rows.validation is not None:
+        trainer.add_callback(validation.callback(trainer))
     log = loop.run(trainer)
-    tokens = loop.steps * settings.batch_tokens
-    return Fitted(trained_model(context, trainer), log, loop.steps, loop.seconds, tokens, loop.measured())
+    model = validation.chosen(trained_model(context, trainer))
+    measured = {**loop.measured(), **validation.measured()}
+    return Fitted(model, log, loop.steps, loop.seconds, loop.steps * settings.batch_tokens, measured)
 
 
 def trainer_for(
@@ -120,7 +125,7 @@ def hand_on(
     *,
     probe: list[int],
     parent_tokenizer: PreTrainedTokenizerBase | None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Check every promise, save, and check again in a clean process. Returns what was measured on the way.
 
     The first process does, of several that share a stage. Raises ContractError; nothing of the stage is committed then.
@@ -152,7 +157,7 @@ def hand_on(
     return fitted.measured
 
 
-def report(context: StageContext, fitted: Fitted, rows: TrainingRows, measured: dict[str, float]) -> StageReport:
+def report(context: StageContext, fitted: Fitted, rows: TrainingRows, measured: dict[str, Any]) -> StageReport:
     """Return the stage's report for the manifest."""
     return StageReport(
         metrics={"final_loss": fitted.log[-1]["loss"] if fitted.log else None, "steps": fitted.steps, **measured},

@@ -105,6 +105,7 @@ def sft_options(
         **shared_options(run, folder, steps=steps, seed=seed, device=device),
         **schedule_options(settings.schedule, steps),
         "per_device_train_batch_size": rows,
+        "per_device_eval_batch_size": rows,
         "gradient_accumulation_steps": accumulation,
         "max_length": settings.sequence_length,
     }

@@ -16,6 +16,7 @@ from typing import Any
 from common.config import RunSettings
 from common.errors import ConfigError
 from common.training import ranks
+from common.training.adapters import is_adapted, save_weights
 
 SHARDED = ("fsdp2", "zero3")
 
@@ -76,3 +77,19 @@ def whole_model(trainer: Any, run: RunSettings, folder: Path, load: Callable[[Pa
     bare.save_pretrained(folder, state_dict=state)
     del state
     return load(folder)
+
+
+def save_weights_of(trainer: Any, path: Path) -> None:
+    """Write what training changes, an adapter or all weights: all processes give their part, the first one writes."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    bare = trainer.accelerator.unwrap_model(trainer.model)
+    state = None if held_as(trainer) not in SHARDED else trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not ranks.is_first():
+        return
+    if state is None:
+        save_weights(bare, path)
+        return
+    kept = get_peft_model_state_dict(bare, state_dict=state) if is_adapted(bare) else state
+    save_file({name: weight.contiguous() for name, weight in kept.items()}, str(path))

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SAMPLES = 64  # rows kept as tokenised, for the contracts
-ORDER, MADE = "order.npy", "rows.json"  # in the rows' folder; the second is written last
+ORDER, KEPT, MADE = "order.npy", "validation.npy", "rows.json"  # in the rows' folder; the last is written last
 
 
 @dataclass
@@ -48,6 +48,7 @@ class TrainingRows:
     steps: int
     counts: list[RowCount]
     samples: list[TokenRow] = field(default_factory=list)  # a few rows as tokenised, for the contracts
+    validation: Dataset | None = None  # rows that never train
 
     def accounting(self) -> list[dict[str, Any]]:
         return [count.as_dict() for count in self.counts]
@@ -68,6 +69,7 @@ def build_rows(
     asked = {
         "role": role, "assistant_only": assistant_only, "seed": context.config.seed,
         **settings.model_dump(mode="json", include={"tokens", "epochs", "batch_tokens", "sequence_length", "replay"}),
+        "validation": settings.validation.share,
     }  # fmt: skip
     if ranks.is_first() and _read(context, asked) is None:
         _prepare(context, tokenizer, asked)
@@ -95,7 +97,7 @@ def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: d
     packed = pack(_sample(stream, samples), length, folder, role)
     if not len(packed):
         raise DataError(f"Stage {context.stage}: {origin(context, role)} has no usable row. Check where it comes from.")
-    steps = steps_for(settings, len(packed), context.stage)
+    steps = steps_for(settings, len(packed) - _num_kept(len(packed), settings.validation.share), context.stage)
     total = steps * (settings.batch_tokens // length)
     readers, parts, names = [main], [packed], [role]
     if share > 0:
@@ -111,13 +113,28 @@ def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: d
                 f"Stage {context.stage} asks for {settings.replay:.0%} replay, but the role replay has no {kind}. "
                 f"Add a source with role: replay, or set {context.stage}.replay=0."
             )
-    order = interleave(len(parts[0]), len(parts[1]) if len(parts) > 1 else 0, total=total, replay=share, seed=seed)
+    training, kept = _split(len(packed), settings.validation.share, seed)
+    num_replay = len(parts[1]) if len(parts) > 1 else 0
+    drawn = interleave(len(training), num_replay, total=total, replay=share, seed=seed)
+    order = np.concatenate([training, len(packed) + np.arange(num_replay)])[drawn]
     np.save(folder / ORDER, order, allow_pickle=False)
+    np.save(folder / KEPT, kept, allow_pickle=False)
     made = {
         "asked": asked, "parts": names, "steps": steps, "samples": [asdict(row) for row in samples],
         "counts": [count.as_dict() for count in _close(readers, parts, order)],
     }  # fmt: skip
     write_json(folder / MADE, made)
+
+
+def _num_kept(number: int, share: float) -> int:
+    """Return how many of some rows never train: at least one, and never all."""
+    return min(number - 1, max(1, round(share * number))) if share else 0
+
+
+def _split(number: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of the rows that train and of those that never do."""
+    kept = np.sort(np.random.default_rng([seed, 1]).permutation(number)[: _num_kept(number, share)])
+    return np.setdiff1d(np.arange(number), kept), kept
 
 
 def _folder(context: StageContext) -> Path:
@@ -136,9 +153,10 @@ def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
         return None
     parts = [Dataset.from_file(str(packed_file(folder, name))) for name in made["parts"]]
     order = np.load(folder / ORDER, allow_pickle=False)
+    kept = np.load(folder / KEPT, allow_pickle=False)
     return TrainingRows(
         _concatenate(parts).select(order), made["steps"], [RowCount(**count) for count in made["counts"]],
-        [TokenRow(**row) for row in made["samples"]],
+        [TokenRow(**row) for row in made["samples"]], parts[0].select(kept) if len(kept) else None,
     )  # fmt: skip
 
 

@@ -10,14 +10,11 @@ can tell. Looks and the best weights so far lie in the stage's scratch, so a kil
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from common.artifacts import write_json
 from common.evaluation.statistics import paired_means
 from common.evaluation.written import write_answers
 from common.rewards.mix import Mix
@@ -25,7 +22,8 @@ from common.rewards.verifiers import VERIFIERS, Answer
 from common.stage_settings import WatchSettings
 from common.stages import StageContext
 from common.training import ranks
-from common.training.adapters import load_weights, save_weights
+from common.training.adapters import load_weights
+from common.training.best import Best
 
 BATCH = 64
 
@@ -40,12 +38,12 @@ class Watcher:
         self.mix = mix
         self.stage, self.console, self.settings = context.stage, context.console, settings
         self.rows, self.tokenizer, self.answer_tokens = rows, tokenizer, answer_tokens
-        self.folder = context.work / "watch"
+        self.kept = Best(context.work / "watch")
         self.looks: list[dict[str, Any]] = []
         self.stopped = ""
 
-    def look(self, model: Any, step: int) -> None:
-        """Let the model answer the held-out prompts, greedily, and remember it where it is the best so far."""
+    def look(self, model: Any, step: int) -> bool:
+        """Let the model answer the held-out prompts, greedily; return whether it is the best so far."""
         prompts = [row["prompt"] for row in self.rows]
         wrote = write_answers(
             model, self.tokenizer, prompts, chat=True, most_tokens=self.answer_tokens, batch_size=BATCH
@@ -60,18 +58,18 @@ class Watcher:
         if self.settings.check is not None:
             found["right"] = round(fmean(map(VERIFIERS[self.settings.check], answers)), 4)
         best = max((self._worth(look) for look in self.looks if not self._too_long(look)), default=-math.inf)
+        is_best = self._worth(found) > best and not self._too_long(found)
         self.looks.append({**found, "rewards": [round(reward, 4) for reward in rewards]})
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self._worth(found) > best and not self._too_long(found):
-            self._keep(model, step)
-        write_json(self.folder / "looks.json", self.looks)
+        self.kept.write(self.looks)
         self.stopped = self._verdict()
+        return is_best
 
     def look_for_all(self, trainer: Any, step: int) -> None:
-        """Let the first process look, and the others know what it saw."""
-        if ranks.is_first():
-            self.look(self.bare(trainer), step)
-        self.looks, self.stopped = ranks.shared((self.looks, self.stopped))
+        """Let the first process look, and the others know what it saw; the best weights so far are kept."""
+        is_best = self.look(self.bare(trainer), step) if ranks.is_first() else False
+        is_best, self.looks, self.stopped = ranks.shared((is_best, self.looks, self.stopped))
+        if is_best:
+            self.kept.keep(trainer, step)
 
     def summary(self) -> dict[str, Any]:
         """Return what the looks saw, for the stage's metrics; `kept` is the look whose weights are handed on."""
@@ -93,7 +91,7 @@ class Watcher:
         if not self.stopped or not ranks.is_first():
             return model
         step = self._chosen()["step"]
-        load_weights(model, self._weights(step))
+        load_weights(model, self.kept.path(step))
         self.console.line(f"  {self.stage}: {self.stopped}; the weights of step {step} are kept", always=True)
         return model
 
@@ -120,10 +118,7 @@ class Watcher:
 
     def restore(self, step: int) -> None:
         """Read the looks of a run that was killed, up to the step from which it goes on."""
-        path = self.folder / "looks.json"
-        if path.is_file():
-            self.looks = [look for look in json.loads(path.read_text(encoding="utf-8")) if look["step"] <= step]
-        self.looks = ranks.shared(self.looks)
+        self.looks = ranks.shared(self.kept.read(step))
 
     @staticmethod
     def bare(trainer: Any) -> Any:
@@ -143,7 +138,7 @@ class Watcher:
         """Return the look whose weights are handed on: the last one, or the best where a reward was gamed."""
         if not self.stopped:
             return self.looks[-1]
-        kept = [look for look in self.looks if self._weights(look["step"]).is_file()]
+        kept = [look for look in self.looks if self.kept.has(look["step"])]
         return max(kept, key=lambda look: (self._worth(look), -look["step"]))
 
     def _verdict(self) -> str:
@@ -155,16 +150,3 @@ class Watcher:
         if self._too_long(last):
             return f"answers grew from {first['tokens']:.0f} to {last['tokens']:.0f} tokens"
         return ""
-
-    def _keep(self, model: Any, step: int) -> None:
-        save_weights(model, self._weights(step))
-        # A run that goes on from an older checkpoint may need the best before this one, never an older one.
-        for path in sorted(self.folder.glob("best-*.safetensors"), key=_step_of)[:-2]:
-            path.unlink()
-
-    def _weights(self, step: int) -> Path:
-        return self.folder / f"best-{step}.safetensors"
-
-
-def _step_of(path: Path) -> int:
-    return int(path.stem.partition("-")[2])

@@ -1,0 +1,56 @@
+"""The best weights that a training had so far, in a folder that the same run finds again after it was killed.
+
+Usage: `best = Best(context.work / "watch")`; `best.keep(trainer, step)`; later `load_weights(model, best.path(step))`.
+
+Which weights are best is for others to say: the watch of a reward, or the loss of rows that never train.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.artifacts import write_json
+from common.training import parallel, ranks
+
+Look = dict[str, Any]
+KEPT = 2  # a run that goes on from an older checkpoint may need the best before the last one, never an older one
+LOOKS = "looks.json"
+
+
+class Best:
+    """Files of weights by step, and what was seen at each look, beside each other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def keep(self, trainer: Any, step: int) -> None:
+        """Write down a trainer's weights; all processes take part."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        parallel.save_weights_of(trainer, self.path(step))
+        if ranks.is_first():
+            for path in sorted(self.folder.glob("best-*.safetensors"), key=_step_of)[:-KEPT]:
+                path.unlink()
+
+    def has(self, step: int) -> bool:
+        return self.path(step).is_file()
+
+    def path(self, step: int) -> Path:
+        return self.folder / f"best-{step}.safetensors"
+
+    def write(self, looks: Sequence[Mapping[str, Any]]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / LOOKS, list(looks))
+
+    def read(self, step: int) -> list[Look]:
+        """Return the looks of a run that was killed, up to the step from which it goes on."""
+        path = self.folder / LOOKS
+        if not path.is_file():
+            return []
+        return [look for look in json.loads(path.read_text(encoding="utf-8")) if look["step"] <= step]
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.partition("-")[2])
