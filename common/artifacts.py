@@ -17,12 +17,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from common.errors import RecipeError, StoreError
+from common.locks import Holder, hold
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -125,33 +126,25 @@ class Store:
         return f"no valid {MANIFEST}" if manifest is None else damage(folder, manifest)
 
     @contextlib.contextmanager
-    def lock(self, stage: str, fingerprint: str, *, wait: bool, on_wait: Any = None) -> Iterator[None]:
+    def lock(
+        self, stage: str, fingerprint: str, *, wait: bool, on_wait: Callable[[Holder], None] | None = None
+    ) -> Iterator[None]:
         """Hold the lock of one artifact. The system frees it when its holder dies, however it dies.
 
         Raises StoreError when another process holds it and `wait` is false, or the store cannot be written.
         """
-        import filelock
+
+        def busy(holder: Holder) -> StoreError:
+            return StoreError(
+                f"Stage {stage} is being made by {holder.who} on the store {self.artifacts}. Leave out run.wait=false "
+                f"to wait for it, or let that run finish first. {holder.silence}".strip()
+            )
 
         path = self.artifacts / ".locks" / f"{stage}-{fingerprint}.lock"
-        with writing(self.artifacts):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(path)
-        try:
+        with contextlib.ExitStack() as held:
             with writing(self.artifacts):
-                lock.acquire(timeout=0)
-        except filelock.Timeout:
-            if not wait:
-                raise StoreError(
-                    f"Stage {stage} is being made by another run on the store {self.artifacts}. "
-                    "Leave out run.wait=false to wait for it, or let that run finish first."
-                ) from None
-            if on_wait is not None:
-                on_wait()
-            lock.acquire()
-        try:
+                held.enter_context(hold(path, wait=wait, busy=busy, on_wait=on_wait))
             yield
-        finally:
-            lock.release()
 
     def commit(self, stage: str, fingerprint: str, out: Path, manifest: dict[str, Any]) -> Artifact:
         """Turn a finished folder into an artifact: digests, manifest last, one rename.

@@ -30,6 +30,10 @@ class StoreError(RecipeError, OSError):
     """The artifact store cannot be read or written: read-only, full, or held by another run."""
 
 
+class ResourceError(RecipeError):
+    """A machine has too little memory for what a stage does."""
+
+
 class LaunchError(RecipeError):
     """A process of a stage that several share died, or could not be started."""
 

@@ -13,6 +13,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,18 @@ from common.data.revisions import NAME, Revisions
 from common.errors import ConfigError, DataError, GateError, RecipeError
 from common.layers import Resolved
 from common.libraries import needs_hub, prepare
+from common.locks import Holder
 from common.pipeline import Node
 from common.plan import make_plan, open_corpus, store_of, unpublished
 from common.provenance import provenance
 from common.recipe import code_of, recipe_of, task_folders
 from common.stage_settings import EvaluateSettings
-from common.stages import MODEL_KINDS, StageContext, StageReport, data_roles, stage_module
-from common.training import ranks
+from common.stages import MODEL_KINDS, TRAINING_KINDS, StageContext, StageReport, data_roles, stage_module
+from common.training import memory, ranks
+from common.training.gpu import claimed
 from common.training.quantization import check_backends
+
+ON_GPU = (*TRAINING_KINDS, "sample", "evaluate")
 
 
 @dataclass
@@ -153,8 +158,8 @@ def _first(
         _note(outcome, node.name, artifact, found, console, forced=forced)
         return artifact
 
-    def waiting() -> None:
-        console.line(f"  {node.name}: another run is making it; waiting (Ctrl-C to stop)")
+    def waiting(holder: Holder) -> None:
+        console.line(f"  {node.name}: {holder.who} is making it; waiting (Ctrl-C to stop). {holder.silence}".rstrip())
 
     with store.lock(node.name, fingerprint, wait=resolved.config.run.wait, on_wait=waiting):
         found = store.get(node.name, fingerprint)
@@ -189,7 +194,7 @@ def _help(node: Node, resolved: Resolved, corpus: Corpus, store: Store, outcome:
         work = store.work_folder(node.name, fingerprint)
         out = work / "processes" / str(ranks.rank())
         out.mkdir(parents=True, exist_ok=True)
-        stage_module(node.kind).run(_context(node, resolved, corpus, store, inputs, out, work, console))
+        _run(_context(node, resolved, corpus, store, inputs, out, work, console))
         ranks.wait()  # until all have left the scratch folder
     return Artifact(*ranks.shared((Path(), {})))
 
@@ -223,9 +228,7 @@ def _make(
         clean_process.start()
     ranks.shared(True)
     with writing(work):
-        report: StageReport = stage_module(node.kind).run(
-            _context(node, resolved, corpus, store, inputs, out, work, console)
-        )
+        report = _run(_context(node, resolved, corpus, store, inputs, out, work, console))
     ranks.wait()  # until all have left the scratch folder
     seconds = time.monotonic() - started
     manifest = {
@@ -255,6 +258,14 @@ def _make(
     speed = f", {manifest['tokens_per_second']:,.0f} tokens/s" if report.train_seconds else ""
     console.line(f"  {node.name:<14} made in {seconds:5.1f} s{speed}  [{fingerprint[:8]}]")
     return artifact
+
+
+def _run(context: StageContext) -> StageReport:
+    """Run a stage's own code, alone on its GPUs; where memory runs out, say what to change."""
+    busy = claimed(context.config.run, context.stage, context.console) if context.kind in ON_GPU else nullcontext()
+    with memory.explained(context), busy:
+        report: StageReport = stage_module(context.kind).run(context)
+    return report
 
 
 def _discard_stale_scratch(work: Path, digest: str, console: Console, name: str) -> None:

@@ -6,9 +6,11 @@ import errno
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 
 from common.artifacts import MANIFEST, Artifact, Store, fingerprint_of, read_manifest, writing
 from common.errors import StoreError
+from common.locks import Holder, holder_of
 
 
 @pytest.fixture
@@ -120,11 +123,28 @@ def test_two_runs_never_make_one_artifact_at_once(store: Store) -> None:
     assert ready.wait(30)
     with pytest.raises(StoreError, match="being made by another run"), store.lock("sft", "f", wait=False):
         pass
-    waited: list[bool] = []
+    waited: list[str] = []
     release.set()
-    with store.lock("sft", "f", wait=True, on_wait=lambda: waited.append(True)):
-        pass
+    with store.lock("sft", "f", wait=True, on_wait=lambda holder: waited.append(holder.who)):
+        assert all(re.fullmatch(r"another run \(process \d+\)", who) for who in waited)
     other.join(30)
+
+
+def test_of_a_holder_that_has_fallen_silent_its_machine_is_named(store: Store) -> None:
+    """The lock of a machine that is gone can stay on a network disk."""
+    path = store.artifacts / ".locks" / "sft-f.lock"
+    with store.lock("sft", "f", wait=True):
+        beside = path.with_suffix(".holder")
+        beside.write_text(json.dumps({"host": "node-7", "pid": 41}), encoding="utf-8")
+        assert holder_of(path) == Holder("another run (process 41 on node-7)", "")
+        hours_ago = time.time() - 7200
+        os.utime(beside, (hours_ago, hours_ago))
+        silence = rf"Nothing was heard of it for 120 minutes: if its machine is gone, remove {path}\."
+        with pytest.raises(StoreError, match=rf"process 41 on node-7.*{silence}"), store.lock("sft", "f", wait=False):
+            pass
+        path.unlink()
+        with store.lock("sft", "f", wait=False):  # as it says
+            pass
 
 
 def test_a_killed_holder_leaves_no_lock(store: Store) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from common.artifacts import write_json
 from common.stage_settings import EvaluateSettings
 from common.stages import StageContext, StageReport
+from common.training import memory
 
 EXAM = "exam.json"
 RECORDS = "records.jsonl"
@@ -32,7 +33,7 @@ def run(context: StageContext) -> StageReport:
         questions={side: list(context.corpus.rows(f"questions_{side}")) for side in SIDES},
         texts={side: list(context.corpus.rows(f"text_{side}")) for side in SIDES},
     )
-    with context.console.progress(context.stage, 0, "answers") as bar:
+    with context.console.progress(context.stage, 0, "answers") as bar, memory.phase(memory.EVALUATING):
 
         def show(done: int, total: int) -> None:
             bar.total = total

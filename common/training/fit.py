@@ -18,7 +18,7 @@ from common.clean_load import CleanProcess
 from common.errors import ConfigError
 from common.stage_settings import TrainingSettings
 from common.stages import StageContext, StageReport
-from common.training import adapters, checkpoint, parallel, ranks
+from common.training import adapters, checkpoint, memory, parallel, ranks
 from common.training.device import device_of
 from common.training.options import sft_options
 from common.training.packing import RowCollator
@@ -141,16 +141,11 @@ def hand_on(
         contracts.check_tied(model)
     if parent_tokenizer is not None:
         contracts.check_template(tokenizer, parent_tokenizer)
-    checkpoint.save(model, tokenizer, context.out, context.config.model.dtype)
-    logits = contracts.probe_logits(model, probe)
-    contracts.check_saved(
-        context.out,
-        probe,
-        logits,
-        clean_process,
-        context.work,
-        trust_remote_code=context.config.model.trust_remote_code,
-    )
+    trusted = context.config.model.trust_remote_code
+    with memory.phase(memory.SAVING):
+        checkpoint.save(model, tokenizer, context.out, context.config.model.dtype)
+        logits = contracts.probe_logits(model, probe)
+        contracts.check_saved(context.out, probe, logits, clean_process, context.work, trust_remote_code=trusted)
     if context.parent is not None:
         contracts.check_tokenizer(context.out, context.parent_artifact.path)
     write_log(fitted.log, context.out / "log.jsonl")

@@ -22,6 +22,7 @@ from common.rewards.mix import Mix
 from common.rewards.verifiers import Answer
 from common.stage_settings import SamplingSettings
 from common.stages import StageContext
+from common.training import memory
 
 Row = dict[str, Any]
 RATES = ("0", "to 1/4", "to 1/2", "to 3/4", "below 1", "1")  # the classes of a pass rate
@@ -76,6 +77,7 @@ def draw(
     wrote: list[list[Written]] = [[]] * len(rows)
     on_cuda = [model.device] if model.device.type == "cuda" else []
     with (
+        memory.phase(memory.SAMPLING),
         torch.random.fork_rng(devices=on_cuda),
         context.console.progress(context.stage, len(rows) * settings.samples, "answers") as bar,
     ):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from common.artifacts import writing
 from common.errors import ContractError
 from common.settings import GuardSettings
-from common.training import ranks, stopping
+from common.training import memory, ranks, stopping
 from common.training.adapters import widen
 from common.training.attention import attending
 from common.training.device import device_of
@@ -115,7 +115,8 @@ class TrainingLoop:
                 logger.info("%s: attention %s", stage, attention)
                 while True:
                     pass_over(trainer, rows, self.guard.passed_over())
-                    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+                    with memory.phase(memory.TRAINING):
+                        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
                     if not self.guard.trip:
                         break
                     resume = self._go_back(trainer)

@@ -1,0 +1,96 @@
+"""Memory that runs out: the error names the phase and the setting, and GPUs are held by one stage at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from common.config import RunSettings
+from common.console import Console
+from common.errors import ResourceError, StoreError
+from common.layers import resolve
+from common.training import gpu, memory
+from tests.conftest import REPOSITORY
+
+TOO_MUCH = 2**60  # elements: more than any machine has
+
+
+def context_of(stage: str, **words: str) -> Any:
+    resolved = resolve({"domain": "medical", **words}, REPOSITORY)
+    kind = next(node.kind for node in resolved.nodes if node.name == stage)
+    return SimpleNamespace(stage=stage, kind=kind, settings=resolved.config.stages[stage], config=resolved.config)
+
+
+@pytest.mark.parametrize(
+    ("stage", "phase", "words", "expected"),
+    [
+        (
+            "cpt", memory.TRAINING, {},
+            r"Stage cpt ran out of memory of this machine while training \(.+\). Set run.micro_batch_tokens=256 "
+            r"\(now 512\) or cpt.train.gradient_checkpointing=true or cpt.peft=lora, which gives another result; the same command",
+        ),
+        (
+            "dpo", memory.TRAINING, {"run.micro_batch_tokens": "300", "dpo.train.gradient_checkpointing": "true"},
+            r"Set run.micro_batch_tokens=150 \(now 300\) or dpo.peft=lora",
+        ),
+        ("exam-sft", memory.EVALUATING, {}, r"while evaluating .+ Set evaluate.batch_size=32;"),
+        ("sft", memory.SAVING, {}, r"while saving and checking \(.+\). Use a machine with more memory;"),
+    ],
+)  # fmt: skip
+def test_what_to_change_is_said(stage: str, phase: str, words: dict[str, str], expected: str) -> None:
+    context = context_of(stage, **words)
+    with pytest.raises(ResourceError, match=expected), memory.explained(context), memory.phase(phase):
+        torch.empty(TOO_MUCH)
+
+
+def test_sampling_is_told_apart_from_training() -> None:
+    context = context_of("sample", pipeline="on-policy")
+    expected = r"while sampling .+ Set sample.generated_tokens=32768;"
+    with pytest.raises(ResourceError, match=expected), memory.explained(context), memory.phase(memory.SAMPLING):
+        torch.empty(TOO_MUCH)
+
+
+def test_the_gpu_s_own_error_counts_and_others_pass() -> None:
+    assert memory.ran_out(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+    assert not memory.ran_out(RuntimeError("shape mismatch"))
+    with pytest.raises(RuntimeError, match="shape"), memory.explained(context_of("sft")):
+        raise RuntimeError("shape mismatch")
+
+
+def holding(folder: str, ready: Any, release: Any) -> None:
+    tempfile.tempdir = folder
+    with gpu.held(["b", "a"], RunSettings(), "cpt", Console("quiet")):
+        ready.set()
+        release.wait(60)
+
+
+def test_two_stages_never_train_on_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    spawn = multiprocessing.get_context("spawn")
+    ready, release = spawn.Event(), spawn.Event()
+    other = spawn.Process(target=holding, args=(str(tmp_path), ready, release))
+    other.start()
+    assert ready.wait(60)
+    refused = rf"Stage sft: another run \(process {other.pid}\) trains on this GPU. .*CUDA_VISIBLE_DEVICES"
+    with pytest.raises(StoreError, match=refused), gpu.held(["a"], RunSettings(wait=False), "sft", Console("quiet")):
+        pass
+    with gpu.held(["c"], RunSettings(wait=False), "sft", Console("quiet")):  # another GPU is free
+        pass
+    release.set()
+    with gpu.held(["a", "b"], RunSettings(), "sft", Console("quiet")):
+        pass
+    other.join(30)
+
+
+def test_a_cpu_is_shared(capsys: pytest.CaptureFixture[str]) -> None:
+    with (
+        gpu.claimed(RunSettings(device="cpu"), "cpt", Console()),
+        gpu.claimed(RunSettings(device="cpu"), "x", Console()),
+    ):
+        assert capsys.readouterr().out == ""
