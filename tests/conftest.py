@@ -28,6 +28,7 @@ QUICK = {
     "cpt.tokens": "16384",
     "sft.tokens": "8192",
     "dpo.epochs": "0.1",
+    "embedded.preference_repeats": "1",
     "embedded.documents_per_entity": "4",
     "embedded.general_documents_per_entity": "4",
     "embedded.question_repeats": "1",
