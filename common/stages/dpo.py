@@ -53,7 +53,8 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair],
 
 
 @functools.cache
-def _trainer_class() -> Any:
+def token_dpo_trainer() -> Any:
+    """Return the DPOTrainer subclass; a function, so that importing this module does not import TRL."""
     from trl import DPOTrainer
 
     def learned(batch: Mapping[str, Any]) -> int:
@@ -90,7 +91,7 @@ def trainer_for(context: StageContext, model: Any, tokenizer: Any, pairs: list[P
     learner = learner_of(context, model)
     columns = ("prompt", "chosen", "rejected")
     with scoring(context.config.run, cast(DpoSettings, context.settings).train):
-        return _trainer_class()(
+        return token_dpo_trainer()(
             model=learner,
             ref_model=None if learner is model else model,  # the unquantised one
             args=arguments,

@@ -20,30 +20,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.console import Console
 from common.evaluation.matching import normalise_text
-from common.layers import resolve
-from common.libraries import prepare
-from common.plan import open_corpus
 from common.rewards.mix import Mix
 from common.stages import StageContext
-from tests.bench.training import WARMUP
+from tests.bench.material import context_for
 from tests.bench.turns import Done, Loop, in_turns, ratio, train_in_turns
-from tests.conftest import REPOSITORY
 
-STEPS, ROUNDS = 8, 3
+WARMUP, STEPS, ROUNDS = 5, 8, 3
 NUM_PROMPTS = 120
-
-
-def context_for(stage: str, folder: Path, pipeline: str | None = None) -> StageContext:
-    resolved = resolve({"domain": "medical", "pipeline": pipeline or stage}, REPOSITORY)
-    prepare(resolved.config.run, asks_hub=False)
-    for name in ("out", "work"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    return StageContext(
-        stage, stage, resolved.config.stages[stage], resolved.config, {}, None, open_corpus(resolved),
-        folder / "out", folder / "work", folder / "models", Console("quiet"),
-    )  # fmt: skip
 
 
 def saved_model(context: StageContext, tokenizer: Any) -> Any:
@@ -73,7 +57,7 @@ def rewarded(name: str, folder: Path, ours: bool, done: Done) -> None:
     from common.training.prompts import read_prompts
     from common.training.scoring import scoring
 
-    context = context_for(name, folder)
+    context = context_for(name, folder, pipeline=name)
     tokenizer = make_tokenizer(context)
     settings: Any = context.settings
     rows, _ = read_prompts(context, tokenizer)
@@ -119,7 +103,7 @@ def dpo(folder: Path, precomputed: bool, ours: bool, done: Done) -> None:
     from common.training.preferences import read_pairs
     from common.training.scoring import scoring
 
-    context = context_for("dpo", folder, pipeline="full")
+    context = context_for("dpo", folder)
     tokenizer = make_tokenizer(context)
     settings: Any = context.settings
     pairs, _ = read_pairs(context, tokenizer, "preference")

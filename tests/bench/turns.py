@@ -51,6 +51,13 @@ def in_turns(loops: Mapping[str, Loop], *, warmup: int) -> dict[str, list[float]
             worker.join()
 
 
+def alone(loops: Mapping[str, Loop], *, warmup: int) -> dict[str, list[float]]:
+    """Return the same, each loop run to its end before the next begins: a GPU cannot hold all models at once."""
+    seconds = {name: in_turns({name: loop}, warmup=warmup)[name] for name, loop in loops.items()}
+    rounds = min(map(len, seconds.values()))
+    return {name: found[:rounds] for name, found in seconds.items()}
+
+
 def _answer_of(name: str, turn: Connection) -> float | None:
     try:
         answer: float | None = turn.recv()
