@@ -33,7 +33,7 @@ def context_of(stage: str, **words: str) -> Any:
         (
             "cpt", memory.TRAINING, {},
             r"Stage cpt ran out of memory of this machine while training \(.+\). Set run.micro_batch_tokens=256 "
-            r"\(now 512\) or cpt.train.gradient_checkpointing=true or cpt.peft=lora, which gives another result; the same",
+            r"\(now 512\) or cpt.train.gradient_checkpointing=true or cpt.peft=lora, which gives another result",
         ),
         (
             "dpo", memory.TRAINING, {"run.micro_batch_tokens": "300", "dpo.train.gradient_checkpointing": "true"},
