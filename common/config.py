@@ -106,6 +106,9 @@ class RunSettings(Frozen):
         "auto", description="what a model trains with: auto (the fastest that keeps documents apart), or a name that "
         "transformers knows, such as sdpa, varlen or flex_attention",
     )  # fmt: skip
+    compile: Literal["none", "layers"] = Field(
+        "none", description="layers: let torch compile the layers that repeat, while a model trains; pays in long runs"
+    )
     token_metrics: bool = Field(False, description="measure entropy and accuracy over all logits at every step")
     verbosity: Literal["quiet", "normal", "verbose"] = "normal"
     wait: bool = Field(True, description="wait for another run that makes the same artifact; false: stop instead")

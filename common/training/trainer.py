@@ -22,6 +22,7 @@ from common.settings import GuardSettings
 from common.training import memory, ranks, stopping
 from common.training.adapters import widen
 from common.training.attention import attending
+from common.training.compiling import compiled
 from common.training.device import device_of
 from common.training.guard import Guard, without
 from common.training.progress import newest_whole, progress_of
@@ -111,8 +112,12 @@ class TrainingLoop:
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(callback)
             widen(trainer.model)
-            with writing(self.folder), attending(trainer.model, run, device_of(run)) as attention:
-                logger.info("%s: attention %s", stage, attention)
+            with (
+                writing(self.folder),
+                attending(trainer.model, run, device_of(run)) as attention,
+                compiled(trainer.model, run, stage) as layers,
+            ):
+                logger.info("%s: attention %s, %d compiled layers", stage, attention, layers)
                 while True:
                     pass_over(trainer, rows, self.guard.passed_over())
                     with memory.phase(memory.TRAINING):

@@ -6,8 +6,9 @@ Usage: `m = material("tiny", "cpt", folder, steps=48)`; `m.model()`, `m.rows`, `
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,18 +83,20 @@ def context_for(stage: str, folder: Path, **words: str) -> StageContext:
     )  # fmt: skip
 
 
-def material(model: str, stage: str, folder: Path, steps: int) -> Material:
-    return _tiny(stage, folder, steps) if model == "tiny" else _random(model, stage, folder, steps)
+def material(model: str, stage: str, folder: Path, steps: int, words: Mapping[str, str] | None = None) -> Material:
+    """Return the batches of one stage of a model, under settings given as on the command line."""
+    make = _tiny if model == "tiny" else functools.partial(_random, model)
+    return make(stage, folder, steps, dict(words or {}))
 
 
-def _tiny(stage: str, folder: Path, steps: int) -> Material:
+def _tiny(stage: str, folder: Path, steps: int, words: dict[str, str]) -> Material:
     """Return the rows and pairs of the medical domain as its stages read them."""
     from common.stages.base import initialise, make_tokenizer
     from common.training.packing import pack
     from common.training.preferences import read_pairs
     from common.training.reader import Reader
 
-    context = context_for(stage, folder)
+    context = context_for(stage, folder, **words)
     tokenizer = make_tokenizer(context)
     settings: Any = context.settings
     weights = sum(p.numel() for p in initialise(context, tokenizer).parameters())
@@ -130,12 +133,12 @@ def _as_rows(documents: list[Document]) -> Any:
     return (TokenRow(ids, labels) for ids, labels in documents)
 
 
-def _random(model: str, stage: str, folder: Path, steps: int) -> Material:
+def _random(model: str, stage: str, folder: Path, steps: int, words: dict[str, str]) -> Material:
     """Return random tokens for a model with random weights: rows of 4,096, or pairs of about as many."""
     from common.stages.base import make_tokenizer
     from common.training.packing import pack
 
-    words = {
+    words |= {
         f"{stage}.sequence_length": str(ROW), f"{stage}.train.gradient_checkpointing": "true",
         "run.micro_batch_tokens": str(4 * ROW), "run.device": "cuda",
     }  # fmt: skip

@@ -66,12 +66,14 @@ def _update(model: Any, optimizer: Any) -> None:
 
 def our_tokens(case: Case, done: Done) -> None:
     from common.training.attention import attending
+    from common.training.compiling import compiled
     from common.training.fit import trainer_for
     from common.training.rows import TrainingRows
 
     m = case.material()
+    run = m.context.config.run
     trainer = trainer_for(m.context, m.model(), m.tokenizer, TrainingRows(m.rows, case.steps, []), case.folder / "ours")
-    with attending(trainer.model, m.context.config.run, m.device):
+    with attending(trainer.model, run, m.device), compiled(trainer.model, run, case.stage):
         train_in_turns(trainer, done)
 
 
@@ -151,9 +153,10 @@ class Case:
     stage: str
     folder: Path
     steps: int
+    words: tuple[tuple[str, str], ...] = ()  # settings, as on the command line
 
     def material(self) -> Material:
-        return material(self.model, self.stage, self.folder, self.steps)
+        return material(self.model, self.stage, self.folder, self.steps, dict(self.words))
 
 
 LOOPS: dict[str, dict[str, Callable[[Case, Done], None]]] = {

@@ -1,0 +1,50 @@
+"""What each switch for speed is worth: our CPT as shipped, and with one setting changed, in turns on the same rows.
+
+None of these changes what is learned but for rounding. The first step of `run.compile=layers` is told by itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import statistics
+import tempfile
+from pathlib import Path
+
+from tests.bench.material import models_here
+from tests.bench.training import Case, our_tokens
+from tests.bench.turns import alone, in_turns, ratio
+
+STEPS, WARMUP = 60, 8
+SHIPPED = "as shipped"
+STAGE = "cpt"
+SWITCHES = {
+    "run.attention=sdpa": ("run.attention", "sdpa"),
+    "run.token_metrics=true": ("run.token_metrics", "true"),
+    "run.compile=layers": ("run.compile", "layers"),
+    "run.workers=2": ("run.workers", "2"),
+    "cpt.train.optim=adamw_torch": (f"{STAGE}.train.optim", "adamw_torch"),
+    "cpt.train.bf16=false": (f"{STAGE}.train.bf16", "false"),
+    "cpt.train.gradient_checkpointing=true": (f"{STAGE}.train.gradient_checkpointing", "true"),
+}
+ON_GPU = {"cpt.train.tf32=true": (f"{STAGE}.train.tf32", "true")}
+LIGER = {"cpt.train.use_liger_kernel=true": (f"{STAGE}.train.use_liger_kernel", "true")}
+
+
+def main() -> None:
+    device, models = models_here()
+    switches = {**SWITCHES, **(ON_GPU if device == "cuda" else {})}
+    if device == "cuda" and importlib.util.find_spec("liger_kernel") is not None:
+        switches |= LIGER
+    with tempfile.TemporaryDirectory() as folder:
+        cases = {SHIPPED: (), **{name: (word,) for name, word in switches.items()}}
+        loops = {
+            name: functools.partial(our_tokens, Case(models[0], STAGE, Path(folder), WARMUP + STEPS, words))
+            for name, words in cases.items()
+        }
+        seconds = (in_turns if device == "cpu" else alone)(loops, warmup=WARMUP)
+    for name in loops:
+        middle = statistics.median(seconds[name])
+        print(
+            f"  {models[0]} {STAGE}  {name:<38} {1000 * middle:7.1f} ms a step  {ratio(seconds, name, SHIPPED):5.2f} x"
+        )
