@@ -116,9 +116,10 @@ def test_what_is_not_installed_is_told_by_a_plan(
     [
         ({"sft.train.optim": "paged_adamw_8bit"}, "sft.train.optim=paged_adamw_8bit: paged optimizers need a CUDA device, and this stage trains on cpu. Use adamw_8bit."),
         ({"sft.train.optim": "paged_adamw_32bit"}, "this stage trains on cpu. Use adamw_torch."),
+        ({"dpo.train.use_liger_kernel": "true"}, "dpo.train.use_liger_kernel=true: Liger's kernels need a CUDA device, and this stage trains on cpu. Leave it out."),
     ],
 )  # fmt: skip
-def test_paged_optimizers_are_refused_before_anything_is_spent(
+def test_what_needs_cuda_is_refused_before_anything_is_spent(
     words: dict[str, str], expected: str, quick_words: dict[str, str]
 ) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -1,4 +1,4 @@
-"""Whether bitsandbytes can quantise, and hold an optimizer in 8 bits or in pages, where a run would train.
+"""Whether bitsandbytes can quantise and hold an optimizer in 8 bits or in pages, and Liger's kernels are there.
 
 Usage: `check_backends(config, ["sft", "dpo"])` before a run spends anything.
 
@@ -9,6 +9,7 @@ CPU it takes a paged optimizer and then does not page. Which options exist is `c
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,6 +34,18 @@ def check_backends(config: Config, stages: Iterable[str]) -> None:
             _check_quantises(f"{name}.peft=qlora", device_of(config.run))
         if needs_bitsandbytes(optimizer):
             _check_optimizes(f"{name}.train.optim={optimizer}", optimizer, device_of(config.run))
+        if settings.train.get("use_liger_kernel"):
+            _check_liger(f"{name}.train.use_liger_kernel=true", device_of(config.run))
+
+
+def _check_liger(key: str, device: str) -> None:
+    """The kernels of Liger are of Triton, so they need a GPU."""
+    if device != "cuda":
+        raise ConfigError(
+            f"{key}: Liger's kernels need a CUDA device, and this stage trains on {device}. Leave it out."
+        )
+    if importlib.util.find_spec("liger_kernel") is None:
+        raise ConfigError(f"{key} needs the package liger-kernel, which is not installed. Install it, or leave it out.")
 
 
 def _check_quantises(key: str, device: str) -> None:

@@ -75,7 +75,9 @@ def test_what_torch_cannot_compile_is_told() -> None:
     torch._dynamo.reset()
     model = llama()
     with (
-        pytest.raises(ConfigError, match=r"run.compile=layers: torch cannot compile the layers of stage cpt here \(.+\)"),
+        pytest.raises(
+            ConfigError, match=r"torch cannot compile the layers of stage cpt here \(.+\)\. Use run.compile=none"
+        ),
         compiled(model, COMPILE, "cpt", broken),
     ):
         loss_of(model)
