@@ -45,11 +45,11 @@ def test_all_run_but_the_broken_ones_and_a_second_run_does_nothing(repository: P
     assert list(runs) == ["alchemy", "botany", "cookery", "dowsing"]
     assert not runs["alchemy"].problem
     assert "entity Caesium: unknown attribute 'periode'" in runs["cookery"].problem
-    assert runs["dowsing"].problem
+    assert "Stage cpt: the loss became NaN or infinite" in runs["dowsing"].problem
     assert not runs["botany"].problem
     store = Path(words["out"])
     assert len(list((store / "artifacts").glob("base-*"))) == 1
-    assert len(list((store / "artifacts").glob("cpt-*"))) == 2
+    assert len(list((store / "artifacts").glob("cpt-*"))) == 1  # their facts are equal; what broke left nothing
     assert runs["alchemy"].outcome is not None
     assert runs["botany"].outcome is not None
     assert "base" in runs["alchemy"].outcome.made
