@@ -22,7 +22,7 @@ from common.errors import ConfigError, DataError, did_you_mean
 from common.layer_errors import explain
 from common.pipeline import Node, Pipeline, load_pipeline
 from common.settings import Frozen, StageSettings
-from common.stage_layers import Layer, check_options, is_adapted, said, section_names
+from common.stage_layers import ADAPTER, Layer, check_options, is_adapted, said, section_names
 from common.stage_settings import AnsweringSettings, RewardedSettings
 
 # Taken as they are, never parsed: a commit may look like a number.
@@ -31,6 +31,7 @@ DOMAIN_FILES = ("knowledge.yaml", "data.yaml", "stages.yaml")
 DEFAULT_PROFILE = "tiny"
 DEFAULT_PIPELINE = "full"
 COMMAND_LINE = "command line"
+OF_CHECKPOINT = ("revision", "facts", "chat_template")  # keys of `model` that hold for one `path`
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,16 @@ def _domain_layers(
     layers = [Layer(f"domain {domain}", file.all)]
     if real:
         layers.append(Layer(f"domain {domain}, with a checkpoint", file.checkpoint))
+        # Those are for full fine-tuning: what the profile says of adapters holds over them.
+        adapters = {key: {ADAPTER: values[ADAPTER]} for key, values in profile_values.items() if _has_adapter(values)}
+        layers.append(Layer(f"profile {profile}", adapters))
     if profile in file.profiles and not (real and given):
         layers.append(Layer(f"domain {domain}, profile {profile}", file.profiles[profile]))
     return layers
+
+
+def _has_adapter(values: Any) -> bool:
+    return isinstance(values, Mapping) and ADAPTER in values
 
 
 def _read_domain_file(folder: Path, pipelines: Path) -> DomainFile:
@@ -212,6 +220,8 @@ def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) ->
         merged: Any = {}
         for layer in layers:
             if key in layer.values:
+                if key == "model":
+                    merged = _of_path(merged, layer.values[key])
                 merged = _merge(merged, layer.values[key], key, layer.label, origins)
         if merged != {} or key == "model":
             top[key] = merged
@@ -233,6 +243,13 @@ def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) ->
         return Config(**top, **built, stages=stages), origins
     except ValidationError as error:
         raise ConfigError(explain(error, Config, "", lambda key: origins.get(key, COMMAND_LINE))) from None
+
+
+def _of_path(before: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what lower layers say of the model, without what was said of another checkpoint than the given one."""
+    if "path" not in given or given["path"] == before.get("path"):
+        return before
+    return {key: value for key, value in before.items() if key not in OF_CHECKPOINT}
 
 
 @contextlib.contextmanager

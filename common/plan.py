@@ -20,6 +20,7 @@ from common.data.corpus import Corpus
 from common.errors import ConfigError, did_you_mean
 from common.layers import Resolved, flatten
 from common.pipeline import Node
+from common.preconditions import check_preconditions
 from common.provenance import versions
 from common.recipe import code_of, recipe_of
 from common.stage_settings import (
@@ -113,6 +114,7 @@ def check_settings(resolved: Resolved) -> None:
     from common.stages.publish import parse_target
     from common.training.merging import check_merge
 
+    check_preconditions(resolved)
     verify = resolved.config.verify
     if verify.rewards:
         check_rewards(verify.rewards, "verify.rewards")
