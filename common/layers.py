@@ -20,9 +20,10 @@ from common.config import SCALARS, SECTIONS, Config, VerifySettings
 from common.data.yaml_file import parse_value, read_yaml
 from common.errors import ConfigError, DataError, did_you_mean
 from common.layer_errors import explain
+from common.model_facts import of_same_checkpoint
 from common.pipeline import Node, Pipeline, load_pipeline
 from common.settings import Frozen, StageSettings
-from common.stage_layers import ADAPTER, Layer, check_options, is_adapted, said, section_names
+from common.stage_layers import Layer, adapters_alone, check_options, is_adapted, said, section_names
 from common.stage_settings import AnsweringSettings, RewardedSettings
 
 # Taken as they are, never parsed: a commit may look like a number.
@@ -31,7 +32,6 @@ DOMAIN_FILES = ("knowledge.yaml", "data.yaml", "stages.yaml")
 DEFAULT_PROFILE = "tiny"
 DEFAULT_PIPELINE = "full"
 COMMAND_LINE = "command line"
-OF_CHECKPOINT = ("revision", "facts", "chat_template")  # keys of `model` that hold for one `path`
 
 
 @dataclass(frozen=True)
@@ -127,15 +127,10 @@ def _domain_layers(
     if real:
         layers.append(Layer(f"domain {domain}, with a checkpoint", file.checkpoint))
         # Those are for full fine-tuning: what the profile says of adapters holds over them.
-        adapters = {key: {ADAPTER: values[ADAPTER]} for key, values in profile_values.items() if _has_adapter(values)}
-        layers.append(Layer(f"profile {profile}", adapters))
+        layers.append(Layer(f"profile {profile}", adapters_alone(profile_values)))
     if profile in file.profiles and not (real and given):
         layers.append(Layer(f"domain {domain}, profile {profile}", file.profiles[profile]))
     return layers
-
-
-def _has_adapter(values: Any) -> bool:
-    return isinstance(values, Mapping) and ADAPTER in values
 
 
 def _read_domain_file(folder: Path, pipelines: Path) -> DomainFile:
@@ -221,7 +216,7 @@ def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) ->
         for layer in layers:
             if key in layer.values:
                 if key == "model":
-                    merged = _of_path(merged, layer.values[key])
+                    merged = of_same_checkpoint(merged, layer.values[key])
                 merged = _merge(merged, layer.values[key], key, layer.label, origins)
         if merged != {} or key == "model":
             top[key] = merged
@@ -243,13 +238,6 @@ def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) ->
         return Config(**top, **built, stages=stages), origins
     except ValidationError as error:
         raise ConfigError(explain(error, Config, "", lambda key: origins.get(key, COMMAND_LINE))) from None
-
-
-def _of_path(before: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what lower layers say of the model, without what was said of another checkpoint than the given one."""
-    if "path" not in given or given["path"] == before.get("path"):
-        return before
-    return {key: value for key, value in before.items() if key not in OF_CHECKPOINT}
 
 
 @contextlib.contextmanager

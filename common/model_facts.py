@@ -20,6 +20,15 @@ from common.errors import ConfigError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+OF_CHECKPOINT = ("revision", "facts", "chat_template")  # keys of `model` that hold for one `path`
+
+
+def of_same_checkpoint(before: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what lower layers say of the model, without what was said of another checkpoint than the given one."""
+    if "path" not in given or given["path"] == before.get("path"):
+        return before
+    return {key: value for key, value in before.items() if key not in OF_CHECKPOINT}
+
 
 def check_facts(folder: Path, model: ModelSettings) -> None:
     """Compare a folder's config.json with the facts. Raises ConfigError naming file, key, found and expected."""
@@ -41,6 +50,12 @@ def check_facts(folder: Path, model: ModelSettings) -> None:
     }.items():
         if key in told and told[key] != expected:
             raise ConfigError(_differs(str(path), key, told[key], expected))
+
+
+def check_taken_facts(kind: str, artifact: Path, model: ModelSettings) -> None:
+    """Compare the facts with the checkpoint that a base stage took earlier, where one is there. Raises ConfigError."""
+    if kind == "base" and model.path is not None and not model.new_tokens:  # those may have added rows
+        check_facts(artifact, model)
 
 
 def check_loaded(model: Any, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings, folder: Path) -> None:

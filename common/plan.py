@@ -19,6 +19,7 @@ from common.config import Config
 from common.data.corpus import Corpus
 from common.errors import ConfigError, did_you_mean
 from common.layers import Resolved, flatten
+from common.model_facts import check_taken_facts
 from common.pipeline import Node
 from common.preconditions import check_preconditions
 from common.provenance import versions
@@ -102,6 +103,7 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
         step = _step(node, resolved, corpus, store, known, node.name in forced)
         if step.artifact is not None and step.state == "cached":
             known[node.name] = step.artifact
+            check_taken_facts(node.kind, step.artifact.path, resolved.config.model)
         steps.append(step)
     return Plan(resolved, corpus, tuple(steps))
 
