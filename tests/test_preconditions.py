@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -174,12 +175,25 @@ def test_a_base_in_bfloat16_gets_chatml_and_a_stage_learns_to_stop_by_it(base_fo
     before, after = (load_file(str(made.path / "model.safetensors")) for made in (base, sft))
     assert {weight.dtype for weight in after.values()} == {torch.bfloat16}
     assert any(not torch.equal(before[name], after[name]) for name in before)
-    # Facts are no part of what a result is, but a plan that finds it compares them.
-    assert base.manifest["recipe"]["model"]["chat_template"] == "chatml"
-    assert "facts" not in base.manifest["recipe"]["model"]
-    wrong = resolve(words_for(base_folder, tmp_path, head_dim=32), REPOSITORY)
-    with pytest.raises(ConfigError, match=r"config\.json: head_dim is 16, but model\.facts\.head_dim says 32"):
-        make_plan(wrong)
+
+
+def test_a_checkpoint_of_the_hub_is_its_commit_and_facts_that_change_later_are_compared(
+    base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "a" * 40
+    snapshots = tmp_path / "cache" / "models--owner--name" / "snapshots"
+    shutil.copytree(base_folder, snapshots / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    words = {**words_for(base_folder, tmp_path), "model.path": "owner/name", "model.revision": commit}
+    base = make(words, "base")
+    recipe = base.manifest["recipe"]["model"]
+    assert (recipe["hub"], recipe["revision"], recipe["chat_template"]) == ("owner/name", commit, "chatml")
+    assert "facts" not in recipe
+    shutil.rmtree(snapshots)  # neither the Hub nor the download is asked again
+    assert make_plan(resolve(words, REPOSITORY)).steps[0].state == "cached"
+    wrong = {**words, "model.facts": json.dumps({**FACTS, "head_dim": 32})}
+    with pytest.raises(ConfigError, match=r"base-\w+/config\.json: head_dim is 16, but model\.facts\.head_dim says 32"):
+        make_plan(resolve(wrong, REPOSITORY))
 
 
 @pytest.mark.parametrize(
@@ -237,3 +251,7 @@ def test_heads_that_config_json_leaves_out_follow_from_the_others(tmp_path: Path
     (tmp_path / "config.json").write_text(json.dumps({**told, "num_attention_heads": 18}), encoding="utf-8")
     with pytest.raises(ConfigError, match="num_attention_heads is 18"):
         check_facts(tmp_path, model)
+    wide = model.model_copy(update={"facts": model.facts.model_copy(update={"head_dim": 128})})
+    (tmp_path / "config.json").write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"head_dim is 64, but model\.facts\.head_dim says 128"):
+        check_facts(tmp_path, wide)

@@ -174,8 +174,13 @@ def dataset_of(context: StageContext, rows: Sequence[Mapping[str, Any]]) -> Any:
     return Dataset.from_file(str(path))
 
 
-def finish(trainer: Any, loop: TrainingLoop, heldout: HeldOut) -> Fitted:
-    """Train to the end; return the model as it was before accelerate wrapped it."""
+def finish(trainer: Any, loop: TrainingLoop, heldout: HeldOut, parent: Any = None) -> Fitted:
+    """Train to the end; return the model as it was before accelerate wrapped it.
+
+    Where the learner is a quantised copy of `parent`, that one is done by now and leaves the GPU to the training.
+    """
+    if parent is not None and cast(PreferenceSettings, loop.context.settings).quantization is not None:
+        parent.to("cpu")
     if heldout.pairs and parallel.is_sharded(loop.context.config.run):
         heldout.watch(trainer)
     log = loop.run(trainer)
