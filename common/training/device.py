@@ -5,6 +5,7 @@ Usage: `device = device_of(config.run)`; `place(model, config.run)`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -50,11 +51,28 @@ ROOM = 0.8  # share of the free memory that weights may take; what is computed w
 
 def place(model: Any, run: RunSettings) -> Any:
     """Move a model to where the run trains, if its weights have room there; else it stays on the CPU, which is slow."""
-    import torch
-
     device = device_of(run)
     if device == "cuda":
         wanted = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-        free, _ = torch.cuda.mem_get_info()
-        device = "cuda" if wanted < ROOM * free else "cpu"
+        device = "cuda" if has_room(wanted) else "cpu"
     return model.to(device)
+
+
+def has_room(num_bytes: int) -> bool:
+    """Whether a GPU has room for weights of that size, and for what is computed with them."""
+    import torch
+
+    return bool(num_bytes < ROOM * torch.cuda.mem_get_info()[0])
+
+
+def spread() -> dict[str, Any]:
+    """Return what `from_pretrained` needs to spread a model over all GPUs that it sees and, behind them, main memory.
+
+    Layers that lie in main memory are brought to a GPU in every forward pass (accelerate's big model inference): slow,
+    and far faster than the CPU.
+    """
+    import torch
+
+    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    gpus = {number: int(ROOM * torch.cuda.mem_get_info(number)[0]) for number in range(torch.cuda.device_count())}
+    return {"device_map": "auto", "max_memory": {**gpus, "cpu": host}}
