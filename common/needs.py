@@ -9,7 +9,6 @@ It asks `nvidia-smi` and the system, never torch, so that planning stays instant
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +20,8 @@ from common.config import Needs
 from common.data.yaml_file import read_yaml
 from common.errors import ConfigError
 from common.layers import Resolved, names_in
+from common.libraries import VISIBLE, environment
+from common.training import ranks
 
 GIB = 1024**3
 PATIENCE = 15.0  # seconds that nvidia-smi may take; it is slow where no process keeps the driver awake
@@ -72,13 +73,15 @@ def _lacking_gpus(needs: Needs, gpus: tuple[float | None, ...]) -> Iterator[str]
 
 def missing(resolved: Resolved) -> list[str]:
     """Return what this machine lacks for a run, one phrase each."""
-    config = resolved.config
+    config, alone = resolved.config, ranks.size() == 1
     machine = machine_at(resolved.out)
-    found = lacks(config.needs, machine, made=_made(resolved), only_cpu=config.run.device == "cpu")
-    if config.run.machines < config.needs.machines:
-        found.append(f"{config.needs.machines} machines (run.machines={config.run.machines})")
+    # A scheduler may show each process that shares a stage its own GPU alone.
+    needs = config.needs if alone else config.needs.model_copy(update={"gpus": min(1, config.needs.gpus)})
+    found = lacks(needs, machine, made=_made(resolved), only_cpu=config.run.device == "cpu")
+    if config.run.machines < needs.machines:
+        found.append(f"{needs.machines} machines (run.machines={config.run.machines})")
     each = -(-config.run.processes // config.run.machines)
-    if config.run.device != "cpu" and machine.gpus and each > len(machine.gpus):
+    if alone and config.run.device != "cpu" and machine.gpus and each > len(machine.gpus):
         found.append(f"a GPU for each of {each} processes (run.processes; here {len(machine.gpus)})")
     return found
 
@@ -133,7 +136,7 @@ def _gpus() -> tuple[float | None, ...]:
 
 def _visible(gpus: tuple[float | None, ...]) -> tuple[float | None, ...]:
     """Return the GPUs that CUDA_VISIBLE_DEVICES leaves to this process."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    named = environment().get(VISIBLE)
     if named is None:
         return gpus
     kept: list[float | None] = []

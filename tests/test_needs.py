@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from common import needs
+from common import libraries, needs
 from common.cli import main
-from common.config import Config, Needs
+from common.config import Config, Needs, RunSettings
 from common.console import Console
 from common.errors import ConfigError
 from common.layers import resolve
 from common.needs import Machine, lacks, machine_at, missing
 from common.run import execute
+from common.training import ranks
 from common.training.device import check_bf16
 from tests.conftest import QUICK, REPOSITORY
 
@@ -59,7 +61,8 @@ def two_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     tool.write_text('#!/bin/sh\n[ "$1" = --query-gpu=memory.total ] && printf "24564\\n81559\\n"\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is put back as it was
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     needs._gpus.cache_clear()
     yield
     needs._gpus.cache_clear()
@@ -91,6 +94,27 @@ def test_more_processes_than_cards_are_told(tmp_path: Path) -> None:
         "a GPU for each of 3 processes (run.processes; here 2)"
     ]
     assert missing(resolve({**none, "needs.machines": "2"}, REPOSITORY)) == ["2 machines (run.machines=1)"]
+
+
+@pytest.mark.usefixtures("two_cards")
+def test_the_one_gpu_of_a_process_is_not_handed_on_to_those_that_share_a_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libraries, "_limited", False)
+    libraries.prepare(RunSettings(), asks_hub=False)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    assert "CUDA_VISIBLE_DEVICES" not in libraries.environment()
+    assert len(machine_at(tmp_path).gpus) == 2
+    monkeypatch.setattr(libraries, "_limited", False)  # as where a scheduler has set it
+    libraries.prepare(RunSettings(), asks_hub=False)
+    assert libraries.environment()["CUDA_VISIBLE_DEVICES"] == "0"
+    words = {"domain": "medical", "profile": "qwen3-8b", "needs.host_memory_gb": "0", "needs.disk_gb": "0"}
+    resolved = resolve({**words, "needs.gpu_memory_gb": "22", "out": str(tmp_path)}, REPOSITORY)
+    assert missing(resolved) == [
+        "8 CUDA GPUs of 22 GiB (here 1)", "a GPU for each of 8 processes (run.processes; here 1)",
+    ]  # fmt: skip
+    monkeypatch.setattr(ranks, "size", lambda: 8)  # each of them sees its own
+    assert missing(resolved) == []
 
 
 def test_a_run_is_refused_before_anything_is_made(tmp_path: Path) -> None:
