@@ -48,6 +48,10 @@ class ModelSettings(Frozen):
     )
     vocabulary_size: int = Field(1024, ge=300, description="entries of the byte-level BPE that is trained for it")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="type of the stored weights")
+    chat_template: Literal["own", "chatml"] = Field(
+        "own", description="the checkpoint's own, or plain ChatML with generation markers, whose <|im_end|> then stops "
+        "an answer (for bases, which have no template or another stop token)",
+    )  # fmt: skip
     facts: ModelFacts | None = Field(None, description="what a profile knows of the checkpoint in `path`")
 
     @model_validator(mode="after")

@@ -26,6 +26,7 @@ from common.config import RunSettings
 from common.console import Console
 from common.errors import ConfigError, LaunchError
 from common.layers import Resolved
+from common.libraries import environment
 from common.training import ranks
 from common.training.stopping import SIGNALS, Preempted
 
@@ -72,7 +73,7 @@ def launch(resolved: Resolved, stage: str, plan: Path, console: Console, *, forc
     try:
         with (folder / "launcher.log").open("w") as errors:
             process = subprocess.Popen(
-                command, cwd=resolved.repository, env={**os.environ, FOLDER: str(folder)}, stderr=errors,
+                command, cwd=resolved.repository, env={**environment(), FOLDER: str(folder)}, stderr=errors,
                 start_new_session=True,  # signals reach the processes through this one, in good order
             )  # fmt: skip
             code = _watch(process, folder, run)

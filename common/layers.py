@@ -20,9 +20,10 @@ from common.config import SCALARS, SECTIONS, Config, VerifySettings
 from common.data.yaml_file import parse_value, read_yaml
 from common.errors import ConfigError, DataError, did_you_mean
 from common.layer_errors import explain
+from common.model_facts import of_same_checkpoint
 from common.pipeline import Node, Pipeline, load_pipeline
 from common.settings import Frozen, StageSettings
-from common.stage_layers import Layer, check_options, is_adapted, said, section_names
+from common.stage_layers import Layer, adapters_alone, check_options, is_adapted, said, section_names
 from common.stage_settings import AnsweringSettings, RewardedSettings
 
 # Taken as they are, never parsed: a commit may look like a number.
@@ -125,6 +126,8 @@ def _domain_layers(
     layers = [Layer(f"domain {domain}", file.all)]
     if real:
         layers.append(Layer(f"domain {domain}, with a checkpoint", file.checkpoint))
+        # Those are for full fine-tuning: what the profile says of adapters holds over them.
+        layers.append(Layer(f"profile {profile}", adapters_alone(profile_values)))
     if profile in file.profiles and not (real and given):
         layers.append(Layer(f"domain {domain}, profile {profile}", file.profiles[profile]))
     return layers
@@ -212,6 +215,8 @@ def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) ->
         merged: Any = {}
         for layer in layers:
             if key in layer.values:
+                if key == "model":
+                    merged = of_same_checkpoint(merged, layer.values[key])
                 merged = _merge(merged, layer.values[key], key, layer.label, origins)
         if merged != {} or key == "model":
             top[key] = merged

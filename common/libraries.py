@@ -21,6 +21,8 @@ from common.training import ranks
 
 HUB = "https://huggingface.co"
 PATIENCE = 5.0  # seconds
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+_limited = False  # whether it was `prepare` that set it
 NOISY = ("trl", "accelerate", "datasets", "mergekit", "lm_eval", "matplotlib", "bitsandbytes")
 
 
@@ -35,8 +37,9 @@ def prepare(run: RunSettings, *, asks_hub: bool) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # ORPO is among what TRL may still change
-    if ranks.size() == 1:  # a process by itself trains on one GPU; seeing several, Trainer would split its batches
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    if ranks.size() == 1 and VISIBLE not in os.environ:
+        global _limited  # a process by itself trains on one GPU; seeing several, Trainer would split its batches
+        os.environ[VISIBLE], _limited = "0", True
     import torch
     import transformers
 
@@ -48,6 +51,11 @@ def prepare(run: RunSettings, *, asks_hub: bool) -> None:
         transformers.logging.disable_progress_bar()
         for name in NOISY:
             logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for processes that share a stage: without the one GPU that `prepare` leaves this one."""
+    return {key: value for key, value in os.environ.items() if not (_limited and key == VISIBLE)}
 
 
 def needs_hub(config: Config, corpus: Corpus, stages: Sequence[StageSettings]) -> bool:

@@ -19,7 +19,9 @@ from common.config import Config
 from common.data.corpus import Corpus
 from common.errors import ConfigError, did_you_mean
 from common.layers import Resolved, flatten
+from common.model_facts import check_taken_facts
 from common.pipeline import Node
+from common.preconditions import check_preconditions
 from common.provenance import versions
 from common.recipe import code_of, recipe_of
 from common.stage_settings import (
@@ -101,6 +103,7 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
         step = _step(node, resolved, corpus, store, known, node.name in forced)
         if step.artifact is not None and step.state == "cached":
             known[node.name] = step.artifact
+            check_taken_facts(node.kind, step.artifact.path, resolved.config.model)
         steps.append(step)
     return Plan(resolved, corpus, tuple(steps))
 
@@ -113,6 +116,7 @@ def check_settings(resolved: Resolved) -> None:
     from common.stages.publish import parse_target
     from common.training.merging import check_merge
 
+    check_preconditions(resolved)
     verify = resolved.config.verify
     if verify.rewards:
         check_rewards(verify.rewards, "verify.rewards")

@@ -102,7 +102,10 @@ def _model_of(node: Node, config: Config) -> dict[str, Any]:
     if node.kind != "base":
         adapted = getattr(config.stages[node.name], "peft", "full") != "full"
         return {"dtype": model.dtype, **(tokens if adapted else {})}
-    facts = {**model.model_dump(mode="json", exclude={"path", "revision", "new_tokens", "facts"}), **tokens}
+    template = {"chat_template": model.chat_template} if model.chat_template != "own" else {}
+    # Facts only repeat what the commit or the digests below identify, and are checked against it.
+    apart = {"path", "revision", "new_tokens", "chat_template", "facts"}
+    facts = {**model.model_dump(mode="json", exclude=apart), **tokens, **template}
     words = {"common_words": digest_file(WORDS)} if model.path is None else {}
     return {**facts, **words, **digest_checkpoint(model)}
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common import launch
+from common import launch, needs
 from common.artifacts import Artifact, Store, fingerprint_of, write_json, writing
 from common.console import Console
 from common.data.corpus import Corpus
@@ -34,6 +34,7 @@ from common.recipe import code_of, recipe_of, task_folders
 from common.stage_settings import EvaluateSettings
 from common.stages import MODEL_KINDS, TRAINING_KINDS, StageContext, StageReport, data_roles, stage_module
 from common.training import memory, ranks
+from common.training.device import check_bf16
 from common.training.gpu import claimed
 from common.training.quantization import check_backends
 
@@ -101,7 +102,10 @@ def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> N
     if not nodes:
         return
     config = resolved.config
+    if any(node.kind in (*MODEL_KINDS, *ON_GPU) for node in nodes):
+        needs.check(resolved)
     prepare(config.run, asks_hub=needs_hub(config, corpus, [config.stages[node.name] for node in nodes]))
+    check_bf16(config, [node.name for node in nodes])
     check_backends(config, [node.name for node in nodes])
     stages = resolved.config.stages
     roles = [r for node in nodes for r in data_roles(node.kind, corpus, stages[node.name], sampled=node.sampled)]

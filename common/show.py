@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common import needs
 from common.console import Console
 from common.layers import Resolved, flatten, names_in
 from common.plan import Plan, store_of
@@ -141,6 +142,8 @@ def plan(made: Plan, console: Console) -> None:
     else:
         time = "time unknown: this model has not run here (the domain's README.md estimates GPU hours)"
     console.line(f"{len(made.to_do)} stages, {total:,} tokens, {time}", always=True)
+    if lacking := needs.missing(made.resolved):
+        console.line(f"It cannot run here: {needs.told(made.resolved, lacking)}", always=True)
     if any(step.state == "waits" for step in made.steps):
         console.line("A stage that waits is not remade if what it waits for comes out equal.", always=True)
 

@@ -67,6 +67,12 @@ def said(node: Node, layer: Layer, *, adapted: bool) -> Iterator[Mapping[str, An
             yield values
 
 
+def adapters_alone(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the blocks `adapter` of a layer's sections, without what else the sections hold."""
+    sections = {key: section for key, section in values.items() if isinstance(section, Mapping)}
+    return {key: {ADAPTER: section[ADAPTER]} for key, section in sections.items() if ADAPTER in section}
+
+
 def is_adapted(node: Node, layers: Sequence[Layer]) -> bool:
     """Whether the last layer that says so lets a stage train an adapter."""
     choices = [values["peft"] for layer in layers for values in said(node, layer, adapted=False) if "peft" in values]

@@ -12,11 +12,14 @@ import contextlib
 import functools
 import gc
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from common.errors import DataError
+from common.training.checkpoint import read_header
+from common.training.device import has_room, spread
 
 Progress = Callable[[int, int], None]
 TEXT_WINDOW = 1024  # tokens; longer documents are read in such pieces, which bounds memory for long-context models
@@ -63,6 +66,7 @@ def load(
 ) -> Any:
     """Load a checkpoint (float32 on the CPU, bfloat16 on CUDA) and wrap it for the harness.
 
+    One that a GPU has no room for is spread over all that are to be seen and main memory.
     `on_pass` is called after every forward pass with the number of sequences in it.
     """
     import torch
@@ -70,12 +74,21 @@ def load(
 
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     tokenizer = AutoTokenizer.from_pretrained(str(checkpoint), trust_remote_code=trust_remote_code)
-    model = AutoModelForCausalLM.from_pretrained(str(checkpoint), dtype=dtype, trust_remote_code=trust_remote_code)
-    model.to(torch.device(device))
+    whole = not device.startswith("cuda") or has_room(_num_weights(checkpoint) * dtype.itemsize)
+    model = AutoModelForCausalLM.from_pretrained(
+        str(checkpoint), dtype=dtype, trust_remote_code=trust_remote_code, **({} if whole else spread())
+    )
+    if whole:
+        model.to(torch.device(device))
     # Log-softmax in float32: bfloat16 has three digits, too few to tell two choices apart.
     return _wrapper()(
         pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32", on_pass=on_pass
     )
+
+
+def _num_weights(folder: Path) -> int:
+    headers = (read_header(shard) for shard in folder.glob("*.safetensors"))
+    return sum(math.prod(tensor["shape"]) for header in headers for tensor in header.values())
 
 
 def local_tasks(folder: Path, names: Sequence[str]) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from common import contracts
 from common.config import Config, ModelSettings
 from common.errors import ConfigError, ContractError, DataError
+from common.model_facts import check_facts, check_loaded
 from common.settings import StageSettings
 from common.stage_settings import RewardSettings
 from common.stages import StageContext, StageReport
 from common.training import checkpoint
 from common.training.fit import Fitted, fit, hand_on, report
 from common.training.rows import build_rows
-from common.training.tokenizer import common_words, require_trainable_template, train_tokenizer
+from common.training.tokenizer import common_words, give_chatml, require_trainable_template, train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,8 +76,12 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
 
     folder = fetch(settings)
     checkpoint.check_weights(folder)
+    check_facts(folder, settings)
     model, tokenizer = checkpoint.load(folder, settings)
+    check_loaded(model, tokenizer, settings, folder)
     contracts.check_vocabulary(model, tokenizer)
+    if settings.chat_template == "chatml":
+        give_chatml(tokenizer, model)
     contracts.check_stop_tokens(model, tokenizer)
     _mark_template(context, tokenizer)
     if added := tokenizer.add_tokens(list(settings.new_tokens)):
@@ -89,7 +94,7 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
         "id": Path(settings.path or "").name,
         "role": "base model",
         "title": settings.path if is_hub_id(settings.path) else "local checkpoint",
-        "licence": "see the base model",
+        "licence": settings.facts.licence if settings.facts else "see the base model",
         "revision": settings.revision,
         "rows": None,
     }
@@ -180,6 +185,12 @@ def digest_checkpoint(settings: ModelSettings, key: str = "model") -> dict[str, 
     if not files:
         raise ContractError(f"{key}.path={settings.path} holds no checkpoint files.")
     return {"files": {path.name: digest_file(path) for path in files}}
+
+
+def check_local_facts(settings: ModelSettings) -> None:
+    """Compare a local checkpoint with what is known of it; one of the Hub is compared once it is here."""
+    if settings.path is not None and not is_hub_id(settings.path):
+        check_facts(Path(settings.path).expanduser(), settings)
 
 
 def check_given(settings: ModelSettings, key: str = "model") -> None:

@@ -49,7 +49,7 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair],
     recorded = [float(value) for value in trainer.train_dataset["ref_chosen_logps"][: len(expected)]]
     contracts.check_reference(recorded, expected)
     trainer.ref_model = None  # its log-probabilities are computed
-    return finish(trainer, loop, heldout)
+    return finish(trainer, loop, heldout, model)
 
 
 @functools.cache

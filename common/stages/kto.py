@@ -64,4 +64,4 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair],
     recorded = [float(value) for value in trainer.train_dataset["ref_logps"][: 2 * len(chosen)]]
     contracts.check_reference(recorded[::2] + recorded[1::2], [*chosen, *rejected])
     trainer.ref_model = None  # its log-probabilities are computed
-    return finish(trainer, loop, heldout)
+    return finish(trainer, loop, heldout, model)

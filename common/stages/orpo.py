@@ -79,4 +79,4 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair],
         processing_class=tokenizer,
         peft_config=adapter_for(context, learner),
     )
-    return finish(trainer, loop, heldout)
+    return finish(trainer, loop, heldout, model)

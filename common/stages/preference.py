@@ -89,10 +89,7 @@ def tune(context: StageContext, train: Train, *, referenced: bool = True) -> Sta
     pairs, counts = read_pairs(context, tokenizer, "preference")
     heldout_pairs, heldout_counts = read_pairs(context, tokenizer, "preference_heldout")
     check_limits(counts, settings.limits, context.stage)
-    if len(pairs) < ranks.size():
-        few = f"{len(pairs)} usable pairs for {ranks.size()} processes" if pairs else "no usable pair"
-        more = "Add pairs or start fewer processes (run.processes)" if pairs else "Check where it comes from"
-        raise DataError(f"Stage {context.stage}: {origin(context, 'preference')} has {few}. {more}.")
+    require_pairs(len(pairs), ranks.size(), f"Stage {context.stage}: {origin(context, 'preference')}")
     heldout = HeldOut(context, heldout_pairs, tokenizer.pad_token_id)
     whole_here = not parallel.is_sharded(run)
     if whole_here:
@@ -118,6 +115,15 @@ def tune(context: StageContext, train: Train, *, referenced: bool = True) -> Sta
         rows=[count.as_dict() for count in (*counts, *heldout_counts)],
         sources=context.corpus.sources(),
     )
+
+
+def require_pairs(num_pairs: int, processes: int, place: str) -> None:
+    """Check that there is a pair for every process. Raises DataError that begins with `place`."""
+    if num_pairs >= processes:
+        return
+    few = f"{num_pairs} usable pairs for {processes} processes" if num_pairs else "no usable pair"
+    more = "Add pairs or start fewer processes (run.processes)" if num_pairs else "Check where it comes from"
+    raise DataError(f"{place} has {few}. {more}.")
 
 
 def checked_logps(model: Any, pairs: list[Pair], pad_id: int) -> Logps:
@@ -168,8 +174,13 @@ def dataset_of(context: StageContext, rows: Sequence[Mapping[str, Any]]) -> Any:
     return Dataset.from_file(str(path))
 
 
-def finish(trainer: Any, loop: TrainingLoop, heldout: HeldOut) -> Fitted:
-    """Train to the end; return the model as it was before accelerate wrapped it."""
+def finish(trainer: Any, loop: TrainingLoop, heldout: HeldOut, parent: Any = None) -> Fitted:
+    """Train to the end; return the model as it was before accelerate wrapped it.
+
+    Where the learner is a quantised copy of `parent`, that one is done by now and leaves the GPU to the training.
+    """
+    if parent is not None and cast(PreferenceSettings, loop.context.settings).quantization is not None:
+        parent.to("cpu")
     if heldout.pairs and parallel.is_sharded(loop.context.config.run):
         heldout.watch(trainer)
     log = loop.run(trainer)

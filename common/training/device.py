@@ -5,10 +5,13 @@ Usage: `device = device_of(config.run)`; `place(model, config.run)`.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from typing import Any
 
-from common.config import RunSettings
+from common.config import Config, RunSettings
 from common.errors import ConfigError
+from common.stage_settings import BaseSettings, LearningSettings
 
 
 def device_of(run: RunSettings) -> str:
@@ -20,16 +23,56 @@ def device_of(run: RunSettings) -> str:
     return "cuda" if run.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
+def check_bf16(config: Config, stages: Iterable[str]) -> None:
+    """Check that a GPU computes in bfloat16 where a stage would: TRL's trainers do unless they are told not to.
+
+    Older GPUs emulate it, several times slower, and say nothing. Raises ConfigError for the first stage.
+    """
+    for name in stages:
+        settings = config.stages[name]
+        given = config.model.path is not None and isinstance(settings, BaseSettings)  # nothing trains there
+        if not isinstance(settings, LearningSettings) or given:
+            continue
+        train = settings.train
+        if not train.get("bf16", not train.get("fp16", False)) or device_of(config.run) == "cpu":
+            continue
+        import torch
+
+        if not torch.cuda.is_bf16_supported(including_emulation=False):
+            said = "=true" if "bf16" in train else " is on where nothing is said"
+            raise ConfigError(
+                f"{name}.train.bf16{said}, but {torch.cuda.get_device_name(0)} has no bfloat16 of its own. Set "
+                f"{name}.train.bf16=false {name}.train.fp16=true, or {name}.train.bf16=false alone for float32."
+            )
+
+
 ROOM = 0.8  # share of the free memory that weights may take; what is computed with them needs some too
 
 
 def place(model: Any, run: RunSettings) -> Any:
     """Move a model to where the run trains, if its weights have room there; else it stays on the CPU, which is slow."""
-    import torch
-
     device = device_of(run)
     if device == "cuda":
         wanted = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-        free, _ = torch.cuda.mem_get_info()
-        device = "cuda" if wanted < ROOM * free else "cpu"
+        device = "cuda" if has_room(wanted) else "cpu"
     return model.to(device)
+
+
+def has_room(num_bytes: int) -> bool:
+    """Whether a GPU has room for weights of that size, and for what is computed with them."""
+    import torch
+
+    return bool(num_bytes < ROOM * torch.cuda.mem_get_info()[0])
+
+
+def spread() -> dict[str, Any]:
+    """Return what `from_pretrained` needs to spread a model over all GPUs that it sees and, behind them, main memory.
+
+    Layers that lie in main memory are brought to a GPU in every forward pass (accelerate's big model inference): slow,
+    and far faster than the CPU.
+    """
+    import torch
+
+    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    gpus = {number: int(ROOM * torch.cuda.mem_get_info(number)[0]) for number in range(torch.cuda.device_count())}
+    return {"device_map": "auto", "max_memory": {**gpus, "cpu": host}}

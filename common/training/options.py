@@ -36,19 +36,25 @@ def schedule_options(schedule: Schedule, steps: int) -> dict[str, Any]:
     return {"lr_scheduler_type": "warmup_stable_decay", "warmup_steps": warmup, "lr_scheduler_kwargs": kwargs}
 
 
+def require_shareable(batch: int, processes: int, *, unit: str, key: str) -> None:
+    """Check that processes can share a step alike. Raises ConfigError with numbers of processes that can."""
+    if batch % processes == 0:
+        return
+    fitting = [number for number in range(1, batch + 1) if batch % number == 0]
+    near = sorted(fitting, key=lambda number: (abs(number - processes), number))[:3]
+    raise ConfigError(
+        f"{key} makes {batch} {unit} per step, which {processes} processes cannot share alike. Start "
+        f"{' or '.join(map(str, sorted(near)))} processes (run.processes), or make it a multiple of {processes}."
+    )
+
+
 def split_batch(batch: int, micro: int | None, *, unit: str, key: str) -> tuple[int, int]:
     """Return (rows per forward pass and device, accumulation steps) whose product over devices is `batch`.
 
     Raises ConfigError when the number of processes cannot meet the global batch.
     """
     world = ranks.size()
-    if batch % world:
-        fitting = [number for number in range(1, batch + 1) if batch % number == 0]
-        near = sorted(fitting, key=lambda number: (abs(number - world), number))[:3]
-        raise ConfigError(
-            f"{key} makes {batch} {unit} per step, which {world} processes cannot share alike. Start "
-            f"{' or '.join(map(str, sorted(near)))} processes (run.processes), or make it a multiple of {world}."
-        )
+    require_shareable(batch, world, unit=unit, key=key)
     per_device = batch // world
     rows = per_device if micro is None else max(1, min(micro, per_device))
     while per_device % rows:  # the next smaller one that fits; what a step learns from stays the same

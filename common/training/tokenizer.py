@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from common.errors import ContractError
 
@@ -33,6 +33,20 @@ CHAT_TEMPLATE = """\
 {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}<|assistant|>{% endif %}"""
+
+TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
+# ChatML as Qwen and SmolLM2 write it, without a system prompt of its own. The line break after a turn is not learned.
+CHATML = """\
+{%- for message in messages %}
+{{- '<|im_start|>' + message['role'] + '\n' }}
+{%- if message['role'] == 'assistant' %}
+{%- generation %}{{- message['content'] | trim + '<|im_end|>' }}{% endgeneration %}
+{%- else %}
+{{- message['content'] | trim + '<|im_end|>' }}
+{%- endif %}
+{{- '\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{% endif %}"""
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int, context_length: int) -> PreTrainedTokenizerFast:
@@ -63,6 +77,28 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, context_length: 
     return tokenizer
 
 
+def give_chatml(tokenizer: PreTrainedTokenizerBase, model: Any) -> None:
+    """Give a checkpoint plain ChatML with generation markers, and let its end of turn stop an answer.
+
+    Bases of the Qwen family bring a template that ends a turn in <|im_end|> beside <|endoftext|> as stop token and
+    padding alike (QwenLM/Qwen3, issue 927), those of SmolLM2 the tokens alone; both have read ChatML in pre-training or
+    have rows for it. Raises ContractError where the tokenizer has no such tokens.
+    """
+    known = tokenizer.get_vocab()
+    if missing := [token for token in (TURN_START, TURN_END) if token not in known]:
+        raise ContractError(
+            f"model.chat_template=chatml needs the token {missing[0]}, which this tokenizer lacks. Use "
+            "model.chat_template=own with a checkpoint that has a template."
+        )
+    before = tokenizer.eos_token
+    tokenizer.chat_template = CHATML
+    tokenizer.eos_token = TURN_END
+    if tokenizer.pad_token in (None, TURN_END):
+        tokenizer.pad_token = before
+    for settings in (model.config, model.generation_config):
+        settings.eos_token_id, settings.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+
+
 def common_words() -> Iterator[str]:
     """Yield common English words of many fields, each often enough to weigh beside the base's documents."""
     lines = WORDS.read_text(encoding="utf-8").splitlines()
@@ -78,7 +114,7 @@ def require_trainable_template(tokenizer: PreTrainedTokenizerBase) -> None:
     if not tokenizer.chat_template:
         raise ContractError(
             "The tokenizer has no chat template, so conversations cannot be trained on. Start from a checkpoint "
-            "with one, or set train.chat_template_path with packing: trl."
+            "with one, or set model.chat_template=chatml."
         )
     encoded = tokenizer.apply_chat_template(
         [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}],

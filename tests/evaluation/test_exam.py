@@ -137,6 +137,23 @@ def test_the_ending_is_read_from_the_template(
     assert harness.answer_ending(tokenizer) == ending
 
 
+def test_a_model_that_a_gpu_has_no_room_for_is_spread(
+    make_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a GPU that is main memory alone; the sums are those of the model as a whole, in bfloat16."""
+    from lm_eval.api.instance import Instance
+
+    folder = make_checkpoint()
+    assert harness._num_weights(folder) == sum(p.numel() for p in reference(folder)[0].parameters())
+    monkeypatch.setattr(harness, "has_room", lambda num_bytes: num_bytes != 2 * harness._num_weights(folder))
+    model = harness.load(folder, batch_size=4, device="cuda")
+    assert model.device.type == "cpu"  # to move it whole would have failed
+    ask = Instance("loglikelihood", {}, ("what is money", " paper coin"), 0, ("t", 0, 1))
+    [(found, _)] = model.loglikelihood([ask])
+    expected = log_probability(folder, encode(folder, "what is money"), encode(folder, " paper coin"))
+    assert found == pytest.approx(expected, rel=0.02)
+
+
 def test_bits_per_byte_is_the_negative_log2_probability_of_the_bytes(checkpoint: Path, tmp_path: Path) -> None:
     paper = Paper(texts={"domain": [{"text": ""}, *TEXTS], "general": [{"text": " "}]})
     result = examine(checkpoint, paper, tmp_path)
