@@ -9,7 +9,7 @@ takes a while before the first step, so it pays in long runs. The whole model in
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from common.config import RunSettings
@@ -17,7 +17,7 @@ from common.errors import ConfigError
 
 
 @contextlib.contextmanager
-def compiled(model: Any, run: RunSettings, stage: str, backend: str = "inductor") -> Iterator[int]:
+def compiled(model: Any, run: RunSettings, stage: str, backend: str | Callable[..., Any] = "inductor") -> Iterator[int]:
     """Compile a model's layers for as long as it trains, if `run.compile` says so; yield how many they are.
 
     Raises ConfigError where torch cannot compile them.

@@ -75,9 +75,7 @@ def test_what_torch_cannot_compile_is_told() -> None:
     torch._dynamo.reset()
     model = llama()
     with (
-        pytest.raises(
-            ConfigError, match=r"torch cannot compile the layers of stage cpt here \(.+\)\. Use run"
-        ),
+        pytest.raises(ConfigError, match=r"torch cannot compile the layers of stage cpt here \(.+\)\. Use run"),
         compiled(model, COMPILE, "cpt", broken),
     ):
         loss_of(model)
