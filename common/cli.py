@@ -133,7 +133,7 @@ def plan(words: Words) -> None:
     resolved, console = _resolve(words)
     made = make_plan(resolved)
     show.plan(made, console)
-    check_fits(resolved, made.outlook, [step.node.name for step in made.to_do])
+    check_fits(made.outlook, [step.node.name for step in made.to_do])
     if freeze_it == "true":
         from common.run import freeze
 

@@ -97,7 +97,9 @@ def hardware_of(config: Config) -> Hardware:
 
 def _named(name: str) -> Hardware:
     if name not in TABLE:
-        raise ConfigError(f"run.hardware={name}: the table has no such machine.{did_you_mean(name, TABLE)}")
+        near = [known for known in TABLE if known.startswith(name)]
+        hint = f" Say {' or '.join(near)}." if near else did_you_mean(name, TABLE)
+        raise ConfigError(f"run.hardware={name}: the table has no such machine.{hint}")
     return TABLE[name]
 
 
@@ -129,8 +131,9 @@ def gpu_called(line: str) -> Hardware:
 
 @functools.cache
 def cpu_here(threads: int | None = None) -> Hardware:
-    """Return this machine's CPU with the cores that a run may use, and all of its memory."""
-    cores = threads or os.cpu_count() or 1
+    """Return this machine's CPU with the cores that a run uses (see `common.libraries.prepare`), and all its memory."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    cores = threads or (int(told) if told.isdigit() and int(told) else None) or os.cpu_count() or 1
     try:
         said = Path("/proc/cpuinfo").read_text(encoding="utf-8")
         flags = set(next(line for line in said.splitlines() if line.startswith("flags")).split())

@@ -1,6 +1,6 @@
 """What cannot fit is refused before it is begun, with the nearest setting that does, found by trying.
 
-Usage: `check_fits(resolved, outlook, ["cpt", "sft"])` raises ConfigError; `doubts(outlook, names)` are worth a word.
+Usage: `check_fits(outlook, ["cpt", "sft"])` raises ConfigError; `doubts(outlook, names)` are worth a word.
 
 Only what is sure counts: of rows whose lengths the data decides, nothing. On a CPU a stage is refused where it needs
 more than the whole machine has; main memory and disk count only where the run is planned for this machine.
@@ -9,7 +9,7 @@ more than the whole machine has; main memory and disk count only where the run i
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,19 @@ from common.cost.memory import Need
 from common.cost.outlook import Outlook, setting_of
 from common.errors import ConfigError
 from common.launch import SHARED_KINDS
-from common.layers import Resolved
-from common.settings import StageSettings
-from common.stage_settings import EvaluateSettings, LearningSettings, RewardedSettings
+from common.layers import Resolved, with_words
+from common.stage_settings import (
+    EvaluateSettings,
+    LearningSettings,
+    PreferenceSettings,
+    RewardedSettings,
+    TrainingSettings,
+)
 
+SMALL_OPTIMIZER = "adamw_bnb_8bit"
 ROOM = 0.95  # share of a GPU's memory that a process can have: the rest is lost between pieces
 MOST_PROCESSES = 64
-Change = Callable[[Config, str], Config | None]
+Change = Callable[[Config], Config]
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,16 @@ class Lack:
     needed: float  # bytes
     there: float
     of: str  # whose memory
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A change of the configuration that may make a stage fit; a later one of the same key takes its place."""
+
+    key: str
+    words: str  # as the command line takes them
+    apply: Change
+    instead: tuple[str, ...] = ()  # keys of changes that it does not go with
 
 
 def lacks(outlook: Outlook, stage: str, *, sure: bool = True) -> Lack | None:
@@ -62,27 +78,27 @@ def _needed(outlook: Outlook, need: Need, *, sure: bool) -> tuple[float, float]:
     return device, need.host_total + max(1, run.processes // run.machines) * device
 
 
-def check_fits(resolved: Resolved, outlook: Outlook, stages: Sequence[str]) -> None:
+def check_fits(outlook: Outlook, stages: Sequence[str]) -> None:
     """Check memory and disk of the stages that are to be made. Raises ConfigError for the first that cannot fit."""
     for stage in stages:
         lack = lacks(outlook, stage)
         if lack is not None:
-            raise ConfigError(_refusal(lack, nearest(resolved, outlook, lack)))
+            raise ConfigError(_refusal(lack, nearest(outlook, lack)))
     _check_disk(outlook, stages)
 
 
 def doubts(outlook: Outlook, stages: Sequence[str]) -> list[str]:
-    """Return a line for every stage that fits, but may not with rows as long as they may be."""
-    lines = []
+    """Return a line for stages that fit, but may not with rows as long as they may be; those alike share one."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
     for stage in stages:
         lack = lacks(outlook, stage, sure=False)
         if lack is not None and lacks(outlook, stage) is None:
-            word = _smaller(outlook, stage)
-            lines.append(
-                f"{stage}: {lack.phase} may need {_gib(lack.needed)} where rows are as long as they may be, and "
-                f"{lack.of} has {_gib(lack.there)}" + (f"; {word} would do" if word else "")
-            )
-    return lines
+            sizes = f"{_gib(lack.needed)}, of {_gib(lack.there)}"
+            alike.setdefault((lack.phase, sizes, _smaller(outlook, stage)), []).append(stage)
+    return [
+        f"{' '.join(names)}: {phase} may take {sizes}, with the longest rows" + (f"; {words} fits" if words else "")
+        for (phase, sizes, words), names in alike.items()
+    ]
 
 
 def _refusal(lack: Lack, words: Sequence[str]) -> str:
@@ -98,75 +114,86 @@ def _gib(size: float) -> str:
     return f"{size / GIB:.1f} GiB"
 
 
-def nearest(resolved: Resolved, outlook: Outlook, lack: Lack) -> list[str]:
-    """Return the words that make a stage fit: the first change that does alone, else the fewest one after another."""
-    tried = list(_changes(outlook, lack.stage))
-    for words, change in tried:
-        if (config := change(outlook.config, lack.stage)) is not None and _fits(resolved, config, lack.stage):
-            return [words(config, lack.stage)]
-    config, said = outlook.config, list[str]()
-    for words, change in tried:
-        changed = change(config, lack.stage)
-        if changed is None:
-            continue
-        key = words(changed, lack.stage)
-        said = [word for word in said if word.split("=")[0] != key.split("=")[0]] + [key]
-        config = changed
-        if _fits(resolved, config, lack.stage):
-            return said
-    return []
+def nearest(outlook: Outlook, lack: Lack) -> list[str]:
+    """Return the words that make a stage fit: the first change that does alone, else as few as do together.
+
+    Changes are added one after another, the cheapest first; then those that are not needed are left out again, the
+    dearest first. Words that sharding cannot go with (a quantised model) are no answer.
+    """
+    stage = lack.stage
+    tried = list(_changes(outlook, stage))
+    for change in tried:
+        if _fits(outlook.resolved, stage, [change]):
+            return [change.words]
+    chosen: dict[str, Fix] = {}
+    for change in tried:
+        for key in (change.key, *change.instead):
+            chosen.pop(key, None)
+        chosen[change.key] = change
+        if _fits(outlook.resolved, stage, chosen.values()):
+            break
+    else:
+        return []
+    for key in list(reversed(chosen)):
+        fewer = [change for other, change in chosen.items() if other != key]
+        if _fits(outlook.resolved, stage, fewer):
+            del chosen[key]
+    return [change.words for change in chosen.values()]
 
 
-def _fits(resolved: Resolved, config: Config, stage: str) -> bool:
-    """Whether a stage fits with another configuration of the same run."""
+def _fits(resolved: Resolved, stage: str, changes: Iterable[Fix]) -> bool:
+    """Whether a stage fits with some changes of the same run."""
+    config = resolved.config
+    for change in changes:
+        config = change.apply(config)
+    settings = config.stages[stage]
+    shards = config.run.processes > 1 and config.run.parallelism != "ddp"
+    if shards and isinstance(settings, LearningSettings) and settings.peft == "qlora":
+        return False  # bitsandbytes' packed weights are no tensors that FSDP2 or ZeRO-3 can cut as they are
     return lacks(Outlook.of(replace(resolved, config=config)), stage) is None
 
 
-Words = Callable[[Config, str], str]
-
-
-def _changes(outlook: Outlook, stage: str) -> Iterator[tuple[Words, Change]]:
-    """Yield what may help a stage, the cheapest first, each with the words that say it."""
-    settings = outlook.config.stages[stage]
+def _changes(outlook: Outlook, stage: str) -> Iterator[Fix]:
+    """Yield what may help a stage, the cheapest first; of a size the largest first."""
+    settings, run = outlook.config.stages[stage], outlook.config.run
     if isinstance(settings, EvaluateSettings):
         for size in _halves(settings.batch_size):
-            yield _word("batch_size", "evaluate."), _setting(batch_size=size)
-        return
-    if not isinstance(settings, LearningSettings):
+            yield Fix("batch_size", f"evaluate.batch_size={size}", _setting(stage, batch_size=size))
         return
     work = outlook.settings[stage].work
-    if work is None:
+    if work is None or not isinstance(settings, LearningSettings):
         return
-    unit = work.length * (2 if getattr(settings, "batch_pairs", None) else 1)
+    unit = work.length * (2 if isinstance(settings, PreferenceSettings) else 1)
     for tokens in _halves(work.tokens):
         if tokens >= unit:
-            yield _word("run.micro_batch_tokens"), _running(micro_batch_tokens=tokens)
+            yield Fix("micro", f"run.micro_batch_tokens={tokens}", _running(micro_batch_tokens=tokens))
     if not work.checkpointing:
-        yield _word("train.gradient_checkpointing"), _training(gradient_checkpointing=True)
+        words = f"{stage}.train.gradient_checkpointing=true"
+        yield Fix("checkpointing", words, _training(stage, gradient_checkpointing=True))
     if "8bit" not in work.optimizer:
-        yield _word("train.optim"), _training(optim="adamw_bnb_8bit")
-    kind = outlook.settings[stage].kind
-    if kind in SHARED_KINDS and outlook.hardware.device == "cuda":
-        run = outlook.config.run
-        shards = not isinstance(settings, RewardedSettings)  # they generate, which takes a whole model
-        if shards and run.processes > 1 and run.parallelism == "ddp":
-            yield _word("run.parallelism"), _running(parallelism="fsdp2")
-        processes = max(2, 2 * run.processes)
-        while shards and processes <= MOST_PROCESSES:
+        words = f"{stage}.train.optim={SMALL_OPTIMIZER}"
+        yield Fix("optimizer", words, _training(stage, optim=SMALL_OPTIMIZER))
+    shared = outlook.settings[stage].kind in SHARED_KINDS and outlook.hardware.device == "cuda"
+    if shared and not isinstance(settings, RewardedSettings):  # those generate, which takes a whole model
+        if run.processes > 1 and run.parallelism == "ddp":
+            yield Fix("processes", "run.parallelism=fsdp2", _running(parallelism="fsdp2"))
+        processes = 2 * run.processes
+        while processes <= MOST_PROCESSES:
             if _divides(settings, processes):
-                yield _both, _running(processes=processes, parallelism="fsdp2")
+                words = f"run.processes={processes} run.parallelism=fsdp2"
+                yield Fix("processes", words, _running(processes=processes, parallelism="fsdp2"))
             processes *= 2
-    if kind != "base":
+    if outlook.settings[stage].kind != "base":
         for peft in ("lora", "qlora")[("full", "lora", "qlora").index(settings.peft) :]:
-            yield _word("peft"), _adapting(peft)
+            apart = ("processes",) if peft == "qlora" else ()
+            yield Fix("peft", f"{stage}.peft={peft}", _adapting(outlook.resolved, stage, peft), apart)
 
 
-def _divides(settings: StageSettings, processes: int) -> bool:
+def _divides(settings: LearningSettings, processes: int) -> bool:
     """Whether processes can share a step alike: see `common.training.options.split_batch`."""
-    rows = getattr(settings, "batch_pairs", None)
-    if rows is None:
-        rows = settings.batch_tokens // settings.sequence_length  # type: ignore[attr-defined] # of all that train
-    return int(rows) % processes == 0
+    if isinstance(settings, TrainingSettings):
+        return (settings.batch_tokens // settings.sequence_length) % processes == 0
+    return isinstance(settings, PreferenceSettings) and settings.batch_pairs % processes == 0
 
 
 def _halves(size: int) -> Iterator[int]:
@@ -175,75 +202,59 @@ def _halves(size: int) -> Iterator[int]:
         yield size
 
 
-def _word(key: str, section: str | None = None) -> Words:
-    """Return what says a key of a configuration, as the command line takes it."""
-
-    def words(config: Config, stage: str) -> str:
-        if key.startswith("run."):
-            return f"{key}={getattr(config.run, key.removeprefix('run.'))}"
-        settings: Any = config.stages[stage]
-        name = key.removeprefix("train.")
-        value = settings.train[name] if name != key else getattr(settings, name)
-        return f"{section or f'{stage}.'}{key}={str(value).lower()}"
-
-    return words
-
-
-def _both(config: Config, stage: str) -> str:
-    return f"run.processes={config.run.processes} run.parallelism={config.run.parallelism}"
-
-
 def _running(**values: Any) -> Change:
-    def change(config: Config, stage: str) -> Config:
-        return config.model_copy(update={"run": config.run.model_copy(update=values)})
-
-    return change
+    return lambda config: config.model_copy(update={"run": config.run.model_copy(update=values)})
 
 
-def _setting(**values: Any) -> Change:
-    def change(config: Config, stage: str) -> Config:
+def _setting(stage: str, **values: Any) -> Change:
+    def change(config: Config) -> Config:
         changed = config.stages[stage].model_copy(update=values)
         return config.model_copy(update={"stages": {**config.stages, stage: changed}})
 
     return change
 
 
-def _training(**values: Any) -> Change:
-    def change(config: Config, stage: str) -> Config | None:
+def _training(stage: str, **values: Any) -> Change:
+    def change(config: Config) -> Config:
         settings = config.stages[stage]
         assert isinstance(settings, LearningSettings)
-        return _setting(train={**settings.train, **values})(config, stage)
+        return _setting(stage, train={**settings.train, **values})(config)
 
     return change
 
 
-def _adapting(peft: str) -> Change:
-    """Return the change to an adapter, with the defaults that its settings fill in; sharing is as it was before."""
+def _adapting(resolved: Resolved, stage: str, peft: str) -> Change:
+    """Return the change to an adapter, with all that layers say of one; earlier changes of options stay."""
 
-    def change(config: Config, stage: str) -> Config | None:
-        settings = config.stages[stage]
-        given: Mapping[str, Any] = settings.model_dump()
-        changed = type(settings).model_validate({**given, "peft": peft})
-        return config.model_copy(update={"stages": {**config.stages, stage: changed}})
+    def change(config: Config) -> Config:
+        again = with_words(resolved, {f"{stage}.peft": peft})
+        before, now = resolved.config.stages[stage], config.stages[stage]
+        settings = now if again is None else again.stages[stage]
+        assert isinstance(before, LearningSettings)
+        assert isinstance(now, LearningSettings)
+        assert isinstance(settings, LearningSettings)
+        changed = {key: value for key, value in now.train.items() if before.train.get(key) != value}
+        values = {**settings.model_dump(), "peft": peft, "train": {**settings.train, **changed}}
+        adapted = type(settings).model_validate(values)
+        return config.model_copy(update={"stages": {**config.stages, stage: adapted}})
 
     return change
 
 
 def _smaller(outlook: Outlook, stage: str) -> str:
-    """Return the word for the largest batch with which a stage surely fits, or nothing."""
-    for words, change in _changes(outlook, stage):
-        changed = change(outlook.config, stage)
-        if changed is None or outlook.shape is None:
-            continue
-        setting = outlook.settings[stage]
-        fresh = setting_of(
-            setting.kind, changed.stages[stage], changed, outlook.shape, setting.device, ["reward"] * setting.judges
-        )
+    """Return the words of the first change with which a stage fits however long its rows are, or nothing."""
+    setting, shape = outlook.settings[stage], outlook.shape
+    for change in _changes(outlook, stage):
+        config = change.apply(outlook.config)
+        judges = ["reward"] * setting.judges
+        assert shape is not None, "a stage with a setting has a model of known shapes"
+        fresh = setting_of(setting.kind, config.stages[stage], config, shape, setting.device, judges)
         if fresh is None:
             continue
-        tried = replace(outlook, config=changed, settings={**outlook.settings, stage: fresh})
+        resolved = replace(outlook.resolved, config=config)
+        tried = replace(outlook, resolved=resolved, settings={**outlook.settings, stage: fresh})
         if lacks(tried, stage, sure=False) is None:
-            return words(changed, stage)
+            return change.words
     return ""
 
 
@@ -252,11 +263,12 @@ def _check_disk(outlook: Outlook, stages: Sequence[str]) -> None:
     if not outlook.hardware.here or not stages:
         return
     needed = disk_needed(outlook, stages)
-    disk = shutil.disk_usage(_existing(outlook.out))
+    out = outlook.resolved.out
+    disk = shutil.disk_usage(_existing(out))
     if needed > disk.free and disk.total:  # what is no disk has no size; writing there fails with its own message
         raise ConfigError(
-            f"The run needs {_gib(needed)} of disk for its checkpoints, and {outlook.out} has {_gib(disk.free)}. Give a "
-            "folder on a larger disk (out=<folder>), make room (`just gc`), or store bfloat16 (model.dtype=bfloat16)."
+            f"The run needs {_gib(needed)} of disk for its checkpoints, and {out} has {_gib(disk.free)}. Give a folder "
+            "on a larger disk (out=<folder>), make room (`just gc`), or store bfloat16 (model.dtype=bfloat16)."
         )
 
 

@@ -179,7 +179,9 @@ def _scored(setting: Setting, work: Work, device: Mapping[str, float]) -> dict[s
         return {}
     rows = HELDOUT_PAIRS if setting.shards == 1 else REFERENCE_PAIRS
     wanted = 2 * FLOAT * rows * work.length * setting.shape.vocabulary
-    passing = sum(device[name] for name in ("gradients", "activations", "logits", "bfloat16 copies", "optimizer"))
+    passing = sum(
+        device.get(name, 0.0) for name in ("gradients", "activations", "logits", "bfloat16 copies", "optimizer")
+    )
     return {"pairs scored whole": max(0.0, wanted - passing)}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.config import Config
@@ -104,13 +103,20 @@ def _sequences(settings: AnsweringSettings, config: Config) -> int:
 class Outlook:
     """The expectations of one run."""
 
-    config: Config
+    resolved: Resolved
     hardware: Hardware
     shape: Shape | None
     settings: Mapping[str, Setting]  # of the stages that have figures
-    out: Path
     corrections: Corrections
-    unknown: bool = False
+
+    @property
+    def config(self) -> Config:
+        return self.resolved.config
+
+    @property
+    def unknown(self) -> bool:
+        """Whether nothing is known of the model."""
+        return self.shape is None
 
     @classmethod
     def of(cls, resolved: Resolved) -> Outlook:
@@ -125,8 +131,7 @@ class Outlook:
             setting = setting_of(node.kind, config.stages[node.name], config, shape, hardware.device, inputs)
             if setting is not None:
                 found[node.name] = setting
-        unknown = shape is None
-        return cls(config, hardware, shape, found, resolved.out, Corrections(resolved.out), unknown)
+        return cls(resolved, hardware, shape, found, Corrections(resolved.out))
 
     def phases(self, stage: str) -> Mapping[str, Need]:
         """Return the needs of a stage by phase; none where nothing is known."""

@@ -18,15 +18,22 @@ if TYPE_CHECKING:
 MAIN = ("save", "merge")  # phases that are in main memory, wherever a run trains
 
 
+UNSURE = 0.25  # share that rows decide, from which on a figure is told as a bound
+
+
 def memory_of(outlook: Outlook, stage: str) -> str:
     """Return the peaks of a stage's phases in GiB, such as `train 18.3, save 33.1 host`; empty where nothing is known.
 
     On a GPU a phase counts what a process needs there; what runs in main memory says `host`, all of a machine's
-    processes together. On a CPU everything does.
+    processes together. On a CPU everything does. `<` stands where the longest rows are taken, and rows decide much.
     """
-    cells = [(name, peak(outlook, name, need)) for name, need in outlook.phases(stage).items()]
     host = " host" if outlook.hardware.device == "cuda" else ""
-    return ", ".join(f"{name} {size / GIB:.1f}{host if name in MAIN else ''}" for name, size in cells)
+    cells = []
+    for name, need in outlook.phases(stage).items():
+        most = "<" if need.device_total - need.device_sure > UNSURE * need.device_total and name not in MAIN else ""
+        size = peak(outlook, name, need) / GIB
+        cells.append(f"{name} {most}{size:.1f}{host if name in MAIN else ''}")
+    return ", ".join(cells)
 
 
 def peak(outlook: Outlook, phase: str, need: Need) -> float:
@@ -63,7 +70,7 @@ def totals(made: Plan) -> list[str]:
     elif outlook.unknown:
         parts.append("time unknown: this model has not run here (the domain's README.md estimates GPU hours)")
     else:
-        parts.append(f"about {duration(sum(known))} and {missing} stages whose time their data decides")
+        parts.append(f"about {duration(sum(known))} without those marked ?")
     if not outlook.unknown:
         parts.append(f"{disk_needed(outlook, names) / GIB:.1f} GiB of disk")
     price = outlook.price(sum(known))

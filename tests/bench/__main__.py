@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.bench import alignment, commands, demonstration, proof, training
+from tests.bench import alignment, commands, cost, demonstration, proof, training
 
 BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "commands": commands.main,
     "training": training.main,
     "alignment": alignment.main,
+    "cost": cost.main,
     "demonstration": demonstration.main,
     "proof": proof.main,
 }
