@@ -142,7 +142,8 @@ def plan(words: Words) -> None:
 
 def _plan_all(words: Words, freeze_them: bool) -> None:
     from common import show
-    from common.all_domains import plan_all
+    from common.all_domains import DomainRun, plan_all
+    from common.cost.limits import check_fits
     from common.plan import store_of
     from common.run import freeze
 
@@ -150,6 +151,10 @@ def _plan_all(words: Words, freeze_them: bool) -> None:
     plans, failed = plan_all(words, REPOSITORY)
     for made in plans:
         show.plan(made, console)
+        try:
+            check_fits(made.outlook, [step.node.name for step in made.to_do])
+        except ConfigError as error:
+            failed.append(DomainRun(made.resolved.config.domain, problem=str(error)))
         if freeze_them:
             console.line(f"Frozen: {freeze(made.resolved, store_of(made.resolved))}", always=True)
     if failed:

@@ -112,6 +112,8 @@ def _least(gib: float) -> Hardware:
 @functools.cache
 def gpu_here() -> Hardware | None:
     """Return this machine's first GPU as `nvidia-smi` tells it, or None where there is none."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
+        return None
     try:
         asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
         said = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout
