@@ -285,7 +285,7 @@ def _estimate(node: Node, config: Config, before: Artifact | None, outlook: Outl
             speed = cast(float, before.manifest["tokens_per_second"]) or config.run.tokens_per_second
             seconds = max(1.0, seconds + (tokens - trained) / speed)
         return tokens, seconds
-    given = config.model.path is not None and (node.kind in MODEL_KINDS or node.kind == "evaluate")
+    given = config.model.path is not None and node.kind in (*MODEL_KINDS, "evaluate", "sample")
     if given or not here or outlook.measured(node.name):
         reckoned = outlook.seconds(node.name, tokens)
         if reckoned is not None or given:

@@ -28,6 +28,7 @@ from common.stage_settings import (
     MergeSettings,
     RewardedSettings,
     RewardSettings,
+    SampleSettings,
     SamplingSettings,
     TrainingSettings,
 )
@@ -94,7 +95,7 @@ def _sequences(settings: AnsweringSettings, config: Config) -> int:
     """Return the answers that are written at once in a process."""
     if isinstance(settings, RewardedSettings):
         return max(1, settings.prompts_per_step * settings.samples // config.run.processes)
-    assert isinstance(settings, SamplingSettings | ExpertSettings)
+    assert isinstance(settings, SamplingSettings)
     each = settings.prompt_tokens + settings.answer_tokens
     return settings.samples * max(1, settings.generated_tokens // (each * settings.samples))
 
@@ -148,21 +149,24 @@ class Outlook:
         return pace is not None and self.corrections.has(pace)
 
     def seconds(self, stage: str, tokens: int | None) -> float | None:
-        """Return how long a stage takes; None where its tokens or its model are not known."""
-        setting = self.settings.get(stage)
+        """Return how long a stage takes; None where its tokens, its prompts or its model are not known."""
+        setting, settings = self.settings.get(stage), self.config.stages[stage]
         if setting is None:
             return None
         spent = speed.other_seconds(setting, self.hardware)
+        if isinstance(settings, SampleSettings | ExpertSettings):
+            if settings.prompts is None:
+                return None
+            rounds = settings.rounds if isinstance(settings, ExpertSettings) else 1
+            batches = rounds * settings.prompts * settings.samples / setting.sequences
+            spent += batches * speed.writing_seconds(setting, self.hardware)
         if setting.work is None:
             return spent
         pace = pace_of(setting, self.hardware)
         share = (self.corrections.share(pace) if pace is not None else None) or 1.0
-        settings = self.config.stages[stage]
         if isinstance(settings, RewardedSettings):
             return spent + settings.steps * speed.step_seconds(setting, self.hardware) / share
-        if tokens is None:
-            return None
-        return spent + speed.train_seconds(setting, self.hardware, tokens) / share
+        return None if tokens is None else spent + tokens * speed.token_seconds(setting, self.hardware) / share
 
     def disk(self, stage: str) -> tuple[float, float]:
         """Return the bytes that a stage leaves, and those that it needs while it works."""

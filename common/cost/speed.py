@@ -1,6 +1,6 @@
 """How long a stage takes: FLOPs over what a machine reaches, and what moves through memory, before any correction.
 
-Usage: `step_seconds(setting, hardware)`; `train_seconds(setting, hardware, tokens)`.
+Usage: `step_seconds(setting, hardware)`; `token_seconds(setting, hardware)`.
 
 A step is the sum of its matrix products at a share of the peak, of what its activations and its optimizer move through
 memory, and of a little per layer and pass. What a machine really does is a matter of its libraries, its other users
@@ -15,6 +15,7 @@ from common.cost import activations
 from common.cost.hardware import Hardware
 from common.cost.memory import FLOAT, Setting
 from common.cost.workload import Work
+from common.stages import REWARDED_KINDS
 
 # Shares of the peak that matrix products of a training reach, attention with them. GPU: 40 to 55% is what public runs
 # of dense models report (PaLM 46%, arXiv 2204.02311, table 3; Llama 3 38 to 43%, arXiv 2407.21783, table 4).
@@ -53,25 +54,25 @@ def step_seconds(setting: Setting, hardware: Hardware) -> float:
     moved = PASSES * tokens * shape.layers * activations.layer_bytes(shape, work, attention)
     moved += OPTIMIZER_MOVES * work.learned(shape) / setting.shards
     launching = work.accumulation * shape.layers * LAYER_SECONDS[hardware.device]
-    return computing + moved / hardware.bandwidth + launching + _writing_seconds(setting, hardware)
+    writing = writing_seconds(setting, hardware) if setting.kind in REWARDED_KINDS else 0.0
+    return computing + moved / hardware.bandwidth + launching + writing
 
 
-def _writing_seconds(setting: Setting, hardware: Hardware) -> float:
-    """Return the seconds of writing a step's answers: for every next word all weights, keys and values are read."""
-    if not setting.sequences:
-        return 0.0
+def writing_seconds(setting: Setting, hardware: Hardware) -> float:
+    """Return the seconds of writing a batch of answers: for every next word all weights, keys and values are read."""
     shape = setting.shape
     cached = setting.sequences * (setting.prompt + setting.answer / 2) * shape.cache_bytes(4)
     word = (FLOAT * shape.parameters + cached) / (hardware.bandwidth * WRITING_REACHED)
-    words = setting.answer * max(word, setting.sequences * shape.forward_flops(0) / (hardware.flops * 0.35))
+    computing = setting.sequences * shape.forward_flops(0) / (hardware.flops * REACHED[hardware.device])
+    words = setting.answer * max(word, computing)
     return words + setting.answer * shape.layers * LAYER_SECONDS[hardware.device]
 
 
-def train_seconds(setting: Setting, hardware: Hardware, tokens: int) -> float:
-    """Return the seconds of training on some tokens, all processes together."""
-    assert setting.work is not None
-    steps = tokens / (setting.work.tokens * setting.work.accumulation * setting.run.processes)
-    return steps * step_seconds(setting, hardware)
+def token_seconds(setting: Setting, hardware: Hardware) -> float:
+    """Return the seconds of training on a token, all processes together."""
+    work = setting.work
+    assert work is not None, f"a stage of kind {setting.kind} has no steps"
+    return step_seconds(setting, hardware) / (work.tokens * work.accumulation * setting.run.processes)
 
 
 def other_seconds(setting: Setting, hardware: Hardware) -> float:
@@ -80,7 +81,8 @@ def other_seconds(setting: Setting, hardware: Hardware) -> float:
     read = FLOAT * shape.parameters / DISK_BANDWIDTH
     if setting.kind == "evaluate":
         tokens = 2 * EXAM_QUESTIONS * CHOICES * EXAM_TOKENS
-        return START_SECONDS + read + tokens * shape.forward_flops(EXAM_TOKENS) / (hardware.flops * 0.35)
+        reached = hardware.flops * REACHED[hardware.device]
+        return START_SECONDS + read + tokens * shape.forward_flops(EXAM_TOKENS) / reached
     if setting.kind == "merge":
         return START_SECONDS + (setting.members + 1) * read
     return START_SECONDS + 3 * read  # read once, written once, read again by a clean process

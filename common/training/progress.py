@@ -82,7 +82,7 @@ def progress_of(loop: TrainingLoop, trainer: Any, bar: Any, guard: Guard, stop: 
             self.started = self.saved = time.monotonic()
             self.loss: Any = None  # of the step that runs, still on its device
             self.last: Any = None  # of the step before it
-            self.stopwatch = Stopwatch(loop.context)
+            self.stopwatch = Stopwatch(loop.context, loop.tokens_per_step)
             step = trainer.training_step
 
             def noting(*args: Any, **options: Any) -> Any:

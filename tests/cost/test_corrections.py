@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def test_the_first_steps_correct_the_next_plan(tmp_path: Path, monkeypatch: pyte
     reckoned = step_seconds(before.settings["cpt"], before.hardware)
     # The first step, and one in which a checkpoint was written, take longer; the median is twice what was reckoned.
     ticking(monkeypatch, [2 * reckoned] * 4 + [50.0] + [2 * reckoned] * 6)
-    watch = Stopwatch(context_of(tmp_path))
+    watch = Stopwatch(context_of(tmp_path), 512)
     for _ in range(11):
         watch.step()
     found = Corrections(tmp_path)
@@ -92,10 +93,35 @@ def test_the_first_steps_correct_the_next_plan(tmp_path: Path, monkeypatch: pyte
     assert planned["cpt"] == after.seconds("cpt", 800_000)
 
 
+def test_pairs_shorter_than_they_may_be_are_reckoned_by_the_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of 16 pairs of 40 tokens is planned as 1,280 of them, whatever sequence_length would allow."""
+    context = dataclasses.replace(context_of(tmp_path), kind="dpo", stage="dpo")
+    context = dataclasses.replace(context, settings=context.config.stages["dpo"])
+    ticking(monkeypatch, [0.3] * 20)
+    watch = Stopwatch(context, 1280)
+    for _ in range(11):
+        watch.step()
+    found = Outlook.of(resolve({"domain": "medical", "run.device": "cpu", "out": str(tmp_path)}, REPOSITORY))
+    other = other_seconds(found.settings["dpo"], found.hardware)
+    assert found.seconds("dpo", 128_000) == pytest.approx(other + 100 * 0.3, rel=1e-3)
+
+
+def test_answers_are_written_a_word_at_a_time() -> None:
+    words = {"pipeline": "on-policy", "sample.prompts": "1000"}
+    times = [
+        outlook_of("qwen3-0.6b", gpu, **words, **{"sample.answer_tokens": length}).seconds("sample", None) or 0.0
+        for gpu, length in (("h200", "128"), ("l4", "128"), ("l4", "512"))
+    ]
+    assert 0 < times[0] < times[1] < times[2]
+    assert outlook_of("qwen3-0.6b", "l4", pipeline="on-policy").seconds("sample", None) is None
+
+
 def test_too_few_steps_and_other_machines_teach_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for words, steps in (({}, 2), ({"run.hardware": "cpu-64"}, 20)):
         ticking(monkeypatch, [1.0] * 40)
-        watch = Stopwatch(context_of(tmp_path, **words))
+        watch = Stopwatch(context_of(tmp_path, **words), 512)
         for _ in range(steps):
             watch.step()
         watch.finish()
