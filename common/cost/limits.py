@@ -103,7 +103,7 @@ def doubts(outlook: Outlook, stages: Sequence[str]) -> list[str]:
 
 def _refusal(lack: Lack, words: Sequence[str]) -> str:
     advice = f"It fits with {' '.join(words)}." if words else "No setting of this stage makes it fit; take more memory."
-    if any(word.endswith(("peft=lora", "peft=qlora")) for word in words):
+    if any(".peft=" in word or ".optim=" in word for word in words):
         advice = f"{advice.rstrip('.')}, which gives another result."
     return (
         f"Stage {lack.stage} needs {_gib(lack.needed)} for {lack.phase}, and {lack.of} has {_gib(lack.there)}. {advice}"
@@ -123,34 +123,35 @@ def nearest(outlook: Outlook, lack: Lack) -> list[str]:
     stage = lack.stage
     tried = list(_changes(outlook, stage))
     for change in tried:
-        if _fits(outlook.resolved, stage, [change]):
+        if _fits(outlook, stage, [change]):
             return [change.words]
     chosen: dict[str, Fix] = {}
     for change in tried:
         for key in (change.key, *change.instead):
             chosen.pop(key, None)
         chosen[change.key] = change
-        if _fits(outlook.resolved, stage, chosen.values()):
+        if _fits(outlook, stage, chosen.values()):
             break
     else:
         return []
     for key in list(reversed(chosen)):
         fewer = [change for other, change in chosen.items() if other != key]
-        if _fits(outlook.resolved, stage, fewer):
+        if _fits(outlook, stage, fewer):
             del chosen[key]
     return [change.words for change in chosen.values()]
 
 
-def _fits(resolved: Resolved, stage: str, changes: Iterable[Fix]) -> bool:
+def _fits(outlook: Outlook, stage: str, changes: Iterable[Fix]) -> bool:
     """Whether a stage fits with some changes of the same run."""
-    config = resolved.config
+    config = outlook.config
     for change in changes:
         config = change.apply(config)
     settings = config.stages[stage]
     shards = config.run.processes > 1 and config.run.parallelism != "ddp"
     if shards and isinstance(settings, LearningSettings) and settings.peft == "qlora":
         return False  # bitsandbytes' packed weights are no tensors that FSDP2 or ZeRO-3 can cut as they are
-    return lacks(Outlook.of(replace(resolved, config=config)), stage) is None
+    changed = Outlook.of(replace(outlook.resolved, config=config), outlook.corrections)
+    return lacks(changed, stage) is None
 
 
 def _changes(outlook: Outlook, stage: str) -> Iterator[Fix]:

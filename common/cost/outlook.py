@@ -120,7 +120,7 @@ class Outlook:
         return self.shape is None
 
     @classmethod
-    def of(cls, resolved: Resolved) -> Outlook:
+    def of(cls, resolved: Resolved, corrections: Corrections | None = None) -> Outlook:
         """Return what is expected of a run. Raises ConfigError for hardware that is not in the table."""
         config = resolved.config
         hardware, shape = hardware_of(config), shape_of(config.model)
@@ -132,7 +132,7 @@ class Outlook:
             setting = setting_of(node.kind, config.stages[node.name], config, shape, hardware.device, inputs)
             if setting is not None:
                 found[node.name] = setting
-        return cls(resolved, hardware, shape, found, Corrections(resolved.out))
+        return cls(resolved, hardware, shape, found, corrections or Corrections(resolved.out))
 
     def phases(self, stage: str) -> Mapping[str, Need]:
         """Return the needs of a stage by phase; none where nothing is known."""

@@ -108,6 +108,7 @@ def test_on_a_cpu_all_is_main_memory() -> None:
     phases = outlook.phases("cpt")
     assert set(phases) == {"train", "save"}
     assert 0.5 * GIB < phases["train"].device_total < GIB
-    assert phases["merge" if "merge" in phases else "save"].device_total > phases["train"].device_total * 0.9
+    assert phases["save"].device_total == phases["train"].device_total  # the allocator keeps what it has
+    assert phases["save"].host["clean process"] > 0.3 * GIB
     assert set(outlook.phases("merge")) == {"merge"}
     assert not outlook.phases("card")
