@@ -20,7 +20,7 @@ from typing import Any
 
 MEMORY, TIME = 0.15, 0.25  # largest shares that a figure may be off
 MEASURED = 3  # steps that correct a plan here, after the first one
-STEPS = 8
+STEPS = 12  # so that the first one, in which libraries prepare themselves, does not decide
 ARCHITECTURES = {
     "cpu": {
         "hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 12,
