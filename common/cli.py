@@ -121,6 +121,7 @@ def rerun(words: Words) -> None:
 def plan(words: Words) -> None:
     """Show what a run would do and why, before anything is spent; freeze=true writes it for a scheduler."""
     from common import show
+    from common.cost.limits import check_fits
     from common.plan import make_plan, store_of
 
     freeze_it = _take(words, "freeze", "plan") or "false"
@@ -130,7 +131,9 @@ def plan(words: Words) -> None:
         _plan_all(words, freeze_it == "true")
         return
     resolved, console = _resolve(words)
-    show.plan(make_plan(resolved), console)
+    made = make_plan(resolved)
+    show.plan(made, console)
+    check_fits(made.outlook, [step.node.name for step in made.to_do])
     if freeze_it == "true":
         from common.run import freeze
 
@@ -139,7 +142,8 @@ def plan(words: Words) -> None:
 
 def _plan_all(words: Words, freeze_them: bool) -> None:
     from common import show
-    from common.all_domains import plan_all
+    from common.all_domains import DomainRun, plan_all
+    from common.cost.limits import check_fits
     from common.plan import store_of
     from common.run import freeze
 
@@ -147,6 +151,10 @@ def _plan_all(words: Words, freeze_them: bool) -> None:
     plans, failed = plan_all(words, REPOSITORY)
     for made in plans:
         show.plan(made, console)
+        try:
+            check_fits(made.outlook, [step.node.name for step in made.to_do])
+        except ConfigError as error:
+            failed.append(DomainRun(made.resolved.config.domain, problem=str(error)))
         if freeze_them:
             console.line(f"Frozen: {freeze(made.resolved, store_of(made.resolved))}", always=True)
     if failed:

@@ -46,6 +46,7 @@ class Resolved:
     data_root: Path | None = None
     out: Path = field(default_factory=Path)
     hub_revisions: Mapping[str, str] = field(default_factory=dict)  # of a frozen plan: `owner/name@branch` -> commit
+    layers: tuple[Layer, ...] = ()  # what it was put together from; a frozen plan has none
 
 
 class DomainFile(Frozen):
@@ -96,8 +97,18 @@ def resolve(words: Mapping[str, str], repository: Path) -> Resolved:
     identity = {"domain": domain, "profile": profile, "pipeline": name}
     config, origins = _build(identity, layers, pipeline)
     return Resolved(
-        config, origins, pipeline, pipeline.nodes(), repository, Path(data_root) if data_root else None, out
+        config, origins, pipeline, pipeline.nodes(), repository, Path(data_root) if data_root else None, out,
+        layers=tuple(layers),
     )  # fmt: skip
+
+
+def with_words(resolved: Resolved, words: Mapping[str, str]) -> Config | None:
+    """Return the configuration as further words on the command line would make it; None of a frozen plan."""
+    if not resolved.layers:
+        return None
+    config = resolved.config
+    identity = {"domain": config.domain, "profile": config.profile, "pipeline": config.pipeline}
+    return _build(identity, [*resolved.layers, Layer(COMMAND_LINE, nest(words))], resolved.pipeline)[0]
 
 
 def _read_named(folder: Path, what: str, name: str) -> dict[str, Any]:

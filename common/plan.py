@@ -16,6 +16,7 @@ from typing import Any, Literal, cast
 
 from common.artifacts import Artifact, Store, fingerprint_of
 from common.config import Config
+from common.cost.outlook import Outlook
 from common.data.corpus import Corpus
 from common.errors import ConfigError, did_you_mean
 from common.layers import Resolved, flatten
@@ -58,6 +59,7 @@ class Plan:
     resolved: Resolved
     corpus: Corpus
     steps: tuple[Step, ...]
+    outlook: Outlook  # what each of them will need
 
     @property
     def to_do(self) -> list[Step]:
@@ -95,17 +97,18 @@ def store_of(resolved: Resolved) -> Store:
 def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozenset[str] = frozenset()) -> Plan:
     """Return the plan of a run. `forced` stages count as missing even if they are there."""
     check_settings(resolved)
+    outlook = Outlook.of(resolved)
     corpus = corpus or open_corpus(resolved)
     store = store_of(resolved)
     known: dict[str, Artifact] = {}
     steps = []
     for node in resolved.nodes:
-        step = _step(node, resolved, corpus, store, known, node.name in forced)
+        step = _step(node, resolved, corpus, store, known, outlook, node.name in forced)
         if step.artifact is not None and step.state == "cached":
             known[node.name] = step.artifact
             check_taken_facts(node.kind, step.artifact.path, resolved.config.model)
         steps.append(step)
-    return Plan(resolved, corpus, tuple(steps))
+    return Plan(resolved, corpus, tuple(steps), outlook)
 
 
 def check_settings(resolved: Resolved) -> None:
@@ -191,11 +194,12 @@ def _check_own_benchmarks(settings: EvaluateSettings, resolved: Resolved) -> Non
 
 
 def _step(
-    node: Node, resolved: Resolved, corpus: Corpus, store: Store, known: Mapping[str, Artifact], forced: bool
-) -> Step:
+    node: Node, resolved: Resolved, corpus: Corpus, store: Store, known: Mapping[str, Artifact], outlook: Outlook,
+    forced: bool,
+) -> Step:  # fmt: skip
     config = resolved.config
     before = store.linked(config.domain, config.profile, node.name)
-    tokens, seconds = _estimate(node, config, before)
+    tokens, seconds = _estimate(node, config, before, outlook)
     absent = [name for name in node.inputs if name not in known]
     if absent:
         return Step(node, "waits", (f"after {absent[0]}",), None, before, tokens, seconds)
@@ -262,10 +266,11 @@ def _code_changes(artifact: Artifact, node: Node, resolved: Resolved) -> list[st
     return [f"made by older code ({differing[0]}{more} changed); `just rerun … stage={node.name}` remakes it", *reports]
 
 
-def _estimate(node: Node, config: Config, before: Artifact | None) -> tuple[int | None, float | None]:
-    """Return (tokens, seconds): from the budget and the last measured speed, or from guesses.
+def _estimate(node: Node, config: Config, before: Artifact | None, outlook: Outlook) -> tuple[int | None, float | None]:
+    """Return (tokens, seconds): from the budget and the last measured speed, or from what a machine can do.
 
-    A speed is guessed for the profile's own small model; of a given checkpoint nothing is known before it has run.
+    The last run on this machine knows best. Without one, the profile's own small model goes by a guess, until one of
+    its stages has been measured; of a given checkpoint, and of another machine, `common.cost` says what it can.
     """
     settings = config.stages[node.name]
     tokens: int | None = None
@@ -276,15 +281,19 @@ def _estimate(node: Node, config: Config, before: Artifact | None) -> tuple[int 
             tokens = 0
     elif isinstance(settings, PreferenceSettings):
         tokens = before.manifest["tokens"] if before else None
-    if before is not None:
+    here = outlook.hardware.here
+    if before is not None and here:
         seconds = float(before.manifest["seconds"])
         trained = int(before.manifest["tokens"])
         if tokens and trained:
             speed = cast(float, before.manifest["tokens_per_second"]) or config.run.tokens_per_second
             seconds = max(1.0, seconds + (tokens - trained) / speed)
         return tokens, seconds
-    if config.model.path is not None and (node.kind in MODEL_KINDS or node.kind == "evaluate"):
-        return tokens, None
+    given = config.model.path is not None and node.kind in (*MODEL_KINDS, "evaluate", "sample")
+    if given or not here or outlook.measured(node.name):
+        reckoned = outlook.seconds(node.name, tokens)
+        if reckoned is not None or given:
+            return tokens, reckoned
     if tokens is None:
         return None, GUESSED_SECONDS.get(node.kind, 20.0)
     return tokens, START_SECONDS + tokens / config.run.tokens_per_second

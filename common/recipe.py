@@ -24,6 +24,7 @@ from common.training.tokenizer import WORDS
 # Parts of the program that say where a stage runs or what it prints, not what it makes.
 INFRASTRUCTURE = frozenset({
     "common.artifacts", "common.clean_load", "common.config", "common.console", "common.contracts", "common.errors",
+    "common.cost", "common.cost.pace", "common.cost.told",
     "common.settings", "common.stage_settings", "common.stages", "common.data", "common.data.corpus",
     "common.data.yaml_file", "common.evaluation", "common.report", "common.training",
 })  # fmt: skip

@@ -21,6 +21,7 @@ from typing import Any
 from common import launch, needs
 from common.artifacts import Artifact, Store, fingerprint_of, write_json, writing
 from common.console import Console
+from common.cost.limits import check_fits
 from common.data.corpus import Corpus
 from common.data.revisions import NAME, Revisions
 from common.errors import ConfigError, DataError, GateError, RecipeError
@@ -55,6 +56,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     store = store_of(resolved)
     plan = make_plan(resolved, forced=forced)
     outcome = Outcome()
+    check_fits(plan.outlook, [step.node.name for step in plan.to_do])
     check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do])
     freeze(resolved, store)
     for step in plan.steps:
@@ -82,6 +84,7 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
     outcome = Outcome({n: s.artifact for n, s in steps.items() if s.state == "cached" and s.artifact is not None})
     step = steps[name]
     if (step.state != "cached" or forced) and ranks.is_first():
+        check_fits(plan.outlook, [name])
         check_inputs(resolved, corpus, [step.node])
     for needed in step.node.inputs:
         if needed not in outcome.artifacts:

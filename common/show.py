@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from common import needs
 from common.console import Console
+from common.cost.words import memory_of, shortly, totals
 from common.layers import Resolved, flatten, names_in
 from common.plan import Plan, store_of
 from common.run import Outcome
@@ -119,39 +120,29 @@ def _became(run: DomainRun) -> str:
 
 
 def plan(made: Plan, console: Console) -> None:
-    """Print each stage's state with its reasons, tokens and estimated time."""
+    """Print each stage's state with its reasons, tokens, memory by phase and estimated time, and the totals."""
     heading(made.resolved, console)
     rows = []
     for step in made.steps:
         todo = step.state != "cached"
         first, *_ = step.reasons or ("",)
         tokens = f"{step.tokens:,}" if step.tokens and todo else ""
-        seconds = "?" if step.seconds is None else f"{step.seconds:.0f} s"
-        rows.append([step.node.name, step.state, tokens, seconds if todo else "", first])
-    table(console, ["stage", "state", "tokens", "time", "why"], rows, numeric=(2, 3))
+        seconds = "?" if step.seconds is None else shortly(step.seconds)
+        memory = memory_of(made.outlook, step.node.name) if todo else ""
+        rows.append([step.node.name, step.state, tokens, memory, seconds if todo else "", first])
+    table(console, ["stage", "state", "tokens", "peak memory", "time", "why"], rows, numeric=(2, 4))
     for step in made.steps:
         for reason in step.reasons[1:]:
             console.line(f"  {step.node.name}: {reason}", always=True)
     if not made.to_do:
         console.line("Nothing to do.", always=True)
         return
-    total = sum(step.tokens or 0 for step in made.to_do)
-    known = [step.seconds for step in made.to_do if step.seconds is not None]
-    if len(known) == len(made.to_do):
-        time = f"about {_duration(sum(known))}"
-    else:
-        time = "time unknown: this model has not run here (the domain's README.md estimates GPU hours)"
-    console.line(f"{len(made.to_do)} stages, {total:,} tokens, {time}", always=True)
+    for line in totals(made):
+        console.line(line, always=True)
     if lacking := needs.missing(made.resolved):
         console.line(f"It cannot run here: {needs.told(made.resolved, lacking)}", always=True)
     if any(step.state == "waits" for step in made.steps):
         console.line("A stage that waits is not remade if what it waits for comes out equal.", always=True)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def why(made: Plan, name: str, console: Console) -> None:

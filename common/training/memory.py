@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from common.cost.told import expected
 from common.errors import ResourceError
 from common.stage_settings import EvaluateSettings, LearningSettings, SamplingSettings
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 TRAINING, EVALUATING, SAMPLING, SAVING = "training", "evaluating", "sampling", "saving and checking"
 LOADING = "loading"
+PHASES = {TRAINING: "train", EVALUATING: "eval", SAMPLING: "generate", SAVING: "save"}  # as a plan calls them
 # How torch says that a CPU has no more.
 NO_MORE = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
 _phase = LOADING
@@ -61,10 +63,12 @@ def _message(context: StageContext, error: Exception) -> str:
 
     where = "the GPU" if device_of(context.config.run) == "cuda" and _phase != SAVING else "this machine"
     first, *_ = str(error).splitlines() or [type(error).__name__]
+    predicted = expected(context, PHASES[_phase]) if _phase in PHASES else ""
+    told = f"{first.strip().rstrip('.')}{f'; {predicted}' if predicted else ''}"
     words = remedies(context)
     advice = f"Set {' or '.join(words)}" if words else "Use a machine with more memory"
     return (
-        f"Stage {context.stage} ran out of memory of {where} while {_phase} ({first.strip().rstrip('.')}). {advice}; "
+        f"Stage {context.stage} ran out of memory of {where} while {_phase} ({told}). {advice}; "
         "the same command then goes on from the last checkpoint."
     )
 

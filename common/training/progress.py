@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.artifacts import write_json
+from common.cost.pace import Stopwatch
 from common.training import parallel, ranks
 from common.training.guard import Guard
 from common.training.stopping import Stop
@@ -81,6 +82,7 @@ def progress_of(loop: TrainingLoop, trainer: Any, bar: Any, guard: Guard, stop: 
             self.started = self.saved = time.monotonic()
             self.loss: Any = None  # of the step that runs, still on its device
             self.last: Any = None  # of the step before it
+            self.stopwatch = Stopwatch(loop.context, loop.tokens_per_step)
             step = trainer.training_step
 
             def noting(*args: Any, **options: Any) -> Any:
@@ -103,9 +105,13 @@ def progress_of(loop: TrainingLoop, trainer: Any, bar: Any, guard: Guard, stop: 
             bar.update(state.global_step * loop.tokens_per_step)
             due = time.monotonic() - self.saved >= 60 * run.checkpoint_minutes
             last, self.last, self.loss = self.last, self.loss, None
+            if ranks.is_first():
+                self.stopwatch.step()
             self._decide(control, state, last, due=due)
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if ranks.is_first():
+                self.stopwatch.finish()
             if self.last is not None and not guard.trip:
                 self._decide(control, state, self.last, due=False)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.bench import alignment, commands, demonstration, proof, switches, training
+from tests.bench import alignment, commands, cost, demonstration, proof, switches, training
 
 BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "commands": commands.main,
     "training": training.main,
     "switches": switches.main,
     "alignment": alignment.main,
+    "cost": cost.main,
     "demonstration": demonstration.main,
     "proof": proof.main,
 }

@@ -24,7 +24,8 @@ TOO_MUCH = 2**60  # elements: more than any machine has
 def context_of(stage: str, **words: str) -> Any:
     resolved = resolve({"domain": "medical", **words}, REPOSITORY)
     kind = next(node.kind for node in resolved.nodes if node.name == stage)
-    return SimpleNamespace(stage=stage, kind=kind, settings=resolved.config.stages[stage], config=resolved.config)
+    settings = resolved.config.stages[stage]
+    return SimpleNamespace(stage=stage, kind=kind, settings=settings, config=resolved.config, inputs={})
 
 
 @pytest.mark.parametrize(
@@ -32,15 +33,19 @@ def context_of(stage: str, **words: str) -> Any:
     [
         (
             "cpt", memory.TRAINING, {},
-            r"Stage cpt ran out of memory of this machine while training \(.+\). Set run.micro_batch_tokens=256 "
-            r"\(now 512\) or cpt.train.gradient_checkpointing=true or cpt.peft=lora, which gives another result",
+            r"Stage cpt ran out of memory of this machine while training \(.+; 0\.\d GiB were expected\). Set "
+            r"run.micro_batch_tokens=256 \(now 512\) or cpt.train.gradient_checkpointing=true or cpt.peft=lora, which "
+            r"gives another result; the same",
         ),
         (
             "dpo", memory.TRAINING, {"run.micro_batch_tokens": "300", "dpo.train.gradient_checkpointing": "true"},
             r"Set run.micro_batch_tokens=150 \(now 300\) or dpo.peft=lora",
         ),
-        ("exam-sft", memory.EVALUATING, {}, r"while evaluating .+ Set evaluate.batch_size=32;"),
-        ("sft", memory.SAVING, {}, r"while saving and checking \(.+\). Use a machine with more memory;"),
+        ("exam-sft", memory.EVALUATING, {}, r"while evaluating .+ expected at most\). Set evaluate.batch_size=32;"),
+        (
+            "sft", memory.SAVING, {},
+            r"while saving and checking \(.+; \d\.\d GiB were expected\). Use a machine with more memory;",
+        ),
     ],
 )  # fmt: skip
 def test_what_to_change_is_said(stage: str, phase: str, words: dict[str, str], expected: str) -> None:

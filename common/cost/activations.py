@@ -1,0 +1,105 @@
+"""Bytes that a forward pass keeps for its backward pass, tensor by tensor as transformers' decoders save them.
+
+Usage: `layer_bytes(shape, work, "varlen")` per token and layer; `head_bytes(shape, work)` for the logits.
+
+Counted with torch's saved-tensor hooks on Llama and Qwen3 of transformers 5.23 with float32 weights, with and without
+autocast, whole and with adapters: the formulas for the attention of the CPU are exact there (a test holds them to it);
+those for CUDA follow the same tensors in the types of `common.training.attention`, and have not been measured.
+Sizes: H hidden, M inner, Q and K the widths of queries and keys, T tokens of a row, V words, r rank of an adapter.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from common.cost.shapes import Shape
+from common.cost.workload import Work
+
+LEAN_LOGITS = 64_000_000  # common.training.trainer: above it TRL's pieces take over
+MOST_LOGITS = 64_000_000  # common.training.scoring: logits that exist at once
+TRL_PIECE = 32_768  # words of the vocabulary at a time: trl/trainer/utils.py, _CHUNKED_LOGPROB_CHUNK_SIZE
+Attention = Literal["sdpa_float32", "varlen", "sdpa", "eager"]
+
+
+def attention_of(asked: str, device: str) -> Attention:
+    """Return how attention is computed, as `run.attention` and the device decide; other names go as `sdpa`."""
+    if asked == "auto":
+        return "sdpa_float32" if device == "cpu" else "varlen"
+    return asked if asked in ("sdpa_float32", "varlen", "eager") else "sdpa"  # type: ignore[return-value] # narrowed
+
+
+def layer_bytes(shape: Shape, work: Work, attention: Attention) -> float:
+    """Return the bytes per token that one layer saves.
+
+    Norms save what goes in, in float32, and what they make of it (for the weight's gradient). Under autocast every
+    linear layer keeps a bfloat16 copy of its own input; without, q, k, v and gate, up share one.
+    """
+    h, m, q, k = shape.hidden, shape.inner, shape.queries, shape.keys
+    whole, wide = work.peft == "full", 2 if work.bf16 else 4
+    norms = 2 * 4 * h * (2 if whole else 1)
+    inputs = wide * (5 * h + q) if work.bf16 else 2 * wide * h
+    inner = 4 * wide * m
+    adapter = 0 if whole else len(work.targets) * wide * work.rank
+    small = 4 * shape.heads + 2 * 4  # the sums of attention, the scales of both norms
+    if shape.normed_heads:
+        own = (4 + wide) * (q + k) if work.bf16 or whole else 4 * (q + k)
+        small += own + 4 * (shape.heads + shape.key_heads)
+    return norms + inputs + inner + adapter + small + _attention_bytes(shape, work, attention)
+
+
+def _attention_bytes(shape: Shape, work: Work, attention: Attention) -> float:
+    """Return the bytes per token that attention saves: q, k, v and what comes out, and a mask or its weights."""
+    q, k, length = shape.queries, shape.keys, work.length
+    if attention == "varlen":  # in bfloat16, keys and values once; what comes out is the input of o_proj
+        return 2 * (2 * q + 2 * k) - (2 * q if work.bf16 else 0)
+    if attention == "sdpa_float32":  # keys and values repeated for every head of queries, a mask of numbers
+        return 4 * 4 * q + 4 * length
+    wide = 2 if work.bf16 else 4
+    if attention == "sdpa":
+        return 4 * wide * q + length
+    return 4 * wide * q + shape.heads * length * (4 + 2 * wide)
+
+
+def ends_bytes(shape: Shape) -> float:
+    """Return the bytes per token that are saved around the layers: the last norm, angles, the ids."""
+    return 2 * 4 * shape.hidden + 2 * 4 * shape.head_size + 8 + 4
+
+
+def cut_bytes(shape: Shape) -> float:
+    """Return the bytes per token that a checkpointed layer keeps: what goes into it, in float32."""
+    return 4.0 * shape.hidden
+
+
+def copies_bytes(shape: Shape, work: Work) -> float:
+    """Return the bytes of the bfloat16 copies that autocast makes of float32 weights, all layers and the head."""
+    if not work.bf16:
+        return 0.0
+    return 2.0 * (shape.table + (0 if work.peft == "qlora" else shape.layers * shape.layer_linear))
+
+
+def working_bytes(shape: Shape, work: Work) -> float:
+    """Return the bytes that the backward pass of one layer works with: gradients of its widest tensors, for a moment.
+
+    Two of the inner width and two of the residual's, and a matrix's gradient before it is in float32.
+    """
+    wide = 2 if work.bf16 else 4
+    return work.tokens * (2 * wide * shape.inner + 2 * 4 * shape.hidden) + (wide + 4) * shape.hidden * shape.inner
+
+
+def head_bytes(shape: Shape, work: Work) -> float:
+    """Return the most bytes that logits and their gradients take at once.
+
+    Lean: log-probabilities, their gradient and the logits' in float32, 12 a number, at the start of the backward pass.
+    Scored: the logits and three more of their size, never more than MOST_LOGITS numbers. Chunked: two pieces of the
+    vocabulary in float32, and the float32 gradient of the hidden states (TRL, _ChunkedLogProbFunction).
+    """
+    numbers = float(work.scored * shape.vocabulary)
+    if work.head == "none":
+        return 0.0
+    if work.head == "scored":
+        return 16 * min(numbers, MOST_LOGITS)
+    if work.head == "full":
+        return 16 * numbers
+    if work.head == "lean" and numbers <= LEAN_LOGITS:
+        return 12 * numbers
+    return work.scored * (3 * 4 * min(TRL_PIECE, shape.vocabulary) + 2 * 4 * shape.hidden)

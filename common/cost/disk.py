@@ -1,0 +1,36 @@
+"""What a run leaves on disk, and what it needs there while it works.
+
+Usage: `kept_bytes(setting)`, `scratch_bytes(setting)`.
+
+Rows, logs and exams are small beside weights and are not counted.
+"""
+
+from __future__ import annotations
+
+from common.cost.memory import FLOAT, Setting
+
+CHECKPOINTS = 3  # of a trainer: two are kept (save_total_limit), and one is written
+BEST = 2  # files of best weights that a training keeps: common.training.best
+
+
+def kept_bytes(setting: Setting) -> float:
+    """Return the bytes of a stage's artifact: a whole model as it is stored, and an adapter beside it."""
+    if setting.kind in ("evaluate", "sample", "card", "publish"):
+        return 0.0
+    work = setting.work
+    adapter = FLOAT * work.learned(setting.shape) if work is not None and work.peft != "full" else 0.0
+    return setting.stored * setting.shape.parameters + adapter
+
+
+def scratch_bytes(setting: Setting) -> float:
+    """Return the bytes that a training holds until its stage is done: checkpoints with optimizer state, best weights.
+
+    Shards share them out; the sum stays the same, and a sharded model is gathered there too.
+    """
+    work, shape = setting.work, setting.shape
+    if work is None:
+        return 0.0
+    learned = work.learned(shape)
+    gathered = FLOAT * shape.parameters if setting.shards > 1 else 0.0
+    best = BEST * FLOAT * learned if setting.best else 0.0
+    return CHECKPOINTS * (FLOAT + work.state) * learned + best + gathered

@@ -1,0 +1,159 @@
+"""What machines can do: a table of GPUs and CPUs by name, and which one this is, found without torch.
+
+Usage: `hardware = hardware_of(config)`; `hardware.flops`, `hardware.memory`.
+
+Peaks are those of the vendors' datasheets, dense bfloat16 with float32 sums; how much of them a training reaches is
+`common.cost.speed`, and what was measured here corrects it (`common.cost.corrections`).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from common.config import Config
+from common.errors import ConfigError, did_you_mean
+
+GIB = 2**30
+TERA, GIGA = 1e12, 1e9
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """One GPU, or all cores of a CPU."""
+
+    name: str
+    device: Literal["cpu", "cuda"]
+    flops: float  # FLOP/s, bfloat16 dense
+    bandwidth: float  # bytes/s of its memory
+    memory: float  # bytes; of a CPU the machine's, 0 where that is not known
+    here: bool = False  # it is this machine's, so that its main memory and its disk count too
+    assumed: str = ""  # why it is taken, where nobody named it and it is not here
+
+
+def _gpu(name: str, tflops: float, gigabytes: float, gib: float) -> Hardware:
+    return Hardware(name, "cuda", tflops * TERA, gigabytes * GIGA, gib * GIB)
+
+
+# Datasheets of NVIDIA, dense where they quote sparse figures (half of these): GA102 and Ada whitepapers (3090, 4090:
+# bf16 with float32 sums, which GeForce runs at half rate), A10, L4, L40S, A100, H100, H200, B200 (HGX, per GPU). Memory
+# in GiB is what the driver reports, which with error correction is less than the name says.
+GPUS = {
+    gpu.name: gpu
+    for gpu in (
+        _gpu("rtx-3090", 71.0, 936, 24), _gpu("rtx-4090", 165.2, 1008, 24), _gpu("a10", 125.0, 600, 22.5),
+        _gpu("l4", 121.0, 300, 22.5), _gpu("l40s", 362.0, 864, 45), _gpu("a100-40gb", 312.0, 1555, 40),
+        _gpu("a100-80gb", 312.0, 2039, 80), _gpu("h100-pcie", 756.0, 2000, 79.6), _gpu("h100-sxm", 989.0, 3350, 79.6),
+        _gpu("h200", 989.0, 4800, 140.4), _gpu("b200", 2250.0, 8000, 179),
+    )
+}  # fmt: skip
+# What `nvidia-smi` calls them, the longer names first.
+CALLED = {
+    "H100 PCIe": "h100-pcie", "H100": "h100-sxm", "H200": "h200", "B200": "b200", "A100-SXM4-40GB": "a100-40gb",
+    "A100-PCIE-40GB": "a100-40gb", "A100": "a100-80gb", "L40S": "l40s", "L4": "l4", "A10": "a10",
+    "RTX 3090": "rtx-3090", "RTX 4090": "rtx-4090",
+}  # fmt: skip
+# FLOP/s of a core at about 3 GHz in the matrix products of a training: fused multiply-adds of two ports in float32
+# (AVX2: 2 x 8 x 2), of 512 bits (AVX-512), or bfloat16 tiles (AMX). The order counts: the best a machine has.
+CORES = {"amx": 600 * GIGA, "avx512": 150 * GIGA, "avx2": 80 * GIGA}
+CORE_FLAGS = {"amx": "amx_bf16", "avx512": "avx512f", "avx2": "avx2"}
+CORE_BANDWIDTH, MOST_BANDWIDTH = 8 * GIGA, 200 * GIGA
+CPU_CORES = (2, 4, 8, 16, 32, 64)
+
+
+def cpu(cores: int, kind: str = "avx2", memory: float = 0.0) -> Hardware:
+    """Return a CPU with some cores; a name such as `cpu-8` means the plainest kind."""
+    name = f"cpu-{cores}" if kind == "avx2" else f"cpu-{kind}-{cores}"
+    return Hardware(name, "cpu", cores * CORES[kind], min(cores * CORE_BANDWIDTH, MOST_BANDWIDTH), memory)
+
+
+CPUS = {found.name: found for kind in CORES for cores in CPU_CORES for found in [cpu(cores, kind)]}
+TABLE = {**CPUS, **GPUS}
+
+
+def hardware_of(config: Config) -> Hardware:
+    """Return what a run is planned for: `run.hardware`, this machine's GPU, what the profile needs, or the CPU here.
+
+    Raises ConfigError for a name that is not in the table, and for a GPU beside run.device=cpu.
+    """
+    run = config.run
+    if run.hardware is not None:
+        named = _named(run.hardware)
+        if named.device == "cuda" and run.device == "cpu":
+            raise ConfigError(f"run.hardware={named.name} is a GPU, but run.device=cpu. Leave one of them out.")
+        found = gpu_here() if named.device == "cuda" else cpu_here(run.threads)
+        return found if found is not None and found.name == named.name else named
+    gpu = gpu_here() if run.device != "cpu" else None
+    if gpu is not None:
+        return gpu
+    if run.device == "cuda" or (run.device == "auto" and config.needs.device == "cuda"):
+        return _least(config.needs.gpu_memory_gb)
+    return cpu_here(run.threads)
+
+
+def _named(name: str) -> Hardware:
+    if name not in TABLE:
+        near = [known for known in TABLE if known.startswith(name)]
+        hint = f" Say {' or '.join(near)}." if near else did_you_mean(name, TABLE)
+        raise ConfigError(f"run.hardware={name}: the table has no such machine.{hint}")
+    return TABLE[name]
+
+
+def _least(gib: float) -> Hardware:
+    """Return the smallest GPU with as much memory, the slowest of equals, since there is none here to plan for."""
+    large = [gpu for gpu in GPUS.values() if gpu.memory >= gib * GIB] or list(GPUS.values())
+    return replace(min(large, key=lambda gpu: (gpu.memory, gpu.flops)), assumed="there is no GPU here")
+
+
+@functools.cache
+def gpu_here() -> Hardware | None:
+    """Return this machine's first GPU as `nvidia-smi` tells it, or None where there is none."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
+        return None
+    try:
+        asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return gpu_called(said.splitlines()[0]) if said.strip() else None
+
+
+def gpu_called(line: str) -> Hardware:
+    """Return the GPU of a line of `nvidia-smi`, such as `NVIDIA L4, 23034` (MiB); an unknown one goes as an A10."""
+    name, _, mebibytes = line.rpartition(",")
+    known = next((row for words, row in CALLED.items() if words.lower() in name.lower()), None)
+    like = GPUS[known or "a10"]
+    memory = float(mebibytes) * 2**20
+    return replace(like, name=known or name.strip().lower().replace(" ", "-"), memory=memory, here=True)
+
+
+@functools.cache
+def cpu_here(threads: int | None = None) -> Hardware:
+    """Return this machine's CPU with the cores that a run uses (see `common.libraries.prepare`), and all its memory."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    cores = threads or (int(told) if told.isdigit() and int(told) else None) or os.cpu_count() or 1
+    try:
+        said = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        flags = set(next(line for line in said.splitlines() if line.startswith("flags")).split())
+    except (OSError, StopIteration):
+        flags = set()
+    kind = next((kind for kind, flag in CORE_FLAGS.items() if flag in flags), "avx2")
+    return replace(cpu(cores, kind, main_memory()), here=True)
+
+
+def main_memory() -> float:
+    """Return the bytes of this machine's memory that a run may have, a container's limit counted; 0 if not known."""
+    try:
+        total = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, ValueError, AttributeError):
+        return 0.0
+    limit = Path("/sys/fs/cgroup/memory.max")
+    try:
+        said = limit.read_text(encoding="utf-8").strip()
+        return min(total, float(said)) if said.isdigit() else total
+    except OSError:
+        return total

@@ -1,0 +1,284 @@
+"""What cannot fit is refused before it is begun, with the nearest setting that does, found by trying.
+
+Usage: `check_fits(outlook, ["cpt", "sft"])` raises ConfigError; `doubts(outlook, names)` are worth a word.
+
+Only what is sure counts: of rows whose lengths the data decides, nothing. On a CPU a stage is refused where it needs
+more than the whole machine has; main memory and disk count only where the run is planned for this machine.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from common.config import Config
+from common.cost.hardware import GIB, main_memory
+from common.cost.memory import Need
+from common.cost.outlook import Outlook, setting_of
+from common.errors import ConfigError
+from common.launch import SHARED_KINDS
+from common.layers import Resolved, with_words
+from common.stage_settings import (
+    EvaluateSettings,
+    LearningSettings,
+    PreferenceSettings,
+    RewardedSettings,
+    TrainingSettings,
+)
+
+SMALL_OPTIMIZER = "adamw_bnb_8bit"
+ROOM = 0.95  # share of a GPU's memory that a process can have: the rest is lost between pieces
+MOST_PROCESSES = 64
+Change = Callable[[Config], Config]
+
+
+@dataclass(frozen=True)
+class Lack:
+    """A phase of a stage that does not fit."""
+
+    stage: str
+    phase: str
+    needed: float  # bytes
+    there: float
+    of: str  # whose memory
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A change of the configuration that may make a stage fit; a later one of the same key takes its place."""
+
+    key: str
+    words: str  # as the command line takes them
+    apply: Change
+    instead: tuple[str, ...] = ()  # keys of changes that it does not go with
+
+
+def lacks(outlook: Outlook, stage: str, *, sure: bool = True) -> Lack | None:
+    """Return the first phase of a stage that needs more than there is; with `sure` false, that may need it."""
+    hardware = outlook.hardware
+    for phase, need in outlook.phases(stage).items():
+        needed, host = _needed(outlook, need, sure=sure)
+        if hardware.device == "cuda" and needed > ROOM * hardware.memory:
+            return Lack(stage, phase, needed, hardware.memory, f"a GPU ({hardware.name})")
+        memory = main_memory() if hardware.here else hardware.memory if hardware.device == "cpu" else 0.0
+        if memory and host > memory:
+            return Lack(stage, phase, host, memory, "this machine")
+    return None
+
+
+def _needed(outlook: Outlook, need: Need, *, sure: bool) -> tuple[float, float]:
+    """Return the bytes of a process's device, and of a machine's main memory, where a CPU computes in it."""
+    device = need.device_sure if sure else need.device_total
+    if outlook.hardware.device == "cuda":
+        return device, need.host_total
+    run = outlook.config.run
+    return device, need.host_total + max(1, run.processes // run.machines) * device
+
+
+def check_fits(outlook: Outlook, stages: Sequence[str]) -> None:
+    """Check memory and disk of the stages that are to be made. Raises ConfigError for the first that cannot fit."""
+    for stage in stages:
+        lack = lacks(outlook, stage)
+        if lack is not None:
+            raise ConfigError(_refusal(lack, nearest(outlook, lack)))
+    _check_disk(outlook, stages)
+
+
+def doubts(outlook: Outlook, stages: Sequence[str]) -> list[str]:
+    """Return a line for stages that fit, but may not with rows as long as they may be; those alike share one."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for stage in stages:
+        lack = lacks(outlook, stage, sure=False)
+        if lack is not None and lacks(outlook, stage) is None:
+            sizes = f"{_gib(lack.needed)}, of {_gib(lack.there)}"
+            alike.setdefault((lack.phase, sizes, _smaller(outlook, stage)), []).append(stage)
+    return [
+        f"{' '.join(names)}: {phase} may take {sizes}, with the longest rows" + (f"; {words} fits" if words else "")
+        for (phase, sizes, words), names in alike.items()
+    ]
+
+
+def _refusal(lack: Lack, words: Sequence[str]) -> str:
+    advice = f"It fits with {' '.join(words)}." if words else "No setting of this stage makes it fit; take more memory."
+    if any(".peft=" in word or ".optim=" in word for word in words):
+        advice = f"{advice.rstrip('.')}, which gives another result."
+    return (
+        f"Stage {lack.stage} needs {_gib(lack.needed)} for {lack.phase}, and {lack.of} has {_gib(lack.there)}. {advice}"
+    )
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.1f} GiB"
+
+
+def nearest(outlook: Outlook, lack: Lack) -> list[str]:
+    """Return the words that make a stage fit: the first change that does alone, else as few as do together.
+
+    Changes are added one after another, the cheapest first; then those that are not needed are left out again, the
+    dearest first. Words that sharding cannot go with (a quantised model) are no answer.
+    """
+    stage = lack.stage
+    tried = list(_changes(outlook, stage))
+    for change in tried:
+        if _fits(outlook, stage, [change]):
+            return [change.words]
+    chosen: dict[str, Fix] = {}
+    for change in tried:
+        for key in (change.key, *change.instead):
+            chosen.pop(key, None)
+        chosen[change.key] = change
+        if _fits(outlook, stage, chosen.values()):
+            break
+    else:
+        return []
+    for key in list(reversed(chosen)):
+        fewer = [change for other, change in chosen.items() if other != key]
+        if _fits(outlook, stage, fewer):
+            del chosen[key]
+    return [change.words for change in chosen.values()]
+
+
+def _fits(outlook: Outlook, stage: str, changes: Iterable[Fix]) -> bool:
+    """Whether a stage fits with some changes of the same run."""
+    config = outlook.config
+    for change in changes:
+        config = change.apply(config)
+    settings = config.stages[stage]
+    shards = config.run.processes > 1 and config.run.parallelism != "ddp"
+    if shards and isinstance(settings, LearningSettings) and settings.peft == "qlora":
+        return False  # bitsandbytes' packed weights are no tensors that FSDP2 or ZeRO-3 can cut as they are
+    changed = Outlook.of(replace(outlook.resolved, config=config), outlook.corrections)
+    return lacks(changed, stage) is None
+
+
+def _changes(outlook: Outlook, stage: str) -> Iterator[Fix]:
+    """Yield what may help a stage, the cheapest first; of a size the largest first."""
+    settings, run = outlook.config.stages[stage], outlook.config.run
+    if isinstance(settings, EvaluateSettings):
+        for size in _halves(settings.batch_size):
+            yield Fix("batch_size", f"evaluate.batch_size={size}", _setting(stage, batch_size=size))
+        return
+    work = outlook.settings[stage].work
+    if work is None or not isinstance(settings, LearningSettings):
+        return
+    unit = work.length * (2 if isinstance(settings, PreferenceSettings) else 1)
+    for tokens in _halves(work.tokens):
+        if tokens >= unit:
+            yield Fix("micro", f"run.micro_batch_tokens={tokens}", _running(micro_batch_tokens=tokens))
+    if not work.checkpointing:
+        words = f"{stage}.train.gradient_checkpointing=true"
+        yield Fix("checkpointing", words, _training(stage, gradient_checkpointing=True))
+    if "8bit" not in work.optimizer:
+        words = f"{stage}.train.optim={SMALL_OPTIMIZER}"
+        yield Fix("optimizer", words, _training(stage, optim=SMALL_OPTIMIZER))
+    shared = outlook.settings[stage].kind in SHARED_KINDS and outlook.hardware.device == "cuda"
+    if shared and not isinstance(settings, RewardedSettings):  # those generate, which takes a whole model
+        if run.processes > 1 and run.parallelism == "ddp":
+            yield Fix("processes", "run.parallelism=fsdp2", _running(parallelism="fsdp2"))
+        processes = 2 * run.processes
+        while processes <= MOST_PROCESSES:
+            if _divides(settings, processes):
+                words = f"run.processes={processes} run.parallelism=fsdp2"
+                yield Fix("processes", words, _running(processes=processes, parallelism="fsdp2"))
+            processes *= 2
+    if outlook.settings[stage].kind != "base":
+        for peft in ("lora", "qlora")[("full", "lora", "qlora").index(settings.peft) :]:
+            apart = ("processes",) if peft == "qlora" else ()
+            yield Fix("peft", f"{stage}.peft={peft}", _adapting(outlook.resolved, stage, peft), apart)
+
+
+def _divides(settings: LearningSettings, processes: int) -> bool:
+    """Whether processes can share a step alike: see `common.training.options.split_batch`."""
+    if isinstance(settings, TrainingSettings):
+        return (settings.batch_tokens // settings.sequence_length) % processes == 0
+    return isinstance(settings, PreferenceSettings) and settings.batch_pairs % processes == 0
+
+
+def _halves(size: int) -> Iterator[int]:
+    while size > 1:
+        size //= 2
+        yield size
+
+
+def _running(**values: Any) -> Change:
+    return lambda config: config.model_copy(update={"run": config.run.model_copy(update=values)})
+
+
+def _setting(stage: str, **values: Any) -> Change:
+    def change(config: Config) -> Config:
+        changed = config.stages[stage].model_copy(update=values)
+        return config.model_copy(update={"stages": {**config.stages, stage: changed}})
+
+    return change
+
+
+def _training(stage: str, **values: Any) -> Change:
+    def change(config: Config) -> Config:
+        settings = config.stages[stage]
+        assert isinstance(settings, LearningSettings)
+        return _setting(stage, train={**settings.train, **values})(config)
+
+    return change
+
+
+def _adapting(resolved: Resolved, stage: str, peft: str) -> Change:
+    """Return the change to an adapter, with all that layers say of one; earlier changes of options stay."""
+
+    def change(config: Config) -> Config:
+        again = with_words(resolved, {f"{stage}.peft": peft})
+        before, now = resolved.config.stages[stage], config.stages[stage]
+        settings = now if again is None else again.stages[stage]
+        assert isinstance(before, LearningSettings)
+        assert isinstance(now, LearningSettings)
+        assert isinstance(settings, LearningSettings)
+        changed = {key: value for key, value in now.train.items() if before.train.get(key) != value}
+        values = {**settings.model_dump(), "peft": peft, "train": {**settings.train, **changed}}
+        adapted = type(settings).model_validate(values)
+        return config.model_copy(update={"stages": {**config.stages, stage: adapted}})
+
+    return change
+
+
+def _smaller(outlook: Outlook, stage: str) -> str:
+    """Return the words of the first change with which a stage fits however long its rows are, or nothing."""
+    setting, shape = outlook.settings[stage], outlook.shape
+    for change in _changes(outlook, stage):
+        config = change.apply(outlook.config)
+        judges = ["reward"] * setting.judges
+        assert shape is not None, "a stage with a setting has a model of known shapes"
+        fresh = setting_of(setting.kind, config.stages[stage], config, shape, setting.device, judges)
+        if fresh is None:
+            continue
+        resolved = replace(outlook.resolved, config=config)
+        tried = replace(outlook, resolved=resolved, settings={**outlook.settings, stage: fresh})
+        if lacks(tried, stage, sure=False) is None:
+            return change.words
+    return ""
+
+
+def _check_disk(outlook: Outlook, stages: Sequence[str]) -> None:
+    """Check that all results and the largest scratch of one stage have room where the run writes."""
+    if not outlook.hardware.here or not stages:
+        return
+    needed = disk_needed(outlook, stages)
+    out = outlook.resolved.out
+    disk = shutil.disk_usage(_existing(out))
+    if needed > disk.free and disk.total:  # what is no disk has no size; writing there fails with its own message
+        raise ConfigError(
+            f"The run needs {_gib(needed)} of disk for its checkpoints, and {out} has {_gib(disk.free)}. Give a folder "
+            "on a larger disk (out=<folder>), make room (`just gc`), or store bfloat16 (model.dtype=bfloat16)."
+        )
+
+
+def disk_needed(outlook: Outlook, stages: Sequence[str]) -> float:
+    """Return the bytes of all results, and of the largest scratch."""
+    sizes = [outlook.disk(stage) for stage in stages]
+    return sum(kept for kept, _ in sizes) + max((scratch for _, scratch in sizes), default=0.0)
+
+
+def _existing(path: Path) -> Path:
+    """Return the nearest folder above that is there."""
+    return next(folder for folder in (path.resolve(), *path.resolve().parents) if folder.is_dir())

@@ -1,0 +1,199 @@
+"""What every stage of a run is expected to need: the stages' settings put into the formulas.
+
+Usage: `outlook = Outlook.of(resolved)`; `outlook.phases("cpt")["train"]`, `outlook.seconds("cpt", tokens)`.
+
+Where nothing is known of a model's shapes there are no figures (`outlook.unknown`), and nothing is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from common.config import Config
+from common.cost import disk, memory, speed
+from common.cost.corrections import Corrections, Pace
+from common.cost.hardware import Hardware, hardware_of
+from common.cost.memory import EMBEDDED_TEXT, WINDOW, Need, Setting
+from common.cost.shapes import Shape, shape_of
+from common.cost.workload import BETA, work_of
+from common.layers import Resolved
+from common.settings import StageSettings
+from common.stage_settings import (
+    AnsweringSettings,
+    EvaluateSettings,
+    ExpertSettings,
+    LearningSettings,
+    MergeSettings,
+    RewardedSettings,
+    RewardSettings,
+    SampleSettings,
+    SamplingSettings,
+    TrainingSettings,
+)
+from common.training.merging import list_members
+
+if TYPE_CHECKING:
+    from common.stages import StageContext
+
+WIDTHS = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+
+
+def setting_of(
+    kind: str, settings: StageSettings, config: Config, shape: Shape, device: str, inputs: Sequence[str] = ()
+) -> Setting | None:
+    """Return a stage as the formulas want it, or None for one that needs next to nothing (card, publish).
+
+    `inputs` are the kinds of what it reads: reward models among them are held while it trains.
+    """
+    stored = WIDTHS[config.model.dtype]
+    base = Setting(kind, shape, config.run, device, stored=stored)
+    if isinstance(settings, EvaluateSettings):
+        length = min(EMBEDDED_TEXT if config.data == "embedded" else WINDOW, shape.context)
+        return _with(base, exam_rows=settings.batch_size, exam_length=length)
+    if isinstance(settings, MergeSettings):
+        return _with(base, members=len(list_members(settings)), stored=WIDTHS[settings.dtype])
+    if not isinstance(settings, LearningSettings | AnsweringSettings):
+        return None
+    taken = (kind == "base" and config.model.path is not None) or (
+        isinstance(settings, RewardSettings) and settings.path is not None
+    )
+    if taken:
+        return base
+    judges = sum(other == "reward" for other in inputs) if isinstance(settings, AnsweringSettings) else 0
+    found = _with(base, judges=judges)
+    if isinstance(settings, LearningSettings):
+        found = _with(found, work=work_of(kind, settings, config), reference=_keeps_reference(kind, settings))
+    if isinstance(settings, TrainingSettings):
+        found = _with(found, best=settings.validation.hand_on == "best")
+    if isinstance(settings, AnsweringSettings):
+        found = _with(found, prompt=settings.prompt_tokens, answer=settings.answer_tokens)
+        found = _with(found, sequences=_sequences(settings, config))
+    return found
+
+
+def _with(setting: Setting, **changes: object) -> Setting:
+    return replace(setting, **changes)  # type: ignore[arg-type] # checked where the fields are read
+
+
+def _keeps_reference(kind: str, settings: LearningSettings) -> bool:
+    """Whether a second whole model stays on the device while a stage trains.
+
+    With a quantised learner it is the stage before, unquantised: of DPO and KTO too, whose `tune` holds it to the end.
+    GRPO and RLOO load one for the KL term, but for an adapter, whose base is the reference.
+    """
+    if kind in ("dpo", "kto", "orpo"):
+        return settings.peft == "qlora"
+    if isinstance(settings, RewardedSettings):
+        pulls = float(settings.train.get("beta", BETA[kind])) != 0
+        return settings.peft == "qlora" or (settings.peft == "full" and pulls)
+    return False
+
+
+def _sequences(settings: AnsweringSettings, config: Config) -> int:
+    """Return the answers that are written at once in a process."""
+    if isinstance(settings, RewardedSettings):
+        return max(1, settings.prompts_per_step * settings.samples // config.run.processes)
+    assert isinstance(settings, SamplingSettings)
+    each = settings.prompt_tokens + settings.answer_tokens
+    return settings.samples * max(1, settings.generated_tokens // (each * settings.samples))
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The expectations of one run."""
+
+    resolved: Resolved
+    hardware: Hardware
+    shape: Shape | None
+    settings: Mapping[str, Setting]  # of the stages that have figures
+    corrections: Corrections
+
+    @property
+    def config(self) -> Config:
+        return self.resolved.config
+
+    @property
+    def unknown(self) -> bool:
+        """Whether nothing is known of the model."""
+        return self.shape is None
+
+    @classmethod
+    def of(cls, resolved: Resolved, corrections: Corrections | None = None) -> Outlook:
+        """Return what is expected of a run. Raises ConfigError for hardware that is not in the table."""
+        config = resolved.config
+        hardware, shape = hardware_of(config), shape_of(config.model)
+        kinds = {node.name: node.kind for node in resolved.nodes}
+        found: dict[str, Setting] = {}
+        for node in resolved.nodes if shape is not None else ():
+            assert shape is not None
+            inputs = [kinds[name] for name in node.inputs]
+            setting = setting_of(node.kind, config.stages[node.name], config, shape, hardware.device, inputs)
+            if setting is not None:
+                found[node.name] = setting
+        return cls(resolved, hardware, shape, found, corrections or Corrections(resolved.out))
+
+    def phases(self, stage: str) -> Mapping[str, Need]:
+        """Return the needs of a stage by phase; none where nothing is known."""
+        return memory.phases_of(self.settings[stage]) if stage in self.settings else {}
+
+    def pace(self, stage: str) -> Pace | None:
+        """Return what the speed of a stage's training belongs to."""
+        setting = self.settings.get(stage)
+        return None if setting is None else pace_of(setting, self.hardware)
+
+    def measured(self, stage: str) -> bool:
+        """Whether the training speed of such a stage is known on this machine."""
+        pace = self.pace(stage)
+        return pace is not None and self.corrections.has(pace)
+
+    def seconds(self, stage: str, tokens: int | None) -> float | None:
+        """Return how long a stage takes; None where its tokens, its prompts or its model are not known."""
+        setting, settings = self.settings.get(stage), self.config.stages[stage]
+        if setting is None:
+            return None
+        spent = speed.other_seconds(setting, self.hardware)
+        if isinstance(settings, SampleSettings | ExpertSettings):
+            if settings.prompts is None:
+                return None
+            rounds = settings.rounds if isinstance(settings, ExpertSettings) else 1
+            batches = rounds * settings.prompts * settings.samples / setting.sequences
+            spent += batches * speed.writing_seconds(setting, self.hardware)
+        if setting.work is None:
+            return spent
+        pace = pace_of(setting, self.hardware)
+        share = (self.corrections.share(pace) if pace is not None else None) or 1.0
+        if isinstance(settings, RewardedSettings):
+            return spent + settings.steps * speed.step_seconds(setting, self.hardware) / share
+        return None if tokens is None else spent + tokens * speed.token_seconds(setting, self.hardware) / share
+
+    def disk(self, stage: str) -> tuple[float, float]:
+        """Return the bytes that a stage leaves, and those that it needs while it works."""
+        setting = self.settings.get(stage)
+        return (0.0, 0.0) if setting is None else (disk.kept_bytes(setting), disk.scratch_bytes(setting))
+
+    def price(self, seconds: float) -> float | None:
+        """Return what GPUs cost for some time, all processes' counted; None without a price or a GPU."""
+        run = self.config.run
+        if run.gpu_hour_price is None or self.hardware.device != "cuda":
+            return None
+        return run.gpu_hour_price * run.processes * seconds / 3600
+
+
+def pace_of(setting: Setting, hardware: Hardware) -> Pace | None:
+    if setting.work is None:
+        return None
+    parameters = setting.shape.parameters
+    return Pace(setting.kind, setting.work.peft, parameters, hardware.name, setting.run.processes)
+
+
+def setting_in(context: StageContext) -> tuple[Setting, Hardware] | None:
+    """Return the stage that runs as the formulas want it, and where; None where nothing is known of its model."""
+    shape = shape_of(context.config.model)
+    if shape is None:
+        return None
+    hardware = hardware_of(context.config)
+    inputs = [str(artifact.manifest["kind"]) for artifact in context.inputs.values()]
+    setting = setting_of(context.kind, context.settings, context.config, shape, hardware.device, inputs)
+    return None if setting is None else (setting, hardware)

@@ -1,0 +1,65 @@
+"""Measure the first steps of a training and write down how they compare with what was reckoned.
+
+Usage: `watch = Stopwatch(context, tokens_per_step)`; `watch.step()` after every optimizer step; `watch.finish()` last.
+
+The first step is left out, in which libraries prepare themselves. The median of the steps counts, so that a checkpoint
+or a look in between does not.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+from common.cost.corrections import Corrections
+from common.cost.outlook import pace_of, setting_in
+from common.cost.speed import step_seconds, token_seconds
+from common.stages import REWARDED_KINDS
+
+if TYPE_CHECKING:
+    from common.stages import StageContext
+
+logger = logging.getLogger(__name__)
+MEASURED = 10  # steps, after the first
+LEAST = 2
+
+
+class Stopwatch:
+    """The times of one training's first steps."""
+
+    def __init__(self, context: StageContext, tokens_per_step: int) -> None:
+        self.context, self.tokens_per_step = context, tokens_per_step
+        self.last: float | None = None
+        self.seconds: list[float] = []
+        self.done = False
+
+    def step(self) -> None:
+        now = time.monotonic()
+        if self.last is not None and not self.done:
+            self.seconds.append(now - self.last)
+            if len(self.seconds) == MEASURED:
+                self.finish()
+        self.last = now
+
+    def finish(self) -> None:
+        """Write down what was seen, if it was enough; only the machine that was planned for learns from it."""
+        if self.done or len(self.seconds) < LEAST:
+            return
+        self.done = True
+        found = setting_in(self.context)
+        if found is None:
+            return
+        setting, hardware = found
+        pace = pace_of(setting, hardware)
+        if pace is None or not hardware.here:
+            return
+        reckoned = step_seconds(setting, hardware)
+        if setting.kind not in REWARDED_KINDS:  # rows of pairs are seldom as long as they may be: by the token, then
+            reckoned = token_seconds(setting, hardware) * self.tokens_per_step
+        try:
+            seen = statistics.median(self.seconds)
+            Corrections(self.context.models.parent).note(pace, reckoned=reckoned, seen=seen)
+        except OSError as error:
+            logger.warning("%s: the speed of its first steps cannot be written down: %s", self.context.stage, error)

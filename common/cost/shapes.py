@@ -1,0 +1,154 @@
+"""The shapes of a model and what follows from them: parameters, FLOPs of a token, bytes of its keys and values.
+
+Usage: `shape = shape_of(config.model)`; `shape.parameters`; `shape.forward_flops(context=4096)`.
+
+Known exactly for decoders of the Llama family, whose layers are counted as transformers builds them; of others a
+profile's facts give the number of parameters, and the layers are taken to be like these.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.config import ModelFacts, ModelSettings
+
+MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a layer
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+# What LlamaConfig takes where an architecture is silent (transformers 5.23, models/llama/configuration_llama.py).
+LLAMA = {
+    "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "tie_word_embeddings": False, "max_position_embeddings": 2048,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A decoder: V words, H hidden, M inner, L layers, heads of queries and of keys and values, and their size."""
+
+    family: str
+    vocabulary: int
+    hidden: int
+    inner: int
+    layers: int
+    heads: int
+    key_heads: int
+    head_size: int
+    tied: bool
+    context: int  # tokens
+    attention_bias: bool = False  # a bias of all four projections, as Llama and Qwen3 may have
+    mlp_bias: bool = False
+    known_parameters: int | None = None  # of a profile's facts; more is known of them than of the layers
+
+    @property
+    def queries(self) -> int:
+        """Width of all queries together; of what attention gives back too."""
+        return self.heads * self.head_size
+
+    @property
+    def keys(self) -> int:
+        """Width of all keys together; of the values too."""
+        return self.key_heads * self.head_size
+
+    @property
+    def normed_heads(self) -> bool:
+        """Whether queries and keys pass a norm of their own."""
+        return self.family == "qwen3"
+
+    @property
+    def layer_matrices(self) -> tuple[tuple[int, int], ...]:
+        """(in, out) of MATRICES."""
+        h, m, q, k = self.hidden, self.inner, self.queries, self.keys
+        return ((h, q), (h, k), (h, k), (q, h), (h, m), (h, m), (m, h))
+
+    @property
+    def layer_linear(self) -> int:
+        """Weights of a layer's matrices."""
+        return sum(into * out for into, out in self.layer_matrices)
+
+    @property
+    def layer_parameters(self) -> int:
+        """All weights of a layer: matrices, biases, norms."""
+        q, k = self.queries, self.keys
+        bias = q + 2 * k if self.family == "qwen2" else (q + 2 * k + self.hidden) * self.attention_bias
+        inner_bias = (2 * self.inner + self.hidden) * self.mlp_bias
+        return self.layer_linear + bias + inner_bias + 2 * self.hidden + 2 * self.head_size * self.normed_heads
+
+    @property
+    def table(self) -> int:
+        """Weights of the embedding; of an untied head too."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        """All weights, tied ones once."""
+        if self.known_parameters is not None:
+            return self.known_parameters
+        return self.table * (1 if self.tied else 2) + self.layers * self.layer_parameters + self.hidden
+
+    @property
+    def multiplied(self) -> int:
+        """Weights that every token is multiplied with: the matrices of the layers, and the head."""
+        return self.layers * self.layer_linear + self.table
+
+    def adapter_parameters(self, rank: int, targets: Sequence[str] = MATRICES) -> int:
+        """Weights of a LoRA adapter on some of every layer's matrices: r (in + out) each (arXiv 2106.09685, 4.1)."""
+        sizes = zip(MATRICES, self.layer_matrices, strict=True)
+        return self.layers * sum(rank * (into + out) for name, (into, out) in sizes if name in targets)
+
+    def forward_flops(self, context: float, *, head: float = 1.0) -> float:
+        """Return the FLOPs of a token's forward pass: 2 per weight, and 4 per layer, query width and token looked at.
+
+        PaLM (arXiv 2204.02311), appendix B. `context` is how many tokens attention computes for each one, seen or
+        masked; `head` is the share of tokens whose logits are computed.
+        """
+        matrices = 2.0 * (self.layers * self.layer_linear + head * self.table)
+        return matrices + 4.0 * self.layers * self.queries * context
+
+    def cache_bytes(self, width: int) -> int:
+        """Return the bytes of a token's keys and values in all layers; `width` is the size of a number in bytes."""
+        return 2 * self.layers * self.keys * width
+
+
+def shape_of(model: ModelSettings) -> Shape | None:
+    """Return the shapes of the model that a chain starts from, or None where nothing is known of them."""
+    if model.path is None:
+        words = {"vocab_size": model.vocabulary_size + len(model.new_tokens), **LLAMA, **model.architecture}
+        return _of_config({"model_type": "llama", **words})
+    if model.facts is not None:
+        return _of_facts(model.facts)
+    path = Path(model.path).expanduser() / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        return _of_config(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None  # it is another program's file; the stage says what is wrong with it
+
+
+def _of_facts(facts: ModelFacts) -> Shape:
+    return Shape(
+        family=facts.model_type, vocabulary=facts.vocab_size, hidden=facts.hidden_size, inner=facts.intermediate_size,
+        layers=facts.num_hidden_layers, heads=facts.num_attention_heads, key_heads=facts.num_key_value_heads,
+        head_size=facts.head_dim, tied=facts.tie_word_embeddings, context=facts.max_position_embeddings,
+        known_parameters=facts.parameters,
+    )  # fmt: skip
+
+
+def _of_config(config: Mapping[str, Any]) -> Shape | None:
+    """Read a config.json of a family that is known; None for another."""
+    if config.get("model_type") not in FAMILIES:
+        return None
+    hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+    # Qwen3's heads are of 128 where nothing is said, whatever the hidden size (configuration_qwen3.py).
+    size = config.get("head_dim") or (128 if config["model_type"] == "qwen3" else hidden // heads)
+    return Shape(
+        family=str(config["model_type"]), vocabulary=int(config["vocab_size"]), hidden=hidden,
+        inner=int(config["intermediate_size"]), layers=int(config["num_hidden_layers"]), heads=heads,
+        key_heads=int(config.get("num_key_value_heads") or heads), head_size=int(size),
+        tied=bool(config.get("tie_word_embeddings", False)), context=int(config["max_position_embeddings"]),
+        attention_bias=bool(config.get("attention_bias", False)), mlp_bias=bool(config.get("mlp_bias", False)),
+    )  # fmt: skip

@@ -1,0 +1,117 @@
+"""What a training stage computes in one process at a time: rows, tokens, logits, and what of the model learns.
+
+Usage: `work = work_of("cpt", settings, config)`; `work.tokens`, `work.accumulation`.
+
+The arithmetic of batches is that of `common.training.options`, without the processes being there; defaults are those
+of TRL's config classes, which keep activations checkpointed and bfloat16 on unless told otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from common.config import Config, RunSettings
+from common.cost.shapes import MATRICES, Shape
+from common.settings import Peft
+from common.stage_settings import LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings
+
+# How logits come about: all at once (lean), in TRL's pieces (chunked), for the answers' tokens in ours (scored), all by
+# a trainer that knows no better (full), or not at all.
+Head = Literal["lean", "chunked", "scored", "full", "none"]
+REFERENCE_PAIRS, HELDOUT_PAIRS = 16, 32  # pairs that are scored at once: common.stages.preference, .preferences
+BETA = {"grpo": 0.04, "rloo": 0.05}  # of the KL term, where the user says none: common.stages, TRL
+# Bytes of an optimizer's state per weight that learns: two float32 moments; one; two of 8 bits with a float32 scale for
+# each 256 of them (bitsandbytes; Dettmers et al. 2021, arXiv 2110.02861, section 2); factors alone; none.
+STATES = {"adamw": 8.0, "lion": 4.0, "8bit": 2.0 + 8 / 256, "adafactor": 0.0, "sgd": 0.0}
+
+
+@dataclass(frozen=True)
+class Work:
+    """One training stage in one process."""
+
+    kind: str
+    rows: int  # of a forward pass
+    length: int  # tokens of a row, padding included
+    accumulation: int  # forward passes of a step
+    scored: int  # tokens whose logits a forward pass computes
+    head: Head
+    certain: bool  # rows are always filled; else the lengths are at most these, and the data decides
+    peft: Peft
+    checkpointing: bool
+    bf16: bool
+    optimizer: str
+    lora: Mapping[str, Any]
+    eight_bit: bool  # the quantised copy holds 8 bits a weight, not 4
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.length
+
+    @property
+    def state(self) -> float:
+        """Bytes of optimizer state per weight that learns."""
+        name = self.optimizer
+        if "8bit" in name:
+            return STATES["8bit"] / (2 if "lion" in name else 1)
+        return next((size for prefix, size in STATES.items() if name.startswith(prefix)), STATES["adamw"])
+
+    def learned(self, shape: Shape) -> int:
+        """Return the number of weights that learn: all, or the adapter's and what is kept whole beside it."""
+        if self.peft == "full":
+            return shape.parameters
+        return shape.adapter_parameters(self.rank, self.targets) + self.kept_whole(shape)
+
+    def kept_whole(self, shape: Shape) -> int:
+        """Return the weights that `lora.modules_to_save` copies and trains beside the adapter."""
+        named = self.lora.get("modules_to_save") or ()
+        return shape.table * sum(name in named for name in ("embed_tokens", "lm_head"))
+
+    @property
+    def rank(self) -> int:
+        return int(self.lora.get("r", 0))
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        named = self.lora.get("target_modules", "all-linear")
+        return MATRICES if isinstance(named, str) else tuple(str(name) for name in named)
+
+
+def work_of(kind: str, settings: LearningSettings, config: Config) -> Work:
+    """Return what a training stage computes at once under `run.processes` and `run.micro_batch_tokens`."""
+    train, run = settings.train, config.run
+    head: Head
+    if isinstance(settings, RewardedSettings):
+        length = settings.prompt_tokens + settings.answer_tokens
+        rows, accumulation = split(settings.prompts_per_step * settings.samples, length, run)
+        scored, head, certain = rows * settings.answer_tokens, "scored", False
+    elif isinstance(settings, PreferenceSettings):
+        length = settings.sequence_length
+        pairs, accumulation = split(settings.batch_pairs, 2 * length, run)
+        rows, certain = 2 * pairs, False
+        head = "full" if kind == "orpo" else "none" if kind == "reward" else "scored"
+        scored = 0 if head == "none" else rows * length
+    else:
+        assert isinstance(settings, TrainingSettings)
+        length = settings.sequence_length
+        rows, accumulation = split(settings.batch_tokens // length, length, run)
+        scored, certain = rows * length, True
+        # Whether the logits are few enough for one piece is for the shape to say: see `common.cost.activations`.
+        head = "lean" if settings.packing == "isolated" and not run.token_metrics else "chunked"
+    return Work(
+        kind=kind, rows=rows, length=length, accumulation=accumulation, scored=scored, head=head, certain=certain,
+        peft=settings.peft, checkpointing=bool(train.get("gradient_checkpointing", True)),
+        bf16=bool(train.get("bf16", not train.get("fp16", False))) or bool(train.get("fp16", False)),
+        optimizer=str(train.get("optim", "adamw_torch_fused")), lora=settings.lora or {},
+        eight_bit=bool((settings.quantization or {}).get("load_in_8bit")),
+    )  # fmt: skip
+
+
+def split(batch: int, tokens_each: int, run: RunSettings) -> tuple[int, int]:
+    """Return (units of a forward pass, forward passes of a step) in one of `run.processes`."""
+    each = max(1, batch // run.processes)
+    rows = each if run.micro_batch_tokens is None else max(1, min(run.micro_batch_tokens // tokens_each, each))
+    while each % rows:
+        rows -= 1
+    return rows, each // rows

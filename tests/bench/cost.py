@@ -1,0 +1,184 @@
+"""What `common.cost` reckons against what is measured: memory within 15%, time within 25% after the first steps.
+
+A Llama of 100 million random weights trains a few steps through our own stages, each in a process of its own, and what
+the process held at its worst in each phase is read from the system (VmHWM, reset at every phase); the process that
+loads results again counts with saving. Time is what a plan says once the first steps of a training are measured
+(`speeds.json`), against the whole of it. On a CUDA device the peaks of training and exam are those of
+torch.cuda.max_memory_allocated, without the context, and Qwen3-0.6B's shapes take the place of the small ones; that
+half has not been run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+MEMORY, TIME = 0.15, 0.25  # largest shares that a figure may be off
+MEASURED = 3  # steps that correct a plan here, after the first one
+STEPS = 12  # so that the first one, in which libraries prepare themselves, does not decide
+ARCHITECTURES = {
+    "cpu": {
+        "hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "num_key_value_heads": 4, "vocab_size": 16_384, "tie_word_embeddings": False,
+    },
+    "cuda": {
+        "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
+        "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151_936, "max_position_embeddings": 4096,
+        "tie_word_embeddings": True,
+    },
+}  # fmt: skip
+ROWS = {"cpu": 4, "cuda": 2}  # of a step
+LENGTH = {"cpu": 128, "cuda": 4096}
+SMALL = {
+    "domain": "medical", "pipeline": "sft-only", "run.verbosity": "quiet", "embedded.documents_per_entity": "12",
+    "embedded.general_documents_per_entity": "12", "evaluate.limit": "20", "evaluate.text_documents": "64",
+    "evaluate.written": "false", "run.checkpoint_minutes": "100",
+}  # fmt: skip
+PHASES = {"training": "train", "saving and checking": "save", "evaluating": "eval"}
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Case:
+    """One stage that is run: its name, times the usual rows of a step, and further words."""
+
+    name: str
+    stage: str
+    rows: int = 1
+    words: dict[str, str] = field(default_factory=dict)
+
+
+CASES = (
+    Case("all weights", "base"),
+    Case("all weights, twice the batch", "base", 2),
+    Case("checkpointed, twice the batch", "base", 2, {"base.train.gradient_checkpointing": "true"}),
+    Case("accumulated, in two passes", "base", 2, {"run.micro_batch_tokens": "half"}),
+    Case("float32, without autocast", "base", 1, {"base.train.bf16": "false"}),
+    Case("LoRA", "sft", 2, {"sft.peft": "lora"}),
+    Case("exam", "exam-base"),
+)
+
+
+def words_of(case: Case, device: str, out: Path) -> dict[str, str]:
+    """Return the command-line words of a case; the base that others start from is the first case's."""
+    length, each = LENGTH[device], ROWS[device] * LENGTH[device]
+    words = {**SMALL, "out": str(out), "run.device": device}
+    words |= {f"model.architecture.{key}": str(value).lower() for key, value in ARCHITECTURES[device].items()}
+    for stage in ("base", "sft"):
+        batch = each * (case.rows if stage == case.stage else 1)
+        words |= {f"{stage}.sequence_length": str(length), f"{stage}.batch_tokens": str(batch)}
+        words |= {f"{stage}.tokens": str(STEPS * batch)}
+    words |= case.words
+    if words.get("run.micro_batch_tokens") == "half":
+        words["run.micro_batch_tokens"] = str(each * case.rows // 2)
+    return words
+
+
+def measure(case: Case, device: str, out: Path, told: Any) -> None:
+    """Run a stage in this process and send what it reckoned and what it took: {phase: (bytes, bytes)}, seconds."""
+    from common.console import Console
+    from common.cost import pace
+    from common.cost.outlook import Outlook
+    from common.cost.speed import other_seconds
+    from common.layers import resolve
+    from common.run import run_stage
+    from common.training import fit, memory
+    from tests.conftest import REPOSITORY
+
+    pace.MEASURED = MEASURED
+    resolved = resolve(words_of(case, device, out), REPOSITORY)
+    found: dict[str, float] = {}
+    original = memory.phase
+
+    @contextlib.contextmanager
+    def watched(name: str) -> Iterator[None]:
+        begin(device)
+        with original(name):
+            yield
+        others = [fit.clean_process._process.pid] if name == memory.SAVING and fit.clean_process._process else []
+        found[PHASES[name]] = peak(device if name != memory.SAVING else "cpu", others)
+
+    memory.phase = watched
+    artifact = run_stage(resolved, case.stage, Console("quiet"), forced=True)
+    fit.clean_process.close()
+    outlook = Outlook.of(resolved)
+    needs = {name: need for name, need in outlook.phases(case.stage).items() if name in found}
+    reckoned = {name: need.device_total + need.host_total for name, need in needs.items()}
+    if device == "cuda":
+        reckoned = {name: need.device_total - need.device["CUDA"] for name, need in needs.items() if name != "save"}
+    seconds = (0.0, 0.0)
+    if tokens := int(artifact.manifest["tokens"]):
+        setting = outlook.settings[case.stage]
+        planned = outlook.seconds(case.stage, tokens)
+        assert planned is not None
+        seconds = planned - other_seconds(setting, outlook.hardware), float(artifact.manifest["train_seconds"])
+    told.send(({name: (size, found[name]) for name, size in reckoned.items()}, seconds))
+
+
+def begin(device: str) -> None:
+    """Let the most memory that was held begin anew."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
+def peak(device: str, others: list[int]) -> float:
+    """Return the most bytes that were held since, those of other processes added."""
+    if device == "cuda":
+        import torch
+
+        return float(torch.cuda.max_memory_allocated())
+    return sum(_held(str(number)) for number in ("self", *others))
+
+
+def _held(number: str) -> float:
+    status = Path(f"/proc/{number}/status").read_text(encoding="utf-8")
+    return 1024.0 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
+def main() -> int:
+    """Print one line per figure; return how many are further off than they may be."""
+    device = _device()
+    spawn = multiprocessing.get_context("spawn")
+    missed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for number, case in enumerate(CASES):
+            # The exam and the adapter start from the first case's base; speeds are each case's own.
+            out = Path(folder) / (str(number) if case.stage == "base" else "0")
+            (out / "speeds.json").unlink(missing_ok=True)
+            here, there = spawn.Pipe(duplex=False)
+            worker = spawn.Process(target=measure, args=(case, device, out, there))
+            worker.start()
+            there.close()
+            memory, seconds = here.recv()
+            worker.join()
+            for phase, (reckoned, seen) in memory.items():
+                missed += _line(case.name, phase, reckoned / MIB, seen / MIB, "MiB", MEMORY)
+            if seconds[1]:
+                missed += _line(case.name, "time", seconds[0], seconds[1], "s", TIME)
+    return missed
+
+
+def _line(name: str, what: str, reckoned: float, seen: float, unit: str, limit: float) -> int:
+    off = reckoned / seen - 1
+    mark = "ok  " if abs(off) <= limit else "MISS"
+    figures = f"reckoned {reckoned:7,.0f} {unit:<3}  measured {seen:7,.0f} {unit:<3}  {off:+6.1%}"
+    print(f"  {mark} {name:<30} {what:<6} {figures}", flush=True)
+    return int(abs(off) > limit)
+
+
+def _device() -> str:
+    """Return the device, asked in a process of its own: this one must not hold what others are measured on."""
+    import subprocess
+    import sys
+
+    code = "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

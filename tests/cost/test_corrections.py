@@ -1,0 +1,139 @@
+"""Speeds that were seen correct later plans; the file survives a round trip, and a broken one counts as none."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.artifacts import Artifact
+from common.cost.corrections import NAME, Corrections, Pace
+from common.cost.outlook import Outlook
+from common.cost.pace import Stopwatch
+from common.cost.speed import other_seconds, step_seconds
+from common.layers import resolve
+from common.plan import make_plan
+from tests.conftest import REPOSITORY
+from tests.cost.conftest import outlook_of
+
+HERE = Pace("cpt", "full", 1_000_000, "cpu-2")
+
+
+def test_what_is_noted_is_read_again(tmp_path: Path) -> None:
+    Corrections(tmp_path).note(HERE, reckoned=2.0, seen=8.0)
+    found = Corrections(tmp_path)
+    assert found.share(HERE) == 0.25
+    assert found.has(HERE)
+    other = Pace("sft", "lora", 1_000_000, "cpu-2")
+    assert found.share(other) == 0.25  # the nearest that is known
+    assert not found.has(other)
+    assert found.share(Pace("cpt", "full", 1_000_000, "h100-sxm")) is None
+    assert found.share(Pace("cpt", "full", 1_000_000, "cpu-2", processes=2)) is None
+    found.note(other, reckoned=1.0, seen=1.0)
+    found.note(HERE, reckoned=1.0, seen=2.0)
+    assert [Corrections(tmp_path).share(pace) for pace in (HERE, other)] == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "{}", '{"speed over reckoned": {"a": "fast"}}', '{"speed over reckoned": {"a": 0}}',
+     '{"speed over reckoned": {"a": NaN}}', '{"speed over reckoned": 3}'],
+)  # fmt: skip
+def test_a_broken_file_counts_as_none_and_is_told(text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / NAME).write_text(text)
+    with caplog.at_level(logging.WARNING):
+        found = Corrections(tmp_path)
+    assert "speeds.json cannot be read" in caplog.text
+    assert found.share(HERE) is None
+    found.note(HERE, reckoned=1.0, seen=2.0)
+    assert Corrections(tmp_path).share(HERE) == 0.5
+
+
+def context_of(tmp_path: Path, **words: str) -> Any:
+    """Return a stage's context, as far as a stopwatch looks at it."""
+    from common.console import Console
+    from common.stages import StageContext
+
+    config = resolve({"domain": "medical", "run.device": "cpu", **words}, REPOSITORY).config
+    artifact = Artifact(tmp_path, {"kind": "base"})
+    return StageContext(
+        "cpt", "cpt", config.stages["cpt"], config, {"base": artifact}, "base", None, tmp_path, tmp_path,  # type: ignore[arg-type] # no row is read
+        tmp_path / "models", Console("quiet"),
+    )  # fmt: skip
+
+
+def ticking(monkeypatch: pytest.MonkeyPatch, seconds: list[float]) -> None:
+    """Let the clock go on by some seconds at every look."""
+    times = [sum(seconds[:number]) for number in range(len(seconds) + 1)]
+    monkeypatch.setattr("time.monotonic", lambda: times.pop(0))
+
+
+def test_the_first_steps_correct_the_next_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = {"domain": "medical", "run.device": "cpu", "out": str(tmp_path)}
+    before = Outlook.of(resolve(words, REPOSITORY))
+    reckoned = step_seconds(before.settings["cpt"], before.hardware)
+    # The first step, and one in which a checkpoint was written, take longer; the median is twice what was reckoned.
+    ticking(monkeypatch, [2 * reckoned] * 4 + [50.0] + [2 * reckoned] * 6)
+    watch = Stopwatch(context_of(tmp_path), 512)
+    for _ in range(11):
+        watch.step()
+    found = Corrections(tmp_path)
+    pace = before.pace("cpt")
+    assert pace is not None
+    assert found.share(pace) == pytest.approx(0.5, rel=1e-4)
+    after = Outlook.of(resolve(words, REPOSITORY))
+    assert after.measured("cpt")
+    times = [seen.seconds("cpt", 800_000) or 0.0 for seen in (before, after)]
+    other = other_seconds(before.settings["cpt"], before.hardware)
+    assert times[1] - other == pytest.approx(2 * (times[0] - other), rel=1e-3)
+    planned = {step.node.name: step.seconds for step in make_plan(resolve(words, REPOSITORY)).steps}
+    assert planned["cpt"] == after.seconds("cpt", 800_000)
+
+
+def test_pairs_shorter_than_they_may_be_are_reckoned_by_the_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of 16 pairs of 40 tokens is planned as 1,280 of them, whatever sequence_length would allow."""
+    context = dataclasses.replace(context_of(tmp_path), kind="dpo", stage="dpo")
+    context = dataclasses.replace(context, settings=context.config.stages["dpo"])
+    ticking(monkeypatch, [0.3] * 20)
+    watch = Stopwatch(context, 1280)
+    for _ in range(11):
+        watch.step()
+    found = Outlook.of(resolve({"domain": "medical", "run.device": "cpu", "out": str(tmp_path)}, REPOSITORY))
+    other = other_seconds(found.settings["dpo"], found.hardware)
+    assert found.seconds("dpo", 128_000) == pytest.approx(other + 100 * 0.3, rel=1e-3)
+
+
+def test_answers_are_written_a_word_at_a_time() -> None:
+    words = {"pipeline": "on-policy", "sample.prompts": "1000"}
+    times = [
+        outlook_of("qwen3-0.6b", gpu, **words, **{"sample.answer_tokens": length}).seconds("sample", None) or 0.0
+        for gpu, length in (("h200", "128"), ("l4", "128"), ("l4", "512"))
+    ]
+    assert 0 < times[0] < times[1] < times[2]
+    assert outlook_of("qwen3-0.6b", "l4", pipeline="on-policy").seconds("sample", None) is None
+
+
+def test_too_few_steps_and_other_machines_teach_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words, steps in (({}, 2), ({"run.hardware": "cpu-64"}, 20)):
+        ticking(monkeypatch, [1.0] * 40)
+        watch = Stopwatch(context_of(tmp_path, **words), 512)
+        for _ in range(steps):
+            watch.step()
+        watch.finish()
+        assert not (tmp_path / NAME).exists()
+
+
+def test_more_gpus_and_faster_ones_take_less_time() -> None:
+    words = {"run.micro_batch_tokens": "8192", "run.parallelism": "fsdp2"}
+    times = [
+        outlook_of("llama-8b", gpu, **words, **{"run.processes": str(number)}).seconds("cpt", 10_000_000) or 0.0
+        for gpu, number in (("a100-80gb", 8), ("h100-sxm", 8), ("h100-sxm", 16))
+    ]
+    assert times == sorted(times, reverse=True)
+    assert times[-1] > 0
+    assert outlook_of("llama-8b", "h100-sxm").seconds("dpo", None) is None

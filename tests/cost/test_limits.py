@@ -1,0 +1,137 @@
+"""What cannot fit is refused, and the setting that the message names fits when it is given."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from common.cost import limits, outlook
+from common.cost.hardware import GPUS, gpu_called, hardware_of
+from common.cost.limits import check_fits, doubts
+from common.cost.outlook import Outlook
+from common.errors import ConfigError
+from common.layers import resolve
+from tests.conftest import REPOSITORY
+from tests.cost.conftest import outlook_of, run_of
+
+TRAINED = ["cpt"]
+
+
+def refusal(model: str, gpu: str, stages: list[str], **words: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check_fits(outlook_of(model, gpu, **words), stages)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "words", "expected"),
+    [
+        ("qwen3-0.6b", "rtx-4090", {"run.micro_batch_tokens": "65536"}, r"run\.micro_batch_tokens=\d+"),
+        (
+            "qwen3-0.6b", "l4",
+            {"run.micro_batch_tokens": "4096", "cpt.train.gradient_checkpointing": "false"},
+            r"cpt\.train\.gradient_checkpointing=true",
+        ),
+        ("llama-8b", "h200", {"run.micro_batch_tokens": "4096"}, r"cpt\.train\.optim=adamw_bnb_8bit"),
+        (
+            "llama-8b", "h100-sxm", {"run.micro_batch_tokens": "4096", "run.processes": "8"},
+            r"run\.parallelism=fsdp2",
+        ),
+        ("llama-8b", "h100-sxm", {"run.micro_batch_tokens": "4096"}, r"run\.processes=\d+ run\.parallelism=fsdp2"),
+        ("llama-8b", "h100-sxm", {"run.micro_batch_tokens": "4096", "cpt.batch_tokens": "4096"}, r"cpt\.peft=lora, "),
+        ("llama-8b", "rtx-4090", {"run.micro_batch_tokens": "4096", "cpt.peft": "lora"}, r"cpt\.peft=qlora, which"),
+    ],
+)  # fmt: skip
+def test_the_setting_that_is_named_fits(model: str, gpu: str, words: dict[str, str], expected: str) -> None:
+    said = refusal(model, gpu, TRAINED, **words)
+    head = rf"Stage cpt needs \d+\.\d GiB for train, and a GPU \({gpu}\) has \d+\.\d GiB\. It fits with "
+    assert re.match(head + expected, said)
+    advice = said.partition("It fits with ")[2].partition(",")[0].rstrip(".")
+    more = dict(word.split("=") for word in advice.split())
+    check_fits(outlook_of(model, gpu, **{**words, **more}), TRAINED)
+
+
+def test_several_settings_are_named_where_none_does_alone_and_none_for_nothing() -> None:
+    words = {"run.micro_batch_tokens": "8192", "cpt.batch_tokens": "8192"}
+    said = refusal("llama-8b", "a10", TRAINED, **words, **{"cpt.adapter.lora.modules_to_save": "[embed_tokens]"})
+    advice = said.partition("It fits with ")[2].partition(",")[0]
+    more = dict(word.split("=") for word in advice.split())
+    assert len(more) > 1
+    check_fits(
+        outlook_of("llama-8b", "a10", **{**words, **more, "cpt.adapter.lora.modules_to_save": "[embed_tokens]"}),
+        TRAINED,
+    )
+    for word in more:
+        rest = {key: value for key, value in more.items() if key != word}
+        refusal("llama-8b", "a10", TRAINED, **{**words, **rest, "cpt.adapter.lora.modules_to_save": "[embed_tokens]"})
+
+
+def test_weights_that_fit_nowhere_have_no_advice() -> None:
+    words = {"run.micro_batch_tokens": "4096", "cpt.batch_tokens": "4096", "dpo.peft": "qlora", "dpo.batch_pairs": "1"}
+    said = refusal("llama-8b", "l4", ["dpo"], **words)
+    assert "No setting of this stage makes it fit; take more memory." in said
+
+
+def test_lengths_that_the_data_decide_are_a_doubt_and_no_refusal() -> None:
+    found = outlook_of("qwen3-0.6b", "rtx-4090", data="hub")
+    check_fits(found, ["exam-base"])
+    (line,) = doubts(found, ["exam-base", "exam-cpt"])
+    assert re.fullmatch(
+        r"exam-base exam-cpt: eval may take \d+\.\d GiB, of 24\.0 GiB, with the longest rows; "
+        r"evaluate\.batch_size=\d+ fits",
+        line,
+    )
+    size = line.partition("batch_size=")[2].split()[0]
+    assert not doubts(outlook_of("qwen3-0.6b", "rtx-4090", data="hub", **{"evaluate.batch_size": size}), ["exam-base"])
+
+
+def test_of_unknown_models_nothing_is_refused() -> None:
+    words = {"domain": "medical", "model.path": "owner/name", "model.revision": "0" * 40, "run.hardware": "l4"}
+    found = Outlook.of(resolve(words, REPOSITORY))
+    assert found.unknown
+    assert not found.phases("cpt")
+    check_fits(found, ["base", "cpt", "exam-cpt"])
+
+
+def test_a_cpu_s_memory_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Outlook.of(resolve({"domain": "medical", "run.device": "cpu"}, REPOSITORY))
+    check_fits(found, ["cpt", "merge"])
+    monkeypatch.setattr(limits, "main_memory", lambda: 2.0**29)
+    with pytest.raises(ConfigError, match=r"Stage cpt needs 0\.\d GiB for train, and this machine has 0\.5 GiB\. No"):
+        check_fits(found, ["cpt"])
+
+
+def test_a_full_disk_is_seen_before_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Outlook.of(resolve({"domain": "medical", "run.device": "cpu"}, REPOSITORY))
+    check_fits(found, ["cpt", "merge"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=2**30, free=2**20))
+    with pytest.raises(
+        ConfigError, match=r"The run needs 0\.\d GiB of disk .+ has 0\.0 GiB\. Give a folder on a larger"
+    ):
+        check_fits(found, ["cpt", "merge"])
+
+
+def test_hardware_goes_by_its_name() -> None:
+    with pytest.raises(ConfigError, match=r"run\.hardware=h100: .+ Say h100-pcie or h100-sxm\."):
+        run_and_look("h100")
+    with pytest.raises(ConfigError, match=r"run\.hardware=l4 is a GPU, but run\.device=cpu"):
+        outlook_of("qwen3-0.6b", "l4", **{"run.device": "cpu"})
+    assert hardware_of(run_of("qwen3-0.6b", "cpu-8").config).device == "cpu"
+    assert gpu_called("NVIDIA H100 80GB HBM3, 81559").name == "h100-sxm"
+    assert gpu_called("NVIDIA H100 PCIe, 81559").name == "h100-pcie"
+    assert gpu_called("NVIDIA A100-SXM4-40GB, 40960").flops == GPUS["a100-40gb"].flops
+    assert gpu_called("NVIDIA L4, 23034").memory == 23034 * 2**20
+    assert gpu_called("NVIDIA L40S, 46068").name == "l40s"
+
+
+def run_and_look(gpu: str) -> Outlook:
+    return outlook.Outlook.of(run_of("qwen3-0.6b", gpu))
+
+
+def test_without_a_gpu_the_least_that_a_profile_needs_is_planned_for() -> None:
+    words = {"domain": "medical", "needs.device": "cuda", "needs.gpu_memory_gb": "40"}
+    found = hardware_of(resolve(words, REPOSITORY).config)
+    assert (found.name, found.here, found.assumed) == ("a100-40gb", False, "there is no GPU here")

@@ -1,0 +1,150 @@
+"""Shapes: parameters are those of the models that transformers builds, and what a forward pass saves is counted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from common.config import ModelFacts, ModelSettings
+from common.cost import activations
+from common.cost.shapes import Shape, shape_of
+from common.cost.workload import Work
+
+TINY = {
+    "vocab_size": 300, "hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 16,
+}  # fmt: skip
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("llama", {**TINY, "tie_word_embeddings": True}),
+    ("llama", {**TINY, "attention_bias": True, "mlp_bias": True}),
+    ("qwen2", {**TINY, "tie_word_embeddings": True}),
+    ("qwen2", TINY),
+    ("qwen3", {**TINY, "head_dim": 24}),
+    ("qwen3", {**TINY, "attention_bias": True}),
+    ("mistral", TINY),
+    # Qwen3-0.6B, Llama-3.1-8B, Qwen2.5-7B
+    ("qwen3", {"vocab_size": 151_936, "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28,
+               "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": True}),
+    ("llama", {"vocab_size": 128_256, "hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32,
+               "num_attention_heads": 32, "num_key_value_heads": 8}),
+    ("qwen2", {"vocab_size": 152_064, "hidden_size": 3584, "intermediate_size": 18_944, "num_hidden_layers": 28,
+               "num_attention_heads": 28, "num_key_value_heads": 4}),
+]  # fmt: skip
+
+
+def built(family: str, options: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the configuration and the model on the meta device."""
+    names = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "mistral": "Mistral"}
+    config = getattr(transformers, f"{names[family]}Config")(**options)
+    with torch.device("meta"):
+        return config, getattr(transformers, f"{names[family]}ForCausalLM")(config)
+
+
+@pytest.mark.parametrize(("family", "options"), CASES)
+def test_parameters_are_those_of_the_model(family: str, options: dict[str, Any], tmp_path: Path) -> None:
+    config, model = built(family, options)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    shape = shape_of(ModelSettings(path=str(tmp_path)))
+    assert shape is not None
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+    heads = config.num_attention_heads, config.num_key_value_heads
+    facts = ModelFacts(
+        model_type=family, parameters=shape.parameters, vocab_size=config.vocab_size, hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size, num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=heads[0], num_key_value_heads=heads[1], head_dim=shape.head_size,
+        tie_word_embeddings=config.tie_word_embeddings, max_position_embeddings=config.max_position_embeddings,
+        licence="mit", chat_template="none",
+    )  # fmt: skip
+    told = shape_of(ModelSettings(path="owner/name", facts=facts))
+    assert told is not None
+    assert (told.parameters, told.multiplied, told.cache_bytes(2)) == (
+        shape.parameters, shape.multiplied, shape.cache_bytes(2),
+    )  # fmt: skip
+
+
+def test_the_profile_s_own_architecture_is_counted() -> None:
+    _, model = built("llama", {**TINY, "head_dim": None})
+    architecture = {key: value for key, value in TINY.items() if key not in ("vocab_size", "head_dim")}
+    shape = shape_of(ModelSettings(architecture=architecture, vocabulary_size=300))
+    assert shape is not None
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_of_unknown_models_nothing_is_said(tmp_path: Path) -> None:
+    assert shape_of(ModelSettings(path="owner/name")) is None
+    assert shape_of(ModelSettings(path=str(tmp_path))) is None
+    for text in ('{"model_type": "gpt2"}', '{"model_type": "llama"}', "{", "[]", '"llama"'):
+        (tmp_path / "config.json").write_text(text)
+        assert shape_of(ModelSettings(path=str(tmp_path))) is None, text
+
+
+def test_flops_and_keys_and_values_follow_the_formulas() -> None:
+    shape = Shape("llama", 1000, 64, 128, 2, 4, 2, 16, True, 512)
+    weights = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128) + 1000 * 64
+    assert shape.multiplied == weights
+    assert shape.forward_flops(100) == 2 * weights + 4 * 2 * 64 * 100
+    assert shape.forward_flops(0, head=0) == 2 * (weights - 64_000)
+    assert shape.cache_bytes(2) == 2 * 2 * 2 * 32
+    assert shape.adapter_parameters(8) == 2 * 8 * (128 + 96 + 96 + 128 + 192 + 192 + 192)
+    assert shape.adapter_parameters(8, ("q_proj",)) == 2 * 8 * 128
+
+
+def work(length: int, rows: int, *, bf16: bool, peft: Any = "full") -> Work:
+    return Work(
+        kind="sft", rows=rows, length=length, accumulation=1, scored=rows * length, head="lean", certain=True,
+        peft=peft, checkpointing=False, bf16=bf16, optimizer="adamw_torch", lora={"r": 8}, eight_bit=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("family", "bf16", "peft"),
+    [("llama", True, "full"), ("llama", False, "full"), ("qwen3", True, "full"), ("qwen3", False, "full"),
+     ("llama", True, "lora"), ("llama", False, "lora")],
+)  # fmt: skip
+def test_saved_activations_are_counted_tensor_by_tensor(family: str, bf16: bool, peft: str) -> None:
+    """Two models that differ in the number of layers alone save layers' bytes more of one another."""
+    from peft import LoraConfig, get_peft_model
+
+    from common.training.attention import register
+
+    register()
+    rows, length = 2, 32
+    ids = torch.randint(0, 300, (rows, length))
+    positions = torch.cat([torch.arange(16), torch.arange(16)])[None].expand(rows, -1)
+    found = []
+    for layers in (2, 4):
+        names = {"llama": "Llama", "qwen3": "Qwen3"}
+        config = getattr(transformers, f"{names[family]}Config")(**{**TINY, "num_hidden_layers": layers})
+        model = getattr(transformers, f"{names[family]}ForCausalLM")(config)
+        model.set_attn_implementation("sdpa_float32")
+        if peft == "lora":
+            model = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"))
+        weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        saved: dict[int, int] = {}
+        held: list[torch.Tensor] = []
+
+        def keep(tensor: torch.Tensor, weights: set[int] = weights, saved: Any = saved, held: Any = held) -> Any:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                saved[storage.data_ptr()] = storage.nbytes()
+            held.append(tensor)  # so that no other takes its place
+            return tensor
+
+        bare = model.model if peft == "full" else model.base_model.model.model
+        with (
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            torch.autocast("cpu", torch.bfloat16, enabled=bf16),
+        ):
+            bare(input_ids=ids, position_ids=positions, use_cache=False)
+        found.append(sum(saved.values()))
+    shape = Shape(family, 300, 64, 176, 4, 4, 2, 16, False, 512)
+    setting = work(length, rows, bf16=bf16, peft=peft)
+    copies = 2 * shape.layer_linear * bf16
+    adapters = 2 * shape.adapter_parameters(8) / shape.layers * (bf16 and peft == "lora")
+    per_layer = rows * length * activations.layer_bytes(shape, setting, "sdpa_float32") + copies + adapters
+    assert (found[1] - found[0]) / 2 == pytest.approx(per_layer, rel=0.01)
