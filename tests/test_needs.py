@@ -63,6 +63,7 @@ def two_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is put back as it was
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(libraries, "_limited", False)  # an earlier test's `prepare` may have set it
     needs._gpus.cache_clear()
     yield
     needs._gpus.cache_clear()

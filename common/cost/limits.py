@@ -146,12 +146,17 @@ def _fits(outlook: Outlook, stage: str, changes: Iterable[Fix]) -> bool:
     config = outlook.config
     for change in changes:
         config = change.apply(config)
-    settings = config.stages[stage]
-    shards = config.run.processes > 1 and config.run.parallelism != "ddp"
-    if shards and isinstance(settings, LearningSettings) and settings.peft == "qlora":
-        return False  # bitsandbytes' packed weights are no tensors that FSDP2 or ZeRO-3 can cut as they are
+    if _cuts_packed(config, stage):
+        return False
     changed = Outlook.of(replace(outlook.resolved, config=config), outlook.corrections)
     return lacks(changed, stage) is None
+
+
+def _cuts_packed(config: Config, stage: str) -> bool:
+    """Whether quantised weights would be sharded, which `common.preconditions` refuses: they are packed."""
+    settings = config.stages[stage]
+    shards = config.run.processes > 1 and config.run.parallelism != "ddp"
+    return shards and isinstance(settings, LearningSettings) and settings.peft == "qlora"
 
 
 def _changes(outlook: Outlook, stage: str) -> Iterator[Fix]:
@@ -250,7 +255,7 @@ def _smaller(outlook: Outlook, stage: str) -> str:
         judges = ["reward"] * setting.judges
         assert shape is not None, "a stage with a setting has a model of known shapes"
         fresh = setting_of(setting.kind, config.stages[stage], config, shape, setting.device, judges)
-        if fresh is None:
+        if fresh is None or _cuts_packed(config, stage):
             continue
         resolved = replace(outlook.resolved, config=config)
         tried = replace(outlook, resolved=resolved, settings={**outlook.settings, stage: fresh})

@@ -30,6 +30,7 @@ WINDOW = 1024  # tokens that the exam reads at once: common.evaluation.harness
 EMBEDDED_TEXT = 64  # tokens of the longest embedded document, of 243 letters
 NF4, NF8 = 0.5 + 0.127 / 8, 1.0  # bytes of a quantised weight with its constants (arXiv 2305.14314, section 3)
 FLOAT, HALF = 4.0, 2.0
+PAIRS = ("dpo", "kto", "orpo")
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,10 @@ def _trained(setting: Setting, work: Work) -> Need:
         device["buckets of DDP"] = FLOAT * learned
     if shards > 1:  # two layers, gathered: the one that is computed and the next; and the tables, which are one unit
         device["gathered"] = FLOAT * (2 * shape.layer_parameters + shape.table * (1 if shape.tied else 2))
-    if setting.reference:
-        device["reference"] = FLOAT * shape.parameters
+    reference = FLOAT * shape.parameters if setting.reference else 0.0
+    read_before = reference + _size(device) - device["optimizer"] if work.kind in PAIRS else 0.0
+    if reference and not read_before:
+        device["reference"] = reference
     if setting.judges:
         device["reward models"] = setting.judges * FLOAT * shape.parameters
     gradients = FLOAT * learned / shards
@@ -157,11 +160,13 @@ def _trained(setting: Setting, work: Work) -> Need:
     worst = max(moments, key=_size)
     device |= worst
     device |= _scored(setting, work, device)
+    if reference and read_before:  # by itself, and then it leaves the device
+        device["reference"] = max(0.0, read_before + _scored_bytes(setting, work) - _size(device))
     if setting.device == "cpu":
         device["pieces"] = PIECES * (_size(device) - LIBRARIES)
     if setting.device == "cuda":  # every process reads the checkpoint into main memory first; FSDP2's first one alone
         host["loading"] = FLOAT * shape.parameters * (1 if setting.run.parallelism == "fsdp2" else setting.local)
-    unsure = {"activations", "logits", "pairs scored whole"} if not work.certain else set()
+    unsure = {"activations", "logits", "scored pairs"} if not work.certain else set()
     return Need(device, host, frozenset(unsure))
 
 
@@ -170,19 +175,24 @@ def _size(parts: Mapping[str, float]) -> float:
 
 
 def _scored(setting: Setting, work: Work, device: Mapping[str, float]) -> dict[str, float]:
-    """Return what scoring pairs needs beyond training: whole float32 logits and their log-probabilities, 8 bytes each.
+    """Return what scoring pairs needs beyond training: float32 logits and their exponentials, 8 bytes each.
 
     `common.training.preferences.answer_logps` reads 16 pairs to check the reference and held-out pairs by 32, padded,
-    before the optimizer has a state and after training.
+    before the optimizer has a state and after training; never more
+    logits at once than MOST_LOGITS, or those of one row.
     """
-    if work.kind not in ("dpo", "kto", "orpo"):
+    if work.kind not in PAIRS:
         return {}
-    rows = HELDOUT_PAIRS if setting.shards == 1 else REFERENCE_PAIRS
-    wanted = 2 * FLOAT * rows * work.length * setting.shape.vocabulary
     passing = sum(
         device.get(name, 0.0) for name in ("gradients", "activations", "logits", "bfloat16 copies", "optimizer")
     )
-    return {"pairs scored whole": max(0.0, wanted - passing)}
+    return {"scored pairs": max(0.0, _scored_bytes(setting, work) - passing)}
+
+
+def _scored_bytes(setting: Setting, work: Work) -> float:
+    rows = HELDOUT_PAIRS if setting.shards == 1 else REFERENCE_PAIRS
+    row = work.length * setting.shape.vocabulary
+    return 2 * FLOAT * min(rows * row, max(activations.MOST_LOGITS, row))
 
 
 def _generated(setting: Setting) -> Need:

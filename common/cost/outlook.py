@@ -78,10 +78,10 @@ def _with(setting: Setting, **changes: object) -> Setting:
 
 
 def _keeps_reference(kind: str, settings: LearningSettings) -> bool:
-    """Whether a second whole model stays on the device while a stage trains.
+    """Whether a second whole model is on the device.
 
-    With a quantised learner it is the stage before, unquantised: of DPO and KTO too, whose `tune` holds it to the end.
-    GRPO and RLOO load one for the KL term, but for an adapter, whose base is the reference.
+    With a quantised learner it is the stage before, unquantised, which DPO, KTO and ORPO read before they train. GRPO
+    and RLOO keep one for the KL term, but for an adapter, whose base is the reference.
     """
     if kind in ("dpo", "kto", "orpo"):
         return settings.peft == "qlora"

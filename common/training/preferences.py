@@ -7,7 +7,8 @@ Training itself is TRL's DPOTrainer; this gives the held-out accuracy and the in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,10 +16,13 @@ from common.data.accounting import RowCount
 from common.stage_settings import PreferenceSettings
 from common.stages import StageContext
 from common.training.reader import Accounts, ExamGuard, shuffled, training_rows
+from common.training.scoring import MOST_LOGITS
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
+
+Answer = tuple[list[int], int]  # prompt and answer as tokens, and where the answer begins
 
 
 @dataclass(frozen=True)
@@ -85,40 +89,62 @@ def _unusable(row: dict[str, Any], pair: Pair, limit: int) -> str | None:
 
 
 def answer_logps(
-    model: Any, pairs: Sequence[Pair], pad_id: int, batch_size: int = 32
+    model: Any, pairs: Sequence[Pair], pad_id: int, batch_size: int = 32, most_logits: int = MOST_LOGITS
 ) -> tuple[list[float], list[float]]:
-    """Return the summed log-probabilities (nats) of the chosen and of the rejected answers, without autocast."""
+    """Return the summed log-probabilities (nats) of the chosen and of the rejected answers, without autocast.
+
+    A forward pass reads at most `batch_size` answers and makes at most `most_logits` logits; one long answer may
+    make more.
+    """
     import torch
 
     was_training = model.training
     model.eval()
+    positions = most_logits // model.config.get_text_config().vocab_size
     found: tuple[list[float], list[float]] = ([], [])
     with torch.no_grad():  # inference mode has no way to gather shards
         for side, name in enumerate(("chosen_ids", "rejected_ids")):
-            for place in range(0, len(pairs), batch_size):
-                batch = pairs[place : place + batch_size]
-                found[side].extend(
-                    _logps(model, [getattr(p, name) for p in batch], [p.start for p in batch], pad_id).tolist()
-                )
+            answers = [(getattr(pair, name), pair.start) for pair in pairs]
+            for batch in _batches(answers, batch_size, positions):
+                found[side].extend(_logps(model, batch, pad_id).tolist())
     model.train(was_training)
     return found
 
 
-def _logps(model: Any, rows: list[list[int]], starts: list[int], pad_id: int) -> Tensor:
-    """Return (B,) sums over the answer's tokens of log p(token | before)."""
+def _batches(answers: Sequence[Answer], size: int, positions: int) -> Iterator[list[Answer]]:
+    """Yield answers in their order, as many as are within both limits: rows, and rows by positions with logits."""
+    batch: list[Answer] = []
+    for answer in answers:
+        grown = [*batch, answer]
+        wide = max(len(ids) for ids, _ in grown) - min(start for _, start in grown)
+        if batch and (len(grown) > size or len(grown) * wide > positions):
+            yield batch
+            grown = [answer]
+        batch = grown
+    if batch:
+        yield batch
+
+
+def _logps(model: Any, answers: list[Answer], pad_id: int) -> Tensor:
+    """Return (B,) sums over the answer's tokens of log p(token | before); logits are made for these alone."""
     import torch
 
-    length = max(map(len, rows))
+    length, first = max(len(ids) for ids, _ in answers), max(1, min(start for _, start in answers))
     device = next(model.parameters()).device
-    ids_BT = torch.full((len(rows), length), pad_id)
-    learned_BT = torch.zeros((len(rows), length), dtype=torch.bool)
-    for number, (ids, start) in enumerate(zip(rows, starts, strict=True)):
+    ids_BT = torch.full((len(answers), length), pad_id)
+    learned_BT = torch.zeros((len(answers), length), dtype=torch.bool)
+    for number, (ids, start) in enumerate(answers):
         ids_BT[number, : len(ids)] = torch.tensor(ids)
         learned_BT[number, start : len(ids)] = True
     ids_BT = ids_BT.to(device)
-    logits_BTV = model(input_ids=ids_BT, use_cache=False).logits[:, :-1].float()
-    picked_BT = torch.log_softmax(logits_BTV, -1).gather(-1, ids_BT[:, 1:, None])[..., 0].cpu()
-    return (picked_BT * learned_BT[:, 1:]).sum(-1)
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else getattr(model, "module", model)
+    if "logits_to_keep" in inspect.signature(bare.forward).parameters:
+        kept = torch.arange(first - 1, length - 1, device=device)
+        logits_BKV = model(input_ids=ids_BT, use_cache=False, logits_to_keep=kept).logits.float()
+    else:
+        logits_BKV = model(input_ids=ids_BT, use_cache=False).logits[:, first - 1 : -1].float()
+    picked_BK = logits_BKV.gather(-1, ids_BT[:, first:, None])[..., 0] - torch.logsumexp(logits_BKV, -1)
+    return (picked_BK.cpu() * learned_BT[:, first:]).sum(-1)
 
 
 def accuracy(

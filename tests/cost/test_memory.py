@@ -64,7 +64,9 @@ def test_adapters_save_gradients_and_quantised_copies_weights() -> None:
 def test_a_second_model_is_counted_where_there_is_one() -> None:
     whole = 4 * 8_030_261_248
     assert "reference" not in train(stage="dpo").device
-    assert train(stage="dpo", **{"dpo.peft": "qlora"}).device["reference"] == whole
+    quantised = train(stage="dpo", **{"dpo.peft": "qlora"}).device
+    assert 0 < quantised["reference"] < whole  # it is read before the first step, and leaves
+    assert sum(quantised.values()) > whole + quantised["weights"]
     reinforced = {"pipeline": "grpo"}
     assert train(stage="grpo", **reinforced).device["reference"] == whole
     assert "reference" not in train(stage="grpo", **reinforced, **{"grpo.train.beta": "0"}).device

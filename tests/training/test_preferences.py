@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -77,7 +76,8 @@ def test_both_sides_share_the_prompt_and_begin_with_the_answer(tokenizer: Any) -
     assert made.chosen_ids[-1] == tokenizer.eos_token_id
 
 
-def test_log_probabilities_are_those_of_the_answer_alone(tokenizer: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("most_rows", [0, 2, 9])
+def test_log_probabilities_are_those_of_the_answer_alone(tokenizer: Any, most_rows: int) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -88,7 +88,12 @@ def test_log_probabilities_are_those_of_the_answer_alone(tokenizer: Any, tmp_pat
     pairs, _ = read_pairs(
         context([pair("who?", "yes", "no"), pair("what?", "a longer answer", "b")]), tokenizer, "preference_heldout"
     )
-    chosen, rejected = answer_logps(model, pairs, tokenizer.pad_token_id, batch_size=2)
+    limit = most_rows * 8 * len(tokenizer)
+    seen: list[int] = []
+    model.lm_head.register_forward_hook(lambda module, given, logits: seen.append(logits.numel()))
+    chosen, rejected = answer_logps(model, pairs, tokenizer.pad_token_id, batch_size=2, most_logits=limit)
+    assert len(seen) == 4 if most_rows == 0 else max(seen) <= limit
+    assert max(seen) < 2 * max(len(made.chosen_ids) for made in pairs) * len(tokenizer)  # none for the prompts
     for side, values in (("chosen_ids", chosen), ("rejected_ids", rejected)):
         for made, value in zip(pairs, values, strict=True):
             ids = getattr(made, side)
