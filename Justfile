@@ -67,7 +67,7 @@ new-domain *words: setup
 # the tests, offline, on the CPU: [tests/test_store.py -k name]
 [group('develop')]
 test *words: setup
-    {{ python }} -m pytest -n logical --maxprocesses 4 --dist loadfile "$@"
+    {{ python }} -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
 
 # lint, format and types
 [group('develop')]

@@ -41,6 +41,15 @@ QUICK = {
 }
 
 
+# Files that take longest go first, so that no process is left alone with one at the end.
+LONGEST = ("test_demonstration.py", "test_domains.py", "test_crash.py", "test_chain.py", "test_shared_stages.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; what is in a file stays in its order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 def training(config: Config, stage: str) -> TrainingSettings:
     """Return the settings of a stage that trains on tokens."""
     settings = config.stages[stage]

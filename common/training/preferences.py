@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-Answer = tuple[list[int], int]  # prompt and answer as tokens, and where the answer begins
+Answer = tuple[tuple[int, ...], int]  # prompt and answer as tokens, and where the answer begins
 
 
 @dataclass(frozen=True)
@@ -100,15 +100,18 @@ def answer_logps(
 
     was_training = model.training
     model.eval()
-    positions = most_logits // model.config.get_text_config().vocab_size
-    found: tuple[list[float], list[float]] = ([], [])
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else getattr(model, "module", model)
+    partly = "logits_to_keep" in inspect.signature(bare.forward).parameters
+    positions = most_logits // bare.config.get_text_config().vocab_size
+    sides = [(tuple(ids), pair.start) for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)]
+    # Many pairs share an answer, and answers of like length little padding.
+    unique = sorted(dict.fromkeys(sides), key=lambda answer: (len(answer[0]), answer[1]))
+    found: dict[Answer, float] = {}
     with torch.no_grad():  # inference mode has no way to gather shards
-        for side, name in enumerate(("chosen_ids", "rejected_ids")):
-            answers = [(getattr(pair, name), pair.start) for pair in pairs]
-            for batch in _batches(answers, batch_size, positions):
-                found[side].extend(_logps(model, batch, pad_id).tolist())
+        for batch in _batches(unique, batch_size, positions):
+            found.update(zip(batch, _logps(model, batch, pad_id, partly=partly).tolist(), strict=True))
     model.train(was_training)
-    return found
+    return [found[answer] for answer in sides[::2]], [found[answer] for answer in sides[1::2]]
 
 
 def _batches(answers: Sequence[Answer], size: int, positions: int) -> Iterator[list[Answer]]:
@@ -125,7 +128,7 @@ def _batches(answers: Sequence[Answer], size: int, positions: int) -> Iterator[l
         yield batch
 
 
-def _logps(model: Any, answers: list[Answer], pad_id: int) -> Tensor:
+def _logps(model: Any, answers: list[Answer], pad_id: int, *, partly: bool) -> Tensor:
     """Return (B,) sums over the answer's tokens of log p(token | before); logits are made for these alone."""
     import torch
 
@@ -137,8 +140,7 @@ def _logps(model: Any, answers: list[Answer], pad_id: int) -> Tensor:
         ids_BT[number, : len(ids)] = torch.tensor(ids)
         learned_BT[number, start : len(ids)] = True
     ids_BT = ids_BT.to(device)
-    bare = model.get_base_model() if hasattr(model, "get_base_model") else getattr(model, "module", model)
-    if "logits_to_keep" in inspect.signature(bare.forward).parameters:
+    if partly:  # the model can leave the logits of other positions out
         kept = torch.arange(first - 1, length - 1, device=device)
         logits_BKV = model(input_ids=ids_BT, use_cache=False, logits_to_keep=kept).logits.float()
     else:
