@@ -100,15 +100,15 @@ def _watch(process: subprocess.Popen[bytes], folder: Path, run: RunSettings) -> 
         asked.append(signum)
 
     before = {number: signal.signal(number, pass_on) for number in SIGNALS}
-    told, deadline = 0, 0.0
+    told: set[Path] = set()
+    deadline = 0.0
     try:
         while (code := process.poll()) is None:
-            if len(asked) > told:
-                told = len(asked)
+            if asked:
                 deadline = deadline or time.monotonic() + GRACE_SECONDS
-                _tell(folder, asked[-1])
-            if told > 1 or (told and time.monotonic() > deadline):
-                os.killpg(process.pid, signal.SIGKILL)
+                _tell(folder, asked[0], told)
+                if signal.SIGINT in asked[1:] or time.monotonic() > deadline:
+                    os.killpg(process.pid, signal.SIGKILL)
             time.sleep(WATCH_SECONDS)
     finally:
         for number, handler in before.items():
@@ -116,14 +116,18 @@ def _watch(process: subprocess.Popen[bytes], folder: Path, run: RunSettings) -> 
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    if asked:
+    if asked and not list(folder.glob("*.failure.json")):
         raise Preempted(asked[0])
     return code
 
 
-def _tell(folder: Path, signum: int) -> None:
-    """Send a signal to every process of this machine; the launcher itself would kill them half a minute later."""
-    for path in folder.glob("*.pid"):
+def _tell(folder: Path, signum: int, told: set[Path]) -> None:
+    """Send a signal to every process of this machine that is there by now and was not told.
+
+    The launcher itself would kill them half a minute later.
+    """
+    for path in set(folder.glob("*.pid")) - told:
+        told.add(path)
         try:
             os.kill(int(path.read_text(encoding="utf-8")), signum)
         except (ProcessLookupError, ValueError):

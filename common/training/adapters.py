@@ -63,8 +63,12 @@ def _quantised(context: StageContext) -> dict[str, Any]:
         config = BitsAndBytesConfig(**settings.quantization)
     except (TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{context.stage}.quantization: transformers refuses these options: {error}") from error
-    device = device_of(context.config.run)
-    return {"quantization_config": config, "device_map": {"": 0 if device == "cuda" else device}}
+    import torch
+
+    device: str | int = device_of(context.config.run)
+    if device == "cuda":  # of several, the one of this process
+        device = torch.cuda.current_device()
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def adapter_for(context: StageContext, model: Any, task: str = "CAUSAL_LM") -> Any:

@@ -95,13 +95,15 @@ def _set(model: Any, name: str) -> None:
 @functools.cache
 def register() -> None:
     """Make both attentions known to transformers, by their names."""
+    import torch
     from torch.nn.attention.varlen import varlen_attn
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
     AttentionInterface.register(WIDE, wide_attention)
     AttentionMaskInterface.register(WIDE, sdpa_mask)
-    AttentionInterface.register(VARLEN, functools.partial(varlen_attention, varlen_attn))
+    # Where documents begin is known by the batch alone, so a compiled layer leaves its graph for this attention.
+    AttentionInterface.register(VARLEN, torch.compiler.disable(functools.partial(varlen_attention, varlen_attn)))
     AttentionMaskInterface.register(VARLEN, _mask_of_padding)
 
 

@@ -16,7 +16,7 @@ from common.artifacts import write_json
 from common.training import parallel, ranks
 
 Look = dict[str, Any]
-KEPT = 2  # a run that goes on from an older checkpoint may need the best before the last one, never an older one
+KEPT = 3  # the best of now, and those before each of the two trainer checkpoints that a run may go on from
 LOOKS = "looks.json"
 
 
@@ -31,8 +31,15 @@ class Best:
         self.folder.mkdir(parents=True, exist_ok=True)
         parallel.save_weights_of(trainer, self.path(step))
         if ranks.is_first():
-            for path in sorted(self.folder.glob("best-*.safetensors"), key=_step_of)[:-KEPT]:
-                path.unlink()
+            self._forget(sorted(int(p.name.split("-")[1]) for p in Path(trainer.args.output_dir).glob("checkpoint-*")))
+
+    def _forget(self, checkpoints: Sequence[int]) -> None:
+        """Remove the files that no run which goes on from a checkpoint can need: all but the last one before each."""
+        files = {_step_of(path): path for path in self.folder.glob("best-*.safetensors")}
+        ends = (*checkpoints[1 - KEPT :], max(files))
+        needed = {max((step for step in files if step <= end), default=0) for end in ends}
+        for step in files.keys() - needed:
+            files[step].unlink()
 
     def has(self, step: int) -> bool:
         return self.path(step).is_file()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from common.artifacts import write_json
 from common.settings import GuardSettings
+from common.training import ranks
 
 FILE = "passed_over.json"
 
@@ -31,6 +32,11 @@ class Guard:
         self.recent: deque[float] = deque(maxlen=settings.window)
         self.high = 0  # steps in a row that were too high
         self.trip = ""
+        self._gone: list[tuple[int, int]] = []
+
+    def begin(self) -> None:
+        """Read what a run that was killed passed over, for all processes alike."""
+        self._gone = ranks.shared(self._read() if ranks.is_first() else [])
 
     def note(self, loss: float) -> None:
         """Look at the loss of one step, in whatever unit it has."""
@@ -53,13 +59,18 @@ class Guard:
 
     def passed_over(self) -> list[tuple[int, int]]:
         """Return (first, last) of the steps whose rows are left out, in the order in which that was found."""
+        return list(self._gone)
+
+    def _read(self) -> list[tuple[int, int]]:
         if not self.path.is_file():
             return []
         return [(first, last) for first, last in json.loads(self.path.read_text(encoding="utf-8"))]
 
     def pass_over(self, first: int, last: int) -> None:
         """Write down that the rows of some steps are left out, and begin to look anew."""
-        write_json(self.path, [*self.passed_over(), (first, last)])
+        self._gone.append((first, last))
+        if ranks.is_first():
+            write_json(self.path, self._gone)
         self.recent.clear()
         self.high, self.trip = 0, ""
 

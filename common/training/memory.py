@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from common.stages import StageContext
 
 TRAINING, EVALUATING, SAMPLING, SAVING = "training", "evaluating", "sampling", "saving and checking"
+SCORING = "scoring pairs"
 LOADING = "loading"
 PHASES = {TRAINING: "train", EVALUATING: "eval", SAMPLING: "generate", SAVING: "save"}  # as a plan calls them
 # How torch says that a CPU has no more.
@@ -81,21 +82,26 @@ def remedies(context: StageContext) -> list[str]:
         found += [f"evaluate.batch_size={settings.batch_size // 2}"] if settings.batch_size > 1 else []
     elif isinstance(settings, SamplingSettings) and _phase == SAMPLING:
         found.append(f"{context.stage}.generated_tokens={settings.generated_tokens // 2}")
-    elif isinstance(settings, LearningSettings) and _phase == TRAINING:
-        now = run.micro_batch_tokens or _batch(settings)
-        found.append(f"run.micro_batch_tokens={now // 2} (now {now})")
-        if not settings.train.get("gradient_checkpointing"):
+    elif isinstance(settings, LearningSettings) and _phase in (TRAINING, SCORING):
+        step, least = _batch(settings)
+        now = min(run.micro_batch_tokens or step, step // run.processes)
+        if now // 2 >= least:
+            found.append(f"run.micro_batch_tokens={now // 2} (now {now})")
+        if _phase == SCORING:
+            return found
+        if not settings.train.get("gradient_checkpointing", True):  # TRL has it on
             found.append(f"{context.stage}.train.gradient_checkpointing=true")
         if settings.peft == "full" and context.kind != "base":
             found.append(f"{context.stage}.peft=lora, which gives another result")
     return found
 
 
-def _batch(settings: Any) -> int:
-    """Return the tokens of a whole step."""
+def _batch(settings: Any) -> tuple[int, int]:
+    """Return the tokens of a whole step, and the fewest that a forward pass can read."""
     if (tokens := getattr(settings, "batch_tokens", None)) is not None:
-        return int(tokens)
+        return int(tokens), int(settings.sequence_length)
     if (pairs := getattr(settings, "batch_pairs", None)) is not None:
-        return 2 * int(pairs) * int(settings.sequence_length)
-    answers = int(settings.prompts_per_step) * int(settings.samples)
-    return answers * (int(settings.prompt_tokens) + int(settings.answer_tokens))
+        pair = 2 * int(settings.sequence_length)
+        return int(pairs) * pair, pair
+    answer = int(settings.prompt_tokens) + int(settings.answer_tokens)
+    return int(settings.prompts_per_step) * int(settings.samples) * answer, answer

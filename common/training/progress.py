@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.artifacts import write_json
+from common.config import RunSettings
 from common.cost.pace import Stopwatch
 from common.training import parallel, ranks
 from common.training.guard import Guard
@@ -30,35 +31,38 @@ if TYPE_CHECKING:
 DONE = "done.json"
 
 
-def newest_whole(folder: Path, at_most: int | None = None) -> tuple[Path | None, float]:
-    """Return the newest whole checkpoint, up to a step, and the seconds spent before it; all others newer go."""
-    whole: list[tuple[int, Path, float]] = []
+def form_of(run: RunSettings) -> str:
+    """Return how a checkpoint holds the model: what is sharded can be read by any number of shards, and by no other."""
+    return f"as {run.parallelism} shards it" if parallel.is_sharded(run) else "whole by each process"
+
+
+def newest_whole(folder: Path, at_most: int | None = None) -> tuple[Path | None, float, str]:
+    """Return the newest whole checkpoint, up to a step, the seconds spent before it, and its form; newer ones go."""
+    whole: dict[int, tuple[Path, float, str]] = {}
     for path in folder.glob("checkpoint-*"):
-        seconds, step = _whole(path), int(path.name.split("-")[1])
-        if seconds is None or (at_most is not None and step > at_most):
+        noted, step = _whole(path), int(path.name.split("-")[1])
+        if noted is None or (at_most is not None and step > at_most):
             shutil.rmtree(path)
         else:
-            whole.append((step, path, seconds))
-    if not whole:
-        return None, 0.0
-    _, path, seconds = max(whole)
-    return path, seconds
+            whole[step] = (path, *noted)
+    return whole[max(whole)] if whole else (None, 0.0, "")
 
 
-def _whole(folder: Path) -> float | None:
-    """Return the seconds recorded in a checkpoint whose files all have their recorded sizes, or None."""
+def _whole(folder: Path) -> tuple[float, str] | None:
+    """Return the seconds and the form recorded in a checkpoint whose files have their recorded sizes, or None."""
     try:
         done = json.loads((folder / DONE).read_text(encoding="utf-8"))
+        noted = float(done["seconds"]), str(done["form"])
         intact = all((folder / name).stat().st_size == size for name, size in done["files"].items())
     except (OSError, ValueError, KeyError):
         return None
-    return float(done["seconds"]) if intact else None
+    return noted if intact else None
 
 
-def _finish(folder: Path, seconds: float) -> None:
+def _finish(folder: Path, seconds: float, form: str) -> None:
     """Mark a checkpoint as whole."""
     files = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
-    write_json(folder / DONE, {"files": files, "seconds": seconds})
+    write_json(folder / DONE, {"files": files, "seconds": seconds, "form": form})
 
 
 def memory_used() -> str:
@@ -136,7 +140,7 @@ def progress_of(loop: TrainingLoop, trainer: Any, bar: Any, guard: Guard, stop: 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             ranks.wait()
             if ranks.is_first():
-                _finish(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.seconds())
+                _finish(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.seconds(), form_of(run))
             self.saved = time.monotonic()
 
     callback: TrainerCallback = Progress()

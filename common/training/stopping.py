@@ -2,7 +2,8 @@
 
 Usage: `with stopping.noted() as stop: …`, and at the end of each step `if stop.asked: …`; `raise Preempted(stop.name)`.
 
-Schedulers send SIGTERM or SIGUSR1 before they take a machine away, people press Ctrl-C. A second signal stops at once.
+Schedulers send SIGTERM or SIGUSR1 before they take a machine away, to every process, and a launcher may send it on to
+those that have it already; people press Ctrl-C, and who presses it twice is not kept waiting.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ class Stop:
 
 @contextlib.contextmanager
 def noted() -> Iterator[Stop]:
-    """Note the first signal instead of following it; a second one raises Preempted where the program is then."""
+    """Note the first signal instead of following it; Ctrl-C after it raises Preempted where the program is then."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():  # only there can signals be caught
         yield stop
         return
 
     def note(signum: int, frame: FrameType | None) -> None:
-        if stop.asked:
+        if stop.asked and signum == signal.SIGINT:
             raise Preempted(signum)
-        stop.signum = signum
+        stop.signum = stop.signum or signum
 
     before = {number: signal.signal(number, note) for number in SIGNALS}
     try:

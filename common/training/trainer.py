@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.artifacts import writing
-from common.errors import ContractError
+from common.errors import ConfigError, ContractError
 from common.settings import GuardSettings
 from common.training import memory, ranks, stopping
 from common.training.adapters import widen
@@ -25,7 +25,7 @@ from common.training.attention import attending
 from common.training.compiling import compiled
 from common.training.device import device_of
 from common.training.guard import Guard, without
-from common.training.progress import newest_whole, progress_of
+from common.training.progress import form_of, newest_whole, progress_of
 from common.training.scoring import unmeasured
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class TrainingLoop:
         from transformers.trainer_callback import PrinterCallback
 
         run, stage = self.context.config.run, self.context.stage
+        self.guard.begin()
         resume, before = self._newest()
         if resume is not None:
             logger.info("%s: resuming from %s", stage, resume.name)
@@ -137,8 +138,16 @@ class TrainingLoop:
         return {"passed_over_steps": steps} if steps else {}
 
     def _newest(self, at_most: int | None = None) -> tuple[Path | None, float]:
-        """Return the checkpoint that all processes go on from, and the seconds spent before it."""
-        return ranks.shared(newest_whole(self.folder, at_most) if ranks.is_first() else (None, 0.0))
+        """Return the checkpoint that all processes go on from, and the seconds spent before it. Raises ConfigError."""
+        found, seconds, form = ranks.shared(newest_whole(self.folder, at_most) if ranks.is_first() else (None, 0.0, ""))
+        now = form_of(self.context.config.run)
+        if found is not None and form != now:
+            raise ConfigError(
+                f"Stage {self.context.stage} was stopped while its model was held {form}, and now it would be held "
+                f"{now}, which cannot read that checkpoint. Go on as before (run.parallelism, run.processes), or "
+                f"remove {self.folder} to begin the stage anew."
+            )
+        return found, seconds
 
     def _go_back(self, trainer: Trainer) -> Path:
         """Return the checkpoint before what went wrong, with the rows since then left out. Raises ContractError."""

@@ -77,6 +77,8 @@ class Validation:
 
             def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
                 if state.global_step in validation.steps(state.max_steps):
+                    due = control.should_log  # evaluating writes to the log, after which nothing would be due
                     validation.look(trainer, state.global_step)
+                    control.should_log = due
 
         return Validate()

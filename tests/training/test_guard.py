@@ -45,7 +45,9 @@ def test_what_was_passed_over_is_remembered_and_the_losses_before_it_are_not(tmp
     guard.pass_over(7, 8)
     assert guard.trip == ""
     assert not guard.recent
-    assert Guard(GuardSettings(), tmp_path).passed_over() == [(5, 10), (7, 8)]
+    again = Guard(GuardSettings(), tmp_path)
+    again.begin()
+    assert again.passed_over() == [(5, 10), (7, 8)]
 
 
 def test_blocks_that_are_passed_over_come_no_more() -> None:

@@ -38,8 +38,12 @@ def context_of(stage: str, **words: str) -> Any:
             r"gives another result; the same",
         ),
         (
-            "dpo", memory.TRAINING, {"run.micro_batch_tokens": "300", "dpo.train.gradient_checkpointing": "true"},
-            r"Set run.micro_batch_tokens=150 \(now 300\) or dpo.peft=lora",
+            "dpo", memory.TRAINING, {"run.micro_batch_tokens": "600", "dpo.train.gradient_checkpointing": "true"},
+            r"Set run.micro_batch_tokens=300 \(now 600\) or dpo.peft=lora",
+        ),
+        (  # each of four processes reads a pair at a time already
+            "dpo", memory.TRAINING, {"dpo.batch_pairs": "4", "run.processes": "4"},
+            r"\)\. Set dpo.train.gradient_checkpointing=true or dpo.peft=lora",
         ),
         ("exam-sft", memory.EVALUATING, {}, r"while evaluating .+ expected at most\). Set evaluate.batch_size=32;"),
         (

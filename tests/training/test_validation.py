@@ -17,6 +17,7 @@ from common.errors import ConfigError
 from common.layers import resolve
 from common.run import run_stage
 from common.stages import StageContext
+from common.training.best import Best
 from common.training.rows import _split
 from common.training.validation import Validation
 from tests.conftest import QUICK, REPOSITORY
@@ -33,6 +34,8 @@ def test_a_stage_reads_rows_that_never_train(tmp_path: Path) -> None:
     assert found["looks"][-1]["loss"] < found["looks"][0]["loss"]
     assert found["kept"] == min(found["looks"], key=lambda look: float(look["loss"]))["step"]
     assert found["rows"] >= 1
+    logged = [json.loads(line)["step"] for line in (artifact.path / "log.jsonl").open(encoding="utf-8")]
+    assert logged == list(range(1, steps + 1))  # a look takes no step out of the log
 
 
 def test_rows_are_split_once_and_for_all() -> None:
@@ -52,6 +55,7 @@ class Reading:
         self.model = self.model_wrapped = model
         self.accelerator = SimpleNamespace(unwrap_model=lambda m: m, distributed_type=SimpleNamespace(value="NO"))
         self.losses = iter(losses)
+        self.args = SimpleNamespace(output_dir="/nowhere")
 
     def evaluate(self, eval_dataset: Any) -> dict[str, float]:
         torch.nn.init.constant_(self.model.lm_head.weight, loss := next(self.losses))
@@ -70,10 +74,21 @@ def test_the_weights_that_go_on(hand_on: str, kept: int, tmp_path: Path) -> None
     for step in (1, 2, 3, 4):
         validation.look(trainer, step)
     assert validation.measured()["validation"]["kept"] == kept
-    assert float(validation.chosen(model).lm_head.weight.mean()) == {2: 1.0, 4: 1.5}[kept]
+    assert validation.chosen(model).lm_head.weight.mean().item() == {2: 1.0, 4: 1.5}[kept]
     again = Validation(_as_context(context), None)
     assert again.best.read(3) == validation.looks[:3]  # a killed run goes on from step 3
     assert json.loads((tmp_path / "validation" / "looks.json").read_text(encoding="utf-8")) == validation.looks
+
+
+def test_what_a_run_may_go_on_from_keeps_its_best_weights(tmp_path: Path) -> None:
+    trainer: Any = Reading(torch.nn.Linear(1, 1), [])
+    trainer.args.output_dir = str(tmp_path)
+    for step in (4, 8):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    best = Best(tmp_path / "best")
+    for step in (2, 5, 8, 9, 11):
+        best.keep(trainer, step)
+    assert [step for step in range(12) if best.has(step)] == [2, 8, 11]
 
 
 def _as_context(context: Any) -> StageContext:
