@@ -1,4 +1,4 @@
-"""Signals and checkpoints: a signal may come twice, processes may be late, and a checkpoint is read as it was written."""
+"""A signal may come twice, processes may be late, and a checkpoint is read as it was written."""
 
 from __future__ import annotations
 
