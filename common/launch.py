@@ -32,6 +32,7 @@ from common.training.stopping import SIGNALS, Preempted
 
 FOLDER = "DOMAIN_RECIPES_PROCESSES"  # environment: where each process leaves its output and why it failed
 SHARED_KINDS = ("base", "cpt", "sft", "dpo", "orpo", "kto", "reward", "grpo", "rloo")
+SET_BY_ACCELERATE = "ACCELERATE_MIXED_PRECISION"  # environment, whatever the value
 TEMPORARY = 75  # exit code of a run that was asked to stop and may be started again (EX_TEMPFAIL of sysexits.h)
 LINES = 12  # of a dead process's output that are shown
 GRACE_SECONDS = 600.0  # that processes have to save a checkpoint once they are asked to stop
@@ -81,6 +82,27 @@ def launch(resolved: Resolved, stage: str, plan: Path, console: Console, *, forc
             raise LaunchError(_why(stage, run, folder, code))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def configure(repository: Path, run: RunSettings) -> None:
+    """Set for a process that torchrun started what `accelerate launch` sets for those of its own.
+
+    Raises ConfigError for DeepSpeed, whose settings only `accelerate launch` hands on.
+    """
+    if ranks.size() == 1 or SET_BY_ACCELERATE in os.environ:
+        return
+    if run.parallelism == "zero3":
+        raise ConfigError(
+            "run.parallelism=zero3: start the processes with `accelerate launch --config_file "
+            f"{config_file(repository, run)}`, not with torchrun, or use run.parallelism=fsdp2."
+        )
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_multi_gpu_env
+
+    words = ["--config_file", str(config_file(repository, run)), "--num_processes", str(ranks.size()), "common"]
+    arguments, *_ = _validate_launch_command(launch_command_parser().parse_args(words))
+    found = prepare_multi_gpu_env(arguments)
+    os.environ.update({key: value for key, value in found.items() if key.startswith(("ACCELERATE_", "FSDP_"))})
 
 
 def _by_scheduler(run: RunSettings, stage: str, plan: Path) -> str:

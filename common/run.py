@@ -78,6 +78,7 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
     corpus = open_corpus(resolved)
     if ranks.size() > 1:
         prepare(resolved.config.run, asks_hub=needs_hub(resolved.config, corpus, [resolved.config.stages[name]]))
+        launch.configure(resolved.repository, resolved.config.run)
         ranks.start(resolved.config.run)
     plan = make_plan(resolved, corpus)
     steps = {step.node.name: step for step in plan.steps}
