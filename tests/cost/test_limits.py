@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.cost import limits, outlook
-from common.cost.hardware import GPUS, gpu_called, hardware_of
+from common.cost import hardware, limits, outlook
+from common.cost.hardware import GPUS, card_of, gpu_called, hardware_of
 from common.cost.limits import check_fits, doubts
 from common.cost.outlook import Outlook
 from common.errors import ConfigError
@@ -120,11 +120,26 @@ def test_hardware_goes_by_its_name() -> None:
     with pytest.raises(ConfigError, match=r"run\.hardware=l4 is a GPU, but run\.device=cpu"):
         outlook_of("qwen3-0.6b", "l4", **{"run.device": "cpu"})
     assert hardware_of(run_of("qwen3-0.6b", "cpu-8").config).device == "cpu"
-    assert gpu_called("NVIDIA H100 80GB HBM3, 81559").name == "h100-sxm"
-    assert gpu_called("NVIDIA H100 PCIe, 81559").name == "h100-pcie"
-    assert gpu_called("NVIDIA A100-SXM4-40GB, 40960").flops == GPUS["a100-40gb"].flops
-    assert gpu_called("NVIDIA L4, 23034").memory == 23034 * 2**20
-    assert gpu_called("NVIDIA L40S, 46068").name == "l40s"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100-sxm"), ("NVIDIA H100 PCIe", "h100-pcie"), ("NVIDIA L4", "l4"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40gb"), ("NVIDIA A100-SXM4-80GB", "a100-80gb"), ("NVIDIA L40S", "l40s"),
+        ("NVIDIA L40", "nvidia-l40"), ("NVIDIA RTX A1000", "nvidia-rtx-a1000"), ("NVIDIA GH200 480GB", "h200"),
+    ],
+)  # fmt: skip
+def test_cards_go_by_whole_words(name: str, expected: str) -> None:
+    card = card_of(f"GPU-aa, 23034, {name}")
+    found = gpu_called(card)
+    assert (found.name, found.memory) == (expected, 23034 * 2**20)
+    assert found.flops == GPUS[expected if expected in GPUS else "a10"].flops
+
+
+def test_a_card_that_does_not_tell_its_memory_is_planned_for() -> None:
+    assert gpu_called(card_of("GPU-aa, [N/A], NVIDIA L4")).memory == GPUS["l4"].memory
+    assert gpu_called(card_of("GPU-aa, [N/A], NVIDIA GB10")).memory == hardware.main_memory()
 
 
 def run_and_look(gpu: str) -> Outlook:
