@@ -52,7 +52,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     store = store_of(resolved)
     plan = make_plan(resolved, forced=forced)
     outcome = Outcome()
-    check_fits(plan.outlook, [step.node.name for step in plan.to_do])
+    check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
     check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do])
     freeze(resolved, store)
     for step in plan.steps:
@@ -80,7 +80,7 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
     outcome = Outcome({n: s.artifact for n, s in steps.items() if s.state == "cached" and s.artifact is not None})
     step = steps[name]
     if (step.state != "cached" or forced) and ranks.is_first():
-        check_fits(plan.outlook, [name])
+        check_fits(plan.outlook, [name], {name: step.fingerprint})
         check_inputs(resolved, corpus, [step.node])
     for needed in step.node.inputs:
         if needed not in outcome.artifacts:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from common.artifacts import Store
 from common.cost import hardware, limits, outlook
 from common.cost.hardware import GPUS, card_of, gpu_called, hardware_of
 from common.cost.limits import check_fits, doubts
@@ -112,6 +114,23 @@ def test_a_full_disk_is_seen_before_a_run(monkeypatch: pytest.MonkeyPatch) -> No
         ConfigError, match=r"The run needs 0\.\d GiB of disk .+ has 0\.0 GiB\. Give a folder on a larger"
     ):
         check_fits(found, ["cpt", "merge"])
+
+
+def test_scratch_of_a_stopped_stage_has_its_room_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Outlook.of(resolve({"domain": "medical", "run.device": "cpu", "out": str(tmp_path)}, REPOSITORY))
+    kept, scratch = found.disk("cpt")
+    free = int(kept + scratch / 2)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=2**30, free=free))
+    work = Store(tmp_path).work_folder("cpt", "f" * 16)
+    checkpoint = work / "trainer" / "checkpoint-1"
+    checkpoint.mkdir(parents=True)
+    with (checkpoint / "model.safetensors").open("wb") as weights:
+        weights.truncate(int(scratch * 0.6))  # bytes that are not written take no disk here
+    check_fits(found, ["cpt"], {"cpt": work.name.removeprefix("cpt-")})
+    with pytest.raises(ConfigError, match="GiB of disk"):
+        check_fits(found, ["cpt"], {"cpt": "0" * 16})  # another run's
+    with pytest.raises(ConfigError, match="GiB of disk"):
+        check_fits(found, ["cpt"], {"cpt": None})
 
 
 def test_hardware_goes_by_its_name() -> None:
