@@ -135,7 +135,7 @@ def plan(words: Words) -> None:
     show.plan(made, console)
     check_fits(made.outlook, [step.node.name for step in made.to_do])
     if freeze_it == "true":
-        from common.run import freeze
+        from common.views import freeze
 
         console.line(f"Frozen: {freeze(resolved, store_of(resolved))}", always=True)
 
@@ -145,7 +145,7 @@ def _plan_all(words: Words, freeze_them: bool) -> None:
     from common.all_domains import DomainRun, plan_all
     from common.cost.limits import check_fits
     from common.plan import store_of
-    from common.run import freeze
+    from common.views import freeze
 
     console = Console()
     plans, failed = plan_all(words, REPOSITORY)

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import platform
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 BEAT_SECONDS = 30.0
 SILENT_SECONDS = 300.0  # without a beat for so long, a holder may be gone
 LOOK_SECONDS = 20.0  # between two looks at a lock that is held
+OPEN_FOLDER = 0o1777  # all may add files to it, and none may remove another's, as in /tmp
+OPEN_FILE = 0o666
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,24 @@ class Holder:
 
 @contextlib.contextmanager
 def hold(
-    path: Path, *, wait: bool, busy: Callable[[Holder], Exception], on_wait: Callable[[Holder], None] | None = None
+    path: Path,
+    *,
+    wait: bool,
+    busy: Callable[[Holder], Exception],
+    on_wait: Callable[[Holder], None] | None = None,
+    among_users: bool = False,
 ) -> Iterator[None]:
-    """Hold a lock. Raises what `busy` makes of the holder's description when another holds it and `wait` is false."""
+    """Hold a lock. Raises what `busy` makes of the holder's description when another holds it and `wait` is false.
+
+    With `among_users` other users of the machine may hold it too, whatever the umask of whoever was first. Raises
+    OSError where the lock cannot be written.
+    """
     import filelock
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path)
+    if among_users:
+        _open_folder(path.parent)
+    lock = filelock.FileLock(path, mode=OPEN_FILE) if among_users else filelock.FileLock(path)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
@@ -51,7 +65,7 @@ def hold(
             raise busy(holder_of(path)) from None
         _wait(lock, path, on_wait or (lambda holder: None))
     try:
-        with _known(path):
+        with _known(path, among_users=among_users):
             yield
     finally:
         lock.release()
@@ -89,11 +103,14 @@ def _wait(lock: BaseFileLock, path: Path, on_wait: Callable[[Holder], None]) -> 
 
 
 @contextlib.contextmanager
-def _known(path: Path) -> Iterator[None]:
+def _known(path: Path, *, among_users: bool) -> Iterator[None]:
     """Say beside a lock who holds it, and keep on saying so."""
     beside, over = _beside(path), threading.Event()
-    facts = {"host": platform.node(), "pid": os.getpid()}
-    beside.write_text(json.dumps(facts), encoding="utf-8")
+    facts = json.dumps({"host": platform.node(), "pid": os.getpid()})
+    if among_users:
+        _write_open(beside, facts)
+    else:
+        beside.write_text(facts, encoding="utf-8")
 
     def beat() -> None:
         while not over.wait(BEAT_SECONDS):
@@ -105,7 +122,33 @@ def _known(path: Path) -> Iterator[None]:
         yield
     finally:
         over.set()
-        beside.unlink(missing_ok=True)
+        try:
+            beside.unlink(missing_ok=True)
+        except PermissionError:
+            if not among_users:
+                raise
+            os.truncate(beside, 0)  # another user's, left by a crash
+
+
+def _open_folder(folder: Path) -> None:
+    """Open a folder of this user to all; a link is left as it is, since another may have set it."""
+    facts = folder.lstat()
+    if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid() and stat.S_IMODE(facts.st_mode) != OPEN_FOLDER:
+        folder.chmod(OPEN_FOLDER)
+
+
+def _write_open(path: Path, text: str) -> None:
+    """Write a file that all users may write. One that another left is written over, never made anew: it stays theirs.
+
+    Links are not followed: in a folder that is open to all, another may have set them.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OPEN_FILE)
+        os.fchmod(descriptor, OPEN_FILE)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
 
 
 def _beside(path: Path) -> Path:

@@ -2,29 +2,26 @@
 
 Usage: `check(resolved)` refuses; `missing(resolved)` says what is missing, a phrase each.
 
-It asks `nvidia-smi` and the system, never torch, so that planning stays instant. What a run will really take is
-`common.cost`; this is what the profile's author says it needs at least.
+What there is `common.cost.hardware` finds, without torch, so that planning stays instant. What a run will really take
+is `common.cost`; this is what the profile's author says it needs at least.
 """
 
 from __future__ import annotations
 
-import functools
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.artifacts import Store
 from common.config import Needs
+from common.cost import hardware
+from common.cost.hardware import GIB
 from common.data.yaml_file import read_yaml
 from common.errors import ConfigError
 from common.layers import Resolved, names_in
 from common.libraries import VISIBLE, environment
 from common.training import ranks
-
-GIB = 1024**3
-PATIENCE = 15.0  # seconds that nvidia-smi may take; it is slow where no process keeps the driver awake
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,10 @@ def machine_at(root: Path) -> Machine:
     """Return what this machine has; `root` is where results go."""
     folder = next((place for place in (root, *root.absolute().parents) if place.is_dir()), None)
     disk = None if folder is None else shutil.disk_usage(folder).free / GIB
-    return Machine(_visible(_gpus()), _host_memory(), disk)
+    gpus = hardware.visible(hardware.cards(), environment().get(VISIBLE))
+    memory = hardware.main_memory()
+    sizes = tuple(None if card.memory is None else card.memory / GIB for card in gpus)
+    return Machine(sizes, memory / GIB if memory else None, disk)
 
 
 def lacks(needs: Needs, machine: Machine, *, made: float = 0.0, only_cpu: bool = False) -> list[str]:
@@ -119,41 +119,3 @@ def _made(resolved: Resolved) -> float:
     view = Store(resolved.out).view(resolved.config.domain, resolved.config.profile)
     files = (path for link in view.glob("*") if link.is_dir() for path in link.rglob("*") if path.is_file())
     return sum(path.stat().st_size for path in files) / GIB
-
-
-@functools.cache
-def _gpus() -> tuple[float | None, ...]:
-    """Return the memory of every GPU, in GiB; None for one that only the driver's folder tells of."""
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
-            capture_output=True, text=True, timeout=PATIENCE, check=True,
-        )  # fmt: skip
-        return tuple(float(line) / 1024 for line in done.stdout.split("\n") if line.strip())  # it counts in MiB
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return (None,) * len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
-
-
-def _visible(gpus: tuple[float | None, ...]) -> tuple[float | None, ...]:
-    """Return the GPUs that CUDA_VISIBLE_DEVICES leaves to this process."""
-    named = environment().get(VISIBLE)
-    if named is None:
-        return gpus
-    kept: list[float | None] = []
-    for name in filter(None, named.split(",")):
-        if name.strip().startswith("-"):  # CUDA sees none from here on
-            break
-        index = int(name) if name.strip().isdigit() else None  # else by its UUID
-        if index is None or index < len(gpus):
-            kept.append(gpus[index] if index is not None else min(gpus, key=lambda memory: memory or 0.0, default=None))
-    return tuple(kept[: len(gpus)])
-
-
-def _host_memory() -> float | None:
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("MemTotal"):
-                return int(line.split()[1]) * 1024 / GIB
-    except (OSError, ValueError):
-        pass
-    return None

@@ -9,37 +9,33 @@ drive the same stages through `python -m common stage <plan.json> <stage>`.
 from __future__ import annotations
 
 import functools
-import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common import launch, needs
-from common.artifacts import Artifact, Store, fingerprint_of, write_json, writing
+from common import launch
+from common.artifacts import Artifact, Store, fingerprint_of, writing
 from common.console import Console
 from common.cost.limits import check_fits
 from common.data.corpus import Corpus
-from common.data.revisions import NAME, Revisions
-from common.errors import ConfigError, DataError, GateError, RecipeError
+from common.errors import DataError, GateError
 from common.layers import Resolved
 from common.libraries import needs_hub, prepare
 from common.locks import Holder
 from common.pipeline import Node
 from common.plan import make_plan, open_corpus, store_of, unpublished
 from common.provenance import provenance
+from common.readiness import check_inputs
 from common.recipe import code_of, recipe_of, task_folders
-from common.stage_settings import EvaluateSettings
-from common.stages import MODEL_KINDS, TRAINING_KINDS, StageContext, StageReport, data_roles, stage_module
+from common.stages import MODEL_KINDS, StageContext, StageReport, stage_module
 from common.training import memory, ranks
-from common.training.device import check_bf16
-from common.training.gpu import claimed
-from common.training.quantization import check_backends
-
-ON_GPU = (*TRAINING_KINDS, "sample", "evaluate")
+from common.training.device import give_back
+from common.training.gpu import ON_GPU, claimed
+from common.views import freeze, hand_summary
 
 
 @dataclass
@@ -56,7 +52,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     store = store_of(resolved)
     plan = make_plan(resolved, forced=forced)
     outcome = Outcome()
-    check_fits(plan.outlook, [step.node.name for step in plan.to_do])
+    check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
     check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do])
     freeze(resolved, store)
     for step in plan.steps:
@@ -65,7 +61,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
         outcome.artifacts[node.name] = artifact
         if node.kind == "evaluate":
             _gate(node, resolved, outcome, console)
-    _view(resolved, store, outcome.artifacts["card"])
+    hand_summary(resolved, store, outcome.artifacts["card"])
     return outcome
 
 
@@ -85,7 +81,7 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
     outcome = Outcome({n: s.artifact for n, s in steps.items() if s.state == "cached" and s.artifact is not None})
     step = steps[name]
     if (step.state != "cached" or forced) and ranks.is_first():
-        check_fits(plan.outlook, [name])
+        check_fits(plan.outlook, [name], {name: step.fingerprint})
         check_inputs(resolved, corpus, [step.node])
     for needed in step.node.inputs:
         if needed not in outcome.artifacts:
@@ -94,42 +90,8 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
     if step.node.kind == "evaluate":
         _gate(step.node, resolved, outcome, console)
     elif step.node.kind == "card":
-        _view(resolved, store, artifact)
+        hand_summary(resolved, store, artifact)
     return artifact
-
-
-def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> None:
-    """Read every local row, one of each data set of the Hub, and the benchmarks, that some stages need.
-
-    Raises DataError with all that is wrong, or ConfigError where only a benchmark's name is.
-    """
-    if not nodes:
-        return
-    config = resolved.config
-    if any(node.kind in (*MODEL_KINDS, *ON_GPU) for node in nodes):
-        needs.check(resolved)
-    prepare(config.run, asks_hub=needs_hub(config, corpus, [config.stages[node.name] for node in nodes]))
-    check_bf16(config, [node.name for node in nodes])
-    check_backends(config, [node.name for node in nodes])
-    stages = resolved.config.stages
-    roles = [r for node in nodes for r in data_roles(node.kind, corpus, stages[node.name], sampled=node.sampled)]
-    problems: list[RecipeError] = []
-    try:
-        corpus.check_rows(list(dict.fromkeys(roles)))
-    except DataError as error:
-        problems.append(error)
-    exams = [settings for node in nodes if isinstance(settings := stages[node.name], EvaluateSettings)]
-    if tasks := list(dict.fromkeys(task for exam in exams for task in exam.tasks)):
-        from common.evaluation import extra
-
-        try:
-            extra.load(tasks, task_folders(resolved.repository, resolved.config.domain))
-        except (ConfigError, DataError) as error:
-            problems.append(error)
-    if len(problems) == 1:
-        raise problems[0]
-    if problems:
-        raise DataError("\n".join(map(str, problems)))
 
 
 def _ensure(
@@ -269,10 +231,17 @@ def _make(
 
 
 def _run(context: StageContext) -> StageReport:
-    """Run a stage's own code, alone on its GPUs; where memory runs out, say what to change."""
+    """Run a stage's own code, alone on its GPUs; where memory runs out, say what to change.
+
+    No process begins before all GPUs are held. What the stage took of them is given back before others may hold them.
+    """
     busy = claimed(context.config.run, context.stage, context.console) if context.kind in ON_GPU else nullcontext()
     with memory.explained(context), busy:
-        report: StageReport = stage_module(context.kind).run(context)
+        ranks.wait()
+        try:
+            report: StageReport = stage_module(context.kind).run(context)
+        finally:
+            give_back()
     return report
 
 
@@ -303,34 +272,3 @@ def _gate(node: Node, resolved: Resolved, outcome: Outcome, console: Console) ->
         if settings.mode == "stop":
             raise GateError(f"The gate stops the chain: {line} Set gate.mode=warn to go on.")
         console.line(f"  gate: {line}", always=True)
-
-
-def freeze(resolved: Resolved, store: Store) -> Path:
-    """Write the plan that any scheduler can drive: `runs/<domain>/<profile>/plan.json`."""
-    view = store.view(resolved.config.domain, resolved.config.profile)
-    path = view / "plan.json"
-    local = resolved.config.data == "embedded"
-    plan = {
-        "schema": 1,
-        "config": resolved.config.model_dump(mode="json", exclude={"stages"}),
-        "stages": {name: settings.model_dump(mode="json") for name, settings in resolved.config.stages.items()},
-        "origins": dict(resolved.origins),
-        "pipeline": resolved.pipeline.model_dump(mode="json", by_alias=True),
-        "data_root": str(resolved.data_root) if resolved.data_root else None,
-        "hub_revisions": {} if local else Revisions(resolved.out / NAME, resolved.hub_revisions).known(),
-    }
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == plan:
-        return path
-    with writing(store.runs):
-        view.mkdir(parents=True, exist_ok=True)
-        write_json(path, plan)
-    return path
-
-
-def _view(resolved: Resolved, store: Store, card: Artifact) -> None:
-    """Put the card's summary where other tools read it."""
-    target = store.view(resolved.config.domain, resolved.config.profile) / "summary.json"
-    text = (card.path / "summary.json").read_text(encoding="utf-8")
-    if not target.is_file() or target.read_text(encoding="utf-8") != text:
-        with writing(store.runs):
-            write_json(target, json.loads(text))

@@ -16,7 +16,8 @@ from common.evaluation import extra
 from common.layers import resolve
 from common.libraries import hub_answers, needs_hub
 from common.plan import open_corpus, store_of
-from common.run import execute, freeze, run_stage
+from common.run import execute, run_stage
+from common.views import freeze
 from tests.conftest import QUICK, REPOSITORY
 
 

@@ -16,7 +16,8 @@ import pytest
 from common.artifacts import Store
 from common.console import Console
 from common.layers import resolve
-from common.run import freeze, run_stage
+from common.run import run_stage
+from common.views import freeze
 from tests.conftest import QUICK, REPOSITORY
 
 # Enough steps for several checkpoints.

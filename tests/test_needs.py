@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from common import libraries, needs
+from common import libraries
 from common.cli import main
 from common.config import Config, Needs, RunSettings
 from common.console import Console
+from common.cost import hardware
 from common.errors import ConfigError
 from common.layers import resolve
 from common.needs import Machine, lacks, machine_at, missing
@@ -58,21 +59,33 @@ def test_results_that_are_there_need_no_room_again() -> None:
 def two_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An `nvidia-smi` that tells of two cards, as the real one does."""
     tool = tmp_path / "nvidia-smi"
-    tool.write_text('#!/bin/sh\n[ "$1" = --query-gpu=memory.total ] && printf "24564\\n81559\\n"\n')
+    tool.write_text(
+        '#!/bin/sh\n[ "$1" = --query-gpu=uuid,memory.total,name ] || exit 1\n'
+        "echo GPU-aa, 24564, NVIDIA GeForce RTX 4090\necho GPU-bb, 81559, NVIDIA H100 80GB HBM3\n"
+    )
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is put back as it was
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(libraries, "_limited", False)  # an earlier test's `prepare` may have set it
-    needs._gpus.cache_clear()
+    hardware.cards.cache_clear()
     yield
-    needs._gpus.cache_clear()
+    hardware.cards.cache_clear()
 
 
 @pytest.mark.usefixtures("two_cards")
 @pytest.mark.parametrize(
     ("visible", "expected"),
-    [(None, [23.99, 79.65]), ("1", [79.65]), ("1,0", [79.65, 23.99]), ("", []), ("-1", []), ("0,7", [23.99])],
+    [
+        (None, [23.99, 79.65]),
+        ("1", [79.65]),
+        ("1,0", [79.65, 23.99]),
+        ("", []),
+        ("-1", []),
+        ("0,7,1", [23.99]),
+        ("GPU-bb", [79.65]),
+        ("MIG-cc", [23.99]),
+    ],
 )
 def test_cards_are_those_that_the_process_may_use(
     visible: str | None, expected: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -81,6 +94,8 @@ def test_cards_are_those_that_the_process_may_use(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     machine = machine_at(tmp_path / "not" / "there")
     assert list(machine.gpus) == pytest.approx(expected, abs=0.01)
+    planned = hardware.gpu_here()  # the same card as the one that is planned for
+    assert ([planned.memory / hardware.GIB] if planned else []) == pytest.approx(expected[:1], abs=0.01)
     assert machine.host_memory is not None
     assert machine.host_memory > 1
     assert machine.disk is not None

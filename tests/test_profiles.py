@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from common.config import Config, ModelFacts
+from common.cost.hardware import GIB
 from common.errors import ConfigError
 from common.layers import Resolved, names_in, resolve
-from common.needs import GIB
 from common.pipeline import Node
 from common.preconditions import check_preconditions
 from common.stage_settings import LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -20,6 +22,7 @@ from common.errors import ConfigError, did_you_mean
 
 GIB = 2**30
 TERA, GIGA = 1e12, 1e9
+PATIENCE = 15.0  # seconds that nvidia-smi may take; it is slow where no process keeps the driver awake
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,11 @@ GPUS = {
         _gpu("h200", 989.0, 4800, 140.4), _gpu("b200", 2250.0, 8000, 179),
     )
 }  # fmt: skip
-# What `nvidia-smi` calls them, the longer names first.
+# What `nvidia-smi` calls them, the longer names first; those beside a Grace CPU go as the nearest.
 CALLED = {
     "H100 PCIe": "h100-pcie", "H100": "h100-sxm", "H200": "h200", "B200": "b200", "A100-SXM4-40GB": "a100-40gb",
     "A100-PCIE-40GB": "a100-40gb", "A100": "a100-80gb", "L40S": "l40s", "L4": "l4", "A10": "a10",
-    "RTX 3090": "rtx-3090", "RTX 4090": "rtx-4090",
+    "RTX 3090": "rtx-3090", "RTX 4090": "rtx-4090", "GH200": "h200", "GB200": "b200",
 }  # fmt: skip
 # FLOP/s of a core at about 3 GHz in the matrix products of a training: fused multiply-adds of two ports in float32
 # (AVX2: 2 x 8 x 2), of 512 bits (AVX-512), or bfloat16 tiles (AMX). The order counts: the best a machine has.
@@ -109,26 +112,72 @@ def _least(gib: float) -> Hardware:
     return replace(min(large, key=lambda gpu: (gpu.memory, gpu.flops)), assumed="there is no GPU here")
 
 
+@dataclass(frozen=True)
+class Card:
+    """A GPU as the driver tells it."""
+
+    name: str  # empty where only the driver's folder tells of it
+    uuid: str
+    memory: float | None  # bytes; None where the driver does not say
+
+
 @functools.cache
-def gpu_here() -> Hardware | None:
-    """Return this machine's first GPU as `nvidia-smi` tells it, or None where there is none."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
-        return None
+def cards() -> tuple[Card, ...]:
+    """Return all GPUs of this machine in the order of `nvidia-smi`; where that fails, as many as its driver counts."""
+    asked = ["nvidia-smi", "--query-gpu=uuid,memory.total,name", "--format=csv,noheader,nounits"]
     try:
-        asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-        said = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+        return tuple(card_of(line) for line in said.splitlines() if line.count(",") >= 2)
     except (OSError, subprocess.SubprocessError):
-        return None
-    return gpu_called(said.splitlines()[0]) if said.strip() else None
+        return (Card("", "", None),) * len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
-def gpu_called(line: str) -> Hardware:
-    """Return the GPU of a line of `nvidia-smi`, such as `NVIDIA L4, 23034` (MiB); an unknown one goes as an A10."""
-    name, _, mebibytes = line.rpartition(",")
-    known = next((row for words, row in CALLED.items() if words.lower() in name.lower()), None)
+def card_of(line: str) -> Card:
+    """Return the GPU of a line such as `GPU-5f…, 23034, NVIDIA L4` (MiB, or words such as `[N/A]`)."""
+    uuid, mebibytes, name = (part.strip() for part in line.split(",", 2))
+    return Card(name, uuid, float(mebibytes) * 2**20 if mebibytes.isdigit() else None)
+
+
+def visible(found: Sequence[Card], named: str | None) -> tuple[Card, ...]:
+    """Return the cards that CUDA_VISIBLE_DEVICES leaves to a process, in its order; `named` None leaves all.
+
+    A part of a card (MIG) goes as the smallest card.
+    """
+    if named is None:
+        return tuple(found)
+    kept: list[Card] = []
+    for name in filter(None, (part.strip() for part in named.split(","))):
+        number = int(name) if name.isdigit() else None
+        if name.startswith("-") or (number is not None and number >= len(found)):
+            break  # CUDA sees none from here on
+        if number is not None:
+            kept.append(found[number])
+        elif found:
+            exact = (card for card in found if card.uuid.startswith(name))
+            kept.append(next(exact, min(found, key=lambda card: card.memory or 0.0)))
+    return tuple(kept[: len(found)])
+
+
+def gpu_here() -> Hardware | None:
+    """Return the first GPU that this process may use, or None where there is none that tells its name."""
+    first = next(iter(visible(cards(), os.environ.get("CUDA_VISIBLE_DEVICES"))), None)
+    return gpu_called(first) if first is not None and first.name else None
+
+
+def gpu_called(card: Card) -> Hardware:
+    """Return what a card can do; an unknown one goes as an A10.
+
+    One whose memory the driver does not tell has what the table says, or shares this machine's.
+    """
+    known = next((row for words, row in CALLED.items() if _has_words(card.name, words)), None)
     like = GPUS[known or "a10"]
-    memory = float(mebibytes) * 2**20
-    return replace(like, name=known or name.strip().lower().replace(" ", "-"), memory=memory, here=True)
+    memory = card.memory or (like.memory if known else main_memory() or like.memory)
+    return replace(like, name=known or card.name.lower().replace(" ", "-"), memory=memory, here=True)
+
+
+def _has_words(name: str, words: str) -> bool:
+    """Whether a name has some words whole: an L40 is no L4."""
+    return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", name, re.IGNORECASE) is not None
 
 
 @functools.cache

@@ -9,11 +9,12 @@ more than the whole machine has; main memory and disk count only where the run i
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from common.artifacts import Store
 from common.config import Config
 from common.cost.hardware import GIB, main_memory
 from common.cost.memory import Need
@@ -78,13 +79,16 @@ def _needed(outlook: Outlook, need: Need, *, sure: bool) -> tuple[float, float]:
     return device, need.host_total + max(1, run.processes // run.machines) * device
 
 
-def check_fits(outlook: Outlook, stages: Sequence[str]) -> None:
-    """Check memory and disk of the stages that are to be made. Raises ConfigError for the first that cannot fit."""
+def check_fits(outlook: Outlook, stages: Sequence[str], fingerprints: Mapping[str, str | None] | None = None) -> None:
+    """Check memory and disk of the stages that are to be made. Raises ConfigError for the first that cannot fit.
+
+    By a stage's fingerprint the scratch of one that was stopped is found, which has its room already.
+    """
     for stage in stages:
         lack = lacks(outlook, stage)
         if lack is not None:
             raise ConfigError(_refusal(lack, nearest(outlook, lack)))
-    _check_disk(outlook, stages)
+    _check_disk(outlook, stages, fingerprints or {})
 
 
 def doubts(outlook: Outlook, stages: Sequence[str]) -> list[str]:
@@ -264,12 +268,12 @@ def _smaller(outlook: Outlook, stage: str) -> str:
     return ""
 
 
-def _check_disk(outlook: Outlook, stages: Sequence[str]) -> None:
+def _check_disk(outlook: Outlook, stages: Sequence[str], fingerprints: Mapping[str, str | None]) -> None:
     """Check that all results and the largest scratch of one stage have room where the run writes."""
     if not outlook.hardware.here or not stages:
         return
-    needed = disk_needed(outlook, stages)
     out = outlook.resolved.out
+    needed = disk_needed(outlook, stages, {stage: _lying(out, stage, fingerprints.get(stage)) for stage in stages})
     disk = shutil.disk_usage(_existing(out))
     if needed > disk.free and disk.total:  # what is no disk has no size; writing there fails with its own message
         raise ConfigError(
@@ -278,10 +282,17 @@ def _check_disk(outlook: Outlook, stages: Sequence[str]) -> None:
         )
 
 
-def disk_needed(outlook: Outlook, stages: Sequence[str]) -> float:
-    """Return the bytes of all results, and of the largest scratch."""
-    sizes = [outlook.disk(stage) for stage in stages]
-    return sum(kept for kept, _ in sizes) + max((scratch for _, scratch in sizes), default=0.0)
+def disk_needed(outlook: Outlook, stages: Sequence[str], lying: Mapping[str, int] | None = None) -> float:
+    """Return the bytes of all results, and of the largest scratch less what of it is `lying` there already."""
+    sizes = {stage: outlook.disk(stage) for stage in stages}
+    missing = (max(0.0, scratch - (lying or {}).get(stage, 0)) for stage, (_, scratch) in sizes.items())
+    return sum(kept for kept, _ in sizes.values()) + max(missing, default=0.0)
+
+
+def _lying(out: Path, stage: str, fingerprint: str | None) -> int:
+    """Return the bytes of a stage's scratch that a stopped run has left; where none has, no such folder is there."""
+    work = Store(out).work_folder(stage, str(fingerprint))
+    return sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
 
 
 def _existing(path: Path) -> Path:

@@ -66,7 +66,7 @@ def load(
 ) -> Any:
     """Load a checkpoint (float32 on the CPU, bfloat16 on CUDA) and wrap it for the harness.
 
-    One that a GPU has no room for is spread over all that are to be seen and main memory.
+    One that the GPU has no room for lies in main memory beside it, in part (`common.training.device.spread`).
     `on_pass` is called after every forward pass with the number of sequences in it.
     """
     import torch

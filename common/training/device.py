@@ -1,17 +1,23 @@
 """Which device a run trains on, and which one has room for a model.
 
-Usage: `device = device_of(config.run)`; `place(model, config.run)`.
+Usage: `device = device_of(config.run)`; `place(model, config.run)`; `give_back()` between two stages.
 """
 
 from __future__ import annotations
 
+import gc
+import logging
 import os
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 from common.config import Config, RunSettings
+from common.console import Console
 from common.errors import ConfigError
 from common.stage_settings import BaseSettings, LearningSettings
+
+logger = logging.getLogger(__name__)
 
 
 def device_of(run: RunSettings) -> str:
@@ -54,25 +60,52 @@ def place(model: Any, run: RunSettings) -> Any:
     device = device_of(run)
     if device == "cuda":
         wanted = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-        device = "cuda" if has_room(wanted) else "cpu"
+        if not has_room(wanted):
+            device = "cpu"
+            told = (
+                f"The model stays on the CPU, which is slow: its weights take {wanted / 2**30:.1f} GiB, and "
+                f"{free_bytes() / 2**30:.1f} GiB of the GPU are free."
+            )
+            logger.warning(told)
+            Console(run.verbosity).line(f"  {told}", always=True)
     return model.to(device)
 
 
 def has_room(num_bytes: int) -> bool:
     """Whether a GPU has room for weights of that size, and for what is computed with them."""
+    return num_bytes < ROOM * free_bytes()
+
+
+def free_bytes(number: int | None = None) -> int:
+    """Return what is free of a GPU, by default this process's: blocks that it keeps and does not use count as free."""
     import torch
 
-    return bool(num_bytes < ROOM * torch.cuda.mem_get_info()[0])
+    kept = torch.cuda.memory_reserved(number) - torch.cuda.memory_allocated(number)
+    return int(torch.cuda.mem_get_info(number)[0] + kept)
+
+
+def give_back() -> None:
+    """Give back what nothing holds any more of a GPU, and begin to count its peak anew; without one, do nothing.
+
+    So the next stage of this process finds as much room as in a process of its own, and tells its own peak.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return
+    gc.collect()  # trainers and models refer to each other in circles
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
 
 
 def spread() -> dict[str, Any]:
-    """Return what `from_pretrained` needs to spread a model over all GPUs that it sees and, behind them, main memory.
+    """Return what `from_pretrained` needs to spread a model over the GPUs that it sees and, behind them, main memory.
 
-    Layers that lie in main memory are brought to a GPU in every forward pass (accelerate's big model inference): slow,
-    and far faster than the CPU.
+    A process by itself sees one GPU alone (`common.libraries.prepare`) unless CUDA_VISIBLE_DEVICES names more. Layers
+    that lie in main memory are brought to a GPU in every forward pass (accelerate's big model inference): slow, and
+    far faster than the CPU.
     """
     import torch
 
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    gpus = {number: int(ROOM * torch.cuda.mem_get_info(number)[0]) for number in range(torch.cuda.device_count())}
+    gpus = {number: int(ROOM * free_bytes(number)) for number in range(torch.cuda.device_count())}
     return {"device_map": "auto", "max_memory": {**gpus, "cpu": host}}

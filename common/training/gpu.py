@@ -17,24 +17,27 @@ from common.config import RunSettings
 from common.console import Console
 from common.errors import StoreError
 from common.locks import Holder, hold
+from common.stages import TRAINING_KINDS
 from common.training import ranks
 from common.training.device import device_of
 
+ON_GPU = (*TRAINING_KINDS, "sample", "evaluate")  # kinds of stages that hold their GPUs
+SHARED = Path("/tmp")  # where all users of a machine meet, whatever folder a job names for its own temporary files
 CROWDED = 0.9  # share of a GPU's memory below which what is free is worth a word
 
 
 @contextlib.contextmanager
 def claimed(run: RunSettings, stage: str, console: Console) -> Iterator[None]:
     """Hold the GPUs that this machine's processes of a stage train on; on a CPU nothing is held."""
-    if device_of(run) == "cpu" or int(os.environ.get("LOCAL_RANK", "0")):
-        yield  # the first process of a machine holds for all, so that no two runs wait for each other
+    if device_of(run) == "cpu":
+        yield
         return
     import torch
 
-    number = ranks.local_size()
-    with held([str(torch.cuda.get_device_properties(i).uuid) for i in range(number)], run, stage, console):
-        free, total = torch.cuda.mem_get_info()
-        if free < CROWDED * total:
+    numbers = to_hold(torch.cuda.device_count())
+    with held([str(torch.cuda.get_device_properties(i).uuid) for i in numbers], run, stage, console):
+        free, total = torch.cuda.mem_get_info() if numbers else (0, 0)
+        if free + torch.cuda.memory_reserved() < CROWDED * total:
             console.line(
                 f"  {stage}: another program is on this GPU, {free / 2**30:.1f} of {total / 2**30:.1f} GiB are free",
                 always=True,
@@ -42,9 +45,23 @@ def claimed(run: RunSettings, stage: str, console: Console) -> Iterator[None]:
         yield
 
 
+def to_hold(visible: int) -> range:
+    """Return the numbers of the GPUs that this process holds, of those that it sees.
+
+    A machine's first process holds for all, so that no two runs wait for each other; where a scheduler shows each of
+    them its own GPU alone, each holds that.
+    """
+    if visible < ranks.local_size():
+        return range(visible)
+    return range(0 if int(os.environ.get("LOCAL_RANK", "0")) else ranks.local_size())
+
+
 @contextlib.contextmanager
 def held(names: Sequence[str], run: RunSettings, stage: str, console: Console) -> Iterator[None]:
-    """Hold the locks of some GPUs, in the same order in every run. Raises StoreError where `run.wait` is false."""
+    """Hold the locks of some GPUs, in the same order in every run. Raises StoreError where `run.wait` is false.
+
+    It raises StoreError too where the locks cannot be written.
+    """
 
     def busy(holder: Holder) -> StoreError:
         return StoreError(
@@ -55,8 +72,21 @@ def held(names: Sequence[str], run: RunSettings, stage: str, console: Console) -
     def waiting(holder: Holder) -> None:
         console.line(f"  {stage}: {holder.who} trains on this GPU; waiting (Ctrl-C to stop). {holder.silence}".rstrip())
 
-    folder = Path(tempfile.gettempdir()) / "domain-recipes"
+    folder = lock_folder()
     with contextlib.ExitStack() as locks:
         for name in sorted(names):
-            locks.enter_context(hold(folder / f"gpu-{name}.lock", wait=run.wait, busy=busy, on_wait=waiting))
+            lock = folder / f"gpu-{name}.lock"
+            try:
+                locks.enter_context(hold(lock, wait=run.wait, busy=busy, on_wait=waiting, among_users=True))
+            except OSError as error:
+                raise StoreError(
+                    f"Stage {stage} cannot lock its GPU with {lock}: {error.strerror or error}. Let whoever owns "
+                    f"{folder} remove it, or run `chmod -R a+rwX {folder}`, while nothing trains."
+                ) from error
         yield
+
+
+def lock_folder() -> Path:
+    """Return the folder of the locks: one for all users of a machine, where it has such a place."""
+    usable = SHARED.is_dir() and os.access(SHARED, os.W_OK | os.X_OK)
+    return (SHARED if usable else Path(tempfile.gettempdir())) / "domain-recipes"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from common.cost import limits, outlook
-from common.cost.hardware import GPUS, gpu_called, hardware_of
+from common.artifacts import Store
+from common.cost import hardware, limits, outlook
+from common.cost.hardware import GPUS, card_of, gpu_called, hardware_of
 from common.cost.limits import check_fits, doubts
 from common.cost.outlook import Outlook
 from common.errors import ConfigError
@@ -114,17 +116,49 @@ def test_a_full_disk_is_seen_before_a_run(monkeypatch: pytest.MonkeyPatch) -> No
         check_fits(found, ["cpt", "merge"])
 
 
+def test_scratch_of_a_stopped_stage_has_its_room_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Outlook.of(resolve({"domain": "medical", "run.device": "cpu", "out": str(tmp_path)}, REPOSITORY))
+    kept, scratch = found.disk("cpt")
+    free = int(kept + scratch / 2)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=2**30, free=free))
+    work = Store(tmp_path).work_folder("cpt", "f" * 16)
+    checkpoint = work / "trainer" / "checkpoint-1"
+    checkpoint.mkdir(parents=True)
+    with (checkpoint / "model.safetensors").open("wb") as weights:
+        weights.truncate(int(scratch * 0.6))  # bytes that are not written take no disk here
+    check_fits(found, ["cpt"], {"cpt": work.name.removeprefix("cpt-")})
+    with pytest.raises(ConfigError, match="GiB of disk"):
+        check_fits(found, ["cpt"], {"cpt": "0" * 16})  # another run's
+    with pytest.raises(ConfigError, match="GiB of disk"):
+        check_fits(found, ["cpt"], {"cpt": None})
+
+
 def test_hardware_goes_by_its_name() -> None:
     with pytest.raises(ConfigError, match=r"run\.hardware=h100: .+ Say h100-pcie or h100-sxm\."):
         run_and_look("h100")
     with pytest.raises(ConfigError, match=r"run\.hardware=l4 is a GPU, but run\.device=cpu"):
         outlook_of("qwen3-0.6b", "l4", **{"run.device": "cpu"})
     assert hardware_of(run_of("qwen3-0.6b", "cpu-8").config).device == "cpu"
-    assert gpu_called("NVIDIA H100 80GB HBM3, 81559").name == "h100-sxm"
-    assert gpu_called("NVIDIA H100 PCIe, 81559").name == "h100-pcie"
-    assert gpu_called("NVIDIA A100-SXM4-40GB, 40960").flops == GPUS["a100-40gb"].flops
-    assert gpu_called("NVIDIA L4, 23034").memory == 23034 * 2**20
-    assert gpu_called("NVIDIA L40S, 46068").name == "l40s"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100-sxm"), ("NVIDIA H100 PCIe", "h100-pcie"), ("NVIDIA L4", "l4"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40gb"), ("NVIDIA A100-SXM4-80GB", "a100-80gb"), ("NVIDIA L40S", "l40s"),
+        ("NVIDIA L40", "nvidia-l40"), ("NVIDIA RTX A1000", "nvidia-rtx-a1000"), ("NVIDIA GH200 480GB", "h200"),
+    ],
+)  # fmt: skip
+def test_cards_go_by_whole_words(name: str, expected: str) -> None:
+    card = card_of(f"GPU-aa, 23034, {name}")
+    found = gpu_called(card)
+    assert (found.name, found.memory) == (expected, 23034 * 2**20)
+    assert found.flops == GPUS[expected if expected in GPUS else "a10"].flops
+
+
+def test_a_card_that_does_not_tell_its_memory_is_planned_for() -> None:
+    assert gpu_called(card_of("GPU-aa, [N/A], NVIDIA L4")).memory == GPUS["l4"].memory
+    assert gpu_called(card_of("GPU-aa, [N/A], NVIDIA GB10")).memory == hardware.main_memory()
 
 
 def run_and_look(gpu: str) -> Outlook:

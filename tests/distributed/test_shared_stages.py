@@ -21,7 +21,8 @@ from common.artifacts import Artifact, Store
 from common.console import Console
 from common.errors import LaunchError
 from common.layers import resolve
-from common.run import freeze, run_stage
+from common.run import run_stage
+from common.views import freeze
 from tests.conftest import QUICK, REPOSITORY
 
 # So that only the order of sums differs.

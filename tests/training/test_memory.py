@@ -1,21 +1,16 @@
-"""Memory that runs out: the error names the phase and the setting, and GPUs are held by one stage at a time."""
+"""Memory that runs out: the error names the phase and the setting."""
 
 from __future__ import annotations
 
-import multiprocessing
-import tempfile
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from common.config import RunSettings
-from common.console import Console
-from common.errors import ResourceError, StoreError
+from common.errors import ResourceError
 from common.layers import resolve
-from common.training import gpu, memory
+from common.training import memory
 from tests.conftest import REPOSITORY
 
 TOO_MUCH = 2**60  # elements: more than any machine has
@@ -70,36 +65,3 @@ def test_the_gpu_s_own_error_counts_and_others_pass() -> None:
     assert not memory.ran_out(RuntimeError("shape mismatch"))
     with pytest.raises(RuntimeError, match="shape"), memory.explained(context_of("sft")):
         raise RuntimeError("shape mismatch")
-
-
-def holding(folder: str, ready: Any, release: Any) -> None:
-    tempfile.tempdir = folder
-    with gpu.held(["b", "a"], RunSettings(), "cpt", Console("quiet")):
-        ready.set()
-        release.wait(60)
-
-
-def test_two_stages_never_train_on_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    spawn = multiprocessing.get_context("spawn")
-    ready, release = spawn.Event(), spawn.Event()
-    other = spawn.Process(target=holding, args=(str(tmp_path), ready, release))
-    other.start()
-    assert ready.wait(60)
-    refused = rf"Stage sft: another run \(process {other.pid}\) trains on this GPU. .*CUDA_VISIBLE_DEVICES"
-    with pytest.raises(StoreError, match=refused), gpu.held(["a"], RunSettings(wait=False), "sft", Console("quiet")):
-        pass
-    with gpu.held(["c"], RunSettings(wait=False), "sft", Console("quiet")):  # another GPU is free
-        pass
-    release.set()
-    with gpu.held(["a", "b"], RunSettings(), "sft", Console("quiet")):
-        pass
-    other.join(30)
-
-
-def test_a_cpu_is_shared(capsys: pytest.CaptureFixture[str]) -> None:
-    with (
-        gpu.claimed(RunSettings(device="cpu"), "cpt", Console()),
-        gpu.claimed(RunSettings(device="cpu"), "x", Console()),
-    ):
-        assert capsys.readouterr().out == ""
