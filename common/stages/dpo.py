@@ -18,16 +18,17 @@ from common.stages import StageContext, StageReport
 from common.stages.preference import (
     HeldOut,
     arguments_for,
-    checked_logps,
+    checked_pairs,
     dataset_of,
     finish,
     loop_for,
     needs_precomputed,
     tune,
 )
-from common.training.adapters import adapter_for, learner_of
+from common.training import parallel
+from common.training.adapters import adapter_for, learner_of, reference_of
 from common.training.fit import Fitted
-from common.training.preferences import Pair
+from common.training.preferences import Pair, answer_logps
 from common.training.scoring import scoring
 from common.training.shares import weighted_by_tokens
 from common.training.trainer import TrainingLoop
@@ -43,11 +44,12 @@ def run(context: StageContext) -> StageReport:
 
 def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair], heldout: HeldOut) -> Fitted:
     """Run DPOTrainer. Raises ContractError when its reference is not the parent."""
-    expected, _ = checked_logps(model, pairs, tokenizer.pad_token_id)
+    places = checked_pairs(pairs, context.config.run)
+    expected, _ = answer_logps(model, [pairs[place] for place in places], tokenizer.pad_token_id)
     loop = loop_for(context, pairs)
     trainer = trainer_for(context, model, tokenizer, pairs, loop)
-    recorded = [float(value) for value in trainer.train_dataset["ref_chosen_logps"][: len(expected)]]
-    contracts.check_reference(recorded, expected)
+    recorded = trainer.train_dataset["ref_chosen_logps"]
+    contracts.check_reference([float(recorded[place]) for place in places], expected)
     trainer.ref_model = None  # its log-probabilities are computed
     return finish(trainer, loop, heldout, model)
 
@@ -90,12 +92,13 @@ def trainer_for(context: StageContext, model: Any, tokenizer: Any, pairs: list[P
     needs_precomputed(context, arguments)
     learner = learner_of(context, model)
     columns = ("prompt", "chosen", "rejected")
-    with scoring(context.config.run, cast(DpoSettings, context.settings).train):
+    with parallel.sharding(), scoring(context.config.run, cast(DpoSettings, context.settings).train):
         return token_dpo_trainer()(
             model=learner,
-            ref_model=None if learner is model else model,  # the unquantised one
+            ref_model=reference_of(context, model, learner),
             args=arguments,
             train_dataset=dataset_of(context, [{key: pair.row[key] for key in columns} for pair in pairs]),
             processing_class=tokenizer,
             peft_config=adapter_for(context, learner),
+            callbacks=parallel.callbacks(context.config.run),
         )

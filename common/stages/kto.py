@@ -17,16 +17,17 @@ from common.stages import StageContext, StageReport
 from common.stages.preference import (
     HeldOut,
     arguments_for,
-    checked_logps,
+    checked_pairs,
     dataset_of,
     finish,
     loop_for,
     needs_precomputed,
     tune,
 )
-from common.training.adapters import adapter_for, learner_of
+from common.training import parallel
+from common.training.adapters import adapter_for, learner_of, reference_of
 from common.training.fit import Fitted
-from common.training.preferences import Pair
+from common.training.preferences import Pair, answer_logps
 from common.training.scoring import scoring
 
 # The beta of the paper, the rate of TRL; wanted and unwanted answers weigh alike, since pairs give as many of each.
@@ -42,7 +43,8 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair],
     """Run KTOTrainer. Raises ContractError when its reference is not the parent."""
     from trl import KTOConfig, KTOTrainer
 
-    chosen, rejected = checked_logps(model, pairs, tokenizer.pad_token_id)
+    places = checked_pairs(pairs, context.config.run)
+    chosen, rejected = answer_logps(model, [pairs[place] for place in places], tokenizer.pad_token_id)
     loop = loop_for(context, pairs)
     arguments = arguments_for(KTOConfig, context, loop, num_pairs=len(pairs), rows_per_pair=2, defaults=DEFAULTS)
     needs_precomputed(context, arguments)
@@ -52,16 +54,18 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair],
         for pair in pairs
         for side in ("chosen", "rejected")
     ]
-    with scoring(context.config.run, cast(KtoSettings, context.settings).train):
+    with parallel.sharding(), scoring(context.config.run, cast(KtoSettings, context.settings).train):
         trainer = KTOTrainer(
             model=learner,
-            ref_model=None if learner is model else model,  # the unquantised one
+            ref_model=reference_of(context, model, learner),
             args=arguments,
             train_dataset=dataset_of(context, rows),
             processing_class=tokenizer,
             peft_config=adapter_for(context, learner),
+            callbacks=parallel.callbacks(context.config.run),
         )
-    recorded = [float(value) for value in trainer.train_dataset["ref_logps"][: 2 * len(chosen)]]
-    contracts.check_reference(recorded[::2] + recorded[1::2], [*chosen, *rejected])
+    recorded = trainer.train_dataset["ref_logps"]
+    sides = [float(recorded[2 * place + side]) for side in (0, 1) for place in places]
+    contracts.check_reference(sides, [*chosen, *rejected])
     trainer.ref_model = None  # its log-probabilities are computed
     return finish(trainer, loop, heldout, model)

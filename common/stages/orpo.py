@@ -14,6 +14,7 @@ from typing import Any
 
 from common.stages import StageContext, StageReport
 from common.stages.preference import HeldOut, arguments_for, dataset_of, finish, loop_for, tune
+from common.training import parallel
 from common.training.adapters import adapter_for, learner_of
 from common.training.fit import Fitted
 from common.training.preferences import Pair
@@ -78,5 +79,6 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair],
         train_dataset=dataset_of(context, rows),
         processing_class=tokenizer,
         peft_config=adapter_for(context, learner),
+        callbacks=parallel.callbacks(context.config.run),
     )
     return finish(trainer, loop, heldout, model)

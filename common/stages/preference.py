@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from common.artifacts import write_json
+from common.config import RunSettings
 from common.data.accounting import check_limits
 from common.errors import ConfigError, DataError
 from common.evaluation.statistics import wilson
@@ -30,6 +31,7 @@ from common.training.reader import origin
 from common.training.trainer import TrainingLoop
 
 NUM_CHECKED = 16  # pairs whose reference log-probabilities are computed a second time
+NUM_CHECKED_SHARDED = 2  # of them, the shortest, where the first process does so on the CPU and the others wait
 Logps = tuple[list[float], list[float]]
 Train = Callable[[StageContext, Any, Any, list[Pair], "HeldOut"], Fitted]
 
@@ -85,7 +87,9 @@ def tune(context: StageContext, train: Train, *, referenced: bool = True) -> Sta
     `referenced` says whether the method compares with the stage before.
     """
     settings, run = cast(PreferenceSettings, context.settings), context.config.run
-    model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
+    folder = context.parent_artifact.path
+    tokenizer = checkpoint.load_tokenizer(folder, context.config.model)
+    model = checkpoint.load_shared(folder, context.config.model, run)
     pairs, counts = read_pairs(context, tokenizer, "preference")
     heldout_pairs, heldout_counts = read_pairs(context, tokenizer, "preference_heldout")
     check_limits(counts, settings.limits, context.stage)
@@ -126,15 +130,23 @@ def require_pairs(num_pairs: int, processes: int, place: str) -> None:
     raise DataError(f"{place} has {few}. {more}.")
 
 
-def checked_logps(model: Any, pairs: list[Pair], pad_id: int) -> Logps:
-    """Return what the reference must say of a few pairs; the first process has its weights whole."""
-    return answer_logps(model, pairs[:NUM_CHECKED], pad_id) if ranks.is_first() else ([], [])
+def checked_pairs(pairs: Sequence[Pair], run: RunSettings) -> list[int]:
+    """Return the places of the pairs whose reference log-probabilities the first process computes a second time."""
+    if not ranks.is_first():
+        return []
+    if not parallel.is_sharded(run):
+        return list(range(min(NUM_CHECKED, len(pairs))))
+    return sorted(range(len(pairs)), key=lambda place: _length(pairs[place]))[:NUM_CHECKED_SHARDED]
+
+
+def _length(pair: Pair) -> int:
+    return len(pair.chosen_ids) + len(pair.rejected_ids)
 
 
 def loop_for(context: StageContext, pairs: list[Pair]) -> TrainingLoop:
     """Return the loop of a trainer whose steps read `batch_pairs` pairs, both sides of each."""
     settings = cast(PreferenceSettings, context.settings)
-    mean_tokens = sum(len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs) / len(pairs)
+    mean_tokens = sum(map(_length, pairs)) / len(pairs)
     return TrainingLoop(context, round(settings.batch_pairs * mean_tokens))
 
 

@@ -27,7 +27,7 @@ from common.stage_settings import RewardSettings
 from common.stages import StageContext, StageReport
 from common.stages.base import fetch, taken_model
 from common.stages.preference import HeldOut, arguments_for, dataset_of, finish, loop_for
-from common.training import checkpoint, ranks
+from common.training import checkpoint, parallel, ranks
 from common.training.adapters import adapter_for, judge_to_train
 from common.training.device import place
 from common.training.fit import Fitted, hand_on, whole
@@ -100,6 +100,7 @@ def _fit(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> Fitted:
         ),
         processing_class=tokenizer,
         peft_config=adapter_for(context, model, task="SEQ_CLS"),
+        callbacks=parallel.callbacks(context.config.run),
     )
     fitted = finish(trainer, loop, HeldOut(context, [], tokenizer.pad_token_id))
     if cast(RewardSettings, context.settings).peft == "full" or not ranks.is_first():

@@ -18,7 +18,7 @@ from common import contracts
 from common.artifacts import Artifact, write_json
 from common.errors import ConfigError
 from common.stage_settings import LearningSettings
-from common.training import checkpoint
+from common.training import checkpoint, ranks
 from common.training.device import device_of
 
 if TYPE_CHECKING:
@@ -33,8 +33,11 @@ BASE_FILE = "base.json"  # in the adapter's folder: what it was trained on
 
 def load_parent(context: StageContext) -> tuple[Any, PreTrainedTokenizerBase]:
     """Return the model that a stage trains, quantised where `peft` is qlora, and the stage before's tokenizer."""
-    folder = context.parent_artifact.path
-    return checkpoint.load(folder, context.config.model, **_quantised(context))
+    folder, config = context.parent_artifact.path, context.config
+    quantised = _quantised(context)
+    if quantised:
+        return checkpoint.load(folder, config.model, **quantised)
+    return checkpoint.load_shared(folder, config.model, config.run), checkpoint.load_tokenizer(folder, config.model)
 
 
 def learner_of(context: StageContext, parent: Any) -> Any:
@@ -43,6 +46,18 @@ def learner_of(context: StageContext, parent: Any) -> Any:
     if not options:
         return parent
     return checkpoint.load(context.parent_artifact.path, context.config.model, **options)[0]
+
+
+def reference_of(context: StageContext, parent: Any, learner: Any) -> Any:
+    """Return the model that TRL is given as a reference: the parent, or None where it is the learner itself.
+
+    Under FSDP2 it is a second copy of the parent: the learner is sharded only when training begins, and TRL would
+    read it on the CPU, or load the copy itself and spread it over all GPUs of the machine, once per process.
+    """
+    run = context.config.run
+    if ranks.size() > 1 and run.parallelism == "fsdp2":
+        return checkpoint.load_shared(context.parent_artifact.path, context.config.model, run)
+    return None if learner is parent else parent
 
 
 def judge_to_train(context: StageContext, *, quantised: bool = True) -> Any:

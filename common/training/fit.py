@@ -85,6 +85,7 @@ def trainer_for(
         processing_class=tokenizer,
         data_collator=RowCollator(tokenizer.pad_token_id, settings.sequence_length) if isolated else None,
         peft_config=adapters.adapter_for(context, model),
+        callbacks=parallel.callbacks(context.config.run),
     )
     trainer.lean = isolated and not context.config.run.token_metrics  # TRL's own rows go through TRL's own loss
     return trainer

@@ -1,6 +1,7 @@
 """What each process holds of a model: checked to be what was asked for, and put together again at the end.
 
-Usage: `check(trainer, config.run)` once training has begun; `model = whole_model(trainer, folder, load)` after it.
+Usage: trainers get `callbacks=callbacks(config.run)`; `check(trainer, config.run)` once training has begun, and
+`model = whole_model(trainer, folder, load)` after it. `with sharding(): DPOTrainer(...)` where one has a reference.
 
 accelerate falls back without a word where it cannot do what its file says (there is no FSDP on a CPU; without a GPU,
 `accelerate launch` may start a single process): a run that believed it had eight shards would fill one GPU. Which file
@@ -9,7 +10,9 @@ belongs to which `run.parallelism` is `common.launch`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from common.training import ranks
 from common.training.adapters import is_adapted, save_weights
 
 SHARDED = ("fsdp2", "zero3")
+REFERRING = ("dpo", "kto")  # trainers of TRL that shard a reference by themselves
 
 
 def is_sharded(run: RunSettings) -> bool:
@@ -37,13 +41,82 @@ def check(trainer: Any, run: RunSettings) -> None:
         )
     if expected == 1:
         return
-    held = held_as(trainer)
+    _require(run, held_as(trainer))
+
+
+def _require(run: RunSettings, held: str) -> None:
     if held != run.parallelism:
         reason = " (accelerate has no FSDP on the CPU)" if run.parallelism == "fsdp2" else ""
         raise ConfigError(
             f"run.parallelism={run.parallelism}, but accelerate holds the model as {held}{reason}. Use "
             f"run.parallelism={held if held in ('ddp', *SHARDED) else 'ddp'}, or a machine with a GPU for each process."
         )
+
+
+def callbacks(run: RunSettings) -> list[Any]:
+    """Return what a trainer's `callbacks` need so that FSDP2 is what was asked for before it reads any model.
+
+    Raises ConfigError, where the trainer is built, if accelerate has fallen back: the weights of all processes but the
+    first are not there then (`common.training.checkpoint.load_shared`).
+    """
+    if not is_sharded(run) or run.parallelism != "fsdp2":
+        return []
+    from transformers import TrainerCallback
+
+    class Prepare(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
+        def on_init_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            from accelerate.state import AcceleratorState
+
+            found = AcceleratorState()
+            plugin = getattr(found, "fsdp_plugin", None)
+            if plugin is None:
+                kind = str(found.distributed_type.value).lower()
+                _require(run, "ddp" if kind in ("multi_cpu", "multi_gpu") else kind)
+            keep_sums_wide(plugin)
+
+    return [Prepare()]
+
+
+def keep_sums_wide(plugin: Any) -> None:
+    """Let FSDP2 compute in a narrow type, but sum gradients over processes in float32 and leave outputs as they are.
+
+    accelerate makes all three narrow: gradients of many processes lose bits in each sum, and log-probabilities and
+    losses, which are computed in float32, are rounded to three digits.
+    """
+    import torch
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    policy = plugin.mixed_precision_policy
+    if policy is None or policy.param_dtype in (None, torch.float32):
+        return
+    plugin.mixed_precision_policy = MixedPrecisionPolicy(
+        param_dtype=policy.param_dtype, reduce_dtype=torch.float32, output_dtype=None,
+        cast_forward_inputs=policy.cast_forward_inputs,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def sharding() -> Iterator[None]:
+    """Let trainers that are built inside shard their reference layer by layer, as accelerate does the learner.
+
+    TRL makes it one unit, so that each GPU would gather the whole model for every batch.
+    """
+    modules: list[Any] = [importlib.import_module(f"trl.trainer.{name}_trainer") for name in REFERRING]
+    theirs = [module.prepare_fsdp for module in modules]
+    try:
+        for module in modules:
+            module.prepare_fsdp = shard_reference
+        yield
+    finally:
+        for module, original in zip(modules, theirs, strict=True):
+            module.prepare_fsdp = original
+
+
+def shard_reference(model: Any, accelerator: Any) -> Any:
+    """Return a model that only reads, sharded with a unit per layer; the first process's weights are the ones taken."""
+    from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+
+    return fsdp2_prepare_model(accelerator, model.requires_grad_(False)).eval()
 
 
 def held_as(trainer: Any) -> str:
