@@ -25,7 +25,7 @@ from common.stages.preference import (
     needs_precomputed,
     tune,
 )
-from common.training import parallel
+from common.training import memory, parallel
 from common.training.adapters import adapter_for, learner_of, reference_of
 from common.training.fit import Fitted
 from common.training.preferences import Pair, answer_logps
@@ -92,7 +92,8 @@ def trainer_for(context: StageContext, model: Any, tokenizer: Any, pairs: list[P
     needs_precomputed(context, arguments)
     learner = learner_of(context, model)
     columns = ("prompt", "chosen", "rejected")
-    with parallel.sharding(), scoring(context.config.run, cast(DpoSettings, context.settings).train):
+    train = cast(DpoSettings, context.settings).train
+    with memory.phase(memory.SCORING), parallel.sharding(), scoring(context.config.run, train):
         return token_dpo_trainer()(
             model=learner,
             ref_model=reference_of(context, model, learner),

@@ -24,7 +24,7 @@ from common.stages.preference import (
     needs_precomputed,
     tune,
 )
-from common.training import parallel
+from common.training import memory, parallel
 from common.training.adapters import adapter_for, learner_of, reference_of
 from common.training.fit import Fitted
 from common.training.preferences import Pair, answer_logps
@@ -54,7 +54,8 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair],
         for pair in pairs
         for side in ("chosen", "rejected")
     ]
-    with parallel.sharding(), scoring(context.config.run, cast(KtoSettings, context.settings).train):
+    train = cast(KtoSettings, context.settings).train
+    with memory.phase(memory.SCORING), parallel.sharding(), scoring(context.config.run, train):
         trainer = KTOTrainer(
             model=learner,
             ref_model=reference_of(context, model, learner),

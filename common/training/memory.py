@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 TRAINING, EVALUATING, SAMPLING, SAVING = "training", "evaluating", "sampling", "saving and checking"
 SCORING = "scoring pairs"
 LOADING = "loading"
-PHASES = {TRAINING: "train", EVALUATING: "eval", SAMPLING: "generate", SAVING: "save"}  # as a plan calls them
+PHASES = {
+    TRAINING: "train",
+    SCORING: "train",
+    EVALUATING: "eval",
+    SAMPLING: "generate",
+    SAVING: "save",
+}  # as a plan calls them
 # How torch says that a CPU has no more.
 NO_MORE = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
 _phase = LOADING

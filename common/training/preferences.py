@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from common.data.accounting import RowCount
 from common.stage_settings import PreferenceSettings
 from common.stages import StageContext
+from common.training import memory
 from common.training.reader import Accounts, ExamGuard, shuffled, training_rows
 from common.training.scoring import MOST_LOGITS
 
@@ -107,7 +108,7 @@ def answer_logps(
     # Many pairs share an answer, and answers of like length little padding.
     unique = sorted(dict.fromkeys(sides), key=lambda answer: (len(answer[0]), answer[1]))
     found: dict[Answer, float] = {}
-    with torch.no_grad():  # inference mode has no way to gather shards
+    with torch.no_grad(), memory.phase(memory.SCORING):  # inference mode has no way to gather shards
         for batch in _batches(unique, batch_size, positions):
             found.update(zip(batch, _logps(model, batch, pad_id, partly=partly).tolist(), strict=True))
     model.train(was_training)
