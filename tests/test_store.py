@@ -126,7 +126,8 @@ def test_two_runs_never_make_one_artifact_at_once(store: Store) -> None:
     waited: list[str] = []
     release.set()
     with store.lock("sft", "f", wait=True, on_wait=lambda holder: waited.append(holder.who)):
-        assert all(re.fullmatch(r"another run \(process \d+\)", who) for who in waited)
+        # Between its last two acts a holder has taken its name away and has not let go yet.
+        assert all(re.fullmatch(r"another run( \(process \d+\))?", who) for who in waited)
     other.join(30)
 
 
