@@ -6,7 +6,6 @@ FSDP2 is accelerate's own, over torch's `fully_shard`; the folder fsdp_on_cpu le
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import signal
@@ -29,7 +28,7 @@ from tests.conftest import QUICK, REPOSITORY
 WIDE = {f"{stage}.train.bf16": "false" for stage in ("base", "cpt", "sft", "dpo")}
 WORDS = {**QUICK, **WIDE, "domain": "medical", "dpo.epochs": "0.2", "cpt.batch_tokens": "512", "cpt.tokens": "24576"}
 CLOSE = 1e-3
-NARROW = 5e-3  # where the forward pass is in bfloat16
+NARROW = 1e-3  # where the forward pass is in bfloat16
 SHIM = Path(__file__).parent / "fsdp_on_cpu"
 
 
@@ -86,12 +85,14 @@ def test_sharded_adapters_in_bfloat16_begin_at_their_reference(
 ) -> None:
     """The reference is a model of its own, sharded by layers before the adapter's base is; sums stay in float32."""
     root, facts = tmp_path / "store", tmp_path / "facts"
-    without(alone, root, "dpo")
+    expected = without(alone, root, "dpo")  # in float32, with all weights: alike before the first step
     monkeypatch.setenv("PYTHONPATH", str(SHIM))
     monkeypatch.setenv("FSDP_ON_CPU_FACTS", str(facts))
     words = {"dpo.train.bf16": "true", "dpo.peft": "lora", "dpo.epochs": "0.05"}
     made = make(root, "dpo", **words, **{"run.processes": "2", "run.parallelism": "fsdp2"})
-    assert log(made)[0]["loss"] == pytest.approx(math.log(2), abs=NARROW)
+    begun = log(made)[0]
+    assert begun["loss"] == pytest.approx(log(expected)[0]["loss"], rel=NARROW)
+    assert abs(begun["rewards/chosen"]) < NARROW * 10
     told = [[json.loads(line) for line in (facts / f"{rank}.jsonl").open(encoding="utf-8")] for rank in range(2)]
     for models in told:
         assert [model["units"] > 2 for model in models] == [True, True]  # the reference, the learner
