@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from common.config import RunSettings
 from common.cost import activations
 from common.cost.shapes import Shape
-from common.cost.workload import HELDOUT_PAIRS, REFERENCE_PAIRS, Work
+from common.cost.workload import HELDOUT_PAIRS, Work
 
 MIB = 2**20
 # Main memory of a process that trains, without model and batch, and of one that sits an exam: measured on Linux with a
@@ -201,9 +201,8 @@ def _scored(setting: Setting, work: Work, device: Mapping[str, float]) -> dict[s
 
 
 def _scored_bytes(setting: Setting, work: Work) -> float:
-    rows = HELDOUT_PAIRS if setting.shards == 1 else REFERENCE_PAIRS
     row = work.length * setting.shape.vocabulary
-    return 2 * FLOAT * min(rows * row, max(activations.MOST_LOGITS, row))
+    return 2 * FLOAT * min(HELDOUT_PAIRS * row, max(activations.MOST_LOGITS, row))
 
 
 def _generated(setting: Setting) -> Need:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ FLAGS = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"
 def test_gradients_are_summed_and_outputs_left_in_float32() -> None:
     from accelerate import FullyShardedDataParallelPlugin
 
-    plugin = FullyShardedDataParallelPlugin(fsdp_version=2)
+    plugin: Any = FullyShardedDataParallelPlugin(fsdp_version=2)
     keep_sums_wide(plugin)
     assert plugin.mixed_precision_policy is None  # all is float32 already
     plugin.set_mixed_precision("bf16")
