@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from common.config import ModelSettings, RunSettings
+from common.stages.preference import checked_pairs
 from common.training import checkpoint
 from common.training.parallel import keep_sums_wide
+from common.training.preferences import Pair
 
 FLAGS = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true", "WORLD_SIZE": "2"}
 
@@ -18,14 +20,25 @@ FLAGS = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"
 def test_gradients_are_summed_and_outputs_left_in_float32() -> None:
     from accelerate import FullyShardedDataParallelPlugin
 
+    wide: Any = FullyShardedDataParallelPlugin(fsdp_version=2)
+    keep_sums_wide(wide)
+    assert wide.mixed_precision_policy is None  # all is float32 already
     plugin: Any = FullyShardedDataParallelPlugin(fsdp_version=2)
-    keep_sums_wide(plugin)
-    assert plugin.mixed_precision_policy is None  # all is float32 already
     plugin.set_mixed_precision("bf16")
     keep_sums_wide(plugin)
     policy = plugin.mixed_precision_policy
     assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (torch.bfloat16, torch.float32, None)
     assert policy.cast_forward_inputs
+
+
+def test_where_others_wait_the_shortest_pairs_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [Pair({}, [1] * length, [1] * length, 1) for length in (9, 3, 7, 2, 8)]
+    run = RunSettings(processes=2, parallelism="fsdp2")
+    assert checked_pairs(pairs, run) == [0, 1, 2, 3, 4]  # one process has the model on its own device
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert checked_pairs(pairs, run) == [3, 1]
+    monkeypatch.setenv("RANK", "1")
+    assert checked_pairs(pairs, run) == []
 
 
 @pytest.mark.parametrize("tied", [True, False])
