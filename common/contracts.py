@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,7 +184,7 @@ def check_reference(recorded: Sequence[float], recomputed: Sequence[float]) -> N
         (abs(a - b) / max(1.0, abs(b)) for a, b in zip(recorded, recomputed, strict=True)),
         default=0.0,
     )
-    if worst > REFERENCE_TOLERANCE:
+    if worst > REFERENCE_TOLERANCE or not all(map(math.isfinite, recorded)):
         raise ContractError(
             f"The reference of preference tuning is not the stage before it: log-probabilities differ by {worst:.1%} "
             f"(allowed {REFERENCE_TOLERANCE:.0%}). Remove the stage's scratch folder and run again."

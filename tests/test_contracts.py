@@ -174,6 +174,8 @@ def test_the_reference_is_the_stage_before() -> None:
     contracts.check_reference([-3.0, -20.0], [-3.01, -20.1])
     with pytest.raises(ContractError, match="is not the stage before it"):
         contracts.check_reference([-3.0], [-5.0])
+    with pytest.raises(ContractError, match="is not the stage before it"):
+        contracts.check_reference([-3.0, float("nan")], [-3.0, -20.0])
 
 
 def test_a_checkpoint_cut_short_is_named_with_its_bytes(saved: Any) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from common.config import RunSettings
 from common.cost import activations
 from common.cost.shapes import Shape
-from common.cost.workload import HELDOUT_PAIRS, REFERENCE_PAIRS, Work
+from common.cost.workload import HELDOUT_PAIRS, Work
 
 MIB = 2**20
 # Main memory of a process that trains, without model and batch, and of one that sits an exam: measured on Linux with a
@@ -164,10 +164,21 @@ def _trained(setting: Setting, work: Work) -> Need:
         device["reference"] = max(0.0, read_before + _scored_bytes(setting, work) - _size(device))
     if setting.device == "cpu":
         device["pieces"] = PIECES * (_size(device) - LIBRARIES)
-    if setting.device == "cuda":  # every process reads the checkpoint into main memory first; FSDP2's first one alone
-        host["loading"] = FLOAT * shape.parameters * (1 if setting.run.parallelism == "fsdp2" else setting.local)
+    if setting.device == "cuda":
+        host["loading"] = FLOAT * shape.parameters * _copies_read(setting, work)
     unsure = {"activations", "logits", "scored pairs"} if not work.certain else set()
     return Need(device, host, frozenset(unsure))
+
+
+def _copies_read(setting: Setting, work: Work) -> int:
+    """Return the models that a machine's processes read into main memory first.
+
+    Each process reads one; of FSDP2's the first one alone, but for a reward model, whose head is new. That one reads a
+    reference of DPO or KTO too, which is sharded, read, and gone from the GPUs before the learner comes to them.
+    """
+    if setting.run.parallelism != "fsdp2" or setting.run.processes == 1 or work.kind == "reward":
+        return setting.local
+    return 2 if work.kind in ("dpo", "kto") else 1
 
 
 def _size(parts: Mapping[str, float]) -> float:
@@ -177,9 +188,9 @@ def _size(parts: Mapping[str, float]) -> float:
 def _scored(setting: Setting, work: Work, device: Mapping[str, float]) -> dict[str, float]:
     """Return what scoring pairs needs beyond training: float32 logits and their exponentials, 8 bytes each.
 
-    `common.training.preferences.answer_logps` reads 16 pairs to check the reference and held-out pairs by 32, padded,
-    before the optimizer has a state and after training; never more
-    logits at once than MOST_LOGITS, or those of one row.
+    `common.training.preferences.answer_logps` reads held-out pairs, and those that check the reference, by 32 answers,
+    padded, before the optimizer has a state and after training; never more logits at once than MOST_LOGITS, or those of
+    one row.
     """
     if work.kind not in PAIRS:
         return {}
@@ -190,9 +201,8 @@ def _scored(setting: Setting, work: Work, device: Mapping[str, float]) -> dict[s
 
 
 def _scored_bytes(setting: Setting, work: Work) -> float:
-    rows = HELDOUT_PAIRS if setting.shards == 1 else REFERENCE_PAIRS
     row = work.length * setting.shape.vocabulary
-    return 2 * FLOAT * min(rows * row, max(activations.MOST_LOGITS, row))
+    return 2 * FLOAT * min(HELDOUT_PAIRS * row, max(activations.MOST_LOGITS, row))
 
 
 def _generated(setting: Setting) -> Need:

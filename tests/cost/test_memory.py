@@ -52,6 +52,13 @@ def test_copies_of_ddp_share_nothing_and_have_buckets() -> None:
     assert two.host["loading"] == 2 * one.host["loading"]
 
 
+def test_of_fsdp2_one_process_reads_and_its_reference_too() -> None:
+    whole, words = 4 * 8_030_261_248, {"run.processes": "8", "run.parallelism": "fsdp2"}
+    assert train(**words).host["loading"] == whole
+    assert train(stage="dpo", **words).host["loading"] == 2 * whole
+    assert train(**{**words, "run.parallelism": "zero3"}).host["loading"] == 8 * whole
+
+
 def test_adapters_save_gradients_and_quantised_copies_weights() -> None:
     full, lora, qlora = train(), train(**{"cpt.peft": "lora"}), train(**{"cpt.peft": "qlora"})
     assert lora.device["weights"] == full.device["weights"]

@@ -71,13 +71,12 @@ def test_what_is_reckoned_with_is_what_stages_do() -> None:
 
     from common.cost import activations, memory, workload
     from common.evaluation.harness import TEXT_WINDOW
-    from common.stages import grpo, preference
+    from common.stages import grpo
     from common.training import best, options, preferences, scoring, trainer
 
     assert (activations.LEAN_LOGITS, activations.MOST_LOGITS) == (trainer.LEAN_LOGITS, scoring.MOST_LOGITS)
     assert activations.TRL_PIECE == utils._CHUNKED_LOGPROB_CHUNK_SIZE
     assert memory.WINDOW == TEXT_WINDOW
-    assert workload.REFERENCE_PAIRS == preference.NUM_CHECKED
     held = inspect.signature(preferences.answer_logps).parameters["batch_size"].default
     assert (held, best.KEPT, grpo.DEFAULTS["beta"]) == (workload.HELDOUT_PAIRS, BEST, workload.BETA["grpo"])
     for rows, micro in ((16, None), (16, 4096), (12, 5 * 1024), (7, 2048)):

@@ -29,6 +29,7 @@ from tests.conftest import QUICK, REPOSITORY
 WIDE = {f"{stage}.train.bf16": "false" for stage in ("base", "cpt", "sft", "dpo")}
 WORDS = {**QUICK, **WIDE, "domain": "medical", "dpo.epochs": "0.2", "cpt.batch_tokens": "512", "cpt.tokens": "24576"}
 CLOSE = 1e-3
+NARROW = 1e-3  # where the forward pass is in bfloat16
 SHIM = Path(__file__).parent / "fsdp_on_cpu"
 
 
@@ -78,6 +79,29 @@ def test_sharded_processes_make_what_one_makes(alone: Path, tmp_path: Path, monk
     assert made.manifest["processes"] == 2
     assert made.manifest["metrics"]["preference_accuracy"] == expected.manifest["metrics"]["preference_accuracy"]
     assert [path.name for path in made.path.glob("*.safetensors")] == ["model.safetensors"]
+
+
+def test_sharded_adapters_in_bfloat16_begin_at_their_reference(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference is a model of its own, sharded by layers before the adapter's base is; sums stay in float32."""
+    root, facts = tmp_path / "store", tmp_path / "facts"
+    expected = without(alone, root, "dpo")  # in float32, with all weights: alike before the first step
+    monkeypatch.setenv("PYTHONPATH", str(SHIM))
+    monkeypatch.setenv("FSDP_ON_CPU_FACTS", str(facts))
+    words = {"dpo.train.bf16": "true", "dpo.peft": "lora", "dpo.epochs": "0.05"}
+    made = make(root, "dpo", **words, **{"run.processes": "2", "run.parallelism": "fsdp2"})
+    begun = log(made)[0]
+    assert begun["loss"] == pytest.approx(log(expected)[0]["loss"], rel=NARROW)
+    assert abs(begun["rewards/chosen"]) < NARROW * 10
+    told = [[json.loads(line) for line in (facts / f"{rank}.jsonl").open(encoding="utf-8")] for rank in range(2)]
+    for models in told:
+        assert [model["units"] > 2 for model in models] == [True, True]  # the reference, the learner
+        types = {(model["param"], model["reduce"], model["output"]) for model in models}
+        assert types == {("torch.bfloat16", "torch.float32", "None")}
+    first, second = ([model["before"] for model in models] for models in told)
+    assert first[0] == first[1]
+    assert first[0] not in second  # the second process has read no weights
 
 
 def test_a_silent_fallback_is_refused(alone: Path, tmp_path: Path) -> None:
