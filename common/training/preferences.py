@@ -52,7 +52,7 @@ def read_pairs(
     pairs = []
     for row in rows:
         count = accounts[row["source"]]
-        pair = _tokenise(row, tokenizer)
+        pair = tokenise_pair(row, tokenizer)
         reason = _unusable(row, pair, settings.sequence_length)
         if reason:
             count.drop(reason)
@@ -67,7 +67,9 @@ def read_pairs(
     return pairs, list(accounts.values())
 
 
-def _tokenise(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Pair:
+def tokenise_pair(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Pair:
+    """Return a conversation's prompt with its two answers, as the tokenizer's template writes them."""
+
     def encode(messages: list[dict[str, str]], **options: Any) -> list[int]:
         ids: list[int] = tokenizer.apply_chat_template(messages, return_dict=False, **options)
         return ids

@@ -18,6 +18,7 @@ from common.layers import resolve
 from common.libraries import prepare
 from common.plan import open_corpus
 from common.stages import StageContext
+from common.training.preferences import Pair, tokenise_pair
 from tests.conftest import REPOSITORY
 
 Document = tuple[list[int], list[int]]  # input_ids, labels
@@ -49,7 +50,7 @@ class Material:
     checkpointing: bool = False
     rows: Any = None  # packed
     documents: list[Document] = field(default_factory=list)
-    pairs: list[dict[str, Any]] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
 
     @property
     def pad_id(self) -> int:
@@ -60,7 +61,7 @@ class Material:
         """Return the tokens of a step: of whole rows, padding included, or the real ones of pairs, on average."""
         if not self.pairs:
             return self.rows_per_step * self.length
-        real = sum(2 * len(p["prompt_ids"]) + len(p["chosen_ids"]) + len(p["rejected_ids"]) for p in self.pairs)
+        real = sum(len(pair.chosen_ids) + len(pair.rejected_ids) for pair in self.pairs)
         return real / len(self.pairs) * self.pairs_per_step
 
 
@@ -108,13 +109,7 @@ def _tiny(stage: str, folder: Path, steps: int, words: dict[str, str]) -> Materi
         pairs, _ = read_pairs(context, tokenizer, "preference")
         size = settings.batch_pairs
         chosen = [pairs[place % len(pairs)] for place in range(steps * size)]
-        return dataclasses.replace(found, pairs_per_step=size, micro_pairs=size, pairs=[
-            {
-                "prompt_ids": p.chosen_ids[: p.start], "chosen_ids": p.chosen_ids[p.start :],
-                "rejected_ids": p.rejected_ids[p.start :], "ref_chosen_logps": -20.0, "ref_rejected_logps": -20.0,
-            }
-            for p in chosen
-        ])  # fmt: skip
+        return dataclasses.replace(found, pairs_per_step=size, micro_pairs=size, pairs=chosen)
     size = settings.batch_tokens // settings.sequence_length
     reader = Reader(context, tokenizer, stage, chat_only=False)
     budget = int(1.2 * steps * settings.batch_tokens)
@@ -156,15 +151,18 @@ def _random(model: str, stage: str, folder: Path, steps: int, words: dict[str, s
     lengths = [max(16, min(ROW, round(rng.expovariate(1 / MEAN_DOCUMENT)))) for _ in range(steps * 16 * 6)]
     drawn = [[rng.randrange(10, VOCABULARY) for _ in range(length)] for length in lengths]
     if stage == "dpo":
-        texts = iter(drawn)
-        pairs = [
+        rows = [
             {
-                "prompt_ids": next(texts)[: ROW // 2], "chosen_ids": next(texts)[: ROW // 2],
-                "rejected_ids": next(texts)[: ROW // 2], "ref_chosen_logps": -20.0, "ref_rejected_logps": -20.0,
+                side: [{"role": role, "content": tokenizer.decode(rng.choices(range(300, len(tokenizer)), k=length))}]
+                for side, role, length in (
+                    ("prompt", "user", ROW // 8),
+                    ("chosen", "assistant", ROW // 4),
+                    ("rejected", "assistant", ROW // 4),
+                )
             }
             for _ in range(steps * found.pairs_per_step)
-        ]  # fmt: skip
-        return dataclasses.replace(found, pairs=pairs)
+        ]
+        return dataclasses.replace(found, pairs=[tokenise_pair(row, tokenizer) for row in rows])
     learned = 0 if stage == "cpt" else 2  # in SFT about half of a row is an answer
     documents = [(ids, [-100] * (len(ids) // learned if learned else 0) + ids[len(ids) // learned if learned else 0 :])
                  for ids in drawn]  # fmt: skip

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.training.preferences import Pair
 from tests.bench.material import Material, material, models_here
 from tests.bench.turns import Done, Loop, alone, in_turns, ratio, train_in_turns
 
@@ -106,7 +107,8 @@ def plain_pairs(case: Case, done: Done) -> None:
     for step in range(case.steps):
         for start in range(0, m.pairs_per_step, m.micro_pairs):
             first = step * m.pairs_per_step + start
-            batch = {k: v.to(m.device) for k, v in collate(m.pairs[first : first + m.micro_pairs]).items()}
+            rows = [_ids_of(pair) for pair in m.pairs[first : first + m.micro_pairs]]
+            batch = {k: v.to(m.device) for k, v in collate(rows).items()}
             with torch.autocast(m.device, torch.bfloat16):
                 given = {key: batch[key] for key in ("input_ids", "attention_mask")}
                 logits = model(**given, use_cache=False).logits[:, :-1].float()
@@ -116,6 +118,14 @@ def plain_pairs(case: Case, done: Done) -> None:
             (-logsigmoid(0.1 * margin).mean() * m.micro_pairs / m.pairs_per_step).backward()
         _update(model, optimizer)
         done()
+
+
+def _ids_of(pair: Pair) -> dict[str, Any]:
+    """Return a pair as TRL's collator takes it, beside what a reference may have said."""
+    return {
+        "prompt_ids": pair.chosen_ids[: pair.start], "chosen_ids": pair.chosen_ids[pair.start :],
+        "rejected_ids": pair.rejected_ids[pair.start :], "ref_chosen_logps": -20.0, "ref_rejected_logps": -20.0,
+    }  # fmt: skip
 
 
 def trl_pairs(ours: bool, case: Case, done: Done) -> None:
@@ -135,7 +145,7 @@ def trl_pairs(ours: bool, case: Case, done: Done) -> None:
         gradient_accumulation_steps=m.pairs_per_step // m.micro_pairs, use_cpu=m.device == "cpu", bf16=True,
         gradient_checkpointing=m.checkpointing, report_to="none", disable_tqdm=True, save_strategy="no",
     )  # fmt: skip
-    pairs = Dataset.from_list([{k: v for k, v in pair.items() if not k.startswith("ref_")} for pair in m.pairs])
+    pairs = Dataset.from_list([{key: pair.row[key] for key in ("prompt", "chosen", "rejected")} for pair in m.pairs])
     run = m.context.config.run
     with scoring(run, {}) if ours else nullcontext():
         trainer = (token_dpo_trainer() if ours else DPOTrainer)(

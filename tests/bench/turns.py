@@ -30,7 +30,7 @@ def in_turns(loops: Mapping[str, Loop], *, warmup: int) -> dict[str, list[float]
     workers = []
     for name, loop in loops.items():
         turns[name], theirs = spawn.Pipe()
-        workers.append(spawn.Process(target=_work, args=(loop, theirs), daemon=True))
+        workers.append(spawn.Process(target=_work, args=(loop, theirs)))  # no daemon, as it may load data in others
         workers[-1].start()
         theirs.close()
         _answer_of(name, turns[name])  # built, one after the other: building is work too
