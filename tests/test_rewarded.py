@@ -165,7 +165,8 @@ def trainer_of(model: Any) -> Any:
     """What a look needs of a trainer: its model, as accelerate leaves it in one process."""
     kind = SimpleNamespace(value="NO")
     accelerator = SimpleNamespace(unwrap_model=lambda wrapped: wrapped, distributed_type=kind)
-    return SimpleNamespace(model=model, model_wrapped=model, accelerator=accelerator)
+    arguments = SimpleNamespace(output_dir="/nowhere")
+    return SimpleNamespace(model=model, model_wrapped=model, accelerator=accelerator, args=arguments)
 
 
 @pytest.mark.parametrize(
