@@ -113,6 +113,9 @@ class RunSettings(Frozen):
     compile: Literal["none", "layers"] = Field(
         "none", description="layers: let torch compile the layers that repeat, while a model trains; pays in long runs"
     )
+    keep_heap: bool = Field(
+        True, description="on a CPU, keep between steps the memory that a step freed (Linux with glibc)"
+    )
     token_metrics: bool = Field(False, description="measure entropy and accuracy over all logits at every step")
     verbosity: Literal["quiet", "normal", "verbose"] = "normal"
     hardware: str | None = Field(

@@ -22,7 +22,10 @@ Attention = Literal["sdpa_float32", "varlen", "sdpa", "eager"]
 
 
 def attention_of(asked: str, device: str) -> Attention:
-    """Return how attention is computed, as `run.attention` and the device decide; other names go as `sdpa`."""
+    """Return how attention is computed, as `run.attention` and the device decide; other names go as `sdpa`.
+
+    On a CPU that is under a mask: where documents get rows of their own depends on the batch, and takes about as much.
+    """
     if asked == "auto":
         return "sdpa_float32" if device == "cpu" else "varlen"
     return asked if asked in ("sdpa_float32", "varlen", "eager") else "sdpa"  # type: ignore[return-value] # narrowed

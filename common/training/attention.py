@@ -3,27 +3,30 @@
 Usage: `with attending(model, config.run, device="cuda"): trainer.train()`.
 
 On a CPU it is torch's scaled dot product in float32, whatever autocast says: in bfloat16 the backward pass of its
-kernel takes up to eight times as long over rows of a few hundred tokens. On CUDA it is torch's own variable-length
-attention, which needs no mask and no build of flash-attn. Both are registered with transformers, so no model's code is
-touched; `run.attention` takes any name that transformers knows. After training a model has its own attention back.
-Shapes: B rows of T tokens, H heads (fewer of keys and values), D the size of a head, N documents.
+kernel takes up to eight times as long over rows of a few hundred tokens. Where many short documents share a row, each
+gets a row of its own for as long as attention takes, so that nothing is computed between documents. On CUDA it is
+torch's own variable-length attention, which needs no mask and no build of flash-attn. All are registered with
+transformers, so no model's code is touched; `run.attention` takes any name that transformers knows. After training a
+model has its own attention back.
+Shapes: B rows of T tokens, H heads (fewer of keys and values), D the size of a head.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from common.config import RunSettings
 from common.errors import ConfigError, did_you_mean
+from common.training.documents import documents_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 WIDE = "sdpa_float32"
+APART = "documents_float32"
 VARLEN = "varlen"
 LARGEST_HEAD = 256  # of the flash kernels
 Varlen = Callable[..., Any]
@@ -62,7 +65,8 @@ def chosen(config: Any, run: RunSettings, device: str) -> str:
     if before != "sdpa":  # a model that needs another has one
         return before
     if device == "cpu":
-        return WIDE
+        # Compiled layers are faster in one piece.
+        return APART if run.compile == "none" and _sees_whole_documents(config) else WIDE
     return before if _no_varlen(config, device) else VARLEN
 
 
@@ -72,16 +76,21 @@ def _no_varlen(config: Any, device: str) -> str:
 
     text = config.get_text_config()
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    windows = [kind for kind in getattr(text, "layer_types", None) or () if kind != "full_attention"]
     if device != "cuda":
         return f"its kernels need CUDA, and this stage trains on {device}"
     if not torch.cuda.is_bf16_supported(including_emulation=False):
         return "this GPU has no bfloat16, which its kernels need"
     if size > LARGEST_HEAD or size % 8:
         return f"its kernels take heads of at most {LARGEST_HEAD} in steps of 8, and this model's have {size}"
-    if windows or (getattr(text, "use_sliding_window", True) and getattr(text, "sliding_window", None)):
+    if not _sees_whole_documents(config):
         return "this model has layers that do not see whole documents"
     return ""
+
+
+def _sees_whole_documents(config: Any) -> bool:
+    text = config.get_text_config()
+    windows = [kind for kind in getattr(text, "layer_types", None) or () if kind != "full_attention"]
+    return not (windows or (getattr(text, "use_sliding_window", True) and getattr(text, "sliding_window", None)))
 
 
 def _set(model: Any, name: str) -> None:
@@ -94,7 +103,7 @@ def _set(model: Any, name: str) -> None:
 
 @functools.cache
 def register() -> None:
-    """Make both attentions known to transformers, by their names."""
+    """Make all three attentions known to transformers, by their names."""
     import torch
     from torch.nn.attention.varlen import varlen_attn
     from transformers import AttentionInterface
@@ -102,7 +111,9 @@ def register() -> None:
 
     AttentionInterface.register(WIDE, wide_attention)
     AttentionMaskInterface.register(WIDE, sdpa_mask)
-    # Where documents begin is known by the batch alone, so a compiled layer leaves its graph for this attention.
+    # Where documents begin is known by the batch alone, so a compiled layer leaves its graph for these two.
+    AttentionInterface.register(APART, torch.compiler.disable(apart_attention))
+    AttentionMaskInterface.register(APART, _mask_of_padding)
     AttentionInterface.register(VARLEN, torch.compiler.disable(functools.partial(varlen_attention, varlen_attn)))
     AttentionMaskInterface.register(VARLEN, _mask_of_padding)
 
@@ -118,6 +129,26 @@ def wide_attention(
     with torch.autocast(query_BHTD.device.type, enabled=False):
         found: Tensor = sdpa_attention_forward(module, *(s.float() for s in states), attention_mask, **options)[0]
     return found.to(query_BHTD.dtype), None
+
+
+def apart_attention(
+    module: Any, query_BHTD: Tensor, key_BHTD: Tensor, value_BHTD: Tensor, attention_mask: Tensor | None,
+    position_ids: Tensor | None = None, **options: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """Return the same as `wide_attention`: documents, in rows of their own where that pays, see themselves alone.
+
+    A mask (padding) or a cache goes to `wide_attention`.
+    """
+    batch, _, length, _ = query_BHTD.shape
+    states = (query_BHTD, key_BHTD, value_BHTD)
+    if attention_mask is not None or position_ids is None or key_BHTD.shape[2] != length:
+        return wide_attention(module, *states, attention_mask, **options)
+    documents = documents_of(position_ids, batch)
+    if documents.alone or not documents.apart_pays:
+        return wide_attention(module, *states, None if documents.alone else documents.mask, **options)
+    query_NHLD, key_NHLD, value_NHLD = (documents.apart(s) for s in states)
+    found_NLHD, _ = wide_attention(module, query_NHLD, key_NHLD, value_NHLD, None, **options)
+    return documents.together(found_NLHD), None
 
 
 def varlen_attention(
@@ -137,18 +168,17 @@ def varlen_attention(
     dtype = value_BHTD.dtype
     if not whole or position_ids is None or dtype not in (torch.bfloat16, torch.float16):
         if whole and position_ids is not None:
-            attention_mask = _block_mask(position_ids.expand(batch, -1))
+            attention_mask = documents_of(position_ids, batch).mask
         found: tuple[Tensor, None] = sdpa_attention_forward(
             module, query_BHTD, key_BHTD, value_BHTD, attention_mask, scaling=scaling, **options
         )
         return found
-    borders_N, longest = _documents(position_ids, batch)
+    documents = documents_of(position_ids, batch)
+    borders, longest = documents.borders, documents.longest
     # Norms of queries and keys may leave them in float32 beside values in bfloat16.
     flat = [s.transpose(1, 2).flatten(0, 1).to(dtype) for s in (query_BHTD, key_BHTD, value_BHTD)]
     grouped = key_BHTD.shape[1] != query_BHTD.shape[1]
-    attended = kernel(
-        *flat, borders_N, borders_N, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=grouped
-    )
+    attended = kernel(*flat, borders, borders, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=grouped)
     return attended.unflatten(0, (batch, length)), None
 
 
@@ -160,38 +190,3 @@ def _mask_of_padding(*sizes: Any, attention_mask: Tensor | None = None, **option
         return None
     mask: Tensor | None = sdpa_mask(*sizes, attention_mask=attention_mask, **options)
     return mask
-
-
-def _block_mask(position_ids_BT: Tensor) -> Tensor:
-    """Return (B, 1, T, T), true where a token may look: at its own document, not ahead."""
-    import torch
-
-    document_BT = _starts(position_ids_BT).cumsum(-1)
-    same_BTT = document_BT[:, :, None] == document_BT[:, None, :]
-    return torch.tril(same_BTT)[:, None]
-
-
-def _starts(position_ids_BT: Tensor) -> Tensor:
-    """Return (B, T), true where a document begins: at each row's start, and where positions do not go on by one."""
-    import torch
-
-    goes_on = position_ids_BT[:, 1:] == position_ids_BT[:, :-1] + 1
-    return torch.cat([torch.ones_like(goes_on[:, :1]), ~goes_on], dim=-1)
-
-
-# Every layer of a forward asks for the same positions: the last answer is kept, for as long as its tensor lives.
-_last: tuple[weakref.ref[Any], tuple[Tensor, int]] | None = None
-
-
-def _documents(position_ids: Tensor, batch: int) -> tuple[Tensor, int]:
-    """Return (N + 1,) int32, the borders of all documents in the flat batch, and the length of the longest."""
-    global _last
-    import torch
-
-    if _last is not None and _last[0]() is position_ids:
-        return _last[1]
-    starts = _starts(position_ids.expand(batch, -1)).flatten()
-    borders = torch.nn.functional.pad(starts.nonzero()[:, 0], (0, 1), value=len(starts)).to(torch.int32)
-    found = borders, int(borders.diff().max())
-    _last = weakref.ref(position_ids), found
-    return found

@@ -21,12 +21,10 @@ from common.errors import ConfigError, ContractError
 from common.settings import GuardSettings
 from common.training import memory, ranks, stopping
 from common.training.adapters import widen
-from common.training.attention import attending
-from common.training.compiling import compiled
-from common.training.device import device_of
 from common.training.guard import Guard, without
 from common.training.progress import form_of, newest_whole, progress_of
 from common.training.scoring import unmeasured
+from common.training.speed import at_speed
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -73,6 +71,10 @@ def lean_sft_trainer() -> type[Trainer]:
                 loss = loss * self.accelerator.num_processes
             return loss
 
+        def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+            # What Trainer reckons by counting all weights anew at every step; `common.cost` knows it once.
+            return 0
+
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
             # TRL writes a model card per checkpoint; ours is written once, for the whole chain.
             super(SFTTrainer, self)._save_checkpoint(model, trial)
@@ -113,12 +115,7 @@ class TrainingLoop:
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(callback)
             widen(trainer.model)
-            with (
-                writing(self.folder),
-                attending(trainer.model, run, device_of(run)) as attention,
-                compiled(trainer.model, run, stage) as layers,
-            ):
-                logger.info("%s: attention %s, %d compiled layers", stage, attention, layers)
+            with writing(self.folder), at_speed(trainer.model, run, stage):
                 while True:
                     pass_over(trainer, rows, self.guard.passed_over())
                     with memory.phase(memory.TRAINING):

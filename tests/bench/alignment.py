@@ -52,10 +52,10 @@ def rewarded(name: str, folder: Path, ours: bool, done: Done) -> None:
 
     from common.stages.base import make_tokenizer
     from common.stages.rewarded import Reward, row_column, skipper
-    from common.training.attention import attending
     from common.training.options import rewarded_options
     from common.training.prompts import read_prompts
     from common.training.scoring import scoring
+    from common.training.speed import at_speed
 
     context = context_for(name, folder, pipeline=name)
     tokenizer = make_tokenizer(context)
@@ -77,7 +77,7 @@ def rewarded(name: str, folder: Path, ours: bool, done: Done) -> None:
         )
     if ours:
         trainer.add_callback(skipper(reward))
-    with attending(trainer.model, context.config.run, "cpu") if ours else contextlib.nullcontext():
+    with at_speed(trainer.model, context.config.run, name) if ours else contextlib.nullcontext():
         train_in_turns(trainer, done)
 
 
@@ -98,10 +98,10 @@ def dpo(folder: Path, precomputed: bool, ours: bool, done: Done) -> None:
     from trl import DPOConfig, DPOTrainer
 
     from common.stages.base import make_tokenizer
-    from common.training.attention import attending
     from common.training.options import preference_options
     from common.training.preferences import read_pairs
     from common.training.scoring import scoring
+    from common.training.speed import at_speed
 
     context = context_for("dpo", folder)
     tokenizer = make_tokenizer(context)
@@ -121,7 +121,7 @@ def dpo(folder: Path, precomputed: bool, ours: bool, done: Done) -> None:
             train_dataset=Dataset.from_list([{k: p.row[k] for k in ("prompt", "chosen", "rejected")} for p in pairs]),
             processing_class=tokenizer,
         )
-    with attending(trainer.model, context.config.run, "cpu") if ours else contextlib.nullcontext():
+    with at_speed(trainer.model, context.config.run, "dpo") if ours else contextlib.nullcontext():
         train_in_turns(trainer, done)
 
 

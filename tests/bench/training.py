@@ -66,15 +66,13 @@ def _update(model: Any, optimizer: Any) -> None:
 
 
 def our_tokens(case: Case, done: Done) -> None:
-    from common.training.attention import attending
-    from common.training.compiling import compiled
     from common.training.fit import trainer_for
     from common.training.rows import TrainingRows
+    from common.training.speed import at_speed
 
     m = case.material()
-    run = m.context.config.run
     trainer = trainer_for(m.context, m.model(), m.tokenizer, TrainingRows(m.rows, case.steps, []), case.folder / "ours")
-    with attending(trainer.model, run, m.device), compiled(trainer.model, run, case.stage):
+    with at_speed(trainer.model, m.context.config.run, case.stage):
         train_in_turns(trainer, done)
 
 
@@ -135,8 +133,8 @@ def trl_pairs(ours: bool, case: Case, done: Done) -> None:
     from trl import DPOConfig, DPOTrainer
 
     from common.stages.dpo import token_dpo_trainer
-    from common.training.attention import attending
     from common.training.scoring import scoring
+    from common.training.speed import at_speed
 
     m = case.material()
     arguments = DPOConfig(
@@ -151,7 +149,7 @@ def trl_pairs(ours: bool, case: Case, done: Done) -> None:
         trainer = (token_dpo_trainer() if ours else DPOTrainer)(
             model=m.model(), args=arguments, processing_class=m.tokenizer, train_dataset=pairs
         )
-    with attending(trainer.model, run, m.device) if ours else nullcontext():
+    with at_speed(trainer.model, run, case.stage) if ours else nullcontext():
         train_in_turns(trainer, done)
 
 

@@ -13,11 +13,12 @@ from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 
 from common.config import RunSettings
 from common.errors import ConfigError
-from common.training import attention
-from common.training.attention import VARLEN, WIDE, attending, chosen, register, varlen_attention
+from common.training import attention, documents
+from common.training.attention import APART, VARLEN, WIDE, attending, chosen, register, varlen_attention
 
 IDS = [[5, 6, 7, 8, 9, 10, 11, 12], [13, 14, 15, 16, 17, 18, 19, 20]]
 POSITIONS = [[0, 1, 2, 0, 1, 2, 3, 0], [0, 1, 2, 3, 4, 5, 6, 7]]
+SHORT = [[0, 1, 2, 3, 0, 1, 2, 3], [0, 1, 2, 0, 1, 2, 3, 0]]  # short enough for rows of their own
 
 
 def llama(**options: Any) -> Any:
@@ -51,7 +52,7 @@ def with_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """Register the variable-length attention over a kernel that runs on a CPU."""
     register()
     monkeypatch.setitem(AttentionInterface._global_mapping, VARLEN, functools.partial(varlen_attention, one_by_one))
-    monkeypatch.setattr(attention, "_last", None)
+    monkeypatch.setattr(documents, "_last", None)
 
 
 def logits(model: Any, **given: Any) -> Any:
@@ -60,12 +61,16 @@ def logits(model: Any, **given: Any) -> Any:
 
 
 @pytest.mark.usefixtures("with_reference")
+@pytest.mark.parametrize("rows", [POSITIONS, SHORT])
 @pytest.mark.parametrize(
-    ("name", "dtype", "close"), [(WIDE, "float32", 1e-5), (VARLEN, "float32", 1e-5), (VARLEN, "bfloat16", 0.03)]
+    ("name", "dtype", "close"),
+    [(WIDE, "float32", 1e-5), (APART, "float32", 1e-5), (VARLEN, "float32", 1e-5), (VARLEN, "bfloat16", 0.03)],
 )
-def test_packed_documents_are_as_far_apart_as_with_transformers_own(name: str, dtype: str, close: float) -> None:
+def test_packed_documents_are_as_far_apart_as_with_transformers_own(
+    name: str, dtype: str, close: float, rows: list[list[int]]
+) -> None:
     model = llama().to(getattr(torch, dtype)).eval()
-    positions = {"position_ids": torch.tensor(POSITIONS)}
+    positions = {"position_ids": torch.tensor(rows)}
     expected = logits(model, **positions)
     leaking = logits(model)
     model.set_attn_implementation(name)
@@ -77,13 +82,13 @@ def test_packed_documents_are_as_far_apart_as_with_transformers_own(name: str, d
 @pytest.mark.usefixtures("with_reference")
 def test_documents_are_found_once_for_all_layers_and_anew_for_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    starts = attention._starts
+    starts = documents.starts_of
 
     def counted(positions: Any) -> Any:
         calls.append(1)
         return starts(positions)
 
-    monkeypatch.setattr(attention, "_starts", counted)
+    monkeypatch.setattr(documents, "starts_of", counted)
     model = llama().to(torch.bfloat16).eval()
     model.set_attn_implementation(VARLEN)
     for positions in (POSITIONS, POSITIONS[::-1]):
@@ -92,14 +97,14 @@ def test_documents_are_found_once_for_all_layers_and_anew_for_each_batch(monkeyp
 
 
 @pytest.mark.usefixtures("with_reference")
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_padding_and_generation_work_with_variable_length_attention(dtype: str) -> None:
+@pytest.mark.parametrize(("name", "dtype"), [(VARLEN, "float32"), (VARLEN, "bfloat16"), (APART, "float32")])
+def test_padding_and_generation_work_without_a_mask_of_documents(name: str, dtype: str) -> None:
     model = llama().to(getattr(torch, dtype)).eval()
     mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1, 1], [1] * 8])
     expected = logits(model, attention_mask=mask)[mask.bool()]
     options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, "attention_mask": mask}
     wrote = model.generate(torch.tensor(IDS), **options)
-    model.set_attn_implementation(VARLEN)
+    model.set_attn_implementation(name)
     assert torch.allclose(logits(model, attention_mask=mask)[mask.bool()], expected, atol=1e-5)
     assert torch.equal(model.generate(torch.tensor(IDS), **options), wrote)
 
@@ -107,7 +112,7 @@ def test_padding_and_generation_work_with_variable_length_attention(dtype: str) 
 def test_wide_attention_is_in_float32_under_autocast() -> None:
     model = llama()
     with attending(model, RunSettings(), "cpu") as name, torch.autocast("cpu", torch.bfloat16):
-        assert name == WIDE
+        assert name == APART
         loss = model(input_ids=torch.tensor(IDS), labels=torch.tensor(IDS), use_cache=False).loss
         kinds = set()
         queue = [loss.grad_fn]
@@ -117,6 +122,36 @@ def test_wide_attention_is_in_float32_under_autocast() -> None:
             queue += [other for other, _ in node.next_functions if other is not None]
     assert ("ScaledDotProductFlashAttentionForCpuBackward0", torch.float32) in kinds
     assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(("rows", "number"), [(SHORT, 5), (POSITIONS, 2)])
+def test_gradients_of_documents_in_rows_of_their_own_are_those_under_a_mask(
+    rows: list[list[int]], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = []
+    wide = attention.wide_attention
+
+    def seen(module: Any, query: Any, *states: Any, **options: Any) -> Any:
+        batches.append(len(query))
+        return wide(module, query, *states, **options)
+
+    monkeypatch.setattr(attention, "wide_attention", seen)
+    found = []
+    for name in (APART, WIDE):
+        model = llama()
+        with attending(model, RunSettings(attention=name), "cpu"), torch.autocast("cpu", torch.bfloat16):
+            given = {"input_ids": torch.tensor(IDS), "position_ids": torch.tensor(rows)}
+            model(**given, labels=torch.tensor(IDS), use_cache=False).loss.backward()
+        found.append({key: weight.grad for key, weight in model.named_parameters()})
+    assert batches == [number, number]  # rows of documents where that pays, or rows as they are; one for each layer
+    for key, gradient in found[0].items():
+        assert torch.allclose(gradient, found[1][key], atol=1e-3), key
+
+
+def test_layers_that_see_a_window_keep_their_masks_on_a_cpu() -> None:
+    config = llama().config
+    config.sliding_window = 4
+    assert chosen(config, RunSettings(), "cpu") == WIDE
 
 
 def test_a_model_gets_its_attention_back_after_an_error() -> None:

@@ -1,0 +1,37 @@
+"""How a model trains fastest on its device, for as long as it trains.
+
+Usage: `with at_speed(model, config.run, stage): trainer.train()`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from common.config import RunSettings
+from common.training import heap
+from common.training.attention import attending
+from common.training.compiling import compiled
+from common.training.device import device_of
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def at_speed(model: Any, run: RunSettings, stage: str) -> Iterator[None]:
+    """Give a model its attention, compiled layers where they are asked for, and a heap that keeps what steps free.
+
+    Raises ConfigError for an attention or a compilation that cannot be had.
+    """
+    device = device_of(run)
+    with (
+        attending(model, run, device) as attention,
+        compiled(model, run, stage) as layers,
+        heap.kept(run, device) as kept,
+    ):
+        logger.info(
+            "%s: attention %s, %d compiled layers, heap %s", stage, attention, layers, "kept" if kept else "as usual"
+        )
+        yield
