@@ -9,12 +9,15 @@ of them works at a time. Ratios are medians over the rounds of one loop's time b
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
+
+from common.libraries import NOISY
 
 Done = Callable[[], None]
 Loop = Callable[[Done], None]
@@ -68,6 +71,8 @@ def _answer_of(name: str, turn: Connection) -> float | None:
 
 def _work(loop: Loop, turn: Connection) -> None:
     """Run a loop, waiting for a turn before every step but the first, whose start is not known from here."""
+    for library in NOISY:
+        logging.getLogger(library).setLevel(logging.ERROR)
     started: float | None = None
 
     def done() -> None:
