@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.console import Console
+from common.domain_file import names_in
 from common.errors import ConfigError, RecipeError, did_you_mean
-from common.layers import Resolved, names_in, resolve
+from common.layers import Resolved, resolve
 from common.plan import Plan, make_plan
 from common.run import Outcome, execute
 

@@ -19,43 +19,10 @@ from typing import Any, NoReturn
 
 from common.console import Console
 from common.errors import ConfigError, RecipeError, did_you_mean
+from common.words import Words, parse, refuse_rest, take
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-LOUDNESS = {"-v": "verbose", "verbose": "verbose", "-q": "quiet", "quiet": "quiet"}
 LAST_CALLS = 4  # of a traceback, that are told where a process of several dies
-Words = dict[str, str]
-
-
-def parse(arguments: Sequence[str]) -> tuple[str, Words]:
-    """Split arguments into the command and its words; a value may hold spaces and `=`.
-
-    Raises ConfigError for a word without `=`, one given twice, or an unknown command.
-    """
-    if not arguments:
-        raise ConfigError(f"No command is given. Say one of: {', '.join(COMMANDS)}.")
-    command, *rest = arguments
-    if command not in COMMANDS:
-        raise ConfigError(f"There is no command '{command}'.{did_you_mean(command, COMMANDS)}")
-    words: Words = {}
-    if command == "stage":
-        rest = [f"{key}={value}" for key, value in zip(("plan", "stage"), rest[:2], strict=False)] + rest[2:]
-    for word in rest:
-        if word in LOUDNESS:
-            word = f"run.verbosity={LOUDNESS[word]}"
-        key, separator, value = word.partition("=")
-        if not separator or not key:
-            raise ConfigError(f"'{word}' is no key=value word, such as domain=medical.")
-        if key in words:
-            raise ConfigError(f"'{key}' is given twice: {words[key]} and {value}.")
-        words[key] = value
-    return command, words
-
-
-def _take(words: Words, key: str, command: str, *, needed: bool = False) -> str | None:
-    value = words.pop(key, None)
-    if needed and not value:
-        raise ConfigError(f"{command} needs {key}=<{key}>.")
-    return value
 
 
 def _resolve(words: Words) -> tuple[Any, Console]:
@@ -114,7 +81,7 @@ def _run_all(words: Words, forced: frozenset[str]) -> None:
 
 def rerun(words: Words) -> None:
     """Make one stage again; what depends on it follows only where its result differs."""
-    stage = _take(words, "stage", "rerun", needed=True)
+    stage = take(words, "stage", "rerun", needed=True)
     run(words, frozenset({str(stage)}))
 
 
@@ -124,7 +91,7 @@ def plan(words: Words) -> None:
     from common.cost.limits import check_fits
     from common.plan import make_plan, store_of
 
-    freeze_it = _take(words, "freeze", "plan") or "false"
+    freeze_it = take(words, "freeze", "plan") or "false"
     if freeze_it not in ("true", "false"):
         raise ConfigError(f"freeze={freeze_it}: expected true or false.")
     if words.get("domain") == "all":
@@ -167,7 +134,7 @@ def why(words: Words) -> None:
     from common import show
     from common.plan import make_plan
 
-    name = str(_take(words, "stage", "why", needed=True))
+    name = str(take(words, "stage", "why", needed=True))
     resolved, console = _resolve(words)
     _stage_name(resolved, name)
     show.why(make_plan(resolved), name, console)
@@ -185,8 +152,8 @@ def status(words: Words) -> None:
     """Show every domain at a glance."""
     from common import show
 
-    out = _take(words, "out", "status")
-    _refuse_rest(words, "status", ("out",))
+    out = take(words, "out", "status")
+    refuse_rest(words, "status", ("out",))
     show.status(REPOSITORY, Path(out) if out else REPOSITORY, Console())
 
 
@@ -197,10 +164,10 @@ def stage(words: Words) -> None:
     from common.run import run_stage
     from common.training import ranks
 
-    forced = _take(words, "force", "stage") or "false"
+    forced = take(words, "force", "stage") or "false"
     if forced not in ("true", "false"):
         raise ConfigError(f"force={forced}: expected true or false.")
-    path, name = _take(words, "plan", "stage", needed=True), _take(words, "stage", "stage", needed=True)
+    path, name = take(words, "plan", "stage", needed=True), take(words, "stage", "stage", needed=True)
     resolved = thaw(Path(str(path)), words, REPOSITORY)
     console = Console(resolved.config.run.verbosity if ranks.is_first() else "quiet")
     _stage_name(resolved, str(name))
@@ -215,7 +182,7 @@ def chat(words: Words) -> None:
     """Talk to a checkpoint: the published one, or stage=<name>."""
     from common.chat import talk
 
-    stage_name, prompt = _take(words, "stage", "chat"), _take(words, "prompt", "chat")
+    stage_name, prompt = take(words, "stage", "chat"), take(words, "prompt", "chat")
     resolved, console = _resolve(words)
     models = resolved.pipeline.stages
     if stage_name and stage_name not in models:
@@ -232,7 +199,7 @@ def publish(words: Words) -> None:
     from common.run import run_stage
 
     given = dict(words)
-    to = _take(words, "to", "publish")
+    to = take(words, "to", "publish")
     if to is not None:
         words["publish.to"] = f'"{to}"'  # quoted: hub: alone would be read as a mapping
     resolved, console = _resolve(words)
@@ -252,8 +219,8 @@ def gc(words: Words) -> None:
     """Remove results that no run refers to; dry=true only lists them."""
     from common.artifacts import Store
 
-    out, dry = _take(words, "out", "gc"), _take(words, "dry", "gc") or "false"
-    _refuse_rest(words, "gc", ("out", "dry"))
+    out, dry = take(words, "out", "gc"), take(words, "dry", "gc") or "false"
+    refuse_rest(words, "gc", ("out", "dry"))
     if dry not in ("true", "false"):
         raise ConfigError(f"dry={dry}: expected true or false.")
     removed = Store(Path(out) if out else REPOSITORY).collect(dry=dry == "true")
@@ -268,17 +235,12 @@ def new_domain(words: Words) -> None:
     """Make the folder of a new domain: name=<name>."""
     from common.new_domain import new_domain as make
 
-    name = str(_take(words, "name", "new-domain", needed=True))
-    _refuse_rest(words, "new-domain", ("name",))
+    name = str(take(words, "name", "new-domain", needed=True))
+    refuse_rest(words, "new-domain", ("name",))
     console = Console()
     for path in make(name, REPOSITORY):
         console.line(f"  {path.relative_to(REPOSITORY).as_posix()}")
     console.line(f"It runs as it is: just run domain={name}. Its files say what to put in place of the example.")
-
-
-def _refuse_rest(words: Words, command: str, known: Sequence[str]) -> None:
-    for key in words:
-        raise ConfigError(f"{command} takes no '{key}'.{did_you_mean(key, known)}")
 
 
 COMMANDS: dict[str, Callable[[Words], None]] = {
@@ -325,7 +287,7 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     failed = enter()
     try:
-        command, words = parse(arguments)
+        command, words = parse(arguments, COMMANDS)
         COMMANDS[command](words)
     except RecipeError as error:
         if not failed(str(error)):

@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from common.config import Config, RunSettings
 from common.errors import ConfigError, did_you_mean
-from common.layers import Resolved, nest
+from common.layers import Resolved
 from common.pipeline import Pipeline
 from common.settings import StageSettings
+from common.words import nest
 
 
 def thaw(path: Path, words: Mapping[str, str], repository: Path) -> Resolved:

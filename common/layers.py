@@ -14,21 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from common.config import SCALARS, SECTIONS, Config, VerifySettings
-from common.data.yaml_file import parse_value, read_yaml
-from common.errors import ConfigError, DataError, did_you_mean
+from common.data.yaml_file import read_yaml
+from common.domain_file import names_in, read_domain_file, read_named
+from common.errors import ConfigError, did_you_mean
 from common.layer_errors import explain
 from common.model_facts import of_same_checkpoint
 from common.pipeline import Node, Pipeline, load_pipeline
-from common.settings import Frozen, StageSettings
+from common.settings import StageSettings
 from common.stage_layers import Layer, adapters_alone, check_options, is_adapted, said, section_names
 from common.stage_settings import AnsweringSettings, RewardedSettings
+from common.words import nest
 
-# Taken as they are, never parsed: a commit may look like a number.
-RAW_WORDS = ("domain", "profile", "pipeline", "data", "data_root", "out", "model.path", "model.revision")
-DOMAIN_FILES = ("knowledge.yaml", "data.yaml", "stages.yaml")
 DEFAULT_PROFILE = "tiny"
 DEFAULT_PIPELINE = "full"
 COMMAND_LINE = "command line"
@@ -49,21 +48,6 @@ class Resolved:
     layers: tuple[Layer, ...] = ()  # what it was put together from; a frozen plan has none
 
 
-class DomainFile(Frozen):
-    """`domains/<domain>/stages.yaml`: settings for all profiles, for those with a real checkpoint, for single ones."""
-
-    all: dict[str, Any] = Field(default_factory=dict)
-    checkpoint: dict[str, Any] = Field(default_factory=dict, description="for runs of model.path on real data")
-    profiles: dict[str, dict[str, Any]] = Field(default_factory=dict)
-
-
-def names_in(folder: Path, suffix: str = ".yaml") -> list[str]:
-    """Return the names that a folder offers: its files without their suffix, or its sub-folders."""
-    if suffix:
-        return sorted(path.stem for path in folder.glob(f"*{suffix}"))
-    return sorted(path.name for path in folder.glob("*") if path.is_dir() and not path.name.startswith((".", "_")))
-
-
 def resolve(words: Mapping[str, str], repository: Path) -> Resolved:
     """Resolve a run from command-line words. Raises ConfigError or DataError for the first thing that is wrong."""
     words = dict(words)
@@ -73,7 +57,7 @@ def resolve(words: Mapping[str, str], repository: Path) -> Resolved:
         found = f"There is no domain '{domain}'." if domain else "No domain is given; say domain=<name>."
         raise ConfigError(found + did_you_mean(domain, domains))
     profile = words.pop("profile", DEFAULT_PROFILE)
-    profile_values = _read_named(repository / "pipelines" / "profiles", "profile", profile)
+    profile_values = read_named(repository / "pipelines" / "profiles", "profile", profile)
     preferred = profile_values.pop("pipeline", DEFAULT_PIPELINE)
     profile_values.pop("description", None)
     name = words.pop("pipeline", preferred)
@@ -111,15 +95,6 @@ def with_words(resolved: Resolved, words: Mapping[str, str]) -> Config | None:
     return _build(identity, [*resolved.layers, Layer(COMMAND_LINE, nest(words))], resolved.pipeline)[0]
 
 
-def _read_named(folder: Path, what: str, name: str) -> dict[str, Any]:
-    if name not in names_in(folder):
-        raise ConfigError(f"There is no {what} '{name}'.{did_you_mean(name, names_in(folder))}")
-    values = read_yaml(folder / f"{name}.yaml")
-    if not isinstance(values, dict):
-        raise ConfigError(f"{folder / name}.yaml holds no keys.")
-    return values
-
-
 def _domain_layers(
     repository: Path, domain: str, profile: str, profile_values: Mapping[str, Any], words: Mapping[str, str]
 ) -> list[Layer]:
@@ -129,7 +104,7 @@ def _domain_layers(
     budgets of the tiny model) does not hold for it. Embedded data are small, whatever model reads them: there the
     settings for real runs and their benchmarks from the Hub do not hold.
     """
-    file = _read_domain_file(repository / "domains" / domain, repository / "pipelines")
+    file = read_domain_file(repository / "domains" / domain, repository / "pipelines")
     model = profile_values.get("model")
     given = "model.path" in words
     from_checkpoint = given or (isinstance(model, Mapping) and model.get("path") is not None)
@@ -144,42 +119,6 @@ def _domain_layers(
     return layers
 
 
-def _read_domain_file(folder: Path, pipelines: Path) -> DomainFile:
-    """Read stages.yaml. Raises DataError for missing files and ConfigError with every unknown section of it."""
-    path = folder / "stages.yaml"
-    profiles = names_in(pipelines / "profiles")
-    missing = [name for name in DOMAIN_FILES if not (folder / name).is_file()]
-    if missing:
-        raise DataError(
-            f"The domain folder {folder} lacks {', '.join(missing)}. A domain has {', '.join(DOMAIN_FILES)}; "
-            "`just new-domain name=<name>` makes a folder with all of them to copy from."
-        )
-    raw = read_yaml(path) or {}
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: expected the keys {', '.join(DomainFile.model_fields)}, got {type(raw).__name__}.")
-    try:
-        file = DomainFile.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(explain(error, DomainFile, "", lambda _: str(path))) from None
-    problems = [
-        f"{path}: profiles.{name}: there is no such profile.{did_you_mean(name, profiles)}"
-        for name in file.profiles
-        if name not in profiles
-    ]
-    blocks = {"all": file.all, "checkpoint": file.checkpoint, **{f"profiles.{k}": v for k, v in file.profiles.items()}}
-    stages = {node.name for name in names_in(pipelines) for node in load_pipeline(pipelines, name).nodes()}
-    known = {*SECTIONS, *SCALARS, *StageSettings.kinds, *stages}
-    problems += [
-        f"{path}: {place}.{key}: no section or stage of that name.{did_you_mean(key, known)}"
-        for place, block in blocks.items()
-        for key in block
-        if key not in known
-    ]
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return file
-
-
 def _manifest_layers(data: str | Path) -> list[Layer]:
     if data == "embedded":
         return []
@@ -189,20 +128,6 @@ def _manifest_layers(data: str | Path) -> list[Layer]:
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: settings holds {settings!r}; expected keys such as cpt: {{tokens: …}}.")
     return [Layer(f"manifest {path.name}", settings)]
-
-
-def nest(words: Mapping[str, str]) -> dict[str, Any]:
-    """Turn dotted words into nested keys with parsed values: {"cpt.tokens": "5"} -> {"cpt": {"tokens": 5}}."""
-    nested: dict[str, Any] = {}
-    for key, text in words.items():
-        place = nested
-        *parents, last = key.split(".")
-        for part in parents:
-            place = place.setdefault(part, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"{key}: '{part}' is given a value of its own elsewhere on the command line.")
-        place[last] = parse_value(text) if key not in RAW_WORDS else text
-    return nested
 
 
 def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) -> tuple[Config, dict[str, str]]:
@@ -314,13 +239,3 @@ def _merge(old: Any, new: Any, prefix: str, label: str, origins: dict[str, str])
         return merged
     origins[prefix] = label
     return new
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Return dotted key -> leaf of nested mappings; lists and empty mappings are leaves."""
-    if isinstance(value, Mapping) and value:
-        flat: dict[str, Any] = {}
-        for key, item in value.items():
-            flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
-        return flat
-    return {prefix: value}

@@ -18,8 +18,9 @@ from common.config import Needs
 from common.cost import hardware
 from common.cost.hardware import GIB
 from common.data.yaml_file import read_yaml
+from common.domain_file import names_in
 from common.errors import ConfigError
-from common.layers import Resolved, names_in
+from common.layers import Resolved
 from common.libraries import VISIBLE, environment
 from common.training import ranks
 

@@ -19,7 +19,7 @@ from common.config import Config
 from common.cost.outlook import Outlook
 from common.data.corpus import Corpus
 from common.errors import ConfigError, did_you_mean
-from common.layers import Resolved, flatten
+from common.layers import Resolved
 from common.model_facts import check_taken_facts
 from common.pipeline import Node
 from common.preconditions import check_preconditions
@@ -33,6 +33,7 @@ from common.stage_settings import (
     TrainingSettings,
 )
 from common.stages import ANSWERING_KINDS, MODEL_KINDS, PREFERENCE_KINDS
+from common.words import flatten
 
 State = Literal["cached", "missing", "stale", "waits"]
 GUESSED_SECONDS = {"evaluate": 6.0, "merge": 4.0, "card": 3.0, "publish": 1.0}

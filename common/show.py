@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from common import needs
 from common.console import Console
 from common.cost.words import memory_of, shortly, totals
-from common.layers import Resolved, flatten, names_in
+from common.domain_file import names_in
+from common.layers import Resolved
 from common.plan import Plan, store_of
 from common.run import Outcome
+from common.words import flatten
 
 if TYPE_CHECKING:
     from common.all_domains import DomainRun

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from common.cli import COMMANDS, main, parse
+from common.cli import COMMANDS, main
 from common.errors import ConfigError
+from common.words import parse
 from tests.conftest import QUICK, REPOSITORY
 
 WORDS = [f"{key}={value}" for key, value in QUICK.items()]
 
 
 def test_a_value_may_hold_spaces_and_equal_signs() -> None:
-    command, words = parse(["chat", "domain=medical", "prompt=is 2 = 3, or not?"])
+    command, words = parse(["chat", "domain=medical", "prompt=is 2 = 3, or not?"], COMMANDS)
     assert command == "chat"
     assert words == {"domain": "medical", "prompt": "is 2 = 3, or not?"}
 
@@ -33,7 +34,7 @@ def test_a_value_may_hold_spaces_and_equal_signs() -> None:
 )
 def test_wrong_words_are_named(arguments: list[str], expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse(arguments)
+        parse(arguments, COMMANDS)
     assert expected in str(caught.value)
 
 

@@ -12,9 +12,11 @@ from pydantic import BaseModel
 
 from common import config as config_module
 from common.config import Config
+from common.domain_file import names_in
 from common.errors import ConfigError, DataError, RecipeError
-from common.layers import flatten, names_in, nest, resolve
+from common.layers import resolve
 from common.settings import Schedule, StageSettings
+from common.words import flatten, nest
 from tests.conftest import REPOSITORY, training
 
 

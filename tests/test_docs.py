@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from common.cli import COMMANDS
-from common.layers import names_in, resolve
+from common.domain_file import names_in
+from common.layers import resolve
 from common.plan import check_settings
 from common.rewards.verifiers import VERIFIERS
 from tests.conftest import REPOSITORY

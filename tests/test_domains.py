@@ -12,9 +12,10 @@ import yaml
 from common.console import Console
 from common.data.decontaminate import Decontaminator
 from common.data.manifest import load_manifest
+from common.domain_file import DOMAIN_FILES, names_in
 from common.errors import ConfigError
 from common.evaluation.tasks import check_questions
-from common.layers import DOMAIN_FILES, names_in, resolve
+from common.layers import resolve
 from common.plan import check_settings, open_corpus
 from common.run import execute
 from common.stage_settings import CardSettings, EvaluateSettings

@@ -17,8 +17,8 @@ from common.data.embedded import GENERAL_KNOWLEDGE, EmbeddedCorpus, check_no_hid
 from common.data.facts import FactWorld, load_facts
 from common.data.knowledge import halves, load_knowledge
 from common.data.world import load_worlds
+from common.domain_file import names_in
 from common.errors import DataError
-from common.layers import names_in
 from tests.conftest import REPOSITORY
 
 FILES = {

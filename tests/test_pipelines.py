@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from common.console import Console
-from common.layers import names_in, resolve
+from common.domain_file import names_in
+from common.layers import resolve
 from common.plan import check_settings
 from common.run import execute
 from tests.conftest import QUICK, REPOSITORY

@@ -16,8 +16,8 @@ from common.data.embedded import GENERAL_KNOWLEDGE, EmbeddedCorpus
 from common.data.problem_file import EXAM_PER_TEMPLATE, PROBES_PER_TEMPLATE
 from common.data.problems import ProblemWorld, load_problems
 from common.data.world import load_worlds
+from common.domain_file import names_in
 from common.errors import DataError
-from common.layers import names_in
 from tests.conftest import REPOSITORY
 
 FILE = REPOSITORY / "domains" / "math" / "knowledge.yaml"

@@ -11,8 +11,9 @@ import pytest
 
 from common.config import Config, ModelFacts
 from common.cost.hardware import GIB
+from common.domain_file import names_in
 from common.errors import ConfigError
-from common.layers import Resolved, names_in, resolve
+from common.layers import Resolved, resolve
 from common.pipeline import Node
 from common.preconditions import check_preconditions
 from common.stage_settings import LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings
