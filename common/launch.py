@@ -9,6 +9,7 @@ words. The processes find each other by `common.training.ranks`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -77,7 +78,7 @@ def launch(resolved: Resolved, stage: str, plan: Path, console: Console, *, forc
                 command, cwd=resolved.repository, env={**environment(), FOLDER: str(folder)}, stderr=errors,
                 start_new_session=True,  # signals reach the processes through this one, in good order
             )  # fmt: skip
-            code = _watch(process, folder, run)
+            code = _watch(process, folder, run, console)
         if code:
             raise LaunchError(_why(stage, run, folder, code))
     finally:
@@ -114,7 +115,7 @@ def _by_scheduler(run: RunSettings, stage: str, plan: Path) -> str:
     )
 
 
-def _watch(process: subprocess.Popen[bytes], folder: Path, run: RunSettings) -> int:
+def _watch(process: subprocess.Popen[bytes], folder: Path, run: RunSettings, console: Console) -> int:
     """Wait for the processes, hand signals on to them, and return the launcher's exit code."""
     asked: list[int] = []
 
@@ -123,6 +124,7 @@ def _watch(process: subprocess.Popen[bytes], folder: Path, run: RunSettings) -> 
 
     before = {number: signal.signal(number, pass_on) for number in SIGNALS}
     told: set[Path] = set()
+    shown = 0
     deadline = 0.0
     try:
         while (code := process.poll()) is None:
@@ -130,13 +132,15 @@ def _watch(process: subprocess.Popen[bytes], folder: Path, run: RunSettings) -> 
                 deadline = deadline or time.monotonic() + GRACE_SECONDS
                 _tell(folder, asked[0], told)
                 if signal.SIGINT in asked[1:] or time.monotonic() > deadline:
-                    os.killpg(process.pid, signal.SIGKILL)
+                    _kill(process, folder)
+            if console.verbosity == "verbose":
+                shown = _show(folder / "0.log", shown)
             time.sleep(WATCH_SECONDS)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            _kill(process, folder)
             process.wait()
     if asked and not list(folder.glob("*.failure.json")):
         raise Preempted(asked[0])
@@ -149,11 +153,32 @@ def _tell(folder: Path, signum: int, told: set[Path]) -> None:
     The launcher itself would kill them half a minute later.
     """
     for path in set(folder.glob("*.pid")) - told:
-        told.add(path)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(int(path.read_text(encoding="utf-8")), signum)
-        except (ProcessLookupError, ValueError):
-            continue
+        told.add(path)
+
+
+def _kill(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Kill the processes, each with those that it has started, and the launcher, which has no time to do so itself.
+
+    torchrun gives each of them a session of its own, so that none dies with the launcher.
+    """
+    for path in folder.glob("*.pid"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(int(path.read_text(encoding="utf-8")), signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _show(path: Path, shown: int) -> int:
+    """Print what the first process has logged beyond the first `shown` bytes; return how many there are now."""
+    if not path.is_file():
+        return shown
+    with path.open("rb") as log:
+        log.seek(shown)
+        fresh = log.read()
+    sys.stderr.write(fresh.decode("utf-8", errors="replace"))
+    return shown + len(fresh)
 
 
 def _why(stage: str, run: RunSettings, folder: Path, code: int) -> str:
@@ -201,16 +226,18 @@ class Failed(Protocol):
 def enter() -> Failed:
     """Set this process up as one that `launch` started, if it is one; return how it says why it failed.
 
-    Only the first process talks to the user; what the others print is kept for when they die.
+    Only the first process talks to the user; what the others print, and what it logs, is kept for when they die.
     """
     given = os.environ.get(FOLDER)
     number = ranks.rank()
     if given is not None:
-        (Path(given) / f"{number}.pid").write_text(str(os.getpid()), encoding="utf-8")
-        if number:
-            with (Path(given) / f"{number}.log").open("wb") as log:
+        with (Path(given) / f"{number}.log").open("wb") as log:
+            os.dup2(log.fileno(), sys.stderr.fileno())
+            if number:
                 os.dup2(log.fileno(), sys.stdout.fileno())
-                os.dup2(log.fileno(), sys.stderr.fileno())
+        unnamed = Path(given) / f".{number}.pid"
+        unnamed.write_text(str(os.getpid()), encoding="utf-8")
+        unnamed.rename(Path(given) / f"{number}.pid")  # whole, when it is seen
 
     def failed(text: str, *, trace: bool = False) -> bool:
         if given is None:

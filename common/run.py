@@ -118,6 +118,7 @@ def _first(
         found = None
     link = functools.partial(store.link, resolved.config.domain, resolved.config.profile, node.name)
     if found is not None and not forced:
+        ranks.wait(patiently=True)
         ranks.shared(False)
         link(found)
         return found
@@ -132,6 +133,7 @@ def _first(
         console.line(f"  {node.name}: {holder.who} is making it; waiting (Ctrl-C to stop). {holder.silence}".rstrip())
 
     with store.lock(node.name, fingerprint, wait=resolved.config.run.wait, on_wait=waiting):
+        ranks.wait(patiently=True)  # the others wait for as long as the lock is another run's
         found = store.get(node.name, fingerprint)
         if found is not None and not forced and not unpublished(found, store):
             ranks.shared(False)
@@ -159,6 +161,7 @@ def _note(
 def _help(node: Node, resolved: Resolved, corpus: Corpus, store: Store, outcome: Outcome, console: Console) -> Artifact:
     """Do this process's part of a stage that the first process makes, and return what that one commits."""
     inputs = {name: outcome.artifacts[name] for name in node.inputs}
+    ranks.wait(patiently=True)
     if ranks.shared(False):
         fingerprint = fingerprint_of(recipe_of(node, resolved.config, corpus, inputs, resolved.repository))
         work = store.work_folder(node.name, fingerprint)
@@ -237,7 +240,7 @@ def _run(context: StageContext) -> StageReport:
     """
     busy = claimed(context.config.run, context.stage, context.console) if context.kind in ON_GPU else nullcontext()
     with memory.explained(context), busy:
-        ranks.wait()
+        ranks.wait(patiently=True)
         try:
             report: StageReport = stage_module(context.kind).run(context)
         finally:

@@ -1,14 +1,23 @@
-"""Processes that torchrun started are set up as those of `accelerate launch`."""
+"""Processes that torchrun started are set up as those of `accelerate launch`, and none outlives its launcher."""
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
+from common import launch
 from common.config import RunSettings
+from common.console import Console
 from common.errors import ConfigError
 from common.launch import SET_BY_ACCELERATE, configure
+from common.training.stopping import Preempted
 from tests.conftest import REPOSITORY
 
 
@@ -41,3 +50,33 @@ def test_what_a_launcher_has_set_stays_and_deepspeed_needs_it() -> None:
     os.environ[SET_BY_ACCELERATE] = "no"
     configure(REPOSITORY, RunSettings(processes=4, parallelism="fsdp2"))
     assert "ACCELERATE_USE_FSDP" not in os.environ
+
+
+def test_a_second_interrupt_kills_the_processes_and_not_their_launcher_alone(tmp_path: Path) -> None:
+    """As torchrun does it: every process has a session of its own, which outlives a launcher that is killed."""
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+    sleeping = [sys.executable, "-c", deaf]
+    launcher, process = (subprocess.Popen(sleeping, start_new_session=True) for _ in range(2))
+    (tmp_path / "0.pid").write_text(str(process.pid), encoding="utf-8")
+
+    def interrupt() -> None:
+        for _ in range(2):
+            time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    asking = threading.Thread(target=interrupt)
+    asking.start()
+    with pytest.raises(Preempted):
+        launch._watch(launcher, tmp_path, RunSettings(processes=2), Console("quiet"))
+    asking.join()
+    assert process.wait(10) == -signal.SIGKILL
+
+
+def test_what_the_first_process_logs_is_shown_where_that_is_asked_for(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "0.log"
+    writing = "import sys, time; open(sys.argv[1], 'w').write('attention varlen'); time.sleep(1)"
+    launcher = subprocess.Popen([sys.executable, "-c", writing, str(log)], start_new_session=True)
+    assert launch._watch(launcher, tmp_path, RunSettings(processes=2), Console("verbose")) == 0
+    assert "attention varlen" in capfd.readouterr().err

@@ -28,6 +28,8 @@ def attention_of(asked: str, device: str) -> Attention:
     """
     if asked == "auto":
         return "sdpa_float32" if device == "cpu" else "varlen"
+    if asked == "documents_float32":
+        return "sdpa_float32"
     return asked if asked in ("sdpa_float32", "varlen", "eager") else "sdpa"  # type: ignore[return-value] # narrowed
 
 

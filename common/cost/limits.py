@@ -8,6 +8,7 @@ more than the whole machine has; main memory and disk count only where the run i
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any
 
 from common.artifacts import Store
 from common.config import Config
-from common.cost.hardware import GIB, main_memory
+from common.cost.hardware import GIB, cards, main_memory, visible
 from common.cost.memory import Need
 from common.cost.outlook import Outlook, setting_of
 from common.errors import ConfigError
@@ -188,7 +189,8 @@ def _changes(outlook: Outlook, stage: str) -> Iterator[Fix]:
         if run.processes > 1 and run.parallelism == "ddp":
             yield Fix("processes", "run.parallelism=fsdp2", _running(parallelism="fsdp2"))
         processes = 2 * run.processes
-        while processes <= MOST_PROCESSES:
+        most = _most_processes(outlook)
+        while processes <= most:
             if _divides(settings, processes):
                 words = f"run.processes={processes} run.parallelism=fsdp2"
                 yield Fix("processes", words, _running(processes=processes, parallelism="fsdp2"))
@@ -197,6 +199,13 @@ def _changes(outlook: Outlook, stage: str) -> Iterator[Fix]:
         for peft in ("lora", "qlora")[("full", "lora", "qlora").index(settings.peft) :]:
             apart = ("processes",) if peft == "qlora" else ()
             yield Fix("peft", f"{stage}.peft={peft}", _adapting(outlook.resolved, stage, peft), apart)
+
+
+def _most_processes(outlook: Outlook) -> int:
+    """Return how many processes can be had: one for each GPU, where the run is planned for those of this machine."""
+    if not outlook.hardware.here:
+        return MOST_PROCESSES
+    return outlook.config.run.machines * len(visible(cards(), os.environ.get("CUDA_VISIBLE_DEVICES")))
 
 
 def _divides(settings: LearningSettings, processes: int) -> bool:

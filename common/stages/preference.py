@@ -161,7 +161,7 @@ def arguments_for(
         device=device_of(context.config.run), stage=context.stage, rows_per_pair=rows_per_pair,
     )  # fmt: skip
     try:
-        return config_class(**{**defaults, **options})
+        return parallel.on_one_device(config_class(**{**defaults, **options}))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
 

@@ -117,7 +117,7 @@ def _train(
             trainer = getattr(trl, f"{trainer_name}Trainer")(
                 model=learner,
                 reward_funcs=reward,
-                args=getattr(trl, f"{trainer_name}Config")(**{**defaults, **options}),
+                args=parallel.on_one_device(getattr(trl, f"{trainer_name}Config")(**{**defaults, **options})),
                 train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in asked]),
                 processing_class=tokenizer,
                 peft_config=adapter,

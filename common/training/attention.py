@@ -33,11 +33,14 @@ Varlen = Callable[..., Any]
 
 
 @contextlib.contextmanager
-def attending(model: Any, run: RunSettings, device: str) -> Iterator[str]:
-    """Give a model the attention of `run.attention` for as long as it trains; yield the name of what it is."""
+def attending(model: Any, run: RunSettings, device: str, *, in_one_piece: bool = False) -> Iterator[str]:
+    """Give a model the attention of `run.attention` for as long as it trains; yield the name of what it is.
+
+    `in_one_piece`: torch compiles it, so that attention had better not leave its graph.
+    """
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
     before = bare.config._attn_implementation
-    name = chosen(bare.config, run, device)
+    name = chosen(bare.config, run, device, in_one_piece=in_one_piece)
     if name != before:
         _set(bare, name)
     try:
@@ -47,7 +50,7 @@ def attending(model: Any, run: RunSettings, device: str) -> Iterator[str]:
             _set(bare, before)
 
 
-def chosen(config: Any, run: RunSettings, device: str) -> str:
+def chosen(config: Any, run: RunSettings, device: str, *, in_one_piece: bool = False) -> str:
     """Return the attention that a model with this configuration trains with. Raises ConfigError for unknown names."""
     register()
     if run.attention != "auto":
@@ -65,8 +68,7 @@ def chosen(config: Any, run: RunSettings, device: str) -> str:
     if before != "sdpa":  # a model that needs another has one
         return before
     if device == "cpu":
-        # Compiled layers are faster in one piece.
-        return APART if run.compile == "none" and _sees_whole_documents(config) else WIDE
+        return APART if not in_one_piece and _sees_whole_documents(config) else WIDE
     return before if _no_varlen(config, device) else VARLEN
 
 
@@ -84,6 +86,8 @@ def _no_varlen(config: Any, device: str) -> str:
         return f"its kernels take heads of at most {LARGEST_HEAD} in steps of 8, and this model's have {size}"
     if not _sees_whole_documents(config):
         return "this model has layers that do not see whole documents"
+    if getattr(text, "attention_dropout", 0.0) or getattr(text, "attn_logit_softcapping", None):
+        return "this model's attention has dropout or capped logits, which its kernels have not"
     return ""
 
 

@@ -27,8 +27,10 @@ class Documents:
     def __init__(self, position_ids_BT: Tensor) -> None:
         import torch
 
-        self.position_ids_BT = position_ids_BT
-        starts = starts_of(position_ids_BT).flatten()
+        # Nothing of the positions themselves is kept: a view of them would keep them, and so this, alive for ever.
+        self.shape: tuple[int, ...] = tuple(position_ids_BT.shape)
+        self._starts_BT = starts_of(position_ids_BT)
+        starts = self._starts_BT.flatten()
         self.borders = torch.nn.functional.pad(starts.nonzero()[:, 0], (0, 1), value=len(starts)).to(torch.int32)
         self.longest = int(self.borders.diff().max())
 
@@ -37,19 +39,19 @@ class Documents:
         """(B, 1, T, T), true where a token may look: at its own document, not ahead."""
         import torch
 
-        document_BT = starts_of(self.position_ids_BT).cumsum(-1)
+        document_BT = self._starts_BT.cumsum(-1)
         same_BTT = document_BT[:, :, None] == document_BT[:, None, :]
         return torch.tril(same_BTT)[:, None]
 
     @property
     def alone(self) -> bool:
         """Whether every row is one document, which a causal mask is enough for."""
-        return len(self.borders) - 1 == len(self.position_ids_BT)
+        return len(self.borders) - 1 == self.shape[0]
 
     @property
     def apart_pays(self) -> bool:
         """Whether documents are better attended to in rows of their own than under a mask."""
-        batch, length = self.position_ids_BT.shape
+        batch, length = self.shape
         places = (len(self.borders) - 1) * self.longest
         scores = places * self.longest
         return bool(places <= MOST_PLACES * batch * length and scores <= MOST_SCORES * batch * length * length)
@@ -63,7 +65,7 @@ class Documents:
     def together(self, states_NLHD: Tensor) -> Tensor:
         """Return (B, T, H, D), every token back in its place."""
         flat = states_NLHD.flatten(2).flatten(0, 1)
-        return flat.index_select(0, self._places).view(*self.position_ids_BT.shape, *states_NLHD.shape[2:])
+        return flat.index_select(0, self._places).view(*self.shape, *states_NLHD.shape[2:])
 
     @functools.cached_property
     def _sources(self) -> Tensor:
@@ -93,7 +95,7 @@ def starts_of(position_ids_BT: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(goes_on[:, :1]), ~goes_on], dim=-1)
 
 
-# Every layer of a forward asks for the same positions: the last answer is kept, for as long as its tensor lives.
+# Every layer of a forward asks for the same positions: the last answer is kept, and thrown away when they are.
 _last: tuple[weakref.ref[Tensor], Documents] | None = None
 
 
@@ -103,5 +105,11 @@ def documents_of(position_ids: Tensor, batch: int) -> Documents:
     if _last is not None and _last[0]() is position_ids:
         return _last[1]
     found = Documents(position_ids.expand(batch, -1))
-    _last = weakref.ref(position_ids), found
+    _last = weakref.ref(position_ids, _forget), found
     return found
+
+
+def _forget(gone: weakref.ref[Tensor]) -> None:
+    global _last
+    if _last is not None and _last[0] is gone:
+        _last = None

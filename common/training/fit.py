@@ -75,7 +75,7 @@ def trainer_for(
     )  # fmt: skip
     isolated = settings.packing == "isolated"
     try:
-        arguments = SFTConfig(**options)
+        arguments = parallel.on_one_device(SFTConfig(**options))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
     trainer = lean_sft_trainer()(

@@ -3,9 +3,9 @@
 Usage: `with heap.kept(config.run, device="cpu"): trainer.train()`.
 
 The C library of Linux (glibc) gives what a step frees back to the system, and every page of it is asked for again and
-filled with zeros in the next step: for the tiny model some 3,000 pages a step, a tenth to a fifth of its time. It learns
-to keep a little more each time something large is freed, up to 64 MiB, so how much is lost depends on what a process has
-done before. Peaks are what they were, since the next step needs as much. With other C libraries nothing happens.
+filled with zeros in the next step: for the tiny model some 3,000 pages a step, a tenth to a fifth of its time. It
+learns to keep a little more each time something large is freed, up to 64 MiB, so what is lost depends on what a process
+has done before. Peaks are what they were, since the next step needs as much. With other C libraries nothing happens.
 """
 
 from __future__ import annotations
@@ -30,21 +30,20 @@ USUAL_LARGEST, USUAL_FREE = 32 << 20, 64 << 20
 def kept(run: RunSettings, device: str) -> Iterator[bool]:
     """Let the heap keep what it frees while a model trains; yield whether it does. Afterwards it is given back."""
     library = _glibc() if run.keep_heap and device == "cpu" else None
-    if library is None:
+    # glibc before 2.35 takes no larger blocks than it would come to by itself.
+    if library is None or not (_set(library, GIB, GIB) or _set(library, USUAL_LARGEST, GIB)):
         yield False
         return
-    _set(library, largest=GIB, free=GIB)
     try:
         yield True
     finally:
-        _set(library, largest=USUAL_LARGEST, free=USUAL_FREE)
+        _set(library, USUAL_LARGEST, USUAL_FREE)
         library.malloc_trim(0)
 
 
-def _set(library: Any, *, largest: int, free: int) -> None:
-    """Blocks up to `largest` bytes come from the heap, which keeps up to `free` bytes at its end."""
-    library.mallopt(M_MMAP_THRESHOLD, largest)
-    library.mallopt(M_TRIM_THRESHOLD, free)
+def _set(library: Any, largest: int, free: int) -> bool:
+    """Let blocks up to `largest` bytes come from the heap, which keeps up to `free` bytes at its end, if it can be."""
+    return bool(library.mallopt(M_MMAP_THRESHOLD, largest)) and bool(library.mallopt(M_TRIM_THRESHOLD, free))
 
 
 @functools.cache

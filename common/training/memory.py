@@ -30,8 +30,10 @@ PHASES = {
     SAMPLING: "generate",
     SAVING: "save",
 }  # as a plan calls them
-# How torch says that a CPU has no more.
-NO_MORE = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
+# How torch says that a CPU has no more, and CUDA's libraries that a GPU has none beside what torch manages.
+NO_MORE = (
+    "not enough memory", "can't allocate memory", "Cannot allocate memory", "out of memory", "ALLOC_FAILED",
+)  # fmt: skip
 _phase = LOADING
 
 

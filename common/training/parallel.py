@@ -30,6 +30,15 @@ def is_sharded(run: RunSettings) -> bool:
     return ranks.size() > 1 and run.parallelism in SHARDED
 
 
+def on_one_device(arguments: Any) -> Any:
+    """Return a trainer's arguments, told to use one GPU, however many a process sees.
+
+    Trainer would deal each batch out to all of them, so that a step learned from several times its tokens.
+    """
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
+
+
 def check(trainer: Any, run: RunSettings) -> None:
     """Compare what accelerate does with what was asked for. Raises ConfigError."""
     expected = ranks.size()

@@ -17,6 +17,8 @@ from common.config import RunSettings
 
 _T = TypeVar("_T")
 _control: Any = None  # a group over the CPU for small messages, so that no GPU is waited for
+_patient: Any = None  # the same, for what may take any time
+ANY_TIME = datetime.timedelta(days=365)
 
 
 def size() -> int:
@@ -40,7 +42,7 @@ def is_first() -> bool:
 
 def start(run: RunSettings) -> None:
     """Join the other processes. Whoever waits for one that prepares data does so for `run.patience_minutes`."""
-    global _control
+    global _control, _patient
     if size() == 1 or _control is not None:
         return
     import torch.distributed as dist
@@ -51,14 +53,15 @@ def start(run: RunSettings) -> None:
     patience = datetime.timedelta(minutes=run.patience_minutes)
     PartialState(cpu=device_of(run) == "cpu", timeout=patience)
     _control = dist.new_group(backend="gloo", timeout=patience)
+    _patient = dist.new_group(backend="gloo", timeout=ANY_TIME)
 
 
-def wait() -> None:
-    """Return once every process has come here."""
+def wait(*, patiently: bool = False) -> None:
+    """Return once every process has come here; `patiently` where one of them may wait for another run's lock."""
     if size() > 1:
         import torch.distributed as dist
 
-        dist.barrier(group=_control)
+        dist.barrier(group=_patient if patiently else _control)
 
 
 def shared(value: _T) -> _T:

@@ -123,7 +123,9 @@ def _hidden(model: Any, ids_BT: Tensor, attention_BT: Tensor | None, mask_BT: Te
     order_BT = attention_BT.cumsum(1) - 1
     places_BT = (rows_B * layout.width + starts_B)[:, None] + order_BT
     real_BT = attention_BT.bool()
-    shared = [ids_BT.new_zeros(layout.num_rows * layout.width) for _ in range(2)]
+    filled_R = torch.tensor(layout.filled, device=ids_BT.device)
+    left_RW = (torch.arange(layout.width, device=ids_BT.device) - filled_R[:, None]).clamp(min=0)
+    shared = [ids_BT.new_zeros(layout.num_rows * layout.width), left_RW.flatten().to(ids_BT.dtype)]
     for flat, values_BT in zip(shared, (ids_BT, order_BT), strict=True):
         flat[places_BT[real_BT]] = values_BT[real_BT].to(flat.dtype)
     ids_RW, positions_RW = (flat.view(layout.num_rows, layout.width) for flat in shared)
@@ -138,6 +140,7 @@ class Layout:
 
     rows: list[int]
     starts: list[int]
+    filled: list[int]  # places of each row that are taken
     num_rows: int
     width: int
 
@@ -145,7 +148,7 @@ class Layout:
 def share_rows(lengths: Sequence[int]) -> Layout | None:
     """Put sequences into rows as wide as the longest of them: first fit, the longest first. None if not worth it.
 
-    What a row has left over is read as documents of one token each, and never scored.
+    What a row has left over is read as one more document, and never scored.
     """
     width = _rounded(max(lengths), STEP_WIDTH)
     rows, starts, filled = [0] * len(lengths), [0] * len(lengths), list[int]()
@@ -157,7 +160,8 @@ def share_rows(lengths: Sequence[int]) -> Layout | None:
         filled[row] += lengths[number]
     num_rows = _rounded(len(filled), max(1, len(lengths) // 8))
     worth_it = num_rows * width <= (1 - PADDING_WORTH_IT) * len(lengths) * max(lengths)
-    return Layout(rows, starts, num_rows, width) if worth_it else None
+    filled += [0] * (num_rows - len(filled))
+    return Layout(rows, starts, filled, num_rows, width) if worth_it else None
 
 
 def _rounded(number: int, step: int) -> int:

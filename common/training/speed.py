@@ -1,6 +1,6 @@
 """How a model trains fastest on its device, for as long as it trains.
 
-Usage: `with at_speed(model, config.run, stage): trainer.train()`.
+Usage: `with at_speed(trainer, config.run, stage): trainer.train()`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def at_speed(model: Any, run: RunSettings, stage: str) -> Iterator[None]:
-    """Give a model its attention, compiled layers where they are asked for, and a heap that keeps what steps free.
+def at_speed(trainer: Any, run: RunSettings, stage: str) -> Iterator[None]:
+    """Give a trainer's model its attention, compiled layers if asked for, and a heap that keeps what steps free.
 
     Raises ConfigError for an attention or a compilation that cannot be had.
     """
-    device = device_of(run)
+    device, model = device_of(run), trainer.model
+    in_one_piece = run.compile != "none" or trainer.args.torch_compile
     with (
-        attending(model, run, device) as attention,
+        attending(model, run, device, in_one_piece=in_one_piece) as attention,
         compiled(model, run, stage) as layers,
         heap.kept(run, device) as kept,
     ):

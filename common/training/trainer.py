@@ -91,6 +91,7 @@ class TrainingLoop:
         self.tokens_per_step = tokens_per_step
         self.seconds = 0.0  # inside the loop, over all attempts
         self.steps = 0
+        self.from_step = 0  # of the checkpoint that this training goes on from
         self.guard = Guard(getattr(context.settings, "guard", GuardSettings()), self.folder)
 
     def run(self, trainer: Trainer, unit: str = "tokens") -> list[dict[str, Any]]:
@@ -105,7 +106,7 @@ class TrainingLoop:
         resume, before = self._newest()
         if resume is not None:
             logger.info("%s: resuming from %s", stage, resume.name)
-            self.context.console.line(f"  {stage}: resuming at step {resume.name.split('-')[1]}")
+            self.context.console.line(f"  {stage}: resuming at step {_step_of(resume)}")
         rows, total = trainer.train_dataset, trainer.args.max_steps
         with (
             self.context.console.progress(stage, total * self.tokens_per_step, unit) as bar,
@@ -115,8 +116,9 @@ class TrainingLoop:
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(callback)
             widen(trainer.model)
-            with writing(self.folder), at_speed(trainer.model, run, stage):
+            with writing(self.folder), at_speed(trainer, run, stage):
                 while True:
+                    self.from_step = _step_of(resume) if resume else 0
                     pass_over(trainer, rows, self.guard.passed_over())
                     with memory.phase(memory.TRAINING):
                         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -152,7 +154,10 @@ class TrainingLoop:
         reason = f"Stage {stage}: {guard.trip} (step {step})"
         let_be = f", or let high losses be with {stage}.guard.spike=null" if guard.high else ", or set train.bf16=false"
         advice = f"Lower {stage}.train.learning_rate{let_be}."
-        resume, _ = self._newest(at_most=step - 1 - max(1, guard.high))  # losses are seen one step late
+        before = step - 1 - max(1, guard.high)  # losses are seen one step late
+        if before <= self.from_step and not guard.high:  # its own weights are no numbers
+            before = self.from_step - 1
+        resume, _ = self._newest(at_most=before)
         if resume is None:
             raise ContractError(f"{reason}, and there is no checkpoint before it; nothing is kept. {advice}")
         if len(guard.passed_over()) >= guard.settings.times:
@@ -160,7 +165,7 @@ class TrainingLoop:
                 f"{reason}, and was taken back {guard.settings.times} times before ({stage}.guard.times); nothing is "
                 f"kept. {advice}"
             )
-        at = int(resume.name.split("-")[1])
+        at = _step_of(resume)
         self.context.console.line(
             f"  {stage}: {guard.trip}; back to step {at}, and the rows of {step - at} steps are passed over",
             always=True,
@@ -177,6 +182,10 @@ class TrainingLoop:
                 kept = {key: round(float(value), 6) for key, value in numbers.items()}
                 records.append({**kept, "step": entry["step"], unit: entry["step"] * self.tokens_per_step})
         return records
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
 
 
 def pass_over(trainer: Trainer, rows: Any, steps: Sequence[tuple[int, int]]) -> None:

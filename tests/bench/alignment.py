@@ -77,7 +77,7 @@ def rewarded(name: str, folder: Path, ours: bool, done: Done) -> None:
         )
     if ours:
         trainer.add_callback(skipper(reward))
-    with at_speed(trainer.model, context.config.run, name) if ours else contextlib.nullcontext():
+    with at_speed(trainer, context.config.run, name) if ours else contextlib.nullcontext():
         train_in_turns(trainer, done)
 
 
@@ -121,7 +121,7 @@ def dpo(folder: Path, precomputed: bool, ours: bool, done: Done) -> None:
             train_dataset=Dataset.from_list([{k: p.row[k] for k in ("prompt", "chosen", "rejected")} for p in pairs]),
             processing_class=tokenizer,
         )
-    with at_speed(trainer.model, context.config.run, "dpo") if ours else contextlib.nullcontext():
+    with at_speed(trainer, context.config.run, "dpo") if ours else contextlib.nullcontext():
         train_in_turns(trainer, done)
 
 

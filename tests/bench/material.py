@@ -47,7 +47,6 @@ class Material:
     pairs_per_step: int
     micro_pairs: int
     flops_per_token: float  # forward and backward, attention left out: 6 per weight (Kaplan et al. 2020, section 2.1)
-    checkpointing: bool = False
     rows: Any = None  # packed
     documents: list[Document] = field(default_factory=list)
     pairs: list[Pair] = field(default_factory=list)
@@ -129,13 +128,16 @@ def _as_rows(documents: list[Document]) -> Any:
 
 
 def _random(model: str, stage: str, folder: Path, steps: int, words: dict[str, str]) -> Material:
-    """Return random tokens for a model with random weights: rows of 4,096, or pairs of about as many."""
+    """Return random tokens for a model with random weights: rows of 4,096, or pairs of about as many.
+
+    One at a time, whose activations fit a GPU of 80 GB beside 1.7 billion weights: nothing is computed twice.
+    """
     from common.stages.base import make_tokenizer
     from common.training.packing import pack
 
     words |= {
-        f"{stage}.sequence_length": str(ROW), f"{stage}.train.gradient_checkpointing": "true",
-        "run.micro_batch_tokens": str(4 * ROW), "run.device": "cuda",
+        f"{stage}.sequence_length": str(ROW), f"{stage}.train.gradient_checkpointing": "false",
+        "run.micro_batch_tokens": str(ROW), "run.device": "cuda",
     }  # fmt: skip
     if stage != "dpo":
         words[f"{stage}.batch_tokens"] = str(TOKENS_PER_STEP)
@@ -144,8 +146,8 @@ def _random(model: str, stage: str, folder: Path, steps: int, words: dict[str, s
     weights = sum(p.numel() for p in _build(model, "meta").parameters())
     size = TOKENS_PER_STEP // ROW
     found = Material(
-        context, tokenizer, lambda: _build(model, "cuda"), "cuda", ROW, size, 4, 16, 4,
-        flops_per_token=6.0 * weights, checkpointing=True,
+        context, tokenizer, lambda: _build(model, "cuda"), "cuda", ROW, size, 1, 16, 1,
+        flops_per_token=6.0 * weights,
     )  # fmt: skip
     rng = random.Random(0)
     lengths = [max(16, min(ROW, round(rng.expovariate(1 / MEAN_DOCUMENT)))) for _ in range(steps * 16 * 6)]

@@ -31,14 +31,14 @@ def in_turns(loops: Mapping[str, Loop], *, warmup: int) -> dict[str, list[float]
     spawn = multiprocessing.get_context("spawn")
     turns: dict[str, Connection] = {}
     workers = []
-    for name, loop in loops.items():
-        turns[name], theirs = spawn.Pipe()
-        workers.append(spawn.Process(target=_work, args=(loop, theirs)))  # no daemon, as it may load data in others
-        workers[-1].start()
-        theirs.close()
-        _answer_of(name, turns[name])  # built, one after the other: building is work too
     rounds: list[list[float]] = []
     try:
+        for name, loop in loops.items():
+            turns[name], theirs = spawn.Pipe()
+            workers.append(spawn.Process(target=_work, args=(loop, theirs)))  # no daemon, as it may load data in others
+            workers[-1].start()
+            theirs.close()
+            _answer_of(name, turns[name])  # built, one after the other: building is work too
         while True:
             times = []
             for name, turn in turns.items():

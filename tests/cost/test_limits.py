@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from common.artifacts import Store
 from common.cost import hardware, limits, outlook
-from common.cost.hardware import GPUS, card_of, gpu_called, hardware_of
+from common.cost.hardware import GPUS, Card, card_of, gpu_called, hardware_of
 from common.cost.limits import check_fits, doubts
 from common.cost.outlook import Outlook
 from common.errors import ConfigError
@@ -54,6 +55,16 @@ def test_the_setting_that_is_named_fits(model: str, gpu: str, words: dict[str, s
     advice = said.partition("It fits with ")[2].partition(",")[0].rstrip(".")
     more = dict(word.split("=") for word in advice.split())
     check_fits(outlook_of(model, gpu, **{**words, **more}), TRAINED)
+
+
+def test_no_more_processes_are_named_than_this_machine_has_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "cards", lambda: (Card("NVIDIA H100 80GB HBM3", "GPU-aa", 80 * 2**30),) * 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    outlook = outlook_of("llama-8b", "h100-sxm", **{"run.micro_batch_tokens": "4096"})
+    here = dataclasses.replace(outlook, hardware=dataclasses.replace(outlook.hardware, here=True))
+    words = [fix.words for fix in limits._changes(here, "cpt") if fix.key == "processes"]
+    assert words == ["run.processes=2 run.parallelism=fsdp2"]
+    assert len([fix for fix in limits._changes(outlook, "cpt") if fix.key == "processes"]) > 1
 
 
 def test_several_settings_are_named_where_none_does_alone_and_none_for_nothing() -> None:

@@ -128,6 +128,7 @@ def test_wide_attention_is_in_float32_under_autocast() -> None:
 def test_gradients_of_documents_in_rows_of_their_own_are_those_under_a_mask(
     rows: list[list[int]], number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    register()
     batches = []
     wide = attention.wide_attention
 
@@ -152,6 +153,16 @@ def test_layers_that_see_a_window_keep_their_masks_on_a_cpu() -> None:
     config = llama().config
     config.sliding_window = 4
     assert chosen(config, RunSettings(), "cpu") == WIDE
+
+
+def test_what_is_compiled_in_one_piece_keeps_its_masks_on_a_cpu() -> None:
+    assert chosen(llama().config, RunSettings(), "cpu", in_one_piece=True) == WIDE
+
+
+@pytest.mark.parametrize("option", ["attention_dropout", "attn_logit_softcapping"])
+def test_what_the_kernels_of_cuda_have_not_is_left_to_others(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    assert chosen(llama(**{option: 0.1}).config, RunSettings(), "cuda") == "sdpa"
 
 
 def test_a_model_gets_its_attention_back_after_an_error() -> None:

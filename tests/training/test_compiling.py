@@ -48,7 +48,7 @@ def graphs() -> Any:
 def test_all_layers_share_what_is_compiled_and_learn_the_same(graphs: Any) -> None:
     seen, backend = graphs
     model, plain = llama(), llama()
-    with attending(model, COMPILE, "cpu"), compiled(model, COMPILE, "cpt", backend) as layers:
+    with attending(model, COMPILE, "cpu", in_one_piece=True), compiled(model, COMPILE, "cpt", backend) as layers:
         loss = loss_of(model)
     loss.backward()
     assert (layers, len(seen)) == (3, 1)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 
+from common.training import documents
 from common.training.documents import Documents, documents_of
 
 PACKED = torch.tensor([[0, 1, 2, 0, 1, 2, 3, 0], [0, 1, 2, 3, 0, 1, 2, 3]])
@@ -45,6 +49,16 @@ def test_rows_of_their_own_pay_for_short_documents_of_like_length(lengths: list[
 def test_the_mask_shows_a_token_its_own_document_and_nothing_ahead() -> None:
     mask = Documents(torch.tensor([[0, 1, 0, 1]])).mask[0, 0]
     assert mask.int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+
+
+def test_nothing_is_kept_of_positions_that_are_gone() -> None:
+    positions = torch.tensor([[0, 1, 0, 1]])
+    seen = weakref.ref(positions)
+    assert documents_of(positions, 1).mask.shape == (1, 1, 4, 4)
+    del positions
+    gc.collect()
+    assert seen() is None
+    assert documents._last is None
 
 
 def test_positions_that_all_rows_share_are_read_for_each_of_them() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from common.layers import resolve
 from common.run import run_stage
 from common.settings import GuardSettings
 from common.training.guard import Guard, without
+from common.training.trainer import TrainingLoop
 from tests.conftest import QUICK, REPOSITORY
 
 
@@ -96,6 +98,34 @@ def test_one_that_breaks_again_and_again_stops_the_stage(tmp_path: Path, broken_
     with pytest.raises(ContractError, match=r"became NaN or infinite \(step \d+\), and was taken back 1 times before"):
         run_stage(resolved, "base", Console("quiet"))
     assert not list(Store(tmp_path).artifacts.glob("base-*"))
+
+
+@pytest.mark.parametrize(
+    ("at", "high", "at_most"),
+    [
+        (10, 0, 7),  # the first loss after step 8 is no number: nor are the weights of that checkpoint
+        (12, 0, 10),
+        (12, 2, 9),
+    ],
+)
+def test_a_checkpoint_whose_weights_are_broken_is_not_tried_again(
+    at: int, high: int, at_most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = SimpleNamespace(line=lambda *_, **__: None)
+    context: Any = SimpleNamespace(stage="cpt", work=tmp_path, settings=SimpleNamespace(), console=told)
+    loop = TrainingLoop(context, 512)
+    loop.from_step, loop.guard.trip, loop.guard.high = 8, "the loss became NaN or infinite", high
+    loop.folder.mkdir()
+    asked: list[int] = []
+
+    def newest(at_most: int) -> tuple[Path, float]:
+        asked.append(at_most)
+        return Path("checkpoint-5"), 0.0
+
+    monkeypatch.setattr(loop, "_newest", newest)
+    trainer: Any = SimpleNamespace(state=SimpleNamespace(global_step=at))
+    assert loop._go_back(trainer).name == "checkpoint-5"
+    assert asked == [at_most]
 
 
 def test_one_that_breaks_before_any_checkpoint_stops_the_stage(tmp_path: Path, broken_steps: list[int]) -> None:

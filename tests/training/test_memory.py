@@ -62,6 +62,8 @@ def test_sampling_is_told_apart_from_training() -> None:
 
 def test_the_gpu_s_own_error_counts_and_others_pass() -> None:
     assert memory.ran_out(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+    assert memory.ran_out(RuntimeError("CUDA error: out of memory"))
+    assert memory.ran_out(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
     assert not memory.ran_out(RuntimeError("shape mismatch"))
     with pytest.raises(RuntimeError, match="shape"), memory.explained(context_of("sft")):
         raise RuntimeError("shape mismatch")

@@ -11,7 +11,7 @@ import torch
 from common.config import ModelSettings, RunSettings
 from common.stages.preference import checked_pairs
 from common.training import checkpoint
-from common.training.parallel import keep_sums_wide
+from common.training.parallel import keep_sums_wide, on_one_device
 from common.training.preferences import Pair
 
 FLAGS = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true", "WORLD_SIZE": "2"}
@@ -29,6 +29,15 @@ def test_gradients_are_summed_and_outputs_left_in_float32() -> None:
     policy = plugin.mixed_precision_policy
     assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (torch.bfloat16, torch.float32, None)
     assert policy.cast_forward_inputs
+
+
+def test_a_process_that_sees_several_gpus_takes_its_batch_to_one(tmp_path: Path) -> None:
+    from trl import SFTConfig
+
+    arguments = SFTConfig(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=4)
+    arguments._n_gpu = 2  # as transformers sets it there
+    assert arguments.train_batch_size == 8
+    assert on_one_device(arguments).train_batch_size == 4
 
 
 def test_where_others_wait_the_shortest_pairs_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
