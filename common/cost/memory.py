@@ -25,6 +25,7 @@ MIB = 2**20
 LIBRARIES, EXAMINER, CUDA_BUILD = 615.0 * MIB, 545.0 * MIB, 2048.0 * MIB
 CLEAN = 395.0 * MIB  # of the process that loads a result again
 CONTEXT = 600.0 * MIB  # of CUDA and its kernels, on the GPU; torch.cuda.max_memory_allocated does not count it
+OF_A_STEP = ("gradients", "activations", "logits", "bfloat16 copies", "scored pairs", "pieces")
 PIECES = 0.05  # of what a CPU's allocator holds beside, in pieces that nothing fits; 1 to 9% in our measurements
 WINDOW = 1024  # tokens that the exam reads at once: common.evaluation.harness
 EMBEDDED_TEXT = 64  # tokens of the longest embedded document, of 243 letters
@@ -255,9 +256,10 @@ def _evaluated(setting: Setting) -> Need:
 def _saved(setting: Setting, train: Need | None) -> Need:
     """Return what handing on needs, all in main memory: the whole model, and a clean process that loads it again.
 
-    On a CPU the process still holds what training took: freed pieces below the allocator's limits stay with it (91 to
-    98% in our measurements). An adapter is merged into the stage before, which is loaded beside what was trained.
-    With shards, the first process gathers the whole model first.
+    On a CPU the heap gives back what the last step freed (`common.training.heap`); the optimizer's state stays beside
+    the weights. Without `run.keep_heap` freed pieces below the allocator's limits stay with the process (91 to 98% in
+    our measurements). An adapter is merged into the stage before, which is loaded beside what was trained. With
+    shards, the first process gathers the whole model first.
     """
     shape, work = setting.shape, setting.work
     clean = {"clean process": CLEAN + setting.stored * shape.parameters}
@@ -265,6 +267,8 @@ def _saved(setting: Setting, train: Need | None) -> Need:
     merged = {"stage before": whole} if work is not None and work.peft != "full" else {}
     if setting.device == "cpu":
         held = dict(train.device) if train is not None else {**_libraries(setting)[0], "weights": whole}
+        if setting.run.keep_heap:
+            held = {name: size for name, size in held.items() if name not in OF_A_STEP}
         return Need({**held, **merged}, clean, train.at_most if train is not None else frozenset())
     gathered = {"gathered": whole} if setting.shards > 1 else {}
     libraries = setting.local * (LIBRARIES + CUDA_BUILD)

@@ -117,6 +117,9 @@ def test_on_a_cpu_all_is_main_memory() -> None:
     phases = outlook.phases("cpt")
     assert set(phases) == {"train", "save"}
     assert 0.5 * GIB < phases["train"].device_total < GIB
+    assert set(phases["save"].device) == {"libraries", "weights", "optimizer"}  # what a step took is given back
+    kept = Outlook.of(resolve({"domain": "medical", "run.device": "cpu", "run.keep_heap": "false"}, REPOSITORY))
+    phases = kept.phases("cpt")
     assert phases["save"].device_total == phases["train"].device_total  # the allocator keeps what it has
     assert phases["save"].host["clean process"] > 0.3 * GIB
     assert set(outlook.phases("merge")) == {"merge"}
