@@ -7,6 +7,7 @@ the batches of its profile, and CPT also with 16 rows of 128 tokens, since what 
 a step grows with the square of its tokens, and the profile's steps of 512 are small. On a GPU models of 0.6 and 1.7
 billion random weights train on random tokens in rows of 4,096, each loop by itself. Utilisation is the share of the
 matrix rate that is measured in the same run. Tokens count padding in CPT and SFT, as for all.
+Progress, the guard and checkpoints, which a stage has beside, are left out for all.
 """
 
 from __future__ import annotations
