@@ -172,6 +172,7 @@ def test_a_merged_adapter_computes_the_same(tmp_path: Path) -> None:
 
 def test_the_reference_is_the_stage_before() -> None:
     contracts.check_reference([-3.0, -20.0], [-3.01, -20.1])
+    contracts.check_reference([-3.0, -20.0, -0.3], [-3.01, -20.1, -0.4])  # one alone is off by a tenth
     with pytest.raises(ContractError, match="is not the stage before it"):
         contracts.check_reference([-3.0], [-5.0])
     with pytest.raises(ContractError, match="is not the stage before it"):
