@@ -182,15 +182,16 @@ def check_adapter_merge(before_TV: Tensor, after_TV: Tensor) -> float:
 def check_reference(recorded: Sequence[float], recomputed: Sequence[float]) -> None:
     """The reference log-probabilities of preference tuning are those of the stage before it.
 
-    Another model says other things of most answers, so the median tells; a single long and unlikely answer may be off by
-    more where it was read in bfloat16.
+    Another model says other things of most answers, so the median tells; a single answer may be off by more where it was
+    read in bfloat16.
     """
     off = [abs(a - b) / max(1.0, abs(b)) for a, b in zip(recorded, recomputed, strict=True)]
     typical = statistics.median(off) if off else 0.0
     if typical > REFERENCE_TOLERANCE or not all(map(math.isfinite, recorded)):
         raise ContractError(
             "The reference of preference tuning is not the stage before it: log-probabilities differ by "
-            f"{typical:.1%} in the median (allowed {REFERENCE_TOLERANCE:.0%}). Remove the stage's scratch folder and run again."
+            f"{typical:.1%} in the median (allowed {REFERENCE_TOLERANCE:.0%}). Remove the stage's scratch folder and "
+            "run again."
         )
 
 
