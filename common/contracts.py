@@ -182,8 +182,8 @@ def check_adapter_merge(before_TV: Tensor, after_TV: Tensor) -> float:
 def check_reference(recorded: Sequence[float], recomputed: Sequence[float]) -> None:
     """The reference log-probabilities of preference tuning are those of the stage before it.
 
-    Another model says other things of most answers, so the median tells; a single answer may be off by more where it was
-    read in bfloat16.
+    Another model says other things of most answers, so the median tells; a single answer may be off by more where it
+    was read in bfloat16.
     """
     off = [abs(a - b) / max(1.0, abs(b)) for a, b in zip(recorded, recomputed, strict=True)]
     typical = statistics.median(off) if off else 0.0
