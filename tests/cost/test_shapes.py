@@ -101,12 +101,13 @@ def work(length: int, rows: int, *, bf16: bool, peft: Any = "full") -> Work:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("attention", ["sdpa_float32", "documents_float32"])
 @pytest.mark.parametrize(
     ("family", "bf16", "peft"),
     [("llama", True, "full"), ("llama", False, "full"), ("qwen3", True, "full"), ("qwen3", False, "full"),
      ("llama", True, "lora"), ("llama", False, "lora")],
 )  # fmt: skip
-def test_saved_activations_are_counted_tensor_by_tensor(family: str, bf16: bool, peft: str) -> None:
+def test_saved_activations_are_counted_tensor_by_tensor(family: str, bf16: bool, peft: str, attention: str) -> None:
     """Two models that differ in the number of layers alone save layers' bytes more of one another."""
     from peft import LoraConfig, get_peft_model
 
@@ -121,7 +122,7 @@ def test_saved_activations_are_counted_tensor_by_tensor(family: str, bf16: bool,
         names = {"llama": "Llama", "qwen3": "Qwen3"}
         config = getattr(transformers, f"{names[family]}Config")(**{**TINY, "num_hidden_layers": layers})
         model = getattr(transformers, f"{names[family]}ForCausalLM")(config)
-        model.set_attn_implementation("sdpa_float32")
+        model.set_attn_implementation(attention)
         if peft == "lora":
             model = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"))
         weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -147,4 +148,8 @@ def test_saved_activations_are_counted_tensor_by_tensor(family: str, bf16: bool,
     copies = 2 * shape.layer_linear * bf16
     adapters = 2 * shape.adapter_parameters(8) / shape.layers * (bf16 and peft == "lora")
     per_layer = rows * length * activations.layer_bytes(shape, setting, "sdpa_float32") + copies + adapters
-    assert (found[1] - found[0]) / 2 == pytest.approx(per_layer, rel=0.01)
+    seen = (found[1] - found[0]) / 2
+    if attention == "sdpa_float32":
+        assert seen == pytest.approx(per_layer, rel=0.01)
+    else:  # documents in rows of their own are planned as if under a mask
+        assert 0.85 * per_layer < seen <= 1.01 * per_layer
