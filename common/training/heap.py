@@ -5,7 +5,7 @@ Usage: `with heap.kept(config.run, device="cpu"): trainer.train()`.
 The C library of Linux (glibc) gives what a step frees back to the system, and every page of it is asked for again and
 filled with zeros in the next step: for the tiny model some 3,000 pages a step, a tenth to a fifth of its time. It
 learns to keep a little more each time something large is freed, up to 64 MiB, so what is lost depends on what a process
-has done before. Peaks are what they were, since the next step needs as much. With other C libraries nothing happens.
+has done before. Peaks grow by little, since the next step needs as much. With other C libraries nothing happens.
 """
 
 from __future__ import annotations
