@@ -63,6 +63,10 @@ def lacks(outlook: Outlook, stage: str, *, sure: bool = True) -> Lack | None:
     hardware = outlook.hardware
     for phase, need in outlook.phases(stage).items():
         needed, host = _needed(outlook, need, sure=sure)
+        if hardware.device == "cuda" and phase == "eval" and needed > ROOM * hardware.memory:
+            # What a GPU has no room for lies in main memory while an exam reads it (`common.training.device.spread`).
+            weights = need.device["weights"]
+            needed, host = needed - weights, host + weights
         if hardware.device == "cuda" and needed > ROOM * hardware.memory:
             return Lack(stage, phase, needed, hardware.memory, f"a GPU ({hardware.name})")
         memory = main_memory() if hardware.here else hardware.memory if hardware.device == "cpu" else 0.0

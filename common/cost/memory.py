@@ -148,10 +148,12 @@ def _trained(setting: Setting, work: Work) -> Need:
     layer = work.tokens * activations.layer_bytes(shape, work, attention)
     cut = work.tokens * activations.cut_bytes(shape)
     ends = work.tokens * activations.ends_bytes(shape)
-    copies, head = activations.copies_bytes(shape, work), activations.head_bytes(shape, work)
+    # What is sharded is gathered in bfloat16, layer by layer: autocast finds nothing to copy.
+    copies = activations.copies_bytes(shape, work) if shards == 1 else 0.0
+    head = activations.head_bytes(shape, work)
     table = (HALF + FLOAT) * shape.table if work.peft == "full" and work.head != "none" else 0.0
     working = activations.working_bytes(shape, work)
-    one_layer = HALF * shape.layer_linear if work.bf16 else 0.0
+    one_layer = HALF * shape.layer_linear if work.bf16 and shards == 1 else 0.0
     earlier = gradients if work.accumulation > 1 else 0.0
     kept = shape.layers * (cut if work.checkpointing else layer)
     moments: list[dict[str, float]] = [

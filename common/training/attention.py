@@ -56,7 +56,9 @@ def chosen(config: Any, run: RunSettings, device: str, *, in_one_piece: bool = F
     if run.attention != "auto":
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-        known = ["auto", "eager", *ALL_ATTENTION_FUNCTIONS.valid_keys()]
+        # Paged ones are for serving: they need a cache.
+        paged = [name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if name.startswith("paged|")]
+        known = ["auto", "eager", *(name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if name not in paged)]
         if run.attention not in known:
             raise ConfigError(
                 f"run.attention={run.attention}: there is no such attention.{did_you_mean(run.attention, known)}"
@@ -98,7 +100,11 @@ def _sees_whole_documents(config: Any) -> bool:
 
 
 def _set(model: Any, name: str) -> None:
-    model.set_attn_implementation(name)
+    try:
+        model.set_attn_implementation(name)
+    except (ImportError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"run.attention={name}: it cannot be had here ({reason}). Use run.attention=auto.") from error
     if model.config._attn_implementation != name:
         raise ConfigError(
             f"run.attention={name}: {type(model).__name__} does not let its attention be set. Use run.attention=auto."

@@ -45,7 +45,11 @@ def refusal(model: str, gpu: str, stages: list[str], **words: str) -> str:
         ),
         ("llama-8b", "h100-sxm", {"run.micro_batch_tokens": "4096"}, r"run\.processes=\d+ run\.parallelism=fsdp2"),
         ("llama-8b", "h100-sxm", {"run.micro_batch_tokens": "4096", "cpt.batch_tokens": "4096"}, r"cpt\.peft=lora, "),
-        ("llama-8b", "rtx-4090", {"run.micro_batch_tokens": "4096", "cpt.peft": "lora"}, r"cpt\.peft=qlora, which"),
+        (
+            "llama-8b", "rtx-4090",
+            {"run.micro_batch_tokens": "4096", "cpt.batch_tokens": "4096", "cpt.peft": "lora"},
+            r"cpt\.peft=qlora, which",
+        ),
     ],
 )  # fmt: skip
 def test_the_setting_that_is_named_fits(model: str, gpu: str, words: dict[str, str], expected: str) -> None:
@@ -65,6 +69,15 @@ def test_no_more_processes_are_named_than_this_machine_has_gpus(monkeypatch: pyt
     words = [fix.words for fix in limits._changes(here, "cpt") if fix.key == "processes"]
     assert words == ["run.processes=2 run.parallelism=fsdp2"]
     assert len([fix for fix in limits._changes(outlook, "cpt") if fix.key == "processes"]) > 1
+
+
+def test_the_largest_profile_fits_the_machines_that_it_names() -> None:
+    resolved = resolve(
+        {"domain": "medical", "profile": "qwen2.5-72b", "run.hardware": "h100-sxm", "data": "embedded"}, REPOSITORY
+    )
+    found = Outlook.of(resolved)
+    check_fits(found, ["cpt", "sft", "dpo", "exam-base"])  # its exam lies in main memory in part
+    assert found.phases("cpt")["train"].device_total < resolved.config.needs.gpu_memory_gb * hardware.GIB
 
 
 def test_several_settings_are_named_where_none_does_alone_and_none_for_nothing() -> None:

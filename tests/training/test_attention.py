@@ -181,6 +181,16 @@ def test_what_cannot_be_had_is_said() -> None:
         chosen(config, RunSettings(attention="varlen"), "cpu")
 
 
+def test_attention_that_is_not_installed_is_told_in_one_line() -> None:
+    with (
+        pytest.raises(ConfigError, match=r"run.attention=flash_attention_2: it cannot be had here .*Use run.attention"),
+        attending(llama(), RunSettings(attention="flash_attention_2"), "cpu"),
+    ):
+        pass
+    with pytest.raises(ConfigError, match="there is no such attention"):
+        chosen(llama().config, RunSettings(attention="paged|eager"), "cpu")
+
+
 def test_models_without_whole_documents_or_fitting_heads_keep_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     assert chosen(llama().config, RunSettings(), "cuda") == VARLEN
