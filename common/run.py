@@ -216,7 +216,7 @@ def _make(
         "parent": node.parent,
         "metrics": report.metrics,
         "tokens": report.tokens,
-        "seconds": round(seconds, 2),
+        "seconds": round(max(seconds, report.train_seconds), 2),  # the latter counts earlier attempts too
         "train_seconds": round(report.train_seconds, 2),
         "tokens_per_second": round(report.tokens / report.train_seconds, 1) if report.train_seconds else 0.0,
         "rows": report.rows,
