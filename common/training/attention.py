@@ -57,8 +57,8 @@ def chosen(config: Any, run: RunSettings, device: str, *, in_one_piece: bool = F
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
         # Paged ones are for serving: they need a cache.
-        paged = [name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if name.startswith("paged|")]
-        known = ["auto", "eager", *(name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if name not in paged)]
+        names = [name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if not name.startswith("paged|")]
+        known = ["auto", "eager", *names]
         if run.attention not in known:
             raise ConfigError(
                 f"run.attention={run.attention}: there is no such attention.{did_you_mean(run.attention, known)}"
