@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pydantic import BaseModel, ValidationError
 
 from common.errors import did_you_mean
+from common.expected import told
 
 
 def explain(error: ValidationError, cls: type[BaseModel], prefix: str, origin: Callable[[str], str]) -> str:
@@ -24,7 +25,7 @@ def explain(error: ValidationError, cls: type[BaseModel], prefix: str, origin: C
         elif item["type"] == "value_error":
             lines.append(f"{key or 'configuration'}: {item['msg'].removeprefix('Value error, ')}")
         else:
-            lines.append(f"{key}{where}: {item['msg']}; got {item['input']!r}.")
+            lines.append(f"{key}{where}: {told(item)}")
     return "\n".join(lines)
 
 

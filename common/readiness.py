@@ -16,9 +16,8 @@ from common.pipeline import Node
 from common.recipe import task_folders
 from common.stage_settings import EvaluateSettings
 from common.stages import MODEL_KINDS, data_roles
-from common.training.device import check_bf16
 from common.training.gpu import ON_GPU
-from common.training.quantization import check_backends
+from common.training.backends import check_backends
 
 
 def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> None:
@@ -32,7 +31,6 @@ def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> N
     if any(node.kind in (*MODEL_KINDS, *ON_GPU) for node in nodes):
         needs.check(resolved)
     prepare(config.run, asks_hub=needs_hub(config, corpus, [config.stages[node.name] for node in nodes]))
-    check_bf16(config, [node.name for node in nodes])
     check_backends(config, [node.name for node in nodes])
     stages = resolved.config.stages
     roles = [r for node in nodes for r in data_roles(node.kind, corpus, stages[node.name], sampled=node.sampled)]

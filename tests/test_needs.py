@@ -18,7 +18,7 @@ from common.layers import resolve
 from common.needs import Machine, lacks, machine_at, missing
 from common.run import execute
 from common.training import ranks
-from common.training.device import check_bf16
+from common.training.backends import check_backends
 from tests.conftest import QUICK, REPOSITORY
 
 ONE_24 = Needs(device="cuda", gpus=1, gpu_memory_gb=22, host_memory_gb=15, disk_gb=50)
@@ -164,14 +164,14 @@ def config(**words: str) -> Config:
 def test_a_gpu_without_bfloat16_is_told_before_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    check_bf16(config(), ["cpt"])  # the CPU has it
+    check_backends(config(), ["cpt"])  # the CPU has it
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "Tesla T4")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     with pytest.raises(ConfigError, match=r"cpt\.train\.bf16=true, but Tesla T4 has no bfloat16 of its own. Set cpt\."):
-        check_bf16(config(), ["exam-cpt", "cpt"])
+        check_backends(config(), ["exam-cpt", "cpt"])
     silent = config(profile="qwen3-0.6b", pipeline="grpo")
     with pytest.raises(ConfigError, match=r"grpo\.train\.bf16 is on where nothing is said, but Tesla T4"):
-        check_bf16(silent, ["base", "grpo"])  # nothing trains in the first
-    check_bf16(config(**{"cpt.train.bf16": "false"}), ["cpt", "exam-cpt"])
-    check_bf16(config(**{"run.device": "cpu"}), ["cpt"])
+        check_backends(silent, ["base", "grpo"])  # nothing trains in the first
+    check_backends(config(**{"cpt.train.bf16": "false"}), ["cpt", "exam-cpt"])
+    check_backends(config(**{"run.device": "cpu"}), ["cpt"])

@@ -39,24 +39,54 @@ END_OF_TEXT = "<|endoftext|>"
         ),
         (
             {"run.processes": "2", "run.parallelism": "zero3"},
-            r"run\.parallelism=zero3 needs the package deepspeed, which is not installed",
+            r"run\.parallelism=zero3 needs the package deepspeed, which is not installed here.* use .*=ddp on a CPU",
+        ),
+        (
+            {"run.processes": "2", "run.parallelism": "zero3", "run.hardware": "h100-sxm"},
+            r"zero3 needs the package deepspeed, which is not installed here.* use run\.parallelism=fsdp2, which shards",
+        ),
+        (
+            {"run.parallelism": "fsdp2", "dpo.peft": "qlora"},
+            r"run\.parallelism=fsdp2, but one process has nobody to share with. Set run\.processes",
         ),
         (
             {"run.processes": "3", "run.machines": "2"},
-            r"run\.processes=3 cannot be shared alike by run\.machines=2; make it a multiple",
+            r"run\.processes=3 counts those of all machines, and cannot be shared .*=2. Set run\.processes=2 or 4\.",
         ),
-        ({"run.machines": "2"}, r"run\.processes=1 cannot be shared alike by run\.machines=2"),
         (
-            {"run.processes": "3"},
-            r"base\.batch_tokens makes 8 rows per step, which 3 processes cannot share alike. Start 1 or 2 or 4",
+            {"run.machines": "2"},
+            r"run\.processes=1 .*cannot be shared alike by run\.machines=2\. Set run.processes=2\.",
+        ),
+        (
+            {"run.processes": "5", "cpt.batch_tokens": "512"},
+            r"base\.batch_tokens=1024 makes 8 rows per step, which 5 processes cannot share alike\. Set "
+            r"base\.batch_tokens=640 or 1280, or run\.processes=1 or 2, which suits every stage\.",
         ),
         (
             {"run.processes": "8", "cpt.batch_tokens": "4096", "dpo.batch_pairs": "12"},
-            r"dpo\.batch_pairs makes 12 pairs per step, which 8 processes",
+            r"dpo\.batch_pairs=12 makes 12 pairs per step, which 8 processes .*dpo\.batch_pairs=8 or 16, or "
+            r"run\.processes=1 or 2 or 4",
+        ),
+        (
+            {"run.processes": "8", "run.machines": "2", "cpt.batch_tokens": "4096", "dpo.batch_pairs": "12"},
+            r"or run\.processes=2 or 4, which",
         ),
         (
             {"run.processes": "2", "pipeline": "grpo", "grpo.prompts_per_step": "3", "grpo.samples": "3"},
-            r"grpo\.prompts_per_step makes 9 answers per step, which 2 processes",
+            r"grpo\.prompts_per_step=3 makes 9 answers per step, which 2 .*grpo\.prompts_per_step=2 or 4, or "
+            r"run\.processes=1, which",
+        ),
+        ({"run.attention": "spda"}, r"run\.attention=spda: there is no such attention\..*sdpa"),
+        ({"run.attention": "varlen"}, r"run\.attention=varlen: its kernels need CUDA, and this stage trains on cpu"),
+        ({"run.attention": "flex_attention"}, r"run\.attention=flex_attention: its kernels need CUDA"),
+        ({"run.attention": "flash_attention_2"}, r"run\.attention=flash_attention_2: its kernels need CUDA"),
+        (
+            {"sft.train.use_liger_kernel": "true"},
+            r"sft-only\.train\.use_liger_kernel=true: Liger's kernels need a CUDA device, and this stage trains on cpu",
+        ),
+        (
+            {"dpo.train.optim": "paged_adamw_32bit"},
+            r"dpo\.train\.optim=paged_adamw_32bit: paged optimizers need a CUDA",
         ),
         (
             {"cpt.sequence_length": "2048", "cpt.batch_tokens": "2048"},
@@ -93,7 +123,7 @@ def test_what_cannot_work_together_is_refused(words: dict[str, str], expected: s
     "words",
     [
         {"run.processes": "2", "dpo.peft": "qlora"},  # ddp
-        {"run.parallelism": "fsdp2", "dpo.peft": "qlora"},  # one process
+        {"run.attention": "varlen", "sft.train.use_liger_kernel": "true", "run.hardware": "h100-sxm"},  # planned for
         {"run.processes": "2", "run.parallelism": "fsdp2", "dpo.peft": "lora"},
         {"run.processes": "4", "run.machines": "2", "cpt.batch_tokens": "1024"},
         {"profile": "qwen3-0.6b", "card.licence": "mit"},  # from a licence that lets it

@@ -101,7 +101,10 @@ def hardware_of(config: Config) -> Hardware:
 def _named(name: str) -> Hardware:
     if name not in TABLE:
         near = [known for known in TABLE if known.startswith(name)]
-        hint = f" Say {' or '.join(near)}." if near else did_you_mean(name, TABLE)
+        guess = did_you_mean(name, TABLE)
+        cores = ", ".join(map(str, CPU_CORES))
+        known = f" Known: {', '.join(GPUS)}; cpu-<cores>, cpu-avx512-<cores> and cpu-amx-<cores> with {cores} cores."
+        hint = f" Say {' or '.join(near)}." if near else guess if "Did you mean" in guess else known
         raise ConfigError(f"run.hardware={name}: the table has no such machine.{hint}")
     return TABLE[name]
 

@@ -18,21 +18,12 @@ from pydantic import BaseModel, ValidationError
 
 from common.data.yaml_file import read_yaml
 from common.errors import DataError, did_you_mean
+from common.expected import expected
 from common.settings import Frozen
 
 MAX_LISTED = 20  # problems shown at once
 MIN_EVASIONS = 2
 MAX_SHOWN = 60  # letters of a wrong value
-EXPECTED = {
-    "string_type": "text",
-    "tuple_type": "a list",
-    "list_type": "a list",
-    "dict_type": "keys below it",
-    "model_type": "keys below it",
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-}
 
 Model = TypeVar("Model", bound=BaseModel)
 # Key of the file -> what of it could not be read; checks that need the whole of it are left out.
@@ -88,10 +79,9 @@ def explain(error: ValidationError, model: type[BaseModel], raw: Mapping[str, An
         elif item["type"] == "missing":
             lines.append(f"{_named(raw, place[:-1])}{': ' if place[1:] else ''}'{last}' is missing")
         else:
-            expected = EXPECTED.get(item["type"], "")
-            what = f"expected {expected}" if expected else item["msg"]
-            quotes = "; put it in quotes" if expected == "text" and item["input"] is not None else ""
-            lines.append(f"{where}: {what}, got {_shown(item['input'])}{quotes}")
+            what = expected(item)
+            quotes = "; put it in quotes" if what == "text" and item["input"] is not None else ""
+            lines.append(f"{where}: expected {what}, got {_shown(item['input'])}{quotes}")
     return lines
 
 

@@ -4,7 +4,7 @@ Usage: `learner = learner_of(context, parent)`, then a trainer with `peft_config
 `merged, measured = merge(trained, parent, probe, out / "adapter", base)`.
 
 The rule at every boundary: a stage hands on a merged, unquantised model and keeps the adapter beside it; the next
-stage starts from the merged model, and that is every reference. `common.training.quantization` checks the backends.
+stage starts from the merged model, and that is every reference. `common.training.backends` checks the backends.
 """
 
 from __future__ import annotations

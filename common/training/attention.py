@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 WIDE = "sdpa_float32"
 APART = "documents_float32"
 VARLEN = "varlen"
+USUAL = ("auto", "eager", "sdpa", WIDE, APART, VARLEN, "flex_attention")  # ours, and those that come with torch
+ON_CUDA = (VARLEN, "flex_attention", "flash_attention")  # how those begin that train on nothing else
 LARGEST_HEAD = 256  # of the flash kernels
 Varlen = Callable[..., Any]
 
@@ -51,18 +53,10 @@ def attending(model: Any, run: RunSettings, device: str, *, in_one_piece: bool =
 
 
 def chosen(config: Any, run: RunSettings, device: str, *, in_one_piece: bool = False) -> str:
-    """Return the attention that a model with this configuration trains with. Raises ConfigError for unknown names."""
+    """Return the attention that a model with this configuration trains with. Raises ConfigError as `check_name`."""
     register()
     if run.attention != "auto":
-        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-        # Paged ones are for serving: they need a cache.
-        names = [name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if not name.startswith("paged|")]
-        known = ["auto", "eager", *names]
-        if run.attention not in known:
-            raise ConfigError(
-                f"run.attention={run.attention}: there is no such attention.{did_you_mean(run.attention, known)}"
-            )
+        check_name(run.attention, device)
         if run.attention == VARLEN and (reason := _no_varlen(config, device)):
             raise ConfigError(f"run.attention={VARLEN}: {reason}. Use run.attention=auto.")
         return run.attention
@@ -74,6 +68,36 @@ def chosen(config: Any, run: RunSettings, device: str, *, in_one_piece: bool = F
     return before if _no_varlen(config, device) else VARLEN
 
 
+def check_name(name: str, device: str) -> None:
+    """Check that there is such an attention, and that it trains on a device. Raises ConfigError.
+
+    Only for a name that is neither ours nor a usual one is transformers asked, which takes a while to load.
+    """
+    if name not in USUAL:
+        register()
+        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+        # Paged ones are for serving: they need a cache.
+        known = [*USUAL, *(key for key in ALL_ATTENTION_FUNCTIONS.valid_keys() if not key.startswith("paged|"))]
+        if name not in known:
+            raise ConfigError(f"run.attention={name}: there is no such attention.{did_you_mean(name, known)}")
+    if device != "cuda" and name.startswith(ON_CUDA):
+        raise ConfigError(
+            f"run.attention={name}: its kernels need CUDA, and this stage trains on {device}. Use run.attention=auto."
+        )
+
+
+def check_there(name: str) -> None:
+    """Check that an attention's package is installed, by giving it to a small model. Raises ConfigError."""
+    if name in USUAL:
+        return
+    register()
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"vocab_size": 8, "hidden_size": 16, "intermediate_size": 16}
+    _set(LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=1, num_attention_heads=1)), name)
+
+
 def _no_varlen(config: Any, device: str) -> str:
     """Say why a model cannot train with variable-length attention, or nothing."""
     import torch
@@ -81,7 +105,7 @@ def _no_varlen(config: Any, device: str) -> str:
     text = config.get_text_config()
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     if device != "cuda":
-        return f"its kernels need CUDA, and this stage trains on {device}"
+        return "its kernels need CUDA"
     if not torch.cuda.is_bf16_supported(including_emulation=False):
         return "this GPU has no bfloat16, which its kernels need"
     if size > LARGEST_HEAD or size % 8:

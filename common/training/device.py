@@ -9,13 +9,11 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Iterable
 from typing import Any
 
-from common.config import Config, RunSettings
+from common.config import RunSettings
 from common.console import Console
 from common.errors import ConfigError
-from common.stage_settings import BaseSettings, LearningSettings
 
 logger = logging.getLogger(__name__)
 
@@ -27,29 +25,6 @@ def device_of(run: RunSettings) -> str:
     if run.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("run.device=cuda, but this machine has no CUDA device. Use run.device=cpu or profile=tiny.")
     return "cuda" if run.device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def check_bf16(config: Config, stages: Iterable[str]) -> None:
-    """Check that a GPU computes in bfloat16 where a stage would: TRL's trainers do unless they are told not to.
-
-    Older GPUs emulate it, several times slower, and say nothing. Raises ConfigError for the first stage.
-    """
-    for name in stages:
-        settings = config.stages[name]
-        given = config.model.path is not None and isinstance(settings, BaseSettings)  # nothing trains there
-        if not isinstance(settings, LearningSettings) or given:
-            continue
-        train = settings.train
-        if not train.get("bf16", not train.get("fp16", False)) or device_of(config.run) == "cpu":
-            continue
-        import torch
-
-        if not torch.cuda.is_bf16_supported(including_emulation=False):
-            said = "=true" if "bf16" in train else " is on where nothing is said"
-            raise ConfigError(
-                f"{name}.train.bf16{said}, but {torch.cuda.get_device_name(0)} has no bfloat16 of its own. Set "
-                f"{name}.train.bf16=false {name}.train.fp16=true, or {name}.train.bf16=false alone for float32."
-            )
 
 
 ROOM = 0.8  # share of the free memory that weights may take; what is computed with them needs some too

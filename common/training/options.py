@@ -9,12 +9,15 @@ derived, and a combination that cannot meet them is refused.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from common.config import RunSettings
 from common.errors import ConfigError
-from common.settings import Schedule
+from common.settings import Schedule, StageSettings
 from common.stage_settings import ExpertSettings, PreferenceSettings, RewardedSettings, SftSettings, TrainingSettings
 from common.training import ranks
 
@@ -36,15 +39,55 @@ def schedule_options(schedule: Schedule, steps: int) -> dict[str, Any]:
     return {"lr_scheduler_type": "warmup_stable_decay", "warmup_steps": warmup, "lr_scheduler_kwargs": kwargs}
 
 
-def require_shareable(batch: int, processes: int, *, unit: str, key: str) -> None:
-    """Check that processes can share a step alike. Raises ConfigError with numbers of processes that can."""
-    if batch % processes == 0:
+@dataclass(frozen=True)
+class Batch:
+    """What a step of a stage learns from: so many rows, pairs or answers, as one of its keys says."""
+
+    key: str
+    value: int
+    size: int
+    unit: str
+
+    def fits(self, processes: int) -> bool:
+        return self.size % processes == 0
+
+    def values_near(self, processes: int) -> list[int]:
+        """Return the nearest values of the key that processes can share alike, at most one on each side."""
+        each = Fraction(self.size, self.value)  # units that one of the key's makes
+        step = int((processes / each).numerator)  # its least value that makes whole shares
+        below = self.value // step * step
+        return [value for value in (below, below + step) if value]
+
+
+def batch_of(stage: str, settings: StageSettings) -> Batch | None:
+    """Return the batch of a stage that processes may share; None for a stage without one."""
+    if isinstance(settings, TrainingSettings):
+        rows = settings.batch_tokens // settings.sequence_length
+        return Batch(f"{stage}.batch_tokens", settings.batch_tokens, rows, "rows")
+    if isinstance(settings, PreferenceSettings):
+        return Batch(f"{stage}.batch_pairs", settings.batch_pairs, settings.batch_pairs, "pairs")
+    if isinstance(settings, RewardedSettings):
+        prompts = settings.prompts_per_step
+        return Batch(f"{stage}.prompts_per_step", prompts, prompts * settings.samples, "answers")
+    return None
+
+
+def require_shareable(batches: Sequence[Batch], processes: int, machines: int = 1) -> None:
+    """Check that processes can share the steps of all stages alike. Raises ConfigError for the first that they cannot.
+
+    It names the nearest batches, and numbers of processes that suit all stages and as many machines.
+    """
+    unfit = next((batch for batch in batches if not batch.fits(processes)), None)
+    if unfit is None:
         return
-    fitting = [number for number in range(1, batch + 1) if batch % number == 0]
-    near = sorted(fitting, key=lambda number: (abs(number - processes), number))[:3]
+    common = math.gcd(*(batch.size for batch in batches))
+    suiting = [n for n in range(machines, common + 1, machines) if common % n == 0]
+    near = sorted(sorted(suiting, key=lambda n: (abs(n - processes), n))[:3])
+    every = ", which suits every stage" if len(batches) > 1 else ""
+    otherwise = f", or run.processes={' or '.join(map(str, near))}{every}" if near else ""
     raise ConfigError(
-        f"{key} makes {batch} {unit} per step, which {processes} processes cannot share alike. Start "
-        f"{' or '.join(map(str, sorted(near)))} processes (run.processes), or make it a multiple of {processes}."
+        f"{unfit.key}={unfit.value} makes {unfit.size} {unfit.unit} per step, which {processes} processes cannot share "
+        f"alike. Set {unfit.key}={' or '.join(map(str, unfit.values_near(processes)))}{otherwise}."
     )
 
 
@@ -54,7 +97,8 @@ def split_batch(batch: int, micro: int | None, *, unit: str, key: str) -> tuple[
     Raises ConfigError when the number of processes cannot meet the global batch.
     """
     world = ranks.size()
-    require_shareable(batch, world, unit=unit, key=key)
+    if batch % world:
+        raise ConfigError(f"{key} makes {batch} {unit} per step, which {world} processes cannot share alike.")
     per_device = batch // world
     rows = per_device if micro is None else max(1, min(micro, per_device))
     while per_device % rows:  # the next smaller one that fits; what a step learns from stays the same

@@ -43,10 +43,10 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
     ("change", "message"),
     [
         ({"colums": {}}, "source 'texts': unknown key sources.0.colums. Did you mean 'columns'?"),
-        ({"role": "train"}, "source 'texts': sources.0.role is 'train': Input should be 'pretrain', 'cpt'"),
-        ({"weight": 0}, "sources.0.weight is 0: Input should be greater than 0"),
-        ({"heldout": 1}, "sources.0.heldout is 1: Input should be less than 1"),
-        ({"path": 5}, "sources.0.path is 5: Input should be a valid string."),
+        ({"role": "train"}, "source 'texts': sources.0.role is 'train': expected pretrain, cpt"),
+        ({"weight": 0}, "sources.0.weight is 0: expected more than 0"),
+        ({"heldout": 1}, "sources.0.heldout is 1: expected less than 1"),
+        ({"path": 5}, "sources.0.path is 5: expected text."),
         ({"path": None}, "needs either path (files) or hub (a data set of the Hub), and not both"),
         ({"hub": "o/n"}, "needs either path (files) or hub"),
         ({"split": "train"}, "split only make sense with hub"),
@@ -93,7 +93,7 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
         (EXAM | {"final": "####"}, "final only makes sense for written answers, and this exam has choices"),
         (EXAM | {"choices": ["a", "A "]}, "choices lists an answer twice: a, A"),
         (WRITTEN | {"match": None}, "or match: text or number, where answers are written out"),
-        (WRITTEN | {"match": "words"}, "sources.0.match is 'words': Input should be 'text' or 'number'"),
+        (WRITTEN | {"match": "words"}, "sources.0.match is 'words': expected text or number"),
         (WRITTEN | {"choices": ["a", "b"]}, "match only makes sense for written answers, and this exam has choices"),
         (WRITTEN | {"columns": {"question": "q", "answer": "a", "answers": "b"}}, "give answer (one) or answers (seve"),
         (EXAM | {"columns": {"question": "q", "answers": "a"}}, "columns.answers only makes sense for written answers"),
@@ -101,7 +101,7 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
         ({"choices": ["a", "b"]}, "choices must list at least two answers, and only makes sense with role eval"),
         (EXAM | {"choices": None}, "an exam needs choices: either a column (columns.choices) or a fixed"),
         (EXAM | {"choices": ["a"]}, "choices must list at least two answers"),
-        ({"id": "a b"}, "sources.0.id is 'a b': String should match pattern"),
+        ({"id": "a b"}, "sources.0.id is 'a b': expected text like ^"),
     ],
 )
 def test_wrong_keys_and_values(folder: Path, change: dict[str, Any], message: str) -> None:

@@ -57,13 +57,13 @@ def test_several_reward_models_and_a_rule_as_people_rank_them() -> None:
         ({"number": {"weight": math.nan}}, "sft.rewards.number.weight is nan; expected a number"),
         ({"number": {"afer": "#"}}, "sft.rewards.number.afer: 'number' has no such option. Did you mean 'after'?"),
         ({"pattern": {}}, "sft.rewards.pattern.regex is missing; 'pattern' needs it"),
-        ({"length": {"most": 4, "slack": 0}}, "sft.rewards.length.slack: Input should be greater than 0"),
-        ({"pattern": {"regex": "("}}, "sft.rewards.pattern.regex: Value error, is no regular expression: missing )"),
+        ({"length": {"most": 4, "slack": 0}}, "sft.rewards.length.slack: expected more than 0; got"),
+        ({"pattern": {"regex": "("}}, "sft.rewards.pattern.regex: is no regular expression: missing )"),
         (
             {"json_schema": {"definition": {"type": "objekt"}}},
-            "sft.rewards.json_schema.definition: Value error, is no JSON schema: 'objekt' is not valid",
+            "sft.rewards.json_schema.definition: is no JSON schema: 'objekt' is not valid",
         ),
-        ({"length": {"most": "x", "slack": 1}}, "sft.rewards.length.most: Input should be a valid integer"),
+        ({"length": {"most": "x", "slack": 1}}, "sft.rewards.length.most: expected a whole number; got"),
     ],
 )
 def test_mistakes_in_settings(rewards: dict[str, Any], expected: str) -> None:

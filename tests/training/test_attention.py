@@ -14,7 +14,7 @@ from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 from common.config import RunSettings
 from common.errors import ConfigError
 from common.training import attention, documents
-from common.training.attention import APART, VARLEN, WIDE, attending, chosen, register, varlen_attention
+from common.training.attention import APART, VARLEN, WIDE, attending, check_there, chosen, register, varlen_attention
 
 IDS = [[5, 6, 7, 8, 9, 10, 11, 12], [13, 14, 15, 16, 17, 18, 19, 20]]
 POSITIONS = [[0, 1, 2, 0, 1, 2, 3, 0], [0, 1, 2, 3, 4, 5, 6, 7]]
@@ -182,11 +182,15 @@ def test_what_cannot_be_had_is_said() -> None:
 
 
 def test_attention_that_is_not_installed_is_told_in_one_line() -> None:
+    missing = r"run.attention=flash_attention_2: it cannot be had here .*Use run.attention"
+    with pytest.raises(ConfigError, match=missing):
+        check_there("flash_attention_2")
     with (
-        pytest.raises(ConfigError, match=r"run.attention=flash_attention_2: it cannot be had here .*Use run.attention"),
-        attending(llama(), RunSettings(attention="flash_attention_2"), "cpu"),
+        pytest.raises(ConfigError, match=missing),
+        attending(llama(), RunSettings(attention="flash_attention_2"), "cuda"),
     ):
         pass
+    check_there("sdpa")
     with pytest.raises(ConfigError, match="there is no such attention"):
         chosen(llama().config, RunSettings(attention="paged|eager"), "cpu")
 
