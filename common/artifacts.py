@@ -26,6 +26,7 @@ from common.errors import RecipeError, StoreError
 from common.locks import Holder, hold
 
 MANIFEST = "manifest.json"
+CODE = "code"  # in a scratch folder: the digest of the code that works there
 SCHEMA = 1
 FINGERPRINT_LENGTH = 16  # hex digits: 64 bits, so that two recipes never meet by chance
 # Files that tell how a result was made, not what it is: two runs with equal weights differ in these.
@@ -92,6 +93,12 @@ def damage(folder: Path, manifest: Mapping[str, Any]) -> str | None:
         if size != facts["size"]:
             return f"{name} has {size} bytes, its manifest says {facts['size']}"
     return None
+
+
+def is_of_code(work: Path, digest: str) -> bool:
+    """Whether a scratch folder was begun by the code of that digest."""
+    mark = work / CODE
+    return mark.is_file() and mark.read_text(encoding="utf-8") == digest
 
 
 class Store:

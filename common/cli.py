@@ -58,7 +58,7 @@ def run(words: Words, forced: frozenset[str] = frozenset()) -> None:
     show.heading(resolved, console)
     with clean_exit():
         outcome = execute(resolved, console, forced)
-    show.result(resolved, outcome, console)
+    show.result(resolved, outcome, console, words)
 
 
 def _run_all(words: Words, forced: frozenset[str]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from common.artifacts import Artifact, Store, fingerprint_of
+from common.artifacts import Artifact, Store, fingerprint_of, is_of_code
 from common.config import Config
 from common.cost.outlook import Outlook
 from common.data.corpus import Corpus
@@ -33,6 +33,7 @@ from common.stage_settings import (
     TrainingSettings,
 )
 from common.stages import ANSWERING_KINDS, MODEL_KINDS, PREFERENCE_KINDS
+from common.training.progress import reached
 from common.words import flatten
 
 State = Literal["cached", "missing", "stale", "waits"]
@@ -216,12 +217,23 @@ def _step(
     problem = store.problem(node.name, fingerprint)
     if problem is not None:
         return Step(node, "missing", (f"damaged: {problem}",), fingerprint, None, tokens, seconds)
+    begun, share = _begun(store.work_folder(node.name, fingerprint), code_of(node.kind, resolved.repository)["digest"])
+    seconds = None if seconds is None else seconds * (1 - share)
     if before is None:
-        started = store.work_folder(node.name, fingerprint).exists()
-        reason = "begun before, will continue" if started else "not made yet"
-        return Step(node, "missing", (reason,), fingerprint, None, tokens, seconds)
-    reasons = tuple(changes(before.manifest["recipe"], recipe, resolved.origins, node))
+        return Step(node, "missing", (begun or "not made yet",), fingerprint, None, tokens, seconds)
+    reasons = (*changes(before.manifest["recipe"], recipe, resolved.origins, node), *filter(None, [begun]))
     return Step(node, "stale", reasons, fingerprint, before, tokens, seconds)
+
+
+def _begun(work: Path, code: str) -> tuple[str, float]:
+    """Say how far a stage has come that was stopped, or nothing, and which share of its steps that is."""
+    if not work.exists():
+        return "", 0.0
+    if not is_of_code(work, code):
+        return "begun before by other code, begins anew", 0.0
+    step, steps = reached(work / "trainer")
+    where = f" at step {step:,} of {steps:,}" if step else ""
+    return f"begun before, will continue{where}", step / steps if step else 0.0
 
 
 def unpublished(artifact: Artifact, store: Store) -> str | None:

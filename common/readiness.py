@@ -16,8 +16,8 @@ from common.pipeline import Node
 from common.recipe import task_folders
 from common.stage_settings import EvaluateSettings
 from common.stages import MODEL_KINDS, data_roles
-from common.training.gpu import ON_GPU
 from common.training.backends import check_backends
+from common.training.gpu import ON_GPU
 
 
 def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> None:

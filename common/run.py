@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from common import launch
-from common.artifacts import Artifact, Store, fingerprint_of, writing
+from common.artifacts import CODE, Artifact, Store, fingerprint_of, is_of_code, writing
 from common.console import Console
 from common.cost.limits import check_fits
 from common.data.corpus import Corpus
@@ -250,13 +250,12 @@ def _run(context: StageContext) -> StageReport:
 
 def _discard_stale_scratch(work: Path, digest: str, console: Console, name: str) -> None:
     """Begin anew where the scratch was made by other code: a run must not mix steps of both."""
-    mark = work / "code"
-    if work.exists() and (not mark.is_file() or mark.read_text(encoding="utf-8") != digest):
+    if work.exists() and not is_of_code(work, digest):
         if any(work.glob("trainer/checkpoint-*")):
             console.line(f"  {name}: its code changed since it was stopped; it begins anew")
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
-    mark.write_text(digest, encoding="utf-8")
+    (work / CODE).write_text(digest, encoding="utf-8")
 
 
 def _gate(node: Node, resolved: Resolved, outcome: Outcome, console: Console) -> None:

@@ -8,15 +8,18 @@ Rich is imported only where a table is drawn, so that short answers stay instant
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import needs
+from common.artifacts import MANIFEST
 from common.console import Console
 from common.cost.words import memory_of, shortly, totals
 from common.domain_file import names_in
 from common.layers import Resolved
+from common.pipeline import Pipeline
 from common.plan import Plan, store_of
 from common.run import Outcome
 from common.words import flatten
@@ -46,9 +49,10 @@ def heading(resolved: Resolved, console: Console) -> None:
     console.line(f"{config.domain}: pipeline {config.pipeline}, profile {config.profile}, {data}, seed {config.seed}")
 
 
-def result(resolved: Resolved, outcome: Outcome, console: Console) -> None:
-    """Print the chain's table, what was made, and where the model and its card are."""
+def result(resolved: Resolved, outcome: Outcome, console: Console, words: Mapping[str, str]) -> None:
+    """Print the chain's table, what was made, and where the model and its card are. `words` chose the run."""
     config = resolved.config
+    said = [f"{key}={value}" for key, value in words.items()]
     view = store_of(resolved).view(config.domain, config.profile)
     summary = json.loads((view / "summary.json").read_text(encoding="utf-8"))
     console.line()
@@ -62,7 +66,7 @@ def result(resolved: Resolved, outcome: Outcome, console: Console) -> None:
         local = outcome.artifacts["publish"].manifest["metrics"]["to"] == "local"
         console.line(f"Model: {_shown(resolved.out / published) if local else published}", always=True)
     if outcome.made:
-        console.line(f"Talk to it: just chat domain={config.domain}")
+        console.line(f"Talk to it: just chat {shlex.join(said)}")
 
 
 def _shown(path: Path) -> str:
@@ -189,20 +193,32 @@ def status(repository: Path, root: Path, console: Console) -> None:
             (path.name for path in (root / "models" / domain).glob("v*") if path.name[1:].isdigit()),
             key=lambda version: int(version[1:]),
         )
-        summaries = sorted((root / "runs" / domain).glob("*/summary.json"))
-        for path in summaries:
-            summary = json.loads(path.read_text(encoding="utf-8"))
-            first, last = summary["checkpoints"][0], summary["checkpoints"][-1]
-            rows.append([
-                domain, path.parent.name, summary["pipeline"],
-                f"{_short(first, 'domain')} -> {_short(last, 'domain')}",
-                f"{_short(first, 'general')} -> {_short(last, 'general')}",
-                f"{summary['total_seconds']:.0f}", published[-1] if published else "-",
-            ])  # fmt: skip
-        if not summaries:
+        plans = sorted((root / "runs" / domain).glob("*/plan.json"))
+        for path in plans:
+            row = _at_its_end(path.parent) or _under_way(path)
+            rows.append([domain, path.parent.name, *row, published[-1] if published else "-"])
+        if not plans:
             rows.append([domain, "-", "-", "not run yet", "", "", "-"])
     header = ["domain", "profile", "pipeline", "domain exam", "general exam", "seconds", "published"]
     table(console, header, rows, numeric=(5,))
+
+
+def _at_its_end(view: Path) -> list[str] | None:
+    """Return pipeline, both exams and seconds of a run that has reached its card."""
+    if not (view / "summary.json").is_file():
+        return None
+    summary = json.loads((view / "summary.json").read_text(encoding="utf-8"))
+    first, last = summary["checkpoints"][0], summary["checkpoints"][-1]
+    exams = [f"{_short(first, side)} -> {_short(last, side)}" for side in ("domain", "general")]
+    return [summary["pipeline"], *exams, f"{summary['total_seconds']:.0f}"]
+
+
+def _under_way(path: Path) -> list[str]:
+    """Return the same of a plan whose run has not come to its card: it goes on, or was stopped."""
+    pipeline = Pipeline.model_validate(json.loads(path.read_text(encoding="utf-8"))["pipeline"])
+    names = [node.name for node in pipeline.nodes()]
+    made = sum((path.parent / name / MANIFEST).is_file() for name in names)
+    return [pipeline.name, f"{made} of {len(names)} stages made", "", ""]
 
 
 def _short(point: Mapping[str, Any], side: str) -> str:

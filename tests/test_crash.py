@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from common.artifacts import Store
+from common.cli import main
 from common.console import Console
 from common.layers import resolve
+from common.plan import make_plan
 from common.run import run_stage
 from common.views import freeze
 from tests.conftest import QUICK, REPOSITORY
@@ -107,10 +110,25 @@ def test_a_killed_stage_ends_with_the_same_weights(
     assert "cpt-" in finish(root)  # a third time does nothing
 
 
-def test_a_stop_says_how_to_continue_and_keeps_what_is_done(with_base: Path, tmp_path: Path) -> None:
+def test_a_stop_says_how_to_continue_and_keeps_what_is_done(
+    with_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tmp_path / "store"
     shutil.copytree(with_base, root, symlinks=True)
     output = kill_when(root, in_the_middle_of_training, signal.SIGINT)
     assert "Stopped. Finished stages are kept; the same command continues where this one stopped." in output
     assert "Traceback" not in output
     assert list((root / "artifacts").glob("base-*"))
+    resolved = resolve({**WORDS, "out": str(root)}, REPOSITORY)
+    step = next(step for step in make_plan(resolved).steps if step.node.name == "cpt")
+    assert re.fullmatch(r"begun before, will continue at step \d+ of 64", step.reasons[0])
+    assert main(["status", f"out={root}"]) == 0
+    assert re.search(r"medical +tiny +demonstration +1 of \d+ stages made", capsys.readouterr().out)
+    (next(scratch(root).glob("cpt-*")) / "code").write_text("other", encoding="utf-8")
+    anew = next(step for step in make_plan(resolved).steps if step.node.name == "cpt")
+    assert anew.reasons == ("begun before by other code, begins anew",)
+    assert step.seconds is not None
+    assert anew.seconds is not None
+    assert step.seconds < anew.seconds
+    shutil.rmtree(scratch(root))
+    assert next(step.reasons for step in make_plan(resolved).steps if step.node.name == "cpt") == ("not made yet",)

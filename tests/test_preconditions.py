@@ -43,7 +43,7 @@ END_OF_TEXT = "<|endoftext|>"
         ),
         (
             {"run.processes": "2", "run.parallelism": "zero3", "run.hardware": "h100-sxm"},
-            r"zero3 needs the package deepspeed, which is not installed here.* use run\.parallelism=fsdp2, which shards",
+            r"zero3 needs the package deepspeed, which is not .*use run\.parallelism=fsdp2, which shards",
         ),
         (
             {"run.parallelism": "fsdp2", "dpo.peft": "qlora"},

@@ -48,6 +48,18 @@ def newest_whole(folder: Path, at_most: int | None = None) -> tuple[Path | None,
     return whole[max(whole)] if whole else (None, 0.0, "")
 
 
+def reached(folder: Path) -> tuple[int, int]:
+    """Return the step of the newest whole checkpoint and the steps of the training; zeros where there is none."""
+    steps = [int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*") if _whole(path) is not None]
+    if not steps:
+        return 0, 0
+    try:
+        state = json.loads((folder / f"checkpoint-{max(steps)}" / "trainer_state.json").read_text(encoding="utf-8"))
+        return int(state["global_step"]), int(state["max_steps"])
+    except (OSError, ValueError, KeyError):  # a run that goes on has removed it meanwhile
+        return 0, 0
+
+
 def _whole(folder: Path) -> tuple[float, str] | None:
     """Return the seconds and the form recorded in a checkpoint whose files have their recorded sizes, or None."""
     try:

@@ -9,10 +9,11 @@ measures at every step. Trainer checkpoints live in the scratch folder only. Wha
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +117,7 @@ class TrainingLoop:
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(callback)
             widen(trainer.model)
-            with writing(self.folder), at_speed(trainer, run, stage):
+            with writing(self.folder), _stopped_first(stop), at_speed(trainer, run, stage):
                 while True:
                     self.from_step = _step_of(resume) if resume else 0
                     pass_over(trainer, rows, self.guard.passed_over())
@@ -182,6 +183,20 @@ class TrainingLoop:
                 kept = {key: round(float(value), 6) for key, value in numbers.items()}
                 records.append({**kept, "step": entry["step"], unit: entry["step"] * self.tokens_per_step})
         return records
+
+
+@contextlib.contextmanager
+def _stopped_first(stop: stopping.Stop) -> Iterator[None]:
+    """Where a signal came before something was refused, say that: it ends torch's compilers too, which then complain.
+
+    Raises Preempted instead of ConfigError.
+    """
+    try:
+        yield
+    except ConfigError:
+        if stop.asked:
+            raise stopping.Preempted(stop.signum) from None
+        raise
 
 
 def _step_of(checkpoint: Path) -> int:

@@ -19,7 +19,7 @@ from common.errors import ConfigError
 from common.settings import GuardSettings
 from common.training.progress import newest_whole
 from common.training.stopping import Preempted, noted
-from common.training.trainer import TrainingLoop
+from common.training.trainer import TrainingLoop, _stopped_first
 
 
 def test_a_signal_that_comes_again_stops_nothing_at_once() -> None:
@@ -75,3 +75,13 @@ def test_a_checkpoint_of_shards_is_not_read_whole(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Stage cpt was stopped while its model was held as fsdp2 shards it, and now"):
         loop._newest()
     assert (tmp_path / "trainer" / "checkpoint-7").is_dir()
+
+
+def test_a_stop_comes_before_what_it_has_broken() -> None:
+    """torch's compilers are processes too, and an interrupt ends them."""
+    with noted() as stop:
+        with pytest.raises(ConfigError, match="cannot compile"), _stopped_first(stop):
+            raise ConfigError("torch cannot compile")
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(Preempted), _stopped_first(stop):
+            raise ConfigError("torch cannot compile")
