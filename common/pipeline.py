@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from common.data.yaml_file import read_yaml
 from common.errors import ConfigError, did_you_mean
+from common.expected import told
 from common.settings import Frozen
 
 ModelKind = Literal["base", "cpt", "sft", "dpo", "orpo", "kto", "reward", "sample", "expert", "grpo", "rloo", "merge"]
@@ -95,7 +96,7 @@ def load_pipeline(folder: Path, name: str) -> Pipeline:
             fields = StageSpec if item["loc"][0] == "stages" else Pipeline
             names = [field.alias or key for key, field in fields.model_fields.items()]
             hint = did_you_mean(str(item["loc"][-1]), names)
-        raise ConfigError(f"{path}: {key}: {item['msg']}; got {item['input']!r}.{hint}") from None
+        raise ConfigError(f"{path}: {key}: {told(item)}{hint}") from None
     _check_edges(pipeline, path)
     return pipeline
 

@@ -23,6 +23,7 @@ from common.cost.outlook import Outlook, setting_of
 from common.errors import ConfigError
 from common.launch import SHARED_KINDS
 from common.layers import Resolved, with_words
+from common.pipeline import load_pipeline
 from common.stage_settings import (
     EvaluateSettings,
     LearningSettings,
@@ -34,6 +35,7 @@ from common.stage_settings import (
 SMALL_OPTIMIZER = "adamw_bnb_8bit"
 ROOM = 0.95  # share of a GPU's memory that a process can have: the rest is lost between pieces
 MOST_PROCESSES = 64
+PLAINEST = "sft-only"  # the pipeline with the fewest stages
 Change = Callable[[Config], Config]
 
 
@@ -45,7 +47,7 @@ class Lack:
     phase: str
     needed: float  # bytes
     there: float
-    of: str  # whose memory
+    of: str  # whose memory, and that it has `there`
 
 
 @dataclass(frozen=True)
@@ -62,24 +64,27 @@ def lacks(outlook: Outlook, stage: str, *, sure: bool = True) -> Lack | None:
     """Return the first phase of a stage that needs more than there is; with `sure` false, that may need it."""
     hardware = outlook.hardware
     for phase, need in outlook.phases(stage).items():
-        needed, host = _needed(outlook, need, sure=sure)
-        if hardware.device == "cuda" and phase == "eval" and needed > ROOM * hardware.memory:
-            # What a GPU has no room for lies in main memory while an exam reads it (`common.training.device.spread`).
-            weights = need.device["weights"]
-            needed, host = needed - weights, host + weights
+        needed, host = needed_of(outlook, phase, need, sure=sure)
         if hardware.device == "cuda" and needed > ROOM * hardware.memory:
-            return Lack(stage, phase, needed, hardware.memory, f"a GPU ({hardware.name})")
+            of = f"of the {_gib(hardware.memory)} of a GPU ({hardware.name}) a process can have"
+            return Lack(stage, phase, needed, ROOM * hardware.memory, of)
         memory = main_memory() if hardware.here else hardware.memory if hardware.device == "cpu" else 0.0
         if memory and host > memory:
-            return Lack(stage, phase, host, memory, "this machine")
+            return Lack(stage, phase, host, memory, "this machine has")
     return None
 
 
-def _needed(outlook: Outlook, need: Need, *, sure: bool) -> tuple[float, float]:
-    """Return the bytes of a process's device, and of a machine's main memory, where a CPU computes in it."""
+def needed_of(outlook: Outlook, phase: str, need: Need, *, sure: bool = False) -> tuple[float, float]:
+    """Return the bytes of a process's device, and of a machine's main memory, where a CPU computes in it.
+
+    What a GPU has no room for lies in main memory while an exam reads it (`common.training.device.spread`).
+    """
     device = need.device_sure if sure else need.device_total
     if outlook.hardware.device == "cuda":
-        return device, need.host_total
+        if phase != "eval" or device <= ROOM * outlook.hardware.memory:
+            return device, need.host_total
+        weights = need.device["weights"]  # read where they will lie
+        return device - weights, need.host_total - need.host["loading"] + weights
     run = outlook.config.run
     return device, need.host_total + max(1, run.processes // run.machines) * device
 
@@ -92,7 +97,7 @@ def check_fits(outlook: Outlook, stages: Sequence[str], fingerprints: Mapping[st
     for stage in stages:
         lack = lacks(outlook, stage)
         if lack is not None:
-            raise ConfigError(_refusal(lack, nearest(outlook, lack)))
+            raise ConfigError(_refusal(lack, nearest(outlook, lack), _without(outlook.resolved, stage)))
     _check_disk(outlook, stages, fingerprints or {})
 
 
@@ -102,21 +107,32 @@ def doubts(outlook: Outlook, stages: Sequence[str]) -> list[str]:
     for stage in stages:
         lack = lacks(outlook, stage, sure=False)
         if lack is not None and lacks(outlook, stage) is None:
-            sizes = f"{_gib(lack.needed)}, of {_gib(lack.there)}"
+            sizes = f"{_gib(lack.needed)}, and {lack.of} {_gib(lack.there)}"
             alike.setdefault((lack.phase, sizes, _smaller(outlook, stage)), []).append(stage)
     return [
-        f"{' '.join(names)}: {phase} may take {sizes}, with the longest rows" + (f"; {words} fits" if words else "")
+        f"{' '.join(names)}: with the longest rows {phase} takes {sizes}" + (f"; {words} fits" if words else "")
         for (phase, sizes, words), names in alike.items()
     ]
 
 
-def _refusal(lack: Lack, words: Sequence[str]) -> str:
-    advice = f"It fits with {' '.join(words)}." if words else "No setting of this stage makes it fit; take more memory."
+def _refusal(lack: Lack, words: Sequence[str], otherwise: str) -> str:
+    advice = f"It fits with {' '.join(words)}"
+    if not words:
+        advice = f"No setting of this stage makes it fit; take more memory{otherwise}"
     if any(".peft=" in word or ".optim=" in word for word in words):
-        advice = f"{advice.rstrip('.')}, which gives another result."
+        advice += ", which gives another result"
     return (
-        f"Stage {lack.stage} needs {_gib(lack.needed)} for {lack.phase}, and {lack.of} has {_gib(lack.there)}. {advice}"
+        f"Stage {lack.stage} needs at least {_gib(lack.needed)} for {lack.phase}, and {lack.of} {_gib(lack.there)}. "
+        f"{advice}."
     )
+
+
+def _without(resolved: Resolved, stage: str) -> str:
+    """Name the pipeline that goes without a stage of this kind, if the plainest one does."""
+    plain = load_pipeline(resolved.repository / "pipelines", PLAINEST)
+    kind = next(node.kind for node in resolved.nodes if node.name == stage)
+    there = {node.kind for node in plain.nodes()}
+    return "" if kind in there else f", or go without it (pipeline={PLAINEST})"
 
 
 def _gib(size: float) -> str:

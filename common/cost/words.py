@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.cost.hardware import GIB
-from common.cost.limits import disk_needed, doubts
-from common.cost.memory import Need
+from common.cost.limits import disk_needed, doubts, needed_of
 from common.cost.outlook import Outlook
 
 if TYPE_CHECKING:
@@ -24,24 +23,22 @@ UNSURE = 0.25  # share that rows decide, from which on a figure is told as a bou
 def memory_of(outlook: Outlook, stage: str) -> str:
     """Return the peaks of a stage's phases in GiB, such as `train 18.3, save 33.1 host`; empty where nothing is known.
 
-    On a GPU a phase counts what a process needs there; what runs in main memory says `host`, all of a machine's
-    processes together. On a CPU everything does. `<` stands where the longest rows are taken, and rows decide much.
+    On a GPU a phase counts what a process needs there, and `host` is main memory, of all of a machine's processes
+    together: where results are saved and merged, or where an exam puts weights that a GPU has no room for. On a CPU
+    everything is. `<` stands where the longest rows are taken, and rows decide much.
     """
-    host = " host" if outlook.hardware.device == "cuda" else ""
     cells = []
     for name, need in outlook.phases(stage).items():
         most = "<" if need.device_total - need.device_sure > UNSURE * need.device_total and name not in MAIN else ""
-        size = peak(outlook, name, need) / GIB
-        cells.append(f"{name} {most}{size:.1f}{host if name in MAIN else ''}")
+        device, host = (size / GIB for size in needed_of(outlook, name, need))
+        if outlook.hardware.device == "cpu":
+            cells.append(f"{name} {most}{host:.1f}")
+        elif name in MAIN:
+            cells.append(f"{name} {host:.1f} host")
+        else:
+            weights = f" and {host:.1f} host" if device < need.device_total / GIB else ""
+            cells.append(f"{name} {most}{device:.1f}{weights}")
     return ", ".join(cells)
-
-
-def peak(outlook: Outlook, phase: str, need: Need) -> float:
-    """Return the bytes of a phase where it happens: on the GPU of a process, or in the main memory of a machine."""
-    if outlook.hardware.device == "cpu":
-        run = outlook.config.run
-        return max(1, run.processes // run.machines) * need.device_total + need.host_total
-    return need.host_total if phase in MAIN else need.device_total
 
 
 def shortly(seconds: float) -> str:

@@ -54,7 +54,10 @@ def refusal(model: str, gpu: str, stages: list[str], **words: str) -> str:
 )  # fmt: skip
 def test_the_setting_that_is_named_fits(model: str, gpu: str, words: dict[str, str], expected: str) -> None:
     said = refusal(model, gpu, TRAINED, **words)
-    head = rf"Stage cpt needs \d+\.\d GiB for train, and a GPU \({gpu}\) has \d+\.\d GiB\. It fits with "
+    head = (
+        rf"Stage cpt needs at least \d+\.\d GiB for train, and of the \d+\.\d GiB of a GPU \({gpu}\) a process "
+        r"can have \d+\.\d GiB\. It fits with "
+    )
     assert re.match(head + expected, said)
     advice = said.partition("It fits with ")[2].partition(",")[0].rstrip(".")
     more = dict(word.split("=") for word in advice.split())
@@ -98,7 +101,7 @@ def test_several_settings_are_named_where_none_does_alone_and_none_for_nothing()
 def test_weights_that_fit_nowhere_have_no_advice() -> None:
     words = {"run.micro_batch_tokens": "4096", "cpt.batch_tokens": "4096", "dpo.peft": "qlora", "dpo.batch_pairs": "1"}
     said = refusal("llama-8b", "l4", ["dpo"], **words)
-    assert "No setting of this stage makes it fit; take more memory." in said
+    assert "No setting of this stage makes it fit; take more memory, or go without it (pipeline=sft-only)." in said
 
 
 def test_lengths_that_the_data_decide_are_a_doubt_and_no_refusal() -> None:
@@ -106,7 +109,8 @@ def test_lengths_that_the_data_decide_are_a_doubt_and_no_refusal() -> None:
     check_fits(found, ["exam-base"])
     (line,) = doubts(found, ["exam-base", "exam-cpt"])
     assert re.fullmatch(
-        r"exam-base exam-cpt: eval may take \d+\.\d GiB, of 24\.0 GiB, with the longest rows; "
+        r"exam-base exam-cpt: with the longest rows eval takes \d+\.\d GiB, and of the 24\.0 GiB of a GPU \(rtx-4090\) "
+        r"a process can have 22\.8 GiB; "
         r"evaluate\.batch_size=\d+ fits",
         line,
     )
@@ -126,7 +130,9 @@ def test_a_cpu_s_memory_is_that_of_the_machine(monkeypatch: pytest.MonkeyPatch) 
     found = Outlook.of(resolve({"domain": "medical", "run.device": "cpu"}, REPOSITORY))
     check_fits(found, ["cpt", "merge"])
     monkeypatch.setattr(limits, "main_memory", lambda: 2.0**29)
-    with pytest.raises(ConfigError, match=r"Stage cpt needs 0\.\d GiB for train, and this machine has 0\.5 GiB\. No"):
+    with pytest.raises(
+        ConfigError, match=r"Stage cpt needs at least 0\.\d GiB for train, and this machine has 0\.5 GiB\. No"
+    ):
         check_fits(found, ["cpt"])
 
 

@@ -16,7 +16,9 @@ from common.config import RunSettings
 from common.console import Console
 from common.cost import hardware
 from common.cost.disk import BEST, CHECKPOINTS
-from common.cost.words import totals
+from common.cost.outlook import Outlook
+from common.cost.words import memory_of, totals
+from common.layers import resolve
 from common.plan import Plan, make_plan
 from common.training.options import shared_options
 from tests.conftest import QUICK, REPOSITORY
@@ -95,7 +97,9 @@ def test_plan_and_run_refuse_what_cannot_fit(
     for command in ("plan", "run"):
         assert main([command, "domain=medical", *given]) == 1
         said = capsys.readouterr()
-        assert re.search(r"error: Stage base needs 0\.\d GiB for train, and a GPU \(l4\) has 0\.5 GiB\. No", said.err)
+        assert re.search(
+            r"error: Stage base needs at least 0\.\d GiB for train, and of the 0\.5 GiB of a GPU \(l4\)", said.err
+        )
         assert ("peak memory" in said.out) == (command == "plan")
     assert not (tmp_path / "artifacts").exists()
     assert main(["plan", "domain=all", *given]) == 1
@@ -121,3 +125,11 @@ def test_planning_a_checkpoint_imports_nothing_heavy(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "peak memory" in done.stdout
+
+
+def test_an_exam_that_no_gpu_has_room_for_shows_where_its_weights_lie() -> None:
+    words = {"domain": "medical", "profile": "qwen2.5-72b", "run.hardware": "h100-sxm"}
+    shown = memory_of(Outlook.of(resolve(words, REPOSITORY)), "exam-base")
+    assert re.fullmatch(r"eval 14\.\d and 1[34]\d\.\d host", shown)
+    roomy = Outlook.of(resolve({**words, "profile": "qwen3-0.6b"}, REPOSITORY))
+    assert re.fullmatch(r"eval <?\d\.\d", memory_of(roomy, "exam-base"))
