@@ -153,6 +153,11 @@ def whole_model(trainer: Any, run: RunSettings, folder: Path, load: Callable[[Pa
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
         return model if ranks.is_first() else None
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # all processes give their shards
+    if run.parallelism == "zero3":
+        from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+        # Else transformers would share out what the first process reads from now on, and wait for the others.
+        unset_hf_deepspeed_config()
     if not ranks.is_first():
         return None
     bare = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ import torch
 from common.config import ModelSettings, RunSettings
 from common.stages.preference import checked_pairs
 from common.training import checkpoint
-from common.training.parallel import keep_sums_wide, on_one_device
+from common.training.parallel import keep_sums_wide, on_one_device, whole_model
 from common.training.preferences import Pair
 
 FLAGS = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true", "WORLD_SIZE": "2"}
@@ -82,3 +84,30 @@ def test_a_process_that_gets_weights_later_has_the_same_model_without_them(
     monkeypatch.delenv("ACCELERATE_USE_FSDP")
     checkpoint.load_shared(tmp_path, ModelSettings(path=str(tmp_path)), run)
     assert len(read) == 2  # nobody would fill it
+
+
+def test_after_zero3_the_first_process_reads_models_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """transformers goes on to share out what is read, as long as the trainer's arguments live."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.integrations import deepspeed
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    sizes = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2))
+    told = Mock(is_zero3=lambda: True)
+    deepspeed.set_hf_deepspeed_config(told)
+    accelerator = SimpleNamespace(
+        get_state_dict=lambda wrapped: wrapped.state_dict(), unwrap_model=lambda wrapped, **_: wrapped
+    )
+    trainer = SimpleNamespace(accelerator=accelerator, model=model, model_wrapped=model)
+    run = RunSettings(processes=2, parallelism="zero3")
+
+    def load(folder: Path) -> Any:
+        return checkpoint.load_model(folder, ModelSettings(path="x"))
+
+    try:
+        assert deepspeed.is_deepspeed_zero3_enabled()
+        found = whole_model(trainer, run, tmp_path, load)
+    finally:
+        deepspeed.unset_hf_deepspeed_config()
+    assert all((a == b).all() for a, b in zip(found.parameters(), model.parameters(), strict=True))
