@@ -15,13 +15,14 @@ from common.training import heap
 from common.training.attention import attending
 from common.training.compiling import compiled
 from common.training.device import device_of
+from common.training.fused import fused
 
 logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def at_speed(trainer: Any, run: RunSettings, stage: str) -> Iterator[None]:
-    """Give a trainer's model its attention, compiled layers if asked for, and a heap that keeps what steps free.
+    """Give a trainer's model its attention, fused or compiled parts, and a heap that keeps what steps free.
 
     Raises ConfigError for an attention or a compilation that cannot be had.
     """
@@ -29,10 +30,12 @@ def at_speed(trainer: Any, run: RunSettings, stage: str) -> Iterator[None]:
     in_one_piece = run.compile != "none" or trainer.args.torch_compile
     with (
         attending(model, run, device, in_one_piece=in_one_piece) as attention,
+        fused(model, run, device, in_one_piece=in_one_piece) as replaced,
         compiled(model, run, stage) as layers,
         heap.kept(run, device) as kept,
     ):
         logger.info(
-            "%s: attention %s, %d compiled layers, heap %s", stage, attention, layers, "kept" if kept else "as usual"
-        )
+            "%s: attention %s, %d fused parts, %d compiled layers, heap %s",
+            stage, attention, replaced, layers, "kept" if kept else "as usual",
+        )  # fmt: skip
         yield

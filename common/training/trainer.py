@@ -42,7 +42,7 @@ LEAN_LOGITS = 64_000_000
 def lean_sft_trainer() -> type[Trainer]:
     """Return the SFTTrainer subclass; a function, so that importing this module does not import TRL."""
     import torch
-    from torch.nn.functional import cross_entropy
+    from torch.nn.functional import cross_entropy, pad
     from trl import SFTTrainer
 
     class LeanSFTTrainer(SFTTrainer):  # type: ignore[misc] # TRL is untyped
@@ -61,12 +61,13 @@ def lean_sft_trainer() -> type[Trainer]:
             plain = self.args.loss_type == "nll" and not self.aux_loss_enabled and self.label_smoother is None
             if not (self.lean and small and plain and self.model.training and not return_outputs):
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-            labels_BT = inputs["labels"]
+            # The labels are moved, not the logits: those would be copied, and their gradient too.
+            next_BT = pad(inputs["labels"][:, 1:], (0, 1), value=-100)
             logits_BTV = model(**{k: v for k, v in inputs.items() if k != "labels"}, use_cache=False).logits
             total = cross_entropy(
-                logits_BTV[:, :-1].float().flatten(0, 1), labels_BT[:, 1:].flatten(), ignore_index=-100, reduction="sum"
+                logits_BTV.flatten(0, 1).float(), next_BT.flatten(), ignore_index=-100, reduction="sum"
             )
-            learned = (labels_BT[:, 1:] != -100).sum() if num_items_in_batch is None else num_items_in_batch
+            learned = (next_BT != -100).sum() if num_items_in_batch is None else num_items_in_batch
             loss = total / torch.as_tensor(learned).clamp(min=1)
             if self.args.average_tokens_across_devices and num_items_in_batch is not None:
                 loss = loss * self.accelerator.num_processes

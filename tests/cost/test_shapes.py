@@ -10,10 +10,12 @@ import pytest
 import torch
 import transformers
 
-from common.config import ModelFacts, ModelSettings
+from common.config import ModelFacts, ModelSettings, RunSettings
 from common.cost import activations
 from common.cost.shapes import Shape, shape_of
 from common.cost.workload import Work
+from common.training.attention import register
+from common.training.fused import fused
 
 TINY = {
     "vocab_size": 300, "hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -101,17 +103,19 @@ def work(length: int, rows: int, *, bf16: bool, peft: Any = "full") -> Work:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("attention", ["sdpa_float32", "documents_float32"])
+@pytest.mark.parametrize(
+    ("attention", "ops"), [("sdpa_float32", False), ("sdpa_float32", True), ("documents_float32", True)]
+)
 @pytest.mark.parametrize(
     ("family", "bf16", "peft"),
     [("llama", True, "full"), ("llama", False, "full"), ("qwen3", True, "full"), ("qwen3", False, "full"),
      ("llama", True, "lora"), ("llama", False, "lora")],
 )  # fmt: skip
-def test_saved_activations_are_counted_tensor_by_tensor(family: str, bf16: bool, peft: str, attention: str) -> None:
+def test_saved_activations_are_counted_tensor_by_tensor(
+    family: str, bf16: bool, peft: str, attention: str, ops: bool
+) -> None:
     """Two models that differ in the number of layers alone save layers' bytes more of one another."""
     from peft import LoraConfig, get_peft_model
-
-    from common.training.attention import register
 
     register()
     rows, length = 2, 32
@@ -138,6 +142,7 @@ def test_saved_activations_are_counted_tensor_by_tensor(family: str, bf16: bool,
 
         bare = model.model if peft == "full" else model.base_model.model.model
         with (
+            fused(model, RunSettings(fused_ops=ops), "cpu"),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
             torch.autocast("cpu", torch.bfloat16, enabled=bf16),
         ):
@@ -147,7 +152,8 @@ def test_saved_activations_are_counted_tensor_by_tensor(family: str, bf16: bool,
     setting = work(length, rows, bf16=bf16, peft=peft)
     copies = 2 * shape.layer_linear * bf16
     adapters = 2 * shape.adapter_parameters(8) / shape.layers * (bf16 and peft == "lora")
-    per_layer = rows * length * activations.layer_bytes(shape, setting, "sdpa_float32") + copies + adapters
+    per_layer = rows * length * activations.layer_bytes(shape, setting, "sdpa_float32", fused=ops)
+    per_layer += copies + adapters
     seen = (found[1] - found[0]) / 2
     if attention == "sdpa_float32":
         assert seen == pytest.approx(per_layer, rel=0.01)

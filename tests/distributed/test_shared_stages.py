@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import pytest
 from common.artifacts import Artifact, Store
 from common.console import Console
 from common.errors import LaunchError
-from common.layers import resolve
+from common.layers import Resolved, resolve
+from common.pipeline import Pipeline
 from common.run import run_stage
 from common.views import freeze
 from tests.conftest import QUICK, REPOSITORY
@@ -102,6 +104,37 @@ def test_sharded_adapters_in_bfloat16_begin_at_their_reference(
     first, second = ([model["before"] for model in models] for models in told)
     assert first[0] == first[1]
     assert first[0] not in second  # the second process has read no weights
+
+
+def reward_alone(root: Path, **run: Any) -> Resolved:
+    """Return a run of a base and a reward model: pipelines that have one go on to a stage that cannot be sharded."""
+    words = {key: value for key, value in WORDS.items() if not key.startswith(("dpo.", "sft-only.", "merge."))}
+    # A few steps: a head with random weights on a quick base makes much of the order of sums.
+    words |= {"pipeline": "rlhf", "out": str(root), "reward.train.bf16": "false", "reward.epochs": "0.3"}
+    resolved = resolve(words, REPOSITORY)
+    stages = {"base": {"kind": "base"}, "reward": {"kind": "reward", "from": "base"}}
+    facts = {"name": "rewards", "description": "a judge", "stages": stages, "exam": ["base"], "publish": "base"}
+    nodes = (pipeline := Pipeline.model_validate(facts)).nodes()
+    settings = {node.name: resolved.config.stages[node.name] for node in nodes}
+    where = resolved.config.run.model_copy(update=run)
+    config = resolved.config.model_copy(update={"stages": settings, "run": where, "pipeline": pipeline.name})
+    return replace(resolved, config=config, pipeline=pipeline, nodes=nodes)
+
+
+def test_a_sharded_reward_model_is_what_one_process_makes(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(SHIM))
+    made = []
+    for number, run in enumerate(({}, {"processes": 2, "parallelism": "fsdp2"})):
+        root = tmp_path / str(number)
+        without(alone, root, "sft")
+        resolved = reward_alone(root, **run)
+        freeze(resolved, Store(root))
+        made.append(run_stage(resolved, "reward", Console("quiet")))
+    assert_alike(*made)
+    assert made[1].manifest["processes"] == 2
+    assert made[0].manifest["metrics"]["ranking_accuracy"] == made[1].manifest["metrics"]["ranking_accuracy"]
 
 
 def test_a_silent_fallback_is_refused(alone: Path, tmp_path: Path) -> None:

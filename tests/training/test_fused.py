@@ -1,0 +1,103 @@
+"""Rotary positions and norms in fewer operations are what a model's own code computes, and are gone after training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from transformers.models.cohere import modeling_cohere
+from transformers.models.llama import modeling_llama
+
+from common.config import RunSettings
+from common.training.fused import fused
+
+SIZES = {
+    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8,
+}  # fmt: skip
+IDS = torch.randint(0, 64, (2, 12), generator=torch.Generator().manual_seed(0))
+
+
+def model_of(family: str) -> Any:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**SIZES)
+    model = getattr(transformers, f"{family}ForCausalLM")(config)
+    for name, weight in model.named_parameters():
+        if "norm" in name:
+            torch.nn.init.uniform_(weight, 0.5, 1.5)
+    return model.train()
+
+
+def gradients(model: Any, *, narrow: bool = False) -> list[torch.Tensor]:
+    positions = torch.cat([torch.arange(5), torch.arange(7)]).expand(2, -1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+        loss = model(input_ids=IDS, labels=IDS, position_ids=positions, use_cache=False).loss
+    return [loss, *torch.autograd.grad(loss, list(model.parameters()))]
+
+
+@pytest.mark.parametrize(("family", "parts"), [("Llama", 1 + 5), ("Qwen3", 1 + 9), ("Mistral", 1 + 5)])
+@pytest.mark.parametrize("narrow", [False, True])
+def test_losses_and_gradients_are_those_of_the_model_s_own_code(family: str, parts: int, narrow: bool) -> None:
+    model = model_of(family)
+    own = gradients(model, narrow=narrow)
+    with fused(model, RunSettings(), "cpu") as replaced:
+        assert replaced == parts
+        found = gradients(model, narrow=narrow)
+    assert any(not torch.equal(a, b) for a, b in zip(own, found, strict=True)), "nothing was replaced"
+    for a, b in zip(own, found, strict=True):
+        torch.testing.assert_close(b, a, atol=3e-3 if narrow else 1e-6, rtol=3e-2 if narrow else 1e-4)
+    assert all(torch.equal(a, b) for a, b in zip(own, gradients(model, narrow=narrow), strict=True))
+
+
+def test_frozen_norms_and_checkpointed_layers_learn_the_same() -> None:
+    model = model_of("Llama")
+    for name, weight in model.named_parameters():
+        weight.requires_grad_("norm" not in name)
+    learned = [weight for weight in model.parameters() if weight.requires_grad]
+
+    def grads() -> Any:
+        return torch.autograd.grad(model(input_ids=IDS, labels=IDS, use_cache=False).loss, learned)
+
+    own = grads()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    with fused(model, RunSettings(), "cpu"):
+        for a, b in zip(own, grads(), strict=True):
+            torch.testing.assert_close(b, a, atol=1e-6, rtol=1e-4)
+
+
+def test_what_computes_something_else_stays() -> None:
+    """Cohere interleaves the halves of a head, and has another norm."""
+    theirs, model = modeling_cohere.apply_rotary_pos_emb, model_of("Cohere")
+    with fused(model, RunSettings(), "cpu") as replaced:
+        assert replaced == 0
+        assert modeling_cohere.apply_rotary_pos_emb is theirs
+    shifted = model_of("Llama")
+    norm = type("ShiftedRMSNorm", (modeling_llama.LlamaRMSNorm,), {"forward": lambda self, x: x * (1 + self.weight)})
+    shifted.model.norm = norm(32)
+    with fused(shifted, RunSettings(), "cpu") as replaced:
+        assert replaced == 1 + 4
+    assert torch.equal(shifted.model.norm(torch.ones(32)), torch.full((32,), 2.0))
+
+
+def test_angles_that_are_not_in_float32_go_to_the_model_s_own_code() -> None:
+    q, k = torch.rand(1, 2, 3, 8), torch.rand(1, 1, 3, 8)
+    angles = torch.rand(2, 1, 3, 8).bfloat16()
+    own = modeling_llama.apply_rotary_pos_emb(q, k, *angles)
+    with fused(model_of("Llama"), RunSettings(), "cpu"):
+        assert all(map(torch.equal, own, modeling_llama.apply_rotary_pos_emb(q, k, *angles)))
+
+
+def test_it_is_a_switch_for_cpus_and_for_models_that_nothing_compiles() -> None:
+    model, theirs = model_of("Llama"), modeling_llama.apply_rotary_pos_emb
+    for run, device, in_one_piece in (
+        (RunSettings(fused_ops=False), "cpu", False), (RunSettings(), "cuda", False), (RunSettings(), "cpu", True)
+    ):  # fmt: skip
+        with fused(model, run, device, in_one_piece=in_one_piece) as replaced:
+            assert replaced == 0
+            assert modeling_llama.apply_rotary_pos_emb is theirs
+    with pytest.raises(KeyError), fused(model, RunSettings(), "cpu"):
+        raise KeyError
+    assert modeling_llama.apply_rotary_pos_emb is theirs
+    assert not any("forward" in vars(module) for module in model.modules())
