@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from common.config import Config, RunSettings
 from common.errors import ConfigError, did_you_mean
-from common.expected import told
 from common.layers import Resolved
+from common.mistakes import mistake
 from common.pipeline import Pipeline
 from common.settings import StageSettings
 from common.words import nest
@@ -46,7 +46,7 @@ def thaw(path: Path, words: Mapping[str, str], repository: Path) -> Resolved:
         run = RunSettings.model_validate({**config.run.model_dump(), **nest(words).get("run", {})})
     except ValidationError as error:
         item = error.errors()[0]
-        raise ConfigError(f"run.{item['loc'][0]}: {told(item)}") from None
+        raise ConfigError(f"run.{item['loc'][0]}: {mistake(item, RunSettings.model_fields)}") from None
     config = config.model_copy(update={"run": run, "stages": stages})
     # The plan lies in <out>/runs/<domain>/<profile>/plan.json.
     above = path.resolve().parents

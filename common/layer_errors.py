@@ -9,8 +9,7 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ValidationError
 
-from common.errors import did_you_mean
-from common.expected import told
+from common.mistakes import mistake, said
 
 
 def explain(error: ValidationError, cls: type[BaseModel], prefix: str, origin: Callable[[str], str]) -> str:
@@ -19,13 +18,12 @@ def explain(error: ValidationError, cls: type[BaseModel], prefix: str, origin: C
     for item in error.errors():
         key = ".".join([*([prefix] if prefix else []), *(str(part) for part in item["loc"])])
         where = f" ({_with_file(origin(key))})"
-        if item["type"] == "extra_forbidden":
-            known = _fields_at(cls, item["loc"])
-            lines.append(f"{key}{where}: unknown key.{did_you_mean(str(item['loc'][-1]), known)}")
-        elif item["type"] == "value_error":
-            lines.append(f"{key or 'configuration'}: {item['msg'].removeprefix('Value error, ')}")
+        if item["type"] == "value_error":
+            lines.append(f"{key or 'configuration'}: {said(item)}")
+        elif item["type"] == "missing":  # no layer has said it
+            lines.append(f"{key} is missing.")
         else:
-            lines.append(f"{key}{where}: {told(item)}")
+            lines.append(f"{key}{where}: {mistake(item, _fields_at(cls, item['loc']))}")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,23 @@ def with_words(resolved: Resolved, words: Mapping[str, str]) -> Config | None:
     config = resolved.config
     identity = {"domain": config.domain, "profile": config.profile, "pipeline": config.pipeline}
     return _build(identity, [*resolved.layers, Layer(COMMAND_LINE, nest(words))], resolved.pipeline)[0]
+
+
+def with_pipeline(resolved: Resolved, name: str) -> Resolved | None:
+    """Return a run with another pipeline; None of a frozen plan, and where a word is of a stage that it has not."""
+    if not resolved.layers:
+        return None
+    config, pipeline = resolved.config, load_pipeline(resolved.repository / "pipelines", name)
+    identity = {"domain": config.domain, "profile": config.profile, "pipeline": name}
+    before = f"pipeline {config.pipeline}"
+    layers = [Layer(f"pipeline {name}", pipeline.settings) if x.label == before else x for x in resolved.layers]
+    try:
+        config, origins = _build(identity, layers, pipeline)
+    except ConfigError:
+        return None
+    return replace(
+        resolved, config=config, origins=origins, pipeline=pipeline, nodes=pipeline.nodes(), layers=tuple(layers)
+    )
 
 
 def _domain_layers(

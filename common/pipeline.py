@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from common.data.yaml_file import read_yaml
 from common.errors import ConfigError, did_you_mean
-from common.expected import told
+from common.mistakes import mistake
 from common.settings import Frozen
 
 ModelKind = Literal["base", "cpt", "sft", "dpo", "orpo", "kto", "reward", "sample", "expert", "grpo", "rloo", "merge"]
@@ -91,12 +91,9 @@ def load_pipeline(folder: Path, name: str) -> Pipeline:
     except ValidationError as error:
         item = error.errors()[0]
         key = ".".join(str(part) for part in item["loc"])
-        hint = ""
-        if item["type"] == "extra_forbidden":
-            fields = StageSpec if item["loc"][0] == "stages" else Pipeline
-            names = [field.alias or key for key, field in fields.model_fields.items()]
-            hint = did_you_mean(str(item["loc"][-1]), names)
-        raise ConfigError(f"{path}: {key}: {told(item)}{hint}") from None
+        fields = StageSpec if item["loc"][0] == "stages" and len(item["loc"]) > 2 else Pipeline
+        names = [field.alias or name for name, field in fields.model_fields.items()]
+        raise ConfigError(f"{path}: {key}: {mistake(item, names)}") from None
     _check_edges(pipeline, path)
     return pipeline
 

@@ -232,8 +232,8 @@ def _begun(work: Path, code: str) -> tuple[str, float]:
     if not is_of_code(work, code):
         return "begun before by other code, begins anew", 0.0
     step, steps = reached(work / "trainer")
-    where = f" at step {step:,} of {steps:,}" if step else ""
-    return f"begun before, will continue{where}", step / steps if step else 0.0
+    where = f" at step {step:,} of {steps:,}" if steps else ""
+    return f"begun before, will continue{where}", step / steps if steps else 0.0
 
 
 def unpublished(artifact: Artifact, store: Store) -> str | None:

@@ -48,7 +48,13 @@ def check_preconditions(resolved: Resolved) -> None:
         for node in shared:
             _check_shards(node, config.stages[node.name], config.run)
         batches = [batch for node in shared if (batch := batch_of(node.name, config.stages[node.name])) is not None]
-        require_shareable(batches, config.run.processes, config.run.machines)
+        least = 2 if config.run.parallelism in SHARDED else 1
+        require_shareable(batches, config.run.processes, config.run.machines, least)
+    elif config.run.parallelism in SHARDED and shared and resolved.layers:  # one stage of a frozen plan may be run so
+        raise ConfigError(
+            f"run.parallelism={config.run.parallelism}, but one process has nobody to share with. Set run.processes to "
+            "the number of GPUs, or run.parallelism=ddp."
+        )
     for node in resolved.nodes:
         settings = config.stages[node.name]
         if node.kind == "base" and given:
@@ -66,12 +72,7 @@ def _check_processes(run: RunSettings, device: str) -> None:
             f"run.processes={run.processes} counts those of all machines, and cannot be shared alike by "
             f"run.machines={run.machines}. Set run.processes={near}."
         )
-    if run.parallelism in SHARDED and run.processes == 1:
-        raise ConfigError(
-            f"run.parallelism={run.parallelism}, but one process has nobody to share with. Set run.processes to the "
-            "number of GPUs, or run.parallelism=ddp."
-        )
-    if run.parallelism == "zero3" and importlib.util.find_spec("deepspeed") is None:
+    if run.parallelism == "zero3" and run.processes > 1 and importlib.util.find_spec("deepspeed") is None:
         instead = "fsdp2, which shards the same and needs nothing more" if device == "cuda" else "ddp on a CPU"
         raise ConfigError(
             "run.parallelism=zero3 needs the package deepspeed, which is not installed here. Install it, or use "

@@ -186,39 +186,48 @@ def _origin(key: str, origins: Mapping[str, str]) -> str:
 
 
 def status(repository: Path, root: Path, console: Console) -> None:
-    """Print one line per domain and profile: scores of base and published checkpoint, and the versions there are."""
+    """Print a line for each domain and profile: scores of base and published checkpoint, versions, what is not done."""
     rows = []
     for domain in names_in(repository / "domains", ""):
         published = sorted(
             (path.name for path in (root / "models" / domain).glob("v*") if path.name[1:].isdigit()),
             key=lambda version: int(version[1:]),
         )
-        plans = sorted((root / "runs" / domain).glob("*/plan.json"))
-        for path in plans:
-            row = _at_its_end(path.parent) or _under_way(path)
-            rows.append([domain, path.parent.name, *row, published[-1] if published else "-"])
-        if not plans:
+        views = sorted({path.parent for path in (root / "runs" / domain).glob("*/*.json")})
+        for view in views:
+            for found in filter(None, (_finished(view), _unfinished(view))):
+                rows.append([domain, view.name, *found, published[-1] if published else "-"])
+        if not views:
             rows.append([domain, "-", "-", "not run yet", "", "", "-"])
     header = ["domain", "profile", "pipeline", "domain exam", "general exam", "seconds", "published"]
     table(console, header, rows, numeric=(5,))
 
 
-def _at_its_end(view: Path) -> list[str] | None:
-    """Return pipeline, both exams and seconds of a run that has reached its card."""
-    if not (view / "summary.json").is_file():
+def _finished(view: Path) -> list[str] | None:
+    """Return pipeline, both exams and seconds of the last run that reached its card, if one did."""
+    path = view / "summary.json"
+    if not path.is_file():
         return None
-    summary = json.loads((view / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads(path.read_text(encoding="utf-8"))
     first, last = summary["checkpoints"][0], summary["checkpoints"][-1]
     exams = [f"{_short(first, side)} -> {_short(last, side)}" for side in ("domain", "general")]
     return [summary["pipeline"], *exams, f"{summary['total_seconds']:.0f}"]
 
 
-def _under_way(path: Path) -> list[str]:
-    """Return the same of a plan whose run has not come to its card: it goes on, or was stopped."""
-    pipeline = Pipeline.model_validate(json.loads(path.read_text(encoding="utf-8"))["pipeline"])
+def _unfinished(view: Path) -> list[str] | None:
+    """Return the same of a plan that no run has brought to its card: it goes on, was stopped, or has not begun."""
+    plan, summary = view / "plan.json", view / "summary.json"
+    again = summary.is_file()
+    if not plan.is_file() or (again and summary.stat().st_mtime_ns >= plan.stat().st_mtime_ns):
+        return None
+    try:
+        pipeline = Pipeline.model_validate(json.loads(plan.read_text(encoding="utf-8"))["pipeline"])
+    except (ValueError, KeyError):
+        return ["?", "plan.json cannot be read", "", ""]
     names = [node.name for node in pipeline.nodes()]
-    made = sum((path.parent / name / MANIFEST).is_file() for name in names)
-    return [pipeline.name, f"{made} of {len(names)} stages made", "", ""]
+    made = sum((view / name / MANIFEST).is_file() for name in names)
+    # Links of the run before stand beside those of a new one.
+    return [pipeline.name, "not finished" if again else f"not finished: {made} of {len(names)} stages made", "", ""]
 
 
 def _short(point: Mapping[str, Any], side: str) -> str:

@@ -36,9 +36,13 @@ def freeze(resolved: Resolved, store: Store) -> Path:
 
 
 def hand_summary(resolved: Resolved, store: Store, card: Artifact) -> None:
-    """Put the card's summary where other tools read it."""
+    """Put the card's summary where other tools read it, never older than the plan that led to it."""
     target = store.view(resolved.config.domain, resolved.config.profile) / "summary.json"
     text = (card.path / "summary.json").read_text(encoding="utf-8")
     if not target.is_file() or target.read_text(encoding="utf-8") != text:
         with writing(store.runs):
             write_json(target, json.loads(text))
+    plan = target.with_name("plan.json")
+    if plan.is_file() and plan.stat().st_mtime_ns > target.stat().st_mtime_ns:
+        with writing(store.runs):
+            target.touch()

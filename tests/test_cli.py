@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from common import show
 from common.cli import COMMANDS, main
+from common.console import Console
 from common.errors import ConfigError
+from common.layers import resolve
+from common.plan import make_plan
+from common.run import Outcome
 from common.words import parse
 from tests.conftest import QUICK, REPOSITORY
 
@@ -93,6 +98,34 @@ def test_show_commands_answer(finished: Path, capsys: pytest.CaptureFixture[str]
     shown = capsys.readouterr().out
     assert any(line.split() == ["cpt.tokens", "32768", "command", "line"] for line in shown.splitlines())
     assert any(line.split() == ["base.tokens", "500000", "profile", "tiny"] for line in shown.splitlines())
+
+
+def test_status_tells_of_a_plan_that_came_after_the_last_card(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "domain=medical", f"out={copy}", "freeze=true", "seed=1"]) == 0
+    capsys.readouterr()
+    assert main(["status", f"out={copy}"]) == 0
+    first, second = (line for line in capsys.readouterr().out.splitlines() if "demonstration" in line)
+    assert "->" in first
+    assert "not finished" in second
+    assert main(["run", "domain=medical", f"out={copy}", *WORDS]) == 0
+    capsys.readouterr()
+    assert main(["status", f"out={copy}"]) == 0
+    assert "not finished" not in capsys.readouterr().out
+    view = copy / "runs" / "medical" / "tiny"
+    (view / "plan.json").write_text("{}", encoding="utf-8")
+    (view / "summary.json").unlink()
+    assert main(["status", f"out={copy}"]) == 0
+    assert "plan.json cannot be read" in capsys.readouterr().out
+
+
+def test_what_talks_to_a_result_are_the_words_that_made_it(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = {"domain": "medical", "out": str(finished), **QUICK}
+    resolved = resolve(words, REPOSITORY)
+    artifacts = {step.node.name: step.artifact for step in make_plan(resolved).steps if step.artifact is not None}
+    show.result(resolved, Outcome(artifacts, made=["sft"]), Console(), {**words, "run.threads": "2"})
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith(f"Talk to it: just chat domain=medical out={finished} ")
+    assert " run.threads=2" in line
 
 
 def test_a_plan_can_be_frozen_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,7 +123,7 @@ def test_a_stop_says_how_to_continue_and_keeps_what_is_done(
     step = next(step for step in make_plan(resolved).steps if step.node.name == "cpt")
     assert re.fullmatch(r"begun before, will continue at step \d+ of 64", step.reasons[0])
     assert main(["status", f"out={root}"]) == 0
-    assert re.search(r"medical +tiny +demonstration +1 of \d+ stages made", capsys.readouterr().out)
+    assert re.search(r"medical +tiny +demonstration +not finished: 1 of \d+ stages made", capsys.readouterr().out)
     (next(scratch(root).glob("cpt-*")) / "code").write_text("other", encoding="utf-8")
     anew = next(step for step in make_plan(resolved).steps if step.node.name == "cpt")
     assert anew.reasons == ("begun before by other code, begins anew",)

@@ -73,8 +73,17 @@ END_OF_TEXT = "<|endoftext|>"
         ),
         (
             {"run.processes": "2", "pipeline": "grpo", "grpo.prompts_per_step": "3", "grpo.samples": "3"},
-            r"grpo\.prompts_per_step=3 makes 9 answers per step, which 2 .*grpo\.prompts_per_step=2 or 4, or "
+            r"grpo\.prompts_per_step=3 makes 3 prompts per step, which 2 .*grpo\.prompts_per_step=2 or 4, or "
             r"run\.processes=1, which",
+        ),
+        (
+            {"run.processes": "4", "pipeline": "grpo", "grpo.prompts_per_step": "2", "cpt.batch_tokens": "1024"},
+            r"grpo\.prompts_per_step=2 makes 2 prompts per step, which 4 .* Set grpo\.prompts_per_step=4, or "
+            r"run\.processes=1 or 2, which",
+        ),
+        (
+            {"run.processes": "3", "run.parallelism": "fsdp2", "run.hardware": "h100-sxm"},
+            r"or run\.processes=2, which suits every stage",
         ),
         ({"run.attention": "spda"}, r"run\.attention=spda: there is no such attention\..*sdpa"),
         ({"run.attention": "varlen"}, r"run\.attention=varlen: its kernels need CUDA, and this stage trains on cpu"),

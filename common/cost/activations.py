@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Literal
 
 from common.config import RunSettings
-from common.cost.shapes import Shape
+from common.cost.shapes import FAMILIES, Shape
 from common.cost.workload import Work
 
 LEAN_LOGITS = 64_000_000  # common.training.trainer: above it TRL's pieces take over
@@ -34,9 +34,10 @@ def attention_of(asked: str, device: str) -> Attention:
     return asked if asked in ("sdpa_float32", "varlen", "eager") else "sdpa"  # type: ignore[return-value] # narrowed
 
 
-def has_fused_ops(run: RunSettings, device: str) -> bool:
-    """Whether norms in float32 are those of `common.training.fused`."""
-    return run.fused_ops and device == "cpu" and run.compile == "none"
+def has_fused_ops(shape: Shape, work: Work, run: RunSettings, device: str) -> bool:
+    """Whether norms in float32 are those of `common.training.fused`; of other families that is not known."""
+    compiled = work.compiled or run.compile != "none"
+    return run.fused_ops and device == "cpu" and not compiled and shape.family in FAMILIES
 
 
 def layer_bytes(shape: Shape, work: Work, attention: Attention, *, fused: bool = False) -> float:

@@ -8,6 +8,7 @@ Peaks are those of the vendors' datasheets, dense bfloat16 with float32 sums; ho
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
 import re
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from common.config import Config
-from common.errors import ConfigError, did_you_mean
+from common.errors import ConfigError
 
 GIB = 2**30
 TERA, GIGA = 1e12, 1e9
@@ -100,13 +101,18 @@ def hardware_of(config: Config) -> Hardware:
 
 def _named(name: str) -> Hardware:
     if name not in TABLE:
-        near = [known for known in TABLE if known.startswith(name)]
-        guess = did_you_mean(name, TABLE)
-        cores = ", ".join(map(str, CPU_CORES))
-        known = f" Known: {', '.join(GPUS)}; cpu-<cores>, cpu-avx512-<cores> and cpu-amx-<cores> with {cores} cores."
-        hint = f" Say {' or '.join(near)}." if near else guess if "Did you mean" in guess else known
-        raise ConfigError(f"run.hardware={name}: the table has no such machine.{hint}")
+        raise ConfigError(f"run.hardware={name}: the table has no such machine.{_near(name)}")
     return TABLE[name]
+
+
+def _near(name: str) -> str:
+    """Return what may have been meant, or all names."""
+    cpus = f"cpu-<cores>, cpu-avx512-<cores> or cpu-amx-<cores> with {', '.join(map(str, CPU_CORES))} cores"
+    if name.startswith("cpu"):
+        return f" Say {cpus}."
+    longer = [known for known in GPUS if known.startswith(name)]
+    close = longer or difflib.get_close_matches(name, GPUS, n=1)
+    return f" Say {' or '.join(close)}." if close else f" Known: {', '.join(GPUS)}; {cpus}."
 
 
 def _least(gib: float) -> Hardware:

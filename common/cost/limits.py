@@ -22,15 +22,15 @@ from common.cost.memory import Need
 from common.cost.outlook import Outlook, setting_of
 from common.errors import ConfigError
 from common.launch import SHARED_KINDS
-from common.layers import Resolved, with_words
-from common.pipeline import load_pipeline
+from common.layers import Resolved, with_pipeline, with_words
 from common.stage_settings import (
     EvaluateSettings,
     LearningSettings,
     PreferenceSettings,
     RewardedSettings,
-    TrainingSettings,
 )
+from common.training.device import ROOM as PLACED
+from common.training.options import batch_of
 
 SMALL_OPTIMIZER = "adamw_bnb_8bit"
 ROOM = 0.95  # share of a GPU's memory that a process can have: the rest is lost between pieces
@@ -77,14 +77,14 @@ def lacks(outlook: Outlook, stage: str, *, sure: bool = True) -> Lack | None:
 def needed_of(outlook: Outlook, phase: str, need: Need, *, sure: bool = False) -> tuple[float, float]:
     """Return the bytes of a process's device, and of a machine's main memory, where a CPU computes in it.
 
-    What a GPU has no room for lies in main memory while an exam reads it (`common.training.device.spread`).
+    Weights of an exam that a GPU has no room for fill its share of it, and the rest lies in main memory, read to where
+    it stays (`common.training.device.spread`).
     """
     device = need.device_sure if sure else need.device_total
     if outlook.hardware.device == "cuda":
-        if phase != "eval" or device <= ROOM * outlook.hardware.memory:
-            return device, need.host_total
-        weights = need.device["weights"]  # read where they will lie
-        return device - weights, need.host_total - need.host["loading"] + weights
+        room = PLACED * outlook.hardware.memory
+        over = max(0.0, need.device["weights"] - room) if phase == "eval" else 0.0
+        return device - over, need.host_total - (need.host["loading"] if over else 0.0) + over
     run = outlook.config.run
     return device, need.host_total + max(1, run.processes // run.machines) * device
 
@@ -97,7 +97,7 @@ def check_fits(outlook: Outlook, stages: Sequence[str], fingerprints: Mapping[st
     for stage in stages:
         lack = lacks(outlook, stage)
         if lack is not None:
-            raise ConfigError(_refusal(lack, nearest(outlook, lack), _without(outlook.resolved, stage)))
+            raise ConfigError(_refusal(lack, nearest(outlook, lack), _without(outlook, stage)))
     _check_disk(outlook, stages, fingerprints or {})
 
 
@@ -127,12 +127,15 @@ def _refusal(lack: Lack, words: Sequence[str], otherwise: str) -> str:
     )
 
 
-def _without(resolved: Resolved, stage: str) -> str:
-    """Name the pipeline that goes without a stage of this kind, if the plainest one does."""
-    plain = load_pipeline(resolved.repository / "pipelines", PLAINEST)
-    kind = next(node.kind for node in resolved.nodes if node.name == stage)
-    there = {node.kind for node in plain.nodes()}
-    return "" if kind in there else f", or go without it (pipeline={PLAINEST})"
+def _without(outlook: Outlook, stage: str) -> str:
+    """Name the plainest pipeline where that goes without a stage of this kind, takes the same words, and fits."""
+    there = with_pipeline(outlook.resolved, PLAINEST)
+    kinds = {node.name: node.kind for node in outlook.resolved.nodes}
+    if there is None or kinds[stage] in {node.kind for node in there.nodes}:
+        return ""
+    plain = Outlook.of(there, outlook.corrections)
+    fits = all(lacks(plain, node.name) is None for node in there.nodes)
+    return f", or train with SFT alone (pipeline={PLAINEST})" if fits else ""
 
 
 def _gib(size: float) -> str:
@@ -208,10 +211,10 @@ def _changes(outlook: Outlook, stage: str) -> Iterator[Fix]:
     if shared and not isinstance(settings, RewardedSettings):  # those generate, which takes a whole model
         if run.processes > 1 and run.parallelism == "ddp":
             yield Fix("processes", "run.parallelism=fsdp2", _running(parallelism="fsdp2"))
-        processes = 2 * run.processes
+        batch, processes = batch_of(stage, settings), 2 * run.processes
         most = _most_processes(outlook)
         while processes <= most:
-            if _divides(settings, processes):
+            if batch is not None and batch.fits(processes):
                 words = f"run.processes={processes} run.parallelism=fsdp2"
                 yield Fix("processes", words, _running(processes=processes, parallelism="fsdp2"))
             processes *= 2
@@ -226,13 +229,6 @@ def _most_processes(outlook: Outlook) -> int:
     if not outlook.hardware.here:
         return MOST_PROCESSES
     return outlook.config.run.machines * len(visible(cards(), os.environ.get("CUDA_VISIBLE_DEVICES")))
-
-
-def _divides(settings: LearningSettings, processes: int) -> bool:
-    """Whether processes can share a step alike: see `common.training.options.split_batch`."""
-    if isinstance(settings, TrainingSettings):
-        return (settings.batch_tokens // settings.sequence_length) % processes == 0
-    return isinstance(settings, PreferenceSettings) and settings.batch_pairs % processes == 0
 
 
 def _halves(size: int) -> Iterator[int]:

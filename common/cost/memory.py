@@ -145,7 +145,7 @@ def _trained(setting: Setting, work: Work) -> Need:
     if setting.judges:
         device["reward models"] = setting.judges * FLOAT * shape.parameters
     gradients = FLOAT * learned / shards
-    fused = activations.has_fused_ops(setting.run, setting.device)
+    fused = activations.has_fused_ops(shape, work, setting.run, setting.device)
     layer = work.tokens * activations.layer_bytes(shape, work, attention, fused=fused)
     cut = work.tokens * activations.cut_bytes(shape)
     ends = work.tokens * activations.ends_bytes(shape, fused=fused)

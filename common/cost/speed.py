@@ -50,7 +50,7 @@ def step_seconds(setting: Setting, hardware: Hardware) -> float:
     work, shape = setting.work, setting.shape
     tokens = work.tokens * work.accumulation
     attention = activations.attention_of(setting.run.attention, setting.device)
-    fused = activations.has_fused_ops(setting.run, setting.device)
+    fused = activations.has_fused_ops(shape, work, setting.run, setting.device)
     computing = tokens * token_flops(setting, work) / (hardware.flops * REACHED[hardware.device])
     moved = PASSES * tokens * shape.layers * activations.layer_bytes(shape, work, attention, fused=fused)
     moved += OPTIMIZER_MOVES * work.learned(shape) / setting.shards

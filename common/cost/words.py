@@ -36,7 +36,7 @@ def memory_of(outlook: Outlook, stage: str) -> str:
         elif name in MAIN:
             cells.append(f"{name} {host:.1f} host")
         else:
-            weights = f" and {host:.1f} host" if device < need.device_total / GIB else ""
+            weights = f" and {host:.1f} host" if GIB * device < need.device_total else ""
             cells.append(f"{name} {most}{device:.1f}{weights}")
     return ", ".join(cells)
 

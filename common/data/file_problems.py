@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from common.data.yaml_file import read_yaml
 from common.errors import DataError, did_you_mean
-from common.expected import expected
+from common.mistakes import wanted
 from common.settings import Frozen
 
 MAX_LISTED = 20  # problems shown at once
@@ -79,9 +79,9 @@ def explain(error: ValidationError, model: type[BaseModel], raw: Mapping[str, An
         elif item["type"] == "missing":
             lines.append(f"{_named(raw, place[:-1])}{': ' if place[1:] else ''}'{last}' is missing")
         else:
-            what = expected(item)
-            quotes = "; put it in quotes" if what == "text" and item["input"] is not None else ""
-            lines.append(f"{where}: expected {what}, got {_shown(item['input'])}{quotes}")
+            what = wanted(item)
+            quotes = "; put it in quotes" if what == "expected text" and item["input"] is not None else ""
+            lines.append(f"{where}: {what}, got {_shown(item['input'])}{quotes}")
     return lines
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from common.data.schema import Manifest, Source
 from common.errors import did_you_mean
-from common.expected import expected
+from common.mistakes import said, wanted
 
 NO_LICENCE = "licence is empty; name it (such as cc-by-4.0), or write unknown"
 
@@ -63,8 +63,8 @@ def _describe(item: Mapping[str, Any], raw: Mapping[str, Any]) -> str:
     if item["type"] == "missing":
         return f"{prefix}{key} is missing"
     if item["type"] == "value_error":
-        return f"{prefix}{str(item['msg']).removeprefix('Value error, ')}" + ("" if prefix else f" ({key})")
-    return f"{prefix}{key} is {item['input']!r}: expected {expected(item)}"
+        return f"{prefix}{said(item)}" + ("" if prefix else f" ({key})")
+    return f"{prefix}{key} is {item['input']!r}: {wanted(item)}"
 
 
 def _place(location: tuple[int | str, ...]) -> tuple[int | str, ...]:

@@ -42,7 +42,7 @@ def reinforce(context: StageContext, trainer_name: str, defaults: Mapping[str, A
     model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
     rows, counts = read_prompts(context, tokenizer)
     check_limits(counts, settings.limits, context.stage)
-    _check_processes(context, settings)
+    _check_whole(context)
     kept = settings.watch.prompts
     if len(rows) < kept + settings.prompts_per_step:
         raise DataError(
@@ -78,13 +78,8 @@ def reinforce(context: StageContext, trainer_name: str, defaults: Mapping[str, A
     )
 
 
-def _check_processes(context: StageContext, settings: RewardedSettings) -> None:
-    """The answers to a prompt are compared in one process, which needs a whole model. Raises ConfigError."""
-    if settings.prompts_per_step % ranks.size():
-        raise ConfigError(
-            f"{context.stage}.prompts_per_step={settings.prompts_per_step} prompts cannot be shared alike by "
-            f"{ranks.size()} processes; make it a multiple, or start fewer (run.processes)."
-        )
+def _check_whole(context: StageContext) -> None:
+    """Answers are generated in each process, which needs a whole model. Raises ConfigError."""
     if parallel.is_sharded(context.config.run):
         raise ConfigError(
             f"run.parallelism={context.config.run.parallelism}: stage {context.stage} generates, which needs a whole "

@@ -93,15 +93,14 @@ def trainer_for(
 
 def trained_model(context: StageContext, trainer: Any) -> Any:
     """Return what a trainer has trained, whole and unwrapped, in the first process; None in the others."""
-
-    judges, settings = context.kind == "reward", context.config.model
+    judges, source = context.kind == "reward", context.config.model
 
     def load(folder: Path) -> Any:
         if not adapters.is_adapted(trainer.model):
-            return checkpoint.load_judge(folder, settings) if judges else checkpoint.load_model(folder, settings)
+            return checkpoint.load_judge(folder, source) if judges else checkpoint.load_model(folder, source)
         if judges:
             return adapters.put_on(adapters.judge_to_train(context, quantised=False), folder)
-        return adapters.put_on(checkpoint.load_model(context.parent_artifact.path, settings), folder)
+        return adapters.put_on(checkpoint.load_model(context.parent_artifact.path, source), folder)
 
     return parallel.whole_model(trainer, context.config.run, context.work / "gathered", load)
 

@@ -14,7 +14,8 @@ import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from common.config import RunSettings
@@ -42,9 +43,9 @@ def fused(model: Any, run: RunSettings, device: str, *, in_one_piece: bool = Fal
 
 @contextlib.contextmanager
 def _rotating(module: Any) -> Iterator[bool]:
-    """Replace the rotary function of a Python module, if it has one that ours equals."""
+    """Replace the rotary function of a Python module, if it has one that ours equals and that is not ours already."""
     theirs = getattr(module, ROTARY, None)
-    if theirs is None or list(inspect.signature(theirs).parameters) != PARAMETERS or not _rotates_alike(theirs):
+    if theirs is None or hasattr(theirs, "replaces") or not _rotates_alike(theirs):
         yield False
         return
 
@@ -58,6 +59,7 @@ def _rotating(module: Any) -> Iterator[bool]:
             return found
         return _functions()[0].apply(q, k, cos, sin)  # type: ignore[no-any-return] # torch's apply is untyped
 
+    rotate.replaces = theirs  # type: ignore[attr-defined]
     setattr(module, ROTARY, rotate)
     try:
         yield True
@@ -67,27 +69,23 @@ def _rotating(module: Any) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def _normalising(module: Any) -> Iterator[bool]:
-    """Replace the forward pass of a norm, if it is one that ours equals."""
-    import torch
-
-    eps = getattr(module, "variance_epsilon", None)
-    weight = getattr(module, "weight", None)
-    named = type(module).__name__.endswith("RMSNorm") and isinstance(eps, float) and isinstance(weight, torch.Tensor)
-    if not named or "forward" in vars(module) or not _normalises_alike(module):
+    """Replace the forward pass of a norm, if it is one that ours equals and has none of its own already."""
+    if "forward" in vars(module) or not _normalises_alike(module):
         yield False
         return
-    theirs = module.forward
-
-    def forward(states: Tensor) -> Tensor:
-        if states.dtype != torch.float32 or module.weight.dtype != torch.float32:
-            return theirs(states)
-        return _functions()[1].apply(states, module.weight, eps)
-
-    module.forward = forward
+    module.forward = types.MethodType(_normalise, module)
     try:
         yield True
     finally:
         del module.forward
+
+
+def _normalise(self: Any, states: Tensor) -> Tensor:
+    import torch
+
+    if states.dtype != torch.float32 or self.weight.dtype != torch.float32 or states.dim() < 2:
+        return type(self).forward(self, states)
+    return _functions()[1].apply(states, self.weight, self.variance_epsilon)
 
 
 @functools.cache
@@ -145,35 +143,55 @@ def _functions() -> tuple[Any, Any]:
 
 @functools.cache
 def _rotates_alike(theirs: Rotary) -> bool:
-    """Compare ours with a model's function: heads of two halves, whose angles are any."""
+    """Compare ours with a model's function: heads of two halves whose angles are any, in both types of autocast."""
     import torch
 
+    if list(inspect.signature(theirs).parameters) != PARAMETERS:
+        return False
     cos, sin = _numbers(2, 3, 8), _numbers(2, 3, 8) - 0.5
-    found = []
-    for rotate in (theirs, _functions()[0].apply):
-        q, k = (_numbers(2, heads, 3, 8).requires_grad_() for heads in (2, 1))
-        turned = rotate(q, k, cos, sin)
-        grads = torch.autograd.grad(turned, (q, k), [x.detach().cos() for x in turned])
-        found.append([*turned, *grads])
-    return all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*found, strict=True))
+    for dtype, close in ((torch.float32, 1e-5), (torch.bfloat16, 0.02)):
+        found = []
+        for rotate in (theirs, _functions()[0].apply):
+            q, k = (_numbers(2, heads, 3, 8).to(dtype).requires_grad_() for heads in (2, 1))
+            try:
+                turned = rotate(q, k, cos, sin)
+            except Exception:  # of a function that wants other angles, whatever it raises
+                return False
+            grads = torch.autograd.grad(turned, (q, k), [x.detach().cos() for x in turned])
+            found.append([*turned, *grads])
+        if not _alike(found[0], found[1], close):
+            return False
+    return True
 
 
 def _normalises_alike(module: Any) -> bool:
     """Compare ours with a norm's own forward pass, with weights that are none of their usual values."""
     import torch
 
-    weight = _numbers(*module.weight.shape).requires_grad_()
-    if weight.dim() != 1 or module.weight.dtype != torch.float32:
+    eps, weights = getattr(module, "variance_epsilon", None), dict(module.named_parameters())
+    plain = type(module).__name__.endswith("RMSNorm") and isinstance(eps, float) and list(weights) == ["weight"]
+    if not plain or len(inspect.signature(type(module).forward).parameters) != 2:  # itself and the states
         return False
+    if weights["weight"].dim() != 1 or weights["weight"].dtype != torch.float32:
+        return False
+    weight = _numbers(len(weights["weight"])).requires_grad_()
     found = []
     for mine in (False, True):
         x = (_numbers(2, 3, len(weight)) - 0.3).requires_grad_()
         if mine:
-            y = _functions()[1].apply(x, weight, module.variance_epsilon)
+            y = _functions()[1].apply(x, weight, eps)
         else:
             y = torch.func.functional_call(module, {"weight": weight}, (x,))
         found.append([y, *torch.autograd.grad(y, (x, weight), y.detach().cos())])
-    return all(torch.allclose(a, b, atol=1e-4, rtol=1e-4) for a, b in zip(*found, strict=True))
+    return _alike(found[0], found[1], 1e-4)
+
+
+def _alike(theirs: Sequence[Tensor], ours: Sequence[Tensor], close: float) -> bool:
+    import torch
+
+    return all(
+        a.dtype == b.dtype and torch.allclose(a, b, atol=close, rtol=close) for a, b in zip(theirs, ours, strict=True)
+    )
 
 
 def _numbers(*shape: int) -> Tensor:

@@ -41,7 +41,7 @@ def schedule_options(schedule: Schedule, steps: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step of a stage learns from: so many rows, pairs or answers, as one of its keys says."""
+    """What a step of a stage learns from: so many rows, pairs or prompts, as one of its keys says."""
 
     key: str
     value: int
@@ -60,28 +60,30 @@ class Batch:
 
 
 def batch_of(stage: str, settings: StageSettings) -> Batch | None:
-    """Return the batch of a stage that processes may share; None for a stage without one."""
+    """Return the batch of a stage that processes may share; None for a stage without one.
+
+    Of GRPO and RLOO these are prompts: all answers to one are compared in one process.
+    """
     if isinstance(settings, TrainingSettings):
         rows = settings.batch_tokens // settings.sequence_length
         return Batch(f"{stage}.batch_tokens", settings.batch_tokens, rows, "rows")
     if isinstance(settings, PreferenceSettings):
         return Batch(f"{stage}.batch_pairs", settings.batch_pairs, settings.batch_pairs, "pairs")
     if isinstance(settings, RewardedSettings):
-        prompts = settings.prompts_per_step
-        return Batch(f"{stage}.prompts_per_step", prompts, prompts * settings.samples, "answers")
+        return Batch(f"{stage}.prompts_per_step", settings.prompts_per_step, settings.prompts_per_step, "prompts")
     return None
 
 
-def require_shareable(batches: Sequence[Batch], processes: int, machines: int = 1) -> None:
+def require_shareable(batches: Sequence[Batch], processes: int, machines: int = 1, least: int = 1) -> None:
     """Check that processes can share the steps of all stages alike. Raises ConfigError for the first that they cannot.
 
-    It names the nearest batches, and numbers of processes that suit all stages and as many machines.
+    It names the nearest batches, and numbers of processes, from `least` on, that suit all stages and as many machines.
     """
     unfit = next((batch for batch in batches if not batch.fits(processes)), None)
     if unfit is None:
         return
     common = math.gcd(*(batch.size for batch in batches))
-    suiting = [n for n in range(machines, common + 1, machines) if common % n == 0]
+    suiting = [n for n in range(machines, common + 1, machines) if common % n == 0 and n >= least]
     near = sorted(sorted(suiting, key=lambda n: (abs(n - processes), n))[:3])
     every = ", which suits every stage" if len(batches) > 1 else ""
     otherwise = f", or run.processes={' or '.join(map(str, near))}{every}" if near else ""
@@ -91,19 +93,24 @@ def require_shareable(batches: Sequence[Batch], processes: int, machines: int = 
     )
 
 
-def split_batch(batch: int, micro: int | None, *, unit: str, key: str) -> tuple[int, int]:
-    """Return (rows per forward pass and device, accumulation steps) whose product over devices is `batch`.
+def split_batch(batch: Batch, micro: int | None, rows_each: int = 1) -> tuple[int, int]:
+    """Return (rows per forward pass and device, accumulation steps) whose product over devices is the batch.
 
-    Raises ConfigError when the number of processes cannot meet the global batch.
+    Of `rows_each` rows for every piece of it. Raises ConfigError when the number of processes cannot meet it.
     """
     world = ranks.size()
-    if batch % world:
-        raise ConfigError(f"{key} makes {batch} {unit} per step, which {world} processes cannot share alike.")
-    per_device = batch // world
+    require_shareable([batch], world)
+    per_device = batch.size * rows_each // world
     rows = per_device if micro is None else max(1, min(micro, per_device))
     while per_device % rows:  # the next smaller one that fits; what a step learns from stays the same
         rows -= 1
     return rows, per_device // rows
+
+
+def _split(stage: str, settings: StageSettings, micro: int | None, rows_each: int = 1) -> tuple[int, int]:
+    batch = batch_of(stage, settings)
+    assert batch is not None, f"{stage} has no batch"
+    return split_batch(batch, micro, rows_each)
 
 
 def steps_for(settings: TrainingSettings, num_packed_rows: int, stage: str) -> int:
@@ -149,8 +156,7 @@ def sft_options(
 ) -> dict[str, Any]:
     """Return the keyword arguments of TRL's SFTConfig; the user's `train:` block has the last word."""
     micro = None if run.micro_batch_tokens is None else run.micro_batch_tokens // settings.sequence_length
-    rows_per_step = settings.batch_tokens // settings.sequence_length
-    rows, accumulation = split_batch(rows_per_step, micro, unit="rows", key=f"{stage}.batch_tokens")
+    rows, accumulation = _split(stage, settings, micro)
     options = {
         **shared_options(run, folder, steps=steps, seed=seed, device=device),
         **schedule_options(settings.schedule, steps),
@@ -178,7 +184,7 @@ def preference_options(
     `rows_per_pair` is 2 for a trainer that takes the two answers of a pair as rows of their own.
     """
     micro = None if run.micro_batch_tokens is None else run.micro_batch_tokens // (2 * settings.sequence_length)
-    pairs, accumulation = split_batch(settings.batch_pairs, micro, unit="pairs", key=f"{stage}.batch_pairs")
+    pairs, accumulation = _split(stage, settings, micro)
     steps = max(1, round(settings.epochs * num_pairs / settings.batch_pairs))
     return {
         **shared_options(run, folder, steps=steps, seed=seed, device=device),
@@ -195,11 +201,10 @@ def rewarded_options(
     settings: RewardedSettings, run: RunSettings, folder: Path, *, seed: int, device: str, stage: str
 ) -> dict[str, Any]:
     """Return the keyword arguments that TRL's config classes for rewards have in common; every step is logged."""
-    answers = settings.prompts_per_step * settings.samples
     micro = None
     if run.micro_batch_tokens is not None:
         micro = run.micro_batch_tokens // (settings.prompt_tokens + settings.answer_tokens)
-    rows, accumulation = split_batch(answers, micro, unit="answers", key=f"{stage}.prompts_per_step")
+    rows, accumulation = _split(stage, settings, micro, rows_each=settings.samples)
     return {
         **shared_options(run, folder, steps=settings.steps, seed=seed, device=device),
         **schedule_options(settings.schedule, settings.steps),

@@ -39,8 +39,8 @@ def form_of(run: RunSettings) -> str:
 def newest_whole(folder: Path, at_most: int | None = None) -> tuple[Path | None, float, str]:
     """Return the newest whole checkpoint, up to a step, the seconds spent before it, and its form; newer ones go."""
     whole: dict[int, tuple[Path, float, str]] = {}
-    for path in folder.glob("checkpoint-*"):
-        noted, step = _whole(path), int(path.name.split("-")[1])
+    for step, path in checkpoints(folder):
+        noted = _whole(path)
         if noted is None or (at_most is not None and step > at_most):
             shutil.rmtree(path)
         else:
@@ -48,13 +48,18 @@ def newest_whole(folder: Path, at_most: int | None = None) -> tuple[Path | None,
     return whole[max(whole)] if whole else (None, 0.0, "")
 
 
+def checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """Return the checkpoints of a training with their steps, whole or not."""
+    return [(int(path.name.split("-")[1]), path) for path in folder.glob("checkpoint-*")]
+
+
 def reached(folder: Path) -> tuple[int, int]:
     """Return the step of the newest whole checkpoint and the steps of the training; zeros where there is none."""
-    steps = [int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*") if _whole(path) is not None]
-    if not steps:
+    whole = [(step, path) for step, path in checkpoints(folder) if _whole(path) is not None]
+    if not whole:
         return 0, 0
     try:
-        state = json.loads((folder / f"checkpoint-{max(steps)}" / "trainer_state.json").read_text(encoding="utf-8"))
+        state = json.loads((max(whole)[1] / "trainer_state.json").read_text(encoding="utf-8"))
         return int(state["global_step"]), int(state["max_steps"])
     except (OSError, ValueError, KeyError):  # a run that goes on has removed it meanwhile
         return 0, 0

@@ -2,8 +2,8 @@
 
 Usage: `just run domain=all out=<folder>`, then `python -m tests.bench.tables <folder>`.
 
-It replaces what stands between the marks: the table that a run of medical prints, that of `domain=all`, each domain's
-checkpoints, languages, and the numbers of the two sentences on probes. Prose around them is for people to read again.
+It replaces the table that a run of medical prints, that of `domain=all`, each domain's checkpoints and languages, and
+the numbers of the sentences on probes. The prose around them is for people to read again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -23,25 +23,24 @@ from common.domain_file import names_in
 from tests.conftest import REPOSITORY
 
 Facts = Mapping[str, Any]
-NUMBERS = re.compile(r"(<!-- numbers: filled from a run -->\n)(.*?)(<!-- end of numbers -->)", re.DOTALL)
+SENTENCES = {  # in a domain's README: what is before a number of its probes, and whose number it is
+    "math": [(r"(?<=`sft` gets )[\d.]+", "sft"), (r"(?<=`merge` )[\d.]+(?= \(n)", "merge")],
+    "multilingual": [(r"(?<=probe stands at )[\d.]+ \[[^]]*\]", "merge")],
+}
 
 
 def main(root: Path) -> None:
     views = {domain: root / "runs" / domain / "tiny" for domain in names_in(REPOSITORY / "domains", "")}
     chains = {domain: json.loads((view / "summary.json").read_text(encoding="utf-8")) for domain, view in views.items()}
     readme = REPOSITORY / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    text = re.sub(r"(?<=```\n)checkpoint  .*?(?=```)", lambda _: printed(chains["medical"]), text, flags=re.DOTALL)
-    text = re.sub(
-        r"(<!-- all -->\n```\n).*?(```\n<!-- end of all -->)", lambda m: m[1] + all_domains(chains) + m[2], text,
-        flags=re.DOTALL,
-    )  # fmt: skip
+    text = put(readme.read_text(encoding="utf-8"), r"(?<=```\n)checkpoint  .*?(?=```)", printed(chains["medical"]))
+    text = put(text, r"(?<=<!-- all -->\n```\n).*?(?=```\n<!-- end of all -->)", all_domains(chains))
     readme.write_text(text, encoding="utf-8")
     for domain, view in views.items():
         path = REPOSITORY / "domains" / domain / "README.md"
         exams = {p["name"]: read_exam(view, p["name"]) for p in chains[domain]["checkpoints"]}
-        fill = section(chains[domain]["checkpoints"], exams)
-        path.write_text(NUMBERS.sub(fill, path.read_text(encoding="utf-8")), encoding="utf-8")
+        filled = fill(path.read_text(encoding="utf-8"), domain, chains[domain]["checkpoints"], exams)
+        path.write_text(filled, encoding="utf-8")
         print(f"  {path.relative_to(REPOSITORY)}")
 
 
@@ -54,6 +53,7 @@ def printed(summary: Facts) -> str:
 
 
 def all_domains(chains: Mapping[str, Facts]) -> str:
+    """Return the table of `domain=all`: the domain's exam at every checkpoint, and the general one's first and last."""
     names = [point["name"] for point in next(iter(chains.values()))["checkpoints"]]
     rows = [["domain exam", *names, "general exam"]]
     for domain, chain in chains.items():
@@ -71,41 +71,38 @@ def all_domains(chains: Mapping[str, Facts]) -> str:
 
 
 def read_exam(view: Path, name: str) -> Facts:
+    """Return what a checkpoint's exam found."""
     found: Facts = json.loads((view / f"exam-{name}" / "exam.json").read_text(encoding="utf-8"))
     return found
 
 
-def section(points: list[Facts], exams: Mapping[str, Facts]) -> Callable[[re.Match[str]], str]:
-    """Return what stands between a domain's marks, with the rows and numbers of a run."""
-
-    def fill(found: re.Match[str]) -> str:
-        body = found[2]
-        written = "| written, exact |" in body
-        body = _rows(body, "base", [checkpoint_row(p, exams[p["name"]] if written else None) for p in points])
-        languages = exams["merge"]["languages"]
-        if languages:
-            body = _rows(body, "de", [language_row(name, facts) for name, facts in sorted(languages.items())])
-        probes = {name: next(iter(exam["probes"].values()), None) for name, exam in exams.items()}
-        taught, ended = probes["sft"], probes["merge"]
-        if taught is not None and ended is not None:
-            body = _put(body, r"(?<=`sft` gets )[\d.]+", f"{taught['score']:.2f}")
-            body = _put(body, r"(?<=`merge` )[\d.]+(?= \(n)", f"{ended['score']:.2f}")
-            body = _put(body, r"(?<=probe stands at )[\d.]+ \[.*?\]", interval(ended))
-        return found[1] + body + found[3]
-
-    return fill
+def fill(text: str, domain: str, points: list[Facts], exams: Mapping[str, Facts]) -> str:
+    """Return a domain's README with the rows and numbers of a run."""
+    written = "| written, exact |" in text
+    text = put_rows(text, "base", [checkpoint_row(p, exams[p["name"]] if written else None) for p in points])
+    if languages := exams["merge"]["languages"]:
+        text = put_rows(text, "de", [language_row(name, facts) for name, facts in sorted(languages.items())])
+    for pattern, name in SENTENCES.get(domain, ()):
+        (probe,) = exams[name]["probes"].values()
+        text = put(text, pattern, interval(probe) if r"\[" in pattern else f"{probe['score']:.2f}")
+    return text
 
 
-def _put(body: str, pattern: str, value: str) -> str:
-    return re.sub(pattern, value, body)
-
-
-def _rows(body: str, first: str, rows: list[str]) -> str:
+def put_rows(text: str, first: str, rows: list[str]) -> str:
     """Replace the rows of the table whose first row has that name."""
-    return re.sub(rf"(?m)^\| {first} \|.*\n(?:\|.*\n)*", lambda _: "".join(f"{row}\n" for row in rows), body, count=1)
+    return put(text, rf"^\| {first} \|.*?\n(?!\|)", "".join(f"{row}\n" for row in rows))
+
+
+def put(text: str, pattern: str, value: str) -> str:
+    """Replace what a pattern finds. Raises ValueError where it finds nothing, as marks or a sentence have changed."""
+    found = re.search(pattern, text, re.DOTALL | re.MULTILINE)
+    if found is None:
+        raise ValueError(f"nothing is like {pattern}; say it so that this program finds it, or change the program")
+    return text[: found.start()] + value + text[found.end() :]
 
 
 def checkpoint_row(point: Facts, exam: Facts | None) -> str:
+    """Return a checkpoint's line; `exam` where the table has a column for answers in writing."""
     exams, bits = point["exam"], point["bits_per_byte"]
     exact = [] if exam is None else [f"{exam['written']['domain']['exact']['score']:.2f}"]
     cells = [
@@ -116,6 +113,7 @@ def checkpoint_row(point: Facts, exam: Facts | None) -> str:
 
 
 def language_row(name: str, facts: Facts) -> str:
+    """Return a language's line."""
     cells = [
         name, interval(facts["exam"]), f"{facts['in_language']['score']:.2f}", f"{facts['bits_per_byte']:.3f}",
         f"{facts['tokens_per_character']:.2f}",
@@ -124,6 +122,7 @@ def language_row(name: str, facts: Facts) -> str:
 
 
 def interval(score: Facts) -> str:
+    """Return a score with its 95% interval."""
     return f"{score['score']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
 
 

@@ -101,7 +101,16 @@ def test_several_settings_are_named_where_none_does_alone_and_none_for_nothing()
 def test_weights_that_fit_nowhere_have_no_advice() -> None:
     words = {"run.micro_batch_tokens": "4096", "cpt.batch_tokens": "4096", "dpo.peft": "qlora", "dpo.batch_pairs": "1"}
     said = refusal("llama-8b", "l4", ["dpo"], **words)
-    assert "No setting of this stage makes it fit; take more memory, or go without it (pipeline=sft-only)." in said
+    assert said.endswith("No setting of this stage makes it fit; take more memory.")  # SFT alone takes no dpo.* words
+
+
+def test_where_only_a_later_stage_does_not_fit_sft_alone_is_named() -> None:
+    words = {"domain": "medical", "profile": "qwen3-8b-qlora", "run.hardware": "rtx-4090"}
+    found = Outlook.of(resolve(words, REPOSITORY))
+    with pytest.raises(ConfigError, match=r"take more memory, or train with SFT alone \(pipeline=sft-only\)\.$"):
+        check_fits(found, ["cpt", "dpo"])
+    plain = Outlook.of(resolve({**words, "pipeline": "sft-only"}, REPOSITORY))
+    check_fits(plain, [node.name for node in plain.resolved.nodes])
 
 
 def test_lengths_that_the_data_decide_are_a_doubt_and_no_refusal() -> None:

@@ -106,11 +106,12 @@ def test_sharded_adapters_in_bfloat16_begin_at_their_reference(
     assert first[0] not in second  # the second process has read no weights
 
 
-def reward_alone(root: Path, **run: Any) -> Resolved:
+def reward_alone(root: Path, peft: str, **run: Any) -> Resolved:
     """Return a run of a base and a reward model: pipelines that have one go on to a stage that cannot be sharded."""
     words = {key: value for key, value in WORDS.items() if not key.startswith(("dpo.", "sft-only.", "merge."))}
     # A few steps: a head with random weights on a quick base makes much of the order of sums.
     words |= {"pipeline": "rlhf", "out": str(root), "reward.train.bf16": "false", "reward.epochs": "0.3"}
+    words |= {"reward.peft": peft}
     resolved = resolve(words, REPOSITORY)
     stages = {"base": {"kind": "base"}, "reward": {"kind": "reward", "from": "base"}}
     facts = {"name": "rewards", "description": "a judge", "stages": stages, "exam": ["base"], "publish": "base"}
@@ -121,15 +122,16 @@ def reward_alone(root: Path, **run: Any) -> Resolved:
     return replace(resolved, config=config, pipeline=pipeline, nodes=nodes)
 
 
+@pytest.mark.parametrize("peft", ["full", "lora"])
 def test_a_sharded_reward_model_is_what_one_process_makes(
-    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, peft: str
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(SHIM))
     made = []
     for number, run in enumerate(({}, {"processes": 2, "parallelism": "fsdp2"})):
         root = tmp_path / str(number)
         without(alone, root, "sft")
-        resolved = reward_alone(root, **run)
+        resolved = reward_alone(root, peft, **run)
         freeze(resolved, Store(root))
         made.append(run_stage(resolved, "reward", Console("quiet")))
     assert_alike(*made)

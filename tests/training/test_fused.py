@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import sys
 from typing import Any
 
 import pytest
@@ -62,7 +64,8 @@ def test_frozen_norms_and_checkpointed_layers_learn_the_same() -> None:
 
     own = grads()
     model.gradient_checkpointing_enable({"use_reentrant": False})
-    with fused(model, RunSettings(), "cpu"):
+    with fused(model, RunSettings(), "cpu") as replaced:
+        assert replaced == 1 + 5
         for a, b in zip(own, grads(), strict=True):
             torch.testing.assert_close(b, a, atol=1e-6, rtol=1e-4)
 
@@ -73,12 +76,58 @@ def test_what_computes_something_else_stays() -> None:
     with fused(model, RunSettings(), "cpu") as replaced:
         assert replaced == 0
         assert modeling_cohere.apply_rotary_pos_emb is theirs
-    shifted = model_of("Llama")
-    norm = type("ShiftedRMSNorm", (modeling_llama.LlamaRMSNorm,), {"forward": lambda self, x: x * (1 + self.weight)})
-    shifted.model.norm = norm(32)
-    with fused(shifted, RunSettings(), "cpu") as replaced:
+
+
+class Shifted(modeling_llama.LlamaRMSNorm):  # type: ignore[misc] # transformers is seen as Any
+    def forward(self, hidden_states: Any) -> Any:
+        return hidden_states * (1 + self.weight)
+
+
+class Gated(modeling_llama.LlamaRMSNorm):  # type: ignore[misc]
+    def forward(self, hidden_states: Any, gate: Any = None) -> Any:
+        return super().forward(hidden_states) * (1 if gate is None else gate)
+
+
+class Biased(modeling_llama.LlamaRMSNorm):  # type: ignore[misc]
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.bias = torch.nn.Parameter(torch.zeros(size))
+
+    def forward(self, hidden_states: Any) -> Any:
+        return super().forward(hidden_states) + self.bias
+
+
+@pytest.mark.parametrize("norm", [Shifted, Gated, Biased])
+def test_norms_that_do_more_stay(norm: Any) -> None:
+    named = type(f"{norm.__name__}RMSNorm", (norm,), {})
+    model = model_of("Llama")
+    model.model.norm = named(32)
+    with fused(model, RunSettings(), "cpu") as replaced:
         assert replaced == 1 + 4
-    assert torch.equal(shifted.model.norm(torch.ones(32)), torch.full((32,), 2.0))
+        assert "forward" not in vars(model.model.norm)
+
+
+@pytest.mark.parametrize(("family", "norms"), [("GptOss", 5), ("Olmo2", 9)])
+def test_angles_of_half_a_head_and_results_in_another_type_stay(family: str, norms: int) -> None:
+    """GPT-OSS takes half as many angles, OLMo gives queries back in their own type."""
+    model = model_of(family)
+    own = gradients(model, narrow=True)
+    with fused(model, RunSettings(), "cpu") as replaced:
+        assert replaced <= norms
+        assert not hasattr(sys.modules[type(model).__module__].apply_rotary_pos_emb, "replaces")
+        for a, b in zip(own, gradients(model, narrow=True), strict=True):
+            torch.testing.assert_close(b, a, atol=3e-3, rtol=3e-2)
+
+
+def test_a_copy_has_its_own_weights_and_contexts_may_lie_in_one_another() -> None:
+    model, theirs = model_of("Llama"), modeling_llama.apply_rotary_pos_emb
+    with fused(model, RunSettings(), "cpu"):
+        copied = copy.deepcopy(model.model.norm)
+        torch.nn.init.zeros_(copied.weight)
+        assert torch.equal(copied(torch.ones(2, 32)), torch.zeros(2, 32))
+        with fused(model_of("Llama"), RunSettings(), "cpu") as replaced:
+            assert replaced == 5  # the function is ours already
+    assert modeling_llama.apply_rotary_pos_emb is theirs
 
 
 def test_angles_that_are_not_in_float32_go_to_the_model_s_own_code() -> None:

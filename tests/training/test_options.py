@@ -11,7 +11,7 @@ from common.config import RunSettings
 from common.errors import ConfigError
 from common.settings import Schedule
 from common.stage_settings import CptSettings, DpoSettings
-from common.training.options import preference_options, schedule_options, sft_options, split_batch, steps_for
+from common.training.options import Batch, preference_options, schedule_options, sft_options, split_batch, steps_for
 
 STEPS, PEAK = 100, 1.0
 
@@ -64,6 +64,9 @@ def test_the_budget_is_in_tokens() -> None:
         steps_for(CptSettings(), 5, "cpt")
 
 
+BATCH = Batch("cpt.batch_tokens", 2048, 16, "rows")
+
+
 @pytest.mark.parametrize(
     ("world", "micro", "expected"),
     [(1, None, (16, 1)), (2, None, (8, 1)), (1, 4, (4, 4)), (4, 2, (2, 2)), (1, 5, (4, 4))],
@@ -72,15 +75,15 @@ def test_the_global_batch_does_not_change_with_devices(
     monkeypatch: pytest.MonkeyPatch, world: int, micro: int | None, expected: tuple[int, int]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", str(world))
-    rows, accumulation = split_batch(16, micro, unit="rows", key="cpt.batch_tokens")
+    rows, accumulation = split_batch(BATCH, micro)
     assert (rows, accumulation) == expected
     assert rows * accumulation * world == 16
 
 
 def test_a_batch_that_cannot_be_met_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(ConfigError, match=r"16 rows per step, which 3 processes cannot share alike. Start 1 or 2 or 4"):
-        split_batch(16, None, unit="rows", key="cpt.batch_tokens")
+    with pytest.raises(ConfigError, match=r"16 rows per step, which 3 .* Set cpt\.batch_tokens=1920 or 2304, or run.p"):
+        split_batch(BATCH, None)
 
 
 def test_the_train_block_has_the_last_word_and_reaches_trl(tmp_path: Path) -> None:
