@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from common.cost import activations
 from common.cost.hardware import Hardware
-from common.cost.memory import FLOAT, Setting
+from common.cost.memory import FLOAT, HALF, Setting
 from common.cost.workload import Work
 from common.stages import REWARDED_KINDS
+from common.training.device import ROOM as PLACED
 
 # Shares of the peak that matrix products of a training reach, attention with them. GPU: 40 to 55% is what public runs
 # of dense models report (PaLM 46%, arXiv 2204.02311, table 3; Llama 3 38 to 43%, arXiv 2407.21783, table 4).
@@ -25,6 +26,7 @@ PASSES = 3.0  # times that a saved activation moves: written, read, its gradient
 OPTIMIZER_MOVES = 28.0  # bytes a weight: read and written weight and two moments, its gradient read
 LAYER_SECONDS = {"cuda": 3e-4, "cpu": 3e-4}  # of launching a layer's operations, forward and back
 START_SECONDS = 6.0  # loading libraries, rendering, checking
+HOST_LINK = 20e9  # bytes/s from main memory to a GPU: about two thirds of what 16 lanes of PCIe 4 carry
 DISK_BANDWIDTH = 1e9  # bytes/s, of reading and writing checkpoints
 # Until an exam has been sat here its length is a guess: questions of four choices on two sides.
 EXAM_QUESTIONS, EXAM_TOKENS, CHOICES = 2000, 96, 4
@@ -81,9 +83,13 @@ def other_seconds(setting: Setting, hardware: Hardware) -> float:
     shape = setting.shape
     read = FLOAT * shape.parameters / DISK_BANDWIDTH
     if setting.kind == "evaluate":
-        tokens = 2 * EXAM_QUESTIONS * CHOICES * EXAM_TOKENS
+        requests = 2 * EXAM_QUESTIONS * CHOICES
         reached = hardware.flops * REACHED[hardware.device]
-        return START_SECONDS + read + tokens * shape.forward_flops(EXAM_TOKENS) / reached
+        computing = requests * EXAM_TOKENS * shape.forward_flops(EXAM_TOKENS) / reached
+        # What a GPU has no room for comes to it in every forward pass (`common.training.device.spread`).
+        over = HALF * shape.parameters - PLACED * hardware.memory if hardware.device == "cuda" else 0.0
+        moving = requests / setting.exam_rows * max(0.0, over) / HOST_LINK
+        return START_SECONDS + read + computing + moving
     if setting.kind == "merge":
         return START_SECONDS + (setting.members + 1) * read
     return START_SECONDS + 3 * read  # read once, written once, read again by a clean process
