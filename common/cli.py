@@ -90,6 +90,7 @@ def plan(words: Words) -> None:
     from common import show
     from common.cost.limits import check_fits
     from common.plan import make_plan, store_of
+    from common.preconditions import check_sharding
 
     freeze_it = take(words, "freeze", "plan") or "false"
     if freeze_it not in ("true", "false"):
@@ -98,6 +99,7 @@ def plan(words: Words) -> None:
         _plan_all(words, freeze_it == "true")
         return
     resolved, console = _resolve(words)
+    check_sharding(resolved)
     made = make_plan(resolved)
     show.plan(made, console)
     check_fits(made.outlook, [step.node.name for step in made.to_do])

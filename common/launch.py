@@ -25,6 +25,7 @@ from typing import Protocol
 
 from common.config import RunSettings
 from common.console import Console
+from common.cost.hardware import CORES_TOLD
 from common.errors import ConfigError, LaunchError
 from common.layers import Resolved
 from common.libraries import environment
@@ -74,8 +75,9 @@ def launch(resolved: Resolved, stage: str, plan: Path, console: Console, *, forc
     ]  # fmt: skip
     try:
         with (folder / "launcher.log").open("w") as errors:
+            told = {**environment(), **_cores(run), FOLDER: str(folder)}
             process = subprocess.Popen(
-                command, cwd=resolved.repository, env={**environment(), FOLDER: str(folder)}, stderr=errors,
+                command, cwd=resolved.repository, env=told, stderr=errors,
                 start_new_session=True,  # signals reach the processes through this one, in good order
             )  # fmt: skip
             code = _watch(process, folder, run, console)
@@ -83,6 +85,12 @@ def launch(resolved: Resolved, stage: str, plan: Path, console: Console, *, forc
             raise LaunchError(_why(stage, run, folder, code))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _cores(run: RunSettings) -> dict[str, str]:
+    """Tell the processes all cores of the run: torchrun leaves one thread to each, and none knows of the others."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return {CORES_TOLD: str(run.threads or (told if told.isdigit() else os.cpu_count() or 1))}
 
 
 def configure(repository: Path, run: RunSettings) -> None:

@@ -79,6 +79,8 @@ def missing(resolved: Resolved) -> list[str]:
     # A scheduler may show each process that shares a stage its own GPU alone.
     needs = config.needs if alone else config.needs.model_copy(update={"gpus": min(1, config.needs.gpus)})
     found = lacks(needs, machine, made=_made(resolved), only_cpu=config.run.device == "cpu")
+    if config.run.device == "cuda" and not machine.gpus and needs.device != "cuda":
+        found.append("a CUDA GPU (run.device=cuda; here none)")
     if config.run.machines < needs.machines:
         found.append(f"{needs.machines} machines (run.machines={config.run.machines})")
     each = -(-config.run.processes // config.run.machines)
@@ -99,7 +101,7 @@ def told(resolved: Resolved, found: list[str]) -> str:
     instead = f"Profiles that run here: {', '.join(others)}" if others else "No profile was made for less"
     return (
         f"profile={resolved.config.profile} needs {'; '.join(found)}. {instead}. Words such as "
-        "needs.gpu_memory_gb=<GiB> take the place of what the profile says."
+        "needs.gpu_memory_gb=<GiB>, or needs.device=cpu, take the place of what the profile says."
     )
 
 

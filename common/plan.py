@@ -221,7 +221,7 @@ def _step(
     seconds = None if seconds is None else seconds * (1 - share)
     if before is None:
         return Step(node, "missing", (begun or "not made yet",), fingerprint, None, tokens, seconds)
-    reasons = (*changes(before.manifest["recipe"], recipe, resolved.origins, node), *filter(None, [begun]))
+    reasons = (*filter(None, [begun]), *changes(before.manifest["recipe"], recipe, resolved.origins, node))
     return Step(node, "stale", reasons, fingerprint, before, tokens, seconds)
 
 

@@ -16,6 +16,7 @@ from common.pipeline import Node
 from common.recipe import task_folders
 from common.stage_settings import EvaluateSettings
 from common.stages import MODEL_KINDS, data_roles
+from common.training.arguments import check_arguments
 from common.training.backends import check_backends
 from common.training.gpu import ON_GPU
 
@@ -32,6 +33,7 @@ def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> N
         needs.check(resolved)
     prepare(config.run, asks_hub=needs_hub(config, corpus, [config.stages[node.name] for node in nodes]))
     check_backends(config, [node.name for node in nodes])
+    check_arguments(config, nodes)
     stages = resolved.config.stages
     roles = [r for node in nodes for r in data_roles(node.kind, corpus, stages[node.name], sampled=node.sampled)]
     problems: list[RecipeError] = []

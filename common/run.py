@@ -28,6 +28,7 @@ from common.libraries import needs_hub, prepare
 from common.locks import Holder
 from common.pipeline import Node
 from common.plan import make_plan, open_corpus, store_of, unpublished
+from common.preconditions import check_sharding
 from common.provenance import provenance
 from common.readiness import check_inputs
 from common.recipe import code_of, recipe_of, task_folders
@@ -50,6 +51,7 @@ class Outcome:
 def execute(resolved: Resolved, console: Console, forced: frozenset[str] = frozenset()) -> Outcome:
     """Make what is missing, in order, and link it under `runs/`. Raises the first stage's error; the rest is kept."""
     store = store_of(resolved)
+    check_sharding(resolved)
     plan = make_plan(resolved, forced=forced)
     outcome = Outcome()
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})

@@ -19,7 +19,7 @@ from common.trl_options import (
     check_lora_options,
     check_quantization_options,
     check_train_options,
-    needs_bitsandbytes,
+    package_of,
 )
 
 PEFT_CHOICES = get_args(Peft)
@@ -92,5 +92,5 @@ def check_options(settings: StageSettings, node: Node) -> None:
         check_quantization_options(quantization, stage=node.name)
         check_installed(f"{node.name}.peft=qlora")
     optimizer = str(getattr(settings, "train", {}).get("optim", ""))
-    if needs_bitsandbytes(optimizer):
-        check_installed(f"{node.name}.train.optim={optimizer}")
+    if package := package_of(optimizer):
+        check_installed(f"{node.name}.train.optim={optimizer}", package)

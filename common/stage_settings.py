@@ -101,8 +101,11 @@ class TrainingSettings(LearningSettings):
         if self.tokens is not None and self.epochs is not None:
             raise ValueError("tokens and epochs are both set; keep one")
         if self.batch_tokens % self.sequence_length:
+            below = self.batch_tokens // self.sequence_length * self.sequence_length
+            near = " or ".join(str(size) for size in (below, below + self.sequence_length) if size)
             raise ValueError(
-                f"batch_tokens {self.batch_tokens} is not a multiple of sequence_length {self.sequence_length}"
+                f"batch_tokens={self.batch_tokens} is no multiple of sequence_length={self.sequence_length}, and a "
+                f"step reads whole rows; set batch_tokens={near}"
             )
         return self
 

@@ -71,6 +71,10 @@ OWNED = {
     "load_best_model_at_end": "nothing: every checkpoint sits the exam",
     "save_only_model": "nothing: a stage needs the optimizer's state to resume",
     "remove_unused_columns": "nothing: the columns follow from the packing",
+    "fsdp": "run.parallelism=fsdp2 and run.processes",
+    "fsdp_config": "run.parallelism=fsdp2 and run.processes",
+    "deepspeed": "run.parallelism=zero3 and run.processes",
+    "accelerator_config": "nothing: processes are set up by run.parallelism and run.processes",
 }
 PAIRWISE = (
     "DPOConfig",
@@ -104,6 +108,13 @@ TRL_ROWS_ONLY = (
 NOT_NEGATIVE = ("learning_rate", "weight_decay", "beta", "adam_epsilon", "label_smoothing_factor", "label_smoothing")
 # First values of an adapter that leave the weights under it alone.
 STARTS = ("gaussian", "orthogonal")
+# Packages of the optimizers whose names begin so (transformers, trainer_optimizer.py).
+PACKAGES = {
+    "adamw_torch_4bit": "torchao", "adamw_torch_8bit": "torchao", "adamw_torch_npu": "torch_npu",
+    "adamw_torch_xla": "torch_xla", "adamw_anyprecision": "torchdistx", "galore": "galore_torch",
+    "apollo": "apollo_torch", "lomo": "lomo_optim", "adalomo": "lomo_optim", "grokadamw": "grokadamw",
+    "schedule_free": "schedulefree", "stable_adamw": "optimi",
+}  # fmt: skip
 SIMPLE_TYPES: dict[str, tuple[type, ...]] = {
     "bool": (bool,), "int": (int,), "float": (int, float), "str": (str,), "dict": (dict,), "list": (list,),
 }  # fmt: skip
@@ -160,6 +171,8 @@ def check_train_options(class_name: str, train: Mapping[str, Any], *, stage: str
         if name in TRL_ROWS_ONLY and class_name == "SFTConfig" and packing == "isolated":
             raise ConfigError(f"{key} belongs to TRL's own row preparation; set {stage}.packing=trl to use it.")
         _check_type(key, value, known[name])
+        if name == "optim" and value not in (names := optimizers()):
+            raise ConfigError(f"{key}={value}: transformers has no such optimizer.{did_you_mean(str(value), names)}")
         if name in NOT_NEGATIVE and isinstance(value, int | float) and value < 0:
             raise ConfigError(f"{key}: expected a number of at least 0, got {value}.")
 
@@ -210,10 +223,30 @@ def needs_bitsandbytes(optimizer: str) -> bool:
     )  # fmt: skip
 
 
-def check_installed(key: str) -> None:
-    """Check that bitsandbytes is there, without importing it. Raises ConfigError."""
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ConfigError(f"{key} needs the package bitsandbytes, which is not installed; run `just setup`.")
+@functools.cache
+def optimizers() -> tuple[str, ...]:
+    """Return the names that `train.optim` takes, as transformers lists them."""
+    spec = importlib.util.find_spec("transformers")
+    assert spec is not None, "the classes' options were read from it"
+    assert spec.submodule_search_locations
+    tree = _parse(Path(spec.submodule_search_locations[0]) / "training_args.py")
+    body = next(n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "OptimizerNames")
+    values = (node.value for node in body if isinstance(node, ast.Assign))
+    return tuple(str(value.value) for value in values if isinstance(value, ast.Constant))
+
+
+def package_of(optimizer: str) -> str:
+    """Return the package that an optimizer needs beside torch, as it is imported; empty where none."""
+    if needs_bitsandbytes(optimizer):
+        return "bitsandbytes"
+    return next((package for start, package in PACKAGES.items() if optimizer.startswith(start)), "")
+
+
+def check_installed(key: str, package: str = "bitsandbytes") -> None:
+    """Check that a package is there, without importing it. Raises ConfigError."""
+    if importlib.util.find_spec(package) is None:
+        instead = "run `just setup`" if package == "bitsandbytes" else "install it, or use adamw_torch_fused"
+        raise ConfigError(f"{key} needs the package {package}, which is not installed; {instead}.")
 
 
 def _check_type(key: str, value: Any, annotation: str) -> None:

@@ -149,7 +149,7 @@ def test_a_plan_tells_what_is_missing_and_which_profiles_run_here(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert main(["plan", "domain=medical", "profile=qwen3-8b", f"out={tmp_path}"]) == 0
     shown = capsys.readouterr().out
-    assert "It cannot run here: profile=qwen3-8b needs 8 CUDA GPUs of 76 GiB (here none)" in shown
+    assert "It cannot run here: profile=qwen3-8b needs 8 CUDA GPUs of 38 GiB (here none)" in shown
     told = shown.split("Profiles that run here: ")[1].split(". ")[0].split(", ")
     assert "tiny" in told
     assert not {"qwen3-0.6b", "qwen3-8b", "qwen2.5-72b"} & set(told)

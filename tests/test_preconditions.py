@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 
 from common.artifacts import Artifact
+from common.cli import main
 from common.config import ModelFacts
 from common.console import Console
+from common.domain_file import names_in
 from common.errors import ConfigError, ContractError, DataError
 from common.layers import resolve
 from common.model_facts import template_kind
 from common.plan import make_plan
 from common.preconditions import check_preconditions
-from common.run import run_stage
+from common.run import execute, run_stage
 from common.stages.preference import require_pairs
 from common.training import checkpoint
+from common.training.arguments import check_arguments
 from common.training.tokenizer import CHATML, TURN_END, common_words, give_chatml, train_tokenizer
 from tests.conftest import QUICK, REPOSITORY
 
@@ -32,6 +35,14 @@ END_OF_TEXT = "<|endoftext|>"
         (
             {"run.processes": "2", "run.parallelism": "fsdp2", "dpo.peft": "qlora"},
             r"dpo\.peft=qlora with run\.parallelism=fsdp2: quantised weights are not sharded here",
+        ),
+        (
+            {"run.processes": "2", "run.parallelism": "fsdp2", "cpt.train.optim": "adamw_bnb_8bit"},
+            r"cpt\.train\.optim=adamw_bnb_8bit with run\.parallelism=fsdp2: the optimizers of bitsandbytes cannot work",
+        ),
+        (
+            {"sft.train.fp16": "true"},
+            r"sft-only\.train\.fp16=true beside sft-only\.train\.bf16=true: one type at a time",
         ),
         (
             {"run.processes": "2", "run.parallelism": "fsdp2", "pipeline": "grpo"},
@@ -132,6 +143,7 @@ def test_what_cannot_work_together_is_refused(words: dict[str, str], expected: s
     "words",
     [
         {"run.processes": "2", "dpo.peft": "qlora"},  # ddp
+        {"run.processes": "2", "cpt.train.optim": "adamw_bnb_8bit"},
         {"run.attention": "varlen", "sft.train.use_liger_kernel": "true", "run.hardware": "h100-sxm"},  # planned for
         {"run.processes": "2", "run.parallelism": "fsdp2", "dpo.peft": "lora"},
         {"run.processes": "4", "run.machines": "2", "cpt.batch_tokens": "1024"},
@@ -140,6 +152,41 @@ def test_what_cannot_work_together_is_refused(words: dict[str, str], expected: s
 )
 def test_what_can_work_is_not(words: dict[str, str]) -> None:
     check_preconditions(resolve({"domain": "medical", **words}, REPOSITORY))
+
+
+def test_a_run_on_a_cpu_has_no_fsdp(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["domain=medical", f"out={tmp_path}", "run.processes=2", "run.parallelism=fsdp2"]
+    for command in ("plan", "run"):
+        assert main([command, *words, "run.device=cpu"]) == 1
+        assert (
+            "accelerate has no FSDP on a CPU, and this run is for one. Use run.parallelism=ddp"
+            in capsys.readouterr().err
+        )
+    assert main(["plan", *words, "run.hardware=h100-sxm"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ({"grpo.train.beta": "-1"}, r"grpo\.train\.beta"),
+        ({"cpt.train.tf32": "true"}, r"cpt\.train: TRL refuses these options: .*tf32"),
+    ],
+)
+def test_values_that_only_trl_can_judge_are_judged_before_the_first_stage(
+    tmp_path: Path, words: dict[str, str], expected: str
+) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        execute(
+            resolve({"domain": "medical", "pipeline": "grpo", "out": str(tmp_path), **words}, REPOSITORY),
+            Console("quiet"),
+        )
+    assert not list((tmp_path / "artifacts").glob("base-*"))
+
+
+@pytest.mark.parametrize("pipeline", names_in(REPOSITORY / "pipelines"))
+def test_every_pipeline_s_own_values_are_taken(pipeline: str) -> None:
+    found = resolve({"domain": "math", "pipeline": pipeline}, REPOSITORY)
+    check_arguments(found.config, found.nodes)
 
 
 def test_fewer_pairs_than_processes_are_refused() -> None:

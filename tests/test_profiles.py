@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from common.config import Config, ModelFacts
+from common.cost import hardware
 from common.cost.hardware import GIB
+from common.cost.limits import disk_needed, needed_of
+from common.cost.outlook import Outlook
 from common.domain_file import names_in
 from common.errors import ConfigError
 from common.layers import Resolved, resolve
@@ -166,3 +169,19 @@ def test_another_checkpoint_leaves_the_facts_of_the_profiles_behind(tmp_path: Pa
     own = resolved("qwen3-0.6b").config.model
     same = resolve({**words, "model.path": str(own.path)}, REPOSITORY).config.model
     assert same == own
+
+
+@pytest.mark.parametrize("profile", REAL)
+def test_the_hardware_that_it_names_is_what_its_plan_takes(profile: str) -> None:
+    needs = resolved(profile).config.needs
+    planned = resolved(profile)
+    if needs.device == "cuda":
+        planned = resolved(profile, **{"run.hardware": hardware._least(needs.gpu_memory_gb).name})
+    outlook = Outlook.of(planned)
+    names = [node.name for node in planned.nodes]
+    phases = [(phase, need) for name in names for phase, need in outlook.phases(name).items()]
+    devices, hosts = zip(*(needed_of(outlook, phase, need) for phase, need in phases), strict=True)
+    assert max(hosts) / GIB <= needs.host_memory_gb
+    if needs.device == "cuda":
+        assert max(devices) / GIB <= needs.gpu_memory_gb <= 1.5 * max(devices) / GIB
+    assert disk_needed(outlook, names) / GIB <= needs.disk_gb <= 2 * disk_needed(outlook, names) / GIB

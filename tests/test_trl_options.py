@@ -9,7 +9,9 @@ import sys
 
 import pytest
 
-from common.trl_options import CLASSES, OWNED, TRL_ROWS_ONLY, needs_bitsandbytes, options_of
+from common.errors import ConfigError
+from common.layers import resolve
+from common.trl_options import CLASSES, OWNED, PACKAGES, TRL_ROWS_ONLY, needs_bitsandbytes, optimizers, options_of
 from tests.conftest import REPOSITORY
 
 
@@ -59,3 +61,30 @@ def test_planning_commands_import_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_optimizers_are_those_of_transformers() -> None:
+    from transformers.training_args import OptimizerNames
+
+    assert set(optimizers()) == {str(name.value) for name in OptimizerNames}
+    assert not [start for start in PACKAGES if not any(name.startswith(start) for name in optimizers())]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            {"cpt.train.optim": "adamww_torch"},
+            r"adamww_torch: transformers has no such optimizer\. Did you mean 'adam",
+        ),
+        (
+            {"cpt.train.optim": "galore_adamw"},
+            r"galore_adamw needs the package galore_torch, .* or use adamw_torch",
+        ),
+        ({"cpt.train.fsdp": "full_shard"}, r"cpt\.train\.fsdp is derived here; set run\.parallelism=fsdp2"),
+        ({"cpt.train.deepspeed": "x.json"}, r"cpt\.train\.deepspeed is derived here; set run\.parallelism=zero3"),
+    ],
+)
+def test_what_cannot_train_is_told_by_plan(words: dict[str, str], expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        resolve({"domain": "medical", **words}, REPOSITORY)

@@ -66,6 +66,7 @@ CALLED = {
 CORES = {"amx": 600 * GIGA, "avx512": 150 * GIGA, "avx2": 80 * GIGA}
 CORE_FLAGS = {"amx": "amx_bf16", "avx512": "avx512f", "avx2": "avx2"}
 CORE_BANDWIDTH, MOST_BANDWIDTH = 8 * GIGA, 200 * GIGA
+CORES_TOLD = "DOMAIN_RECIPES_CORES"  # environment of processes that share a CPU: all cores that their run plans with
 CPU_CORES = (2, 4, 8, 16, 32, 64)
 
 
@@ -100,6 +101,7 @@ def hardware_of(config: Config) -> Hardware:
 
 
 def _named(name: str) -> Hardware:
+    name = name.lower()
     if name not in TABLE:
         raise ConfigError(f"run.hardware={name}: the table has no such machine.{_near(name)}")
     return TABLE[name]
@@ -192,7 +194,7 @@ def _has_words(name: str, words: str) -> bool:
 @functools.cache
 def cpu_here(threads: int | None = None) -> Hardware:
     """Return this machine's CPU with the cores that a run uses (see `common.libraries.prepare`), and all its memory."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
+    told = os.environ.get(CORES_TOLD, os.environ.get("OMP_NUM_THREADS", ""))
     cores = threads or (int(told) if told.isdigit() and int(told) else None) or os.cpu_count() or 1
     try:
         said = Path("/proc/cpuinfo").read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ more than the whole machine has; main memory and disk count only where the run i
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,11 +31,12 @@ from common.stage_settings import (
     RewardedSettings,
 )
 from common.training.device import ROOM as PLACED
-from common.training.options import batch_of
+from common.training.options import batch_of, unshardable
 
 SMALL_OPTIMIZER = "adamw_bnb_8bit"
 ROOM = 0.95  # share of a GPU's memory that a process can have: the rest is lost between pieces
 MOST_PROCESSES = 64
+GPUS_OF_A_MACHINE = 8
 PLAINEST = "sft-only"  # the pipeline with the fewest stages
 Change = Callable[[Config], Config]
 
@@ -47,6 +49,7 @@ class Lack:
     phase: str
     needed: float  # bytes
     there: float
+    most: float  # bytes with the longest rows
     of: str  # whose memory, and that it has `there`
 
 
@@ -67,10 +70,12 @@ def lacks(outlook: Outlook, stage: str, *, sure: bool = True) -> Lack | None:
         needed, host = needed_of(outlook, phase, need, sure=sure)
         if hardware.device == "cuda" and needed > ROOM * hardware.memory:
             of = f"of the {_gib(hardware.memory)} of a GPU ({hardware.name}) a process can have"
-            return Lack(stage, phase, needed, ROOM * hardware.memory, of)
+            most, _ = needed_of(outlook, phase, need)
+            return Lack(stage, phase, needed, ROOM * hardware.memory, most, of)
         memory = main_memory() if hardware.here else hardware.memory if hardware.device == "cpu" else 0.0
         if memory and host > memory:
-            return Lack(stage, phase, host, memory, "this machine has")
+            _, most = needed_of(outlook, phase, need)
+            return Lack(stage, phase, host, memory, most, "this machine has")
     return None
 
 
@@ -97,7 +102,8 @@ def check_fits(outlook: Outlook, stages: Sequence[str], fingerprints: Mapping[st
     for stage in stages:
         lack = lacks(outlook, stage)
         if lack is not None:
-            raise ConfigError(_refusal(lack, nearest(outlook, lack), _without(outlook, stage)))
+            words = nearest(outlook, lack)
+            raise ConfigError(_refusal(lack, [*words, *_less(outlook)] if words else [], _without(outlook, stage)))
     _check_disk(outlook, stages, fingerprints or {})
 
 
@@ -121,9 +127,10 @@ def _refusal(lack: Lack, words: Sequence[str], otherwise: str) -> str:
         advice = f"No setting of this stage makes it fit; take more memory{otherwise}"
     if any(".peft=" in word or ".optim=" in word for word in words):
         advice += ", which gives another result"
+    most = f" ({_gib(lack.most)} with the longest rows)" if _gib(lack.most) != _gib(lack.needed) else ""
     return (
-        f"Stage {lack.stage} needs at least {_gib(lack.needed)} for {lack.phase}, and {lack.of} {_gib(lack.there)}. "
-        f"{advice}."
+        f"Stage {lack.stage} needs at least {_gib(lack.needed)} for {lack.phase}{most}, and {lack.of} "
+        f"{_gib(lack.there)}. {advice}."
     )
 
 
@@ -135,7 +142,14 @@ def _without(outlook: Outlook, stage: str) -> str:
         return ""
     plain = Outlook.of(there, outlook.corrections)
     fits = all(lacks(plain, node.name) is None for node in there.nodes)
-    return f", or train with SFT alone (pipeline={PLAINEST})" if fits else ""
+    words = " ".join([f"pipeline={PLAINEST}", *_less(outlook)])
+    return f", or train with SFT alone ({words})" if fits else ""
+
+
+def _less(outlook: Outlook) -> list[str]:
+    """Return the word that a profile wants where GPUs are planned for that are smaller than it was made for."""
+    smaller = outlook.hardware.device == "cuda" and outlook.hardware.memory < outlook.config.needs.gpu_memory_gb * GIB
+    return [f"needs.gpu_memory_gb={math.floor(ROOM * outlook.hardware.memory / GIB)}"] if smaller else []
 
 
 def _gib(size: float) -> str:
@@ -174,17 +188,16 @@ def _fits(outlook: Outlook, stage: str, changes: Iterable[Fix]) -> bool:
     config = outlook.config
     for change in changes:
         config = change.apply(config)
-    if _cuts_packed(config, stage):
+    if _cannot_shard(config, stage):
         return False
     changed = Outlook.of(replace(outlook.resolved, config=config), outlook.corrections)
     return lacks(changed, stage) is None
 
 
-def _cuts_packed(config: Config, stage: str) -> bool:
-    """Whether quantised weights would be sharded, which `common.preconditions` refuses: they are packed."""
-    settings = config.stages[stage]
-    shards = config.run.processes > 1 and config.run.parallelism != "ddp"
-    return shards and isinstance(settings, LearningSettings) and settings.peft == "qlora"
+def _cannot_shard(config: Config, stage: str) -> bool:
+    """Whether a stage would share out what `common.preconditions` refuses to."""
+    settings, run = config.stages[stage], config.run
+    return isinstance(settings, LearningSettings) and bool(unshardable(settings, run))
 
 
 def _changes(outlook: Outlook, stage: str) -> Iterator[Fix]:
@@ -206,17 +219,20 @@ def _changes(outlook: Outlook, stage: str) -> Iterator[Fix]:
         yield Fix("checkpointing", words, _training(stage, gradient_checkpointing=True))
     if "8bit" not in work.optimizer:
         words = f"{stage}.train.optim={SMALL_OPTIMIZER}"
-        yield Fix("optimizer", words, _training(stage, optim=SMALL_OPTIMIZER))
-    shared = outlook.settings[stage].kind in SHARED_KINDS and outlook.hardware.device == "cuda"
-    if shared and not isinstance(settings, RewardedSettings):  # those generate, which takes a whole model
+        yield Fix("optimizer", words, _training(stage, optim=SMALL_OPTIMIZER), ("processes",))
+    can_share = outlook.settings[stage].kind in SHARED_KINDS and outlook.hardware.device == "cuda"
+    if can_share and not isinstance(settings, RewardedSettings):  # those generate, which takes a whole model
         if run.processes > 1 and run.parallelism == "ddp":
             yield Fix("processes", "run.parallelism=fsdp2", _running(parallelism="fsdp2"))
         batch, processes = batch_of(stage, settings), 2 * run.processes
         most = _most_processes(outlook)
         while processes <= most:
             if batch is not None and batch.fits(processes):
+                machines = max(run.machines, processes // GPUS_OF_A_MACHINE)
                 words = f"run.processes={processes} run.parallelism=fsdp2"
-                yield Fix("processes", words, _running(processes=processes, parallelism="fsdp2"))
+                words += f" run.machines={machines}" if machines > run.machines else ""
+                shared = _running(processes=processes, parallelism="fsdp2", machines=machines)
+                yield Fix("processes", words, shared)
             processes *= 2
     if outlook.settings[stage].kind != "base":
         for peft in ("lora", "qlora")[("full", "lora", "qlora").index(settings.peft) :]:
@@ -284,7 +300,7 @@ def _smaller(outlook: Outlook, stage: str) -> str:
         judges = ["reward"] * setting.judges
         assert shape is not None, "a stage with a setting has a model of known shapes"
         fresh = setting_of(setting.kind, config.stages[stage], config, shape, setting.device, judges)
-        if fresh is None or _cuts_packed(config, stage):
+        if fresh is None or _cannot_shard(config, stage):
             continue
         resolved = replace(outlook.resolved, config=config)
         tried = replace(outlook, resolved=resolved, settings={**outlook.settings, stage: fresh})

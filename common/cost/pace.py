@@ -1,4 +1,4 @@
-"""Measure the first steps of a training and write down how they compare with what was reckoned.
+"""Measure the steps of a training and write down how they compare with what was reckoned: after a few, and at the end.
 
 Usage: `watch = Stopwatch(context, tokens_per_step)`; `watch.step()` after every optimizer step; `watch.finish()` last.
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from common.cost.corrections import Corrections
@@ -22,32 +23,33 @@ if TYPE_CHECKING:
     from common.stages import StageContext
 
 logger = logging.getLogger(__name__)
-MEASURED = 10  # steps, after the first
+MEASURED = 10  # steps, after the first, whose speed is written down at once
+MOST = 1000  # of the last steps, which count at the end
 LEAST = 2
 
 
 class Stopwatch:
-    """The times of one training's first steps."""
+    """The times of one training's steps."""
 
     def __init__(self, context: StageContext, tokens_per_step: int) -> None:
         self.context, self.tokens_per_step = context, tokens_per_step
         self.last: float | None = None
-        self.seconds: list[float] = []
-        self.done = False
+        self.seconds: deque[float] = deque(maxlen=MOST)
+        self.steps = 0
 
     def step(self) -> None:
         now = time.monotonic()
-        if self.last is not None and not self.done:
+        if self.last is not None:
             self.seconds.append(now - self.last)
-            if len(self.seconds) == MEASURED:
+            self.steps += 1
+            if self.steps == MEASURED:
                 self.finish()
         self.last = now
 
     def finish(self) -> None:
         """Write down what was seen, if it was enough; only the machine that was planned for learns from it."""
-        if self.done or len(self.seconds) < LEAST:
+        if len(self.seconds) < LEAST:
             return
-        self.done = True
         found = setting_in(self.context)
         if found is None:
             return

@@ -86,7 +86,4 @@ def _reckoned(outlook: Outlook) -> list[str]:
     shared = f"{run.processes} x " if run.processes > 1 else ""
     held = f", {run.parallelism}" if run.processes > 1 else ""
     because = f" ({hardware.assumed}; run.hardware names another)" if hardware.assumed else ""
-    lines = [f"Memory in GiB, of each {shared}{hardware.name}{held}; `host` is main memory of a machine{because}."]
-    if hardware.device == "cpu" and run.parallelism == "fsdp2":
-        lines.append("No stage would begin: accelerate has no FSDP on a CPU. Use run.parallelism=ddp there.")
-    return lines
+    return [f"Memory in GiB, of each {shared}{hardware.name}{held}; `host` is main memory of a machine{because}."]

@@ -32,6 +32,10 @@ def check_device(config: Config, stages: Iterable[str], device: str) -> None:
         return
     attention.check_name(config.run.attention, device)
     for name, settings in learning:
+        if settings.train.get("bf16") and settings.train.get("fp16"):
+            raise ConfigError(
+                f"{name}.train.fp16=true beside {name}.train.bf16=true: one type at a time. Set the other to false."
+            )
         optimizer = str(settings.train.get("optim", ""))
         if optimizer.startswith("paged_") and device != "cuda":
             instead = optimizer.removeprefix("paged_") if "8bit" in optimizer else "adamw_torch"

@@ -74,19 +74,21 @@ def trainer_for(
         device=device_of(context.config.run), stage=context.stage,
     )  # fmt: skip
     isolated = settings.packing == "isolated"
+    adapter, callbacks = adapters.adapter_for(context, model), parallel.callbacks(context.config.run)
     try:
-        arguments = parallel.on_one_device(SFTConfig(**options))
-    except (TypeError, ValueError) as error:
+        trainer = lean_sft_trainer()(
+            model=model,
+            args=parallel.on_one_device(SFTConfig(**options)),
+            train_dataset=rows.dataset,
+            processing_class=tokenizer,
+            data_collator=RowCollator(tokenizer.pad_token_id, settings.sequence_length) if isolated else None,
+            peft_config=adapter,
+            callbacks=callbacks,
+        )
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, ImportError) as error:
         raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
-    trainer = lean_sft_trainer()(
-        model=model,
-        args=arguments,
-        train_dataset=rows.dataset,
-        processing_class=tokenizer,
-        data_collator=RowCollator(tokenizer.pad_token_id, settings.sequence_length) if isolated else None,
-        peft_config=adapters.adapter_for(context, model),
-        callbacks=parallel.callbacks(context.config.run),
-    )
     trainer.lean = isolated and not context.config.run.token_metrics  # TRL's own rows go through TRL's own loss
     return trainer
 

@@ -18,8 +18,31 @@ from typing import Any
 from common.config import RunSettings
 from common.errors import ConfigError
 from common.settings import Schedule, StageSettings
-from common.stage_settings import ExpertSettings, PreferenceSettings, RewardedSettings, SftSettings, TrainingSettings
+from common.stage_settings import (
+    ExpertSettings,
+    LearningSettings,
+    PreferenceSettings,
+    RewardedSettings,
+    SftSettings,
+    TrainingSettings,
+)
 from common.training import ranks
+from common.training.parallel import SHARDED
+from common.trl_options import needs_bitsandbytes
+
+
+def unshardable(settings: LearningSettings, run: RunSettings) -> str:
+    """Return what of a stage its processes could not share out, as `<key>=<value>` without the stage; empty where all.
+
+    Quantised weights are packed. The kernels of bitsandbytes' optimizers take no shards: torch's `fully_shard` with
+    AdamW8bit fails in its first step (torch 2.13, bitsandbytes 0.50, two gloo processes).
+    """
+    if run.processes == 1 or run.parallelism not in SHARDED:
+        return ""
+    optimizer = str(settings.train.get("optim", ""))
+    if settings.peft == "qlora":
+        return "peft=qlora"
+    return f"train.optim={optimizer}" if needs_bitsandbytes(optimizer) else ""
 
 
 def schedule_options(schedule: Schedule, steps: int) -> dict[str, Any]:

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from common import launch
 from common.artifacts import Artifact
+from common.config import RunSettings
+from common.cost import hardware
 from common.cost.corrections import NAME, Corrections, Pace
 from common.cost.outlook import Outlook
 from common.cost.pace import Stopwatch
@@ -106,6 +109,32 @@ def test_pairs_shorter_than_they_may_be_are_reckoned_by_the_token(
     found = Outlook.of(resolve({"domain": "medical", "run.device": "cpu", "out": str(tmp_path)}, REPOSITORY))
     other = other_seconds(found.settings["dpo"], found.hardware)
     assert found.seconds("dpo", 128_000) == pytest.approx(other + 100 * 0.3, rel=1e-3)
+
+
+def test_a_slow_beginning_is_mended_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = {"domain": "medical", "run.device": "cpu", "out": str(tmp_path)}
+    pace = Outlook.of(resolve(words, REPOSITORY)).pace("cpt")
+    assert pace is not None
+    ticking(monkeypatch, [9.0] * 11 + [1.0] * 40)
+    watch = Stopwatch(context_of(tmp_path), 512)
+    for _ in range(50):
+        watch.step()
+    slow = Corrections(tmp_path).share(pace) or 0.0
+    watch.finish()
+    assert Corrections(tmp_path).share(pace) == pytest.approx(9 * slow, rel=1e-3)
+
+
+def test_processes_that_share_a_cpu_note_its_speed_where_a_plan_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for run in (RunSettings(processes=2), RunSettings(processes=2, threads=4)):
+        hardware.cpu_here.cache_clear()
+        planned, told = hardware.cpu_here(run.threads).name, launch._cores(run)
+        with monkeypatch.context() as process:
+            process.setenv("OMP_NUM_THREADS", "1")  # as torchrun leaves it
+            process.setenv(hardware.CORES_TOLD, told[hardware.CORES_TOLD])
+            hardware.cpu_here.cache_clear()
+            assert hardware.cpu_here(run.threads).name == planned
+    hardware.cpu_here.cache_clear()
 
 
 def test_answers_are_written_a_word_at_a_time() -> None:

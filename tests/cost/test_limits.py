@@ -107,7 +107,7 @@ def test_weights_that_fit_nowhere_have_no_advice() -> None:
 def test_where_only_a_later_stage_does_not_fit_sft_alone_is_named() -> None:
     words = {"domain": "medical", "profile": "qwen3-8b-qlora", "run.hardware": "rtx-4090"}
     found = Outlook.of(resolve(words, REPOSITORY))
-    with pytest.raises(ConfigError, match=r"take more memory, or train with SFT alone \(pipeline=sft-only\)\.$"):
+    with pytest.raises(ConfigError, match=r"or train with SFT alone \(pipeline=sft-only needs\.gpu_memory_gb=22\)\.$"):
         check_fits(found, ["cpt", "dpo"])
     plain = Outlook.of(resolve({**words, "pipeline": "sft-only"}, REPOSITORY))
     check_fits(plain, [node.name for node in plain.resolved.nodes])

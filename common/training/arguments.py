@@ -1,0 +1,60 @@
+"""Whether TRL's config classes take the values of some stages, before the first of them begins.
+
+Usage: `check_arguments(config, nodes)`, once libraries are prepared. Names and types are `common.trl_options`; what
+else a class refuses (two precisions at once, a device that lacks one, numbers that do not divide) only it can say.
+"""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from common.config import Config
+from common.errors import ConfigError
+from common.pipeline import Node
+from common.stage_settings import BaseSettings, LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings
+from common.stages import stage_module
+from common.training import ranks
+from common.training.device import device_of
+from common.training.options import preference_options, rewarded_options, sft_options
+from common.trl_options import CLASSES
+
+
+def check_arguments(config: Config, nodes: Iterable[Node]) -> None:
+    """Build the arguments of every stage that trains. Raises ConfigError for the first that its class refuses.
+
+    Only a process that trains by itself does: building them takes hold of a GPU, and meets the other processes.
+    """
+    if ranks.size() > 1 or (config.run.processes > 1 and device_of(config.run) == "cuda"):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for node in nodes:
+            settings = config.stages[node.name]
+            given = config.model.path is not None and isinstance(settings, BaseSettings)
+            if not isinstance(settings, LearningSettings) or given or getattr(settings, "path", None) is not None:
+                continue
+            try:
+                _class_of(settings)(**_options(node, settings, config, Path(folder)))
+            except (TypeError, ValueError, ImportError) as error:
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise ConfigError(f"{node.name}.train: TRL refuses these options: {reason}") from error
+
+
+def _class_of(settings: LearningSettings) -> Any:
+    package, path, name = CLASSES[settings.trainer][-1]
+    return getattr(importlib.import_module(f"{package}.{path.removesuffix('.py').replace('/', '.')}"), name)
+
+
+def _options(node: Node, settings: LearningSettings, config: Config, folder: Path) -> dict[str, Any]:
+    """Return what a stage hands to its class; how many steps and pairs there are is not known yet."""
+    shared: dict[str, Any] = {"seed": config.seed, "device": device_of(config.run), "stage": node.name}
+    defaults = getattr(stage_module(node.kind), "DEFAULTS", {})
+    if isinstance(settings, TrainingSettings):
+        return {**defaults, **sft_options(settings, config.run, folder, steps=100, **shared)}
+    if isinstance(settings, PreferenceSettings):
+        return {**defaults, **preference_options(settings, config.run, folder, num_pairs=1000, **shared)}
+    assert isinstance(settings, RewardedSettings), f"a stage of kind {node.kind} has no trainer"
+    return {**defaults, **rewarded_options(settings, config.run, folder, **shared)}
