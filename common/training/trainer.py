@@ -130,6 +130,7 @@ class TrainingLoop:
         self.seconds = callback.seconds()
         self.steps = trainer.state.global_step
         if stop.asked:
+            self.context.console.line(f"  {stage}: saved at step {self.steps} of {total}")
             raise stopping.Preempted(stop.signum)
         return self._log(trainer, unit)
 
