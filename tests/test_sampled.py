@@ -110,6 +110,8 @@ def test_a_killed_run_ends_with_the_same_weights(restart: str, copy: Path, tmp_p
     assert rounds == ["round-1", "round-2", "round-2"]  # nor is a finished round trained again
     assert from_parent == [True, *[restart == "true"] * 2]
     assert result.digest == whole.digest
+    # Of a round that is not handed on, too: a model that trains again in one process must do so in the same types.
+    assert lines(result.path / "log.jsonl") == lines(whole.path / "log.jsonl")
 
 
 def test_the_best_round_is_handed_on(copy: Path, monkeypatch: Any, capsys: Any) -> None:

@@ -151,6 +151,8 @@ def whole_model(trainer: Any, run: RunSettings, folder: Path, load: Callable[[Pa
     """
     if not is_sharded(run):
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        # Else accelerate would take it as prepared when it trains again, and leave out autocast without a word.
+        vars(model).pop("_is_accelerate_prepared", None)
         return model if ranks.is_first() else None
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # all processes give their shards
     if run.parallelism == "zero3":
