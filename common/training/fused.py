@@ -59,7 +59,7 @@ def _rotating(module: Any) -> Iterator[bool]:
             return found
         return _functions()[0].apply(q, k, cos, sin)  # type: ignore[no-any-return] # torch's apply is untyped
 
-    rotate.replaces = theirs  # type: ignore[attr-defined]
+    rotate.replaces = theirs  # type: ignore[attr-defined] # a mark on a function
     setattr(module, ROTARY, rotate)
     try:
         yield True
@@ -118,7 +118,7 @@ def _functions() -> tuple[Any, Any]:
             signed = torch.cat((second, -first), -1)[:, :, None]
             return turn(q, cos_BTD[:, :, None], signed), turn(k, cos_BTD[:, :, None], signed), None, None
 
-    class RmsNorm(torch.autograd.Function):  # type: ignore[misc]
+    class RmsNorm(torch.autograd.Function):  # type: ignore[misc] # torch leaves it untyped
         """x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019, arXiv 1910.07467, equation 4), in float32."""
 
         @staticmethod
@@ -130,7 +130,7 @@ def _functions() -> tuple[Any, Any]:
             return scaled_NC * weight_C
 
         @staticmethod
-        @once_differentiable  # type: ignore[untyped-decorator]
+        @once_differentiable  # type: ignore[untyped-decorator] # of torch
         def backward(ctx: Any, grad_NC: Tensor) -> tuple[Tensor, Tensor | None, None]:
             scaled_NC, scale_N1, weight_C = ctx.saved_tensors
             of_weight = (grad_NC * scaled_NC).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None

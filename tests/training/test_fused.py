@@ -83,12 +83,12 @@ class Shifted(modeling_llama.LlamaRMSNorm):  # type: ignore[misc] # transformers
         return hidden_states * (1 + self.weight)
 
 
-class Gated(modeling_llama.LlamaRMSNorm):  # type: ignore[misc]
+class Gated(modeling_llama.LlamaRMSNorm):  # type: ignore[misc] # as above
     def forward(self, hidden_states: Any, gate: Any = None) -> Any:
         return super().forward(hidden_states) * (1 if gate is None else gate)
 
 
-class Biased(modeling_llama.LlamaRMSNorm):  # type: ignore[misc]
+class Biased(modeling_llama.LlamaRMSNorm):  # type: ignore[misc] # as above
     def __init__(self, size: int) -> None:
         super().__init__(size)
         self.bias = torch.nn.Parameter(torch.zeros(size))
