@@ -18,6 +18,7 @@ from common.domain_file import names_in
 from common.errors import ConfigError, RecipeError, did_you_mean
 from common.layers import Resolved, resolve
 from common.plan import Plan, make_plan
+from common.preconditions import check_sharding
 from common.run import Outcome, execute
 
 ALL = "all"
@@ -46,7 +47,9 @@ def plan_all(words: Mapping[str, str], repository: Path) -> tuple[list[Plan], li
     plans, failed = [], []
     for domain in names_in(repository / "domains", ""):
         try:
-            plans.append(make_plan(resolve({**words, "domain": domain}, repository)))
+            resolved = resolve({**words, "domain": domain}, repository)
+            check_sharding(resolved)
+            plans.append(make_plan(resolved))
         except RecipeError as error:
             failed.append(DomainRun(domain, problem=str(error)))
     return plans, failed

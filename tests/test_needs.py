@@ -155,6 +155,8 @@ def test_a_plan_tells_what_is_missing_and_which_profiles_run_here(
     assert not {"qwen3-0.6b", "qwen3-8b", "qwen2.5-72b"} & set(told)
     assert main(["plan", "domain=medical", f"out={tmp_path}"]) == 0
     assert "cannot run here" not in capsys.readouterr().out
+    assert main(["plan", "domain=medical", "run.device=cuda", f"out={tmp_path}"]) == 0
+    assert "It cannot run here: profile=tiny needs a CUDA GPU (run.device=cuda; here none)" in capsys.readouterr().out
 
 
 def config(**words: str) -> Config:

@@ -155,14 +155,14 @@ def test_what_can_work_is_not(words: dict[str, str]) -> None:
 
 
 def test_a_run_on_a_cpu_has_no_fsdp(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["domain=medical", f"out={tmp_path}", "run.processes=2", "run.parallelism=fsdp2"]
+    words = [f"out={tmp_path}", "run.processes=2", "run.parallelism=fsdp2"]
     for command in ("plan", "run"):
-        assert main([command, *words, "run.device=cpu"]) == 1
-        assert (
-            "accelerate has no FSDP on a CPU, and this run is for one. Use run.parallelism=ddp"
-            in capsys.readouterr().err
-        )
-    assert main(["plan", *words, "run.hardware=h100-sxm"]) == 0
+        assert main([command, "domain=medical", *words, "run.device=cpu"]) == 1
+        said = capsys.readouterr().err
+        assert "accelerate has no FSDP on a CPU, and this run is for one. Use run.parallelism=ddp" in said
+    assert main(["plan", "domain=all", *words, "run.device=cpu"]) == 1
+    assert "6 domains cannot run" in capsys.readouterr().err
+    assert main(["plan", "domain=medical", *words, "run.hardware=h100-sxm"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -181,6 +181,12 @@ def test_values_that_only_trl_can_judge_are_judged_before_the_first_stage(
             Console("quiet"),
         )
     assert not list((tmp_path / "artifacts").glob("base-*"))
+
+
+def test_values_that_only_a_trainer_can_judge_end_in_one_line(copy: Path) -> None:
+    found = resolve({**QUICK, "domain": "medical", "out": str(copy), "sft.train.loss_type": "nope"}, REPOSITORY)
+    with pytest.raises(ConfigError, match=r"sft\.train: TRL refuses these options: Invalid `loss_type` nope"):
+        run_stage(found, "sft", Console("quiet"))
 
 
 @pytest.mark.parametrize("pipeline", names_in(REPOSITORY / "pipelines"))

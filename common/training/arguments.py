@@ -15,9 +15,10 @@ from typing import Any
 from common.config import Config
 from common.errors import ConfigError
 from common.pipeline import Node
-from common.stage_settings import BaseSettings, LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings
+from common.stage_settings import LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings
 from common.stages import stage_module
 from common.training import ranks
+from common.training.backends import learning
 from common.training.device import device_of
 from common.training.options import preference_options, rewarded_options, sft_options
 from common.trl_options import CLASSES
@@ -30,17 +31,14 @@ def check_arguments(config: Config, nodes: Iterable[Node]) -> None:
     """
     if ranks.size() > 1 or (config.run.processes > 1 and device_of(config.run) == "cuda"):
         return
+    kinds = {node.name: node.kind for node in nodes}
     with tempfile.TemporaryDirectory() as folder:
-        for node in nodes:
-            settings = config.stages[node.name]
-            given = config.model.path is not None and isinstance(settings, BaseSettings)
-            if not isinstance(settings, LearningSettings) or given or getattr(settings, "path", None) is not None:
-                continue
+        for name, settings in learning(config, kinds):
             try:
-                _class_of(settings)(**_options(node, settings, config, Path(folder)))
+                _class_of(settings)(**_options(name, kinds[name], settings, config, Path(folder)))
             except (TypeError, ValueError, ImportError) as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise ConfigError(f"{node.name}.train: TRL refuses these options: {reason}") from error
+                raise ConfigError(f"{name}.train: TRL refuses these options: {reason}") from error
 
 
 def _class_of(settings: LearningSettings) -> Any:
@@ -48,13 +46,13 @@ def _class_of(settings: LearningSettings) -> Any:
     return getattr(importlib.import_module(f"{package}.{path.removesuffix('.py').replace('/', '.')}"), name)
 
 
-def _options(node: Node, settings: LearningSettings, config: Config, folder: Path) -> dict[str, Any]:
+def _options(name: str, kind: str, settings: LearningSettings, config: Config, folder: Path) -> dict[str, Any]:
     """Return what a stage hands to its class; how many steps and pairs there are is not known yet."""
-    shared: dict[str, Any] = {"seed": config.seed, "device": device_of(config.run), "stage": node.name}
-    defaults = getattr(stage_module(node.kind), "DEFAULTS", {})
+    shared: dict[str, Any] = {"seed": config.seed, "device": device_of(config.run), "stage": name}
+    defaults = getattr(stage_module(kind), "DEFAULTS", {})
     if isinstance(settings, TrainingSettings):
         return {**defaults, **sft_options(settings, config.run, folder, steps=100, **shared)}
     if isinstance(settings, PreferenceSettings):
         return {**defaults, **preference_options(settings, config.run, folder, num_pairs=1000, **shared)}
-    assert isinstance(settings, RewardedSettings), f"a stage of kind {node.kind} has no trainer"
+    assert isinstance(settings, RewardedSettings), f"a stage of kind {kind} has no trainer"
     return {**defaults, **rewarded_options(settings, config.run, folder, **shared)}

@@ -27,11 +27,11 @@ CANNOT = (ImportError, RuntimeError, AttributeError, OSError)
 
 def check_device(config: Config, stages: Iterable[str], device: str) -> None:
     """Check what needs a CUDA device, by its name alone. Raises ConfigError for the first that has none."""
-    learning = list(_learning(config, stages))
-    if not learning:
+    found = list(learning(config, stages))
+    if not found:
         return
     attention.check_name(config.run.attention, device)
-    for name, settings in learning:
+    for name, settings in found:
         if settings.train.get("bf16") and settings.train.get("fp16"):
             raise ConfigError(
                 f"{name}.train.fp16=true beside {name}.train.bf16=true: one type at a time. Set the other to false."
@@ -52,11 +52,11 @@ def check_device(config: Config, stages: Iterable[str], device: str) -> None:
 
 def check_backends(config: Config, stages: Iterable[str]) -> None:
     """Check that what some stages ask for works on this machine. Raises ConfigError for the first that does not."""
-    device, learning = device_of(config.run), list(_learning(config, stages))
-    check_device(config, [name for name, _ in learning], device)
-    if learning:
+    device, found = device_of(config.run), list(learning(config, stages))
+    check_device(config, [name for name, _ in found], device)
+    if found:
         attention.check_there(config.run.attention)
-    for name, settings in learning:
+    for name, settings in found:
         if device == "cuda":
             _check_bf16(name, settings.train)
         optimizer = str(settings.train.get("optim", ""))
@@ -71,7 +71,7 @@ def check_backends(config: Config, stages: Iterable[str]) -> None:
             )
 
 
-def _learning(config: Config, stages: Iterable[str]) -> Iterator[tuple[str, LearningSettings]]:
+def learning(config: Config, stages: Iterable[str]) -> Iterator[tuple[str, LearningSettings]]:
     """Yield the stages that train here, with their settings; of a given checkpoint the base does not."""
     for name in stages:
         settings = config.stages[name]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +75,7 @@ class Batch:
 
     def values_near(self, processes: int) -> list[int]:
         """Return the nearest values of the key that processes can share alike, at most one on each side."""
-        each = Fraction(self.size, self.value)  # units that one of the key's makes
-        step = int((processes / each).numerator)  # its least value that makes whole shares
+        step = self.value // self.size * processes  # one piece for each process
         below = self.value // step * step
         return [value for value in (below, below + step) if value]
 

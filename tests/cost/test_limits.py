@@ -104,6 +104,14 @@ def test_weights_that_fit_nowhere_have_no_advice() -> None:
     assert said.endswith("No setting of this stage makes it fit; take more memory.")  # SFT alone takes no dpo.* words
 
 
+def test_more_gpus_than_a_machine_has_are_named_with_the_machines() -> None:
+    """And not an optimizer of 8 bits, which cannot work on shards."""
+    words = {"profile": "qwen2.5-72b", "run.machines": "2", "run.processes": "16", "run.hardware": "h100-sxm"}
+    found = Outlook.of(resolve({"domain": "medical", **words}, REPOSITORY))
+    with pytest.raises(ConfigError, match=r"fits with run\.processes=32 run\.parallelism=fsdp2 run\.machines=4\.$"):
+        check_fits(found, ["cpt"])
+
+
 def test_where_only_a_later_stage_does_not_fit_sft_alone_is_named() -> None:
     words = {"domain": "medical", "profile": "qwen3-8b-qlora", "run.hardware": "rtx-4090"}
     found = Outlook.of(resolve(words, REPOSITORY))

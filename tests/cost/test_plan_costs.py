@@ -109,6 +109,11 @@ def test_plan_and_run_refuse_what_cannot_fit(
 def test_hardware_that_is_misspelt_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "domain=medical", "run.hardware=h2000"]) == 1
     assert "has no such machine. Say h200." in capsys.readouterr().err
+    assert main(["plan", "domain=medical", "run.hardware=cpu-12"]) == 1
+    assert "Say cpu-<cores>, cpu-avx512-<cores> or cpu-amx-<cores> with 2, 4, 8," in capsys.readouterr().err
+    assert main(["plan", "domain=medical", "run.hardware=tpu"]) == 1
+    assert "Known: rtx-3090, rtx-4090, a10" in capsys.readouterr().err
+    assert outlook_of("qwen3-0.6b", "H100-SXM").hardware.name == "h100-sxm"
 
 
 def test_planning_a_checkpoint_imports_nothing_heavy(tmp_path: Path) -> None:
