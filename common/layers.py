@@ -9,6 +9,7 @@ the nearest valid one, and each value remembers the layer that set it.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from common.domain_file import names_in, read_domain_file, read_named
 from common.errors import ConfigError, did_you_mean
 from common.layer_errors import explain
 from common.model_facts import of_same_checkpoint
+from common.models.machine import cards, computes_bfloat16, visible
 from common.pipeline import Node, Pipeline, load_pipeline
 from common.settings import StageSettings
 from common.stage_layers import Layer, adapters_alone, check_options, is_adapted, said, section_names
@@ -31,6 +33,7 @@ from common.words import nest
 DEFAULT_PROFILE = "tiny"
 DEFAULT_PIPELINE = "full"
 COMMAND_LINE = "command line"
+PROCESSOR = "this processor, which has no bfloat16"
 
 
 @dataclass(frozen=True)
@@ -176,9 +179,10 @@ def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) ->
     problems: list[str] = []
     stages: dict[str, StageSettings] = {}
     built: dict[str, Any] = {}
+    in_float32 = _trains_in_float32(top.get("run", {}), top.get("needs", {}))
     for node in stage_names.values():
         with _gathered(problems):
-            stages[node.name] = _stage_settings(node, layers, origins)
+            stages[node.name] = _stage_settings(node, layers, origins, in_float32=in_float32)
     sections = {key: top.pop(key) for key in list(top) if key in SECTIONS}
     for key in SECTIONS:
         if key in sections or key == "model":
@@ -220,8 +224,21 @@ def _validate(cls: type[BaseModel], values: Mapping[str, Any], prefix: str, orig
         raise ConfigError(explain(error, cls, prefix, lambda key: origins.get(key, "default"))) from None
 
 
-def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str]) -> StageSettings:
-    """Merge one stage's keys: in each layer those of its kind, of its settings name, and of the stage itself."""
+def _trains_in_float32(run: Mapping[str, Any], needs: Mapping[str, Any]) -> bool:
+    """Whether a run trains on a CPU that only emulates bfloat16, ten times slower than it computes in float32."""
+    device = run.get("device", "auto")
+    if run.get("hardware") is not None or device == "cuda" or computes_bfloat16():
+        return False
+    no_gpu = needs.get("device") != "cuda" and not visible(cards(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return device == "cpu" or no_gpu
+
+
+def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str], *, in_float32: bool) -> StageSettings:
+    """Merge one stage's keys: in each layer those of its kind, of its settings name, and of the stage itself.
+
+    With `in_float32` a stage trains in bfloat16 only where the command line asks for it: the files were written for
+    processors that have it, and TRL's classes use it where nothing is said.
+    """
     merged: Any = {}
     cls = StageSettings.of(node.kind)
     for layer in layers:
@@ -231,6 +248,8 @@ def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str]) ->
             if any(values.get(name) is not None for name in cls.either):
                 merged = {name: value for name, value in merged.items() if name not in cls.either}
             merged = _merge(merged, values, node.name, layer.label, origins)
+    if in_float32 and cls.trainer and origins.get(f"{node.name}.train.bf16") != COMMAND_LINE:
+        merged = _merge(merged, {"train": {"bf16": False}}, node.name, PROCESSOR, origins)
     settings: StageSettings = _validate(cls, merged, node.name, origins)
     check_options(settings, node)
     return settings

@@ -2,7 +2,7 @@
 
 Usage: `check(resolved)` refuses; `missing(resolved)` says what is missing, a phrase each.
 
-What there is `common.cost.hardware` finds, without torch, so that planning stays instant. What a run will really take
+What there is `common.models.machine` finds, without torch, so that planning stays instant. What a run will really take
 is `common.cost`; this is what the profile's author says it needs at least.
 """
 
@@ -15,13 +15,13 @@ from pathlib import Path
 
 from common.artifacts import Store
 from common.config import Needs
-from common.cost import hardware
 from common.cost.hardware import GIB
 from common.data.yaml_file import read_yaml
 from common.domain_file import names_in
 from common.errors import ConfigError
 from common.layers import Resolved
 from common.libraries import VISIBLE, environment
+from common.models.machine import cards, main_memory, visible
 from common.training import ranks
 
 
@@ -38,8 +38,8 @@ def machine_at(root: Path) -> Machine:
     """Return what this machine has; `root` is where results go."""
     folder = next((place for place in (root, *root.absolute().parents) if place.is_dir()), None)
     disk = None if folder is None else shutil.disk_usage(folder).free / GIB
-    gpus = hardware.visible(hardware.cards(), environment().get(VISIBLE))
-    memory = hardware.main_memory()
+    gpus = visible(cards(), environment().get(VISIBLE))
+    memory = main_memory()
     sizes = tuple(None if card.memory is None else card.memory / GIB for card in gpus)
     return Machine(sizes, memory / GIB if memory else None, disk)
 

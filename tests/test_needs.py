@@ -15,6 +15,7 @@ from common.console import Console
 from common.cost import hardware
 from common.errors import ConfigError
 from common.layers import resolve
+from common.models.machine import cards
 from common.needs import Machine, lacks, machine_at, missing
 from common.run import execute
 from common.training import ranks
@@ -68,9 +69,9 @@ def two_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is put back as it was
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(libraries, "_limited", False)  # an earlier test's `prepare` may have set it
-    hardware.cards.cache_clear()
+    cards.cache_clear()
     yield
-    hardware.cards.cache_clear()
+    cards.cache_clear()
 
 
 @pytest.mark.usefixtures("two_cards")

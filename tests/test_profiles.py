@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from common import layers
 from common.config import Config, ModelFacts
 from common.cost import hardware
 from common.cost.hardware import GIB
@@ -101,6 +102,7 @@ def arguments_of(node: Node, settings: LearningSettings, config: Config, folder:
 def test_the_classes_of_trl_take_its_settings(
     profile: str, pipeline: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(layers, "computes_bfloat16", lambda: True)
     found = resolved(profile, **({"pipeline": pipeline} if pipeline else {}))
     run = found.config.run
     monkeypatch.setattr(ranks, "size", lambda: run.processes)

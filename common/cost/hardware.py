@@ -12,18 +12,15 @@ import difflib
 import functools
 import os
 import re
-import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from common.config import Config
 from common.errors import ConfigError
+from common.models.machine import Card, cards, cpu_flags, main_memory, visible
 
 GIB = 2**30
 TERA, GIGA = 1e12, 1e9
-PATIENCE = 15.0  # seconds that nvidia-smi may take; it is slow where no process keeps the driver awake
 
 
 @dataclass(frozen=True)
@@ -123,52 +120,6 @@ def _least(gib: float) -> Hardware:
     return replace(min(large, key=lambda gpu: (gpu.memory, gpu.flops)), assumed="there is no GPU here")
 
 
-@dataclass(frozen=True)
-class Card:
-    """A GPU as the driver tells it."""
-
-    name: str  # empty where only the driver's folder tells of it
-    uuid: str
-    memory: float | None  # bytes; None where the driver does not say
-
-
-@functools.cache
-def cards() -> tuple[Card, ...]:
-    """Return all GPUs of this machine in the order of `nvidia-smi`; where that fails, as many as its driver counts."""
-    asked = ["nvidia-smi", "--query-gpu=uuid,memory.total,name", "--format=csv,noheader,nounits"]
-    try:
-        said = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
-        return tuple(card_of(line) for line in said.splitlines() if line.count(",") >= 2)
-    except (OSError, subprocess.SubprocessError):
-        return (Card("", "", None),) * len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
-
-
-def card_of(line: str) -> Card:
-    """Return the GPU of a line such as `GPU-5f…, 23034, NVIDIA L4` (MiB, or words such as `[N/A]`)."""
-    uuid, mebibytes, name = (part.strip() for part in line.split(",", 2))
-    return Card(name, uuid, float(mebibytes) * 2**20 if mebibytes.isdigit() else None)
-
-
-def visible(found: Sequence[Card], named: str | None) -> tuple[Card, ...]:
-    """Return the cards that CUDA_VISIBLE_DEVICES leaves to a process, in its order; `named` None leaves all.
-
-    A part of a card (MIG) goes as the smallest card.
-    """
-    if named is None:
-        return tuple(found)
-    kept: list[Card] = []
-    for name in filter(None, (part.strip() for part in named.split(","))):
-        number = int(name) if name.isdigit() else None
-        if name.startswith("-") or (number is not None and number >= len(found)):
-            break  # CUDA sees none from here on
-        if number is not None:
-            kept.append(found[number])
-        elif found:
-            exact = (card for card in found if card.uuid.startswith(name))
-            kept.append(next(exact, min(found, key=lambda card: card.memory or 0.0)))
-    return tuple(kept[: len(found)])
-
-
 def gpu_here() -> Hardware | None:
     """Return the first GPU that this process may use, or None where there is none that tells its name."""
     first = next(iter(visible(cards(), os.environ.get("CUDA_VISIBLE_DEVICES"))), None)
@@ -196,24 +147,5 @@ def cpu_here(threads: int | None = None) -> Hardware:
     """Return this machine's CPU with the cores that a run uses (see `common.libraries.prepare`), and all its memory."""
     told = os.environ.get(CORES_TOLD, os.environ.get("OMP_NUM_THREADS", ""))
     cores = threads or (int(told) if told.isdigit() and int(told) else None) or os.cpu_count() or 1
-    try:
-        said = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        flags = set(next(line for line in said.splitlines() if line.startswith("flags")).split())
-    except (OSError, StopIteration):
-        flags = set()
-    kind = next((kind for kind, flag in CORE_FLAGS.items() if flag in flags), "avx2")
+    kind = next((kind for kind, flag in CORE_FLAGS.items() if flag in cpu_flags()), "avx2")
     return replace(cpu(cores, kind, main_memory()), here=True)
-
-
-def main_memory() -> float:
-    """Return the bytes of this machine's memory that a run may have, a container's limit counted; 0 if not known."""
-    try:
-        total = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (OSError, ValueError, AttributeError):
-        return 0.0
-    limit = Path("/sys/fs/cgroup/memory.max")
-    try:
-        said = limit.read_text(encoding="utf-8").strip()
-        return min(total, float(said)) if said.isdigit() else total
-    except OSError:
-        return total

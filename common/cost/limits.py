@@ -18,12 +18,13 @@ from typing import Any
 
 from common.artifacts import Store
 from common.config import Config
-from common.cost.hardware import GIB, cards, main_memory, visible
+from common.cost.hardware import GIB
 from common.cost.memory import Need
 from common.cost.outlook import Outlook, setting_of
 from common.errors import ConfigError
 from common.launch import SHARED_KINDS
 from common.layers import Resolved, with_pipeline, with_words
+from common.models.machine import cards, main_memory, visible
 from common.stage_settings import (
     EvaluateSettings,
     LearningSettings,

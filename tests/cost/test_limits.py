@@ -12,11 +12,12 @@ import pytest
 
 from common.artifacts import Store
 from common.cost import hardware, limits, outlook
-from common.cost.hardware import GPUS, Card, card_of, gpu_called, hardware_of
+from common.cost.hardware import GPUS, gpu_called, hardware_of
 from common.cost.limits import check_fits, doubts
 from common.cost.outlook import Outlook
 from common.errors import ConfigError
 from common.layers import resolve
+from common.models.machine import Card, card_of, main_memory
 from tests.conftest import REPOSITORY
 from tests.cost.conftest import outlook_of, run_of
 
@@ -205,7 +206,7 @@ def test_cards_go_by_whole_words(name: str, expected: str) -> None:
 
 def test_a_card_that_does_not_tell_its_memory_is_planned_for() -> None:
     assert gpu_called(card_of("GPU-aa, [N/A], NVIDIA L4")).memory == GPUS["l4"].memory
-    assert gpu_called(card_of("GPU-aa, [N/A], NVIDIA GB10")).memory == hardware.main_memory()
+    assert gpu_called(card_of("GPU-aa, [N/A], NVIDIA GB10")).memory == main_memory()
 
 
 def run_and_look(gpu: str) -> Outlook:

@@ -1,0 +1,103 @@
+"""What this machine has: GPUs as the driver lists them, processor flags, main memory. Without torch, for plans.
+
+Usage: `if not computes_bfloat16(): ...`; `visible(cards(), os.environ.get("CUDA_VISIBLE_DEVICES"))`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PATIENCE = 15.0  # seconds that nvidia-smi may take; it is slow where no process keeps the driver awake
+CPUINFO = Path("/proc/cpuinfo")
+# x86 by AVX512-BF16 or AMX, and what Linux calls it on ARM.
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+@functools.cache
+def cpu_flags() -> frozenset[str]:
+    """Return the flags of the first processor in lower case; none on a system that does not list them."""
+    try:
+        lines = CPUINFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    listed = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return frozenset(listed.partition(":")[2].lower().split())
+
+
+def computes_bfloat16() -> bool:
+    """Whether bfloat16 is native here: elsewhere torch emulates it, ten times slower than float32.
+
+    `ATEN_CPU_CAPABILITY` and `ONEDNN_MAX_CPU_ISA` keep torch and oneDNN from instructions that the processor has.
+    """
+    aten = os.environ.get("ATEN_CPU_CAPABILITY", "").lower()
+    onednn = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    if aten in ("default", "avx2"):
+        return False
+    if onednn and onednn not in ("DEFAULT", "ALL") and not onednn.endswith(("BF16", "FP16")) and "AMX" not in onednn:
+        return False
+    return bool(BFLOAT16_FLAGS & cpu_flags())
+
+
+def main_memory() -> float:
+    """Return the bytes of this machine's memory that a run may have, a container's limit counted; 0 if not known."""
+    try:
+        total = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, ValueError, AttributeError):
+        return 0.0
+    limit = Path("/sys/fs/cgroup/memory.max")
+    try:
+        said = limit.read_text(encoding="utf-8").strip()
+        return min(total, float(said)) if said.isdigit() else total
+    except OSError:
+        return total
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU as the driver tells it."""
+
+    name: str  # empty where only the driver's folder tells of it
+    uuid: str
+    memory: float | None  # bytes; None where the driver does not say
+
+
+@functools.cache
+def cards() -> tuple[Card, ...]:
+    """Return all GPUs of this machine in the order of `nvidia-smi`; where that fails, as many as its driver counts."""
+    asked = ["nvidia-smi", "--query-gpu=uuid,memory.total,name", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+        return tuple(card_of(line) for line in said.splitlines() if line.count(",") >= 2)
+    except (OSError, subprocess.SubprocessError):
+        return (Card("", "", None),) * len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+
+
+def card_of(line: str) -> Card:
+    """Return the GPU of a line such as `GPU-5f…, 23034, NVIDIA L4` (MiB, or words such as `[N/A]`)."""
+    uuid, mebibytes, name = (part.strip() for part in line.split(",", 2))
+    return Card(name, uuid, float(mebibytes) * 2**20 if mebibytes.isdigit() else None)
+
+
+def visible(found: Sequence[Card], named: str | None) -> tuple[Card, ...]:
+    """Return the cards that CUDA_VISIBLE_DEVICES leaves to a process, in its order; `named` None leaves all.
+
+    A part of a card (MIG) goes as the smallest card.
+    """
+    if named is None:
+        return tuple(found)
+    kept: list[Card] = []
+    for name in filter(None, (part.strip() for part in named.split(","))):
+        number = int(name) if name.isdigit() else None
+        if name.startswith("-") or (number is not None and number >= len(found)):
+            break  # CUDA sees none from here on
+        if number is not None:
+            kept.append(found[number])
+        elif found:
+            exact = (card for card in found if card.uuid.startswith(name))
+            kept.append(next(exact, min(found, key=lambda card: card.memory or 0.0)))
+    return tuple(kept[: len(found)])
