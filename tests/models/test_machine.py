@@ -12,6 +12,7 @@ from common import layers
 from common.layers import resolve
 from common.models import machine
 from common.models.machine import computes_bfloat16
+from common.stage_settings import LearningSettings
 from tests.conftest import REPOSITORY
 
 
@@ -70,13 +71,13 @@ def test_a_system_without_that_file_computes_in_float32() -> None:
 
 
 def bfloat16(**words: str) -> dict[str, Any]:
-    found = resolve(
-        {"domain": "medical", **{key.replace("__", "."): value for key, value in words.items()}}, REPOSITORY
-    )
-    trained = {name: settings for name, settings in found.config.stages.items() if settings.trainer}
-    return {
-        name: (settings.train.get("bf16"), found.origins[f"{name}.train.bf16"]) for name, settings in trained.items()
+    """Return what each stage that trains says of bfloat16, and which layer said it."""
+    given = {key.replace("__", "."): value for key, value in words.items()}
+    found = resolve({"domain": "medical", **given}, REPOSITORY)
+    trained = {
+        name: settings for name, settings in found.config.stages.items() if isinstance(settings, LearningSettings)
     }
+    return {name: (kept.train.get("bf16"), found.origins.get(f"{name}.train.bf16")) for name, kept in trained.items()}
 
 
 def test_the_tiny_profile_trains_in_float32_where_bfloat16_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
