@@ -1,0 +1,1 @@
+"""What must not change unasked: fingerprints of every shipped recipe, and the losses and weights of short runs."""

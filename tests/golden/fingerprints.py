@@ -1,0 +1,61 @@
+"""Fingerprints of every stage of every shipped pipeline, profile and domain, computed without training.
+
+Usage: `fingerprints_of("medical", "tiny", "full")`; `python -m tests.golden` writes what is checked in.
+
+An input that would have to be trained is stood in for by its own fingerprint, so that a change shows in all stages
+behind it. Every machine computes the same: the planned one has bfloat16 and no GPU.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from unittest import mock
+
+from common.artifacts import Artifact, fingerprint_of
+from common.domain_file import names_in
+from common.layers import resolve
+from common.plan import open_corpus
+from common.recipe import recipe_of
+from tests.conftest import REPOSITORY
+
+FILE = Path(__file__).with_name("fingerprints.json")
+CREATED = "2026-01-01T00:00:00+00:00"
+
+
+def shipped() -> list[tuple[str, str, str]]:
+    """Return every shipped domain, profile and pipeline together."""
+    domains, profiles = names_in(REPOSITORY / "domains", ""), names_in(REPOSITORY / "pipelines" / "profiles")
+    return list(itertools.product(domains, profiles, names_in(REPOSITORY / "pipelines")))
+
+
+def fingerprints_of(domain: str, profile: str, pipeline: str) -> dict[str, str]:
+    """Return the fingerprint of each stage, in running order."""
+    with (
+        mock.patch("common.layers.computes_bfloat16", lambda: True),
+        mock.patch("common.layers.cards", lambda: ()),
+    ):
+        resolved = resolve({"domain": domain, "profile": profile, "pipeline": pipeline}, REPOSITORY)
+    corpus = open_corpus(resolved)
+    made: dict[str, Artifact] = {}
+    for node in resolved.nodes:
+        inputs = {name: made[name] for name in node.inputs}
+        fingerprint = fingerprint_of(recipe_of(node, resolved.config, corpus, inputs, REPOSITORY))
+        made[node.name] = Artifact(Path(), {"fingerprint": fingerprint, "digest": fingerprint, "created": CREATED})
+    return {name: artifact.fingerprint for name, artifact in made.items()}
+
+
+def all_fingerprints() -> dict[str, str]:
+    """Return a line for each shipped combination: its stages with the first half of their fingerprints."""
+    lines = {}
+    for names in shipped():
+        stages = fingerprints_of(*names)
+        lines["/".join(names)] = " ".join(f"{stage}={digest[:8]}" for stage, digest in stages.items())
+    return lines
+
+
+def checked_in() -> dict[str, str]:
+    """Return the lines that are checked in."""
+    lines: dict[str, str] = json.loads(FILE.read_text(encoding="utf-8"))
+    return lines

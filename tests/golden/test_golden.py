@@ -1,0 +1,46 @@
+"""Recipes and short runs are what they were: a change of identity or arithmetic is never an accident."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.domain_file import names_in
+from tests.conftest import REPOSITORY
+from tests.golden import curves, fingerprints
+
+RENEW = "if that is meant, run `python -m tests.golden` in a commit of its own that says why"
+
+
+@pytest.fixture
+def _few_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("domain", names_in(REPOSITORY / "domains", ""))
+def test_every_shipped_recipe_has_the_fingerprints_that_are_checked_in(domain: str) -> None:
+    expected = {name: line for name, line in fingerprints.checked_in().items() if name.startswith(f"{domain}/")}
+    found = {}
+    for names in fingerprints.shipped():
+        if names[0] == domain:
+            stages = fingerprints.fingerprints_of(*names)
+            found["/".join(names)] = " ".join(f"{stage}={digest[:8]}" for stage, digest in stages.items())
+    changed = sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name))
+    assert not changed, f"{len(changed)} recipes changed, such as {changed[0]}; {RENEW}"
+
+
+@pytest.mark.usefixtures("_few_threads")
+@pytest.mark.parametrize("precision", curves.PRECISIONS)
+def test_a_short_run_has_the_losses_and_weights_that_are_checked_in(precision: str, tmp_path: Path) -> None:
+    expected = curves.checked_in()[precision]
+    run = curves.train(precision, tmp_path)
+    for stage, losses in run.losses.items():
+        assert losses == pytest.approx(expected["losses"][stage], abs=curves.TOLERANCE), f"{stage}; {RENEW}"
+    known = expected["weights"].get(curves.machine())
+    if known is not None:
+        assert run.weights == known, f"the losses agree, the weights on this kind of machine do not; {RENEW}"
