@@ -33,8 +33,8 @@ def shipped() -> list[tuple[str, str, str]]:
 def fingerprints_of(domain: str, profile: str, pipeline: str) -> dict[str, str]:
     """Return the fingerprint of each stage, in running order."""
     with (
-        mock.patch("common.layers.computes_bfloat16", lambda: True),
-        mock.patch("common.layers.cards", lambda: ()),
+        mock.patch("common.layers.computes_bfloat16", return_value=True),
+        mock.patch("common.layers.cards", return_value=()),
     ):
         resolved = resolve({"domain": domain, "profile": profile, "pipeline": pipeline}, REPOSITORY)
     corpus = open_corpus(resolved)
