@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Config
-from common.stage_settings import TrainingSettings
+from common.config.schema import Config
+from common.config.stages import TrainingSettings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -75,9 +75,9 @@ def quick_words(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of one finished quick run, made once; tests must not change it."""
+    from common.config.resolve import resolve
     from common.console import Console
-    from common.layers import resolve
-    from common.run import execute
+    from common.engine.run import execute
 
     root = tmp_path_factory.mktemp("finished")
     resolved = resolve({"domain": "medical", "out": str(root), **QUICK}, REPOSITORY)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from common.cli import COMMANDS
-from common.domain_file import names_in
-from common.layers import resolve
-from common.plan import check_settings
+from common.cli.main import COMMANDS
+from common.config.files import names_in
+from common.config.resolve import resolve
+from common.engine.plan import check_settings
 from common.rewards.verifiers import VERIFIERS
 from tests.conftest import REPOSITORY
 

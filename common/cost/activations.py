@@ -4,7 +4,7 @@ Usage: `layer_bytes(shape, work, "varlen")` per token and layer; `head_bytes(sha
 
 Counted with torch's saved-tensor hooks on Llama and Qwen3 of transformers 5.23 with float32 weights, with and without
 autocast, whole and with adapters: the formulas for the attention of the CPU are exact there (a test holds them to it);
-those for CUDA follow the same tensors in the types of `common.training.attention`, and have not been measured.
+those for CUDA follow the same tensors in the types of `common.training.speed.attention`, and have not been measured.
 Sizes: H hidden, M inner, Q and K the widths of queries and keys, T tokens of a row, V words, r rank of an adapter.
 """
 
@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from common.config import RunSettings
+from common.config.schema import RunSettings
 from common.cost.shapes import FAMILIES, Shape
 from common.cost.workload import Work
 
-LEAN_LOGITS = 64_000_000  # common.training.trainer: above it TRL's pieces take over
-MOST_LOGITS = 64_000_000  # common.training.scoring: logits that exist at once
+LEAN_LOGITS = 64_000_000  # common.training.loop.trainer: above it TRL's pieces take over
+MOST_LOGITS = 64_000_000  # common.training.speed.scoring: logits that exist at once
 TRL_PIECE = 32_768  # words of the vocabulary at a time: trl/trainer/utils.py, _CHUNKED_LOGPROB_CHUNK_SIZE
 Attention = Literal["sdpa_float32", "varlen", "sdpa", "eager"]
 
@@ -35,7 +35,7 @@ def attention_of(asked: str, device: str) -> Attention:
 
 
 def has_fused_ops(shape: Shape, work: Work, run: RunSettings, device: str) -> bool:
-    """Whether norms in float32 are those of `common.training.fused`; of other families that is not known."""
+    """Whether norms in float32 are those of `common.training.speed.fused`; of other families that is not known."""
     compiled = work.compiled or run.compile != "none"
     return run.fused_ops and device == "cpu" and not compiled and shape.family in FAMILIES
 

@@ -16,7 +16,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.artifacts import write_json
+from common.store.artifacts import write_json
 
 logger = logging.getLogger(__name__)
 NAME = "speeds.json"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from common.cost.memory import FLOAT, Setting
 
 CHECKPOINTS = 3  # of a trainer: two are kept (save_total_limit), and one is written
-BEST = 3  # files of best weights that a training keeps: common.training.best
+BEST = 3  # files of best weights that a training keeps: common.training.loop.best
 
 
 def kept_bytes(setting: Setting) -> float:

@@ -15,9 +15,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from common.config import Config
+from common.config.schema import Config
 from common.errors import ConfigError
-from common.models.machine import Card, cards, cpu_flags, main_memory, visible
+from common.machine import Card, cards, cpu_flags, main_memory, visible
 
 GIB = 2**30
 TERA, GIGA = 1e12, 1e9
@@ -144,7 +144,8 @@ def _has_words(name: str, words: str) -> bool:
 
 @functools.cache
 def cpu_here(threads: int | None = None) -> Hardware:
-    """Return this machine's CPU with the cores that a run uses (see `common.libraries.prepare`), and all its memory."""
+    """Return this machine's CPU with the cores that a run uses (see `common.engine.environment.prepare`), and all its
+    memory."""
     told = os.environ.get(CORES_TOLD, os.environ.get("OMP_NUM_THREADS", ""))
     cores = threads or (int(told) if told.isdigit() and int(told) else None) or os.cpu_count() or 1
     kind = next((kind for kind, flag in CORE_FLAGS.items() if flag in cpu_flags()), "avx2")

@@ -16,22 +16,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common.artifacts import Store
-from common.config import Config
+from common.config.resolve import Resolved, with_pipeline, with_words
+from common.config.schema import Config
+from common.config.stages import EvaluateSettings, LearningSettings, PreferenceSettings, RewardedSettings
 from common.cost.hardware import GIB
 from common.cost.memory import Need
 from common.cost.outlook import Outlook, setting_of
+from common.engine.launch import SHARED_KINDS
 from common.errors import ConfigError
-from common.launch import SHARED_KINDS
-from common.layers import Resolved, with_pipeline, with_words
-from common.models.machine import cards, main_memory, visible
-from common.stage_settings import (
-    EvaluateSettings,
-    LearningSettings,
-    PreferenceSettings,
-    RewardedSettings,
-)
-from common.training.device import ROOM as PLACED
+from common.machine import cards, main_memory, visible
+from common.models.device import ROOM as PLACED
+from common.store.artifacts import Store
 from common.training.options import batch_of, unshardable
 
 SMALL_OPTIMIZER = "adamw_bnb_8bit"
@@ -84,7 +79,7 @@ def needed_of(outlook: Outlook, phase: str, need: Need, *, sure: bool = False) -
     """Return the bytes of a process's device, and of a machine's main memory, where a CPU computes in it.
 
     Weights of an exam that a GPU has no room for fill its share of it, and the rest lies in main memory, read to where
-    it stays (`common.training.device.spread`).
+    it stays (`common.models.device.spread`).
     """
     device = need.device_sure if sure else need.device_total
     if outlook.hardware.device == "cuda":
@@ -196,7 +191,7 @@ def _fits(outlook: Outlook, stage: str, changes: Iterable[Fix]) -> bool:
 
 
 def _cannot_shard(config: Config, stage: str) -> bool:
-    """Whether a stage would share out what `common.preconditions` refuses to."""
+    """Whether a stage would share out what `common.engine.preflight.settings` refuses to."""
     settings, run = config.stages[stage], config.run
     return isinstance(settings, LearningSettings) and bool(unshardable(settings, run))
 

@@ -2,7 +2,7 @@
 
 Usage: `needs = phases_of(setting)`; `needs["train"].device_total`; `setting` is a `Setting` of one stage.
 
-Weights are loaded in float32 (`common.training.checkpoint`) and trained under bfloat16 autocast, so a weight that
+Weights are loaded in float32 (`common.models.checkpoint`) and trained under bfloat16 autocast, so a weight that
 learns costs 4 bytes, 4 for its gradient and the optimizer's state: 16 with AdamW, not the 12 to 14 of a pure bfloat16
 training (Rajbhandari et al. 2020, arXiv 1910.02054, section 3.1, counts both ways). What is not modelled: pieces of
 memory that an allocator cannot use, what an earlier stage of the same process has not given back, other programs, and
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from common.config import RunSettings
+from common.config.schema import RunSettings
 from common.cost import activations
 from common.cost.shapes import Shape
 from common.cost.workload import HELDOUT_PAIRS, Work
@@ -194,9 +194,9 @@ def _size(parts: Mapping[str, float]) -> float:
 def _scored(setting: Setting, work: Work, device: Mapping[str, float]) -> dict[str, float]:
     """Return what scoring pairs needs beyond training: float32 logits and their exponentials, 8 bytes each.
 
-    `common.training.preferences.answer_logps` reads held-out pairs, and those that check the reference, by 32 answers,
-    padded, before the optimizer has a state and after training; never more logits at once than MOST_LOGITS, or those of
-    one row.
+    `common.training.rows.preferences.answer_logps` reads held-out pairs, and those that check the reference, by 32
+    answers, padded, before the optimizer has a state and after training; never more logits at once than MOST_LOGITS, or
+    those of one row.
     """
     if work.kind not in PAIRS:
         return {}
@@ -261,9 +261,9 @@ def _evaluated(setting: Setting) -> Need:
 def _saved(setting: Setting, train: Need | None) -> Need:
     """Return what handing on needs, all in main memory: the whole model, and a clean process that loads it again.
 
-    On a CPU the heap gives back what the last step freed (`common.training.heap`); the optimizer's state stays beside
-    the weights. Without `run.keep_heap` freed pieces below the allocator's limits stay with the process (91 to 98% in
-    our measurements). An adapter is merged into the stage before, which is loaded beside what was trained. With
+    On a CPU the heap gives back what the last step freed (`common.training.speed.heap`); the optimizer's state stays
+    beside the weights. Without `run.keep_heap` freed pieces below the allocator's limits stay with the process (91 to
+    98% in our measurements). An adapter is merged into the stage before, which is loaded beside what was trained. With
     shards, the first process gathers the whole model first.
     """
     shape, work = setting.shape, setting.work

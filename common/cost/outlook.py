@@ -11,16 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from common.config import Config
-from common.cost import disk, memory, speed
-from common.cost.corrections import Corrections, Pace
-from common.cost.hardware import Hardware, hardware_of
-from common.cost.memory import EMBEDDED_TEXT, WINDOW, Need, Setting
-from common.cost.shapes import Shape, shape_of
-from common.cost.workload import BETA, work_of
-from common.layers import Resolved
-from common.settings import StageSettings
-from common.stage_settings import (
+from common.config.base import StageSettings
+from common.config.resolve import Resolved
+from common.config.schema import Config
+from common.config.stages import (
     AnsweringSettings,
     EvaluateSettings,
     ExpertSettings,
@@ -32,10 +26,16 @@ from common.stage_settings import (
     SamplingSettings,
     TrainingSettings,
 )
+from common.cost import disk, memory, speed
+from common.cost.corrections import Corrections, Pace
+from common.cost.hardware import Hardware, hardware_of
+from common.cost.memory import EMBEDDED_TEXT, WINDOW, Need, Setting
+from common.cost.shapes import Shape, shape_of
+from common.cost.workload import BETA, work_of
 from common.training.merging import list_members
 
 if TYPE_CHECKING:
-    from common.stages import StageContext
+    from common.stage import StageContext
 
 WIDTHS = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from common.cost.corrections import Corrections
 from common.cost.outlook import pace_of, setting_in
 from common.cost.speed import step_seconds, token_seconds
-from common.stages import REWARDED_KINDS
+from common.stage import REWARDED_KINDS
 
 if TYPE_CHECKING:
-    from common.stages import StageContext
+    from common.stage import StageContext
 
 logger = logging.getLogger(__name__)
 MEASURED = 10  # steps, after the first, whose speed is written down at once

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.config import ModelFacts, ModelSettings
+from common.config.schema import ModelFacts, ModelSettings
 
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a layer
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")

@@ -15,8 +15,8 @@ from common.cost import activations
 from common.cost.hardware import Hardware
 from common.cost.memory import FLOAT, HALF, Setting
 from common.cost.workload import Work
-from common.stages import REWARDED_KINDS
-from common.training.device import ROOM as PLACED
+from common.models.device import ROOM as PLACED
+from common.stage import REWARDED_KINDS
 
 # Shares of the peak that matrix products of a training reach, attention with them. GPU: 40 to 55% is what public runs
 # of dense models report (PaLM 46%, arXiv 2204.02311, table 3; Llama 3 38 to 43%, arXiv 2407.21783, table 4).
@@ -86,7 +86,7 @@ def other_seconds(setting: Setting, hardware: Hardware) -> float:
         requests = 2 * EXAM_QUESTIONS * CHOICES
         reached = hardware.flops * REACHED[hardware.device]
         computing = requests * EXAM_TOKENS * shape.forward_flops(EXAM_TOKENS) / reached
-        # What a GPU has no room for comes to it in every forward pass (`common.training.device.spread`).
+        # What a GPU has no room for comes to it in every forward pass (`common.models.device.spread`).
         over = HALF * shape.parameters - PLACED * hardware.memory if hardware.device == "cuda" else 0.0
         moving = requests / setting.exam_rows * max(0.0, over) / HOST_LINK
         return START_SECONDS + read + computing + moving

@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from common.config import Config, RunSettings
+from common.config.base import Peft
+from common.config.schema import Config, RunSettings
+from common.config.stages import LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings
 from common.cost.shapes import MATRICES, Shape
-from common.settings import Peft
-from common.stage_settings import LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings
 
 # How logits come about: all at once (lean), in TRL's pieces (chunked), for the answers' tokens in ours (scored), all by
 # a trainer that knows no better (full), or not at all.
 Head = Literal["lean", "chunked", "scored", "full", "none"]
-HELDOUT_PAIRS = 32  # answers that are scored at once: common.training.preferences
+HELDOUT_PAIRS = 32  # answers that are scored at once: common.training.rows.preferences
 BETA = {"grpo": 0.04, "rloo": 0.05}  # of the KL term, where the user says none: common.stages, TRL
 # Bytes of an optimizer's state per weight that learns: two float32 moments; one; two of 8 bits with a float32 scale for
 # each 256 of them (bitsandbytes; Dettmers et al. 2021, arXiv 2110.02861, section 2); factors alone; none.

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from common.config.base import Limits
 from common.errors import ContractError
-from common.settings import Limits
 
 # Reasons that a setting asks for: rows that are left out so are counted, but no limit is on them.
 BY_CHOICE = frozenset({"pass rate out of range", "no pass rate"})

@@ -2,8 +2,8 @@
 
 Usage: `for row in corpus.rows("cpt"): ...`; `recipe["data"] = corpus.identity(["cpt", "replay"])`.
 
-It is the contract only. `common.data.manifest` reads files and Hub data sets, `common.data.embedded` renders a
-domain's own knowledge.
+It is the contract only. `common.data.manifest.manifest` reads files and Hub data sets, `common.data.knowledge.corpus`
+renders a domain's own knowledge.
 
 Rows are plain dicts, each with its `source`, and its `language` where that is known: text rows {"text"}, chat rows
 {"messages"}, preference rows {"prompt", "chosen", "rejected"} (lists of messages), prompt rows {"prompt", "answer"}

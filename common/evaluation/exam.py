@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.config.stages import EvaluateSettings
 from common.errors import DataError
 from common.evaluation import extra, harness
 from common.evaluation.languages import LanguageCheck
 from common.evaluation.scores import by_language, by_probe, by_source, language_scores, score_of, written_scores
 from common.evaluation.tasks import write_question_task, write_text_task
 from common.evaluation.written import Written, mark, write_answers
-from common.stage_settings import EvaluateSettings
 
 SIDES = ("general", "domain")
 SCORE_DIGITS = 4  # of log-likelihoods in the records; float32 is not reproducible beyond

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from common.config import GateSettings
+from common.config.schema import GateSettings
 from common.errors import ContractError
 from common.evaluation.statistics import CONFIDENCE, holm, mcnemar_exact, paired_bootstrap
 

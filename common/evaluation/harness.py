@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import DataError
-from common.training.checkpoint import read_header
-from common.training.device import has_room, spread
+from common.models.checkpoint import read_header
+from common.models.device import has_room, spread
 
 Progress = Callable[[int, int], None]
 TEXT_WINDOW = 1024  # tokens; longer documents are read in such pieces, which bounds memory for long-context models
@@ -66,7 +66,7 @@ def load(
 ) -> Any:
     """Load a checkpoint (float32 on the CPU, bfloat16 on CUDA) and wrap it for the harness.
 
-    One that the GPU has no room for lies in main memory beside it, in part (`common.training.device.spread`).
+    One that the GPU has no room for lies in main memory beside it, in part (`common.models.device.spread`).
     `on_pass` is called after every forward pass with the number of sequences in it.
     """
     import torch

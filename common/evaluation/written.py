@@ -2,7 +2,7 @@
 
 Usage: `answers = write_answers(model, tokenizer, questions, chat=True, most_tokens=128, batch_size=64)`.
 
-These are greedy; `common.training.sampling` draws several. Marking is `common.evaluation.matching`; which questions are
+These are greedy; `common.training.sampling` draws several. Marking is `common.data.answers`; which questions are
 written and which are chosen is `common.evaluation.exam`.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from common.evaluation.matching import exact, f1, final_answer, parse_number, same_number
+from common.data.answers import exact, f1, final_answer, parse_number, same_number
 from common.evaluation.tasks import PLAIN_PROMPT
 
 logger = logging.getLogger(__name__)

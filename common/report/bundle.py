@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.artifacts import Artifact, digest_file
 from common.errors import ContractError
+from common.store.artifacts import Artifact, digest_file
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.artifacts import Artifact
+from common.config.pipeline import NO_LANGUAGE_MODEL
 from common.errors import ContractError
-from common.pipeline import NO_LANGUAGE_MODEL
 from common.report.privacy import clean
+from common.store.artifacts import Artifact
 
 SIDES = ("general", "domain")
 EXAM_KIND = "evaluate"

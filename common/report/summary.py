@@ -19,8 +19,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from common.config.base import Frozen
 from common.report.chain import SIDES, Chain, Checkpoint
-from common.settings import Frozen
 
 Score = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]

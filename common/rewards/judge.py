@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from common.artifacts import Artifact
-from common.config import ModelSettings
-from common.contracts import check_judge
+from common.config.schema import ModelSettings
+from common.config.stages import AnsweringSettings
+from common.models import checkpoint
+from common.models.contracts import check_judge
 from common.rewards.mix import Mix, Scorer
 from common.rewards.verifiers import Answer
-from common.stage_settings import AnsweringSettings
-from common.stages import StageContext
-from common.training import checkpoint
+from common.stage import StageContext
+from common.store.artifacts import Artifact
 
 BATCH = 64
 

@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from common.config.validation import mistake
 from common.errors import ConfigError, DataError, did_you_mean
-from common.mistakes import mistake
 from common.rewards.verifiers import VERIFIERS, Answer, options_of
 
 LEVELS = 10  # of a ranked criterion: rewards closer than a tenth are alike

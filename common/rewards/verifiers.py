@@ -19,10 +19,10 @@ from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, PositiveInt, create_model
 
+from common.data.answers import exact as same_words
+from common.data.answers import f1 as shared_words
+from common.data.answers import final_answer, normalise_text, parse_number, same_number
 from common.errors import DataError
-from common.evaluation.matching import exact as same_words
-from common.evaluation.matching import f1 as shared_words
-from common.evaluation.matching import final_answer, normalise_text, parse_number, same_number
 from common.rewards.calculation import wrong_steps
 
 Verifier = Callable[..., float]

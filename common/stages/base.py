@@ -12,17 +12,16 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import contracts
-from common.config import Config, ModelSettings
+from common.config.base import StageSettings
+from common.config.schema import Config, ModelSettings
+from common.config.stages import RewardSettings
 from common.errors import ConfigError, ContractError, DataError
-from common.model_facts import check_facts, check_loaded
-from common.settings import StageSettings
-from common.stage_settings import RewardSettings
-from common.stages import StageContext, StageReport
-from common.training import checkpoint
+from common.models import checkpoint, contracts
+from common.models.facts import check_facts, check_loaded
+from common.models.tokenizer import common_words, give_chatml, require_trainable_template, train_tokenizer
+from common.stage import StageContext, StageReport
 from common.training.fit import Fitted, fit, hand_on, report
-from common.training.rows import build_rows
-from common.training.tokenizer import common_words, give_chatml, require_trainable_template, train_tokenizer
+from common.training.rows.rows import build_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -174,7 +173,7 @@ def fetch(settings: ModelSettings, key: str = "model") -> Path:
 
 def digest_checkpoint(settings: ModelSettings, key: str = "model") -> dict[str, Any]:
     """Return what identifies a given checkpoint: its revision on the Hub, or the digests of its local files."""
-    from common.artifacts import digest_file
+    from common.store.artifacts import digest_file
 
     if settings.path is None:
         return {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from common.artifacts import write_json
+from common.config.stages import CardSettings
 from common.errors import ConfigError
 from common.report.card import HUB_ID, About, render_card
 from common.report.chain import load_chain
@@ -22,8 +22,8 @@ from common.report.record import build_record
 from common.report.reward_plots import draw_rewards
 from common.report.rewards import REWARDS_PICTURE, has_rewards
 from common.report.summary import build_summary
-from common.stage_settings import CardSettings
-from common.stages import StageContext, StageReport
+from common.stage import StageContext, StageReport
+from common.store.artifacts import write_json
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ the base's own schedule has ended. Conversations among the replay rows are plain
 
 from __future__ import annotations
 
-from common.stages import StageContext, StageReport
-from common.training import checkpoint
+from common.models import checkpoint
+from common.stage import StageContext, StageReport
 from common.training.adapters import load_parent
 from common.training.fit import fit, hand_on, report
-from common.training.rows import build_rows
+from common.training.rows.rows import build_rows
 
 
 def run(context: StageContext) -> StageReport:

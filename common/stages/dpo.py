@@ -12,9 +12,9 @@ import functools
 from collections.abc import Mapping
 from typing import Any, cast
 
-from common import contracts
-from common.stage_settings import DpoSettings
-from common.stages import StageContext, StageReport
+from common.config.stages import DpoSettings
+from common.models import contracts
+from common.stage import StageContext, StageReport
 from common.stages.preference import (
     HeldOut,
     arguments_for,
@@ -25,13 +25,14 @@ from common.stages.preference import (
     needs_precomputed,
     tune,
 )
-from common.training import memory, parallel
 from common.training.adapters import adapter_for, learner_of, reference_of
+from common.training.distributed import parallel
 from common.training.fit import Fitted
-from common.training.preferences import Pair, answer_logps
-from common.training.scoring import scoring
+from common.training.loop import memory
+from common.training.loop.trainer import TrainingLoop
+from common.training.rows.preferences import Pair, answer_logps
 from common.training.shares import weighted_by_tokens
-from common.training.trainer import TrainingLoop
+from common.training.speed.scoring import scoring
 
 # Of Bioinspired-Llama-8B (Lu, Luu and Buehler, arXiv 2409.03444; lamm-mit/LLM-finetuning), where nothing else is said.
 DEFAULTS = {"beta": 0.05, "learning_rate": 5.0e-7, "precompute_ref_log_probs": True}

@@ -11,10 +11,10 @@ import json
 import logging
 from typing import Any
 
-from common.artifacts import write_json
-from common.stage_settings import EvaluateSettings
-from common.stages import StageContext, StageReport
-from common.training import memory
+from common.config.stages import EvaluateSettings
+from common.stage import StageContext, StageReport
+from common.store.artifacts import write_json
+from common.training.loop import memory
 
 EXAM = "exam.json"
 RECORDS = "records.jsonl"
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 def run(context: StageContext) -> StageReport:
     """Let the parent checkpoint sit the exam and write down what it scored."""
     from common.evaluation.exam import SIDES, Paper, sit
-    from common.training.device import device_of
+    from common.models.device import device_of
 
     settings = context.settings
     assert isinstance(settings, EvaluateSettings), f"{context.stage} is of kind {context.kind}"

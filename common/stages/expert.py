@@ -20,24 +20,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from common.artifacts import Artifact, write_json
+from common.config.stages import ExpertSettings
 from common.data.accounting import check_limits
 from common.errors import DataError
 from common.evaluation.statistics import wilson
 from common.evaluation.written import write_answers
+from common.models import checkpoint
+from common.models.device import device_of
 from common.rewards.judge import mix_of
 from common.rewards.mix import Mix
 from common.rewards.verifiers import Answer
-from common.stage_settings import ExpertSettings
-from common.stages import StageContext, StageReport
+from common.stage import StageContext, StageReport
 from common.stages.sft import learn
-from common.training import checkpoint
+from common.store.artifacts import Artifact, write_json
 from common.training.adapters import FOLDER as ADAPTER
 from common.training.adapters import load_parent
-from common.training.device import device_of
 from common.training.fit import Fitted, hand_on, whole
-from common.training.prompts import read_prompts
-from common.training.reader import SAMPLED_FILES
+from common.training.rows.prompts import read_prompts
+from common.training.rows.reader import SAMPLED_FILES
 from common.training.sampling import (
     Asked,
     Drawn,

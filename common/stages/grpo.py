@@ -5,7 +5,7 @@ Usage: named by a pipeline as `grpo: {kind: grpo, from: sft}`; a domain names it
 
 from __future__ import annotations
 
-from common.stages import StageContext, StageReport
+from common.stage import StageContext, StageReport
 from common.stages.rewarded import reinforce
 
 # Section 4.2 of the paper: rate 1e-6 and KL coefficient 0.04, where nothing else is said.

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from common import contracts
-from common.stage_settings import KtoSettings
-from common.stages import StageContext, StageReport
+from common.config.stages import KtoSettings
+from common.models import contracts
+from common.stage import StageContext, StageReport
 from common.stages.preference import (
     HeldOut,
     arguments_for,
@@ -24,11 +24,12 @@ from common.stages.preference import (
     needs_precomputed,
     tune,
 )
-from common.training import memory, parallel
 from common.training.adapters import adapter_for, learner_of, reference_of
+from common.training.distributed import parallel
 from common.training.fit import Fitted
-from common.training.preferences import Pair, answer_logps
-from common.training.scoring import scoring
+from common.training.loop import memory
+from common.training.rows.preferences import Pair, answer_logps
+from common.training.speed.scoring import scoring
 
 # The beta of the paper, the rate of TRL; wanted and unwanted answers weigh alike, since pairs give as many of each.
 DEFAULTS = {"beta": 0.1, "learning_rate": 1.0e-6, "precompute_ref_log_probs": True}

@@ -20,10 +20,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from common.artifacts import Artifact, write_json, writing
+from common.config.stages import MergeSettings
 from common.errors import ConfigError, ContractError
-from common.stage_settings import MergeSettings
-from common.stages import StageContext, StageReport
+from common.stage import StageContext, StageReport
+from common.store.artifacts import Artifact, write_json, writing
 from common.training.merging import build_recipe, check_merge, list_members, list_weights, render_recipe
 
 LOG = logging.getLogger(__name__)

@@ -12,12 +12,12 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from common.stages import StageContext, StageReport
+from common.stage import StageContext, StageReport
 from common.stages.preference import HeldOut, arguments_for, dataset_of, finish, loop_for, tune
-from common.training import parallel
 from common.training.adapters import adapter_for, learner_of
+from common.training.distributed import parallel
 from common.training.fit import Fitted
-from common.training.preferences import Pair
+from common.training.rows.preferences import Pair
 from common.training.shares import weighted_by_tokens
 
 # Of Bioinspired-Llama-8B (Lu, Luu and Buehler, arXiv 2409.03444; lamm-mit/LLM-finetuning), where nothing else is said.

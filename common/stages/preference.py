@@ -15,20 +15,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from common.artifacts import write_json
-from common.config import RunSettings
+from common.config.schema import RunSettings
+from common.config.stages import PreferenceSettings
 from common.data.accounting import check_limits
 from common.errors import ConfigError, DataError
 from common.evaluation.statistics import wilson
-from common.stage_settings import PreferenceSettings
-from common.stages import StageContext, StageReport
-from common.training import checkpoint, parallel, ranks
-from common.training.device import device_of, place
+from common.models import checkpoint
+from common.models.device import device_of, place
+from common.stage import StageContext, StageReport
+from common.store.artifacts import write_json
+from common.training.distributed import parallel, ranks
 from common.training.fit import Fitted, hand_on, trained_model, whole
+from common.training.loop.trainer import TrainingLoop
 from common.training.options import preference_options
-from common.training.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
-from common.training.reader import origin
-from common.training.trainer import TrainingLoop
+from common.training.rows.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
+from common.training.rows.reader import origin
 
 NUM_CHECKED = 16  # pairs whose reference log-probabilities are computed a second time
 NUM_CHECKED_SHARDED = 2  # of them, the shortest, where the first process does so on the CPU and the others wait

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.artifacts import Artifact, write_json, writing
+from common.config.stages import PublishSettings
 from common.errors import ConfigError, DataError, did_you_mean
 from common.report.bundle import Files, copy_files, difference, digests, matches, select_files
-from common.stage_settings import PublishSettings
-from common.stages import StageContext, StageReport
+from common.stage import StageContext, StageReport
+from common.store.artifacts import Artifact, write_json, writing
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

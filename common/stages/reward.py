@@ -18,20 +18,20 @@ import random
 from pathlib import Path
 from typing import Any, cast
 
-from common import contracts
+from common.config.stages import RewardSettings
 from common.data.accounting import check_limits
 from common.errors import ConfigError, ContractError, DataError
+from common.models import checkpoint, contracts
+from common.models.device import place
 from common.rewards.judge import rewards_of
 from common.rewards.ranking import Ranking
-from common.stage_settings import RewardSettings
-from common.stages import StageContext, StageReport
+from common.stage import StageContext, StageReport
 from common.stages.base import fetch, taken_model
 from common.stages.preference import HeldOut, arguments_for, dataset_of, finish, loop_for
-from common.training import checkpoint, parallel, ranks
 from common.training.adapters import adapter_for, judge_to_train
-from common.training.device import place
+from common.training.distributed import parallel, ranks
 from common.training.fit import Fitted, hand_on, whole
-from common.training.preferences import Pair, read_pairs
+from common.training.rows.preferences import Pair, read_pairs
 
 # Rewards are kept around zero (Eisenstein et al. 2023, arXiv 2312.09244, equation 2); only differences are learned.
 NUM_COMPARED = 16  # conversations that two chat templates must write alike

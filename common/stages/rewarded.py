@@ -14,23 +14,23 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from common import contracts
+from common.config.stages import RewardedSettings
 from common.data.accounting import check_limits
 from common.errors import ConfigError, DataError
+from common.models import checkpoint, contracts
+from common.models.device import device_of
 from common.rewards.judge import mix_of
 from common.rewards.mix import Mix
 from common.rewards.verifiers import NEED_ANSWERS, Answer
-from common.stage_settings import RewardedSettings
-from common.stages import StageContext, StageReport
-from common.training import checkpoint, parallel, ranks
+from common.stage import StageContext, StageReport
 from common.training.adapters import adapter_for, learner_of
-from common.training.device import device_of
+from common.training.distributed import parallel, ranks
 from common.training.fit import Fitted, hand_on, trained_model
+from common.training.loop.reward_monitor import Watcher
+from common.training.loop.trainer import TrainingLoop
 from common.training.options import rewarded_options
-from common.training.prompts import read_prompts
-from common.training.scoring import AddHead, head_of, scoring
-from common.training.trainer import TrainingLoop
-from common.training.watch import Watcher
+from common.training.rows.prompts import read_prompts
+from common.training.speed.scoring import AddHead, head_of, scoring
 
 Row = Mapping[str, Any]
 UNSTOPPED = 0.5  # share of answers without an end that is worth a warning

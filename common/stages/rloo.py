@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.stages import StageContext, StageReport
+from common.stage import StageContext, StageReport
 from common.stages.rewarded import reinforce
 
 DEFAULTS: dict[str, Any] = {}  # TRL's own: KL coefficient 0.05, rate 1e-6

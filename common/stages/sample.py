@@ -13,15 +13,15 @@ from __future__ import annotations
 import time
 from typing import cast
 
+from common.config.stages import SampleSettings
 from common.data.accounting import check_limits
 from common.errors import DataError
+from common.models import checkpoint
+from common.models.device import device_of
 from common.rewards.judge import mix_of
-from common.stage_settings import SampleSettings
-from common.stages import StageContext, StageReport
-from common.training import checkpoint
-from common.training.device import device_of
-from common.training.prompts import read_prompts
-from common.training.reader import SAMPLED_FILES
+from common.stage import StageContext, StageReport
+from common.training.rows.prompts import read_prompts
+from common.training.rows.reader import SAMPLED_FILES
 from common.training.sampling import draw, facts_of, pairs_of, prompt_rows, right_answers, write_drawn, write_rows
 
 

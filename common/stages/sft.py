@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from common import contracts
+from common.config.stages import TrainingSettings
 from common.errors import ConfigError
-from common.stage_settings import TrainingSettings
-from common.stages import StageContext, StageReport
-from common.training import checkpoint
+from common.models import checkpoint, contracts
+from common.models.tokenizer import require_trainable_template
+from common.stage import StageContext, StageReport
 from common.training.adapters import load_parent
 from common.training.fit import Fitted, fit, hand_on, report
-from common.training.rows import TrainingRows, build_rows
-from common.training.tokenizer import require_trainable_template
+from common.training.rows.rows import TrainingRows, build_rows
 
 
 def run(context: StageContext) -> StageReport:

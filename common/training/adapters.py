@@ -4,7 +4,7 @@ Usage: `learner = learner_of(context, parent)`, then a trainer with `peft_config
 `merged, measured = merge(trained, parent, probe, out / "adapter", base)`.
 
 The rule at every boundary: a stage hands on a merged, unquantised model and keeps the adapter beside it; the next
-stage starts from the merged model, and that is every reference. `common.training.backends` checks the backends.
+stage starts from the merged model, and that is every reference. `common.engine.preflight.backends` checks the backends.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from common import contracts
-from common.artifacts import Artifact, write_json
+from common.config.stages import LearningSettings
 from common.errors import ConfigError
-from common.stage_settings import LearningSettings
-from common.training import checkpoint, ranks
-from common.training.device import device_of
+from common.models import checkpoint, contracts
+from common.models.device import device_of
+from common.store.artifacts import Artifact, write_json
+from common.training.distributed import ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-    from common.stages import StageContext
+    from common.stage import StageContext
 
 FOLDER = "adapter"  # in a stage's artifact
 BASE_FILE = "base.json"  # in the adapter's folder: what it was trained on

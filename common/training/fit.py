@@ -13,18 +13,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from common import contracts
-from common.clean_load import CleanProcess
+from common.config.stages import TrainingSettings
 from common.errors import ConfigError
-from common.stage_settings import TrainingSettings
-from common.stages import StageContext, StageReport
-from common.training import adapters, checkpoint, memory, parallel, ranks
-from common.training.device import device_of
+from common.models import checkpoint, contracts
+from common.models.clean_load import CleanProcess
+from common.models.device import device_of
+from common.stage import StageContext, StageReport
+from common.training import adapters
+from common.training.distributed import parallel, ranks
+from common.training.loop import memory
+from common.training.loop.trainer import TrainingLoop, lean_sft_trainer, write_log
+from common.training.loop.validation import Validation
 from common.training.options import sft_options
-from common.training.packing import RowCollator
-from common.training.rows import TrainingRows
-from common.training.trainer import TrainingLoop, lean_sft_trainer, write_log
-from common.training.validation import Validation
+from common.training.rows.packing import RowCollator
+from common.training.rows.rows import TrainingRows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 PROBE_TOKENS = 48
 
-# One clean process serves all stages of a run; `common.run` starts and closes it.
+# One clean process serves all stages of a run; `common.engine.run` starts and closes it.
 clean_process = CleanProcess()
 
 

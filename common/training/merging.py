@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from common.config.stages import MergeSettings
 from common.errors import ConfigError, did_you_mean
-from common.stage_settings import MergeSettings
 from common.training.merge_parameters import DELLA_EPSILON, check_parameter, list_places, resolve_scopes
 
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.config import RunSettings
-from common.errors import ConfigError
-from common.settings import Schedule, StageSettings
-from common.stage_settings import (
+from common.config.base import Schedule, StageSettings
+from common.config.schema import RunSettings
+from common.config.stages import (
     ExpertSettings,
     LearningSettings,
     PreferenceSettings,
@@ -25,9 +24,10 @@ from common.stage_settings import (
     SftSettings,
     TrainingSettings,
 )
-from common.training import ranks
-from common.training.parallel import SHARDED
-from common.trl_options import needs_bitsandbytes
+from common.config.trl_options import needs_bitsandbytes
+from common.errors import ConfigError
+from common.training.distributed import ranks
+from common.training.distributed.parallel import SHARDED
 
 
 def unshardable(settings: LearningSettings, run: RunSettings) -> str:

@@ -3,7 +3,7 @@
 Usage: `asked = draw(context, model, tokenizer, rows, mix, key="round-1")`, then `right_answers(...)`, `pairs_of(...)`.
 
 Prompts of like length share a batch, so that little of it is padding. Every batch has a seed of its own, so the same
-model gives the same answers however often a run was stopped. Which prompts there are is `common.training.prompts`.
+model gives the same answers however often a run was stopped. Which prompts there are is `common.training.rows.prompts`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from common.artifacts import replacing
+from common.config.stages import SamplingSettings
 from common.evaluation.written import Written, as_prompts, generate
 from common.rewards.mix import Mix
 from common.rewards.verifiers import Answer
-from common.stage_settings import SamplingSettings
-from common.stages import StageContext
-from common.training import memory
+from common.stage import StageContext
+from common.store.artifacts import replacing
+from common.training.loop import memory
 
 Row = dict[str, Any]
 RATES = ("0", "to 1/4", "to 1/2", "to 3/4", "below 1", "1")  # the classes of a pass rate

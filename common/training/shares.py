@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from common.training import ranks
+from common.training.distributed import ranks
 
 
 def weighted_by_tokens(trainer_class: Any, count: Callable[[Mapping[str, Any]], int]) -> Any:

@@ -20,9 +20,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.evaluation.matching import normalise_text
+from common.data.answers import normalise_text
 from common.rewards.mix import Mix
-from common.stages import StageContext
+from common.stage import StageContext
 from tests.bench.material import context_for
 from tests.bench.turns import Done, Loop, in_turns, ratio, train_in_turns
 
@@ -53,9 +53,9 @@ def rewarded(name: str, folder: Path, ours: bool, done: Done) -> None:
     from common.stages.base import make_tokenizer
     from common.stages.rewarded import Reward, row_column, skipper
     from common.training.options import rewarded_options
-    from common.training.prompts import read_prompts
-    from common.training.scoring import scoring
-    from common.training.speed import at_speed
+    from common.training.rows.prompts import read_prompts
+    from common.training.speed.scoring import scoring
+    from common.training.speed.speed import at_speed
 
     context = context_for(name, folder, pipeline=name)
     tokenizer = make_tokenizer(context)
@@ -99,9 +99,9 @@ def dpo(folder: Path, precomputed: bool, ours: bool, done: Done) -> None:
 
     from common.stages.base import make_tokenizer
     from common.training.options import preference_options
-    from common.training.preferences import read_pairs
-    from common.training.scoring import scoring
-    from common.training.speed import at_speed
+    from common.training.rows.preferences import read_pairs
+    from common.training.speed.scoring import scoring
+    from common.training.speed.speed import at_speed
 
     context = context_for("dpo", folder)
     tokenizer = make_tokenizer(context)

@@ -81,13 +81,14 @@ def words_of(case: Case, device: str, out: Path) -> dict[str, str]:
 
 def measure(case: Case, device: str, out: Path, told: Any) -> None:
     """Run a stage in this process and send what it reckoned and what it took: {phase: (bytes, bytes)}, seconds."""
+    from common.config.resolve import resolve
     from common.console import Console
     from common.cost import pace
     from common.cost.outlook import Outlook
     from common.cost.speed import other_seconds
-    from common.layers import resolve
-    from common.run import run_stage
-    from common.training import fit, memory
+    from common.engine.run import run_stage
+    from common.training import fit
+    from common.training.loop import memory
     from tests.conftest import REPOSITORY
 
     pace.MEASURED = MEASURED

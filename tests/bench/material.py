@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.config.resolve import resolve
 from common.console import Console
-from common.layers import resolve
-from common.libraries import prepare
-from common.plan import open_corpus
-from common.stages import StageContext
-from common.training.preferences import Pair, tokenise_pair
+from common.engine.environment import prepare
+from common.engine.plan import open_corpus
+from common.stage import StageContext
+from common.training.rows.preferences import Pair, tokenise_pair
 from tests.conftest import REPOSITORY
 
 Document = tuple[list[int], list[int]]  # input_ids, labels
@@ -92,9 +92,9 @@ def material(model: str, stage: str, folder: Path, steps: int, words: Mapping[st
 def _tiny(stage: str, folder: Path, steps: int, words: dict[str, str]) -> Material:
     """Return the rows and pairs of the medical domain as its stages read them."""
     from common.stages.base import initialise, make_tokenizer
-    from common.training.packing import pack
-    from common.training.preferences import read_pairs
-    from common.training.reader import Reader
+    from common.training.rows.packing import pack
+    from common.training.rows.preferences import read_pairs
+    from common.training.rows.reader import Reader
 
     context = context_for(stage, folder, **words)
     tokenizer = make_tokenizer(context)
@@ -122,7 +122,7 @@ def _tiny(stage: str, folder: Path, steps: int, words: dict[str, str]) -> Materi
 
 
 def _as_rows(documents: list[Document]) -> Any:
-    from common.training.packing import TokenRow
+    from common.training.rows.packing import TokenRow
 
     return (TokenRow(ids, labels) for ids, labels in documents)
 
@@ -133,7 +133,7 @@ def _random(model: str, stage: str, folder: Path, steps: int, words: dict[str, s
     One at a time, whose activations fit a GPU of 80 GB beside 1.7 billion weights: nothing is computed twice.
     """
     from common.stages.base import make_tokenizer
-    from common.training.packing import pack
+    from common.training.rows.packing import pack
 
     words |= {
         f"{stage}.sequence_length": str(ROW), f"{stage}.train.gradient_checkpointing": "false",

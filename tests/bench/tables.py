@@ -17,9 +17,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from common import show
+from common.cli import output
+from common.config.files import names_in
 from common.console import Console
-from common.domain_file import names_in
 from tests.conftest import REPOSITORY
 
 Facts = Mapping[str, Any]
@@ -48,7 +48,7 @@ def printed(summary: Facts) -> str:
     """Return a chain's table as a run prints it, without its margin."""
     shown = StringIO()
     with redirect_stdout(shown):
-        show.scores(summary, Console())
+        output.scores(summary, Console())
     return "".join(f"{line[2:]}\n" for line in shown.getvalue().splitlines())
 
 

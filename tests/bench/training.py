@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.training.preferences import Pair
+from common.training.rows.preferences import Pair
 from tests.bench.material import Material, material, models_here
 from tests.bench.turns import Done, Loop, alone, in_turns, ratio, train_in_turns
 
@@ -35,7 +35,7 @@ def plain_tokens(case: Case, done: Done) -> None:
     import torch
     from torch.nn.functional import cross_entropy
 
-    from common.training.packing import RowCollator
+    from common.training.rows.packing import RowCollator
 
     m = case.material()
     model = m.model().train()
@@ -70,8 +70,8 @@ def _update(model: Any, optimizer: Any) -> None:
 
 def our_tokens(case: Case, done: Done) -> None:
     from common.training.fit import trainer_for
-    from common.training.rows import TrainingRows
-    from common.training.speed import at_speed
+    from common.training.rows.rows import TrainingRows
+    from common.training.speed.speed import at_speed
 
     m = case.material()
     trainer = trainer_for(m.context, m.model(), m.tokenizer, TrainingRows(m.rows, case.steps, []), case.folder / "ours")
@@ -136,8 +136,8 @@ def trl_pairs(ours: bool, case: Case, done: Done) -> None:
     from trl import DPOConfig, DPOTrainer
 
     from common.stages.dpo import token_dpo_trainer
-    from common.training.scoring import scoring
-    from common.training.speed import at_speed
+    from common.training.speed.scoring import scoring
+    from common.training.speed.speed import at_speed
 
     m = case.material()
     arguments = DPOConfig(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
-from common.libraries import NOISY
+from common.engine.environment import NOISY
 
 Done = Callable[[], None]
 Loop = Callable[[Done], None]

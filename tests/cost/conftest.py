@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from common.config.resolve import Resolved, resolve
 from common.cost import hardware
 from common.cost.outlook import Outlook
-from common.layers import Resolved, resolve
 from tests.conftest import REPOSITORY
 
 FACTS = {

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from common import launch
-from common.artifacts import Artifact
-from common.config import RunSettings
+from common.config.resolve import resolve
+from common.config.schema import RunSettings
 from common.cost import hardware
 from common.cost.corrections import NAME, Corrections, Pace
 from common.cost.outlook import Outlook
 from common.cost.pace import Stopwatch
 from common.cost.speed import other_seconds, step_seconds
-from common.layers import resolve
-from common.plan import make_plan
+from common.engine import launch
+from common.engine.plan import make_plan
+from common.store.artifacts import Artifact
 from tests.conftest import REPOSITORY
 from tests.cost.conftest import outlook_of
 
@@ -58,7 +58,7 @@ def test_a_broken_file_counts_as_none_and_is_told(text: str, tmp_path: Path, cap
 def context_of(tmp_path: Path, **words: str) -> Any:
     """Return a stage's context, as far as a stopwatch looks at it."""
     from common.console import Console
-    from common.stages import StageContext
+    from common.stage import StageContext
 
     config = resolve({"domain": "medical", "run.device": "cpu", **words}, REPOSITORY).config
     artifact = Artifact(tmp_path, {"kind": "base"})

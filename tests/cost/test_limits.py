@@ -10,14 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.artifacts import Store
+from common.config.resolve import resolve
 from common.cost import hardware, limits, outlook
 from common.cost.hardware import GPUS, gpu_called, hardware_of
 from common.cost.limits import check_fits, doubts
 from common.cost.outlook import Outlook
 from common.errors import ConfigError
-from common.layers import resolve
-from common.models.machine import Card, card_of, main_memory
+from common.machine import Card, card_of, main_memory
+from common.store.artifacts import Store
 from tests.conftest import REPOSITORY
 from tests.cost.conftest import outlook_of, run_of
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from common.config.resolve import resolve
 from common.cost.memory import Need
 from common.cost.outlook import Outlook
-from common.layers import resolve
 from tests.conftest import REPOSITORY
 from tests.cost.conftest import outlook_of
 

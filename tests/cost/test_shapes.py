@@ -10,12 +10,12 @@ import pytest
 import torch
 import transformers
 
-from common.config import ModelFacts, ModelSettings, RunSettings
+from common.config.schema import ModelFacts, ModelSettings, RunSettings
 from common.cost import activations
 from common.cost.shapes import Shape, shape_of
 from common.cost.workload import Work
-from common.training.attention import register
-from common.training.fused import fused
+from common.training.speed.attention import register
+from common.training.speed.fused import fused
 
 TINY = {
     "vocab_size": 300, "hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 3, "num_attention_heads": 4,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.manifests import write_rows
+from tests.data.manifest.manifests import write_rows
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from common.config.base import Limits
 from common.data.accounting import RowCount, check_limits
 from common.errors import ContractError
-from common.settings import Limits
 
 LIMITS = Limits(dropped=0.05, truncated=0.1, masked=0.0)
 

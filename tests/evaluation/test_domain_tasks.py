@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from common.config.stages import EvaluateSettings
 from common.evaluation import extra, harness
 from common.evaluation.exam import Paper, Result, sit
-from common.stage_settings import EvaluateSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[2]

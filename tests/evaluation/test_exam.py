@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from common.config.stages import EvaluateSettings
 from common.errors import DataError
 from common.evaluation import harness
 from common.evaluation.exam import Paper, Result, sit
-from common.stage_settings import EvaluateSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Questions = Callable[..., list[dict[str, Any]]]

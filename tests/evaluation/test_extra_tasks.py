@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
+from common.config.stages import EvaluateSettings
 from common.errors import ConfigError, DataError
 from common.evaluation import extra, harness
 from common.evaluation.exam import Paper, sit
 from common.evaluation.tasks import write_question_task
-from common.stage_settings import EvaluateSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

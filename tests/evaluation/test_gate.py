@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from common.config import GateSettings
+from common.config.schema import GateSettings
 from common.errors import ContractError
 from common.evaluation.gate import Finding, check, check_artifacts
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from common.config.stages import EvaluateSettings
 from common.evaluation.exam import Paper, sit
 from common.evaluation.languages import LanguageCheck, fertility, identify
 from common.evaluation.scores import by_language, by_source
 from common.evaluation.written import Written, mark, write_answers
-from common.stage_settings import EvaluateSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TAUGHT = {"what is paper": "12 coins", "what is iron": "silver", "what is money": "copper"}

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
+from common.config.resolve import resolve
 from common.console import Console
-from common.layers import resolve
-from common.run import run_stage
+from common.engine.run import run_stage
 from tests.conftest import QUICK, REPOSITORY
 
 FILE = Path(__file__).with_name("curves.json")

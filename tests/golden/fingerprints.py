@@ -13,11 +13,11 @@ import json
 from pathlib import Path
 from unittest import mock
 
-from common.artifacts import Artifact, fingerprint_of
-from common.domain_file import names_in
-from common.layers import resolve
-from common.plan import open_corpus
-from common.recipe import recipe_of
+from common.config.files import names_in
+from common.config.resolve import resolve
+from common.engine.fingerprint import recipe_of
+from common.engine.plan import open_corpus
+from common.store.artifacts import Artifact, fingerprint_of
 from tests.conftest import REPOSITORY
 
 FILE = Path(__file__).with_name("fingerprints.json")
@@ -33,8 +33,8 @@ def shipped() -> list[tuple[str, str, str]]:
 def fingerprints_of(domain: str, profile: str, pipeline: str) -> dict[str, str]:
     """Return the fingerprint of each stage, in running order."""
     with (
-        mock.patch("common.layers.computes_bfloat16", return_value=True),
-        mock.patch("common.layers.cards", return_value=()),
+        mock.patch("common.config.resolve.computes_bfloat16", return_value=True),
+        mock.patch("common.config.resolve.cards", return_value=()),
     ):
         resolved = resolve({"domain": domain, "profile": profile, "pipeline": pipeline}, REPOSITORY)
     corpus = open_corpus(resolved)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from common.artifacts import Artifact, Store, fingerprint_of
-from common.config import Config
-from common.settings import StageSettings
-from common.stage_settings import CardSettings
-from common.stages import StageContext
+from common.config.base import StageSettings
+from common.config.schema import Config
+from common.config.stages import CardSettings
+from common.stage import StageContext
+from common.store.artifacts import Artifact, Store, fingerprint_of
 
 # name -> (kind, parent, right answers of 60 general questions, of 60 domain questions, first and last loss)
 CHAIN: dict[str, tuple[str, str | None, int, int, tuple[float, float] | None]] = {

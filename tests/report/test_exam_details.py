@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from common.artifacts import Artifact
 from common.report.chain import Chain, load_chain
 from common.report.exam_details import exam_details
 from common.report.sections import majority_sentences
+from common.store.artifacts import Artifact
 
 BuildChain = Callable[..., dict[str, Artifact]]
 SCORE = {"score": 0.5, "n": 40, "low": 0.35, "high": 0.65}

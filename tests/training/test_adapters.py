@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from common import contracts
-from common.artifacts import Artifact
-from common.config import ModelSettings
+from common.config.resolve import resolve
+from common.config.schema import ModelSettings
 from common.console import Console
+from common.engine.run import run_stage
 from common.errors import ConfigError
-from common.layers import resolve
-from common.run import run_stage
-from common.training import adapters, checkpoint
+from common.models import checkpoint, contracts
+from common.store.artifacts import Artifact
+from common.training import adapters
 from tests.conftest import QUICK, REPOSITORY
 
 PROBE = list(range(5, 25))
@@ -177,7 +177,7 @@ def test_the_best_weights_of_an_adapted_model_are_its_adapter(tmp_path: Path) ->
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from tests.test_contracts import build
+    from tests.models.test_contracts import build
 
     model = get_peft_model(build()[0], LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
     before = contracts.probe_logits(model, PROBE[:5])

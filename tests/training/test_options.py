@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from common.config import RunSettings
+from common.config.base import Schedule
+from common.config.schema import RunSettings
+from common.config.stages import CptSettings, DpoSettings
 from common.errors import ConfigError
-from common.settings import Schedule
-from common.stage_settings import CptSettings, DpoSettings
 from common.training.options import Batch, preference_options, schedule_options, sft_options, split_batch, steps_for
 
 STEPS, PEAK = 100, 1.0

@@ -10,12 +10,13 @@ from typing import Any, cast
 
 import pytest
 
+from common.config.base import Limits
+from common.config.stages import GrpoSettings, SampleSettings
 from common.data.accounting import RowCount, check_limits
 from common.errors import ContractError, DataError
-from common.settings import Limits
-from common.stage_settings import GrpoSettings, SampleSettings
-from common.stages import StageContext
-from common.training.prompts import read_prompts
+from common.models.tokenizer import train_tokenizer
+from common.stage import StageContext
+from common.training.rows.prompts import read_prompts
 from common.training.sampling import (
     Asked,
     Drawn,
@@ -27,7 +28,6 @@ from common.training.sampling import (
     right_answers,
     write_drawn,
 )
-from common.training.tokenizer import train_tokenizer
 
 
 def asked(*answers: tuple[str, float, bool], question: str = "q") -> Asked:

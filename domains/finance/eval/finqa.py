@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.evaluation.matching import exact, final_answer, parse_number, same_number
+from common.data.answers import exact, final_answer, parse_number, same_number
 
 TOLERANCE = 0.01  # of the value: replies round. Ours.
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.evaluation.matching import exact, f1, final_answer, parse_number, same_number
+from common.data.answers import exact, f1, final_answer, parse_number, same_number
 
 TOLERANCE = 0.01  # of a computed value: replies round. Ours.
 _FIGURE = re.compile(r"[\s$€£¥()%.,\d\u2212\u2013-]+")  # "$ 1,239", "(66)%": a number and signs, no words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.evaluation.matching import exact, f1
+from common.data.answers import exact, f1
 
 
 def questions(dataset: Any) -> Any:

@@ -1,0 +1,90 @@
+"""Run every domain, one after another, in one process: what is equal is made once, and one failure stops no other.
+
+Usage: `just run domain=all`; any further word holds for all of them.
+
+It runs what `common.engine.run` runs. Many stages at once, or on several machines, is a scheduler's work.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.config.files import names_in
+from common.config.resolve import Resolved, resolve
+from common.console import Console
+from common.engine.plan import Plan, make_plan
+from common.engine.preflight.settings import check_sharding
+from common.engine.run import Outcome, execute
+from common.errors import ConfigError, RecipeError, did_you_mean
+
+ALL = "all"
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class DomainRun:
+    """What became of one domain."""
+
+    domain: str
+    resolved: Resolved | None = None
+    outcome: Outcome | None = None
+    problem: str = ""
+    seconds: float = 0.0
+
+
+def plan_all(words: Mapping[str, str], repository: Path) -> tuple[list[Plan], list[DomainRun]]:
+    """Plan every domain. Returns the plans, and a DomainRun with its problem for each that cannot run.
+
+    Raises ConfigError for words that only one domain can have.
+    """
+    data = words.get("data", "embedded")
+    if data not in ("embedded", "hub"):
+        raise ConfigError(f"data={data} belongs to one domain; with domain=all say data=embedded or data=hub.")
+    plans, failed = [], []
+    for domain in names_in(repository / "domains", ""):
+        try:
+            resolved = resolve({**words, "domain": domain}, repository)
+            check_sharding(resolved)
+            plans.append(make_plan(resolved))
+        except RecipeError as error:
+            failed.append(DomainRun(domain, problem=str(error)))
+    return plans, failed
+
+
+def run_all(words: Mapping[str, str], repository: Path, console: Console, forced: frozenset[str]) -> list[DomainRun]:
+    """Run every domain that can be planned; what goes wrong in one is reported and the next one begins.
+
+    Raises ConfigError where the same problem stops every domain, such as a mistyped word, and for a forced stage that
+    no pipeline has.
+    """
+    from common.cli import output
+
+    plans, runs = plan_all(words, repository)
+    if not plans and len({run.problem for run in runs}) == 1:
+        raise ConfigError(runs[0].problem)
+    known = sorted({node.name for plan in plans for node in plan.resolved.nodes})
+    for name in sorted(forced - set(known)):
+        raise ConfigError(f"No domain's pipeline has a stage '{name}'.{did_you_mean(name, known)}")
+    for run in runs:
+        console.line(f"{run.domain} cannot run: {run.problem}", always=True)
+    for plan in plans:
+        resolved = plan.resolved
+        run = DomainRun(resolved.config.domain, resolved)
+        runs.append(run)
+        output.heading(resolved, console)
+        started = time.monotonic()
+        try:
+            run.outcome = execute(resolved, console, forced)
+        except RecipeError as error:
+            run.problem = str(error)
+        except Exception as error:  # a bug in one domain's data or code must not cost the others their night
+            logger.exception("%s failed", run.domain)
+            run.problem = f"unexpected {type(error).__name__}: {error}"
+        run.seconds = time.monotonic() - started
+        if run.problem:
+            console.line(f"{run.domain} failed: {run.problem}", always=True)
+    return sorted(runs, key=lambda run: run.domain)

@@ -1,0 +1,77 @@
+"""Talk to a checkpoint of the chain through its own chat template.
+
+Usage: `just chat domain=medical`, or one question: `just chat domain=medical prompt="What is …?"`.
+
+Greedy decoding: what it says is what it learned. It is no server.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.config.resolve import Resolved
+from common.console import Console
+from common.engine.environment import prepare
+from common.engine.plan import make_plan
+from common.errors import DataError
+from common.store.artifacts import Artifact
+
+MAX_NEW_TOKENS = 256
+
+
+def talk(resolved: Resolved, stage: str, prompt: str | None, console: Console) -> None:
+    """Answer one prompt, or hold a conversation until an empty line or end of input.
+
+    Raises DataError when the stage has not been made.
+    """
+    artifact = _artifact(resolved, stage)
+    prepare(resolved.config.run, asks_hub=False)
+    from common.models import checkpoint
+
+    model, tokenizer = checkpoint.load(artifact.path, resolved.config.model)
+    model.eval()
+    if prompt is not None:
+        console.line(reply(model, tokenizer, [{"role": "user", "content": prompt}]), always=True)
+        return
+    console.line(f"{stage} of {resolved.config.domain}. An empty line ends it.", always=True)
+    while text := _ask():
+        # Each question stands alone: the small models have learned single turns.
+        console.line(reply(model, tokenizer, [{"role": "user", "content": text}]), always=True)
+
+
+def _artifact(resolved: Resolved, stage: str) -> Artifact:
+    """Return the stage's result with just these settings. Raises DataError where it is not made."""
+    step = next(step for step in make_plan(resolved).steps if step.node.name == stage)
+    if step.state != "cached" or step.artifact is None:
+        domain = resolved.config.domain
+        raise DataError(
+            f"There is no finished {stage} of {domain} with these settings ({step.state}: {step.reasons[0]}). "
+            f"Run `just run domain={domain}` with the same words first."
+        )
+    return step.artifact
+
+
+def _ask() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+def reply(model: Any, tokenizer: Any, messages: list[dict[str, str]]) -> str:
+    """Return the model's answer to a conversation, up to its stop token."""
+    import torch
+
+    inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    room = int(model.config.max_position_embeddings) - inputs["input_ids"].shape[1]
+    if room < 1:
+        raise DataError(
+            f"The question is longer than the model's context of {model.config.max_position_embeddings} tokens."
+        )
+    with torch.inference_mode():
+        output = model.generate(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"],
+            max_new_tokens=min(MAX_NEW_TOKENS, room), do_sample=False,
+        )  # fmt: skip
+    text: str = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return text.strip()

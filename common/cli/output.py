@@ -1,0 +1,235 @@
+"""Print plans, reasons, configurations and results for people.
+
+Usage: `show.plan(make_plan(resolved), console)`.
+
+Rich is imported only where a table is drawn, so that short answers stay instant.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.cli.overrides import flatten
+from common.config.files import names_in
+from common.config.pipeline import Pipeline
+from common.config.resolve import Resolved
+from common.console import Console
+from common.cost.output import memory_of, shortly, totals
+from common.engine.plan import Plan, store_of
+from common.engine.preflight import hardware
+from common.engine.run import Outcome
+from common.store.artifacts import MANIFEST
+
+if TYPE_CHECKING:
+    from common.cli.all_domains import DomainRun
+
+DEFAULT = "default"
+
+
+def table(
+    console: Console, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = ()
+) -> None:
+    """Print aligned columns; those in `numeric` to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    for row in (header, *rows):
+        cells = [
+            cell.rjust(width) if i in numeric else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        console.line("  " + "  ".join(cells).rstrip(), always=True)
+
+
+def heading(resolved: Resolved, console: Console) -> None:
+    config = resolved.config
+    data = {"embedded": "embedded knowledge", "hub": "the domain's Hub data"}.get(config.data, Path(config.data).name)
+    console.line(f"{config.domain}: pipeline {config.pipeline}, profile {config.profile}, {data}, seed {config.seed}")
+
+
+def result(resolved: Resolved, outcome: Outcome, console: Console, words: Mapping[str, str]) -> None:
+    """Print the chain's table, what was made, and where the model and its card are. `words` chose the run."""
+    config = resolved.config
+    said = [f"{key}={value}" for key, value in words.items()]
+    view = store_of(resolved).view(config.domain, config.profile)
+    summary = json.loads((view / "summary.json").read_text(encoding="utf-8"))
+    console.line()
+    scores(summary, console)
+    console.line()
+    if not outcome.made:
+        console.line(f"Nothing to do: all {len(outcome.artifacts)} stages are there and up to date.", always=True)
+    published = outcome.artifacts["publish"].manifest["metrics"].get("path")
+    console.line(f"Card:  {_shown(view)}/card/README.md", always=True)
+    if published:
+        local = outcome.artifacts["publish"].manifest["metrics"]["to"] == "local"
+        console.line(f"Model: {_shown(resolved.out / published) if local else published}", always=True)
+    if outcome.made:
+        console.line(f"Talk to it: just chat {shlex.join(said)}")
+
+
+def _shown(path: Path) -> str:
+    try:
+        return path.relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+def scores(summary: Mapping[str, Any], console: Console) -> None:
+    """Print one line per checkpoint: both exams with their intervals, bits per byte, tokens, seconds."""
+    rows = []
+    for point in summary["checkpoints"]:
+        bits = point["bits_per_byte"]
+        rows.append([
+            point["name"],
+            *(_score(point["exam"].get(side)) for side in ("general", "domain")),
+            *(f"{bits[side]:.3f}" if bits.get(side) is not None else "-" for side in ("general", "domain")),
+            f"{point['tokens']:,}",
+            f"{point['seconds']:.0f}",
+        ])  # fmt: skip
+    header = ["checkpoint", "general [95%]", "domain [95%]", "bits/byte gen.", "bits/byte dom.", "tokens", "seconds"]
+    table(console, header, rows, numeric=(3, 4, 5, 6))
+
+
+def _score(score: Mapping[str, Any] | None) -> str:
+    return f"{score['score']:.2f} [{score['low']:.2f}, {score['high']:.2f}]" if score else "-"
+
+
+def domains(runs: Sequence[DomainRun], console: Console) -> None:
+    """Print one line per domain: its exam at every checkpoint, what became of the general one, and how it went."""
+    names: dict[str, None] = {}
+    summaries = {}
+    for run in runs:
+        if run.outcome is not None and run.resolved is not None:
+            view = store_of(run.resolved).view(run.domain, run.resolved.config.profile)
+            summaries[run.domain] = json.loads((view / "summary.json").read_text(encoding="utf-8"))
+            names |= dict.fromkeys(point["name"] for point in summaries[run.domain]["checkpoints"])
+    rows = []
+    for run in runs:
+        points = {point["name"]: point for point in summaries.get(run.domain, {}).get("checkpoints", ())}
+        scores = [_short(points[name], "domain") if name in points else "-" for name in names]
+        ends = [_short(point, "general") for point in points.values()]
+        general = f"{ends[0]} -> {ends[-1]}" if ends else "-"
+        rows.append([run.domain, *scores, general, f"{run.seconds:.0f}", _became(run)])
+    console.line()
+    header = ["domain exam", *names, "general exam", "seconds", "result"]
+    table(console, header, rows, numeric=(*range(1, len(names) + 1), len(names) + 2))
+    if all(run.outcome is not None and not run.outcome.made for run in runs):
+        console.line(f"Nothing to do: all {len(runs)} domains are there and up to date.", always=True)
+
+
+def _became(run: DomainRun) -> str:
+    if run.outcome is None:
+        return "failed: " + run.problem.splitlines()[0][:60]
+    return f"{len(run.outcome.made)} stages made" if run.outcome.made else "up to date"
+
+
+def plan(made: Plan, console: Console) -> None:
+    """Print each stage's state with its reasons, tokens, memory by phase and estimated time, and the totals."""
+    heading(made.resolved, console)
+    rows = []
+    for step in made.steps:
+        todo = step.state != "cached"
+        first, *_ = step.reasons or ("",)
+        tokens = f"{step.tokens:,}" if step.tokens and todo else ""
+        seconds = "?" if step.seconds is None else shortly(step.seconds)
+        memory = memory_of(made.outlook, step.node.name) if todo else ""
+        rows.append([step.node.name, step.state, tokens, memory, seconds if todo else "", first])
+    table(console, ["stage", "state", "tokens", "peak memory", "time", "why"], rows, numeric=(2, 4))
+    for step in made.steps:
+        for reason in step.reasons[1:]:
+            console.line(f"  {step.node.name}: {reason}", always=True)
+    if not made.to_do:
+        console.line("Nothing to do.", always=True)
+        return
+    for line in totals(made):
+        console.line(line, always=True)
+    if lacking := hardware.missing(made.resolved):
+        console.line(f"It cannot run here: {hardware.told(made.resolved, lacking)}", always=True)
+    if any(step.state == "waits" for step in made.steps):
+        console.line("A stage that waits is not remade if what it waits for comes out equal.", always=True)
+
+
+def why(made: Plan, name: str, console: Console) -> None:
+    """Print one stage's state and every input that changed."""
+    step = next(step for step in made.steps if step.node.name == name)
+    console.line(f"{name} {'waits' if step.state == 'waits' else f'is {step.state}'}", always=True)
+    for reason in step.reasons:
+        console.line(f"  {reason}", always=True)
+    if step.state == "waits":
+        first = next(s for s in made.steps if s.state in ("missing", "stale"))
+        console.line(f"  the first stage to do is {first.node.name} ({first.state})", always=True)
+        for reason in first.reasons:
+            console.line(f"    {reason}", always=True)
+
+
+def config(resolved: Resolved, console: Console) -> None:
+    """Print every key with its value and the layer that set it."""
+    dumped = resolved.config.model_dump(mode="json", exclude={"stages"})
+    stages = {name: settings.model_dump(mode="json") for name, settings in resolved.config.stages.items()}
+    rows = []
+    for key, value in flatten({**dumped, **stages}).items():
+        chosen = key in ("domain", "profile", "pipeline")
+        origin = "chosen" if chosen else _origin(key, resolved.origins)
+        rows.append([key, json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value, origin])
+    table(console, ["key", "value", "set by"], rows)
+
+
+def _origin(key: str, origins: Mapping[str, str]) -> str:
+    """Return the layer of a key, or of the nearest block above it that was set whole."""
+    parts = key.split(".")
+    for length in range(len(parts), 0, -1):
+        if ".".join(parts[:length]) in origins:
+            return origins[".".join(parts[:length])]
+    return DEFAULT
+
+
+def status(repository: Path, root: Path, console: Console) -> None:
+    """Print a line for each domain and profile: scores of base and published checkpoint, versions, what is not done."""
+    rows = []
+    for domain in names_in(repository / "domains", ""):
+        published = sorted(
+            (path.name for path in (root / "models" / domain).glob("v*") if path.name[1:].isdigit()),
+            key=lambda version: int(version[1:]),
+        )
+        views = sorted({path.parent for path in (root / "runs" / domain).glob("*/*.json")})
+        for view in views:
+            for found in filter(None, (_finished(view), _unfinished(view))):
+                rows.append([domain, view.name, *found, published[-1] if published else "-"])
+        if not views:
+            rows.append([domain, "-", "-", "not run yet", "", "", "-"])
+    header = ["domain", "profile", "pipeline", "domain exam", "general exam", "seconds", "published"]
+    table(console, header, rows, numeric=(5,))
+
+
+def _finished(view: Path) -> list[str] | None:
+    """Return pipeline, both exams and seconds of the last run that reached its card, if one did."""
+    path = view / "summary.json"
+    if not path.is_file():
+        return None
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    first, last = summary["checkpoints"][0], summary["checkpoints"][-1]
+    exams = [f"{_short(first, side)} -> {_short(last, side)}" for side in ("domain", "general")]
+    return [summary["pipeline"], *exams, f"{summary['total_seconds']:.0f}"]
+
+
+def _unfinished(view: Path) -> list[str] | None:
+    """Return the same of a plan that no run has brought to its card: it goes on, was stopped, or has not begun."""
+    plan, summary = view / "plan.json", view / "summary.json"
+    again = summary.is_file()
+    if not plan.is_file() or (again and summary.stat().st_mtime_ns >= plan.stat().st_mtime_ns):
+        return None
+    try:
+        pipeline = Pipeline.model_validate(json.loads(plan.read_text(encoding="utf-8"))["pipeline"])
+    except (ValueError, KeyError):
+        return ["?", "plan.json cannot be read", "", ""]
+    names = [node.name for node in pipeline.nodes()]
+    made = sum((view / name / MANIFEST).is_file() for name in names)
+    # Links of the run before stand beside those of a new one.
+    return [pipeline.name, "not finished" if again else f"not finished: {made} of {len(names)} stages made", "", ""]
+
+
+def _short(point: Mapping[str, Any], side: str) -> str:
+    score = point["exam"].get(side)
+    return f"{score['score']:.2f}" if score else "-"

@@ -1,0 +1,81 @@
+"""Read what a folder of the repository says by name: a profile, a pipeline, and a domain's settings for each of them.
+
+Usage: `file = read_domain_file(repository / "domains" / "medical", repository / "pipelines")`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from common.config.base import Frozen, StageSettings
+from common.config.layer_errors import explain
+from common.config.pipeline import load_pipeline
+from common.config.schema import SCALARS, SECTIONS
+from common.config.yaml import read_yaml
+from common.errors import ConfigError, DataError, did_you_mean
+
+DOMAIN_FILES = ("knowledge.yaml", "data.yaml", "stages.yaml")
+
+
+class DomainFile(Frozen):
+    """`domains/<domain>/stages.yaml`: settings for all profiles, for those with a real checkpoint, for single ones."""
+
+    all: dict[str, Any] = Field(default_factory=dict)
+    checkpoint: dict[str, Any] = Field(default_factory=dict, description="for runs of model.path on real data")
+    profiles: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+def names_in(folder: Path, suffix: str = ".yaml") -> list[str]:
+    """Return the names that a folder offers: its files without their suffix, or its sub-folders."""
+    if suffix:
+        return sorted(path.stem for path in folder.glob(f"*{suffix}"))
+    return sorted(path.name for path in folder.glob("*") if path.is_dir() and not path.name.startswith((".", "_")))
+
+
+def read_named(folder: Path, what: str, name: str) -> dict[str, Any]:
+    """Return the keys of `<name>.yaml`. Raises ConfigError with the nearest name if there is none."""
+    if name not in names_in(folder):
+        raise ConfigError(f"There is no {what} '{name}'.{did_you_mean(name, names_in(folder))}")
+    values = read_yaml(folder / f"{name}.yaml")
+    if not isinstance(values, dict):
+        raise ConfigError(f"{folder / name}.yaml holds no keys.")
+    return values
+
+
+def read_domain_file(folder: Path, pipelines: Path) -> DomainFile:
+    """Read stages.yaml. Raises DataError for missing files and ConfigError with every unknown section of it."""
+    path = folder / "stages.yaml"
+    profiles = names_in(pipelines / "profiles")
+    missing = [name for name in DOMAIN_FILES if not (folder / name).is_file()]
+    if missing:
+        raise DataError(
+            f"The domain folder {folder} lacks {', '.join(missing)}. A domain has {', '.join(DOMAIN_FILES)}; "
+            "`just new-domain name=<name>` makes a folder with all of them to copy from."
+        )
+    raw = read_yaml(path) or {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected the keys {', '.join(DomainFile.model_fields)}, got {type(raw).__name__}.")
+    try:
+        file = DomainFile.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(explain(error, DomainFile, "", lambda _: str(path))) from None
+    problems = [
+        f"{path}: profiles.{name}: there is no such profile.{did_you_mean(name, profiles)}"
+        for name in file.profiles
+        if name not in profiles
+    ]
+    blocks = {"all": file.all, "checkpoint": file.checkpoint, **{f"profiles.{k}": v for k, v in file.profiles.items()}}
+    stages = {node.name for name in names_in(pipelines) for node in load_pipeline(pipelines, name).nodes()}
+    known = {*SECTIONS, *SCALARS, *StageSettings.kinds, *stages}
+    problems += [
+        f"{path}: {place}.{key}: no section or stage of that name.{did_you_mean(key, known)}"
+        for place, block in blocks.items()
+        for key in block
+        if key not in known
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return file

@@ -1,0 +1,139 @@
+"""A pipeline file: named stages, what each continues from, which are examined, and what is published.
+
+Usage: `pipeline = load_pipeline(Path("pipelines"), "full")`; `pipeline.nodes()` is the graph in running order.
+
+It knows names and edges alone. What must be made and why is `common.engine.plan`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from common.config.base import Frozen
+from common.config.validation import mistake
+from common.config.yaml import read_yaml
+from common.errors import ConfigError, did_you_mean
+
+ModelKind = Literal["base", "cpt", "sft", "dpo", "orpo", "kto", "reward", "sample", "expert", "grpo", "rloo", "merge"]
+NO_LANGUAGE_MODEL = ("reward", "sample")  # what these kinds make answers nothing
+# What a stage may read beside the one that it continues from; a merge reads any language models.
+READ: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("sft", "dpo", "orpo", "kto", "reward"), ("sample",)),
+    **dict.fromkeys(("grpo", "rloo"), ("sample", "reward")),
+    **dict.fromkeys(("sample", "expert"), ("reward",)),
+}
+
+
+class StageSpec(Frozen):
+    """One stage as a pipeline file names it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    kind: ModelKind
+    parent: str | None = Field(None, alias="from", description="stage that it continues from")
+    others: tuple[str, ...] = Field((), alias="with", description="further stages that it reads, such as a merge's")
+    control: bool = Field(False, description="a control arm: shown on the card, not held to the gate's limits")
+    settings: str | None = Field(None, description="take the settings of this stage name; none: its own")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage of the graph; exams, card and publishing are stages too."""
+
+    name: str
+    kind: str
+    parent: str | None
+    inputs: tuple[str, ...]  # names, in pipeline order, the parent among them
+    settings: str  # name under which its settings are looked up
+    sampled: bool = False  # an input brings answers that were sampled from a checkpoint
+
+
+class Pipeline(Frozen):
+    """A pipeline file."""
+
+    name: str
+    description: str
+    stages: dict[str, StageSpec]
+    exam: tuple[str, ...] = Field(description="stages whose checkpoints sit the exam")
+    publish: str = Field(description="stage whose checkpoint is published")
+    settings: dict[str, Any] = Field(default_factory=dict, description="a layer of settings, as in a profile")
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return all stages in running order: each checkpoint, its exam, and at the end the card."""
+        nodes: list[Node] = []
+        for name, spec in self.stages.items():
+            inputs = tuple(dict.fromkeys([*([spec.parent] if spec.parent else []), *spec.others]))
+            sampled = any(self.stages[other].kind == "sample" for other in spec.others)
+            nodes.append(Node(name, spec.kind, spec.parent, inputs, spec.settings or name, sampled))
+            if name in self.exam:
+                nodes.append(Node(f"exam-{name}", "evaluate", name, (name,), "evaluate"))
+        everything = tuple(node.name for node in nodes)
+        nodes.append(Node("card", "card", self.publish, everything, "card"))
+        nodes.append(Node("publish", "publish", self.publish, (self.publish, "card"), "publish"))
+        return tuple(nodes)
+
+
+def load_pipeline(folder: Path, name: str) -> Pipeline:
+    """Read and check `<folder>/<name>.yaml`. Raises ConfigError naming the file and the key."""
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise ConfigError(f"There is no pipeline '{name}'.{did_you_mean(name, known)}")
+    path = folder / f"{name}.yaml"
+    raw = read_yaml(path)
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} holds no keys; expected description, stages, exam, publish.")
+    try:
+        pipeline = Pipeline.model_validate({"name": name, **raw})
+    except ValidationError as error:
+        item = error.errors()[0]
+        key = ".".join(str(part) for part in item["loc"])
+        fields = StageSpec if item["loc"][0] == "stages" and len(item["loc"]) > 2 else Pipeline
+        names = [field.alias or name for name, field in fields.model_fields.items()]
+        raise ConfigError(f"{path}: {key}: {mistake(item, names)}") from None
+    _check_edges(pipeline, path)
+    return pipeline
+
+
+def _check_edges(pipeline: Pipeline, path: Path) -> None:
+    """Every edge leads to a stage above it; only a base starts from nothing."""
+    above: list[str] = []
+    for name, spec in pipeline.stages.items():
+        if name in ("card", "publish", "evaluate") or name.startswith("exam-"):
+            raise ConfigError(f"{path}: stages.{name}: this name is taken by the pipeline itself; choose another.")
+        if (spec.kind == "base") != (spec.parent is None):
+            need = "starts the chain and has no 'from'" if spec.kind == "base" else "needs 'from: <stage>'"
+            raise ConfigError(f"{path}: stages.{name}: a stage of kind {spec.kind} {need}.")
+        for other in [*([spec.parent] if spec.parent else []), *spec.others]:
+            if other not in above:
+                raise ConfigError(f"{path}: stages.{name}: '{other}' is no stage above it.{did_you_mean(other, above)}")
+        _check_read(name, spec, pipeline, path)
+        if spec.parent and pipeline.stages[spec.parent].kind in NO_LANGUAGE_MODEL:
+            raise ConfigError(
+                f"{path}: stages.{name}: 'from: {spec.parent}' is a {pipeline.stages[spec.parent].kind} stage, which "
+                f"makes no language model; name it in 'with', and a stage that makes one in 'from'."
+            )
+        above.append(name)
+    for key, names in (("exam", pipeline.exam), ("publish", (pipeline.publish,))):
+        for name in names:
+            if name not in pipeline.stages:
+                raise ConfigError(f"{path}: {key}: '{name}' is no stage.{did_you_mean(name, pipeline.stages)}")
+            if (kind := pipeline.stages[name].kind) in NO_LANGUAGE_MODEL:
+                raise ConfigError(f"{path}: {key}: '{name}' is a {kind} stage, which makes no language model.")
+
+
+def _check_read(name: str, spec: StageSpec, pipeline: Pipeline, path: Path) -> None:
+    """What a stage names in `with` is something that it reads, and sampled answers come from one stage."""
+    kinds = [pipeline.stages[other].kind for other in spec.others]
+    for other, kind in zip(spec.others, kinds, strict=True):
+        wrong = kind in NO_LANGUAGE_MODEL if spec.kind == "merge" else kind not in READ.get(spec.kind, ())
+        if wrong:
+            can = "language models" if spec.kind == "merge" else " and ".join(READ.get(spec.kind, ())) or "nothing"
+            raise ConfigError(
+                f"{path}: stages.{name}: 'with: {other}' is a {kind} stage; one of kind {spec.kind} reads {can} there."
+            )
+    if kinds.count("sample") > 1:
+        raise ConfigError(f"{path}: stages.{name}: two sample stages in 'with'; the stage reads one. Keep one.")

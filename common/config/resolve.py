@@ -1,0 +1,277 @@
+"""Put the layers of a run's configuration together: profile < pipeline < domain < data manifest < command line.
+
+Usage: `resolved = resolve({"domain": "medical", "cpt.train.learning_rate": "1e-5"}, repository)`.
+
+Files hold plain nested keys; there is no inheritance inside them. Unknown keys are refused at every depth with
+the nearest valid one, and each value remembers the layer that set it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from common.cli.overrides import nest
+from common.config.base import StageSettings
+from common.config.files import names_in, read_domain_file, read_named
+from common.config.layer_errors import explain
+from common.config.pipeline import Node, Pipeline, load_pipeline
+from common.config.schema import SCALARS, SECTIONS, Config, VerifySettings
+from common.config.stage_sections import Layer, adapters_alone, check_options, is_adapted, said, section_names
+from common.config.stages import AnsweringSettings, RewardedSettings
+from common.config.yaml import read_yaml
+from common.errors import ConfigError, did_you_mean
+from common.machine import cards, computes_bfloat16, visible
+from common.models.facts import of_same_checkpoint
+
+DEFAULT_PROFILE = "tiny"
+DEFAULT_PIPELINE = "full"
+COMMAND_LINE = "command line"
+PROCESSOR = "this processor, which has no bfloat16"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A run's configuration with everything that is needed to plan it."""
+
+    config: Config
+    origins: Mapping[str, str]  # dotted key -> label of the layer that set it
+    pipeline: Pipeline
+    nodes: tuple[Node, ...]
+    repository: Path
+    data_root: Path | None = None
+    out: Path = field(default_factory=Path)
+    hub_revisions: Mapping[str, str] = field(default_factory=dict)  # of a frozen plan: `owner/name@branch` -> commit
+    layers: tuple[Layer, ...] = ()  # what it was put together from; a frozen plan has none
+
+
+def resolve(words: Mapping[str, str], repository: Path) -> Resolved:
+    """Resolve a run from command-line words. Raises ConfigError or DataError for the first thing that is wrong."""
+    words = dict(words)
+    domain = words.pop("domain", "")
+    domains = names_in(repository / "domains", "")
+    if domain not in domains:
+        found = f"There is no domain '{domain}'." if domain else "No domain is given; say domain=<name>."
+        raise ConfigError(found + did_you_mean(domain, domains))
+    profile = words.pop("profile", DEFAULT_PROFILE)
+    profile_values = read_named(repository / "pipelines" / "profiles", "profile", profile)
+    preferred = profile_values.pop("pipeline", DEFAULT_PIPELINE)
+    profile_values.pop("description", None)
+    name = words.pop("pipeline", preferred)
+    pipeline = load_pipeline(repository / "pipelines", name)
+    out = Path(words.pop("out", "") or repository)
+    data_root = words.pop("data_root", None)
+
+    layers = [
+        Layer(f"profile {profile}", profile_values),
+        Layer(f"pipeline {name}", pipeline.settings),
+        *_domain_layers(repository, domain, profile, profile_values, words),
+    ]
+    data = words.pop("data", None)
+    command_line = nest(words)
+    if data is not None:
+        command_line["data"] = data
+    data = data or next((str(layer.values["data"]) for layer in reversed(layers) if "data" in layer.values), "embedded")
+    layers += _manifest_layers(repository / "domains" / domain / "data.yaml" if data == "hub" else data)
+    layers.append(Layer(COMMAND_LINE, command_line))
+
+    identity = {"domain": domain, "profile": profile, "pipeline": name}
+    config, origins = _build(identity, layers, pipeline)
+    return Resolved(
+        config, origins, pipeline, pipeline.nodes(), repository, Path(data_root) if data_root else None, out,
+        layers=tuple(layers),
+    )  # fmt: skip
+
+
+def with_words(resolved: Resolved, words: Mapping[str, str]) -> Config | None:
+    """Return the configuration as further words on the command line would make it; None of a frozen plan."""
+    if not resolved.layers:
+        return None
+    config = resolved.config
+    identity = {"domain": config.domain, "profile": config.profile, "pipeline": config.pipeline}
+    return _build(identity, [*resolved.layers, Layer(COMMAND_LINE, nest(words))], resolved.pipeline)[0]
+
+
+def with_pipeline(resolved: Resolved, name: str) -> Resolved | None:
+    """Return a run with another pipeline; None of a frozen plan, and where a word is of a stage that it has not."""
+    if not resolved.layers:
+        return None
+    config, pipeline = resolved.config, load_pipeline(resolved.repository / "pipelines", name)
+    identity = {"domain": config.domain, "profile": config.profile, "pipeline": name}
+    before = f"pipeline {config.pipeline}"
+    layers = [Layer(f"pipeline {name}", pipeline.settings) if x.label == before else x for x in resolved.layers]
+    try:
+        config, origins = _build(identity, layers, pipeline)
+    except ConfigError:
+        return None
+    return replace(
+        resolved, config=config, origins=origins, pipeline=pipeline, nodes=pipeline.nodes(), layers=tuple(layers)
+    )
+
+
+def _domain_layers(
+    repository: Path, domain: str, profile: str, profile_values: Mapping[str, Any], words: Mapping[str, str]
+) -> list[Layer]:
+    """Return the domain's layers: for all runs, for those of a checkpoint on real data, and for the profile.
+
+    A checkpoint that a word names takes the place of the profile's model, so what a domain says for that profile (the
+    budgets of the tiny model) does not hold for it. Embedded data are small, whatever model reads them: there the
+    settings for real runs and their benchmarks from the Hub do not hold.
+    """
+    file = read_domain_file(repository / "domains" / domain, repository / "pipelines")
+    model = profile_values.get("model")
+    given = "model.path" in words
+    from_checkpoint = given or (isinstance(model, Mapping) and model.get("path") is not None)
+    real = from_checkpoint and str(words.get("data") or profile_values.get("data", "embedded")) != "embedded"
+    layers = [Layer(f"domain {domain}", file.all)]
+    if real:
+        layers.append(Layer(f"domain {domain}, with a checkpoint", file.checkpoint))
+        # Those are for full fine-tuning: what the profile says of adapters holds over them.
+        layers.append(Layer(f"profile {profile}", adapters_alone(profile_values)))
+    if profile in file.profiles and not (real and given):
+        layers.append(Layer(f"domain {domain}, profile {profile}", file.profiles[profile]))
+    return layers
+
+
+def _manifest_layers(data: str | Path) -> list[Layer]:
+    if data == "embedded":
+        return []
+    path = Path(data)
+    raw = read_yaml(path)
+    settings = raw.get("settings", {}) if isinstance(raw, dict) else {}
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path}: settings holds {settings!r}; expected keys such as cpt: {{tokens: …}}.")
+    return [Layer(f"manifest {path.name}", settings)]
+
+
+def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) -> tuple[Config, dict[str, str]]:
+    """Merge the layers section by section, validate each, and remember who set what."""
+    origins: dict[str, str] = {}
+    stage_names = {node.name: node for node in pipeline.nodes()}
+    kinds = set(StageSettings.kinds)
+    known = {*SECTIONS, *SCALARS, *stage_names, *kinds}
+    for layer in layers:
+        for key, value in layer.values.items():
+            if key not in known:
+                raise ConfigError(f"{key} ({layer.label}): no section or stage of that name.{did_you_mean(key, known)}")
+            if key not in SCALARS and not isinstance(value, Mapping):
+                raise ConfigError(f"{key} ({layer.label}): expected keys below it, got {value!r}.")
+            if layer.label == COMMAND_LINE and key in kinds and not _in_pipeline(key, stage_names):
+                raise ConfigError(
+                    f"{key}: the pipeline {pipeline.name} has no such stage.{did_you_mean(key, stage_names)}"
+                )
+    top: dict[str, Any] = dict(identity)
+    for key in (*SECTIONS, *SCALARS):
+        merged: Any = {}
+        for layer in layers:
+            if key in layer.values:
+                if key == "model":
+                    merged = of_same_checkpoint(merged, layer.values[key])
+                merged = _merge(merged, layer.values[key], key, layer.label, origins)
+        if merged != {} or key == "model":
+            top[key] = merged
+    problems: list[str] = []
+    stages: dict[str, StageSettings] = {}
+    built: dict[str, Any] = {}
+    in_float32 = _trains_in_float32(top.get("run", {}), top.get("needs", {}))
+    for node in stage_names.values():
+        with _gathered(problems):
+            stages[node.name] = _stage_settings(node, layers, origins, in_float32=in_float32)
+    sections = {key: top.pop(key) for key in list(top) if key in SECTIONS}
+    for key in SECTIONS:
+        if key in sections or key == "model":
+            with _gathered(problems):
+                built[key] = _section(key, sections.get(key, {}), origins)
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+    stages = {name: _verified(settings, built.get("verify", VerifySettings())) for name, settings in stages.items()}
+    try:
+        return Config(**top, **built, stages=stages), origins
+    except ValidationError as error:
+        raise ConfigError(explain(error, Config, "", lambda key: origins.get(key, COMMAND_LINE))) from None
+
+
+@contextlib.contextmanager
+def _gathered(problems: list[str]) -> Iterator[None]:
+    """Note what is wrong with one stage or section and go on, so that all of it is told at once."""
+    try:
+        yield
+    except ConfigError as error:
+        problems.append(str(error))
+
+
+def _in_pipeline(key: str, nodes: Mapping[str, Node]) -> bool:
+    return any(key in section_names(node) for node in nodes.values())
+
+
+def _section(key: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> Any:
+    annotation = Config.model_fields[key].annotation
+    assert isinstance(annotation, type)
+    assert issubclass(annotation, BaseModel)
+    return _validate(annotation, values, key, origins)
+
+
+def _validate(cls: type[BaseModel], values: Mapping[str, Any], prefix: str, origins: Mapping[str, str]) -> Any:
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(explain(error, cls, prefix, lambda key: origins.get(key, "default"))) from None
+
+
+def _trains_in_float32(run: Mapping[str, Any], needs: Mapping[str, Any]) -> bool:
+    """Whether a run trains on a CPU that only emulates bfloat16, ten times slower than it computes in float32."""
+    device = run.get("device", "auto")
+    if run.get("hardware") is not None or device == "cuda" or computes_bfloat16():
+        return False
+    no_gpu = needs.get("device") != "cuda" and not visible(cards(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return device == "cpu" or no_gpu
+
+
+def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str], *, in_float32: bool) -> StageSettings:
+    """Merge one stage's keys: in each layer those of its kind, of its settings name, and of the stage itself.
+
+    With `in_float32` a stage trains in bfloat16 only where the command line asks for it: the files were written for
+    processors that have it, and TRL's classes use it where nothing is said.
+    """
+    merged: Any = {}
+    cls = StageSettings.of(node.kind)
+    for layer in layers:
+        for values in said(node, layer, adapted=is_adapted(node, layers)):
+            if cls.choice in values and values[cls.choice] != merged.get(cls.choice):
+                merged = {}
+            if any(values.get(name) is not None for name in cls.either):
+                merged = {name: value for name, value in merged.items() if name not in cls.either}
+            merged = _merge(merged, values, node.name, layer.label, origins)
+    if in_float32 and cls.trainer and origins.get(f"{node.name}.train.bf16") != COMMAND_LINE:
+        merged = _merge(merged, {"train": {"bf16": False}}, node.name, PROCESSOR, origins)
+    settings: StageSettings = _validate(cls, merged, node.name, origins)
+    check_options(settings, node)
+    return settings
+
+
+def _verified(settings: StageSettings, verify: VerifySettings) -> StageSettings:
+    """Return a stage's settings with the domain's rewards, and its check, where the stage names none of its own."""
+    if isinstance(settings, AnsweringSettings) and not settings.rewards:
+        settings = settings.model_copy(update={"rewards": verify.rewards})
+    if isinstance(settings, RewardedSettings) and settings.watch.check is None:
+        settings = settings.model_copy(update={"watch": settings.watch.model_copy(update={"check": verify.check})})
+    return settings
+
+
+def _merge(old: Any, new: Any, prefix: str, label: str, origins: dict[str, str]) -> Any:
+    """Merge nested mappings, later ones winning leaf by leaf; lists and scalars are replaced whole."""
+    if isinstance(new, Mapping):
+        merged = dict(old) if isinstance(old, Mapping) else {}
+        for key, value in new.items():
+            merged[key] = _merge(merged.get(key), value, f"{prefix}.{key}", label, origins)
+        if not new:
+            origins[prefix] = label
+        return merged
+    origins[prefix] = label
+    return new

@@ -1,0 +1,163 @@
+"""One resolved run: typed, frozen settings of what is not a stage, and all stages' settings beside them.
+
+Usage: `config = Config(domain="medical", ...)`, usually through `common.config.resolve.resolve`.
+
+It holds the meaning of keys only. Reading files and layering them is `common.config.resolve`. Fields of `RunSettings`
+never enter a fingerprint; all others do.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+import common.config.stages  # noqa: F401 # fills the registry of kinds
+from common.config.base import Frozen, Peft, Share, StageSettings
+
+
+class ModelFacts(Frozen):
+    """What is known of a checkpoint before it is here: enough to reckon with, and checked once it is there."""
+
+    model_type: str = Field(description="as in its config.json, such as qwen3 or llama")
+    parameters: int = Field(gt=0, description="number of weights, tied ones once")
+    vocab_size: int = Field(gt=0, description="rows of the embedding")
+    hidden_size: int = Field(gt=0)
+    intermediate_size: int = Field(gt=0)
+    num_hidden_layers: int = Field(gt=0)
+    num_attention_heads: int = Field(gt=0)
+    num_key_value_heads: int = Field(gt=0)
+    head_dim: int = Field(gt=0, description="size of a head")
+    tie_word_embeddings: bool
+    max_position_embeddings: int = Field(gt=0, description="context, in tokens")
+    licence: str = Field(description="as the Hub spells it")
+    chat_template: Literal["marked", "known", "none"] = Field(
+        description="of its tokenizer: with generation markers, one that TRL has a marked twin of, or none"
+    )
+
+
+class ModelSettings(Frozen):
+    """The model that the chain starts from: a checkpoint, or an architecture to pretrain here."""
+
+    path: str | None = Field(None, description="Hub id or local folder of a checkpoint; none: pretrain `architecture`")
+    revision: str | None = Field(None, description="branch, tag or commit of a Hub checkpoint")
+    trust_remote_code: bool = Field(False, description="run Python code that the checkpoint brings; off unless asked")
+    architecture: dict[str, Any] = Field(default_factory=dict, description="keys of transformers' LlamaConfig")
+    new_tokens: tuple[str, ...] = Field(
+        (), description="words with a token, and trained rows, of their own; those that the tokenizer lacks are added"
+    )
+    vocabulary_size: int = Field(1024, ge=300, description="entries of the byte-level BPE that is trained for it")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="type of the stored weights")
+    chat_template: Literal["own", "chatml"] = Field(
+        "own", description="the checkpoint's own, or plain ChatML with generation markers, whose <|im_end|> then stops "
+        "an answer (for bases, which have no template or another stop token)",
+    )  # fmt: skip
+    facts: ModelFacts | None = Field(None, description="what a profile knows of the checkpoint in `path`")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ModelSettings:
+        if self.path is None and not self.architecture:
+            raise ValueError("needs either model.path (a checkpoint) or model.architecture (to pretrain)")
+        return self
+
+
+class EmbeddedSettings(Frozen):
+    """How many texts the embedded knowledge is rendered into."""
+
+    documents_per_entity: int = Field(60, ge=1, description="documents per entity, each in its own wording and order")
+    general_documents_per_entity: int = Field(40, ge=1, description="the same for the general world")
+    heldout_documents_per_entity: int = Field(2, ge=1, description="further documents, kept for bits per byte")
+    question_repeats: int = Field(4, ge=1, description="times a general question row occurs in the base's text")
+    preference_repeats: int = Field(1, ge=1, description="pairs per question, each with another wrong answer")
+    problem_documents: int = Field(1500, ge=1, description="worked problems per template, for domains of problems")
+    problem_conversations: int = Field(100, ge=1, description="the same as dialogues, for fine-tuning")
+
+
+class GateSettings(Frozen):
+    """Limits on what a stage may cost, checked after every exam (paired exact McNemar test)."""
+
+    mode: Literal["warn", "stop", "off"] = "warn"
+    max_general_drop: Share = Field(0.05, description="largest fall of the general score against the base")
+    min_domain_gain: float = Field(0.0, ge=-1, le=1, description="least gain of the domain score against the base")
+
+
+class VerifySettings(Frozen):
+    """What a right answer to the domain's prompts is, for all stages that let a checkpoint answer them."""
+
+    rewards: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="rewards of stages that name none: see common/rewards/verifiers.py"
+    )
+    check: str | None = Field(None, description="reward that says whether an answer is right; none: nothing can")
+
+
+class RunSettings(Frozen):
+    """Where and how loudly it runs. Nothing here changes a result or enters a fingerprint."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA when there is one")
+    processes: int = Field(1, ge=1, description="training processes over all machines, one per GPU")
+    machines: int = Field(1, ge=1, description="machines that share a stage; each runs processes / machines")
+    parallelism: Literal["ddp", "fsdp2", "zero3"] = Field(
+        "ddp", description="what processes share: batches (ddp), or also weights, gradients and optimizer state"
+    )
+    workers: int = Field(0, ge=0, description="data loading processes")
+    threads: int | None = Field(None, ge=1, description="CPU threads; none: OMP_NUM_THREADS, or all cores")
+    micro_batch_tokens: int | None = Field(None, gt=0, description="tokens per forward pass; none: the whole batch")
+    checkpoint_minutes: float = Field(0.5, gt=0, description="least time between two checkpoints of a stage")
+    patience_minutes: float = Field(
+        120.0, gt=0, description="longest wait of a process for the others, while the first one reads and tokenises"
+    )
+    attention: str = Field(
+        "auto", description="what a model trains with: auto (the fastest that keeps documents apart), or a name that "
+        "transformers knows, such as sdpa, varlen or flex_attention",
+    )  # fmt: skip
+    compile: Literal["none", "layers"] = Field(
+        "none", description="layers: let torch compile the layers that repeat, while a model trains; pays in long runs"
+    )
+    fused_ops: bool = Field(
+        True, description="on a CPU, compute rotary positions and norms in fewer operations than the model's code"
+    )
+    keep_heap: bool = Field(
+        True, description="on a CPU, keep between steps the memory that a step freed (Linux with glibc)"
+    )
+    token_metrics: bool = Field(False, description="measure entropy and accuracy over all logits at every step")
+    verbosity: Literal["quiet", "normal", "verbose"] = "normal"
+    hardware: str | None = Field(
+        None, description="machine that a plan reckons with, such as h100-sxm (common/cost/hardware.py); none: this one"
+    )
+    gpu_hour_price: float | None = Field(None, ge=0, description="of one GPU, in any currency; a plan adds it up")
+    wait: bool = Field(True, description="wait for another run that makes the same artifact; false: stop instead")
+    newest_data: bool = Field(False, description="ask the Hub anew which commit each data set's branch points to")
+    tokens_per_second: float = Field(12000.0, gt=0, description="guess for `plan` until a stage has been measured")
+
+
+class Needs(Frozen):
+    """The least hardware that a profile was made for; per machine, but for `machines`."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    gpus: int = Field(0, ge=0, description="GPUs of each machine")
+    gpu_memory_gb: float = Field(0.0, ge=0, description="memory of each GPU, in GiB")
+    host_memory_gb: float = Field(0.0, ge=0, description="main memory, in GiB")
+    disk_gb: float = Field(0.0, ge=0, description="room for checkpoints, in GiB")
+    machines: int = Field(1, ge=1)
+
+
+class Config(Frozen):
+    """One resolved run: every section with its final values; `stages` holds one settings object per stage."""
+
+    domain: str
+    profile: str
+    pipeline: str
+    seed: int = Field(0, ge=0, description="seed of rendering order, initial weights and batches")
+    data: str = Field("embedded", description="`embedded`, `hub` (the domain's data.yaml), or the path of a manifest")
+    peft: Peft | None = Field(None, description="of every stage that trains on a model before it; it may say its own")
+    model: ModelSettings
+    embedded: EmbeddedSettings = EmbeddedSettings()
+    gate: GateSettings = GateSettings()
+    verify: VerifySettings = VerifySettings()
+    run: RunSettings = RunSettings()
+    needs: Needs = Needs()
+    stages: dict[str, StageSettings]
+
+
+SECTIONS = ("model", "embedded", "gate", "verify", "run", "needs")
+SCALARS = ("seed", "data", "peft")

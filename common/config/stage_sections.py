@@ -1,0 +1,96 @@
+"""What each layer says of one stage: run-wide, by kind, by name, and what holds only with an adapter.
+
+Usage: `for values in said(node, layer, adapted=is_adapted(node, layers)): ...`, as `common.config.resolve` does.
+
+It neither reads files nor validates values; of the blocks whose keys belong to a library's class it checks the names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from common.config.base import Peft, StageSettings
+from common.config.pipeline import Node
+from common.config.trl_options import (
+    check_installed,
+    check_lora_options,
+    check_quantization_options,
+    check_train_options,
+    package_of,
+)
+from common.errors import ConfigError, did_you_mean
+
+PEFT_CHOICES = get_args(Peft)
+ADAPTER = "adapter"  # in a stage's section: what holds only where it trains an adapter
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One source of settings: where it comes from, and its nested keys."""
+
+    label: str
+    values: Mapping[str, Any]
+
+
+def section_names(node: Node) -> list[str]:
+    """Return the sections that hold for a stage, the most particular last."""
+    kind = [node.kind] if StageSettings.of(node.kind).by_kind else []
+    return list(dict.fromkeys([*kind, node.settings, node.name]))
+
+
+def said(node: Node, layer: Layer, *, adapted: bool) -> Iterator[Mapping[str, Any]]:
+    """Yield what a layer says of a stage, the most particular last.
+
+    A run-wide `peft` holds for every stage that can train an adapter. In each section, the block `adapter` holds for
+    stages that do: their rates and sizes are not those of full fine-tuning.
+    """
+    can = StageSettings.of(node.kind).adapts
+    if can and "peft" in layer.values:
+        if layer.values["peft"] not in PEFT_CHOICES:
+            raise ConfigError(
+                f"peft ({layer.label}): expected {', '.join(PEFT_CHOICES)}; got {layer.values['peft']!r}."
+                f"{did_you_mean(str(layer.values['peft']), PEFT_CHOICES)}"
+            )
+        yield {"peft": layer.values["peft"]}
+    for key in section_names(node):
+        values = layer.values.get(key, {})
+        if can and ADAPTER in values:
+            block = values[ADAPTER]
+            if not isinstance(block, Mapping):
+                raise ConfigError(f"{key}.{ADAPTER} ({layer.label}): expected keys below it, got {block!r}.")
+            yield {name: value for name, value in values.items() if name != ADAPTER}
+            if adapted:
+                yield block
+        elif values:
+            yield values
+
+
+def adapters_alone(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the blocks `adapter` of a layer's sections, without what else the sections hold."""
+    sections = {key: section for key, section in values.items() if isinstance(section, Mapping)}
+    return {key: {ADAPTER: section[ADAPTER]} for key, section in sections.items() if ADAPTER in section}
+
+
+def is_adapted(node: Node, layers: Sequence[Layer]) -> bool:
+    """Whether the last layer that says so lets a stage train an adapter."""
+    choices = [values["peft"] for layer in layers for values in said(node, layer, adapted=False) if "peft" in values]
+    return bool(choices) and choices[-1] != "full"
+
+
+def check_options(settings: StageSettings, node: Node) -> None:
+    """Check the blocks whose keys are those of a library's class. Raises ConfigError."""
+    if settings.trainer:
+        packing = getattr(settings, "packing", "isolated")
+        check_train_options(settings.trainer, getattr(settings, "train", {}), stage=node.name, packing=packing)
+    lora = getattr(settings, "lora", None)
+    if lora is not None:
+        check_lora_options(lora, stage=node.name)
+    quantization = getattr(settings, "quantization", None)
+    if quantization is not None:
+        check_quantization_options(quantization, stage=node.name)
+        check_installed(f"{node.name}.peft=qlora")
+    optimizer = str(getattr(settings, "train", {}).get("optim", ""))
+    if package := package_of(optimizer):
+        check_installed(f"{node.name}.train.optim={optimizer}", package)

@@ -1,0 +1,302 @@
+"""Typed, frozen settings of every stage kind: what each key means, with its unit.
+
+Usage: `StageSettings.of("cpt").model_validate({...})`, usually through `common.config.resolve.resolve`.
+
+Importing this module fills the registry of kinds. Which TRL options exist is `common.config.trl_options`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from common.config.base import (
+    Frozen,
+    GuardSettings,
+    Limits,
+    Peft,
+    Schedule,
+    Share,
+    StageSettings,
+    TrainOptions,
+    ValidationSettings,
+)
+
+# All linear layers: fewer do not reach full fine-tuning (Dettmers et al. 2023, arXiv 2305.14314, section 4; Schulman et
+# al. 2025, "LoRA Without Regret", which also keeps alpha at 32). The rank is ours.
+LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
+# The quantisation of QLoRA (Dettmers et al. 2023, section 3): normal float, its constants quantised once more.
+NF4 = {
+    "load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True,
+    "bnb_4bit_compute_dtype": "bfloat16",
+}  # fmt: skip
+
+
+class LearningSettings(StageSettings):
+    """What all stages that run a trainer have in common."""
+
+    adapts: ClassVar[bool] = True
+
+    schedule: Schedule = Schedule()
+    limits: Limits = Limits()
+    guard: GuardSettings = GuardSettings()
+    peft: Peft = Field("full", description="train all weights, an adapter, or an adapter on a quantised copy")
+    lora: dict[str, Any] | None = Field(None, description="options of peft's LoraConfig, with peft=lora or qlora")
+    quantization: dict[str, Any] | None = Field(
+        None, description="options of transformers' BitsAndBytesConfig, with peft=qlora"
+    )
+    train: TrainOptions = Field(default_factory=dict, description="options of the TRL config class, by their own names")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        """Write the defaults of an adapter out, so that they are part of the recipe."""
+        if not isinstance(values, dict) or values.get("peft", "full") == "full":
+            return values
+        filled = {**values, "lora": {**LORA, **(values.get("lora") or {})}}
+        if values["peft"] == "qlora":
+            given = values.get("quantization") or {}
+            filled["quantization"] = given if given.get("load_in_8bit") else {**NF4, **given}
+        return filled
+
+    @model_validator(mode="after")
+    def _fits_peft(self) -> LearningSettings:
+        if self.peft == "full" and self.lora is not None:
+            raise ValueError("lora is set, but peft is full; set peft=lora (or qlora), or remove lora")
+        if self.peft != "qlora" and self.quantization is not None:
+            raise ValueError(f"quantization is set, but peft is {self.peft}; set peft=qlora, or remove quantization")
+        return self
+
+
+class TrainingSettings(LearningSettings):
+    """Settings of the stages that train on tokens; budgets do not change with the number of devices."""
+
+    trainer: ClassVar[str] = "SFTConfig"
+    guard: GuardSettings = GuardSettings(spike=3.0)
+    either: ClassVar[tuple[str, ...]] = ("tokens", "epochs")
+
+    tokens: int | None = Field(
+        None, gt=0, description="token positions to train on, padding included; more means epochs"
+    )
+    epochs: float | None = Field(None, gt=0, description="passes over the data, instead of a token budget")
+    batch_tokens: int = Field(2048, gt=0, description="tokens per optimizer step, over all devices")
+    sequence_length: int = Field(128, ge=16, description="tokens per row")
+    packing: Literal["isolated", "trl"] = Field(
+        "isolated", description="isolated: rows of whole documents that cannot see each other; trl: TRL's own packing"
+    )
+    replay: Share = Field(0.0, description="share of all tokens that comes from the replay sources")
+    validation: ValidationSettings = ValidationSettings()
+
+    @model_validator(mode="after")
+    def _can_validate(self) -> TrainingSettings:
+        if self.validation.share and self.packing == "trl":
+            raise ValueError(
+                "validation.share keeps packed rows, which packing: trl has none of; set packing: isolated"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _budget(self) -> TrainingSettings:
+        if self.tokens is not None and self.epochs is not None:
+            raise ValueError("tokens and epochs are both set; keep one")
+        if self.batch_tokens % self.sequence_length:
+            below = self.batch_tokens // self.sequence_length * self.sequence_length
+            near = " or ".join(str(size) for size in (below, below + self.sequence_length) if size)
+            raise ValueError(
+                f"batch_tokens={self.batch_tokens} is no multiple of sequence_length={self.sequence_length}, and a "
+                f"step reads whole rows; set batch_tokens={near}"
+            )
+        return self
+
+
+class BaseSettings(TrainingSettings, kind="base"):
+    """The start of the chain: pretrain the profile's small architecture, or check and take its checkpoint."""
+
+    adapts: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _whole(self) -> BaseSettings:
+        if self.peft != "full":
+            raise ValueError(f"peft is {self.peft}, but the base has no model before it to adapt; remove peft")
+        return self
+
+
+class CptSettings(TrainingSettings, kind="cpt"):
+    """Continued pre-training on the domain's text, mixed with replay."""
+
+
+class SftSettings(TrainingSettings, kind="sft"):
+    """Supervised fine-tuning on conversations; only the assistant's tokens are learned."""
+
+
+class PreferenceSettings(LearningSettings):
+    """Settings of the stages that learn from pairs of a chosen and a rejected answer."""
+
+    epochs: float = Field(1.0, gt=0, description="passes over the pairs")
+    batch_pairs: int = Field(16, gt=0, description="pairs per optimizer step, over all devices")
+    sequence_length: int = Field(128, ge=16, description="longest prompt plus answer, in tokens")
+
+
+class DpoSettings(PreferenceSettings, kind="dpo"):
+    """DPO against the stage before it, whose log-probabilities are computed once, in advance."""
+
+    trainer: ClassVar[str] = "DPOConfig"
+
+
+class OrpoSettings(PreferenceSettings, kind="orpo"):
+    """ORPO: fine-tuning on the chosen answers and their odds against the rejected ones, without a reference."""
+
+    trainer: ClassVar[str] = "ORPOConfig"
+
+
+class KtoSettings(PreferenceSettings, kind="kto"):
+    """KTO: each answer of a pair by itself, as wanted or unwanted, against the stage before it."""
+
+    trainer: ClassVar[str] = "KTOConfig"
+
+
+class RewardSettings(PreferenceSettings, kind="reward"):
+    """A reward model: the stage before it, with one number for an answer instead of its next word."""
+
+    trainer: ClassVar[str] = "RewardConfig"
+
+    heldout: Share = Field(0.1, description="prompts whose pairs are kept from training, to see how well it ranks")
+    path: str | None = Field(None, description="take this reward model, a folder or Hub id; none: train one")
+    revision: str | None = Field(None, description="commit of a reward model of the Hub")
+
+
+class AnsweringSettings(StageSettings):
+    """What all stages have in common that let a checkpoint answer prompts and score the answers."""
+
+    samples: int = Field(8, ge=2, description="answers to each prompt, compared with each other")
+    prompt_tokens: int = Field(256, ge=8, description="longest prompt; longer ones are left out and counted")
+    answer_tokens: int = Field(128, ge=1, description="longest answer; a longer one is cut and counts as not stopped")
+    rewards: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="reward -> its weight and options, or `model: <reward stage>`; none: those of `verify`",
+    )
+    order: Literal["weighted", "ranked"] = Field("weighted", description="add the rewards up, or rank by the first")
+
+
+class SamplingSettings(AnsweringSettings):
+    """How answers are drawn, and which of them are right."""
+
+    temperature: float = Field(1.0, gt=0, description="of the softmax that tokens are drawn from")
+    top_p: float = Field(1.0, gt=0, le=1, description="draw from the likeliest tokens with this share of probability")
+    generated_tokens: int = Field(65536, gt=0, description="tokens per generated batch, prompts and answers")
+    passing: float = Field(1.0, description="an answer that stopped and earned at least this in total is right")
+    keep: int = Field(4, ge=1, description="right answers to a prompt that are kept, each text once")
+
+
+class SampleSettings(SamplingSettings, kind="sample"):
+    """Answers of a checkpoint to the domain's prompts, scored: preference pairs, rows for SFT, and pass rates."""
+
+    prompts: int | None = Field(None, gt=0, description="prompts to answer; none: all")
+    margin: float = Field(0.0, ge=0, description="least difference of the best and the worst reward of a pair")
+    limits: Limits = Limits()
+
+
+class ExpertSettings(TrainingSettings, SamplingSettings, kind="expert"):
+    """Expert iteration: sample, verify, drop what occurs again, fine-tune on the rest; several rounds."""
+
+    rounds: int = Field(2, ge=1, description="times that all prompts are answered and learned from")
+    heldout: int = Field(64, ge=8, description="prompts that are kept from training, answered after every round")
+    prompts: int | None = Field(None, gt=0, description="prompts to answer in a round, besides these; none: all")
+    restart: bool = Field(True, description="fine-tune the stage before anew each round, not the last round's model")
+
+    @model_validator(mode="after")
+    def _learns_its_answers(self) -> ExpertSettings:
+        if self.replay == 1:
+            raise ValueError("replay is 1, which leaves no room for the stage's own answers; lower it")
+        if not self.restart and self.peft != "full":
+            raise ValueError("restart is false with an adapter, which would not fit the stage before; set restart=true")
+        return self
+
+
+class WatchSettings(Frozen):
+    """When a stage that learns from rewards looks at held-out prompts, and what stops it."""
+
+    every: int = Field(20, gt=0, description="steps between two looks")
+    prompts: int = Field(64, ge=8, description="prompts that are kept from training for it")
+    check: str | None = Field(
+        None, description="reward that says whether a held-out answer is right; none: that of `verify`"
+    )
+    drop: Share = Field(0.1, description="stop when the share of right answers falls this far below its best")
+    longer: float = Field(1.0, gt=0, description="stop when answers grew by this share, and no more are right")
+
+
+class RewardedSettings(LearningSettings, AnsweringSettings):
+    """Settings of the stages that learn from rewards on answers of their own."""
+
+    steps: int = Field(200, gt=0, description="optimizer steps")
+    prompts_per_step: int = Field(16, gt=0, description="prompts per step, over all devices")
+    hard: Share | None = Field(
+        None, description="only prompts whose pass rate is above 0 and at most this, as sampled answers tell; none: all"
+    )
+    watch: WatchSettings = WatchSettings()
+
+
+class GrpoSettings(RewardedSettings, kind="grpo"):
+    """GRPO: each answer against the mean of its siblings, in units of their spread."""
+
+    trainer: ClassVar[str] = "GRPOConfig"
+
+
+class RlooSettings(RewardedSettings, kind="rloo"):
+    """RLOO: each answer against the mean of the others to the same prompt."""
+
+    trainer: ClassVar[str] = "RLOOConfig"
+
+
+MERGE_METHODS = ("linear", "slerp", "ties", "dare_ties", "della", "task_arithmetic", "model_stock", "passthrough")
+
+
+class MergeSettings(StageSettings, kind="merge"):
+    """Weights of several checkpoints of the chain put together by mergekit."""
+
+    choice: ClassVar[str] = "method"
+    by_kind: ClassVar[bool] = False  # which stages are merged belongs to one pipeline's merge
+
+    method: Literal[
+        "linear", "slerp", "ties", "dare_ties", "della", "task_arithmetic", "model_stock", "passthrough"
+    ] = "linear"
+    base: str | None = Field(None, description="stage whose weights the method measures differences from")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="mergekit parameters of the whole merge")
+    models: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="stage name -> mergekit parameters of that model (weight, density, …)"
+    )
+    slices: list[dict[str, Any]] | None = Field(
+        None, description="passthrough: mergekit slices, `sources` naming stages as `model`"
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type of the merged weights")
+
+
+class EvaluateSettings(StageSettings, kind="evaluate"):
+    """The exam that every checkpoint sits."""
+
+    tasks: tuple[str, ...] = Field((), description="further lm-evaluation-harness tasks by name (they need the Hub)")
+    batch_size: int = Field(
+        64, gt=0, description="requests per forward pass; rounding aside, scores do not depend on it"
+    )
+    chat_template: bool = Field(True, description="ask through the checkpoint's chat template")
+    limit: int | None = Field(None, gt=0, description="questions per task; none: all")
+    text_documents: int = Field(120, gt=0, description="held-out documents read for bits per byte, at most, per side")
+    written: bool = Field(False, description="also let the checkpoint write its answers to the domain's questions")
+    answer_tokens: int = Field(128, gt=0, description="longest written answer, in tokens")
+
+
+class CardSettings(StageSettings, kind="card"):
+    """The report on the whole chain."""
+
+    intended_use: str = Field("", description="what the model is for, in a sentence or two")
+    limits_of_use: str = Field("", description="what it is not for")
+    tags: tuple[str, ...] = Field((), description="further Hub tags")
+    licence: str = Field("apache-2.0", description="licence of the published weights, as the Hub spells it")
+
+
+class PublishSettings(StageSettings, kind="publish"):
+    """Where the finished model goes."""
+
+    to: str = Field("local", description="local (models/<domain>/<version>), hub:<owner>/<name>, or none")
+    private: bool = Field(True, description="hub only: make the repository private")

@@ -1,0 +1,195 @@
+"""The corpus of a run on embedded knowledge: a domain's worlds, and the general world beside them.
+
+Usage: `EmbeddedCorpus(domain_file, general_file, settings, seed).rows("cpt")`.
+
+It says which world serves which role; rendering is `common.data.knowledge.facts` and `common.data.knowledge.problems`.
+The general world trains the tiny base, is replayed later, and shows what was forgotten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common.config.schema import EmbeddedSettings
+from common.data.accounting import RowCount
+from common.data.knowledge.world import World, load_worlds
+from common.errors import DataError, did_you_mean
+from common.store.artifacts import digest_file
+
+GENERAL_KNOWLEDGE = Path(__file__).parents[1] / "general" / "knowledge.yaml"
+NAMELESS = ("sft", "preference", "prompts")  # roles that may not name what the exam asks about
+Row = dict[str, Any]
+
+
+class _Role(NamedTuple):
+    """How the rows of a role are made, and what of the settings they depend on."""
+
+    side: str
+    render: Callable[[], Iterator[Row]]
+    reads: tuple[str, ...] = ()  # kinds of rows of a world, which knows their settings
+    settings: frozenset[str] = frozenset()  # read here, whatever the world
+    seeded: bool = True
+
+
+class EmbeddedCorpus:
+    """The corpus of a run on embedded knowledge: one domain file and the general world."""
+
+    def __init__(self, domain_file: Path, general_file: Path, settings: EmbeddedSettings, seed: int) -> None:
+        self.settings = settings
+        self.seed = seed
+        self._files = {"domain": domain_file, "general": general_file}
+        self._loaded: dict[str, tuple[str, list[World]]] = {}
+        self._counts: dict[str, dict[str, RowCount]] = {}
+        mix = _Role("general", self._pretrain, ("documents", "conversations"), frozenset({"question_repeats"}))
+        self._roles = {
+            "pretrain": mix,
+            "replay": mix,
+            "cpt": _Role("domain", lambda: self._documents("domain"), ("documents",)),
+            "sft": _Role("domain", lambda: self._conversations("domain"), ("conversations",)),
+            "prompts": _Role("domain", self._prompts, ("conversations",)),
+            "preference": _Role("domain", lambda: self._preferences(taught=True), ("preferences",)),
+            "preference_heldout": _Role("domain", lambda: self._preferences(taught=False)),
+            "questions_domain": _Role("domain", lambda: self._questions("domain"), seeded=False),
+            "questions_general": _Role("general", lambda: self._questions("general"), seeded=False),
+            "text_domain": _Role("domain", lambda: self._documents("domain", heldout=True), ("heldout",)),
+            "text_general": _Role("general", lambda: self._documents("general", heldout=True), ("heldout",)),
+        }
+
+    def worlds(self, side: str) -> list[World]:
+        """Return the worlds of `domain` or `general`, loaded and checked at first use."""
+        return self._load(side)[1]
+
+    def _load(self, side: str) -> tuple[str, list[World]]:
+        if side not in self._loaded:
+            path = self._files[side]
+            if not path.is_file():
+                raise DataError(
+                    f"{path} is missing; data=embedded needs it. `just new-domain name=<name>` makes a folder with "
+                    "all files; data=hub or data=<manifest> needs no embedded knowledge."
+                )
+            self._loaded[side] = load_worlds(path)
+        return self._loaded[side]
+
+    def check(self) -> None:
+        """Load all files, so that every problem of theirs shows before anything is spent. Raises DataError."""
+        for side in self._files:
+            self._load(side)
+
+    def check_rows(self, roles: Sequence[str]) -> None:
+        """Look for names of the exam in conversations and pairs; `check` has seen every fact and template."""
+        for role in roles:
+            if role in NAMELESS:
+                check_no_hidden_name(list(self._role(role).render()), self.worlds("domain"), role)
+
+    @property
+    def domain_title(self) -> str:
+        return self._load("domain")[0]
+
+    def identity(self, roles: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what defines the rows of these roles: file digests, render settings and seed; never a path."""
+        facts = []
+        for name in roles:
+            role = self._role(name)
+            read = [world.settings_read(general=role.side == "general") for world in self.worlds(role.side)]
+            names = role.settings.union(*(settings[kind] for settings in read for kind in role.reads))
+            settings = self.settings.model_dump(include=set(names))
+            seed = {"seed": self.seed} if role.seeded else {}
+            facts.append({"role": name, "embedded": {role.side: self._digest(role.side)}, **settings, **seed})
+        return facts
+
+    def _digest(self, side: str) -> str:
+        """Return the digest of a side's file, or of all its files where it is a collection."""
+        files = dict.fromkeys([self._files[side], *(world.file for world in self.worlds(side))])
+        digests = [digest_file(path) for path in files]
+        return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+    def rows(self, role: str) -> Iterator[Row]:
+        """Yield the rows of a role. Raises DataError for a role that embedded knowledge does not have."""
+        rows = list(self._role(role).render())
+        if role in NAMELESS:
+            check_no_hidden_name(rows, self.worlds("domain"), role)
+        counts = self._counts[role] = {}
+        for row in rows:
+            count = counts.setdefault(row["source"], RowCount(row["source"], role))
+            count.rows_in += 1
+            count.rows_out += 1
+            yield row
+
+    def counts(self, role: str) -> dict[str, RowCount]:
+        """Return the accounts of a role by source, as far as its rows have been read."""
+        return self._counts.get(role, {})
+
+    def exam_roles(self, role: str) -> tuple[str, ...]:
+        """Return the exams that a role is checked against: the base's text knows no domain, so all domains share it."""
+        return ("questions_general",) if role == "pretrain" else ("questions_domain", "questions_general")
+
+    def sources(self) -> list[dict[str, Any]]:
+        """Return the knowledge files for the card: title, licence, digest and where the facts can be checked."""
+        roles = {"domain": "cpt, sft, preference, eval", "general": "pretrain, replay, eval"}
+        return [
+            {
+                "id": f"embedded {world.title}",
+                "role": roles[side],
+                **world.source(),
+                "digest": digest_file(world.file),
+                "rows": None,
+            }
+            for side in ("domain", "general")
+            for world in self.worlds(side)
+        ]
+
+    def _role(self, role: str) -> _Role:
+        if role not in self._roles:
+            raise DataError(f"Embedded knowledge has no role '{role}'.{did_you_mean(role, self._roles)}")
+        return self._roles[role]
+
+    def _pretrain(self) -> Iterator[Row]:
+        """The general world: its documents, and the conversations about its taught half."""
+        yield from self._documents("general")
+        conversations = list(self._conversations("general"))
+        for _ in range(self.settings.question_repeats):
+            yield from conversations
+
+    def _documents(self, side: str, *, heldout: bool = False) -> Iterator[Row]:
+        for world in self.worlds(side):
+            general = side == "general"
+            yield from world.documents(self.settings, f"{self.seed}/{side}", general=general, heldout=heldout)
+
+    def _conversations(self, side: str) -> Iterator[Row]:
+        for world in self.worlds(side):
+            yield from world.conversations(self.settings, f"{self.seed}/{side}")
+
+    def _preferences(self, *, taught: bool) -> Iterator[Row]:
+        """Pairs of the domain; the held-out ones ask what preference tuning never sees."""
+        for world in self.worlds("domain"):
+            yield from world.preferences(self.settings, str(self.seed), taught=taught)
+
+    def _prompts(self) -> Iterator[Row]:
+        for world in self.worlds("domain"):
+            yield from world.prompts(self.settings, f"{self.seed}/domain")
+
+    def _questions(self, side: str) -> Iterator[Row]:
+        worlds = self.worlds(side)
+        taught = frozenset().union(*(world.taught_names() for world in worlds))
+        for world in worlds:
+            yield from world.questions(taught)
+
+
+def check_no_hidden_name(rows: Sequence[Mapping[str, Any]], worlds: Sequence[World], role: str) -> None:
+    """Raise DataError when a training conversation names what the exam asks about."""
+    names = frozenset().union(*(world.hidden_names() for world in worlds))
+    if not names:
+        return
+    pattern = re.compile(r"(?<!\w)(" + "|".join(re.escape(name) for name in sorted(names)) + r")(?!\w)")
+    for row in rows:
+        texts = [m["content"] for key in ("messages", "prompt", "chosen", "rejected") for m in row.get(key, [])]
+        for text in texts:
+            if met := pattern.search(text):
+                raise DataError(
+                    f"The {role} row {text!r} names {met.group(0)!r}, an entity of the exam half. Only documents may "
+                    "tell about it; ask about the taught half instead."
+                )

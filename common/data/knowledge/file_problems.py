@@ -1,0 +1,226 @@
+"""Read a knowledge file and say everything that is wrong with it at once, whatever it holds.
+
+Usage: `knowledge = load_checked(path, Knowledge, find_problems)`.
+
+Here is what the kinds of files have in common: their head, the wordings with slots, and how problems are explained and
+listed. What makes a fact or a problem sound is `common.data.knowledge.knowledge` and
+`common.data.knowledge.problem_file`.
+"""
+
+from __future__ import annotations
+
+import copy
+import string
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from common.config.base import Frozen
+from common.config.validation import wanted
+from common.config.yaml import read_yaml
+from common.errors import DataError, did_you_mean
+
+MAX_LISTED = 20  # problems shown at once
+MIN_EVASIONS = 2
+MAX_SHOWN = 60  # letters of a wrong value
+
+Model = TypeVar("Model", bound=BaseModel)
+# Key of the file -> what of it could not be read; checks that need the whole of it are left out.
+Lost = Mapping[str, Collection[Any]]
+
+
+class Reference(Frozen):
+    """Where the content of a file can be checked."""
+
+    id: str
+    title: str
+    publisher: str
+
+
+class Head(Frozen):
+    """What every file of embedded knowledge says about itself."""
+
+    title: str
+    language: str = "en"
+    licence: str
+    sources: tuple[Reference, ...]
+    evasions: tuple[str, ...]
+
+
+def load_checked(path: Path, model: type[Model], find_problems: Callable[[Model, Lost], list[str]]) -> Model:
+    """Read a file and check it. Raises DataError that lists every problem of the file at once."""
+    raw = read_yaml(path)
+    if not isinstance(raw, dict):
+        required = [name for name, field in model.model_fields.items() if field.is_required()]
+        raise DataError(f"{path} holds no keys. Expected {', '.join(required)}.")
+    problems: list[str] = []
+    lost: Lost = {}
+    try:
+        value: Model | None = model.model_validate(raw)
+    except ValidationError as error:
+        problems = explain(error, model, raw)
+        value, lost = _sound_part(error, model, raw)
+    if value is not None:
+        problems += find_problems(value, lost)
+    if problems or value is None:
+        raise DataError(listed(path, problems))
+    return value
+
+
+def explain(error: ValidationError, model: type[BaseModel], raw: Mapping[str, Any]) -> list[str]:
+    """Return one line per malformed key: where it is, what was found, what was expected."""
+    lines = []
+    for item in error.errors():
+        place, last = item["loc"], str(item["loc"][-1])
+        where = _named(raw, place)
+        if item["type"] == "extra_forbidden":
+            lines.append(f"unknown key '{where}'.{did_you_mean(last, _fields_at(model, place[:-1]))}")
+        elif item["type"] == "missing":
+            lines.append(f"{_named(raw, place[:-1])}{': ' if place[1:] else ''}'{last}' is missing")
+        else:
+            what = wanted(item)
+            quotes = "; put it in quotes" if what == "expected text" and item["input"] is not None else ""
+            lines.append(f"{where}: {what}, got {_shown(item['input'])}{quotes}")
+    return lines
+
+
+def listed(path: Path, lines: Sequence[str]) -> str:
+    """Return the message about a file with these problems."""
+    ended = [line if line.endswith("?") else line.rstrip(".") + "." for line in lines]
+    if len(ended) == 1:
+        return f"{path}: {ended[0]}"
+    shown = [f"  - {line}" for line in ended[:MAX_LISTED]]
+    more = [f"  … and {len(ended) - MAX_LISTED} more"] if len(ended) > MAX_LISTED else []
+    return "\n".join([f"{path} has {len(ended)} problems:", *shown, *more])
+
+
+def head_problems(file: Head, lost: Lost) -> list[str]:
+    """Return what is wrong with licence, sources and evasions."""
+    problems = []
+    if not file.licence.strip():
+        problems.append("licence: empty; say under which licence these texts are given")
+    if not file.sources and "sources" not in lost:
+        problems.append("sources: empty; name at least one source by which the content can be checked")
+    if len(set(file.evasions)) < MIN_EVASIONS and "evasions" not in lost:
+        problems.append(f"evasions: {len(set(file.evasions))} different, expected at least {MIN_EVASIONS}")
+    return problems
+
+
+def source_problems(file: Head, source: str, lost: Lost) -> list[str]:
+    """Return what is wrong with a reference to one of the file's sources."""
+    known = {reference.id for reference in file.sources}
+    if source in known or "sources" in lost:
+        return []
+    return [f"source '{source}' is not listed.{did_you_mean(source, known)}"]
+
+
+def read_slots(text: str, known: Iterable[str]) -> tuple[frozenset[str], list[str]]:
+    """Return the slots of a wording, and what is wrong with them: braces, formats, unknown names, no text at all."""
+    if not text.strip():
+        return frozenset(), ["a wording is empty"]
+    try:
+        parts = list(string.Formatter().parse(text))
+    except ValueError:
+        return frozenset(), [
+            f"{text!r} has a brace without its partner; a slot is {{name}}, a brace itself {{{{ or }}}}"
+        ]
+    slots = set()
+    known = set(known)
+    for _, name, layout, conversion in parts:
+        if name is None:
+            continue
+        if layout or conversion or not name.isidentifier():
+            written = f"{{{name}{f'!{conversion}' if conversion else ''}{f':{layout}' if layout else ''}}}"
+            return frozenset(), [f"{written} in {text!r} is not a plain slot; write a name alone, such as {{name}}"]
+        slots.add(name)
+    unknown = sorted(slots - known)
+    return frozenset(slots), [f"unknown slot {{{slot}}} in {text!r}.{did_you_mean(slot, known)}" for slot in unknown]
+
+
+def spelling(text: str) -> str:
+    """Return what is equal for texts that differ only in case or blanks."""
+    return " ".join(text.split()).casefold()
+
+
+def _named(raw: Any, place: Sequence[int | str]) -> str:
+    """Return a dotted place in which rows have their name, or their number from one."""
+    parts = []
+    for part in place:
+        if isinstance(raw, list) and isinstance(part, int):
+            raw = raw[part]
+            name = (raw.get("name") or raw.get("id")) if isinstance(raw, dict) else None
+            parts.append(str(name or f"number {part + 1}"))
+        elif part != "[key]":
+            raw = raw.get(part) if isinstance(raw, dict) else None
+            parts.append(str(part))
+    return ".".join(parts)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict | list):
+        return "keys below it" if isinstance(value, dict) else "a list"
+    return repr(value)[:MAX_SHOWN]
+
+
+def _fields_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """Return the keys that a place of a file may have."""
+    current: Any = model
+    for part in place:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            current = current.model_fields[str(part)].annotation
+        else:
+            current = [inner for inner in get_args(current) if inner is not Ellipsis][-1]
+    return list(current.model_fields)
+
+
+def _sound_part(
+    error: ValidationError, model: type[Model], raw: Mapping[str, Any]
+) -> tuple[Model | None, dict[str, set[Any]]]:
+    """Return the file without what is malformed, so that the rest is checked too, and what it lost by key.
+
+    An unknown key goes alone, a number stands as its text, and what else is wrong goes with the whole row, attribute or
+    template. A key of the file that is missing or goes gets the least value of its kind.
+    """
+    rest: dict[str, Any] = copy.deepcopy(dict(raw))
+    lost: dict[str, set[Any]] = {}
+    for item in error.errors():
+        key, *inner = item["loc"]
+        *parents, last = item["loc"]
+        if item["type"] == "extra_forbidden":
+            del _at(rest, parents)[last]
+        elif item["type"] == "string_type" and last != "[key]" and isinstance(item["input"], int | float):
+            _at(rest, parents)[last] = str(item["input"])
+        else:
+            lost.setdefault(str(key), set()).update(inner[:1])
+            if not inner:
+                rest.pop(str(key), None)
+    for key, elements in lost.items():
+        held = rest.get(key)
+        if isinstance(held, list):
+            rest[key] = [value for number, value in enumerate(held) if number not in elements]
+        elif isinstance(held, dict):
+            rest[key] = {name: value for name, value in held.items() if name not in elements}
+    for name, field in model.model_fields.items():
+        if name not in rest and field.is_required():
+            rest[name] = _least(field.annotation)
+    try:
+        return model.model_validate(rest), lost
+    except ValidationError:
+        return None, lost
+
+
+def _at(value: Any, place: Sequence[int | str]) -> Any:
+    for part in place:
+        value = value[part]
+    return value
+
+
+def _least(annotation: Any) -> Any:
+    kind = get_origin(annotation)
+    if kind is Literal:
+        return get_args(annotation)[0]
+    return kind() if kind in (tuple, dict) else "?"

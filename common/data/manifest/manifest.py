@@ -1,0 +1,280 @@
+"""A domain's data as a manifest lists it: checked as a whole when loaded, read row by row when used.
+
+Usage:
+    corpus = load_manifest(Path("domains/medical/data.yaml"), root=None)
+    for row in corpus.rows("cpt"): ...
+    corpus.counts("cpt")["medquad-cdc"].dropped
+
+Keys are described in `common.data.manifest.schema`. It neither mixes nor tokenises rows, and it drops none for overlap
+with the exam: that is `common.data.decontaminate`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.config.yaml import read_yaml
+from common.data.accounting import RowCount
+from common.data.corpus import CORPUS_ROLES, Row
+from common.data.manifest.hub import read_hub
+from common.data.manifest.manifest_checks import (
+    Files,
+    cached_digest,
+    check_essential,
+    check_sources,
+    check_together,
+    describe_role,
+)
+from common.data.manifest.manifest_file import parse_manifest, report
+from common.data.manifest.probe import probe
+from common.data.manifest.readers import Record, read_file
+from common.data.manifest.records import Found, missing_columns, rows_of, window
+from common.data.manifest.revisions import Revisions
+from common.data.manifest.schema import Manifest, Part, Source
+from common.data.manifest.values import UnusableRow
+from common.errors import ConfigError, DataError, did_you_mean
+
+__all__ = ["Manifest", "ManifestCorpus", "Source", "load_manifest"]
+
+_log = logging.getLogger(__name__)
+# A stage that asks for these cannot go on with nothing; the others may be empty.
+_NEEDED = frozenset({"pretrain", "cpt", "sft", "preference"})
+# Keys that came later: part of the identity only where they are given, so that older fingerprints stay.
+_LATER_KEYS = frozenset({
+    "each", "where", "skip", "take", "every", "header", "longest", "question", "match", "final", "cut", "language",
+})  # fmt: skip
+
+
+def load_manifest(
+    path: Path, root: Path | None, *, essential: Sequence[str] = (), revisions: Revisions | None = None
+) -> ManifestCorpus:
+    """Load and check a manifest. Relative paths are below `root`, or below the manifest's folder.
+
+    `essential` are the corpus roles that the run cannot do without; training on something is always essential.
+    `revisions` are the commits of data sets of the Hub that are known, and where new ones are noted.
+    Raises ConfigError for keys and values, DataError for everything else, each with all problems at once.
+    """
+    folder = path.parent if root is None else root
+    if not folder.is_dir():
+        raise DataError(f"data_root={folder} is not a folder. Pass the folder that the paths in {path} start from.")
+    raw = read_yaml(path)
+    if not isinstance(raw, dict):
+        raise DataError(f"{path}: holds no keys at its top level. Expected title and sources.")
+    manifest, sources, wrong = parse_manifest(raw)
+    files, problems = check_sources(sources, folder)
+    problems += check_together(sources, files)
+    if manifest is None:
+        raise ConfigError(report(str(path), wrong + problems))
+    problems += check_essential(manifest.sources, essential)
+    if not any(source.enabled and source.role not in ("eval", "prompts") for source in manifest.sources):
+        problems.append("no enabled source to train on. Enable or add one with role pretrain, cpt, sft or preference")
+    if problems:
+        raise DataError(report(str(path), problems))
+    return ManifestCorpus(manifest, files, revisions or Revisions(None))
+
+
+class ManifestCorpus:
+    """The rows that a manifest describes. Counts are those of the newest pass over a role."""
+
+    def __init__(self, manifest: Manifest, files: Files, revisions: Revisions) -> None:
+        self.manifest = manifest
+        self.domain_title = manifest.title
+        self._files = files
+        self._revisions = revisions
+        self._counts: dict[str, dict[str, RowCount]] = {}
+
+    def identity(self, roles: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what defines the rows of these roles: digests or Hub revision, columns, weights. Never paths."""
+        facts = []
+        for role in roles:
+            for source, part in self._serving(role):
+                facts.append(self._identity(source) | {"rows": role, "part": part})
+        return facts
+
+    def _identity(self, source: Source) -> dict[str, Any]:
+        keys = {"id", "role", "side", "choices", "limit", "weight", "heldout"}
+        keys |= {"hub", "config", "split", "revision", "data_files"} if source.hub else {"unit"}
+        facts = self._revisions.apply(source).model_dump(mode="json", include=keys)
+        facts |= source.model_dump(mode="json", include=set(_LATER_KEYS), exclude_defaults=True)
+        facts["columns"] = {name: source.named_columns[name] for name in sorted(source.named_columns)}
+        if source.hub is None:
+            files = self._files[source.id]
+            facts["files"] = [[file.path.suffix.lower(), cached_digest(file.path)] for file in files]
+        return json.loads(json.dumps(facts))  # type: ignore[no-any-return]  # tuples become lists, as once stored
+
+    def rows(self, role: str) -> Iterator[Row]:
+        """Yield the rows of a role, source after source. Raises DataError when a role that trains has no source."""
+        if role not in CORPUS_ROLES:
+            raise DataError(f"There are no rows for '{role}'.{did_you_mean(role, CORPUS_ROLES)}")
+        serving = self._serving(role)
+        if not serving and role in _NEEDED:
+            raise DataError(
+                f"The manifest '{self.domain_title}' has no enabled source with rows for {role}. "
+                f"Enable or add one with {describe_role(role)}."
+            )
+        return self._read(role, serving)
+
+    def counts(self, role: str) -> dict[str, RowCount]:
+        """Return the accounts of a role by source id, as far as its rows have been read."""
+        return self._counts.get(role, {})
+
+    def exam_roles(self, role: str) -> tuple[str, ...]:
+        """Return the roles of the exam that rows of a training role must not repeat: all questions and texts."""
+        return ("questions_domain", "questions_general", "text_domain", "text_general")
+
+    def check_rows(self, roles: Sequence[str]) -> None:
+        """Ask the Hub for each of its sources, and read every local row, of these roles; prompts are always asked for.
+
+        Raises DataError with all that was found: what the Hub lacks, and the first broken row of each local source.
+        """
+        serving = [(role, source, part) for role in roles for source, part in self._serving(role)]
+        asked = [source for _, source, _ in serving] + [source for source, _ in self._serving("prompts")]
+        problems = probe(list({source.id: source for source in asked}.values()), self._revisions)
+        self._revisions.save()
+        for role, source, part in serving:
+            if source.hub is not None:
+                continue
+            count = RowCount(source.id, role)
+            try:
+                num_rows = sum(1 for _ in self._pass(source, part, 1.0, count))
+                if part == "train":
+                    _check_usable(source, part, count, num_rows)
+            except DataError as error:
+                problems.append(str(error))
+        if problems:
+            raise DataError(report(f"The data of '{self.domain_title}'", list(dict.fromkeys(problems))))
+
+    def sources(self) -> list[dict[str, Any]]:
+        """Return the enabled sources as the card lists them; rows once they have been read."""
+        return [
+            {
+                "id": source.id,
+                "role": source.role,
+                "title": source.hub or source.id,
+                "licence": source.licence,
+                **({"revision": self._revisions.of(source)} if source.hub else {"digest": self._digest(source)}),
+                "rows": self._rows_read(source),
+            }
+            for source in self.manifest.sources
+            if source.enabled
+        ]
+
+    def _serving(self, role: str) -> list[tuple[Source, Part]]:
+        return [(s, part) for s in self.manifest.sources if s.enabled and (part := s.part_for(role)) is not None]
+
+    def _digest(self, source: Source) -> str:
+        digests = [cached_digest(file.path) for file in self._files[source.id]]
+        return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+    def _rows_read(self, source: Source) -> int | None:
+        for role, counts in self._counts.items():
+            if source.id in counts and source.part_for(role) == "train":
+                return round(counts[source.id].num_kept / source.weight)
+        return None
+
+    def _read(self, role: str, serving: Sequence[tuple[Source, Part]]) -> Iterator[Row]:
+        counts = self._counts[role] = {source.id: RowCount(source.id, role) for source, _ in serving}
+        seen: set[bytes] = set()
+        for source, part in serving:
+            count, num_rows = counts[source.id], 0
+            for row in self._repeat(source, part, count):
+                num_rows += 1
+                if role.startswith("text_"):  # two sources over the same texts hold the same ones out
+                    digest = _digest_row(row)
+                    if digest in seen:
+                        count.rows_out -= 1
+                        count.drop("duplicate")
+                        continue
+                    seen.add(digest)
+                yield row
+            _finish(source, part, count, num_rows)
+
+    def _repeat(self, source: Source, part: Part, count: RowCount) -> Iterator[Row]:
+        """Yield a source's rows as often as its weight says: whole passes, then evenly spaced rows of one more."""
+        weight = source.weight if part == "train" else 1.0
+        for number in range(math.ceil(weight)):
+            yield from self._pass(source, part, min(1.0, weight - number), count)
+
+    def _pass(self, source: Source, part: Part, share: float, count: RowCount) -> Iterator[Row]:
+        """Yield an evenly spaced share of the usable rows of one part of a source; count those and their losses."""
+        num_usable = num_unusable = num_kept = 0
+        names: set[str] = set()
+        for where, row, whole in self._rows(source):
+            if source.limit is not None and num_usable == source.limit:
+                return
+            if isinstance(row, UnusableRow):
+                num_unusable += 1
+                if _is_due(num_unusable, share):
+                    count.rows_in += 1
+                    count.drop(str(row))
+                continue
+            num_usable += 1
+            if source.heldout and is_held_out(whole, source.heldout) != (part == "heldout"):
+                continue
+            if row.get("id") in names:
+                raise DataError(f"Source '{source.id}', {where}: id '{row['id']}' is given twice.")
+            names.update([row["id"]] if "id" in row else [])
+            num_kept += 1
+            if _is_due(num_kept, share):
+                count.rows_in += 1
+                count.rows_out += 1
+                yield row
+
+    def _rows(self, source: Source) -> Iterator[Found]:
+        for record in self._records(source):
+            yield from rows_of(source, record)
+
+    def _records(self, source: Source) -> Iterator[Record]:
+        if source.hub is None:
+            for file in self._files[source.id]:
+                yield from window(source, read_file(file, source.unit, source.header))
+            return
+        for number, record in enumerate(window(source, read_hub(self._revisions.apply(source)))):
+            problems = [] if number else missing_columns(source, record.value, str(source.hub))
+            if problems:
+                raise DataError("\n".join(f"Source '{source.id}': {problem}" for problem in problems))
+            yield record
+
+
+def is_held_out(row: Row, share: float) -> bool:
+    """Whether a row is among the share kept from training: told by its own text, so the same in every source."""
+    return int.from_bytes(_digest_row(row)) < share * 2**64
+
+
+def _digest_row(row: Row) -> bytes:
+    text = row["text"] if "text" in row else json.dumps(row["prompt"], ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+
+
+def _is_due(number: int, share: float) -> bool:
+    """Whether the n-th item (from 1) belongs to an evenly spaced share of all items."""
+    # The small term keeps 0.1 * 30 from falling short of 3.
+    return math.floor(number * share + 1e-9) > math.floor((number - 1) * share + 1e-9)
+
+
+def _finish(source: Source, part: Part, count: RowCount, num_rows: int) -> None:
+    _log.info("source %s: %d rows for %s; dropped: %s", source.id, num_rows, count.role, _losses(count))
+    _check_usable(source, part, count, num_rows)
+
+
+def _check_usable(source: Source, part: Part, count: RowCount, num_rows: int) -> None:
+    """Warn of a held-out share without a row. Raises DataError when a source gives none at all."""
+    if num_rows:
+        return
+    if part == "heldout":
+        _log.warning("source %s: heldout %s keeps no row; the source is too small", source.id, source.heldout)
+        return
+    raise DataError(
+        f"Source '{source.id}' gives no usable row for {count.role}: {count.rows_in} read, dropped: {_losses(count)}. "
+        "Check its columns, where, skip, weight and heldout."
+    )
+
+
+def _losses(count: RowCount) -> str:
+    return ", ".join(f"{reason} {number}" for reason, number in sorted(count.dropped.items())) or "none"

@@ -1,0 +1,275 @@
+"""What a data manifest may say: its keys, the columns that each kind of row needs, and which roles a source serves.
+
+Usage: `source = Source.model_validate({"id": ..., "role": "cpt", ...})`, usually through
+`common.data.manifest.manifest.load_manifest`.
+
+It knows nothing of files: whether they exist and what is in them is `common.data.manifest.manifest_checks`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, field_validator, model_validator
+
+from common.config.base import Frozen
+from common.data.decontaminate import words_of
+from common.data.manifest.language_codes import language_problem
+from common.data.manifest.values import folded
+from common.errors import did_you_mean
+
+Role = Literal["pretrain", "cpt", "replay", "sft", "preference", "prompts", "eval"]
+Shape = Literal["text", "chat", "preference", "prompts", "questions"]
+Part = Literal["train", "heldout"]
+HELDOUT_ROLES = {
+    "pretrain": "text_general",
+    "replay": "text_general",
+    "cpt": "text_domain",
+    "preference": "preference_heldout",
+}
+TEXT_SUFFIXES = (".txt", ".md")
+TABLE_SUFFIXES = (".csv", ".tsv")
+LONGEST_QUESTION = 12  # words; see `common.data.decontaminate`
+LISTS_OF_COLUMNS = ("choices", "context", "question", "text")  # several of theirs may make one of ours
+
+
+class Columns(NamedTuple):
+    """One way of naming the columns of a kind of row."""
+
+    required: frozenset[str]
+    optional: frozenset[str] = frozenset()
+
+
+COLUMNS: dict[Shape, tuple[Columns, ...]] = {
+    "text": (Columns(frozenset({"text"})),),
+    "chat": (
+        Columns(frozenset({"messages"})),
+        Columns(frozenset({"question", "answer"}), frozenset({"system", "context", "choices", "labels"})),
+    ),
+    "prompts": (
+        Columns(frozenset({"question", "answer"}), frozenset({"system", "context", "choices", "labels"})),
+        Columns(frozenset({"question"}), frozenset({"system", "context"})),  # for rewards that need no known answer
+    ),
+    "preference": (
+        Columns(frozenset({"transcript_chosen", "transcript_rejected"})),
+        Columns(frozenset({"chosen", "rejected"}), frozenset({"prompt"})),
+    ),
+    "questions": (
+        Columns(frozenset({"question", "answer"}), frozenset({"answers", "choices", "labels", "context", "id"})),
+        Columns(frozenset({"question", "answers"}), frozenset({"choices", "labels", "context", "id"})),
+    ),
+}
+
+
+class Source(Frozen):
+    """One data set, or one part of it, in one role."""
+
+    id: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the source")
+    role: Role
+    side: Literal["domain", "general"] | None = Field(None, description="eval only: which knowledge it measures")
+    path: str | tuple[str, ...] | None = Field(None, description="file, files or glob below the data folder")
+    hub: str | None = Field(None, description="Hub id, as owner/name")
+    config: str | None = Field(None, description="hub only: the data set's configuration")
+    split: str | None = Field(None, description="hub only: train, validation, test, ...")
+    revision: str | None = Field(None, description="hub only: branch, tag or commit; none: the newest")
+    data_files: str | tuple[str, ...] | None = Field(None, description="hub only: these files of the repository")
+    columns: dict[str, str | tuple[str, ...]] = Field(
+        default_factory=dict, description="our name -> theirs; a.0.b reaches inside, a.*.b is the list of all"
+    )
+    header: tuple[str, ...] | None = Field(None, description="csv and tsv without a first line of names: the names")
+    each: str | None = Field(None, description="a list column: one record per item, which takes the list's place")
+    where: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="their column -> the value, or values, of the records to use"
+    )
+    skip: int = Field(0, ge=0, description="leave out this many records of each file, or of the split, from its start")
+    take: int | None = Field(None, gt=0, description="use this many records of each file after `skip`, and no more")
+    every: int = Field(1, ge=1, description="of those, use the first of every so many, to sample a long file evenly")
+    longest: int | None = Field(None, gt=0, description="leave out rows whose texts have more characters")
+    question: str | None = Field(None, min_length=1, description="the same question about every record's context")
+    choices: tuple[str, ...] | None = Field(None, description="the same choices for every question")
+    match: Literal["text", "number"] | None = Field(None, description="exams with written answers: what must be equal")
+    final: str | None = Field(None, min_length=1, description="the mark after which the final answer stands, as ####")
+    unit: Literal["file", "paragraph", "line"] = Field("paragraph", description="txt and md: what makes a row")
+    cut: Literal["paragraph", "line"] | None = Field(None, description="cut long text columns there, into many rows")
+    language: str | None = Field(None, description="ISO 639 code, as in de, sw or zh-hans")
+    licence: str = Field("", description="licence, as the Hub spells it; required")
+    gated: bool = Field(False, description="the Hub hands it out only to accounts that accepted its terms")
+    enabled: bool = Field(True, description="false: named here, not used")
+    weight: float = Field(1.0, gt=0, description="times its rows are used: 2 twice, 0.5 every second")
+    limit: int | None = Field(None, gt=0, description="at most this many rows")
+    heldout: float = Field(0.0, ge=0, lt=1, description="share of texts never trained on, chosen by hash, each whole")
+    evidence: str = Field("", description="how the facts of this entry were checked")
+    note: str = ""
+
+    @field_validator("columns")
+    @classmethod
+    def _few_are_lists(cls, columns: dict[str, Any]) -> dict[str, Any]:
+        for name, column in columns.items():
+            if not isinstance(column, str) and name not in LISTS_OF_COLUMNS:
+                raise ValueError(f"'{name}' is a list of columns; only {', '.join(LISTS_OF_COLUMNS)} may be one")
+        return columns
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _values_as_texts(cls, where: Any) -> Any:
+        if not isinstance(where, dict):
+            return where
+        texts: dict[Any, tuple[str, ...]] = {}
+        for column, values in where.items():
+            items = values if isinstance(values, list | tuple) else [values]
+            if not items or any(isinstance(item, list | dict) for item in items):
+                raise ValueError(f"where.{column} is {values!r}; expected a value, or a list of values")
+            texts[column] = tuple(str(item) for item in items)  # a csv file holds texts only
+        return texts
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Source:
+        problems = [*self._origin_problems(), *self._role_problems(), *self._column_problems()]
+        if self.language is not None:
+            problems += language_problem(self.language, answered=self.shape == "questions")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _origin_problems(self) -> list[str]:
+        if (self.path is None) == (self.hub is None):
+            return ["needs either path (files) or hub (a data set of the Hub), and not both"]
+        hub_keys = [key for key in ("config", "split", "revision", "data_files") if getattr(self, key) is not None]
+        hub_keys += ["gated"] if self.gated else []
+        if self.path is not None and hub_keys:
+            return [f"{', '.join(hub_keys)} only make sense with hub"]
+        if self.hub is not None and self.split is None:
+            return ["needs split (train, validation, test, ...), so that exam and training rows cannot meet unseen"]
+        return self._header_problems()
+
+    def _header_problems(self) -> list[str]:
+        if self.header is None:
+            return []
+        if not self.paths or not all(path.lower().endswith(TABLE_SUFFIXES) for path in self.paths):
+            return ["header only makes sense with csv and tsv files"]
+        if len(set(self.header)) < len(self.header) or not self.header:
+            return [f"header must give each column its own name; it is {list(self.header)}"]
+        return []
+
+    def _role_problems(self) -> list[str]:
+        problems = []
+        if self.role == "eval":
+            if self.side is None and self.shape != "preference":
+                problems.append("role eval needs side: domain or general")
+            if self.weight != 1:
+                problems.append("weight only makes sense in training; an exam asks each question once")
+        elif self.side is not None:
+            problems.append(f"side only makes sense with role eval, not {self.role}")
+        if self.heldout and (self.role not in HELDOUT_ROLES or self.shape == "chat"):
+            problems.append("heldout only makes sense for text rows (pretrain, cpt, replay) and for preference rows")
+        if self.role == "cpt" and self.shape == "chat":
+            problems.append("role cpt takes text rows; give columns: {text: ...}, or use role sft")
+        return problems
+
+    def _column_problems(self) -> list[str]:
+        if self.is_plain_text:
+            wrong = "text files have no columns" if self.columns or self.each or self.where else ""
+            wrong = wrong or ("" if self.shape == "text" else f"role {self.role} needs columns, so no text file")
+            wrong = wrong or ("cut is for text columns; text files have unit" if self.cut else "")
+            return [wrong] if wrong else []
+        names = frozenset(self.named_columns) | ({"question"} if self.question is not None else frozenset())
+        form = next((form for form in COLUMNS[self.shape] if form.required <= names), None)
+        if form is None:
+            ways = " or ".join(" + ".join(sorted(form.required)) for form in COLUMNS[self.shape])
+            return [f"columns of role {self.role} must name {ways}; it names {', '.join(sorted(names)) or 'none'}"]
+        known = form.required | form.optional
+        problems = [
+            f"unknown column name '{name}' on our side.{did_you_mean(name, known)}" for name in sorted(names - known)
+        ]
+        return problems + self._question_problems() + self._answer_problems()
+
+    def _question_problems(self) -> list[str]:
+        problems = []
+        if self.question is not None and (self.shape in ("text", "preference") or "messages" in self.columns):
+            problems.append("question only makes sense with columns context and answer")
+        elif self.question is not None and "question" in self.columns:
+            problems.append("the question is given twice: as a column and as a fixed text; keep one")
+        elif self.question is not None and "context" not in self.columns:
+            problems.append("the same question for every record needs columns.context: what it is asked about")
+        elif self.question is not None and len(words_of(self.question)) > LONGEST_QUESTION:
+            problems.append(
+                f"the same question for every record may have {LONGEST_QUESTION} words; training rows that repeat more "
+                "of an exam are left out, and each would"
+            )
+        if self.cut is not None and self.shape != "text":
+            problems.append(f"cut only makes sense for text rows, not for {self.shape} rows")
+        return problems
+
+    def _answer_problems(self) -> list[str]:
+        problems = []
+        fixed, names = self.choices is not None, self.columns.keys()
+        if fixed and (self.shape != "questions" or len(self.choices or ()) < 2):
+            problems.append("choices must list at least two answers, and only makes sense with role eval")
+        elif fixed and len({folded(choice) for choice in self.choices or ()}) < len(self.choices or ()):
+            problems.append(f"choices lists an answer twice: {', '.join(self.choices or ())}")
+        if self.shape != "questions":
+            if self.match is not None:
+                problems.append("match only makes sense with role eval, for questions with written answers")
+            if self.final is not None and (self.shape != "prompts" or "choices" in names):
+                problems.append("final only makes sense for written answers: with match, or with role prompts")
+            return problems
+        if "answer" in names and "answers" in names:
+            problems.append("give answer (one) or answers (several, any of them right), not both")
+        if "choices" in names and fixed:
+            problems.append(
+                "an exam needs choices: either a column (columns.choices) or a fixed list (choices), not both"
+            )
+        elif "choices" in names or fixed:
+            wrong = [key for key in ("match", "final") if getattr(self, key) is not None]
+            wrong += ["columns.answers"] if "answers" in names else []
+            problems += [f"{key} only makes sense for written answers, and this exam has choices" for key in wrong]
+        elif self.match is None:
+            problems.append(
+                "an exam needs choices: either a column (columns.choices) or a fixed list (choices); "
+                "or match: text or number, where answers are written out"
+            )
+        return problems
+
+    @property
+    def is_plain_text(self) -> bool:
+        return bool(self.paths) and all(path.lower().endswith(TEXT_SUFFIXES) for path in self.paths)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (self.path,) if isinstance(self.path, str) else self.path or ()
+
+    @property
+    def named_columns(self) -> dict[str, str | tuple[str, ...]]:
+        """The columns as given; a text source without any reads `text`."""
+        if self.columns or self.shape != "text":
+            return self.columns
+        return {"text": "text"}
+
+    @property
+    def shape(self) -> Shape:
+        """The kind of row, told by the role and the columns that are named."""
+        names = self.columns.keys() | ({"question"} if self.question is not None else set())
+        if self.role == "prompts":
+            return "prompts"
+        if self.role == "preference" or (self.role == "eval" and names & {"chosen", "transcript_chosen"}):
+            return "preference"
+        if self.role == "sft" or (self.role != "eval" and names & {"messages", "question", "answer"}):
+            return "chat"
+        return "questions" if names & {"question", "answer", "answers"} else "text"
+
+    def part_for(self, role: str) -> Part | None:
+        """Return which part of this source serves one of the corpus roles, or None."""
+        if self.role == "eval":
+            own = "preference_heldout" if self.shape == "preference" else f"{self.shape}_{self.side}"
+            return "train" if role == own else None
+        if role == self.role:
+            return "train"
+        return "heldout" if self.heldout and role == HELDOUT_ROLES[self.role] else None
+
+
+class Manifest(Frozen):
+    """A domain's data: a title, the sources, and settings that belong to this data."""
+
+    title: str = Field(min_length=1)
+    settings: dict[str, Any] = Field(default_factory=dict, description="a layer of settings, checked with the others")
+    sources: tuple[Source, ...]

@@ -1,0 +1,113 @@
+"""Find values in nested records, and turn them into the texts that rows are made of.
+
+Usage: `lookup(record, "paragraphs.*.text")`; `joined([["2019", "5"], ["2018", "4"]], "context")`.
+
+It knows nothing of sources or roles: which column becomes what is `common.data.manifest.shapes`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+ABSENT = object()
+
+
+class UnusableRow(Exception):
+    """The record gives no row; the message is the reason that is counted."""
+
+
+def folded(text: str) -> str:
+    """Return a choice as it is compared with others: no case, single blanks, no closing full stop."""
+    return " ".join(text.casefold().split()).removesuffix(".").rstrip()
+
+
+def lookup(record: Any, column: str) -> Any:
+    """Return the value of a column, or ABSENT.
+
+    `instances.0.output` reaches into lists and objects; `paragraphs.*.text` gives the texts of all items as a list.
+    """
+    if isinstance(record, Mapping) and column in record:
+        return record[column]
+    return _reach(record, column.split("."))
+
+
+def _reach(value: Any, parts: Sequence[str]) -> Any:
+    for number, part in enumerate(parts):
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        elif isinstance(value, list) and part == "*":
+            return _reach_all(value, parts[number + 1 :])
+        else:
+            return ABSENT
+    return value
+
+
+def _reach_all(items: list[Any], parts: Sequence[str]) -> Any:
+    """Return what the items have there, those without it left out; a second `*` gives one flat list."""
+    found = [value for item in items if (value := _reach(item, parts)) is not ABSENT]
+    if items and not found:
+        return ABSENT
+    return [value for values in found for value in values] if "*" in parts else found
+
+
+def lacks(record: Any, column: str) -> bool:
+    """Whether no record of this kind can have the column; an empty list or null on the way tells nothing."""
+    return not (isinstance(record, Mapping) and column in record) and _lacks(record, column.split("."))
+
+
+def _lacks(value: Any, parts: Sequence[str]) -> bool:
+    if not parts or value is None:
+        return False
+    part, rest = parts[0], parts[1:]
+    if isinstance(value, Mapping):
+        return part not in value or _lacks(value[part], rest)
+    if isinstance(value, list) and part == "*":
+        return bool(value) and all(_lacks(item, rest) for item in value)
+    if isinstance(value, list) and part.isdecimal():
+        return int(part) < len(value) and _lacks(value[int(part)], rest)
+    return True
+
+
+def text_of(value: Any, name: str) -> str:
+    """Return a text as it is. Raises UnusableRow when it is missing, empty, no text, or cannot be encoded."""
+    if value is None or value is ABSENT:
+        raise UnusableRow(f"empty {name}")
+    if not isinstance(value, str):
+        raise UnusableRow(f"{name} is no text")
+    if not value.strip():
+        raise UnusableRow(f"empty {name}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which no tokenizer takes
+        raise UnusableRow(f"broken characters in {name}") from None
+    return value
+
+
+def joined(value: Any, name: str) -> str:
+    """Return a text without outer blanks, '' for nothing; texts are joined by a blank line, a table row by row."""
+    if value is None or value is ABSENT or (isinstance(value, str) and not value.strip()):
+        return ""
+    if not isinstance(value, list):
+        return text_of(_written(value), name).strip()
+    if value and all(isinstance(row, list) for row in value):
+        rows = [" | ".join(joined(cell, name).replace("\n", " ") for cell in row).rstrip() for row in value]
+        return "\n".join(row for row in rows if row.strip(" |"))
+    return "\n\n".join(text for item in value if (text := joined(item, name)))
+
+
+def answer_of(value: Any, name: str = "answer") -> str:
+    """Return an answer as text: a number is written out, a list joined by commas. Raises UnusableRow without one."""
+    if isinstance(value, list):
+        return text_of(", ".join(answer_of(item, name) for item in value), name)
+    return text_of(_written(value), name).strip()
+
+
+def _written(value: Any) -> Any:
+    """Write a number out, 5.0 as 5; anything else is returned as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return value
+    return str(int(value) if value == int(value) else value)

@@ -1,0 +1,312 @@
+"""What a run would do: for each stage whether it is there, and if not, exactly why.
+
+Usage: `plan = make_plan(resolved)`; `for step in plan.steps: print(step.state, step.reasons)`.
+
+A stage's fingerprint needs the digests of its inputs, so a stage behind a missing one waits: if that one comes
+out equal to before, the stage is not remade (early cut-off). Planning imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from common.cli.overrides import flatten
+from common.config.pipeline import Node
+from common.config.resolve import Resolved
+from common.config.schema import Config
+from common.config.stages import (
+    AnsweringSettings,
+    EvaluateSettings,
+    PreferenceSettings,
+    RewardedSettings,
+    TrainingSettings,
+)
+from common.cost.outlook import Outlook
+from common.data.corpus import Corpus
+from common.engine.fingerprint import code_of, recipe_of
+from common.engine.preflight.settings import check_preconditions
+from common.engine.provenance import versions
+from common.errors import ConfigError, did_you_mean
+from common.models.facts import check_taken_facts
+from common.stage import ANSWERING_KINDS, MODEL_KINDS, PREFERENCE_KINDS
+from common.store.artifacts import Artifact, Store, fingerprint_of, is_of_code
+from common.training.loop.progress import reached
+
+State = Literal["cached", "missing", "stale", "waits"]
+GUESSED_SECONDS = {"evaluate": 6.0, "merge": 4.0, "card": 3.0, "publish": 1.0}
+START_SECONDS = 6.0  # loading libraries, rendering, saving and checking a training stage
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a plan."""
+
+    node: Node
+    state: State
+    reasons: tuple[str, ...]  # why it is not simply there; or what else is worth knowing
+    fingerprint: str | None  # none while it waits for an input
+    artifact: Artifact | None
+    tokens: int | None
+    seconds: float | None  # none where neither a run nor a speed says how fast the model is
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All stages of a run, in running order."""
+
+    resolved: Resolved
+    corpus: Corpus
+    steps: tuple[Step, ...]
+    outlook: Outlook  # what each of them will need
+
+    @property
+    def to_do(self) -> list[Step]:
+        return [step for step in self.steps if step.state != "cached"]
+
+
+def open_corpus(resolved: Resolved) -> Corpus:
+    """Return the corpus that the configuration names: embedded, the domain's Hub manifest, or a file's."""
+    from common.data.knowledge.corpus import GENERAL_KNOWLEDGE, EmbeddedCorpus
+
+    config = resolved.config
+    folder = resolved.repository / "domains" / config.domain
+    if config.data == "embedded":
+        embedded = EmbeddedCorpus(folder / "knowledge.yaml", GENERAL_KNOWLEDGE, config.embedded, config.seed)
+        embedded.check()
+        return embedded
+    from common.data.manifest.manifest import load_manifest
+    from common.data.manifest.revisions import NAME, Revisions
+
+    path = folder / "data.yaml" if config.data == "hub" else Path(config.data)
+    needed = {"base": "pretrain", "cpt": "cpt", "sft": "sft", **dict.fromkeys(PREFERENCE_KINDS, "preference")}
+    needed |= dict.fromkeys(ANSWERING_KINDS, "prompts")
+    essential = {needed[node.kind] for node in resolved.nodes if node.kind in needed and not node.sampled}
+    if config.model.path is not None:
+        essential.discard("pretrain")
+    noted = resolved.out / NAME
+    revisions = Revisions.anew(noted) if config.run.newest_data else Revisions(noted, resolved.hub_revisions)
+    return load_manifest(path, resolved.data_root, essential=sorted(essential), revisions=revisions)
+
+
+def store_of(resolved: Resolved) -> Store:
+    return Store(resolved.out)
+
+
+def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozenset[str] = frozenset()) -> Plan:
+    """Return the plan of a run. `forced` stages count as missing even if they are there."""
+    check_settings(resolved)
+    outlook = Outlook.of(resolved)
+    corpus = corpus or open_corpus(resolved)
+    store = store_of(resolved)
+    known: dict[str, Artifact] = {}
+    steps = []
+    for node in resolved.nodes:
+        step = _step(node, resolved, corpus, store, known, outlook, node.name in forced)
+        if step.artifact is not None and step.state == "cached":
+            known[node.name] = step.artifact
+            check_taken_facts(node.kind, step.artifact.path, resolved.config.model)
+        steps.append(step)
+    return Plan(resolved, corpus, tuple(steps), outlook)
+
+
+def check_settings(resolved: Resolved) -> None:
+    """Check what only a whole stage can tell, before anything is spent. Raises ConfigError."""
+    from common.config.stages import CardSettings, MergeSettings, PublishSettings, RewardSettings
+    from common.rewards.mix import check_rewards
+    from common.stages.base import check_given, taken_model
+    from common.stages.publish import parse_target
+    from common.training.merging import check_merge
+
+    check_preconditions(resolved)
+    verify = resolved.config.verify
+    if verify.rewards:
+        check_rewards(verify.rewards, "verify.rewards")
+    _check_check(verify.check, "verify.check")
+    for node in resolved.nodes:
+        settings = resolved.config.stages[node.name]
+        if isinstance(settings, EvaluateSettings):
+            _check_own_benchmarks(settings, resolved)
+        elif isinstance(settings, MergeSettings):
+            check_merge(settings, node.inputs, node.name)
+        elif isinstance(settings, AnsweringSettings):
+            _check_answering(node, settings, resolved)
+        elif isinstance(settings, RewardSettings) and settings.path is not None:
+            check_given(taken_model(settings, resolved.config), node.name)
+        elif isinstance(settings, PublishSettings):
+            parse_target(settings.to)
+        elif isinstance(settings, CardSettings) and not settings.limits_of_use.strip():
+            raise ConfigError(
+                f"card.limits_of_use is empty; say in domains/{resolved.config.domain}/stages.yaml what the "
+                "specialist must not be used for."
+            )
+
+
+def _check_answering(node: Node, settings: AnsweringSettings, resolved: Resolved) -> None:
+    """Check what earns a reward, what says that an answer is right, and what generates."""
+    from common.rewards.mix import check_rewards
+
+    judges = [name for name in node.inputs if resolved.pipeline.stages[name].kind == "reward"]
+    if not settings.rewards or settings.rewards != resolved.config.verify.rewards:  # those are checked by now
+        check_rewards(settings.rewards, f"{node.name}.rewards", judges)
+    if not isinstance(settings, RewardedSettings):
+        return
+    _check_check(settings.watch.check, f"{node.name}.watch.check")
+    if settings.train.get("use_vllm") and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            f"{node.name}.train.use_vllm=true, but vllm is not installed here. Install it in a version that TRL "
+            "supports (it needs CUDA), or leave the word out: then transformers generates."
+        )
+    if settings.hard is not None and not _has_rates(node, resolved):
+        raise ConfigError(
+            f"{node.name}.hard={settings.hard}: no input of {node.name} tells pass rates. Let it continue from a "
+            "stage of kind expert or read one of kind sample (`with: [<sample stage>]`), or leave hard out."
+        )
+
+
+def _check_check(check: str | None, key: str) -> None:
+    """What says that an answer is right is a reward that needs no options. Raises ConfigError."""
+    from common.rewards.verifiers import VERIFIERS, options_of
+
+    if check is None:
+        return
+    if check not in VERIFIERS:
+        raise ConfigError(f"{key}: there is no reward '{check}'.{did_you_mean(check, VERIFIERS)}")
+    if any(field.is_required() for field in options_of(check).model_fields.values()):
+        raise ConfigError(f"{key}: '{check}' needs options, which a check has not; name another.")
+
+
+def _has_rates(node: Node, resolved: Resolved) -> bool:
+    """Whether a stage can tell how often its prompts were answered right before."""
+    return node.sampled or (node.parent is not None and resolved.pipeline.stages[node.parent].kind == "expert")
+
+
+def _check_own_benchmarks(settings: EvaluateSettings, resolved: Resolved) -> None:
+    """A domain's own group of benchmarks lies in its folder. Raises ConfigError where that is gone."""
+    folder = resolved.repository / "domains" / resolved.config.domain / "eval"
+    own = f"{resolved.config.domain}_benchmarks"
+    if own in settings.tasks and not (folder / "benchmarks.yaml").is_file():
+        raise ConfigError(
+            f"evaluate.tasks asks for {own}, but {folder / 'benchmarks.yaml'} is missing. Put it back (`just "
+            "new-domain` makes one to copy), or leave the task out."
+        )
+
+
+def _step(
+    node: Node, resolved: Resolved, corpus: Corpus, store: Store, known: Mapping[str, Artifact], outlook: Outlook,
+    forced: bool,
+) -> Step:  # fmt: skip
+    config = resolved.config
+    before = store.linked(config.domain, config.profile, node.name)
+    tokens, seconds = _estimate(node, config, before, outlook)
+    absent = [name for name in node.inputs if name not in known]
+    if absent:
+        return Step(node, "waits", (f"after {absent[0]}",), None, before, tokens, seconds)
+    recipe = recipe_of(node, config, corpus, {name: known[name] for name in node.inputs}, resolved.repository)
+    fingerprint = fingerprint_of(recipe)
+    found = store.get(node.name, fingerprint)
+    if found is not None and (gone := unpublished(found, store)):
+        return Step(node, "missing", (gone,), fingerprint, None, tokens, seconds)
+    if found is not None and not forced:
+        return Step(node, "cached", tuple(_code_changes(found, node, resolved)), fingerprint, found, tokens, seconds)
+    if forced:
+        return Step(node, "stale", ("asked for again",), fingerprint, found, tokens, seconds)
+    problem = store.problem(node.name, fingerprint)
+    if problem is not None:
+        return Step(node, "missing", (f"damaged: {problem}",), fingerprint, None, tokens, seconds)
+    begun, share = _begun(store.work_folder(node.name, fingerprint), code_of(node.kind, resolved.repository)["digest"])
+    seconds = None if seconds is None else seconds * (1 - share)
+    if before is None:
+        return Step(node, "missing", (begun or "not made yet",), fingerprint, None, tokens, seconds)
+    reasons = (*filter(None, [begun]), *changes(before.manifest["recipe"], recipe, resolved.origins, node))
+    return Step(node, "stale", reasons, fingerprint, before, tokens, seconds)
+
+
+def _begun(work: Path, code: str) -> tuple[str, float]:
+    """Say how far a stage has come that was stopped, or nothing, and which share of its steps that is."""
+    if not work.exists():
+        return "", 0.0
+    if not is_of_code(work, code):
+        return "begun before by other code, begins anew", 0.0
+    step, steps = reached(work / "trainer")
+    where = f" at step {step:,} of {steps:,}" if steps else ""
+    return f"begun before, will continue{where}", step / steps if steps else 0.0
+
+
+def unpublished(artifact: Artifact, store: Store) -> str | None:
+    """Say that the version which a publish stage made is gone from the registry, or None."""
+    metrics = artifact.manifest["metrics"]
+    if artifact.manifest["kind"] != "publish" or metrics["to"] != "local" or (store.root / metrics["path"]).is_dir():
+        return None
+    return f"{metrics['path']} is gone"
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any], origins: Mapping[str, str], node: Node) -> list[str]:
+    """Return one line per key that differs between two recipes: key, old value, new value, and who set it."""
+    before, after = flatten(old), flatten(new)
+    lines = []
+    for key in dict.fromkeys([*before, *after]):
+        a, b = before.get(key, "(absent)"), after.get(key, "(absent)")
+        if a == b:
+            continue
+        shown = key.replace("settings.", f"{node.name}.", 1) if key.startswith("settings.") else key
+        origin = origins.get(shown)
+        lines.append(f"{shown}: {_short(a)} -> {_short(b)}" + (f" ({origin})" if origin else ""))
+    return lines
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return f"{text[:12]}…" if len(text) >= 40 and " " not in text else text
+
+
+def _code_changes(artifact: Artifact, node: Node, resolved: Resolved) -> list[str]:
+    """Say which source files have changed since a result was made; it is served all the same."""
+    then, today = artifact.manifest["versions"], versions()
+    libraries = [
+        f"{name} {then[name]} -> {today[name]}" for name in then if name in today and then[name] != today[name]
+    ]
+    reports = [f"made with other libraries ({', '.join(libraries)})"] if libraries else []
+    made = artifact.manifest["code"]["files"]
+    now = code_of(node.kind, resolved.repository)["files"]
+    differing = sorted(name for name in {*made, *now} if made.get(name) != now.get(name))
+    if not differing:
+        return reports
+    more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
+    return [f"made by older code ({differing[0]}{more} changed); `just rerun … stage={node.name}` remakes it", *reports]
+
+
+def _estimate(node: Node, config: Config, before: Artifact | None, outlook: Outlook) -> tuple[int | None, float | None]:
+    """Return (tokens, seconds): from the budget and the last measured speed, or from what a machine can do.
+
+    The last run on this machine knows best. Without one, the profile's own small model goes by a guess, until one of
+    its stages has been measured; of a given checkpoint, and of another machine, `common.cost` says what it can.
+    """
+    settings = config.stages[node.name]
+    tokens: int | None = None
+    if isinstance(settings, TrainingSettings):
+        rounds = getattr(settings, "rounds", 1)
+        tokens = settings.tokens * rounds if settings.tokens else (before.manifest["tokens"] if before else None)
+        if node.kind == "base" and config.model.path is not None:
+            tokens = 0
+    elif isinstance(settings, PreferenceSettings):
+        tokens = before.manifest["tokens"] if before else None
+    here = outlook.hardware.here
+    if before is not None and here:
+        seconds = float(before.manifest["seconds"])
+        trained = int(before.manifest["tokens"])
+        if tokens and trained:
+            speed = cast(float, before.manifest["tokens_per_second"]) or config.run.tokens_per_second
+            seconds = max(1.0, seconds + (tokens - trained) / speed)
+        return tokens, seconds
+    given = config.model.path is not None and node.kind in (*MODEL_KINDS, "evaluate", "sample")
+    if given or not here or outlook.measured(node.name):
+        reckoned = outlook.seconds(node.name, tokens)
+        if reckoned is not None or given:
+            return tokens, reckoned
+    if tokens is None:
+        return None, GUESSED_SECONDS.get(node.kind, 20.0)
+    return tokens, START_SECONDS + tokens / config.run.tokens_per_second

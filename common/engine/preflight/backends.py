@@ -1,0 +1,134 @@
+"""Whether a run's device has what its settings ask for: attention, bfloat16, bitsandbytes, Liger.
+
+Usage: `check_device(config, stages, "cuda")` for a device that is only planned for, which loads no library;
+`check_backends(config, stages)` on the machine itself, before a run spends anything.
+
+A backend counts when it does the work on a few numbers: bitsandbytes lists devices that it has no kernels for, and on a
+CPU it takes a paged optimizer and then does not page. Which options exist is `common.config.trl_options`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from common.config.schema import Config
+from common.config.stages import BaseSettings, LearningSettings
+from common.config.trl_options import needs_bitsandbytes
+from common.errors import ConfigError
+from common.models.device import device_of
+from common.training.speed import attention
+
+# How bitsandbytes says that it cannot: it is not there, has no kernel, or has no library of its own.
+CANNOT = (ImportError, RuntimeError, AttributeError, OSError)
+
+
+def check_device(config: Config, stages: Iterable[str], device: str) -> None:
+    """Check what needs a CUDA device, by its name alone. Raises ConfigError for the first that has none."""
+    found = list(learning(config, stages))
+    if not found:
+        return
+    attention.check_name(config.run.attention, device)
+    for name, settings in found:
+        if settings.train.get("bf16") and settings.train.get("fp16"):
+            raise ConfigError(
+                f"{name}.train.fp16=true beside {name}.train.bf16=true: one type at a time. Set the other to false."
+            )
+        optimizer = str(settings.train.get("optim", ""))
+        if optimizer.startswith("paged_") and device != "cuda":
+            instead = optimizer.removeprefix("paged_") if "8bit" in optimizer else "adamw_torch"
+            raise ConfigError(
+                f"{name}.train.optim={optimizer}: paged optimizers need a CUDA device, and this stage trains on "
+                f"{device}. Use {instead}."
+            )
+        if settings.train.get("use_liger_kernel") and device != "cuda":  # they are of Triton
+            raise ConfigError(
+                f"{name}.train.use_liger_kernel=true: Liger's kernels need a CUDA device, and this stage trains on "
+                f"{device}. Leave it out."
+            )
+
+
+def check_backends(config: Config, stages: Iterable[str]) -> None:
+    """Check that what some stages ask for works on this machine. Raises ConfigError for the first that does not."""
+    device, found = device_of(config.run), list(learning(config, stages))
+    check_device(config, [name for name, _ in found], device)
+    if found:
+        attention.check_there(config.run.attention)
+    for name, settings in found:
+        if device == "cuda":
+            _check_bf16(name, settings.train)
+        optimizer = str(settings.train.get("optim", ""))
+        if settings.peft == "qlora":
+            _check_quantises(f"{name}.peft=qlora", device)
+        if needs_bitsandbytes(optimizer):
+            _check_optimizes(f"{name}.train.optim={optimizer}", device)
+        if settings.train.get("use_liger_kernel") and importlib.util.find_spec("liger_kernel") is None:
+            raise ConfigError(
+                f"{name}.train.use_liger_kernel=true needs the package liger-kernel, which is not installed. Install "
+                "it, or leave it out."
+            )
+
+
+def learning(config: Config, stages: Iterable[str]) -> Iterator[tuple[str, LearningSettings]]:
+    """Yield the stages that train here, with their settings; of a given checkpoint the base does not."""
+    for name in stages:
+        settings = config.stages[name]
+        given = config.model.path is not None and isinstance(settings, BaseSettings)
+        if isinstance(settings, LearningSettings) and not given:
+            yield name, settings
+
+
+def _check_bf16(stage: str, train: Mapping[str, Any]) -> None:
+    """Check that a GPU computes in bfloat16 where a stage would: TRL's trainers do unless they are told not to.
+
+    Older GPUs emulate it, several times slower, and say nothing.
+    """
+    import torch
+
+    if not train.get("bf16", not train.get("fp16", False)) or torch.cuda.is_bf16_supported(including_emulation=False):
+        return
+    said = "=true" if "bf16" in train else " is on where nothing is said"
+    raise ConfigError(
+        f"{stage}.train.bf16{said}, but {torch.cuda.get_device_name(0)} has no bfloat16 of its own. Set "
+        f"{stage}.train.bf16=false {stage}.train.fp16=true, or {stage}.train.bf16=false alone for float32."
+    )
+
+
+def _check_quantises(key: str, device: str) -> None:
+    """Quantise a few numbers to nf4 and back."""
+    import torch
+
+    try:
+        import bitsandbytes
+        from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+        if device not in bitsandbytes.supported_torch_devices:
+            raise RuntimeError(f"its devices are {', '.join(sorted(bitsandbytes.supported_torch_devices))}")
+        packed, state = quantize_4bit(torch.ones(64, 64, device=device), quant_type="nf4", compress_statistics=True)
+        dequantize_4bit(packed, state)
+    except CANNOT as error:
+        raise ConfigError(
+            f"{key}: bitsandbytes cannot quantise on {device} ({_first_line(error)}). Use peft=lora, which needs no "
+            "backend, or a device that bitsandbytes supports."
+        ) from error
+
+
+def _check_optimizes(key: str, device: str) -> None:
+    """Step an 8-bit optimizer over a few numbers."""
+    import torch
+
+    try:
+        optimizers: Any = importlib.import_module("bitsandbytes.optim")  # its classes are untyped
+        weights = torch.nn.Parameter(torch.ones(64, 128, device=device))  # smaller ones are kept in 32 bits
+        (weights**2).sum().backward()
+        optimizers.AdamW8bit([weights], lr=1e-3).step()
+    except CANNOT as error:
+        raise ConfigError(
+            f"{key}: bitsandbytes cannot run this optimizer on {device} ({_first_line(error)}). Use adamw_torch."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,124 @@
+"""The hardware that a profile was made for, compared with this machine before anything is spent.
+
+Usage: `check(resolved)` refuses; `missing(resolved)` says what is missing, a phrase each.
+
+What there is `common.machine` finds, without torch, so that planning stays instant. What a run will really take
+is `common.cost`; this is what the profile's author says it needs at least.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.config.files import names_in
+from common.config.resolve import Resolved
+from common.config.schema import Needs
+from common.config.yaml import read_yaml
+from common.cost.hardware import GIB
+from common.engine.environment import VISIBLE, environment
+from common.errors import ConfigError
+from common.machine import cards, main_memory, visible
+from common.store.artifacts import Store
+from common.training.distributed import ranks
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is here, in GiB; None where nothing says."""
+
+    gpus: tuple[float | None, ...]  # memory of each that this process may use
+    host_memory: float | None
+    disk: float | None  # free, where results go
+
+
+def machine_at(root: Path) -> Machine:
+    """Return what this machine has; `root` is where results go."""
+    folder = next((place for place in (root, *root.absolute().parents) if place.is_dir()), None)
+    disk = None if folder is None else shutil.disk_usage(folder).free / GIB
+    gpus = visible(cards(), environment().get(VISIBLE))
+    memory = main_memory()
+    sizes = tuple(None if card.memory is None else card.memory / GIB for card in gpus)
+    return Machine(sizes, memory / GIB if memory else None, disk)
+
+
+def lacks(needs: Needs, machine: Machine, *, made: float = 0.0, only_cpu: bool = False) -> list[str]:
+    """Return what a machine lacks, one phrase each; `made` GiB of the disk's need are results that are there already.
+
+    `only_cpu` says that GPUs are not to be used.
+    """
+    found = list(_lacking_gpus(needs, () if only_cpu else machine.gpus))
+    if machine.host_memory is not None and machine.host_memory < needs.host_memory_gb:
+        found.append(f"{needs.host_memory_gb:g} GiB of main memory (here {machine.host_memory:.1f})")
+    wanted = needs.disk_gb - made
+    if machine.disk is not None and machine.disk < wanted:
+        found.append(f"{wanted:.0f} GiB of free disk (here {machine.disk:.1f})")
+    return found
+
+
+def _lacking_gpus(needs: Needs, gpus: tuple[float | None, ...]) -> Iterator[str]:
+    if needs.device != "cuda":
+        return
+    many = max(1, needs.gpus)
+    what = f"{many} CUDA GPU{'s' if many > 1 else ''}"
+    large = f" of {needs.gpu_memory_gb:g} GiB" if needs.gpu_memory_gb else ""
+    if len(gpus) < many:
+        yield f"{what}{large} (here {len(gpus) or 'none'})"
+    elif known := [memory for memory in gpus if memory is not None]:
+        smallest = sorted(known, reverse=True)[:many][-1]
+        if smallest < needs.gpu_memory_gb:
+            yield f"{what}{large} (here {smallest:.1f} GiB)"
+
+
+def missing(resolved: Resolved) -> list[str]:
+    """Return what this machine lacks for a run, one phrase each."""
+    config, alone = resolved.config, ranks.size() == 1
+    machine = machine_at(resolved.out)
+    # A scheduler may show each process that shares a stage its own GPU alone.
+    needs = config.needs if alone else config.needs.model_copy(update={"gpus": min(1, config.needs.gpus)})
+    found = lacks(needs, machine, made=_made(resolved), only_cpu=config.run.device == "cpu")
+    if config.run.device == "cuda" and not machine.gpus and needs.device != "cuda":
+        found.append("a CUDA GPU (run.device=cuda; here none)")
+    if config.run.machines < needs.machines:
+        found.append(f"{needs.machines} machines (run.machines={config.run.machines})")
+    each = -(-config.run.processes // config.run.machines)
+    if alone and config.run.device != "cpu" and machine.gpus and each > len(machine.gpus):
+        found.append(f"a GPU for each of {each} processes (run.processes; here {len(machine.gpus)})")
+    return found
+
+
+def check(resolved: Resolved) -> None:
+    """Refuse a run on a machine that lacks what its profile needs. Raises ConfigError."""
+    if found := missing(resolved):
+        raise ConfigError(told(resolved, found))
+
+
+def told(resolved: Resolved, found: list[str]) -> str:
+    """Return what to say of what this machine lacks."""
+    others = [name for name in runnable(resolved) if name != resolved.config.profile]
+    instead = f"Profiles that run here: {', '.join(others)}" if others else "No profile was made for less"
+    return (
+        f"profile={resolved.config.profile} needs {'; '.join(found)}. {instead}. Words such as "
+        "needs.gpu_memory_gb=<GiB>, or needs.device=cpu, take the place of what the profile says."
+    )
+
+
+def runnable(resolved: Resolved) -> list[str]:
+    """Return the profiles that this machine has everything for."""
+    folder = resolved.repository / "pipelines" / "profiles"
+    machine = machine_at(resolved.out)
+    fitting = []
+    for name in names_in(folder):
+        needs = Needs.model_validate((read_yaml(folder / f"{name}.yaml") or {}).get("needs", {}))
+        if needs.machines == 1 and not lacks(needs, machine):
+            fitting.append(name)
+    return fitting
+
+
+def _made(resolved: Resolved) -> float:
+    """Return the GiB of this run's results that are there."""
+    view = Store(resolved.out).view(resolved.config.domain, resolved.config.profile)
+    files = (path for link in view.glob("*") if link.is_dir() for path in link.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in files) / GIB

@@ -1,0 +1,56 @@
+"""Whether all that some stages need is there, told before any of them begins: machine, libraries, rows, benchmarks.
+
+Usage: `check_inputs(resolved, corpus, nodes)`, from `common.engine.run`. What settings alone tell is
+`common.engine.preflight.settings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from common.config.pipeline import Node
+from common.config.resolve import Resolved
+from common.config.stages import EvaluateSettings
+from common.data.corpus import Corpus
+from common.engine.environment import needs_hub, prepare
+from common.engine.fingerprint import task_folders
+from common.engine.preflight import hardware
+from common.engine.preflight.arguments import check_arguments
+from common.engine.preflight.backends import check_backends
+from common.errors import ConfigError, DataError, RecipeError
+from common.stage import MODEL_KINDS, data_roles
+from common.training.distributed.gpu_lock import ON_GPU
+
+
+def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> None:
+    """Read every local row, one of each data set of the Hub, and the benchmarks, that some stages need.
+
+    Raises DataError with all that is wrong, or ConfigError where only a benchmark's name is.
+    """
+    if not nodes:
+        return
+    config = resolved.config
+    if any(node.kind in (*MODEL_KINDS, *ON_GPU) for node in nodes):
+        hardware.check(resolved)
+    prepare(config.run, asks_hub=needs_hub(config, corpus, [config.stages[node.name] for node in nodes]))
+    check_backends(config, [node.name for node in nodes])
+    check_arguments(config, nodes)
+    stages = resolved.config.stages
+    roles = [r for node in nodes for r in data_roles(node.kind, corpus, stages[node.name], sampled=node.sampled)]
+    problems: list[RecipeError] = []
+    try:
+        corpus.check_rows(list(dict.fromkeys(roles)))
+    except DataError as error:
+        problems.append(error)
+    exams = [settings for node in nodes if isinstance(settings := stages[node.name], EvaluateSettings)]
+    if tasks := list(dict.fromkeys(task for exam in exams for task in exam.tasks)):
+        from common.evaluation import extra
+
+        try:
+            extra.load(tasks, task_folders(resolved.repository, resolved.config.domain))
+        except (ConfigError, DataError) as error:
+            problems.append(error)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise DataError("\n".join(map(str, problems)))

@@ -1,0 +1,181 @@
+"""Load a checkpoint that a stage starts from, and save the one that it hands on.
+
+Usage: `model, tokenizer = load(folder, settings.model)`; `save(model, tokenizer, out)`.
+
+Weights are safetensors only; a checkpoint with pickled weights is refused. A stage always hands on a whole
+model: an adapter is merged first and kept beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.config.schema import ModelSettings, RunSettings
+from common.errors import ContractError, DataError
+from common.training.distributed import ranks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load(folder: Path, model: ModelSettings, **how: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load model and tokenizer of an artifact in float32 for training; `how` is for `from_pretrained`.
+
+    Raises DataError naming the folder when a file is missing, cut short or of another model.
+    """
+    check_weights(folder)
+    tokenizer = load_tokenizer(folder, model)
+    return load_model(folder, model, **how), tokenizer
+
+
+def load_model(folder: Path, model: ModelSettings, **how: Any) -> PreTrainedModel:
+    """Load the model of a folder in float32, without a tokenizer. Raises DataError as `load` does."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    check_weights(folder)
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=model.trust_remote_code, use_safetensors=True, **how
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise DataError(f"The checkpoint {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def load_shared(folder: Path, model: ModelSettings, run: RunSettings) -> PreTrainedModel:
+    """Load the model that processes will train together, as `load_model` does; in float32.
+
+    Under FSDP2 the first process alone reads the weights. The others get their shards from it once accelerate prepares
+    the model, and until then hold the right shapes in memory that was never written to, which takes no room.
+    """
+    check_weights(folder)
+    return _unfilled(folder, model) if arrives_later(run) else load_model(folder, model)
+
+
+def arrives_later(run: RunSettings) -> bool:
+    """Whether accelerate will give this process the weights that the first one reads."""
+    flags = ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING")  # from pipelines/accelerate/fsdp2.yaml
+    told = all(os.environ.get(flag, "").lower() == "true" for flag in flags)
+    return run.parallelism == "fsdp2" and not ranks.is_first() and told
+
+
+def _unfilled(folder: Path, model: ModelSettings) -> PreTrainedModel:
+    """Build a model without its weights; buffers are real, and tied weights are tied. Raises DataError."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
+
+    trusted = model.trust_remote_code
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
+        with no_init_weights():
+            built = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=trusted)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise DataError(f"The checkpoint {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    built.tie_weights()
+    return built.eval()
+
+
+def load_judge(folder: Path, model: ModelSettings, seed: int | None = None, **how: Any) -> PreTrainedModel:
+    """Load a reward model, a classifier with one label, in float32; with `seed`, a language model given a new head.
+
+    Raises DataError naming the folder when it is neither.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification, set_seed
+
+    check_weights(folder)
+    classifier = architecture(folder).endswith("ForSequenceClassification")
+    if not classifier and seed is None:
+        raise DataError(
+            f"{folder} is no reward model: config.json names {architecture(folder) or 'no class'}, expected a "
+            "...ForSequenceClassification with one label."
+        )
+    if seed is not None:
+        set_seed(seed)
+    try:
+        loaded = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=model.trust_remote_code, use_safetensors=True,
+            **({} if classifier else {"num_labels": 1}), **how,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise DataError(f"The reward model {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    if loaded.config.num_labels != 1:
+        raise DataError(
+            f"The reward model {folder} has {loaded.config.num_labels} labels; expected one number per conversation "
+            "(num_labels: 1 in config.json)."
+        )
+    if loaded.config.pad_token_id is None:  # the place of the last word is told by the padding behind it
+        loaded.config.pad_token_id = load_tokenizer(folder, model).pad_token_id
+    return loaded
+
+
+def architecture(folder: Path) -> str:
+    """Return the class that config.json names first, or an empty text."""
+    found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures")
+    return str(found[0]) if found else ""
+
+
+def load_tokenizer(folder: Path, model: ModelSettings) -> PreTrainedTokenizerBase:
+    """Load the tokenizer alone. Raises DataError naming the folder."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"The tokenizer of {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def check_weights(folder: Path) -> None:
+    """Check that a folder holds whole safetensors weights. Raises DataError naming the file and the bytes missing."""
+    if not (folder / "config.json").is_file():
+        raise DataError(f"{folder} is no checkpoint: config.json is missing. Give a folder made by save_pretrained.")
+    shards = sorted(folder.glob("*.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        expected = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if missing := sorted(expected - {shard.name for shard in shards}):
+            raise DataError(f"{folder} lacks {missing[0]}, which its index names. Copy or download it again.")
+    if not shards:
+        pickled = next(iter([*folder.glob("*.bin"), *folder.glob("*.pt")]), None)
+        reason = f"only {pickled.name}, a pickle, which is never loaded" if pickled else "no *.safetensors"
+        raise DataError(f"{folder} holds {reason}. Convert it with save_pretrained(safe_serialization=True).")
+    for shard in shards:
+        header = read_header(shard)
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        expected_size = 8 + int.from_bytes(shard.open("rb").read(8), "little") + end
+        if shard.stat().st_size != expected_size:
+            raise DataError(
+                f"{shard} is cut short: {shard.stat().st_size:,} bytes, its header says {expected_size:,}. "
+                "Copy or download it again."
+            )
+
+
+def read_header(shard: Path) -> dict[str, Any]:
+    """Return tensor name -> {dtype, shape, data_offsets} of a safetensors file. Raises DataError if it is broken."""
+    try:
+        with shard.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header: dict[str, Any] = json.loads(stream.read(length))
+    except (ValueError, OverflowError, MemoryError) as error:
+        raise DataError(f"{shard} is no whole safetensors file; copy or download it again.") from error
+    header.pop("__metadata__", None)
+    return header
+
+
+def save(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path, dtype: str) -> None:
+    """Save weights, configuration, generation configuration, tokenizer and chat template in one folder."""
+    import torch
+
+    out.mkdir(parents=True, exist_ok=True)
+    model.to(getattr(torch, dtype))
+    model.config.dtype = dtype
+    if model.can_generate():
+        model.generation_config.do_sample = False
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    if stray := [p.name for p in out.rglob("*") if p.suffix in {".bin", ".pt", ".pkl", ".pth"}]:
+        raise ContractError(f"Saving wrote a pickled file, {stray[0]}; nothing is committed. Report this as a bug.")

@@ -1,0 +1,118 @@
+"""Load saved checkpoints in a process that has never seen the training code, as any other program would.
+
+Usage: `with CleanProcess() as clean: clean.ask({"folder": ..., "input_ids": [...], "logits": "probe.npy"})`.
+
+One process serves a whole run, since importing the libraries takes longer than a check. It speaks JSON lines.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+TOLERANCE = {"torch.float32": 1e-3, "torch.bfloat16": 2e-1, "torch.float16": 5e-2}  # of logits, absolute
+
+
+class CleanProcess:
+    """A child process that loads checkpoints on request; started at the first question."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start the child early, so that its imports run beside the first stage's training."""
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "common.models.clean_load"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+                start_new_session=True,  # Ctrl-C stops the run, not a check that is under way
+            )  # fmt: skip
+
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Send one question and return the answer; an answer with `error` says why a checkpoint did not load."""
+        self.start()
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(question) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except OSError:  # it died before it could be asked
+            line = ""
+        if not line:
+            self._process = None
+            return {"error": f"the checking process died with exit code {process.wait()}"}
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def inspect(folder: Path, input_ids: list[int], logits: Path, trust_remote_code: bool) -> dict[str, Any]:
+    """Load a checkpoint and compare its logits (T, V) with those stored in `logits`."""
+    import numpy as np
+    import torch
+    import transformers
+
+    transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
+    judges = str(names[0]).endswith("ForSequenceClassification")  # a reward model
+    auto = transformers.AutoModelForSequenceClassification if judges else transformers.AutoModelForCausalLM
+    model, report = auto.from_pretrained(
+        folder, dtype="auto", output_loading_info=True, use_safetensors=True, trust_remote_code=trust_remote_code
+    )
+    model.eval()
+    with torch.inference_mode():
+        found_TV = model(input_ids=torch.tensor([input_ids]), use_cache=False).logits[0].float().numpy()
+    reference_TV = np.load(logits, allow_pickle=False)
+    head = model.get_output_embeddings()
+    return {
+        "missing": sorted(map(str, report["missing_keys"])),
+        "unexpected": sorted(map(str, report["unexpected_keys"])),
+        "tied_expected": head is not None and bool(model.config.tie_word_embeddings),
+        "tied": head is not None and head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr(),
+        "difference": float(np.abs(found_TV - reference_TV).max()),
+        "tolerance": TOLERANCE[str(model.dtype)],
+    }
+
+
+def main() -> None:
+    """Answer questions from standard input until it closes. Loading reports stay out of the answers."""
+    import logging
+
+    from transformers.utils import logging as transformers_logging
+
+    logging.disable(logging.WARNING)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    for line in sys.stdin:
+        question = json.loads(line)
+        try:
+            answer = inspect(
+                Path(question["folder"]), question["input_ids"], Path(question["logits"]), question["trust_remote_code"]
+            )
+        except Exception as error:  # any failure to load is the answer
+            answer = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

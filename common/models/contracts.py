@@ -1,0 +1,225 @@
+"""What each stage promises the next, checked before its result is committed.
+
+Usage: `check_model(model, tokenizer, parent=...)` in memory, then `check_saved(out, probe, clean)` on disk.
+
+Every function raises ContractError naming the promise, what was found and what to do. `common.models.clean_load` runs
+the on-disk checks in a process that has never seen the training code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.errors import ContractError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from common.models.clean_load import CleanProcess
+
+REFERENCE_TOLERANCE = 0.05  # nats per answer: autocast of the reference against a float32 recomputation, relative
+MERGE_TOLERANCE = 1e-3
+
+
+def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The embedding has a row for every token id, and none of them is out of reach."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= rows:
+        raise ContractError(
+            f"The tokenizer does not match the model: token id {highest} has no embedding row (the model has {rows}). "
+            "Use the checkpoint's own tokenizer, or resize the embeddings before the first stage."
+        )
+    head = model.get_output_embeddings()
+    if head is not None and head.weight.shape[0] != rows:
+        raise ContractError(
+            f"The output head has {head.weight.shape[0]} rows and the embedding {rows}; they must agree. "
+            "Resize both with model.resize_token_embeddings."
+        )
+
+
+def check_stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The ids that stop generation include the tokenizer's, and padding is set and is not a stop token."""
+    stops = model.generation_config.eos_token_id
+    stops = set(stops) if isinstance(stops, list | tuple) else {stops}
+    if tokenizer.eos_token_id not in stops:
+        raise ContractError(
+            f"generation_config.eos_token_id is {sorted(map(str, stops))}, but a turn ends in "
+            f"{tokenizer.eos_token!r} ({tokenizer.eos_token_id}): the saved model would never stop. "
+            "Set eos_token_id of the checkpoint's generation_config.json."
+        )
+    if tokenizer.pad_token_id is None:
+        raise ContractError("The tokenizer has no padding token; set pad_token in tokenizer_config.json.")
+    if tokenizer.pad_token_id == tokenizer.eos_token_id:
+        raise ContractError(
+            f"Padding and stop token are the same ({tokenizer.eos_token!r}): padding would hide the stop from the "
+            "loss. Set another pad_token in tokenizer_config.json."
+        )
+
+
+def check_tied(model: Any) -> None:
+    """Embedding and head share their memory where the configuration says that they are tied."""
+    if not getattr(model.config, "tie_word_embeddings", False):
+        return
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    if embedding.data_ptr() != head.data_ptr():
+        raise ContractError(
+            "The configuration ties the output head to the embedding, but training has separated them; saving would "
+            "drop one. Call model.tie_weights(), or set tie_word_embeddings to false in config.json."
+        )
+
+
+def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the SHA-256 of the chat template, or of nothing where there is none."""
+    return hashlib.sha256((tokenizer.chat_template or "").encode()).hexdigest()
+
+
+def check_template(tokenizer: PreTrainedTokenizerBase, parent: PreTrainedTokenizerBase) -> None:
+    """The chat template that was trained with is the one handed on."""
+    ours, theirs = template_hash(tokenizer), template_hash(parent)
+    if ours != theirs:
+        raise ContractError(
+            f"The chat template changed between the stages (sha256 {theirs[:12]} before, {ours[:12]} now), so the "
+            "served prompts would differ from the trained ones. Change it at the base, not in between."
+        )
+
+
+def check_stop_is_learned(labels: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Every conversation's learned tokens contain the stop token."""
+    without = sum(tokenizer.eos_token_id not in row for row in labels)
+    if without:
+        raise ContractError(
+            f"In {without} of {len(labels)} conversations the stop token {tokenizer.eos_token!r} carries no loss, so "
+            "the model would never learn to stop. Put it before {% endgeneration %} in the chat template."
+        )
+
+
+def probe_logits(model: Any, input_ids: Sequence[int]) -> Tensor:
+    """Return the logits (T, V) of a few tokens in evaluation mode, without autocast; (1,) of a reward model."""
+    import torch
+
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        ids_1T = torch.tensor([list(input_ids)], device=next(model.parameters()).device)
+        logits_TV = model(input_ids=ids_1T, use_cache=False).logits[0].float().cpu()
+    model.train(was_training)
+    return logits_TV
+
+
+def check_same_weights(found: Any, expected: Any) -> None:
+    """The reference of a stage that learns from rewards is the stage before, weight by weight."""
+    import torch
+
+    wanted = expected.state_dict()
+    for name, weight in found.state_dict().items():
+        if name not in wanted or not torch.equal(weight.to(wanted[name]), wanted[name]):
+            raise ContractError(
+                f"The reference model differs from the stage before in {name}, so the KL term would pull to another "
+                "model. Remove train options that name a reference."
+            )
+
+
+def check_saved(
+    out: Path,
+    input_ids: Sequence[int],
+    logits_TV: Tensor,
+    clean: CleanProcess,
+    work: Path,
+    *,
+    trust_remote_code: bool = False,
+) -> None:
+    """A clean process finds every tensor by its name, keeps tied weights tied and computes equal logits."""
+    import numpy as np
+
+    reference = work / "probe.npy"
+    np.save(reference, logits_TV.numpy(), allow_pickle=False)
+    found = clean.ask(
+        {
+            "folder": str(out),
+            "input_ids": list(input_ids),
+            "logits": str(reference),
+            "trust_remote_code": trust_remote_code,
+        }
+    )
+    if error := found.get("error"):
+        raise ContractError(f"The saved checkpoint does not load in a clean process: {error}")
+    for key, what in (("missing", "are missing from"), ("unexpected", "mean nothing to the model in")):
+        if names := found[key]:
+            raise ContractError(
+                f"{len(names)} tensors {what} the saved checkpoint, such as {names[0]}: another program would load it "
+                "with random weights there. Nothing is committed."
+            )
+    if found["tied_expected"] and not found["tied"]:
+        raise ContractError("The saved checkpoint loads with its embedding and head separated; nothing is committed.")
+    limit = found["tolerance"]
+    if found["difference"] > limit:
+        raise ContractError(
+            f"The saved checkpoint computes other logits than the trained model (difference "
+            f"{found['difference']:.2g}, allowed {limit:.2g}); nothing is committed."
+        )
+
+
+def check_adapter_merge(before_TV: Tensor, after_TV: Tensor) -> float:
+    """Merging an adapter into its base leaves the logits as they were; return the largest relative difference."""
+    scale = max(1.0, float(before_TV.abs().max()))
+    difference = float((before_TV - after_TV).abs().max()) / scale
+    if difference > MERGE_TOLERANCE:
+        raise ContractError(
+            f"Merging the adapter changed the logits by {difference:.2g} of their range (allowed {MERGE_TOLERANCE}). "
+            "Train in a wider type, or keep the adapter apart."
+        )
+    return difference
+
+
+def check_reference(recorded: Sequence[float], recomputed: Sequence[float]) -> None:
+    """The reference log-probabilities of preference tuning are those of the stage before it.
+
+    Another model says other things of most answers, so the median tells; a single answer may be off by more where it
+    was read in bfloat16.
+    """
+    off = [abs(a - b) / max(1.0, abs(b)) for a, b in zip(recorded, recomputed, strict=True)]
+    typical = statistics.median(off) if off else 0.0
+    if typical > REFERENCE_TOLERANCE or not all(map(math.isfinite, recorded)):
+        raise ContractError(
+            "The reference of preference tuning is not the stage before it: log-probabilities differ by "
+            f"{typical:.1%} in the median (allowed {REFERENCE_TOLERANCE:.0%}). Remove the stage's scratch folder and "
+            "run again."
+        )
+
+
+def check_tokenizer(out: Path, parent: Path) -> None:
+    """The tokenizer handed on cuts texts as the one before it did."""
+    digests = [tokenizer_digest(folder) for folder in (parent, out)]
+    if digests[0] != digests[1]:
+        raise ContractError(
+            f"The tokenizer changed between the stages (sha256 {digests[0][:12]} before, {digests[1][:12]} now), so "
+            "ids would mean other words. Change it at the base, not in between."
+        )
+
+
+def check_judge(name: str, judge: Path, parent: Path) -> None:
+    """A reward model reads the tokens of the model whose answers it scores."""
+    if tokenizer_digest(judge) != tokenizer_digest(parent):
+        raise ContractError(
+            f"The reward model {name} has another tokenizer than the model that it is to score, so it would read other "
+            "words than were written. Train it from a checkpoint of the same family (`kind: reward, from: <stage>`)."
+        )
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """Return the SHA-256 of what a checkpoint's tokenizer.json says, run-time padding and truncation left out."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ContractError(f"{folder.name} has no tokenizer.json; save the tokenizer beside the model.")
+    core = json.loads(path.read_text(encoding="utf-8"))
+    core.pop("padding", None)
+    core.pop("truncation", None)
+    return hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,135 @@
+"""The tiny base's tokenizer and chat template, and checks that any checkpoint's template can be trained on.
+
+Usage: `tokenizer = train_tokenizer(texts, vocabulary_size=1024)`.
+
+A byte-level BPE, so that every text of every language can be written. It is trained on the general world and on
+common English words, never on a domain: the base is then the same for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.errors import ContractError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+PAD, END, SYSTEM, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
+
+WORDS = Path(__file__).parents[1] / "data" / "general" / "words.txt"
+WORD_REPEATS = 60
+
+# The generation markers tell which tokens the assistant wrote: its words and the end of its turn.
+CHAT_TEMPLATE = """\
+{%- for message in messages %}
+{%- if message['role'] == 'system' %}<|system|>{{ message['content'] | trim }}<|end|>
+{%- elif message['role'] == 'user' %}<|user|>{{ message['content'] | trim }}<|end|>
+{%- elif message['role'] == 'assistant' %}<|assistant|>
+{%- generation %}{{ message['content'] | trim }}<|end|>{% endgeneration %}
+{%- else %}{{ raise_exception('unknown role ' ~ message['role']) }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}<|assistant|>{% endif %}"""
+
+TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
+# ChatML as Qwen and SmolLM2 write it, without a system prompt of its own. The line break after a turn is not learned.
+CHATML = """\
+{%- for message in messages %}
+{{- '<|im_start|>' + message['role'] + '\n' }}
+{%- if message['role'] == 'assistant' %}
+{%- generation %}{{- message['content'] | trim + '<|im_end|>' }}{% endgeneration %}
+{%- else %}
+{{- message['content'] | trim + '<|im_end|>' }}
+{%- endif %}
+{{- '\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{% endif %}"""
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int, context_length: int) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE with the chat tokens of CHAT_TEMPLATE. Deterministic for equal texts in equal order."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    # A space before the first word makes an answer's tokens the same at the start of a turn as inside a sentence.
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=[PAD, END, SYSTEM, USER, ASSISTANT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=[SYSTEM, USER, ASSISTANT],
+        model_max_length=context_length,
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def give_chatml(tokenizer: PreTrainedTokenizerBase, model: Any) -> None:
+    """Give a checkpoint plain ChatML with generation markers, and let its end of turn stop an answer.
+
+    Bases of the Qwen family bring a template that ends a turn in <|im_end|> beside <|endoftext|> as stop token and
+    padding alike (QwenLM/Qwen3, issue 927), those of SmolLM2 the tokens alone; both have read ChatML in pre-training or
+    have rows for it. Raises ContractError where the tokenizer has no such tokens.
+    """
+    known = tokenizer.get_vocab()
+    if missing := [token for token in (TURN_START, TURN_END) if token not in known]:
+        raise ContractError(
+            f"model.chat_template=chatml needs the token {missing[0]}, which this tokenizer lacks. Use "
+            "model.chat_template=own with a checkpoint that has a template."
+        )
+    before = tokenizer.eos_token
+    tokenizer.chat_template = CHATML
+    tokenizer.eos_token = TURN_END
+    if tokenizer.pad_token in (None, TURN_END):
+        tokenizer.pad_token = before
+    for settings in (model.config, model.generation_config):
+        settings.eos_token_id, settings.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+
+
+def common_words() -> Iterator[str]:
+    """Yield common English words of many fields, each often enough to weigh beside the base's documents."""
+    lines = WORDS.read_text(encoding="utf-8").splitlines()
+    text = " ".join(line for line in lines if not line.startswith("#"))
+    yield from [text] * WORD_REPEATS
+
+
+def require_trainable_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that the chat template marks the assistant's tokens and that they end in a stop token.
+
+    Raises ContractError when there is no template, no generation marker, or the stop token lies outside.
+    """
+    if not tokenizer.chat_template:
+        raise ContractError(
+            "The tokenizer has no chat template, so conversations cannot be trained on. Start from a checkpoint "
+            "with one, or set model.chat_template=chatml."
+        )
+    encoded = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}],
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    marked = [token for token, mark in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if mark]
+    if not marked:
+        raise ContractError(
+            "The chat template has no {% generation %} markers, so an assistant-only loss would train on nothing. "
+            "Add the markers around the assistant's turn in chat_template.jinja of the checkpoint."
+        )
+    stops = {tokenizer.eos_token_id}
+    if not stops & set(marked):
+        raise ContractError(
+            f"The stop token {tokenizer.eos_token!r} lies outside the trained part of the assistant's turn, so the "
+            "model would never learn to stop. Move {% endgeneration %} behind it in chat_template.jinja."
+        )

@@ -1,0 +1,311 @@
+"""A content-addressed store: one folder per stage result, committed whole or not at all.
+
+Usage:
+    store = Store(root)
+    with store.lock("sft", fingerprint, wait=True): ...
+    store.commit(stage, fingerprint, out, manifest)
+
+`artifacts/<stage>-<fingerprint>/` holds the files and, written last, `manifest.json` with their sizes and
+digests; work happens in `artifacts/.work/` and becomes visible by one rename. A folder without a manifest that
+agrees with its files is never taken as done. It is no scheduler: `common.engine.run` decides what to make.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from common.errors import RecipeError, StoreError
+from common.store.locks import Holder, hold
+
+MANIFEST = "manifest.json"
+CODE = "code"  # in a scratch folder: the digest of the code that works there
+SCHEMA = 1
+FINGERPRINT_LENGTH = 16  # hex digits: 64 bits, so that two recipes never meet by chance
+# Files that tell how a result was made, not what it is: two runs with equal weights differ in these.
+VOLATILE = frozenset({MANIFEST, "log.jsonl"})
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One committed result."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def stage(self) -> str:
+        return str(self.manifest["stage"])
+
+    @property
+    def fingerprint(self) -> str:
+        """What it was made from: kind, settings, data and the digests of its inputs."""
+        return str(self.manifest["fingerprint"])
+
+    @property
+    def digest(self) -> str:
+        """What it is: the hash of its files. Two runs with the same weights have the same digest."""
+        return str(self.manifest["digest"])
+
+
+def fingerprint_of(recipe: Mapping[str, Any]) -> str:
+    """Return the fingerprint of a recipe: the first 64 bits of the SHA-256 of its canonical JSON."""
+    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
+
+
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Return the regular files below a folder in a stable order, the manifest left out."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() != MANIFEST)
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return a folder's manifest, or None where there is none that can be read."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA or "files" not in manifest:
+        return None
+    return manifest
+
+
+def damage(folder: Path, manifest: Mapping[str, Any]) -> str | None:
+    """Say what is wrong with a committed folder (a missing file, a size that differs), or None."""
+    for name, facts in manifest["files"].items():
+        try:
+            size = (folder / name).stat().st_size
+        except OSError:
+            return f"{name} is missing"
+        if size != facts["size"]:
+            return f"{name} has {size} bytes, its manifest says {facts['size']}"
+    return None
+
+
+def is_of_code(work: Path, digest: str) -> bool:
+    """Whether a scratch folder was begun by the code of that digest."""
+    mark = work / CODE
+    return mark.is_file() and mark.read_text(encoding="utf-8") == digest
+
+
+class Store:
+    """The artifacts below one root folder, with the readable views beside them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.artifacts = root / "artifacts"
+        self.runs = root / "runs"
+        self.models = root / "models"
+
+    def folder(self, stage: str, fingerprint: str) -> Path:
+        return self.artifacts / f"{stage}-{fingerprint}"
+
+    def work_folder(self, stage: str, fingerprint: str) -> Path:
+        return self.artifacts / ".work" / f"{stage}-{fingerprint}"
+
+    def get(self, stage: str, fingerprint: str) -> Artifact | None:
+        """Return the committed artifact, or None where it is missing or damaged."""
+        folder = self.folder(stage, fingerprint)
+        manifest = read_manifest(folder)
+        if manifest is None or damage(folder, manifest):
+            return None
+        return Artifact(folder, manifest)
+
+    def problem(self, stage: str, fingerprint: str) -> str | None:
+        """Say why a folder that exists is not a valid artifact, or None."""
+        folder = self.folder(stage, fingerprint)
+        if not folder.exists():
+            return None
+        manifest = read_manifest(folder)
+        return f"no valid {MANIFEST}" if manifest is None else damage(folder, manifest)
+
+    @contextlib.contextmanager
+    def lock(
+        self, stage: str, fingerprint: str, *, wait: bool, on_wait: Callable[[Holder], None] | None = None
+    ) -> Iterator[None]:
+        """Hold the lock of one artifact. The system frees it when its holder dies, however it dies.
+
+        Raises StoreError when another process holds it and `wait` is false, or the store cannot be written.
+        """
+
+        def busy(holder: Holder) -> StoreError:
+            return StoreError(
+                f"Stage {stage} is being made by {holder.who} on the store {self.artifacts}. Leave out run.wait=false "
+                f"to wait for it, or let that run finish first. {holder.silence}".strip()
+            )
+
+        path = self.artifacts / ".locks" / f"{stage}-{fingerprint}.lock"
+        with contextlib.ExitStack() as held:
+            with writing(self.artifacts):
+                held.enter_context(hold(path, wait=wait, busy=busy, on_wait=on_wait))
+            yield
+
+    def commit(self, stage: str, fingerprint: str, out: Path, manifest: dict[str, Any]) -> Artifact:
+        """Turn a finished folder into an artifact: digests, manifest last, one rename.
+
+        An existing folder of the same name is replaced, unless its result is equal: then it is kept.
+        Raises StoreError on a full disk or a store that cannot be written.
+        """
+        target = self.folder(stage, fingerprint)
+        with writing(self.artifacts):
+            files = {}
+            for path in list_files(out):
+                _flush(path)
+                name = path.relative_to(out).as_posix()
+                files[name] = {"size": path.stat().st_size, "sha256": digest_file(path)}
+            results = {name: facts["sha256"] for name, facts in files.items() if name not in VOLATILE}
+            manifest = {**manifest, "schema": SCHEMA, "files": files, "digest": fingerprint_of(results)}
+            write_json(out / MANIFEST, manifest)
+            existing = self.get(stage, fingerprint)
+            if existing is not None and existing.digest == manifest["digest"]:
+                # The same result by today's code and libraries; `created` stays, since cards refer to it.
+                today: dict[str, Any] = {key: manifest[key] for key in ("code", "versions", "git") if key in manifest}
+                write_json(target / MANIFEST, {**existing.manifest, **today})
+                shutil.rmtree(out)
+                return Artifact(target, {**existing.manifest, **today})
+            if target.exists():
+                aside = self.artifacts / ".work" / f"replaced-{target.name}-{os.getpid()}"
+                os.rename(target, aside)
+                os.rename(out, target)
+                shutil.rmtree(aside)
+            else:
+                os.rename(out, target)
+            _flush(self.artifacts)
+        return Artifact(target, manifest)
+
+    def view(self, domain: str, profile: str) -> Path:
+        return self.runs / domain / profile
+
+    def link(self, domain: str, profile: str, stage: str, artifact: Artifact) -> None:
+        """Point `runs/<domain>/<profile>/<stage>` at an artifact, replacing the link in one step."""
+        view = self.view(domain, profile)
+        link = view / stage
+        target = os.path.relpath(artifact.path, view)
+        if link.is_symlink() and os.readlink(link) == target:
+            return
+        with writing(self.runs):
+            view.mkdir(parents=True, exist_ok=True)
+            fresh = view / f".{stage}.{os.getpid()}"
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(target)
+            os.replace(fresh, link)
+
+    def linked(self, domain: str, profile: str, stage: str) -> Artifact | None:
+        """Return the artifact that the readable view points at, damaged ones left out."""
+        link = self.view(domain, profile) / stage
+        manifest = read_manifest(link)
+        if manifest is None or damage(link, manifest):
+            return None
+        return Artifact(link.resolve(), manifest)
+
+    def collect(self, *, dry: bool) -> list[tuple[Path, int]]:
+        """Remove artifacts that no view refers to, and scratch of stages that are done; return (folder, bytes).
+
+        With `dry` nothing is removed. What a referenced artifact was made from is kept too.
+        """
+        kept: set[Path] = set()
+        queue = [link.resolve() for link in self.runs.glob("*/*/*") if link.is_symlink()]
+        while queue:
+            folder = queue.pop()
+            if folder in kept or not folder.exists():
+                continue
+            kept.add(folder)
+            manifest = read_manifest(folder) or {}
+            queue += [self.folder(i["stage"], i["fingerprint"]).resolve() for i in manifest.get("inputs", {}).values()]
+        removed = []
+        candidates = [p for p in self.artifacts.glob("*") if p.is_dir() and not p.name.startswith(".")]
+        # Scratch of a stage that was stopped is kept: the same command continues from it.
+        scratch = [p for p in (self.artifacts / ".work").glob("*") if p.is_dir()]
+        candidates += [p for p in scratch if p.name.startswith("replaced-") or (self.artifacts / p.name).exists()]
+        for folder in sorted(candidates):
+            if folder.resolve() in kept:
+                continue
+            size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+            if dry or self._remove(folder):
+                removed.append((folder, size))
+        return removed
+
+    def _remove(self, folder: Path) -> bool:
+        """Remove a folder under its own lock; false where a running stage holds it."""
+        import filelock
+
+        with writing(self.artifacts):
+            path = self.artifacts / ".locks" / f"{folder.name}.lock"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with filelock.FileLock(path).acquire(timeout=0):
+                    shutil.rmtree(folder)
+            except filelock.Timeout:
+                return False
+        return True
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, the whole file or none of it."""
+    with replacing(path) as stream:
+        json.dump(value, stream, indent=1, ensure_ascii=False)
+        stream.write("\n")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """Open a text file so that a reader sees the old one or the whole new one, also after a crash."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with fresh.open("w", encoding="utf-8") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(fresh, path)
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn the system's errors on writing below a folder into a StoreError that says what to do."""
+    import errno
+
+    try:
+        yield
+    except RecipeError:
+        raise
+    except Exception as error:
+        # safetensors and tokenizers raise errors of their own when the disk is full.
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
+        if full:
+            free = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free
+            raise StoreError(
+                f"The disk of {folder} is full ({free / 1e6:.0f} MB free). Nothing half-made is kept as done; "
+                "free some room (`just gc` removes results that no run refers to) and run the same command again."
+            ) from error
+        if not isinstance(error, OSError):
+            raise
+        place = str(error.filename or "")
+        named = bool(place) and (place.startswith(str(folder)) or str(folder).startswith(place))
+        refused = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+        if named and (refused or error.errno in (errno.ENOTDIR, errno.ENOENT)):
+            raise StoreError(
+                f"Cannot write below {folder}: {error.strerror}. Give another folder with out=<folder>, "
+                "or make this one writable."
+            ) from error
+        raise
+
+
+def _flush(path: Path) -> None:
+    """Force a file's or folder's bytes to the disk, so that a manifest never outlives the files it names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,184 @@
+"""What each process holds of a model: checked to be what was asked for, and put together again at the end.
+
+Usage: trainers get `callbacks=callbacks(config.run)`; `check(trainer, config.run)` once training has begun, and
+`model = whole_model(trainer, folder, load)` after it. `with sharding(): DPOTrainer(...)` where one has a reference.
+
+accelerate falls back without a word where it cannot do what its file says (there is no FSDP on a CPU; without a GPU,
+`accelerate launch` may start a single process): a run that believed it had eight shards would fill one GPU. Which file
+belongs to which `run.parallelism` is `common.engine.launch`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from common.config.schema import RunSettings
+from common.errors import ConfigError
+from common.training.adapters import is_adapted, save_weights
+from common.training.distributed import ranks
+
+SHARDED = ("fsdp2", "zero3")
+REFERRING = ("dpo", "kto")  # trainers of TRL that shard a reference by themselves
+
+
+def is_sharded(run: RunSettings) -> bool:
+    """Whether a process holds only a part of a model's weights while it trains."""
+    return ranks.size() > 1 and run.parallelism in SHARDED
+
+
+def on_one_device(arguments: Any) -> Any:
+    """Return a trainer's arguments, told to use one GPU, however many a process sees.
+
+    Trainer would deal each batch out to all of them, so that a step learned from several times its tokens.
+    """
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
+
+
+def check(trainer: Any, run: RunSettings) -> None:
+    """Compare what accelerate does with what was asked for. Raises ConfigError."""
+    expected = ranks.size()
+    found = trainer.accelerator.num_processes
+    if found != expected:
+        raise ConfigError(
+            f"accelerate trains with {found} processes, but {expected} were started, so each would train by itself. "
+            "Set run.device=cpu where there is no GPU for each process, or start as many as there are GPUs."
+        )
+    if expected == 1:
+        return
+    _require(run, held_as(trainer))
+
+
+def _require(run: RunSettings, held: str) -> None:
+    if held != run.parallelism:
+        reason = " (accelerate has no FSDP on the CPU)" if run.parallelism == "fsdp2" else ""
+        raise ConfigError(
+            f"run.parallelism={run.parallelism}, but accelerate holds the model as {held}{reason}. Use "
+            f"run.parallelism={held if held in ('ddp', *SHARDED) else 'ddp'}, or a machine with a GPU for each process."
+        )
+
+
+def callbacks(run: RunSettings) -> list[Any]:
+    """Return what a trainer's `callbacks` need so that FSDP2 is what was asked for before it reads any model.
+
+    Raises ConfigError, where the trainer is built, if accelerate has fallen back: the weights of all processes but the
+    first are not there then (`common.models.checkpoint.load_shared`).
+    """
+    if not is_sharded(run) or run.parallelism != "fsdp2":
+        return []
+    from transformers import TrainerCallback
+
+    class Prepare(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
+        def on_init_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            from accelerate.state import AcceleratorState
+
+            found = AcceleratorState()
+            plugin = getattr(found, "fsdp_plugin", None)
+            if plugin is None:
+                kind = str(found.distributed_type.value).lower()
+                _require(run, "ddp" if kind in ("multi_cpu", "multi_gpu") else kind)
+            keep_sums_wide(plugin)
+
+    return [Prepare()]
+
+
+def keep_sums_wide(plugin: Any) -> None:
+    """Let FSDP2 compute in a narrow type, but sum gradients over processes in float32 and leave outputs as they are.
+
+    accelerate makes all three narrow: gradients of many processes lose bits in each sum, and log-probabilities and
+    losses, which are computed in float32, are rounded to three digits.
+    """
+    import torch
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    policy = plugin.mixed_precision_policy
+    if policy is None or policy.param_dtype in (None, torch.float32):
+        return
+    plugin.mixed_precision_policy = MixedPrecisionPolicy(
+        param_dtype=policy.param_dtype, reduce_dtype=torch.float32, output_dtype=None,
+        cast_forward_inputs=policy.cast_forward_inputs,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def sharding() -> Iterator[None]:
+    """Let trainers that are built inside shard their reference layer by layer, as accelerate does the learner.
+
+    TRL makes it one unit, so that each GPU would gather the whole model for every batch.
+    """
+    modules: list[Any] = [importlib.import_module(f"trl.trainer.{name}_trainer") for name in REFERRING]
+    theirs = [module.prepare_fsdp for module in modules]
+    try:
+        for module in modules:
+            module.prepare_fsdp = shard_reference
+        yield
+    finally:
+        for module, original in zip(modules, theirs, strict=True):
+            module.prepare_fsdp = original
+
+
+def shard_reference(model: Any, accelerator: Any) -> Any:
+    """Return a model that only reads, sharded with a unit per layer; the first process's weights are the ones taken."""
+    from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+
+    return fsdp2_prepare_model(accelerator, model.requires_grad_(False)).eval()
+
+
+def held_as(trainer: Any) -> str:
+    """Return how the processes hold the model that trains: ddp, fsdp2, zero3, or what else accelerate calls it."""
+    from torch.distributed.tensor import DTensor
+    from torch.nn.parallel import DistributedDataParallel
+
+    if any(isinstance(parameter, DTensor) for parameter in trainer.model.parameters()):
+        return "fsdp2"
+    if getattr(trainer, "is_deepspeed_enabled", False):
+        stage = trainer.accelerator.state.deepspeed_plugin.zero_stage
+        return f"zero{stage}"
+    if isinstance(trainer.model_wrapped, DistributedDataParallel):
+        return "ddp"
+    return str(trainer.accelerator.distributed_type.value).lower()
+
+
+def whole_model(trainer: Any, run: RunSettings, folder: Path, load: Callable[[Path], Any]) -> Any:
+    """Return the trained model whole, as it was before accelerate wrapped it; None in all but the first process.
+
+    Shards are gathered through a checkpoint in `folder`, read back by `load`: of a model that adapts another, its
+    adapter alone.
+    """
+    if not is_sharded(run):
+        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        # Else accelerate would take it as prepared when it trains again, and leave out autocast without a word.
+        vars(model).pop("_is_accelerate_prepared", None)
+        return model if ranks.is_first() else None
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # all processes give their shards
+    if run.parallelism == "zero3":
+        from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+        # Else transformers would share out what the first process reads from now on, and wait for the others.
+        unset_hf_deepspeed_config()
+    if not ranks.is_first():
+        return None
+    bare = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    bare.save_pretrained(folder, state_dict=state)
+    del state
+    return load(folder)
+
+
+def save_weights_of(trainer: Any, path: Path) -> None:
+    """Write what training changes, an adapter or all weights: all processes give their part, the first one writes."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    bare = trainer.accelerator.unwrap_model(trainer.model)
+    state = None if held_as(trainer) not in SHARDED else trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not ranks.is_first():
+        return
+    if state is None:
+        save_weights(bare, path)
+        return
+    kept = get_peft_model_state_dict(bare, state_dict=state) if is_adapted(bare) else state
+    save_file({name: weight.contiguous() for name, weight in kept.items()}, str(path))

@@ -1,0 +1,225 @@
+"""TRL's trainers with the per-step cost removed where it buys nothing, and checkpoints that can be trusted.
+
+Usage: `loop = TrainingLoop(context, work); loop.run(build_trainer)` trains, resuming a killed run by itself.
+
+`LeanSFTTrainer` computes the same loss as TRL's, without the entropy and accuracy over all logits that TRL
+measures at every step. Trainer checkpoints live in the scratch folder only. What happens between steps is
+`common.training.loop.progress`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.config.base import GuardSettings
+from common.errors import ConfigError, ContractError
+from common.store.artifacts import writing
+from common.training.adapters import widen
+from common.training.distributed import ranks
+from common.training.loop import memory, stopping
+from common.training.loop.loss_guard import Guard, without
+from common.training.loop.progress import form_of, newest_whole, progress_of
+from common.training.speed.scoring import unmeasured
+from common.training.speed.speed import at_speed
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+    from common.stage import StageContext
+
+logger = logging.getLogger(__name__)
+
+# Above this many logits in one forward pass TRL's chunked loss saves more memory than it costs time.
+LEAN_LOGITS = 64_000_000
+
+
+@functools.cache
+def lean_sft_trainer() -> type[Trainer]:
+    """Return the SFTTrainer subclass; a function, so that importing this module does not import TRL."""
+    import torch
+    from torch.nn.functional import cross_entropy, pad
+    from trl import SFTTrainer
+
+    class LeanSFTTrainer(SFTTrainer):  # type: ignore[misc] # TRL is untyped
+        """SFTTrainer whose training loss is one cross-entropy over the logits of small models."""
+
+        lean = True
+
+        def _set_signature_columns_if_needed(self) -> None:
+            self._signature_columns = ["input_ids", "labels", "seq_lengths"]
+
+        def compute_loss(
+            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            vocabulary = self.model.config.vocab_size
+            small = inputs["input_ids"].numel() * vocabulary <= LEAN_LOGITS
+            plain = self.args.loss_type == "nll" and not self.aux_loss_enabled and self.label_smoother is None
+            if not (self.lean and small and plain and self.model.training and not return_outputs):
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            # The labels are moved, not the logits: those would be copied, and their gradient too.
+            next_BT = pad(inputs["labels"][:, 1:], (0, 1), value=-100)
+            logits_BTV = model(**{k: v for k, v in inputs.items() if k != "labels"}, use_cache=False).logits
+            total = cross_entropy(
+                logits_BTV.flatten(0, 1).float(), next_BT.flatten(), ignore_index=-100, reduction="sum"
+            )
+            learned = (next_BT != -100).sum() if num_items_in_batch is None else num_items_in_batch
+            loss = total / torch.as_tensor(learned).clamp(min=1)
+            if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+                loss = loss * self.accelerator.num_processes
+            return loss
+
+        def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+            # What Trainer reckons by counting all weights anew at every step; `common.cost` knows it once.
+            return 0
+
+        def _save_checkpoint(self, model: Any, trial: Any) -> None:
+            # TRL writes a model card per checkpoint; ours is written once, for the whole chain.
+            super(SFTTrainer, self)._save_checkpoint(model, trial)
+
+    return LeanSFTTrainer
+
+
+class TrainingLoop:
+    """One stage's training: resume from the last whole checkpoint, report progress, return the log."""
+
+    def __init__(self, context: StageContext, tokens_per_step: int) -> None:
+        self.context = context
+        self.folder = context.work / "trainer"
+        self.tokens_per_step = tokens_per_step
+        self.seconds = 0.0  # inside the loop, over all attempts
+        self.steps = 0
+        self.from_step = 0  # of the checkpoint that this training goes on from
+        self.guard = Guard(getattr(context.settings, "guard", GuardSettings()), self.folder)
+
+    def run(self, trainer: Trainer, unit: str = "tokens") -> list[dict[str, Any]]:
+        """Train to the end and return the log, one record per logging step with tokens, or answers, seen so far.
+
+        Raises Preempted where a signal stopped it, and ContractError for a loss that is no number.
+        """
+        from transformers.trainer_callback import PrinterCallback
+
+        run, stage = self.context.config.run, self.context.stage
+        self.guard.begin()
+        resume, before = self._newest()
+        if resume is not None:
+            logger.info("%s: resuming from %s", stage, resume.name)
+            self.context.console.line(f"  {stage}: resuming at step {_step_of(resume)}")
+        rows, total = trainer.train_dataset, trainer.args.max_steps
+        with (
+            self.context.console.progress(stage, total * self.tokens_per_step, unit) as bar,
+            stopping.noted() as stop,
+        ):
+            callback = progress_of(self, trainer, bar, self.guard, stop, before)
+            trainer.remove_callback(PrinterCallback)
+            trainer.add_callback(callback)
+            widen(trainer.model)
+            with writing(self.folder), _stopped_first(stop), at_speed(trainer, run, stage):
+                while True:
+                    self.from_step = _step_of(resume) if resume else 0
+                    pass_over(trainer, rows, self.guard.passed_over())
+                    with memory.phase(memory.TRAINING):
+                        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+                    if not self.guard.trip:
+                        break
+                    resume = self._go_back(trainer)
+        self.seconds = callback.seconds()
+        self.steps = trainer.state.global_step
+        if stop.asked:
+            self.context.console.line(f"  {stage}: saved at step {self.steps} of {total}")
+            raise stopping.Preempted(stop.signum)
+        return self._log(trainer, unit)
+
+    def measured(self) -> dict[str, float]:
+        """Return what is worth a line on the card: how many steps' rows were passed over, where any were."""
+        steps = sum(last - first + 1 for first, last in self.guard.passed_over())
+        return {"passed_over_steps": steps} if steps else {}
+
+    def _newest(self, at_most: int | None = None) -> tuple[Path | None, float]:
+        """Return the checkpoint that all processes go on from, and the seconds spent before it. Raises ConfigError."""
+        found, seconds, form = ranks.shared(newest_whole(self.folder, at_most) if ranks.is_first() else (None, 0.0, ""))
+        now = form_of(self.context.config.run)
+        if found is not None and form != now:
+            raise ConfigError(
+                f"Stage {self.context.stage} was stopped while its model was held {form}, and now it would be held "
+                f"{now}, which cannot read that checkpoint. Go on as before (run.parallelism, run.processes), or "
+                f"remove {self.folder} to begin the stage anew."
+            )
+        return found, seconds
+
+    def _go_back(self, trainer: Trainer) -> Path:
+        """Return the checkpoint before what went wrong, with the rows since then left out. Raises ContractError."""
+        guard, stage, step = self.guard, self.context.stage, trainer.state.global_step
+        reason = f"Stage {stage}: {guard.trip} (step {step})"
+        let_be = f", or let high losses be with {stage}.guard.spike=null" if guard.high else ", or set train.bf16=false"
+        advice = f"Lower {stage}.train.learning_rate{let_be}."
+        before = step - 1 - max(1, guard.high)  # losses are seen one step late
+        if before <= self.from_step and not guard.high:  # its own weights are no numbers
+            before = self.from_step - 1
+        resume, _ = self._newest(at_most=before)
+        if resume is None:
+            raise ContractError(f"{reason}, and there is no checkpoint before it; nothing is kept. {advice}")
+        if len(guard.passed_over()) >= guard.settings.times:
+            raise ContractError(
+                f"{reason}, and was taken back {guard.settings.times} times before ({stage}.guard.times); nothing is "
+                f"kept. {advice}"
+            )
+        at = _step_of(resume)
+        self.context.console.line(
+            f"  {stage}: {guard.trip}; back to step {at}, and the rows of {step - at} steps are passed over",
+            always=True,
+        )
+        guard.pass_over(at + 1, step)
+        return resume
+
+    def _log(self, trainer: Trainer, unit: str) -> list[dict[str, Any]]:
+        left_out = unmeasured(self.context.config.run, getattr(self.context.settings, "train", {}))
+        records = []
+        for entry in trainer.state.log_history:
+            if "loss" in entry:
+                numbers = {k: v for k, v in entry.items() if isinstance(v, int | float) and k not in left_out}
+                kept = {key: round(float(value), 6) for key, value in numbers.items()}
+                records.append({**kept, "step": entry["step"], unit: entry["step"] * self.tokens_per_step})
+        return records
+
+
+@contextlib.contextmanager
+def _stopped_first(stop: stopping.Stop) -> Iterator[None]:
+    """Where a signal came before something was refused, say that: it ends torch's compilers too, which then complain.
+
+    Raises Preempted instead of ConfigError.
+    """
+    try:
+        yield
+    except ConfigError:
+        if stop.asked:
+            raise stopping.Preempted(stop.signum) from None
+        raise
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
+
+
+def pass_over(trainer: Trainer, rows: Any, steps: Sequence[tuple[int, int]]) -> None:
+    """Let a trainer read its rows without those of some steps; where it draws them at random, in another order."""
+    if not steps:
+        return
+    arguments = trainer.args
+    in_order = arguments.train_sampling_strategy == "sequential" or not getattr(arguments, "shuffle_dataset", True)
+    if not in_order or len(rows) % arguments.max_steps:
+        arguments.data_seed = arguments.seed + len(steps)
+        return
+    size = len(rows) // arguments.max_steps
+    blocks = without(range(arguments.max_steps), steps)
+    trainer.train_dataset = rows.select([block * size + place for block in blocks for place in range(size)])
+
+
+def write_log(records: list[dict[str, Any]], path: Path) -> None:
+    """Write the training log as JSON lines."""
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")

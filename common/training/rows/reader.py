@@ -1,0 +1,148 @@
+"""Read one role of a corpus for training: shuffled, without rows that repeat the exam, tokenised, accounted for.
+
+Usage: `reader = Reader(context, tokenizer, "cpt", chat_only=False)`; `list(reader.tokens(...))`; `reader.finish()`.
+
+Counts are of the rows that were examined: reading stops at the token budget, and what lies beyond is not counted.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from common.data.accounting import RowCount
+from common.data.decontaminate import EXAM_OVERLAP, Decontaminator, filter_rows
+from common.stage import StageContext
+from common.store.artifacts import Artifact
+from common.training.rows.packing import NOTHING_TO_LEARN, TokenRow, tokenise
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SAMPLED_FILES = {"preference": "pairs.jsonl", "sft": "answers.jsonl", "prompts": "prompts.jsonl"}  # of a sample stage
+SHUFFLE_BUFFER = 100_000  # rows held while sources are shuffled through each other
+
+
+def sampled_input(context: StageContext) -> Artifact | None:
+    """Return the input that brings answers sampled from a checkpoint, or None."""
+    return next((a for a in context.inputs.values() if a.manifest["kind"] == "sample"), None)
+
+
+def origin(context: StageContext, role: str) -> str:
+    """Say where a training role's rows come from, for messages."""
+    if role in SAMPLED_FILES and (sampled := sampled_input(context)) is not None:
+        return f"{SAMPLED_FILES[role]} of the stage '{sampled.manifest.get('stage', context.stage)}'"
+    return f"the role {role}"
+
+
+def training_rows(context: StageContext, role: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a training role: the corpus's, or what an input sampled from a checkpoint in their place."""
+    sampled = sampled_input(context) if role in SAMPLED_FILES else None
+    if sampled is None:
+        yield from context.corpus.rows(role)
+        return
+    with (sampled.path / SAMPLED_FILES[role]).open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+class Accounts(dict[str, RowCount]):
+    """Accounts by source, opened when first asked for."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self.role = role
+
+    def __missing__(self, source: str) -> RowCount:
+        count = self[source] = RowCount(source, self.role)
+        return count
+
+    def add_reading(self, context: StageContext, examined: Mapping[str, int] | None = None) -> None:
+        """Add the rows that the corpus itself dropped while reading, such as empty ones; none for sampled answers.
+
+        Shuffling reads ahead of a token budget, so a source bears the share of them that its `examined` rows are of
+        those it gave; all of them where nothing is said of that.
+        """
+        if self.role in SAMPLED_FILES and sampled_input(context) is not None:
+            return
+        for source, read in context.corpus.counts(self.role).items():
+            share = 1.0 if examined is None or not read.rows_out else min(1.0, examined.get(source, 0) / read.rows_out)
+            for reason, number in read.dropped.items():
+                if borne := round(number * share):
+                    self[source].dropped[reason] = self[source].dropped.get(reason, 0) + borne
+
+
+class ExamGuard:
+    """Everything of the exam that rows of one role must not repeat: its questions, and its held-out texts."""
+
+    def __init__(self, context: StageContext, role: str) -> None:
+        exams = context.corpus.exam_roles(role)
+        asked = (row["question"] for exam in exams if exam.startswith("questions") for row in context.corpus.rows(exam))
+        self.questions = Decontaminator(asked)
+        self.texts = {
+            hash(row["text"]) for exam in exams if exam.startswith("text") for row in context.corpus.rows(exam)
+        }
+
+    def filter(self, rows: Iterable[dict[str, Any]], accounts: Accounts) -> Iterator[dict[str, Any]]:
+        """Yield the rows that repeat nothing; the others are counted as dropped."""
+        for row in filter_rows(rows, self.questions, accounts):
+            if "text" in row and hash(row["text"]) in self.texts:
+                accounts[row["source"]].drop(EXAM_OVERLAP)
+            else:
+                yield row
+
+
+def shuffled(rows: Iterable[dict[str, Any]], key: str) -> Iterator[dict[str, Any]]:
+    """Yield rows in a seeded random order through a buffer: a full shuffle up to SHUFFLE_BUFFER rows."""
+    rng = random.Random(key)
+    buffer: list[dict[str, Any]] = []
+    for row in rows:
+        if len(buffer) < SHUFFLE_BUFFER:
+            buffer.append(row)
+            continue
+        place = rng.randrange(SHUFFLE_BUFFER)
+        yield buffer[place]
+        buffer[place] = row
+    rng.shuffle(buffer)
+    yield from buffer
+
+
+class Reader:
+    """One role's rows on their way into training, and the accounts of their sources."""
+
+    def __init__(self, context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str, chat_only: bool) -> None:
+        self.context, self.tokenizer, self.role, self.chat_only = context, tokenizer, role, chat_only
+        self.accounts = Accounts(role)
+        self.guard = ExamGuard(context, role)
+        self.num_tokens = 0
+
+    def raw(self) -> Iterator[dict[str, Any]]:
+        """Yield the role's rows, shuffled, without those that repeat the exam."""
+        rows = shuffled(training_rows(self.context, self.role), f"{self.context.config.seed}/{self.role}")
+        for row in self.guard.filter(rows, self.accounts):
+            if not (self.chat_only and "text" in row):
+                yield row
+
+    def tokens(self, *, assistant_only: bool, sequence_length: int, budget: int | None) -> Iterator[TokenRow]:
+        """Yield token rows until the budget is reached; `num_tokens` says how many tokens that was."""
+        stream = tokenise(
+            self.tokenizer, self.raw(), assistant_only=assistant_only, sequence_length=sequence_length,
+            count_of=self.accounts.__getitem__,
+        )  # fmt: skip
+        for row in stream:
+            self.num_tokens += len(row.input_ids)
+            yield row
+            if budget is not None and self.num_tokens >= budget:
+                return
+
+    def finish(self, epochs: float) -> list[RowCount]:
+        """Close the accounts: add what the corpus dropped while reading, and set wholly masked rows apart."""
+        examined = {source: count.rows_out + count.num_dropped for source, count in self.accounts.items()}
+        self.accounts.add_reading(self.context, examined)
+        for count in self.accounts.values():
+            masked = count.dropped.pop(NOTHING_TO_LEARN, 0)
+            count.rows_in = count.num_dropped + masked + count.rows_out
+            count.masked_share = masked / count.num_kept if count.num_kept else 0.0
+            count.epochs = round(epochs, 3)
+        return list(self.accounts.values())

@@ -1,0 +1,233 @@
+"""Build a stage's training rows: read, keep the exam out, tokenise, pack, mix with replay, account for all.
+
+Usage: `rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)`; `rows.dataset` is in final order.
+
+The token budget is met exactly: sources are shuffled through each other, read until the budget is reached, and
+repeated in fresh shuffles where they are shorter.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from common.config.stages import TrainingSettings
+from common.data.accounting import RowCount, check_limits
+from common.errors import DataError
+from common.stage import StageContext
+from common.store.artifacts import write_json
+from common.training.distributed import ranks
+from common.training.options import steps_for
+from common.training.rows.packing import TokenRow, interleave, pack, packed_file, tokenise
+from common.training.rows.reader import Accounts, Reader, origin, shuffled
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+SAMPLES = 64  # rows kept as tokenised, for the contracts
+ORDER, KEPT, MADE = "order.npy", "validation.npy", "rows.json"  # in the rows' folder; the last is written last
+
+
+@dataclass
+class TrainingRows:
+    """Rows ready for the trainer, in the order in which it must take them."""
+
+    dataset: Dataset  # columns input_ids, labels, seq_lengths; or text/messages with packing: trl
+    steps: int
+    counts: list[RowCount]
+    samples: list[TokenRow] = field(default_factory=list)  # a few rows as tokenised, for the contracts
+    validation: Dataset | None = None  # rows that never train
+
+    def accounting(self) -> list[dict[str, Any]]:
+        return [count.as_dict() for count in self.counts]
+
+
+def build_rows(
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, *, role: str, assistant_only: bool
+) -> TrainingRows:
+    """Return the stage's rows. Raises DataError for a role without rows, ContractError beyond the limits.
+
+    `assistant_only` masks all but the assistant's tokens; replay is then conversations alone. With `replay: 1` there
+    is nothing but replay. The first of several processes makes them; they lie in the stage's scratch, where the others,
+    and the same stage after it was killed, find them.
+    """
+    settings = cast(TrainingSettings, context.settings)
+    if settings.packing == "trl":
+        return _rows_for_trl(context, tokenizer, role=role, chat_only=assistant_only)
+    asked = {
+        "role": role, "assistant_only": assistant_only, "seed": context.config.seed,
+        **settings.model_dump(mode="json", include={"tokens", "epochs", "batch_tokens", "sequence_length", "replay"}),
+        "validation": settings.validation.share,
+    }  # fmt: skip
+    if ranks.is_first() and _read(context, asked) is None:
+        _prepare(context, tokenizer, asked)
+    ranks.wait()
+    rows = _read(context, asked)
+    assert rows is not None, "the first process has made them"
+    check_limits(rows.counts, settings.limits, context.stage)
+    logger.info("%s: %d steps, %d rows", context.stage, rows.steps, len(rows.dataset))
+    return rows
+
+
+def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: dict[str, Any]) -> None:
+    """Read, tokenise, pack and order the rows, and write down last what they are."""
+    settings = cast(TrainingSettings, context.settings)
+    assistant_only = bool(asked["assistant_only"])
+    folder, length, seed = _folder(context), settings.sequence_length, context.config.seed
+    shutil.rmtree(folder, ignore_errors=True)
+    budget = settings.tokens
+    alone = settings.replay == 1
+    role, share = ("replay", 0.0) if alone else (asked["role"], settings.replay)
+    main = Reader(context, tokenizer, role, chat_only=alone and assistant_only)
+    own_budget = None if budget is None else round(budget * (1 - share))
+    samples: list[TokenRow] = []
+    stream = main.tokens(assistant_only=assistant_only, sequence_length=length, budget=own_budget)
+    packed = pack(_sample(stream, samples), length, folder, role)
+    if not len(packed):
+        raise DataError(f"Stage {context.stage}: {origin(context, role)} has no usable row. Check where it comes from.")
+    steps = steps_for(settings, len(packed) - _num_kept(len(packed), settings.validation.share), context.stage)
+    total = steps * (settings.batch_tokens // length)
+    readers, parts, names = [main], [packed], [role]
+    if share > 0:
+        replay = Reader(context, tokenizer, "replay", chat_only=assistant_only)
+        wanted = round(total * length * share)
+        stream = replay.tokens(assistant_only=assistant_only, sequence_length=length, budget=wanted)
+        parts.append(pack(stream, length, folder, "replay"))
+        readers.append(replay)
+        names.append("replay")
+        if not len(parts[1]):
+            kind = "conversations" if assistant_only else "rows"
+            raise DataError(
+                f"Stage {context.stage} asks for {settings.replay:.0%} replay, but the role replay has no {kind}. "
+                f"Add a source with role: replay, or set {context.stage}.replay=0."
+            )
+    training, kept = _split(len(packed), settings.validation.share, seed)
+    num_replay = len(parts[1]) if len(parts) > 1 else 0
+    drawn = interleave(len(training), num_replay, total=total, replay=share, seed=seed)
+    order = np.concatenate([training, len(packed) + np.arange(num_replay)])[drawn]
+    np.save(folder / ORDER, order, allow_pickle=False)
+    np.save(folder / KEPT, kept, allow_pickle=False)
+    made = {
+        "asked": asked, "parts": names, "steps": steps, "samples": [asdict(row) for row in samples],
+        "counts": [count.as_dict() for count in _close(readers, parts, order)],
+    }  # fmt: skip
+    write_json(folder / MADE, made)
+
+
+def _num_kept(number: int, share: float) -> int:
+    """Return how many of some rows never train: at least one, and never all."""
+    return min(number - 1, max(1, round(share * number))) if share else 0
+
+
+def _split(number: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of the rows that train and of those that never do."""
+    kept = np.sort(np.random.default_rng([seed, 1]).permutation(number)[: _num_kept(number, share)])
+    return np.setdiff1d(np.arange(number), kept), kept
+
+
+def _folder(context: StageContext) -> Path:
+    return context.work / "rows"
+
+
+def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
+    """Return the rows that lie in the stage's scratch, or None where these are not there."""
+    from datasets import Dataset
+
+    folder = _folder(context)
+    if not (folder / MADE).is_file():
+        return None
+    made = json.loads((folder / MADE).read_text(encoding="utf-8"))
+    if made["asked"] != asked:
+        return None
+    parts = [Dataset.from_file(str(packed_file(folder, name))) for name in made["parts"]]
+    order = np.load(folder / ORDER, allow_pickle=False)
+    kept = np.load(folder / KEPT, allow_pickle=False)
+    return TrainingRows(
+        _concatenate(parts).select(order), made["steps"], [RowCount(**count) for count in made["counts"]],
+        [TokenRow(**row) for row in made["samples"]], parts[0].select(kept) if len(kept) else None,
+    )  # fmt: skip
+
+
+def _sample(rows: Iterator[TokenRow], samples: list[TokenRow]) -> Iterator[TokenRow]:
+    for row in rows:
+        if len(samples) < SAMPLES:
+            samples.append(row)
+        yield row
+
+
+def _close(readers: list[Reader], parts: list[Dataset], order: Any) -> list[RowCount]:
+    """Return the accounts, each with how often its rows are seen: rows drawn from its side over rows it has."""
+    border = len(parts[0])
+    drawn = [int((order < border).sum()), int((order >= border).sum())]
+    return [
+        count
+        for reader, part, number in zip(readers, parts, drawn, strict=False)
+        for count in reader.finish(number / len(part))
+    ]
+
+
+def _concatenate(parts: list[Dataset]) -> Dataset:
+    from datasets import concatenate_datasets
+
+    return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+
+
+def _rows_for_trl(
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, *, role: str, chat_only: bool
+) -> TrainingRows:
+    """Return raw rows for TRL's own preparation; the replay share is then one of rows, not of tokens."""
+    from datasets import Dataset
+
+    settings = cast(TrainingSettings, context.settings)
+    readers = [Reader(context, tokenizer, role, chat_only=False)]
+    parts = [list(readers[0].raw())]
+    if settings.replay > 0:
+        readers.append(Reader(context, tokenizer, "replay", chat_only=chat_only))
+        wanted = round(len(parts[0]) * settings.replay / max(1e-9, 1 - settings.replay))
+        parts.append(list(itertools.islice(readers[1].raw(), wanted)))
+    rows = list(shuffled(itertools.chain(*parts), f"{context.config.seed}/mix"))
+    if not rows:
+        raise DataError(f"Stage {context.stage}: {origin(context, role)} has no usable row. Check where it comes from.")
+    num_tokens = 0
+    for reader, part in zip(readers, parts, strict=True):
+        # TRL cuts or splits what is longer than a sequence; nothing is dropped for its length here.
+        made = tokenise(
+            tokenizer, part, assistant_only=False, sequence_length=sys.maxsize, count_of=reader.accounts.__getitem__
+        )
+        num_tokens += sum(len(row.input_ids) for row in made)
+    steps = steps_for(settings, max(1, round(num_tokens / settings.sequence_length)), context.stage)
+    counts = [count for reader in readers for count in reader.finish(steps * settings.batch_tokens / num_tokens)]
+    check_limits(counts, settings.limits, context.stage)
+    samples = list(itertools.islice(_encode_samples(tokenizer, rows, chat_only), SAMPLES))
+    return TrainingRows(
+        Dataset.from_list([_for_trl(row, tokenizer, chat_only) for row in rows]), steps, counts, samples
+    )
+
+
+def _encode_samples(
+    tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], chat_only: bool
+) -> Iterator[TokenRow]:
+    """Tokenise a few rows as TRL will, so that the contracts can look at their labels."""
+    discarded = Accounts("samples")
+    yield from tokenise(
+        tokenizer, rows[:SAMPLES], assistant_only=chat_only, sequence_length=sys.maxsize,
+        count_of=discarded.__getitem__,
+    )  # fmt: skip
+
+
+def _for_trl(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, chat_only: bool) -> dict[str, Any]:
+    if chat_only:
+        return {"messages": row["messages"]}
+    return {"text": row["text"] if "text" in row else tokenizer.apply_chat_template(row["messages"], tokenize=False)}

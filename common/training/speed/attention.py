@@ -1,0 +1,226 @@
+"""Which attention a model trains with: the fastest that keeps documents apart, by device.
+
+Usage: `with attending(model, config.run, device="cuda"): trainer.train()`.
+
+On a CPU it is torch's scaled dot product in float32, whatever autocast says: in bfloat16 the backward pass of its
+kernel takes up to eight times as long over rows of a few hundred tokens. Where many short documents share a row, each
+gets a row of its own for as long as attention takes, so that nothing is computed between documents. On CUDA it is
+torch's own variable-length attention, which needs no mask and no build of flash-attn. All are registered with
+transformers, so no model's code is touched; `run.attention` takes any name that transformers knows. After training a
+model has its own attention back.
+Shapes: B rows of T tokens, H heads (fewer of keys and values), D the size of a head.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from common.config.schema import RunSettings
+from common.errors import ConfigError, did_you_mean
+from common.training.speed.documents import documents_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WIDE = "sdpa_float32"
+APART = "documents_float32"
+VARLEN = "varlen"
+USUAL = ("auto", "eager", "sdpa", WIDE, APART, VARLEN, "flex_attention")  # ours, and those that come with torch
+ON_CUDA = (VARLEN, "flex_attention", "flash_attention")  # how those begin that train on nothing else
+LARGEST_HEAD = 256  # of the flash kernels
+Varlen = Callable[..., Any]
+
+
+@contextlib.contextmanager
+def attending(model: Any, run: RunSettings, device: str, *, in_one_piece: bool = False) -> Iterator[str]:
+    """Give a model the attention of `run.attention` for as long as it trains; yield the name of what it is.
+
+    `in_one_piece`: torch compiles it, so that attention had better not leave its graph.
+    """
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    before = bare.config._attn_implementation
+    name = chosen(bare.config, run, device, in_one_piece=in_one_piece)
+    if name != before:
+        _set(bare, name)
+    try:
+        yield name
+    finally:
+        if name != before:
+            _set(bare, before)
+
+
+def chosen(config: Any, run: RunSettings, device: str, *, in_one_piece: bool = False) -> str:
+    """Return the attention that a model with this configuration trains with. Raises ConfigError as `check_name`."""
+    register()
+    if run.attention != "auto":
+        check_name(run.attention, device)
+        if run.attention == VARLEN and (reason := _no_varlen(config, device)):
+            raise ConfigError(f"run.attention={VARLEN}: {reason}. Use run.attention=auto.")
+        return run.attention
+    before: str = config._attn_implementation
+    if before != "sdpa":  # a model that needs another has one
+        return before
+    if device == "cpu":
+        return APART if not in_one_piece and _sees_whole_documents(config) else WIDE
+    return before if _no_varlen(config, device) else VARLEN
+
+
+def check_name(name: str, device: str) -> None:
+    """Check that there is such an attention, and that it trains on a device. Raises ConfigError.
+
+    Only for a name that is neither ours nor a usual one is transformers asked, which takes a while to load.
+    """
+    if name not in USUAL:
+        register()
+        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+        # Paged ones are for serving: they need a cache.
+        known = [*USUAL, *(key for key in ALL_ATTENTION_FUNCTIONS.valid_keys() if not key.startswith("paged|"))]
+        if name not in known:
+            raise ConfigError(f"run.attention={name}: there is no such attention.{did_you_mean(name, known)}")
+    if device != "cuda" and name.startswith(ON_CUDA):
+        raise ConfigError(
+            f"run.attention={name}: its kernels need CUDA, and this stage trains on {device}. Use run.attention=auto."
+        )
+
+
+def check_there(name: str) -> None:
+    """Check that an attention's package is installed, by giving it to a small model. Raises ConfigError."""
+    if name in USUAL:
+        return
+    register()
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"vocab_size": 8, "hidden_size": 16, "intermediate_size": 16}
+    _set(LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=1, num_attention_heads=1)), name)
+
+
+def _no_varlen(config: Any, device: str) -> str:
+    """Say why a model cannot train with variable-length attention, or nothing."""
+    import torch
+
+    text = config.get_text_config()
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    if device != "cuda":
+        return "its kernels need CUDA"
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        return "this GPU has no bfloat16, which its kernels need"
+    if size > LARGEST_HEAD or size % 8:
+        return f"its kernels take heads of at most {LARGEST_HEAD} in steps of 8, and this model's have {size}"
+    if not _sees_whole_documents(config):
+        return "this model has layers that do not see whole documents"
+    if getattr(text, "attention_dropout", 0.0) or getattr(text, "attn_logit_softcapping", None):
+        return "this model's attention has dropout or capped logits, which its kernels have not"
+    return ""
+
+
+def _sees_whole_documents(config: Any) -> bool:
+    text = config.get_text_config()
+    windows = [kind for kind in getattr(text, "layer_types", None) or () if kind != "full_attention"]
+    return not (windows or (getattr(text, "use_sliding_window", True) and getattr(text, "sliding_window", None)))
+
+
+def _set(model: Any, name: str) -> None:
+    try:
+        model.set_attn_implementation(name)
+    except (ImportError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"run.attention={name}: it cannot be had here ({reason}). Use run.attention=auto.") from error
+    if model.config._attn_implementation != name:
+        raise ConfigError(
+            f"run.attention={name}: {type(model).__name__} does not let its attention be set. Use run.attention=auto."
+        )
+
+
+@functools.cache
+def register() -> None:
+    """Make all three attentions known to transformers, by their names."""
+    import torch
+    from torch.nn.attention.varlen import varlen_attn
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    AttentionInterface.register(WIDE, wide_attention)
+    AttentionMaskInterface.register(WIDE, sdpa_mask)
+    # Where documents begin is known by the batch alone, so a compiled layer leaves its graph for these two.
+    AttentionInterface.register(APART, torch.compiler.disable(apart_attention))
+    AttentionMaskInterface.register(APART, _mask_of_padding)
+    AttentionInterface.register(VARLEN, torch.compiler.disable(functools.partial(varlen_attention, varlen_attn)))
+    AttentionMaskInterface.register(VARLEN, _mask_of_padding)
+
+
+def wide_attention(
+    module: Any, query_BHTD: Tensor, key_BHTD: Tensor, value_BHTD: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    """Return (B, T, H, D), attended to in float32 and given back in the type of the query."""
+    import torch
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    states = (query_BHTD, key_BHTD, value_BHTD)
+    with torch.autocast(query_BHTD.device.type, enabled=False):
+        found: Tensor = sdpa_attention_forward(module, *(s.float() for s in states), attention_mask, **options)[0]
+    return found.to(query_BHTD.dtype), None
+
+
+def apart_attention(
+    module: Any, query_BHTD: Tensor, key_BHTD: Tensor, value_BHTD: Tensor, attention_mask: Tensor | None,
+    position_ids: Tensor | None = None, **options: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """Return the same as `wide_attention`: documents, in rows of their own where that pays, see themselves alone.
+
+    A mask (padding) or a cache goes to `wide_attention`.
+    """
+    batch, _, length, _ = query_BHTD.shape
+    states = (query_BHTD, key_BHTD, value_BHTD)
+    if attention_mask is not None or position_ids is None or key_BHTD.shape[2] != length:
+        return wide_attention(module, *states, attention_mask, **options)
+    documents = documents_of(position_ids, batch)
+    if documents.alone or not documents.apart_pays:
+        return wide_attention(module, *states, None if documents.alone else documents.mask, **options)
+    query_NHLD, key_NHLD, value_NHLD = (documents.apart(s) for s in states)
+    found_NLHD, _ = wide_attention(module, query_NHLD, key_NHLD, value_NHLD, None, **options)
+    return documents.together(found_NLHD), None
+
+
+def varlen_attention(
+    kernel: Varlen, module: Any, query_BHTD: Tensor, key_BHTD: Tensor, value_BHTD: Tensor,
+    attention_mask: Tensor | None, scaling: float | None = None, position_ids: Tensor | None = None, **options: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """Return (B, T, H, D): documents, which begin where positions do not follow one another, see themselves alone.
+
+    `kernel` is `torch.nn.attention.varlen.varlen_attn`. A mask (padding) or a cache goes to scaled dot product, and so
+    does a forward in a wide type, with the same documents.
+    """
+    import torch
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    batch, _, length, _ = query_BHTD.shape
+    whole = attention_mask is None and key_BHTD.shape[2] == length and position_ids is not None
+    dtype = value_BHTD.dtype
+    if not whole or position_ids is None or dtype not in (torch.bfloat16, torch.float16):
+        if whole and position_ids is not None:
+            attention_mask = documents_of(position_ids, batch).mask
+        found: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query_BHTD, key_BHTD, value_BHTD, attention_mask, scaling=scaling, **options
+        )
+        return found
+    documents = documents_of(position_ids, batch)
+    borders, longest = documents.borders, documents.longest
+    # Norms of queries and keys may leave them in float32 beside values in bfloat16.
+    flat = [s.transpose(1, 2).flatten(0, 1).to(dtype) for s in (query_BHTD, key_BHTD, value_BHTD)]
+    grouped = key_BHTD.shape[1] != query_BHTD.shape[1]
+    attended = kernel(*flat, borders, borders, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=grouped)
+    return attended.unflatten(0, (batch, length)), None
+
+
+def _mask_of_padding(*sizes: Any, attention_mask: Tensor | None = None, **options: Any) -> Tensor | None:
+    """Return no mask where only documents must be kept apart; where there is padding, that of scaled dot product."""
+    from transformers.masking_utils import sdpa_mask
+
+    if attention_mask is None and options.get("q_length") == options.get("kv_length"):
+        return None
+    mask: Tensor | None = sdpa_mask(*sizes, attention_mask=attention_mask, **options)
+    return mask

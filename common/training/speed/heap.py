@@ -1,0 +1,54 @@
+"""Keep, between steps on a CPU, the memory that a step has freed.
+
+Usage: `with heap.kept(config.run, device="cpu"): trainer.train()`.
+
+The C library of Linux (glibc) gives what a step frees back to the system, and every page of it is asked for again and
+filled with zeros in the next step: for the tiny model some 3,000 pages a step, a tenth to a fifth of its time. It
+learns to keep a little more each time something large is freed, up to 64 MiB, so what is lost depends on what a process
+has done before. Peaks grow by little, since the next step needs as much. With other C libraries nothing happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+from common.config.schema import RunSettings
+
+# Numbers of the parameters in malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+GIB = 1 << 30
+# Where glibc's own adjustment of both ends at most (mallopt(3)); it is off once they have been set.
+USUAL_LARGEST, USUAL_FREE = 32 << 20, 64 << 20
+
+
+@contextlib.contextmanager
+def kept(run: RunSettings, device: str) -> Iterator[bool]:
+    """Let the heap keep what it frees while a model trains; yield whether it does. Afterwards it is given back."""
+    library = _glibc() if run.keep_heap and device == "cpu" else None
+    # glibc before 2.35 takes no larger blocks than it would come to by itself.
+    if library is None or not (_set(library, GIB, GIB) or _set(library, USUAL_LARGEST, GIB)):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        _set(library, USUAL_LARGEST, USUAL_FREE)
+        library.malloc_trim(0)
+
+
+def _set(library: Any, largest: int, free: int) -> bool:
+    """Let blocks up to `largest` bytes come from the heap, which keeps up to `free` bytes at its end, if it can be."""
+    return bool(library.mallopt(M_MMAP_THRESHOLD, largest)) and bool(library.mallopt(M_TRIM_THRESHOLD, free))
+
+
+@functools.cache
+def _glibc() -> Any:
+    """Return the C library of this process if it is glibc, or nothing."""
+    if platform.libc_ver()[0] != "glibc":
+        return None
+    return ctypes.CDLL(None)

@@ -1,0 +1,197 @@
+"""Score answers inside TRL's trainers at the cost of the tokens that are scored, and of no padding.
+
+Usage: `with scoring(run, train): trainer = DPOTrainer(...)`; its model and reference then score in this way.
+
+TRL's preference and reward trainers ask the model itself for log-probabilities (`fused_lm_head=True`), so that wrappers
+of the model (DDP, FSDP, peft) see an ordinary forward. This answers that call in the place of TRL's: sequences share
+rows, as in packing, so that little of a batch is padding; the head is applied where a label is, in pieces that bound
+the memory of the logits; and entropy, accuracy and mean logits, which TRL measures over all of them at every step, are
+left out unless `run.token_metrics` asks for them. What it cannot do (capped logits, images, losses of experts) goes on
+to TRL's own head.
+Shapes: B sequences of T tokens, R rows of W tokens, N scored tokens, H hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from common.config.schema import RunSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Logits that exist at once: 256 MB in float32. More are computed in pieces, and again for the backward pass.
+MOST_LOGITS = 64_000_000
+PADDING_WORTH_IT = 0.05  # share of a batch's places that sharing rows must save
+# Sizes are rounded up to multiples of these, so that few shapes occur: kernels are prepared once for each, which on a
+# CPU takes as long as the work of a small model.
+STEP_WIDTH, STEP_SCORED = 16, 128
+AddHead = Callable[..., None]
+TRAINERS = ("dpo", "kto", "grpo", "rloo")
+# What TRL measures over all logits at every step.
+TOKEN_METRICS = ("entropy", "mean_token_accuracy", "logits/chosen", "logits/rejected")
+# Options of GRPO that learn from the entropy.
+NEED_ENTROPY = ("top_entropy_quantile", "entropy_coef", "use_adaptive_entropy")
+HANDLED = {"input_ids", "attention_mask", "use_cache"}
+# Keys of a model's configuration that change the logits behind the head.
+SCALES = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+
+
+def unmeasured(run: RunSettings, train: Mapping[str, Any]) -> frozenset[str]:
+    """Return the metrics that are left out of a stage; TRL would log the zeros that stand in their place."""
+    if run.token_metrics:
+        return frozenset()
+    return frozenset(TOKEN_METRICS) - ({"entropy"} if _needs_entropy(train) else set())
+
+
+def _needs_entropy(train: Mapping[str, Any]) -> bool:
+    return any(key in train for key in NEED_ENTROPY)
+
+
+@contextlib.contextmanager
+def scoring(run: RunSettings, train: Mapping[str, Any]) -> Iterator[None]:
+    """Let trainers that are built inside score by `add_head`, unless every metric of TRL's is asked for."""
+    modules: list[Any] = [importlib.import_module(f"trl.trainer.{name}_trainer") for name in TRAINERS]
+    theirs = [module.add_fused_lm_head for module in modules]
+    try:
+        for module in modules:
+            module.add_fused_lm_head = head_of(run, train)
+        yield
+    finally:
+        for module, original in zip(modules, theirs, strict=True):
+            module.add_fused_lm_head = original
+
+
+def head_of(run: RunSettings, train: Mapping[str, Any]) -> AddHead:
+    """Return what gives a model its head for scoring: ours, or TRL's where every metric of TRL's is asked for."""
+    from trl.trainer.utils import add_fused_lm_head
+
+    theirs: AddHead = add_fused_lm_head
+    return theirs if run.token_metrics else functools.partial(add_head, theirs, entropy=_needs_entropy(train))
+
+
+def add_head(
+    theirs: AddHead, model: Any, temperature: float = 1.0, cast_lm_head_to_fp32: bool = False,
+    outputs: Sequence[str] = ("log_probs",), *, entropy: bool = False,
+) -> None:  # fmt: skip
+    """Give a model TRL's head, and the lean one before it, for calls that the lean one can answer."""
+    from trl.trainer.utils import FusedCausalLMOutput
+
+    wants_all = "log_sum_sq_probs" in outputs
+    theirs(model, temperature=temperature, cast_lm_head_to_fp32=cast_lm_head_to_fp32, outputs=tuple(outputs))
+    config = model.config.get_text_config()
+    if wants_all or cast_lm_head_to_fp32 or any(getattr(config, key, None) is not None for key in SCALES):
+        return
+    fallback = model.forward
+
+    @functools.wraps(fallback)
+    def forward(self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
+        plain = not args and kwargs.keys() <= HANDLED and labels is not None
+        if not (fused_lm_head and plain):
+            given = {"labels": labels} if labels is not None else {}
+            return fallback(*args, fused_lm_head=fused_lm_head, **given, **kwargs)
+        mask_BT = labels[:, 1:] != -100
+        hidden_NH = _hidden(self, kwargs["input_ids"], kwargs.get("attention_mask"), mask_BT)
+        scores = _scores(self.get_output_embeddings(), hidden_NH, labels[:, 1:][mask_BT], temperature, entropy)
+        log_probs_BT, entropy_BT = (x.new_zeros(mask_BT.shape).masked_scatter(mask_BT, x) for x in scores)
+        nothing_BT = log_probs_BT.new_zeros(mask_BT.shape)
+        return FusedCausalLMOutput(
+            log_probs=log_probs_BT, label_mask=mask_BT, entropy=entropy_BT,
+            mean_logits=nothing_BT, is_top1=nothing_BT.bool(),
+        )  # fmt: skip
+
+    model.forward = types.MethodType(forward, model)
+
+
+def _hidden(model: Any, ids_BT: Tensor, attention_BT: Tensor | None, mask_BT: Tensor) -> Tensor:
+    """Return (N, H), the last hidden states from which the labelled tokens are told, row by row."""
+    import torch
+
+    layout = None if attention_BT is None else share_rows(attention_BT.sum(1).tolist())
+    if layout is None or attention_BT is None:
+        found: Any = model.base_model(input_ids=ids_BT, attention_mask=attention_BT, use_cache=False)
+        hidden_BTH: Tensor = found.last_hidden_state
+        return hidden_BTH[:, :-1][mask_BT]
+    rows_B, starts_B = (torch.tensor(numbers, device=ids_BT.device) for numbers in (layout.rows, layout.starts))
+    # Where each real token goes in the flat (R * W) rows, wherever in its sequence the padding is.
+    order_BT = attention_BT.cumsum(1) - 1
+    places_BT = (rows_B * layout.width + starts_B)[:, None] + order_BT
+    real_BT = attention_BT.bool()
+    filled_R = torch.tensor(layout.filled, device=ids_BT.device)
+    left_RW = (torch.arange(layout.width, device=ids_BT.device) - filled_R[:, None]).clamp(min=0)
+    shared = [ids_BT.new_zeros(layout.num_rows * layout.width), left_RW.flatten().to(ids_BT.dtype)]
+    for flat, values_BT in zip(shared, (ids_BT, order_BT), strict=True):
+        flat[places_BT[real_BT]] = values_BT[real_BT].to(flat.dtype)
+    ids_RW, positions_RW = (flat.view(layout.num_rows, layout.width) for flat in shared)
+    found = model.base_model(input_ids=ids_RW, position_ids=positions_RW, use_cache=False)
+    hidden_RWH: Tensor = found.last_hidden_state
+    return hidden_RWH.flatten(0, 1)[places_BT[:, :-1][mask_BT]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where sequences lie that share rows: the row and the first place of each, how many rows, how wide."""
+
+    rows: list[int]
+    starts: list[int]
+    filled: list[int]  # places of each row that are taken
+    num_rows: int
+    width: int
+
+
+def share_rows(lengths: Sequence[int]) -> Layout | None:
+    """Put sequences into rows as wide as the longest of them: first fit, the longest first. None if not worth it.
+
+    What a row has left over is read as one more document, and never scored.
+    """
+    width = _rounded(max(lengths), STEP_WIDTH)
+    rows, starts, filled = [0] * len(lengths), [0] * len(lengths), list[int]()
+    for number in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
+        row = next((r for r, used in enumerate(filled) if used + lengths[number] <= width), len(filled))
+        if row == len(filled):
+            filled.append(0)
+        rows[number], starts[number] = row, filled[row]
+        filled[row] += lengths[number]
+    num_rows = _rounded(len(filled), max(1, len(lengths) // 8))
+    worth_it = num_rows * width <= (1 - PADDING_WORTH_IT) * len(lengths) * max(lengths)
+    filled += [0] * (num_rows - len(filled))
+    return Layout(rows, starts, filled, num_rows, width) if worth_it else None
+
+
+def _rounded(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
+def _scores(head: Any, hidden_NH: Tensor, labels_N: Tensor, temperature: float, entropy: bool) -> tuple[Tensor, Tensor]:
+    """Return (N,) log-probabilities of the labels in nats, and the entropies of the distributions, or zeros."""
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    def piece(hidden_NH: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
+        logits_NV = head(hidden_NH).float() / temperature
+        normal_N = torch.logsumexp(logits_NV, -1)
+        picked_N = logits_NV.gather(-1, labels_N[:, None])[:, 0] - normal_N
+        if not entropy:
+            return picked_N, torch.zeros_like(picked_N)
+        return picked_N, normal_N - (torch.softmax(logits_NV, -1) * logits_NV).sum(-1)
+
+    number = len(labels_N)
+    spare = _rounded(number, STEP_SCORED) - number
+    hidden_NH = torch.nn.functional.pad(hidden_NH, (0, 0, 0, spare))
+    labels_N = torch.nn.functional.pad(labels_N, (0, spare))
+    size = max(1, MOST_LOGITS // head.weight.shape[0])
+    if len(labels_N) <= size:
+        log_probs_N, entropy_N = piece(hidden_NH, labels_N)
+        return log_probs_N[:number], entropy_N[:number]
+    pieces = [
+        checkpoint(piece, hidden, labels, use_reentrant=False)
+        for hidden, labels in zip(hidden_NH.split(size), labels_N.split(size), strict=True)
+    ]
+    log_probs_N, entropy_N = (torch.cat(parts)[:number] for parts in zip(*pieces, strict=True))
+    return log_probs_N, entropy_N

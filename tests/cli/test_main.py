@@ -1,0 +1,191 @@
+"""The command line: words, commands, exit codes, and errors without tracebacks."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.cli import output
+from common.cli.main import COMMANDS, main
+from common.cli.overrides import parse
+from common.config.resolve import resolve
+from common.console import Console
+from common.engine.plan import make_plan
+from common.engine.run import Outcome
+from common.errors import ConfigError
+from tests.conftest import QUICK, REPOSITORY
+
+WORDS = [f"{key}={value}" for key, value in QUICK.items()]
+
+
+def test_a_value_may_hold_spaces_and_equal_signs() -> None:
+    command, words = parse(["chat", "domain=medical", "prompt=is 2 = 3, or not?"], COMMANDS)
+    assert command == "chat"
+    assert words == {"domain": "medical", "prompt": "is 2 = 3, or not?"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "No command is given"),
+        (["rnu"], "There is no command 'rnu'. Did you mean 'run'?"),
+        (["run", "medical"], "'medical' is no key=value word"),
+        (["run", "domain=a", "domain=b"], "'domain' is given twice: a and b"),
+    ],
+)
+def test_wrong_words_are_named(arguments: list[str], expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(arguments, COMMANDS)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["plan", "domain=medicl"], "error: There is no domain 'medicl'. Did you mean 'medical'?"),
+        (["rerun", "domain=medical"], "error: rerun needs stage=<stage>."),
+        (["rerun", "domain=medical", "stage=sfft"], "has no stage 'sfft'. Did you mean 'sft'?"),
+        (["plan", "domain=medical", "merge.models.dpoo.weight=1"], "Did you mean 'dpo'?"),
+        (["plan", "domain=medical", "publish.to=hubb"], "publish.to is 'hubb'"),
+        (["plan", "domain=medical", "card.limits_of_use="], "card.limits_of_use is empty"),
+        (["status", "domain=medical"], "status takes no 'domain'"),
+        (["config", "domain=all"], "domain=all is for run, rerun and plan"),
+        (["new-domain"], "new-domain needs name=<name>"),
+        (["new-domain", "name=medical"], "domains/medical is there already"),
+        (["new-domain", "name=Big"], "expected small letters"),
+        (["gc", "dry=maybe"], "dry=maybe: expected true or false"),
+        (["plan", "domain=medical", "model.path=/nonexistent/model"], "no such folder"),
+        (["plan", "domain=medical", "model.path=owner/name"], "needs model.revision=<commit>"),
+        (["plan", "domain=medical", "model.path=owner/name", "model.revision=main"], "model.revision=main may move"),
+        (["plan", "domain=medical", "data=hub"], "or start from a checkpoint: model.path=<folder, or owner/name"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_one(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
+) -> None:
+    assert main(arguments) == 1
+    shown = capsys.readouterr().err
+    assert expected in shown
+    assert "Traceback" not in shown
+
+
+def test_nobody_guesses_how_long_an_unknown_model_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["data=hub", "model.path=owner/name", f"model.revision={'a' * 40}", "out=/nonexistent/x"]
+    assert main(["plan", "domain=finance", *words]) == 0
+    shown = capsys.readouterr().out
+    assert "time unknown: this model has not run here" in shown
+    assert re.search(r"cpt +waits +500,000,000 +\? ", shown)
+
+
+def test_show_commands_answer(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = f"out={finished}"
+    assert main(["plan", "domain=medical", out, *WORDS]) == 0
+    assert "Nothing to do." in capsys.readouterr().out
+    changed = [word for word in WORDS if not word.startswith("cpt.tokens")] + ["cpt.tokens=32768"]
+    assert main(["plan", "domain=medical", out, *changed]) == 0
+    shown = capsys.readouterr().out
+    assert "stale" in shown
+    assert "cpt.tokens: 16384 -> 32768 (command line)" in shown
+    assert main(["why", "domain=medical", "stage=dpo", out, *changed]) == 0
+    assert "the first stage to do is cpt (stale)" in capsys.readouterr().out
+    assert main(["status", out]) == 0
+    assert "demonstration" in capsys.readouterr().out
+    assert main(["config", "domain=medical", "cpt.tokens=32768"]) == 0
+    shown = capsys.readouterr().out
+    assert any(line.split() == ["cpt.tokens", "32768", "command", "line"] for line in shown.splitlines())
+    assert any(line.split() == ["base.tokens", "500000", "profile", "tiny"] for line in shown.splitlines())
+
+
+def test_status_tells_of_a_plan_that_came_after_the_last_card(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "domain=medical", f"out={copy}", "freeze=true", "seed=1"]) == 0
+    capsys.readouterr()
+    assert main(["status", f"out={copy}"]) == 0
+    first, second = (line for line in capsys.readouterr().out.splitlines() if "demonstration" in line)
+    assert "->" in first
+    assert "not finished" in second
+    assert main(["run", "domain=medical", f"out={copy}", *WORDS]) == 0
+    capsys.readouterr()
+    assert main(["status", f"out={copy}"]) == 0
+    assert "not finished" not in capsys.readouterr().out
+    view = copy / "runs" / "medical" / "tiny"
+    (view / "plan.json").write_text("{}", encoding="utf-8")
+    (view / "summary.json").unlink()
+    assert main(["status", f"out={copy}"]) == 0
+    assert "plan.json cannot be read" in capsys.readouterr().out
+
+
+def test_what_talks_to_a_result_are_the_words_that_made_it(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = {"domain": "medical", "out": str(finished), **QUICK}
+    resolved = resolve(words, REPOSITORY)
+    artifacts = {step.node.name: step.artifact for step in make_plan(resolved).steps if step.artifact is not None}
+    output.result(resolved, Outcome(artifacts, made=["sft"]), Console(), {**words, "run.threads": "2"})
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith(f"Talk to it: just chat domain=medical out={finished} ")
+    assert " run.threads=2" in line
+
+
+def test_a_plan_can_be_frozen_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "domain=medical", f"out={tmp_path}", "freeze=true"]) == 0
+    assert (tmp_path / "runs" / "medical" / "tiny" / "plan.json").is_file()
+    assert main(["plan", "domain=medical", "freeze=maybe"]) == 1
+    assert "freeze=maybe: expected true or false" in capsys.readouterr().err
+
+
+def test_run_again_says_that_there_is_nothing_to_do(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [w for w in WORDS if "verbosity" not in w]
+    assert main(["run", "domain=medical", f"out={finished}", *words]) == 0
+    shown = capsys.readouterr().out
+    assert "Nothing to do: all 14 stages are there and up to date." in shown
+    assert "models/medical/v1" in shown
+    assert shown.count("[0.") >= 12  # both intervals of six checkpoints
+
+
+def test_chat_answers_and_stops(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["domain=medical", f"out={finished}", *WORDS, "prompt=What is the capital of Japan?"]
+    assert main(["chat", *words]) == 0
+    assert main(["chat", *words, "stage=dppo"]) == 1
+    assert "Did you mean 'dpo'?" in capsys.readouterr().err
+
+
+def test_chat_before_a_run_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chat", "domain=medical", f"out={tmp_path}", "prompt=x"]) == 1
+    assert "There is no finished merge of medical with these settings (waits: after" in capsys.readouterr().err
+
+
+def test_publish_before_a_run_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["publish", "domain=medical", f"out={tmp_path}"]) == 1
+    assert "Nothing to publish yet: base is not made" in capsys.readouterr().err
+
+
+def test_publish_of_a_finished_run(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["publish", "domain=medical", "to=local", f"out={finished}", *WORDS]) == 0
+    assert f"Published: {finished}/models/medical/v1" in capsys.readouterr().out
+
+
+def test_a_read_only_store_is_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As root no mode bit stops writing, so the store is placed where no folder can be made at all."""
+    assert main(["run", "domain=medical", "out=/proc/nowhere", *WORDS]) == 1
+    shown = capsys.readouterr().err
+    assert "error:" in shown
+    assert "Give another folder with out=<folder>" in shown
+
+
+def test_just_forwards_words_unchanged() -> None:
+    """The Justfile hands each word on as one argument, spaces and equal signs included."""
+    text = (REPOSITORY / "Justfile").read_text(encoding="utf-8")
+    assert "set positional-arguments" in text
+    for name in set(COMMANDS):
+        assert f'-m common {name} "$@"' in text, name
+
+
+def test_the_module_runs_from_the_repository() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "common", "plan", "domain=medicl"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: There is no domain")

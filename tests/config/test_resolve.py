@@ -1,0 +1,215 @@
+"""Configuration: layers, origins, refusals with the nearest key, and no key that nothing reads."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from common.cli.overrides import flatten, nest
+from common.config import schema as config_module
+from common.config.base import Schedule, StageSettings
+from common.config.files import names_in
+from common.config.resolve import resolve
+from common.config.schema import Config
+from common.errors import ConfigError, DataError, RecipeError
+from tests.conftest import REPOSITORY, training
+
+
+def resolved(**words: str) -> Config:
+    return resolve({"domain": "medical", **{k.replace("__", "."): v for k, v in words.items()}}, REPOSITORY).config
+
+
+def odd_domain(root: Path, stages: str) -> None:
+    """Write a domain whose stages.yaml is given, beside the shipped pipelines."""
+    (root / "pipelines").symlink_to(REPOSITORY / "pipelines")
+    folder = root / "domains" / "odd"
+    folder.mkdir(parents=True)
+    (folder / "stages.yaml").write_text(stages, encoding="utf-8")
+    for name in ("knowledge.yaml", "data.yaml"):
+        (folder / name).touch()
+
+
+def test_the_command_line_wins_over_every_file() -> None:
+    found = resolve({"domain": "medical", "cpt.train.learning_rate": "1e-5"}, REPOSITORY)
+    settings: Any = found.config.stages["cpt"]
+    assert settings.train["learning_rate"] == 1e-5
+    assert found.origins["cpt.train.learning_rate"] == "command line"
+    assert found.origins["cpt.tokens"] == "profile tiny"
+    assert found.origins["card.limits_of_use"] == "domain medical"
+
+
+def test_a_control_arm_takes_the_settings_of_its_stage_and_its_own_last() -> None:
+    stages: dict[str, Any] = dict(resolved(**{"sft.tokens": "40960", "sft-only.tokens": "81920"}).stages)
+    assert stages["sft"].tokens == 40960
+    assert stages["sft-only"].tokens == 81920
+    assert stages["sft-only"].train == stages["sft"].train
+
+
+def test_values_may_hold_spaces_and_equal_signs() -> None:
+    assert nest({"card.intended_use": "a = b, with spaces"}) == {"card": {"intended_use": "a = b, with spaces"}}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ({"domain": "medicl"}, "There is no domain 'medicl'. Did you mean 'medical'?"),
+        ({}, "No domain is given"),
+        ({"domain": "medical", "profile": "tinny"}, "no profile 'tinny'. Did you mean 'tiny'?"),
+        ({"domain": "medical", "pipeline": "ful"}, "no pipeline 'ful'. Did you mean 'full'?"),
+        ({"domain": "medical", "cptt.tokens": "5"}, "cptt (command line): no section or stage of that name. Did you mean 'cpt'?"),
+        ({"domain": "medical", "cpt.tokns": "5"}, "cpt.tokns (command line): unknown key. Did you mean 'tokens'?"),
+        ({"domain": "medical", "cpt.schedule.warmpu": "0.1"}, "cpt.schedule.warmpu (command line): unknown key. Did you mean 'warmup'?"),
+        ({"domain": "medical", "model.pth": "x"}, "model.pth (command line): unknown key. Did you mean 'path'?"),
+        ({"domain": "medical", "cpt.tokens": "many"}, "cpt.tokens (command line): expected a whole number; got"),
+        ({"domain": "medical", "cpt.replay": "1.5"}, "cpt.replay (command line): expected at most 1; got 1.5"),
+        ({"domain": "medical", "seed": "-1"}, "seed (command line): expected at least 0; got -1"),
+        ({"domain": "medical", "cpt.train.learning_rat": "1"}, "SFTConfig of TRL has no option 'learning_rat'. Did you mean 'learning_rate'?"),
+        ({"domain": "medical", "dpo.train.betta": "1"}, "DPOConfig of TRL has no option 'betta'. Did you mean 'beta'?"),
+        ({"domain": "medical", "cpt.train.learning_rate": "fast"}, "cpt.train.learning_rate: expected float, got 'fast' (str)"),
+        ({"domain": "medical", "cpt.train.learning_rate": "-1"}, "cpt.train.learning_rate: expected a number of at least 0, got -1"),
+        ({"domain": "medical", "cpt.train.max_steps": "5"}, "cpt.train.max_steps is derived here; set cpt.tokens instead"),
+        ({"domain": "medical", "cpt.train.packing_strategy": "wrapped"}, "set cpt.packing=trl to use it"),
+        ({"domain": "medical", "cpt.peft": "lora", "cpt.lora.rr": "8"}, "LoraConfig of peft has no option 'rr'. Did you mean 'r'?"),
+        ({"domain": "medical", "cpt": "5"}, "cpt (command line): expected keys below it, got 5"),
+        ({"domain": "medical", "pipeline": "full", "sft-only.tokens": "5"}, "sft-only (command line): no section or stage of that name"),
+        ({"domain": "medical", "cpt.tokens": "4096", "cpt.epochs": "2"}, "tokens and epochs are both set; keep one"),
+        ({"domain": "medical", "cpt.batch_tokens": "2000"}, "batch_tokens=2000 is no multiple of sequence_length=256, and a step reads whole rows; set batch_tokens=1792 or 2048"),
+    ],
+)  # fmt: skip
+def test_one_clear_error_for_each_mistake(words: dict[str, str], expected: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        resolve(words, REPOSITORY)
+    assert expected in str(caught.value)
+
+
+def test_another_merge_method_starts_without_the_parameters_of_the_first() -> None:
+    words = {"merge.method": "slerp", "merge.base": "base", "merge.models": "{dpo: {}}", "merge.parameters.t": "0.5"}
+    merge: Any = resolved(**words).stages["merge"]
+    assert merge.models == {"dpo": {}}
+    same: Any = resolved(**{"merge.method": "linear", "merge.models.dpo.weight": "0.5"}).stages["merge"]
+    assert same.models["base"] == {"weight": 0.03}
+
+
+def test_a_missing_manifest_is_named() -> None:
+    with pytest.raises(DataError, match=r"nowhere\.yaml: no such file"):
+        resolve({"domain": "medical", "data": "nowhere.yaml"}, REPOSITORY)
+
+
+def test_warmup_and_decay_must_fit() -> None:
+    with pytest.raises(ValueError, match="take more than all steps"):
+        Schedule(kind="wsd", warmup=0.6, decay=0.6)
+
+
+@pytest.mark.parametrize("profile", names_in(REPOSITORY / "pipelines" / "profiles"))
+@pytest.mark.parametrize("pipeline", names_in(REPOSITORY / "pipelines"))
+@pytest.mark.parametrize("domain", names_in(REPOSITORY / "domains", ""))
+def test_every_shipped_configuration_loads(domain: str, pipeline: str, profile: str) -> None:
+    found = resolve({"domain": domain, "profile": profile, "pipeline": pipeline}, REPOSITORY)
+    assert set(found.config.stages) == {node.name for node in found.nodes}
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        resolved().run.workers = 3  # type: ignore[misc] # the point of the test
+
+
+def test_every_key_is_read_by_something() -> None:
+    """Each field of each settings class is read as an attribute somewhere outside its own definition."""
+    read: set[str] = set()
+    for path in (REPOSITORY / "common").rglob("*.py"):
+        if path.name == "config.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                read.add(node.attr)
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
+                read |= {a.value for a in node.args[1:2] if isinstance(a, ast.Constant) and isinstance(a.value, str)}
+    classes = [c for c in vars(config_module).values() if isinstance(c, type) and issubclass(c, BaseModel)]
+    assert StageSettings in classes
+    unread = [f"{c.__name__}.{field}" for c in classes for field in c.model_fields if field not in read]
+    assert unread == []
+
+
+def test_a_domain_without_its_files_says_which(tmp_path: Path) -> None:
+    (tmp_path / "domains" / "empty").mkdir(parents=True)
+    (tmp_path / "pipelines").symlink_to(REPOSITORY / "pipelines")
+    with pytest.raises(DataError, match=r"lacks knowledge\.yaml, data\.yaml, stages\.yaml"):
+        resolve({"domain": "empty"}, tmp_path)
+
+
+def test_an_unknown_profile_in_a_domain_file_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "domains" / "odd"
+    folder.mkdir(parents=True)
+    (folder / "stages.yaml").write_text("profiles: {tinny: {}}\n", encoding="utf-8")
+    for name in ("knowledge.yaml", "data.yaml"):
+        (folder / name).touch()
+    (tmp_path / "pipelines").symlink_to(REPOSITORY / "pipelines")
+    with pytest.raises(ConfigError, match=r"profiles\.tinny: there is no such profile. Did you mean 'tiny'"):
+        resolve({"domain": "odd"}, tmp_path)
+
+
+def test_checkpoint_settings_hold_only_where_a_run_starts_from_one(tmp_path: Path) -> None:
+    odd_domain(tmp_path, "checkpoint: {cpt: {tokens: 4096}}\nprofiles: {tiny: {cpt: {tokens: 2048}}}\n")
+    tiny = resolve({"domain": "odd"}, tmp_path)
+    real = resolve({"domain": "odd", "model.path": "some/where", "data": "hub"}, tmp_path)
+    small = resolve({"domain": "odd", "model.path": "some/where"}, tmp_path)
+    assert [training(found.config, "cpt").tokens for found in (tiny, real, small)] == [2048, 4096, 2048]
+    assert real.origins["cpt.tokens"] == "domain odd, with a checkpoint"
+
+
+@pytest.mark.parametrize("domain", names_in(REPOSITORY / "domains", ""))
+def test_every_checkpoint_setting_of_a_domain_holds(domain: str) -> None:
+    raw = yaml.safe_load((REPOSITORY / "domains" / domain / "stages.yaml").read_text(encoding="utf-8"))
+    given = flatten(raw["checkpoint"])
+    assert any(key.startswith("cpt.") for key in given)
+    words = {"domain": domain, "model.path": "/nonexistent", "model.revision": "0" * 40, "data": "hub"}
+    resolved = resolve(words, REPOSITORY)
+    values = flatten({name: stage.model_dump() for name, stage in resolved.config.stages.items()})
+    for key, value in given.items():
+        stage, _, rest = key.partition(".")
+        if stage in resolved.config.stages:
+            assert values[key] == (tuple(value) if isinstance(values[key], tuple) else value), key
+            assert resolved.origins[key] == f"domain {domain}, with a checkpoint", key
+        elif stage == "evaluate":
+            assert values[f"exam-sft.{rest}"] == (tuple(value) if isinstance(value, list) else value), key
+
+
+def test_mistakes_of_all_stages_are_named_at_once_with_their_file(tmp_path: Path) -> None:
+    odd_domain(tmp_path, "all: {cpt: {rplay: 1}, sft: {tokens: many}, gate: {mode: loud}}\n")
+    with pytest.raises(ConfigError) as caught:
+        resolve({"domain": "odd"}, tmp_path)
+    shown = str(caught.value)
+    assert "cpt.rplay (domain odd; domains/odd/stages.yaml): unknown key. Did you mean 'replay'?" in shown
+    assert "sft.tokens (domain odd; domains/odd/stages.yaml)" in shown
+    assert "gate.mode (domain odd; domains/odd/stages.yaml)" in shown
+
+
+def test_a_merge_of_another_name_has_settings_of_its_own(tmp_path: Path) -> None:
+    words = {"domain": "finance", "pipeline": "orpo", "data": "hub", "model.path": "o/n", "model.revision": "a" * 40}
+    found = resolve(words, REPOSITORY).config.stages["slerp"]
+    assert found.model_dump()["method"] == "slerp"
+    with pytest.raises(ConfigError, match="merge: the pipeline orpo has no such stage"):
+        resolve({**words, "merge.method": "ties"}, REPOSITORY)
+
+
+def test_all_unknown_sections_of_a_domain_file_are_named_at_once(tmp_path: Path) -> None:
+    odd_domain(tmp_path, "all: {crd: {}}\ncheckpoint: {cptt: {tokens: 5}}\nprofiles: {tinny: {}}\n")
+    with pytest.raises(ConfigError) as caught:
+        resolve({"domain": "odd"}, tmp_path)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert "profiles.tinny: there is no such profile" in lines[0]
+    assert "all.crd: no section or stage of that name. Did you mean 'card'?" in lines[1]
+    assert "checkpoint.cptt: no section or stage of that name. Did you mean 'cpt'?" in lines[2]
+
+
+def test_a_budget_in_tokens_takes_the_place_of_epochs_in_a_lower_layer(tmp_path: Path) -> None:
+    words = {"domain": "medical", "model.path": "/nonexistent", "data": "hub"}
+    assert training(resolve(words, REPOSITORY).config, "sft").epochs == 3
+    settings = training(resolve({**words, "sft.tokens": "8192"}, REPOSITORY).config, "sft")
+    assert (settings.tokens, settings.epochs) == (8192, None)

@@ -1,0 +1,146 @@
+"""What a plan shows: memory, time, disk and price, in 100 columns, and without a heavy library."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.cli import output
+from common.cli.main import main
+from common.config.resolve import resolve
+from common.config.schema import RunSettings
+from common.console import Console
+from common.cost import hardware
+from common.cost.disk import BEST, CHECKPOINTS
+from common.cost.outlook import Outlook
+from common.cost.output import memory_of, totals
+from common.engine.plan import Plan, make_plan
+from common.training.options import shared_options
+from tests.conftest import QUICK, REPOSITORY
+from tests.cost.conftest import outlook_of, run_of
+
+EIGHT = {"run.processes": "8", "run.parallelism": "fsdp2", "run.micro_batch_tokens": "8192"}
+
+
+def planned(tmp_path: Path, **words: str) -> Plan:
+    return make_plan(run_of("llama-8b", "h100-sxm", out=str(tmp_path), **EIGHT, **words))
+
+
+def test_a_plan_shows_all_that_a_stage_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = planned(tmp_path, **{"run.gpu_hour_price": "2.5"})
+    output.plan(made, Console())
+    shown = capsys.readouterr().out
+    assert re.search(r"cpt +waits +1,000,000 +train \d+\.\d, save \d+\.\d host +\d+ s +after base", shown)
+    assert re.search(r"exam-cpt +waits +eval <?\d+\.\d +\d+ s", shown)
+    assert re.search(r"merge +waits +merge \d+\.\d host", shown)
+    assert "of each 8 x h100-sxm, fsdp2" in shown
+    table = [line for line in shown.splitlines() if line.startswith("  ")]
+    assert max(map(len, table)) <= 100
+    known = sum(step.seconds for step in made.to_do if step.seconds is not None)
+    price = made.outlook.price(known)
+    assert price == pytest.approx(2.5 * 8 * known / 3600)
+    assert f"at least {price:,.2f} for GPUs" in shown
+
+
+def test_there_is_no_price_without_one_or_on_a_cpu(tmp_path: Path) -> None:
+    assert "for GPUs" not in totals(planned(tmp_path))[0]
+    assert outlook_of("llama-8b", "cpu-8", **{"run.gpu_hour_price": "2"}).price(3600) is None
+    assert outlook_of("llama-8b", "l4", **{"run.gpu_hour_price": "2"}).price(3600) == 2
+
+
+def test_disk_holds_every_result_and_the_largest_scratch() -> None:
+    found = outlook_of("llama-8b", "h100-sxm", **{"sft.peft": "lora", "model.dtype": "bfloat16"})
+    parameters = 8_030_261_248
+    assert found.disk("cpt") == (2 * parameters, CHECKPOINTS * 12 * parameters)
+    kept, scratch = found.disk("sft")
+    adapter = 32 * 16 * (2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14_336))  # rank 16, q o, k v, the rest
+    assert (kept, scratch) == (2 * parameters + 4 * adapter, CHECKPOINTS * 12 * adapter)
+    assert found.disk("exam-cpt") == found.disk("card") == (0.0, 0.0)
+    options = shared_options(found.config.run, Path(), steps=1, seed=0, device="cpu")
+    assert options["save_total_limit"] + 1 == CHECKPOINTS
+
+
+def test_what_is_reckoned_with_is_what_stages_do() -> None:
+    """Numbers that other modules own, which planning cannot import from there."""
+    import inspect
+
+    from trl.trainer import utils
+
+    from common.cost import activations, memory, workload
+    from common.evaluation.harness import TEXT_WINDOW
+    from common.stages import grpo
+    from common.training import options
+    from common.training.loop import best, trainer
+    from common.training.rows import preferences
+    from common.training.speed import scoring
+
+    assert (activations.LEAN_LOGITS, activations.MOST_LOGITS) == (trainer.LEAN_LOGITS, scoring.MOST_LOGITS)
+    assert activations.TRL_PIECE == utils._CHUNKED_LOGPROB_CHUNK_SIZE
+    assert memory.WINDOW == TEXT_WINDOW
+    held = inspect.signature(preferences.answer_logps).parameters["batch_size"].default
+    assert (held, best.KEPT, grpo.DEFAULTS["beta"]) == (workload.HELDOUT_PAIRS, BEST, workload.BETA["grpo"])
+    for rows, micro in ((16, None), (16, 4096), (12, 5 * 1024), (7, 2048)):
+        run = RunSettings(micro_batch_tokens=micro)
+        expected = options.split_batch(options.Batch("cpt", rows, rows, "rows"), micro and micro // 1024)
+        assert workload.split(rows, 1024, run) == expected
+
+
+def test_plan_and_run_refuse_what_cannot_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU too small for the libraries, so that a run that is not refused is at least a small one."""
+    monkeypatch.setitem(hardware.TABLE, "l4", dataclasses.replace(hardware.GPUS["l4"], memory=2**29))
+    words = {**QUICK, "out": str(tmp_path), "run.hardware": "l4", "run.verbosity": "normal"}
+    given = [f"{key}={value}" for key, value in words.items()]
+    for command in ("plan", "run"):
+        assert main([command, "domain=medical", *given]) == 1
+        said = capsys.readouterr()
+        assert re.search(
+            r"error: Stage base needs at least 0\.\d GiB for train, and of the 0\.5 GiB of a GPU \(l4\)", said.err
+        )
+        assert ("peak memory" in said.out) == (command == "plan")
+    assert not (tmp_path / "artifacts").exists()
+    assert main(["plan", "domain=all", *given]) == 1
+    assert re.search(r"6 domains cannot run:\n.+Stage base needs", capsys.readouterr().err)
+
+
+def test_hardware_that_is_misspelt_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "domain=medical", "run.hardware=h2000"]) == 1
+    assert "has no such machine. Say h200." in capsys.readouterr().err
+    assert main(["plan", "domain=medical", "run.hardware=cpu-12"]) == 1
+    assert "Say cpu-<cores>, cpu-avx512-<cores> or cpu-amx-<cores> with 2, 4, 8," in capsys.readouterr().err
+    assert main(["plan", "domain=medical", "run.hardware=tpu"]) == 1
+    assert "Known: rtx-3090, rtx-4090, a10" in capsys.readouterr().err
+    assert outlook_of("qwen3-0.6b", "H100-SXM").hardware.name == "h100-sxm"
+
+
+def test_planning_a_checkpoint_imports_nothing_heavy(tmp_path: Path) -> None:
+    words = [
+        "domain=medical", f"out={tmp_path}", "run.hardware=h100-sxm", "run.gpu_hour_price=2",
+        "model.architecture.hidden_size=256",
+    ]  # fmt: skip
+    code = (
+        "import sys; from common.cli.main import main; "
+        f"code = main(['plan', *{words!r}]); "
+        "heavy = {'torch', 'transformers', 'trl', 'accelerate', 'datasets'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "peak memory" in done.stdout
+
+
+def test_an_exam_that_no_gpu_has_room_for_shows_where_its_weights_lie() -> None:
+    words = {"domain": "medical", "profile": "qwen2.5-72b", "run.hardware": "h100-sxm"}
+    found = Outlook.of(resolve(words, REPOSITORY))
+    shown = memory_of(found, "exam-base")
+    assert re.fullmatch(r"eval 71\.\d and 74\.\d host", shown)  # 0.8 of a GPU's memory is for weights
+    larger = Outlook.of(resolve({**words, "run.hardware": "b200"}, REPOSITORY))  # which holds them
+    assert (found.seconds("exam-base", None) or 0) > 5 * (larger.seconds("exam-base", None) or 0)
+    roomy = Outlook.of(resolve({**words, "profile": "qwen3-0.6b"}, REPOSITORY))
+    assert re.fullmatch(r"eval <?\d\.\d", memory_of(roomy, "exam-base"))

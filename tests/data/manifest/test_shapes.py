@@ -1,0 +1,284 @@
+"""Records become rows by the columns that a source names; unusable ones say why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from common.data.manifest.readers import Record
+from common.data.manifest.schema import Source
+from common.data.manifest.shapes import shape_row
+from common.data.manifest.values import UnusableRow
+from common.errors import DataError
+
+USER = {"role": "user", "content": "Hi?"}
+ANSWER = {"role": "assistant", "content": "Yes."}
+OTHER = {"role": "assistant", "content": "No."}
+
+
+def shape(role: str, value: dict[str, Any], columns: dict[str, Any], **facts: Any) -> dict[str, Any]:
+    facts = {"id": "s", "role": role, "path": "a.jsonl", "columns": columns, "licence": "mit", **facts}
+    row = shape_row(Source.model_validate(facts), Record("a.jsonl, line 7", value))
+    assert row.pop("source") == "s"
+    return row
+
+
+def ask(value: dict[str, Any], columns: dict[str, Any], **facts: Any) -> dict[str, Any]:
+    return shape("eval", value, {"question": "q", "answer": "a"} | columns, side="domain", **facts)
+
+
+def test_text() -> None:
+    assert shape("cpt", {"t": " x "}, {"text": "t"}) == {"text": " x "}
+    parts = {"t": "Name", "u": None, "v": [{"w": "One."}, {"w": "Two."}]}
+    assert shape("cpt", parts, {"text": ["t", "u", "v.*.w"]}) == {"text": "Name\n\nOne.\n\nTwo."}
+
+
+def test_a_language_goes_along() -> None:
+    assert shape("cpt", {"t": "x"}, {"text": "t"}, language="sw") == {"text": "x", "language": "sw"}
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "empty text"),
+        (" \n", "empty text"),
+        (5, "text is no text"),
+        ("a\ud800", "broken characters in text"),
+    ],
+)
+def test_text_that_is_none(value: Any, reason: str) -> None:
+    with pytest.raises(UnusableRow, match=reason):
+        shape("cpt", {"t": value}, {"text": "t"})
+    with pytest.raises(UnusableRow, match="empty text"):
+        shape("cpt", {}, {"text": "t"})
+
+
+def test_chat_from_question_and_answer() -> None:
+    columns = {"question": "q", "answer": "o.0.a", "context": "c", "system": "s"}
+    row = shape("sft", {"q": " Why? ", "o": [{"a": "So."}], "c": "Text.", "s": "Be kind."}, columns)
+    assert row["messages"] == [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Why?\n\nText."},
+        {"role": "assistant", "content": "So."},
+    ]
+    assert shape("sft", {"q": "Why?", "o": [{"a": "So."}], "c": ""}, columns)["messages"] == [
+        {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": "So."},
+    ]
+
+
+def test_chat_answers_that_are_numbers_or_lists() -> None:
+    columns = {"question": "q", "answer": "a"}
+    for answer, text in ((5, "5"), (-3.5, "-3.5"), (["a", "b"], "a, b")):
+        assert shape("sft", {"q": "?", "a": answer}, columns)["messages"][1]["content"] == text
+
+
+def test_a_fixed_question_comes_after_its_context() -> None:
+    facts: dict[str, Any] = {"question": "Which tactic?"}
+    columns = {"context": ["n", "t"], "answer": "a"}
+    row = shape("sft", {"n": "Name", "t": "Text.", "a": ["x", "y"]}, columns, **facts)
+    assert [turn["content"] for turn in row["messages"]] == ["Name\n\nText.\n\nWhich tactic?", "x, y"]
+    facts |= {"side": "domain", "choices": ["x", "y"]}
+    assert shape("eval", {"n": "Name", "a": ["y"]}, columns, **facts)["question"] == "Name\n\nWhich tactic?"
+    with pytest.raises(UnusableRow, match="empty context"):
+        shape("sft", {"n": "", "a": "x"}, columns, question="Which tactic?")
+
+
+def test_prompts_that_only_a_reward_model_can_judge() -> None:
+    row = shape(
+        "prompts", {"q": "Why?", "c": "Text.", "s": "Be brief."}, {"question": "q", "context": "c", "system": "s"}
+    )
+    assert row is not None
+    assert row.keys() & {"prompt", "answer", "choices"} == {"prompt"}
+    assert [message["role"] for message in row["prompt"]] == ["system", "user"]
+
+
+def test_prompts_whose_answers_can_be_verified() -> None:
+    columns = {"question": "q", "answer": "a", "context": "c", "system": "s"}
+    row = shape("prompts", {"q": "Why?", "a": 5, "c": "Text.", "s": "Be brief."}, columns)
+    system = {"role": "system", "content": "Be brief."}
+    assert row == {"prompt": [system, {"role": "user", "content": "Why?\n\nText."}], "answer": "5"}
+    row = shape("prompts", {"q": "Why?", "a": "2 * 9\n#### 18"}, {"question": "q", "answer": "a"}, final="####")
+    assert row["answer"] == "18"
+    row = shape("prompts", {"q": "?", "x": "one", "y": "two", "a": 1}, columns | {"choices": ["x", "y"]})
+    assert (row["prompt"][0]["content"], row["answer"]) == ("?\nA. one\nB. two", "B. two")
+
+
+def test_chat_from_choices() -> None:
+    columns = {"question": "q", "answer": "a", "choices": ["x", "y"]}
+    row = shape("sft", {"q": "Which?", "x": "one", "y": "two", "a": 1}, columns)
+    assert [message["content"] for message in row["messages"]] == ["Which?\nA. one\nB. two", "B. two"]
+
+
+def test_chat_from_messages_keeps_role_and_content() -> None:
+    messages = [{"role": "system", "content": "s"}, USER | {"extra": 1}, ANSWER]
+    assert shape("sft", {"m": messages}, {"messages": "m"})["messages"] == [messages[0], USER, ANSWER]
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ([], "empty messages"),
+        ("text", "empty messages"),
+        ([USER], "do not end with an answer"),
+        ([USER, USER, ANSWER], "do not alternate"),
+        ([ANSWER], "do not alternate"),
+        ([USER, {"role": "tool", "content": "x"}], "unknown role"),
+        ([USER, {"role": "assistant", "content": ""}], "empty messages"),
+    ],
+)
+def test_messages_that_are_no_conversation(messages: Any, reason: str) -> None:
+    with pytest.raises(UnusableRow, match=reason):
+        shape("sft", {"m": messages}, {"messages": "m"})
+
+
+PAIR = {"prompt": [USER], "chosen": [ANSWER], "rejected": [OTHER]}
+
+
+@pytest.mark.parametrize(
+    ("value", "with_prompt"),
+    [
+        ({"p": "Hi?", "c": "Yes.", "r": "No."}, True),
+        ({"p": "Hi?", "c": [USER, ANSWER], "r": [USER, OTHER]}, True),
+        ({"p": [USER], "c": [ANSWER], "r": [OTHER]}, True),
+        ({"c": [USER, ANSWER], "r": [USER, OTHER]}, False),
+    ],
+)
+def test_preference(value: dict[str, Any], with_prompt: bool) -> None:
+    columns = {"chosen": "c", "rejected": "r"} | ({"prompt": "p"} if with_prompt else {})
+    assert shape("preference", value, columns) == PAIR
+
+
+def test_preference_from_transcripts() -> None:
+    start = "\n\nHuman: Hi?\n\nAssistant: Hello.\n\nIt is late.\n\nHuman: So?\n\nAssistant:"
+    value = {"c": f"{start} Yes.", "r": f"{start} No."}
+    row = shape("preference", value, {"transcript_chosen": "c", "transcript_rejected": "r"})
+    assert [message["content"] for message in row["prompt"]] == ["Hi?", "Hello.\n\nIt is late.", "So?"]
+    assert (row["chosen"], row["rejected"]) == ([ANSWER], [OTHER])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "reason"),
+    [
+        ("\n\nHuman: a\n\nAssistant: b", "\n\nHuman: a\n\nAssistant: b", "chosen equals rejected"),
+        ("\n\nHuman: a\n\nAssistant: b", "\n\nHuman: x\n\nAssistant: b", "answer different prompts"),
+        ("\n\nHuman: a\n\nAssistant: b", "\n\nHuman: a\n\nAssistant: c\n\nHuman: d\n\nAssistant: e", "before the last"),
+        ("Just text", "\n\nHuman: a\n\nAssistant: b", "does not begin with a turn"),
+        ("\n\nHuman: a\n\nAssistant:", "\n\nHuman: a\n\nAssistant: b", "empty transcript"),
+        ("\n\nHuman: a\n\nHuman: b\n\nAssistant: c", "\n\nHuman: a\n\nAssistant: b", "do not alternate"),
+    ],
+)
+def test_preferences_that_compare_nothing(chosen: str, rejected: str, reason: str) -> None:
+    columns = {"transcript_chosen": "c", "transcript_rejected": "r"}
+    with pytest.raises(UnusableRow, match=reason):
+        shape("preference", {"c": chosen, "r": rejected}, columns)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "reason"),
+    [([], "empty chosen"), ([{"role": "user", "content": "Other?"}, ANSWER], "does not begin with the prompt")],
+)
+def test_preference_whose_conversation_is_another(chosen: Any, reason: str) -> None:
+    columns = {"prompt": "p", "chosen": "c", "rejected": "r"}
+    with pytest.raises(UnusableRow, match=reason):
+        shape("preference", {"p": "Hi?", "c": chosen, "r": "No."}, columns)
+
+
+@pytest.mark.parametrize(
+    ("answer", "index"), [(1, 1), ("B", 1), (" b ", 1), ("two", 1), ("TWO", 1), ("0", 0), ("A", 0)]
+)
+def test_answers(answer: Any, index: int) -> None:
+    row = ask({"q": "Which?", "c": ["one", "two"], "a": answer, "n": 9}, {"choices": "c", "id": "n"})
+    assert row == {"id": "s:9", "question": "Which?", "choices": ["one", "two"], "answer": index}
+
+
+def test_questions_with_context_and_fixed_choices() -> None:
+    row = ask({"q": "Is it?", "x": ["First.", "Second."], "a": "no"}, {"context": "x"}, choices=["yes", "no"])
+    assert row == {"id": "s:7", "question": "First.\n\nSecond.\n\nIs it?", "choices": ["yes", "no"], "answer": 1}
+
+
+def test_choices_with_labels() -> None:
+    columns = {"choices": "c.text", "labels": "c.label"}
+    assert ask({"q": "?", "c": {"text": ["x", "y"], "label": ["1", "2"]}, "a": "2"}, columns)["answer"] == 1
+    assert ask({"q": "?", "c": {"A": "x", "B": "y"}, "a": "B"}, {"choices": "c"})["answer"] == 1
+
+
+@pytest.mark.parametrize("answer", [2, -1, "C", "three", True])
+def test_an_answer_that_is_no_choice(answer: Any) -> None:
+    message = r"Source 's', a\.jsonl, line 7: the answer .* is none of the choices \['one', 'two'\]"
+    with pytest.raises(DataError, match=message):
+        ask({"q": "Which?", "c": ["one", "two"], "a": answer}, {"choices": "c"})
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"q": "?", "c": ["one"], "a": 0}, "fewer than two choices"),
+        ({"q": "?", "c": ["one", None], "a": 0}, "empty choice"),
+        ({"q": "?", "c": ["one", "two"], "a": None}, "empty answer"),
+        ({"q": "", "c": ["one", "two"], "a": 0}, "empty question"),
+    ],
+)
+def test_questions_that_cannot_be_asked(value: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UnusableRow, match=reason):
+        ask(value, {"choices": "c"})
+
+
+@pytest.mark.parametrize(
+    ("value", "columns", "facts", "answers"),
+    [
+        ({"a": "Sales"}, {"answer": "a"}, {}, ["Sales"]),
+        ({"a": ["one", 2]}, {"answer": "a"}, {}, ["one, 2"]),
+        ({"a": ["one", "two", "one"]}, {"answers": "a"}, {}, ["one", "two"]),
+        ({"a": "one"}, {"answers": "a"}, {}, ["one"]),
+        ({"a": 12.5}, {"answer": "a"}, {"match": "number"}, ["12.5"]),
+        ({"a": ["none", "$1,200"]}, {"answers": "a"}, {"match": "number"}, ["$1,200"]),
+        ({"a": "1 + 1\n#### 2\n"}, {"answer": "a"}, {"match": "number", "final": "####"}, ["2"]),
+    ],
+)
+def test_written_answers(value: Any, columns: Any, facts: dict[str, Any], answers: list[str]) -> None:
+    facts = {"side": "domain", "match": "text", **facts}
+    row = shape("eval", {"q": "Which?", "c": "Text."} | value, {"question": "q", "context": "c"} | columns, **facts)
+    assert row == {
+        "id": "s:7",
+        "question": "Which?\n\nText.",
+        "answers": answers,
+        "match": facts["match"],
+        "final": facts.get("final"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "facts", "reason"),
+    [
+        (None, {"match": "text"}, "empty answer"),
+        ("many", {"match": "number"}, "no number in answer"),
+        ("18", {"match": "number", "final": "####"}, "no #### in answer"),
+        ("18 ####", {"match": "number", "final": "####"}, "empty final answer"),
+        ({"x": 1}, {"match": "text"}, "answer is no text"),
+    ],
+)
+def test_written_answers_that_are_none(answer: Any, facts: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UnusableRow, match=reason):
+        shape("eval", {"q": "?", "a": answer}, {"question": "q", "answer": "a"}, side="domain", **facts)
+    if answer is None:
+        with pytest.raises(UnusableRow, match="empty answers"):
+            shape("eval", {"q": "?", "a": []}, {"question": "q", "answers": "a"}, side="domain", **facts)
+
+
+def test_an_answer_in_a_list_of_one() -> None:
+    assert ask({"q": "?", "c": ["x", "y"], "a": ["y"]}, {"choices": "c"})["answer"] == 1
+    with pytest.raises(UnusableRow, match="several answers"):
+        ask({"q": "?", "c": ["x", "y"], "a": ["x", "y"]}, {"choices": "c"})
+    with pytest.raises(UnusableRow, match="empty answer"):
+        ask({"q": "?", "c": ["x", "y"], "a": []}, {"choices": "c"})
+
+
+def test_a_choice_given_twice() -> None:
+    value = {"q": "Which?", "c": ["Aspirin", "Iron", " aspirin "], "a": 0}
+    message = r"Source 's', a\.jsonl, line 7: the choice 'Aspirin' is given twice in .*among its own distractors\. Mend"
+    with pytest.raises(DataError, match=message):
+        ask(value, {"choices": "c"})
+    with pytest.raises(UnusableRow, match="a choice is given twice"):
+        ask(value, {"choices": "c"}, path=None, hub="o/n", split="test")

@@ -1,0 +1,135 @@
+"""kill -9 at any moment, then the same command: the same final weights, nothing half-made trusted."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from common.cli.main import main
+from common.config.resolve import resolve
+from common.console import Console
+from common.engine.plan import make_plan
+from common.engine.run import run_stage
+from common.engine.views import freeze
+from common.store.artifacts import Store
+from tests.conftest import QUICK, REPOSITORY
+
+# Enough steps for several checkpoints.
+WORDS = {**QUICK, "domain": "medical", "cpt.tokens": "32768", "cpt.batch_tokens": "512"}
+
+
+@pytest.fixture(scope="module")
+def with_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a frozen plan and a finished base."""
+    root = tmp_path_factory.mktemp("base")
+    resolved = resolve({**WORDS, "out": str(root)}, REPOSITORY)
+    freeze(resolved, Store(root))
+    run_stage(resolved, "base", Console("quiet"))
+    return root
+
+
+def start(root: Path) -> subprocess.Popen[str]:
+    plan = root / "runs" / "medical" / "tiny" / "plan.json"
+    words = [str(plan), "cpt", "run.checkpoint_minutes=0.003", "run.verbosity=normal"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "common", "stage", *words],
+        cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+
+
+def finish(root: Path) -> str:
+    process = start(root)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    return output
+
+
+def kill_when(root: Path, moment: Callable[[Path], bool], number: signal.Signals = signal.SIGKILL) -> str:
+    process = start(root)
+    deadline = time.monotonic() + 180
+    while not moment(root) and process.poll() is None:
+        assert time.monotonic() < deadline, "the moment never came"
+        time.sleep(0.0005)
+    assert process.poll() is None, process.communicate()[0]
+    os.kill(process.pid, number)
+    return process.communicate(timeout=60)[0]
+
+
+def scratch(root: Path) -> Path:
+    return root / "artifacts" / ".work"
+
+
+def in_the_middle_of_training(root: Path) -> bool:
+    return len(list(scratch(root).glob("cpt-*/trainer/checkpoint-*/done.json"))) >= 2
+
+
+def while_a_checkpoint_is_written(root: Path) -> bool:
+    folders = list(scratch(root).glob("cpt-*/trainer/checkpoint-*"))
+    return len(folders) >= 2 and any(f.exists() and not (f / "done.json").exists() for f in folders)
+
+
+def while_the_result_is_saved(root: Path) -> bool:
+    return any(scratch(root).glob("cpt-*/out/config.json"))
+
+
+def digest(root: Path) -> str:
+    artifact = Store(root).linked("medical", "tiny", "cpt")
+    assert artifact is not None
+    return artifact.digest
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(with_base: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("whole") / "store"
+    shutil.copytree(with_base, root, symlinks=True)
+    finish(root)
+    return digest(root)
+
+
+@pytest.mark.parametrize(
+    "moment", [in_the_middle_of_training, while_a_checkpoint_is_written, while_the_result_is_saved]
+)
+def test_a_killed_stage_ends_with_the_same_weights(
+    with_base: Path, tmp_path: Path, uninterrupted: str, moment: Callable[[Path], bool]
+) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(with_base, root, symlinks=True)
+    kill_when(root, moment)
+    assert not list((root / "artifacts").glob("cpt-*"))
+    assert "cpt: resuming at step" in finish(root)
+    assert digest(root) == uninterrupted
+    assert "cpt-" in finish(root)  # a third time does nothing
+
+
+def test_a_stop_says_how_to_continue_and_keeps_what_is_done(
+    with_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(with_base, root, symlinks=True)
+    output = kill_when(root, in_the_middle_of_training, signal.SIGINT)
+    assert "Stopped. Finished stages are kept; the same command continues where this one stopped." in output
+    assert "Traceback" not in output
+    assert re.search(r"cpt: saved at step \d+ of 64", output)
+    assert list((root / "artifacts").glob("base-*"))
+    resolved = resolve({**WORDS, "out": str(root)}, REPOSITORY)
+    step = next(step for step in make_plan(resolved).steps if step.node.name == "cpt")
+    assert re.fullmatch(r"begun before, will continue at step \d+ of 64", step.reasons[0])
+    assert main(["status", f"out={root}"]) == 0
+    assert re.search(r"medical +tiny +demonstration +not finished: 1 of \d+ stages made", capsys.readouterr().out)
+    (next(scratch(root).glob("cpt-*")) / "code").write_text("other", encoding="utf-8")
+    anew = next(step for step in make_plan(resolved).steps if step.node.name == "cpt")
+    assert anew.reasons == ("begun before by other code, begins anew",)
+    assert step.seconds is not None
+    assert anew.seconds is not None
+    assert step.seconds < anew.seconds
+    shutil.rmtree(scratch(root))
+    assert next(step.reasons for step in make_plan(resolved).steps if step.node.name == "cpt") == ("not made yet",)

@@ -1,0 +1,54 @@
+"""Every pipeline file is whole, and those without a test of their own run to a card."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from common.config.files import names_in
+from common.config.resolve import resolve
+from common.console import Console
+from common.engine.plan import check_settings
+from common.engine.run import execute
+from tests.conftest import QUICK, REPOSITORY
+
+WORDS = {key: value for key, value in QUICK.items() if not key.startswith("dpo.")} | {"domain": "medical"}
+
+
+@pytest.mark.parametrize("name", names_in(REPOSITORY / "pipelines"))
+def test_it_resolves_on_the_tiny_profile_and_with_a_checkpoint(name: str) -> None:
+    real = {"data": "hub", "model.path": "owner/name", "model.revision": "0" * 40}
+    for words in ({}, real):
+        resolved = resolve({"domain": "medical", "pipeline": name, **words}, REPOSITORY)
+        check_settings(resolved)
+        assert resolved.pipeline.publish in resolved.pipeline.exam
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "checkpoints"),
+    [
+        ("residual", ["base", "instruct", "cpt", "residual"]),
+        ("sec", ["base", "instruct", "cpt", "ties"]),
+        ("sft-only", ["base", "sft"]),
+        ("adapters", ["base", "cpt-lora", "sft-lora", "cpt", "sft"]),
+    ],
+)
+def test_it_runs_to_a_card(pipeline: str, checkpoints: list[str], finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "store", symlinks=True)
+    words = WORDS | {"pipeline": pipeline, "out": str(tmp_path / "store"), "instruct.tokens": "8192"}
+    absent = {"cpt", "instruct"} - set(checkpoints)
+    words = {key: value for key, value in words.items() if key.partition(".")[0] not in absent}
+    artifacts = execute(resolve(words, REPOSITORY), Console("quiet")).artifacts
+    assert [name for name in artifacts if f"exam-{name}" in artifacts] == checkpoints
+    assert "card" in artifacts
+    if "cpt-lora" in checkpoints:
+        card = (artifacts["card"].path / "README.md").read_text(encoding="utf-8")
+        assert "`cpt-lora` trained an adapter (lora, rank" in card
+        assert "Against all weights (`cpt`):" in card
+        assert "Against all weights (`sft`):" in card
+    if "instruct" in checkpoints:
+        rows = artifacts["instruct"].manifest["rows"]
+        assert {row["role"] for row in rows} == {"replay"}  # nothing of the domain
+        assert all("Medicines" not in row["source"] for row in rows)

@@ -1,0 +1,118 @@
+"""What a run needs is asked for before anything is spent, all of it at once, and by single stages too."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from common.config.resolve import resolve
+from common.console import Console
+from common.data.knowledge import corpus
+from common.engine.environment import hub_answers, needs_hub
+from common.engine.plan import open_corpus, store_of
+from common.engine.run import execute, run_stage
+from common.engine.views import freeze
+from common.errors import ConfigError, DataError
+from common.evaluation import extra
+from tests.conftest import QUICK, REPOSITORY
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> dict[str, str]:
+    return {"domain": "medical", "out": str(tmp_path), **QUICK}
+
+
+def made(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("artifacts/*"))
+
+
+def test_benchmarks_are_asked_for_first(words: dict[str, str], tmp_path: Path) -> None:
+    resolved = resolve(words | {"evaluate.tasks": "[no_such_exam]"}, REPOSITORY)
+    with pytest.raises(ConfigError, match="lm-evaluation-harness has no task 'no_such_exam'"):
+        execute(resolved, Console("quiet"))
+    assert made(tmp_path) == []
+
+
+def test_rows_and_benchmarks_are_reported_together(words: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(self: object, roles: object) -> None:
+        raise DataError("The rows are broken.")
+
+    def tasks(names: object, folders: object) -> None:
+        raise DataError("The benchmark cannot be had.")
+
+    monkeypatch.setattr(corpus.EmbeddedCorpus, "check_rows", rows)
+    monkeypatch.setattr(extra, "load", tasks)
+    resolved = resolve(words | {"exam-merge.tasks": "[arc_easy]"}, REPOSITORY)
+    with pytest.raises(DataError) as caught:
+        execute(resolved, Console("quiet"))
+    assert str(caught.value) == "The rows are broken.\nThe benchmark cannot be had."
+
+
+def test_a_single_stage_asks_too(words: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    resolved = resolve(words, REPOSITORY)
+    check = corpus.EmbeddedCorpus.check_rows
+
+    def rows(self: corpus.EmbeddedCorpus, roles: list[str]) -> None:
+        asked.append(roles)
+        check(self, roles)
+
+    monkeypatch.setattr(corpus.EmbeddedCorpus, "check_rows", rows)
+    for _ in range(2):  # the second finds it made
+        run_stage(resolved, "base", Console("quiet"))
+    assert asked == [["pretrain", "questions_general"]]
+
+
+def test_a_frozen_plan_names_the_commits(tmp_path: Path) -> None:
+    commits = {"o/a@main": "a" * 40}
+    (tmp_path / "hub_revisions.json").write_text(json.dumps(commits))
+    words = {"domain": "finance", "model.path": "o/n", "model.revision": "b" * 40, "data": "hub", "out": str(tmp_path)}
+    resolved = resolve(words, REPOSITORY)
+    assert json.loads(freeze(resolved, store_of(resolved)).read_text())["hub_revisions"] == commits
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    """Answers every request with the status that its server was given."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(self.server.status)  # type: ignore[attr-defined]  # set by the test below
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("status", [200, 404, 503])
+def test_a_hub_that_says_anything_is_there(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+        server.status = status  # type: ignore[attr-defined]  # read by the handler
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        assert hub_answers()
+        thread.join()
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "http://nowhere.invalid", "no address"])
+def test_a_hub_that_says_nothing_is_not(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    assert not hub_answers()
+
+
+@pytest.mark.parametrize(
+    ("more", "needed"),
+    [
+        ({}, False),
+        ({"publish.to": "hub:owner/name"}, True),
+        ({"evaluate.tasks": "[arc_easy]"}, True),
+        ({"model.path": "owner/name", "model.revision": "b" * 40}, True),
+        ({"model.path": "owner/name", "model.revision": "b" * 40, "data": "hub"}, True),
+    ],
+)
+def test_only_what_needs_the_hub_asks_for_it(more: dict[str, str], needed: bool, words: dict[str, str]) -> None:
+    resolved = resolve(words | more, REPOSITORY)
+    assert needs_hub(resolved.config, open_corpus(resolved), list(resolved.config.stages.values())) is needed

@@ -1,0 +1,233 @@
+"""The card stage on a hand-made chain: what it writes, in which form, and what it never tells."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import yaml
+from markdown_it import MarkdownIt
+
+from common.errors import ConfigError, ContractError
+from common.report.chain import load_chain, read_curve
+from common.report.markdown import duration, p_value, points, table
+from common.report.privacy import clean
+from common.report.sections import majority_sentences
+from common.report.summary import Summary
+from common.stage import StageContext
+from common.stages import card
+from common.store.artifacts import Artifact
+
+BuildChain = Callable[..., dict[str, Artifact]]
+BuildContext = Callable[..., StageContext]
+
+
+def readme(out: Path) -> tuple[dict[str, Any], str]:
+    _, head, body = (out / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    return yaml.safe_load(head), body
+
+
+def test_the_card_stage_writes_its_five_files(written: tuple[Path, dict[str, Artifact]]) -> None:
+    assert sorted(p.name for p in written[0].iterdir()) == [
+        "README.md",
+        "card.json",
+        "exam.png",
+        "loss.png",
+        "summary.json",
+    ]
+
+
+def test_no_path_token_user_or_machine_is_in_any_file(written: tuple[Path, dict[str, Artifact]], token: str) -> None:
+    place = str(written[0].parent)
+    manifest = json.dumps(dict(written[1]["cpt"].manifest))
+    assert place in manifest  # there is something to leak
+    assert "secret-host" in manifest
+    for path in written[0].iterdir():
+        content = path.read_bytes()
+        for secret in (place, str(Path.home()) + "/", token, "secret-host", f"/{getpass.getuser()}/"):
+            assert secret.encode() not in content, f"{secret} in {path.name}"
+
+
+def test_summary_follows_its_schema_and_the_manifests(written: tuple[Path, dict[str, Artifact]]) -> None:
+    out, inputs = written
+    raw = json.loads((out / "summary.json").read_text())
+    summary = Summary.model_validate(raw)
+    assert summary.model_dump(mode="json") == raw
+    assert [c.name for c in summary.checkpoints] == ["base", "sft-only", "cpt", "sft", "dpo", "merge"]
+    assert [c.parent for c in summary.checkpoints] == [None, "base", "base", "cpt", "sft", "dpo"]
+    assert summary.total_seconds == sum(a.manifest["seconds"] for a in inputs.values()) == 24.0
+    sft = summary.checkpoints[3]
+    assert sft.fingerprint == inputs["sft"].fingerprint
+    assert sft.exam.domain is not None
+    assert (sft.exam.domain.score, sft.exam.domain.n) == (50 / 60, 60)
+    assert (sft.tokens, sft.seconds, sft.tokens_per_second) == (122880, 2.0, 12288.0)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [(("unknown",), 1), (("checkpoints", 0, "exam", "domain", "low"), 0.9), (("total_seconds",), float("inf"))],
+)
+def test_summary_refuses_what_is_not_its_schema(
+    written: tuple[Path, dict[str, Artifact]], path: tuple[Any, ...], value: Any
+) -> None:
+    raw = json.loads((written[0] / "summary.json").read_text())
+    place = raw
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(ValueError, match="validation error"):
+        Summary.model_validate(raw)
+
+
+def test_front_matter_is_what_the_hub_reads(written: tuple[Path, dict[str, Artifact]]) -> None:
+    from huggingface_hub import ModelCard
+
+    data = ModelCard.load(written[0] / "README.md").data
+    assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "transformers", "text-generation")
+    assert data.datasets == ["someone/notes"]
+    assert data.tags == ["medical", "cpt", "sft", "dpo", "merge", "domain-recipes", "notes"]
+    results = {(r.dataset_type, r.metric_type): r.metric_value for r in data.eval_results}
+    assert results[("medical-domain", "accuracy")] == round(49 / 60, 4)
+    assert results[("medical-general", "bits_per_byte")] == 1.5
+
+
+def test_a_hub_checkpoint_is_the_base_model_and_a_local_folder_is_not(
+    build_chain: BuildChain, card_context: BuildContext, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    from common.config.schema import ModelSettings
+
+    inputs = build_chain()
+    for path, expected in (("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B"), (str(tmp_path), None)):
+        context = card_context(inputs)
+        config = context.config.model_copy(update={"model": ModelSettings.model_validate({"path": path})})
+        card.run(replace(context, config=config))
+        assert readme(context.out)[0].get("base_model") == expected
+
+
+def test_every_table_is_a_table_and_lines_up(written: tuple[Path, dict[str, Artifact]]) -> None:
+    body = readme(written[0])[1]
+    tokens = MarkdownIt("commonmark").enable("table").parse(body)
+    num_tables = sum(token.type == "table_open" for token in tokens)
+    blocks = re.findall(r"(?:^\|.*\n)+", body, flags=re.M)
+    assert num_tables == len(blocks) == 7
+    for block in blocks:
+        assert len({len(line) for line in block.splitlines()}) == 1
+    for token in tokens:  # nothing that looks like a table row ended up in a paragraph
+        assert not (token.type == "inline" and token.content.startswith("|"))
+
+
+def test_the_sections_hold_the_facts_of_the_manifests(written: tuple[Path, dict[str, Artifact]]) -> None:
+    out, inputs = written
+    body = readme(out)[1]
+    rows = {line.split("|")[1].strip(): line for line in body.splitlines() if line.startswith("| ")}
+    assert "cc-by-4.0" in rows["`someone/notes`"]
+    assert "`aaaaaaaaaaaa`" in rows["`someone/notes`"]
+    assert inputs["exam-sft"].fingerprint[:12] in rows["`exam-sft`"]
+    assert inputs["sft"].fingerprint[:12] in rows["`exam-sft`"]
+    assert "`cccccccccccc` + local changes" in body
+    assert "3 empty, 2 exam" in body
+    assert "| torch   | 2.13.0  |" in body
+    assert "in 90.0% [77.0%, 96.0%] of 40 pairs" in body
+    assert body.count("<details>") == body.count("</details>") == 7  # six stages, and one for all exams
+    assert "(local)/rows.jsonl" in body
+    assert "It is not a doctor." in body
+    for picture in ("exam.png", "loss.png"):
+        assert f"]({picture})" in body
+
+
+def test_a_side_that_was_not_sat_is_a_dash(build_chain: BuildChain, card_context: BuildContext) -> None:
+    context = card_context(build_chain({"base": (None, 16), "cpt": (None, 38)}))
+    card.run(context)
+    body = readme(context.out)[1]
+    row = next(line for line in body.splitlines() if line.startswith("| **`cpt`**"))
+    assert [cell.strip() for cell in row.split("|")][3:5] == ["—", "63.3% [50.7%, 74.4%]"]
+    assert "Not measured: no general exam was part of this run." in body
+    summary = Summary.model_validate_json((context.out / "summary.json").read_text())
+    assert summary.checkpoints[0].exam.general is None
+
+
+def test_card_json_records_the_whole_chain(written: tuple[Path, dict[str, Artifact]]) -> None:
+    out, inputs = written
+    record = json.loads((out / "card.json").read_text())
+    assert list(record["stages"]) == list(inputs)
+    assert record["stages"]["dpo"]["digest"] == inputs["dpo"].digest
+    assert record["published"] == "merge"
+    pair = {"before": "base", "after": "cpt", "side": "domain", "gained": 22, "lost": 0, "proven": True}
+    assert any(pair.items() <= comparison.items() for comparison in record["comparisons"])
+
+
+def test_a_card_without_limits_is_not_written(build_chain: BuildChain, card_context: BuildContext) -> None:
+    context = card_context(build_chain({"base": (50, 16)}), limits_of_use=" ")
+    with pytest.raises(ConfigError, match=r"Set card\.limits_of_use in domains/medical/stages\.yaml"):
+        card.run(context)
+    assert not list(context.out.iterdir())
+
+
+def test_a_chain_without_a_checkpoint_is_refused(build_chain: BuildChain) -> None:
+    inputs = build_chain({"base": (50, 16)})
+    with pytest.raises(ContractError, match="got no checkpoint, only exam-base"):
+        load_chain({"exam-base": inputs["exam-base"]})
+
+
+def test_an_exam_that_cannot_be_read_is_refused(build_chain: BuildChain) -> None:
+    inputs = build_chain({"base": (50, 16)})
+    exam = inputs["exam-base"].path / "exam.json"
+    exam.write_text("{}")
+    with pytest.raises(ContractError, match="does not say which checkpoint"):
+        load_chain(inputs)
+    exam.unlink()
+    with pytest.raises(ContractError, match=r"no readable exam\.json"):
+        load_chain(inputs)
+
+
+def test_a_log_is_read_once_per_step_and_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    rows = [{"loss": 3.0, "tokens": 10}, {"loss": 2.5, "tokens": 20}, {"tokens": 20}, {"loss": 2.0, "tokens": 20}]
+    log.write_text("".join(json.dumps(r) + "\n" for r in rows) + '{"loss": 1.')
+    curve = read_curve(log)
+    assert (curve.tokens, curve.loss) == ([10, 20], [3.0, 2.0])
+    log.write_text('{"loss": 1.\n{"loss": 2.0, "tokens": 20}\n')
+    with pytest.raises(ContractError, match="line 1 is not JSON"):
+        read_curve(log)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("/home/me/data/rows.jsonl", "(local)/rows.jsonl"),
+        ("~/rows.jsonl", "(local)/rows.jsonl"),
+        (r"C:\Users\me\rows.jsonl", "(local)/rows.jsonl"),
+        ("file:///srv/data/x.jsonl", "(local)/x.jsonl"),
+        ("read from /srv/data/x.jsonl twice", "read from (local)/x.jsonl twice"),
+        ("owner/name and/or tokens/s", "owner/name and/or tokens/s"),
+        ("https://huggingface.co/owner/name", "https://huggingface.co/owner/name"),
+        ("key hf_AbCdEfGh0123456789", "key (removed)"),
+    ],
+)
+def test_paths_and_tokens_are_cleaned_and_nothing_else(before: str, after: str) -> None:
+    assert clean({"a": [before]}) == {"a": [after]}
+
+
+def test_numbers_read_well() -> None:
+    assert (points(-0.0001), points(0.05), points(-0.123)) == ("0.0", "+5.0", "-12.3")
+    assert (p_value(0.0004), p_value(0.031), p_value(0.5)) == ("p < 0.001", "p = 0.031", "p = 0.50")
+    assert (duration(0), duration(12.34), duration(245), duration(3780)) == ("—", "12.3 s", "4 min 05 s", "1 h 03 min")
+    assert table(["a", "b"], [["x|y", "1"]], right=[1]) == "| a    |   b |\n| ---- | --: |\n| x\\|y |   1 |"
+
+
+def test_an_exam_with_unbalanced_answers_is_said_to_be_one(build_chain: BuildChain) -> None:
+    chain = load_chain(build_chain(), "merge")
+    assert majority_sentences(chain) == []
+    for checkpoint in chain.checkpoints:
+        for (side, _, _), record in checkpoint.records.items():
+            if side == "domain":
+                cast(dict[str, Any], record)["answer"] = 0
+    (sentence,) = majority_sentences(chain)
+    assert "The domain exam's answers are unbalanced: always giving the commonest one scores 100.0%" in sentence

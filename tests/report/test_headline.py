@@ -1,0 +1,116 @@
+"""The words of the card follow from the numbers, also where a stage did not help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from common.report.chain import load_chain
+from common.report.comparisons import compare_chain, find, find_roles
+from common.report.headline import headline
+from common.store.artifacts import Artifact
+
+BuildChain = Callable[..., dict[str, Artifact]]
+Right = Mapping[str, tuple[int | None, int | None]]
+
+
+def lines(build_chain: BuildChain, right: Right | None = None) -> dict[str, str]:
+    """Return the headline by the bold words that each item begins with."""
+    chain = load_chain(build_chain(right))
+    items = headline(chain, compare_chain(chain))
+    return {item.split("**")[1].rstrip("."): item.split("**")[2] for item in items}
+
+
+def test_a_chain_that_worked_says_what_was_taught_forgotten_and_bought_back(build_chain: BuildChain) -> None:
+    said = lines(build_chain)
+    assert list(said) == [
+        "What the domain text taught",
+        "Fine-tuning alone",
+        "What was forgotten",
+        "What preference tuning changed",
+        "What the merge bought back",
+        "All in all",
+    ]
+    taught = said["What the domain text taught"]
+    assert "the domain score rose from 26.7% [17.1%, 39.0%] (`base`) to 83.3% [72.0%, 90.7%] (`sft`)" in taught
+    assert "With continued pre-training (`sft`) as against without (`sft-only`) it is higher" in taught
+    assert "(+56.7 points [" in taught
+    assert "McNemar p < 0.001)" in taught
+    assert "fell from 83.3% [72.0%, 90.7%] (`base`) to 55.0%" in said["What was forgotten"]
+    assert "90.0% [77.0%, 96.0%] of 40 held-out pairs" in said["What preference tuning changed"]
+    assert "the general score rose from 55.0% [42.5%, 66.9%] (`dpo`) to 76.7%" in said["What the merge bought back"]
+
+
+def test_a_small_change_is_not_called_one(build_chain: BuildChain) -> None:
+    said = lines(build_chain)
+    assert "the domain score is not distinguishable from before" in said["Fine-tuning alone"]
+    assert "the general score did not change" in said["What preference tuning changed"]
+    assert "rose" not in said["Fine-tuning alone"]
+
+
+def test_a_chain_that_taught_nothing_and_forgot_nothing_says_so(build_chain: BuildChain) -> None:
+    said = lines(build_chain, {"base": (50, 30), "sft-only": (50, 30), "cpt": (50, 30), "sft": (49, 31)})
+    assert "is not distinguishable from before" in said["What the domain text taught"]
+    assert "it is not distinguishable: 51.7%" in said["What the domain text taught"]
+    assert said["What was forgotten"].startswith(" No loss was shown")
+
+
+@pytest.mark.parametrize(
+    ("merged", "title", "words"),
+    [
+        ((20, 51), "What the merge cost", "the general score fell from 55.0%"),
+        ((34, 51), "What the merge bought back", "Nothing that the exam can show."),
+    ],
+)
+def test_a_merge_that_did_not_help_says_so(
+    build_chain: BuildChain, merged: tuple[int, int], title: str, words: str
+) -> None:
+    said = lines(build_chain, {"base": (50, 16), "cpt": (40, 38), "sft": (33, 50), "dpo": (33, 51), "merge": merged})
+    assert words in said[title]
+
+
+def test_a_general_gain_is_not_called_forgetting(build_chain: BuildChain) -> None:
+    assert "rose from" in lines(build_chain, {"base": (20, 16), "cpt": (50, 38)})["Nothing was forgotten"]
+
+
+def test_a_pipeline_without_domain_text_has_no_such_item(build_chain: BuildChain) -> None:
+    assert list(lines(build_chain, {"base": (50, 16), "sft-only": (44, 40)})) == [
+        "Fine-tuning alone",
+        "What was forgotten",
+    ]
+
+
+def test_roles_follow_kind_and_ancestry_not_names(build_chain: BuildChain) -> None:
+    roles = find_roles(load_chain(build_chain()))
+    assert (roles.base, roles.adapted, roles.plain, roles.aligned, roles.merge) == (
+        "base",
+        "sft",
+        "sft-only",
+        "dpo",
+        "merge",
+    )
+
+
+def test_every_checkpoint_is_compared_with_its_parent_once(build_chain: BuildChain) -> None:
+    chain = load_chain(build_chain())
+    comparisons = compare_chain(chain)
+    keys = [(c.before, c.after, c.side) for c in comparisons]
+    assert len(keys) == len(set(keys))
+    for checkpoint in chain.checkpoints[1:]:
+        assert {(checkpoint.parent, checkpoint.name, side) for side in ("general", "domain")} <= set(keys)
+    # 16 of 60 right, then 38 with the same 16 among them: 22 gained of 22 that differ, p = 2 * 0.5 ** 22
+    taught = find(comparisons, "base", "cpt", "domain")
+    assert taught is not None
+    assert (taught.n, taught.gained, taught.lost) == (60, 22, 0)
+    assert taught.difference == pytest.approx(22 / 60)
+    assert taught.p == pytest.approx(2 * 0.5**22)
+    assert taught.p < taught.p_holm <= taught.p * len(comparisons)
+
+
+def test_what_is_proven_alone_is_not_proven_among_many(build_chain: BuildChain) -> None:
+    forgot = find(compare_chain(load_chain(build_chain())), "base", "sft-only", "general")
+    assert forgot is not None
+    assert forgot.p == pytest.approx(2 * 0.5**6)  # 6 lost of 6 that differ: below 0.05
+    assert forgot.p_holm > 0.05
+    assert not forgot.proven

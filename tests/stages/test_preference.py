@@ -1,0 +1,76 @@
+"""DPO, ORPO and KTO on tiny pairs: each trains, measures the held-out pairs, and hands on a whole model."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from common.config.resolve import resolve
+from common.console import Console
+from common.engine.run import execute, run_stage
+from common.errors import ConfigError
+from tests.conftest import QUICK, REPOSITORY
+
+
+def words(root: Path, **more: str) -> dict[str, str]:
+    quick = {key: value for key, value in QUICK.items() if not key.startswith("dpo.")}
+    return {"domain": "medical", "out": str(root), **quick, **more}
+
+
+@pytest.mark.parametrize(("pipeline", "stage", "merged"), [("orpo", "orpo", "slerp"), ("kto", "kto", "blend")])
+def test_its_pipeline_runs_to_a_card(pipeline: str, stage: str, merged: str, copy: Path) -> None:
+    more = {"pipeline": pipeline, f"{stage}.epochs": "0.1"}
+    outcome = execute(resolve(words(copy, **more), REPOSITORY), Console("quiet"))
+    metrics = outcome.artifacts[stage].manifest["metrics"]
+    assert metrics["steps"] >= 1
+    assert 0.0 <= metrics["preference_accuracy"]["score"] <= 1.0
+    card = (outcome.artifacts["card"].path / "README.md").read_text(encoding="utf-8")
+    assert f"`{stage}`" in card
+    assert "What preference tuning changed" in card
+    summary = json.loads((copy / "runs" / "medical" / "tiny" / "summary.json").read_text(encoding="utf-8"))
+    assert [point["name"] for point in summary["checkpoints"]] == ["base", "cpt", "sft", stage, merged]
+
+
+def test_every_loss_of_trl_trains(copy: Path) -> None:
+    """All at once: TRL adds up what several losses give, and one that fails stops the stage."""
+    from trl import DPOConfig
+
+    described = DPOConfig.__dataclass_fields__["loss_type"].metadata["help"].partition("If multiple")[0]
+    losses = re.findall(r"`'(\w+)'`", described)
+    assert {"sigmoid", "hinge", "ipo", "robust", "aot", "apo_zero", "sft"} <= set(losses)
+    more = {
+        "dpo.epochs": "0.1",
+        "dpo.train.loss_type": f"[{', '.join(losses)}]",
+        "dpo.train.loss_weights": str([1.0] * len(losses)),
+        "dpo.train.label_smoothing": "0.1",
+    }
+    metrics = run_stage(resolve(words(copy, **more), REPOSITORY), "dpo", Console("quiet")).manifest["metrics"]
+    assert math.isfinite(metrics["final_loss"])
+
+
+@pytest.mark.parametrize(
+    ("stage", "option", "expected"),
+    [
+        ("dpo", {"dpo.train.loss_type": "[sigmod]"}, "dpo.train"),
+        ("dpo", {"dpo.train.precompute_ref_log_probs": "false"}, "the reference is always precomputed here"),
+        ("kto", {"pipeline": "kto", "kto.train.precompute_ref_log_probs": "false"}, "always precomputed here"),
+        ("kto", {"pipeline": "kto", "kto.train.beat": "0.1"}, "KTOConfig of TRL has no option 'beat'"),
+        ("orpo", {"pipeline": "orpo", "orpo.train.max_steps": "3"}, "set orpo.epochs instead"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_settings(stage: str, option: dict[str, str], expected: str, copy: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run_stage(resolve(words(copy, **option), REPOSITORY), stage, Console("quiet"))
+    assert expected in str(caught.value)
+
+
+def test_an_adapter_is_merged_before_it_is_handed_on(copy: Path) -> None:
+    lora = {"orpo.peft": "lora", "orpo.lora.r": "4"}
+    resolved = resolve(words(copy, pipeline="orpo", **{"orpo.epochs": "0.1"}, **lora), REPOSITORY)
+    artifact = run_stage(resolved, "orpo", Console("quiet"))
+    assert (artifact.path / "adapter" / "adapter_model.safetensors").is_file()
+    assert artifact.manifest["metrics"]["adapter_merge_difference"] < 1e-3

@@ -1,0 +1,113 @@
+"""What processes share of a model: the types that FSDP2 sums in, and a model whose weights come later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import torch
+
+from common.config.schema import ModelSettings, RunSettings
+from common.models import checkpoint
+from common.stages.preference import checked_pairs
+from common.training.distributed.parallel import keep_sums_wide, on_one_device, whole_model
+from common.training.rows.preferences import Pair
+
+FLAGS = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true", "WORLD_SIZE": "2"}
+
+
+def test_gradients_are_summed_and_outputs_left_in_float32() -> None:
+    from accelerate import FullyShardedDataParallelPlugin
+
+    wide: Any = FullyShardedDataParallelPlugin(fsdp_version=2)
+    keep_sums_wide(wide)
+    assert wide.mixed_precision_policy is None  # all is float32 already
+    plugin: Any = FullyShardedDataParallelPlugin(fsdp_version=2)
+    plugin.set_mixed_precision("bf16")
+    keep_sums_wide(plugin)
+    policy = plugin.mixed_precision_policy
+    assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (torch.bfloat16, torch.float32, None)
+    assert policy.cast_forward_inputs
+
+
+def test_a_process_that_sees_several_gpus_takes_its_batch_to_one(tmp_path: Path) -> None:
+    from trl import SFTConfig
+
+    arguments = SFTConfig(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=4)
+    arguments._n_gpu = 2  # as transformers sets it there
+    assert arguments.train_batch_size == 8
+    assert on_one_device(arguments).train_batch_size == 4
+
+
+def test_where_others_wait_the_shortest_pairs_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [Pair({}, [1] * length, [1] * length, 1) for length in (9, 3, 7, 2, 8)]
+    run = RunSettings(processes=2, parallelism="fsdp2")
+    assert checked_pairs(pairs, run) == [0, 1, 2, 3, 4]  # one process has the model on its own device
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert checked_pairs(pairs, run) == [3, 1]
+    monkeypatch.setenv("RANK", "1")
+    assert checked_pairs(pairs, run) == []
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_process_that_gets_weights_later_has_the_same_model_without_them(
+    tied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    small = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    LlamaForCausalLM(LlamaConfig(**small, num_attention_heads=2, tie_word_embeddings=tied)).save_pretrained(tmp_path)
+    for flag, value in FLAGS.items():
+        monkeypatch.setenv(flag, value)
+    run, read = RunSettings(processes=2, parallelism="fsdp2"), []
+    theirs = LlamaForCausalLM.from_pretrained
+
+    def noted(*args: object, **options: object) -> object:
+        read.append(args)
+        return theirs(*args, **options)
+
+    monkeypatch.setattr(LlamaForCausalLM, "from_pretrained", noted)
+    built = []
+    for rank in range(2):
+        monkeypatch.setenv("RANK", str(rank))
+        built.append(checkpoint.load_shared(tmp_path, ModelSettings(path=str(tmp_path)), run))
+        assert len(read) == 1  # by the first process
+    whole, empty = built
+    shapes = [{name: (p.shape, p.dtype) for name, p in model.named_parameters()} for model in built]
+    assert shapes[0] == shapes[1]
+    assert (empty.lm_head.weight is empty.model.embed_tokens.weight) is tied
+    assert all(torch.equal(buffer, dict(whole.named_buffers())[name]) for name, buffer in empty.named_buffers())
+    assert not empty.training
+    monkeypatch.delenv("ACCELERATE_USE_FSDP")
+    checkpoint.load_shared(tmp_path, ModelSettings(path=str(tmp_path)), run)
+    assert len(read) == 2  # nobody would fill it
+
+
+def test_after_zero3_the_first_process_reads_models_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """transformers goes on to share out what is read, as long as the trainer's arguments live."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.integrations import deepspeed
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    sizes = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2))
+    told = Mock(is_zero3=lambda: True)
+    deepspeed.set_hf_deepspeed_config(told)
+    accelerator = SimpleNamespace(
+        get_state_dict=lambda wrapped: wrapped.state_dict(), unwrap_model=lambda wrapped, **_: wrapped
+    )
+    trainer = SimpleNamespace(accelerator=accelerator, model=model, model_wrapped=model)
+    run = RunSettings(processes=2, parallelism="zero3")
+
+    def load(folder: Path) -> Any:
+        return checkpoint.load_model(folder, ModelSettings(path="x"))
+
+    try:
+        assert deepspeed.is_deepspeed_zero3_enabled()
+        found = whole_model(trainer, run, tmp_path, load)
+    finally:
+        deepspeed.unset_hf_deepspeed_config()
+    assert all((a == b).all() for a, b in zip(found.parameters(), model.parameters(), strict=True))

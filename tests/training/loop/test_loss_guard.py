@@ -1,0 +1,135 @@
+"""The guard: what counts as broken, what is taken back, and that a training goes on behind it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from common.config.base import GuardSettings
+from common.config.resolve import resolve
+from common.console import Console
+from common.engine.run import run_stage
+from common.errors import ContractError
+from common.store.artifacts import Store
+from common.training.loop.loss_guard import Guard, without
+from common.training.loop.trainer import TrainingLoop
+from tests.conftest import QUICK, REPOSITORY
+
+
+def guarded(folder: Path, losses: list[float], **settings: Any) -> Guard:
+    guard = Guard(GuardSettings(**{"window": 8, "patience": 2, "spike": 2.0, **settings}), folder)
+    for loss in losses:
+        guard.note(loss)
+        if guard.trip:
+            break
+    return guard
+
+
+def test_a_loss_that_stays_high_trips_it_and_one_that_comes_back_does_not(tmp_path: Path) -> None:
+    assert guarded(tmp_path, [1.0] * 8 + [9.0, 1.0, 9.0, 1.0]).trip == ""
+    assert guarded(tmp_path, [1.0] * 8 + [9.0, 9.0]).trip == "the loss rose from 1.000 to 9.000 for 2 steps"
+    assert guarded(tmp_path, [1.0] * 7 + [9.0, 9.0]).trip == ""  # too few steps to say what is usual
+    assert guarded(tmp_path, [1.0] * 8 + [9.0] * 5, spike=None).trip == ""
+
+
+def test_a_loss_that_is_no_number_trips_it_at_once(tmp_path: Path) -> None:
+    for broken in (float("nan"), float("inf")):
+        assert guarded(tmp_path, [1.0, broken], spike=None).trip == "the loss became NaN or infinite"
+
+
+def test_what_was_passed_over_is_remembered_and_the_losses_before_it_are_not(tmp_path: Path) -> None:
+    guard = guarded(tmp_path, [1.0] * 8 + [9.0, 9.0])
+    guard.pass_over(5, 10)
+    guard.pass_over(7, 8)
+    assert guard.trip == ""
+    assert not guard.recent
+    again = Guard(GuardSettings(), tmp_path)
+    again.begin()
+    assert again.passed_over() == [(5, 10), (7, 8)]
+
+
+def test_blocks_that_are_passed_over_come_no_more() -> None:
+    assert without(range(6), []) == [0, 1, 2, 3, 4, 5]
+    assert without(range(6), [(3, 4)]) == [0, 1, 4, 5, 0, 1]
+    assert without(range(6), [(3, 4), (3, 3)]) == [0, 1, 5, 0, 1, 0]  # of the order that the first has made
+
+
+WORDS = {**QUICK, "domain": "medical", "base.tokens": "24576", "run.checkpoint_minutes": "0.00001"}
+
+
+@pytest.fixture
+def broken_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Steps whose rows give a loss that is no number; each does so once, as a fault of a machine would."""
+    steps: list[int] = []
+    seen: list[float] = []
+    note = Guard.note
+
+    def noting(self: Guard, loss: float) -> None:
+        seen.append(loss)
+        broken = bool(steps) and len(seen) == steps[0]
+        if broken:
+            steps.pop(0)
+        note(self, float("nan") if broken else loss)
+
+    monkeypatch.setattr(Guard, "note", noting)
+    return steps
+
+
+def test_a_training_goes_on_behind_the_rows_that_broke_it(
+    tmp_path: Path, broken_steps: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken_steps.append(9)
+    resolved = resolve({**WORDS, "out": str(tmp_path)}, REPOSITORY)
+    artifact = run_stage(resolved, "base", Console("quiet"))
+    said = capsys.readouterr().out
+    assert "base: the loss became NaN or infinite; back to step 8, and the rows of 2 steps are passed over" in said
+    assert artifact.manifest["metrics"]["passed_over_steps"] == 2
+    log = [json.loads(line) for line in (artifact.path / "log.jsonl").open(encoding="utf-8")]
+    assert [record["step"] for record in log] == list(range(1, 25))  # all steps, and none twice
+
+
+def test_one_that_breaks_again_and_again_stops_the_stage(tmp_path: Path, broken_steps: list[int]) -> None:
+    broken_steps.extend([9, 14])
+    resolved = resolve({**WORDS, "out": str(tmp_path), "base.guard.times": "1"}, REPOSITORY)
+    with pytest.raises(ContractError, match=r"became NaN or infinite \(step \d+\), and was taken back 1 times before"):
+        run_stage(resolved, "base", Console("quiet"))
+    assert not list(Store(tmp_path).artifacts.glob("base-*"))
+
+
+@pytest.mark.parametrize(
+    ("at", "high", "at_most"),
+    [
+        (10, 0, 7),  # the first loss after step 8 is no number: nor are the weights of that checkpoint
+        (12, 0, 10),
+        (12, 2, 9),
+    ],
+)
+def test_a_checkpoint_whose_weights_are_broken_is_not_tried_again(
+    at: int, high: int, at_most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = SimpleNamespace(line=lambda *_, **__: None)
+    context: Any = SimpleNamespace(stage="cpt", work=tmp_path, settings=SimpleNamespace(), console=told)
+    loop = TrainingLoop(context, 512)
+    loop.from_step, loop.guard.trip, loop.guard.high = 8, "the loss became NaN or infinite", high
+    loop.folder.mkdir()
+    asked: list[int] = []
+
+    def newest(at_most: int) -> tuple[Path, float]:
+        asked.append(at_most)
+        return Path("checkpoint-5"), 0.0
+
+    monkeypatch.setattr(loop, "_newest", newest)
+    trainer: Any = SimpleNamespace(state=SimpleNamespace(global_step=at))
+    assert loop._go_back(trainer).name == "checkpoint-5"
+    assert asked == [at_most]
+
+
+def test_one_that_breaks_before_any_checkpoint_stops_the_stage(tmp_path: Path, broken_steps: list[int]) -> None:
+    broken_steps.append(3)
+    resolved = resolve({**WORDS, "out": str(tmp_path), "run.checkpoint_minutes": "10"}, REPOSITORY)
+    with pytest.raises(ContractError, match=r"there is no checkpoint before it; nothing is kept. Lower base.train"):
+        run_stage(resolved, "base", Console("quiet"))

@@ -1,0 +1,87 @@
+"""A signal may come twice, processes may be late, and a checkpoint is read as it was written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from common.config.base import GuardSettings
+from common.config.schema import RunSettings
+from common.engine import launch
+from common.errors import ConfigError
+from common.training.loop.progress import newest_whole
+from common.training.loop.stopping import Preempted, noted
+from common.training.loop.trainer import TrainingLoop, _stopped_first
+
+
+def test_a_signal_that_comes_again_stops_nothing_at_once() -> None:
+    with noted() as stop:
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1):
+            os.kill(os.getpid(), number)
+        assert stop.signum == signal.SIGUSR1
+        with pytest.raises(Preempted):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_processes_that_come_late_are_told_and_none_is_told_twice(tmp_path: Path) -> None:
+    told: set[Path] = set()
+    count = "import signal, sys; signal.signal(10, lambda *_: print(1, flush=True)); print(0, flush=True)\n"
+    count += "while sys.stdin.readline(): pass"
+    started = []
+    for number in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-c", count], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "0\n"
+        (tmp_path / f"{number}.pid").write_text(str(process.pid), encoding="utf-8")
+        launch._tell(tmp_path, signal.SIGUSR1, told)
+        assert process.stdout.readline() == "1\n"
+        started.append(process)
+    assert [process.communicate()[0] for process in started] == ["", ""]
+
+
+def checkpoint(folder: Path, step: int, form: str) -> None:
+    path = folder / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "weights").write_bytes(b"12")
+    done = {"files": {"weights": 2}, "seconds": 3.0, "form": form}
+    (path / "done.json").write_text(json.dumps(done), encoding="utf-8")
+
+
+def test_the_newest_whole_checkpoint_is_found_and_what_is_newer_goes(tmp_path: Path) -> None:
+    for step in (2, 10, 30):
+        checkpoint(tmp_path, step, "whole by each process")
+    (tmp_path / "checkpoint-40").mkdir()  # begun, and not marked
+    assert newest_whole(tmp_path, at_most=20) == (tmp_path / "checkpoint-10", 3.0, "whole by each process")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-2"]
+
+
+def test_a_checkpoint_of_shards_is_not_read_whole(tmp_path: Path) -> None:
+    context: Any = SimpleNamespace(
+        work=tmp_path, stage="cpt", settings=SimpleNamespace(guard=GuardSettings()),
+        config=SimpleNamespace(run=RunSettings()),
+    )  # fmt: skip
+    checkpoint(tmp_path / "trainer", 7, "as fsdp2 shards it")
+    loop = TrainingLoop(context, 512)
+    with pytest.raises(ConfigError, match="Stage cpt was stopped while its model was held as fsdp2 shards it, and now"):
+        loop._newest()
+    assert (tmp_path / "trainer" / "checkpoint-7").is_dir()
+
+
+def test_a_stop_comes_before_what_it_has_broken() -> None:
+    """torch's compilers are processes too, and an interrupt ends them."""
+    with noted() as stop:
+        with pytest.raises(ConfigError, match="cannot compile"), _stopped_first(stop):
+            raise ConfigError("torch cannot compile")
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(Preempted), _stopped_first(stop):
+            raise ConfigError("torch cannot compile")

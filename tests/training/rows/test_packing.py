@@ -1,0 +1,129 @@
+"""Packing: nothing is lost, documents cannot see each other, and only the right tokens are learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.data.accounting import RowCount
+from common.errors import ContractError
+from common.models.tokenizer import ASSISTANT, END, require_trainable_template, train_tokenizer
+from common.training.rows.packing import IGNORED, RowCollator, TokenRow, interleave, pack, tokenise
+
+TEXTS = [f"The capital of country {i} is city {i % 7}, which lies by the sea." for i in range(60)]
+LENGTH = 32
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return train_tokenizer(TEXTS, 400, 256)
+
+
+def rows_of(tokenizer: Any, rows: list[dict[str, Any]], **options: Any) -> tuple[list[TokenRow], dict[str, RowCount]]:
+    counts: dict[str, RowCount] = {}
+    settings = {"assistant_only": False, "sequence_length": LENGTH, **options}
+    made = tokenise(tokenizer, rows, count_of=lambda s: counts.setdefault(s, RowCount(s, "cpt")), **settings)
+    return list(made), counts
+
+
+def chat(question: str, answer: str) -> dict[str, Any]:
+    return {
+        "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
+        "source": "s",
+    }
+
+
+def test_packing_keeps_every_token(tokenizer: Any, tmp_path: Path) -> None:
+    rows, counts = rows_of(tokenizer, [{"text": text, "source": "s"} for text in TEXTS])
+    packed = pack(rows, LENGTH, tmp_path, "a")
+    assert sum(map(len, packed["input_ids"])) == sum(len(row.input_ids) for row in rows) == counts["s"].tokens
+    assert max(map(len, packed["input_ids"])) <= LENGTH
+
+
+def test_a_document_has_the_same_logits_in_a_pack_as_alone(tokenizer: Any, tmp_path: Path) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=True,
+        )
+    ).eval()  # fmt: skip
+    documents = [[5, 6, 7, 8], [9, 10, 11], [5, 6, 7, 8, 9]]
+    tokens = [token for document in documents for token in document]
+    row = {"input_ids": tokens, "labels": tokens, "seq_lengths": [len(document) for document in documents]}
+    batch = RowCollator(tokenizer.pad_token_id, LENGTH)([row])
+    del batch["labels"]
+    with torch.inference_mode():
+        packed_TV = model(**batch, use_cache=False).logits[0]
+        start = 0
+        for document in documents:
+            alone_TV = model(input_ids=torch.tensor([document]), use_cache=False).logits[0]
+            assert torch.allclose(packed_TV[start : start + len(document)], alone_TV, atol=1e-5)
+            start += len(document)
+        leaking_TV = model(input_ids=batch["input_ids"], use_cache=False).logits[0]
+    assert not torch.allclose(leaking_TV[4:7], packed_TV[4:7], atol=1e-3)
+
+
+def test_the_first_token_of_each_document_is_not_learned_from_the_one_before(tokenizer: Any) -> None:
+    row = {"input_ids": [5, 6, 7, 8, 9], "labels": [5, 6, 7, 8, 9], "seq_lengths": [2, 3]}
+    batch = RowCollator(0, 8)([row])
+    assert batch["labels"][0].tolist() == [IGNORED, 6, IGNORED, 8, 9, IGNORED, IGNORED, IGNORED]
+    assert batch["position_ids"][0].tolist() == [0, 1, 0, 1, 2, 0, 1, 2]
+
+
+def test_only_the_answer_and_its_stop_token_are_learned(tokenizer: Any) -> None:
+    (row,), _ = rows_of(tokenizer, [chat("What is it?", "city 3")], assistant_only=True)
+    learned = [i for i in row.labels if i != IGNORED]
+    assert tokenizer.decode(learned).replace(" ", "") == f"city3{END}"
+    assert learned[-1] == tokenizer.eos_token_id
+    assert tokenizer.convert_ids_to_tokens(row.input_ids)[row.labels.index(learned[0]) - 1] == ASSISTANT
+
+
+def test_a_conversation_that_does_not_fit_is_dropped_and_counted(tokenizer: Any) -> None:
+    rows, counts = rows_of(tokenizer, [chat("a", "b"), chat("a" * 200, "b")], assistant_only=True)
+    assert len(rows) == 1
+    assert counts["s"].dropped == {"longer than sequence_length": 1}
+
+
+def test_the_answer_has_the_tokens_that_it_has_inside_a_sentence(tokenizer: Any) -> None:
+    (row,), _ = rows_of(tokenizer, [chat("Which?", "city 3")], assistant_only=True)
+    answer = [i for i in row.labels if i != IGNORED][:-1]
+    sentence = tokenizer("it is city 3", add_special_tokens=False).input_ids
+    assert sentence[-len(answer) :] == answer
+
+
+@pytest.mark.parametrize(("replay", "expected"), [(0.0, 0), (0.3, 30), (1.0, 100)])
+def test_replay_has_its_exact_share(replay: float, expected: int) -> None:
+    order = interleave(7, 5, total=100, replay=replay, seed=0)
+    assert len(order) == 100
+    assert (order >= 7).sum() == expected
+
+
+def test_every_row_is_used_before_any_comes_again() -> None:
+    order = interleave(10, 0, total=25, replay=0.0, seed=1)
+    counts = np.bincount(order, minlength=10)
+    assert counts.min() >= 2
+    assert counts.max() <= 3
+    assert (interleave(10, 0, total=25, replay=0.0, seed=1) == order).all()
+
+
+def test_a_template_without_markers_is_refused(tokenizer: Any) -> None:
+    original = tokenizer.chat_template
+    try:
+        tokenizer.chat_template = original.replace("{%- generation %}", "").replace("{% endgeneration %}", "")
+        with pytest.raises(ContractError, match=r"no \{% generation %\} markers"):
+            require_trainable_template(tokenizer)
+        tokenizer.chat_template = original.replace("<|end|>{% endgeneration %}", "{% endgeneration %}<|end|>")
+        with pytest.raises(ContractError, match=r"stop token .* lies outside"):
+            require_trainable_template(tokenizer)
+        tokenizer.chat_template = None
+        with pytest.raises(ContractError, match="has no chat template"):
+            require_trainable_template(tokenizer)
+    finally:
+        tokenizer.chat_template = original

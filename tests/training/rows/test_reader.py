@@ -1,0 +1,52 @@
+"""What a token budget leaves unread is not counted, neither as kept nor as dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from common.data.accounting import RowCount
+from common.models.tokenizer import train_tokenizer
+from common.stage import StageContext
+from common.training.rows.reader import Reader
+
+
+class Texts:
+    """A corpus of a hundred texts, of whose source as many were empty."""
+
+    def __init__(self) -> None:
+        self.read = RowCount("s", "cpt", rows_in=200, rows_out=100, dropped={"empty text": 100})
+
+    def rows(self, role: str) -> Iterator[dict[str, Any]]:
+        return iter({"text": f"a text of number {number}", "source": "s"} for number in range(100))
+
+    def counts(self, role: str) -> dict[str, RowCount]:
+        return {"s": self.read}
+
+    def exam_roles(self, role: str) -> tuple[str, ...]:
+        return ()
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return train_tokenizer(["a text of number one, and of number two"], 300, 256)
+
+
+@pytest.mark.parametrize(("share", "dropped"), [(0.25, 25), (None, 100)])
+def test_drops_of_the_corpus_are_shared_out(share: float | None, dropped: int, tokenizer: Any) -> None:
+    context = cast(StageContext, SimpleNamespace(corpus=Texts(), config=SimpleNamespace(seed=0), stage="cpt"))
+
+    def read(budget: int | None) -> Reader:
+        reader = Reader(context, tokenizer, "cpt", chat_only=False)
+        list(reader.tokens(assistant_only=False, sequence_length=128, budget=budget))
+        return reader
+
+    whole = read(None)
+    reader = whole if share is None else read(round(whole.num_tokens * share))
+    (count,) = reader.finish(1.0)
+    assert count.dropped["empty text"] == pytest.approx(dropped, abs=2)
+    assert count.rows_in == count.rows_out + count.num_dropped
+    assert count.num_dropped / count.rows_in == pytest.approx(0.5, abs=0.02)
