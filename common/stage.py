@@ -55,6 +55,7 @@ KIND_ROLES: dict[str, tuple[str, ...]] = {
 TRAINING_KINDS = ("base", "cpt", "sft", *PREFERENCE_KINDS, *REWARDED_KINDS, "expert")
 SEEDED_KINDS = (*TRAINING_KINDS, "merge", "sample")
 MODEL_KINDS = (*TRAINING_KINDS, "merge")
+SHARED_KINDS = ("base", "cpt", "sft", "dpo", "orpo", "kto", "reward", "grpo", "rloo")  # that processes may share
 
 
 @dataclass(frozen=True)

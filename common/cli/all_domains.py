@@ -7,16 +7,18 @@ It runs what `common.engine.run` runs. Many stages at once, or on several machin
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.cli.output import heading, short_score, table
 from common.config.files import names_in
 from common.config.resolve import Resolved, resolve
 from common.console import Console
-from common.engine.plan import Plan, make_plan
+from common.engine.plan import Plan, make_plan, store_of
 from common.engine.preflight.settings import check_sharding
 from common.engine.run import Outcome, execute
 from common.errors import ConfigError, RecipeError, did_you_mean
@@ -61,8 +63,6 @@ def run_all(words: Mapping[str, str], repository: Path, console: Console, forced
     Raises ConfigError where the same problem stops every domain, such as a mistyped word, and for a forced stage that
     no pipeline has.
     """
-    from common.cli import output
-
     plans, runs = plan_all(words, repository)
     if not plans and len({run.problem for run in runs}) == 1:
         raise ConfigError(runs[0].problem)
@@ -75,7 +75,7 @@ def run_all(words: Mapping[str, str], repository: Path, console: Console, forced
         resolved = plan.resolved
         run = DomainRun(resolved.config.domain, resolved)
         runs.append(run)
-        output.heading(resolved, console)
+        heading(resolved, console)
         started = time.monotonic()
         try:
             run.outcome = execute(resolved, console, forced)
@@ -88,3 +88,32 @@ def run_all(words: Mapping[str, str], repository: Path, console: Console, forced
         if run.problem:
             console.line(f"{run.domain} failed: {run.problem}", always=True)
     return sorted(runs, key=lambda run: run.domain)
+
+
+def show_runs(runs: Sequence[DomainRun], console: Console) -> None:
+    """Print one line per domain: its exam at every checkpoint, what became of the general one, and how it went."""
+    names: dict[str, None] = {}
+    summaries = {}
+    for run in runs:
+        if run.outcome is not None and run.resolved is not None:
+            view = store_of(run.resolved).view(run.domain, run.resolved.config.profile)
+            summaries[run.domain] = json.loads((view / "summary.json").read_text(encoding="utf-8"))
+            names |= dict.fromkeys(point["name"] for point in summaries[run.domain]["checkpoints"])
+    rows = []
+    for run in runs:
+        points = {point["name"]: point for point in summaries.get(run.domain, {}).get("checkpoints", ())}
+        scores = [short_score(points[name], "domain") if name in points else "-" for name in names]
+        ends = [short_score(point, "general") for point in points.values()]
+        general = f"{ends[0]} -> {ends[-1]}" if ends else "-"
+        rows.append([run.domain, *scores, general, f"{run.seconds:.0f}", _became(run)])
+    console.line()
+    header = ["domain exam", *names, "general exam", "seconds", "result"]
+    table(console, header, rows, numeric=(*range(1, len(names) + 1), len(names) + 2))
+    if all(run.outcome is not None and not run.outcome.made for run in runs):
+        console.line(f"Nothing to do: all {len(runs)} domains are there and up to date.", always=True)
+
+
+def _became(run: DomainRun) -> str:
+    if run.outcome is None:
+        return "failed: " + run.problem.splitlines()[0][:60]
+    return f"{len(run.outcome.made)} stages made" if run.outcome.made else "up to date"

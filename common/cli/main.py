@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from common.cli.overrides import Words, parse, refuse_rest, take
+from common.config.overrides import Words, parse, refuse_rest, take
 from common.console import Console
 from common.errors import ConfigError, RecipeError, did_you_mean
 
@@ -62,15 +62,14 @@ def run(words: Words, forced: frozenset[str] = frozenset()) -> None:
 
 
 def _run_all(words: Words, forced: frozenset[str]) -> None:
-    from common.cli import output
-    from common.cli.all_domains import run_all
+    from common.cli.all_domains import run_all, show_runs
 
     quiet, verbose = (words.get("run.verbosity") == loudness for loudness in ("quiet", "verbose"))
     console = Console("quiet" if quiet else "verbose" if verbose else "normal")
     _set_logging(console)
     with clean_exit():
         runs = run_all(words, REPOSITORY, console, forced)
-    output.domains(runs, console)
+    show_runs(runs, console)
     failed = [run.domain for run in runs if run.problem]
     if failed:
         raise RecipeError(

@@ -11,21 +11,18 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from common.cli.overrides import flatten
+from common.cli.plan_costs import memory_of, shortly, totals
 from common.config.files import names_in
+from common.config.overrides import flatten
 from common.config.pipeline import Pipeline
 from common.config.resolve import Resolved
 from common.console import Console
-from common.cost.output import memory_of, shortly, totals
 from common.engine.plan import Plan, store_of
 from common.engine.preflight import hardware
 from common.engine.run import Outcome
 from common.store.artifacts import MANIFEST
-
-if TYPE_CHECKING:
-    from common.cli.all_domains import DomainRun
 
 DEFAULT = "default"
 
@@ -94,35 +91,6 @@ def scores(summary: Mapping[str, Any], console: Console) -> None:
 
 def _score(score: Mapping[str, Any] | None) -> str:
     return f"{score['score']:.2f} [{score['low']:.2f}, {score['high']:.2f}]" if score else "-"
-
-
-def domains(runs: Sequence[DomainRun], console: Console) -> None:
-    """Print one line per domain: its exam at every checkpoint, what became of the general one, and how it went."""
-    names: dict[str, None] = {}
-    summaries = {}
-    for run in runs:
-        if run.outcome is not None and run.resolved is not None:
-            view = store_of(run.resolved).view(run.domain, run.resolved.config.profile)
-            summaries[run.domain] = json.loads((view / "summary.json").read_text(encoding="utf-8"))
-            names |= dict.fromkeys(point["name"] for point in summaries[run.domain]["checkpoints"])
-    rows = []
-    for run in runs:
-        points = {point["name"]: point for point in summaries.get(run.domain, {}).get("checkpoints", ())}
-        scores = [_short(points[name], "domain") if name in points else "-" for name in names]
-        ends = [_short(point, "general") for point in points.values()]
-        general = f"{ends[0]} -> {ends[-1]}" if ends else "-"
-        rows.append([run.domain, *scores, general, f"{run.seconds:.0f}", _became(run)])
-    console.line()
-    header = ["domain exam", *names, "general exam", "seconds", "result"]
-    table(console, header, rows, numeric=(*range(1, len(names) + 1), len(names) + 2))
-    if all(run.outcome is not None and not run.outcome.made for run in runs):
-        console.line(f"Nothing to do: all {len(runs)} domains are there and up to date.", always=True)
-
-
-def _became(run: DomainRun) -> str:
-    if run.outcome is None:
-        return "failed: " + run.problem.splitlines()[0][:60]
-    return f"{len(run.outcome.made)} stages made" if run.outcome.made else "up to date"
 
 
 def plan(made: Plan, console: Console) -> None:
@@ -210,7 +178,7 @@ def _finished(view: Path) -> list[str] | None:
         return None
     summary = json.loads(path.read_text(encoding="utf-8"))
     first, last = summary["checkpoints"][0], summary["checkpoints"][-1]
-    exams = [f"{_short(first, side)} -> {_short(last, side)}" for side in ("domain", "general")]
+    exams = [f"{short_score(first, side)} -> {short_score(last, side)}" for side in ("domain", "general")]
     return [summary["pipeline"], *exams, f"{summary['total_seconds']:.0f}"]
 
 
@@ -230,6 +198,6 @@ def _unfinished(view: Path) -> list[str] | None:
     return [pipeline.name, "not finished" if again else f"not finished: {made} of {len(names)} stages made", "", ""]
 
 
-def _short(point: Mapping[str, Any], side: str) -> str:
+def short_score(point: Mapping[str, Any], side: str) -> str:
     score = point["exam"].get(side)
     return f"{score['score']:.2f}" if score else "-"

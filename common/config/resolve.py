@@ -17,10 +17,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from common.cli.overrides import nest
 from common.config.base import StageSettings
 from common.config.files import names_in, read_domain_file, read_named
 from common.config.layer_errors import explain
+from common.config.overrides import nest
 from common.config.pipeline import Node, Pipeline, load_pipeline
 from common.config.schema import SCALARS, SECTIONS, Config, VerifySettings
 from common.config.stage_sections import Layer, adapters_alone, check_options, is_adapted, said, section_names
@@ -28,11 +28,11 @@ from common.config.stages import AnsweringSettings, RewardedSettings
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, did_you_mean
 from common.machine import cards, computes_bfloat16, visible
-from common.models.facts import of_same_checkpoint
 
 DEFAULT_PROFILE = "tiny"
 DEFAULT_PIPELINE = "full"
 COMMAND_LINE = "command line"
+OF_CHECKPOINT = ("revision", "facts", "chat_template")  # keys of `model` that hold for one `path`
 PROCESSOR = "this processor, which has no bfloat16"
 
 
@@ -172,7 +172,7 @@ def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) ->
         for layer in layers:
             if key in layer.values:
                 if key == "model":
-                    merged = of_same_checkpoint(merged, layer.values[key])
+                    merged = _of_same_checkpoint(merged, layer.values[key])
                 merged = _merge(merged, layer.values[key], key, layer.label, origins)
         if merged != {} or key == "model":
             top[key] = merged
@@ -275,3 +275,10 @@ def _merge(old: Any, new: Any, prefix: str, label: str, origins: dict[str, str])
         return merged
     origins[prefix] = label
     return new
+
+
+def _of_same_checkpoint(before: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what lower layers say of the model, without what was said of another checkpoint than the given one."""
+    if "path" not in given or given["path"] == before.get("path"):
+        return before
+    return {key: value for key, value in before.items() if key not in OF_CHECKPOINT}

@@ -271,6 +271,14 @@ class MergeSettings(StageSettings, kind="merge"):
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type of the merged weights")
 
+    def members(self) -> list[str]:
+        """Return the stages whose weights enter the merge, each once, in mergekit's order."""
+        if self.method == "passthrough":
+            named = [str(source["model"]) for piece in self.slices or [] for source in piece["sources"]]
+        else:
+            named = [*self.models, *([self.base] if self.base else [])]
+        return list(dict.fromkeys(named))
+
 
 class EvaluateSettings(StageSettings, kind="evaluate"):
     """The exam that every checkpoint sits."""

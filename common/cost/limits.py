@@ -16,18 +16,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from common.config.batches import batch_of, unshardable
 from common.config.resolve import Resolved, with_pipeline, with_words
 from common.config.schema import Config
 from common.config.stages import EvaluateSettings, LearningSettings, PreferenceSettings, RewardedSettings
 from common.cost.hardware import GIB
 from common.cost.memory import Need
 from common.cost.outlook import Outlook, setting_of
-from common.engine.launch import SHARED_KINDS
 from common.errors import ConfigError
 from common.machine import cards, main_memory, visible
 from common.models.device import ROOM as PLACED
+from common.stage import SHARED_KINDS
 from common.store.artifacts import Store
-from common.training.options import batch_of, unshardable
 
 SMALL_OPTIMIZER = "adamw_bnb_8bit"
 ROOM = 0.95  # share of a GPU's memory that a process can have: the rest is lost between pieces

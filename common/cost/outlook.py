@@ -32,7 +32,6 @@ from common.cost.hardware import Hardware, hardware_of
 from common.cost.memory import EMBEDDED_TEXT, WINDOW, Need, Setting
 from common.cost.shapes import Shape, shape_of
 from common.cost.workload import BETA, work_of
-from common.training.merging import list_members
 
 if TYPE_CHECKING:
     from common.stage import StageContext
@@ -53,7 +52,7 @@ def setting_of(
         length = min(EMBEDDED_TEXT if config.data == "embedded" else WINDOW, shape.context)
         return _with(base, exam_rows=settings.batch_size, exam_length=length)
     if isinstance(settings, MergeSettings):
-        return _with(base, members=len(list_members(settings)), stored=WIDTHS[settings.dtype])
+        return _with(base, members=len(settings.members()), stored=WIDTHS[settings.dtype])
     if not isinstance(settings, LearningSettings | AnsweringSettings):
         return None
     taken = (kind == "base" and config.model.path is not None) or (

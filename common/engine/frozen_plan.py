@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from common.cli.overrides import nest
 from common.config.base import StageSettings
+from common.config.overrides import nest
 from common.config.pipeline import Pipeline
 from common.config.resolve import Resolved
 from common.config.schema import Config, RunSettings

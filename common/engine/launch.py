@@ -29,11 +29,11 @@ from common.console import Console
 from common.cost.hardware import CORES_TOLD
 from common.engine.environment import environment
 from common.errors import ConfigError, LaunchError
+from common.stage import SHARED_KINDS
 from common.training.distributed import ranks
 from common.training.loop.stopping import SIGNALS, Preempted
 
 FOLDER = "DOMAIN_RECIPES_PROCESSES"  # environment: where each process leaves its output and why it failed
-SHARED_KINDS = ("base", "cpt", "sft", "dpo", "orpo", "kto", "reward", "grpo", "rloo")
 SET_BY_ACCELERATE = "ACCELERATE_MIXED_PRECISION"  # environment, whatever the value
 TEMPORARY = 75  # exit code of a run that was asked to stop and may be started again (EX_TEMPFAIL of sysexits.h)
 LINES = 12  # of a dead process's output that are shown

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from common.cli.overrides import flatten
+from common.config.overrides import flatten
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.schema import Config

@@ -9,13 +9,11 @@ model: an adapter is merged first and kept beside it.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.config.schema import ModelSettings, RunSettings
+from common.config.schema import ModelSettings
 from common.errors import ContractError, DataError
-from common.training.distributed import ranks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -43,40 +41,6 @@ def load_model(folder: Path, model: ModelSettings, **how: Any) -> PreTrainedMode
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(f"The checkpoint {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
-
-
-def load_shared(folder: Path, model: ModelSettings, run: RunSettings) -> PreTrainedModel:
-    """Load the model that processes will train together, as `load_model` does; in float32.
-
-    Under FSDP2 the first process alone reads the weights. The others get their shards from it once accelerate prepares
-    the model, and until then hold the right shapes in memory that was never written to, which takes no room.
-    """
-    check_weights(folder)
-    return _unfilled(folder, model) if arrives_later(run) else load_model(folder, model)
-
-
-def arrives_later(run: RunSettings) -> bool:
-    """Whether accelerate will give this process the weights that the first one reads."""
-    flags = ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING")  # from pipelines/accelerate/fsdp2.yaml
-    told = all(os.environ.get(flag, "").lower() == "true" for flag in flags)
-    return run.parallelism == "fsdp2" and not ranks.is_first() and told
-
-
-def _unfilled(folder: Path, model: ModelSettings) -> PreTrainedModel:
-    """Build a model without its weights; buffers are real, and tied weights are tied. Raises DataError."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.initialization import no_init_weights
-
-    trusted = model.trust_remote_code
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
-        with no_init_weights():
-            built = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=trusted)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(f"The checkpoint {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
-    built.tie_weights()
-    return built.eval()
 
 
 def load_judge(folder: Path, model: ModelSettings, seed: int | None = None, **how: Any) -> PreTrainedModel:

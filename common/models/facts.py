@@ -20,15 +20,6 @@ from common.errors import ConfigError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-OF_CHECKPOINT = ("revision", "facts", "chat_template")  # keys of `model` that hold for one `path`
-
-
-def of_same_checkpoint(before: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what lower layers say of the model, without what was said of another checkpoint than the given one."""
-    if "path" not in given or given["path"] == before.get("path"):
-        return before
-    return {key: value for key, value in before.items() if key not in OF_CHECKPOINT}
-
 
 def check_facts(folder: Path, model: ModelSettings) -> None:
     """Compare a folder's config.json with the facts. Raises ConfigError naming file, key, found and expected."""

@@ -7,35 +7,11 @@ The cost is known only where the same chain trained the same stage with all weig
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
-from common.report.chain import SIDES, Chain, Checkpoint
+from common.report.chain import SIDES, Chain, Checkpoint, counterpart, is_adapted, settings_of
+from common.report.comparisons import Comparison
 from common.report.markdown import points
-
-if TYPE_CHECKING:
-    from common.report.comparisons import Comparison
-
-
-def settings_of(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    recipe: Mapping[str, Any] = checkpoint.manifest.get("recipe") or {}
-    return recipe.get("settings") or {}
-
-
-def is_adapted(checkpoint: Checkpoint) -> bool:
-    return bool(settings_of(checkpoint).get("peft", "full") != "full")
-
-
-def counterpart(chain: Chain, checkpoint: Checkpoint) -> Checkpoint | None:
-    """Return the checkpoint of the same kind that trained all weights from the same place, or from its counterpart."""
-    if not is_adapted(checkpoint):
-        return None
-    parent = chain[checkpoint.parent] if checkpoint.parent and checkpoint.parent in chain else None
-    twin = counterpart(chain, parent) if parent is not None else None
-    places = {checkpoint.parent, twin.name if twin else checkpoint.parent}
-    return next(
-        (c for c in chain.checkpoints if c.kind == checkpoint.kind and c.parent in places and not is_adapted(c)), None
-    )
 
 
 def adapter_section(chain: Chain, comparisons: Sequence[Comparison]) -> list[str]:

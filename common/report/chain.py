@@ -177,3 +177,24 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
                 f"{path.name} of {path.parent.name}, line {number} is not JSON. Run that stage again with `just rerun`."
             ) from error
     return rows
+
+
+def settings_of(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    recipe: Mapping[str, Any] = checkpoint.manifest.get("recipe") or {}
+    return recipe.get("settings") or {}
+
+
+def is_adapted(checkpoint: Checkpoint) -> bool:
+    return bool(settings_of(checkpoint).get("peft", "full") != "full")
+
+
+def counterpart(chain: Chain, checkpoint: Checkpoint) -> Checkpoint | None:
+    """Return the checkpoint of the same kind that trained all weights from the same place, or from its counterpart."""
+    if not is_adapted(checkpoint):
+        return None
+    parent = chain[checkpoint.parent] if checkpoint.parent and checkpoint.parent in chain else None
+    twin = counterpart(chain, parent) if parent is not None else None
+    places = {checkpoint.parent, twin.name if twin else checkpoint.parent}
+    return next(
+        (c for c in chain.checkpoints if c.kind == checkpoint.kind and c.parent in places and not is_adapted(c)), None
+    )

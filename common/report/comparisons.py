@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from common.evaluation.statistics import holm, mcnemar_exact, paired_bootstrap, wilson
-from common.report.adapters import counterpart
-from common.report.chain import SIDES, Chain, Checkpoint
+from common.report.chain import SIDES, Chain, Checkpoint, counterpart
 from common.stage import PREFERENCE_KINDS, REWARDED_KINDS
 
 LEVEL = 0.05

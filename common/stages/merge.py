@@ -24,7 +24,7 @@ from common.config.stages import MergeSettings
 from common.errors import ConfigError, ContractError
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, write_json, writing
-from common.training.merging import build_recipe, check_merge, list_members, list_weights, render_recipe
+from common.training.merging import build_recipe, check_merge, list_weights, render_recipe
 
 LOG = logging.getLogger(__name__)
 RECIPE = "mergekit.yaml"
@@ -60,7 +60,7 @@ def run(context: StageContext) -> StageReport:
     settings = context.settings
     assert isinstance(settings, MergeSettings)
     check_merge(settings, list(context.inputs), context.stage)
-    members = list_members(settings)
+    members = settings.members()
     parent = context.parent or members[0]
     folders = {name: context.inputs[name].path for name in dict.fromkeys([parent, *members])}
     configs = {name: _read_config(name, folder) for name, folder in folders.items()}

@@ -25,6 +25,7 @@ from common.models.device import device_of, place
 from common.stage import StageContext, StageReport
 from common.store.artifacts import write_json
 from common.training.distributed import parallel, ranks
+from common.training.distributed.loading import load_shared
 from common.training.fit import Fitted, hand_on, trained_model, whole
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import preference_options
@@ -90,7 +91,7 @@ def tune(context: StageContext, train: Train, *, referenced: bool = True) -> Sta
     settings, run = cast(PreferenceSettings, context.settings), context.config.run
     folder = context.parent_artifact.path
     tokenizer = checkpoint.load_tokenizer(folder, context.config.model)
-    model = checkpoint.load_shared(folder, context.config.model, run)
+    model = load_shared(folder, context.config.model, run)
     pairs, counts = read_pairs(context, tokenizer, "preference")
     heldout_pairs, heldout_counts = read_pairs(context, tokenizer, "preference_heldout")
     check_limits(counts, settings.limits, context.stage)

@@ -20,6 +20,7 @@ from common.models import checkpoint, contracts
 from common.models.device import device_of
 from common.store.artifacts import Artifact, write_json
 from common.training.distributed import ranks
+from common.training.distributed.loading import load_shared
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +38,7 @@ def load_parent(context: StageContext) -> tuple[Any, PreTrainedTokenizerBase]:
     quantised = _quantised(context)
     if quantised:
         return checkpoint.load(folder, config.model, **quantised)
-    return checkpoint.load_shared(folder, config.model, config.run), checkpoint.load_tokenizer(folder, config.model)
+    return load_shared(folder, config.model, config.run), checkpoint.load_tokenizer(folder, config.model)
 
 
 def learner_of(context: StageContext, parent: Any) -> Any:
@@ -56,7 +57,7 @@ def reference_of(context: StageContext, parent: Any, learner: Any) -> Any:
     """
     run = context.config.run
     if ranks.size() > 1 and run.parallelism == "fsdp2":
-        return checkpoint.load_shared(context.parent_artifact.path, context.config.model, run)
+        return load_shared(context.parent_artifact.path, context.config.model, run)
     return None if learner is parent else parent
 
 

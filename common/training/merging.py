@@ -49,22 +49,13 @@ METHODS = {
 SOURCE_KEYS = ("model", "layer_range", "parameters")
 
 
-def list_members(settings: MergeSettings) -> list[str]:
-    """Return the stages whose weights enter the merge, each once, in mergekit's order."""
-    if settings.method == "passthrough":
-        named = [str(source["model"]) for piece in settings.slices or [] for source in piece["sources"]]
-    else:
-        named = [*settings.models, *([settings.base] if settings.base else [])]
-    return list(dict.fromkeys(named))
-
-
 def list_weights(settings: MergeSettings) -> dict[str, Any]:
     """Return stage -> weight as set (a number, gradient or filters); None where the method gives it none."""
     weighted = "weight" in METHODS[settings.method].per_model
     common = settings.parameters.get("weight")
-    others = [name for name in list_members(settings) if weighted and not _is_base(settings, name)]
+    others = [name for name in settings.members() if weighted and not _is_base(settings, name)]
     return {name: settings.models[name].get("weight", common) if name in others else None
-            for name in list_members(settings)}  # fmt: skip
+            for name in settings.members()}  # fmt: skip
 
 
 def check_merge(settings: MergeSettings, inputs: Sequence[str], stage: str) -> None:
@@ -112,7 +103,7 @@ def build_recipe(settings: MergeSettings) -> dict[str, Any]:
     else:
         if settings.base and METHODS[settings.method].base:
             recipe["base_model"] = settings.base
-        recipe["models"] = [_with_parameters(name, settings.models.get(name, {})) for name in list_members(settings)]
+        recipe["models"] = [_with_parameters(name, settings.models.get(name, {})) for name in settings.members()]
     if settings.parameters:
         recipe["parameters"] = dict(settings.parameters)
     return {**recipe, "dtype": "float32", "out_dtype": settings.dtype}
@@ -157,7 +148,7 @@ def _check_base(settings: MergeSettings, method: Method, inputs: Sequence[str], 
 
 
 def _check_count(settings: MergeSettings, method: Method, stage: str) -> None:
-    members = list_members(settings)
+    members = settings.members()
     if len(members) < method.least or (method.most is not None and len(members) > method.most):
         expected = f"exactly {method.least}" if method.most else f"at least {method.least}"
         base = ", its base included" if method.base else ""
@@ -187,7 +178,7 @@ def _check_slices(settings: MergeSettings, inputs: Sequence[str], stage: str) ->
             )
         _check_source(f"{key}.sources.0", sources[0], inputs)
     for name in settings.models:
-        if name not in list_members(settings):
+        if name not in settings.members():
             raise ConfigError(f"{stage}.models.{name}: no slice takes layers of '{name}'. Remove it, or add a slice.")
 
 
@@ -224,7 +215,7 @@ def _check_model(settings: MergeSettings, method: Method, model: str, parameters
 
 def _scopes(settings: MergeSettings, name: str) -> dict[str, list[Any]]:
     """Return stage -> settings of a per-model parameter, the model's own before the whole merge's."""
-    others = [model for model in list_members(settings) if not _is_base(settings, model)]
+    others = [model for model in settings.members() if not _is_base(settings, model)]
     common = settings.parameters.get(name)
     return {model: [settings.models.get(model, {}).get(name), common] for model in others}
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.cli import output
-from common.cli.all_domains import plan_all, run_all
+from common.cli.all_domains import plan_all, run_all, show_runs
 from common.cli.new_domain import new_domain
 from common.console import Console
 from common.errors import ConfigError
@@ -60,7 +59,7 @@ def test_all_run_but_the_broken_ones_and_a_second_run_does_nothing(repository: P
     again = run_all(words, repository, Console("quiet"), frozenset())
     assert [run.outcome.made for run in again if run.outcome is not None] == [[], []]
     stream = io.StringIO()
-    output.domains(again, Console(stream=stream))
+    show_runs(again, Console(stream=stream))
     lines = stream.getvalue().splitlines()
     assert lines[1].split()[:3] == ["domain", "exam", "base"]
     assert [line.split()[0] for line in lines[2:6]] == ["alchemy", "botany", "cookery", "dowsing"]

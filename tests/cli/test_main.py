@@ -11,7 +11,7 @@ import pytest
 
 from common.cli import output
 from common.cli.main import COMMANDS, main
-from common.cli.overrides import parse
+from common.config.overrides import parse
 from common.config.resolve import resolve
 from common.console import Console
 from common.engine.plan import make_plan

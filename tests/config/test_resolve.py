@@ -10,10 +10,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from common.cli.overrides import flatten, nest
 from common.config import schema as config_module
 from common.config.base import Schedule, StageSettings
 from common.config.files import names_in
+from common.config.overrides import flatten, nest
 from common.config.resolve import resolve
 from common.config.schema import Config
 from common.errors import ConfigError, DataError, RecipeError

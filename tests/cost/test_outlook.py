@@ -12,13 +12,14 @@ import pytest
 
 from common.cli import output
 from common.cli.main import main
+from common.cli.plan_costs import memory_of, totals
+from common.config.batches import Batch
 from common.config.resolve import resolve
 from common.config.schema import RunSettings
 from common.console import Console
 from common.cost import hardware
 from common.cost.disk import BEST, CHECKPOINTS
 from common.cost.outlook import Outlook
-from common.cost.output import memory_of, totals
 from common.engine.plan import Plan, make_plan
 from common.training.options import shared_options
 from tests.conftest import QUICK, REPOSITORY
@@ -86,7 +87,7 @@ def test_what_is_reckoned_with_is_what_stages_do() -> None:
     assert (held, best.KEPT, grpo.DEFAULTS["beta"]) == (workload.HELDOUT_PAIRS, BEST, workload.BETA["grpo"])
     for rows, micro in ((16, None), (16, 4096), (12, 5 * 1024), (7, 2048)):
         run = RunSettings(micro_batch_tokens=micro)
-        expected = options.split_batch(options.Batch("cpt", rows, rows, "rows"), micro and micro // 1024)
+        expected = options.split_batch(Batch("cpt", rows, rows, "rows"), micro and micro // 1024)
         assert workload.split(rows, 1024, run) == expected
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from common.config.batches import SHARDED
 from common.config.files import names_in
 from common.config.pipeline import Node
 from common.config.resolve import Resolved, resolve
@@ -21,7 +22,6 @@ from common.cost.outlook import Outlook
 from common.engine.preflight.settings import check_preconditions
 from common.errors import ConfigError
 from common.training.distributed import ranks
-from common.training.distributed.parallel import SHARDED
 from common.training.options import preference_options, rewarded_options, sft_options
 from tests.conftest import REPOSITORY, training
 

@@ -21,7 +21,7 @@ from common.errors import ConfigError, ContractError, StoreError
 from common.stage import StageContext
 from common.stages.merge import run
 from common.store.artifacts import Artifact, fingerprint_of
-from common.training.merging import METHODS, build_recipe, list_members
+from common.training.merging import METHODS, build_recipe
 
 torch = pytest.importorskip("torch")
 STAGES = ("base", "sft", "dpo")
@@ -134,7 +134,7 @@ def test_every_method_gives_a_checkpoint_that_loads_and_leaves_nothing_else(
     assert AutoTokenizer.from_pretrained(context.out).chat_template == TEMPLATE
     assert report.metrics["method"] == method
     assert report.metrics["num_parameters"] == model.num_parameters()
-    assert list(report.metrics["models"]) == list_members(settings)
+    assert list(report.metrics["models"]) == settings.members()
 
 
 def test_linear_is_the_mean(checkpoints: dict[str, Path], tmp_path: Path) -> None:

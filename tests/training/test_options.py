@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from common.config.base import Schedule
+from common.config.batches import Batch
 from common.config.schema import RunSettings
 from common.config.stages import CptSettings, DpoSettings
 from common.errors import ConfigError
-from common.training.options import Batch, preference_options, schedule_options, sft_options, split_batch, steps_for
+from common.training.options import preference_options, schedule_options, sft_options, split_batch, steps_for
 
 STEPS, PEAK = 100, 1.0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 
 from common.config.base import StageSettings
+from common.config.batches import SHARDED, batch_of, require_shareable, unshardable
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.schema import Config, RunSettings
@@ -21,12 +22,10 @@ from common.config.stages import (
     TrainingSettings,
 )
 from common.cost.hardware import hardware_of
-from common.engine.launch import SHARED_KINDS
 from common.engine.preflight.backends import check_device
 from common.errors import ConfigError
 from common.models.facts import context_of
-from common.training.distributed.parallel import SHARDED
-from common.training.options import batch_of, require_shareable, unshardable
+from common.stage import SHARED_KINDS
 
 # Licences that let what is made from a checkpoint be published under another one.
 PERMISSIVE = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "unlicense", "cc-by-4.0")

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from common.config.batches import SHARDED
 from common.config.schema import RunSettings
 from common.errors import ConfigError
 from common.training.adapters import is_adapted, save_weights
 from common.training.distributed import ranks
 
-SHARDED = ("fsdp2", "zero3")
 REFERRING = ("dpo", "kto")  # trainers of TRL that shard a reference by themselves
 
 
@@ -66,7 +66,7 @@ def callbacks(run: RunSettings) -> list[Any]:
     """Return what a trainer's `callbacks` need so that FSDP2 is what was asked for before it reads any model.
 
     Raises ConfigError, where the trainer is built, if accelerate has fallen back: the weights of all processes but the
-    first are not there then (`common.models.checkpoint.load_shared`).
+    first are not there then (`common.training.distributed.loading`).
     """
     if not is_sharded(run) or run.parallelism != "fsdp2":
         return []

@@ -1,6 +1,6 @@
 """What a training does between steps: the bar, checkpoints by time, the guard, and stopping in good order.
 
-Usage: `callback = progress_of(loop, trainer, bar, guard, stop, seconds_before)`; `trainer.add_callback(callback)`.
+Usage: `trainer.add_callback(progress_of(context, tokens_per_step, trainer, bar, guard, stop, before=seconds))`.
 
 All processes decide alike: what one of them saw or was told is shared at the end of every step. A checkpoint counts
 once `done.json` is in it, which is written when every process has written its part.
@@ -26,7 +26,7 @@ from common.training.loop.stopping import Stop
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
-    from common.training.loop.trainer import TrainingLoop
+    from common.stage import StageContext
 
 DONE = "done.json"
 
@@ -92,18 +92,20 @@ def memory_used() -> str:
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB"
 
 
-def progress_of(loop: TrainingLoop, trainer: Any, bar: Any, guard: Guard, stop: Stop, before: float) -> Any:
+def progress_of(
+    context: StageContext, tokens_per_step: int, trainer: Any, bar: Any, guard: Guard, stop: Stop, *, before: float
+) -> Any:
     """Return the callback of one training; `before` are the seconds spent by attempts before it."""
     from transformers import TrainerCallback
 
-    run = loop.context.config.run
+    run = context.config.run
 
     class Progress(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
         def __init__(self) -> None:
             self.started = self.saved = time.monotonic()
             self.loss: Any = None  # of the step that runs, still on its device
             self.last: Any = None  # of the step before it
-            self.stopwatch = Stopwatch(loop.context, loop.tokens_per_step)
+            self.stopwatch = Stopwatch(context, tokens_per_step)
             step = trainer.training_step
 
             def noting(*args: Any, **options: Any) -> Any:
@@ -120,10 +122,10 @@ def progress_of(loop: TrainingLoop, trainer: Any, bar: Any, guard: Guard, stop: 
             parallel.check(trainer, run)
             self.loss = self.last = None
             self.saved = time.monotonic()
-            bar.update(state.global_step * loop.tokens_per_step)
+            bar.update(state.global_step * tokens_per_step)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            bar.update(state.global_step * loop.tokens_per_step)
+            bar.update(state.global_step * tokens_per_step)
             due = time.monotonic() - self.saved >= 60 * run.checkpoint_minutes
             last, self.last, self.loss = self.last, self.loss, None
             if ranks.is_first():

@@ -115,7 +115,7 @@ class TrainingLoop:
             self.context.console.progress(stage, total * self.tokens_per_step, unit) as bar,
             stopping.noted() as stop,
         ):
-            callback = progress_of(self, trainer, bar, self.guard, stop, before)
+            callback = progress_of(self.context, self.tokens_per_step, trainer, bar, self.guard, stop, before=before)
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(callback)
             widen(trainer.model)

@@ -13,6 +13,7 @@ import torch
 from common.config.schema import ModelSettings, RunSettings
 from common.models import checkpoint
 from common.stages.preference import checked_pairs
+from common.training.distributed.loading import load_shared
 from common.training.distributed.parallel import keep_sums_wide, on_one_device, whole_model
 from common.training.rows.preferences import Pair
 
@@ -73,7 +74,7 @@ def test_a_process_that_gets_weights_later_has_the_same_model_without_them(
     built = []
     for rank in range(2):
         monkeypatch.setenv("RANK", str(rank))
-        built.append(checkpoint.load_shared(tmp_path, ModelSettings(path=str(tmp_path)), run))
+        built.append(load_shared(tmp_path, ModelSettings(path=str(tmp_path)), run))
         assert len(read) == 1  # by the first process
     whole, empty = built
     shapes = [{name: (p.shape, p.dtype) for name, p in model.named_parameters()} for model in built]
@@ -82,7 +83,7 @@ def test_a_process_that_gets_weights_later_has_the_same_model_without_them(
     assert all(torch.equal(buffer, dict(whole.named_buffers())[name]) for name, buffer in empty.named_buffers())
     assert not empty.training
     monkeypatch.delenv("ACCELERATE_USE_FSDP")
-    checkpoint.load_shared(tmp_path, ModelSettings(path=str(tmp_path)), run)
+    load_shared(tmp_path, ModelSettings(path=str(tmp_path)), run)
     assert len(read) == 2  # nobody would fill it
 
 

@@ -1,0 +1,87 @@
+"""The batch of a stage, and which numbers of processes can share it.
+
+Usage: `require_shareable([batch_of("cpt", settings)], processes=8)`.
+
+What a step learns from is part of a recipe and never changes with the number of processes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.config.base import StageSettings
+from common.config.schema import RunSettings
+from common.config.stages import LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings
+from common.config.trl_options import needs_bitsandbytes
+from common.errors import ConfigError
+
+SHARDED = ("fsdp2", "zero3")
+
+
+def unshardable(settings: LearningSettings, run: RunSettings) -> str:
+    """Return what of a stage its processes could not share out, as `<key>=<value>` without the stage; empty where all.
+
+    Quantised weights are packed. The kernels of bitsandbytes' optimizers take no shards: torch's `fully_shard` with
+    AdamW8bit fails in its first step (torch 2.13, bitsandbytes 0.50, two gloo processes).
+    """
+    if run.processes == 1 or run.parallelism not in SHARDED:
+        return ""
+    optimizer = str(settings.train.get("optim", ""))
+    if settings.peft == "qlora":
+        return "peft=qlora"
+    return f"train.optim={optimizer}" if needs_bitsandbytes(optimizer) else ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step of a stage learns from: so many rows, pairs or prompts, as one of its keys says."""
+
+    key: str
+    value: int
+    size: int
+    unit: str
+
+    def fits(self, processes: int) -> bool:
+        return self.size % processes == 0
+
+    def values_near(self, processes: int) -> list[int]:
+        """Return the nearest values of the key that processes can share alike, at most one on each side."""
+        step = self.value // self.size * processes  # one piece for each process
+        below = self.value // step * step
+        return [value for value in (below, below + step) if value]
+
+
+def batch_of(stage: str, settings: StageSettings) -> Batch | None:
+    """Return the batch of a stage that processes may share; None for a stage without one.
+
+    Of GRPO and RLOO these are prompts: all answers to one are compared in one process.
+    """
+    if isinstance(settings, TrainingSettings):
+        rows = settings.batch_tokens // settings.sequence_length
+        return Batch(f"{stage}.batch_tokens", settings.batch_tokens, rows, "rows")
+    if isinstance(settings, PreferenceSettings):
+        return Batch(f"{stage}.batch_pairs", settings.batch_pairs, settings.batch_pairs, "pairs")
+    if isinstance(settings, RewardedSettings):
+        return Batch(f"{stage}.prompts_per_step", settings.prompts_per_step, settings.prompts_per_step, "prompts")
+    return None
+
+
+def require_shareable(batches: Sequence[Batch], processes: int, machines: int = 1, least: int = 1) -> None:
+    """Check that processes can share the steps of all stages alike. Raises ConfigError for the first that they cannot.
+
+    It names the nearest batches, and numbers of processes, from `least` on, that suit all stages and as many machines.
+    """
+    unfit = next((batch for batch in batches if not batch.fits(processes)), None)
+    if unfit is None:
+        return
+    common = math.gcd(*(batch.size for batch in batches))
+    suiting = [n for n in range(machines, common + 1, machines) if common % n == 0 and n >= least]
+    near = sorted(sorted(suiting, key=lambda n: (abs(n - processes), n))[:3])
+    every = ", which suits every stage" if len(batches) > 1 else ""
+    otherwise = f", or run.processes={' or '.join(map(str, near))}{every}" if near else ""
+    raise ConfigError(
+        f"{unfit.key}={unfit.value} makes {unfit.size} {unfit.unit} per step, which {processes} processes cannot share "
+        f"alike. Set {unfit.key}={' or '.join(map(str, unfit.values_near(processes)))}{otherwise}."
+    )
