@@ -170,12 +170,12 @@ def stage(words: Words) -> None:
         raise ConfigError(f"force={forced}: expected true or false.")
     path, name = take(words, "plan", "stage", needed=True), take(words, "stage", "stage", needed=True)
     resolved = thaw(Path(str(path)), words, REPOSITORY)
-    console = Console(resolved.config.run.verbosity if ranks.is_first() else "quiet")
+    console = Console(resolved.config.run.verbosity if ranks.is_main_process() else "quiet")
     _stage_name(resolved, str(name))
     _set_logging(console)
     with clean_exit():
         artifact = run_stage(resolved, str(name), console, forced=forced == "true")
-    if ranks.is_first() and not is_launched():
+    if ranks.is_main_process() and not is_launched():
         console.line(f"  {name}: {artifact.path.name}", always=True)
 
 

@@ -114,7 +114,7 @@ def plan(made: Plan, console: Console) -> None:
     for line in totals(made):
         console.line(line, always=True)
     if lacking := hardware.missing(made.resolved):
-        console.line(f"It cannot run here: {hardware.told(made.resolved, lacking)}", always=True)
+        console.line(f"It cannot run here: {hardware.explanation(made.resolved, lacking)}", always=True)
     if any(step.state == "waits" for step in made.steps):
         console.line("A stage that waits is not remade if what it waits for comes out equal.", always=True)
 

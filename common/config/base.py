@@ -62,15 +62,17 @@ class ValidationSettings(Frozen):
     """Packed rows of a stage's own data that never train, read while it learns from the others."""
 
     share: Share = Field(0.0, description="of the packed rows, replay left out; 0: none are kept")
-    looks: int = Field(10, ge=1, description="times that they are read, evenly over the steps, the last one included")
-    hand_on: Literal["last", "best"] = Field(
-        "last", description="the weights that go on: the last ones, or those with the least loss at a look"
+    evaluations: int = Field(
+        10, ge=1, description="times that they are read, evenly over the steps, the last one included"
+    )
+    keep: Literal["last", "best"] = Field(
+        "last", description="the weights that are saved: the last ones, or those with the least validation loss"
     )
 
     @model_validator(mode="after")
     def _has_rows(self) -> ValidationSettings:
-        if self.hand_on == "best" and not self.share:
-            raise ValueError("hand_on is best, but share is 0, so nothing says what is best; set share")
+        if self.keep == "best" and not self.share:
+            raise ValueError("keep is best, but share is 0, so nothing says what is best; set share")
         return self
 
 

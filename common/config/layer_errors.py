@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ValidationError
 
-from common.config.validation import mistake, said
+from common.config.validation import describe_error, value_of
 
 
 def explain(error: ValidationError, cls: type[BaseModel], prefix: str, origin: Callable[[str], str]) -> str:
@@ -19,11 +19,11 @@ def explain(error: ValidationError, cls: type[BaseModel], prefix: str, origin: C
         key = ".".join([*([prefix] if prefix else []), *(str(part) for part in item["loc"])])
         where = f" ({_with_file(origin(key))})"
         if item["type"] == "value_error":
-            lines.append(f"{key or 'configuration'}: {said(item)}")
+            lines.append(f"{key or 'configuration'}: {value_of(item)}")
         elif item["type"] == "missing":  # no layer has said it
             lines.append(f"{key} is missing.")
         else:
-            lines.append(f"{key}{where}: {mistake(item, _fields_at(cls, item['loc']))}")
+            lines.append(f"{key}{where}: {describe_error(item, _fields_at(cls, item['loc']))}")
     return "\n".join(lines)
 
 

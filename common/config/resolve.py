@@ -23,7 +23,7 @@ from common.config.layer_errors import explain
 from common.config.overrides import nest
 from common.config.pipeline import Node, Pipeline, load_pipeline
 from common.config.schema import SCALARS, SECTIONS, Config, VerifySettings
-from common.config.stage_sections import Layer, adapters_alone, check_options, is_adapted, said, section_names
+from common.config.stage_sections import Layer, adapters_alone, check_options, is_adapted, section_names, values_of
 from common.config.stages import AnsweringSettings, RewardedSettings
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, did_you_mean
@@ -242,7 +242,7 @@ def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str], *,
     merged: Any = {}
     cls = StageSettings.of(node.kind)
     for layer in layers:
-        for values in said(node, layer, adapted=is_adapted(node, layers)):
+        for values in values_of(node, layer, adapted=is_adapted(node, layers)):
             if cls.choice in values and values[cls.choice] != merged.get(cls.choice):
                 merged = {}
             if any(values.get(name) is not None for name in cls.either):

@@ -1,6 +1,6 @@
 """What each layer says of one stage: run-wide, by kind, by name, and what holds only with an adapter.
 
-Usage: `for values in said(node, layer, adapted=is_adapted(node, layers)): ...`, as `common.config.resolve` does.
+Usage: `for values in values_of(node, layer, adapted=is_adapted(node, layers)): ...`, as `common.config.resolve` does.
 
 It neither reads files nor validates values; of the blocks whose keys belong to a library's class it checks the names.
 """
@@ -40,7 +40,7 @@ def section_names(node: Node) -> list[str]:
     return list(dict.fromkeys([*kind, node.settings, node.name]))
 
 
-def said(node: Node, layer: Layer, *, adapted: bool) -> Iterator[Mapping[str, Any]]:
+def values_of(node: Node, layer: Layer, *, adapted: bool) -> Iterator[Mapping[str, Any]]:
     """Yield what a layer says of a stage, the most particular last.
 
     A run-wide `peft` holds for every stage that can train an adapter. In each section, the block `adapter` holds for
@@ -75,7 +75,9 @@ def adapters_alone(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_adapted(node: Node, layers: Sequence[Layer]) -> bool:
     """Whether the last layer that says so lets a stage train an adapter."""
-    choices = [values["peft"] for layer in layers for values in said(node, layer, adapted=False) if "peft" in values]
+    choices = [
+        values["peft"] for layer in layers for values in values_of(node, layer, adapted=False) if "peft" in values
+    ]
     return bool(choices) and choices[-1] != "full"
 
 

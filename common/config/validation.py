@@ -1,6 +1,6 @@
 """What is wrong with a key or value, from one of pydantic's errors, in our words.
 
-Usage: `f"{key}: {mistake(item, cls.model_fields)}"` for an `item` of `ValidationError.errors()`.
+Usage: `f"{key}: {describe_error(item, cls.model_fields)}"` for an `item` of `ValidationError.errors()`.
 
 `wanted(item)` says only what a value should have been.
 """
@@ -26,7 +26,7 @@ WHOLE = {
 }  # fmt: skip
 
 
-def mistake(item: Mapping[str, Any], known: Iterable[str] = ()) -> str:
+def describe_error(item: Mapping[str, Any], known: Iterable[str] = ()) -> str:
     """Return a sentence such as `expected a whole number; got 'two'.`; `known` are the keys that there are."""
     kind = str(item["type"])
     if kind == "extra_forbidden":
@@ -34,11 +34,11 @@ def mistake(item: Mapping[str, Any], known: Iterable[str] = ()) -> str:
     if kind == "missing":
         return "is missing."
     if kind == "value_error":  # a check of our own
-        return f"{said(item)}; got {item['input']!r}."
-    return f"{wanted(item)}; got {item['input']!r}."
+        return f"{value_of(item)}; got {item['input']!r}."
+    return f"{expected_of(item)}; got {item['input']!r}."
 
 
-def wanted(item: Mapping[str, Any]) -> str:
+def expected_of(item: Mapping[str, Any]) -> str:
     """Return what the value should have been, such as `expected at least 1`, or pydantic's words where we have none."""
     kind = str(item["type"])
     facts = {key: _plain(value) for key, value in item.get("ctx", {}).items()}
@@ -51,7 +51,7 @@ def wanted(item: Mapping[str, Any]) -> str:
     return f"expected {name}" if name else str(item["msg"])
 
 
-def said(item: Mapping[str, Any]) -> str:
+def value_of(item: Mapping[str, Any]) -> str:
     """Return the words of a check of our own."""
     return str(item["msg"]).removeprefix("Value error, ")
 

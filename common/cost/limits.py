@@ -38,7 +38,7 @@ Change = Callable[[Config], Config]
 
 
 @dataclass(frozen=True)
-class Lack:
+class Shortfall:
     """A phase of a stage that does not fit."""
 
     stage: str
@@ -59,7 +59,7 @@ class Fix:
     instead: tuple[str, ...] = ()  # keys of changes that it does not go with
 
 
-def lacks(outlook: Outlook, stage: str, *, sure: bool = True) -> Lack | None:
+def find_shortfall(outlook: Outlook, stage: str, *, sure: bool = True) -> Shortfall | None:
     """Return the first phase of a stage that needs more than there is; with `sure` false, that may need it."""
     hardware = outlook.hardware
     for phase, need in outlook.phases(stage).items():
@@ -67,11 +67,11 @@ def lacks(outlook: Outlook, stage: str, *, sure: bool = True) -> Lack | None:
         if hardware.device == "cuda" and needed > ROOM * hardware.memory:
             of = f"of the {_gib(hardware.memory)} of a GPU ({hardware.name}) a process can have"
             most, _ = needed_of(outlook, phase, need)
-            return Lack(stage, phase, needed, ROOM * hardware.memory, most, of)
+            return Shortfall(stage, phase, needed, ROOM * hardware.memory, most, of)
         memory = main_memory() if hardware.here else hardware.memory if hardware.device == "cpu" else 0.0
         if memory and host > memory:
             _, most = needed_of(outlook, phase, need)
-            return Lack(stage, phase, host, memory, most, "this machine has")
+            return Shortfall(stage, phase, host, memory, most, "this machine has")
     return None
 
 
@@ -96,7 +96,7 @@ def check_fits(outlook: Outlook, stages: Sequence[str], fingerprints: Mapping[st
     By a stage's fingerprint the scratch of one that was stopped is found, which has its room already.
     """
     for stage in stages:
-        lack = lacks(outlook, stage)
+        lack = find_shortfall(outlook, stage)
         if lack is not None:
             words = nearest(outlook, lack)
             raise ConfigError(_refusal(lack, [*words, *_less(outlook)] if words else [], _without(outlook, stage)))
@@ -107,8 +107,8 @@ def doubts(outlook: Outlook, stages: Sequence[str]) -> list[str]:
     """Return a line for stages that fit, but may not with rows as long as they may be; those alike share one."""
     alike: dict[tuple[str, str, str], list[str]] = {}
     for stage in stages:
-        lack = lacks(outlook, stage, sure=False)
-        if lack is not None and lacks(outlook, stage) is None:
+        lack = find_shortfall(outlook, stage, sure=False)
+        if lack is not None and find_shortfall(outlook, stage) is None:
             sizes = f"{_gib(lack.needed)}, and {lack.of} {_gib(lack.there)}"
             alike.setdefault((lack.phase, sizes, _smaller(outlook, stage)), []).append(stage)
     return [
@@ -117,7 +117,7 @@ def doubts(outlook: Outlook, stages: Sequence[str]) -> list[str]:
     ]
 
 
-def _refusal(lack: Lack, words: Sequence[str], otherwise: str) -> str:
+def _refusal(lack: Shortfall, words: Sequence[str], otherwise: str) -> str:
     advice = f"It fits with {' '.join(words)}"
     if not words:
         advice = f"No setting of this stage makes it fit; take more memory{otherwise}"
@@ -137,7 +137,7 @@ def _without(outlook: Outlook, stage: str) -> str:
     if there is None or kinds[stage] in {node.kind for node in there.nodes}:
         return ""
     plain = Outlook.of(there, outlook.corrections)
-    fits = all(lacks(plain, node.name) is None for node in there.nodes)
+    fits = all(find_shortfall(plain, node.name) is None for node in there.nodes)
     words = " ".join([f"pipeline={PLAINEST}", *_less(outlook)])
     return f", or train with SFT alone ({words})" if fits else ""
 
@@ -152,7 +152,7 @@ def _gib(size: float) -> str:
     return f"{size / GIB:.1f} GiB"
 
 
-def nearest(outlook: Outlook, lack: Lack) -> list[str]:
+def nearest(outlook: Outlook, lack: Shortfall) -> list[str]:
     """Return the words that make a stage fit: the first change that does alone, else as few as do together.
 
     Changes are added one after another, the cheapest first; then those that are not needed are left out again, the
@@ -187,7 +187,7 @@ def _fits(outlook: Outlook, stage: str, changes: Iterable[Fix]) -> bool:
     if _cannot_shard(config, stage):
         return False
     changed = Outlook.of(replace(outlook.resolved, config=config), outlook.corrections)
-    return lacks(changed, stage) is None
+    return find_shortfall(changed, stage) is None
 
 
 def _cannot_shard(config: Config, stage: str) -> bool:
@@ -300,7 +300,7 @@ def _smaller(outlook: Outlook, stage: str) -> str:
             continue
         resolved = replace(outlook.resolved, config=config)
         tried = replace(outlook, resolved=resolved, settings={**outlook.settings, stage: fresh})
-        if lacks(tried, stage, sure=False) is None:
+        if find_shortfall(tried, stage, sure=False) is None:
             return change.words
     return ""
 

@@ -65,7 +65,7 @@ def setting_of(
     if isinstance(settings, LearningSettings):
         found = _with(found, work=work_of(kind, settings, config), reference=_keeps_reference(kind, settings))
     if isinstance(settings, TrainingSettings):
-        found = _with(found, best=settings.validation.hand_on == "best")
+        found = _with(found, best=settings.validation.keep == "best")
     if isinstance(settings, AnsweringSettings):
         found = _with(found, prompt=settings.prompt_tokens, answer=settings.answer_tokens)
         found = _with(found, sequences=_sequences(settings, config))

@@ -16,7 +16,7 @@ from common.config.overrides import nest
 from common.config.pipeline import Pipeline
 from common.config.resolve import Resolved
 from common.config.schema import Config, RunSettings
-from common.config.validation import mistake
+from common.config.validation import describe_error
 from common.errors import ConfigError, did_you_mean
 
 
@@ -46,7 +46,7 @@ def thaw(path: Path, words: Mapping[str, str], repository: Path) -> Resolved:
         run = RunSettings.model_validate({**config.run.model_dump(), **nest(words).get("run", {})})
     except ValidationError as error:
         item = error.errors()[0]
-        raise ConfigError(f"run.{item['loc'][0]}: {mistake(item, RunSettings.model_fields)}") from None
+        raise ConfigError(f"run.{item['loc'][0]}: {describe_error(item, RunSettings.model_fields)}") from None
     config = config.model_copy(update={"run": run, "stages": stages})
     # The plan lies in <out>/runs/<domain>/<profile>/plan.json.
     above = path.resolve().parents

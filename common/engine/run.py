@@ -29,9 +29,9 @@ from common.engine.plan import make_plan, open_corpus, store_of, unpublished
 from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
 from common.engine.provenance import provenance
-from common.engine.views import freeze, hand_summary
+from common.engine.views import freeze, write_summary
 from common.errors import DataError, GateError
-from common.models.device import give_back
+from common.models.device import release_memory
 from common.stage import MODEL_KINDS, StageContext, StageReport, stage_module
 from common.store.artifacts import CODE, Artifact, Store, fingerprint_of, is_of_code, writing
 from common.store.locks import Holder
@@ -64,7 +64,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
         outcome.artifacts[node.name] = artifact
         if node.kind == "evaluate":
             _gate(node, resolved, outcome, console)
-    hand_summary(resolved, store, outcome.artifacts["card"])
+    write_summary(resolved, store, outcome.artifacts["card"])
     return outcome
 
 
@@ -83,7 +83,7 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
     steps = {step.node.name: step for step in plan.steps}
     outcome = Outcome({n: s.artifact for n, s in steps.items() if s.state == "cached" and s.artifact is not None})
     step = steps[name]
-    if (step.state != "cached" or forced) and ranks.is_first():
+    if (step.state != "cached" or forced) and ranks.is_main_process():
         check_fits(plan.outlook, [name], {name: step.fingerprint})
         check_inputs(resolved, corpus, [step.node])
     for needed in step.node.inputs:
@@ -93,7 +93,7 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
     if step.node.kind == "evaluate":
         _gate(step.node, resolved, outcome, console)
     elif step.node.kind == "card":
-        hand_summary(resolved, store, artifact)
+        write_summary(resolved, store, artifact)
     return artifact
 
 
@@ -101,9 +101,9 @@ def _ensure(
     node: Node, resolved: Resolved, corpus: Corpus, store: Store, outcome: Outcome, console: Console, *, forced: bool
 ) -> Artifact:
     """Return the artifact of a stage: the one that is there, or a new one, made by all processes that share it."""
-    if ranks.is_first():
+    if ranks.is_main_process():
         artifact = _first(node, resolved, corpus, store, outcome, console, forced=forced)
-        ranks.shared((artifact.path, dict(artifact.manifest)))
+        ranks.broadcast((artifact.path, dict(artifact.manifest)))
     else:
         artifact = _help(node, resolved, corpus, store, outcome, console)
     return artifact
@@ -121,8 +121,8 @@ def _first(
         found = None
     link = functools.partial(store.link, resolved.config.domain, resolved.config.profile, node.name)
     if found is not None and not forced:
-        ranks.wait(patiently=True)
-        ranks.shared(False)
+        ranks.barrier(patiently=True)
+        ranks.broadcast(False)
         link(found)
         return found
     if launch.needed(node.kind, resolved.config.run):
@@ -136,10 +136,10 @@ def _first(
         console.line(f"  {node.name}: {holder.who} is making it; waiting (Ctrl-C to stop). {holder.silence}".rstrip())
 
     with store.lock(node.name, fingerprint, wait=resolved.config.run.wait, on_wait=waiting):
-        ranks.wait(patiently=True)  # the others wait for as long as the lock is another run's
+        ranks.barrier(patiently=True)  # the others wait for as long as the lock is another run's
         found = store.get(node.name, fingerprint)
         if found is not None and not forced and not unpublished(found, store):
-            ranks.shared(False)
+            ranks.broadcast(False)
             link(found)
             return found
         if forced:
@@ -164,15 +164,15 @@ def _note(
 def _help(node: Node, resolved: Resolved, corpus: Corpus, store: Store, outcome: Outcome, console: Console) -> Artifact:
     """Do this process's part of a stage that the first process makes, and return what that one commits."""
     inputs = {name: outcome.artifacts[name] for name in node.inputs}
-    ranks.wait(patiently=True)
-    if ranks.shared(False):
+    ranks.barrier(patiently=True)
+    if ranks.broadcast(False):
         fingerprint = fingerprint_of(recipe_of(node, resolved.config, corpus, inputs, resolved.repository))
         work = store.work_folder(node.name, fingerprint)
         out = work / "processes" / str(ranks.rank())
         out.mkdir(parents=True, exist_ok=True)
         _run(_context(node, resolved, corpus, store, inputs, out, work, console))
-        ranks.wait()  # until all have left the scratch folder
-    return Artifact(*ranks.shared((Path(), {})))
+        ranks.barrier()  # until all have left the scratch folder
+    return Artifact(*ranks.broadcast((Path(), {})))
 
 
 def _context(
@@ -202,10 +202,10 @@ def _make(
         from common.training.fit import clean_process
 
         clean_process.start()
-    ranks.shared(True)
+    ranks.broadcast(True)
     with writing(work):
         report = _run(_context(node, resolved, corpus, store, inputs, out, work, console))
-    ranks.wait()  # until all have left the scratch folder
+    ranks.barrier()  # until all have left the scratch folder
     seconds = time.monotonic() - started
     manifest = {
         "stage": node.name,
@@ -243,11 +243,11 @@ def _run(context: StageContext) -> StageReport:
     """
     busy = claimed(context.config.run, context.stage, context.console) if context.kind in ON_GPU else nullcontext()
     with memory.explained(context), busy:
-        ranks.wait(patiently=True)
+        ranks.barrier(patiently=True)
         try:
             report: StageReport = stage_module(context.kind).run(context)
         finally:
-            give_back()
+            release_memory()
     return report
 
 

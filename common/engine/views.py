@@ -1,6 +1,6 @@
 """What other tools read of a run, under `runs/<domain>/<profile>/`: its plan for schedulers, the summary of its card.
 
-Usage: `path = freeze(resolved, store)`; `hand_summary(resolved, store, card)`. Links to results are `Store.link`.
+Usage: `path = freeze(resolved, store)`; `write_summary(resolved, store, card)`. Links to results are `Store.link`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def freeze(resolved: Resolved, store: Store) -> Path:
     return path
 
 
-def hand_summary(resolved: Resolved, store: Store, card: Artifact) -> None:
+def write_summary(resolved: Resolved, store: Store, card: Artifact) -> None:
     """Put the card's summary where other tools read it, never older than the plan that led to it."""
     target = store.view(resolved.config.domain, resolved.config.profile) / "summary.json"
     text = (card.path / "summary.json").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """One checkpoint sits the exam: questions of both sides, chosen or written, and held-out texts by bits per byte.
 
-Usage: `result = sit(folder, Paper(questions, texts), EvaluateSettings(), device="cpu", work=scratch)`.
+Usage: `result = run_exam(folder, ExamQuestions(questions, texts), EvaluateSettings(), device="cpu", work=scratch)`.
 
 Questions with choices are scored by log-likelihood, by lm-evaluation-harness; questions without are answered in
 writing (`common.evaluation.written`). It measures one checkpoint and compares none (`common.evaluation.gate`); writing
@@ -30,7 +30,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Paper:
+class ExamQuestions:
     """What is asked: question rows and text rows by side, `general` and `domain`; a side may be missing.
 
     A question has `choices` and the place of the right `answer`, or `answers` (texts, any of them right), `match` and
@@ -60,9 +60,9 @@ class Result:
         return {"checkpoint": checkpoint, **{part: getattr(self, part) for part in parts}}
 
 
-def sit(
+def run_exam(
     checkpoint: Path,
-    paper: Paper,
+    paper: ExamQuestions,
     settings: EvaluateSettings,
     *,
     device: str,
@@ -178,7 +178,7 @@ def _records(sheet: _Sheet, answers: _Answers) -> list[dict[str, Any]]:
     return records
 
 
-def _select(paper: Paper, settings: EvaluateSettings) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
+def _select(paper: ExamQuestions, settings: EvaluateSettings) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
     """Return the questions and texts that the settings ask for, sides without any left out.
 
     Of too many, evenly spaced ones are taken, so that every source and language has its share.

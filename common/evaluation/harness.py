@@ -19,7 +19,7 @@ from typing import Any
 
 from common.errors import DataError
 from common.models.checkpoint import read_header
-from common.models.device import has_room, spread
+from common.models.device import has_room, offload_kwargs
 
 Progress = Callable[[int, int], None]
 TEXT_WINDOW = 1024  # tokens; longer documents are read in such pieces, which bounds memory for long-context models
@@ -76,7 +76,7 @@ def load(
     tokenizer = AutoTokenizer.from_pretrained(str(checkpoint), trust_remote_code=trust_remote_code)
     whole = not device.startswith("cuda") or has_room(_num_weights(checkpoint) * dtype.itemsize)
     model = AutoModelForCausalLM.from_pretrained(
-        str(checkpoint), dtype=dtype, trust_remote_code=trust_remote_code, **({} if whole else spread())
+        str(checkpoint), dtype=dtype, trust_remote_code=trust_remote_code, **({} if whole else offload_kwargs())
     )
     if whole:
         model.to(torch.device(device))

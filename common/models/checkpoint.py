@@ -43,7 +43,7 @@ def load_model(folder: Path, model: ModelSettings, **how: Any) -> PreTrainedMode
         raise DataError(f"The checkpoint {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
 
 
-def load_judge(folder: Path, model: ModelSettings, seed: int | None = None, **how: Any) -> PreTrainedModel:
+def load_reward_model(folder: Path, model: ModelSettings, seed: int | None = None, **how: Any) -> PreTrainedModel:
     """Load a reward model, a classifier with one label, in float32; with `seed`, a language model given a new head.
 
     Raises DataError naming the folder when it is neither.

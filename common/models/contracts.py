@@ -205,7 +205,7 @@ def check_tokenizer(out: Path, parent: Path) -> None:
         )
 
 
-def check_judge(name: str, judge: Path, parent: Path) -> None:
+def check_reward_model(name: str, judge: Path, parent: Path) -> None:
     """A reward model reads the tokens of the model whose answers it scores."""
     if tokenizer_digest(judge) != tokenizer_digest(parent):
         raise ContractError(

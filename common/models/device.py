@@ -1,6 +1,6 @@
 """Which device a run trains on, and which one has room for a model.
 
-Usage: `device = device_of(config.run)`; `place(model, config.run)`; `give_back()` between two stages.
+Usage: `device = device_of(config.run)`; `place(model, config.run)`; `release_memory()` between two stages.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def device_of(run: RunSettings) -> str:
 ROOM = 0.8  # share of the free memory that weights may take; what is computed with them needs some too
 
 
-def place(model: Any, run: RunSettings) -> Any:
+def to_device(model: Any, run: RunSettings) -> Any:
     """Move a model to where the run trains, if its weights have room there; else it stays on the CPU, which is slow."""
     device = device_of(run)
     if device == "cuda":
@@ -59,7 +59,7 @@ def free_bytes(number: int | None = None) -> int:
     return int(torch.cuda.mem_get_info(number)[0] + kept)
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Give back what nothing holds any more of a GPU, and begin to count its peak anew; without one, do nothing.
 
     So the next stage of this process finds as much room as in a process of its own, and tells its own peak.
@@ -72,7 +72,7 @@ def give_back() -> None:
     torch.cuda.reset_peak_memory_stats()
 
 
-def spread() -> dict[str, Any]:
+def offload_kwargs() -> dict[str, Any]:
     """Return what `from_pretrained` needs to spread a model over the GPUs that it sees and, behind them, main memory.
 
     A process by itself sees one GPU alone (`common.engine.environment.prepare`) unless CUDA_VISIBLE_DEVICES names more.

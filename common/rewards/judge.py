@@ -15,7 +15,7 @@ from typing import Any
 from common.config.schema import ModelSettings
 from common.config.stages import AnsweringSettings
 from common.models import checkpoint
-from common.models.contracts import check_judge
+from common.models.contracts import check_reward_model
 from common.rewards.mix import Mix, Scorer
 from common.rewards.verifiers import Answer
 from common.stage import StageContext
@@ -29,16 +29,18 @@ def mix_of(context: StageContext, settings: AnsweringSettings, device: str) -> M
     names = {str(given["model"]) for given in settings.rewards.values() if "model" in given}
     models: dict[str, Scorer] = {}
     for name in sorted(names):
-        check_judge(name, context.inputs[name].path, context.parent_artifact.path)
-        models[name] = judge(context.inputs[name], context.config.model, device, bounded=settings.order == "ranked")
+        check_reward_model(name, context.inputs[name].path, context.parent_artifact.path)
+        models[name] = load_scorer(
+            context.inputs[name], context.config.model, device, bounded=settings.order == "ranked"
+        )
     return Mix.of(settings.rewards, settings.order, models)
 
 
-def judge(artifact: Artifact, settings: ModelSettings, device: str, *, bounded: bool = False) -> Scorer:
+def load_scorer(artifact: Artifact, settings: ModelSettings, device: str, *, bounded: bool = False) -> Scorer:
     """Return how a reward model scores answers, in units of its spread; with `bounded` squashed to 0 to 1."""
     from scipy.special import expit
 
-    model = checkpoint.load_judge(artifact.path, settings).to(device).eval()
+    model = checkpoint.load_reward_model(artifact.path, settings).to(device).eval()
     tokenizer = checkpoint.load_tokenizer(artifact.path, settings)
     centre, spread = (float(artifact.manifest["metrics"][key]) for key in ("reward_mean", "reward_spread"))
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from common.config.validation import mistake
+from common.config.validation import describe_error
 from common.errors import ConfigError, DataError, did_you_mean
 from common.rewards.verifiers import VERIFIERS, Answer, options_of
 
@@ -122,7 +122,7 @@ def _check_options(name: str, given: Mapping[str, Any], key: str) -> None:
             raise ConfigError(f"{place}: '{name}' has no such option.{near}") from None
         if item["type"] == "missing":
             raise ConfigError(f"{place} is missing; '{name}' needs it.") from None
-        raise ConfigError(f"{place}: {mistake(item)}") from None
+        raise ConfigError(f"{place}: {describe_error(item)}") from None
 
 
 def ranked(rewards: Sequence[float]) -> float:

@@ -20,7 +20,7 @@ from common.models import checkpoint, contracts
 from common.models.facts import check_facts, check_loaded
 from common.models.tokenizer import common_words, give_chatml, require_trainable_template, train_tokenizer
 from common.stage import StageContext, StageReport
-from common.training.fit import Fitted, fit, hand_on, report
+from common.training.fit import TrainResult, check_and_save, fit, report
 from common.training.rows.rows import build_rows
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def run(context: StageContext) -> StageReport:
     tokenizer = make_tokenizer(context)
     model = initialise(context, tokenizer)
     rows = build_rows(context, tokenizer, role="pretrain", assistant_only=False)
-    fitted = fit(context, model, tokenizer, rows)
-    measured = hand_on(context, fitted, tokenizer, probe=_probe(tokenizer), parent_tokenizer=None)
-    return report(context, fitted, rows, {**measured, "parameters": model.num_parameters()})
+    trained = fit(context, model, tokenizer, rows)
+    measured = check_and_save(context, trained, tokenizer, probe=_probe(tokenizer), parent_tokenizer=None)
+    return report(context, trained, rows, {**measured, "parameters": model.num_parameters()})
 
 
 def make_tokenizer(context: StageContext) -> PreTrainedTokenizerBase:
@@ -88,7 +88,9 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
         spare = model.get_input_embeddings().weight.shape[0]
         model.resize_token_embeddings(max(spare, len(tokenizer)))
         context.console.line(f"  {context.stage}: {added} new tokens")
-    hand_on(context, Fitted(model, [], 0, 0.0, 0), tokenizer, probe=_probe(tokenizer), parent_tokenizer=None)
+    check_and_save(
+        context, TrainResult(model, [], 0, 0.0, 0), tokenizer, probe=_probe(tokenizer), parent_tokenizer=None
+    )
     source = {
         "id": Path(settings.path or "").name,
         "role": "base model",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from common.models import checkpoint
 from common.stage import StageContext, StageReport
 from common.training.adapters import load_parent
-from common.training.fit import fit, hand_on, report
+from common.training.fit import check_and_save, fit, report
 from common.training.rows.rows import build_rows
 
 
@@ -19,8 +19,8 @@ def run(context: StageContext) -> StageReport:
     """Return the parent, trained on the domain's text."""
     model, tokenizer = load_parent(context)
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
-    fitted = fit(context, model, tokenizer, rows)
+    trained = fit(context, model, tokenizer, rows)
     parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
     probe = tokenizer("The quick brown fox jumps over the lazy dog.", add_special_tokens=False).input_ids
-    measured = hand_on(context, fitted, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
-    return report(context, fitted, rows, measured)
+    measured = check_and_save(context, trained, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
+    return report(context, trained, rows, measured)

@@ -27,7 +27,7 @@ from common.stages.preference import (
 )
 from common.training.adapters import adapter_for, learner_of, reference_of
 from common.training.distributed import parallel
-from common.training.fit import Fitted
+from common.training.fit import TrainResult
 from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop
 from common.training.rows.preferences import Pair, answer_logps
@@ -43,7 +43,7 @@ def run(context: StageContext) -> StageReport:
     return tune(context, _train)
 
 
-def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair], heldout: HeldOut) -> Fitted:
+def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair], heldout: HeldOut) -> TrainResult:
     """Run DPOTrainer. Raises ContractError when its reference is not the parent."""
     places = checked_pairs(pairs, context.config.run)
     expected, _ = answer_logps(model, [pairs[place] for place in places], tokenizer.pad_token_id)

@@ -23,13 +23,13 @@ logger = logging.getLogger(__name__)
 
 def run(context: StageContext) -> StageReport:
     """Let the parent checkpoint sit the exam and write down what it scored."""
-    from common.evaluation.exam import SIDES, Paper, sit
+    from common.evaluation.exam import SIDES, ExamQuestions, run_exam
     from common.models.device import device_of
 
     settings = context.settings
     assert isinstance(settings, EvaluateSettings), f"{context.stage} is of kind {context.kind}"
     checkpoint = context.parent_artifact
-    paper = Paper(
+    paper = ExamQuestions(
         questions={side: list(context.corpus.rows(f"questions_{side}")) for side in SIDES},
         texts={side: list(context.corpus.rows(f"text_{side}")) for side in SIDES},
     )
@@ -39,7 +39,7 @@ def run(context: StageContext) -> StageReport:
             bar.total = total
             bar.update(done)
 
-        result = sit(
+        result = run_exam(
             checkpoint.path,
             paper,
             settings,

@@ -31,16 +31,16 @@ from common.rewards.judge import mix_of
 from common.rewards.mix import Mix
 from common.rewards.verifiers import Answer
 from common.stage import StageContext, StageReport
-from common.stages.sft import learn
+from common.stages.sft import train_on_conversations
 from common.store.artifacts import Artifact, write_json
 from common.training.adapters import FOLDER as ADAPTER
 from common.training.adapters import load_parent
-from common.training.fit import Fitted, hand_on, whole
+from common.training.fit import TrainResult, check_and_save, merge_adapter
 from common.training.rows.prompts import read_prompts
 from common.training.rows.reader import SAMPLED_FILES
 from common.training.sampling import (
-    Asked,
-    Drawn,
+    PromptSamples,
+    Sample,
     draw,
     facts_of,
     prompt_rows,
@@ -76,11 +76,11 @@ def run(context: StageContext) -> StageReport:
 
     probe = tokenizer.apply_chat_template(training[0]["prompt"], add_generation_prompt=True, return_dict=False)
     log = _joined([record["log"] for record in records[1:]])
-    trained = [record["trained"] for record in records[1:]]
-    steps, tokens = (sum(facts[key] for facts in trained) for key in ("steps", "tokens"))
-    seconds = sum(facts["seconds"] for facts in trained)
-    fitted = Fitted(iteration.model_of(chosen), log, steps, seconds, tokens)
-    measured = hand_on(context, fitted, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
+    rounds = [record["trained"] for record in records[1:]]
+    steps, tokens = (sum(facts[key] for facts in rounds) for key in ("steps", "tokens"))
+    seconds = sum(facts["seconds"] for facts in rounds)
+    trained = TrainResult(iteration.model_of(chosen), log, steps, seconds, tokens)
+    measured = check_and_save(context, trained, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
     if chosen and settings.peft != "full":
         shutil.copytree(iteration.folder(chosen) / ADAPTER, context.out / ADAPTER)
     last = read_drawn(iteration.folder(settings.rounds) / DRAWN)
@@ -116,7 +116,7 @@ class Iteration:
     def run(self) -> tuple[int, list[Facts]]:
         """Return the best round, 0 for the parent, and the records of all rounds, 0 among them."""
         records: list[Facts] = []
-        drawn: list[list[Asked]] = []
+        drawn: list[list[PromptSamples]] = []
         model = self.model_of(0)
         for number in range(self.settings.rounds + 1):
             folder = self.folder(number)
@@ -164,14 +164,14 @@ class Iteration:
 
         save_model(model, str(self.folder(number) / WEIGHTS))
 
-    def _drawn(self, model: Any, number: int) -> list[Asked]:
+    def _drawn(self, model: Any, number: int) -> list[PromptSamples]:
         """Return the round's answers, those of an interrupted run where they are there."""
         path = self.folder(number) / DRAWN
         if not path.is_file():
             write_drawn(path, draw(self.context, model, self.tokenizer, self.training, self.mix, key=f"round-{number}"))
         return read_drawn(path)
 
-    def _learned(self, model: Any, number: int, drawn: Sequence[Sequence[Asked]]) -> tuple[Any, Facts]:
+    def _learned(self, model: Any, number: int, drawn: Sequence[Sequence[PromptSamples]]) -> tuple[Any, Facts]:
         """Fine-tune a model, or without one the parent, on all that is right; DataError where nothing is."""
         started = time.monotonic()
         folder = self.folder(number)
@@ -190,20 +190,20 @@ class Iteration:
         # First among the inputs: these answers take the place of a sample stage's.
         inputs = {"sampled": sampled, **self.context.inputs}
         inner = dataclasses.replace(self.context, work=folder, out=folder, inputs=inputs)
-        fitted, rows = learn(inner, load_parent(inner)[0] if model is None else model, self.tokenizer)
+        trained, rows = train_on_conversations(inner, load_parent(inner)[0] if model is None else model, self.tokenizer)
         probe = self.tokenizer.apply_chat_template(self.training[0]["prompt"], return_dict=False)
         shutil.rmtree(folder / ADAPTER, ignore_errors=True)
-        fitted = whole(inner, fitted, probe)
+        trained = merge_adapter(inner, trained, probe)
         told = {
             **facts, "answered": sum(asked.pass_rate(self.settings.passing) > 0 for asked in drawn[-1]),
-            "kept": len(kept), "not_kept": dict(left_out), **fitted.measured,
+            "kept": len(kept), "not_kept": dict(left_out), **trained.measured,
             "seconds": round(time.monotonic() - started, 1),
         }  # fmt: skip
-        spent = {"steps": fitted.steps, "tokens": fitted.tokens, "seconds": fitted.seconds}
-        return fitted.model.to(self.device), {
+        spent = {"steps": trained.steps, "tokens": trained.tokens, "seconds": trained.seconds}
+        return trained.model.to(self.device), {
             "facts": told,
             "trained": spent,
-            "log": fitted.log,
+            "log": trained.log,
             "rows": rows.accounting(),
         }
 
@@ -219,7 +219,7 @@ class Iteration:
         ]
         totals = self.mix.score(answers).totals
         right = sum(
-            Drawn(answer.text, answer.stopped, answer.num_tokens, total).is_right(self.settings.passing)
+            Sample(answer.text, answer.stopped, answer.num_tokens, total).is_right(self.settings.passing)
             for answer, total in zip(answers, totals, strict=True)
         )
         low, high = wilson(right, len(answers))

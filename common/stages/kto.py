@@ -26,7 +26,7 @@ from common.stages.preference import (
 )
 from common.training.adapters import adapter_for, learner_of, reference_of
 from common.training.distributed import parallel
-from common.training.fit import Fitted
+from common.training.fit import TrainResult
 from common.training.loop import memory
 from common.training.rows.preferences import Pair, answer_logps
 from common.training.speed.scoring import scoring
@@ -40,7 +40,7 @@ def run(context: StageContext) -> StageReport:
     return tune(context, _train)
 
 
-def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair], heldout: HeldOut) -> Fitted:
+def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair], heldout: HeldOut) -> TrainResult:
     """Run KTOTrainer. Raises ContractError when its reference is not the parent."""
     from trl import KTOConfig, KTOTrainer
 

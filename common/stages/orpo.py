@@ -16,7 +16,7 @@ from common.stage import StageContext, StageReport
 from common.stages.preference import HeldOut, arguments_for, dataset_of, finish, loop_for, tune
 from common.training.adapters import adapter_for, learner_of
 from common.training.distributed import parallel
-from common.training.fit import Fitted
+from common.training.fit import TrainResult
 from common.training.rows.preferences import Pair
 from common.training.shares import weighted_by_tokens
 
@@ -61,7 +61,7 @@ def _trainer_class() -> type[Any]:
     return TokenOrpoTrainer
 
 
-def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair], heldout: HeldOut) -> Fitted:
+def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair], heldout: HeldOut) -> TrainResult:
     """Run ORPOTrainer."""
     from trl.experimental.orpo import ORPOConfig
 

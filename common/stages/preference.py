@@ -21,12 +21,12 @@ from common.data.accounting import check_limits
 from common.errors import ConfigError, DataError
 from common.evaluation.statistics import wilson
 from common.models import checkpoint
-from common.models.device import device_of, place
+from common.models.device import device_of, to_device
 from common.stage import StageContext, StageReport
 from common.store.artifacts import write_json
 from common.training.distributed import parallel, ranks
 from common.training.distributed.loading import load_shared
-from common.training.fit import Fitted, hand_on, trained_model, whole
+from common.training.fit import TrainResult, check_and_save, merge_adapter, trained_model
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import preference_options
 from common.training.rows.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
@@ -35,7 +35,7 @@ from common.training.rows.reader import origin
 NUM_CHECKED = 16  # pairs whose reference log-probabilities are computed a second time
 NUM_CHECKED_SHARDED = 2  # of them, the shortest, where the first process does so on the CPU and the others wait
 Logps = tuple[list[float], list[float]]
-Train = Callable[[StageContext, Any, Any, list[Pair], "HeldOut"], Fitted]
+Train = Callable[[StageContext, Any, Any, list[Pair], "HeldOut"], TrainResult]
 
 
 @dataclass
@@ -61,7 +61,7 @@ class HeldOut:
             def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
                 if state.global_step == 0:
                     heldout.before = heldout.measure(trainer.model_wrapped)
-                    if ranks.is_first():
+                    if ranks.is_main_process():
                         write_json(path, heldout.before)
                 else:
                     chosen, rejected = json.loads(path.read_text(encoding="utf-8"))
@@ -100,24 +100,24 @@ def tune(context: StageContext, train: Train, *, referenced: bool = True) -> Sta
     whole_here = not parallel.is_sharded(run)
     if whole_here:
         model.to(device_of(run))
-        if ranks.is_first():
+        if ranks.is_main_process():
             heldout.before = heldout.measure(model)
 
-    fitted = whole(context, train(context, model, tokenizer, pairs, heldout), pairs[0].chosen_ids)
+    trained = merge_adapter(context, train(context, model, tokenizer, pairs, heldout), pairs[0].chosen_ids)
 
-    metrics: dict[str, Any] = {"steps": fitted.steps, "pairs": len(pairs)}
-    if fitted.log:
-        metrics["final_loss"] = fitted.log[-1]["loss"]
-    if heldout_pairs and ranks.is_first():
+    metrics: dict[str, Any] = {"steps": trained.steps, "pairs": len(pairs)}
+    if trained.log:
+        metrics["final_loss"] = trained.log[-1]["loss"]
+    if heldout_pairs and ranks.is_main_process():
         if whole_here:
-            heldout.after = heldout.measure(place(fitted.model, run))
+            heldout.after = heldout.measure(to_device(trained.model, run))
         metrics["preference_accuracy"] = heldout.facts(referenced=referenced)
     parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
-    measured = hand_on(context, fitted, tokenizer, probe=pairs[0].chosen_ids, parent_tokenizer=parent_tokenizer)
+    measured = check_and_save(context, trained, tokenizer, probe=pairs[0].chosen_ids, parent_tokenizer=parent_tokenizer)
     return StageReport(
         metrics={**metrics, **measured},
-        tokens=fitted.tokens,
-        train_seconds=fitted.seconds,
+        tokens=trained.tokens,
+        train_seconds=trained.seconds,
         rows=[count.as_dict() for count in (*counts, *heldout_counts)],
         sources=context.corpus.sources(),
     )
@@ -134,7 +134,7 @@ def require_pairs(num_pairs: int, processes: int, place: str) -> None:
 
 def checked_pairs(pairs: Sequence[Pair], run: RunSettings) -> list[int]:
     """Return the places of the pairs whose reference log-probabilities the first process computes a second time."""
-    if not ranks.is_first():
+    if not ranks.is_main_process():
         return []
     if not parallel.is_sharded(run):
         return list(range(min(NUM_CHECKED, len(pairs))))
@@ -176,7 +176,7 @@ def dataset_of(context: StageContext, rows: Sequence[Mapping[str, Any]]) -> Any:
 
     disable_progress_bar()
     path = context.work / "pairs" / "pairs.arrow"
-    if ranks.is_first() and not path.is_file():
+    if ranks.is_main_process() and not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(".fresh")
         with ArrowWriter(path=str(fresh)) as writer:
@@ -184,11 +184,11 @@ def dataset_of(context: StageContext, rows: Sequence[Mapping[str, Any]]) -> Any:
                 writer.write(dict(row))
             writer.finalize()
         fresh.replace(path)
-    ranks.wait()
+    ranks.barrier()
     return Dataset.from_file(str(path))
 
 
-def finish(trainer: Any, loop: TrainingLoop, heldout: HeldOut, parent: Any = None) -> Fitted:
+def finish(trainer: Any, loop: TrainingLoop, heldout: HeldOut, parent: Any = None) -> TrainResult:
     """Train to the end; return the model as it was before accelerate wrapped it.
 
     Where the learner is a quantised copy of `parent`, that one is done by now and leaves the GPU to the training.
@@ -199,7 +199,7 @@ def finish(trainer: Any, loop: TrainingLoop, heldout: HeldOut, parent: Any = Non
         heldout.watch(trainer)
     log = loop.run(trainer)
     model = trained_model(loop.context, trainer)
-    return Fitted(model, log, loop.steps, loop.seconds, loop.steps * loop.tokens_per_step, loop.measured())
+    return TrainResult(model, log, loop.steps, loop.seconds, loop.steps * loop.tokens_per_step, loop.measured())
 
 
 def needs_precomputed(context: StageContext, arguments: Any) -> None:

@@ -22,15 +22,15 @@ from common.config.stages import RewardSettings
 from common.data.accounting import check_limits
 from common.errors import ConfigError, ContractError, DataError
 from common.models import checkpoint, contracts
-from common.models.device import place
+from common.models.device import to_device
 from common.rewards.judge import rewards_of
 from common.rewards.ranking import Ranking
 from common.stage import StageContext, StageReport
 from common.stages.base import fetch, taken_model
 from common.stages.preference import HeldOut, arguments_for, dataset_of, finish, loop_for
-from common.training.adapters import adapter_for, judge_to_train
+from common.training.adapters import adapter_for, reward_model_to_train
 from common.training.distributed import parallel, ranks
-from common.training.fit import Fitted, hand_on, whole
+from common.training.fit import TrainResult, check_and_save, merge_adapter
 from common.training.rows.preferences import Pair, read_pairs
 
 # Rewards are kept around zero (Eisenstein et al. 2023, arXiv 2312.09244, equation 2); only differences are learned.
@@ -52,23 +52,23 @@ def run(context: StageContext) -> StageReport:
             f"({context.stage}.heldout={settings.heldout}); it needs some on both sides. Add pairs or change that."
         )
     if settings.path is None:
-        fitted = _fit(context, tokenizer, training)
+        trained = _fit(context, tokenizer, training)
     else:
-        fitted = Fitted(_take(context, tokenizer, kept), [], 0, 0.0, 0)
-    metrics: dict[str, Any] = {"steps": fitted.steps, "pairs": 0 if settings.path else len(training)}
-    if ranks.is_first():
-        place(fitted.model, context.config.run)
-        metrics |= _ranking(fitted.model, kept, tokenizer)
+        trained = TrainResult(_take(context, tokenizer, kept), [], 0, 0.0, 0)
+    metrics: dict[str, Any] = {"steps": trained.steps, "pairs": 0 if settings.path else len(training)}
+    if ranks.is_main_process():
+        to_device(trained.model, context.config.run)
+        metrics |= _ranking(trained.model, kept, tokenizer)
         if elsewhere:
-            metrics["elsewhere"] = _ranking(fitted.model, elsewhere, tokenizer)
-    measured = hand_on(
-        context, fitted, tokenizer, probe=kept[0].chosen_ids,
+            metrics["elsewhere"] = _ranking(trained.model, elsewhere, tokenizer)
+    measured = check_and_save(
+        context, trained, tokenizer, probe=kept[0].chosen_ids,
         parent_tokenizer=checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model),
     )  # fmt: skip
     return StageReport(
         metrics={**metrics, **measured},
-        tokens=fitted.tokens,
-        train_seconds=fitted.seconds,
+        tokens=trained.tokens,
+        train_seconds=trained.seconds,
         rows=[count.as_dict() for count in (*counts, *more_counts)],
         sources=context.corpus.sources(),
     )
@@ -86,11 +86,11 @@ def _prompt(pair: Pair) -> str:
     return json.dumps(pair.row["prompt"])
 
 
-def _fit(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> Fitted:
+def _fit(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> TrainResult:
     """Run RewardTrainer on the parent with a new head."""
     from trl import RewardConfig
 
-    model = judge_to_train(context)
+    model = reward_model_to_train(context)
     loop = loop_for(context, pairs)
     trainer = _trainer_class()(
         model=model,
@@ -102,10 +102,10 @@ def _fit(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> Fitted:
         peft_config=adapter_for(context, model, task="SEQ_CLS"),
         callbacks=parallel.callbacks(context.config.run),
     )
-    fitted = finish(trainer, loop, HeldOut(context, [], tokenizer.pad_token_id))
-    if cast(RewardSettings, context.settings).peft == "full" or not ranks.is_first():
-        return fitted
-    return whole(context, fitted, pairs[0].chosen_ids, parent=judge_to_train(context, quantised=False))
+    trained = finish(trainer, loop, HeldOut(context, [], tokenizer.pad_token_id))
+    if cast(RewardSettings, context.settings).peft == "full" or not ranks.is_main_process():
+        return trained
+    return merge_adapter(context, trained, pairs[0].chosen_ids, parent=reward_model_to_train(context, quantised=False))
 
 
 @functools.cache
@@ -125,7 +125,7 @@ def _take(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> Any:
     """Load a finished reward model. Raises ConfigError where it reads other tokens than the chain writes."""
     settings = cast(RewardSettings, context.settings)
     folder = fetch(taken_model(settings, context.config), context.stage)
-    model = checkpoint.load_judge(folder, context.config.model)
+    model = checkpoint.load_reward_model(folder, context.config.model)
     _require_same_tokens(context, folder, tokenizer, pairs)
     model.config.pad_token_id = tokenizer.pad_token_id  # batches are padded with the chain's
     return model
@@ -134,7 +134,7 @@ def _take(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> Any:
 def _require_same_tokens(context: StageContext, folder: Path, tokenizer: Any, pairs: list[Pair]) -> None:
     """Compare vocabularies, and what the two chat templates make of a few conversations."""
     try:
-        contracts.check_judge("given", folder, context.parent_artifact.path)
+        contracts.check_reward_model("given", folder, context.parent_artifact.path)
     except ContractError as error:
         raise ConfigError(f"{context.stage}.path: {error}") from error
     own = checkpoint.load_tokenizer(folder, context.config.model)

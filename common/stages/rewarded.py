@@ -25,8 +25,8 @@ from common.rewards.verifiers import NEED_ANSWERS, Answer
 from common.stage import StageContext, StageReport
 from common.training.adapters import adapter_for, learner_of
 from common.training.distributed import parallel, ranks
-from common.training.fit import Fitted, hand_on, trained_model
-from common.training.loop.reward_monitor import Watcher
+from common.training.fit import TrainResult, check_and_save, trained_model
+from common.training.loop.reward_monitor import RewardMonitor
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import rewarded_options
 from common.training.rows.prompts import read_prompts
@@ -59,20 +59,20 @@ def reinforce(context: StageContext, trainer_name: str, defaults: Mapping[str, A
             always=True,
         )
         watch = watch.model_copy(update={"check": None})
-    watcher = Watcher(context, watch, heldout, tokenizer, settings.answer_tokens, mix)
+    watcher = RewardMonitor(context, watch, heldout, tokenizer, settings.answer_tokens, mix)
 
-    fitted, skipped = _train(context, trainer_name, defaults, model, tokenizer, training, watcher)
+    trained, skipped = _train(context, trainer_name, defaults, model, tokenizer, training, watcher)
 
     parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
-    measured = hand_on(context, fitted, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
+    measured = check_and_save(context, trained, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
     metrics = {
-        "steps": fitted.steps, "prompts": len(training), "no_signal": skipped, **_rewards_of(fitted.log),
+        "steps": trained.steps, "prompts": len(training), "no_signal": skipped, **_rewards_of(trained.log),
         **watcher.summary(), **measured,
     }  # fmt: skip
     return StageReport(
         metrics=metrics,
-        tokens=round(sum(record.get("completions/mean_length", 0.0) for record in fitted.log) * _answers(settings)),
-        train_seconds=fitted.seconds,
+        tokens=round(sum(record.get("completions/mean_length", 0.0) for record in trained.log) * _answers(settings)),
+        train_seconds=trained.seconds,
         rows=[count.as_dict() for count in counts],
         sources=context.corpus.sources(),
     )
@@ -89,8 +89,8 @@ def _check_whole(context: StageContext) -> None:
 
 def _train(
     context: StageContext, trainer_name: str, defaults: Mapping[str, Any], model: Any, tokenizer: Any,
-    rows: Sequence[Row], watcher: Watcher,
-) -> tuple[Fitted, int]:  # fmt: skip
+    rows: Sequence[Row], watcher: RewardMonitor,
+) -> tuple[TrainResult, int]:  # fmt: skip
     """Run the trainer; return the model to hand on, and in how many steps no group's rewards differed."""
     import trl
     from datasets import Dataset
@@ -129,7 +129,7 @@ def _train(
     trained = watcher.best(trained_model(context, trainer))
     skipped = round(sum(record["no_signal"] for record in log))
     _warn(context, log, skipped)
-    return Fitted(trained, log, loop.steps, loop.seconds, 0, loop.measured()), skipped
+    return TrainResult(trained, log, loop.steps, loop.seconds, 0, loop.measured()), skipped
 
 
 def in_order(rows: Sequence[Row], steps: int, prompts_per_step: int, seed: int) -> list[Row]:
@@ -196,7 +196,9 @@ class Reward:
         scores = self.mix.score(answers)
         groups = [scores.totals[place : place + self.samples] for place in range(0, len(answers), self.samples)]
         told_apart = any(len(set(group)) > 1 for group in groups)
-        self.without_signal = not any(row[0] for row in ranks.gathered([float(told_apart)]))  # all processes step alike
+        self.without_signal = not any(
+            row[0] for row in ranks.all_gather([float(told_apart)])
+        )  # all processes step alike
         if log := context.get("log_metric"):
             for name, values in scores.parts.items():
                 log(f"rewards/{name}", sum(values) / len(values))

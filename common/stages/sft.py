@@ -16,7 +16,7 @@ from common.models import checkpoint, contracts
 from common.models.tokenizer import require_trainable_template
 from common.stage import StageContext, StageReport
 from common.training.adapters import load_parent
-from common.training.fit import Fitted, fit, hand_on, report
+from common.training.fit import TrainResult, check_and_save, fit, report
 from common.training.rows.rows import TrainingRows, build_rows
 
 
@@ -24,15 +24,15 @@ def run(context: StageContext) -> StageReport:
     """Return the parent, trained to answer."""
     model, tokenizer = load_parent(context)
     parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
-    fitted, rows = learn(context, model, tokenizer)
+    trained, rows = train_on_conversations(context, model, tokenizer)
     probe = tokenizer.apply_chat_template(
         [{"role": "user", "content": "Who are you?"}], add_generation_prompt=True, return_dict=False
     )
-    measured = hand_on(context, fitted, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
-    return report(context, fitted, rows, measured)
+    measured = check_and_save(context, trained, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
+    return report(context, trained, rows, measured)
 
 
-def learn(context: StageContext, model: Any, tokenizer: Any) -> tuple[Fitted, TrainingRows]:
+def train_on_conversations(context: StageContext, model: Any, tokenizer: Any) -> tuple[TrainResult, TrainingRows]:
     """Train a model on the stage's conversations; also a round of expert iteration does this."""
     settings = cast(TrainingSettings, context.settings)
     assistant_only = bool(settings.train.get("assistant_only_loss", True))

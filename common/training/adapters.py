@@ -61,11 +61,11 @@ def reference_of(context: StageContext, parent: Any, learner: Any) -> Any:
     return None if learner is parent else parent
 
 
-def judge_to_train(context: StageContext, *, quantised: bool = True) -> Any:
+def reward_model_to_train(context: StageContext, *, quantised: bool = True) -> Any:
     """Return the stage before with a new head of one number, quantised where `peft` is qlora and it is not declined."""
     how = _quantised(context) if quantised else {}
     folder = context.parent_artifact.path
-    return checkpoint.load_judge(folder, context.config.model, seed=context.config.seed, **how)
+    return checkpoint.load_reward_model(folder, context.config.model, seed=context.config.seed, **how)
 
 
 def _quantised(context: StageContext) -> dict[str, Any]:

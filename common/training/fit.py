@@ -1,6 +1,6 @@
 """Run TRL's SFTTrainer over prepared rows, and hand on a checked checkpoint.
 
-Usage: `fitted = fit(context, model, tokenizer, rows)`, then `hand_on(context, fitted, tokenizer, parent, rows)`.
+Usage: `fitted = fit(context, model, tokenizer, rows)`, then `check_and_save(context, fitted, tokenizer, parent, rows)`.
 
 Shared by the stages that learn from tokens (base, cpt, sft); preference tuning has its own trainer but hands on
 through the same contracts.
@@ -39,7 +39,7 @@ clean_process = CleanProcess()
 
 
 @dataclass
-class Fitted:
+class TrainResult:
     """A trained model and how its training went."""
 
     model: Any
@@ -50,7 +50,7 @@ class Fitted:
     measured: dict[str, Any] = field(default_factory=dict)  # further metrics: an adapter's merge, guard, validation
 
 
-def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, rows: TrainingRows) -> Fitted:
+def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, rows: TrainingRows) -> TrainResult:
     """Train to the end of the budget, resuming what a killed run left."""
     settings = cast(TrainingSettings, context.settings)
     loop = TrainingLoop(context, settings.batch_tokens)
@@ -61,7 +61,7 @@ def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, r
     log = loop.run(trainer)
     model = validation.chosen(trained_model(context, trainer))
     measured = {**loop.measured(), **validation.measured()}
-    return Fitted(model, log, loop.steps, loop.seconds, loop.steps * settings.batch_tokens, measured)
+    return TrainResult(model, log, loop.steps, loop.seconds, loop.steps * settings.batch_tokens, measured)
 
 
 def trainer_for(
@@ -101,34 +101,34 @@ def trained_model(context: StageContext, trainer: Any) -> Any:
 
     def load(folder: Path) -> Any:
         if not adapters.is_adapted(trainer.model):
-            return checkpoint.load_judge(folder, source) if judges else checkpoint.load_model(folder, source)
+            return checkpoint.load_reward_model(folder, source) if judges else checkpoint.load_model(folder, source)
         if judges:
-            return adapters.put_on(adapters.judge_to_train(context, quantised=False), folder)
+            return adapters.put_on(adapters.reward_model_to_train(context, quantised=False), folder)
         return adapters.put_on(checkpoint.load_model(context.parent_artifact.path, source), folder)
 
     return parallel.whole_model(trainer, context.config.run, context.work / "gathered", load)
 
 
-def whole(context: StageContext, fitted: Fitted, probe: list[int], parent: Any = None) -> Fitted:
+def merge_adapter(context: StageContext, trained: TrainResult, probe: list[int], parent: Any = None) -> TrainResult:
     """Merge an adapter into the unquantised stage before, and keep it beside the model; a whole model stays.
 
     So does the nothing that all processes but the first one have. `parent` is what the adapter was trained on, where
     that is not the stage before itself.
     """
-    if not ranks.is_first() or not adapters.is_adapted(fitted.model):
-        return fitted
+    if not ranks.is_main_process() or not adapters.is_adapted(trained.model):
+        return trained
     if parent is None:
         parent = checkpoint.load_model(context.parent_artifact.path, context.config.model)
-    trained = fitted.model if getattr(fitted.model, "is_quantized", False) else fitted.model.to("cpu")
+    trained = trained.model if getattr(trained.model, "is_quantized", False) else trained.model.to("cpu")
     merged, measured = adapters.merge(
         trained, parent, probe[:PROBE_TOKENS], context.out / adapters.FOLDER, context.parent_artifact
     )
-    return replace(fitted, model=merged, measured={**fitted.measured, **measured})
+    return replace(trained, model=merged, measured={**trained.measured, **measured})
 
 
-def hand_on(
+def check_and_save(
     context: StageContext,
-    fitted: Fitted,
+    trained: TrainResult,
     tokenizer: PreTrainedTokenizerBase,
     *,
     probe: list[int],
@@ -138,11 +138,11 @@ def hand_on(
 
     The first process does, of several that share a stage. Raises ContractError; nothing of the stage is committed then.
     """
-    if not ranks.is_first():
+    if not ranks.is_main_process():
         return {}
     probe = probe[:PROBE_TOKENS]
-    fitted = whole(context, fitted, probe)
-    model = fitted.model.to("cpu")
+    trained = merge_adapter(context, trained, probe)
+    model = trained.model.to("cpu")
     contracts.check_vocabulary(model, tokenizer)
     if model.can_generate():
         contracts.check_stop_tokens(model, tokenizer)
@@ -156,16 +156,16 @@ def hand_on(
         contracts.check_saved(context.out, probe, logits, clean_process, context.work, trust_remote_code=trusted)
     if context.parent is not None:
         contracts.check_tokenizer(context.out, context.parent_artifact.path)
-    write_log(fitted.log, context.out / "log.jsonl")
-    return fitted.measured
+    write_log(trained.log, context.out / "log.jsonl")
+    return trained.measured
 
 
-def report(context: StageContext, fitted: Fitted, rows: TrainingRows, measured: dict[str, Any]) -> StageReport:
+def report(context: StageContext, trained: TrainResult, rows: TrainingRows, measured: dict[str, Any]) -> StageReport:
     """Return the stage's report for the manifest."""
     return StageReport(
-        metrics={"final_loss": fitted.log[-1]["loss"] if fitted.log else None, "steps": fitted.steps, **measured},
-        tokens=fitted.tokens,
-        train_seconds=fitted.seconds,
+        metrics={"final_loss": trained.log[-1]["loss"] if trained.log else None, "steps": trained.steps, **measured},
+        tokens=trained.tokens,
+        train_seconds=trained.seconds,
         rows=rows.accounting(),
         sources=context.corpus.sources(),
     )

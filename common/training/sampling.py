@@ -29,7 +29,7 @@ RATES = ("0", "to 1/4", "to 1/2", "to 3/4", "below 1", "1")  # the classes of a 
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Sample:
     """One answer: what it says, whether it stopped by itself, its tokens, and what it earned."""
 
     text: str
@@ -44,11 +44,11 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptSamples:
     """A prompt row with all its answers, in the order in which they were drawn."""
 
     row: Row
-    answers: list[Drawn]
+    answers: list[Sample]
 
     @property
     def source(self) -> str:
@@ -60,7 +60,7 @@ class Asked:
 
 def draw(
     context: StageContext, model: Any, tokenizer: Any, rows: Sequence[Row], mix: Mix, *, key: str = ""
-) -> list[Asked]:
+) -> list[PromptSamples]:
     """Return every row with `samples` scored answers of the model, in the order of the rows.
 
     `key` tells draws of one stage apart. Raises DataError for a reward that is no number.
@@ -110,7 +110,7 @@ def _seed(key: str) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
 
-def _scored(rows: Sequence[Row], wrote: Sequence[Sequence[Written]], mix: Mix) -> list[Asked]:
+def _scored(rows: Sequence[Row], wrote: Sequence[Sequence[Written]], mix: Mix) -> list[PromptSamples]:
     answers = [
         Answer(written.text, row, written.stopped, written.num_tokens, row["prompt"])
         for row, group in zip(rows, wrote, strict=True)
@@ -118,16 +118,18 @@ def _scored(rows: Sequence[Row], wrote: Sequence[Sequence[Written]], mix: Mix) -
     ]
     scores = mix.score(answers)
     drawn = iter(
-        Drawn(
+        Sample(
             answer.text, answer.stopped, answer.num_tokens, round(total, 6),
             {name: round(values[place], 6) for name, values in scores.parts.items()},
         )
         for place, (answer, total) in enumerate(zip(answers, scores.totals, strict=True))
     )  # fmt: skip
-    return [Asked(row, [next(drawn) for _ in group]) for row, group in zip(rows, wrote, strict=True)]
+    return [PromptSamples(row, [next(drawn) for _ in group]) for row, group in zip(rows, wrote, strict=True)]
 
 
-def right_answers(rounds: Iterable[Sequence[Asked]], settings: SamplingSettings) -> tuple[list[Row], Counter[str]]:
+def right_answers(
+    rounds: Iterable[Sequence[PromptSamples]], settings: SamplingSettings
+) -> tuple[list[Row], Counter[str]]:
     """Return conversations for SFT with right answers, and why right ones were left out, by number.
 
     Rejection sampling as of Yuan et al. 2023 (arXiv 2308.01825): right answers, each text once to its prompt, over all
@@ -152,7 +154,7 @@ def right_answers(rounds: Iterable[Sequence[Asked]], settings: SamplingSettings)
     return rows, left_out
 
 
-def pairs_of(drawn: Iterable[Asked], margin: float) -> tuple[list[Row], Counter[str]]:
+def pairs_of(drawn: Iterable[PromptSamples], margin: float) -> tuple[list[Row], Counter[str]]:
     """Return preference rows, the best answer of a prompt against its worst, and why prompts gave none, by number.
 
     Only answers that stopped are compared: the others have no end, and a pair would give them one to unlearn. Prompts
@@ -179,12 +181,12 @@ def pairs_of(drawn: Iterable[Asked], margin: float) -> tuple[list[Row], Counter[
     return rows, left_out
 
 
-def prompt_rows(drawn: Iterable[Asked], passing: float) -> list[Row]:
+def prompt_rows(drawn: Iterable[PromptSamples], passing: float) -> list[Row]:
     """Return the prompts as they were read, each with the share of its answers that were right."""
     return [{**asked.row, "pass_rate": round(asked.pass_rate(passing), 4)} for asked in drawn]
 
 
-def facts_of(drawn: Sequence[Asked], passing: float) -> dict[str, Any]:
+def facts_of(drawn: Sequence[PromptSamples], passing: float) -> dict[str, Any]:
     """Return what the card says of a draw: numbers, shares and the histogram of pass rates."""
     answers = [answer for asked in drawn for answer in asked.answers]
     number = len(answers)
@@ -213,13 +215,14 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def write_drawn(path: Path, drawn: Iterable[Asked]) -> None:
+def write_drawn(path: Path, drawn: Iterable[PromptSamples]) -> None:
     """Write prompts with all their answers, for people to read and for `read_drawn`."""
     write_rows(path, ({"row": asked.row, "answers": [asdict(answer) for answer in asked.answers]} for asked in drawn))
 
 
-def read_drawn(path: Path) -> list[Asked]:
+def read_drawn(path: Path) -> list[PromptSamples]:
     with path.open(encoding="utf-8") as lines:
         return [
-            Asked(record["row"], [Drawn(**answer) for answer in record["answers"]]) for record in map(json.loads, lines)
+            PromptSamples(record["row"], [Sample(**answer) for answer in record["answers"]])
+            for record in map(json.loads, lines)
         ]

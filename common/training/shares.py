@@ -26,7 +26,7 @@ def weighted_by_tokens(trainer_class: Any, count: Callable[[Mapping[str, Any]], 
         def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
             batches, number = super().get_batch_samples(epoch_iterator, num_batches, device)
             counts = [count(batch) for batch in batches]
-            totals = ranks.gathered([sum(counts), len(counts)])
+            totals = ranks.all_gather([sum(counts), len(counts)])
             tokens, pieces = (sum(row[place] for row in totals) for place in (0, 1))
             self._shares = deque(number * pieces / tokens for number in counts) if tokens else deque()
             return batches, number

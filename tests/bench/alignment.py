@@ -55,7 +55,7 @@ def rewarded(name: str, folder: Path, ours: bool, done: Done) -> None:
     from common.training.options import rewarded_options
     from common.training.rows.prompts import read_prompts
     from common.training.speed.scoring import scoring
-    from common.training.speed.speed import at_speed
+    from common.training.speed.speed import optimized_for
 
     context = context_for(name, folder, pipeline=name)
     tokenizer = make_tokenizer(context)
@@ -77,7 +77,7 @@ def rewarded(name: str, folder: Path, ours: bool, done: Done) -> None:
         )
     if ours:
         trainer.add_callback(skipper(reward))
-    with at_speed(trainer, context.config.run, name) if ours else contextlib.nullcontext():
+    with optimized_for(trainer, context.config.run, name) if ours else contextlib.nullcontext():
         train_in_turns(trainer, done)
 
 
@@ -101,7 +101,7 @@ def dpo(folder: Path, precomputed: bool, ours: bool, done: Done) -> None:
     from common.training.options import preference_options
     from common.training.rows.preferences import read_pairs
     from common.training.speed.scoring import scoring
-    from common.training.speed.speed import at_speed
+    from common.training.speed.speed import optimized_for
 
     context = context_for("dpo", folder)
     tokenizer = make_tokenizer(context)
@@ -121,7 +121,7 @@ def dpo(folder: Path, precomputed: bool, ours: bool, done: Done) -> None:
             train_dataset=Dataset.from_list([{k: p.row[k] for k in ("prompt", "chosen", "rejected")} for p in pairs]),
             processing_class=tokenizer,
         )
-    with at_speed(trainer, context.config.run, "dpo") if ours else contextlib.nullcontext():
+    with optimized_for(trainer, context.config.run, "dpo") if ours else contextlib.nullcontext():
         train_in_turns(trainer, done)
 
 

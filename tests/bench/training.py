@@ -71,11 +71,11 @@ def _update(model: Any, optimizer: Any) -> None:
 def our_tokens(case: Case, done: Done) -> None:
     from common.training.fit import trainer_for
     from common.training.rows.rows import TrainingRows
-    from common.training.speed.speed import at_speed
+    from common.training.speed.speed import optimized_for
 
     m = case.material()
     trainer = trainer_for(m.context, m.model(), m.tokenizer, TrainingRows(m.rows, case.steps, []), case.folder / "ours")
-    with at_speed(trainer, m.context.config.run, case.stage):
+    with optimized_for(trainer, m.context.config.run, case.stage):
         train_in_turns(trainer, done)
 
 
@@ -137,7 +137,7 @@ def trl_pairs(ours: bool, case: Case, done: Done) -> None:
 
     from common.stages.dpo import token_dpo_trainer
     from common.training.speed.scoring import scoring
-    from common.training.speed.speed import at_speed
+    from common.training.speed.speed import optimized_for
 
     m = case.material()
     arguments = DPOConfig(
@@ -152,7 +152,7 @@ def trl_pairs(ours: bool, case: Case, done: Done) -> None:
         trainer = (token_dpo_trainer() if ours else DPOTrainer)(
             model=m.model(), args=arguments, processing_class=m.tokenizer, train_dataset=pairs
         )
-    with at_speed(trainer, run, case.stage) if ours else nullcontext():
+    with optimized_for(trainer, run, case.stage) if ours else nullcontext():
         train_in_turns(trainer, done)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from common.config.resolve import resolve
-from common.config.stage_sections import Layer, is_adapted, said
+from common.config.stage_sections import Layer, is_adapted, values_of
 from common.config.stages import LORA, NF4, LearningSettings
 from common.console import Console
 from common.engine.plan import make_plan
@@ -53,8 +53,8 @@ def test_a_later_layer_wins_and_its_stage_over_its_run() -> None:
 def test_the_block_adapter_holds_only_with_an_adapter() -> None:
     node = next(n for n in resolve({"domain": "medical"}, REPOSITORY).nodes if n.name == "sft")
     layer = Layer("profile", {"sft": {"epochs": 1, "adapter": {"epochs": 2}}})
-    assert list(said(node, layer, adapted=False)) == [{"epochs": 1}]
-    assert list(said(node, layer, adapted=True)) == [{"epochs": 1}, {"epochs": 2}]
+    assert list(values_of(node, layer, adapted=False)) == [{"epochs": 1}]
+    assert list(values_of(node, layer, adapted=True)) == [{"epochs": 1}, {"epochs": 2}]
 
 
 @pytest.mark.parametrize("profile", [path.stem for path in (REPOSITORY / "pipelines" / "profiles").glob("*.yaml")])

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from common.config.pipeline import load_pipeline
 from common.config.resolve import resolve
-from common.config.validation import mistake, wanted
+from common.config.validation import describe_error, expected_of
 from common.engine.frozen_plan import thaw
 from common.engine.views import freeze
 from common.errors import ConfigError
@@ -75,13 +75,13 @@ class Every(BaseModel):
 def test_every_kind_has_its_words(values: dict[str, object], told: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Every.model_validate(values)
-    assert mistake(caught.value.errors()[0], Every.model_fields) == told
+    assert describe_error(caught.value.errors()[0], Every.model_fields) == told
 
 
 def test_what_has_no_words_of_ours_keeps_pydantic_s() -> None:
     item = {"type": "url_scheme", "loc": ("x",), "msg": "URL scheme should be 'http'", "input": "a", "ctx": {}}
-    assert wanted(item) == "URL scheme should be 'http'"
-    assert mistake({"type": "missing", "loc": ("x",), "msg": "Field required", "input": {}}) == "is missing."
+    assert expected_of(item) == "URL scheme should be 'http'"
+    assert describe_error({"type": "missing", "loc": ("x",), "msg": "Field required", "input": {}}) == "is missing."
 
 
 def test_pipelines_and_frozen_plans_say_it_too(tmp_path: Path) -> None:

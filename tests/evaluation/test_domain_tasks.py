@@ -13,7 +13,7 @@ import yaml
 
 from common.config.stages import EvaluateSettings
 from common.evaluation import extra, harness
-from common.evaluation.exam import Paper, Result, sit
+from common.evaluation.exam import ExamQuestions, Result, run_exam
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[2]
@@ -233,8 +233,8 @@ def sat(checkpoint: Path, redirected: Path, index: Any, tmp_path_factory: pytest
     """Return what a tiny random model makes of all tasks of ours, by the same way as in a run."""
     in_group = ("cybermetric", "tatqa")
     names = ("fixture_group", *(f"fixture_{name}" for name in OWN if name not in in_group))
-    return sit(
-        checkpoint, Paper(), EvaluateSettings(tasks=names), device="cpu",
+    return run_exam(
+        checkpoint, ExamQuestions(), EvaluateSettings(tasks=names), device="cpu",
         work=tmp_path_factory.mktemp("sat"), task_folders=(redirected,),
     )  # fmt: skip
 

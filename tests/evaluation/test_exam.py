@@ -13,7 +13,7 @@ import pytest
 from common.config.stages import EvaluateSettings
 from common.errors import DataError
 from common.evaluation import harness
-from common.evaluation.exam import Paper, Result, sit
+from common.evaluation.exam import ExamQuestions, Result, run_exam
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Questions = Callable[..., list[dict[str, Any]]]
@@ -25,8 +25,8 @@ TEXTS = [
 ROUNDING = 2e-4  # records keep four digits
 
 
-def examine(folder: Path, paper: Paper, work: Path, **settings: Any) -> Result:
-    return sit(folder, paper, EvaluateSettings(**settings), device="cpu", work=work)
+def examine(folder: Path, paper: ExamQuestions, work: Path, **settings: Any) -> Result:
+    return run_exam(folder, paper, EvaluateSettings(**settings), device="cpu", work=work)
 
 
 @functools.cache
@@ -70,7 +70,7 @@ def test_chat_scores_are_the_whole_answers_with_their_end_of_turn(
     checkpoint: Path, make_questions: Questions, tmp_path: Path
 ) -> None:
     rows = make_questions(6)
-    result = examine(checkpoint, Paper({"domain": rows}), tmp_path)
+    result = examine(checkpoint, ExamQuestions({"domain": rows}), tmp_path)
     agree(checkpoint, result.records, rows, "<|user|>{q}<|assistant|>|choice|", "<|end|>")
     assert encode(checkpoint, "iron<|end|>")[-1] == encode(checkpoint, "<|end|>")[0] == 2
     assert {record["side"] for record in result.records} == {"domain"}
@@ -83,13 +83,13 @@ def test_plain_form_asks_without_the_template(
 ) -> None:
     folder = checkpoint if why == "settings" else make_checkpoint(template=None)
     rows = make_questions(3)
-    result = examine(folder, Paper({"general": rows}), tmp_path, chat_template=why != "settings")
+    result = examine(folder, ExamQuestions({"general": rows}), tmp_path, chat_template=why != "settings")
     agree(folder, result.records, rows, "Question: {q}\nAnswer:|choice| ", "")
     assert result.tasks["exam_general_questions"]["asked"] == "plain"
 
 
 def test_scores_do_not_depend_on_the_batch_size(checkpoint: Path, make_questions: Questions, tmp_path: Path) -> None:
-    paper = Paper({"domain": make_questions(20), "general": make_questions(20, "g")}, {"domain": TEXTS})
+    paper = ExamQuestions({"domain": make_questions(20), "general": make_questions(20, "g")}, {"domain": TEXTS})
     one, many = (examine(checkpoint, paper, tmp_path, batch_size=size) for size in (1, 64))
     for a, b in zip(one.records, many.records, strict=True):
         assert a | {"scores": None} == b | {"scores": None}
@@ -109,11 +109,11 @@ def test_a_choice_is_not_favoured_for_being_the_beginning_of_another(
         {"id": question, "question": question, "choices": CHOICES, "answer": CHOICES.index(answer)}
         for question, answer in TAUGHT.items()
     ]
-    knows = examine(make_checkpoint(taught=TAUGHT), Paper({"domain": rows}), tmp_path)
+    knows = examine(make_checkpoint(taught=TAUGHT), ExamQuestions({"domain": rows}), tmp_path)
     assert knows.exam["domain"] is not None
     assert knows.exam["domain"]["score"] == 1.0
     # The same knowledge, but a tokenizer whose eos is not the template's end of turn: nothing closes the answer.
-    cannot_stop = examine(make_checkpoint(taught=TAUGHT, eos="<|stop|>"), Paper({"domain": rows}), tmp_path)
+    cannot_stop = examine(make_checkpoint(taught=TAUGHT, eos="<|stop|>"), ExamQuestions({"domain": rows}), tmp_path)
     assert [record["predicted"] for record in cannot_stop.records] == [0, 2, 0, 3]
     assert cannot_stop.tasks["exam_domain_questions"]["ending"] == ""
 
@@ -155,7 +155,7 @@ def test_a_model_that_a_gpu_has_no_room_for_is_spread(
 
 
 def test_bits_per_byte_is_the_negative_log2_probability_of_the_bytes(checkpoint: Path, tmp_path: Path) -> None:
-    paper = Paper(texts={"domain": [{"text": ""}, *TEXTS], "general": [{"text": " "}]})
+    paper = ExamQuestions(texts={"domain": [{"text": ""}, *TEXTS], "general": [{"text": " "}]})
     result = examine(checkpoint, paper, tmp_path)
     start = encode(checkpoint, "<|end|>")  # no bos token: the end of the document before
     nats = -sum(log_probability(checkpoint, start, encode(checkpoint, row["text"])) for row in TEXTS)
@@ -173,7 +173,7 @@ def test_documents_longer_than_the_window_are_read_in_pieces(checkpoint: Path, t
     # The second piece is a whole window that ends the document; only what the first did not cover counts.
     rest = len(ids) - 128
     second = log_probability(checkpoint, ids[-129:-rest], ids[-rest:])
-    result = examine(checkpoint, Paper(texts={"general": [{"text": text}]}), tmp_path)
+    result = examine(checkpoint, ExamQuestions(texts={"general": [{"text": text}]}), tmp_path)
     assert result.bits_per_byte["general"] == pytest.approx(
         -(first + second) / math.log(2) / len(text.encode()), rel=1e-5
     )
@@ -184,7 +184,7 @@ def test_limit_spreads_over_the_questions_and_digits_stay_words(
 ) -> None:
     rows = make_questions(5)
     rows[0] |= {"question": "42", "choices": ["7", "['x']", "0", "{{ 1 }}"]}
-    result = examine(checkpoint, Paper({"domain": rows, "general": rows[3:]}), tmp_path, limit=2)
+    result = examine(checkpoint, ExamQuestions({"domain": rows, "general": rows[3:]}), tmp_path, limit=2)
     agree(
         checkpoint,
         [r for r in result.records if r["side"] == "domain"],
@@ -213,8 +213,8 @@ def test_it_is_silent_counts_its_work_and_leaves_nothing_behind(
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", home)
     state = torch.random.get_rng_state()
     seen: list[tuple[int, int]] = []
-    paper = Paper({"domain": make_questions(10)}, {"domain": TEXTS})
-    sit(
+    paper = ExamQuestions({"domain": make_questions(10)}, {"domain": TEXTS})
+    run_exam(
         checkpoint, paper, EvaluateSettings(batch_size=8), device="cpu", work=work,
         progress=lambda done, total: seen.append((done, total)),
     )  # fmt: skip
@@ -234,13 +234,13 @@ def test_long_prompts_are_counted_and_longer_answers_refused(
 ) -> None:
     rows = make_questions(2)
     rows[0] |= {"question": "what is copper " * 60}
-    examine(checkpoint, Paper({"domain": rows}), tmp_path)
+    examine(checkpoint, ExamQuestions({"domain": rows}), tmp_path)
     assert "4 of 8 prompts are longer than the model's 128 tokens" in caplog.text
     rows[0] |= {"choices": ["coin", "copper coin" * 100], "answer": 0}
     with pytest.raises(DataError, match=r"A choice has \d+ tokens, more than the model's 128"):
-        examine(checkpoint, Paper({"domain": rows}), tmp_path)
+        examine(checkpoint, ExamQuestions({"domain": rows}), tmp_path)
 
 
 def test_an_empty_exam_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no questions, no held-out texts and no tasks"):
-        examine(checkpoint, Paper({"domain": []}, {"domain": [{"text": ""}]}), tmp_path)
+        examine(checkpoint, ExamQuestions({"domain": []}, {"domain": [{"text": ""}]}), tmp_path)

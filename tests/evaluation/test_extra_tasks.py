@@ -13,7 +13,7 @@ import yaml
 from common.config.stages import EvaluateSettings
 from common.errors import ConfigError, DataError
 from common.evaluation import extra, harness
-from common.evaluation.exam import Paper, sit
+from common.evaluation.exam import ExamQuestions, run_exam
 from common.evaluation.tasks import write_question_task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -30,7 +30,7 @@ def test_scores_have_plain_names_and_come_without_standard_errors(
 ) -> None:
     rows = make_questions(8)
     write_question_task(tmp_path, "borrowed", rows, chat=True, ending="<|end|>")
-    own = sit(checkpoint, Paper({"domain": rows}), EvaluateSettings(), device="cpu", work=tmp_path / "own")
+    own = run_exam(checkpoint, ExamQuestions({"domain": rows}), EvaluateSettings(), device="cpu", work=tmp_path / "own")
     assert own.exam["domain"] is not None
     with harness.quiet():
         model = harness.load(checkpoint, batch_size=8, device="cpu")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from common.config.stages import EvaluateSettings
-from common.evaluation.exam import Paper, sit
+from common.evaluation.exam import ExamQuestions, run_exam
 from common.evaluation.languages import LanguageCheck, fertility, identify
 from common.evaluation.scores import by_language, by_source
 from common.evaluation.written import Written, mark, write_answers
@@ -77,11 +77,11 @@ def test_a_wrong_text_still_has_its_overlap() -> None:
     assert overlap == pytest.approx(2 / 3)
 
 
-def paper() -> Paper:
+def paper() -> ExamQuestions:
     def asked(name: str, question: str, answer: str, **more: Any) -> dict[str, Any]:
         return {"id": name, "question": question, "answers": [answer], "match": "text", "final": None, **more}
 
-    return Paper(
+    return ExamQuestions(
         {
             "domain": [
                 {"id": "a", "question": "what is iron", "choices": ["coin", "silver"], "answer": 1,
@@ -97,7 +97,7 @@ def paper() -> Paper:
 
 def test_written_and_chosen_questions_make_one_score_and_probes_none(taught: Path, tmp_path: Path) -> None:
     settings = EvaluateSettings(written=True, answer_tokens=12)
-    result = sit(taught, paper(), settings, device="cpu", work=tmp_path)
+    result = run_exam(taught, paper(), settings, device="cpu", work=tmp_path)
     domain = result.exam["domain"]
     assert domain is not None
     assert (domain["n"], domain["score"]) == (3, pytest.approx(2 / 3))
@@ -119,7 +119,7 @@ def test_written_and_chosen_questions_make_one_score_and_probes_none(taught: Pat
 
 
 def test_without_the_setting_chosen_answers_are_not_written(taught: Path, tmp_path: Path) -> None:
-    result = sit(taught, paper(), EvaluateSettings(answer_tokens=12), device="cpu", work=tmp_path)
+    result = run_exam(taught, paper(), EvaluateSettings(answer_tokens=12), device="cpu", work=tmp_path)
     assert [("written" in record) for record in result.records] == [False, True, True, True]
 
 

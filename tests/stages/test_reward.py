@@ -16,7 +16,7 @@ from common.engine.plan import make_plan
 from common.engine.run import execute, run_stage
 from common.errors import ConfigError, DataError, RecipeError
 from common.models import checkpoint
-from common.rewards.judge import judge
+from common.rewards.judge import load_scorer
 from common.rewards.verifiers import Answer
 from common.store.artifacts import Artifact
 from tests.conftest import QUICK, REPOSITORY
@@ -78,13 +78,13 @@ def answers(texts: Sequence[str]) -> list[Answer]:
 
 def test_a_judge_scores_in_units_of_its_spread_whatever_shares_a_batch(trained: Path) -> None:
     settings = ModelSettings(architecture={"hidden_size": 8})
-    score = judge(reward_of(trained), settings, "cpu")
+    score = load_scorer(reward_of(trained), settings, "cpu")
     texts = ["Preventing blood clots.", "I do not know.", "Yes. " * 30]
     together = score(answers(texts))
     alone = [score(answers([text]))[0] for text in texts]
     assert together == pytest.approx(alone, abs=1e-4)
     assert all(abs(number) < 10 for number in together)
-    bounded = judge(reward_of(trained), settings, "cpu", bounded=True)(answers(texts))
+    bounded = load_scorer(reward_of(trained), settings, "cpu", bounded=True)(answers(texts))
     assert all(0 < number < 1 for number in bounded)
     assert sorted(range(3), key=bounded.__getitem__) == sorted(range(3), key=together.__getitem__)
 
@@ -173,7 +173,7 @@ def test_a_classifier_of_several_classes_is_none(trained: Path, tmp_path: Path) 
     model = LlamaForSequenceClassification(LlamaConfig(vocab_size=32, num_labels=3, **small))
     model.save_pretrained(tmp_path / "three")
     with pytest.raises(DataError, match="has 3 labels; expected one number"):
-        checkpoint.load_judge(tmp_path / "three", ModelSettings(architecture={"hidden_size": 8}))
+        checkpoint.load_reward_model(tmp_path / "three", ModelSettings(architecture={"hidden_size": 8}))
 
 
 @pytest.mark.parametrize(

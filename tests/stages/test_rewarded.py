@@ -23,7 +23,7 @@ from common.stage import StageContext
 from common.stages import rewarded
 from common.stages.rewarded import Reward, in_order
 from common.training.loop import progress, reward_monitor
-from common.training.loop.reward_monitor import Watcher
+from common.training.loop.reward_monitor import RewardMonitor
 from common.training.rows.prompts import read_prompts
 from tests.conftest import QUICK, REPOSITORY
 
@@ -135,7 +135,7 @@ def test_without_signal_no_weight_moves(copy: Path, monkeypatch: pytest.MonkeyPa
 def test_a_stop_is_no_place_to_go_on_from(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint of the step that stops it would train past the stop after a kill."""
     saved: list[Path] = []
-    monkeypatch.setattr(Watcher, "_verdict", lambda self: "gamed" if len(self.looks) == 2 else "")
+    monkeypatch.setattr(RewardMonitor, "_verdict", lambda self: "gamed" if len(self.looks) == 2 else "")
     monkeypatch.setattr(progress, "write_json", lambda path, facts: saved.append(path))
     more = {"grpo.steps": "4", "run.checkpoint_minutes": "0.00001", "grpo.watch.every": "2"}
     metrics = run_stage(resolve(words(copy, **more), REPOSITORY), "grpo", Console("quiet")).manifest["metrics"]
@@ -145,7 +145,7 @@ def test_a_stop_is_no_place_to_go_on_from(copy: Path, monkeypatch: pytest.Monkey
 
 def watcher_that_sees(
     right: Sequence[float], tokens: Sequence[int], folder: Path, monkeypatch: Any, check: str | None = "exact"
-) -> Watcher:
+) -> RewardMonitor:
     """A watcher over one prompt and a model of one weight, whose answers are given."""
     looks = iter(zip(right, tokens, strict=True))
 
@@ -159,7 +159,7 @@ def watcher_that_sees(
     context = cast(StageContext, SimpleNamespace(stage="grpo", console=Console("quiet"), work=folder))
     rows = [{"prompt": [{"content": "q"}]}]
     mix = Mix((Criterion("liked", 1.0, lambda batch: [float(len(answer.text)) for answer in batch]),))
-    return Watcher(context, WatchSettings(check=check, drop=0.1, longer=1.0), rows, None, 8, mix)
+    return RewardMonitor(context, WatchSettings(check=check, drop=0.1, longer=1.0), rows, None, 8, mix)
 
 
 def trainer_of(model: Any) -> Any:
@@ -236,16 +236,16 @@ def test_a_killed_run_ends_with_the_same_weights(copy: Path, tmp_path: Path, mon
     class Killed(Exception):
         pass
 
-    look = Watcher.look
+    look = RewardMonitor.look
 
-    def dies(self: Watcher, model: Any, step: int) -> None:
+    def dies(self: RewardMonitor, model: Any, step: int) -> None:
         look(self, model, step)
         if step == 6:
             raise Killed
 
     again = resolve(given | {"out": str(tmp_path / "other")}, REPOSITORY)
     with monkeypatch.context() as patched:
-        patched.setattr(Watcher, "look", dies)
+        patched.setattr(RewardMonitor, "look", dies)
         with pytest.raises(Killed):
             run_stage(again, "grpo", Console("quiet"))
     assert list((tmp_path / "other" / "artifacts" / ".work").glob("grpo-*/trainer/checkpoint-5"))

@@ -90,7 +90,7 @@ def test_a_killed_run_ends_with_the_same_weights(restart: str, copy: Path, tmp_p
     resolved = resolve(rlvr(copy, restart=restart), REPOSITORY)
     whole = run_stage(resolved, "expert", Console("quiet"))
     parent, _ = checkpoint.load(copy / "runs" / "medical" / "tiny" / "sft", resolved.config.model)
-    original = sft.learn
+    original = sft.train_on_conversations
     rounds: list[str] = []
     from_parent: list[bool] = []
 

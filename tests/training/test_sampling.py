@@ -18,8 +18,8 @@ from common.models.tokenizer import train_tokenizer
 from common.stage import StageContext
 from common.training.rows.prompts import read_prompts
 from common.training.sampling import (
-    Asked,
-    Drawn,
+    PromptSamples,
+    Sample,
     batches_of,
     facts_of,
     pairs_of,
@@ -30,9 +30,9 @@ from common.training.sampling import (
 )
 
 
-def asked(*answers: tuple[str, float, bool], question: str = "q") -> Asked:
+def asked(*answers: tuple[str, float, bool], question: str = "q") -> PromptSamples:
     row = {"prompt": [{"role": "user", "content": question}], "answer": "4", "source": "s"}
-    return Asked(row, [Drawn(text, stopped, 3, reward) for text, reward, stopped in answers])
+    return PromptSamples(row, [Sample(text, stopped, 3, reward) for text, reward, stopped in answers])
 
 
 def texts(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from common.config.base import Frozen
-from common.config.validation import wanted
+from common.config.validation import expected_of
 from common.config.yaml import read_yaml
 from common.errors import DataError, did_you_mean
 
@@ -80,7 +80,7 @@ def explain(error: ValidationError, model: type[BaseModel], raw: Mapping[str, An
         elif item["type"] == "missing":
             lines.append(f"{_named(raw, place[:-1])}{': ' if place[1:] else ''}'{last}' is missing")
         else:
-            what = wanted(item)
+            what = expected_of(item)
             quotes = "; put it in quotes" if what == "expected text" and item["input"] is not None else ""
             lines.append(f"{where}: {what}, got {_shown(item['input'])}{quotes}")
     return lines

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from common.config.validation import said, wanted
+from common.config.validation import expected_of, value_of
 from common.data.manifest.schema import Manifest, Source
 from common.errors import did_you_mean
 
@@ -63,8 +63,8 @@ def _describe(item: Mapping[str, Any], raw: Mapping[str, Any]) -> str:
     if item["type"] == "missing":
         return f"{prefix}{key} is missing"
     if item["type"] == "value_error":
-        return f"{prefix}{said(item)}" + ("" if prefix else f" ({key})")
-    return f"{prefix}{key} is {item['input']!r}: {wanted(item)}"
+        return f"{prefix}{value_of(item)}" + ("" if prefix else f" ({key})")
+    return f"{prefix}{key} is {item['input']!r}: {expected_of(item)}"
 
 
 def _place(location: tuple[int | str, ...]) -> tuple[int | str, ...]:

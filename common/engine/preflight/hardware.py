@@ -44,7 +44,7 @@ def machine_at(root: Path) -> Machine:
     return Machine(sizes, memory / GIB if memory else None, disk)
 
 
-def lacks(needs: Needs, machine: Machine, *, made: float = 0.0, only_cpu: bool = False) -> list[str]:
+def find_missing(needs: Needs, machine: Machine, *, made: float = 0.0, only_cpu: bool = False) -> list[str]:
     """Return what a machine lacks, one phrase each; `made` GiB of the disk's need are results that are there already.
 
     `only_cpu` says that GPUs are not to be used.
@@ -78,7 +78,7 @@ def missing(resolved: Resolved) -> list[str]:
     machine = machine_at(resolved.out)
     # A scheduler may show each process that shares a stage its own GPU alone.
     needs = config.needs if alone else config.needs.model_copy(update={"gpus": min(1, config.needs.gpus)})
-    found = lacks(needs, machine, made=_made(resolved), only_cpu=config.run.device == "cpu")
+    found = find_missing(needs, machine, made=_made(resolved), only_cpu=config.run.device == "cpu")
     if config.run.device == "cuda" and not machine.gpus and needs.device != "cuda":
         found.append("a CUDA GPU (run.device=cuda; here none)")
     if config.run.machines < needs.machines:
@@ -92,10 +92,10 @@ def missing(resolved: Resolved) -> list[str]:
 def check(resolved: Resolved) -> None:
     """Refuse a run on a machine that lacks what its profile needs. Raises ConfigError."""
     if found := missing(resolved):
-        raise ConfigError(told(resolved, found))
+        raise ConfigError(explanation(resolved, found))
 
 
-def told(resolved: Resolved, found: list[str]) -> str:
+def explanation(resolved: Resolved, found: list[str]) -> str:
     """Return what to say of what this machine lacks."""
     others = [name for name in runnable(resolved) if name != resolved.config.profile]
     instead = f"Profiles that run here: {', '.join(others)}" if others else "No profile was made for less"
@@ -112,7 +112,7 @@ def runnable(resolved: Resolved) -> list[str]:
     fitting = []
     for name in names_in(folder):
         needs = Needs.model_validate((read_yaml(folder / f"{name}.yaml") or {}).get("needs", {}))
-        if needs.machines == 1 and not lacks(needs, machine):
+        if needs.machines == 1 and not find_missing(needs, machine):
             fitting.append(name)
     return fitting
 

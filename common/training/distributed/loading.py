@@ -32,7 +32,7 @@ def arrives_later(run: RunSettings) -> bool:
     """Whether accelerate will give this process the weights that the first one reads."""
     flags = ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING")  # from pipelines/accelerate/fsdp2.yaml
     told = all(os.environ.get(flag, "").lower() == "true" for flag in flags)
-    return run.parallelism == "fsdp2" and not ranks.is_first() and told
+    return run.parallelism == "fsdp2" and not ranks.is_main_process() and told
 
 
 def _unfilled(folder: Path, model: ModelSettings) -> PreTrainedModel:

@@ -153,14 +153,14 @@ def whole_model(trainer: Any, run: RunSettings, folder: Path, load: Callable[[Pa
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
         # Else accelerate would take it as prepared when it trains again, and leave out autocast without a word.
         vars(model).pop("_is_accelerate_prepared", None)
-        return model if ranks.is_first() else None
+        return model if ranks.is_main_process() else None
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # all processes give their shards
     if run.parallelism == "zero3":
         from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
         # Else transformers would share out what the first process reads from now on, and wait for the others.
         unset_hf_deepspeed_config()
-    if not ranks.is_first():
+    if not ranks.is_main_process():
         return None
     bare = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     bare.save_pretrained(folder, state_dict=state)
@@ -175,7 +175,7 @@ def save_weights_of(trainer: Any, path: Path) -> None:
 
     bare = trainer.accelerator.unwrap_model(trainer.model)
     state = None if held_as(trainer) not in SHARDED else trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    if not ranks.is_first():
+    if not ranks.is_main_process():
         return
     if state is None:
         save_weights(bare, path)

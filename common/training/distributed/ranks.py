@@ -35,7 +35,7 @@ def local_size() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process writes results, talks to the user and holds the locks."""
     return rank() == 0
 
@@ -56,7 +56,7 @@ def start(run: RunSettings) -> None:
     _patient = dist.new_group(backend="gloo", timeout=ANY_TIME)
 
 
-def wait(*, patiently: bool = False) -> None:
+def barrier(*, patiently: bool = False) -> None:
     """Return once every process has come here; `patiently` where one of them may wait for another run's lock."""
     if size() > 1:
         import torch.distributed as dist
@@ -64,7 +64,7 @@ def wait(*, patiently: bool = False) -> None:
         dist.barrier(group=_patient if patiently else _control)
 
 
-def shared(value: _T) -> _T:
+def broadcast(value: _T) -> _T:
     """Return what the first process gives, in all of them."""
     if size() == 1:
         return value
@@ -75,7 +75,7 @@ def shared(value: _T) -> _T:
     return box[0]
 
 
-def gathered(numbers: Sequence[float]) -> list[list[float]]:
+def all_gather(numbers: Sequence[float]) -> list[list[float]]:
     """Return what every process gives, in the order of the processes."""
     if size() == 1:
         return [list(numbers)]

@@ -30,7 +30,7 @@ class Best:
         """Write down a trainer's weights; all processes take part."""
         self.folder.mkdir(parents=True, exist_ok=True)
         parallel.save_weights_of(trainer, self.path(step))
-        if ranks.is_first():
+        if ranks.is_main_process():
             self._forget(sorted(int(p.name.split("-")[1]) for p in Path(trainer.args.output_dir).glob("checkpoint-*")))
 
     def _forget(self, checkpoints: Sequence[int]) -> None:

@@ -23,7 +23,7 @@ from common.training.distributed import ranks
 FILE = "passed_over.json"
 
 
-class Guard:
+class LossSpikeGuard:
     """The losses of the last steps, and the steps whose rows were passed over."""
 
     def __init__(self, settings: GuardSettings, folder: Path) -> None:
@@ -36,7 +36,7 @@ class Guard:
 
     def begin(self) -> None:
         """Read what a run that was killed passed over, for all processes alike."""
-        self._gone = ranks.shared(self._read() if ranks.is_first() else [])
+        self._gone = ranks.broadcast(self._read() if ranks.is_main_process() else [])
 
     def note(self, loss: float) -> None:
         """Look at the loss of one step, in whatever unit it has."""
@@ -69,7 +69,7 @@ class Guard:
     def pass_over(self, first: int, last: int) -> None:
         """Write down that the rows of some steps are left out, and begin to look anew."""
         self._gone.append((first, last))
-        if ranks.is_first():
+        if ranks.is_main_process():
             write_json(self.path, self._gone)
         self.recent.clear()
         self.high, self.trip = 0, ""

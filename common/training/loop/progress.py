@@ -20,7 +20,7 @@ from common.config.schema import RunSettings
 from common.cost.pace import Stopwatch
 from common.store.artifacts import write_json
 from common.training.distributed import parallel, ranks
-from common.training.loop.loss_guard import Guard
+from common.training.loop.loss_guard import LossSpikeGuard
 from common.training.loop.stopping import Stop
 
 if TYPE_CHECKING:
@@ -93,7 +93,14 @@ def memory_used() -> str:
 
 
 def progress_of(
-    context: StageContext, tokens_per_step: int, trainer: Any, bar: Any, guard: Guard, stop: Stop, *, before: float
+    context: StageContext,
+    tokens_per_step: int,
+    trainer: Any,
+    bar: Any,
+    guard: LossSpikeGuard,
+    stop: Stop,
+    *,
+    before: float,
 ) -> Any:
     """Return the callback of one training; `before` are the seconds spent by attempts before it."""
     from transformers import TrainerCallback
@@ -128,19 +135,19 @@ def progress_of(
             bar.update(state.global_step * tokens_per_step)
             due = time.monotonic() - self.saved >= 60 * run.checkpoint_minutes
             last, self.last, self.loss = self.last, self.loss, None
-            if ranks.is_first():
+            if ranks.is_main_process():
                 self.stopwatch.step()
             self._decide(control, state, last, due=due)
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if ranks.is_first():
+            if ranks.is_main_process():
                 self.stopwatch.finish()
             if self.last is not None and not guard.trip:
                 self._decide(control, state, self.last, due=False)
 
         def _decide(self, control: Any, state: Any, loss: Any, *, due: bool) -> None:
             """Share what this process saw, and let all of them go on, save, or stop."""
-            seen = ranks.gathered([0.0 if loss is None else float(loss), float(stop.signum), float(due)])
+            seen = ranks.all_gather([0.0 if loss is None else float(loss), float(stop.signum), float(due)])
             if loss is not None:
                 guard.note(sum(row[0] for row in seen) / len(seen))
             stop.signum = stop.signum or int(max(row[1] for row in seen))
@@ -157,8 +164,8 @@ def progress_of(
                 bar.note(f"loss {float(logs['loss']):.3f}, {memory_used()}")
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            ranks.wait()
-            if ranks.is_first():
+            ranks.barrier()
+            if ranks.is_main_process():
                 _finish(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.seconds(), form_of(run))
             self.saved = time.monotonic()
 

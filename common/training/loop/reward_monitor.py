@@ -1,6 +1,6 @@
 """Look at held-out prompts while a model learns from rewards, and stop it when it games them.
 
-Usage: `watcher = Watcher(context, settings, heldout, tokenizer, 128, mix)`, then
+Usage: `watcher = RewardMonitor(context, settings, heldout, tokenizer, 128, mix)`, then
 `trainer.add_callback(watcher.callback(trainer))`, and after training `model = watcher.best(model)`.
 
 A reward is gamed when right answers become fewer whatever it does, or answers grow long and no more of them are right.
@@ -28,7 +28,7 @@ from common.training.loop.best import Best
 BATCH = 64
 
 
-class Watcher:
+class RewardMonitor:
     """Held-out looks of one stage: step, share of right answers, mean reward, mean length in tokens."""
 
     def __init__(
@@ -66,8 +66,8 @@ class Watcher:
 
     def look_for_all(self, trainer: Any, step: int) -> None:
         """Let the first process look, and the others know what it saw; the best weights so far are kept."""
-        is_best = self.look(self.bare(trainer), step) if ranks.is_first() else False
-        is_best, self.looks, self.stopped = ranks.shared((is_best, self.looks, self.stopped))
+        is_best = self.look(self.bare(trainer), step) if ranks.is_main_process() else False
+        is_best, self.looks, self.stopped = ranks.broadcast((is_best, self.looks, self.stopped))
         if is_best:
             self.kept.keep(trainer, step)
 
@@ -88,7 +88,7 @@ class Watcher:
 
     def best(self, model: Any) -> Any:
         """Return the model to hand on: the last one, or, where a reward was gamed, the best that was seen."""
-        if not self.stopped or not ranks.is_first():
+        if not self.stopped or not ranks.is_main_process():
             return model
         step = self._chosen()["step"]
         load_weights(model, self.kept.path(step))
@@ -118,7 +118,7 @@ class Watcher:
 
     def restore(self, step: int) -> None:
         """Read the looks of a run that was killed, up to the step from which it goes on."""
-        self.looks = ranks.shared(self.kept.read(step))
+        self.looks = ranks.broadcast(self.kept.read(step))
 
     @staticmethod
     def bare(trainer: Any) -> Any:

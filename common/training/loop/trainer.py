@@ -23,10 +23,10 @@ from common.store.artifacts import writing
 from common.training.adapters import widen
 from common.training.distributed import ranks
 from common.training.loop import memory, stopping
-from common.training.loop.loss_guard import Guard, without
+from common.training.loop.loss_guard import LossSpikeGuard, without
 from common.training.loop.progress import form_of, newest_whole, progress_of
 from common.training.speed.scoring import unmeasured
-from common.training.speed.speed import at_speed
+from common.training.speed.speed import optimized_for
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -95,7 +95,7 @@ class TrainingLoop:
         self.seconds = 0.0  # inside the loop, over all attempts
         self.steps = 0
         self.from_step = 0  # of the checkpoint that this training goes on from
-        self.guard = Guard(getattr(context.settings, "guard", GuardSettings()), self.folder)
+        self.guard = LossSpikeGuard(getattr(context.settings, "guard", GuardSettings()), self.folder)
 
     def run(self, trainer: Trainer, unit: str = "tokens") -> list[dict[str, Any]]:
         """Train to the end and return the log, one record per logging step with tokens, or answers, seen so far.
@@ -119,7 +119,7 @@ class TrainingLoop:
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(callback)
             widen(trainer.model)
-            with writing(self.folder), _stopped_first(stop), at_speed(trainer, run, stage):
+            with writing(self.folder), _stopped_first(stop), optimized_for(trainer, run, stage):
                 while True:
                     self.from_step = _step_of(resume) if resume else 0
                     pass_over(trainer, rows, self.guard.passed_over())
@@ -142,7 +142,9 @@ class TrainingLoop:
 
     def _newest(self, at_most: int | None = None) -> tuple[Path | None, float]:
         """Return the checkpoint that all processes go on from, and the seconds spent before it. Raises ConfigError."""
-        found, seconds, form = ranks.shared(newest_whole(self.folder, at_most) if ranks.is_first() else (None, 0.0, ""))
+        found, seconds, form = ranks.broadcast(
+            newest_whole(self.folder, at_most) if ranks.is_main_process() else (None, 0.0, "")
+        )
         now = form_of(self.context.config.run)
         if found is not None and form != now:
             raise ConfigError(

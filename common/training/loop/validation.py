@@ -33,20 +33,21 @@ class Validation:
 
     def steps(self, total: int) -> set[int]:
         """Return the steps after which the rows are read: evenly spaced, the last one among them."""
-        return {round(total * look / self.settings.looks) for look in range(1, self.settings.looks + 1)} - {0}
+        number = self.settings.evaluations
+        return {round(total * place / number) for place in range(1, number + 1)} - {0}
 
     def look(self, trainer: Any, step: int) -> None:
         loss = round(float(trainer.evaluate(eval_dataset=self.rows)["eval_loss"]), 6)
         improved = all(loss < look["loss"] for look in self.looks)
         self.looks.append({"step": step, "loss": loss})
-        if improved and self.settings.hand_on == "best":
+        if improved and self.settings.keep == "best":
             self.best.keep(trainer, step)
-        if ranks.is_first():
+        if ranks.is_main_process():
             self.best.write(self.looks)
 
     def chosen(self, model: Any) -> Any:
-        """Return the model to hand on: as it is, or with the weights that read the rows best."""
-        if self.settings.hand_on == "last" or not self.looks or not ranks.is_first():
+        """Return the model to keep: as it is, or with the weights that read the rows best."""
+        if self.settings.keep == "last" or not self.looks or not ranks.is_main_process():
             return model
         step = self._kept()
         if step != self.looks[-1]["step"]:
@@ -61,7 +62,7 @@ class Validation:
         return {"validation": {"rows": len(self.rows or ()), "looks": self.looks, "kept": self._kept()}}
 
     def _kept(self) -> int:
-        if self.settings.hand_on == "last":
+        if self.settings.keep == "last":
             return int(self.looks[-1]["step"])
         return int(min(self.looks, key=lambda look: (look["loss"], look["step"]))["step"])
 
@@ -73,7 +74,7 @@ class Validation:
 
         class Validate(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
             def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-                validation.looks = ranks.shared(validation.best.read(state.global_step))
+                validation.looks = ranks.broadcast(validation.best.read(state.global_step))
 
             def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
                 if state.global_step in validation.steps(state.max_steps):

@@ -16,7 +16,7 @@ from common.config.stages import PreferenceSettings
 from common.data.accounting import RowCount
 from common.stage import StageContext
 from common.training.loop import memory
-from common.training.rows.reader import Accounts, ExamGuard, shuffled, training_rows
+from common.training.rows.reader import Accounts, ExamFilter, shuffled, training_rows
 from common.training.speed.scoring import MOST_LOGITS
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def read_pairs(
     rows = shuffled(training_rows(context, role), f"{context.config.seed}/{role}")
     accounts = Accounts(role)
     if role == "preference":
-        rows = ExamGuard(context, role).filter(rows, accounts)
+        rows = ExamFilter(context, role).filter(rows, accounts)
     pairs = []
     for row in rows:
         count = accounts[row["source"]]

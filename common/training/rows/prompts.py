@@ -15,7 +15,7 @@ from common.config.stages import AnsweringSettings
 from common.data.accounting import RowCount
 from common.errors import DataError
 from common.stage import StageContext
-from common.training.rows.reader import SAMPLED_FILES, Accounts, ExamGuard, sampled_input, shuffled, training_rows
+from common.training.rows.reader import SAMPLED_FILES, Accounts, ExamFilter, sampled_input, shuffled, training_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,7 +35,7 @@ def read_prompts(
     hard: float | None = getattr(settings, "hard", None)
     rates = {} if hard is None else pass_rates(context)
     kept: dict[str, dict[str, Any]] = {}
-    for row in ExamGuard(context, "prompts").filter(rows, accounts):
+    for row in ExamFilter(context, "prompts").filter(rows, accounts):
         count = accounts[row["source"]]
         ids = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=False)
         text = json.dumps(row["prompt"])

@@ -73,7 +73,7 @@ class Accounts(dict[str, RowCount]):
                     self[source].dropped[reason] = self[source].dropped.get(reason, 0) + borne
 
 
-class ExamGuard:
+class ExamFilter:
     """Everything of the exam that rows of one role must not repeat: its questions, and its held-out texts."""
 
     def __init__(self, context: StageContext, role: str) -> None:
@@ -114,7 +114,7 @@ class Reader:
     def __init__(self, context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str, chat_only: bool) -> None:
         self.context, self.tokenizer, self.role, self.chat_only = context, tokenizer, role, chat_only
         self.accounts = Accounts(role)
-        self.guard = ExamGuard(context, role)
+        self.guard = ExamFilter(context, role)
         self.num_tokens = 0
 
     def raw(self) -> Iterator[dict[str, Any]]:

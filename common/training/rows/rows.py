@@ -71,9 +71,9 @@ def build_rows(
         **settings.model_dump(mode="json", include={"tokens", "epochs", "batch_tokens", "sequence_length", "replay"}),
         "validation": settings.validation.share,
     }  # fmt: skip
-    if ranks.is_first() and _read(context, asked) is None:
+    if ranks.is_main_process() and _read(context, asked) is None:
         _prepare(context, tokenizer, asked)
-    ranks.wait()
+    ranks.barrier()
     rows = _read(context, asked)
     assert rows is not None, "the first process has made them"
     check_limits(rows.counts, settings.limits, context.stage)

@@ -1,6 +1,6 @@
 """Which attention a model trains with: the fastest that keeps documents apart, by device.
 
-Usage: `with attending(model, config.run, device="cuda"): trainer.train()`.
+Usage: `with with_attention(model, config.run, device="cuda"): trainer.train()`.
 
 On a CPU it is torch's scaled dot product in float32, whatever autocast says: in bfloat16 the backward pass of its
 kernel takes up to eight times as long over rows of a few hundred tokens. Where many short documents share a row, each
@@ -25,17 +25,17 @@ from common.training.speed.documents import documents_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-WIDE = "sdpa_float32"
-APART = "documents_float32"
+FP32 = "sdpa_float32"
+UNPACKED = "documents_float32"
 VARLEN = "varlen"
-USUAL = ("auto", "eager", "sdpa", WIDE, APART, VARLEN, "flex_attention")  # ours, and those that come with torch
+USUAL = ("auto", "eager", "sdpa", FP32, UNPACKED, VARLEN, "flex_attention")  # ours, and those that come with torch
 ON_CUDA = (VARLEN, "flex_attention", "flash_attention")  # how those begin that train on nothing else
 LARGEST_HEAD = 256  # of the flash kernels
 Varlen = Callable[..., Any]
 
 
 @contextlib.contextmanager
-def attending(model: Any, run: RunSettings, device: str, *, in_one_piece: bool = False) -> Iterator[str]:
+def with_attention(model: Any, run: RunSettings, device: str, *, in_one_piece: bool = False) -> Iterator[str]:
     """Give a model the attention of `run.attention` for as long as it trains; yield the name of what it is.
 
     `in_one_piece`: torch compiles it, so that attention had better not leave its graph.
@@ -64,7 +64,7 @@ def chosen(config: Any, run: RunSettings, device: str, *, in_one_piece: bool = F
     if before != "sdpa":  # a model that needs another has one
         return before
     if device == "cpu":
-        return APART if not in_one_piece and _sees_whole_documents(config) else WIDE
+        return UNPACKED if not in_one_piece and _sees_whole_documents(config) else FP32
     return before if _no_varlen(config, device) else VARLEN
 
 
@@ -143,11 +143,11 @@ def register() -> None:
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-    AttentionInterface.register(WIDE, wide_attention)
-    AttentionMaskInterface.register(WIDE, sdpa_mask)
+    AttentionInterface.register(FP32, wide_attention)
+    AttentionMaskInterface.register(FP32, sdpa_mask)
     # Where documents begin is known by the batch alone, so a compiled layer leaves its graph for these two.
-    AttentionInterface.register(APART, torch.compiler.disable(apart_attention))
-    AttentionMaskInterface.register(APART, _mask_of_padding)
+    AttentionInterface.register(UNPACKED, torch.compiler.disable(apart_attention))
+    AttentionMaskInterface.register(UNPACKED, _mask_of_padding)
     AttentionInterface.register(VARLEN, torch.compiler.disable(functools.partial(varlen_attention, varlen_attn)))
     AttentionMaskInterface.register(VARLEN, _mask_of_padding)
 

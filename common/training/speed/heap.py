@@ -27,7 +27,7 @@ USUAL_LARGEST, USUAL_FREE = 32 << 20, 64 << 20
 
 
 @contextlib.contextmanager
-def kept(run: RunSettings, device: str) -> Iterator[bool]:
+def keep_heap(run: RunSettings, device: str) -> Iterator[bool]:
     """Let the heap keep what it frees while a model trains; yield whether it does. Afterwards it is given back."""
     library = _glibc() if run.keep_heap and device == "cpu" else None
     # glibc before 2.35 takes no larger blocks than it would come to by itself.

@@ -1,6 +1,6 @@
 """How a model trains fastest on its device, for as long as it trains.
 
-Usage: `with at_speed(trainer, config.run, stage): trainer.train()`.
+Usage: `with optimized_for(trainer, config.run, stage): trainer.train()`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from common.config.schema import RunSettings
 from common.models.device import device_of
 from common.training.speed import heap
-from common.training.speed.attention import attending
+from common.training.speed.attention import with_attention
 from common.training.speed.compiling import compiled
 from common.training.speed.fused import fused
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def at_speed(trainer: Any, run: RunSettings, stage: str) -> Iterator[None]:
+def optimized_for(trainer: Any, run: RunSettings, stage: str) -> Iterator[None]:
     """Give a trainer's model its attention, fused or compiled parts, and a heap that keeps what steps free.
 
     Raises ConfigError for an attention or a compilation that cannot be had.
@@ -29,10 +29,10 @@ def at_speed(trainer: Any, run: RunSettings, stage: str) -> Iterator[None]:
     device, model = device_of(run), trainer.model
     in_one_piece = run.compile != "none" or trainer.args.torch_compile
     with (
-        attending(model, run, device, in_one_piece=in_one_piece) as attention,
+        with_attention(model, run, device, in_one_piece=in_one_piece) as attention,
         fused(model, run, device, in_one_piece=in_one_piece) as replaced,
         compiled(model, run, stage) as layers,
-        heap.kept(run, device) as kept,
+        heap.keep_heap(run, device) as kept,
     ):
         logger.info(
             "%s: attention %s, %d fused parts, %d compiled layers, heap %s",

@@ -15,7 +15,7 @@ from common.console import Console
 from common.cost import hardware
 from common.engine import environment
 from common.engine.preflight.backends import check_backends
-from common.engine.preflight.hardware import Machine, lacks, machine_at, missing
+from common.engine.preflight.hardware import Machine, find_missing, machine_at, missing
 from common.engine.run import execute
 from common.errors import ConfigError
 from common.machine import cards
@@ -44,16 +44,16 @@ EIGHT_80 = Needs(device="cuda", gpus=8, gpu_memory_gb=76, host_memory_gb=180, di
     ],
 )  # fmt: skip
 def test_what_a_machine_lacks(wanted: Needs, machine: Machine, expected: list[str]) -> None:
-    assert lacks(wanted, machine) == expected
+    assert find_missing(wanted, machine) == expected
 
 
 def test_gpus_that_a_run_leaves_alone_do_not_count() -> None:
-    assert lacks(ONE_24, Machine((23.99,), 31, 900), only_cpu=True) == ["1 CUDA GPU of 22 GiB (here none)"]
+    assert find_missing(ONE_24, Machine((23.99,), 31, 900), only_cpu=True) == ["1 CUDA GPU of 22 GiB (here none)"]
 
 
 def test_results_that_are_there_need_no_room_again() -> None:
-    assert lacks(ONE_24, Machine((23.99,), 31, 30), made=25) == []
-    assert lacks(ONE_24, Machine((23.99,), 31, 20), made=25) == ["25 GiB of free disk (here 20.0)"]
+    assert find_missing(ONE_24, Machine((23.99,), 31, 30), made=25) == []
+    assert find_missing(ONE_24, Machine((23.99,), 31, 20), made=25) == ["25 GiB of free disk (here 20.0)"]
 
 
 @pytest.fixture

@@ -167,12 +167,12 @@ class Model:
 
 
 def test_blocks_that_are_kept_and_not_used_are_room(card: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    assert device.place(Model(7), RunSettings()) == "cuda"
+    assert device.to_device(Model(7), RunSettings()) == "cuda"
     assert capsys.readouterr().out == ""
     card.free, card.reserved, card.allocated = 4 * GIB, 7 * GIB, GIB
-    assert device.place(Model(7), RunSettings()) == "cuda"
+    assert device.to_device(Model(7), RunSettings()) == "cuda"
     card.allocated = 2 * GIB
-    assert device.place(Model(8), RunSettings()) == "cpu"
+    assert device.to_device(Model(8), RunSettings()) == "cpu"
     said = "The model stays on the CPU, which is slow: its weights take 8.0 GiB, and 9.0 GiB of the GPU are free."
     assert said in capsys.readouterr().out
 
@@ -231,7 +231,7 @@ def helping(rank: int, port: int, folder: Path) -> None:
     vars(running).update(claimed=slowly, stage_module=lambda kind: SimpleNamespace(run=stage))
     context = SimpleNamespace(kind="cpt", stage="cpt", config=SimpleNamespace(run=None), console=None)
     running._run(context)  # type: ignore[arg-type] # all that is read
-    ranks.wait()
+    ranks.barrier()
 
 
 def test_no_process_begins_before_all_gpus_are_held(tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ from common.console import Console
 from common.engine.run import run_stage
 from common.errors import ContractError
 from common.store.artifacts import Store
-from common.training.loop.loss_guard import Guard, without
+from common.training.loop.loss_guard import LossSpikeGuard, without
 from common.training.loop.trainer import TrainingLoop
 from tests.conftest import QUICK, REPOSITORY
 
 
-def guarded(folder: Path, losses: list[float], **settings: Any) -> Guard:
-    guard = Guard(GuardSettings(**{"window": 8, "patience": 2, "spike": 2.0, **settings}), folder)
+def guarded(folder: Path, losses: list[float], **settings: Any) -> LossSpikeGuard:
+    guard = LossSpikeGuard(GuardSettings(**{"window": 8, "patience": 2, "spike": 2.0, **settings}), folder)
     for loss in losses:
         guard.note(loss)
         if guard.trip:
@@ -47,7 +47,7 @@ def test_what_was_passed_over_is_remembered_and_the_losses_before_it_are_not(tmp
     guard.pass_over(7, 8)
     assert guard.trip == ""
     assert not guard.recent
-    again = Guard(GuardSettings(), tmp_path)
+    again = LossSpikeGuard(GuardSettings(), tmp_path)
     again.begin()
     assert again.passed_over() == [(5, 10), (7, 8)]
 
@@ -66,16 +66,16 @@ def broken_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Steps whose rows give a loss that is no number; each does so once, as a fault of a machine would."""
     steps: list[int] = []
     seen: list[float] = []
-    note = Guard.note
+    note = LossSpikeGuard.note
 
-    def noting(self: Guard, loss: float) -> None:
+    def noting(self: LossSpikeGuard, loss: float) -> None:
         seen.append(loss)
         broken = bool(steps) and len(seen) == steps[0]
         if broken:
             steps.pop(0)
         note(self, float("nan") if broken else loss)
 
-    monkeypatch.setattr(Guard, "note", noting)
+    monkeypatch.setattr(LossSpikeGuard, "note", noting)
     return steps
 
 

@@ -22,11 +22,11 @@ from common.training.loop.validation import Validation
 from common.training.rows.rows import _split
 from tests.conftest import QUICK, REPOSITORY
 
-WORDS = {**QUICK, "domain": "medical", "base.validation.share": "0.1", "base.validation.looks": "4"}
+WORDS = {**QUICK, "domain": "medical", "base.validation.share": "0.1", "base.validation.evaluations": "4"}
 
 
 def test_a_stage_reads_rows_that_never_train(tmp_path: Path) -> None:
-    resolved = resolve({**WORDS, "out": str(tmp_path), "base.validation.hand_on": "best"}, REPOSITORY)
+    resolved = resolve({**WORDS, "out": str(tmp_path), "base.validation.keep": "best"}, REPOSITORY)
     artifact = run_stage(resolved, "base", Console("quiet"))
     found = artifact.manifest["metrics"]["validation"]
     steps = artifact.manifest["metrics"]["steps"]
@@ -62,9 +62,9 @@ class Reading:
         return {"eval_loss": loss}
 
 
-@pytest.mark.parametrize(("hand_on", "kept"), [("best", 2), ("last", 4)])
-def test_the_weights_that_go_on(hand_on: str, kept: int, tmp_path: Path) -> None:
-    settings = resolve({**WORDS, "base.validation.hand_on": hand_on}, REPOSITORY).config.stages["base"]
+@pytest.mark.parametrize(("keep", "kept"), [("best", 2), ("last", 4)])
+def test_the_weights_that_go_on(keep: str, kept: int, tmp_path: Path) -> None:
+    settings = resolve({**WORDS, "base.validation.keep": keep}, REPOSITORY).config.stages["base"]
     context: Any = SimpleNamespace(settings=settings, work=tmp_path, stage="base", console=Console("quiet"))
     model = LlamaForCausalLM(
         LlamaConfig(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
@@ -98,7 +98,7 @@ def _as_context(context: Any) -> StageContext:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ({"cpt.validation.hand_on": "best"}, "hand_on is best, but share is 0"),
+        ({"cpt.validation.keep": "best"}, "keep is best, but share is 0"),
         ({"cpt.validation.share": "0.1", "cpt.packing": "trl"}, "validation.share keeps packed rows"),
     ],
 )

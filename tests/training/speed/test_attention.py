@@ -15,14 +15,14 @@ from common.config.schema import RunSettings
 from common.errors import ConfigError
 from common.training.speed import attention, documents
 from common.training.speed.attention import (
-    APART,
+    FP32,
+    UNPACKED,
     VARLEN,
-    WIDE,
-    attending,
     check_there,
     chosen,
     register,
     varlen_attention,
+    with_attention,
 )
 
 IDS = [[5, 6, 7, 8, 9, 10, 11, 12], [13, 14, 15, 16, 17, 18, 19, 20]]
@@ -73,7 +73,7 @@ def logits(model: Any, **given: Any) -> Any:
 @pytest.mark.parametrize("rows", [POSITIONS, SHORT])
 @pytest.mark.parametrize(
     ("name", "dtype", "close"),
-    [(WIDE, "float32", 1e-5), (APART, "float32", 1e-5), (VARLEN, "float32", 1e-5), (VARLEN, "bfloat16", 0.03)],
+    [(FP32, "float32", 1e-5), (UNPACKED, "float32", 1e-5), (VARLEN, "float32", 1e-5), (VARLEN, "bfloat16", 0.03)],
 )
 def test_packed_documents_are_as_far_apart_as_with_transformers_own(
     name: str, dtype: str, close: float, rows: list[list[int]]
@@ -106,7 +106,7 @@ def test_documents_are_found_once_for_all_layers_and_anew_for_each_batch(monkeyp
 
 
 @pytest.mark.usefixtures("with_reference")
-@pytest.mark.parametrize(("name", "dtype"), [(VARLEN, "float32"), (VARLEN, "bfloat16"), (APART, "float32")])
+@pytest.mark.parametrize(("name", "dtype"), [(VARLEN, "float32"), (VARLEN, "bfloat16"), (UNPACKED, "float32")])
 def test_padding_and_generation_work_without_a_mask_of_documents(name: str, dtype: str) -> None:
     model = llama().to(getattr(torch, dtype)).eval()
     mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1, 1], [1] * 8])
@@ -120,8 +120,8 @@ def test_padding_and_generation_work_without_a_mask_of_documents(name: str, dtyp
 
 def test_wide_attention_is_in_float32_under_autocast() -> None:
     model = llama()
-    with attending(model, RunSettings(), "cpu") as name, torch.autocast("cpu", torch.bfloat16):
-        assert name == APART
+    with with_attention(model, RunSettings(), "cpu") as name, torch.autocast("cpu", torch.bfloat16):
+        assert name == UNPACKED
         loss = model(input_ids=torch.tensor(IDS), labels=torch.tensor(IDS), use_cache=False).loss
         kinds = set()
         queue = [loss.grad_fn]
@@ -147,9 +147,9 @@ def test_gradients_of_documents_in_rows_of_their_own_are_those_under_a_mask(
 
     monkeypatch.setattr(attention, "wide_attention", seen)
     found = []
-    for name in (APART, WIDE):
+    for name in (UNPACKED, FP32):
         model = llama()
-        with attending(model, RunSettings(attention=name), "cpu"), torch.autocast("cpu", torch.bfloat16):
+        with with_attention(model, RunSettings(attention=name), "cpu"), torch.autocast("cpu", torch.bfloat16):
             given = {"input_ids": torch.tensor(IDS), "position_ids": torch.tensor(rows)}
             model(**given, labels=torch.tensor(IDS), use_cache=False).loss.backward()
         found.append({key: weight.grad for key, weight in model.named_parameters()})
@@ -161,11 +161,11 @@ def test_gradients_of_documents_in_rows_of_their_own_are_those_under_a_mask(
 def test_layers_that_see_a_window_keep_their_masks_on_a_cpu() -> None:
     config = llama().config
     config.sliding_window = 4
-    assert chosen(config, RunSettings(), "cpu") == WIDE
+    assert chosen(config, RunSettings(), "cpu") == FP32
 
 
 def test_what_is_compiled_in_one_piece_keeps_its_masks_on_a_cpu() -> None:
-    assert chosen(llama().config, RunSettings(), "cpu", in_one_piece=True) == WIDE
+    assert chosen(llama().config, RunSettings(), "cpu", in_one_piece=True) == FP32
 
 
 @pytest.mark.parametrize("option", ["attention_dropout", "attn_logit_softcapping"])
@@ -176,7 +176,7 @@ def test_what_the_kernels_of_cuda_have_not_is_left_to_others(option: str, monkey
 
 def test_a_model_gets_its_attention_back_after_an_error() -> None:
     model = llama()
-    with pytest.raises(RuntimeError), attending(model, RunSettings(), "cpu"):
+    with pytest.raises(RuntimeError), with_attention(model, RunSettings(), "cpu"):
         raise RuntimeError
     assert model.config._attn_implementation == "sdpa"
 
@@ -196,7 +196,7 @@ def test_attention_that_is_not_installed_is_told_in_one_line() -> None:
         check_there("flash_attention_2")
     with (
         pytest.raises(ConfigError, match=missing),
-        attending(llama(), RunSettings(attention="flash_attention_2"), "cuda"),
+        with_attention(llama(), RunSettings(attention="flash_attention_2"), "cuda"),
     ):
         pass
     check_there("sdpa")

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from common.config.schema import RunSettings
 from common.errors import ConfigError
-from common.training.speed.attention import attending
+from common.training.speed.attention import with_attention
 from common.training.speed.compiling import compiled
 
 COMPILE = RunSettings(compile="layers")
@@ -48,11 +48,11 @@ def graphs() -> Any:
 def test_all_layers_share_what_is_compiled_and_learn_the_same(graphs: Any) -> None:
     seen, backend = graphs
     model, plain = llama(), llama()
-    with attending(model, COMPILE, "cpu", in_one_piece=True), compiled(model, COMPILE, "cpt", backend) as layers:
+    with with_attention(model, COMPILE, "cpu", in_one_piece=True), compiled(model, COMPILE, "cpt", backend) as layers:
         loss = loss_of(model)
     loss.backward()
     assert (layers, len(seen)) == (3, 1)
-    with attending(plain, RunSettings(), "cpu"):
+    with with_attention(plain, RunSettings(), "cpu"):
         loss_of(plain).backward()
     for (name, theirs), ours in zip(plain.named_parameters(), model.parameters(), strict=True):
         assert torch.allclose(theirs.grad, ours.grad, atol=1e-6), name

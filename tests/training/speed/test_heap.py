@@ -80,7 +80,7 @@ def test_an_older_glibc_keeps_blocks_up_to_its_own_limit(monkeypatch: pytest.Mon
             return 1
 
     monkeypatch.setattr(heap, "_glibc", Older)
-    with heap.kept(RunSettings(), "cpu") as kept:
+    with heap.keep_heap(RunSettings(), "cpu") as kept:
         assert kept
         assert asked[-2:] == [(heap.M_MMAP_THRESHOLD, heap.USUAL_LARGEST), (heap.M_TRIM_THRESHOLD, heap.GIB)]
 
@@ -88,6 +88,6 @@ def test_an_older_glibc_keeps_blocks_up_to_its_own_limit(monkeypatch: pytest.Mon
 def test_nothing_changes_with_another_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
     heap._glibc.cache_clear()
-    with heap.kept(RunSettings(), "cpu") as kept:
+    with heap.keep_heap(RunSettings(), "cpu") as kept:
         assert not kept
     heap._glibc.cache_clear()
