@@ -76,6 +76,11 @@ check: setup
     .venv/bin/ruff format --check .
     .venv/bin/mypy
 
+# git hooks that lint, format and refuse large files at each commit; once per clone
+[group('develop')]
+hooks: setup
+    .venv/bin/pre-commit install
+
 # speed and memory as ratios, and the demonstration over three seeds
 [group('develop')]
 bench *words: setup
