@@ -11,6 +11,7 @@ from common.config.schema import Needs
 from common.config.yaml import read_yaml
 from common.cost.hardware import TABLE
 from common.rewards.verifiers import VERIFIERS
+from tests.bench.tables import SENTENCES
 from tests.conftest import REPOSITORY
 from tests.docs.checks import recipes
 
@@ -98,3 +99,11 @@ def test_the_readme_has_the_marks_that_the_program_fills() -> None:
     assert re.search(r"```\ncheckpoint  .*?\nmerge .*?\n```", text, re.DOTALL)
     assert re.search(r"<!-- all -->\n```\n.*?```\n<!-- end of all -->", text, re.DOTALL)
     assert len(text.splitlines()) <= 95, "a screen and a half"
+
+
+def test_the_readmes_have_what_the_program_of_their_tables_looks_for() -> None:
+    for name in names_in(REPOSITORY / "domains", ""):
+        text = read(REPOSITORY / "domains" / name / "README.md")
+        assert re.search(r"^\| base \|.*?\n(?!\|)", text, re.MULTILINE | re.DOTALL), name
+        for pattern, _ in SENTENCES.get(name, ()):
+            assert re.search(pattern, text), (name, pattern)

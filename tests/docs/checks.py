@@ -81,6 +81,10 @@ class Workplace:
                 return
         elif "common" in rest:
             rest = rest[rest.index("common") + 1 :]
+        elif rest[:1] == ["-m"]:
+            module = REPOSITORY.joinpath(*rest[1].split("."))
+            assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), rest[1]
+            return
         elif program != "domain-recipes":
             assert program in OTHER_PROGRAMS, program
             return
