@@ -1,6 +1,6 @@
 """Print plans, reasons, configurations and results for people.
 
-Usage: `show.plan(make_plan(resolved), console)`.
+Usage: `output.plan(make_plan(resolved), console)`.
 
 Rich is imported only where a table is drawn, so that short answers stay instant.
 """

@@ -1,6 +1,6 @@
 """What all settings are made of: frozen models, the schedule and the limits of training, and the base of a stage's.
 
-Usage: `class DpoSettings(StageSettings, kind="dpo")`; `StageSettings.of("dpo")` returns it.
+Usage: `class DpoSettings(StageSettings, kind="dpo"): ...`; `StageSettings.of("dpo")` returns it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How fast trainings really were on this machine, as a share of what was reckoned: a small file beside the artifacts.
 
-Usage: `Corrections(out).share(Pace("cpt", "full", parameters, "cpu-avx512-2"))`; `.note(pace, reckoned=…, seen=…)`.
+Usage: `corrections = Corrections(out)`; `corrections.share(pace)`; `corrections.note(pace, reckoned=…, seen=…)`.
 
 The first steps of a training are measured (`common.cost.pace`); later plans of the same stage kind, model and machine
 take that speed, and of another model or kind on the machine the median of what is known. It says nothing about results

@@ -1,6 +1,6 @@
 """What each stage promises the next, checked before its result is committed.
 
-Usage: `check_model(model, tokenizer, parent=...)` in memory, then `check_saved(out, probe, clean)` on disk.
+Usage: `check_vocabulary(model, tokenizer)` in memory, then `check_saved(out, probe, logits, clean, work)` on disk.
 
 Every function raises ContractError naming the promise, what was found and what to do. `common.models.clean_load` runs
 the on-disk checks in a process that has never seen the training code.

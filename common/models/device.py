@@ -1,6 +1,6 @@
 """Which device a run trains on, and which one has room for a model.
 
-Usage: `device = device_of(config.run)`; `place(model, config.run)`; `release_memory()` between two stages.
+Usage: `device = device_of(config.run)`; `to_device(model, config.run)`; `release_memory()` between two stages.
 """
 
 from __future__ import annotations

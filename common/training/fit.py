@@ -1,6 +1,7 @@
 """Run TRL's SFTTrainer over prepared rows, and hand on a checked checkpoint.
 
-Usage: `fitted = fit(context, model, tokenizer, rows)`, then `check_and_save(context, fitted, tokenizer, parent, rows)`.
+Usage: `trained = fit(context, model, tokenizer, rows)`, then
+`check_and_save(context, trained, tokenizer, probe=ids, parent_tokenizer=theirs)`.
 
 Shared by the stages that learn from tokens (base, cpt, sft); preference tuning has its own trainer but hands on
 through the same contracts.

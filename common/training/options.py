@@ -1,6 +1,6 @@
 """Derive a trainer's options from a stage's settings: steps from tokens, rates from the schedule.
 
-Usage: `options = derive(settings, run, num_rows=..., seed=0, folder=work)`; `SFTConfig(**options)`.
+Usage: `options = sft_options(settings, run, work, steps=9, seed=0, device="cpu", stage="cpt")`.
 
 The global batch and the budget are in tokens and do not change with the number of devices; accumulation is
 derived, and a combination that cannot meet them is refused.

@@ -1,6 +1,6 @@
 """Watch the loss of every step: a loss that is no number, or stays far above what it was, takes the training back.
 
-Usage: `guard = Guard(settings.guard, folder)`; `guard.note(loss)` after each step; `guard.trip` says what is wrong.
+Usage: `guard = LossSpikeGuard(settings.guard, folder)`; `guard.note(loss)` after a step; `guard.trip` says why.
 
 What was learned since the last checkpoint is given up, the rows of those steps are passed over, and training goes on
 behind them (as for PaLM: Chowdhery et al. 2022, arXiv 2204.02311, section 5.1). What was passed over is written down

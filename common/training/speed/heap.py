@@ -1,6 +1,6 @@
 """Keep, between steps on a CPU, the memory that a step has freed.
 
-Usage: `with heap.kept(config.run, device="cpu"): trainer.train()`.
+Usage: `with heap.keep_heap(config.run, device="cpu"): trainer.train()`.
 
 The C library of Linux (glibc) gives what a step frees back to the system, and every page of it is asked for again and
 filled with zeros in the next step: for the tiny model some 3,000 pages a step, a tenth to a fifth of its time. It
