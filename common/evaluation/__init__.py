@@ -1,7 +1,7 @@
-"""The exam: the same questions and held-out texts for every checkpoint, with honest uncertainty.
+"""The exam: the same questions and held-out texts for every checkpoint, with intervals and tests for the scores.
 
-Usage: `result = exam.run_exam(folder, questions, settings, device="cpu", work=scratch)`, then `gate.check(...)`.
+Usage: `result = run_exam(folder, exam, settings, device="cpu")`, then `gate.check(...)`.
 
-`tasks` writes lm-evaluation-harness task files, `harness` wraps a checkpoint for it, `exam` runs both,
-`statistics` has the intervals and tests, `gate` compares checkpoints. It decides nothing about stopping a run.
+`tasks` describes questions to lm-evaluation-harness, `harness` wraps a checkpoint for it, `exam` runs both,
+`statistics` has the intervals and tests, `comparison` and `gate` compare checkpoints.
 """

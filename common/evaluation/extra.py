@@ -1,11 +1,11 @@
-"""Further tasks by name, such as arc_easy or a domain's own: published exams beside ours.
+"""Further tasks by name, such as arc_easy or a domain's own: published benchmarks in addition to our exam.
 
 Usage: `tasks = load(("arc_easy",), folders=[Path("domains/medical/eval")])`,
 `evaluate(model, tasks, chat=True, limit=None)`.
 
-A name is a task, group or tag of lm-evaluation-harness, or one that a YAML file in one of the folders describes; there
-a name of the harness's own is overridden. Their data comes from the Hub, so they need a network or a filled cache.
-Their scores are reported and take no part in the gate.
+A name is a task, group or tag of lm-evaluation-harness, or of a YAML file in one of the folders; a file overrides a
+name of the harness's own. The data comes from the Hub, so tasks need a network or a filled cache. Their scores are
+reported and take no part in the gate.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,15 @@ class Extra:
 def load(names: Sequence[str], folders: Sequence[Path] = (), manager: Any = None) -> dict[str, Any]:
     """Load tasks, groups and tags of the harness, and those in the folders' YAML files, with their data.
 
-    Folders are read with all below them, and a name in a later one replaces that of an earlier one.
+    Folders are read recursively, and a name in a later folder overrides one in an earlier folder.
 
-    Raises ConfigError for a name that nobody has, and DataError, naming every task concerned, when the data or a
-    package of theirs cannot be had.
+    Raises ConfigError for an unknown name. Raises DataError, which names every task concerned, when their data or a
+    package that they need could not be loaded.
     """
     if not names:
         return {}
-    with harness.quiet(), _unheard():
+    # What tasks print while they load, such as downloads of nltk, is dropped; errors are raised all the same.
+    with harness.quiet(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         manager = manager or task_manager(tuple(folders))
         for name in names:
             if name not in manager.task_index:
@@ -61,7 +62,7 @@ def load(names: Sequence[str], folders: Sequence[Path] = (), manager: Any = None
             for part in PARTS:
                 loaded[part].update(one.get(part) or {})
     if failures:
-        raise DataError(_complaint(failures))
+        raise DataError(_describe(failures))
     return loaded
 
 
@@ -70,7 +71,11 @@ def evaluate(model: Any, tasks: dict[str, Any], chat: bool, limit: int | None) -
     if not tasks:
         return Extra()
     results = harness.evaluate(model, tasks, chat, limit)
-    scores = {name: _numbers(metrics) for name, metrics in results["results"].items()}
+    # `acc,none` becomes `acc`; `exact_match,strict-match` keeps its filter. Standard errors are the text "N/A" here.
+    scores = {
+        name: {k.removesuffix(",none"): float(v) for k, v in metrics.items() if "," in k and isinstance(v, int | float)}
+        for name, metrics in results["results"].items()
+    }
     form = "chat" if chat else "plain"
     facts = {
         name: {"version": version, "asked": form, "shots": results["n-shot"].get(name)}
@@ -79,14 +84,7 @@ def evaluate(model: Any, tasks: dict[str, Any], chat: bool, limit: int | None) -
     return Extra({name: metrics for name, metrics in scores.items() if metrics}, facts)
 
 
-@contextlib.contextmanager
-def _unheard() -> Iterator[None]:
-    """Keep what tasks print while they load to itself, such as downloads of nltk; errors are raised all the same."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
-
-
-@functools.cache  # reading the index takes seconds, and a run sits many exams
+@functools.cache  # reading the index takes seconds, and a run has many exams
 def task_manager(folders: tuple[Path, ...] = ()) -> Any:
     """Return the harness's index of its own tasks and of those in some folders; later folders override."""
     from lm_eval.tasks import TaskManager
@@ -95,10 +93,10 @@ def task_manager(folders: tuple[Path, ...] = ()) -> Any:
 
 
 def _where_to_look(name: str, folders: Sequence[Path]) -> str:
-    """Return the next step for an unknown name; the harness passes over a file that it cannot read."""
+    """Return the next step for an unknown name; the harness ignores a file that it cannot read."""
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
-            return f"{folder / name}.yaml is there, but is not valid YAML with `task: {name}` or `group: {name}`."
+            return f"{folder / name}.yaml exists, but is not valid YAML with `task: {name}` or `group: {name}`."
     own = ", ".join(str(folder) for folder in folders)
     return f"`lm-eval ls tasks` lists all{f'; ours are in {own}' if own else ''}."
 
@@ -117,30 +115,16 @@ def _failures(manager: Any, name: str, error: Exception) -> dict[str, Exception]
     return failures or {name: error}
 
 
-def _complaint(failures: Mapping[str, Exception]) -> str:
+def _describe(failures: Mapping[str, Exception]) -> str:
     by_reason: dict[str, list[str]] = {}
     for name, error in failures.items():
         lines = str(error).strip().splitlines() or ["no message"]
         by_reason.setdefault(f"{type(error).__name__}: {lines[0]}", []).append(f"'{name}'")
     packages = any(isinstance(error, ImportError) for error in failures.values())
-    return "\n  - ".join(
-        [
-            f"{len(failures)} of the harness tasks cannot be had. "
-            f"{'Install the packages named (lm-eval[ifeval], lm-eval[math]). ' if packages else ''}Check the network, "
-            "HF_HUB_OFFLINE and your access to gated data, or leave the task out; data=embedded needs none.",
-            *(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items()),
-        ]
-    )
-
-
-def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
-    """Keep the numbers of one task: `acc,none` becomes `acc`, `exact_match,strict-match` keeps its filter.
-
-    Standard errors are the text "N/A" where there was no bootstrap, and so fall away.
-    """
-    kept = {}
-    for key, value in metrics.items():
-        if "," not in key or not isinstance(value, int | float):
-            continue
-        kept[key.removesuffix(",none")] = float(value)
-    return kept
+    install = "Install the packages named (lm-eval[ifeval], lm-eval[math]). " if packages else ""
+    lines = [
+        f"{len(failures)} of the harness tasks could not be loaded. {install}Check the network, HF_HUB_OFFLINE and "
+        "your access to gated data, or leave the tasks out; data=embedded needs none.",
+        *(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items()),
+    ]
+    return "\n  - ".join(lines)

@@ -1,104 +1,85 @@
-"""Compares the exams of two checkpoints question by question and says which limits are broken.
+"""Compares the exam of a checkpoint with earlier ones and says which limits it breaks.
 
-Usage: `findings = check(settings, checkpoint="sft", exam=exam, base=base_exam, previous=None, records=records)`.
+Usage: `findings = check(settings, records, "sft", base="base", previous="cpt")`.
 
-`check` is pure; `check_artifacts` reads what it needs from the exams' folders. Nothing is stopped here: what
-`mode` does with a broken limit is the run's business.
+`check` is pure. `check_artifacts` reads what it needs from the folders of the exams. The gate stops nothing: what
+`gate.mode` does about a broken limit is decided in `common.engine.run`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from common.config.schema import GateSettings
 from common.errors import ContractError
-from common.evaluation.statistics import CONFIDENCE, holm, mcnemar_exact, paired_bootstrap
+from common.evaluation.comparison import Comparison, adjust, compare
+from common.evaluation.scores import SIDES, Records
 
-Records = Sequence[Mapping[str, Any]]
-SIDES = ("general", "domain")
+Role = Literal["base", "previous"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One checkpoint against one reference on one side, over the questions that both answered."""
+    """One checkpoint against one reference on one side, and the limit on the difference."""
 
-    checkpoint: str
-    reference: str
-    role: Literal["base", "previous"]  # of the reference; limits hold against the base only
-    side: str
-    n: int
-    score: float
-    reference_score: float
-    difference: float  # score - reference_score
-    low: float  # 95% interval of the difference, paired bootstrap
-    high: float
-    p: float  # exact McNemar test
-    p_adjusted: float  # Holm over the sides of this comparison
-    limit: float | None  # least difference allowed; none: no limit applies
-    broken: bool
+    comparison: Comparison  # adjusted over the sides of this pair
+    role: Role  # of the reference; limits hold against the base only
+    limit: float | None  # least difference allowed; None: no limit applies
 
     @property
-    def significant(self) -> bool:
-        """Whether chance alone explains the difference badly: adjusted p below 0.05."""
-        return self.p_adjusted < 1.0 - CONFIDENCE
+    def broken(self) -> bool:
+        return self.limit is not None and self.comparison.difference < self.limit
 
     @property
     def message(self) -> str:
         """One line for the console and the report."""
-        sure = "significant" if self.significant else "within chance"
+        c = self.comparison
         text = (
-            f"{self.checkpoint}: {self.side} {self.difference:+.1%} against {self.reference} "
-            f"({self.reference_score:.1%} to {self.score:.1%}, 95% {self.low:+.1%} to {self.high:+.1%}, "
-            f"n={self.n}, p={self.p_adjusted:.2g}: {sure})"
+            f"{c.after}: {c.side} {c.difference:+.1%} against {c.before} "
+            f"({c.score_before['score']:.1%} to {c.score_after['score']:.1%}, 95% {c.low:+.1%} to {c.high:+.1%}, "
+            f"n={c.n}, p={c.p_holm:.2g}: {'significant' if c.proven else 'within chance'})"
         )
         if not self.broken:
             return f"{text}."
-        name = "max_general_drop" if self.side == "general" else "min_domain_gain"
+        name = "max_general_drop" if c.side == "general" else "min_domain_gain"
         return f"{text}; outside the limit of {self.limit:+.1%} (gate.{name})."
 
 
 def check(
-    settings: GateSettings,
-    *,
-    checkpoint: str,
-    exam: Mapping[str, Any],
-    base: Mapping[str, Any],
-    previous: Mapping[str, Any] | None,
-    records: Mapping[str, Records],
+    settings: GateSettings, records: Mapping[str, Records], checkpoint: str, *, base: str, previous: str | None = None
 ) -> list[Finding]:
-    """Return a finding for every side and reference; those with `broken` are outside the settings' limits.
+    """Return a finding for each reference and each side that both exams have.
 
-    `exam`, `base` and `previous` are exam.json of each checkpoint, `records` their records by checkpoint name. A
-    side that one of them lacks is skipped, and so is a reference that is the checkpoint itself or, as
-    `previous`, the base. Limits are on the difference as measured; whether it is significant stands beside it.
+    `records` are the exam records by checkpoint. No checkpoint is compared with itself, and `previous` is left out
+    where it is the base. A limit is on the difference as measured, significant or not. Raises ContractError where two
+    exams share no question of a side.
     """
-    references: list[tuple[Literal["base", "previous"], Mapping[str, Any]]] = [("base", base)]
-    if previous is not None and previous["checkpoint"] != base["checkpoint"]:
-        references.append(("previous", previous))
-    findings: list[Finding] = []
+    limits = {"general": -settings.max_general_drop, "domain": settings.min_domain_gain}
+    references: list[tuple[Role, str]] = [("base", base)]
+    if previous not in (None, base):
+        references.append(("previous", str(previous)))
+    findings = []
     for role, reference in references:
-        if reference["checkpoint"] != checkpoint:
-            findings += _compare(settings, role, checkpoint, exam, reference, records)
+        if reference == checkpoint:
+            continue
+        found = adjust(compare(reference, checkpoint, records[reference], records[checkpoint]))
+        _check_shared(found, reference, checkpoint, records)
+        findings += [Finding(c, role, limits[c.side] if role == "base" else None) for c in found]
     return findings
 
 
 def check_artifacts(settings: GateSettings, exam: Path, base: Path, previous: Path | None) -> list[str]:
-    """Return one line for every broken limit, from the folders of the exams."""
-    folders = [folder for folder in (exam, base, previous) if folder is not None]
-    papers = [json.loads((folder / "exam.json").read_text(encoding="utf-8")) for folder in folders]
-    records = {paper["checkpoint"]: _read_records(folder) for paper, folder in zip(papers, folders, strict=True)}
-    findings = check(
-        settings,
-        checkpoint=papers[0]["checkpoint"],
-        exam=papers[0],
-        base=papers[1],
-        previous=papers[2] if previous is not None else None,
-        records=records,
-    )
+    """Return one line for each broken limit, from the folders of the exams."""
+    names, records = [], {}
+    for folder in (exam, base, *([previous] if previous is not None else [])):
+        name = str(json.loads((folder / "exam.json").read_text(encoding="utf-8"))["checkpoint"])
+        names.append(name)
+        records[name] = _read_records(folder)
+    findings = check(settings, records, names[0], base=names[1], previous=names[2] if len(names) > 2 else None)
     return [finding.message for finding in findings if finding.broken]
 
 
@@ -107,60 +88,11 @@ def _read_records(folder: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-def _compare(
-    settings: GateSettings,
-    role: Literal["base", "previous"],
-    checkpoint: str,
-    exam: Mapping[str, Any],
-    reference: Mapping[str, Any],
-    records: Mapping[str, Records],
-) -> list[Finding]:
-    name = str(reference["checkpoint"])
-    sides = [side for side in SIDES if exam["exam"].get(side) and reference["exam"].get(side)]
-    answers = {side: _pair(name, records[name], checkpoint, records[checkpoint], side) for side in sides}
-    p_values = {side: mcnemar_exact(*answers[side]) for side in sides}
-    adjusted = holm(p_values)
-    limits = {"general": -settings.max_general_drop, "domain": settings.min_domain_gain} if role == "base" else {}
-    findings = []
-    for side in sides:
-        before, after = answers[side]
-        difference, low, high = paired_bootstrap(before, after)
-        limit = limits.get(side)
-        findings.append(
-            Finding(
-                checkpoint=checkpoint,
-                reference=name,
-                role=role,
-                side=side,
-                n=len(after),
-                score=sum(after) / len(after),
-                reference_score=sum(before) / len(before),
-                difference=difference,
-                low=low,
-                high=high,
-                p=p_values[side],
-                p_adjusted=adjusted[side],
-                limit=limit,
-                broken=limit is not None and difference < limit,
+def _check_shared(found: list[Comparison], before: str, after: str, records: Mapping[str, Records]) -> None:
+    for side in SIDES:
+        asked = all(any(record["side"] == side for record in records[name]) for name in (before, after))
+        if asked and side not in {comparison.side for comparison in found}:
+            raise ContractError(
+                f"The exams of {before} and {after} share no {side} question, so they cannot be compared. "
+                "Run both again with the same data and the same `limit`."
             )
-        )
-    return findings
-
-
-def _pair(name: str, before: Records, checkpoint: str, after: Records, side: str) -> tuple[list[bool], list[bool]]:
-    """Return both checkpoints' answers to the questions that both were asked, in the same order.
-
-    Raises ContractError where they share none: the two exams were different ones.
-    """
-    known = {record["id"]: bool(record["correct"]) for record in before if record["side"] == side}
-    pairs = [
-        (known[record["id"]], bool(record["correct"]))
-        for record in after
-        if record["side"] == side and record["id"] in known
-    ]
-    if not pairs:
-        raise ContractError(
-            f"The exams of {name} and {checkpoint} share no {side} question, so they cannot be compared; "
-            "run both again with the same data and the same `limit`."
-        )
-    return [a for a, _ in pairs], [b for _, b in pairs]

@@ -1,8 +1,8 @@
-"""A checkpoint as lm-evaluation-harness wants it, and the harness without its chatter.
+"""Wraps a checkpoint for lm-evaluation-harness and keeps the harness quiet.
 
 Usage: `with quiet(): model = load(checkpoint, batch_size=64, device="cpu")`.
 
-The only module that knows the harness's internals; pinned to the 0.4 series. What is asked is
+Patches of the harness are here and nowhere else; it is pinned to the 0.4 series. What it is asked is
 `common.evaluation.exam`.
 """
 
@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Turn off the progress bars and notes of the harness, datasets and transformers; put them back after."""
+    """Turn off the progress bars and log lines of the harness, datasets and transformers, and restore them after."""
     import datasets
     import lm_eval.api.task as task_module
     from transformers.utils import logging as transformers_logging
@@ -66,7 +65,7 @@ def load(
 ) -> Any:
     """Load a checkpoint (float32 on the CPU, bfloat16 on CUDA) and wrap it for the harness.
 
-    One that the GPU has no room for lies in main memory beside it, in part (`common.models.device.spread`).
+    A model that is too large for the GPU stays partly in main memory (`common.models.device.offload_kwargs`).
     `on_pass` is called after every forward pass with the number of sequences in it.
     """
     import torch
@@ -74,13 +73,13 @@ def load(
 
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     tokenizer = AutoTokenizer.from_pretrained(str(checkpoint), trust_remote_code=trust_remote_code)
-    whole = not device.startswith("cuda") or has_room(_num_weights(checkpoint) * dtype.itemsize)
+    fits = not device.startswith("cuda") or has_room(_num_weights(checkpoint) * dtype.itemsize)
     model = AutoModelForCausalLM.from_pretrained(
-        str(checkpoint), dtype=dtype, trust_remote_code=trust_remote_code, **({} if whole else offload_kwargs())
+        str(checkpoint), dtype=dtype, trust_remote_code=trust_remote_code, **({} if fits else offload_kwargs())
     )
-    if whole:
+    if fits:
         model.to(torch.device(device))
-    # Log-softmax in float32: bfloat16 has three digits, too few to tell two choices apart.
+    # Log-softmax in float32: bfloat16 has three digits, too few to distinguish two choices.
     return _wrapper()(
         pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32", on_pass=on_pass
     )
@@ -91,18 +90,11 @@ def _num_weights(folder: Path) -> int:
     return sum(math.prod(tensor["shape"]) for header in headers for tensor in header.values())
 
 
-def local_tasks(folder: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Load tasks from the files in a folder, without the index of the harness's own thousands."""
-    from lm_eval.tasks import TaskManager
-
-    return dict(TaskManager(include_path=str(folder), include_defaults=False).load(list(names)))
-
-
 def evaluate(model: Any, tasks: Mapping[str, Any], chat: bool, limit: int | None = None) -> dict[str, Any]:
-    """Run loaded tasks; return the harness's results with a log of every sample.
+    """Run loaded tasks and return the harness's results with a log of every sample.
 
-    `lm_eval.evaluate` rather than `simple_evaluate`, which also seeds the global generators and spends seconds
-    on collecting facts of the machine. No bootstrap: `common.evaluation.statistics` has the intervals.
+    This is `lm_eval.evaluate`: `simple_evaluate` also seeds the global generators and spends seconds on collecting
+    facts of the machine. It makes no bootstrap: `common.evaluation.statistics` has the intervals.
     """
     from lm_eval import evaluate as run
 
@@ -123,15 +115,6 @@ def evaluate(model: Any, tasks: Mapping[str, Any], chat: bool, limit: int | None
     )
     assert results is not None, "one process always has results"
     return dict(results)
-
-
-def free(device: str) -> None:
-    """Give the memory of a model that nobody holds any more back to the machine."""
-    import torch
-
-    gc.collect()
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()
 
 
 @functools.cache
@@ -173,28 +156,26 @@ def _wrapper() -> type[Any]:
 
 
 def check_lengths(requests: list[tuple[Any, list[int], list[int]]], window: int) -> None:
-    """Say how many prompts lose their beginning; refuse an answer that no window can hold (DataError)."""
+    """Warn of prompts that lose their beginning. Raises DataError for an answer longer than the context window."""
     longest = max((len(answer) for _, _, answer in requests), default=0)
     if longest > window:
         raise DataError(
-            f"A choice has {longest} tokens, more than the model's {window}; shorten it, leave the question out, "
-            "or take a model with a longer context."
+            f"A choice has {longest} tokens, more than the model's context of {window}. Shorten it, leave the question "
+            "out, or use a model with a longer context."
         )
     # The last token is only predicted, never read, so one more than the window fits.
     cut = sum(len(prompt) + len(answer) > window + 1 for _, prompt, answer in requests)
     if cut:
         logger.warning(
-            "%d of %d prompts are longer than the model's %d tokens; read without their beginning",
-            cut,
-            len(requests),
-            window,
-        )
+            "%d of %d prompts are longer than the model's context of %d tokens; the model does not see their beginning",
+            cut, len(requests), window,
+        )  # fmt: skip
 
 
 def answer_ending(tokenizer: Any) -> str:
     """Return what the chat template writes after an assistant's answer, up to and with the end-of-turn token.
 
-    Empty when that token is not the tokenizer's eos token: then the model was not taught to stop with it.
+    It is empty when that token is not the tokenizer's eos token: then the model was not trained to stop with it.
     """
     marker = "ANSWER"
     eos = tokenizer.eos_token

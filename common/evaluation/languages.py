@@ -1,4 +1,4 @@
-"""Which language an answer is in, and what the tokenizer makes of each language.
+"""Identifies the language of an answer, and measures the tokenizer's fertility in a language.
 
 Usage: `check = LanguageCheck(questions)`; `check.is_in("Indischer Ozean", "de")`; `fertility(tokenizer, texts)`.
 
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class LanguageCheck:
-    """Tells the exam's languages apart; empty for an exam in one language."""
+    """Identifies the exam's languages; `languages` is empty for an exam in one language."""
 
     def __init__(self, questions: Iterable[Mapping[str, Any]]) -> None:
         self._known: dict[str, set[str]] = {}
@@ -28,14 +28,14 @@ class LanguageCheck:
         self.languages = tuple(sorted(languages)) if len(languages) > 1 else ()
 
     def is_in(self, text: str, language: str) -> bool | None:
-        """Whether a text is in the language: a choice of its questions, or so identified.
+        """Return whether a text is in the language: a choice of its questions, or identified as such.
 
-        An empty text is in none; a text without letters, such as a number, is in all and tells nothing: None.
+        An empty text is in no language. A text without letters, such as a number, could be in any: None.
         """
         folded = _folded(text)
         if not folded:
             return False
-        if not any(sign.isalpha() for sign in folded):
+        if not any(map(str.isalpha, folded)):
             return None
         if folded in self._known:
             return language in self._known[folded]
@@ -66,7 +66,7 @@ def _identifier(languages: tuple[str, ...]) -> Any:
 
 
 def fertility(tokenizer: Any, texts: Sequence[str]) -> float | None:
-    """Return tokens per character of some texts, or None without any; more means the language costs more."""
+    """Return tokens per character of some texts, or None without text; a higher value means higher cost."""
     characters = sum(len(text) for text in texts)
     if not characters:
         return None

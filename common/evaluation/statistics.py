@@ -2,7 +2,7 @@
 
 Usage: `low, high = wilson(correct=37, n=50)`; `p = mcnemar_exact(before, after)`.
 
-Pure functions of counts and paired answers; which pairs to compare is `common.evaluation.gate`.
+Pure functions of counts and paired answers; what is compared is decided in `common.evaluation.comparison`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
 
     (p + z²/2n ± z·sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n), z = 1.96. Wilson (1927), "Probable inference, the law
     of succession, and statistical inference". Unlike p ± z·sqrt(p(1-p)/n) it stays inside [0, 1] and has a width
-    at 0 and n correct. No answers: nothing is known, so (0, 1).
+    at 0 and n correct. Without answers nothing is known: (0, 1).
     """
     if not 0 <= correct <= n:
         raise ValueError(f"correct is {correct}, expected 0 to n={n}")
@@ -30,9 +30,9 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
 
 
 def mcnemar_exact(a: Sequence[bool], b: Sequence[bool]) -> float:
-    """Return the two-sided p-value that two models answer the same questions equally well.
+    """Return the two-sided p-value of the hypothesis that two models answer the same questions equally well.
 
-    Only discordant pairs tell them apart: of n = b + c questions that one of them got right, the smaller count
+    Only discordant pairs carry information: of n = b + c questions that one of them got right, the smaller count
     is Binomial(n, 1/2) when they are equal, so p = min(1, 2·P(X ≤ min(b, c))). McNemar (1947), "Note on the
     sampling error of the difference between correlated proportions", in its exact form. No such pair: p = 1.
     """
@@ -90,7 +90,7 @@ def paired_means(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> tu
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Return p-values adjusted for being several, in the order given.
+    """Return p-values adjusted for multiple comparisons, in the order given.
 
     The i-th smallest of m (from 0) is multiplied by m - i, made no smaller than the one before it and capped
     at 1: Holm (1979), "A simple sequentially rejective multiple test procedure". Comparing the adjusted values

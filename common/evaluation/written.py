@@ -1,9 +1,9 @@
-"""Let a checkpoint write its answers and mark them.
+"""Generates written answers and marks them.
 
 Usage: `answers = write_answers(model, tokenizer, questions, chat=True, most_tokens=128, batch_size=64)`.
 
-These are greedy; `common.training.sampling` draws several. Marking is `common.data.answers`; which questions are
-written and which are chosen is `common.evaluation.exam`.
+These answers are greedy; `common.training.sampling` draws several per prompt. Texts and numbers are compared in
+`common.data.answers`. Which questions are answered in writing is decided in `common.evaluation.exam`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Question = str | Sequence[Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Written:
-    """What a checkpoint wrote: its text, whether it stopped by itself, and its tokens, the stop token among them."""
+    """What a checkpoint wrote: its text, whether it stopped by itself, and its tokens including the stop token."""
 
     text: str
     stopped: bool
@@ -34,8 +34,8 @@ def write_answers(
 ) -> list[Written]:
     """Return one greedy answer per question, in their order; a question is a text, or with `chat` the messages so far.
 
-    Questions of like length share a batch, padded on the left. An answer that has not ended after `most_tokens` is
-    cut there; a question that leaves no room for one is read without its beginning, as chosen answers are.
+    Questions of similar length share a batch, padded on the left. An answer that has not ended after `most_tokens` is
+    cut there. A question that leaves no room for an answer loses its beginning, as in multiple choice.
     """
     prompts, most_tokens = as_prompts(model, tokenizer, questions, chat=chat, most_tokens=most_tokens)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
@@ -51,7 +51,7 @@ def write_answers(
 def as_prompts(
     model: Any, tokenizer: Any, questions: Sequence[Question], *, chat: bool, most_tokens: int
 ) -> tuple[list[list[int]], int]:
-    """Return the questions as token ids, cut so that an answer fits behind them, and the longest answer in tokens."""
+    """Return the questions as token ids, cut so that an answer fits after them, and the longest answer in tokens."""
     room = int(model.config.max_position_embeddings)
     most_tokens = min(most_tokens, room // 2)
     return _cut([_prompt(tokenizer, question, chat) for question in questions], room - most_tokens), most_tokens
@@ -60,9 +60,9 @@ def as_prompts(
 def generate(
     model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], most_tokens: int, options: Mapping[str, Any]
 ) -> list[Written]:
-    """Let the model answer one batch, without dropout; `options` are those of transformers' `generate`.
+    """Return the model's answers to one batch of prompts; `options` are those of transformers' `generate`.
 
-    With `num_return_sequences` the answers to a prompt stand side by side.
+    With `num_return_sequences` the answers to a prompt follow each other. Dropout is off meanwhile.
     """
     import torch
 
@@ -88,7 +88,7 @@ def _cut(prompts: list[list[int]], longest: int) -> list[list[int]]:
     cut = sum(len(prompt) > longest for prompt in prompts)
     if cut:
         logger.warning(
-            "%d of %d questions leave no room for an answer in %d tokens; read without their beginning",
+            "%d of %d questions leave no room for an answer in %d tokens; the model does not see their beginning",
             cut, len(prompts), longest,
         )  # fmt: skip
     return [prompt[-longest:] for prompt in prompts]
@@ -118,8 +118,8 @@ def _until_stop(ids: list[int], stops: frozenset[int], tokenizer: Any) -> Writte
 def mark(row: Mapping[str, Any], text: str) -> tuple[bool, float]:
     """Return (right, F1 of words) of a written answer to a question row with `answers` and `match`.
 
-    What counts is the line behind the mark `final`, where the row has one and the text holds it. `match: number`
-    compares its last number, `match: text` its words without case, punctuation and articles, as SQuAD's evaluation does
+    Only the line after the mark `final` counts, if the row has one and the text contains it. `match: number` compares
+    the last number; `match: text` compares words without case, punctuation and articles, as SQuAD's evaluation does
     (Rajpurkar et al. 2016).
     """
     final = row.get("final")
@@ -127,6 +127,5 @@ def mark(row: Mapping[str, Any], text: str) -> tuple[bool, float]:
     if row["match"] == "text":
         return exact(answer, row["answers"]), f1(answer, row["answers"])
     number = parse_number(answer)
-    wanted = [parse_number(reference) for reference in row["answers"]]
-    right = number is not None and any(other is not None and same_number(number, other) for other in wanted)
+    right = any(same_number(number, parse_number(reference)) for reference in row["answers"])
     return right, float(right)

@@ -1,4 +1,5 @@
-"""Rewards: what an answer is worth, told by a program that checks it.
+"""Rewards: how much an answer is worth, as a number from a program or a reward model.
 
-`common.rewards.verifiers` holds the checks, one function each; `common.rewards.mix` puts several together.
+`common.rewards.verifiers` holds the checks by program, one function each. `common.rewards.reward_model` loads reward
+models. `common.rewards.mix` combines several rewards into one.
 """

@@ -1,9 +1,9 @@
-"""Find the arithmetic steps that an answer writes down, such as `3 x 12 = 36`, and work them out again.
+"""Finds the arithmetic steps in an answer, such as `3 x 12 = 36`, and checks them.
 
 Usage: `wrong, total = wrong_steps("3 * 12 = 36, and 36 + 5 = 42")` gives (1, 2).
 
-Values are exact fractions, so that 0.1 + 0.2 = 0.3 holds; a result that is written with d decimals may be rounded to
-them. Nothing is executed: the text is parsed and its tree is walked.
+Values are exact fractions, so that 0.1 + 0.2 = 0.3 holds. A result with d decimals may be rounded to d decimals.
+Nothing is executed: the text is parsed and its syntax tree is evaluated.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _OPERATORS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] =
 
 
 def wrong_steps(text: str) -> tuple[int, int]:
-    """Return (wrong, all) of the steps `<numbers and signs> = <number>` in a text; a chain has one per equals sign."""
+    """Return (wrong, all) of the steps `<numbers and signs> = <number>`; a chain has one step per equals sign."""
     wrong = total = 0
     position = 0
     while found := _STEP.search(text, position):
-        position = max(found.end() - len(found["right"]), found.start() + 1)  # a chain goes on from its result
+        position = max(found.end() - len(found["right"]), found.start() + 1)  # a chain continues from its result
         try:
             value = _value(ast.parse(found["left"].translate(_TO_PYTHON).strip(), mode="eval").body)
         except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
-            continue  # brackets that do not fit, 007, a division by zero, thousands of numbers
+            continue  # unbalanced brackets, 007, a division by zero, thousands of numbers
         total += 1
         wrong += not _equals(value, found["right"].replace(",", ""))
     return wrong, total
@@ -57,4 +57,4 @@ def _value(node: ast.expr) -> Fraction:
         return -_value(node.operand)
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         return Fraction(str(node.value))
-    raise ValueError(f"{type(node).__name__} is no part of a sum")
+    raise ValueError(f"{type(node).__name__} is not part of an expression")

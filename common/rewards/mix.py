@@ -3,8 +3,8 @@
 Usage: `mix = Mix.of({"number": {"weight": 1.0}, "stopped": {"weight": 0.2}})`; `mix.score(answers)`.
 
 A criterion is a verifier by name, or a reward model under a name of its own: `{safety: {model: reward-safety}}`, where
-`reward-safety` is a stage among the inputs. With `order: ranked` a criterion only counts between answers that are alike
-in all criteria above it, as people rank safety above professionalism above fluency (Zhongjing, Yang et al. 2023,
+`reward-safety` is a stage among the inputs. With `order: ranked` a criterion decides only between answers that are
+equal in all criteria above it, as people rank safety above professionalism above fluency (Zhongjing, Yang et al. 2023,
 arXiv 2308.03549).
 """
 
@@ -22,7 +22,7 @@ from common.config.validation import describe_error
 from common.errors import ConfigError, DataError, did_you_mean
 from common.rewards.verifiers import VERIFIERS, Answer, options_of
 
-LEVELS = 10  # of a ranked criterion: rewards closer than a tenth are alike
+LEVELS = 10  # of a ranked criterion: rewards closer than a tenth are equal
 Order = Literal["weighted", "ranked"]
 Scorer = Callable[[Sequence[Answer]], list[float]]
 
@@ -56,19 +56,18 @@ class Mix:
         check_rewards(rewards, "rewards", tuple(models))
         criteria = []
         for name, given in rewards.items():
-            options = {key: value for key, value in given.items() if key != "weight"}
-            scorer = models[options["model"]] if "model" in options else _scorer(name, options)
+            scorer = models[given["model"]] if "model" in given else _scorer(name, _options(given))
             criteria.append(Criterion(name, float(given.get("weight", 1.0)), scorer))
         return cls(tuple(criteria), order)
 
     def score(self, answers: Sequence[Answer]) -> Scores:
-        """Return the total of each answer and the parts it is made of. Raises DataError for what is no reward."""
+        """Return the total of each answer and its parts. Raises DataError for a missing or non-finite reward."""
         parts = {criterion.name: _checked(criterion, answers) for criterion in self.criteria}
-        if self.order == "ranked":
-            totals = [ranked([parts[c.name][place] for c in self.criteria]) for place in range(len(answers))]
-        else:
-            totals = [sum(c.weight * parts[c.name][place] for c in self.criteria) for place in range(len(answers))]
-        return Scores(totals, parts)
+        total = ranked if self.order == "ranked" else self._weighted
+        return Scores([total(rewards) for rewards in zip(*parts.values(), strict=True)], parts)
+
+    def _weighted(self, rewards: Sequence[float]) -> float:
+        return sum(criterion.weight * reward for criterion, reward in zip(self.criteria, rewards, strict=True))
 
 
 @dataclass(frozen=True)
@@ -82,10 +81,10 @@ class Scores:
 def check_rewards(rewards: Mapping[str, Mapping[str, Any]], key: str, models: Sequence[str] = ()) -> None:
     """Check names, weights and options of rewards as a settings file gives them; `models` are the stages it may name.
 
-    Raises ConfigError that names the key, what was found and what may stand there.
+    Raises ConfigError that names the key, the value and what is expected.
     """
     if not rewards:
-        raise ConfigError(f"{key} is empty; name at least one of {', '.join(VERIFIERS)}.")
+        raise ConfigError(f"{key} is empty; expected at least one of {', '.join(VERIFIERS)}.")
     for name, given in rewards.items():
         weight = given.get("weight", 1.0)
         if not isinstance(weight, int | float) or isinstance(weight, bool) or not math.isfinite(weight):
@@ -94,14 +93,14 @@ def check_rewards(rewards: Mapping[str, Mapping[str, Any]], key: str, models: Se
             _check_model(given, f"{key}.{name}", models)
         elif name not in VERIFIERS:
             near = did_you_mean(name, VERIFIERS)
-            raise ConfigError(f"{key}.{name}: there is no such reward, and it names no `model`.{near}")
+            raise ConfigError(f"{key}.{name}: there is no such reward, and no `model` is given.{near}")
         else:
             _check_options(name, given, f"{key}.{name}")
 
 
 def _check_model(given: Mapping[str, Any], key: str, models: Sequence[str]) -> None:
     if unknown := sorted(given.keys() - {"weight", "model"}):
-        raise ConfigError(f"{key}.{unknown[0]}: a reward model has no such option; it has weight and model.")
+        raise ConfigError(f"{key}.{unknown[0]}: a reward model has no such option; expected weight or model.")
     if given["model"] not in models:
         found = ", ".join(models) or "none"
         raise ConfigError(
@@ -113,7 +112,7 @@ def _check_model(given: Mapping[str, Any], key: str, models: Sequence[str]) -> N
 def _check_options(name: str, given: Mapping[str, Any], key: str) -> None:
     model = options_of(name)
     try:
-        model.model_validate({option: value for option, value in given.items() if option != "weight"})
+        model.model_validate(_options(given))
     except ValidationError as error:
         item = error.errors()[0]
         place = ".".join([key, *(str(part) for part in item["loc"])])
@@ -125,10 +124,14 @@ def _check_options(name: str, given: Mapping[str, Any], key: str) -> None:
         raise ConfigError(f"{place}: {describe_error(item)}") from None
 
 
-def ranked(rewards: Sequence[float]) -> float:
-    """Return a number by which answers are in the order of their first rewards, then of their second, and so on.
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {option: value for option, value in given.items() if option != "weight"}
 
-    Rewards are from 0 to 1 and told apart in LEVELS steps; the result is from 0 to 1 too.
+
+def ranked(rewards: Sequence[float]) -> float:
+    """Return a number from 0 to 1 that orders answers by their first reward, then by their second, and so on.
+
+    Rewards are from 0 to 1 and rounded to LEVELS steps.
     """
     base = LEVELS + 1
     digits = [round(min(1.0, max(0.0, reward)) * LEVELS) for reward in rewards]
@@ -147,12 +150,13 @@ def _checked(criterion: Criterion, answers: Sequence[Answer]) -> list[float]:
     values = criterion.scorer(answers)
     if len(values) != len(answers):
         raise DataError(
-            f"The reward '{criterion.name}' gave {len(values)} numbers for {len(answers)} answers; expected one each."
+            f"The reward '{criterion.name}' returned {len(values)} numbers for {len(answers)} answers; "
+            "expected one each."
         )
     for value, answer in zip(values, answers, strict=True):
         if not math.isfinite(value):
             raise DataError(
                 f"The reward '{criterion.name}' is {value} for the answer {answer.text[:80]!r}; expected a finite "
-                "number. Nothing was learned from it. Look at the reward, or leave the prompt out."
+                "number. Nothing was learned from it. Check the reward, or leave the prompt out."
             )
     return [float(value) for value in values]

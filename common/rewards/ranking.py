@@ -1,8 +1,8 @@
-"""How well rewards rank pairs of answers: accuracy, margin, and whether the model is as sure as it is right.
+"""Measures how well rewards rank pairs of answers: accuracy, margin and calibration.
 
 Usage: `Ranking.of(chosen, rejected).facts(length_differences)`, where the rewards are of held-out pairs.
 
-Pure numbers; the rewards come from `common.rewards.judge`.
+Pure functions of numbers; the rewards come from `common.rewards.reward_model`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import DataError
-from common.evaluation.statistics import wilson
+from common.evaluation.scores import score_of
 
-BINS = 5  # of sureness, from 0.5 to 1
-LEAST_SPREAD = 1e-4  # of rewards; below it differences are rounding
+BINS = 5  # of confidence, from 0.5 to 1
+LEAST_SPREAD = 1e-4  # of rewards; smaller differences are rounding
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,18 @@ class Ranking:
 
     @classmethod
     def of(cls, chosen: Sequence[float], rejected: Sequence[float]) -> Ranking:
-        """Raises ValueError where sides do not fit, and DataError where the rewards tell nothing apart."""
+        """Raises ValueError where the numbers of rewards differ, DataError where the rewards rank nothing."""
         if not chosen or len(chosen) != len(rejected):
-            raise ValueError(f"{len(chosen)} chosen and {len(rejected)} rejected rewards; expected as many, and some")
+            raise ValueError(
+                f"{len(chosen)} chosen and {len(rejected)} rejected rewards; expected equally many, at least one"
+            )
         odd = next((reward for reward in (*chosen, *rejected) if not math.isfinite(reward)), None)
         if odd is not None:
             raise DataError(f"The reward model gives {odd} to a held-out answer; expected finite numbers.")
         if (spread := statistics.pstdev([*chosen, *rejected])) < LEAST_SPREAD:
             raise DataError(
-                f"The reward model gives all held-out answers the same reward (spread {spread:.1g}), so it tells "
-                "nothing. Train it for longer or at another rate, or take another one."
+                f"The reward model gives all held-out answers the same reward (spread {spread:.1g}), so it "
+                "ranks nothing. Train it for longer or at another learning rate, or use another reward model."
             )
         return cls(tuple(chosen), tuple(rejected))
 
@@ -47,19 +49,18 @@ class Ranking:
         return [a - b for a, b in zip(self.chosen, self.rejected, strict=True)]
 
     def facts(self, length_differences: Sequence[int]) -> dict[str, Any]:
-        """Return what goes into the stage's metrics; equal rewards rank nothing, so they count as wrong.
+        """Return the metrics of a reward stage. Equal rewards count as wrong.
 
-        `length_differences` are the tokens that the preferred answer is longer by: a reward model that has learned
-        length instead of worth prefers the longer answer more often than people do.
+        `length_differences` are preferred minus rejected, in tokens: a reward model that has learned length instead
+        of quality prefers the longer answer more often than people do.
         """
         margins, n = self.margins, len(self.chosen)
-        right = sum(margin > 0 for margin in margins)
-        low, high = wilson(right, n)
+        accuracy = score_of([margin > 0 for margin in margins]) or {}
         pooled = [*self.chosen, *self.rejected]
         unequal = [(margin, length) for margin, length in zip(margins, length_differences, strict=True) if length]
         bins = self.calibration()
         return {
-            "ranking_accuracy": {"score": round(right / n, 4), "n": n, "low": round(low, 4), "high": round(high, 4)},
+            "ranking_accuracy": {key: round(value, 4) for key, value in accuracy.items()},
             "margin": round(statistics.fmean(margins), 4),
             "calibration": bins,
             "calibration_error": round(sum(b["n"] * abs(b["sure"] - b["right"]) for b in bins) / n, 4),
@@ -70,10 +71,10 @@ class Ranking:
         }
 
     def calibration(self) -> list[dict[str, float]]:
-        """Return per bin of sureness: how sure the model is on average, how often it is right, and of how many pairs.
+        """Return per bin of confidence: the mean confidence `sure`, the share `right`, and the number of pairs `n`.
 
-        A pair's sureness is sigmoid(|margin|), the probability that the model gives to its own ranking; a calibrated
-        model is right as often as it is sure (Guo et al. 2017, arXiv 1706.04599).
+        The confidence is sigmoid(|margin|), the probability that the model gives to its own ranking. For a calibrated
+        model it equals the share of right rankings (Guo et al. 2017, arXiv 1706.04599).
         """
         from scipy.special import expit
 

@@ -1,9 +1,9 @@
-"""Rewards that a program can check, each a function from an answer to a number from 0 to 1.
+"""Rewards that a program computes, each a function from an answer to a number from 0 to 1.
 
-Usage: `VERIFIERS["number"](Answer("It is 42.", row))`; `options_of("pattern")` describes what a verifier may be told.
+Usage: `VERIFIERS["number"](Answer("It is 42.", row))`; `options_of("pattern")` describes a verifier's options.
 
-A prompt row carries what is right: `answer`, or `answers` of which any is right, and `choices` where there are some.
-Options are keyword arguments of the function; there is no state and nothing is executed.
+A prompt row has the right `answer`, or `answers` of which any is right, and may have `choices`. Options are keyword
+arguments of the function. There is no state, and nothing from an answer is executed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from common.rewards.calculation import wrong_steps
 
 Verifier = Callable[..., float]
 VERIFIERS: dict[str, Verifier] = {}
-NEED_ANSWERS = ("number", "mathematics", "exact", "f1", "choice")  # these compare with what is known to be right
+NEED_ANSWERS = ("number", "mathematics", "exact", "f1", "choice")  # these compare with known answers
 PATIENCE = 5  # seconds for one expression of mathematics
 
 
@@ -35,7 +35,7 @@ def _compiles(regex: str) -> str:
     try:
         re.compile(regex)
     except re.error as error:
-        raise ValueError(f"is no regular expression: {error}") from None
+        raise ValueError(f"is not a regular expression: {error}") from None
     return regex
 
 
@@ -45,7 +45,7 @@ def _is_schema(definition: dict[str, Any]) -> dict[str, Any]:
     try:
         Draft202012Validator.check_schema(definition)
     except SchemaError as error:
-        raise ValueError(f"is no JSON schema: {error.message}") from None
+        raise ValueError(f"is not a JSON schema: {error.message}") from None
     return definition
 
 
@@ -55,7 +55,7 @@ Schema = Annotated[dict[str, Any], AfterValidator(_is_schema)]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model wrote to a prompt: its text, the prompt's row, whether it stopped by itself, and its tokens."""
+    """A model's answer to a prompt: its text, the prompt's row, whether it stopped by itself, and its tokens."""
 
     text: str
     row: Mapping[str, Any]
@@ -65,14 +65,14 @@ class Answer:
 
 
 def verifier(function: Verifier) -> Verifier:
-    """Offer a function under its own name."""
+    """Register a function under its own name."""
     VERIFIERS[function.__name__] = function
     return function
 
 
 @functools.cache
 def options_of(name: str) -> type[BaseModel]:
-    """Return the model of a verifier's options, so that they can be checked before a run. Raises KeyError."""
+    """Return the pydantic model of a verifier's options, to check them before a run. Raises KeyError."""
     fields = {
         parameter.name: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
         for parameter in inspect.signature(VERIFIERS[name], eval_str=True).parameters.values()
@@ -84,7 +84,7 @@ def options_of(name: str) -> type[BaseModel]:
 
 @verifier
 def number(answer: Answer, *, after: str | None = None) -> float:
-    """1 when the last number, behind the mark `after` where that is given, equals one of the right answers."""
+    """1 when the last number (after the mark `after`, if given) equals one of the right answers."""
     text = final_answer(answer.text, after) if after else answer.text
     found = parse_number(text)
     return float(any(same_number(found, parse_number(right)) for right in _right(answer)))
@@ -98,7 +98,7 @@ def mathematics(answer: Answer) -> float:
     """
     from math_verify import parse, verify
 
-    # A tower of powers would be worked out for ever. The timeouts are signals, which only a main thread may set.
+    # A tower of powers would take for ever. The timeouts are signals, which only a main thread may set.
     seconds = PATIENCE if threading.current_thread() is threading.main_thread() else None
     found = parse(answer.text, parsing_timeout=seconds)
     rights = [parse(right, parsing_timeout=seconds) for right in _right(answer)]
@@ -107,7 +107,7 @@ def mathematics(answer: Answer) -> float:
 
 @verifier
 def exact(answer: Answer) -> float:
-    """1 when the words are those of a right answer; case, punctuation and articles aside (Rajpurkar et al. 2016)."""
+    """1 when the words are those of a right answer, without case, punctuation and articles (Rajpurkar et al. 2016)."""
     return float(same_words(answer.text, _right(answer)))
 
 
@@ -125,8 +125,8 @@ def choice(answer: Answer) -> float:
     """
     if "choices" not in answer.row:
         raise DataError(
-            f"The reward 'choice' needs prompts with choices; that with the answer {_right(answer)[0]!r} has none. "
-            "Name the column `choices` of its source, or take the reward `exact`."
+            f"The reward 'choice' needs choices; the prompt with the answer {_right(answer)[0]!r} has none. "
+            "Name the column `choices` of its source, or use the reward `exact`."
         )
     choices: Sequence[str] = answer.row["choices"]
     chosen = _chosen(answer.text, choices)
@@ -135,7 +135,7 @@ def choice(answer: Answer) -> float:
 
 @verifier
 def pattern(answer: Answer, *, regex: Regex) -> float:
-    """1 when the whole answer matches a regular expression; the dot stands for line ends too."""
+    """1 when the whole answer matches a regular expression; the dot matches line breaks too."""
     return float(re.fullmatch(regex, answer.text.strip(), re.DOTALL) is not None)
 
 
@@ -181,8 +181,8 @@ def _right(answer: Answer) -> Sequence[str]:
     if "answer" not in answer.row:
         raise DataError(
             "This reward compares with known answers, and the prompt has none. Name the column `answer` of its source "
-            "of role prompts, or take a reward that needs no answer (pattern, json_schema, calculation, stopped, "
-            "length, or a reward model), for `verify.check` too."
+            "of role prompts, or use a reward that needs no answer (pattern, json_schema, calculation, stopped, "
+            "length, or a reward model). The same holds for `verify.check`."
         )
     return [answer.row["answer"]]
 

@@ -1,8 +1,8 @@
-"""The exam stage: one checkpoint, the same paper for all, its scores and every single answer.
+"""Evaluate: run the exam on one checkpoint and save its scores and every single answer.
 
 Usage: `report = run(context)`; leaves exam.json and records.jsonl in `context.out`.
 
-It measures. Limits are `common.evaluation.gate`; tables and charts are the card's.
+It measures. Limits are in `common.evaluation.gate`, tables and plots are on the card.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ logger = logging.getLogger(__name__)
 
 
 def run(context: StageContext) -> StageReport:
-    """Let the parent checkpoint sit the exam and write down what it scored."""
-    from common.evaluation.exam import SIDES, ExamQuestions, run_exam
+    """Run the exam on the parent checkpoint."""
+    from common.evaluation.exam import ExamQuestions, run_exam
+    from common.evaluation.scores import SIDES
     from common.models.device import device_of
 
     settings = context.settings
     assert isinstance(settings, EvaluateSettings), f"{context.stage} is of kind {context.kind}"
     checkpoint = context.parent_artifact
-    paper = ExamQuestions(
+    exam = ExamQuestions(
         questions={side: list(context.corpus.rows(f"questions_{side}")) for side in SIDES},
         texts={side: list(context.corpus.rows(f"text_{side}")) for side in SIDES},
     )
@@ -41,10 +42,9 @@ def run(context: StageContext) -> StageReport:
 
         result = run_exam(
             checkpoint.path,
-            paper,
+            exam,
             settings,
             device=device_of(context.config.run),
-            work=context.work,
             progress=show,
             trust_remote_code=context.config.model.trust_remote_code,
             task_folders=context.task_folders,
@@ -59,7 +59,7 @@ def run(context: StageContext) -> StageReport:
 
 
 def headline(exam: dict[str, Any], bits_per_byte: dict[str, float | None]) -> dict[str, Any]:
-    """Return the few numbers that stand for the whole exam, those that were not measured left out."""
+    """Return the few numbers that stand for the whole exam, without those that were not measured."""
     metrics: dict[str, Any] = {f"{side}_score": facts["score"] for side, facts in exam.items() if facts}
     metrics |= {f"{side}_bits_per_byte": bits for side, bits in bits_per_byte.items() if bits is not None}
     return metrics

@@ -27,8 +27,8 @@ from common.evaluation.statistics import wilson
 from common.evaluation.written import write_answers
 from common.models import checkpoint
 from common.models.device import device_of
-from common.rewards.judge import mix_of
 from common.rewards.mix import Mix
+from common.rewards.reward_model import mix_of
 from common.rewards.verifiers import Answer
 from common.stage import StageContext, StageReport
 from common.stages.sft import train_on_conversations

@@ -19,8 +19,8 @@ from common.data.accounting import check_limits
 from common.errors import ConfigError, DataError
 from common.models import checkpoint, contracts
 from common.models.device import device_of
-from common.rewards.judge import mix_of
 from common.rewards.mix import Mix
+from common.rewards.reward_model import mix_of
 from common.rewards.verifiers import NEED_ANSWERS, Answer
 from common.stage import StageContext, StageReport
 from common.training.adapters import adapter_for, learner_of

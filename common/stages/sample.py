@@ -18,7 +18,7 @@ from common.data.accounting import check_limits
 from common.errors import DataError
 from common.models import checkpoint
 from common.models.device import device_of
-from common.rewards.judge import mix_of
+from common.rewards.reward_model import mix_of
 from common.stage import StageContext, StageReport
 from common.training.rows.prompts import read_prompts
 from common.training.rows.reader import SAMPLED_FILES

@@ -235,7 +235,7 @@ def sat(checkpoint: Path, redirected: Path, index: Any, tmp_path_factory: pytest
     names = ("fixture_group", *(f"fixture_{name}" for name in OWN if name not in in_group))
     return run_exam(
         checkpoint, ExamQuestions(), EvaluateSettings(tasks=names), device="cpu",
-        work=tmp_path_factory.mktemp("sat"), task_folders=(redirected,),
+        task_folders=(redirected,),
     )  # fmt: skip
 
 

@@ -25,8 +25,8 @@ TEXTS = [
 ROUNDING = 2e-4  # records keep four digits
 
 
-def examine(folder: Path, paper: ExamQuestions, work: Path, **settings: Any) -> Result:
-    return run_exam(folder, paper, EvaluateSettings(**settings), device="cpu", work=work)
+def examine(folder: Path, exam: ExamQuestions, **settings: Any) -> Result:
+    return run_exam(folder, exam, EvaluateSettings(**settings), device="cpu")
 
 
 @functools.cache
@@ -66,11 +66,9 @@ def agree(folder: Path, records: list[dict[str, Any]], rows: list[dict[str, Any]
         assert record["correct"] is (record["predicted"] == row["answer"])
 
 
-def test_chat_scores_are_the_whole_answers_with_their_end_of_turn(
-    checkpoint: Path, make_questions: Questions, tmp_path: Path
-) -> None:
+def test_chat_scores_are_the_whole_answers_with_their_end_of_turn(checkpoint: Path, make_questions: Questions) -> None:
     rows = make_questions(6)
-    result = examine(checkpoint, ExamQuestions({"domain": rows}), tmp_path)
+    result = examine(checkpoint, ExamQuestions({"domain": rows}))
     agree(checkpoint, result.records, rows, "<|user|>{q}<|assistant|>|choice|", "<|end|>")
     assert encode(checkpoint, "iron<|end|>")[-1] == encode(checkpoint, "<|end|>")[0] == 2
     assert {record["side"] for record in result.records} == {"domain"}
@@ -79,18 +77,18 @@ def test_chat_scores_are_the_whole_answers_with_their_end_of_turn(
 
 @pytest.mark.parametrize("why", ["settings", "no template"])
 def test_plain_form_asks_without_the_template(
-    why: str, checkpoint: Path, make_checkpoint: Checkpoints, make_questions: Questions, tmp_path: Path
+    why: str, checkpoint: Path, make_checkpoint: Checkpoints, make_questions: Questions
 ) -> None:
     folder = checkpoint if why == "settings" else make_checkpoint(template=None)
     rows = make_questions(3)
-    result = examine(folder, ExamQuestions({"general": rows}), tmp_path, chat_template=why != "settings")
+    result = examine(folder, ExamQuestions({"general": rows}), chat_template=why != "settings")
     agree(folder, result.records, rows, "Question: {q}\nAnswer:|choice| ", "")
     assert result.tasks["exam_general_questions"]["asked"] == "plain"
 
 
-def test_scores_do_not_depend_on_the_batch_size(checkpoint: Path, make_questions: Questions, tmp_path: Path) -> None:
-    paper = ExamQuestions({"domain": make_questions(20), "general": make_questions(20, "g")}, {"domain": TEXTS})
-    one, many = (examine(checkpoint, paper, tmp_path, batch_size=size) for size in (1, 64))
+def test_scores_do_not_depend_on_the_batch_size(checkpoint: Path, make_questions: Questions) -> None:
+    exam = ExamQuestions({"domain": make_questions(20), "general": make_questions(20, "g")}, {"domain": TEXTS})
+    one, many = (examine(checkpoint, exam, batch_size=size) for size in (1, 64))
     for a, b in zip(one.records, many.records, strict=True):
         assert a | {"scores": None} == b | {"scores": None}
         assert a["scores"] == pytest.approx(b["scores"], abs=ROUNDING)
@@ -102,18 +100,16 @@ TAUGHT = {"what is money": "dollar bill", "what is paper": "note", "what is copp
 CHOICES = ["dollar", "dollar bill", "note", "coin"]
 
 
-def test_a_choice_is_not_favoured_for_being_the_beginning_of_another(
-    make_checkpoint: Checkpoints, tmp_path: Path
-) -> None:
+def test_a_choice_is_not_favoured_for_being_the_beginning_of_another(make_checkpoint: Checkpoints) -> None:
     rows = [
         {"id": question, "question": question, "choices": CHOICES, "answer": CHOICES.index(answer)}
         for question, answer in TAUGHT.items()
     ]
-    knows = examine(make_checkpoint(taught=TAUGHT), ExamQuestions({"domain": rows}), tmp_path)
+    knows = examine(make_checkpoint(taught=TAUGHT), ExamQuestions({"domain": rows}))
     assert knows.exam["domain"] is not None
     assert knows.exam["domain"]["score"] == 1.0
     # The same knowledge, but a tokenizer whose eos is not the template's end of turn: nothing closes the answer.
-    cannot_stop = examine(make_checkpoint(taught=TAUGHT, eos="<|stop|>"), ExamQuestions({"domain": rows}), tmp_path)
+    cannot_stop = examine(make_checkpoint(taught=TAUGHT, eos="<|stop|>"), ExamQuestions({"domain": rows}))
     assert [record["predicted"] for record in cannot_stop.records] == [0, 2, 0, 3]
     assert cannot_stop.tasks["exam_domain_questions"]["ending"] == ""
 
@@ -154,9 +150,9 @@ def test_a_model_that_a_gpu_has_no_room_for_is_spread(
     assert found == pytest.approx(expected, rel=0.02)
 
 
-def test_bits_per_byte_is_the_negative_log2_probability_of_the_bytes(checkpoint: Path, tmp_path: Path) -> None:
-    paper = ExamQuestions(texts={"domain": [{"text": ""}, *TEXTS], "general": [{"text": " "}]})
-    result = examine(checkpoint, paper, tmp_path)
+def test_bits_per_byte_is_the_negative_log2_probability_of_the_bytes(checkpoint: Path) -> None:
+    exam = ExamQuestions(texts={"domain": [{"text": ""}, *TEXTS], "general": [{"text": " "}]})
+    result = examine(checkpoint, exam)
     start = encode(checkpoint, "<|end|>")  # no bos token: the end of the document before
     nats = -sum(log_probability(checkpoint, start, encode(checkpoint, row["text"])) for row in TEXTS)
     num_bytes = sum(len(row["text"].encode()) for row in TEXTS)
@@ -165,7 +161,7 @@ def test_bits_per_byte_is_the_negative_log2_probability_of_the_bytes(checkpoint:
     assert result.exam == {"general": None, "domain": None}
 
 
-def test_documents_longer_than_the_window_are_read_in_pieces(checkpoint: Path, tmp_path: Path) -> None:
+def test_documents_longer_than_the_window_are_read_in_pieces(checkpoint: Path) -> None:
     text = "copper coin " * 80
     ids, start = encode(checkpoint, text), encode(checkpoint, "<|end|>")
     assert 128 < len(ids) < 256, "the checkpoint's window is 128, so this takes two pieces"
@@ -173,18 +169,16 @@ def test_documents_longer_than_the_window_are_read_in_pieces(checkpoint: Path, t
     # The second piece is a whole window that ends the document; only what the first did not cover counts.
     rest = len(ids) - 128
     second = log_probability(checkpoint, ids[-129:-rest], ids[-rest:])
-    result = examine(checkpoint, ExamQuestions(texts={"general": [{"text": text}]}), tmp_path)
+    result = examine(checkpoint, ExamQuestions(texts={"general": [{"text": text}]}))
     assert result.bits_per_byte["general"] == pytest.approx(
         -(first + second) / math.log(2) / len(text.encode()), rel=1e-5
     )
 
 
-def test_limit_spreads_over_the_questions_and_digits_stay_words(
-    checkpoint: Path, make_questions: Questions, tmp_path: Path
-) -> None:
+def test_limit_spreads_over_the_questions_and_digits_stay_words(checkpoint: Path, make_questions: Questions) -> None:
     rows = make_questions(5)
     rows[0] |= {"question": "42", "choices": ["7", "['x']", "0", "{{ 1 }}"]}
-    result = examine(checkpoint, ExamQuestions({"domain": rows, "general": rows[3:]}), tmp_path, limit=2)
+    result = examine(checkpoint, ExamQuestions({"domain": rows, "general": rows[3:]}), limit=2)
     agree(
         checkpoint,
         [r for r in result.records if r["side"] == "domain"],
@@ -209,13 +203,13 @@ def test_it_is_silent_counts_its_work_and_leaves_nothing_behind(
     import datasets
     import torch
 
-    home, work = tmp_path / "home", tmp_path / "work"
+    home = tmp_path / "home"
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", home)
     state = torch.random.get_rng_state()
     seen: list[tuple[int, int]] = []
-    paper = ExamQuestions({"domain": make_questions(10)}, {"domain": TEXTS})
+    exam = ExamQuestions({"domain": make_questions(10)}, {"domain": TEXTS})
     run_exam(
-        checkpoint, paper, EvaluateSettings(batch_size=8), device="cpu", work=work,
+        checkpoint, exam, EvaluateSettings(batch_size=8), device="cpu",
         progress=lambda done, total: seen.append((done, total)),
     )  # fmt: skip
     assert capfd.readouterr() == ("", "")
@@ -224,23 +218,22 @@ def test_it_is_silent_counts_its_work_and_leaves_nothing_behind(
     assert seen == sorted(seen)
     assert len(seen) >= 6
     assert not home.exists()
-    assert list(work.iterdir()) == []
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not torch.is_inference_mode_enabled()
 
 
 def test_long_prompts_are_counted_and_longer_answers_refused(
-    checkpoint: Path, make_questions: Questions, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    checkpoint: Path, make_questions: Questions, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = make_questions(2)
     rows[0] |= {"question": "what is copper " * 60}
-    examine(checkpoint, ExamQuestions({"domain": rows}), tmp_path)
-    assert "4 of 8 prompts are longer than the model's 128 tokens" in caplog.text
+    examine(checkpoint, ExamQuestions({"domain": rows}))
+    assert "4 of 8 prompts are longer than the model's context of 128 tokens" in caplog.text
     rows[0] |= {"choices": ["coin", "copper coin" * 100], "answer": 0}
-    with pytest.raises(DataError, match=r"A choice has \d+ tokens, more than the model's 128"):
-        examine(checkpoint, ExamQuestions({"domain": rows}), tmp_path)
+    with pytest.raises(DataError, match=r"A choice has \d+ tokens, more than the model's context of 128"):
+        examine(checkpoint, ExamQuestions({"domain": rows}))
 
 
-def test_an_empty_exam_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_an_empty_exam_is_refused(checkpoint: Path) -> None:
     with pytest.raises(DataError, match="no questions, no held-out texts and no tasks"):
-        examine(checkpoint, ExamQuestions({"domain": []}, {"domain": [{"text": ""}]}), tmp_path)
+        examine(checkpoint, ExamQuestions({"domain": []}, {"domain": [{"text": ""}]}))

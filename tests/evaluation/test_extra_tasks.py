@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,6 @@ from common.config.stages import EvaluateSettings
 from common.errors import ConfigError, DataError
 from common.evaluation import extra, harness
 from common.evaluation.exam import ExamQuestions, run_exam
-from common.evaluation.tasks import write_question_task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -25,12 +25,23 @@ def manager(folder: Path) -> Any:
     return TaskManager(include_path=str(folder), include_defaults=False)
 
 
+def write_questions(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    """Write questions as a harness task of a domain would have them, each choice closed as our exam closes it."""
+    data = folder / f"{name}.jsonl"
+    closed = [{**row, "choices": [f"{choice}<|end|>" for choice in row["choices"]]} for row in rows]
+    data.write_text("".join(json.dumps(row) + "\n" for row in closed))
+    kwargs = {"data_files": {"test": str(data)}, "cache_dir": str(folder / "cache")}
+    asked = {"doc_to_text": "question", "doc_to_target": "answer", "doc_to_choice": "choices"}
+    metrics = [{"metric": m, "aggregation": "mean", "higher_is_better": True} for m in ("acc", "acc_norm")]
+    write_task(folder, name, dataset_kwargs=kwargs, **asked, metric_list=metrics, metadata={"version": 1})
+
+
 def test_scores_have_plain_names_and_come_without_standard_errors(
     checkpoint: Path, make_questions: Callable[..., list[dict[str, Any]]], tmp_path: Path
 ) -> None:
     rows = make_questions(8)
-    write_question_task(tmp_path, "borrowed", rows, chat=True, ending="<|end|>")
-    own = run_exam(checkpoint, ExamQuestions({"domain": rows}), EvaluateSettings(), device="cpu", work=tmp_path / "own")
+    write_questions(tmp_path, "borrowed", rows)
+    own = run_exam(checkpoint, ExamQuestions({"domain": rows}), EvaluateSettings(), device="cpu")
     assert own.exam["domain"] is not None
     with harness.quiet():
         model = harness.load(checkpoint, batch_size=8, device="cpu")
@@ -49,15 +60,15 @@ def test_no_tasks_are_no_work() -> None:
 def test_a_misspelt_task_is_refused_with_the_nearest_name(
     make_questions: Callable[..., list[dict[str, Any]]], tmp_path: Path
 ) -> None:
-    write_question_task(tmp_path, "borrowed", make_questions(2), chat=True)
+    write_questions(tmp_path, "borrowed", make_questions(2))
     with pytest.raises(ConfigError, match=r"no task 'borowed'\. Did you mean 'borrowed'\?"):
         extra.load(["borrowed", "borowed"], manager=manager(tmp_path))
 
 
-def test_data_that_cannot_be_had_names_the_task_and_the_way_out(
+def test_data_that_could_not_be_loaded_names_the_task_and_the_way_out(
     make_questions: Callable[..., list[dict[str, Any]]], tmp_path: Path
 ) -> None:
-    write_question_task(tmp_path, "borrowed", make_questions(2), chat=True)
+    write_questions(tmp_path, "borrowed", make_questions(2))
     (tmp_path / "borrowed.jsonl").unlink()
     with pytest.raises(DataError, match=r"(?s)1 of the .*data=embedded needs none.*'borrowed' \(FileNotFoundError"):
         extra.load(["borrowed"], manager=manager(tmp_path))
@@ -75,11 +86,11 @@ def write_task(folder: Path, name: str, **change: Any) -> None:
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(task))
 
 
-def test_all_members_of_a_group_that_cannot_be_had_are_named(tmp_path: Path) -> None:
+def test_all_members_of_a_group_that_could_not_be_loaded_are_named(tmp_path: Path) -> None:
     for name in ("first", "second"):
         write_task(tmp_path, name)
     (tmp_path / "benchmarks.yaml").write_text("group: both\ntask: [first, second]\n")
-    with pytest.raises(DataError, match=r"(?s)^2 of the harness tasks cannot be had.*gated.*- 'first', 'second'"):
+    with pytest.raises(DataError, match=r"(?s)^2 of the harness tasks could not be loaded.*gated.*- 'first', 'second'"):
         extra.load(["both"], manager=manager(tmp_path))
 
 
@@ -95,7 +106,7 @@ def test_an_unknown_name_says_where_to_look(text: str | None, found: bool, tmp_p
     write_task(tmp_path, "first")
     if text is not None:
         (tmp_path / "broken.yaml").write_text(text)
-    message = "broken.yaml is there, but is not valid YAML with `task: broken`" if found else "ours are in "
+    message = "broken.yaml exists, but is not valid YAML with `task: broken`" if found else "ours are in "
     with pytest.raises(ConfigError, match=re.escape(message)):
         extra.load(["broken"], (tmp_path,), manager=manager(tmp_path))
 

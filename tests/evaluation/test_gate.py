@@ -12,12 +12,6 @@ from common.config.schema import GateSettings
 from common.errors import ContractError
 from common.evaluation.gate import Finding, check, check_artifacts
 
-BOTH = ("general", "domain")
-
-
-def exam(name: str, *sides: str) -> dict[str, Any]:
-    return {"checkpoint": name, "exam": {side: ({"n": 1} if side in sides else None) for side in BOTH}}
-
 
 def records(general: str = "", domain: str = "") -> list[dict[str, Any]]:
     """Turn `"++-"` into records of questions 0, 1, 2: right, right, wrong; a space was not asked."""
@@ -31,16 +25,8 @@ def records(general: str = "", domain: str = "") -> list[dict[str, Any]]:
 
 def findings(settings: GateSettings, **answers: list[dict[str, Any]]) -> dict[tuple[str, str], Finding]:
     """Check `sft` against `base` and, where it is given, `cpt`."""
-    exams = {name: exam(name, *{record["side"] for record in given}) for name, given in answers.items()}
-    found = check(
-        settings,
-        checkpoint="sft",
-        exam=exams["sft"],
-        base=exams["base"],
-        previous=exams.get("cpt"),
-        records=answers,
-    )
-    return {(finding.reference, finding.side): finding for finding in found}
+    found = check(settings, answers, "sft", base="base", previous="cpt" if "cpt" in answers else None)
+    return {(finding.comparison.before, finding.comparison.side): finding for finding in found}
 
 
 def test_a_fall_beyond_the_limit_is_broken_and_a_fall_of_the_limit_is_not() -> None:
@@ -50,10 +36,11 @@ def test_a_fall_beyond_the_limit_is_broken_and_a_fall_of_the_limit_is_not() -> N
     assert not allowed["base", "general"].broken
     broken = findings(settings, base=base, sft=records(general="+" * 18 + "--"))["base", "general"]
     assert broken.broken
-    assert broken.difference == pytest.approx(-0.10)
-    assert broken.low < -0.10 < broken.high
-    assert (broken.score, broken.reference_score, broken.n) == (0.9, 1.0, 20)
-    assert not broken.significant
+    assert broken.comparison.difference == pytest.approx(-0.10)
+    assert broken.comparison.low < -0.10 < broken.comparison.high
+    assert (broken.comparison.score_after["score"], broken.comparison.score_before["score"]) == (0.9, 1.0)
+    assert broken.comparison.n == 20
+    assert not broken.comparison.proven
     assert "general -10.0% against base (100.0% to 90.0%" in broken.message
     assert "within chance" in broken.message
     assert "outside the limit of -5.0% (gate.max_general_drop)" in broken.message
@@ -62,9 +49,9 @@ def test_a_fall_beyond_the_limit_is_broken_and_a_fall_of_the_limit_is_not() -> N
 def test_too_small_a_gain_on_the_domain_is_broken() -> None:
     base, sft = records(domain="-" * 10 + "+" * 10), records(domain="+" * 9 + "-" + "+" * 10)
     wide = findings(GateSettings(min_domain_gain=0.45), base=base, sft=sft)["base", "domain"]
-    assert wide.difference == pytest.approx(0.45)
+    assert wide.comparison.difference == pytest.approx(0.45)
     assert not wide.broken
-    assert wide.significant
+    assert wide.comparison.proven
     assert "outside" not in wide.message
     narrow = findings(GateSettings(min_domain_gain=0.5), base=base, sft=sft)["base", "domain"]
     assert narrow.broken
@@ -76,36 +63,33 @@ def test_the_stage_before_is_compared_but_has_no_limit() -> None:
     found = findings(GateSettings(), base=records(bad, bad), cpt=records(good, good), sft=records(bad, good))
     assert list(found) == [("base", "general"), ("base", "domain"), ("cpt", "general"), ("cpt", "domain")]
     fall = found["cpt", "general"]
-    assert (fall.role, fall.difference, fall.limit, fall.broken) == ("previous", -1.0, None, False)
-    assert fall.significant
+    assert (fall.role, fall.comparison.difference, fall.limit, fall.broken) == ("previous", -1.0, None, False)
+    assert fall.comparison.proven
 
 
 def test_p_values_are_exact_and_adjusted_over_the_sides() -> None:
     base, sft = records(general="+" * 8, domain="-" * 8), records(general="++++----", domain="+++-++++")
     found = findings(GateSettings(), base=base, sft=sft)
     general, domain = found["base", "general"], found["base", "domain"]
-    assert general.p == pytest.approx(2 / 2**4)
-    assert domain.p == pytest.approx(2 / 2**7)
-    assert domain.p_adjusted == pytest.approx(2 * domain.p)
-    assert general.p_adjusted == general.p
+    assert general.comparison.p == pytest.approx(2 / 2**4)
+    assert domain.comparison.p == pytest.approx(2 / 2**7)
+    assert domain.comparison.p_holm == pytest.approx(2 * domain.comparison.p)
+    assert general.comparison.p_holm == general.comparison.p
 
 
 def test_only_shared_questions_count_whatever_their_order() -> None:
     sft = records(general=" +-+")[::-1]
     found = findings(GateSettings(), base=records(general="++--"), sft=sft)["base", "general"]
-    assert found.n == 3
-    assert (found.reference_score, found.score) == pytest.approx((1 / 3, 2 / 3))
+    assert found.comparison.n == 3
+    assert found.comparison.score_before["score"] == pytest.approx(1 / 3)
+    assert found.comparison.score_after["score"] == pytest.approx(2 / 3)
 
 
 def test_a_missing_side_is_skipped_and_the_base_is_not_compared_with_itself() -> None:
     some = records(general="+-", domain="+-")
     assert list(findings(GateSettings(), base=some, sft=records(domain="+-"))) == [("base", "domain")]
-    same = exam("base", *BOTH)
-    assert check(GateSettings(), checkpoint="base", exam=same, base=same, previous=None, records={"base": some}) == []
-    first = check(
-        GateSettings(), checkpoint="cpt", exam=exam("cpt", *BOTH), base=same, previous=same,
-        records={"base": some, "cpt": some},
-    )  # fmt: skip
+    assert check(GateSettings(), {"base": some}, "base", base="base") == []
+    first = check(GateSettings(), {"base": some, "cpt": some}, "cpt", base="base", previous="base")
     assert [finding.role for finding in first] == ["base", "base"]
 
 
@@ -118,7 +102,7 @@ def test_folders_of_exams_give_a_line_for_each_broken_limit(tmp_path: Path) -> N
     answers = {"base": records("+++-", "----"), "cpt": records("++++", "++++"), "sft": records("+---", "+---")}
     for name, given in answers.items():
         (tmp_path / name).mkdir()
-        (tmp_path / name / "exam.json").write_text(json.dumps(exam(name, *BOTH)))
+        (tmp_path / name / "exam.json").write_text(json.dumps({"checkpoint": name}))
         (tmp_path / name / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in given))
     folders = tmp_path / "sft", tmp_path / "base", tmp_path / "cpt"
     (line,) = check_artifacts(GateSettings(), *folders)

@@ -77,7 +77,7 @@ def test_a_wrong_text_still_has_its_overlap() -> None:
     assert overlap == pytest.approx(2 / 3)
 
 
-def paper() -> ExamQuestions:
+def small_exam() -> ExamQuestions:
     def asked(name: str, question: str, answer: str, **more: Any) -> dict[str, Any]:
         return {"id": name, "question": question, "answers": [answer], "match": "text", "final": None, **more}
 
@@ -95,9 +95,9 @@ def paper() -> ExamQuestions:
     )  # fmt: skip
 
 
-def test_written_and_chosen_questions_make_one_score_and_probes_none(taught: Path, tmp_path: Path) -> None:
+def test_written_and_chosen_questions_make_one_score_and_probes_none(taught: Path) -> None:
     settings = EvaluateSettings(written=True, answer_tokens=12)
-    result = run_exam(taught, paper(), settings, device="cpu", work=tmp_path)
+    result = run_exam(taught, small_exam(), settings, device="cpu")
     domain = result.exam["domain"]
     assert domain is not None
     assert (domain["n"], domain["score"]) == (3, pytest.approx(2 / 3))
@@ -118,8 +118,8 @@ def test_written_and_chosen_questions_make_one_score_and_probes_none(taught: Pat
     assert together == pytest.approx((parts[0] * 9 + parts[1] * 16) / 25)
 
 
-def test_without_the_setting_chosen_answers_are_not_written(taught: Path, tmp_path: Path) -> None:
-    result = run_exam(taught, paper(), EvaluateSettings(answer_tokens=12), device="cpu", work=tmp_path)
+def test_without_the_setting_chosen_answers_are_not_written(taught: Path) -> None:
+    result = run_exam(taught, small_exam(), EvaluateSettings(answer_tokens=12), device="cpu")
     assert [("written" in record) for record in result.records] == [False, True, True, True]
 
 
@@ -149,9 +149,11 @@ def test_fertility_is_tokens_per_character(taught: Path) -> None:
     text = "what is money"
     assert fertility(tokenizer, [text, text]) == pytest.approx(len(tokenizer.tokenize(text)) / len(text))
     assert fertility(tokenizer, []) is None
-    assert by_language(tokenizer, ("sw",), [], [])["sw"] == {"bits_per_byte": None, "tokens_per_character": None}
+    assert by_language(tokenizer, ("sw",), [], [], [])["sw"] == dict.fromkeys(
+        ("exam", "in_language", "bits_per_byte", "tokens_per_character")
+    )
 
 
 def test_one_source_has_no_table_of_its_own() -> None:
     records = [{"side": "domain", "source": "a", "correct": True}, {"side": "general", "source": "b", "correct": True}]
-    assert by_source(records, ("general", "domain")) == {}
+    assert by_source(records) == {}

@@ -51,17 +51,17 @@ def test_several_reward_models_and_a_rule_as_people_rank_them() -> None:
 @pytest.mark.parametrize(
     ("rewards", "expected"),
     [
-        ({}, "sft.rewards is empty; name at least one of number,"),
-        ({"nmber": {}}, "sft.rewards.nmber: there is no such reward, and it names no `model`. Did you mean 'number'?"),
+        ({}, "sft.rewards is empty; expected at least one of number,"),
+        ({"nmber": {}}, "sft.rewards.nmber: there is no such reward, and no `model` is given. Did you mean 'number'?"),
         ({"number": {"weight": "much"}}, "sft.rewards.number.weight is 'much'; expected a number"),
         ({"number": {"weight": math.nan}}, "sft.rewards.number.weight is nan; expected a number"),
         ({"number": {"afer": "#"}}, "sft.rewards.number.afer: 'number' has no such option. Did you mean 'after'?"),
         ({"pattern": {}}, "sft.rewards.pattern.regex is missing; 'pattern' needs it"),
         ({"length": {"most": 4, "slack": 0}}, "sft.rewards.length.slack: expected more than 0; got"),
-        ({"pattern": {"regex": "("}}, "sft.rewards.pattern.regex: is no regular expression: missing )"),
+        ({"pattern": {"regex": "("}}, "sft.rewards.pattern.regex: is not a regular expression: missing )"),
         (
             {"json_schema": {"definition": {"type": "objekt"}}},
-            "sft.rewards.json_schema.definition: is no JSON schema: 'objekt' is not valid",
+            "sft.rewards.json_schema.definition: is not a JSON schema: 'objekt' is not valid",
         ),
         ({"length": {"most": "x", "slack": 1}}, "sft.rewards.length.most: expected a whole number; got"),
     ],
@@ -76,7 +76,7 @@ def test_mistakes_in_settings(rewards: dict[str, Any], expected: str) -> None:
     ("values", "expected"),
     [
         ([math.nan, 0.0], "The reward 'own' is nan for the answer 'one'; expected a finite number"),
-        ([0.0], "The reward 'own' gave 1 numbers for 2 answers; expected one each"),
+        ([0.0], "The reward 'own' returned 1 numbers for 2 answers; expected one each"),
     ],
 )
 def test_a_reward_that_is_none_is_named(values: list[float], expected: str) -> None:

@@ -49,5 +49,5 @@ def test_rewards_that_tell_nothing(chosen: list[float], expected: str) -> None:
 
 @pytest.mark.parametrize(("chosen", "rejected"), [([], []), ([1.0], [])])
 def test_sides_that_do_not_fit(chosen: list[float], rejected: list[float]) -> None:
-    with pytest.raises(ValueError, match="expected as many"):
+    with pytest.raises(ValueError, match="expected equally many"):
         Ranking.of(chosen, rejected)

@@ -64,7 +64,7 @@ def test_choices_by_letter_and_by_words(text: str, expected: float) -> None:
 
 
 def test_a_prompt_without_choices_is_named() -> None:
-    with pytest.raises(DataError, match="The reward 'choice' needs prompts with choices; that with the answer 'x' has"):
+    with pytest.raises(DataError, match="The reward 'choice' needs choices; the prompt with the answer 'x' has"):
         reward("choice", "B", {"answer": "x"})
 
 

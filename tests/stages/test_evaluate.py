@@ -1,4 +1,4 @@
-"""The exam stage on a tiny checkpoint: the two files it leaves, and what it reports."""
+"""The evaluate stage on a tiny checkpoint: the two files it leaves, and what it reports."""
 
 from __future__ import annotations
 

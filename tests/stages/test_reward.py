@@ -16,7 +16,7 @@ from common.engine.plan import make_plan
 from common.engine.run import execute, run_stage
 from common.errors import ConfigError, DataError, RecipeError
 from common.models import checkpoint
-from common.rewards.judge import load_scorer
+from common.rewards.reward_model import load_scorer
 from common.rewards.verifiers import Answer
 from common.store.artifacts import Artifact
 from tests.conftest import QUICK, REPOSITORY

@@ -60,7 +60,7 @@ def test_its_pipeline_runs_to_a_card(stage: str, called: str, copy: Path) -> Non
     [
         (
             {"grpo.rewards.exakt": "{weight: 1}"},
-            "grpo.rewards.exakt: there is no such reward, and it names no `model`. Did you mean 'exact'?",
+            "grpo.rewards.exakt: there is no such reward, and no `model` is given. Did you mean 'exact'?",
         ),
         ({"grpo.watch.check": "nmber"}, "grpo.watch.check: there is no reward 'nmber'. Did you mean 'number'?"),
         ({"grpo.train.num_generations": "4"}, "set grpo.samples instead"),

@@ -1,10 +1,10 @@
-"""Reward models as criteria: load those among a stage's inputs, and put them into its mix.
+"""Loads the reward models among a stage's inputs and puts them into its mix of rewards.
 
 Usage: `mix = mix_of(context, settings, device="cpu")`; then `mix.score(answers)` as for any other mix.
 
-A reward model reads the prompt and the answer through the chat template that it was trained with. Its numbers mean
-nothing by themselves (only differences were trained), so they are given in units of their spread around their mean
-over the answers of held-out pairs. Training one is `common.stages.reward`.
+A reward model reads the prompt and the answer through the chat template that it was trained with. Only differences of
+its numbers were trained, so they are standardised: minus the mean over answers of held-out pairs, divided by their
+standard deviation. A reward model is trained by `common.stages.reward`.
 """
 
 from __future__ import annotations
@@ -37,44 +37,42 @@ def mix_of(context: StageContext, settings: AnsweringSettings, device: str) -> M
 
 
 def load_scorer(artifact: Artifact, settings: ModelSettings, device: str, *, bounded: bool = False) -> Scorer:
-    """Return how a reward model scores answers, in units of its spread; with `bounded` squashed to 0 to 1."""
+    """Return a function that scores answers with a reward model, standardised; `bounded` squashes them to 0 to 1."""
     from scipy.special import expit
 
     model = checkpoint.load_reward_model(artifact.path, settings).to(device).eval()
     tokenizer = checkpoint.load_tokenizer(artifact.path, settings)
-    centre, spread = (float(artifact.manifest["metrics"][key]) for key in ("reward_mean", "reward_spread"))
+    mean, deviation = (float(artifact.manifest["metrics"][key]) for key in ("reward_mean", "reward_spread"))
 
     def score(answers: Sequence[Answer]) -> list[float]:
         dialogues = [[*answer.prompt, {"role": "assistant", "content": answer.text}] for answer in answers]
         rows = [tokenizer.apply_chat_template(dialogue, return_dict=False) for dialogue in dialogues]
-        numbers = [(reward - centre) / spread for reward in rewards_of(model, rows, tokenizer.pad_token_id)]
+        numbers = [(reward - mean) / deviation for reward in rewards_of(model, rows, tokenizer.pad_token_id)]
         return [float(expit(number)) for number in numbers] if bounded else numbers
 
     return score
 
 
 def rewards_of(model: Any, rows: Sequence[Sequence[int]], pad_id: int, batch_size: int = BATCH) -> list[float]:
-    """Return a reward model's number for each conversation, given as token ids; those of like length share a batch.
+    """Return a reward for each conversation, given as token ids; conversations of similar length share a batch.
 
-    A conversation that is longer than the model can read loses its beginning.
+    A conversation that is longer than the model's context loses its beginning.
     """
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
+    device = next(model.parameters()).device
     room = int(model.config.max_position_embeddings)
     order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
-    found = [0.0] * len(rows)
+    rewards = torch.zeros(len(rows))
     was_training = model.training
     model.eval()
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            kept = [torch.tensor(rows[place][-room:]) for place in batch]
-            ids_BT = pad_sequence(kept, batch_first=True, padding_value=pad_id)
-            mask_BT = pad_sequence([torch.ones_like(ids) for ids in kept], batch_first=True)
-            device = next(model.parameters()).device
-            numbers_B1 = model(input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device)).logits
-            for place, number in zip(batch, numbers_B1[:, 0].float().tolist(), strict=True):
-                found[place] = number
+            cut = [torch.tensor(rows[place][-room:]) for place in batch]
+            ids_BT = pad_sequence(cut, batch_first=True, padding_value=pad_id).to(device)
+            mask_BT = pad_sequence([torch.ones_like(ids) for ids in cut], batch_first=True).to(device)
+            rewards[batch] = model(input_ids=ids_BT, attention_mask=mask_BT).logits[:, 0].float().cpu()
     model.train(was_training)
-    return found
+    return [float(reward) for reward in rewards]
