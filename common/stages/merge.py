@@ -185,7 +185,7 @@ def _merge(recipe: Mapping[str, Any], folders: Mapping[str, Path], out: Path, se
             allow_crimes=False, trust_remote_code=False, copy_tokenizer=False, write_model_card=False, quiet=True,
             device="cpu", out_shard_size=ONE_FILE, random_seed=seed,
         )  # fmt: skip
-        LoaderCache.loaders.clear()  # mergekit keeps files open by path, and would read the old file of a stage that ran again
+        LoaderCache.loaders.clear()  # mergekit keeps files open by path; they may be of an earlier run
         try:
             run_merge(MergeConfiguration.model_validate(locate(dict(recipe))), str(out), options)
         finally:
