@@ -119,7 +119,7 @@ def check_settings(resolved: Resolved) -> None:
     from common.rewards.mix import check_rewards
     from common.stages.base import check_given, taken_model
     from common.stages.publish import parse_target
-    from common.training.merging import check_merge
+    from common.training.merging import check_stages
 
     check_preconditions(resolved)
     verify = resolved.config.verify
@@ -131,7 +131,7 @@ def check_settings(resolved: Resolved) -> None:
         if isinstance(settings, EvaluateSettings):
             _check_own_benchmarks(settings, resolved)
         elif isinstance(settings, MergeSettings):
-            check_merge(settings, node.inputs, node.name)
+            check_stages(settings, node.inputs, node.name)
         elif isinstance(settings, AnsweringSettings):
             _check_answering(node, settings, resolved)
         elif isinstance(settings, RewardSettings) and settings.path is not None:

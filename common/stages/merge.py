@@ -3,28 +3,28 @@
 Usage: named by a pipeline as `merge: {kind: merge, from: dpo, with: [base]}`; the settings give the weights.
 
 Chat template, stop ids and tokenizer are copied from the parent, so that they stay the trained ones. What a merge
-may be asked for is `common.training.merging`; the arithmetic is mergekit's, always on the CPU, where the random
-methods give the same weights for a seed whatever the machine has beside it. It aligns no tokenizers and mixes no
-architectures: checkpoints that differ are refused.
+may ask for is `common.training.merging`. The arithmetic is mergekit's, always on the CPU, where the random methods give
+the same weights for a seed on every machine. It aligns no tokenizers and mixes no architectures: checkpoints that
+differ are refused.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import logging
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from common.config.stages import MergeSettings
 from common.errors import ConfigError, ContractError
+from common.models.checkpoint import read_header
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, write_json, writing
-from common.training.merging import build_recipe, check_merge, list_weights, render_recipe
+from common.training.merging import build_recipe, check_merge, check_stages, list_weights, quiet, render_recipe
 
 LOG = logging.getLogger(__name__)
 RECIPE = "mergekit.yaml"
@@ -59,7 +59,8 @@ def run(context: StageContext) -> StageReport:
     """
     settings = context.settings
     assert isinstance(settings, MergeSettings)
-    check_merge(settings, list(context.inputs), context.stage)
+    check_stages(settings, list(context.inputs), context.stage)
+    check_merge(settings, context.stage)
     members = settings.members()
     parent = context.parent or members[0]
     folders = {name: context.inputs[name].path for name in dict.fromkeys([parent, *members])}
@@ -149,9 +150,7 @@ def _read_shapes(folder: Path, tied: bool) -> Shapes:
     """Return name -> shape from the headers alone; a stored copy of tied embeddings does not count."""
     shapes: Shapes = {}
     for file in sorted(folder.glob("model*.safetensors")):
-        with file.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        shapes |= {name: facts["shape"] for name, facts in header.items() if name != "__metadata__"}
+        shapes |= {name: facts["shape"] for name, facts in read_header(file).items()}
     if not shapes:
         raise ContractError(f"Cannot merge: {folder} has no model.safetensors. Run that stage again.")
     if tied:
@@ -160,15 +159,15 @@ def _read_shapes(folder: Path, tied: bool) -> Shapes:
 
 
 def _require_room(folder: Path, shapes: Shapes, dtype: str) -> None:
-    """Raise the system's own error now rather than in the middle; a passthrough's size is only near."""
+    """Raise the system's own error before the merge rather than during it. A passthrough's size is an estimate."""
     needed = sum(math.prod(shape) for shape in shapes.values()) * (4 if dtype == "float32" else 2)
     if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, f"{needed / 1e6:.0f} MB needed")
 
 
 def _merge(recipe: Mapping[str, Any], folders: Mapping[str, Path], out: Path, seed: int) -> None:
-    """Let mergekit write the merged weights below `out`, without a word and without the network."""
-    with _quiet():
+    """Let mergekit write the merged weights below `out`, without log lines and without the network."""
+    with quiet():
         from mergekit.common import ModelPath, ModelReference
         from mergekit.config import MergeConfiguration
         from mergekit.io.tasks import LoaderCache
@@ -186,31 +185,15 @@ def _merge(recipe: Mapping[str, Any], folders: Mapping[str, Path], out: Path, se
             allow_crimes=False, trust_remote_code=False, copy_tokenizer=False, write_model_card=False, quiet=True,
             device="cpu", out_shard_size=ONE_FILE, random_seed=seed,
         )  # fmt: skip
-        LoaderCache.loaders.clear()  # mergekit keeps files open by path; a stage made anew would be read as it was
+        LoaderCache.loaders.clear()  # mergekit keeps files open by path; they may be of an earlier run
         try:
             run_merge(MergeConfiguration.model_validate(locate(dict(recipe))), str(out), options)
         finally:
             LoaderCache.loaders.clear()
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back what mergekit says below a warning, some of it on the root logger; warnings pass."""
-    root, before = logging.getLogger(), logging.root.manager.disable
-    placeholder = None if root.handlers else logging.NullHandler()  # else logging.info() would add one that prints
-    if placeholder:
-        root.addHandler(placeholder)
-    logging.disable(max(before, logging.INFO))
-    try:
-        yield
-    finally:
-        logging.disable(before)
-        if placeholder:
-            root.removeHandler(placeholder)
-
-
 def _drop_output_head(merged: Path) -> None:
-    """Keep tied embeddings tied where an input stored a second copy of them."""
+    """Keep tied embeddings tied where an input stored a copy of them."""
     from safetensors.torch import load_file, save_file
 
     if OUTPUT_HEAD not in _read_shapes(merged, tied=False):
@@ -257,7 +240,7 @@ def _merged_config(parent: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict
 
 
 def _collect(out: Path, merged: Path, parent: Path, config: Mapping[str, Any]) -> None:
-    """Move the weights and copy the parent's files; nothing else that mergekit wrote is taken."""
+    """Move the weights and copy the parent's files. What else mergekit wrote stays behind."""
     shutil.move(merged / "model.safetensors", out / "model.safetensors")
     for name in PARENT_FILES:
         if (parent / name).is_file():

@@ -1,72 +1,57 @@
-"""What a merge may be asked for, checked before anything is loaded, and its mergekit recipe.
+"""What a merge may ask for, checked by mergekit's own objects before the first stage, and its mergekit recipe.
 
 Usage:
-    check_merge(settings, inputs=["base", "sft", "dpo"], stage="merge")
+    check_stages(settings, inputs=["base", "sft", "dpo"], stage="merge")  # for a plan; loads no library
+    check_merge(settings, stage="merge")  # for a run; loads mergekit
     recipe = build_recipe(settings)
 
-It knows mergekit's methods and parameters by name and range, so that a mistake costs no time; it merges nothing
-(`common.stages.merge` does) and needs neither torch nor mergekit. What the value of one parameter may be is
-`common.training.merge_parameters`.
+mergekit says which parameters a method has, how many models it takes, and what a value is for a tensor. It ignores
+unknown keys and accepts any number, so this module adds names and ranges. `common.stages.merge` does the merging.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from common.config.stages import MergeSettings
+from common.config.validation import describe_error
 from common.errors import ConfigError, did_you_mean
-from common.training.merge_parameters import DELLA_EPSILON, check_parameter, list_places, resolve_scopes
 
+if TYPE_CHECKING:
+    from mergekit.merge_methods.base import MergeMethodSpec, ParameterSpec
 
-@dataclass(frozen=True)
-class Method:
-    """What mergekit asks of one method."""
-
-    least: int  # models, the base included
-    most: int | None = None
-    base: bool = True  # measures differences from a base
-    shared: frozenset[str] = frozenset()  # parameters of the whole merge
-    per_model: frozenset[str] = frozenset()  # parameters of each model other than the base
-    required: tuple[str, ...] = ()
-
-
-SIGNS = frozenset({"normalize", "rescale", "int8_mask", "lambda"})
-METHODS = {
-    "linear": Method(2, None, False, frozenset({"normalize"}), frozenset({"weight"}), ("weight",)),
-    "slerp": Method(2, 2, True, frozenset({"t"}), frozenset(), ("t",)),
-    "ties": Method(2, None, True, SIGNS, frozenset({"weight", "density"}), ("weight",)),
-    "dare_ties": Method(2, None, True, SIGNS, frozenset({"weight", "density"}), ("weight",)),
-    "della": Method(2, None, True, SIGNS, frozenset({"weight", "density", "epsilon"}), ("weight",)),
-    "task_arithmetic": Method(
-        2, None, True, frozenset({"normalize", "lambda"}), frozenset({"weight"}), ("weight",)
-    ),
-    "model_stock": Method(3, None, True, frozenset({"filter_wise"})),
-    "passthrough": Method(1, None, False, frozenset(), frozenset({"scale"})),
-}  # fmt: skip
+WITHOUT_BASE = ("linear", "passthrough")  # all other methods measure differences from a base
+# What mergekit lists for a method that never reads it.
+UNREAD = {"task_arithmetic": frozenset({"density", "rescale", "int8_mask"})}
+RANGES = {  # name: (accepts, description); mergekit accepts any number
+    "density": (lambda x: 0 < x <= 1, "a number above 0 and at most 1"),
+    "t": (lambda x: 0 <= x <= 1, "a number from 0 (the base) to 1 (the other model)"),
+    "epsilon": (lambda x: 0 <= x < 0.5, "a number from 0 to below 0.5"),
+}
 SOURCE_KEYS = ("model", "layer_range", "parameters")
+Parameters = Mapping[str, Any]  # name -> value, gradient or filters
 
 
 def list_weights(settings: MergeSettings) -> dict[str, Any]:
     """Return stage -> weight as set (a number, gradient or filters); None where the method gives it none."""
-    weighted = "weight" in METHODS[settings.method].per_model
+    weighted = any(p.name == "weight" for p in _spec(settings.method).input_parameters)
     common = settings.parameters.get("weight")
-    others = [name for name in settings.members() if weighted and not _is_base(settings, name)]
-    return {name: settings.models[name].get("weight", common) if name in others else None
-            for name in settings.members()}  # fmt: skip
+    return {
+        name: settings.models[name].get("weight", common) if weighted and name != _base(settings) else None
+        for name in settings.members()
+    }
 
 
-def check_merge(settings: MergeSettings, inputs: Sequence[str], stage: str) -> None:
-    """Check a merge's stages and parameters without loading anything.
-
-    Raises ConfigError with the key's path, such as `merge.models.dpo.weight`.
-    """
-    method = METHODS[settings.method]
+def check_stages(settings: MergeSettings, inputs: Sequence[str], stage: str) -> None:
+    """Check the stages and layers that a merge names. Raises ConfigError with the key's path."""
     for name in settings.models:
         _require_input(f"{stage}.models.{name}", name, inputs)
-    _check_base(settings, method, inputs, stage)
+    if settings.base is not None:
+        _require_input(f"{stage}.base", settings.base, inputs)
     if settings.method == "passthrough":
         _check_slices(settings, inputs, stage)
     elif settings.slices is not None:
@@ -74,17 +59,53 @@ def check_merge(settings: MergeSettings, inputs: Sequence[str], stage: str) -> N
             f"{stage}.slices: method {settings.method} merges whole models. Remove the slices, or set "
             f"{stage}.method to passthrough."
         )
-    else:
-        _check_count(settings, method, stage)
-    for name, value in settings.parameters.items():
-        check_parameter(f"{stage}.parameters.{name}", name, value, settings.method, method.shared | method.per_model)
-    for model, parameters in settings.models.items():
-        _check_model(settings, method, model, parameters, stage)
-    _check_required(settings, method, stage)
-    if settings.method == "linear":
-        _check_sum(settings, stage)
-    if settings.method == "della":
-        _check_della(settings, stage)
+    if settings.method not in WITHOUT_BASE and settings.base is None:
+        raise ConfigError(
+            f"{stage}.base is missing: method {settings.method} measures differences from one stage's weights. "
+            f"Set it to one of: {', '.join(inputs)}."
+        )
+    if settings.method in WITHOUT_BASE and settings.base is not None and settings.base not in settings.models:
+        remedy = f", or give the stage a weight in {stage}.models.{settings.base}.weight"
+        raise ConfigError(
+            f"{stage}.base: method {settings.method} has no base, so the weights of '{settings.base}' would be left "
+            f"out. Remove the key{remedy if settings.method == 'linear' else ''}."
+        )
+
+
+def check_merge(settings: MergeSettings, stage: str) -> None:
+    """Let mergekit judge a merge's models and parameters. Raises ConfigError with the key, as `merge.models.dpo.t`."""
+    spec = _spec(settings.method)
+    _check_count(settings, spec, stage)
+    unread = UNREAD.get(settings.method, frozenset())
+    shared = [p for p in spec.shared_parameters if p.name not in unread]
+    own = [p for p in spec.input_parameters if p.name not in unread]
+    common_key = f"{stage}.parameters"
+    common = _parse(common_key, settings.parameters, [*shared, *own], settings.method)
+    scopes: dict[str, Parameters] = {}
+    for key, model, given in _given(settings, stage):
+        for name in given:
+            if name in {p.name for p in shared}:
+                raise ConfigError(
+                    f"{key}.{name}: {name} holds for the whole merge in method {settings.method}. "
+                    f"Move it to {common_key}.{name}."
+                )
+        parsed = _parse(key, given, own, settings.method)
+        if model == _base(settings):
+            for name in parsed:
+                raise ConfigError(
+                    f"{key}.{name}: '{model}' is the base, from which the other models' differences are taken. In "
+                    f"method {settings.method} it has no {name} of its own. Remove the key."
+                )
+        else:
+            scopes[key] = parsed
+    for pattern, depth in list_places([value for scope in (common, *scopes.values()) for value in scope.values()]):
+        for parameter in shared:
+            _resolve(parameter, {common_key: common}, pattern, depth)
+        found = {
+            key: {p.name: _resolve(p, {key: scope, common_key: common}, pattern, depth) for p in own}
+            for key, scope in scopes.items()
+        }
+        _check_together(settings.method, found, pattern, depth, stage)
 
 
 def build_recipe(settings: MergeSettings) -> dict[str, Any]:
@@ -101,8 +122,8 @@ def build_recipe(settings: MergeSettings) -> dict[str, Any]:
             for piece in settings.slices or []
         ]  # fmt: skip
     else:
-        if settings.base and METHODS[settings.method].base:
-            recipe["base_model"] = settings.base
+        if base := _base(settings):
+            recipe["base_model"] = base
         recipe["models"] = [_with_parameters(name, settings.models.get(name, {})) for name in settings.members()]
     if settings.parameters:
         recipe["parameters"] = dict(settings.parameters)
@@ -117,46 +138,46 @@ def render_recipe(recipe: Mapping[str, Any], comments: Sequence[str]) -> str:
     return head + yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True)
 
 
-def _with_parameters(model: str, parameters: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back mergekit's log lines below a warning, some of which are on the root logger."""
+    root, before = logging.getLogger(), logging.root.manager.disable
+    placeholder = None if root.handlers else logging.NullHandler()  # else logging.info() would add one that prints
+    if placeholder:
+        root.addHandler(placeholder)
+    logging.disable(max(before, logging.INFO))
+    try:
+        yield
+    finally:
+        logging.disable(before)
+        if placeholder:
+            root.removeHandler(placeholder)
+
+
+def _spec(method: str) -> MergeMethodSpec:
+    with quiet():
+        from mergekit.merge_methods.registry import get
+    return get(method).spec
+
+
+def _base(settings: MergeSettings) -> str | None:
+    """Return the stage from which differences are measured, or None where the method measures none."""
+    return None if settings.method in WITHOUT_BASE else settings.base
+
+
+def _with_parameters(model: str, parameters: Parameters, **more: Any) -> dict[str, Any]:
     return {"model": model, **more, **({"parameters": dict(parameters)} if parameters else {})}
-
-
-def _is_base(settings: MergeSettings, name: str) -> bool:
-    """Whether a model is the origin of the differences, and so has no parameters of its own."""
-    return METHODS[settings.method].base and name == settings.base
 
 
 def _require_input(key: str, name: str, inputs: Sequence[str]) -> None:
     if name not in inputs:
-        raise ConfigError(f"{key}: '{name}' is not a stage that this merge is given.{did_you_mean(name, inputs)}")
+        raise ConfigError(f"{key}: '{name}' is not an input of this merge.{did_you_mean(name, inputs)}")
 
 
-def _check_base(settings: MergeSettings, method: Method, inputs: Sequence[str], stage: str) -> None:
-    if settings.base is not None:
-        _require_input(f"{stage}.base", settings.base, inputs)
-    if method.base and settings.base is None:
-        raise ConfigError(
-            f"{stage}.base is missing: method {settings.method} measures differences from one stage's weights. "
-            f"Set it to one of: {', '.join(inputs)}."
-        )
-    if not method.base and settings.base is not None and settings.base not in settings.models:
-        raise ConfigError(
-            f"{stage}.base: method {settings.method} has no base, so the weights of '{settings.base}' would be left "
-            f"out. Remove the key" + ("." if settings.method == "passthrough" else
-                                      f", or give the stage a weight in {stage}.models.{settings.base}.weight.")
-        )  # fmt: skip
-
-
-def _check_count(settings: MergeSettings, method: Method, stage: str) -> None:
-    members = settings.members()
-    if len(members) < method.least or (method.most is not None and len(members) > method.most):
-        expected = f"exactly {method.least}" if method.most else f"at least {method.least}"
-        base = ", its base included" if method.base else ""
-        raise ConfigError(
-            f"{stage}.models: method {settings.method} takes {expected} models{base}; got {len(members)} "
-            f"({', '.join(members) or 'none'}). "
-            f"Name a model with {stage}.models.<stage>={{}}, or choose another method."
-        )
+def _require_known(key: str, names: Mapping[str, Any], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{key}.{name}: unknown key.{did_you_mean(name, known)}")
 
 
 def _check_slices(settings: MergeSettings, inputs: Sequence[str], stage: str) -> None:
@@ -167,96 +188,135 @@ def _check_slices(settings: MergeSettings, inputs: Sequence[str], stage: str) ->
         )
     for number, piece in enumerate(settings.slices):
         key = f"{stage}.slices.{number}"
+        _require_known(key, piece, ["sources"])
         sources = piece.get("sources")
-        for name in piece:
-            if name != "sources":
-                raise ConfigError(f"{key}.{name}: unknown key.{did_you_mean(name, ['sources'])}")
         if not isinstance(sources, list) or len(sources) != 1 or not isinstance(sources[0], dict):
             raise ConfigError(
                 f"{key}.sources: a slice of passthrough is taken from exactly one model; got {sources!r}. "
                 "Give one {model, layer_range}, and further ones in slices of their own."
             )
-        _check_source(f"{key}.sources.0", sources[0], inputs)
+        source, key = sources[0], f"{key}.sources.0"
+        _require_known(key, source, SOURCE_KEYS)
+        _require_input(f"{key}.model", str(source.get("model")), inputs)
+        layers = source.get("layer_range")
+        pair = isinstance(layers, list | tuple) and len(layers) == 2 and all(type(layer) is int for layer in layers)
+        if not pair or not 0 <= layers[0] < layers[1]:  # type: ignore[index] # `pair` says that it is one
+            raise ConfigError(
+                f"{key}.layer_range: expected [first, end] with 0 <= first < end (the end is left out), got {layers!r}."
+            )
     for name in settings.models:
         if name not in settings.members():
             raise ConfigError(f"{stage}.models.{name}: no slice takes layers of '{name}'. Remove it, or add a slice.")
 
 
-def _check_source(key: str, source: Mapping[str, Any], inputs: Sequence[str]) -> None:
-    for name in source:
-        if name not in SOURCE_KEYS:
-            raise ConfigError(f"{key}.{name}: unknown key.{did_you_mean(name, SOURCE_KEYS)}")
-    _require_input(f"{key}.model", str(source.get("model")), inputs)
-    layers = source.get("layer_range")
-    whole = isinstance(layers, list | tuple) and len(layers) == 2 and all(type(layer) is int for layer in layers)
-    if not whole or not 0 <= layers[0] < layers[1]:  # type: ignore[index] # `whole` says that it is a pair
+def _check_count(settings: MergeSettings, spec: MergeMethodSpec, stage: str) -> None:
+    if settings.method == "passthrough":
+        return
+    members, least, most = settings.members(), max(2, spec.contract.min_inputs), spec.contract.max_inputs
+    if len(members) < least or (most is not None and len(members) > most):
+        expected = f"exactly {least}" if most == least else f"at least {least}"
+        base = ", its base included" if _base(settings) else ""
         raise ConfigError(
-            f"{key}.layer_range: expected [first, end] with 0 <= first < end (the end is left out), got {layers!r}."
+            f"{stage}.models: method {settings.method} takes {expected} models{base}; got {len(members)} "
+            f"({', '.join(members) or 'none'}). "
+            f"Name a model with {stage}.models.<stage>={{}}, or choose another method."
         )
-    for name, value in (source.get("parameters") or {}).items():
-        check_parameter(f"{key}.parameters.{name}", name, value, "passthrough", METHODS["passthrough"].per_model)
 
 
-def _check_model(settings: MergeSettings, method: Method, model: str, parameters: dict[str, Any], stage: str) -> None:
-    for name, value in parameters.items():
-        key = f"{stage}.models.{model}.{name}"
-        if name in method.shared:
+def _given(settings: MergeSettings, stage: str) -> Iterator[tuple[str, str, Parameters]]:
+    """Yield (key, model, its parameters) of every model, and of every slice's source."""
+    for name in settings.members():
+        yield f"{stage}.models.{name}", name, settings.models.get(name, {})
+    for number, piece in enumerate(settings.slices or []):
+        source = piece["sources"][0]
+        yield f"{stage}.slices.{number}.sources.0.parameters", source["model"], source.get("parameters") or {}
+
+
+def _parse(key: str, given: Parameters, known: Sequence[ParameterSpec], method: str) -> Parameters:
+    """Return parameters as mergekit's settings. Raises ConfigError for unknown names and forms."""
+    from mergekit.config import ConditionalParameter, ParameterSetting
+    from pydantic import TypeAdapter, ValidationError
+
+    names = [parameter.name for parameter in known]
+    parsed = {}
+    for name, value in given.items():
+        if name not in names:
             raise ConfigError(
-                f"{key}: {name} holds for the whole merge in method {settings.method}. "
-                f"Move it to {stage}.parameters.{name}."
+                f"{key}.{name}: method {method} has no parameter '{name}' here.{did_you_mean(name, names)}"
+                + ("" if names else " It takes none.")
             )
-        check_parameter(key, name, value, settings.method, method.per_model)
-        if _is_base(settings, model):
+        conditions = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
+        try:
+            setting = TypeAdapter(ParameterSetting).validate_python(value)
+            empty = value == [] or any(item["value"] == [] for item in conditions)
+            if empty or any(item.keys() - ConditionalParameter.model_fields.keys() for item in conditions):
+                raise ValueError("empty, or with an unknown key")
+        except (ValidationError, ValueError) as error:
             raise ConfigError(
-                f"{key}: '{model}' is the base, from which the other models' differences are taken; in method "
-                f"{settings.method} it has no {name} of its own. Remove the key."
-            )
+                f"{key}.{name}: expected a value, a list of values over the layers (a gradient), or a list of "
+                f"{{filter: part of a tensor's name, value: …}}; got {value!r}."
+            ) from error
+        parsed[name] = setting
+    return parsed
 
 
-def _scopes(settings: MergeSettings, name: str) -> dict[str, list[Any]]:
-    """Return stage -> settings of a per-model parameter, the model's own before the whole merge's."""
-    others = [model for model in settings.members() if not _is_base(settings, model)]
-    common = settings.parameters.get(name)
-    return {model: [settings.models.get(model, {}).get(name), common] for model in others}
+def _resolve(parameter: ParameterSpec, scopes: Mapping[str, Parameters], tensor: str, depth: float) -> Any:
+    """Return a parameter for a tensor at a depth from 0 (first layer) to 1 (last): from the first scope that sets it.
+
+    `scopes` is key -> parameters. Raises ConfigError for a missing value and for one out of its range.
+    """
+    from mergekit.parameter_resolver import resolve_parameter
+    from pydantic import ValidationError
+
+    name = parameter.name
+    key = f"{next((key for key, scope in scopes.items() if name in scope), next(iter(scopes)))}.{name}"
+    try:
+        value = resolve_parameter(parameter, scopes.values(), tensor_name=tensor, t=depth)
+    except ValidationError as error:
+        raise ConfigError(f"{key}: {describe_error(error.errors()[0])}") from error
+    except RuntimeError as error:  # it is required, and no scope has a value for this tensor
+        if not any(name in scope for scope in scopes.values()):
+            raise ConfigError(f"{key} is missing: the method needs it. Set a number or a gradient.") from error
+        raise ConfigError(
+            f"{key}: tensors that match no filter would have no {name}. End the list with {{value: …}}."
+        ) from error
+    accepts, description = RANGES.get(name, (lambda _: True, "a finite number"))
+    if isinstance(value, float) and not (math.isfinite(value) and accepts(value)):
+        raise ConfigError(f"{key}: expected {description}, or a list of them over the layers; got {value:.6g}.")
+    return value
 
 
-def _check_required(settings: MergeSettings, method: Method, stage: str) -> None:
-    for name in method.required:
-        shared = name in method.shared
-        scopes = {"": [settings.parameters.get(name)]} if shared else _scopes(settings, name)
-        for model, values in scopes.items():
-            if resolve_scopes(values, "", 0.0) is not None:
-                continue
-            key = f"{stage}.parameters.{name}" if shared else f"{stage}.models.{model}.{name}"
-            if values == [None] * len(values):
-                raise ConfigError(f"{key} is missing: method {settings.method} needs it. Set a number or a gradient.")
+def list_places(settings: Sequence[Any]) -> Iterator[tuple[str, float]]:
+    """Yield every (filter, depth) at which one of the settings bends, and two depths just beside it.
+
+    Between two bends all settings are linear in depth, so a limit that holds at both ends holds between them. The
+    neighbours are for a value that leaves a special one, such as a density of 1.
+    """
+    conditions = [item for value in settings for item in (value if isinstance(value, list) else [value])]
+    filters = {item.filter for item in conditions if getattr(item, "filter", None)}
+    lists = [value for value in (*settings, *(getattr(item, "value", None) for item in conditions))
+             if isinstance(value, list)]  # fmt: skip
+    bends = {step / (len(items) - 1) for items in lists if len(items) > 1 for step in range(len(items))} | {0.0, 1.0}
+    near = {bend + side for bend in bends for side in (-1e-4, 1e-4) if 0 < bend + side < 1}
+    depths = [*sorted(bends), *sorted(near)]
+    for pattern in ["", *sorted(filters)]:
+        yield from ((pattern, depth) for depth in depths)
+
+
+def _check_together(method: str, found: Mapping[str, Parameters], pattern: str, depth: float, stage: str) -> None:
+    """Check values that must fit together at one place: a linear merge's weights, della's density and epsilon."""
+    if method == "linear" and abs(math.fsum(values["weight"] for values in found.values())) < 1e-9:
+        where = f" for tensors with '{pattern}' in their name" if pattern else ""
+        names = ", ".join(key.rpartition(".")[2] for key in found)
+        raise ConfigError(
+            f"{stage}.models: the weights of {names} sum to 0{where} at depth {depth:g} "
+            "(0 is the first layer, 1 the last), and a linear merge divides by their sum. Change one weight."
+        )
+    for key, values in found.items() if method == "della" else ():
+        density, epsilon = values["density"], values["epsilon"]
+        if density < 1 and not 0 < density - epsilon <= density + epsilon < 1:
             raise ConfigError(
-                f"{key}: tensors that match no filter would have no {name}. End the list with {{value: …}}."
+                f"{key}.epsilon: della keeps a share of density - epsilon to density + epsilon of each row, which must "
+                f"be between 0 and 1; got density {density:.6g} and epsilon {epsilon:.6g} at depth {depth:.3g}. Lower "
+                "epsilon, or set density to 1 to keep everything."
             )
-
-
-def _check_sum(settings: MergeSettings, stage: str) -> None:
-    scopes = _scopes(settings, "weight")
-    for pattern, depth in list_places([value for values in scopes.values() for value in values]):
-        total = math.fsum(resolve_scopes(values, pattern, depth) for values in scopes.values())
-        if abs(total) < 1e-9:
-            where = f" for tensors with '{pattern}' in their name" if pattern else ""
-            raise ConfigError(
-                f"{stage}.models: the weights of {', '.join(scopes)} sum to 0{where} at depth {depth:g} "
-                "(0 is the first layer, 1 the last), and a linear merge divides by their sum. Change one weight."
-            )
-
-
-def _check_della(settings: MergeSettings, stage: str) -> None:
-    """Check epsilon against density, also just beside each bend: a gradient that leaves 1 passes 1 - epsilon."""
-    epsilons = _scopes(settings, "epsilon")
-    for model, densities in _scopes(settings, "density").items():
-        for pattern, depth in list_places([*densities, *epsilons[model]], beside=1e-4):
-            density = resolve_scopes([*densities, 1.0], pattern, depth)
-            epsilon = resolve_scopes([*epsilons[model], DELLA_EPSILON], pattern, depth)
-            if density < 1 and not 0 < density - epsilon <= density + epsilon < 1:
-                raise ConfigError(
-                    f"{stage}.models.{model}.epsilon: della keeps a share of density - epsilon to density + epsilon "
-                    f"of each row, which must lie between 0 and 1; got density {density:.6g} and epsilon "
-                    f"{epsilon:.6g} at depth {depth:.3g}. Lower epsilon, or set density to 1 to keep everything."
-                )

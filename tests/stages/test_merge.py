@@ -21,7 +21,7 @@ from common.errors import ConfigError, ContractError, StoreError
 from common.stage import StageContext
 from common.stages.merge import run
 from common.store.artifacts import Artifact, fingerprint_of
-from common.training.merging import METHODS, build_recipe
+from common.training.merging import build_recipe
 
 torch = pytest.importorskip("torch")
 STAGES = ("base", "sft", "dpo")
@@ -102,7 +102,7 @@ def change(checkpoints: dict[str, Path], root: Path, name: str) -> dict[str, Pat
     return {**checkpoints, name: root / name}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", RECIPES)
 def test_every_method_gives_a_checkpoint_that_loads_and_leaves_nothing_else(
     method: str, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
-from common.config.stages import EvaluateSettings
+from common.config.stages import EvaluateSettings, MergeSettings
 from common.data.corpus import Corpus
 from common.engine.environment import needs_hub, prepare
 from common.engine.fingerprint import task_folders
@@ -20,6 +20,7 @@ from common.engine.preflight.backends import check_backends
 from common.errors import ConfigError, DataError, RecipeError
 from common.stage import MODEL_KINDS, data_roles
 from common.training.distributed.gpu_lock import ON_GPU
+from common.training.merging import check_merge
 
 
 def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> None:
@@ -36,13 +37,16 @@ def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> N
     check_backends(config, [node.name for node in nodes])
     check_arguments(config, nodes)
     stages = resolved.config.stages
+    for node in nodes:
+        if isinstance(settings := stages[node.name], MergeSettings):
+            check_merge(settings, node.name)
     roles = [r for node in nodes for r in data_roles(node.kind, corpus, stages[node.name], sampled=node.sampled)]
     problems: list[RecipeError] = []
     try:
         corpus.check_rows(list(dict.fromkeys(roles)))
     except DataError as error:
         problems.append(error)
-    exams = [settings for node in nodes if isinstance(settings := stages[node.name], EvaluateSettings)]
+    exams = [exam for node in nodes if isinstance(exam := stages[node.name], EvaluateSettings)]
     if tasks := list(dict.fromkeys(task for exam in exams for task in exam.tasks)):
         from common.evaluation import extra
 

@@ -88,9 +88,8 @@ def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: d
     folder, length, seed = _folder(context), settings.sequence_length, context.config.seed
     shutil.rmtree(folder, ignore_errors=True)
     budget = settings.tokens
-    alone = settings.replay == 1
-    role, share = ("replay", 0.0) if alone else (asked["role"], settings.replay)
-    main = Reader(context, tokenizer, role, chat_only=alone and assistant_only)
+    role, share = _main_role(settings, asked["role"])
+    main = Reader(context, tokenizer, role, chat_only=role == "replay" and assistant_only)
     own_budget = None if budget is None else round(budget * (1 - share))
     samples: list[TokenRow] = []
     stream = main.tokens(assistant_only=assistant_only, sequence_length=length, budget=own_budget)
@@ -124,6 +123,11 @@ def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: d
         "counts": [count.as_dict() for count in _close(readers, parts, order)],
     }  # fmt: skip
     write_json(folder / MADE, made)
+
+
+def _main_role(settings: TrainingSettings, role: str) -> tuple[str, float]:
+    """Return the role that a stage trains on and the share of replay mixed in; with `replay: 1` replay is all of it."""
+    return ("replay", 0.0) if settings.replay == 1 else (role, settings.replay)
 
 
 def _num_kept(number: int, share: float) -> int:
@@ -191,11 +195,12 @@ def _rows_for_trl(
     from datasets import Dataset
 
     settings = cast(TrainingSettings, context.settings)
-    readers = [Reader(context, tokenizer, role, chat_only=False)]
+    role, share = _main_role(settings, role)
+    readers = [Reader(context, tokenizer, role, chat_only=role == "replay" and chat_only)]
     parts = [list(readers[0].raw())]
-    if settings.replay > 0:
+    if share > 0:
         readers.append(Reader(context, tokenizer, "replay", chat_only=chat_only))
-        wanted = round(len(parts[0]) * settings.replay / max(1e-9, 1 - settings.replay))
+        wanted = round(len(parts[0]) * share / (1 - share))
         parts.append(list(itertools.islice(readers[1].raw(), wanted)))
     rows = list(shuffled(itertools.chain(*parts), f"{context.config.seed}/mix"))
     if not rows:

@@ -116,3 +116,15 @@ def test_a_hub_that_says_nothing_is_not(endpoint: str, monkeypatch: pytest.Monke
 def test_only_what_needs_the_hub_asks_for_it(more: dict[str, str], needed: bool, words: dict[str, str]) -> None:
     resolved = resolve(words | more, REPOSITORY)
     assert needs_hub(resolved.config, open_corpus(resolved), list(resolved.config.stages.values())) is needed
+
+
+@pytest.mark.parametrize(("keys", "message"), [
+    ({"merge.models.dpo.weigth": "1"}, "merge.models.dpo.weigth: method linear has no parameter 'weigth'"),
+    ({"merge.models.dpo.weight": "much"}, "merge.models.dpo.weight: expected a number; got 'much'"),
+])  # fmt: skip
+def test_a_merge_is_judged_before_the_first_stage(
+    keys: dict[str, str], message: str, words: dict[str, str], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        execute(resolve(words | keys, REPOSITORY), Console("quiet"))
+    assert made(tmp_path) == []
