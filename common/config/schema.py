@@ -113,9 +113,6 @@ class RunSettings(Frozen):
     compile: Literal["none", "layers"] = Field(
         "none", description="layers: let torch compile the layers that repeat, while a model trains; pays in long runs"
     )
-    fused_ops: bool = Field(
-        True, description="on a CPU, compute rotary positions and norms in fewer operations than the model's code"
-    )
     keep_heap: bool = Field(
         True, description="on a CPU, keep between steps the memory that a step freed (Linux with glibc)"
     )

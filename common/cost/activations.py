@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from common.config.schema import RunSettings
-from common.cost.shapes import FAMILIES, Shape
+from common.cost.shapes import Shape
 from common.cost.workload import Work
 
 LEAN_LOGITS = 64_000_000  # common.training.loop.trainer: above it TRL's pieces take over
@@ -34,27 +33,21 @@ def attention_of(asked: str, device: str) -> Attention:
     return asked if asked in ("sdpa_float32", "varlen", "eager") else "sdpa"  # type: ignore[return-value] # narrowed
 
 
-def has_fused_ops(shape: Shape, work: Work, run: RunSettings, device: str) -> bool:
-    """Whether norms in float32 are those of `common.training.speed.fused`; of other families that is not known."""
-    compiled = work.compiled or run.compile != "none"
-    return run.fused_ops and device == "cpu" and not compiled and shape.family in FAMILIES
-
-
-def layer_bytes(shape: Shape, work: Work, attention: Attention, *, fused: bool = False) -> float:
+def layer_bytes(shape: Shape, work: Work, attention: Attention) -> float:
     """Return the bytes per token that one layer saves.
 
-    Norms save what goes in, in float32, and what they make of it (for the weight's gradient); fused, the latter alone.
+    Norms save what goes in, in float32, and what they make of it (for the weight's gradient).
     Under autocast every linear layer keeps a bfloat16 copy of its own input; without, q, k, v and gate, up share one.
     """
     h, m, q, k = shape.hidden, shape.inner, shape.queries, shape.keys
     whole, wide = work.peft == "full", 2 if work.bf16 else 4
-    norms = 2 * 4 * h * (2 if whole and not fused else 1)
+    norms = 2 * 4 * h * (2 if whole else 1)
     inputs = wide * (5 * h + q) if work.bf16 else 2 * wide * h
     inner = 4 * wide * m
     adapter = 0 if whole else len(work.targets) * wide * work.rank
     small = 4 * shape.heads + 2 * 4  # the sums of attention, the scales of both norms
     if shape.normed_heads:
-        own = (4 + wide) * (q + k) if work.bf16 or (whole and not fused) else 4 * (q + k)
+        own = (4 + wide) * (q + k) if work.bf16 or whole else 4 * (q + k)
         small += own + 4 * (shape.heads + shape.key_heads)
     return norms + inputs + inner + adapter + small + _attention_bytes(shape, work, attention)
 
@@ -72,9 +65,9 @@ def _attention_bytes(shape: Shape, work: Work, attention: Attention) -> float:
     return 4 * wide * q + shape.heads * length * (4 + 2 * wide)
 
 
-def ends_bytes(shape: Shape, *, fused: bool = False) -> float:
+def ends_bytes(shape: Shape) -> float:
     """Return the bytes per token that are saved around the layers: the last norm, angles, the ids."""
-    return (1 if fused else 2) * 4 * shape.hidden + 2 * 4 * shape.head_size + 8 + 4
+    return 2 * 4 * shape.hidden + 2 * 4 * shape.head_size + 8 + 4
 
 
 def cut_bytes(shape: Shape) -> float:

@@ -145,10 +145,9 @@ def _trained(setting: Setting, work: Work) -> Need:
     if setting.judges:
         device["reward models"] = setting.judges * FLOAT * shape.parameters
     gradients = FLOAT * learned / shards
-    fused = activations.has_fused_ops(shape, work, setting.run, setting.device)
-    layer = work.tokens * activations.layer_bytes(shape, work, attention, fused=fused)
+    layer = work.tokens * activations.layer_bytes(shape, work, attention)
     cut = work.tokens * activations.cut_bytes(shape)
-    ends = work.tokens * activations.ends_bytes(shape, fused=fused)
+    ends = work.tokens * activations.ends_bytes(shape)
     # What is sharded is gathered in bfloat16, layer by layer: autocast finds nothing to copy.
     copies = activations.copies_bytes(shape, work) if shards == 1 else 0.0
     head = activations.head_bytes(shape, work)

@@ -52,9 +52,8 @@ def step_seconds(setting: Setting, hardware: Hardware) -> float:
     work, shape = setting.work, setting.shape
     tokens = work.tokens * work.accumulation
     attention = activations.attention_of(setting.run.attention, setting.device)
-    fused = activations.has_fused_ops(shape, work, setting.run, setting.device)
     computing = tokens * token_flops(setting, work) / (hardware.flops * REACHED[hardware.device])
-    moved = PASSES * tokens * shape.layers * activations.layer_bytes(shape, work, attention, fused=fused)
+    moved = PASSES * tokens * shape.layers * activations.layer_bytes(shape, work, attention)
     moved += OPTIMIZER_MOVES * work.learned(shape) / setting.shards
     launching = work.accumulation * shape.layers * LAYER_SECONDS[hardware.device]
     writing = writing_seconds(setting, hardware) if setting.kind in REWARDED_KINDS else 0.0

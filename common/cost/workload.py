@@ -44,7 +44,6 @@ class Work:
     optimizer: str
     lora: Mapping[str, Any]
     eight_bit: bool  # the quantised copy holds 8 bits a weight, not 4
-    compiled: bool = False  # the whole model, by torch
 
     @property
     def tokens(self) -> int:
@@ -105,7 +104,7 @@ def work_of(kind: str, settings: LearningSettings, config: Config) -> Work:
         peft=settings.peft, checkpointing=bool(train.get("gradient_checkpointing", True)),
         bf16=bool(train.get("bf16", not train.get("fp16", False))) or bool(train.get("fp16", False)),
         optimizer=str(train.get("optim", "adamw_torch_fused")), lora=settings.lora or {},
-        eight_bit=bool((settings.quantization or {}).get("load_in_8bit")), compiled=bool(train.get("torch_compile")),
+        eight_bit=bool((settings.quantization or {}).get("load_in_8bit")),
     )  # fmt: skip
 
 

@@ -21,7 +21,6 @@ STAGE = "cpt"
 SWITCHES = {
     "run.attention=sdpa": ("run.attention", "sdpa"),
     "run.attention=sdpa_float32": ("run.attention", "sdpa_float32"),
-    "run.fused_ops=false": ("run.fused_ops", "false"),
     "run.keep_heap=false": ("run.keep_heap", "false"),
     "run.token_metrics=true": ("run.token_metrics", "true"),
     "run.compile=layers": ("run.compile", "layers"),

@@ -10,12 +10,11 @@ import pytest
 import torch
 import transformers
 
-from common.config.schema import ModelFacts, ModelSettings, RunSettings
+from common.config.schema import ModelFacts, ModelSettings
 from common.cost import activations
 from common.cost.shapes import Shape, shape_of
 from common.cost.workload import Work
 from common.training.speed.attention import register
-from common.training.speed.fused import fused
 
 TINY = {
     "vocab_size": 300, "hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -103,17 +102,13 @@ def work(length: int, rows: int, *, bf16: bool, peft: Any = "full") -> Work:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("attention", "ops"), [("sdpa_float32", False), ("sdpa_float32", True), ("documents_float32", True)]
-)
+@pytest.mark.parametrize("attention", ["sdpa_float32", "documents_float32"])
 @pytest.mark.parametrize(
     ("family", "bf16", "peft"),
     [("llama", True, "full"), ("llama", False, "full"), ("qwen3", True, "full"), ("qwen3", False, "full"),
      ("llama", True, "lora"), ("llama", False, "lora")],
 )  # fmt: skip
-def test_saved_activations_are_counted_tensor_by_tensor(
-    family: str, bf16: bool, peft: str, attention: str, ops: bool
-) -> None:
+def test_saved_activations_are_counted_tensor_by_tensor(family: str, bf16: bool, peft: str, attention: str) -> None:
     """Two models that differ in the number of layers alone save layers' bytes more of one another."""
     from peft import LoraConfig, get_peft_model
 
@@ -142,7 +137,6 @@ def test_saved_activations_are_counted_tensor_by_tensor(
 
         bare = model.model if peft == "full" else model.base_model.model.model
         with (
-            fused(model, RunSettings(fused_ops=ops), "cpu"),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
             torch.autocast("cpu", torch.bfloat16, enabled=bf16),
         ):
@@ -152,7 +146,7 @@ def test_saved_activations_are_counted_tensor_by_tensor(
     setting = work(length, rows, bf16=bf16, peft=peft)
     copies = 2 * shape.layer_linear * bf16
     adapters = 2 * shape.adapter_parameters(8) / shape.layers * (bf16 and peft == "lora")
-    per_layer = rows * length * activations.layer_bytes(shape, setting, "sdpa_float32", fused=ops)
+    per_layer = rows * length * activations.layer_bytes(shape, setting, "sdpa_float32")
     per_layer += copies + adapters
     seen = (found[1] - found[0]) / 2
     if attention == "sdpa_float32":

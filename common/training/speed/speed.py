@@ -15,14 +15,13 @@ from common.models.device import device_of
 from common.training.speed import heap
 from common.training.speed.attention import with_attention
 from common.training.speed.compiling import compiled
-from common.training.speed.fused import fused
 
 logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def optimized_for(trainer: Any, run: RunSettings, stage: str) -> Iterator[None]:
-    """Give a trainer's model its attention, fused or compiled parts, and a heap that keeps what steps free.
+    """Give a trainer's model its attention, compiled layers, and a heap that keeps what steps free.
 
     Raises ConfigError for an attention or a compilation that cannot be had.
     """
@@ -30,12 +29,10 @@ def optimized_for(trainer: Any, run: RunSettings, stage: str) -> Iterator[None]:
     in_one_piece = run.compile != "none" or trainer.args.torch_compile
     with (
         with_attention(model, run, device, in_one_piece=in_one_piece) as attention,
-        fused(model, run, device, in_one_piece=in_one_piece) as replaced,
         compiled(model, run, stage) as layers,
         heap.keep_heap(run, device) as kept,
     ):
         logger.info(
-            "%s: attention %s, %d fused parts, %d compiled layers, heap %s",
-            stage, attention, replaced, layers, "kept" if kept else "as usual",
-        )  # fmt: skip
+            "%s: attention %s, %d compiled layers, heap %s", stage, attention, layers, "kept" if kept else "as usual"
+        )
         yield

@@ -17,8 +17,8 @@ from tests.conftest import REPOSITORY
 MEASURING = """
 import json, resource
 import torch
-from common.config import RunSettings
-from common.training import heap
+from common.config.schema import RunSettings
+from common.training.speed import heap
 
 PAGES = (8 << 20) // resource.getpagesize()
 
@@ -36,9 +36,9 @@ def resident():
 heap._set(heap._glibc(), 128 << 10, 128 << 10)  # as a process begins
 found = {"before": asked_for()}
 for name, run, device in (("gpu", RunSettings(), "cuda"), ("off", RunSettings(keep_heap=False), "cpu")):
-    with heap.kept(run, device) as kept:
+    with heap.keep_heap(run, device) as kept:
         found[name] = (kept, asked_for())
-with heap.kept(RunSettings(), "cpu") as kept:
+with heap.keep_heap(RunSettings(), "cpu") as kept:
     found["on"] = (kept, asked_for())
     during = resident()
 found["given back"] = during - resident()
