@@ -118,8 +118,8 @@ def _domain_layers(
     """Return the domain's layers: for all runs, for those of a checkpoint on real data, and for the profile.
 
     Every layer counts for what the run starts from: a checkpoint or an architecture, embedded data or real ones.
-    Embedded data are small, whatever model reads them, so the settings for real runs do not hold there. What the domain
-    says for a profile is made for the profile's model. It does not hold on real data where another layer names the model.
+    Embedded data are small, whatever model reads them, so the settings for real runs do not hold there. What the
+    domain says for a profile is made for the profile's model, and does not hold on real data for another model.
     """
     of_all = Layer(f"domain {domain}", file.all)
     block = [Layer(f"domain {domain}, profile {profile}", file.profiles[profile])] if profile in file.profiles else []

@@ -116,8 +116,8 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
 def check_settings(resolved: Resolved) -> None:
     """Check what only a whole stage can tell, before anything is spent. Raises ConfigError."""
     from common.config.stages import CardSettings, MergeSettings, PublishSettings, RewardSettings
+    from common.models.source import check_given, taken_model
     from common.rewards.mix import check_rewards
-    from common.stages.base import check_given, taken_model
     from common.stages.publish import parse_target
     from common.training.merging import check_merge
 
