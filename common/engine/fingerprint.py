@@ -32,8 +32,12 @@ INFRASTRUCTURE = frozenset({
 CORPUS_MODULES = ("common.data.knowledge.corpus", "common.data.manifest.manifest")
 # Settings that change how much memory or time a stage takes, but not its result.
 NOT_IDENTITY = {**{kind: {"limits"} for kind in (*TRAINING_KINDS, "sample")}}
-# Options of a `train:` block that only log or load.
-NOT_IDENTITY_TRAIN = ("logging_", "save_total_limit", "dataloader_", "disable_tqdm", "log_level", "run_name")
+# Options of a `train:` block that only log, or load the same rows in the same order.
+NOT_IDENTITY_TRAIN = frozenset({
+    "logging_strategy", "logging_steps", "logging_first_step", "log_on_each_node", "log_level", "log_level_replica",
+    "disable_tqdm", "run_name", "save_total_limit", "dataloader_num_workers", "dataloader_pin_memory",
+    "dataloader_persistent_workers", "dataloader_prefetch_factor", "dataloader_multiprocessing_context",
+})  # fmt: skip
 
 
 def task_folders(repository: Path, domain: str) -> tuple[Path, ...]:
@@ -48,7 +52,7 @@ def recipe_of(
     """Return the recipe of a stage whose inputs are all there."""
     settings = config.stages[node.name].model_dump(mode="json", exclude=NOT_IDENTITY.get(node.kind))
     if "train" in settings:
-        settings["train"] = {k: v for k, v in settings["train"].items() if not k.startswith(NOT_IDENTITY_TRAIN)}
+        settings["train"] = {k: v for k, v in settings["train"].items() if k not in NOT_IDENTITY_TRAIN}
     if settings.get("peft") == "full":  # says no more than `lora: null` said before there was a choice
         del settings["peft"], settings["quantization"]
     recipe: dict[str, Any] = {
