@@ -2,7 +2,8 @@
 
 Usage: `recipe = recipe_of(node, config, corpus, inputs, repository)`; `code = code_of(kind, repository)`.
 
-A recipe holds data, hyper-parameters, seed and the digests of the inputs; never device, paths, workers, logging.
+A recipe holds data, hyper-parameters, seed and the digests of the inputs; never device, paths, workers, logging. Values
+that equal the declared defaults are left out, so that a new setting changes no fingerprint.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.config.base import StageSettings
+from common.config.defaults import differing, filled
 from common.config.pipeline import Node
 from common.config.schema import Config
 from common.data.corpus import Corpus
@@ -29,6 +32,8 @@ INFRASTRUCTURE = frozenset({
     "common.config.base", "common.config.stages", "common.stage", "common.stages", "common.data", "common.data.corpus",
     "common.config.yaml", "common.evaluation", "common.report", "common.training",
 })  # fmt: skip
+# Goes up by one when a default changes, or what counts as identity does: then every stage is made again.
+RECIPE_SCHEMA = 1
 CORPUS_MODULES = ("common.data.knowledge.corpus", "common.data.manifest.manifest")
 # Settings that change how much memory or time a stage takes, but not its result.
 NOT_IDENTITY = {**{kind: {"limits"} for kind in (*TRAINING_KINDS, "sample")}}
@@ -50,12 +55,11 @@ def recipe_of(
     node: Node, config: Config, corpus: Corpus, inputs: Mapping[str, Artifact], repository: Path
 ) -> dict[str, Any]:
     """Return the recipe of a stage whose inputs are all there."""
-    settings = config.stages[node.name].model_dump(mode="json", exclude=NOT_IDENTITY.get(node.kind))
-    if "train" in settings:
-        settings["train"] = {k: v for k, v in settings["train"].items() if k not in NOT_IDENTITY_TRAIN}
-    if settings.get("peft") == "full":  # says no more than `lora: null` said before there was a choice
-        del settings["peft"], settings["quantization"]
+    settings = differing(config.stages[node.name], NOT_IDENTITY.get(node.kind, ()))
+    if train := {k: v for k, v in settings.pop("train", {}).items() if k not in NOT_IDENTITY_TRAIN}:
+        settings["train"] = train
     recipe: dict[str, Any] = {
+        "schema": RECIPE_SCHEMA,
         "kind": node.kind,
         "parent": node.parent,
         "settings": settings,
@@ -65,9 +69,9 @@ def recipe_of(
         recipe["seed"] = config.seed
     if node.kind in MODEL_KINDS:
         recipe["model"] = _model_of(node, config)
-    if settings.get("path") is not None:  # a finished reward model: what it is, not where it lies
-        recipe["taken"] = _digest_taken(node, config)
-        del settings["path"], settings["revision"]
+    if settings.pop("path", None) is not None:  # a finished reward model: what it is, not where it is kept
+        recipe["taken"] = digest_checkpoint(taken_model(config.stages[node.name], config), node.name)
+        settings.pop("revision", None)
     if roles := data_roles(node.kind, corpus, config.stages[node.name], sampled=node.sampled):
         recipe["data"] = {
             f"{fact.get('rows') or fact['role']}/{fact.get('id', '')}": fact for fact in corpus.identity(roles)
@@ -93,23 +97,23 @@ def recipe_of(
     return recipe
 
 
-def _digest_taken(node: Node, config: Config) -> dict[str, Any]:
-    return digest_checkpoint(taken_model(config.stages[node.name], config), node.name)
-
-
 def _model_of(node: Node, config: Config) -> dict[str, Any]:
+    """Return what of the `model` section decides a stage's result."""
     model = config.model
-    # Whether a token is new matters where its row is added, and where an adapter would leave it untrained.
-    tokens = {"new_tokens": list(model.new_tokens)} if model.new_tokens else {}
-    if node.kind != "base":
-        adapted = getattr(config.stages[node.name], "peft", "full") != "full"
-        return {"dtype": model.dtype, **(tokens if adapted else {})}
-    template = {"chat_template": model.chat_template} if model.chat_template != "own" else {}
     # Facts only repeat what the commit or the digests below identify, and are checked against it.
-    apart = {"path", "revision", "new_tokens", "chat_template", "facts"}
-    facts = {**model.model_dump(mode="json", exclude=apart), **tokens, **template}
-    words = {"common_words": digest_file(WORDS)} if model.path is None else {}
-    return {**facts, **words, **digest_checkpoint(model)}
+    given = differing(model, ("path", "revision", "facts"))
+    if node.kind == "base":
+        words = {"common_words": digest_file(WORDS)} if model.path is None else {}
+        return {**given, **words, **digest_checkpoint(model)}
+    # Whether a token is new matters where its row is added, and where an adapter would leave it untrained.
+    adapted = getattr(config.stages[node.name], "peft", "full") != "full"
+    return {key: given[key] for key in ("dtype", *(["new_tokens"] if adapted else [])) if key in given}
+
+
+def settings_made_with(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings of a recipe, defaults included, for people to read and to compare."""
+    settings = filled(recipe["settings"], StageSettings.of(recipe["kind"]))
+    return {key: value for key, value in settings.items() if key not in NOT_IDENTITY.get(recipe["kind"], ())}
 
 
 @functools.cache

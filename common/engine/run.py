@@ -24,7 +24,7 @@ from common.cost.limits import check_fits
 from common.data.corpus import Corpus
 from common.engine import launch
 from common.engine.environment import hub_restored, needs_hub, prepare
-from common.engine.fingerprint import code_of, recipe_of, task_folders
+from common.engine.fingerprint import code_of, recipe_of, settings_made_with, task_folders
 from common.engine.plan import make_plan, open_corpus, store_of, unpublished
 from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
@@ -214,6 +214,7 @@ def _make(
         "kind": node.kind,
         "fingerprint": fingerprint,
         "recipe": recipe,
+        "settings": settings_made_with(recipe),
         "inputs": {
             name: {"stage": artifact.stage, "fingerprint": artifact.fingerprint, "digest": artifact.digest}
             for name, artifact in inputs.items()
