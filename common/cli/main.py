@@ -280,12 +280,12 @@ def main(arguments: Sequence[str]) -> int:
 
     0; 1 for a user's mistake; 130 when stopped by hand; 75 when a scheduler's signal stopped it and it may go on later.
     """
-    from common.engine.launch import TEMPORARY, enter
-
-    errors = Console(stream=sys.stderr)
     # Set before any numeric library loads: threads that spin long while they wait make a shared machine crawl.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    from common.engine.launch import TEMPORARY, enter
+
+    errors = Console(stream=sys.stderr)
     failed = enter()
     try:
         command, words = parse(arguments, COMMANDS)

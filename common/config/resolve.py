@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from common.config.base import StageSettings
-from common.config.files import names_in, read_domain_file, read_named
+from common.config.files import DomainFile, names_in, read_domain_file, read_named
 from common.config.layer_errors import explain
 from common.config.overrides import nest
 from common.config.pipeline import Node, Pipeline, load_pipeline
@@ -30,6 +30,7 @@ from common.errors import ConfigError, did_you_mean
 from common.machine import cards, computes_bfloat16, visible
 
 DEFAULT_PROFILE = "tiny"
+EMBEDDED = "embedded"  # the value of `data` for the knowledge that a domain brings
 DEFAULT_PIPELINE = "full"
 COMMAND_LINE = "command line"
 OF_CHECKPOINT = ("revision", "facts", "chat_template")  # keys of `model` that hold for one `path`
@@ -68,18 +69,14 @@ def resolve(words: Mapping[str, str], repository: Path) -> Resolved:
     out = Path(words.pop("out", "") or repository)
     data_root = words.pop("data_root", None)
 
-    layers = [
-        Layer(f"profile {profile}", profile_values),
-        Layer(f"pipeline {name}", pipeline.settings),
-        *_domain_layers(repository, domain, profile, profile_values, words),
-    ]
     data = words.pop("data", None)
-    command_line = nest(words)
-    if data is not None:
-        command_line["data"] = data
-    data = data or next((str(layer.values["data"]) for layer in reversed(layers) if "data" in layer.values), "embedded")
+    command_line = Layer(COMMAND_LINE, nest(words) | ({} if data is None else {"data": data}))
+    layers = [Layer(f"profile {profile}", profile_values), Layer(f"pipeline {name}", pipeline.settings)]
+    file = read_domain_file(repository / "domains" / domain, repository / "pipelines")
+    layers += _domain_layers(file, domain, profile, layers, command_line)
+    data = _data_of([*layers, command_line])
     layers += _manifest_layers(repository / "domains" / domain / "data.yaml" if data == "hub" else data)
-    layers.append(Layer(COMMAND_LINE, command_line))
+    layers.append(command_line)
 
     identity = {"domain": domain, "profile": profile, "pipeline": name}
     config, origins = _build(identity, layers, pipeline)
@@ -116,31 +113,41 @@ def with_pipeline(resolved: Resolved, name: str) -> Resolved | None:
 
 
 def _domain_layers(
-    repository: Path, domain: str, profile: str, profile_values: Mapping[str, Any], words: Mapping[str, str]
+    file: DomainFile, domain: str, profile: str, lower: Sequence[Layer], command_line: Layer
 ) -> list[Layer]:
     """Return the domain's layers: for all runs, for those of a checkpoint on real data, and for the profile.
 
-    A checkpoint that a word names takes the place of the profile's model, so what a domain says for that profile (the
-    budgets of the tiny model) does not hold for it. Embedded data are small, whatever model reads them: there the
-    settings for real runs and their benchmarks from the Hub do not hold.
+    Every layer counts for what the run starts from: a checkpoint or an architecture, embedded data or real ones.
+    Embedded data are small, whatever model reads them, so the settings for real runs do not hold there. What the
+    domain says for a profile is made for the profile's model, and does not hold on real data for another model.
     """
-    file = read_domain_file(repository / "domains" / domain, repository / "pipelines")
-    model = profile_values.get("model")
-    given = "model.path" in words
-    from_checkpoint = given or (isinstance(model, Mapping) and model.get("path") is not None)
-    real = from_checkpoint and str(words.get("data") or profile_values.get("data", "embedded")) != "embedded"
-    layers = [Layer(f"domain {domain}", file.all)]
-    if real:
-        layers.append(Layer(f"domain {domain}, with a checkpoint", file.checkpoint))
-        # Those are for full fine-tuning: what the profile says of adapters holds over them.
-        layers.append(Layer(f"profile {profile}", adapters_alone(profile_values)))
-    if profile in file.profiles and not (real and given):
-        layers.append(Layer(f"domain {domain}, profile {profile}", file.profiles[profile]))
-    return layers
+    of_all = Layer(f"domain {domain}", file.all)
+    block = [Layer(f"domain {domain}, profile {profile}", file.profiles[profile])] if profile in file.profiles else []
+    named = [layer for layer in (*lower, of_all, *block, command_line) if _names_model(layer)]
+    own = not named or named[-1] in (lower[0], *block)  # the model is the profile's, or that of its block
+    without_block = _data_of([*lower, of_all, command_line])
+    if not own and without_block != EMBEDDED:
+        block = []
+    starts_from_checkpoint = bool(named) and named[-1].values["model"]["path"] is not None
+    if not starts_from_checkpoint or _data_of([*lower, of_all, *block, command_line]) == EMBEDDED:
+        return [of_all, *block]
+    # The settings for a checkpoint are for full fine-tuning. What the profile says of adapters holds over them.
+    adapters = Layer(f"profile {profile}", adapters_alone(lower[0].values))
+    return [of_all, Layer(f"domain {domain}, with a checkpoint", file.checkpoint), adapters, *block]
+
+
+def _names_model(layer: Layer) -> bool:
+    model = layer.values.get("model")
+    return isinstance(model, Mapping) and "path" in model
+
+
+def _data_of(layers: Sequence[Layer]) -> str:
+    """Return `data` as the last layer that has it says."""
+    return next((str(layer.values["data"]) for layer in reversed(layers) if "data" in layer.values), EMBEDDED)
 
 
 def _manifest_layers(data: str | Path) -> list[Layer]:
-    if data == "embedded":
+    if data == EMBEDDED:
         return []
     path = Path(data)
     raw = read_yaml(path)

@@ -5,35 +5,43 @@ Usage: `prepare(resolved.config.run, asks_hub=needs_hub(resolved, corpus))`, onc
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sys
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from common.config.base import StageSettings
 from common.config.schema import Config, RunSettings
 from common.config.stages import PublishSettings, RewardSettings
 from common.data.corpus import Corpus
-from common.stages.base import is_hub_id
+from common.models.source import is_hub_id
 from common.training.distributed import ranks
 
 HUB = "https://huggingface.co"
 PATIENCE = 5.0  # seconds
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _limited = False  # whether it was `prepare` that set it
+OFFLINE = "HF_HUB_OFFLINE"
+# The libraries read the variable once, when they are imported, into these constants. All others ask `huggingface_hub`.
+OFFLINE_CONSTANTS = (
+    ("huggingface_hub.constants", OFFLINE), ("datasets.config", OFFLINE), ("datasets.config", "HF_DATASETS_OFFLINE"),
+)  # fmt: skip
+_kept_off = False  # whether it was `prepare` that keeps this process off the Hub
 NOISY = ("trl", "accelerate", "datasets", "mergekit", "lm_eval", "matplotlib", "bitsandbytes")
 
 
 def prepare(run: RunSettings, *, asks_hub: bool) -> None:
-    """Keep libraries quiet, set the number of threads, and keep off the Hub what does not need it or cannot reach it.
+    """Keep libraries quiet, set the number of threads, and keep them off a Hub that is not needed or does not answer.
 
-    A Hub that does not answer is told once here: its clients try every file six times, for half a minute each. What
-    lies in their caches is still found.
+    A Hub that does not answer is found out once here: its clients try every file six times, for half a minute each.
+    They still find what is in their caches. Each run of a process decides anew, unless the user has set the variable.
     """
-    if "HF_HUB_OFFLINE" not in os.environ and not (asks_hub and hub_answers()):
-        os.environ["HF_HUB_OFFLINE"] = "1"
+    if _kept_off or not {OFFLINE, "TRANSFORMERS_OFFLINE"} & os.environ.keys():
+        _allow_hub(asks_hub and hub_answers())
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # ORPO is among what TRL may still change
@@ -51,6 +59,29 @@ def prepare(run: RunSettings, *, asks_hub: bool) -> None:
         transformers.logging.disable_progress_bar()
         for name in NOISY:
             logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _allow_hub(allowed: bool) -> None:
+    """Let the Hub's clients ask it or not, those included that are imported already."""
+    global _kept_off
+    _kept_off = not allowed
+    if allowed:
+        os.environ.pop(OFFLINE, None)
+    else:
+        os.environ[OFFLINE] = "1"
+    for module, constant in OFFLINE_CONSTANTS:
+        if module in sys.modules:
+            setattr(sys.modules[module], constant, not allowed)
+
+
+@contextlib.contextmanager
+def hub_restored() -> Iterator[None]:
+    """Undo on leaving what `prepare` did to the access to the Hub."""
+    try:
+        yield
+    finally:
+        if _kept_off:
+            _allow_hub(True)
 
 
 def environment() -> dict[str, str]:

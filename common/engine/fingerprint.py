@@ -2,7 +2,8 @@
 
 Usage: `recipe = recipe_of(node, config, corpus, inputs, repository)`; `code = code_of(kind, repository)`.
 
-A recipe holds data, hyper-parameters, seed and the digests of the inputs; never device, paths, workers, logging.
+A recipe holds data, hyper-parameters, seed and the digests of the inputs; never device, paths, workers, logging. Values
+that equal the declared defaults are left out, so that a new setting changes no fingerprint.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.config.base import StageSettings
+from common.config.defaults import differing, filled
 from common.config.pipeline import Node
 from common.config.schema import Config
 from common.data.corpus import Corpus
+from common.models.source import digest_checkpoint, taken_model
 from common.models.tokenizer import WORDS
 from common.stage import KIND_MODULES, KIND_ROLES, MODEL_KINDS, SEEDED_KINDS, TRAINING_KINDS, data_roles
 from common.store.artifacts import Artifact, digest_file
@@ -28,11 +32,17 @@ INFRASTRUCTURE = frozenset({
     "common.config.base", "common.config.stages", "common.stage", "common.stages", "common.data", "common.data.corpus",
     "common.config.yaml", "common.evaluation", "common.report", "common.training",
 })  # fmt: skip
+# Goes up by one when a default changes, or what counts as identity does: then every stage is made again.
+RECIPE_SCHEMA = 1
 CORPUS_MODULES = ("common.data.knowledge.corpus", "common.data.manifest.manifest")
 # Settings that change how much memory or time a stage takes, but not its result.
 NOT_IDENTITY = {**{kind: {"limits"} for kind in (*TRAINING_KINDS, "sample")}}
-# Options of a `train:` block that only log or load.
-NOT_IDENTITY_TRAIN = ("logging_", "save_total_limit", "dataloader_", "disable_tqdm", "log_level", "run_name")
+# Options of a `train:` block that only log, or load the same rows in the same order.
+NOT_IDENTITY_TRAIN = frozenset({
+    "logging_strategy", "logging_steps", "logging_first_step", "log_on_each_node", "log_level", "log_level_replica",
+    "disable_tqdm", "run_name", "save_total_limit", "dataloader_num_workers", "dataloader_pin_memory",
+    "dataloader_persistent_workers", "dataloader_prefetch_factor", "dataloader_multiprocessing_context",
+})  # fmt: skip
 
 
 def task_folders(repository: Path, domain: str) -> tuple[Path, ...]:
@@ -45,12 +55,11 @@ def recipe_of(
     node: Node, config: Config, corpus: Corpus, inputs: Mapping[str, Artifact], repository: Path
 ) -> dict[str, Any]:
     """Return the recipe of a stage whose inputs are all there."""
-    settings = config.stages[node.name].model_dump(mode="json", exclude=NOT_IDENTITY.get(node.kind))
-    if "train" in settings:
-        settings["train"] = {k: v for k, v in settings["train"].items() if not k.startswith(NOT_IDENTITY_TRAIN)}
-    if settings.get("peft") == "full":  # says no more than `lora: null` said before there was a choice
-        del settings["peft"], settings["quantization"]
+    settings = differing(config.stages[node.name], NOT_IDENTITY.get(node.kind, ()))
+    if train := {k: v for k, v in settings.pop("train", {}).items() if k not in NOT_IDENTITY_TRAIN}:
+        settings["train"] = train
     recipe: dict[str, Any] = {
+        "schema": RECIPE_SCHEMA,
         "kind": node.kind,
         "parent": node.parent,
         "settings": settings,
@@ -60,9 +69,9 @@ def recipe_of(
         recipe["seed"] = config.seed
     if node.kind in MODEL_KINDS:
         recipe["model"] = _model_of(node, config)
-    if settings.get("path") is not None:  # a finished reward model: what it is, not where it lies
-        recipe["taken"] = _digest_taken(node, config)
-        del settings["path"], settings["revision"]
+    if settings.pop("path", None) is not None:  # a finished reward model: what it is, not where it is kept
+        recipe["taken"] = digest_checkpoint(taken_model(config.stages[node.name], config), node.name)
+        settings.pop("revision", None)
     if roles := data_roles(node.kind, corpus, config.stages[node.name], sampled=node.sampled):
         recipe["data"] = {
             f"{fact.get('rows') or fact['role']}/{fact.get('id', '')}": fact for fact in corpus.identity(roles)
@@ -88,27 +97,23 @@ def recipe_of(
     return recipe
 
 
-def _digest_taken(node: Node, config: Config) -> dict[str, Any]:
-    from common.stages.base import digest_checkpoint, taken_model
-
-    return digest_checkpoint(taken_model(config.stages[node.name], config), node.name)
-
-
 def _model_of(node: Node, config: Config) -> dict[str, Any]:
-    from common.stages.base import digest_checkpoint
-
+    """Return what of the `model` section decides a stage's result."""
     model = config.model
-    # Whether a token is new matters where its row is added, and where an adapter would leave it untrained.
-    tokens = {"new_tokens": list(model.new_tokens)} if model.new_tokens else {}
-    if node.kind != "base":
-        adapted = getattr(config.stages[node.name], "peft", "full") != "full"
-        return {"dtype": model.dtype, **(tokens if adapted else {})}
-    template = {"chat_template": model.chat_template} if model.chat_template != "own" else {}
     # Facts only repeat what the commit or the digests below identify, and are checked against it.
-    apart = {"path", "revision", "new_tokens", "chat_template", "facts"}
-    facts = {**model.model_dump(mode="json", exclude=apart), **tokens, **template}
-    words = {"common_words": digest_file(WORDS)} if model.path is None else {}
-    return {**facts, **words, **digest_checkpoint(model)}
+    given = differing(model, ("path", "revision", "facts"))
+    if node.kind == "base":
+        words = {"common_words": digest_file(WORDS)} if model.path is None else {}
+        return {**given, **words, **digest_checkpoint(model)}
+    # Whether a token is new matters where its row is added, and where an adapter would leave it untrained.
+    adapted = getattr(config.stages[node.name], "peft", "full") != "full"
+    return {key: given[key] for key in ("dtype", *(["new_tokens"] if adapted else [])) if key in given}
+
+
+def settings_made_with(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings of a recipe, defaults included, for people to read and to compare."""
+    settings = filled(recipe["settings"], StageSettings.of(recipe["kind"]))
+    return {key: value for key, value in settings.items() if key not in NOT_IDENTITY.get(recipe["kind"], ())}
 
 
 @functools.cache

@@ -27,7 +27,7 @@ from common.config.stages import (
 )
 from common.cost.outlook import Outlook
 from common.data.corpus import Corpus
-from common.engine.fingerprint import code_of, recipe_of
+from common.engine.fingerprint import code_of, recipe_of, settings_made_with
 from common.engine.preflight.settings import check_preconditions
 from common.engine.provenance import versions
 from common.errors import ConfigError, did_you_mean
@@ -116,8 +116,8 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
 def check_settings(resolved: Resolved) -> None:
     """Check what only a whole stage can tell, before anything is spent. Raises ConfigError."""
     from common.config.stages import CardSettings, MergeSettings, PublishSettings, RewardSettings
+    from common.models.source import check_given, taken_model
     from common.rewards.mix import check_rewards
-    from common.stages.base import check_given, taken_model
     from common.stages.publish import parse_target
     from common.training.merging import check_stages
 
@@ -245,8 +245,11 @@ def unpublished(artifact: Artifact, store: Store) -> str | None:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], origins: Mapping[str, str], node: Node) -> list[str]:
-    """Return one line per key that differs between two recipes: key, old value, new value, and who set it."""
-    before, after = flatten(old), flatten(new)
+    """Return one line per key that differs between two recipes: key, old value, new value, and who set it.
+
+    Defaults are compared as if both recipes held them.
+    """
+    before, after = (flatten({**recipe, "settings": settings_made_with(recipe)}) for recipe in (old, new))
     lines = []
     for key in dict.fromkeys([*before, *after]):
         a, b = before.get(key, "(absent)"), after.get(key, "(absent)")

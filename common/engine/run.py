@@ -23,8 +23,8 @@ from common.console import Console
 from common.cost.limits import check_fits
 from common.data.corpus import Corpus
 from common.engine import launch
-from common.engine.environment import needs_hub, prepare
-from common.engine.fingerprint import code_of, recipe_of, task_folders
+from common.engine.environment import hub_restored, needs_hub, prepare
+from common.engine.fingerprint import code_of, recipe_of, settings_made_with, task_folders
 from common.engine.plan import make_plan, open_corpus, store_of, unpublished
 from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
@@ -49,6 +49,7 @@ class Outcome:
     equal: list[str] = field(default_factory=list)  # made again, with the same result
 
 
+@hub_restored()
 def execute(resolved: Resolved, console: Console, forced: frozenset[str] = frozenset()) -> Outcome:
     """Make what is missing, in order, and link it under `runs/`. Raises the first stage's error; the rest is kept."""
     store = store_of(resolved)
@@ -68,6 +69,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     return outcome
 
 
+@hub_restored()
 def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool = False) -> Artifact:
     """Make one stage of a plan whose inputs are there. Does nothing where it is there already, unless `forced`.
 
@@ -212,6 +214,7 @@ def _make(
         "kind": node.kind,
         "fingerprint": fingerprint,
         "recipe": recipe,
+        "settings": settings_made_with(recipe),
         "inputs": {
             name: {"stage": artifact.stage, "fingerprint": artifact.fingerprint, "digest": artifact.digest}
             for name, artifact in inputs.items()

@@ -180,8 +180,9 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def settings_of(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    recipe: Mapping[str, Any] = checkpoint.manifest.get("recipe") or {}
-    return recipe.get("settings") or {}
+    manifest = checkpoint.manifest
+    settings: Mapping[str, Any] = manifest.get("settings") or (manifest.get("recipe") or {}).get("settings") or {}
+    return settings
 
 
 def is_adapted(checkpoint: Checkpoint) -> bool:

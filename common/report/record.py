@@ -24,6 +24,7 @@ MANIFEST_FIELDS = (
     "inputs",
     "digest",
     "recipe",
+    "settings",
     "metrics",
     "tokens",
     "seconds",

@@ -135,6 +135,8 @@ def recipes(chain: Chain) -> str:
 def settings_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a recipe that a reader would set: no data and no digests, which are told elsewhere."""
     recipe = manifest.get("recipe") or {}
+    if "settings" in manifest:  # with defaults, which a recipe leaves out
+        recipe = {**recipe, "settings": manifest["settings"]}
     return {key: value for key, value in recipe.items() if key not in TOLD_ELSEWHERE}
 
 

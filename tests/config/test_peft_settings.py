@@ -64,13 +64,12 @@ def test_every_shipped_file_resolves_with_adapters(domain: str, profile: str) ->
         resolve({"domain": domain, "profile": profile, "peft": "qlora", **words}, REPOSITORY)
 
 
-def test_full_fine_tuning_keeps_the_fingerprints_from_before_there_was_a_choice(copy: Path) -> None:
+def test_full_fine_tuning_is_the_default_and_no_part_of_a_recipe(copy: Path) -> None:
     words = {"domain": "medical", "out": str(copy), **QUICK}
-    recipe = next(s for s in make_plan(resolve(words, REPOSITORY)).steps if s.node.name == "sft").artifact
-    assert recipe is not None
-    settings = recipe.manifest["recipe"]["settings"]
-    assert "lora" in settings
-    assert not {"peft", "quantization"} & settings.keys()
+    artifact = next(s for s in make_plan(resolve(words, REPOSITORY)).steps if s.node.name == "sft").artifact
+    assert artifact is not None
+    assert not {"peft", "lora", "quantization"} & artifact.manifest["recipe"]["settings"].keys()
+    assert artifact.manifest["settings"]["peft"] == "full"  # for the card
     assert make_plan(resolve({**words, "peft": "full"}, REPOSITORY)).to_do == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,53 @@ def test_checkpoint_settings_hold_only_where_a_run_starts_from_one(tmp_path: Pat
     small = resolve({"domain": "odd", "model.path": "some/where"}, tmp_path)
     assert [training(found.config, "cpt").tokens for found in (tiny, real, small)] == [2048, 4096, 2048]
     assert real.origins["cpt.tokens"] == "domain odd, with a checkpoint"
+
+
+REAL = "model: {path: some/where}, data: hub"
+
+
+@pytest.mark.parametrize(
+    ("files", "words", "tokens"),
+    [
+        # what names the model and the data -> whose budget the run gets
+        ({"profile": REAL}, {}, 4096),
+        ({"profile": REAL, "block": "cpt: {tokens: 2048}"}, {}, 2048),
+        ({"pipeline": REAL, "block": "cpt: {tokens: 2048}"}, {}, 4096),
+        ({"all": REAL, "block": "cpt: {tokens: 2048}"}, {}, 4096),
+        ({"block": f"{REAL}, cpt: {{tokens: 2048}}"}, {}, 2048),
+        ({"block": REAL}, {}, 4096),
+        ({"block": "cpt: {tokens: 2048}"}, {"model.path": "some/where", "data": "hub"}, 4096),
+        ({"all": "data: hub", "block": "cpt: {tokens: 2048}"}, {"model.path": "some/where"}, 4096),
+        ({"pipeline": "data: hub", "block": "cpt: {tokens: 2048}"}, {"model.path": "some/where"}, 4096),
+        ({"all": "model: {path: some/where}", "block": "cpt: {tokens: 2048}"}, {"data": "hub"}, 4096),
+        # embedded data are small, whatever model reads them
+        ({"all": "model: {path: some/where}", "block": "cpt: {tokens: 2048}"}, {}, 2048),
+        ({"all": REAL, "block": "cpt: {tokens: 2048}"}, {"data": "embedded"}, 2048),
+        ({"pipeline": REAL, "all": "data: embedded"}, {}, 1024),
+        # a higher layer may also go back to the profile's architecture
+        ({"pipeline": REAL, "all": "model: {path: null}"}, {}, 1024),
+        ({"all": "data: hub"}, {}, 1024),
+    ],
+)  # fmt: skip
+def test_every_layer_decides_whether_a_run_is_for_a_checkpoint_on_real_data(
+    files: dict[str, str], words: dict[str, str], tokens: int, tmp_path: Path
+) -> None:
+    blocks = f"{{{files.get('block', '')}}}"
+    odd_domain(
+        tmp_path,
+        f"all: {{{files.get('all', '')}}}\ncheckpoint: {{cpt: {{tokens: 4096}}}}\nprofiles: {{small: {blocks}}}\n",
+    )
+    pipelines = tmp_path / "pipelines"
+    pipelines.unlink()
+    shutil.copytree(REPOSITORY / "pipelines", pipelines)
+    shutil.copy(REPOSITORY / "domains" / "medical" / "data.yaml", tmp_path / "domains" / "odd")
+    model = "" if "model" in files.get("profile", "") else "model: {architecture: {hidden_size: 64}}, "
+    profile = f"{{{model}{files.get('profile', '')}, cpt: {{tokens: 1024}}}}".replace(", ,", ",")
+    (pipelines / "profiles" / "small.yaml").write_text(profile, encoding="utf-8")
+    pipeline = (pipelines / "full.yaml").read_text(encoding="utf-8") + f"\nsettings: {{{files.get('pipeline', '')}}}\n"
+    (pipelines / "full.yaml").write_text(pipeline, encoding="utf-8")
+    found = resolve({"domain": "odd", "profile": "small", "sft.epochs": "1", "base.epochs": "1", **words}, tmp_path)
+    assert training(found.config, "cpt").tokens == tokens
 
 
 @pytest.mark.parametrize("domain", names_in(REPOSITORY / "domains", ""))

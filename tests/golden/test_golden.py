@@ -10,9 +10,15 @@ import torch
 
 from common.config.files import names_in
 from tests.conftest import REPOSITORY
-from tests.golden import curves, fingerprints
+from tests.golden import curves, defaults, fingerprints
 
 RENEW = "if that is meant, run `python -m tests.golden` in a commit of its own that says why"
+
+
+def test_a_changed_default_comes_with_a_new_schema_of_recipes() -> None:
+    names = defaults.changed()
+    assert not names, f"the default of {names[0]} changed, so results do: add 1 to RECIPE_SCHEMA; then {RENEW}"
+    assert defaults.checked_in() == defaults.table(), f"a setting came or went; {RENEW}"
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.config.defaults import differing
 from common.config.schema import EmbeddedSettings
 from common.data.accounting import RowCount
 from common.data.knowledge.world import World, load_worlds
@@ -96,7 +97,7 @@ class EmbeddedCorpus:
             role = self._role(name)
             read = [world.settings_read(general=role.side == "general") for world in self.worlds(role.side)]
             names = role.settings.union(*(settings[kind] for settings in read for kind in role.reads))
-            settings = self.settings.model_dump(include=set(names))
+            settings = differing(self.settings, EmbeddedSettings.model_fields.keys() - names)
             seed = {"seed": self.seed} if role.seeded else {}
             facts.append({"role": name, "embedded": {role.side: self._digest(role.side)}, **settings, **seed})
         return facts

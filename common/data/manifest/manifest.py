@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.config.defaults import differing
 from common.config.yaml import read_yaml
 from common.data.accounting import RowCount
 from common.data.corpus import CORPUS_ROLES, Row
@@ -45,10 +46,8 @@ __all__ = ["Manifest", "ManifestCorpus", "Source", "load_manifest"]
 _log = logging.getLogger(__name__)
 # A stage that asks for these cannot go on with nothing; the others may be empty.
 _NEEDED = frozenset({"pretrain", "cpt", "sft", "preference"})
-# Keys that came later: part of the identity only where they are given, so that older fingerprints stay.
-_LATER_KEYS = frozenset({
-    "each", "where", "skip", "take", "every", "header", "longest", "question", "match", "final", "cut", "language",
-})  # fmt: skip
+# Keys that say where a source is or what is known of it, not which rows it gives. Columns are resolved below.
+_NOT_IDENTITY = ("path", "licence", "gated", "enabled", "evidence", "note", "columns")
 
 
 def load_manifest(
@@ -98,10 +97,7 @@ class ManifestCorpus:
         return facts
 
     def _identity(self, source: Source) -> dict[str, Any]:
-        keys = {"id", "role", "side", "choices", "limit", "weight", "heldout"}
-        keys |= {"hub", "config", "split", "revision", "data_files"} if source.hub else {"unit"}
-        facts = self._revisions.apply(source).model_dump(mode="json", include=keys)
-        facts |= source.model_dump(mode="json", include=set(_LATER_KEYS), exclude_defaults=True)
+        facts = differing(self._revisions.apply(source), _NOT_IDENTITY)
         facts["columns"] = {name: source.named_columns[name] for name in sorted(source.named_columns)}
         if source.hub is None:
             files = self._files[source.id]

@@ -33,7 +33,7 @@ PERMISSIVE = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "u
 
 def check_preconditions(resolved: Resolved) -> None:
     """Refuse settings that cannot work together. Raises ConfigError for the first."""
-    from common.stages.base import check_local_facts
+    from common.models.source import check_local_facts
 
     config = resolved.config
     given = config.model.path is not None
