@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from common.cli.main import COMMANDS
-from common.config.files import names_in
+from common.cli.catalogue import COMMANDS
+from common.config.folders import names_in
 from common.config.resolve import resolve
 from common.engine.plan import check_settings
 from common.rewards.verifiers import VERIFIERS

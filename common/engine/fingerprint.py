@@ -1,6 +1,6 @@
 """What defines a stage's result: its recipe, whose hash is the fingerprint, and the code that made it.
 
-Usage: `recipe = recipe_of(node, config, corpus, inputs, repository)`; `code = code_of(kind, repository)`.
+Usage: `recipe = recipe_of(node, resolved, corpus, inputs)`; `code = code_of(kind, repository)`.
 
 A recipe holds data, hyper-parameters, seed and the digests of the inputs; never device, paths, workers, logging.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.pipeline import Node
+from common.config.resolve import Resolved
 from common.config.schema import Config
 from common.data.corpus import Corpus
 from common.models.tokenizer import WORDS
@@ -35,16 +36,15 @@ NOT_IDENTITY = {**{kind: {"limits"} for kind in (*TRAINING_KINDS, "sample")}}
 NOT_IDENTITY_TRAIN = ("logging_", "save_total_limit", "dataloader_", "disable_tqdm", "log_level", "run_name")
 
 
-def task_folders(repository: Path, domain: str) -> tuple[Path, ...]:
+def task_folders(resolved: Resolved) -> tuple[Path, ...]:
     """Return the folders with harness task files of our own: those of all domains, then the domain's, which win."""
-    folders = (repository / "common" / "evaluation" / "benchmarks", repository / "domains" / domain / "eval")
+    folders = (resolved.repository / "common" / "evaluation" / "benchmarks", resolved.domain_folder / "eval")
     return tuple(folder for folder in folders if folder.is_dir())
 
 
-def recipe_of(
-    node: Node, config: Config, corpus: Corpus, inputs: Mapping[str, Artifact], repository: Path
-) -> dict[str, Any]:
+def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     """Return the recipe of a stage whose inputs are all there."""
+    config = resolved.config
     settings = config.stages[node.name].model_dump(mode="json", exclude=NOT_IDENTITY.get(node.kind))
     if "train" in settings:
         settings["train"] = {k: v for k, v in settings["train"].items() if not k.startswith(NOT_IDENTITY_TRAIN)}
@@ -70,7 +70,7 @@ def recipe_of(
     if settings.get("tasks"):
         recipe["task_files"] = {
             f"{folder.name}/{path.relative_to(folder).as_posix()}": digest_file(path)
-            for folder in task_folders(repository, config.domain)
+            for folder in task_folders(resolved)
             for path in sorted(folder.rglob("*"))
             if path.is_file() and "__pycache__" not in path.parts
         }
