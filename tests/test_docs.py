@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from common.config.base import StageSettings
-from common.config.files import names_in
+from common.config.folders import names_in
 from common.config.schema import Needs
 from common.config.yaml import read_yaml
 from common.cost.hardware import TABLE

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from common.cli.main import COMMANDS
+from common.cli.catalogue import COMMANDS
 from common.config.overrides import parse
 from tests.conftest import REPOSITORY
 

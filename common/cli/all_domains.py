@@ -1,8 +1,8 @@
-"""Run every domain, one after another, in one process: what is equal is made once, and one failure stops no other.
+"""Run every shipped domain in one process, one after another: equal stages are made once, a failure stops no other.
 
-Usage: `just run domain=all`; any further word holds for all of them.
+Usage: `just run domain=all`; all further overrides hold for each of them.
 
-It runs what `common.engine.run` runs. Many stages at once, or on several machines, is a scheduler's work.
+It runs what `common.engine.run` runs. Running many stages at once, or on several machines, is a scheduler's work.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli.output import heading, short_score, table
-from common.config.files import names_in
+from common.config.folders import names_in
 from common.config.resolve import Resolved, resolve
 from common.console import Console
 from common.engine.plan import Plan, make_plan, store_of
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class DomainRun:
-    """What became of one domain."""
+    """The result of one domain's run, or the problem that stopped it."""
 
     domain: str
     resolved: Resolved | None = None
@@ -38,18 +38,20 @@ class DomainRun:
     seconds: float = 0.0
 
 
-def plan_all(words: Mapping[str, str], repository: Path) -> tuple[list[Plan], list[DomainRun]]:
+def plan_all(
+    overrides: Mapping[str, str], repository: Path, results: Path | None = None
+) -> tuple[list[Plan], list[DomainRun]]:
     """Plan every domain. Returns the plans, and a DomainRun with its problem for each that cannot run.
 
-    Raises ConfigError for words that only one domain can have.
+    Raises ConfigError for overrides that only one domain can have.
     """
-    data = words.get("data", "embedded")
+    data = overrides.get("data", "embedded")
     if data not in ("embedded", "hub"):
-        raise ConfigError(f"data={data} belongs to one domain; with domain=all say data=embedded or data=hub.")
+        raise ConfigError(f"data={data} belongs to one domain. With domain=all, use data=embedded or data=hub.")
     plans, failed = [], []
     for domain in names_in(repository / "domains", ""):
         try:
-            resolved = resolve({**words, "domain": domain}, repository)
+            resolved = resolve({**overrides, "domain": domain}, repository, results)
             check_sharding(resolved)
             plans.append(make_plan(resolved))
         except RecipeError as error:
@@ -57,13 +59,16 @@ def plan_all(words: Mapping[str, str], repository: Path) -> tuple[list[Plan], li
     return plans, failed
 
 
-def run_all(words: Mapping[str, str], repository: Path, console: Console, forced: frozenset[str]) -> list[DomainRun]:
-    """Run every domain that can be planned; what goes wrong in one is reported and the next one begins.
+def run_all(
+    overrides: Mapping[str, str], repository: Path, console: Console, forced: frozenset[str],
+    results: Path | None = None,
+) -> list[DomainRun]:  # fmt: skip
+    """Run every domain that can be planned. A problem in one is reported and the next one begins.
 
-    Raises ConfigError where the same problem stops every domain, such as a mistyped word, and for a forced stage that
+    Raises ConfigError where the same problem stops every domain, such as a mistyped key, and for a forced stage that
     no pipeline has.
     """
-    plans, runs = plan_all(words, repository)
+    plans, runs = plan_all(overrides, repository, results)
     if not plans and len({run.problem for run in runs}) == 1:
         raise ConfigError(runs[0].problem)
     known = sorted({node.name for plan in plans for node in plan.resolved.nodes})
@@ -91,7 +96,7 @@ def run_all(words: Mapping[str, str], repository: Path, console: Console, forced
 
 
 def show_runs(runs: Sequence[DomainRun], console: Console) -> None:
-    """Print one line per domain: its exam at every checkpoint, what became of the general one, and how it went."""
+    """Print one line per domain: its exam at every checkpoint, the general exam first and last, and the result."""
     names: dict[str, None] = {}
     summaries = {}
     for run in runs:
@@ -105,15 +110,15 @@ def show_runs(runs: Sequence[DomainRun], console: Console) -> None:
         scores = [short_score(points[name], "domain") if name in points else "-" for name in names]
         ends = [short_score(point, "general") for point in points.values()]
         general = f"{ends[0]} -> {ends[-1]}" if ends else "-"
-        rows.append([run.domain, *scores, general, f"{run.seconds:.0f}", _became(run)])
+        rows.append([run.domain, *scores, general, f"{run.seconds:.0f}", _result(run)])
     console.line()
     header = ["domain exam", *names, "general exam", "seconds", "result"]
     table(console, header, rows, numeric=(*range(1, len(names) + 1), len(names) + 2))
     if all(run.outcome is not None and not run.outcome.made for run in runs):
-        console.line(f"Nothing to do: all {len(runs)} domains are there and up to date.", always=True)
+        console.line(f"Nothing to do: all {len(runs)} domains are up to date.", always=True)
 
 
-def _became(run: DomainRun) -> str:
+def _result(run: DomainRun) -> str:
     if run.outcome is None:
         return "failed: " + run.problem.splitlines()[0][:60]
     return f"{len(run.outcome.made)} stages made" if run.outcome.made else "up to date"

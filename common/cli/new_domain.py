@@ -2,7 +2,7 @@
 
 Usage: `just new-domain name=chemistry`, then `just run domain=chemistry`.
 
-The files come from `common/starter`; they are copied once and belong to the user from then on.
+The files come from `common/cli/starter`; they are copied once and belong to the user from then on.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from common.config.folders import names_in
 from common.errors import ConfigError
 from common.store.artifacts import writing
 
@@ -20,27 +21,36 @@ NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 RESERVED = ("all",)
 
 
-def new_domain(name: str, repository: Path) -> list[Path]:
-    """Create `domains/<name>` and return its files. Raises ConfigError for a bad name or one that is taken."""
+def new_domain(name: str, parent: Path, repository: Path, *, command: str = "just") -> tuple[str, list[Path]]:
+    """Create `<parent>/<name>`. Return what `domain=` takes for it, and its files.
+
+    Raises ConfigError for a malformed name or one that is taken.
+    """
     if not NAME.fullmatch(name) or name in RESERVED:
         raise ConfigError(
             f"name={name}: expected small letters, digits and single hyphens, beginning with a letter, such as "
             f"name=chemistry{'; all means every domain' if name in RESERVED else ''}."
         )
-    folder = repository / "domains" / name
+    shipped = repository / "domains"
+    folder = parent / name
     if folder.exists():
-        raise ConfigError(f"domains/{name} is there already; nothing was changed. Choose another name.")
-    slots = {"{{name}}": name, "{{title}}": name.replace("-", " ").capitalize()}
-    with writing(folder.parent):
-        folder.parent.mkdir(exist_ok=True)
-        # Made whole beside its place, so that a stop in the middle leaves no half-made domain.
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=folder.parent) as scratch:
+        shown = f"domains/{name}" if parent == shipped else folder
+        raise ConfigError(f"{shown} is there already; nothing was changed. Choose another name.")
+    if name in names_in(shipped, ""):
+        raise ConfigError(f"name={name}: a shipped domain has that name. Choose another, such as my-{name}.")
+    domain = name if parent == shipped else f"./{name}"
+    title = name.replace("-", " ").capitalize()
+    slots = {"{{name}}": name, "{{title}}": title, "{{domain}}": domain, "{{command}}": command}
+    with writing(parent):
+        parent.mkdir(exist_ok=True)
+        # Written in full before it is renamed, so that a stop in the middle leaves no half-made domain.
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=parent) as scratch:
             made = Path(scratch) / name
-            shutil.copytree(STARTER, made)
+            shutil.copytree(STARTER, made, ignore=shutil.ignore_patterns("__pycache__"))
             for path in (path for path in made.rglob("*") if path.is_file()):
                 text = path.read_text(encoding="utf-8")
                 for slot, value in slots.items():
                     text = text.replace(slot, value)
                 path.write_text(text, encoding="utf-8")
             made.rename(folder)
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    return domain, sorted(path for path in folder.rglob("*") if path.is_file())

@@ -1,6 +1,6 @@
 """Print plans, reasons, configurations and results for people.
 
-Usage: `output.plan(make_plan(resolved), console)`.
+Usage: `output.plan(make_plan(resolved), console, program)`.
 
 Rich is imported only where a table is drawn, so that short answers stay instant.
 """
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from common.cli.plan_costs import memory_of, shortly, totals
-from common.config.files import names_in
+from common.cli.program import IN_CLONE, Program
+from common.config.folders import names_in
 from common.config.overrides import flatten
 from common.config.pipeline import Pipeline
 from common.config.resolve import Resolved
@@ -46,27 +47,30 @@ def heading(resolved: Resolved, console: Console) -> None:
     console.line(f"{config.domain}: pipeline {config.pipeline}, profile {config.profile}, {data}, seed {config.seed}")
 
 
-def result(resolved: Resolved, outcome: Outcome, console: Console, words: Mapping[str, str]) -> None:
-    """Print the chain's table, what was made, and where the model and its card are. `words` chose the run."""
+def result(
+    resolved: Resolved, outcome: Outcome, console: Console, overrides: Mapping[str, str], command: str = "just"
+) -> None:
+    """Print the chain's table, what was made, and where the model and its card are. `overrides` chose the run."""
     config = resolved.config
-    said = [f"{key}={value}" for key, value in words.items()]
+    same_run = shlex.join(f"{key}={value}" for key, value in overrides.items())
     view = store_of(resolved).view(config.domain, config.profile)
     summary = json.loads((view / "summary.json").read_text(encoding="utf-8"))
     console.line()
     scores(summary, console)
     console.line()
     if not outcome.made:
-        console.line(f"Nothing to do: all {len(outcome.artifacts)} stages are there and up to date.", always=True)
+        console.line(f"Nothing to do: all {len(outcome.artifacts)} stages are up to date.", always=True)
     published = outcome.artifacts["publish"].manifest["metrics"].get("path")
-    console.line(f"Card:  {_shown(view)}/card/README.md", always=True)
+    console.line(f"Card:  {short_path(view)}/card/README.md", always=True)
     if published:
         local = outcome.artifacts["publish"].manifest["metrics"]["to"] == "local"
-        console.line(f"Model: {_shown(resolved.out / published) if local else published}", always=True)
+        console.line(f"Model: {short_path(resolved.out / published) if local else published}", always=True)
     if outcome.made:
-        console.line(f"Talk to it: just chat {shlex.join(said)}")
+        console.line(f"Talk to it: {command} chat {same_run}")
 
 
-def _shown(path: Path) -> str:
+def short_path(path: Path) -> str:
+    """Return a path from the current folder on, where it is below."""
     try:
         return path.relative_to(Path.cwd()).as_posix()
     except ValueError:
@@ -93,13 +97,13 @@ def _score(score: Mapping[str, Any] | None) -> str:
     return f"{score['score']:.2f} [{score['low']:.2f}, {score['high']:.2f}]" if score else "-"
 
 
-def plan(made: Plan, console: Console) -> None:
+def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
     """Print each stage's state with its reasons, tokens, memory by phase and estimated time, and the totals."""
     heading(made.resolved, console)
     rows = []
     for step in made.steps:
         todo = step.state != "cached"
-        first, *_ = step.reasons or ("",)
+        first = program.say(step.reasons[0]) if step.reasons else ""
         tokens = f"{step.tokens:,}" if step.tokens and todo else ""
         seconds = "?" if step.seconds is None else shortly(step.seconds)
         memory = memory_of(made.outlook, step.node.name) if todo else ""
@@ -107,7 +111,7 @@ def plan(made: Plan, console: Console) -> None:
     table(console, ["stage", "state", "tokens", "peak memory", "time", "why"], rows, numeric=(2, 4))
     for step in made.steps:
         for reason in step.reasons[1:]:
-            console.line(f"  {step.node.name}: {reason}", always=True)
+            console.line(f"  {step.node.name}: {program.say(reason)}", always=True)
     if not made.to_do:
         console.line("Nothing to do.", always=True)
         return
@@ -116,28 +120,30 @@ def plan(made: Plan, console: Console) -> None:
     if lacking := hardware.missing(made.resolved):
         console.line(f"It cannot run here: {hardware.explanation(made.resolved, lacking)}", always=True)
     if any(step.state == "waits" for step in made.steps):
-        console.line("A stage that waits is not remade if what it waits for comes out equal.", always=True)
+        console.line("A waiting stage is reused if its inputs turn out identical.", always=True)
 
 
-def why(made: Plan, name: str, console: Console) -> None:
+def why(made: Plan, name: str, console: Console, program: Program = IN_CLONE) -> None:
     """Print one stage's state and every input that changed."""
     step = next(step for step in made.steps if step.node.name == name)
     console.line(f"{name} {'waits' if step.state == 'waits' else f'is {step.state}'}", always=True)
     for reason in step.reasons:
-        console.line(f"  {reason}", always=True)
+        console.line(f"  {program.say(reason)}", always=True)
     if step.state == "waits":
         first = next(s for s in made.steps if s.state in ("missing", "stale"))
         console.line(f"  the first stage to do is {first.node.name} ({first.state})", always=True)
         for reason in first.reasons:
-            console.line(f"    {reason}", always=True)
+            console.line(f"    {program.say(reason)}", always=True)
 
 
-def config(resolved: Resolved, console: Console) -> None:
-    """Print every key with its value and the layer that set it."""
+def config(resolved: Resolved, console: Console, below: str | None = None) -> None:
+    """Print every key with its value and the layer that set it; with `below` that key, or those of that block."""
     dumped = resolved.config.model_dump(mode="json", exclude={"stages"})
     stages = {name: settings.model_dump(mode="json") for name, settings in resolved.config.stages.items()}
     rows = []
     for key, value in flatten({**dumped, **stages}).items():
+        if below is not None and key != below and not key.startswith(f"{below}."):
+            continue
         chosen = key in ("domain", "profile", "pipeline")
         origin = "chosen" if chosen else _origin(key, resolved.origins)
         rows.append([key, json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value, origin])
@@ -154,9 +160,13 @@ def _origin(key: str, origins: Mapping[str, str]) -> str:
 
 
 def status(repository: Path, root: Path, console: Console) -> None:
-    """Print a line for each domain and profile: scores of base and published checkpoint, versions, what is not done."""
+    """Print a line for each domain and profile: scores of base and published checkpoint, versions, what is not done.
+
+    Domains from elsewhere show where they have been run.
+    """
     rows = []
-    for domain in names_in(repository / "domains", ""):
+    shipped = names_in(repository / "domains", "")
+    for domain in [*shipped, *(name for name in names_in(root / "runs", "") if name not in shipped)]:
         published = sorted(
             (path.name for path in (root / "models" / domain).glob("v*") if path.name[1:].isdigit()),
             key=lambda version: int(version[1:]),
@@ -183,7 +193,7 @@ def _finished(view: Path) -> list[str] | None:
 
 
 def _unfinished(view: Path) -> list[str] | None:
-    """Return the same of a plan that no run has brought to its card: it goes on, was stopped, or has not begun."""
+    """Return the same for a plan without a newer card: its run is under way, was stopped, or has not begun."""
     plan, summary = view / "plan.json", view / "summary.json"
     again = summary.is_file()
     if not plan.is_file() or (again and summary.stat().st_mtime_ns >= plan.stat().st_mtime_ns):

@@ -1,6 +1,6 @@
-"""Read what a folder of the repository says by name: a profile, a pipeline, and a domain's settings for each of them.
+"""Read the settings that files hold: a profile's by its name, and a domain's for all profiles and for single ones.
 
-Usage: `file = read_domain_file(repository / "domains" / "medical", repository / "pipelines")`.
+Usage: `file = read_domain_file(find_domain("medical", repository), repository / "pipelines")`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from common.config.base import Frozen, StageSettings
+from common.config.folders import names_in
 from common.config.layer_errors import explain
 from common.config.pipeline import load_pipeline
 from common.config.schema import SCALARS, SECTIONS
@@ -26,13 +27,6 @@ class DomainFile(Frozen):
     all: dict[str, Any] = Field(default_factory=dict)
     checkpoint: dict[str, Any] = Field(default_factory=dict, description="for runs of model.path on real data")
     profiles: dict[str, dict[str, Any]] = Field(default_factory=dict)
-
-
-def names_in(folder: Path, suffix: str = ".yaml") -> list[str]:
-    """Return the names that a folder offers: its files without their suffix, or its sub-folders."""
-    if suffix:
-        return sorted(path.stem for path in folder.glob(f"*{suffix}"))
-    return sorted(path.name for path in folder.glob("*") if path.is_dir() and not path.name.startswith((".", "_")))
 
 
 def read_named(folder: Path, what: str, name: str) -> dict[str, Any]:

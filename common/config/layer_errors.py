@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ValidationError
 
+from common.config.folders import is_path
 from common.config.validation import describe_error, value_of
 
 
@@ -31,7 +32,8 @@ def _with_file(label: str) -> str:
     """Return the label of a layer, and the file that it stands for where the label does not say."""
     if not label.startswith("domain "):
         return label
-    return f"{label}; domains/{label.removeprefix('domain ').partition(',')[0]}/stages.yaml"
+    domain = label.removeprefix("domain ").partition(",")[0]
+    return f"{label}; {domain if is_path(domain) else f'domains/{domain}'}/stages.yaml"
 
 
 def _fields_at(cls: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

@@ -18,7 +18,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from common.config.base import StageSettings
-from common.config.files import DomainFile, names_in, read_domain_file, read_named
+from common.config.files import DomainFile, read_domain_file, read_named
+from common.config.folders import find_domain, is_shipped
 from common.config.layer_errors import explain
 from common.config.overrides import nest
 from common.config.pipeline import Node, Pipeline, load_pipeline
@@ -45,43 +46,49 @@ class Resolved:
     origins: Mapping[str, str]  # dotted key -> label of the layer that set it
     pipeline: Pipeline
     nodes: tuple[Node, ...]
-    repository: Path
+    repository: Path  # shipped files: a clone, or the folder of the installed package
+    domain_folder: Path  # of knowledge.yaml, data.yaml, stages.yaml, eval/: a shipped domain's, or one from anywhere
     data_root: Path | None = None
-    out: Path = field(default_factory=Path)
+    out: Path = field(default_factory=Path)  # of artifacts/, runs/, models/ and speeds.json
     hub_revisions: Mapping[str, str] = field(default_factory=dict)  # of a frozen plan: `owner/name@branch` -> commit
     layers: tuple[Layer, ...] = ()  # what it was put together from; a frozen plan has none
 
+    @property
+    def shipped(self) -> bool:
+        """Whether the domain came with the package, or is in the clone's `domains/`."""
+        return is_shipped(self.domain_folder, self.repository)
 
-def resolve(words: Mapping[str, str], repository: Path) -> Resolved:
-    """Resolve a run from command-line words. Raises ConfigError or DataError for the first thing that is wrong."""
+
+def resolve(words: Mapping[str, str], repository: Path, results: Path | None = None) -> Resolved:
+    """Resolve a run from the command line's overrides; its results go to `out`, or else to `results` or `repository`.
+
+    Raises ConfigError or DataError for the first thing that is wrong.
+    """
     words = dict(words)
-    domain = words.pop("domain", "")
-    domains = names_in(repository / "domains", "")
-    if domain not in domains:
-        found = f"There is no domain '{domain}'." if domain else "No domain is given; say domain=<name>."
-        raise ConfigError(found + did_you_mean(domain, domains))
+    given = words.pop("domain", "")
+    folder = find_domain(given, repository)
     profile = words.pop("profile", DEFAULT_PROFILE)
     profile_values = read_named(repository / "pipelines" / "profiles", "profile", profile)
     preferred = profile_values.pop("pipeline", DEFAULT_PIPELINE)
     profile_values.pop("description", None)
     name = words.pop("pipeline", preferred)
     pipeline = load_pipeline(repository / "pipelines", name)
-    out = Path(words.pop("out", "") or repository)
+    out = Path(words.pop("out", "") or results or repository).absolute()
     data_root = words.pop("data_root", None)
 
     data = words.pop("data", None)
     command_line = Layer(COMMAND_LINE, nest(words) | ({} if data is None else {"data": data}))
     layers = [Layer(f"profile {profile}", profile_values), Layer(f"pipeline {name}", pipeline.settings)]
-    file = read_domain_file(repository / "domains" / domain, repository / "pipelines")
-    layers += _domain_layers(file, domain, profile, layers, command_line)
+    file = read_domain_file(folder, repository / "pipelines")
+    layers += _domain_layers(file, given, profile, layers, command_line)
     data = _data_of([*layers, command_line])
-    layers += _manifest_layers(repository / "domains" / domain / "data.yaml" if data == "hub" else data)
+    layers += _manifest_layers(folder / "data.yaml" if data == "hub" else data)
     layers.append(command_line)
 
-    identity = {"domain": domain, "profile": profile, "pipeline": name}
+    identity = {"domain": folder.name, "profile": profile, "pipeline": name}
     config, origins = _build(identity, layers, pipeline)
     return Resolved(
-        config, origins, pipeline, pipeline.nodes(), repository, Path(data_root) if data_root else None, out,
+        config, origins, pipeline, pipeline.nodes(), repository, folder, Path(data_root) if data_root else None, out,
         layers=tuple(layers),
     )  # fmt: skip
 

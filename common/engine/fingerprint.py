@@ -1,6 +1,6 @@
 """What defines a stage's result: its recipe, whose hash is the fingerprint, and the code that made it.
 
-Usage: `recipe = recipe_of(node, config, corpus, inputs, repository)`; `code = code_of(kind, repository)`.
+Usage: `recipe = recipe_of(node, resolved, corpus, inputs)`; `code = code_of(kind, repository)`.
 
 A recipe holds data, hyper-parameters, seed and the digests of the inputs; never device, paths, workers, logging. Values
 that equal the declared defaults are left out, so that a new setting changes no fingerprint.
@@ -18,6 +18,7 @@ from typing import Any
 from common.config.base import StageSettings
 from common.config.defaults import differing, filled
 from common.config.pipeline import Node
+from common.config.resolve import Resolved
 from common.config.schema import Config
 from common.data.corpus import Corpus
 from common.models.source import digest_checkpoint, taken_model
@@ -45,16 +46,15 @@ NOT_IDENTITY_TRAIN = frozenset({
 })  # fmt: skip
 
 
-def task_folders(repository: Path, domain: str) -> tuple[Path, ...]:
+def task_folders(resolved: Resolved) -> tuple[Path, ...]:
     """Return the folders with harness task files of our own: those of all domains, then the domain's, which win."""
-    folders = (repository / "common" / "evaluation" / "benchmarks", repository / "domains" / domain / "eval")
+    folders = (resolved.repository / "common" / "evaluation" / "benchmarks", resolved.domain_folder / "eval")
     return tuple(folder for folder in folders if folder.is_dir())
 
 
-def recipe_of(
-    node: Node, config: Config, corpus: Corpus, inputs: Mapping[str, Artifact], repository: Path
-) -> dict[str, Any]:
+def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     """Return the recipe of a stage whose inputs are all there."""
+    config = resolved.config
     settings = differing(config.stages[node.name], NOT_IDENTITY.get(node.kind, ()))
     if train := {k: v for k, v in settings.pop("train", {}).items() if k not in NOT_IDENTITY_TRAIN}:
         settings["train"] = train
@@ -79,7 +79,7 @@ def recipe_of(
     if settings.get("tasks"):
         recipe["task_files"] = {
             f"{folder.name}/{path.relative_to(folder).as_posix()}": digest_file(path)
-            for folder in task_folders(repository, config.domain)
+            for folder in task_folders(resolved)
             for path in sorted(folder.rglob("*"))
             if path.is_file() and "__pycache__" not in path.parts
         }

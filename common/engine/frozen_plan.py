@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from common.config.base import StageSettings
+from common.config.folders import find_domain
 from common.config.overrides import nest
 from common.config.pipeline import Pipeline
 from common.config.resolve import Resolved
@@ -52,9 +53,13 @@ def thaw(path: Path, words: Mapping[str, str], repository: Path) -> Resolved:
     above = path.resolve().parents
     if out is None and (len(above) < 4 or above[2].name != "runs"):
         raise ConfigError(f"{path} lies outside a store's runs/<domain>/<profile>/; say out=<folder of the store>.")
-    root = Path(out) if out else above[3]
+    root = Path(out).absolute() if out else above[3]
     data_root = Path(plan["data_root"]) if plan.get("data_root") else None
+    elsewhere = plan.get("domain_folder")
+    folder = find_domain(elsewhere or config.domain, repository)
+    if folder.name != config.domain:
+        raise ConfigError(f"{path}: its domain is '{config.domain}', but its domain_folder is {folder}. Plan it again.")
     return Resolved(
-        config, plan.get("origins", {}), pipeline, pipeline.nodes(), repository, data_root, root,
+        config, plan.get("origins", {}), pipeline, pipeline.nodes(), repository, folder, data_root, root,
         plan.get("hub_revisions", {}),
     )  # fmt: skip

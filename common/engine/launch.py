@@ -75,9 +75,9 @@ def launch(resolved: Resolved, stage: str, plan: Path, console: Console, *, forc
     ]  # fmt: skip
     try:
         with (folder / "launcher.log").open("w") as errors:
-            told = {**environment(), **_cores(run), FOLDER: str(folder)}
+            told = {**environment(), **_cores(run), **_path_to(resolved.repository), FOLDER: str(folder)}
             process = subprocess.Popen(
-                command, cwd=resolved.repository, env=told, stderr=errors,
+                command, env=told, stderr=errors,  # in this folder, where relative paths of the settings start
                 start_new_session=True,  # signals reach the processes through this one, in good order
             )  # fmt: skip
             code = _watch(process, folder, run, console)
@@ -91,6 +91,12 @@ def _cores(run: RunSettings) -> dict[str, str]:
     """Tell the processes all cores of the run: torchrun leaves one thread to each, and none knows of the others."""
     told = os.environ.get("OMP_NUM_THREADS", "")
     return {CORES_TOLD: str(run.threads or (told if told.isdigit() else os.cpu_count() or 1))}
+
+
+def _path_to(repository: Path) -> dict[str, str]:
+    """Let the processes import `common` from here, and nothing from the current folder, which may be any."""
+    path = [str(repository), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
 
 
 def configure(repository: Path, run: RunSettings) -> None:

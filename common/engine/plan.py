@@ -73,7 +73,7 @@ def open_corpus(resolved: Resolved) -> Corpus:
     from common.data.knowledge.corpus import GENERAL_KNOWLEDGE, EmbeddedCorpus
 
     config = resolved.config
-    folder = resolved.repository / "domains" / config.domain
+    folder = resolved.domain_folder
     if config.data == "embedded":
         embedded = EmbeddedCorpus(folder / "knowledge.yaml", GENERAL_KNOWLEDGE, config.embedded, config.seed)
         embedded.check()
@@ -140,7 +140,7 @@ def check_settings(resolved: Resolved) -> None:
             parse_target(settings.to)
         elif isinstance(settings, CardSettings) and not settings.limits_of_use.strip():
             raise ConfigError(
-                f"card.limits_of_use is empty; say in domains/{resolved.config.domain}/stages.yaml what the "
+                f"card.limits_of_use is empty; say in {resolved.domain_folder / 'stages.yaml'} what the "
                 "specialist must not be used for."
             )
 
@@ -186,7 +186,7 @@ def _has_rates(node: Node, resolved: Resolved) -> bool:
 
 def _check_own_benchmarks(settings: EvaluateSettings, resolved: Resolved) -> None:
     """A domain's own group of benchmarks lies in its folder. Raises ConfigError where that is gone."""
-    folder = resolved.repository / "domains" / resolved.config.domain / "eval"
+    folder = resolved.domain_folder / "eval"
     own = f"{resolved.config.domain}_benchmarks"
     if own in settings.tasks and not (folder / "benchmarks.yaml").is_file():
         raise ConfigError(
@@ -205,7 +205,7 @@ def _step(
     absent = [name for name in node.inputs if name not in known]
     if absent:
         return Step(node, "waits", (f"after {absent[0]}",), None, before, tokens, seconds)
-    recipe = recipe_of(node, config, corpus, {name: known[name] for name in node.inputs}, resolved.repository)
+    recipe = recipe_of(node, resolved, corpus, {name: known[name] for name in node.inputs})
     fingerprint = fingerprint_of(recipe)
     found = store.get(node.name, fingerprint)
     if found is not None and (gone := unpublished(found, store)):

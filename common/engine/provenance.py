@@ -52,7 +52,12 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def git_state(repository: Path) -> dict[str, Any]:
-    """Return the commit and whether the tree differs from it; both None outside a git checkout."""
+    """Return the commit and whether the tree differs from it; both None outside a git checkout.
+
+    An installed package has none, even where the folder around it belongs to another checkout.
+    """
+    if not (repository / ".git").exists():
+        return {"commit": None, "dirty": None}
 
     def git(*words: str) -> str | None:
         try:

@@ -116,7 +116,7 @@ def _first(
 ) -> Artifact:
     """Return the artifact of a stage: the one that is there, or a new one made under its lock."""
     inputs = {name: outcome.artifacts[name] for name in node.inputs}
-    recipe = recipe_of(node, resolved.config, corpus, inputs, resolved.repository)
+    recipe = recipe_of(node, resolved, corpus, inputs)
     fingerprint = fingerprint_of(recipe)
     found = store.get(node.name, fingerprint)
     if found is not None and unpublished(found, store):
@@ -168,7 +168,7 @@ def _help(node: Node, resolved: Resolved, corpus: Corpus, store: Store, outcome:
     inputs = {name: outcome.artifacts[name] for name in node.inputs}
     ranks.barrier(patiently=True)
     if ranks.broadcast(False):
-        fingerprint = fingerprint_of(recipe_of(node, resolved.config, corpus, inputs, resolved.repository))
+        fingerprint = fingerprint_of(recipe_of(node, resolved, corpus, inputs))
         work = store.work_folder(node.name, fingerprint)
         out = work / "processes" / str(ranks.rank())
         out.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def _context(
 ) -> StageContext:  # fmt: skip
     return StageContext(
         node.name, node.kind, resolved.config.stages[node.name], resolved.config, inputs, node.parent, corpus,
-        out, work, store.models, console, task_folders(resolved.repository, resolved.config.domain),
+        out, work, store.models, console, task_folders(resolved),
     )  # fmt: skip
 
 

@@ -24,6 +24,8 @@ def freeze(resolved: Resolved, store: Store) -> Path:
         "stages": {name: settings.model_dump(mode="json") for name, settings in resolved.config.stages.items()},
         "origins": dict(resolved.origins),
         "pipeline": resolved.pipeline.model_dump(mode="json", by_alias=True),
+        # Of a domain from elsewhere; shipped ones are found by name, wherever the package is by then.
+        **({} if resolved.shipped else {"domain_folder": str(resolved.domain_folder)}),
         "data_root": str(resolved.data_root) if resolved.data_root else None,
         "hub_revisions": {} if local else Revisions(resolved.out / NAME, resolved.hub_revisions).known(),
     }

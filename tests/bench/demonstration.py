@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common.config.files import names_in
+from common.config.folders import names_in
 from tests.conftest import REPOSITORY
 
 SEEDS = (0, 1, 2)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import output
-from common.config.files import names_in
+from common.config.folders import names_in
 from common.console import Console
 from tests.conftest import REPOSITORY
 

@@ -22,7 +22,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(REPOSITORY / "pipelines", root / "pipelines")
     (root / "common").symlink_to(REPOSITORY / "common")
     for name in ("alchemy", "botany", "cookery", "dowsing"):
-        new_domain(name, root)
+        new_domain(name, root / "domains", root)
     broken = root / "domains" / "cookery" / "knowledge.yaml"
     broken.write_text(
         broken.read_text(encoding="utf-8").replace("period: sixth", "periode: sixth", 1), encoding="utf-8"

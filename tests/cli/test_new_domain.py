@@ -35,7 +35,8 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_a_new_domain_with_three_more_facts_runs_to_a_card(repository: Path, tmp_path: Path) -> None:
-    files = new_domain("chemistry", repository)
+    domain, files = new_domain("chemistry", repository / "domains", repository)
+    assert domain == "chemistry"
     folder = repository / "domains" / "chemistry"
     assert {path.relative_to(folder).as_posix() for path in files} == {
         "README.md", "data.yaml", "stages.yaml", "knowledge.yaml", "eval/benchmarks.yaml",
@@ -54,7 +55,7 @@ def test_a_new_domain_with_three_more_facts_runs_to_a_card(repository: Path, tmp
 
 
 def test_its_manifest_of_hub_data_is_sound(repository: Path) -> None:
-    new_domain("chemistry", repository)
+    new_domain("chemistry", repository / "domains", repository)
     corpus = load_manifest(repository / "domains" / "chemistry" / "data.yaml", None)
     assert {source["id"] for source in corpus.sources()} == {"wikimedia", "dolly", "commonsense-qa"}
 
@@ -62,20 +63,20 @@ def test_its_manifest_of_hub_data_is_sound(repository: Path) -> None:
 @pytest.mark.parametrize("name", ["Chemistry", "two words", "a/b", "..", "1st", "x_", "all", ""])
 def test_bad_names_are_refused(repository: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="expected small letters"):
-        new_domain(name, repository)
+        new_domain(name, repository / "domains", repository)
 
 
 def test_a_folder_that_is_there_is_left_alone(repository: Path) -> None:
-    new_domain("chemistry", repository)
+    new_domain("chemistry", repository / "domains", repository)
     mine = repository / "domains" / "chemistry" / "README.md"
     mine.write_text("mine", encoding="utf-8")
     with pytest.raises(ConfigError, match="is there already; nothing was changed"):
-        new_domain("chemistry", repository)
+        new_domain("chemistry", repository / "domains", repository)
     assert mine.read_text(encoding="utf-8") == "mine"
 
 
 def test_a_folder_with_missing_files_names_them_all(repository: Path) -> None:
-    new_domain("chemistry", repository)
+    new_domain("chemistry", repository / "domains", repository)
     (repository / "domains" / "chemistry" / "knowledge.yaml").unlink()
     (repository / "domains" / "chemistry" / "data.yaml").unlink()
     with pytest.raises(DataError, match=r"lacks knowledge\.yaml, data\.yaml.*just new-domain"):
@@ -84,7 +85,7 @@ def test_a_folder_with_missing_files_names_them_all(repository: Path) -> None:
 
 @pytest.mark.parametrize("name", ["chemistry", "null"])
 def test_it_resolves_with_a_checkpoint(repository: Path, name: str) -> None:
-    new_domain(name, repository)
+    new_domain(name, repository / "domains", repository)
     config = resolve({"domain": name, "model.path": "/tmp", "data": "hub"}, repository).config
     cpt, exam = training(config, "cpt"), config.stages["exam-sft"]
     assert (cpt.tokens, cpt.epochs) == (None, 2)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from common.config import schema as config_module
 from common.config.base import Schedule, StageSettings
-from common.config.files import names_in
+from common.config.folders import names_in
 from common.config.overrides import flatten, nest
 from common.config.resolve import resolve
 from common.config.schema import Config

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from common.cli.main import COMMANDS
+from common.cli.catalogue import COMMANDS
 from common.cli.new_domain import new_domain
 from common.config.overrides import parse
 from common.config.resolve import Resolved, resolve
@@ -60,7 +60,7 @@ class Workplace:
         for name in ("pipelines", "domains", "common/evaluation/benchmarks", "tests/real"):
             shutil.copytree(REPOSITORY / name, root / name)
         for name in NEW_DOMAINS:
-            new_domain(name, root)
+            new_domain(name, root / "domains", root)
         for name, text in ROWS.items():
             (root / name).parent.mkdir(exist_ok=True)
             (root / name).write_text(text, encoding="utf-8")
@@ -102,7 +102,7 @@ class Workplace:
         if command == "new-domain":
             (self.out / "new").mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self.out / "new" / "domains", ignore_errors=True)
-            new_domain(words["name"], self.out / "new")
+            new_domain(words["name"], self.out / "new" / "domains", self.out / "new")
         elif command == "gc":
             assert set(words) <= {"out", "dry"}, words
             Store(self.out).collect(dry=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.config.files import DOMAIN_FILES, names_in
+from common.config.files import DOMAIN_FILES
+from common.config.folders import names_in
 from common.config.resolve import resolve
 from common.config.stages import CardSettings, EvaluateSettings
 from common.console import Console

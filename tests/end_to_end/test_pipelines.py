@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.config.files import names_in
+from common.config.folders import names_in
 from common.config.resolve import resolve
 from common.console import Console
 from common.engine.plan import check_settings

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from common.config.batches import SHARDED
-from common.config.files import names_in
+from common.config.folders import names_in
 from common.config.pipeline import Node
 from common.config.resolve import Resolved, resolve
 from common.config.schema import Config, ModelFacts

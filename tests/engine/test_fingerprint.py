@@ -20,7 +20,7 @@ from tests.conftest import REPOSITORY
 def base(**overrides: str) -> tuple[Resolved, dict[str, Any]]:
     """Return a medical run with further settings, such as base__tokens, and the recipe of its base."""
     resolved = resolve({"domain": "medical", **{k.replace("__", "."): v for k, v in overrides.items()}}, REPOSITORY)
-    return resolved, recipe_of(resolved.nodes[0], resolved.config, open_corpus(resolved), {}, REPOSITORY)
+    return resolved, recipe_of(resolved.nodes[0], resolved, open_corpus(resolved), {})
 
 
 def fingerprint(**overrides: str) -> str:

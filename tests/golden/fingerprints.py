@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from unittest import mock
 
-from common.config.files import names_in
+from common.config.folders import names_in
 from common.config.resolve import resolve
 from common.engine.fingerprint import recipe_of
 from common.engine.plan import open_corpus
@@ -41,7 +41,7 @@ def fingerprints_of(domain: str, profile: str, pipeline: str) -> dict[str, str]:
     made: dict[str, Artifact] = {}
     for node in resolved.nodes:
         inputs = {name: made[name] for name in node.inputs}
-        fingerprint = fingerprint_of(recipe_of(node, resolved.config, corpus, inputs, REPOSITORY))
+        fingerprint = fingerprint_of(recipe_of(node, resolved, corpus, inputs))
         made[node.name] = Artifact(Path(), {"fingerprint": fingerprint, "digest": fingerprint, "created": CREATED})
     return {name: artifact.fingerprint for name, artifact in made.items()}
 

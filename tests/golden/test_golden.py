@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.config.files import names_in
+from common.config.folders import names_in
 from tests.conftest import REPOSITORY
 from tests.golden import curves, defaults, fingerprints
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config.files import names_in
+from common.config.folders import names_in
 from common.config.resolve import Resolved
 from common.config.schema import Needs
 from common.config.yaml import read_yaml

@@ -51,7 +51,7 @@ def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> N
         from common.evaluation import extra
 
         try:
-            extra.load(tasks, task_folders(resolved.repository, resolved.config.domain))
+            extra.load(tasks, task_folders(resolved))
         except (ConfigError, DataError) as error:
             problems.append(error)
     if len(problems) == 1:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from common.config.files import names_in
+from common.config.folders import names_in
 from common.config.schema import EmbeddedSettings
 from common.data.knowledge.corpus import GENERAL_KNOWLEDGE, EmbeddedCorpus, check_no_hidden_name
 from common.data.knowledge.facts import FactWorld, load_facts

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from common.config.files import names_in
+from common.config.folders import names_in
 from common.config.schema import EmbeddedSettings
 from common.data.knowledge.arithmetic import Expression, NotWhole
 from common.data.knowledge.corpus import GENERAL_KNOWLEDGE, EmbeddedCorpus

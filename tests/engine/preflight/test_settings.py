@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from common.cli.main import main
-from common.config.files import names_in
+from common.config.folders import names_in
 from common.config.resolve import resolve
 from common.config.schema import ModelFacts
 from common.console import Console

@@ -1,0 +1,254 @@
+"""The commands, one function each: what it takes by name is its own, all other overrides are settings of a run.
+
+Usage: `run(program, {"domain": "medical", "cpt.tokens": "5"})`; `common.cli.catalogue` says what each command takes.
+
+They print; everything they call logs or returns. Nothing heavy is imported before a stage runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from common.cli.program import REPOSITORY, Program
+from common.config.overrides import Overrides
+from common.console import Console
+from common.errors import ConfigError, RecipeError, did_you_mean
+
+if TYPE_CHECKING:
+    from common.config.resolve import Resolved
+
+
+def run(program: Program, overrides: Overrides) -> None:
+    _run(program, overrides, frozenset())
+
+
+def rerun(program: Program, overrides: Overrides, *, stage: str) -> None:
+    _run(program, overrides, frozenset({stage}))
+
+
+def _run(program: Program, overrides: Overrides, forced: frozenset[str]) -> None:
+    from common.cli import output
+    from common.engine.run import execute
+
+    if overrides.get("domain") == "all":
+        _run_all(program, overrides, forced)
+        return
+    resolved, console = _resolve(program, overrides)
+    for name in forced:
+        _check_stage(resolved, name)
+    _set_logging(console)
+    output.heading(resolved, console)
+    with clean_exit():
+        outcome = execute(resolved, console, forced)
+    output.result(resolved, outcome, console, overrides, program.command)
+
+
+def _run_all(program: Program, overrides: Overrides, forced: frozenset[str]) -> None:
+    from common.cli.all_domains import run_all, show_runs
+
+    quiet, verbose = (overrides.get("run.verbosity") == loudness for loudness in ("quiet", "verbose"))
+    console = Console("quiet" if quiet else "verbose" if verbose else "normal")
+    _set_logging(console)
+    with clean_exit():
+        runs = run_all(overrides, REPOSITORY, console, forced, program.results)
+    show_runs(runs, console)
+    failed = [run.domain for run in runs if run.problem]
+    if failed:
+        raise RecipeError(
+            f"{len(failed)} of {len(runs)} domains failed ({', '.join(failed)}). The reasons are above. "
+            "The same command continues with them."
+        )
+
+
+def plan(program: Program, overrides: Overrides, *, freeze: bool = False) -> None:
+    from common.cli import output
+    from common.cost.limits import check_fits
+    from common.engine.plan import make_plan, store_of
+    from common.engine.preflight.settings import check_sharding
+    from common.engine.views import freeze as write_plan
+
+    if overrides.get("domain") == "all":
+        _plan_all(program, overrides, freeze=freeze)
+        return
+    resolved, console = _resolve(program, overrides)
+    check_sharding(resolved)
+    made = make_plan(resolved)
+    output.plan(made, console, program)
+    check_fits(made.outlook, [step.node.name for step in made.to_do])
+    if freeze:
+        console.line(f"Frozen: {write_plan(resolved, store_of(resolved))}", always=True)
+
+
+def _plan_all(program: Program, overrides: Overrides, *, freeze: bool) -> None:
+    from common.cli import output
+    from common.cli.all_domains import DomainRun, plan_all
+    from common.cost.limits import check_fits
+    from common.engine.plan import store_of
+    from common.engine.views import freeze as write_plan
+
+    console = Console()
+    plans, failed = plan_all(overrides, REPOSITORY, program.results)
+    for made in plans:
+        output.plan(made, console, program)
+        try:
+            check_fits(made.outlook, [step.node.name for step in made.to_do])
+        except ConfigError as error:
+            failed.append(DomainRun(made.resolved.config.domain, problem=str(error)))
+        if freeze:
+            console.line(f"Frozen: {write_plan(made.resolved, store_of(made.resolved))}", always=True)
+    if failed:
+        lines = [f"{run.domain}: {run.problem}" for run in failed]
+        raise RecipeError("\n".join([f"{len(failed)} domains cannot run:", *lines]))
+
+
+def why(program: Program, overrides: Overrides, *, stage: str) -> None:
+    from common.cli import output
+    from common.engine.plan import make_plan
+
+    resolved, console = _resolve(program, overrides)
+    _check_stage(resolved, stage)
+    output.why(make_plan(resolved), stage, console, program)
+
+
+def config(program: Program, overrides: Overrides, *, describe: str | None = None) -> None:
+    from common.cli import output
+
+    console = Console()
+    if describe is not None:
+        from common.config.reference import describe as meaning_of
+
+        for line in meaning_of(describe):
+            console.line(line, always=True)
+        if not overrides:
+            console.line(f"Add domain=<name> to see its value in a run and which layer set it: {_example(describe)}")
+            return
+    resolved, console = _resolve(program, overrides)
+    output.config(resolved, console, below=describe)
+
+
+def _example(key: str) -> str:
+    return f"domain=medical describe={key}"
+
+
+def status(program: Program, overrides: Overrides, *, out: str | None = None) -> None:
+    from common.cli import output
+
+    output.status(REPOSITORY, Path(out) if out else program.results, Console())
+
+
+def stage(program: Program, overrides: Overrides, *, plan: str, stage: str, force: bool = False) -> None:
+    from common.engine.frozen_plan import thaw
+    from common.engine.launch import is_launched
+    from common.engine.run import run_stage
+    from common.training.distributed import ranks
+
+    resolved = thaw(Path(plan), overrides, REPOSITORY)
+    console = Console(resolved.config.run.verbosity if ranks.is_main_process() else "quiet")
+    _check_stage(resolved, stage)
+    _set_logging(console)
+    with clean_exit():
+        artifact = run_stage(resolved, stage, console, forced=force)
+    if ranks.is_main_process() and not is_launched():
+        console.line(f"  {stage}: {artifact.path.name}", always=True)
+
+
+def chat(program: Program, overrides: Overrides, *, stage: str | None = None, prompt: str | None = None) -> None:
+    from common.cli.chat import talk
+
+    resolved, console = _resolve(program, overrides)
+    models = resolved.pipeline.stages
+    if stage and stage not in models:
+        raise ConfigError(f"The stage '{stage}' makes no model to talk to.{did_you_mean(stage, models)}")
+    if prompt is not None and not prompt.strip():
+        raise ConfigError("prompt is empty. Write a question, or leave prompt out to hold a conversation.")
+    talk(resolved, stage or resolved.pipeline.publish, prompt, console)
+
+
+def publish(program: Program, overrides: Overrides, *, to: str | None = None) -> None:
+    from common.cli.output import short_path
+    from common.engine.plan import make_plan
+    from common.engine.run import run_stage
+
+    if to is not None:
+        overrides = {**overrides, "publish.to": f'"{to}"'}  # quoted: `hub:` alone would be read as a mapping
+    resolved, console = _resolve(program, overrides)
+    waiting = [step.node.name for step in make_plan(resolved).to_do if step.node.name != "publish"]
+    if waiting:
+        raise ConfigError(
+            f"Nothing to publish yet: {waiting[0]} is not made. Run `just run domain={overrides['domain']}` first."
+        )
+    with clean_exit():
+        artifact = run_stage(resolved, "publish", console)
+    metrics = artifact.manifest["metrics"]
+    where = short_path(resolved.out / metrics["path"]) if metrics["to"] == "local" else metrics["path"]
+    console.line(f"Published: {where}", always=True)
+
+
+def gc(program: Program, overrides: Overrides, *, out: str | None = None, dry: bool = False) -> None:
+    from common.store.artifacts import Store
+
+    removed = Store(Path(out) if out else program.results).collect(dry=dry)
+    console = Console()
+    for folder, size in removed:
+        console.line(f"  {folder.name}  {size / 1e6:,.1f} MB")
+    total = f"{len(removed)} folders, {sum(size for _, size in removed) / 1e6:,.1f} MB"
+    console.line(f"{'would remove' if dry else 'removed'} {total}")
+
+
+def new_domain(program: Program, overrides: Overrides, *, name: str) -> None:
+    from common.cli.new_domain import new_domain as make
+    from common.cli.output import short_path
+
+    parent = REPOSITORY / "domains" if program.in_clone else program.results
+    domain, files = make(name, parent, REPOSITORY, command=program.command)
+    console = Console()
+    for path in files:
+        console.line(f"  {short_path(path)}")
+    console.line(f"It runs as it is: {program.command} run domain={domain}")
+    console.line("Its files say what to replace in the example.")
+
+
+def _resolve(program: Program, overrides: Overrides) -> tuple[Resolved, Console]:
+    from common.config.resolve import resolve
+
+    if overrides.get("domain") == "all":
+        raise ConfigError("domain=all works with run, rerun and plan only. Name one domain here.")
+    resolved = resolve(overrides, REPOSITORY, program.results)
+    return resolved, Console(resolved.config.run.verbosity)
+
+
+def _check_stage(resolved: Resolved, name: str) -> None:
+    known = [node.name for node in resolved.nodes]
+    if name not in known:
+        raise ConfigError(f"The pipeline {resolved.pipeline.name} has no stage '{name}'.{did_you_mean(name, known)}")
+
+
+def _set_logging(console: Console) -> None:
+    level = {"quiet": logging.ERROR, "normal": logging.WARNING, "verbose": logging.INFO}[console.verbosity]
+    logging.basicConfig(level=logging.WARNING, format="  %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("common").setLevel(level)
+
+
+@contextlib.contextmanager
+def clean_exit() -> Iterator[None]:
+    """Let the signals of schedulers stop a run as Ctrl-C does, and end the checking process with it."""
+    from common.training.loop.stopping import Preempted
+
+    def stop(signum: int, frame: Any) -> NoReturn:
+        raise Preempted(signum)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        fit = sys.modules.get("common.training.fit")
+        if fit is not None:
+            fit.clean_process.close()

@@ -1,0 +1,62 @@
+"""Find files by name: the pipelines, profiles and domains that are shipped, and a domain's folder from anywhere.
+
+Usage: `folder = find_domain("medical", repository)` or `find_domain("./chemistry", repository)`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from common.errors import ConfigError, did_you_mean
+
+DOMAIN_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+def names_in(folder: Path, suffix: str = ".yaml") -> list[str]:
+    """Return the names that a folder offers: its files without their suffix, or its sub-folders."""
+    if suffix:
+        return sorted(path.stem for path in folder.glob(f"*{suffix}"))
+    return sorted(path.name for path in folder.glob("*") if path.is_dir() and not path.name.startswith((".", "_")))
+
+
+def is_path(domain: str) -> bool:
+    """Whether `domain=` names a folder from anywhere rather than a shipped domain."""
+    return "/" in domain or os.sep in domain or domain.startswith((".", "~"))
+
+
+def is_shipped(folder: Path, repository: Path) -> bool:
+    return folder.parent == repository / "domains"
+
+
+def find_domain(given: str, repository: Path) -> Path:
+    """Return a domain's folder: a shipped one for its name, any other for its path. Its name is the domain's.
+
+    Raises ConfigError where there is none, or its name is malformed or that of a shipped domain.
+    """
+    shipped = names_in(repository / "domains", "")
+    if not is_path(given):
+        if given in shipped:
+            return repository / "domains" / given
+        found = f"There is no domain '{given}'." if given else "No domain is given. Set domain=<name>."
+        if given and Path(given, "stages.yaml").is_file():
+            raise ConfigError(f"{found} For the folder of that name here, use domain=./{given}.")
+        raise ConfigError(found + did_you_mean(given, shipped))
+    folder = Path(os.path.abspath(Path(given).expanduser()))
+    if folder.name in shipped and folder.resolve() == (repository / "domains" / folder.name).resolve():
+        return repository / "domains" / folder.name
+    if not folder.is_dir():
+        raise ConfigError(f"domain={given}: there is no such folder. `just new-domain name=<name>` makes one.")
+    if not DOMAIN_NAME.fullmatch(folder.name):
+        raise ConfigError(
+            f"domain={given}: a domain is named after its folder; expected small letters, digits and hyphens, got "
+            f"'{folder.name}'. Rename the folder."
+        )
+    if folder.name in (*shipped, "all"):
+        raise ConfigError(
+            f"domain={given}: the name '{folder.name}' is taken by "
+            f"{'a shipped domain' if folder.name in shipped else 'domain=all'}. Rename the folder, such as "
+            f"my-{folder.name}."
+        )
+    return folder
