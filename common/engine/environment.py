@@ -16,7 +16,7 @@ from common.config.base import StageSettings
 from common.config.schema import Config, RunSettings
 from common.config.stages import PublishSettings, RewardSettings
 from common.data.corpus import Corpus
-from common.stages.base import is_hub_id
+from common.models.source import is_hub_id
 from common.training.distributed import ranks
 
 HUB = "https://huggingface.co"

@@ -17,6 +17,7 @@ from typing import Any
 from common.config.pipeline import Node
 from common.config.schema import Config
 from common.data.corpus import Corpus
+from common.models.source import digest_checkpoint, taken_model
 from common.models.tokenizer import WORDS
 from common.stage import KIND_MODULES, KIND_ROLES, MODEL_KINDS, SEEDED_KINDS, TRAINING_KINDS, data_roles
 from common.store.artifacts import Artifact, digest_file
@@ -89,14 +90,10 @@ def recipe_of(
 
 
 def _digest_taken(node: Node, config: Config) -> dict[str, Any]:
-    from common.stages.base import digest_checkpoint, taken_model
-
     return digest_checkpoint(taken_model(config.stages[node.name], config), node.name)
 
 
 def _model_of(node: Node, config: Config) -> dict[str, Any]:
-    from common.stages.base import digest_checkpoint
-
     model = config.model
     # Whether a token is new matters where its row is added, and where an adapter would leave it untrained.
     tokens = {"new_tokens": list(model.new_tokens)} if model.new_tokens else {}

@@ -32,6 +32,7 @@ from common.engine.preflight.settings import check_preconditions
 from common.engine.provenance import versions
 from common.errors import ConfigError, did_you_mean
 from common.models.facts import check_taken_facts
+from common.models.source import check_given, taken_model
 from common.stage import ANSWERING_KINDS, MODEL_KINDS, PREFERENCE_KINDS
 from common.store.artifacts import Artifact, Store, fingerprint_of, is_of_code
 from common.training.loop.progress import reached
@@ -117,7 +118,6 @@ def check_settings(resolved: Resolved) -> None:
     """Check what only a whole stage can tell, before anything is spent. Raises ConfigError."""
     from common.config.stages import CardSettings, MergeSettings, PublishSettings, RewardSettings
     from common.rewards.mix import check_rewards
-    from common.stages.base import check_given, taken_model
     from common.stages.publish import parse_target
     from common.training.merging import check_merge
 

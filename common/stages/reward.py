@@ -23,10 +23,10 @@ from common.data.accounting import check_limits
 from common.errors import ConfigError, ContractError, DataError
 from common.models import checkpoint, contracts
 from common.models.device import to_device
+from common.models.source import fetch, taken_model
 from common.rewards.judge import rewards_of
 from common.rewards.ranking import Ranking
 from common.stage import StageContext, StageReport
-from common.stages.base import fetch, taken_model
 from common.stages.preference import HeldOut, arguments_for, dataset_of, finish, loop_for
 from common.training.adapters import adapter_for, reward_model_to_train
 from common.training.distributed import parallel, ranks

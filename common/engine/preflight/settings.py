@@ -25,6 +25,7 @@ from common.cost.hardware import hardware_of
 from common.engine.preflight.backends import check_device
 from common.errors import ConfigError
 from common.models.facts import context_of
+from common.models.source import check_local_facts
 from common.stage import SHARED_KINDS
 
 # Licences that let what is made from a checkpoint be published under another one.
@@ -33,8 +34,6 @@ PERMISSIVE = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "u
 
 def check_preconditions(resolved: Resolved) -> None:
     """Refuse settings that cannot work together. Raises ConfigError for the first."""
-    from common.stages.base import check_local_facts
-
     config = resolved.config
     given = config.model.path is not None
     device = hardware_of(config).device
