@@ -11,7 +11,7 @@ import pytest
 from common.cli.main import COMMANDS
 from common.config.files import names_in
 from common.config.resolve import resolve
-from common.engine.plan import check_settings
+from common.engine.preflight.settings import check_settings
 from common.rewards.verifiers import VERIFIERS
 from tests.conftest import REPOSITORY
 

@@ -14,24 +14,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.config.kinds import STAGES, kind_of
 from common.config.pipeline import Node
 from common.config.schema import Config
 from common.data.corpus import Corpus
 from common.models.source import digest_checkpoint, taken_model
 from common.models.tokenizer import WORDS
-from common.stage import KIND_MODULES, KIND_ROLES, MODEL_KINDS, SEEDED_KINDS, TRAINING_KINDS, data_roles
+from common.stage import data_roles
 from common.store.artifacts import Artifact, digest_file
 
 # Parts of the program that say where a stage runs or what it prints, not what it makes.
 INFRASTRUCTURE = frozenset({
     "common.store.artifacts", "common.models.clean_load", "common.config.schema", "common.console",
     "common.models.contracts", "common.errors", "common.cost", "common.cost.pace", "common.cost.expectation",
-    "common.config.base", "common.config.stages", "common.stage", "common.stages", "common.data", "common.data.corpus",
-    "common.config.yaml", "common.evaluation", "common.report", "common.training",
+    "common.config.base", "common.config.kinds", "common.config.pipeline", "common.config.resolve",
+    "common.config.stages", "common.stage", "common.stages", "common.data", "common.data.corpus", "common.config.yaml",
+    "common.evaluation", "common.report", "common.training",
 })  # fmt: skip
 CORPUS_MODULES = ("common.data.knowledge.corpus", "common.data.manifest.manifest")
-# Settings that change how much memory or time a stage takes, but not its result.
-NOT_IDENTITY = {**{kind: {"limits"} for kind in (*TRAINING_KINDS, "sample")}}
 # Options of a `train:` block that only log or load.
 NOT_IDENTITY_TRAIN = ("logging_", "save_total_limit", "dataloader_", "disable_tqdm", "log_level", "run_name")
 
@@ -46,7 +46,8 @@ def recipe_of(
     node: Node, config: Config, corpus: Corpus, inputs: Mapping[str, Artifact], repository: Path
 ) -> dict[str, Any]:
     """Return the recipe of a stage whose inputs are all there."""
-    settings = config.stages[node.name].model_dump(mode="json", exclude=NOT_IDENTITY.get(node.kind))
+    kind = kind_of(node.kind)
+    settings = config.stages[node.name].model_dump(mode="json", exclude={"limits"})  # they stop a stage, or do nothing
     if "train" in settings:
         settings["train"] = {k: v for k, v in settings["train"].items() if not k.startswith(NOT_IDENTITY_TRAIN)}
     if settings.get("peft") == "full":  # says no more than `lora: null` said before there was a choice
@@ -57,9 +58,9 @@ def recipe_of(
         "settings": settings,
         "inputs": {name: artifact.digest for name, artifact in inputs.items()},
     }
-    if node.kind in SEEDED_KINDS:
+    if kind.seeded:
         recipe["seed"] = config.seed
-    if node.kind in MODEL_KINDS:
+    if kind.makes_model:
         recipe["model"] = _model_of(node, config)
     if settings.get("path") is not None:  # a finished reward model: what it is, not where it lies
         recipe["taken"] = _digest_taken(node, config)
@@ -97,7 +98,7 @@ def _model_of(node: Node, config: Config) -> dict[str, Any]:
     model = config.model
     # Whether a token is new matters where its row is added, and where an adapter would leave it untrained.
     tokens = {"new_tokens": list(model.new_tokens)} if model.new_tokens else {}
-    if node.kind != "base":
+    if not kind_of(node.kind).starts:
         adapted = getattr(config.stages[node.name], "peft", "full") != "full"
         return {"dtype": model.dtype, **(tokens if adapted else {})}
     template = {"chat_template": model.chat_template} if model.chat_template != "own" else {}
@@ -113,7 +114,7 @@ def code_of(kind: str, repository: Path) -> dict[str, Any]:
     """Return {"digest", "files": {path: digest}} over a stage's module and the parts of `common` that it imports."""
     files: dict[str, str] = {}
     # Rows come through the context, so the modules that make them are named here.
-    queue, seen = [KIND_MODULES[kind], *(CORPUS_MODULES if kind in KIND_ROLES else ())], set[str]()
+    queue, seen = [f"{STAGES}.{kind}", *(CORPUS_MODULES if kind_of(kind).roles else ())], set[str]()
     while queue:
         module = queue.pop()
         path = _path_of(module, repository)
