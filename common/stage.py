@@ -1,61 +1,23 @@
 """What a stage is: a plain function from (settings, input artifacts, data) to one output folder.
 
-Usage: every module here has `run(context: StageContext) -> StageReport`; `stage_module(kind)` imports the one
-for a kind. Nothing heavy is imported before `run` is called, so that planning stays instant.
+Usage: a stage's module in `common/stages/` has `run(context: StageContext) -> StageReport`, and declares its kind
+(`common.config.kinds`). Nothing heavy is imported before `run` is called, so that planning stays instant.
 """
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from common.config.base import StageSettings
+from common.config.kinds import kind_of
 from common.config.schema import Config
 from common.store.artifacts import Artifact
 
 if TYPE_CHECKING:
     from common.console import Console
     from common.data.corpus import Corpus
-
-KIND_MODULES = {
-    "base": "common.stages.base",
-    "cpt": "common.stages.cpt",
-    "sft": "common.stages.sft",
-    "dpo": "common.stages.dpo",
-    "orpo": "common.stages.orpo",
-    "kto": "common.stages.kto",
-    "reward": "common.stages.reward",
-    "sample": "common.stages.sample",
-    "expert": "common.stages.expert",
-    "grpo": "common.stages.grpo",
-    "rloo": "common.stages.rloo",
-    "merge": "common.stages.merge",
-    "evaluate": "common.stages.evaluate",
-    "card": "common.stages.card",
-    "publish": "common.stages.publish",
-}
-
-PREFERENCE_KINDS = ("dpo", "orpo", "kto", "reward")  # stages that learn from pairs of answers
-REWARDED_KINDS = ("grpo", "rloo")  # stages that learn from rewards on their own answers
-ANSWERING_KINDS = (*REWARDED_KINDS, "expert", "sample")  # stages that let a checkpoint answer prompts
-
-# Corpus roles that a kind trains or examines on; what the exam guard reads is added by `data_roles`.
-KIND_ROLES: dict[str, tuple[str, ...]] = {
-    "base": ("pretrain",),
-    "cpt": ("cpt", "replay"),
-    "sft": ("sft", "replay"),
-    **dict.fromkeys(PREFERENCE_KINDS, ("preference", "preference_heldout")),
-    **dict.fromkeys(ANSWERING_KINDS, ("prompts",)),
-    "expert": ("prompts", "replay"),
-    "evaluate": ("questions_domain", "questions_general", "text_domain", "text_general"),
-}
-TRAINING_KINDS = ("base", "cpt", "sft", *PREFERENCE_KINDS, *REWARDED_KINDS, "expert")
-SEEDED_KINDS = (*TRAINING_KINDS, "merge", "sample")
-MODEL_KINDS = (*TRAINING_KINDS, "merge")
-SHARED_KINDS = ("base", "cpt", "sft", "dpo", "orpo", "kto", "reward", "grpo", "rloo")  # that processes may share
 
 
 @dataclass(frozen=True)
@@ -92,18 +54,14 @@ class StageReport:
     sources: list[dict[str, Any]] = field(default_factory=list)  # id, role, licence, revision or digest
 
 
-def stage_module(kind: str) -> ModuleType:
-    """Import the module of a stage kind. Raises KeyError for a kind that does not exist."""
-    return importlib.import_module(KIND_MODULES[kind])
-
-
 def data_roles(kind: str, corpus: Corpus, settings: StageSettings, *, sampled: bool = False) -> list[str]:
     """Return the roles whose rows decide a stage's result, the exam questions that guard them included.
 
     With `sampled` an input of the stage brings the rows that it trains on: see `common.training.rows.reader`.
     """
-    roles = list(KIND_ROLES.get(kind, ()))
-    guards = corpus.exam_roles(roles[0]) if kind in (*TRAINING_KINDS, "sample") else ()
+    declared = kind_of(kind)
+    roles = list(declared.roles)
+    guards = corpus.exam_roles(roles[0]) if roles and declared.makes != "report" else ()
     if sampled:
         del roles[0]
     replay = getattr(settings, "replay", None)

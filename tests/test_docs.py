@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from common.config.base import StageSettings
 from common.config.folders import names_in
+from common.config.kinds import kinds
 from common.config.schema import Needs
 from common.config.yaml import read_yaml
 from common.cost.hardware import TABLE
@@ -85,7 +85,7 @@ def test_a_profile_names_the_gpus_that_it_needs() -> None:
 def test_every_pipeline_kind_and_reward_has_a_row() -> None:
     page = read(DOCS / "recipes-and-pipelines.md")
     assert set(rows_of(page, "`pipeline=`")) == set(names_in(PIPELINES))
-    assert set(rows_of(page, "kind")) == set(StageSettings.kinds) - {"evaluate", "card", "publish"}
+    assert set(rows_of(page, "kind")) == set(kinds()) - {"evaluate", "card", "publish"}
     assert set(VERIFIERS) <= set(rows_of(page, "reward"))
 
 

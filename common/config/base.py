@@ -1,6 +1,6 @@
 """What all settings are made of: frozen models, the schedule and the limits of training, and the base of a stage's.
 
-Usage: `class DpoSettings(StageSettings, kind="dpo"): ...`; `StageSettings.of("dpo")` returns it.
+Usage: `class DpoSettings(StageSettings)`; a stage's module declares it as the settings of its kind.
 """
 
 from __future__ import annotations
@@ -77,21 +77,10 @@ class ValidationSettings(Frozen):
 
 
 class StageSettings(Frozen):
-    """What every stage kind has in common; `of(kind)` gives the class of one kind."""
+    """What every stage kind has in common."""
 
-    kinds: ClassVar[dict[str, type[StageSettings]]] = {}
     trainer: ClassVar[str] = ""
     choice: ClassVar[str] = ""  # a key whose new value makes the other keys of lower layers meaningless
     by_kind: ClassVar[bool] = True  # a section named after the kind holds for all stages of it, whatever their names
     adapts: ClassVar[bool] = False  # whether it may train an adapter, so that a run-wide `peft` holds for it
     either: ClassVar[tuple[str, ...]] = ()  # keys of which a layer's takes the place of the others in lower layers
-
-    def __init_subclass__(cls, kind: str = "", **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if kind:
-            StageSettings.kinds[kind] = cls
-
-    @classmethod
-    def of(cls, kind: str) -> type[StageSettings]:
-        """Return the settings class of a stage kind. Raises KeyError for a kind that does not exist."""
-        return StageSettings.kinds[kind]

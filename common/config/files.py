@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from common.config.base import Frozen, StageSettings
+from common.config.base import Frozen
 from common.config.folders import names_in
+from common.config.kinds import kinds
 from common.config.layer_errors import explain
 from common.config.pipeline import load_pipeline
 from common.config.schema import SCALARS, SECTIONS
@@ -63,7 +64,7 @@ def read_domain_file(folder: Path, pipelines: Path) -> DomainFile:
     ]
     blocks = {"all": file.all, "checkpoint": file.checkpoint, **{f"profiles.{k}": v for k, v in file.profiles.items()}}
     stages = {node.name for name in names_in(pipelines) for node in load_pipeline(pipelines, name).nodes()}
-    known = {*SECTIONS, *SCALARS, *StageSettings.kinds, *stages}
+    known = {*SECTIONS, *SCALARS, *kinds(), *stages}
     problems += [
         f"{path}: {place}.{key}: no section or stage of that name.{did_you_mean(key, known)}"
         for place, block in blocks.items()

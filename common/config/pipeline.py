@@ -9,23 +9,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
 from common.config.base import Frozen
+from common.config.kinds import kind_of, kinds
 from common.config.validation import describe_error
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, did_you_mean
 
-ModelKind = Literal["base", "cpt", "sft", "dpo", "orpo", "kto", "reward", "sample", "expert", "grpo", "rloo", "merge"]
-NO_LANGUAGE_MODEL = ("reward", "sample")  # what these kinds make answers nothing
-# What a stage may read beside the one that it continues from; a merge reads any language models.
-READ: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("sft", "dpo", "orpo", "kto", "reward"), ("sample",)),
-    **dict.fromkeys(("grpo", "rloo"), ("sample", "reward")),
-    **dict.fromkeys(("sample", "expert"), ("reward",)),
-}
+
+def _known(name: str) -> str:
+    """Check the kind of a stage; exams, card and publishing come by themselves. Raises ValueError."""
+    *most, last = [kind.name for kind in kinds().values() if kind.makes != "report"]
+    if name not in (*most, last):
+        raise ValueError(f"expected {', '.join(most)} or {last}")
+    return name
 
 
 class StageSpec(Frozen):
@@ -33,7 +33,7 @@ class StageSpec(Frozen):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    kind: ModelKind
+    kind: Annotated[str, AfterValidator(_known)]
     parent: str | None = Field(None, alias="from", description="stage that it continues from")
     others: tuple[str, ...] = Field((), alias="with", description="further stages that it reads, such as a merge's")
     control: bool = Field(False, description="a control arm: shown on the card, not held to the gate's limits")
@@ -67,7 +67,7 @@ class Pipeline(Frozen):
         nodes: list[Node] = []
         for name, spec in self.stages.items():
             inputs = tuple(dict.fromkeys([*([spec.parent] if spec.parent else []), *spec.others]))
-            sampled = any(self.stages[other].kind == "sample" for other in spec.others)
+            sampled = any(kind_of(self.stages[other].kind).makes == "sample" for other in spec.others)
             nodes.append(Node(name, spec.kind, spec.parent, inputs, spec.settings or name, sampled))
             if name in self.exam:
                 nodes.append(Node(f"exam-{name}", "evaluate", name, (name,), "evaluate"))
@@ -104,36 +104,38 @@ def _check_edges(pipeline: Pipeline, path: Path) -> None:
     for name, spec in pipeline.stages.items():
         if name in ("card", "publish", "evaluate") or name.startswith("exam-"):
             raise ConfigError(f"{path}: stages.{name}: this name is taken by the pipeline itself; choose another.")
-        if (spec.kind == "base") != (spec.parent is None):
-            need = "starts the chain and has no 'from'" if spec.kind == "base" else "needs 'from: <stage>'"
+        starts = kind_of(spec.kind).starts
+        if starts != (spec.parent is None):
+            need = "starts the chain and has no 'from'" if starts else "needs 'from: <stage>'"
             raise ConfigError(f"{path}: stages.{name}: a stage of kind {spec.kind} {need}.")
         for other in [*([spec.parent] if spec.parent else []), *spec.others]:
             if other not in above:
                 raise ConfigError(f"{path}: stages.{name}: '{other}' is no stage above it.{did_you_mean(other, above)}")
         _check_read(name, spec, pipeline, path)
-        if spec.parent and pipeline.stages[spec.parent].kind in NO_LANGUAGE_MODEL:
+        if spec.parent and kind_of(kind := pipeline.stages[spec.parent].kind).makes != "language model":
             raise ConfigError(
-                f"{path}: stages.{name}: 'from: {spec.parent}' is a {pipeline.stages[spec.parent].kind} stage, which "
-                f"makes no language model; name it in 'with', and a stage that makes one in 'from'."
+                f"{path}: stages.{name}: 'from: {spec.parent}' is a {kind} stage, which makes no language model; name "
+                "it in 'with', and a stage that makes one in 'from'."
             )
         above.append(name)
     for key, names in (("exam", pipeline.exam), ("publish", (pipeline.publish,))):
         for name in names:
             if name not in pipeline.stages:
                 raise ConfigError(f"{path}: {key}: '{name}' is no stage.{did_you_mean(name, pipeline.stages)}")
-            if (kind := pipeline.stages[name].kind) in NO_LANGUAGE_MODEL:
+            if kind_of(kind := pipeline.stages[name].kind).makes != "language model":
                 raise ConfigError(f"{path}: {key}: '{name}' is a {kind} stage, which makes no language model.")
 
 
 def _check_read(name: str, spec: StageSpec, pipeline: Pipeline, path: Path) -> None:
     """What a stage names in `with` is something that it reads, and sampled answers come from one stage."""
-    kinds = [pipeline.stages[other].kind for other in spec.others]
-    for other, kind in zip(spec.others, kinds, strict=True):
-        wrong = kind in NO_LANGUAGE_MODEL if spec.kind == "merge" else kind not in READ.get(spec.kind, ())
-        if wrong:
-            can = "language models" if spec.kind == "merge" else " and ".join(READ.get(spec.kind, ())) or "nothing"
+    reads = kind_of(spec.kind).reads
+    others = {other: kind_of(pipeline.stages[other].kind) for other in spec.others}
+    for other, kind in others.items():
+        if kind.makes not in reads:
+            can = " and ".join(f"{what}s" for what in reads) or "nothing"
             raise ConfigError(
-                f"{path}: stages.{name}: 'with: {other}' is a {kind} stage; one of kind {spec.kind} reads {can} there."
+                f"{path}: stages.{name}: 'with: {other}' is a {kind.name} stage; one of kind {spec.kind} reads {can} "
+                "there."
             )
-    if kinds.count("sample") > 1:
+    if [kind.makes for kind in others.values()].count("sample") > 1:
         raise ConfigError(f"{path}: stages.{name}: two sample stages in 'with'; the stage reads one. Keep one.")

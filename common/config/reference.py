@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from common.config.base import StageSettings
+from common.config.kinds import kinds
 from common.config.schema import Config
 from common.errors import ConfigError, did_you_mean
 
@@ -20,10 +20,10 @@ def describe(key: str) -> list[str]:
     """Return lines on one setting, or on all settings of a block. Raises ConfigError for a key that does not exist."""
     first, *rest = key.split(".")
     fields = {name: field for name, field in Config.model_fields.items() if name != "stages"}
-    if first in StageSettings.kinds:
-        return list(_lines(key, StageSettings.of(first), rest))
+    if first in kinds():
+        return list(_lines(key, kinds()[first].settings, rest))
     if first not in fields:
-        raise ConfigError(f"There is no setting '{key}'.{did_you_mean(first, [*fields, *StageSettings.kinds])}")
+        raise ConfigError(f"There is no setting '{key}'.{did_you_mean(first, [*fields, *kinds()])}")
     model = _model_of(fields[first])
     return [_line(key, fields[first])] if model is None else list(_lines(key, model, rest))
 

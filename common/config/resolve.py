@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from common.config.base import StageSettings
 from common.config.files import DomainFile, read_domain_file, read_named
 from common.config.folders import find_domain, is_shipped
+from common.config.kinds import kind_of, kinds
 from common.config.layer_errors import explain
 from common.config.overrides import nest
 from common.config.pipeline import Node, Pipeline, load_pipeline
@@ -168,15 +169,14 @@ def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) ->
     """Merge the layers section by section, validate each, and remember who set what."""
     origins: dict[str, str] = {}
     stage_names = {node.name: node for node in pipeline.nodes()}
-    kinds = set(StageSettings.kinds)
-    known = {*SECTIONS, *SCALARS, *stage_names, *kinds}
+    known = {*SECTIONS, *SCALARS, *stage_names, *kinds()}
     for layer in layers:
         for key, value in layer.values.items():
             if key not in known:
                 raise ConfigError(f"{key} ({layer.label}): no section or stage of that name.{did_you_mean(key, known)}")
             if key not in SCALARS and not isinstance(value, Mapping):
                 raise ConfigError(f"{key} ({layer.label}): expected keys below it, got {value!r}.")
-            if layer.label == COMMAND_LINE and key in kinds and not _in_pipeline(key, stage_names):
+            if layer.label == COMMAND_LINE and key in kinds() and not _in_pipeline(key, stage_names):
                 raise ConfigError(
                     f"{key}: the pipeline {pipeline.name} has no such stage.{did_you_mean(key, stage_names)}"
                 )
@@ -254,7 +254,7 @@ def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str], *,
     processors that have it, and TRL's classes use it where nothing is said.
     """
     merged: Any = {}
-    cls = StageSettings.of(node.kind)
+    cls = kind_of(node.kind).settings
     for layer in layers:
         for values in values_of(node, layer, adapted=is_adapted(node, layers)):
             if cls.choice in values and values[cls.choice] != merged.get(cls.choice):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from common.config.base import Peft, StageSettings
+from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.trl_options import (
     check_installed,
@@ -36,7 +37,7 @@ class Layer:
 
 def section_names(node: Node) -> list[str]:
     """Return the sections that hold for a stage, the most particular last."""
-    kind = [node.kind] if StageSettings.of(node.kind).by_kind else []
+    kind = [node.kind] if kind_of(node.kind).settings.by_kind else []
     return list(dict.fromkeys([*kind, node.settings, node.name]))
 
 
@@ -46,7 +47,7 @@ def values_of(node: Node, layer: Layer, *, adapted: bool) -> Iterator[Mapping[st
     A run-wide `peft` holds for every stage that can train an adapter. In each section, the block `adapter` holds for
     stages that do: their rates and sizes are not those of full fine-tuning.
     """
-    can = StageSettings.of(node.kind).adapts
+    can = kind_of(node.kind).settings.adapts
     if can and "peft" in layer.values:
         if layer.values["peft"] not in PEFT_CHOICES:
             raise ConfigError(

@@ -1,8 +1,8 @@
 """Typed, frozen settings of every stage kind: what each key means, with its unit.
 
-Usage: `StageSettings.of("cpt").model_validate({...})`, usually through `common.config.resolve.resolve`.
+Usage: `CptSettings.model_validate({...})`, usually through `common.config.resolve.resolve`.
 
-Importing this module fills the registry of kinds. Which TRL options exist is `common.config.trl_options`.
+Which class belongs to which kind is `common.config.kinds`; which TRL options exist is `common.config.trl_options`.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class TrainingSettings(LearningSettings):
         return self
 
 
-class BaseSettings(TrainingSettings, kind="base"):
+class BaseSettings(TrainingSettings):
     """The start of the chain: pretrain the profile's small architecture, or check and take its checkpoint."""
 
     adapts: ClassVar[bool] = False
@@ -122,11 +122,11 @@ class BaseSettings(TrainingSettings, kind="base"):
         return self
 
 
-class CptSettings(TrainingSettings, kind="cpt"):
+class CptSettings(TrainingSettings):
     """Continued pre-training on the domain's text, mixed with replay."""
 
 
-class SftSettings(TrainingSettings, kind="sft"):
+class SftSettings(TrainingSettings):
     """Supervised fine-tuning on conversations; only the assistant's tokens are learned."""
 
 
@@ -138,25 +138,25 @@ class PreferenceSettings(LearningSettings):
     sequence_length: int = Field(128, ge=16, description="longest prompt plus answer, in tokens")
 
 
-class DpoSettings(PreferenceSettings, kind="dpo"):
+class DpoSettings(PreferenceSettings):
     """DPO against the stage before it, whose log-probabilities are computed once, in advance."""
 
     trainer: ClassVar[str] = "DPOConfig"
 
 
-class OrpoSettings(PreferenceSettings, kind="orpo"):
+class OrpoSettings(PreferenceSettings):
     """ORPO: fine-tuning on the chosen answers and their odds against the rejected ones, without a reference."""
 
     trainer: ClassVar[str] = "ORPOConfig"
 
 
-class KtoSettings(PreferenceSettings, kind="kto"):
+class KtoSettings(PreferenceSettings):
     """KTO: each answer of a pair by itself, as wanted or unwanted, against the stage before it."""
 
     trainer: ClassVar[str] = "KTOConfig"
 
 
-class RewardSettings(PreferenceSettings, kind="reward"):
+class RewardSettings(PreferenceSettings):
     """A reward model: the stage before it, with one number for an answer instead of its next word."""
 
     trainer: ClassVar[str] = "RewardConfig"
@@ -189,7 +189,7 @@ class SamplingSettings(AnsweringSettings):
     keep: int = Field(4, ge=1, description="right answers to a prompt that are kept, each text once")
 
 
-class SampleSettings(SamplingSettings, kind="sample"):
+class SampleSettings(SamplingSettings):
     """Answers of a checkpoint to the domain's prompts, scored: preference pairs, rows for SFT, and pass rates."""
 
     prompts: int | None = Field(None, gt=0, description="prompts to answer; none: all")
@@ -197,7 +197,7 @@ class SampleSettings(SamplingSettings, kind="sample"):
     limits: Limits = Limits()
 
 
-class ExpertSettings(TrainingSettings, SamplingSettings, kind="expert"):
+class ExpertSettings(TrainingSettings, SamplingSettings):
     """Expert iteration: sample, verify, drop what occurs again, fine-tune on the rest; several rounds."""
 
     rounds: int = Field(2, ge=1, description="times that all prompts are answered and learned from")
@@ -237,13 +237,13 @@ class RewardedSettings(LearningSettings, AnsweringSettings):
     watch: WatchSettings = WatchSettings()
 
 
-class GrpoSettings(RewardedSettings, kind="grpo"):
+class GrpoSettings(RewardedSettings):
     """GRPO: each answer against the mean of its siblings, in units of their spread."""
 
     trainer: ClassVar[str] = "GRPOConfig"
 
 
-class RlooSettings(RewardedSettings, kind="rloo"):
+class RlooSettings(RewardedSettings):
     """RLOO: each answer against the mean of the others to the same prompt."""
 
     trainer: ClassVar[str] = "RLOOConfig"
@@ -252,7 +252,7 @@ class RlooSettings(RewardedSettings, kind="rloo"):
 MERGE_METHODS = ("linear", "slerp", "ties", "dare_ties", "della", "task_arithmetic", "model_stock", "passthrough")
 
 
-class MergeSettings(StageSettings, kind="merge"):
+class MergeSettings(StageSettings):
     """Weights of several checkpoints of the chain put together by mergekit."""
 
     choice: ClassVar[str] = "method"
@@ -280,7 +280,7 @@ class MergeSettings(StageSettings, kind="merge"):
         return list(dict.fromkeys(named))
 
 
-class EvaluateSettings(StageSettings, kind="evaluate"):
+class EvaluateSettings(StageSettings):
     """The exam that every checkpoint sits."""
 
     tasks: tuple[str, ...] = Field((), description="further lm-evaluation-harness tasks by name (they need the Hub)")
@@ -294,7 +294,7 @@ class EvaluateSettings(StageSettings, kind="evaluate"):
     answer_tokens: int = Field(128, gt=0, description="longest written answer, in tokens")
 
 
-class CardSettings(StageSettings, kind="card"):
+class CardSettings(StageSettings):
     """The report on the whole chain."""
 
     intended_use: str = Field("", description="what the model is for, in a sentence or two")
@@ -303,7 +303,7 @@ class CardSettings(StageSettings, kind="card"):
     licence: str = Field("apache-2.0", description="licence of the published weights, as the Hub spells it")
 
 
-class PublishSettings(StageSettings, kind="publish"):
+class PublishSettings(StageSettings):
     """Where the finished model goes."""
 
     to: str = Field("local", description="local (models/<domain>/<version>), hub:<owner>/<name>, or none")

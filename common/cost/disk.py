@@ -7,6 +7,7 @@ Rows, logs and exams are small beside weights and are not counted.
 
 from __future__ import annotations
 
+from common.config.kinds import kind_of
 from common.cost.memory import FLOAT, Setting
 
 CHECKPOINTS = 3  # of a trainer: two are kept (save_total_limit), and one is written
@@ -15,7 +16,7 @@ BEST = 3  # files of best weights that a training keeps: common.training.loop.be
 
 def kept_bytes(setting: Setting) -> float:
     """Return the bytes of a stage's artifact: a whole model as it is stored, and an adapter beside it."""
-    if setting.kind in ("evaluate", "sample", "card", "publish"):
+    if not kind_of(setting.kind).makes_model:
         return 0.0
     work = setting.work
     adapter = FLOAT * work.learned(setting.shape) if work is not None and work.peft != "full" else 0.0

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from common.config.batches import batch_of, unshardable
+from common.config.kinds import kind_of
 from common.config.resolve import Resolved, with_pipeline, with_words
 from common.config.schema import Config
-from common.config.stages import EvaluateSettings, LearningSettings, PreferenceSettings, RewardedSettings
+from common.config.stages import EvaluateSettings, LearningSettings, PreferenceSettings
 from common.cost.hardware import GIB
 from common.cost.memory import Need
 from common.cost.outlook import Outlook, setting_of
 from common.errors import ConfigError
 from common.machine import cards, main_memory, visible
 from common.models.device import ROOM as PLACED
-from common.stage import SHARED_KINDS
 from common.store.artifacts import Store
 
 SMALL_OPTIMIZER = "adamw_bnb_8bit"
@@ -216,8 +216,9 @@ def _changes(outlook: Outlook, stage: str) -> Iterator[Fix]:
     if "8bit" not in work.optimizer:
         words = f"{stage}.train.optim={SMALL_OPTIMIZER}"
         yield Fix("optimizer", words, _training(stage, optim=SMALL_OPTIMIZER), ("processes",))
-    can_share = outlook.settings[stage].kind in SHARED_KINDS and outlook.hardware.device == "cuda"
-    if can_share and not isinstance(settings, RewardedSettings):  # those generate, which takes a whole model
+    kind = kind_of(outlook.settings[stage].kind)
+    # A stage that generates while it trains needs a whole model in each process.
+    if kind.shareable and not kind.online and outlook.hardware.device == "cuda":
         if run.processes > 1 and run.parallelism == "ddp":
             yield Fix("processes", "run.parallelism=fsdp2", _running(parallelism="fsdp2"))
         batch, processes = batch_of(stage, settings), 2 * run.processes
@@ -230,7 +231,7 @@ def _changes(outlook: Outlook, stage: str) -> Iterator[Fix]:
                 shared = _running(processes=processes, parallelism="fsdp2", machines=machines)
                 yield Fix("processes", words, shared)
             processes *= 2
-    if outlook.settings[stage].kind != "base":
+    if settings.adapts:
         for peft in ("lora", "qlora")[("full", "lora", "qlora").index(settings.peft) :]:
             apart = ("processes",) if peft == "qlora" else ()
             yield Fix("peft", f"{stage}.peft={peft}", _adapting(outlook.resolved, stage, peft), apart)

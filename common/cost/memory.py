@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from common.config.kinds import kind_of
 from common.config.schema import RunSettings
 from common.cost import activations
 from common.cost.shapes import Shape
@@ -33,7 +34,6 @@ WINDOW = 1024  # tokens that the exam reads at once: common.evaluation.harness
 EMBEDDED_TEXT = 64  # tokens of the longest embedded document, of 243 letters
 NF4, NF8 = 0.5 + 0.127 / 8, 1.0  # bytes of a quantised weight with its constants (arXiv 2305.14314, section 3)
 FLOAT, HALF = 4.0, 2.0
-PAIRS = ("dpo", "kto", "orpo")
 
 
 @dataclass(frozen=True)
@@ -91,16 +91,16 @@ class Setting:
 
 def phases_of(setting: Setting) -> dict[str, Need]:
     """Return the phases of a stage, in their order: train, generate, eval, save, merge."""
-    if setting.kind == "evaluate":
+    if setting.exam_rows:
         return {"eval": _evaluated(setting)}
-    if setting.kind == "merge":
+    if setting.members:
         return {"merge": _merged(setting)}
     phases = {}
     if setting.work is not None:
         phases["train"] = _trained(setting, setting.work)
     if setting.sequences:
         phases["generate"] = _generated(setting)
-    if setting.kind != "sample":
+    if kind_of(setting.kind).makes_model:
         phases["save"] = _saved(setting, phases.get("train"))
     return phases
 
@@ -139,7 +139,7 @@ def _trained(setting: Setting, work: Work) -> Need:
     if shards > 1:  # two layers, gathered: the one that is computed and the next; and the tables, which are one unit
         device["gathered"] = FLOAT * (2 * shape.layer_parameters + shape.table * (1 if shape.tied else 2))
     reference = FLOAT * shape.parameters if setting.reference else 0.0
-    read_before = reference + _size(device) - device["optimizer"] if work.kind in PAIRS else 0.0
+    read_before = reference + _size(device) - device["optimizer"] if _scores_pairs(work) else 0.0
     if reference and not read_before:
         device["reference"] = reference
     if setting.judges:
@@ -181,9 +181,9 @@ def _copies_read(setting: Setting, work: Work) -> int:
     Each process reads one; of FSDP2's the first one alone, but for a reward model, whose head is new. That one reads a
     reference of DPO or KTO too, which is sharded, read, and gone from the GPUs before the learner comes to them.
     """
-    if setting.run.parallelism != "fsdp2" or setting.run.processes == 1 or work.kind == "reward":
+    if setting.run.parallelism != "fsdp2" or setting.run.processes == 1 or work.head == "none":
         return setting.local
-    return 2 if work.kind in ("dpo", "kto") else 1
+    return 2 if kind_of(work.kind).reference else 1
 
 
 def _size(parts: Mapping[str, float]) -> float:
@@ -197,12 +197,18 @@ def _scored(setting: Setting, work: Work, device: Mapping[str, float]) -> dict[s
     answers, padded, before the optimizer has a state and after training; never more logits at once than MOST_LOGITS, or
     those of one row.
     """
-    if work.kind not in PAIRS:
+    if not _scores_pairs(work):
         return {}
     passing = sum(
         device.get(name, 0.0) for name in ("gradients", "activations", "logits", "bfloat16 copies", "optimizer")
     )
     return {"scored pairs": max(0.0, _scored_bytes(setting, work) - passing)}
+
+
+def _scores_pairs(work: Work) -> bool:
+    """Whether log-probabilities of whole pairs are computed, before and after it trains."""
+    kind = kind_of(work.kind)
+    return "preference" in kind.roles and kind.makes == "language model"
 
 
 def _scored_bytes(setting: Setting, work: Work) -> float:
@@ -221,7 +227,7 @@ def _generated(setting: Setting) -> Need:
     if setting.work is not None:
         learned = setting.work.learned(shape)
         device["weights"] = weight_bytes(shape, setting.work)
-        device["optimizer"] = setting.work.state * learned if setting.kind != "expert" else 0.0
+        device["optimizer"] = setting.work.state * learned if kind_of(setting.kind).online else 0.0
         device["adapter"] = FLOAT * learned if setting.work.peft != "full" else 0.0
         if setting.run.processes > 1:
             device["buckets of DDP"] = FLOAT * learned

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from common.config.base import StageSettings
+from common.config.kinds import kind_of
 from common.config.resolve import Resolved
 from common.config.schema import Config
 from common.config.stages import (
@@ -20,6 +21,7 @@ from common.config.stages import (
     ExpertSettings,
     LearningSettings,
     MergeSettings,
+    PreferenceSettings,
     RewardedSettings,
     RewardSettings,
     SampleSettings,
@@ -31,7 +33,7 @@ from common.cost.corrections import Corrections, Pace
 from common.cost.hardware import Hardware, hardware_of
 from common.cost.memory import EMBEDDED_TEXT, WINDOW, Need, Setting
 from common.cost.shapes import Shape, shape_of
-from common.cost.workload import BETA, work_of
+from common.cost.workload import work_of
 
 if TYPE_CHECKING:
     from common.stage import StageContext
@@ -55,12 +57,16 @@ def setting_of(
         return _with(base, members=len(settings.members()), stored=WIDTHS[settings.dtype])
     if not isinstance(settings, LearningSettings | AnsweringSettings):
         return None
-    taken = (kind == "base" and config.model.path is not None) or (
+    taken = (kind_of(kind).starts and config.model.path is not None) or (
         isinstance(settings, RewardSettings) and settings.path is not None
     )
     if taken:
         return base
-    judges = sum(other == "reward" for other in inputs) if isinstance(settings, AnsweringSettings) else 0
+    judges = (
+        sum(kind_of(other).makes == "reward model" for other in inputs)
+        if isinstance(settings, AnsweringSettings)
+        else 0
+    )
     found = _with(base, judges=judges)
     if isinstance(settings, LearningSettings):
         found = _with(found, work=work_of(kind, settings, config), reference=_keeps_reference(kind, settings))
@@ -82,10 +88,10 @@ def _keeps_reference(kind: str, settings: LearningSettings) -> bool:
     With a quantised learner it is the stage before, unquantised, which DPO, KTO and ORPO read before they train. GRPO
     and RLOO keep one for the KL term, but for an adapter, whose base is the reference.
     """
-    if kind in ("dpo", "kto", "orpo"):
-        return settings.peft == "qlora"
+    if isinstance(settings, PreferenceSettings):
+        return settings.peft == "qlora" and kind_of(kind).makes == "language model"
     if isinstance(settings, RewardedSettings):
-        pulls = float(settings.train.get("beta", BETA[kind])) != 0
+        pulls = float(settings.train.get("beta", kind_of(kind).defaults.get("beta", 0.0))) != 0
         return settings.peft == "qlora" or (settings.peft == "full" and pulls)
     return False
 

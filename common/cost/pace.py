@@ -14,10 +14,10 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from common.config.kinds import kind_of
 from common.cost.corrections import Corrections
 from common.cost.outlook import pace_of, setting_in
 from common.cost.speed import step_seconds, token_seconds
-from common.stage import REWARDED_KINDS
 
 if TYPE_CHECKING:
     from common.stage import StageContext
@@ -58,7 +58,7 @@ class Stopwatch:
         if pace is None or not hardware.here:
             return
         reckoned = step_seconds(setting, hardware)
-        if setting.kind not in REWARDED_KINDS:  # rows of pairs are seldom as long as they may be: by the token, then
+        if not kind_of(setting.kind).online:  # rows of pairs are seldom as long as they may be: by the token, then
             reckoned = token_seconds(setting, hardware) * self.tokens_per_step
         try:
             seen = statistics.median(self.seconds)

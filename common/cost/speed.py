@@ -11,12 +11,12 @@ FSDP2 and ZeRO-3) is not modelled, so between machines the first measured steps 
 
 from __future__ import annotations
 
+from common.config.kinds import kind_of
 from common.cost import activations
 from common.cost.hardware import Hardware
 from common.cost.memory import FLOAT, HALF, Setting
 from common.cost.workload import Work
 from common.models.device import ROOM as PLACED
-from common.stage import REWARDED_KINDS
 
 # Shares of the peak that matrix products of a training reach, attention with them. GPU: 40 to 55% is what public runs
 # of dense models report (PaLM 46%, arXiv 2204.02311, table 3; Llama 3 38 to 43%, arXiv 2407.21783, table 4).
@@ -56,7 +56,7 @@ def step_seconds(setting: Setting, hardware: Hardware) -> float:
     moved = PASSES * tokens * shape.layers * activations.layer_bytes(shape, work, attention)
     moved += OPTIMIZER_MOVES * work.learned(shape) / setting.shards
     launching = work.accumulation * shape.layers * LAYER_SECONDS[hardware.device]
-    writing = writing_seconds(setting, hardware) if setting.kind in REWARDED_KINDS else 0.0
+    writing = writing_seconds(setting, hardware) if kind_of(setting.kind).online else 0.0
     return computing + moved / hardware.bandwidth + launching + writing
 
 
@@ -81,7 +81,7 @@ def other_seconds(setting: Setting, hardware: Hardware) -> float:
     """Return the seconds of what is no training: starting, reading and writing checkpoints, an exam, a merge."""
     shape = setting.shape
     read = FLOAT * shape.parameters / DISK_BANDWIDTH
-    if setting.kind == "evaluate":
+    if setting.exam_rows:
         requests = 2 * EXAM_QUESTIONS * CHOICES
         reached = hardware.flops * REACHED[hardware.device]
         computing = requests * EXAM_TOKENS * shape.forward_flops(EXAM_TOKENS) / reached
@@ -89,6 +89,6 @@ def other_seconds(setting: Setting, hardware: Hardware) -> float:
         over = HALF * shape.parameters - PLACED * hardware.memory if hardware.device == "cuda" else 0.0
         moving = requests / setting.exam_rows * max(0.0, over) / HOST_LINK
         return START_SECONDS + read + computing + moving
-    if setting.kind == "merge":
+    if setting.members:
         return START_SECONDS + (setting.members + 1) * read
     return START_SECONDS + 3 * read  # read once, written once, read again by a clean process

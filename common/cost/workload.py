@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from common.config.base import Peft
+from common.config.kinds import kind_of
 from common.config.schema import Config, RunSettings
 from common.config.stages import LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings
 from common.cost.shapes import MATRICES, Shape
@@ -21,7 +22,6 @@ from common.cost.shapes import MATRICES, Shape
 # a trainer that knows no better (full), or not at all.
 Head = Literal["lean", "chunked", "scored", "full", "none"]
 HELDOUT_PAIRS = 32  # answers that are scored at once: common.training.rows.preferences
-BETA = {"grpo": 0.04, "rloo": 0.05}  # of the KL term, where the user says none: common.stages, TRL
 # Bytes of an optimizer's state per weight that learns: two float32 moments; one; two of 8 bits with a float32 scale for
 # each 256 of them (bitsandbytes; Dettmers et al. 2021, arXiv 2110.02861, section 2); factors alone; none.
 STATES = {"adamw": 8.0, "lion": 4.0, "8bit": 2.0 + 8 / 256, "adafactor": 0.0, "sgd": 0.0}
@@ -90,7 +90,9 @@ def work_of(kind: str, settings: LearningSettings, config: Config) -> Work:
         length = settings.sequence_length
         pairs, accumulation = split(settings.batch_pairs, 2 * length, run)
         rows, certain = 2 * pairs, False
-        head = "full" if kind == "orpo" else "none" if kind == "reward" else "scored"
+        head = "full" if settings.trainer == "ORPOConfig" else "scored"
+        if kind_of(kind).makes == "reward model":
+            head = "none"
         scored = 0 if head == "none" else rows * length
     else:
         assert isinstance(settings, TrainingSettings)

@@ -15,29 +15,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.config.base import StageSettings
 from common.config.defaults import differing, filled
+from common.config.kinds import STAGES, kind_of
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.schema import Config
 from common.data.corpus import Corpus
 from common.models.source import digest_checkpoint, taken_model
 from common.models.tokenizer import WORDS
-from common.stage import KIND_MODULES, KIND_ROLES, MODEL_KINDS, SEEDED_KINDS, TRAINING_KINDS, data_roles
+from common.stage import data_roles
 from common.store.artifacts import Artifact, digest_file
 
 # Parts of the program that say where a stage runs or what it prints, not what it makes.
 INFRASTRUCTURE = frozenset({
     "common.store.artifacts", "common.models.clean_load", "common.config.schema", "common.console",
     "common.models.contracts", "common.errors", "common.cost", "common.cost.pace", "common.cost.expectation",
-    "common.config.base", "common.config.stages", "common.stage", "common.stages", "common.data", "common.data.corpus",
-    "common.config.yaml", "common.evaluation", "common.report", "common.training",
+    "common.config.base", "common.config.kinds", "common.config.pipeline", "common.config.resolve",
+    "common.config.stages", "common.stage", "common.stages", "common.data", "common.data.corpus", "common.config.yaml",
+    "common.evaluation", "common.report", "common.training",
 })  # fmt: skip
 # Goes up by one when a default changes, or what counts as identity does: then every stage is made again.
 RECIPE_SCHEMA = 1
 CORPUS_MODULES = ("common.data.knowledge.corpus", "common.data.manifest.manifest")
-# Settings that change how much memory or time a stage takes, but not its result.
-NOT_IDENTITY = {**{kind: {"limits"} for kind in (*TRAINING_KINDS, "sample")}}
+# Limits stop a stage or do nothing: they change no result.
+NOT_IDENTITY = ("limits",)
 # Options of a `train:` block that only log, or load the same rows in the same order.
 NOT_IDENTITY_TRAIN = frozenset({
     "logging_strategy", "logging_steps", "logging_first_step", "log_on_each_node", "log_level", "log_level_replica",
@@ -54,8 +55,8 @@ def task_folders(resolved: Resolved) -> tuple[Path, ...]:
 
 def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     """Return the recipe of a stage whose inputs are all there."""
-    config = resolved.config
-    settings = differing(config.stages[node.name], NOT_IDENTITY.get(node.kind, ()))
+    config, kind = resolved.config, kind_of(node.kind)
+    settings = differing(config.stages[node.name], NOT_IDENTITY)
     if train := {k: v for k, v in settings.pop("train", {}).items() if k not in NOT_IDENTITY_TRAIN}:
         settings["train"] = train
     recipe: dict[str, Any] = {
@@ -65,9 +66,9 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
         "settings": settings,
         "inputs": {name: artifact.digest for name, artifact in inputs.items()},
     }
-    if node.kind in SEEDED_KINDS:
+    if kind.seeded:
         recipe["seed"] = config.seed
-    if node.kind in MODEL_KINDS:
+    if kind.makes_model:
         recipe["model"] = _model_of(node, config)
     if settings.pop("path", None) is not None:  # a finished reward model: what it is, not where it is kept
         recipe["taken"] = digest_checkpoint(taken_model(config.stages[node.name], config), node.name)
@@ -102,7 +103,7 @@ def _model_of(node: Node, config: Config) -> dict[str, Any]:
     model = config.model
     # Facts only repeat what the commit or the digests below identify, and are checked against it.
     given = differing(model, ("path", "revision", "facts"))
-    if node.kind == "base":
+    if kind_of(node.kind).starts:
         words = {"common_words": digest_file(WORDS)} if model.path is None else {}
         return {**given, **words, **digest_checkpoint(model)}
     # Whether a token is new matters where its row is added, and where an adapter would leave it untrained.
@@ -112,8 +113,8 @@ def _model_of(node: Node, config: Config) -> dict[str, Any]:
 
 def settings_made_with(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings of a recipe, defaults included, for people to read and to compare."""
-    settings = filled(recipe["settings"], StageSettings.of(recipe["kind"]))
-    return {key: value for key, value in settings.items() if key not in NOT_IDENTITY.get(recipe["kind"], ())}
+    settings = filled(recipe["settings"], kind_of(recipe["kind"]).settings)
+    return {key: value for key, value in settings.items() if key not in NOT_IDENTITY}
 
 
 @functools.cache
@@ -121,7 +122,7 @@ def code_of(kind: str, repository: Path) -> dict[str, Any]:
     """Return {"digest", "files": {path: digest}} over a stage's module and the parts of `common` that it imports."""
     files: dict[str, str] = {}
     # Rows come through the context, so the modules that make them are named here.
-    queue, seen = [KIND_MODULES[kind], *(CORPUS_MODULES if kind in KIND_ROLES else ())], set[str]()
+    queue, seen = [f"{STAGES}.{kind}", *(CORPUS_MODULES if kind_of(kind).roles else ())], set[str]()
     while queue:
         module = queue.pop()
         path = _path_of(module, repository)

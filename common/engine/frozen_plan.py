@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from common.config.base import StageSettings
 from common.config.folders import find_domain
+from common.config.kinds import kind_of
 from common.config.overrides import nest
 from common.config.pipeline import Pipeline
 from common.config.resolve import Resolved
@@ -29,8 +29,8 @@ def thaw(path: Path, words: Mapping[str, str], repository: Path) -> Resolved:
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
         pipeline = Pipeline.model_validate(plan["pipeline"])
-        kinds = {node.name: node.kind for node in pipeline.nodes()}
-        stages = {name: StageSettings.of(kinds[name]).model_validate(s) for name, s in plan["stages"].items()}
+        classes = {node.name: kind_of(node.kind).settings for node in pipeline.nodes()}
+        stages = {name: classes[name].model_validate(s) for name, s in plan["stages"].items()}
         config = Config.model_validate({**plan["config"], "stages": {}})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(

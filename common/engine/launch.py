@@ -23,13 +23,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from common.config.kinds import kind_of
 from common.config.resolve import Resolved
 from common.config.schema import RunSettings
 from common.console import Console
 from common.cost.hardware import CORES_TOLD
 from common.engine.environment import environment
 from common.errors import ConfigError, LaunchError
-from common.stage import SHARED_KINDS
 from common.training.distributed import ranks
 from common.training.loop.stopping import SIGNALS, Preempted
 
@@ -45,7 +45,7 @@ ROOT_CAUSE = re.compile(r"Root Cause.*?\brank\s*:\s*(\d+) .*?exitcode\s*:\s*(-?\
 
 def needed(kind: str, run: RunSettings) -> bool:
     """Whether a stage is to be shared by processes that are not started yet."""
-    return kind in SHARED_KINDS and run.processes > 1 and ranks.size() == 1
+    return kind_of(kind).shareable and run.processes > 1 and ranks.size() == 1
 
 
 def config_file(repository: Path, run: RunSettings) -> Path:

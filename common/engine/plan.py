@@ -8,36 +8,27 @@ out equal to before, the stage is not remade (early cut-off). Planning imports n
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from common.config.kinds import kind_of
 from common.config.overrides import flatten
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.schema import Config
-from common.config.stages import (
-    AnsweringSettings,
-    EvaluateSettings,
-    PreferenceSettings,
-    RewardedSettings,
-    TrainingSettings,
-)
+from common.config.stages import PreferenceSettings, TrainingSettings
 from common.cost.outlook import Outlook
 from common.data.corpus import Corpus
 from common.engine.fingerprint import code_of, recipe_of, settings_made_with
-from common.engine.preflight.settings import check_preconditions
+from common.engine.preflight.settings import check_settings
 from common.engine.provenance import versions
-from common.errors import ConfigError, did_you_mean
 from common.models.facts import check_taken_facts
-from common.stage import ANSWERING_KINDS, MODEL_KINDS, PREFERENCE_KINDS
 from common.store.artifacts import Artifact, Store, fingerprint_of, is_of_code
 from common.training.loop.progress import reached
 
 State = Literal["cached", "missing", "stale", "waits"]
-GUESSED_SECONDS = {"evaluate": 6.0, "merge": 4.0, "card": 3.0, "publish": 1.0}
 START_SECONDS = 6.0  # loading libraries, rendering, saving and checking a training stage
 
 
@@ -82,11 +73,12 @@ def open_corpus(resolved: Resolved) -> Corpus:
     from common.data.manifest.revisions import NAME, Revisions
 
     path = folder / "data.yaml" if config.data == "hub" else Path(config.data)
-    needed = {"base": "pretrain", "cpt": "cpt", "sft": "sft", **dict.fromkeys(PREFERENCE_KINDS, "preference")}
-    needed |= dict.fromkeys(ANSWERING_KINDS, "prompts")
-    essential = {needed[node.kind] for node in resolved.nodes if node.kind in needed and not node.sampled}
-    if config.model.path is not None:
-        essential.discard("pretrain")
+    essential = set()
+    for node in resolved.nodes:
+        kind = kind_of(node.kind)
+        taken = kind.starts and config.model.path is not None
+        if kind.roles and kind.makes != "report" and not node.sampled and not taken:
+            essential.add(kind.roles[0])
     noted = resolved.out / NAME
     revisions = Revisions.anew(noted) if config.run.newest_data else Revisions(noted, resolved.hub_revisions)
     return load_manifest(path, resolved.data_root, essential=sorted(essential), revisions=revisions)
@@ -111,88 +103,6 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
             check_taken_facts(node.kind, step.artifact.path, resolved.config.model)
         steps.append(step)
     return Plan(resolved, corpus, tuple(steps), outlook)
-
-
-def check_settings(resolved: Resolved) -> None:
-    """Check what only a whole stage can tell, before anything is spent. Raises ConfigError."""
-    from common.config.stages import CardSettings, MergeSettings, PublishSettings, RewardSettings
-    from common.models.source import check_given, taken_model
-    from common.rewards.mix import check_rewards
-    from common.stages.publish import parse_target
-    from common.training.merging import check_stages
-
-    check_preconditions(resolved)
-    verify = resolved.config.verify
-    if verify.rewards:
-        check_rewards(verify.rewards, "verify.rewards")
-    _check_check(verify.check, "verify.check")
-    for node in resolved.nodes:
-        settings = resolved.config.stages[node.name]
-        if isinstance(settings, EvaluateSettings):
-            _check_own_benchmarks(settings, resolved)
-        elif isinstance(settings, MergeSettings):
-            check_stages(settings, node.inputs, node.name)
-        elif isinstance(settings, AnsweringSettings):
-            _check_answering(node, settings, resolved)
-        elif isinstance(settings, RewardSettings) and settings.path is not None:
-            check_given(taken_model(settings, resolved.config), node.name)
-        elif isinstance(settings, PublishSettings):
-            parse_target(settings.to)
-        elif isinstance(settings, CardSettings) and not settings.limits_of_use.strip():
-            raise ConfigError(
-                f"card.limits_of_use is empty; say in {resolved.domain_folder / 'stages.yaml'} what the "
-                "specialist must not be used for."
-            )
-
-
-def _check_answering(node: Node, settings: AnsweringSettings, resolved: Resolved) -> None:
-    """Check what earns a reward, what says that an answer is right, and what generates."""
-    from common.rewards.mix import check_rewards
-
-    judges = [name for name in node.inputs if resolved.pipeline.stages[name].kind == "reward"]
-    if not settings.rewards or settings.rewards != resolved.config.verify.rewards:  # those are checked by now
-        check_rewards(settings.rewards, f"{node.name}.rewards", judges)
-    if not isinstance(settings, RewardedSettings):
-        return
-    _check_check(settings.watch.check, f"{node.name}.watch.check")
-    if settings.train.get("use_vllm") and importlib.util.find_spec("vllm") is None:
-        raise ConfigError(
-            f"{node.name}.train.use_vllm=true, but vllm is not installed here. Install it in a version that TRL "
-            "supports (it needs CUDA), or leave the word out: then transformers generates."
-        )
-    if settings.hard is not None and not _has_rates(node, resolved):
-        raise ConfigError(
-            f"{node.name}.hard={settings.hard}: no input of {node.name} tells pass rates. Let it continue from a "
-            "stage of kind expert or read one of kind sample (`with: [<sample stage>]`), or leave hard out."
-        )
-
-
-def _check_check(check: str | None, key: str) -> None:
-    """What says that an answer is right is a reward that needs no options. Raises ConfigError."""
-    from common.rewards.verifiers import VERIFIERS, options_of
-
-    if check is None:
-        return
-    if check not in VERIFIERS:
-        raise ConfigError(f"{key}: there is no reward '{check}'.{did_you_mean(check, VERIFIERS)}")
-    if any(field.is_required() for field in options_of(check).model_fields.values()):
-        raise ConfigError(f"{key}: '{check}' needs options, which a check has not; name another.")
-
-
-def _has_rates(node: Node, resolved: Resolved) -> bool:
-    """Whether a stage can tell how often its prompts were answered right before."""
-    return node.sampled or (node.parent is not None and resolved.pipeline.stages[node.parent].kind == "expert")
-
-
-def _check_own_benchmarks(settings: EvaluateSettings, resolved: Resolved) -> None:
-    """A domain's own group of benchmarks lies in its folder. Raises ConfigError where that is gone."""
-    folder = resolved.domain_folder / "eval"
-    own = f"{resolved.config.domain}_benchmarks"
-    if own in settings.tasks and not (folder / "benchmarks.yaml").is_file():
-        raise ConfigError(
-            f"evaluate.tasks asks for {own}, but {folder / 'benchmarks.yaml'} is missing. Put it back (`just "
-            "new-domain` makes one to copy), or leave the task out."
-        )
 
 
 def _step(
@@ -288,12 +198,12 @@ def _estimate(node: Node, config: Config, before: Artifact | None, outlook: Outl
     The last run on this machine knows best. Without one, the profile's own small model goes by a guess, until one of
     its stages has been measured; of a given checkpoint, and of another machine, `common.cost` says what it can.
     """
-    settings = config.stages[node.name]
+    settings, kind = config.stages[node.name], kind_of(node.kind)
     tokens: int | None = None
     if isinstance(settings, TrainingSettings):
         rounds = getattr(settings, "rounds", 1)
         tokens = settings.tokens * rounds if settings.tokens else (before.manifest["tokens"] if before else None)
-        if node.kind == "base" and config.model.path is not None:
+        if kind.starts and config.model.path is not None:
             tokens = 0
     elif isinstance(settings, PreferenceSettings):
         tokens = before.manifest["tokens"] if before else None
@@ -305,11 +215,11 @@ def _estimate(node: Node, config: Config, before: Artifact | None, outlook: Outl
             speed = cast(float, before.manifest["tokens_per_second"]) or config.run.tokens_per_second
             seconds = max(1.0, seconds + (tokens - trained) / speed)
         return tokens, seconds
-    given = config.model.path is not None and node.kind in (*MODEL_KINDS, "evaluate", "sample")
+    given = config.model.path is not None and kind.holds_model
     if given or not here or outlook.measured(node.name):
         reckoned = outlook.seconds(node.name, tokens)
         if reckoned is not None or given:
             return tokens, reckoned
     if tokens is None:
-        return None, GUESSED_SECONDS.get(node.kind, 20.0)
+        return None, kind.seconds
     return tokens, START_SECONDS + tokens / config.run.tokens_per_second

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.console import Console
@@ -32,11 +33,11 @@ from common.engine.provenance import provenance
 from common.engine.views import freeze, write_summary
 from common.errors import DataError, GateError
 from common.models.device import release_memory
-from common.stage import MODEL_KINDS, StageContext, StageReport, stage_module
+from common.stage import StageContext, StageReport
 from common.store.artifacts import CODE, Artifact, Store, fingerprint_of, is_of_code, writing
 from common.store.locks import Holder
 from common.training.distributed import ranks
-from common.training.distributed.gpu_lock import ON_GPU, claimed
+from common.training.distributed.gpu_lock import claimed
 from common.training.loop import memory
 
 
@@ -200,7 +201,7 @@ def _make(
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
     started = time.monotonic()
-    if node.kind in MODEL_KINDS:
+    if kind_of(node.kind).makes_model:
         from common.training.fit import clean_process
 
         clean_process.start()
@@ -244,11 +245,12 @@ def _run(context: StageContext) -> StageReport:
 
     No process begins before all GPUs are held. What the stage took of them is given back before others may hold them.
     """
-    busy = claimed(context.config.run, context.stage, context.console) if context.kind in ON_GPU else nullcontext()
+    kind = kind_of(context.kind)
+    busy = claimed(context.config.run, context.stage, context.console) if kind.on_gpu else nullcontext()
     with memory.explained(context), busy:
         ranks.barrier(patiently=True)
         try:
-            report: StageReport = stage_module(context.kind).run(context)
+            report: StageReport = kind.run(context)
         finally:
             release_memory()
     return report

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.config.kinds import kind_of
 from common.config.schema import ModelFacts, ModelSettings
 from common.errors import ConfigError
 
@@ -45,7 +46,7 @@ def check_facts(folder: Path, model: ModelSettings) -> None:
 
 def check_taken_facts(kind: str, artifact: Path, model: ModelSettings) -> None:
     """Compare the facts with the checkpoint that a base stage took earlier, where one is there. Raises ConfigError."""
-    if kind == "base" and model.path is not None and not model.new_tokens:  # those may have added rows
+    if kind_of(kind).starts and model.path is not None and not model.new_tokens:  # those may have added rows
         check_facts(artifact, model)
 
 

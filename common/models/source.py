@@ -1,6 +1,8 @@
-"""Where a given checkpoint comes from: a local folder or the Hub, and what identifies it.
+"""Where a given checkpoint comes from: a folder or the Hub, what identifies it, and how it gets here.
 
-Usage: `folder = fetch(config.model)`; `digest_checkpoint(config.model)` goes into a recipe. It loads no weights.
+Usage: `folder = fetch(config.model)`; `recipe |= digest_checkpoint(config.model)`.
+
+It reads no weights: `common.models.checkpoint` does.
 """
 
 from __future__ import annotations
@@ -27,14 +29,14 @@ def is_hub_id(path: str | None) -> bool:
 
 
 def taken_model(settings: StageSettings, config: Config) -> ModelSettings:
-    """Return the model section of a reward stage that takes a finished reward model: its `path` and `revision`."""
+    """Return the finished reward model that a stage names by its `path` and `revision`."""
     assert isinstance(settings, RewardSettings)
     trusted = config.model.trust_remote_code
     return ModelSettings(path=settings.path, revision=settings.revision, trust_remote_code=trusted)
 
 
 def fetch(settings: ModelSettings, key: str = "model") -> Path:
-    """Return the folder of a checkpoint, downloading a Hub one. Raises DataError that says how to get it.
+    """Return the folder of a checkpoint; one of the Hub is downloaded. Raises DataError that says how to get it.
 
     `key` names the section that gives it, for messages.
     """
@@ -78,25 +80,22 @@ def digest_checkpoint(settings: ModelSettings, key: str = "model") -> dict[str, 
 
 
 def check_local_facts(settings: ModelSettings) -> None:
-    """Compare a local checkpoint with what is known of it; one of the Hub is compared once it is here."""
+    """Compare a local checkpoint with its facts; one of the Hub is compared once it is downloaded."""
     if settings.path is not None and not is_hub_id(settings.path):
         check_facts(Path(settings.path).expanduser(), settings)
 
 
 def check_given(settings: ModelSettings, key: str = "model") -> None:
-    """Check that a local checkpoint is there and that one of the Hub is named by its commit.
+    """Check that a local checkpoint exists, and that one of the Hub is named by its commit.
 
     Raises DataError for a missing folder and ConfigError for a revision that may move.
     """
     if not is_hub_id(settings.path):
         fetch(settings, key)
-    else:
-        if settings.revision is None:
-            raise ConfigError(
-                f"{key}.path={settings.path} needs {key}.revision=<commit>, so that runs can be repeated."
-            )
-        if re.fullmatch(r"[0-9a-f]{40}", settings.revision) is None:
-            raise ConfigError(
-                f"{key}.revision={settings.revision} may move; give the commit that it stands for, 40 hexadecimal "
-                f"digits from the history of {settings.path}."
-            )
+    elif settings.revision is None:
+        raise ConfigError(f"{key}.path={settings.path} needs {key}.revision=<commit>, so that runs can be repeated.")
+    elif re.fullmatch(r"[0-9a-f]{40}", settings.revision) is None:
+        raise ConfigError(
+            f"{key}.revision={settings.revision} may move; give the commit that it stands for, 40 hexadecimal "
+            f"digits from the history of {settings.path}."
+        )

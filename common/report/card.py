@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from common.config.kinds import kind_of
 from common.report import sections
 from common.report.adapters import adapter_section
 from common.report.chain import SIDES, Chain
@@ -26,18 +27,6 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 HUB_ID = re.compile(r"^[\w][\w.-]*/[\w.-]+$")
-KIND_WORDS = {
-    "base": "the base model",
-    "cpt": "continued pre-training on the domain's text",
-    "sft": "supervised fine-tuning on conversations",
-    "dpo": "direct preference optimisation",
-    "orpo": "odds ratio preference optimisation",
-    "kto": "Kahneman-Tversky optimisation",
-    "expert": "expert iteration on its own right answers",
-    "grpo": "group relative policy optimisation",
-    "rloo": "REINFORCE with the other answers as baseline",
-    "merge": "a merge of checkpoints",
-}
 USAGE = """\
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -112,7 +101,7 @@ def render_card(chain: Chain, comparisons: Sequence[Comparison], about: About) -
 
 def _what_it_is(chain: Chain, about: About) -> str:
     path = list(reversed(chain.ancestors(chain.published)))
-    words = [f"{KIND_WORDS.get(c.kind, c.kind)} (`{c.name}`)" for c in path]
+    words = [f"{kind_of(c.kind).phrase or c.kind} (`{c.name}`)" for c in path]
     origin = f"[{about.base_model}](https://huggingface.co/{about.base_model})" if about.base_model else ""
     start = f"It starts from {origin}." if origin else "Its base was pretrained in the same run."
     total = sum(float(m.get("seconds") or 0) for m in chain.manifests.values())
@@ -163,7 +152,7 @@ def front_matter(chain: Chain, about: About) -> str:
     sources = sections.merged_sources(chain)
     hub_data = dict.fromkeys(s["id"] for s in sources if s.get("revision") and HUB_ID.match(str(s["id"])))
     languages = dict.fromkeys(language for s in sources for language in _languages(s.get("language")))
-    kinds = [c.kind for c in chain.ancestors(chain.published) if c.kind != "base"]
+    kinds = [c.kind for c in chain.ancestors(chain.published) if not kind_of(c.kind).starts]
     results = _eval_results(chain, about)
     data = ModelCardData(
         language=list(languages) or None,

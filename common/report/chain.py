@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.config.pipeline import NO_LANGUAGE_MODEL
+from common.config.kinds import Part, kind_of
 from common.errors import ContractError
 from common.report.privacy import clean
 from common.store.artifacts import Artifact
 
 SIDES = ("general", "domain")
 EXAM_KIND = "evaluate"
-REPORT_KINDS = frozenset({EXAM_KIND, "card", "publish"})
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,11 @@ class Checkpoint:
     records: Mapping[tuple[str, str, str], Mapping[str, Any]]  # (side, task, question id) -> record
     curve: LossCurve
     rewards: Mapping[int, float] = field(default_factory=dict)  # step -> mean reward, where rewards were learned from
+
+    @property
+    def part(self) -> Part | None:
+        """The part that it plays in comparisons, by its kind."""
+        return kind_of(self.kind).part
 
     def score(self, side: str) -> dict[str, Any] | None:
         """Return {"score", "n", "low", "high"} of one side of the exam, or None."""
@@ -85,7 +89,7 @@ def load_chain(inputs: Mapping[str, Artifact], published: str | None = None) -> 
     Raises ContractError when there is no checkpoint, or an exam lacks a file.
     """
     manifests = {name: clean(dict(artifact.manifest)) for name, artifact in inputs.items()}
-    models = [name for name in inputs if manifests[name]["kind"] not in (*REPORT_KINDS, *NO_LANGUAGE_MODEL)]
+    models = [name for name in inputs if kind_of(manifests[name]["kind"]).makes == "language model"]
     if not models:
         raise ContractError(
             f"The card got no checkpoint, only {', '.join(inputs) or 'nothing'}. "
@@ -126,7 +130,7 @@ def _checkpoint(name: str, artifact: Artifact, manifest: dict[str, Any], exam: A
 def _parent_of(manifest: Mapping[str, Any]) -> str | None:
     """Return the stage it continues from; a merge that names none is compared with its last ingredient."""
     parent = manifest.get("parent")
-    if parent is None and manifest["kind"] == "merge" and manifest.get("inputs"):
+    if parent is None and kind_of(manifest["kind"]).part == "merge" and manifest.get("inputs"):
         parent = list(manifest["inputs"])[-1]
     return str(parent) if parent is not None else None
 

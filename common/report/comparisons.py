@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from common.config.kinds import Part
 from common.evaluation.statistics import holm, mcnemar_exact, paired_bootstrap, wilson
 from common.report.chain import SIDES, Chain, Checkpoint, counterpart
-from common.stage import PREFERENCE_KINDS, REWARDED_KINDS
 
 LEVEL = 0.05
 
@@ -71,17 +71,17 @@ class Roles:
 def find_roles(chain: Chain) -> Roles:
     """Find the checkpoints of the headline by kind and ancestry, whatever they are called."""
 
-    def last(*kinds: str, after_cpt: bool | None = None) -> str | None:
-        names = [c.name for c in chain.checkpoints if c.kind in kinds]
-        if after_cpt is not None:
-            names = [n for n in names if any(c.kind == "cpt" for c in chain.ancestors(n)) is after_cpt]
+    def last(part: Part, after_text: bool | None = None) -> str | None:
+        names = [c.name for c in chain.checkpoints if c.part == part]
+        if after_text is not None:
+            names = [n for n in names if any(c.part == "text" for c in chain.ancestors(n)) is after_text]
         return names[-1] if names else None
 
     return Roles(
         base=chain.checkpoints[0].name,
-        adapted=last("sft", after_cpt=True) or last("cpt"),
-        plain=last("sft", after_cpt=False),
-        aligned=last(*PREFERENCE_KINDS, *REWARDED_KINDS),
+        adapted=last("conversations", after_text=True) or last("text"),
+        plain=last("conversations", after_text=False),
+        aligned=last("alignment"),
         merge=last("merge"),
         published=chain.published,
     )

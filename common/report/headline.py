@@ -34,7 +34,7 @@ def _taught(chain: Chain, comparisons: Sequence[Comparison], roles: Roles) -> st
     change = find(comparisons, roles.base, roles.adapted, "domain")
     if change is None or roles.adapted is None:
         return ""
-    how = "continued pre-training" + (" and fine-tuning" if chain[roles.adapted].kind == "sft" else "")
+    how = "continued pre-training" + (" and fine-tuning" if chain[roles.adapted].part == "conversations" else "")
     text = f"**What the domain text taught.** Through {how}, the domain score {describe(change)}."
     control = find(comparisons, roles.plain, roles.adapted, "domain")
     if control is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from common.config.kinds import kind_of
 from common.report.chain import Chain, Checkpoint
 from common.report.markdown import interval, percent, table
 
@@ -18,7 +19,7 @@ REWARDS_PICTURE = "rewards.png"
 
 def reward_models(chain: Chain) -> dict[str, Mapping[str, Any]]:
     """Return stage name -> metrics of the chain's reward models."""
-    return {name: m["metrics"] for name, m in chain.manifests.items() if m["kind"] == "reward"}
+    return {name: m["metrics"] for name, m in chain.manifests.items() if kind_of(m["kind"]).makes == "reward model"}
 
 
 def rewarded(chain: Chain) -> list[Checkpoint]:

@@ -1,6 +1,6 @@
 """What the card says of answers that a checkpoint wrote for other stages to learn from.
 
-Usage: `parts += sampling_sentences(chain)`; nothing where a chain has no stage of kind `sample` or `expert`.
+Usage: `parts += sampling_sentences(chain)`; nothing where a chain has no such stage.
 
 It prints what manifests say; drawing the answers is `common.training.sampling`.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from common.config.kinds import kind_of
 from common.report.chain import Chain
 from common.report.markdown import MISSING, interval, number, percent, table
 
@@ -18,10 +19,12 @@ Facts = Mapping[str, Any]
 
 def sampling_sentences(chain: Chain) -> list[str]:
     """Return Markdown for every stage that sampled answers, in pipeline order."""
-    told = {"sample": _sample, "expert": _expert}
-    parts = [
-        told[manifest["kind"]](name, manifest) for name, manifest in chain.manifests.items() if manifest["kind"] in told
-    ]
+    parts = []
+    for name, manifest in chain.manifests.items():
+        if kind_of(manifest["kind"]).makes == "sample":
+            parts.append(_sample(name, manifest))
+        elif "rounds" in manifest.get("metrics", {}):
+            parts.append(_expert(name, manifest))
     return ["### Answers of its own", *parts] if parts else []
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from common.report.chain import EXAM_KIND, REPORT_KINDS, SIDES, Chain, Checkpoint
+from common.config.kinds import kind_of
+from common.report.chain import EXAM_KIND, SIDES, Chain, Checkpoint
 from common.report.comparisons import Comparison
 from common.report.markdown import MISSING, details, duration, interval, number, p_value, percent, points, short, table
 
@@ -161,7 +162,7 @@ def commit_of(manifest: Mapping[str, Any]) -> str:
 def cost_table(chain: Chain) -> str:
     """Wall time by kind of work, and the sum."""
     exams = [m for m in chain.manifests.values() if m["kind"] == EXAM_KIND]
-    made = {name: manifest for name, manifest in chain.manifests.items() if manifest["kind"] not in REPORT_KINDS}
+    made = {name: manifest for name, manifest in chain.manifests.items() if kind_of(manifest["kind"]).makes != "report"}
     rows = [[f"`{name}`", *_cost([manifest])] for name, manifest in made.items()]
     if exams:
         rows.append([f"{len(exams)} exams", *_cost(exams)])

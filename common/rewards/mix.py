@@ -18,6 +18,10 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from common.config.kinds import kind_of
+from common.config.pipeline import Node
+from common.config.resolve import Resolved
+from common.config.stages import AnsweringSettings
 from common.config.validation import describe_error
 from common.errors import ConfigError, DataError, did_you_mean
 from common.rewards.verifiers import VERIFIERS, Answer, options_of
@@ -96,6 +100,25 @@ def check_rewards(rewards: Mapping[str, Mapping[str, Any]], key: str, models: Se
             raise ConfigError(f"{key}.{name}: there is no such reward, and no `model` is given.{near}")
         else:
             _check_options(name, given, f"{key}.{name}")
+
+
+def check_stage_rewards(node: Node, settings: AnsweringSettings, resolved: Resolved) -> None:
+    """Check the rewards of a stage that answers prompts; reward models are stages that it reads."""
+    if settings.rewards and settings.rewards == resolved.config.verify.rewards:
+        return  # checked with `verify`
+    stages = resolved.pipeline.stages
+    models = [name for name in node.inputs if kind_of(stages[name].kind).makes == "reward model"]
+    check_rewards(settings.rewards, f"{node.name}.rewards", models)
+
+
+def check_verifier(name: str | None, key: str) -> None:
+    """Check what says that an answer is right: a reward that needs no options. Raises ConfigError."""
+    if name is None:
+        return
+    if name not in VERIFIERS:
+        raise ConfigError(f"{key}: there is no reward '{name}'.{did_you_mean(name, VERIFIERS)}")
+    if any(field.is_required() for field in options_of(name).model_fields.values()):
+        raise ConfigError(f"{key}: '{name}' needs options, and a check has none; name another.")
 
 
 def _check_model(given: Mapping[str, Any], key: str, models: Sequence[str]) -> None:

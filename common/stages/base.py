@@ -11,7 +11,9 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.config.kinds import Kind
 from common.config.schema import ModelSettings
+from common.config.stages import BaseSettings
 from common.errors import ConfigError, ContractError
 from common.models import checkpoint, contracts
 from common.models.facts import check_facts, check_loaded
@@ -35,6 +37,17 @@ def run(context: StageContext) -> StageReport:
     trained = fit(context, model, tokenizer, rows)
     measured = check_and_save(context, trained, tokenizer, probe=_probe(tokenizer), parent_tokenizer=None)
     return report(context, trained, rows, {**measured, "parameters": model.num_parameters()})
+
+
+KIND = Kind(
+    name="base",
+    settings=BaseSettings,
+    run=run,
+    starts=True,
+    roles=("pretrain",),
+    shareable=True,
+    phrase="the base model",
+)
 
 
 def make_tokenizer(context: StageContext) -> PreTrainedTokenizerBase:

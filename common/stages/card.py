@@ -10,6 +10,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from common.config.kinds import Kind
+from common.config.pipeline import Node
+from common.config.resolve import Resolved
+from common.config.schema import Config
 from common.config.stages import CardSettings
 from common.errors import ConfigError
 from common.report.card import HUB_ID, About, render_card
@@ -26,6 +30,8 @@ from common.stage import StageContext, StageReport
 from common.store.artifacts import write_json
 
 log = logging.getLogger(__name__)
+# Licences that let what is made from a checkpoint be published under another one.
+PERMISSIVE = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "unlicense", "cc-by-4.0")
 
 
 def run(context: StageContext) -> StageReport:
@@ -47,15 +53,41 @@ def run(context: StageContext) -> StageReport:
     return StageReport(metrics={"published": chain.published, "headline": headline(chain, comparisons)})
 
 
+def check(node: Node, settings: CardSettings, resolved: Resolved) -> None:
+    """Check what the card must state, and that its licence keeps what the base model's asks. Raises ConfigError."""
+    _require_limits(settings, resolved.config)
+    model = resolved.config.model
+    facts = model.facts
+    if facts is not None and facts.licence not in PERMISSIVE and settings.licence != facts.licence:
+        raise ConfigError(
+            f"card.licence={settings.licence}, but {model.path} is under {facts.licence} (model.facts.licence), which "
+            f"holds for what is made from it too; set card.licence={facts.licence}."
+        )
+
+
+KIND = Kind(
+    name="card",
+    settings=CardSettings,
+    run=run,
+    check=check,
+    makes="report",
+    on_gpu=False,
+    seconds=3.0,
+)
+
+
+def _require_limits(settings: CardSettings, config: Config) -> None:
+    if not settings.limits_of_use.strip():
+        raise ConfigError(
+            f"card.limits_of_use is empty; say in domains/{config.domain}/stages.yaml what the specialist must not be "
+            "used for."
+        )
+
+
 def _about(context: StageContext) -> About:
     settings = context.settings
     assert isinstance(settings, CardSettings)
-    if not settings.limits_of_use.strip():
-        raise ConfigError(
-            f"The domain '{context.config.domain}' does not say what its model must not be used for. "
-            f"Set {context.stage}.limits_of_use in domains/{context.config.domain}/stages.yaml; "
-            "a card without limits is not written."
-        )
+    _require_limits(settings, context.config)
     return About(
         domain=context.config.domain,
         title=clean_text(context.corpus.domain_title),

@@ -8,6 +8,8 @@ the base's own schedule has ended. Conversations among the replay rows are plain
 
 from __future__ import annotations
 
+from common.config.kinds import Kind
+from common.config.stages import CptSettings
 from common.models import checkpoint
 from common.stage import StageContext, StageReport
 from common.training.adapters import load_parent
@@ -24,3 +26,14 @@ def run(context: StageContext) -> StageReport:
     probe = tokenizer("The quick brown fox jumps over the lazy dog.", add_special_tokens=False).input_ids
     measured = check_and_save(context, trained, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
     return report(context, trained, rows, measured)
+
+
+KIND = Kind(
+    name="cpt",
+    settings=CptSettings,
+    run=run,
+    roles=("cpt", "replay"),
+    shareable=True,
+    phrase="continued pre-training on the domain's text",
+    part="text",
+)

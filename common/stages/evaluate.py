@@ -11,7 +11,11 @@ import json
 import logging
 from typing import Any
 
+from common.config.kinds import Kind
+from common.config.pipeline import Node
+from common.config.resolve import Resolved
 from common.config.stages import EvaluateSettings
+from common.errors import ConfigError
 from common.stage import StageContext, StageReport
 from common.store.artifacts import write_json
 from common.training.loop import memory
@@ -56,6 +60,28 @@ def run(context: StageContext) -> StageReport:
     logger.info("%s of %s: %s", context.stage, checkpoint.stage, metrics)
     sources = [source for source in context.corpus.sources() if "eval" in str(source["role"]).split(", ")]
     return StageReport(metrics=metrics, sources=sources)
+
+
+def check(node: Node, settings: EvaluateSettings, resolved: Resolved) -> None:
+    """Check that a domain's own group of benchmarks is in its folder. Raises ConfigError."""
+    folder = resolved.domain_folder / "eval"
+    own = f"{resolved.config.domain}_benchmarks"
+    if own in settings.tasks and not (folder / "benchmarks.yaml").is_file():
+        raise ConfigError(
+            f"evaluate.tasks asks for {own}, but {folder / 'benchmarks.yaml'} is missing. Put it back (`just "
+            "new-domain` makes one to copy), or leave the task out."
+        )
+
+
+KIND = Kind(
+    name="evaluate",
+    settings=EvaluateSettings,
+    run=run,
+    check=check,
+    makes="report",
+    roles=("questions_domain", "questions_general", "text_domain", "text_general"),
+    seconds=6.0,
+)
 
 
 def headline(exam: dict[str, Any], bits_per_byte: dict[str, float | None]) -> dict[str, Any]:

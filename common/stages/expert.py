@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from common.config.kinds import Kind
 from common.config.stages import ExpertSettings
 from common.data.accounting import check_limits
 from common.errors import DataError
@@ -27,7 +28,7 @@ from common.evaluation.statistics import wilson
 from common.evaluation.written import write_answers
 from common.models import checkpoint
 from common.models.device import device_of
-from common.rewards.mix import Mix
+from common.rewards.mix import Mix, check_stage_rewards
 from common.rewards.reward_model import mix_of
 from common.rewards.verifiers import Answer
 from common.stage import StageContext, StageReport
@@ -96,6 +97,17 @@ def run(context: StageContext) -> StageReport:
         rows=[*(count.as_dict() for count in counts), *records[-1]["rows"]],
         sources=context.corpus.sources(),
     )
+
+
+KIND = Kind(
+    name="expert",
+    settings=ExpertSettings,
+    run=run,
+    check=check_stage_rewards,
+    roles=("prompts", "replay"),
+    reads=("reward model",),
+    phrase="expert iteration on its own right answers",
+)
 
 
 @dataclass

@@ -5,13 +5,21 @@ Usage: named by a pipeline as `grpo: {kind: grpo, from: sft}`; a domain names it
 
 from __future__ import annotations
 
-from common.stage import StageContext, StageReport
-from common.stages.rewarded import reinforce
+from common.config.kinds import Kind
+from common.config.stages import GrpoSettings
+from common.stages.rewarded import check, reinforce
 
-# Section 4.2 of the paper: rate 1e-6 and KL coefficient 0.04, where nothing else is said.
-DEFAULTS = {"beta": 0.04, "learning_rate": 1.0e-6}
-
-
-def run(context: StageContext) -> StageReport:
-    """Return the parent, tuned so that answers better than their siblings become likelier."""
-    return reinforce(context, "GRPO", DEFAULTS)
+KIND = Kind(
+    name="grpo",
+    settings=GrpoSettings,
+    run=reinforce,
+    check=check,
+    roles=("prompts",),
+    reads=("sample", "reward model"),
+    shareable=True,
+    online=True,
+    # Section 4.2 of the paper.
+    defaults={"beta": 0.04, "learning_rate": 1.0e-6},
+    phrase="group relative policy optimisation",
+    part="alignment",
+)

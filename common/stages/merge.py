@@ -19,6 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.config.kinds import Kind
+from common.config.pipeline import Node
+from common.config.resolve import Resolved
 from common.config.stages import MergeSettings
 from common.errors import ConfigError, ContractError
 from common.models.checkpoint import read_header
@@ -86,6 +89,24 @@ def run(context: StageContext) -> StageReport:
         shutil.rmtree(merged)
     weights = list_weights(settings)
     return StageReport(metrics={"method": settings.method, "models": weights, "num_parameters": num_parameters})
+
+
+def check(node: Node, settings: MergeSettings, resolved: Resolved) -> None:
+    """Check the merge against the stages that it is given."""
+    check_stages(settings, node.inputs, node.name)
+
+
+KIND = Kind(
+    name="merge",
+    settings=MergeSettings,
+    run=run,
+    check=check,
+    reads=("language model",),
+    on_gpu=False,
+    seconds=4.0,
+    phrase="a merge of checkpoints",
+    part="merge",
+)
 
 
 def _read_config(name: str, folder: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Usage: named by a pipeline as `orpo: {kind: orpo, from: sft}`; `train.beta` is the paper's lambda (equation 6).
 
-TRL's trainer cuts and joins texts in its own way; here it reads the tokens that every other stage reads, with the stop
+TRL's trainer cuts and joins texts in its own way. Here it reads the tokens that every other stage reads, with the stop
 token of the chat template at the end of each answer.
 """
 
@@ -12,22 +12,47 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from common.config.kinds import Kind
+from common.config.stages import OrpoSettings
 from common.stage import StageContext, StageReport
-from common.stages.preference import HeldOut, arguments_for, dataset_of, finish, loop_for, tune
-from common.training.adapters import adapter_for, learner_of
-from common.training.distributed import parallel
+from common.stages.preference import HeldOut, PairTraining, tune
+from common.training.adapters import learner_of
 from common.training.fit import TrainResult
-from common.training.rows.preferences import Pair
 from common.training.shares import weighted_by_tokens
 
-# Of Bioinspired-Llama-8B (Lu, Luu and Buehler, arXiv 2409.03444; lamm-mit/LLM-finetuning), where nothing else is said.
 LIKELIHOOD = 4  # its place among what TRL's forward returns
-DEFAULTS = {"beta": 0.1, "learning_rate": 3.0e-6}
 
 
 def run(context: StageContext) -> StageReport:
     """Return the parent, fine-tuned on the chosen answers and turned away from the rejected ones."""
     return tune(context, _train, referenced=False)
+
+
+KIND = Kind(
+    name="orpo",
+    settings=OrpoSettings,
+    run=run,
+    roles=("preference", "preference_heldout"),
+    reads=("sample",),
+    shareable=True,
+    # Of Bioinspired-Llama-8B (Lu, Luu and Buehler, arXiv 2409.03444; lamm-mit/LLM-finetuning).
+    defaults={"beta": 0.1, "learning_rate": 3.0e-6},
+    phrase="odds ratio preference optimisation",
+    part="alignment",
+)
+
+
+def _train(training: PairTraining, model: Any, heldout: HeldOut) -> TrainResult:
+    """Run ORPOTrainer."""
+    from trl.experimental.orpo import ORPOConfig
+
+    texts = {"prompt": "", "chosen": "", "rejected": ""}  # the trainer asks for them; it reads the tokens
+    rows = [
+        {**texts, "chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids, "start": pair.start}
+        for pair in training.pairs
+    ]
+    trainer = training.trainer(_trainer_class(), ORPOConfig, learner_of(training.context, model), rows)
+    return training.finish(trainer, heldout, model)
 
 
 @functools.cache
@@ -54,31 +79,4 @@ def _trainer_class() -> type[Any]:
                 row[f"{side}_labels"] = [-100] * feature["start"] + ids[feature["start"] :]
             return row
 
-        def _save_checkpoint(self, model: Any, trial: Any) -> None:
-            # TRL writes a model card per checkpoint; ours is written once, for the whole chain.
-            super(ORPOTrainer, self)._save_checkpoint(model, trial)
-
     return TokenOrpoTrainer
-
-
-def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair], heldout: HeldOut) -> TrainResult:
-    """Run ORPOTrainer."""
-    from trl.experimental.orpo import ORPOConfig
-
-    loop = loop_for(context, pairs)
-    arguments = arguments_for(ORPOConfig, context, loop, num_pairs=len(pairs), defaults=DEFAULTS)
-    texts = {"prompt": "", "chosen": "", "rejected": ""}  # the trainer asks for them; it reads the tokens
-    rows = [
-        {**texts, "chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids, "start": pair.start}
-        for pair in pairs
-    ]
-    learner = learner_of(context, model)
-    trainer = _trainer_class()(
-        model=learner,
-        args=arguments,
-        train_dataset=dataset_of(context, rows),
-        processing_class=tokenizer,
-        peft_config=adapter_for(context, learner),
-        callbacks=parallel.callbacks(context.config.run),
-    )
-    return finish(trainer, loop, heldout, model)

@@ -1,11 +1,12 @@
-"""What the stages that learn from pairs share: reading them, measuring the held-out ones, and handing on.
+"""What the stages that learn from pairs share: reading them, running a trainer of TRL, and measuring held-out pairs.
 
-Usage: `return tune(context, train)`; `train(context, model, tokenizer, pairs, heldout)` runs one of TRL's trainers.
+Usage: `return tune(context, train)`, where `train(training, model, heldout)` builds a trainer and finishes it.
 
 The held-out pairs never train. With a reference, a pair counts as right when training has raised the chosen answer's
 log-probability more than the rejected one's: the implicit reward of DPO (Rafailov et al. 2023, arXiv 2305.18290,
-section 4), with the stage before as the reference. Without one, as for ORPO, it does when the chosen answer has the
-better odds: the likelihood per token, which a model can rank well before any tuning, so that is told too.
+section 4), with the stage before as the reference. Without one, as for ORPO, a pair is right when the chosen answer has
+the better odds, by its likelihood per token. A model may rank pairs well by that before any tuning, so the figure from
+before is reported too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from common.config.kinds import kind_of
+from common.config.pipeline import Node
+from common.config.resolve import Resolved
 from common.config.schema import RunSettings
 from common.config.stages import PreferenceSettings
 from common.data.accounting import check_limits
@@ -24,23 +28,25 @@ from common.models import checkpoint
 from common.models.device import device_of, to_device
 from common.stage import StageContext, StageReport
 from common.store.artifacts import write_json
+from common.training.adapters import adapter_for, learner_of, reference_of
 from common.training.distributed import parallel, ranks
 from common.training.distributed.loading import load_shared
 from common.training.fit import TrainResult, check_and_save, merge_adapter, trained_model
+from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import preference_options
 from common.training.rows.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
 from common.training.rows.reader import origin
+from common.training.speed.scoring import scoring
 
 NUM_CHECKED = 16  # pairs whose reference log-probabilities are computed a second time
-NUM_CHECKED_SHARDED = 2  # of them, the shortest, where the first process does so on the CPU and the others wait
+NUM_CHECKED_SHARDED = 2  # of them, the shortest, where the first process computes on the CPU and the others wait
 Logps = tuple[list[float], list[float]]
-Train = Callable[[StageContext, Any, Any, list[Pair], "HeldOut"], TrainResult]
 
 
 @dataclass
 class HeldOut:
-    """Pairs that never train, and how likely the model found their sides before and after it learned."""
+    """Pairs that never train, and the log-probabilities of their answers before and after training."""
 
     context: StageContext
     pairs: list[Pair]
@@ -52,7 +58,7 @@ class HeldOut:
         return answer_logps(model, self.pairs, self.pad_id)
 
     def watch(self, trainer: Any) -> None:
-        """Let all processes measure while the model is spread over them, where none of them can hold it whole."""
+        """Measure in all processes at once while the model is sharded, where none of them can hold it whole."""
         from transformers import TrainerCallback
 
         heldout, path = self, self.context.work / "heldout.json"
@@ -73,7 +79,7 @@ class HeldOut:
         trainer.add_callback(Measure())
 
     def facts(self, *, referenced: bool) -> dict[str, Any]:
-        """Return how many pairs are right, with a 95% interval."""
+        """Return the share of right pairs, with a 95% interval."""
         pairs, after, before = self.pairs, self.after, self.before
         right = accuracy(after, before) if referenced else ranked_first(after, pairs)
         low, high = wilson(right, len(pairs))
@@ -83,8 +89,73 @@ class HeldOut:
         }  # fmt: skip
 
 
-def tune(context: StageContext, train: Train, *, referenced: bool = True) -> StageReport:
-    """Return the report of a stage that continues from its parent with `train`, once its result is saved.
+class PairTraining:
+    """The training of one stage on pairs: builds one of TRL's trainers and runs it."""
+
+    def __init__(self, context: StageContext, tokenizer: Any, pairs: list[Pair]) -> None:
+        self.context, self.tokenizer, self.pairs = context, tokenizer, pairs
+        self.settings, self.run = cast(PreferenceSettings, context.settings), context.config.run
+        mean_tokens = sum(map(_length, pairs)) / len(pairs)
+        self.loop = TrainingLoop(context, round(self.settings.batch_pairs * mean_tokens))
+
+    def trainer(
+        self, trainer_class: Any, config_class: Any, learner: Any, rows: Sequence[Mapping[str, Any]], *,
+        rows_per_pair: int = 1, task: str = "CAUSAL_LM", **more: Any,
+    ) -> Any:  # fmt: skip
+        """Return TRL's trainer over `rows`, `rows_per_pair` for each pair. Raises ConfigError for its options."""
+        context = self.context
+        options = preference_options(
+            self.settings, self.run, self.loop.folder, num_pairs=len(self.pairs), seed=context.config.seed,
+            device=device_of(self.run), stage=context.stage, rows_per_pair=rows_per_pair,
+        )  # fmt: skip
+        try:
+            arguments = parallel.on_one_device(config_class(**{**kind_of(context.kind).defaults, **options}))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
+        trainer = trainer_class(
+            model=learner,
+            args=arguments,
+            train_dataset=_dataset_of(context, rows),
+            processing_class=self.tokenizer,
+            peft_config=adapter_for(context, learner, task=task),
+            callbacks=parallel.callbacks(self.run),
+            **more,
+        )
+        # TRL writes a model card into each trainer checkpoint; ours is written once, for the whole chain.
+        trainer.create_model_card = lambda *_, **__: None
+        return trainer
+
+    def trainer_with_reference(
+        self, trainer_class: Any, config_class: Any, parent: Any, rows: Sequence[Mapping[str, Any]], *,
+        rows_per_pair: int = 1,
+    ) -> Any:  # fmt: skip
+        """Return a trainer that has computed the log-probabilities of its reference, the parent."""
+        learner = learner_of(self.context, parent)
+        with memory.phase(memory.SCORING), parallel.sharding(), scoring(self.run, self.settings.train):
+            return self.trainer(
+                trainer_class, config_class, learner, rows, rows_per_pair=rows_per_pair,
+                ref_model=reference_of(self.context, parent, learner),
+            )  # fmt: skip
+
+    def finish(self, trainer: Any, heldout: HeldOut | None = None, parent: Any = None) -> TrainResult:
+        """Train to the end; return the model as it was before accelerate wrapped it.
+
+        Where the learner is a quantised copy of `parent`, that model moves off the GPU before training begins.
+        """
+        if parent is not None and self.settings.quantization is not None:
+            parent.to("cpu")
+        if heldout is not None and heldout.pairs and parallel.is_sharded(self.run):
+            heldout.watch(trainer)
+        loop = self.loop
+        log = loop.run(trainer)
+        model = trained_model(self.context, trainer)
+        return TrainResult(model, log, loop.steps, loop.seconds, loop.steps * loop.tokens_per_step, loop.measured())
+
+
+def tune(
+    context: StageContext, train: Callable[[PairTraining, Any, HeldOut], TrainResult], *, referenced: bool = True
+) -> StageReport:
+    """Return the report of a stage that tunes its parent with `train`, once its result is saved.
 
     `referenced` says whether the method compares with the stage before.
     """
@@ -97,13 +168,13 @@ def tune(context: StageContext, train: Train, *, referenced: bool = True) -> Sta
     check_limits(counts, settings.limits, context.stage)
     require_pairs(len(pairs), ranks.size(), f"Stage {context.stage}: {origin(context, 'preference')}")
     heldout = HeldOut(context, heldout_pairs, tokenizer.pad_token_id)
-    whole_here = not parallel.is_sharded(run)
+    probe, whole_here = pairs[0].chosen_ids, not parallel.is_sharded(run)
     if whole_here:
         model.to(device_of(run))
         if ranks.is_main_process():
             heldout.before = heldout.measure(model)
 
-    trained = merge_adapter(context, train(context, model, tokenizer, pairs, heldout), pairs[0].chosen_ids)
+    trained = merge_adapter(context, train(PairTraining(context, tokenizer, pairs), model, heldout), probe)
 
     metrics: dict[str, Any] = {"steps": trained.steps, "pairs": len(pairs)}
     if trained.log:
@@ -112,8 +183,8 @@ def tune(context: StageContext, train: Train, *, referenced: bool = True) -> Sta
         if whole_here:
             heldout.after = heldout.measure(to_device(trained.model, run))
         metrics["preference_accuracy"] = heldout.facts(referenced=referenced)
-    parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
-    measured = check_and_save(context, trained, tokenizer, probe=pairs[0].chosen_ids, parent_tokenizer=parent_tokenizer)
+    parent_tokenizer = checkpoint.load_tokenizer(folder, context.config.model)
+    measured = check_and_save(context, trained, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
     return StageReport(
         metrics={**metrics, **measured},
         tokens=trained.tokens,
@@ -121,6 +192,14 @@ def tune(context: StageContext, train: Train, *, referenced: bool = True) -> Sta
         rows=[count.as_dict() for count in (*counts, *heldout_counts)],
         sources=context.corpus.sources(),
     )
+
+
+def check_precomputed(node: Node, settings: PreferenceSettings, resolved: Resolved) -> None:
+    """Refuse a reference that is computed again at every step. Raises ConfigError."""
+    if not settings.train.get("precompute_ref_log_probs", True):
+        raise ConfigError(
+            f"{node.name}.train.precompute_ref_log_probs=false: the reference is always precomputed here. Remove it."
+        )
 
 
 def require_pairs(num_pairs: int, processes: int, place: str) -> None:
@@ -145,30 +224,7 @@ def _length(pair: Pair) -> int:
     return len(pair.chosen_ids) + len(pair.rejected_ids)
 
 
-def loop_for(context: StageContext, pairs: list[Pair]) -> TrainingLoop:
-    """Return the loop of a trainer whose steps read `batch_pairs` pairs, both sides of each."""
-    settings = cast(PreferenceSettings, context.settings)
-    mean_tokens = sum(map(_length, pairs)) / len(pairs)
-    return TrainingLoop(context, round(settings.batch_pairs * mean_tokens))
-
-
-def arguments_for(
-    config_class: Any, context: StageContext, loop: TrainingLoop, *, num_pairs: int, defaults: Mapping[str, Any],
-    rows_per_pair: int = 1,
-) -> Any:  # fmt: skip
-    """Build the trainer's configuration; `defaults` hold where settings say nothing. Raises ConfigError."""
-    settings = cast(PreferenceSettings, context.settings)
-    options = preference_options(
-        settings, context.config.run, loop.folder, num_pairs=num_pairs, seed=context.config.seed,
-        device=device_of(context.config.run), stage=context.stage, rows_per_pair=rows_per_pair,
-    )  # fmt: skip
-    try:
-        return parallel.on_one_device(config_class(**{**defaults, **options}))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
-
-
-def dataset_of(context: StageContext, rows: Sequence[Mapping[str, Any]]) -> Any:
+def _dataset_of(context: StageContext, rows: Sequence[Mapping[str, Any]]) -> Any:
     """Return rows as a data set in the stage's scratch, where all processes find what TRL's trainers make of it."""
     from datasets import Dataset
     from datasets.arrow_writer import ArrowWriter
@@ -186,25 +242,3 @@ def dataset_of(context: StageContext, rows: Sequence[Mapping[str, Any]]) -> Any:
         fresh.replace(path)
     ranks.barrier()
     return Dataset.from_file(str(path))
-
-
-def finish(trainer: Any, loop: TrainingLoop, heldout: HeldOut, parent: Any = None) -> TrainResult:
-    """Train to the end; return the model as it was before accelerate wrapped it.
-
-    Where the learner is a quantised copy of `parent`, that one is done by now and leaves the GPU to the training.
-    """
-    if parent is not None and cast(PreferenceSettings, loop.context.settings).quantization is not None:
-        parent.to("cpu")
-    if heldout.pairs and parallel.is_sharded(loop.context.config.run):
-        heldout.watch(trainer)
-    log = loop.run(trainer)
-    model = trained_model(loop.context, trainer)
-    return TrainResult(model, log, loop.steps, loop.seconds, loop.steps * loop.tokens_per_step, loop.measured())
-
-
-def needs_precomputed(context: StageContext, arguments: Any) -> None:
-    """Refuse a reference that is computed anew at every step. Raises ConfigError."""
-    if not arguments.precompute_ref_log_probs:
-        raise ConfigError(
-            f"{context.stage}.train.precompute_ref_log_probs=false: the reference is always precomputed here."
-        )

@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.config.kinds import Kind
+from common.config.pipeline import Node
+from common.config.resolve import Resolved
 from common.config.stages import PublishSettings
 from common.errors import ConfigError, DataError, did_you_mean
 from common.report.bundle import Files, copy_files, difference, digests, matches, select_files
@@ -70,6 +73,22 @@ def run(context: StageContext) -> StageReport:
         published = {"to": "none", "version": None, "path": None, "files": {}}
     write_json(context.out / "published.json", published)
     return StageReport(metrics={key: published[key] for key in ("to", "version", "path")})
+
+
+def check(node: Node, settings: PublishSettings, resolved: Resolved) -> None:
+    """Check where the model is to be published."""
+    parse_target(settings.to)
+
+
+KIND = Kind(
+    name="publish",
+    settings=PublishSettings,
+    run=run,
+    check=check,
+    makes="report",
+    on_gpu=False,
+    seconds=1.0,
+)
 
 
 def publish_locally(context: StageContext) -> dict[str, Any]:

@@ -4,38 +4,38 @@ Usage: named by a pipeline as `reward: {kind: reward, from: sft}`; a later stage
 `rewards: {quality: {model: reward, weight: 1.0}}`. `reward.path` takes a finished reward model instead.
 
 It is the stage before with a head of one number in place of the vocabulary, trained by TRL's RewardTrainer on
--log sigmoid(r(chosen) - r(rejected)) (arXiv 2203.02155, equation 1). The pairs of some prompts are kept from training
-and say how well it ranks, and whether it is as sure as it is right; so do the held-out pairs of the data, where it has
-some. In the embedded worlds these are about things that no pair of training asks about, which is harder: a reward model
-learns to judge what it was shown. It answers nothing and sits no exam.
+-log sigmoid(r(chosen) - r(rejected)) (arXiv 2203.02155, equation 1). The pairs of some prompts are kept from training.
+They show how well it ranks, and whether it is as sure as it is right. The data's own held-out pairs do too, where there
+are some. In the embedded worlds these are about things that no training pair asks about, which is harder: a reward
+model learns to judge what it was shown. It answers nothing and sits no exam.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import random
 from pathlib import Path
 from typing import Any, cast
 
+from common.config.kinds import Kind
+from common.config.pipeline import Node
+from common.config.resolve import Resolved
 from common.config.stages import RewardSettings
 from common.data.accounting import check_limits
 from common.errors import ConfigError, ContractError, DataError
 from common.models import checkpoint, contracts
 from common.models.device import to_device
-from common.models.source import fetch, taken_model
+from common.models.source import check_given, fetch, taken_model
 from common.rewards.ranking import Ranking
 from common.rewards.reward_model import rewards_of
 from common.stage import StageContext, StageReport
-from common.stages.preference import HeldOut, arguments_for, dataset_of, finish, loop_for
-from common.training.adapters import adapter_for, reward_model_to_train
-from common.training.distributed import parallel, ranks
+from common.stages.preference import PairTraining
+from common.training.adapters import reward_model_to_train
+from common.training.distributed import ranks
 from common.training.fit import TrainResult, check_and_save, merge_adapter
 from common.training.rows.preferences import Pair, read_pairs
 
-# Rewards are kept around zero (Eisenstein et al. 2023, arXiv 2312.09244, equation 2); only differences are learned.
 NUM_COMPARED = 16  # conversations that two chat templates must write alike
-DEFAULTS = {"center_rewards_coefficient": 0.01}
 
 
 def run(context: StageContext) -> StageReport:
@@ -49,7 +49,7 @@ def run(context: StageContext) -> StageReport:
     if not training or not kept:
         raise DataError(
             f"Stage {context.stage} has {len(pairs)} usable pairs, of which {len(kept)} would be kept from training "
-            f"({context.stage}.heldout={settings.heldout}); it needs some on both sides. Add pairs or change that."
+            f"({context.stage}.heldout={settings.heldout}); it needs some on both sides. Add pairs or change heldout."
         )
     if settings.path is None:
         trained = _fit(context, tokenizer, training)
@@ -74,6 +74,26 @@ def run(context: StageContext) -> StageReport:
     )
 
 
+def check(node: Node, settings: RewardSettings, resolved: Resolved) -> None:
+    """Check that a finished reward model is there, or is named by its commit."""
+    if settings.path is not None:
+        check_given(taken_model(settings, resolved.config), node.name)
+
+
+KIND = Kind(
+    name="reward",
+    settings=RewardSettings,
+    run=run,
+    check=check,
+    makes="reward model",
+    roles=("preference", "preference_heldout"),
+    reads=("sample",),
+    shareable=True,
+    # Keeps rewards around zero (Eisenstein et al. 2023, arXiv 2312.09244, equation 2); only differences are learned.
+    defaults={"center_rewards_coefficient": 0.01},
+)
+
+
 def _split(pairs: list[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
     """Return the pairs to train on and those to keep; all pairs of a prompt fall on one side."""
     prompts = sorted({_prompt(pair) for pair in pairs})
@@ -88,37 +108,15 @@ def _prompt(pair: Pair) -> str:
 
 def _fit(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> TrainResult:
     """Run RewardTrainer on the parent with a new head."""
-    from trl import RewardConfig
+    from trl import RewardConfig, RewardTrainer
 
-    model = reward_model_to_train(context)
-    loop = loop_for(context, pairs)
-    trainer = _trainer_class()(
-        model=model,
-        args=arguments_for(RewardConfig, context, loop, num_pairs=len(pairs), defaults=DEFAULTS),
-        train_dataset=dataset_of(
-            context, [{"chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids} for pair in pairs]
-        ),
-        processing_class=tokenizer,
-        peft_config=adapter_for(context, model, task="SEQ_CLS"),
-        callbacks=parallel.callbacks(context.config.run),
-    )
-    trained = finish(trainer, loop, HeldOut(context, [], tokenizer.pad_token_id))
-    if cast(RewardSettings, context.settings).peft == "full" or not ranks.is_main_process():
+    training = PairTraining(context, tokenizer, pairs)
+    rows = [{"chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids} for pair in pairs]
+    trainer = training.trainer(RewardTrainer, RewardConfig, reward_model_to_train(context), rows, task="SEQ_CLS")
+    trained = training.finish(trainer)
+    if training.settings.peft == "full" or not ranks.is_main_process():
         return trained
     return merge_adapter(context, trained, pairs[0].chosen_ids, parent=reward_model_to_train(context, quantised=False))
-
-
-@functools.cache
-def _trainer_class() -> type[Any]:
-    from trl import RewardTrainer
-
-    class QuietRewardTrainer(RewardTrainer):  # type: ignore[misc] # TRL is untyped
-        """RewardTrainer whose checkpoints hold no model card; ours is written once, for the whole chain."""
-
-        def _save_checkpoint(self, model: Any, trial: Any) -> None:
-            super(RewardTrainer, self)._save_checkpoint(model, trial)
-
-    return QuietRewardTrainer
 
 
 def _take(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> Any:

@@ -1,25 +1,29 @@
-"""What the stages that learn from rewards share: prompts, the reward of an answer, and the look at held-out prompts.
+"""What the stages that learn from rewards share: prompts, the reward of an answer, and a check on held-out prompts.
 
-Usage: `return reinforce(context, "GRPO", {"beta": 0.04})`.
+Usage: `KIND = Kind(name="grpo", run=reinforce, check=check, ...)`; the trainer is that of the settings' class.
 
-The model answers prompts, a mix of rewards (`common.rewards`) scores the answers, and answers better than their
-siblings become likelier. The reference of the KL term is the stage before. Some prompts never train: on them the stage
-looks, every so many steps, whether right answers fall or answers grow long while the reward rises, which is how a
-reward is gamed; then it stops and hands on the best it had.
+The model answers prompts, a mix of rewards (`common.rewards`) scores the answers, and answers better than the others to
+the same prompt become likelier. The reference of the KL term is the stage before. Some prompts never train. On them the
+stage measures, every so many steps, whether right answers fall or answers grow long while the reward rises, which is
+how a reward is gamed. Then it stops and keeps the best weights so far.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from common.config.stages import RewardedSettings
+from common.config.kinds import kind_of
+from common.config.pipeline import Node
+from common.config.resolve import Resolved
+from common.config.stages import RewardedSettings, WatchSettings
 from common.data.accounting import check_limits
 from common.errors import ConfigError, DataError
 from common.models import checkpoint, contracts
 from common.models.device import device_of
-from common.rewards.mix import Mix
+from common.rewards.mix import Mix, check_stage_rewards, check_verifier
 from common.rewards.reward_model import mix_of
 from common.rewards.verifiers import NEED_ANSWERS, Answer
 from common.stage import StageContext, StageReport
@@ -36,13 +40,30 @@ Row = Mapping[str, Any]
 UNSTOPPED = 0.5  # share of answers without an end that is worth a warning
 
 
-def reinforce(context: StageContext, trainer_name: str, defaults: Mapping[str, Any]) -> StageReport:
-    """Return the parent, tuned towards higher rewards with one of TRL's online trainers."""
+def check(node: Node, settings: RewardedSettings, resolved: Resolved) -> None:
+    """Check the rewards, what says that an answer is right, what generates, and where pass rates come from."""
+    check_stage_rewards(node, settings, resolved)
+    check_verifier(settings.watch.check, f"{node.name}.watch.check")
+    if settings.train.get("use_vllm") and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            f"{node.name}.train.use_vllm=true, but vllm is not installed here. Install it in a version that TRL "
+            "supports (it needs CUDA), or leave use_vllm out: then transformers generates."
+        )
+    parent = resolved.pipeline.stages[node.parent].kind if node.parent else ""
+    if settings.hard is not None and not node.sampled and parent != "expert":
+        raise ConfigError(
+            f"{node.name}.hard={settings.hard}: no input of {node.name} tells pass rates. Let it continue from a "
+            "stage of kind expert or read one of kind sample (`with: [<sample stage>]`), or leave hard out."
+        )
+
+
+def reinforce(context: StageContext) -> StageReport:
+    """Return the parent, tuned so that answers with higher rewards become likelier."""
     settings = cast(RewardedSettings, context.settings)
     model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
     rows, counts = read_prompts(context, tokenizer)
     check_limits(counts, settings.limits, context.stage)
-    _check_whole(context)
+    _require_whole_model(context)
     kept = settings.watch.prompts
     if len(rows) < kept + settings.prompts_per_step:
         raise DataError(
@@ -52,33 +73,29 @@ def reinforce(context: StageContext, trainer_name: str, defaults: Mapping[str, A
     heldout, training = rows[:kept], rows[kept:]
     probe = tokenizer.apply_chat_template(training[0]["prompt"], add_generation_prompt=True, return_dict=False)
     mix = mix_of(context, settings, device_of(context.config.run))
-    watch = settings.watch
-    if watch.check in NEED_ANSWERS and not all("answer" in row or "answers" in row for row in heldout):
-        context.console.line(
-            f"  {context.stage}: held-out prompts without known answers; rewards and lengths alone are watched",
-            always=True,
-        )
-        watch = watch.model_copy(update={"check": None})
-    watcher = RewardMonitor(context, watch, heldout, tokenizer, settings.answer_tokens, mix)
+    monitor = RewardMonitor(context, _watch(context, heldout), heldout, tokenizer, settings.answer_tokens, mix)
 
-    trained, skipped = _train(context, trainer_name, defaults, model, tokenizer, training, watcher)
+    trained = _train(context, model, tokenizer, training, monitor)
 
+    skipped = round(sum(record["no_signal"] for record in trained.log))
+    rewards = _rewards_of(trained.log)
+    _warn(context, skipped, len(trained.log), rewards.get("unstopped", 0.0))
     parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
     measured = check_and_save(context, trained, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
-    metrics = {
-        "steps": trained.steps, "prompts": len(training), "no_signal": skipped, **_rewards_of(trained.log),
-        **watcher.summary(), **measured,
-    }  # fmt: skip
+    mean_lengths = (record.get("completions/mean_length", 0.0) for record in trained.log)
     return StageReport(
-        metrics=metrics,
-        tokens=round(sum(record.get("completions/mean_length", 0.0) for record in trained.log) * _answers(settings)),
+        metrics={
+            "steps": trained.steps, "prompts": len(training), "no_signal": skipped, **rewards, **monitor.summary(),
+            **measured,
+        },
+        tokens=round(sum(mean_lengths) * _answers(settings)),
         train_seconds=trained.seconds,
         rows=[count.as_dict() for count in counts],
         sources=context.corpus.sources(),
-    )
+    )  # fmt: skip
 
 
-def _check_whole(context: StageContext) -> None:
+def _require_whole_model(context: StageContext) -> None:
     """Answers are generated in each process, which needs a whole model. Raises ConfigError."""
     if parallel.is_sharded(context.config.run):
         raise ConfigError(
@@ -87,32 +104,44 @@ def _check_whole(context: StageContext) -> None:
         )
 
 
+def _watch(context: StageContext, heldout: Sequence[Row]) -> WatchSettings:
+    """Return what to measure on held-out prompts: without known answers, rewards and lengths alone."""
+    watch = cast(RewardedSettings, context.settings).watch
+    if watch.check not in NEED_ANSWERS or all("answer" in row or "answers" in row for row in heldout):
+        return watch
+    context.console.line(
+        f"  {context.stage}: held-out prompts without known answers; rewards and lengths alone are watched",
+        always=True,
+    )
+    return watch.model_copy(update={"check": None})
+
+
 def _train(
-    context: StageContext, trainer_name: str, defaults: Mapping[str, Any], model: Any, tokenizer: Any,
-    rows: Sequence[Row], watcher: RewardMonitor,
-) -> tuple[TrainResult, int]:  # fmt: skip
-    """Run the trainer; return the model to hand on, and in how many steps no group's rewards differed."""
+    context: StageContext, model: Any, tokenizer: Any, rows: Sequence[Row], monitor: RewardMonitor
+) -> TrainResult:
+    """Run the trainer that the stage's settings are of."""
     import trl
     from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    settings = cast(RewardedSettings, context.settings)
+    settings, run = cast(RewardedSettings, context.settings), context.config.run
+    config_class = getattr(trl, settings.trainer)
+    trainer_class = getattr(trl, settings.trainer.replace("Config", "Trainer"))
     loop = TrainingLoop(context, _answers(settings))
     options = rewarded_options(
-        settings, context.config.run, loop.folder, seed=context.config.seed, device=device_of(context.config.run),
-        stage=context.stage,
-    )  # fmt: skip
-    reward = Reward(watcher.mix, model.generation_config.eos_token_id, settings.samples)
+        settings, run, loop.folder, seed=context.config.seed, device=device_of(run), stage=context.stage
+    )
+    reward = Reward(monitor.mix, model.generation_config.eos_token_id, settings.samples)
     learner = learner_of(context, model)
     adapter = adapter_for(context, learner)
     asked = in_order(rows, settings.steps, settings.prompts_per_step, context.config.seed)
     try:
-        with scoring(context.config.run, settings.train):
-            trainer = getattr(trl, f"{trainer_name}Trainer")(
+        with scoring(run, settings.train):
+            trainer = trainer_class(
                 model=learner,
                 reward_funcs=reward,
-                args=parallel.on_one_device(getattr(trl, f"{trainer_name}Config")(**{**defaults, **options})),
+                args=parallel.on_one_device(config_class(**{**kind_of(context.kind).defaults, **options})),
                 train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in asked]),
                 processing_class=tokenizer,
                 peft_config=adapter,
@@ -122,14 +151,11 @@ def _train(
     if getattr(trainer, "ref_model", None) is not None:
         contracts.check_same_weights(trainer.accelerator.unwrap_model(trainer.ref_model), model)
     if learner is not model and trainer.beta:
-        _compare_with(trainer, model, head_of(context.config.run, settings.train))
+        _compare_with(trainer, model, head_of(run, settings.train))
     trainer.add_callback(skipper(reward))
-    trainer.add_callback(watcher.callback(trainer))
+    trainer.add_callback(monitor.callback(trainer))
     log = loop.run(trainer, unit="answers")
-    trained = watcher.best(trained_model(context, trainer))
-    skipped = round(sum(record["no_signal"] for record in log))
-    _warn(context, log, skipped)
-    return TrainResult(trained, log, loop.steps, loop.seconds, 0, loop.measured()), skipped
+    return TrainResult(monitor.best(trained_model(context, trainer)), log, loop.steps, loop.seconds, 0, loop.measured())
 
 
 def in_order(rows: Sequence[Row], steps: int, prompts_per_step: int, seed: int) -> list[Row]:
@@ -148,15 +174,14 @@ def in_order(rows: Sequence[Row], steps: int, prompts_per_step: int, seed: int) 
     return [rows[place] for place in places[: steps * prompts_per_step]]
 
 
-def _warn(context: StageContext, log: Sequence[Mapping[str, Any]], skipped: int) -> None:
-    """Say where nothing could be learned, and where answers have no end."""
+def _warn(context: StageContext, skipped: int, steps: int, unstopped: float) -> None:
+    """Report steps without a signal to learn from, and answers without an end."""
     settings = cast(RewardedSettings, context.settings)
     if skipped:
         context.console.line(
-            f"  {context.stage}: in {skipped} of {len(log)} steps all answers to each prompt earned alike; nothing was "
+            f"  {context.stage}: in {skipped} of {steps} steps all answers to each prompt earned alike; nothing was "
             "learned from them"
         )
-    unstopped = _rewards_of(log).get("unstopped", 0.0)
     if unstopped > UNSTOPPED:
         context.console.line(
             f"  {context.stage}: {unstopped:.0%} of the last answers did not stop within {settings.answer_tokens} "
@@ -165,7 +190,7 @@ def _warn(context: StageContext, log: Sequence[Mapping[str, Any]], skipped: int)
 
 
 def _compare_with(trainer: Any, parent: Any, add_head: AddHead) -> None:
-    """Make the unquantised stage before the reference; TRL alone would take the quantised copy, adapter off."""
+    """Make the unquantised stage before the reference; TRL alone would use the quantised copy, with its adapter off."""
     cast_head = getattr(trainer.args, "cast_lm_head_to_fp32", False)
     add_head(parent, temperature=trainer.temperature, cast_lm_head_to_fp32=cast_head)
     trainer.ref_model = trainer.accelerator.prepare_model(parent, evaluation_mode=True)
@@ -186,7 +211,7 @@ class Reward:
         self, prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[Sequence[int]],
         row: Sequence[str], **context: Any,
     ) -> list[float]:  # fmt: skip
-        """Return one number per answer; a prompt's answers stand side by side."""
+        """Return one number per answer; the answers to a prompt come one after another."""
         answers = [
             Answer(
                 messages[0]["content"].strip(), json.loads(known), bool(ids) and ids[-1] in self.stops, len(ids), prompt
@@ -195,10 +220,8 @@ class Reward:
         ]
         scores = self.mix.score(answers)
         groups = [scores.totals[place : place + self.samples] for place in range(0, len(answers), self.samples)]
-        told_apart = any(len(set(group)) > 1 for group in groups)
-        self.without_signal = not any(
-            row[0] for row in ranks.all_gather([float(told_apart)])
-        )  # all processes step alike
+        differ = any(len(set(group)) > 1 for group in groups)
+        self.without_signal = not any(row[0] for row in ranks.all_gather([float(differ)]))  # all processes step alike
         if log := context.get("log_metric"):
             for name, values in scores.parts.items():
                 log(f"rewards/{name}", sum(values) / len(values))
@@ -207,7 +230,7 @@ class Reward:
 
 
 def skipper(reward: Reward) -> Any:
-    """Return a callback that leaves the weights alone after answers whose rewards tell nothing apart."""
+    """Return a callback that leaves the weights alone where no answer earned more than the others to its prompt."""
     from transformers import TrainerCallback
 
     class Skipper(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
@@ -220,7 +243,7 @@ def skipper(reward: Reward) -> Any:
 
 
 def row_column(row: Row) -> str:
-    """Return what is known of a prompt as one text: a column of the data set that TRL hands to the reward."""
+    """Return what is known of a prompt as JSON: a column of the data set that TRL passes to the reward."""
     return json.dumps({key: value for key, value in row.items() if key not in ("prompt", "source", "language")})
 
 

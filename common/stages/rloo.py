@@ -5,14 +5,20 @@ Usage: named by a pipeline as `rloo: {kind: rloo, from: sft}`; a domain names it
 
 from __future__ import annotations
 
-from typing import Any
+from common.config.kinds import Kind
+from common.config.stages import RlooSettings
+from common.stages.rewarded import check, reinforce
 
-from common.stage import StageContext, StageReport
-from common.stages.rewarded import reinforce
-
-DEFAULTS: dict[str, Any] = {}  # TRL's own: KL coefficient 0.05, rate 1e-6
-
-
-def run(context: StageContext) -> StageReport:
-    """Return the parent, tuned so that answers better than the others to their prompt become likelier."""
-    return reinforce(context, "RLOO", DEFAULTS)
+KIND = Kind(
+    name="rloo",
+    settings=RlooSettings,
+    run=reinforce,
+    check=check,
+    roles=("prompts",),
+    reads=("sample", "reward model"),
+    shareable=True,
+    online=True,
+    defaults={"beta": 0.05},  # TRL's own
+    phrase="REINFORCE with the other answers as baseline",
+    part="alignment",
+)

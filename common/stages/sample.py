@@ -13,11 +13,13 @@ from __future__ import annotations
 import time
 from typing import cast
 
+from common.config.kinds import Kind
 from common.config.stages import SampleSettings
 from common.data.accounting import check_limits
 from common.errors import DataError
 from common.models import checkpoint
 from common.models.device import device_of
+from common.rewards.mix import check_stage_rewards
 from common.rewards.reward_model import mix_of
 from common.stage import StageContext, StageReport
 from common.training.rows.prompts import read_prompts
@@ -46,7 +48,7 @@ def run(context: StageContext) -> StageReport:
     if not pairs and not answers:
         raise DataError(
             f"Stage {context.stage}: {facts['answers']} answers to {facts['prompts']} prompts gave no pair "
-            f"({_told(no_pair)}) and no right answer (a total of {settings.passing} or more; the mean is "
+            f"({_listed(no_pair)}) and no right answer (a total of {settings.passing} or more; the mean is "
             f"{facts['mean_reward']}, {facts['unstopped']:.0%} did not stop). Look at the rewards, raise "
             f"{context.stage}.samples or .answer_tokens, lower .passing, or teach {context.parent} more first."
         )
@@ -63,5 +65,16 @@ def run(context: StageContext) -> StageReport:
     )  # `tokens` are those trained on: none
 
 
-def _told(reasons: dict[str, int]) -> str:
+KIND = Kind(
+    name="sample",
+    settings=SampleSettings,
+    run=run,
+    check=check_stage_rewards,
+    makes="sample",
+    roles=("prompts",),
+    reads=("reward model",),
+)
+
+
+def _listed(reasons: dict[str, int]) -> str:
     return ", ".join(f"{reason}: {number}" for reason, number in reasons.items())

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from common.config.stages import TrainingSettings
+from common.config.kinds import Kind
+from common.config.stages import SftSettings, TrainingSettings
 from common.errors import ConfigError
 from common.models import checkpoint, contracts
 from common.models.tokenizer import require_trainable_template
@@ -30,6 +31,18 @@ def run(context: StageContext) -> StageReport:
     )
     measured = check_and_save(context, trained, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
     return report(context, trained, rows, measured)
+
+
+KIND = Kind(
+    name="sft",
+    settings=SftSettings,
+    run=run,
+    roles=("sft", "replay"),
+    reads=("sample",),
+    shareable=True,
+    phrase="supervised fine-tuning on conversations",
+    part="conversations",
+)
 
 
 def train_on_conversations(context: StageContext, model: Any, tokenizer: Any) -> tuple[TrainResult, TrainingRows]:

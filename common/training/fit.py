@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from common.config.kinds import kind_of
 from common.config.stages import TrainingSettings
 from common.errors import ConfigError
 from common.models import checkpoint, contracts
@@ -98,12 +99,12 @@ def trainer_for(
 
 def trained_model(context: StageContext, trainer: Any) -> Any:
     """Return what a trainer has trained, whole and unwrapped, in the first process; None in the others."""
-    judges, source = context.kind == "reward", context.config.model
+    is_reward, source = kind_of(context.kind).makes == "reward model", context.config.model
 
     def load(folder: Path) -> Any:
         if not adapters.is_adapted(trainer.model):
-            return checkpoint.load_reward_model(folder, source) if judges else checkpoint.load_model(folder, source)
-        if judges:
+            return checkpoint.load_reward_model(folder, source) if is_reward else checkpoint.load_model(folder, source)
+        if is_reward:
             return adapters.put_on(adapters.reward_model_to_train(context, quantised=False), folder)
         return adapters.put_on(checkpoint.load_model(context.parent_artifact.path, source), folder)
 

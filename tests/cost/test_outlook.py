@@ -74,7 +74,6 @@ def test_what_is_reckoned_with_is_what_stages_do() -> None:
 
     from common.cost import activations, memory, workload
     from common.evaluation.harness import TEXT_WINDOW
-    from common.stages import grpo
     from common.training import options
     from common.training.loop import best, trainer
     from common.training.rows import preferences
@@ -84,7 +83,7 @@ def test_what_is_reckoned_with_is_what_stages_do() -> None:
     assert activations.TRL_PIECE == utils._CHUNKED_LOGPROB_CHUNK_SIZE
     assert memory.WINDOW == TEXT_WINDOW
     held = inspect.signature(preferences.answer_logps).parameters["batch_size"].default
-    assert (held, best.KEPT, grpo.DEFAULTS["beta"]) == (workload.HELDOUT_PAIRS, BEST, workload.BETA["grpo"])
+    assert (held, best.KEPT) == (workload.HELDOUT_PAIRS, BEST)
     for rows, micro in ((16, None), (16, 4096), (12, 5 * 1024), (7, 2048)):
         run = RunSettings(micro_batch_tokens=micro)
         expected = options.split_batch(Batch("cpt", rows, rows, "rows"), micro and micro // 1024)

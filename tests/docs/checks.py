@@ -20,7 +20,8 @@ from common.cli.new_domain import new_domain
 from common.config.overrides import parse
 from common.config.resolve import Resolved, resolve
 from common.engine.frozen_plan import thaw
-from common.engine.plan import check_settings, make_plan, store_of
+from common.engine.plan import make_plan, store_of
+from common.engine.preflight.settings import check_settings
 from common.engine.views import freeze
 from common.store.artifacts import Store
 from tests.conftest import REPOSITORY

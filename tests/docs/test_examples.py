@@ -14,7 +14,7 @@ from common.config.yaml import read_yaml
 from common.data.corpus import CORPUS_ROLES
 from common.data.manifest.manifest import load_manifest
 from common.data.manifest.schema import Source
-from common.engine.plan import check_settings
+from common.engine.preflight.settings import check_settings
 from tests.docs.checks import Workplace, recipes
 from tests.docs.reading import DOCUMENTS, Block, blocks, commands, inline, name_of
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from common.config.base import StageSettings
+from common.config.kinds import kind_of, kinds
 from common.config.pipeline import load_pipeline
 from common.config.resolve import resolve
 from common.config.schema import SECTIONS, Config
@@ -69,7 +69,9 @@ def check_key(key: str) -> None:
     """Check that a dotted key is a setting. Raises AssertionError."""
     section, *rest = key.split(".")
     if section == "train":
-        assert any(rest[0] in options_of(kind.trainer) for kind in StageSettings.kinds.values() if kind.trainer), key
+        assert any(
+            rest[0] in options_of(kind.trainer) for kind in [k.settings for k in kinds().values()] if kind.trainer
+        ), key
         return
     cls: type[BaseModel]
     if section in SECTIONS:
@@ -80,7 +82,7 @@ def check_key(key: str) -> None:
         name = pipeline_with(section)
         assert name is not None
         nodes = load_pipeline(REPOSITORY / "pipelines", name).nodes()
-        cls = StageSettings.of(next(node.kind for node in nodes if section in (node.name, node.kind)))
+        cls = kind_of(next(node.kind for node in nodes if section in (node.name, node.kind))).settings
     for number, part in enumerate(rest):
         assert part in cls.model_fields, f"{key}: there is no {part}"
         annotation = cls.model_fields[part].annotation

@@ -10,7 +10,7 @@ import pytest
 from common.config.folders import names_in
 from common.config.resolve import resolve
 from common.console import Console
-from common.engine.plan import check_settings
+from common.engine.preflight.settings import check_settings
 from common.engine.run import execute
 from tests.conftest import QUICK, REPOSITORY
 

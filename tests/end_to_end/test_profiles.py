@@ -19,7 +19,7 @@ from common.cost import hardware
 from common.cost.hardware import GIB
 from common.cost.limits import disk_needed, needed_of
 from common.cost.outlook import Outlook
-from common.engine.preflight.settings import check_preconditions
+from common.engine.preflight.settings import check_settings
 from common.errors import ConfigError
 from common.training.distributed import ranks
 from common.training.options import preference_options, rewarded_options, sft_options
@@ -47,7 +47,7 @@ def facts_of(config: Config) -> ModelFacts:
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("domain", names_in(REPOSITORY / "domains", ""))
 def test_a_profile_can_run_every_domain_with_its_own_pipeline(domain: str, profile: str) -> None:
-    check_preconditions(resolved(profile, domain))
+    check_settings(resolved(profile, domain))
 
 
 @pytest.mark.parametrize("profile", REAL)
@@ -109,7 +109,7 @@ def test_the_classes_of_trl_take_its_settings(
     for node, settings in learning(found):
         if isinstance(settings, RewardedSettings) and run.parallelism in SHARDED and run.processes > 1:
             with pytest.raises(ConfigError, match=f"{node.name} cannot be sharded"):
-                check_preconditions(found)
+                check_settings(found)
             continue
         arguments = arguments_of(node, settings, found.config, tmp_path)
         seen += 1

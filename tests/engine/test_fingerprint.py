@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from pydantic import Field, create_model
 
-from common.config.base import StageSettings
 from common.config.defaults import differing, filled
+from common.config.kinds import Kind, kind_of, kinds
 from common.config.resolve import Resolved, resolve
 from common.config.stages import BaseSettings
 from common.engine.fingerprint import RECIPE_SCHEMA, recipe_of, settings_made_with
@@ -58,7 +59,7 @@ def test_a_default_is_no_part_of_a_recipe_whether_it_is_written_or_not() -> None
 def test_a_new_setting_changes_no_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     before = fingerprint()
     later = create_model("Later", __base__=BaseSettings, new=(int, 3), listed=(list[int], Field(default_factory=list)))
-    monkeypatch.setitem(StageSettings.kinds, "base", later)
+    monkeypatch.setitem(cast(dict[str, Kind], kinds()), "base", replace(kind_of("base"), settings=later))
     assert fingerprint() == before
     assert fingerprint(base__new="4") != before
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from common.config.base import StageSettings
 from common.config.defaults import default_of, filled
 from common.config.overrides import flatten
 from common.config.schema import EmbeddedSettings, ModelSettings
@@ -23,9 +22,14 @@ FILE = Path(__file__).with_name("defaults.json")
 
 def table() -> dict[str, Any]:
     """Return the schema of recipes, and class.key -> default of every class, those of blocks included."""
-    import common.config.stages  # noqa: F401 # fills the registry of kinds
+    from common.config.kinds import kinds
 
-    classes: list[type[BaseModel]] = [*StageSettings.kinds.values(), ModelSettings, EmbeddedSettings, Source]
+    classes: list[type[BaseModel]] = [
+        *(kind.settings for kind in kinds().values()),
+        ModelSettings,
+        EmbeddedSettings,
+        Source,
+    ]
     for cls in classes:
         blocks = [type(default_of(field)) for field in cls.model_fields.values()]
         classes += [block for block in blocks if issubclass(block, BaseModel) and block not in classes]

@@ -165,7 +165,7 @@ def test_card_json_records_the_whole_chain(written: tuple[Path, dict[str, Artifa
 
 def test_a_card_without_limits_is_not_written(build_chain: BuildChain, card_context: BuildContext) -> None:
     context = card_context(build_chain({"base": (50, 16)}), limits_of_use=" ")
-    with pytest.raises(ConfigError, match=r"Set card\.limits_of_use in domains/medical/stages\.yaml"):
+    with pytest.raises(ConfigError, match=r"card\.limits_of_use is empty; say in domains/medical/stages\.yaml"):
         card.run(context)
     assert not list(context.out.iterdir())
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from common.config.kinds import kind_of
 from common.config.schema import Config, ModelSettings, RunSettings
 from common.config.stages import EvaluateSettings
 from common.console import Console
 from common.data.accounting import RowCount
-from common.stage import StageContext, StageReport, stage_module
+from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -78,7 +79,7 @@ def run_stage(
             models=tmp_path / "models",
             console=Console("quiet"),
         )  # fmt: skip
-        report = stage_module("evaluate").run(context)
+        report = kind_of("evaluate").run(context)
         assert isinstance(report, StageReport)
         return report, context.out
 

@@ -65,7 +65,7 @@ def test_its_pipeline_runs_to_a_card(stage: str, called: str, copy: Path) -> Non
         ({"grpo.watch.check": "nmber"}, "grpo.watch.check: there is no reward 'nmber'. Did you mean 'number'?"),
         ({"grpo.train.num_generations": "4"}, "set grpo.samples instead"),
         ({"grpo.samples": "1"}, "grpo.samples"),
-        ({"grpo.watch.check": "length"}, "grpo.watch.check: 'length' needs options, which a check has not"),
+        ({"grpo.watch.check": "length"}, "grpo.watch.check: 'length' needs options, and a check has none"),
         ({"verify.check": "nmber"}, "verify.check: there is no reward 'nmber'. Did you mean 'number'?"),
         ({"verify.rewards.exakt.weight": "1"}, "verify.rewards.exakt: there is no such reward"),
         ({"grpo.train.num_iterations": "2"}, "grpo.train.num_iterations is not for you to set: answers are used once"),

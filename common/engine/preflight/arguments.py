@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.schema import Config
 from common.config.stages import LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings
@@ -19,7 +20,6 @@ from common.config.trl_options import CLASSES
 from common.engine.preflight.backends import learning
 from common.errors import ConfigError
 from common.models.device import device_of
-from common.stage import stage_module
 from common.training.distributed import ranks
 from common.training.options import preference_options, rewarded_options, sft_options
 
@@ -49,7 +49,7 @@ def _class_of(settings: LearningSettings) -> Any:
 def _options(name: str, kind: str, settings: LearningSettings, config: Config, folder: Path) -> dict[str, Any]:
     """Return what a stage hands to its class; how many steps and pairs there are is not known yet."""
     shared: dict[str, Any] = {"seed": config.seed, "device": device_of(config.run), "stage": name}
-    defaults = getattr(stage_module(kind), "DEFAULTS", {})
+    defaults = kind_of(kind).defaults
     if isinstance(settings, TrainingSettings):
         return {**defaults, **sft_options(settings, config.run, folder, steps=100, **shared)}
     if isinstance(settings, PreferenceSettings):

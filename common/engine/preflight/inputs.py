@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.stages import EvaluateSettings, MergeSettings
@@ -18,8 +19,7 @@ from common.engine.preflight import hardware
 from common.engine.preflight.arguments import check_arguments
 from common.engine.preflight.backends import check_backends
 from common.errors import ConfigError, DataError, RecipeError
-from common.stage import MODEL_KINDS, data_roles
-from common.training.distributed.gpu_lock import ON_GPU
+from common.stage import data_roles
 from common.training.merging import check_merge
 
 
@@ -31,7 +31,7 @@ def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> N
     if not nodes:
         return
     config = resolved.config
-    if any(node.kind in (*MODEL_KINDS, *ON_GPU) for node in nodes):
+    if any(kind_of(node.kind).holds_model for node in nodes):
         hardware.check(resolved)
     prepare(config.run, asks_hub=needs_hub(config, corpus, [config.stages[node.name] for node in nodes]))
     check_backends(config, [node.name for node in nodes])

@@ -1,66 +1,48 @@
-"""What the settings of a run must fit: the processes that share a stage, the model's context, its licence.
+"""Whether the settings of a run can work together: processes, the model's context, and each stage's own check.
 
-Usage: `check_preconditions(resolved)`, from `common.engine.plan`, before anything is spent. All of it follows from
-settings and facts alone; what the machine has is `common.engine.preflight.hardware`.
+Usage: `check_settings(resolved)`, from `common.engine.plan`, before anything is spent. All of it follows from settings
+and facts alone. What a kind alone knows is the `check` of its `Kind`; what the machine has is
+`common.engine.preflight.hardware`.
 """
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 
 from common.config.base import StageSettings
 from common.config.batches import SHARDED, batch_of, require_shareable, unshardable
+from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.schema import Config, RunSettings
-from common.config.stages import (
-    AnsweringSettings,
-    CardSettings,
-    LearningSettings,
-    PreferenceSettings,
-    RewardedSettings,
-    TrainingSettings,
-)
+from common.config.stages import AnsweringSettings, LearningSettings
 from common.cost.hardware import hardware_of
 from common.engine.preflight.backends import check_device
 from common.errors import ConfigError
 from common.models.facts import context_of
-from common.stage import SHARED_KINDS
-
-# Licences that let what is made from a checkpoint be published under another one.
-PERMISSIVE = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "unlicense", "cc-by-4.0")
+from common.models.source import check_local_facts
+from common.rewards.mix import check_rewards, check_verifier
 
 
-def check_preconditions(resolved: Resolved) -> None:
+def check_settings(resolved: Resolved) -> None:
     """Refuse settings that cannot work together. Raises ConfigError for the first."""
-    from common.models.source import check_local_facts
-
     config = resolved.config
-    given = config.model.path is not None
     device = hardware_of(config).device
     _check_processes(config.run, device)
     check_device(config, [node.name for node in resolved.nodes], device)
     check_local_facts(config.model)
     _check_template(config)
-    shared = [node for node in resolved.nodes if node.kind in SHARED_KINDS and not (node.kind == "base" and given)]
-    if config.run.processes > 1:
-        for node in shared:
-            _check_shards(node, config.stages[node.name], config.run)
-        batches = [batch for node in shared if (batch := batch_of(node.name, config.stages[node.name])) is not None]
-        least = 2 if config.run.parallelism in SHARDED else 1
-        require_shareable(batches, config.run.processes, config.run.machines, least)
-    elif config.run.parallelism in SHARDED and shared and resolved.layers:  # one stage of a frozen plan may be run so
-        raise ConfigError(
-            f"run.parallelism={config.run.parallelism}, but one process has nobody to share with. Set run.processes to "
-            "the number of GPUs, or run.parallelism=ddp."
-        )
+    training = [node for node in resolved.nodes if not (kind_of(node.kind).starts and config.model.path is not None)]
+    _check_sharing([node for node in training if kind_of(node.kind).shareable], resolved)
+    for node in training:
+        _check_context(node.name, config.stages[node.name], config)
+    if config.verify.rewards:
+        check_rewards(config.verify.rewards, "verify.rewards")
+    check_verifier(config.verify.check, "verify.check")
     for node in resolved.nodes:
-        settings = config.stages[node.name]
-        if node.kind == "base" and given:
-            continue  # nothing trains there
-        _check_context(node, settings, config)
-        if isinstance(settings, CardSettings):
-            _check_licence(settings, config)
+        if check := kind_of(node.kind).check:
+            check(node, config.stages[node.name], resolved)
 
 
 def check_sharding(resolved: Resolved) -> None:
@@ -92,6 +74,23 @@ def _check_processes(run: RunSettings, device: str) -> None:
         )
 
 
+def _check_sharing(nodes: Sequence[Node], resolved: Resolved) -> None:
+    """Check that processes can share the stages of a run, and that there is more than one to shard a model."""
+    run, stages = resolved.config.run, resolved.config.stages
+    sharded = run.parallelism in SHARDED
+    if run.processes == 1:
+        if sharded and nodes and resolved.layers:  # a frozen plan has no layers: one stage of it may be run so
+            raise ConfigError(
+                f"run.parallelism={run.parallelism}, but one process has nobody to share with. Set run.processes to "
+                "the number of GPUs, or run.parallelism=ddp."
+            )
+        return
+    for node in nodes:
+        _check_shards(node, stages[node.name], run)
+    batches = [batch for node in nodes if (batch := batch_of(node.name, stages[node.name])) is not None]
+    require_shareable(batches, run.processes, run.machines, 2 if sharded else 1)
+
+
 def _check_shards(node: Node, settings: StageSettings, run: RunSettings) -> None:
     """Check that what processes would shard of a stage can be."""
     found = unshardable(settings, run) if isinstance(settings, LearningSettings) else ""
@@ -105,30 +104,31 @@ def _check_shards(node: Node, settings: StageSettings, run: RunSettings) -> None
             f"{node.name}.{found} with run.parallelism={run.parallelism}: the optimizers of bitsandbytes cannot work "
             f"on shards. Use {node.name}.train.optim=adamw_torch_fused, or run.parallelism=ddp."
         )
-    if run.parallelism in SHARDED and isinstance(settings, RewardedSettings):
+    if run.parallelism in SHARDED and kind_of(node.kind).online:
         raise ConfigError(
             f"{node.name} cannot be sharded (run.parallelism={run.parallelism}), as answers are generated by the whole "
             f"model in each process. Use run.parallelism=ddp, with {node.name}.peft=lora where memory is short."
         )
 
 
-def _check_context(node: Node, settings: StageSettings, config: Config) -> None:
+def _check_context(name: str, settings: StageSettings, config: Config) -> None:
     """Check that the model can read a stage's longest rows."""
     context = context_of(config.model)
     if context is None:
         return
-    longest = {}
-    if isinstance(settings, TrainingSettings | PreferenceSettings):
-        longest[f"{node.name}.sequence_length={settings.sequence_length}"] = settings.sequence_length
-    if isinstance(settings, AnsweringSettings):
-        keys = f"{node.name}.prompt_tokens={settings.prompt_tokens} and answer_tokens={settings.answer_tokens}"
-        longest[keys] = settings.prompt_tokens + settings.answer_tokens
-    for keys, length in longest.items():
-        if length > context:
-            raise ConfigError(
-                f"{keys} {'make rows' if ' and ' in keys else 'is'} longer than the model's context of {context} "
-                "tokens (max_position_embeddings); lower it."
-            )
+    row = getattr(settings, "sequence_length", 0)
+    if row > context:
+        raise ConfigError(
+            f"{name}.sequence_length={row} is longer than the model's context of {context} tokens "
+            "(max_position_embeddings); lower it."
+        )
+    if not isinstance(settings, AnsweringSettings):
+        return
+    if settings.prompt_tokens + settings.answer_tokens > context:
+        raise ConfigError(
+            f"{name}.prompt_tokens={settings.prompt_tokens} and answer_tokens={settings.answer_tokens} make rows "
+            f"longer than the model's context of {context} tokens (max_position_embeddings); lower one of them."
+        )
 
 
 def _check_template(config: Config) -> None:
@@ -137,14 +137,4 @@ def _check_template(config: Config) -> None:
         raise ConfigError(
             f"{config.model.path} has no chat template (model.facts.chat_template), so conversations cannot be trained "
             "on; set model.chat_template=chatml."
-        )
-
-
-def _check_licence(settings: CardSettings, config: Config) -> None:
-    """Check that a card does not give away what the base's licence keeps."""
-    facts = config.model.facts
-    if facts is not None and facts.licence not in PERMISSIVE and settings.licence != facts.licence:
-        raise ConfigError(
-            f"card.licence={settings.licence}, but {config.model.path} is under {facts.licence} (model.facts.licence), "
-            f"which holds for what is made from it too; set card.licence={facts.licence}."
         )

@@ -17,11 +17,9 @@ from common.config.schema import RunSettings
 from common.console import Console
 from common.errors import StoreError
 from common.models.device import device_of
-from common.stage import TRAINING_KINDS
 from common.store.locks import Holder, hold
 from common.training.distributed import ranks
 
-ON_GPU = (*TRAINING_KINDS, "sample", "evaluate")  # kinds of stages that hold their GPUs
 SHARED = Path("/tmp")  # where all users of a machine meet, whatever folder a job names for its own temporary files
 CROWDED = 0.9  # share of a GPU's memory below which what is free is worth a word
 

@@ -99,7 +99,7 @@ def remedies(context: StageContext) -> list[str]:
             return found
         if not settings.train.get("gradient_checkpointing", True):  # TRL has it on
             found.append(f"{context.stage}.train.gradient_checkpointing=true")
-        if settings.peft == "full" and context.kind != "base":
+        if settings.peft == "full" and settings.adapts:
             found.append(f"{context.stage}.peft=lora, which gives another result")
     return found
 

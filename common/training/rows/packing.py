@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
@@ -151,6 +150,8 @@ def interleave(num_domain: int, num_replay: int, *, total: int, replay: float, s
     A share `replay` of the order comes from the replay rows. Each side is used up in a fresh shuffle before any
     of its rows comes again, and the sides are mixed evenly at random: Ibrahim et al. 2024, section 3 (replay).
     """
+    import numpy as np
+
     rng = np.random.default_rng(seed)
     from_replay = round(total * replay) if num_replay else 0
     order = np.concatenate(
@@ -165,6 +166,8 @@ def interleave(num_domain: int, num_replay: int, *, total: int, replay: float, s
 
 def _epochs(size: int, total: int, rng: np.random.Generator) -> np.ndarray:
     """Return `total` indices below `size`, in shuffled passes."""
+    import numpy as np
+
     passes = -(-total // size) if size else 0
     shuffled = [rng.permutation(size) for _ in range(passes)]
     return np.concatenate(shuffled)[:total] if shuffled else np.zeros(0, dtype=np.int64)
@@ -179,6 +182,7 @@ class RowCollator:
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Return input_ids, labels and position_ids, each (B, T) int64. Padding is a document of its own."""
+        import numpy as np
         import torch
 
         shape = (len(rows), self.sequence_length)

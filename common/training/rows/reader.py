@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from common.config.kinds import kind_of
 from common.data.accounting import RowCount
 from common.data.decontaminate import EXAM_OVERLAP, Decontaminator, filter_rows
 from common.stage import StageContext
@@ -21,13 +22,17 @@ from common.training.rows.packing import NOTHING_TO_LEARN, TokenRow, tokenise
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SAMPLED_FILES = {"preference": "pairs.jsonl", "sft": "answers.jsonl", "prompts": "prompts.jsonl"}  # of a sample stage
+SAMPLED_FILES = {
+    "preference": "pairs.jsonl",
+    "sft": "answers.jsonl",
+    "prompts": "prompts.jsonl",
+}  # of a sample
 SHUFFLE_BUFFER = 100_000  # rows held while sources are shuffled through each other
 
 
 def sampled_input(context: StageContext) -> Artifact | None:
     """Return the input that brings answers sampled from a checkpoint, or None."""
-    return next((a for a in context.inputs.values() if a.manifest["kind"] == "sample"), None)
+    return next((a for a in context.inputs.values() if kind_of(a.manifest["kind"]).makes == "sample"), None)
 
 
 def origin(context: StageContext, role: str) -> str:

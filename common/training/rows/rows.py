@@ -18,8 +18,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
 from common.config.stages import TrainingSettings
 from common.data.accounting import RowCount, check_limits
 from common.errors import DataError
@@ -31,6 +29,7 @@ from common.training.rows.packing import TokenRow, interleave, pack, packed_file
 from common.training.rows.reader import Accounts, Reader, origin, shuffled
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
@@ -83,6 +82,8 @@ def build_rows(
 
 def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: dict[str, Any]) -> None:
     """Read, tokenise, pack and order the rows, and write down last what they are."""
+    import numpy as np
+
     settings = cast(TrainingSettings, context.settings)
     assistant_only = bool(asked["assistant_only"])
     folder, length, seed = _folder(context), settings.sequence_length, context.config.seed
@@ -137,6 +138,8 @@ def _num_kept(number: int, share: float) -> int:
 
 def _split(number: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the places of the rows that train and of those that never do."""
+    import numpy as np
+
     kept = np.sort(np.random.default_rng([seed, 1]).permutation(number)[: _num_kept(number, share)])
     return np.setdiff1d(np.arange(number), kept), kept
 
@@ -147,6 +150,7 @@ def _folder(context: StageContext) -> Path:
 
 def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
     """Return the rows that lie in the stage's scratch, or None where these are not there."""
+    import numpy as np
     from datasets import Dataset
 
     folder = _folder(context)

@@ -16,7 +16,7 @@ from common.config.schema import ModelFacts
 from common.console import Console
 from common.engine.plan import make_plan
 from common.engine.preflight.arguments import check_arguments
-from common.engine.preflight.settings import check_preconditions
+from common.engine.preflight.settings import check_settings
 from common.engine.run import execute, run_stage
 from common.errors import ConfigError, ContractError, DataError
 from common.models import checkpoint
@@ -134,7 +134,7 @@ END_OF_TEXT = "<|endoftext|>"
 def test_what_cannot_work_together_is_refused(words: dict[str, str], expected: str) -> None:
     found = resolve({"domain": "medical", **words}, REPOSITORY)
     with pytest.raises(ConfigError, match=expected):
-        check_preconditions(found)
+        check_settings(found)
     with pytest.raises(ConfigError, match=expected):
         make_plan(found)
 
@@ -151,7 +151,7 @@ def test_what_cannot_work_together_is_refused(words: dict[str, str], expected: s
     ],
 )
 def test_what_can_work_is_not(words: dict[str, str]) -> None:
-    check_preconditions(resolve({"domain": "medical", **words}, REPOSITORY))
+    check_settings(resolve({"domain": "medical", **words}, REPOSITORY))
 
 
 def test_a_run_on_a_cpu_has_no_fsdp(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

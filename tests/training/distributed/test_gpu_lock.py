@@ -200,7 +200,7 @@ def test_a_stage_gives_its_memory_back_however_it_ends(card: SimpleNamespace, mo
             raise ValueError("stopped")
 
     monkeypatch.setattr(torch.cuda, "empty_cache", empty_cache)
-    monkeypatch.setattr(running, "stage_module", lambda kind: SimpleNamespace(run=stage))
+    monkeypatch.setattr(running, "kind_of", lambda name: SimpleNamespace(run=stage, on_gpu=False))
     gc.disable()
     try:
         running._run(SimpleNamespace(kind="card", stage="ends"))  # type: ignore[arg-type] # all that is read
@@ -228,7 +228,7 @@ def helping(rank: int, port: int, folder: Path) -> None:
     def stage(context: Any) -> None:
         (folder / f"{rank}-{(folder / 'held').exists()}").touch()
 
-    vars(running).update(claimed=slowly, stage_module=lambda kind: SimpleNamespace(run=stage))
+    vars(running).update(claimed=slowly, kind_of=lambda name: SimpleNamespace(run=stage, on_gpu=True))
     context = SimpleNamespace(kind="cpt", stage="cpt", config=SimpleNamespace(run=None), console=None)
     running._run(context)  # type: ignore[arg-type] # all that is read
     ranks.barrier()

@@ -1,0 +1,82 @@
+"""What is known of each kind of stage: one object for each, declared beside the stage's own `run`.
+
+Usage: `kind_of("cpt").roles`; `for kind in kinds().values(): ...`.
+
+A new kind is one module in `common/stages/`, named after it, with `KIND = Kind(...)`. The registry lists that package
+and imports its modules when it is first asked, so this room names no stage. Nothing heavy is imported with them.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from common.config.base import StageSettings
+
+STAGES = "common.stages"
+Makes = Literal["language model", "reward model", "sample", "report"]
+Part = Literal["text", "conversations", "alignment", "merge"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of stage: what every other part of the program asks about it."""
+
+    name: str  # as pipeline files say it; its module is called the same
+    settings: type[StageSettings]
+    run: Callable[[Any], Any]  # from a `StageContext` to a `StageReport`: see `common.stage`
+    check: Callable[[Any, Any, Any], None] | None = None  # (node, settings, resolved); raises ConfigError in a plan
+
+    makes: Makes = "language model"
+    starts: bool = False  # begins the chain; all others continue from a stage
+    roles: tuple[str, ...] = ()  # corpus roles that decide its result, the indispensable one first
+    reads: tuple[Makes, ...] = ()  # results that a pipeline file may name in its `with`
+
+    shareable: bool = False  # several processes may train it together
+    on_gpu: bool = True  # holds its GPUs while it runs
+    online: bool = False  # its model writes answers within each training step
+    reference: bool = False  # loads the stage before it a second time, to compare with
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # trainer options that hold where the settings have none
+    seconds: float = 20.0  # guess for the tiny profile, where it trains on no known number of tokens
+
+    phrase: str = ""  # what the card calls it
+    part: Part | None = None  # that its checkpoint plays in the card's comparisons
+
+    @property
+    def makes_model(self) -> bool:
+        return self.makes in ("language model", "reward model")
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the run's seed is part of its recipe."""
+        return self.makes != "report"
+
+    @property
+    def holds_model(self) -> bool:
+        """Whether it loads a model, so that the machine must be large enough for one."""
+        return self.seeded or self.on_gpu
+
+
+def kind_of(name: str) -> Kind:
+    """Return a kind by its name. Raises KeyError for one that does not exist."""
+    return kinds()[name]
+
+
+def kinds() -> Mapping[str, Kind]:
+    """Return all kinds by name; a folder that was added to the package's `__path__` brings its own."""
+    return _declared(tuple(importlib.import_module(STAGES).__path__))
+
+
+@functools.cache
+def _declared(folders: tuple[str, ...]) -> Mapping[str, Kind]:
+    found = {}
+    for module in pkgutil.iter_modules(folders):
+        kind = getattr(importlib.import_module(f"{STAGES}.{module.name}"), "KIND", None)
+        if kind is not None:
+            assert kind.name == module.name, f"{STAGES}.{module.name} declares the kind {kind.name}; name both alike"
+            found[kind.name] = kind
+    return found
