@@ -24,6 +24,7 @@ from common.engine.plan import check_settings, make_plan, store_of
 from common.engine.views import freeze
 from common.store.artifacts import Store
 from tests.conftest import REPOSITORY
+from tests.docs.keys import check_key
 from tests.docs.reading import DOCUMENTS, blocks
 
 OTHER_PROGRAMS = ("pip",)
@@ -110,6 +111,8 @@ class Workplace:
             assert set(words) <= {"out"}, words
         elif command == "stage":
             self.check_stage(Path(words["plan"]), words["stage"])
+        elif "describe" in words:
+            check_key(words["describe"])
         else:
             self.check_run(command, words)
 
