@@ -25,6 +25,7 @@ from common.engine.preflight.settings import check_settings
 from common.engine.views import freeze
 from common.store.artifacts import Store
 from tests.conftest import REPOSITORY
+from tests.docs.keys import check_key
 from tests.docs.reading import DOCUMENTS, blocks
 
 OTHER_PROGRAMS = ("pip",)
@@ -111,6 +112,8 @@ class Workplace:
             assert set(words) <= {"out"}, words
         elif command == "stage":
             self.check_stage(Path(words["plan"]), words["stage"])
+        elif "describe" in words:
+            check_key(words["describe"])
         else:
             self.check_run(command, words)
 
