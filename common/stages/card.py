@@ -2,7 +2,7 @@
 
 Usage: `run(context)`; `context.inputs` holds every model stage and every exam of the pipeline, in its order.
 
-It reads results and writes about them; it scores nothing. Nothing that it writes names a machine, user or path.
+It reads results and writes about them; it scores nothing. No file names a machine, user or path.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from common.report.card import HUB_ID, About, render_card
 from common.report.chain import load_chain
 from common.report.comparisons import compare_chain
 from common.report.headline import headline
-from common.report.plots import draw_exam, draw_loss
+from common.report.plots import draw_exam, draw_loss, draw_rewards
 from common.report.privacy import clean, clean_text
-from common.report.record import build_record
-from common.report.reward_plots import draw_rewards
-from common.report.rewards import REWARDS_PICTURE, has_rewards
-from common.report.summary import build_summary
+from common.report.record import build_record, build_summary
+from common.report.stage_notes import REWARDS_PICTURE, has_rewards
 from common.stage import StageContext, StageReport
 from common.store.artifacts import write_json
 
@@ -52,9 +50,8 @@ def _about(context: StageContext) -> About:
     assert isinstance(settings, CardSettings)
     if not settings.limits_of_use.strip():
         raise ConfigError(
-            f"The domain '{context.config.domain}' does not say what its model must not be used for. "
-            f"Set {context.stage}.limits_of_use in domains/{context.config.domain}/stages.yaml; "
-            "a card without limits is not written."
+            f"The domain '{context.config.domain}' does not say what its model must not be used for, and a card must. "
+            f"Set {context.stage}.limits_of_use in domains/{context.config.domain}/stages.yaml."
         )
     return About(
         domain=context.config.domain,
@@ -71,7 +68,7 @@ def _about(context: StageContext) -> About:
 
 
 def _hub_model(path: str | None) -> str | None:
-    """Return the Hub id of the starting checkpoint; a local folder is nobody else's business."""
+    """Return the Hub id of the starting model; the path of a local folder is private."""
     if path is None or not HUB_ID.match(path) or Path(path).exists():
         return None
     return path
