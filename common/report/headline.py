@@ -72,9 +72,8 @@ def _preference(chain: Chain, comparisons: Sequence[Comparison], roles: Roles) -
         return ""
     parts = [_both_sides(comparisons, chain[roles.aligned].parent, roles.aligned)]
     if accuracy := chain[roles.aligned].metrics.get("preference_accuracy"):
-        parts += [
-            f"`{roles.aligned}` ranks the preferred answer first in {interval(accuracy)} of {accuracy['n']:,} held-out pairs."
-        ]
+        share = f"{interval(accuracy)} of {accuracy['n']:,} held-out pairs"
+        parts.append(f"`{roles.aligned}` ranks the preferred answer first in {share}.")
     text = " ".join(filter(None, parts))
     return f"**Effect of preference tuning.** {text}" if text else ""
 

@@ -30,33 +30,21 @@ COLOURS = {"general": "#0072B2", "domain": "#D55E00", "loss": "#2F3E4E"}
 MARKERS = {"general": "o", "domain": "s"}
 INK, FAINT, GRID = "#222222", "#777777", "#E4E4E4"
 STYLE: dict[str, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9,
-    "axes.edgecolor": "#AAAAAA",
-    "axes.linewidth": 0.8,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "text.color": INK,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-}
+    "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9, "axes.edgecolor": "#AAAAAA", "axes.linewidth": 0.8,
+    "axes.labelcolor": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+    "text.color": INK, "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "grid.color": GRID, "grid.linewidth": 0.8, "legend.frameon": False,
+}  # fmt: skip
 SMOOTHED_FROM = 24  # points; fewer are drawn as they are
 LABEL_ROOM = 90  # characters that fit below the exam figure in one line
 LOSS_NOTE = (
     "Thin: as logged; thick: moving average. Scales differ: fine-tuning counts the assistant's tokens only, "
     "preference tuning has a loss of its own."
 )
-REWARD_NOTE = (
+CALIBRATION_NOTE = "Dashed: perfect calibration. Large points: many pairs.\n"
+STEPS_NOTE = (
     "Grey: mean reward of the sampled answers at each step, smoothed. Orange: of greedy answers to held-out prompts.\n"
-    "Blue: the share of the greedy answers that is right."
+    "Blue: the share of the greedy answers that is right. Dotted: the step whose weights were kept after an early stop."
 )
 Panel = Callable[["Axes"], None]
 
@@ -64,9 +52,8 @@ Panel = Callable[["Axes"], None]
 def draw_loss(chain: Chain, path: Path, *, work: Path) -> None:
     """Draw one panel per training stage: loss against the tokens seen in that stage."""
     trained = [c for c in chain.checkpoints if c.curve.loss]
-    with _figure(
-        path, work, "Training loss of every stage", 0.95 + 2.15 * max(1, math.ceil(len(trained) / 3))
-    ) as figure:
+    height = 0.95 + 2.15 * max(1, math.ceil(len(trained) / 3))
+    with _figure(path, work, "Training loss of every stage", height) as figure:
         if not trained:
             _write_note(figure, "No stage of this chain logged a training loss.")
         else:
@@ -79,13 +66,11 @@ def draw_loss(chain: Chain, path: Path, *, work: Path) -> None:
 
 def draw_rewards(chain: Chain, path: Path, *, work: Path) -> None:
     """Draw a calibration panel per reward model and a panel of rewards per stage that trained on them."""
-    stages = rewarded(chain)
-    panels: list[Panel] = [
-        partial(_draw_calibration, name=name, metrics=metrics) for name, metrics in reward_models(chain).items()
-    ]
-    panels += [partial(_draw_steps, checkpoint=c) for c in stages]
-    with _figure(path, work, "Rewards", 0.8 + 2.6 * math.ceil(len(panels) / 2)) as figure:
-        _fill(figure, panels, 2, REWARD_NOTE if stages else "")
+    models = [partial(_draw_calibration, name=name, metrics=m) for name, m in reward_models(chain).items()]
+    stages = [partial(_draw_steps, checkpoint=c) for c in rewarded(chain)]
+    with _figure(path, work, "Rewards", 0.9 + 2.6 * math.ceil(len(models + stages) / 2)) as figure:
+        note = (CALIBRATION_NOTE if models else "") + (STEPS_NOTE if stages else "")
+        _fill(figure, [*models, *stages], 2, note.strip())
 
 
 def draw_exam(chain: Chain, path: Path, *, work: Path) -> None:
@@ -173,33 +158,28 @@ def _draw_curve(axes: Axes, checkpoint: Checkpoint) -> None:
     tail = loss[-max(1, len(loss) // 20) :]
     end = sum(tail) / len(tail)
     axes.annotate(
-        f"ends at {end:.2f}" if end >= 0.1 else f"ends at {end:.2g}",
-        (1.0, 0.97),
-        xycoords="axes fraction",
-        ha="right",
-        va="top",
-        fontsize=8,
-        color=FAINT,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
-    )
+        f"ends at {end:.2f}" if end >= 0.1 else f"ends at {end:.2g}", (1.0, 0.97), xycoords="axes fraction",
+        ha="right", va="top", fontsize=8, color=FAINT, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+    )  # fmt: skip
 
 
 def _fill_exam(axes: Axes, chain: Chain) -> None:
-    position = {c.name: float(i) for i, c in enumerate(chain.checkpoints)}
+    from matplotlib.ticker import MultipleLocator, PercentFormatter
+
     for side, shift in zip(SIDES, (-0.11, 0.11), strict=True):
-        scored = [(c, c.score(side)) for c in chain.checkpoints]
-        for checkpoint, score in scored:
-            parent = chain[checkpoint.parent].score(side) if checkpoint.parent in chain and checkpoint.parent else None
-            if score is not None and parent is not None:
-                x = [position[str(checkpoint.parent)] + shift, position[checkpoint.name] + shift]
-                y = [parent["score"], score["score"]]
-                axes.plot(x, y, color=COLOURS[side], linewidth=1.0, alpha=0.35, zorder=1)
-        _draw_side(axes, side, [(position[c.name] + shift, score) for c, score in scored if score is not None], shift)
+        points = {c.name: (i + shift, s) for i, c in enumerate(chain.checkpoints) if (s := c.score(side)) is not None}
+        for checkpoint in chain.checkpoints:
+            if checkpoint.name in points and checkpoint.parent in points:
+                (x0, before), (x1, after) = points[checkpoint.parent], points[checkpoint.name]
+                axes.plot([x0, x1], [before["score"], after["score"]], color=COLOURS[side], linewidth=1.0, alpha=0.35)
+        if points:
+            _draw_side(axes, side, list(points.values()), "left" if shift > 0 else "right")
     _draw_chance(axes, chain)
     _name_checkpoints(axes, chain)
-    axes.set_xlim(-0.5, len(position) - 0.5)
+    axes.set_xlim(-0.5, len(chain.checkpoints) - 0.5)
     axes.set_ylim(0.0, 1.04)  # room for a marker at 100%
-    axes.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0], ["0%", "25%", "50%", "75%", "100%"])
+    axes.yaxis.set_major_locator(MultipleLocator(0.25))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_ylabel("Right answers, with 95% interval")
     axes.grid(axis="y")
     axes.tick_params(axis="x", length=0)
@@ -209,40 +189,23 @@ def _fill_exam(axes: Axes, chain: Chain) -> None:
     axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, columnspacing=1.5, fontsize=8.5)
 
 
-def _draw_side(axes: Axes, side: str, points: Sequence[tuple[float, dict[str, Any]]], shift: float) -> None:
+def _draw_side(axes: Axes, side: str, points: Sequence[tuple[float, Mapping[str, Any]]], align: str) -> None:
     """Draw one side's scores with their intervals, and each value next to its point, away from the other side."""
     from matplotlib.patheffects import withStroke
 
-    if not points:
-        return
-    x = [p for p, _ in points]
-    y = [s["score"] for _, s in points]
+    colour = COLOURS[side]
     below = [max(0.0, s["score"] - s["low"]) for _, s in points]
     above = [max(0.0, s["high"] - s["score"]) for _, s in points]
-    label = f"{side.capitalize()} exam (n = {points[0][1]['n']:,})"
     axes.errorbar(
-        x,
-        y,
-        yerr=[below, above],
-        label=label,
-        fmt=MARKERS[side],
-        color=COLOURS[side],
-        markersize=5.5,
-        elinewidth=1.4,
-        capsize=3,
-    )
-    for px, score in points:
+        [x for x, _ in points], [s["score"] for _, s in points], yerr=[below, above], fmt=MARKERS[side], color=colour,
+        label=f"{side.capitalize()} exam (n = {points[0][1]['n']:,})", markersize=5.5, elinewidth=1.4, capsize=3,
+    )  # fmt: skip
+    for x, score in points:
         axes.annotate(
-            f"{100 * score['score']:.0f}",
-            (px, score["score"]),
-            xytext=(6 if shift > 0 else -6, 0),
-            textcoords="offset points",
-            ha="left" if shift > 0 else "right",
-            va="center",
-            fontsize=8,
-            color=COLOURS[side],
+            f"{100 * score['score']:.0f}", (x, score["score"]), xytext=(6 if align == "left" else -6, 0),
+            textcoords="offset points", ha=align, va="center", fontsize=8, color=colour,
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
-        )
+        )  # fmt: skip
 
 
 def _draw_chance(axes: Axes, chain: Chain) -> None:
@@ -258,48 +221,43 @@ def _draw_chance(axes: Axes, chain: Chain) -> None:
 
 def _name_checkpoints(axes: Axes, chain: Chain) -> None:
     """Write each checkpoint and its parent below its points; turned where the labels would overlap."""
-    origins = [f"from {c.parent}" if c.parent else "start" for c in chain.checkpoints]
-    names = [c.name for c in chain.checkpoints]
-    ticks = range(len(names))
-    if max(map(len, names + origins)) * len(names) <= LABEL_ROOM:
-        axes.set_xticks(ticks, [f"{name}\n{origin}" for name, origin in zip(names, origins, strict=True)])
+    labels = [(c.name, f"from {c.parent}" if c.parent else "start") for c in chain.checkpoints]
+    ticks = range(len(labels))
+    if max(len(text) for label in labels for text in label) * len(labels) <= LABEL_ROOM:
+        axes.set_xticks(ticks, [f"{name}\n{origin}" for name, origin in labels])
     else:
-        labels = [f"{name} ({origin})" for name, origin in zip(names, origins, strict=True)]
-        axes.set_xticks(ticks, labels, rotation=25, ha="right", rotation_mode="anchor")
+        texts = [f"{name} ({origin})" for name, origin in labels]
+        axes.set_xticks(ticks, texts, rotation=25, ha="right", rotation_mode="anchor")
 
 
 def _draw_calibration(axes: Axes, name: str, metrics: Mapping[str, Any]) -> None:
-    bins = metrics["calibration"]
+    sure, right, num_pairs = ([b[key] for b in metrics["calibration"]] for key in ("sure", "right", "n"))
+    sizes = [12 + 70 * n / max(num_pairs) for n in num_pairs]
     axes.plot([0.5, 1.0], [0.5, 1.0], color=FAINT, linewidth=0.9, linestyle=(0, (5, 4)))
-    axes.plot([b["sure"] for b in bins], [b["right"] for b in bins], color=COLOURS["domain"], linewidth=1.3)
-    most = max(b["n"] for b in bins)
-    sizes = [12 + 70 * b["n"] / most for b in bins]
-    axes.scatter([b["sure"] for b in bins], [b["right"] for b in bins], s=sizes, color=COLOURS["domain"], zorder=3)
-    n = metrics["ranking_accuracy"]["n"]
-    axes.set_title(f"{name}: calibration on {n:,} held-out pairs", loc="left")
+    axes.plot(sure, right, color=COLOURS["domain"], linewidth=1.3)
+    axes.scatter(sure, right, s=sizes, color=COLOURS["domain"], zorder=3)
+    axes.set_title(f"{name}: calibration on {metrics['ranking_accuracy']['n']:,} held-out pairs", loc="left")
     axes.set_xlabel("Confidence in its ranking")
     axes.set_ylabel("Share ranked right")
     axes.set_xlim(0.48, 1.02)
-    axes.set_ylim(min(0.45, *(b["right"] - 0.05 for b in bins)), 1.04)
+    axes.set_ylim(min(0.45, min(right) - 0.05), 1.04)
     axes.grid(axis="y")
 
 
 def _draw_steps(axes: Axes, checkpoint: Checkpoint) -> None:
     metrics = checkpoint.metrics
     looks = metrics["looks"]
-    steps, rewards = list(checkpoint.rewards), list(checkpoint.rewards.values())
-    _plot_smoothed(axes, steps, rewards, alpha=0.6)
     at = [look["step"] for look in looks]
-    axes.plot(at, [look["reward"] for look in looks], color=COLOURS["domain"], linewidth=1.5, marker="s", markersize=4)
+    style: dict[str, Any] = {"linewidth": 1.4, "markersize": 4}
+    _plot_smoothed(axes, list(checkpoint.rewards), list(checkpoint.rewards.values()), alpha=0.6)
+    axes.plot(at, [look["reward"] for look in looks], color=COLOURS["domain"], marker="s", **style)
     axes.set_title(f"{checkpoint.name} ← {checkpoint.parent}", loc="left")
     axes.set_xlabel("Steps")
     axes.set_ylabel("Mean reward")
     axes.grid(axis="y")
     if "right" in looks[0]:
         right = axes.twinx()
-        right.plot(
-            at, [look["right"] for look in looks], color=COLOURS["general"], linewidth=1.3, marker="o", markersize=4
-        )
+        right.plot(at, [look["right"] for look in looks], color=COLOURS["general"], marker="o", **style)
         right.set_ylim(0.0, 1.04)
         right.set_yticks([0.0, 0.5, 1.0], ["0%", "50%", "100%"])
         right.set_ylabel("Right answers", color=COLOURS["general"])
