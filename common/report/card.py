@@ -68,7 +68,8 @@ class About:
     profile: str
     pipeline: str
     seed: int
-    base_model: str | None  # Hub id of the model that the chain starts from; None if it was pretrained here
+    base_model: str | None  # Hub id of the model that the chain starts from; None for a local or pretrained one
+    pretrained: bool  # whether the chain pretrained its base model
     licence: str
     tags: tuple[str, ...]
     intended_use: str
@@ -129,7 +130,7 @@ def render_card(chain: Chain, comparisons: Sequence[Comparison], about: About) -
 def _what_it_is(chain: Chain, about: About) -> str:
     path = list(reversed(chain.ancestors(chain.published)))
     steps = [f"{KIND_WORDS.get(c.kind, c.kind)} (`{c.name}`)" for c in path]
-    start = "Its base model was pretrained in the same run."
+    start = "Its base model was pretrained in the same run." if about.pretrained else "It starts from a local model."
     if about.base_model:
         start = f"It starts from [{about.base_model}](https://huggingface.co/{about.base_model})."
     total = sum(float(m.get("seconds") or 0) for m in chain.manifests.values())
@@ -148,7 +149,8 @@ def front_matter(chain: Chain, about: About) -> str:
 
     sources = tables.merged_sources(chain)
     hub_data = dict.fromkeys(s["id"] for s in sources if s.get("revision") and HUB_ID.match(str(s["id"])))
-    languages = dict.fromkeys(language for s in sources for language in _languages(s.get("language")))
+    listed = ([s["language"]] if isinstance(s.get("language"), str) else s.get("language") or () for s in sources)
+    languages = dict.fromkeys(str(language) for languages in listed for language in languages)
     kinds = [c.kind for c in chain.ancestors(chain.published) if c.kind != "base"]
     results = _eval_results(chain, about)
     data = ModelCardData(
@@ -165,37 +167,26 @@ def front_matter(chain: Chain, about: About) -> str:
     return f"---\n{data.to_yaml()}\n---\n"
 
 
-def _languages(value: object) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    return [str(item) for item in value] if isinstance(value, list | tuple) else []
-
-
 def _eval_results(chain: Chain, about: About) -> list[EvalResult]:
     """Return the published checkpoint's scores in the Hub's model-index form."""
+    from huggingface_hub import EvalResult
+
     checkpoint = chain[chain.published]
-    results = []
-    for side in SIDES:
-        dataset = (f"{about.domain}-{side}", "General questions" if side == "general" else f"{about.title} questions")
+    found: list[tuple[str, str, str, float, str]] = []  # type and name of the data set, type and value of the metric
+    for side, title in zip(SIDES, ("General", about.title), strict=True):
+        dataset = (f"{about.domain}-{side}", f"{title} questions")
         score, bits = checkpoint.score(side), checkpoint.bits(side)
         if score is not None:
             label = f"accuracy, 95% interval {score['low']:.3f} to {score['high']:.3f}, n = {score['n']}"
-            results.append(_eval_result(dataset, "accuracy", score["score"], label))
+            found.append((*dataset, "accuracy", score["score"], label))
         if bits is not None:
-            results.append(_eval_result(dataset, "bits_per_byte", bits, "bits per byte of held-out text"))
+            found.append((*dataset, "bits_per_byte", bits, "bits per byte of held-out text"))
     for task, metrics in (checkpoint.exam.get("extra") or {}).items():
-        results += [_eval_result((task, task), metric, float(value), metric) for metric, value in metrics.items()]
-    return results
-
-
-def _eval_result(dataset: tuple[str, str], metric: str, value: float, label: str) -> EvalResult:
-    from huggingface_hub import EvalResult
-
-    return EvalResult(
-        task_type="text-generation",
-        dataset_type=dataset[0],
-        dataset_name=dataset[1],
-        metric_type=metric,
-        metric_value=round(value, 4),
-        metric_name=label,
-    )
+        found += [(task, task, metric, float(value), metric) for metric, value in metrics.items()]
+    return [
+        EvalResult(
+            task_type="text-generation", dataset_type=dataset, dataset_name=name, metric_type=metric,
+            metric_value=round(value, 4), metric_name=label,
+        )
+        for dataset, name, metric, value, label in found
+    ]  # fmt: skip

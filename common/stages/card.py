@@ -60,6 +60,7 @@ def _about(context: StageContext) -> About:
         pipeline=context.config.pipeline,
         seed=context.config.seed,
         base_model=_hub_model(context.config.model.path),
+        pretrained=context.config.model.path is None,
         licence=settings.licence,
         tags=tuple(clean(settings.tags)),
         intended_use=clean_text(settings.intended_use.strip()),

@@ -109,6 +109,7 @@ def test_a_hub_checkpoint_is_the_base_model_and_a_local_folder_is_not(
         config = context.config.model_copy(update={"model": ModelSettings.model_validate({"path": path})})
         card.run(replace(context, config=config))
         assert readme(context.out)[0].get("base_model") == expected
+        assert ("It starts from a local model." in readme(context.out)[1]) is (expected is None)
 
 
 def test_every_table_is_a_table_and_lines_up(written: tuple[Path, dict[str, Artifact]]) -> None:
