@@ -1,5 +1,5 @@
-"""The report on a whole chain: what each stage did to the exam scores, as a model card, plots and JSON.
+"""The report on a whole chain: what each stage changed in the exam scores, as a model card, plots and JSON.
 
-Usage: `common.stages.card` calls `load_chain`, `build_summary`, `compare_chain`, `draw_loss`, `draw_exam` and
-`render_card`, in this order. It reads finished artifacts only; it never scores, trains or touches weights.
+Usage: `common.stages.card` calls `load_chain`, `compare_chain`, `build_summary`, `draw_loss`, `draw_exam` and
+`render_card`. The report reads finished results only; it scores and trains nothing.
 """

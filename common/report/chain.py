@@ -1,24 +1,24 @@
-"""Read a finished chain: every checkpoint with its manifest, its exam and its answers, in pipeline order.
+"""Reads a finished chain: every checkpoint with its manifest, its exam and its answers, in pipeline order.
 
 Usage: `chain = load_chain(context.inputs)`; then `chain.checkpoints`, `chain["sft"].exam`, `chain.ancestors("dpo")`.
 
-What is read is cleaned of local paths at once. It only reads: numbers are compared in `common.report.comparisons`.
+Local paths are removed from everything that is read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from common.config.kinds import Part, kind_of
 from common.errors import ContractError
+from common.evaluation.scores import SIDES as SIDES
 from common.report.privacy import clean
 from common.store.artifacts import Artifact
 
-SIDES = ("general", "domain")
 EXAM_KIND = "evaluate"
 
 
@@ -32,16 +32,16 @@ class LossCurve:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One model of the chain with everything that is known of it."""
+    """One model of the chain with everything that is known about it."""
 
     name: str
     kind: str
     parent: str | None
     manifest: Mapping[str, Any]
-    exam: Mapping[str, Any]  # exam.json, or {} where the checkpoint sat no exam
-    records: Mapping[tuple[str, str, str], Mapping[str, Any]]  # (side, task, question id) -> record
+    exam: Mapping[str, Any]  # exam.json, or {} for a checkpoint without an exam
+    records: Sequence[Mapping[str, Any]]  # of the exam, one per question
     curve: LossCurve
-    rewards: Mapping[int, float] = field(default_factory=dict)  # step -> mean reward, where rewards were learned from
+    rewards: Mapping[int, float] = field(default_factory=dict)  # step -> mean reward, of a stage that trains on rewards
 
     @property
     def part(self) -> Part | None:
@@ -53,6 +53,18 @@ class Checkpoint:
         result: dict[str, Any] | None = (self.exam.get("exam") or {}).get(side)
         return result
 
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        return self.manifest.get("metrics") or {}
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self.manifest.get("settings") or (self.manifest.get("recipe") or {}).get("settings") or {}
+
+    @property
+    def is_adapted(self) -> bool:
+        return bool(self.settings.get("peft", "full") != "full")
+
     def bits(self, side: str) -> float | None:
         """Return the bits per byte of one side's held-out text, or None."""
         value: float | None = (self.exam.get("bits_per_byte") or {}).get(side)
@@ -61,7 +73,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Chain:
-    """All checkpoints in pipeline order, and the one that the card is about."""
+    """All checkpoints in pipeline order, and the name of the one that the card describes."""
 
     checkpoints: tuple[Checkpoint, ...]
     published: str
@@ -92,38 +104,28 @@ def load_chain(inputs: Mapping[str, Artifact], published: str | None = None) -> 
     models = [name for name in inputs if kind_of(manifests[name]["kind"]).makes == "language model"]
     if not models:
         raise ContractError(
-            f"The card got no checkpoint, only {', '.join(inputs) or 'nothing'}. "
-            "A pipeline must have a model stage before its card."
+            f"The card has no model to describe; its inputs are {', '.join(inputs) or 'none'}. "
+            "A pipeline needs a model stage before its card."
         )
-    exams = {_examined(artifact.path): artifact for name, artifact in inputs.items() if _is_exam(manifests[name])}
-    checkpoints = tuple(_checkpoint(name, inputs[name], manifests[name], exams.get(name)) for name in models)
-    chosen = published if published in models else models[-1]
-    return Chain(checkpoints, str(chosen), manifests)
+    found = [(a, _read_exam(a.path)) for name, a in inputs.items() if manifests[name]["kind"] == EXAM_KIND]
+    exams = {str(exam["checkpoint"]): (artifact, exam) for artifact, exam in found}
+    checkpoints = tuple(_checkpoint(inputs[name], manifests[name], *exams.get(name, (None, {}))) for name in models)
+    return Chain(checkpoints, str(published if published in models else models[-1]), manifests)
 
 
-def _is_exam(manifest: Mapping[str, Any]) -> bool:
-    return bool(manifest["kind"] == EXAM_KIND)
-
-
-def _examined(folder: Path) -> str:
-    """Return the name of the checkpoint that an exam is about."""
-    return str(_read_exam(folder)["checkpoint"])
-
-
-def _checkpoint(name: str, artifact: Artifact, manifest: dict[str, Any], exam: Artifact | None) -> Checkpoint:
+def _checkpoint(
+    artifact: Artifact, manifest: dict[str, Any], exam: Artifact | None, scores: dict[str, Any]
+) -> Checkpoint:
+    log = read_lines(artifact.path / "log.jsonl")
     return Checkpoint(
-        name=name,
+        name=artifact.stage,
         kind=str(manifest["kind"]),
         parent=_parent_of(manifest),
         manifest=manifest,
-        exam=clean(_read_exam(exam.path)) if exam else {},
-        records=_read_records(exam.path / "records.jsonl") if exam else {},
-        curve=read_curve(artifact.path / "log.jsonl"),
-        rewards={
-            int(line["step"]): float(line["reward"])
-            for line in _read_lines(artifact.path / "log.jsonl")
-            if line.get("reward") is not None
-        },
+        exam=clean(scores),
+        records=read_lines(exam.path / "records.jsonl") if exam else [],
+        curve=read_curve(log),
+        rewards={int(line["step"]): float(line["reward"]) for line in log if line.get("reward") is not None},
     )
 
 
@@ -141,65 +143,46 @@ def _read_exam(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ContractError(
             f"The exam in {folder.name} has no readable exam.json ({error.__class__.__name__}). "
-            "Run that exam again with `just rerun stage=<exam>`."
+            "Run it again with `just rerun stage=<exam>`."
         ) from error
     if not isinstance(exam, dict) or "checkpoint" not in exam:
         raise ContractError(f"exam.json in {folder.name} does not say which checkpoint it is about (key `checkpoint`).")
     return exam
 
 
-def _read_records(path: Path) -> dict[tuple[str, str, str], dict[str, Any]]:
-    records = {}
-    for record in _read_lines(path):
-        records[(str(record["side"]), str(record["task"]), str(record["id"]))] = record
-    return records
-
-
-def read_curve(path: Path) -> LossCurve:
+def read_curve(log: Iterable[Mapping[str, Any]]) -> LossCurve:
     """Return the training loss of a log; a step that was logged twice, after a resume, counts once."""
-    points: dict[float, float] = {}
-    for line in _read_lines(path):
-        if line.get("loss") is not None and line.get("tokens") is not None:
-            points[float(line["tokens"])] = float(line["loss"])
-    tokens = sorted(points)
-    return LossCurve(tokens, [points[t] for t in tokens])
+    points = {
+        float(line["tokens"]): float(line["loss"])
+        for line in log
+        if line.get("loss") is not None and line.get("tokens") is not None
+    }
+    return LossCurve(sorted(points), [points[t] for t in sorted(points)])
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSON Lines file; a missing file has none, a torn last line is left out."""
-    if not path.exists():
-        return []
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a JSON Lines file; a missing file has none, an incomplete last line is left out."""
     rows = []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     for number, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))
         except ValueError as error:
             if number == len(lines):
-                break  # the run was cut while it wrote this line
+                break  # the run was killed while it wrote this line
             raise ContractError(
                 f"{path.name} of {path.parent.name}, line {number} is not JSON. Run that stage again with `just rerun`."
             ) from error
     return rows
 
 
-def settings_of(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    manifest = checkpoint.manifest
-    settings: Mapping[str, Any] = manifest.get("settings") or (manifest.get("recipe") or {}).get("settings") or {}
-    return settings
-
-
-def is_adapted(checkpoint: Checkpoint) -> bool:
-    return bool(settings_of(checkpoint).get("peft", "full") != "full")
-
-
 def counterpart(chain: Chain, checkpoint: Checkpoint) -> Checkpoint | None:
-    """Return the checkpoint of the same kind that trained all weights from the same place, or from its counterpart."""
-    if not is_adapted(checkpoint):
+    """Return the checkpoint of the same kind that trained all weights from the same parent, or from its counterpart."""
+    if not checkpoint.is_adapted:
         return None
     parent = chain[checkpoint.parent] if checkpoint.parent and checkpoint.parent in chain else None
     twin = counterpart(chain, parent) if parent is not None else None
-    places = {checkpoint.parent, twin.name if twin else checkpoint.parent}
+    parents = {checkpoint.parent, twin.name if twin else checkpoint.parent}
     return next(
-        (c for c in chain.checkpoints if c.kind == checkpoint.kind and c.parent in places and not is_adapted(c)), None
+        (c for c in chain.checkpoints if c.kind == checkpoint.kind and c.parent in parents and not c.is_adapted), None
     )

@@ -1,64 +1,24 @@
-"""Which checkpoints of a chain are compared, and what the paired answers say about each pair.
+"""Decides which checkpoints of a chain are compared.
 
 Usage: `comparisons = compare_chain(chain)`; `find(comparisons, "base", "sft", "domain")`.
 
-Every p-value of one card belongs to one family: Holm's adjustment runs over all of them. The statistics
-themselves are `common.evaluation.statistics`, the words are `common.report.headline`.
+All p-values of one card are one family: Holm's adjustment runs over all of them. The comparison itself is
+`common.evaluation.comparison`, the sentences are `common.report.headline`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from common.config.kinds import Part
-from common.evaluation.statistics import holm, mcnemar_exact, paired_bootstrap, wilson
-from common.report.chain import SIDES, Chain, Checkpoint, counterpart
-
-LEVEL = 0.05
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of right answers with its 95% interval."""
-
-    score: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One side of the exam, the same questions answered by two checkpoints."""
-
-    before: str
-    after: str
-    side: str
-    n: int  # questions that both answered
-    gained: int  # wrong before, right after
-    lost: int
-    score_before: Share
-    score_after: Share
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_holm: float
-
-    @property
-    def proven(self) -> bool:
-        """Whether the two can be told apart after Holm's adjustment over the whole card."""
-        return self.p_holm < LEVEL
-
-    def record(self) -> dict[str, Any]:
-        """Return it as plain JSON."""
-        return {**asdict(self), "proven": self.proven}
+from common.evaluation.comparison import Comparison, adjust, compare
+from common.report.chain import Chain, counterpart
 
 
 @dataclass(frozen=True)
 class Roles:
-    """The checkpoints that the headline talks about; None where the pipeline has none of that kind."""
+    """The checkpoints in the headline; None where the pipeline has none of that kind."""
 
     base: str
     adapted: str | None  # fine-tuned after continued pre-training; the continued pre-training alone where none is
@@ -90,56 +50,19 @@ def find_roles(chain: Chain) -> Roles:
 def compare_chain(chain: Chain) -> list[Comparison]:
     """Compare each checkpoint with its parent, an adapter with all weights, and the pairs of the headline, once."""
     roles = find_roles(chain)
-    pairs: list[tuple[str | None, str | None]] = [(c.parent, c.name) for c in chain.checkpoints]
     before_merge = chain[roles.merge].parent if roles.merge else None
+    pairs: list[tuple[str | None, str | None]] = [(c.parent, c.name) for c in chain.checkpoints]
     pairs += [(roles.plain, roles.adapted)]
     pairs += [(roles.base, name) for name in (roles.adapted, roles.plain, before_merge, roles.published)]
     pairs += [(full.name, c.name) for c in chain.checkpoints if (full := counterpart(chain, c)) is not None]
-    compared = []
+    found = []
     for before, after in dict.fromkeys(pairs):
         if before in chain and after in chain and before != after:
-            for side in SIDES:
-                compared += _compare(chain[str(before)], chain[str(after)], side)
-    adjusted = holm({str(index): c.p for index, c in enumerate(compared)})
-    return [replace(c, p_holm=adjusted[str(index)]) for index, c in enumerate(compared)]
+            a, b = chain[str(before)], chain[str(after)]
+            found += compare(a.name, b.name, a.records, b.records)
+    return adjust(found)
 
 
 def find(comparisons: Sequence[Comparison], before: str | None, after: str | None, side: str) -> Comparison | None:
-    """Return the comparison of two checkpoints on one side, or None where it could not be made."""
-    for comparison in comparisons:
-        if (comparison.before, comparison.after, comparison.side) == (before, after, side):
-            return comparison
-    return None
-
-
-def _compare(before: Checkpoint, after: Checkpoint, side: str) -> list[Comparison]:
-    """Pair the answers of the exam itself; benchmarks from the Hub have no side of their own."""
-    keys = [key for key in before.records if key[0] == side and key in after.records]
-    if not keys:
-        return []
-    a = [bool(before.records[key]["correct"]) for key in keys]
-    b = [bool(after.records[key]["correct"]) for key in keys]
-    difference, low, high = paired_bootstrap(a, b)
-    p = mcnemar_exact(a, b)
-    return [
-        Comparison(
-            before=before.name,
-            after=after.name,
-            side=side,
-            n=len(keys),
-            gained=sum(y and not x for x, y in zip(a, b, strict=True)),
-            lost=sum(x and not y for x, y in zip(a, b, strict=True)),
-            score_before=_share(a),
-            score_after=_share(b),
-            difference=difference,
-            low=low,
-            high=high,
-            p=p,
-            p_holm=p,
-        )
-    ]
-
-
-def _share(answers: list[bool]) -> Share:
-    low, high = wilson(sum(answers), len(answers))
-    return Share(sum(answers) / len(answers), low, high)
+    """Return the comparison of two checkpoints on one side, or None where they share no question."""
+    return next((c for c in comparisons if (c.before, c.after, c.side) == (before, after, side)), None)

@@ -1,15 +1,16 @@
 """Markdown as the Hub renders it: numbers, aligned tables and folded blocks.
 
-Usage: `table(["checkpoint", "tokens"], [["base", number(1000)]], right=[1])`.
+Usage: `table(stages, {"Stage": lambda s: s.name, "Tokens": lambda s: number(s.tokens)})`.
 
-It formats values that it is given and knows nothing of chains.
+It formats values and knows nothing of chains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 MISSING = "—"
 SHORT = 12  # hex digits of a digest that are shown
 
@@ -24,6 +25,10 @@ def points(share: float) -> str:
     return f"{value:+.1f}" if value else "0.0"
 
 
+def code(name: object) -> str:
+    return f"`{name}`" if name else MISSING
+
+
 def interval(result: Mapping[str, Any] | None) -> str:
     """Return `78.3% [73.2%, 82.7%]` for a score with its interval."""
     if result is None:
@@ -32,9 +37,8 @@ def interval(result: Mapping[str, Any] | None) -> str:
 
 
 def p_value(p: float) -> str:
-    if p < 0.001:
-        return "p < 0.001"
-    return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+    """Return `< 0.001`, `0.031` or `0.50`."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def number(value: float | None, digits: int = 0) -> str:
@@ -56,24 +60,26 @@ def duration(seconds: float | None) -> str:
 
 def short(digest: Any) -> str:
     """Return the first digits of a digest or revision as code; other revisions, such as tags, whole."""
-    if not digest:
-        return MISSING
-    text = str(digest).removeprefix("sha256:")
-    is_hex = all(c in "0123456789abcdef" for c in text)
-    return f"`{text[:SHORT] if is_hex else text}`"
+    text = str(digest or "").removeprefix("sha256:")
+    return code(text[:SHORT] if set(text) <= set("0123456789abcdef") else text)
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
-    """Return a table whose columns line up in the source too; columns in `right` are right-aligned."""
-    cells = [[_cell(c) for c in row] for row in (heads, *rows)]
-    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(heads))]
+def table(rows: Iterable[T], columns: Mapping[str, Callable[[T], str]], text: int = 1) -> str:
+    """Return a table with a column per head, or nothing without rows.
+
+    Columns line up in the source too. The first `text` columns are left-aligned, the others right-aligned.
+    """
+    cells = [[_cell(value(row)) for value in columns.values()] for row in rows]
+    if not cells:
+        return ""
+    widths = [max(3, *(len(row[i]) for row in [list(columns), *cells])) for i in range(len(columns))]
 
     def line(row: Sequence[str]) -> str:
-        padded = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        padded = [c.ljust(w) if i < text else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         return "| " + " | ".join(padded) + " |"
 
-    rule = [("-" * (w - 1) + ":") if i in right else "-" * w for i, w in enumerate(widths)]
-    return "\n".join([line(cells[0]), line(rule), *(line(row) for row in cells[1:])])
+    rule = ["-" * w if i < text else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    return "\n".join(map(line, [list(columns), rule, *cells]))
 
 
 def details(summary: str, language: str, text: str) -> str:

@@ -1,9 +1,9 @@
-"""Two figures of a chain: the training loss of every stage, and the exam score of every checkpoint.
+"""The figures of a chain: training losses, exam scores, and rewards.
 
-Usage: `draw_loss(chain, out / "loss.png", work=work)` and `draw_exam(chain, out / "exam.png", work=work)`.
+Usage: `draw_loss(chain, out / "loss.png", work=work)`; `draw_exam` and `draw_rewards` have the same arguments.
 
-It draws on its own canvas: no window, no global pyplot state, nothing written outside `work` and the target. The
-numbers are those of `common.report.chain`; nothing is smoothed but the line that says so.
+They draw on their own canvas: no window, no global pyplot state, nothing written outside `work` and the target. Only
+lines that say so are smoothed.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.report.chain import SIDES, Chain, Checkpoint
+from common.report.stage_notes import reward_models, rewarded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,76 +25,67 @@ if TYPE_CHECKING:
 
 WIDTH = 8.0  # inches; at 200 dots per inch 1,600 px
 DPI = 200
-# Okabe and Ito (2008): told apart with any colour vision, and in grey print by their lightness.
+# Okabe and Ito (2008): distinct with any colour vision, and in grey print by their lightness.
 COLOURS = {"general": "#0072B2", "domain": "#D55E00", "loss": "#2F3E4E"}
 MARKERS = {"general": "o", "domain": "s"}
 INK, FAINT, GRID = "#222222", "#777777", "#E4E4E4"
 STYLE: dict[str, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9,
-    "axes.edgecolor": "#AAAAAA",
-    "axes.linewidth": 0.8,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "text.color": INK,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-}
+    "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9, "axes.edgecolor": "#AAAAAA", "axes.linewidth": 0.8,
+    "axes.labelcolor": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+    "text.color": INK, "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "grid.color": GRID, "grid.linewidth": 0.8, "legend.frameon": False,
+}  # fmt: skip
 SMOOTHED_FROM = 24  # points; fewer are drawn as they are
-PANELS_PER_ROW = 3
 LABEL_ROOM = 90  # characters that fit below the exam figure in one line
 LOSS_NOTE = (
     "Thin: as logged; thick: moving average. Scales differ: fine-tuning counts the assistant's tokens only, "
     "preference tuning has a loss of its own."
 )
+CALIBRATION_NOTE = "Dashed: perfect calibration. Large points: many pairs.\n"
+STEPS_NOTE = (
+    "Grey: mean reward of the sampled answers at each step, smoothed. Orange: of greedy answers to held-out prompts.\n"
+    "Blue: the share of the greedy answers that is right. Dotted: the step whose weights were kept after an early stop."
+)
+Panel = Callable[["Axes"], None]
 
 
 def draw_loss(chain: Chain, path: Path, *, work: Path) -> None:
     """Draw one panel per training stage: loss against the tokens seen in that stage."""
     trained = [c for c in chain.checkpoints if c.curve.loss]
-    with drawing(work) as new_figure:
-        columns = min(PANELS_PER_ROW, max(1, len(trained)))
-        num_rows = max(1, math.ceil(len(trained) / columns))
-        figure = new_figure(WIDTH, 0.95 + 2.15 * num_rows)
+    height = 0.95 + 2.15 * max(1, math.ceil(len(trained) / 3))
+    with _figure(path, work, "Training loss of every stage", height) as figure:
         if not trained:
-            write_note(figure, "No stage of this chain logged a training loss.")
-        for index, checkpoint in enumerate(trained):
-            axes = figure.add_subplot(num_rows, columns, index + 1)
-            _draw_curve(axes, checkpoint)
-            if index % columns == 0:
-                axes.set_ylabel("Loss")
-            if index + columns >= len(trained):
+            _write_note(figure, "No stage of this chain logged a training loss.")
+        else:
+            _fill(figure, [partial(_draw_curve, checkpoint=c) for c in trained], 3, LOSS_NOTE)
+            for axes in figure.axes[-3:]:
                 axes.set_xlabel("Tokens seen in this stage")
-        if trained:
-            figure.supxlabel(LOSS_NOTE, x=0.01, ha="left", fontsize=7.5, color=FAINT)
-        figure.suptitle("Training loss of every stage", x=0.01, ha="left", fontsize=11.5, fontweight="bold")
-        figure.savefig(path, dpi=DPI, metadata={"Software": None})
+            for axes in figure.axes[::3]:
+                axes.set_ylabel("Loss")
+
+
+def draw_rewards(chain: Chain, path: Path, *, work: Path) -> None:
+    """Draw a calibration panel per reward model and a panel of rewards per stage that trained on them."""
+    models = [partial(_draw_calibration, name=name, metrics=m) for name, m in reward_models(chain).items()]
+    stages = [partial(_draw_steps, checkpoint=c) for c in rewarded(chain)]
+    with _figure(path, work, "Rewards", 0.9 + 2.6 * math.ceil(len(models + stages) / 2)) as figure:
+        note = (CALIBRATION_NOTE if models else "") + (STEPS_NOTE if stages else "")
+        _fill(figure, [*models, *stages], 2, note.strip())
 
 
 def draw_exam(chain: Chain, path: Path, *, work: Path) -> None:
     """Draw both scores of every checkpoint with their 95% intervals, in pipeline order, and the chance level."""
-    with drawing(work) as new_figure:
-        figure = new_figure(WIDTH, 4.3)
-        if not any(c.score(side) for c in chain.checkpoints for side in SIDES):
-            write_note(figure, "No checkpoint of this chain sat an exam.")
-        else:
+    with _figure(path, work, "Exam score of every model", 4.3) as figure:
+        if any(c.score(side) for c in chain.checkpoints for side in SIDES):
             _fill_exam(figure.add_subplot(1, 1, 1), chain)
-        figure.suptitle("Exam score of every checkpoint", x=0.01, ha="left", fontsize=11.5, fontweight="bold")
-        figure.savefig(path, dpi=DPI, metadata={"Software": None})
+        else:
+            _write_note(figure, "No model of this chain has an exam.")
 
 
 def chance_level(chain: Chain, side: str) -> float | None:
-    """Return the mean of 1 / number of choices over a side's questions, or None where it was not sat."""
+    """Return the mean of 1 / number of choices over a side's questions, or None without questions."""
     for checkpoint in chain.checkpoints:
-        choices = [len(r["scores"]) for key, r in checkpoint.records.items() if key[0] == side and r.get("scores")]
+        choices = [len(r["scores"]) for r in checkpoint.records if r["side"] == side and r.get("scores")]
         if choices:
             return sum(1.0 / n for n in choices) / len(choices)
     return None
@@ -110,8 +103,8 @@ def smooth(values: Sequence[float], width: int) -> list[float]:
 
 
 @contextlib.contextmanager
-def drawing(work: Path) -> Iterator[Any]:
-    """Give a function (width, height) -> figure under one style; matplotlib keeps its caches in `work`."""
+def _figure(path: Path, work: Path, title: str, height: float) -> Iterator[Figure]:
+    """Give an empty figure and save it; matplotlib keeps its caches in `work`."""
     given = os.environ.get("MPLCONFIGDIR")
     os.environ["MPLCONFIGDIR"] = given or str(work)
     try:  # it is read once, while matplotlib is imported
@@ -120,69 +113,73 @@ def drawing(work: Path) -> Iterator[Any]:
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     finally:
         if given is None:
-            del os.environ["MPLCONFIGDIR"]  # the work folder goes when the stage is done
+            del os.environ["MPLCONFIGDIR"]  # the work folder is removed after the stage
 
     with matplotlib.style.context(["default", STYLE]):
-        yield lambda width, height: Figure(
-            figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06), facecolor="white"
-        )
+        layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06)
+        figure = Figure(figsize=(WIDTH, height), layout=layout, facecolor="white")
+        yield figure
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+        figure.savefig(path, dpi=DPI, metadata={"Software": None})
 
 
-def write_note(figure: Figure, text: str) -> None:
+def _fill(figure: Figure, panels: Sequence[Panel], per_row: int, note: str) -> None:
+    """Draw the panels row by row, and a note below them."""
+    columns = min(per_row, len(panels))
+    for number, draw in enumerate(panels, 1):
+        draw(figure.add_subplot(math.ceil(len(panels) / columns), columns, number))
+    figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, color=FAINT)
+
+
+def _write_note(figure: Figure, text: str) -> None:
     figure.text(0.5, 0.45, text, ha="center", va="center", color=FAINT)
 
 
+def _plot_smoothed(axes: Axes, x: Sequence[float], y: Sequence[float], **style: Any) -> None:
+    """Plot a moving average over the thin line of all values; few values as they are."""
+    if len(y) >= SMOOTHED_FROM:
+        axes.plot(x, y, color=COLOURS["loss"], linewidth=0.7, alpha=0.3)
+        y, style = smooth(y, len(y) // 8), {"linewidth": 1.7, **style, "marker": None}
+    axes.plot(x, y, color=COLOURS["loss"], **{"linewidth": 1.5, "markersize": 3, **style})
+
+
 def _draw_curve(axes: Axes, checkpoint: Checkpoint) -> None:
+    from matplotlib.ticker import EngFormatter
+
     tokens, loss = checkpoint.curve.tokens, checkpoint.curve.loss
-    if len(loss) >= SMOOTHED_FROM:
-        axes.plot(tokens, loss, color=COLOURS["loss"], linewidth=0.7, alpha=0.3)
-        axes.plot(tokens, smooth(loss, len(loss) // 8), color=COLOURS["loss"], linewidth=1.7)
-    else:
-        axes.plot(tokens, loss, color=COLOURS["loss"], linewidth=1.5, marker="o", markersize=3)
+    _plot_smoothed(axes, tokens, loss, marker="o")
     origin = f" ← {checkpoint.parent}" if checkpoint.parent else ""
     axes.set_title(f"{checkpoint.name}{origin}", loc="left", color=INK)
     axes.grid(axis="y")
-    axes.xaxis.set_major_formatter(_token_format)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M
     axes.locator_params(axis="x", nbins=4)
     axes.locator_params(axis="y", nbins=5)
     axes.set_xlim(left=0)
     tail = loss[-max(1, len(loss) // 20) :]
+    end = sum(tail) / len(tail)
     axes.annotate(
-        f"ends at {sum(tail) / len(tail):.2f}",
-        (1.0, 0.97),
-        xycoords="axes fraction",
-        ha="right",
-        va="top",
-        fontsize=8,
-        color=FAINT,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
-    )
-
-
-def _token_format(value: float, _position: float = 0.0) -> str:
-    """Return 1500000 as `1.5M`."""
-    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= unit:
-            return f"{value / unit:g}{name}"
-    return f"{value:g}"
+        f"ends at {end:.2f}" if end >= 0.1 else f"ends at {end:.2g}", (1.0, 0.97), xycoords="axes fraction",
+        ha="right", va="top", fontsize=8, color=FAINT, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+    )  # fmt: skip
 
 
 def _fill_exam(axes: Axes, chain: Chain) -> None:
-    position = {c.name: float(i) for i, c in enumerate(chain.checkpoints)}
+    from matplotlib.ticker import MultipleLocator, PercentFormatter
+
     for side, shift in zip(SIDES, (-0.11, 0.11), strict=True):
-        scored = [(c, c.score(side)) for c in chain.checkpoints]
-        for checkpoint, score in scored:
-            parent = chain[checkpoint.parent].score(side) if checkpoint.parent in chain and checkpoint.parent else None
-            if score is not None and parent is not None:
-                x = [position[str(checkpoint.parent)] + shift, position[checkpoint.name] + shift]
-                y = [parent["score"], score["score"]]
-                axes.plot(x, y, color=COLOURS[side], linewidth=1.0, alpha=0.35, zorder=1)
-        _draw_side(axes, side, [(position[c.name] + shift, score) for c, score in scored if score is not None], shift)
+        points = {c.name: (i + shift, s) for i, c in enumerate(chain.checkpoints) if (s := c.score(side)) is not None}
+        for checkpoint in chain.checkpoints:
+            if checkpoint.name in points and checkpoint.parent in points:
+                (x0, before), (x1, after) = points[checkpoint.parent], points[checkpoint.name]
+                axes.plot([x0, x1], [before["score"], after["score"]], color=COLOURS[side], linewidth=1.0, alpha=0.35)
+        if points:
+            _draw_side(axes, side, list(points.values()), "left" if shift > 0 else "right")
     _draw_chance(axes, chain)
     _name_checkpoints(axes, chain)
-    axes.set_xlim(-0.5, len(position) - 0.5)
+    axes.set_xlim(-0.5, len(chain.checkpoints) - 0.5)
     axes.set_ylim(0.0, 1.04)  # room for a marker at 100%
-    axes.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0], ["0%", "25%", "50%", "75%", "100%"])
+    axes.yaxis.set_major_locator(MultipleLocator(0.25))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_ylabel("Right answers, with 95% interval")
     axes.grid(axis="y")
     axes.tick_params(axis="x", length=0)
@@ -192,44 +189,27 @@ def _fill_exam(axes: Axes, chain: Chain) -> None:
     axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, columnspacing=1.5, fontsize=8.5)
 
 
-def _draw_side(axes: Axes, side: str, points: Sequence[tuple[float, dict[str, Any]]], shift: float) -> None:
-    """Draw one side's scores with their intervals, and each value beside its point, away from the other side."""
+def _draw_side(axes: Axes, side: str, points: Sequence[tuple[float, Mapping[str, Any]]], align: str) -> None:
+    """Draw one side's scores with their intervals, and each value next to its point, away from the other side."""
     from matplotlib.patheffects import withStroke
 
-    if not points:
-        return
-    x = [p for p, _ in points]
-    y = [s["score"] for _, s in points]
+    colour = COLOURS[side]
     below = [max(0.0, s["score"] - s["low"]) for _, s in points]
     above = [max(0.0, s["high"] - s["score"]) for _, s in points]
-    label = f"{side.capitalize()} exam (n = {points[0][1]['n']:,})"
     axes.errorbar(
-        x,
-        y,
-        yerr=[below, above],
-        label=label,
-        fmt=MARKERS[side],
-        color=COLOURS[side],
-        markersize=5.5,
-        elinewidth=1.4,
-        capsize=3,
-    )
-    for px, score in points:
+        [x for x, _ in points], [s["score"] for _, s in points], yerr=[below, above], fmt=MARKERS[side], color=colour,
+        label=f"{side.capitalize()} exam (n = {points[0][1]['n']:,})", markersize=5.5, elinewidth=1.4, capsize=3,
+    )  # fmt: skip
+    for x, score in points:
         axes.annotate(
-            f"{100 * score['score']:.0f}",
-            (px, score["score"]),
-            xytext=(6 if shift > 0 else -6, 0),
-            textcoords="offset points",
-            ha="left" if shift > 0 else "right",
-            va="center",
-            fontsize=8,
-            color=COLOURS[side],
+            f"{100 * score['score']:.0f}", (x, score["score"]), xytext=(6 if align == "left" else -6, 0),
+            textcoords="offset points", ha=align, va="center", fontsize=8, color=colour,
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
-        )
+        )  # fmt: skip
 
 
 def _draw_chance(axes: Axes, chain: Chain) -> None:
-    """Draw the level of guessing: one line, or one per side where the questions have other numbers of choices."""
+    """Draw the chance level: one line, or one per side where they differ."""
     levels = {side: chance_level(chain, side) for side in SIDES}
     known = {side: level for side, level in levels.items() if level is not None}
     same = len({round(level, 3) for level in known.values()}) == 1
@@ -240,12 +220,47 @@ def _draw_chance(axes: Axes, chain: Chain) -> None:
 
 
 def _name_checkpoints(axes: Axes, chain: Chain) -> None:
-    """Write each checkpoint and its origin below its points; turned where they would run into each other."""
-    origins = [f"from {c.parent}" if c.parent else "start" for c in chain.checkpoints]
-    names = [c.name for c in chain.checkpoints]
-    ticks = range(len(names))
-    if max(map(len, names + origins)) * len(names) <= LABEL_ROOM:
-        axes.set_xticks(ticks, [f"{name}\n{origin}" for name, origin in zip(names, origins, strict=True)])
+    """Write each checkpoint and its parent below its points; turned where the labels would overlap."""
+    labels = [(c.name, f"from {c.parent}" if c.parent else "start") for c in chain.checkpoints]
+    ticks = range(len(labels))
+    if max(len(text) for label in labels for text in label) * len(labels) <= LABEL_ROOM:
+        axes.set_xticks(ticks, [f"{name}\n{origin}" for name, origin in labels])
     else:
-        labels = [f"{name} ({origin})" for name, origin in zip(names, origins, strict=True)]
-        axes.set_xticks(ticks, labels, rotation=25, ha="right", rotation_mode="anchor")
+        texts = [f"{name} ({origin})" for name, origin in labels]
+        axes.set_xticks(ticks, texts, rotation=25, ha="right", rotation_mode="anchor")
+
+
+def _draw_calibration(axes: Axes, name: str, metrics: Mapping[str, Any]) -> None:
+    sure, right, num_pairs = ([b[key] for b in metrics["calibration"]] for key in ("sure", "right", "n"))
+    sizes = [12 + 70 * n / max(num_pairs) for n in num_pairs]
+    axes.plot([0.5, 1.0], [0.5, 1.0], color=FAINT, linewidth=0.9, linestyle=(0, (5, 4)))
+    axes.plot(sure, right, color=COLOURS["domain"], linewidth=1.3)
+    axes.scatter(sure, right, s=sizes, color=COLOURS["domain"], zorder=3)
+    axes.set_title(f"{name}: calibration on {metrics['ranking_accuracy']['n']:,} held-out pairs", loc="left")
+    axes.set_xlabel("Confidence in its ranking")
+    axes.set_ylabel("Share ranked right")
+    axes.set_xlim(0.48, 1.02)
+    axes.set_ylim(min(0.45, min(right) - 0.05), 1.04)
+    axes.grid(axis="y")
+
+
+def _draw_steps(axes: Axes, checkpoint: Checkpoint) -> None:
+    metrics = checkpoint.metrics
+    looks = metrics["looks"]
+    at = [look["step"] for look in looks]
+    style: dict[str, Any] = {"linewidth": 1.4, "markersize": 4}
+    _plot_smoothed(axes, list(checkpoint.rewards), list(checkpoint.rewards.values()), alpha=0.6)
+    axes.plot(at, [look["reward"] for look in looks], color=COLOURS["domain"], marker="s", **style)
+    axes.set_title(f"{checkpoint.name} ← {checkpoint.parent}", loc="left")
+    axes.set_xlabel("Steps")
+    axes.set_ylabel("Mean reward")
+    axes.grid(axis="y")
+    if "right" in looks[0]:
+        right = axes.twinx()
+        right.plot(at, [look["right"] for look in looks], color=COLOURS["general"], marker="o", **style)
+        right.set_ylim(0.0, 1.04)
+        right.set_yticks([0.0, 0.5, 1.0], ["0%", "50%", "100%"])
+        right.set_ylabel("Right answers", color=COLOURS["general"])
+        right.spines["right"].set_visible(True)
+    if metrics.get("stopped"):
+        axes.axvline(metrics["kept"], color=FAINT, linewidth=0.9, linestyle=(0, (2, 3)))

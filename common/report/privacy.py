@@ -1,8 +1,8 @@
-"""Take out of a value what says where and by whom a chain was made: local paths and access tokens.
+"""Removes local paths and access tokens, which say where and by whom a chain was made.
 
 Usage: `manifest = clean(manifest)` on everything that is read, before any of it is written into a report.
 
-It is no general anonymiser: names of people in the data itself are not looked for.
+It is not a general anonymiser: it does not look for names of people in the data.
 """
 
 from __future__ import annotations

@@ -139,12 +139,7 @@ def _check_options(name: str, given: Mapping[str, Any], key: str) -> None:
     except ValidationError as error:
         item = error.errors()[0]
         place = ".".join([key, *(str(part) for part in item["loc"])])
-        if item["type"] == "extra_forbidden":
-            near = did_you_mean(str(item["loc"][0]), ["weight", *model.model_fields])
-            raise ConfigError(f"{place}: '{name}' has no such option.{near}") from None
-        if item["type"] == "missing":
-            raise ConfigError(f"{place} is missing; '{name}' needs it.") from None
-        raise ConfigError(f"{place}: {describe_error(item)}") from None
+        raise ConfigError(f"{place}: {describe_error(item, ['weight', *model.model_fields])}") from None
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:

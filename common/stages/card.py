@@ -2,7 +2,7 @@
 
 Usage: `run(context)`; `context.inputs` holds every model stage and every exam of the pipeline, in its order.
 
-It reads results and writes about them; it scores nothing. Nothing that it writes names a machine, user or path.
+It reads results and writes about them; it scores nothing. No file names a machine, user or path.
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ from common.report.card import HUB_ID, About, render_card
 from common.report.chain import load_chain
 from common.report.comparisons import compare_chain
 from common.report.headline import headline
-from common.report.plots import draw_exam, draw_loss
+from common.report.plots import draw_exam, draw_loss, draw_rewards
 from common.report.privacy import clean, clean_text
-from common.report.record import build_record
-from common.report.reward_plots import draw_rewards
-from common.report.rewards import REWARDS_PICTURE, has_rewards
-from common.report.summary import build_summary
+from common.report.record import build_record, build_summary
+from common.report.stage_notes import REWARDS_PICTURE, has_rewards
 from common.stage import StageContext, StageReport
 from common.store.artifacts import write_json
 
@@ -79,8 +77,8 @@ KIND = Kind(
 def _require_limits(settings: CardSettings, config: Config) -> None:
     if not settings.limits_of_use.strip():
         raise ConfigError(
-            f"card.limits_of_use is empty; say in domains/{config.domain}/stages.yaml what the specialist must not be "
-            "used for."
+            f"The domain '{config.domain}' does not say what its model must not be used for, and a card must. Set "
+            "card.limits_of_use in its stages.yaml."
         )
 
 
@@ -95,6 +93,7 @@ def _about(context: StageContext) -> About:
         pipeline=context.config.pipeline,
         seed=context.config.seed,
         base_model=_hub_model(context.config.model.path),
+        pretrained=context.config.model.path is None,
         licence=settings.licence,
         tags=tuple(clean(settings.tags)),
         intended_use=clean_text(settings.intended_use.strip()),
@@ -103,7 +102,7 @@ def _about(context: StageContext) -> About:
 
 
 def _hub_model(path: str | None) -> str | None:
-    """Return the Hub id of the starting checkpoint; a local folder is nobody else's business."""
+    """Return the Hub id of the starting model; the path of a local folder is private."""
     if path is None or not HUB_ID.match(path) or Path(path).exists():
         return None
     return path

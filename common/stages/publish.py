@@ -2,8 +2,8 @@
 
 Usage: `run(context)`; `context.parent` names the model stage, `context.inputs["card"]` is the card.
 
-Locally a version is `models/<domain>/v<n>/`, made beside its place and renamed, with `latest` pointing at it. Equal
-model and card take the version that has them already. It changes no file: what is published is what was made.
+Locally a version is `models/<domain>/v<n>/`, written under a temporary name and then renamed; `latest` points at it.
+If a version already has the same model and card, no new one is made. Files are published unchanged.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ KIND = Kind(
 
 
 def publish_locally(context: StageContext) -> dict[str, Any]:
-    """Make the next version below `context.models`, or take the one that holds the same model and card."""
+    """Make the next version below `context.models`, or use the one that has the same model and card."""
     model, card = context.parent_artifact, context.inputs[CARD]
     files = select_files(model, card)
     folder = context.models / context.config.domain
@@ -100,7 +100,7 @@ def publish_locally(context: StageContext) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         version = _same_version(folder, _identity(model, card), files)
         if version:
-            log.info("publish: %s already holds this model and this card", version)
+            log.info("publish: %s already has this model and card", version)
         else:
             version = _new_version(context, folder, files)
         _point_latest(folder, version)
@@ -112,7 +112,7 @@ def publish_to_hub(context: StageContext, repo: str, *, private: bool, api: HfAp
     """Put the folder into a Hub repository in one commit, card and weights together.
 
     Raises ConfigError when the token may not write or the repository is public against the settings, DataError when
-    the Hub cannot be reached; the folder stays in `context.work` either way.
+    the Hub cannot be reached. The folder stays in `context.work` in both cases.
     """
     # HTTPError is that of the HTTP library, which differs between releases of huggingface_hub.
     from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined] # not exported in its stubs
@@ -165,7 +165,7 @@ def _versions(folder: Path) -> list[int]:
 
 
 def _same_version(folder: Path, identity: Mapping[str, Any], files: Files) -> str | None:
-    """Return the newest whole version with the same model digest and card digest."""
+    """Return the newest complete version with the same model digest and card digest."""
     for number in reversed(_versions(folder)):
         record = _read_record(folder / f"v{number}")
         same = all(record.get(part, {}).get("digest") == identity[part]["digest"] for part in ("model", "card"))
@@ -178,12 +178,12 @@ def _read_record(version: Path) -> dict[str, Any]:
     try:
         record = json.loads((version / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}  # a folder that somebody else made: its number is taken, its content is not ours
+        return {}  # a folder of other origin: its number is taken, its content is not ours
     return record if isinstance(record, dict) else {}
 
 
 def _new_version(context: StageContext, folder: Path, files: Files) -> str:
-    """Copy into a hidden folder beside the versions, then rename it to the next free number."""
+    """Copy into a hidden folder next to the versions, then rename it to the next free number."""
     model, card = context.parent_artifact, context.inputs[CARD]
     fresh = folder / f".new-{os.getpid()}"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -217,8 +217,8 @@ def _upload(api: HfApi, repo: str, folder: Path, *, private: bool, message: str)
     """Create the repository where needed and commit the folder; return the commit's id.
 
     It is one `create_commit`: `upload_folder` may split a slow upload into several commits, and a reader between two
-    of them would see a card without its weights. Weights of an earlier upload that are not replaced are removed, or
-    `from_pretrained` could take them.
+    of them would see a card without its weights. Weights of an earlier upload that are not replaced are deleted, or
+    `from_pretrained` could load them.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 

@@ -15,7 +15,7 @@ from common.engine.frozen_plan import thaw
 from common.engine.plan import Plan, make_plan
 from common.engine.run import execute, run_stage
 from common.errors import ConfigError, ContractError, DataError, GateError
-from common.report.summary import Summary
+from common.report.record import Summary
 from common.store.artifacts import Store
 from tests.conftest import QUICK, REPOSITORY
 

@@ -36,19 +36,19 @@ def test_weights_tokenizer_and_card_are_taken_and_logs_are_not() -> None:
 
 @pytest.mark.parametrize("name", ["training_args.bin", "optimizer.pt", "state/data.pkl"])
 def test_a_pickle_is_refused(name: str) -> None:
-    with pytest.raises(ContractError, match=f"left {name}: loading a pickle runs code"):
+    with pytest.raises(ContractError, match=f"saved {name}, and loading a pickle runs code"):
         select_files(artifact("merge", (*MODEL, name)), artifact("card", CARD))
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "model.safetensors"])
 def test_a_model_that_could_not_be_loaded_is_refused(name: str) -> None:
     model = artifact("merge", tuple(other for other in MODEL if other != name))
-    with pytest.raises(ContractError, match=r"have no (config\.json|tokenizer_config\.json|\*\.safetensors), without"):
+    with pytest.raises(ContractError, match=r"have no (config\.json|tokenizer_config\.json|\*\.safetensors), which"):
         select_files(model, artifact("card", CARD))
 
 
 def test_a_card_without_text_is_refused() -> None:
-    with pytest.raises(ContractError, match=r"have no README\.md, without"):
+    with pytest.raises(ContractError, match=r"have no README\.md, which"):
         select_files(artifact("merge", MODEL), artifact("card", CARD[1:]))
 
 

@@ -14,11 +14,11 @@ import yaml
 from markdown_it import MarkdownIt
 
 from common.errors import ConfigError, ContractError
-from common.report.chain import load_chain, read_curve
+from common.report.chain import load_chain, read_curve, read_lines
 from common.report.markdown import duration, p_value, points, table
 from common.report.privacy import clean
-from common.report.sections import majority_sentences
-from common.report.summary import Summary
+from common.report.record import Summary
+from common.report.stage_notes import exam_warnings
 from common.stage import StageContext
 from common.stages import card
 from common.store.artifacts import Artifact
@@ -109,6 +109,7 @@ def test_a_hub_checkpoint_is_the_base_model_and_a_local_folder_is_not(
         config = context.config.model_copy(update={"model": ModelSettings.model_validate({"path": path})})
         card.run(replace(context, config=config))
         assert readme(context.out)[0].get("base_model") == expected
+        assert ("It starts from a local model." in readme(context.out)[1]) is (expected is None)
 
 
 def test_every_table_is_a_table_and_lines_up(written: tuple[Path, dict[str, Artifact]]) -> None:
@@ -142,13 +143,13 @@ def test_the_sections_hold_the_facts_of_the_manifests(written: tuple[Path, dict[
         assert f"]({picture})" in body
 
 
-def test_a_side_that_was_not_sat_is_a_dash(build_chain: BuildChain, card_context: BuildContext) -> None:
+def test_a_side_without_questions_is_a_dash(build_chain: BuildChain, card_context: BuildContext) -> None:
     context = card_context(build_chain({"base": (None, 16), "cpt": (None, 38)}))
     card.run(context)
     body = readme(context.out)[1]
     row = next(line for line in body.splitlines() if line.startswith("| **`cpt`**"))
     assert [cell.strip() for cell in row.split("|")][3:5] == ["—", "63.3% [50.7%, 74.4%]"]
-    assert "Not measured: no general exam was part of this run." in body
+    assert "Not measured: this run had no general exam." in body
     summary = Summary.model_validate_json((context.out / "summary.json").read_text())
     assert summary.checkpoints[0].exam.general is None
 
@@ -172,7 +173,7 @@ def test_a_card_without_limits_is_not_written(build_chain: BuildChain, card_cont
 
 def test_a_chain_without_a_checkpoint_is_refused(build_chain: BuildChain) -> None:
     inputs = build_chain({"base": (50, 16)})
-    with pytest.raises(ContractError, match="got no checkpoint, only exam-base"):
+    with pytest.raises(ContractError, match="has no model to describe; its inputs are exam-base"):
         load_chain({"exam-base": inputs["exam-base"]})
 
 
@@ -191,11 +192,11 @@ def test_a_log_is_read_once_per_step_and_a_torn_last_line_is_left_out(tmp_path: 
     log = tmp_path / "log.jsonl"
     rows = [{"loss": 3.0, "tokens": 10}, {"loss": 2.5, "tokens": 20}, {"tokens": 20}, {"loss": 2.0, "tokens": 20}]
     log.write_text("".join(json.dumps(r) + "\n" for r in rows) + '{"loss": 1.')
-    curve = read_curve(log)
+    curve = read_curve(read_lines(log))
     assert (curve.tokens, curve.loss) == ([10, 20], [3.0, 2.0])
     log.write_text('{"loss": 1.\n{"loss": 2.0, "tokens": 20}\n')
     with pytest.raises(ContractError, match="line 1 is not JSON"):
-        read_curve(log)
+        read_lines(log)
 
 
 @pytest.mark.parametrize(
@@ -217,17 +218,23 @@ def test_paths_and_tokens_are_cleaned_and_nothing_else(before: str, after: str) 
 
 def test_numbers_read_well() -> None:
     assert (points(-0.0001), points(0.05), points(-0.123)) == ("0.0", "+5.0", "-12.3")
-    assert (p_value(0.0004), p_value(0.031), p_value(0.5)) == ("p < 0.001", "p = 0.031", "p = 0.50")
+    assert (p_value(0.0004), p_value(0.031), p_value(0.5)) == ("< 0.001", "0.031", "0.50")
     assert (duration(0), duration(12.34), duration(245), duration(3780)) == ("—", "12.3 s", "4 min 05 s", "1 h 03 min")
-    assert table(["a", "b"], [["x|y", "1"]], right=[1]) == "| a    |   b |\n| ---- | --: |\n| x\\|y |   1 |"
+    assert (
+        table([("x|y", "1")], {"a": lambda row: row[0], "b": lambda row: row[1]})
+        == "| a    |   b |\n| ---- | --: |\n| x\\|y |   1 |"
+    )
 
 
 def test_an_exam_with_unbalanced_answers_is_said_to_be_one(build_chain: BuildChain) -> None:
     chain = load_chain(build_chain(), "merge")
-    assert majority_sentences(chain) == []
+    assert exam_warnings(chain) == []
     for checkpoint in chain.checkpoints:
-        for (side, _, _), record in checkpoint.records.items():
-            if side == "domain":
+        for record in checkpoint.records:
+            if record["side"] == "domain":
                 cast(dict[str, Any], record)["answer"] = 0
-    (sentence,) = majority_sentences(chain)
-    assert "The domain exam's answers are unbalanced: always giving the commonest one scores 100.0%" in sentence
+    (sentence,) = exam_warnings(chain)
+    assert (
+        "The right answers of the domain exam are unbalanced. Always giving the most common one scores 100.0%"
+        in sentence
+    )

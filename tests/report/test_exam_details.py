@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from common.report.chain import Chain, load_chain
-from common.report.exam_details import exam_details
-from common.report.sections import majority_sentences
+from common.report.stage_notes import exam_warnings
+from common.report.tables import exam_details
 from common.store.artifacts import Artifact
 
 BuildChain = Callable[..., dict[str, Artifact]]
@@ -16,7 +16,7 @@ SCORE = {"score": 0.5, "n": 40, "low": 0.35, "high": 0.65}
 DETAILS: dict[str, Any] = {
     "written": {"domain": {"exact": SCORE, "stopped": {**SCORE, "score": 0.61}, "f1": 0.72, "in_language": None}},
     "languages": {"sw": {"exam": SCORE, "in_language": None, "bits_per_byte": 0.4321, "tokens_per_character": 0.5876}},
-    "probes": {"told only in English": {"score": 0.28, "n": 99, "low": 0.2, "high": 0.37}},
+    "probes": {"asked only in English": {"score": 0.28, "n": 99, "low": 0.2, "high": 0.37}},
     "sources": {"tables": {"side": "domain", **SCORE}, "texts": {"side": "domain", **SCORE}},
 }
 
@@ -35,7 +35,7 @@ def test_every_detail_has_its_table(build_chain: BuildChain) -> None:
     text = "\n".join(exam_details(chain_with(build_chain(), DETAILS)))
     for heading in ("### Written answers", "### By language", "### Probes", "### By source"):
         assert heading in text
-    assert "told only in English (n = 99)" in text
+    assert "asked only in English (n = 99)" in text
     assert "tables (n = 40)" in text
     for value in ("0.432", "0.588", "72.0%", "61.0%"):
         assert value in text
@@ -49,9 +49,8 @@ def test_an_exam_without_details_has_no_section(build_chain: BuildChain) -> None
 
 def test_written_questions_have_no_commonest_answer(build_chain: BuildChain) -> None:
     chain = load_chain(build_chain())
-    unscored = [
-        dataclasses.replace(c, records={key: {k: v for k, v in r.items() if k not in ("scores", "answer")}
-                                        for key, r in c.records.items()})
+    unscored = tuple(
+        dataclasses.replace(c, records=[{k: v for k, v in r.items() if k != "scores"} for r in c.records])
         for c in chain.checkpoints
-    ]  # fmt: skip
-    assert majority_sentences(dataclasses.replace(chain, checkpoints=tuple(unscored))) == []
+    )
+    assert exam_warnings(dataclasses.replace(chain, checkpoints=unscored)) == []

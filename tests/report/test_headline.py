@@ -22,45 +22,53 @@ def lines(build_chain: BuildChain, right: Right | None = None) -> dict[str, str]
     return {item.split("**")[1].rstrip("."): item.split("**")[2] for item in items}
 
 
-def test_a_chain_that_worked_says_what_was_taught_forgotten_and_bought_back(build_chain: BuildChain) -> None:
+def test_a_chain_that_worked_names_what_was_gained_forgotten_and_restored(build_chain: BuildChain) -> None:
     said = lines(build_chain)
     assert list(said) == [
-        "What the domain text taught",
+        "Effect of the domain text",
         "Fine-tuning alone",
-        "What was forgotten",
-        "What preference tuning changed",
-        "What the merge bought back",
-        "All in all",
+        "Forgetting",
+        "Effect of preference tuning",
+        "The merge restored general ability",
+        "Overall, from `base` to `merge`",
     ]
-    taught = said["What the domain text taught"]
+    taught = said["Effect of the domain text"]
     assert "the domain score rose from 26.7% [17.1%, 39.0%] (`base`) to 83.3% [72.0%, 90.7%] (`sft`)" in taught
-    assert "With continued pre-training (`sft`) as against without (`sft-only`) it is higher" in taught
+    assert (
+        "With continued pre-training (`sft`), the score is higher than with fine-tuning alone (`sft-only`): " in taught
+    )
     assert "(+56.7 points [" in taught
     assert "McNemar p < 0.001)" in taught
-    assert "fell from 83.3% [72.0%, 90.7%] (`base`) to 55.0%" in said["What was forgotten"]
-    assert "90.0% [77.0%, 96.0%] of 40 held-out pairs" in said["What preference tuning changed"]
-    assert "the general score rose from 55.0% [42.5%, 66.9%] (`dpo`) to 76.7%" in said["What the merge bought back"]
+    assert "fell from 83.3% [72.0%, 90.7%] (`base`) to 55.0%" in said["Forgetting"]
+    assert "90.0% [77.0%, 96.0%] of 40 held-out pairs" in said["Effect of preference tuning"]
+    assert (
+        "The general score rose from 55.0% [42.5%, 66.9%] (`dpo`) to 76.7%"
+        in said["The merge restored general ability"]
+    )
 
 
 def test_a_small_change_is_not_called_one(build_chain: BuildChain) -> None:
     said = lines(build_chain)
-    assert "the domain score is not distinguishable from before" in said["Fine-tuning alone"]
-    assert "the general score did not change" in said["What preference tuning changed"]
+    assert "the domain score did not change significantly" in said["Fine-tuning alone"]
+    assert "The general score did not change" in said["Effect of preference tuning"]
     assert "rose" not in said["Fine-tuning alone"]
 
 
 def test_a_chain_that_taught_nothing_and_forgot_nothing_says_so(build_chain: BuildChain) -> None:
     said = lines(build_chain, {"base": (50, 30), "sft-only": (50, 30), "cpt": (50, 30), "sft": (49, 31)})
-    assert "is not distinguishable from before" in said["What the domain text taught"]
-    assert "it is not distinguishable: 51.7%" in said["What the domain text taught"]
-    assert said["What was forgotten"].startswith(" No loss was shown")
+    assert "did not change significantly" in said["Effect of the domain text"]
+    assert (
+        "the score is not significantly different from fine-tuning alone (`sft-only`): 51.7%"
+        in said["Effect of the domain text"]
+    )
+    assert said["Forgetting"].startswith(" No loss was found")
 
 
 @pytest.mark.parametrize(
     ("merged", "title", "words"),
     [
-        ((20, 51), "What the merge cost", "the general score fell from 55.0%"),
-        ((34, 51), "What the merge bought back", "Nothing that the exam can show."),
+        ((20, 51), "The merge cost general ability", "The general score fell from 55.0%"),
+        ((34, 51), "Effect of the merge", "The general score did not change significantly"),
     ],
 )
 def test_a_merge_that_did_not_help_says_so(
@@ -71,13 +79,13 @@ def test_a_merge_that_did_not_help_says_so(
 
 
 def test_a_general_gain_is_not_called_forgetting(build_chain: BuildChain) -> None:
-    assert "rose from" in lines(build_chain, {"base": (20, 16), "cpt": (50, 38)})["Nothing was forgotten"]
+    assert "rose from" in lines(build_chain, {"base": (20, 16), "cpt": (50, 38)})["No forgetting"]
 
 
 def test_a_pipeline_without_domain_text_has_no_such_item(build_chain: BuildChain) -> None:
     assert list(lines(build_chain, {"base": (50, 16), "sft-only": (44, 40)})) == [
         "Fine-tuning alone",
-        "What was forgotten",
+        "Forgetting",
     ]
 
 

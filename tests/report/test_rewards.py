@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from common.report.chain import Chain, load_chain
-from common.report.reward_plots import draw_rewards
-from common.report.rewards import has_rewards, reward_section
+from common.report.plots import draw_rewards
+from common.report.stage_notes import has_rewards, reward_notes
 from common.rewards.ranking import Ranking
 from common.store.artifacts import Artifact
 
@@ -42,18 +42,18 @@ def with_rewards(chain: Chain) -> Chain:
 def test_a_chain_without_rewards_says_nothing_of_them(build_chain: BuildChain) -> None:
     chain = load_chain(build_chain())
     assert not has_rewards(chain)
-    assert reward_section(chain) == []
+    assert reward_notes(chain) == []
 
 
 def test_the_section_tells_how_it_ranks_and_what_was_learned(build_chain: BuildChain) -> None:
-    text = "\n".join(reward_section(with_rewards(load_chain(build_chain()))))
+    text = "\n".join(reward_notes(with_rewards(load_chain(build_chain()))))
     assert "| `reward`     | 4 kept from training | 75.0%" in text
     assert "4 held-out role" in text
     assert "went from 0.400 to 0.700 (+0.300 [+0.100, +0.500], paired bootstrap)" in text
-    assert "right answers from 30.0% to 60.0%, their mean length from 5.0 to 6.0 tokens" in text
+    assert "The share of right answers went from 30.0% to 60.0%. The mean length went from 5.0 to 6.0 tokens." in text
     assert "25.0% did not stop by themselves" in text
-    assert "In 3 steps all answers to each prompt earned alike" in text
-    assert "It was stopped: answers grew from 5 to 13; the weights of step 20 were kept." in text
+    assert "In 3 steps, all answers to a prompt had the same reward" in text
+    assert "Training was stopped early: answers grew from 5 to 13. The weights of step 20 were kept." in text
 
 
 def test_the_figure_is_drawn(build_chain: BuildChain, tmp_path: Path) -> None:

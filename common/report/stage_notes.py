@@ -1,0 +1,235 @@
+"""What the card says about single stages: validation, preferences, rewards, sampled answers, adapters.
+
+Usage: `parts += reward_notes(chain)`; each function returns Markdown parts, none where a chain has no such stage.
+
+They print what manifests say; the picture of rewards is drawn in `common.report.plots`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from common.config.kinds import kind_of
+from common.evaluation.comparison import Comparison
+from common.report.chain import SIDES, Chain, Checkpoint, counterpart
+from common.report.comparisons import find
+from common.report.markdown import MISSING, code, interval, number, percent, points, table
+from common.report.tables import reasons
+
+Facts = Mapping[str, Any]
+UNBALANCED = 0.1  # above chance by this much, the most common answer alone looks like skill
+REWARDS_PICTURE = "rewards.png"
+MODELS_NOTE = (
+    "A reward model ranks a pair right when the preferred answer gets the higher reward. Pairs kept from training "
+    "belong to prompts that were set aside. Pairs of the held-out role come from the data; in embedded worlds they ask "
+    "about things that no training pair asks about. The calibration error is the mean distance between the confidence "
+    "in a ranking and how often it is right (0 is best). A model that prefers the longer answer more often than people "
+    "do has learned length."
+)
+
+
+def exam_warnings(chain: Chain) -> list[str]:
+    """Warn of exams with unbalanced answers: there a model that always gives the same answer looks able."""
+    warnings = []
+    for side in SIDES:
+        records = next((c.records for c in chain.checkpoints if c.score(side) is not None), [])
+        records = [r for r in records if r["side"] == side and "scores" in r]  # only questions with choices
+        answers = Counter(r["answer"] for r in records)
+        if not answers:
+            continue
+        share = max(answers.values()) / answers.total()
+        chance = sum(1 / len(r["scores"]) for r in records) / answers.total()
+        if share > chance + UNBALANCED:
+            warnings.append(
+                f"The right answers of the {side} exam are unbalanced. Always giving the most common one scores "
+                f"{share:.1%}, and guessing scores {chance:.1%}. A score up to {share:.1%} therefore shows no skill."
+            )
+    return warnings
+
+
+def training_notes(chain: Chain) -> list[str]:
+    """Return sentences on validation losses, on rollbacks after loss spikes, and on held-out preferences."""
+    notes = []
+    for c in chain.checkpoints:
+        if found := c.metrics.get("validation"):
+            looks, kept = found["looks"], found["kept"]
+            best = min(looks, key=lambda look: float(look["loss"]))
+            notes.append(
+                f"`{c.name}` was evaluated {len(looks)} times on {found['rows']:,} validation rows. The validation "
+                f"loss was {looks[0]['loss']:.3f} at step {looks[0]['step']}, {best['loss']:.3f} at its best (step "
+                f"{best['step']}) and {looks[-1]['loss']:.3f} at the end. The weights of step {kept} were kept."
+            )
+    for c in chain.checkpoints:
+        if steps := c.metrics.get("passed_over_steps"):
+            notes.append(
+                f"The training of `{c.name}` was rolled back after a loss spike. The batches of {number(steps)} steps "
+                "were skipped."
+            )
+    for c in chain.checkpoints:
+        if accuracy := c.metrics.get("preference_accuracy"):
+            share = f"in {interval(accuracy)} of {accuracy['n']:,} pairs"
+            if "before" in accuracy:
+                claim = f"gives the preferred answer the higher odds per token {share}. The model before it did so in "
+                claim += f"{percent(accuracy['before'])}."
+            else:
+                claim = "raises the probability of the preferred answer more than that of the rejected answer "
+                claim += f"{share}. Chance is 50%."
+            notes.append(f"On held-out pairs, `{c.name}` {claim}")
+    return notes
+
+
+def reward_models(chain: Chain) -> dict[str, Facts]:
+    """Return stage name -> metrics of the chain's reward models."""
+    return {name: m["metrics"] for name, m in chain.manifests.items() if kind_of(m["kind"]).makes == "reward model"}
+
+
+def rewarded(chain: Chain) -> list[Checkpoint]:
+    """Return the checkpoints that trained on rewards."""
+    return [c for c in chain.checkpoints if c.metrics.get("looks")]
+
+
+def has_rewards(chain: Chain) -> bool:
+    return bool(reward_models(chain) or rewarded(chain))
+
+
+def reward_notes(chain: Chain) -> list[str]:
+    """Return how well reward models rank, and what training on rewards changed."""
+    if not has_rewards(chain):
+        return []
+    rows = [
+        (name, which, found)
+        for name, metrics in reward_models(chain).items()
+        for which, found in (("kept from training", metrics), ("held-out role", metrics.get("elsewhere")))
+        if found
+    ]
+    ranking = table(
+        rows,
+        {
+            "Reward model": lambda row: code(row[0]),
+            "Pairs": lambda row: f"{row[2]['ranking_accuracy']['n']:,} {row[1]}",
+            "Ranked right [95%]": lambda row: interval(row[2]["ranking_accuracy"]),
+            "Mean margin": lambda row: f"{row[2]['margin']:.2f}",
+            "Calibration error": lambda row: f"{row[2]['calibration_error']:.3f}",
+            "Model prefers longer": lambda row: percent(row[2]["longer_preferred"]),
+            "People prefer longer": lambda row: percent(row[2]["longer_chosen"]),
+        },
+        text=2,
+    )
+    return [
+        "### Rewards",
+        *([ranking, MODELS_NOTE] if ranking else []),
+        *map(_reward_note, rewarded(chain)),
+        f"![Calibration of reward models, and rewards over the steps]({REWARDS_PICTURE})",
+    ]
+
+
+def _reward_note(checkpoint: Checkpoint) -> str:
+    """Say what training on rewards changed on prompts that were not trained on."""
+    metrics = checkpoint.metrics
+    first, held = metrics["looks"][0], metrics["heldout_reward"]
+    kept = next(look for look in metrics["looks"] if look["step"] == metrics["kept"])
+    parts = [
+        f"`{checkpoint.name}` trained for {metrics['steps']:,} steps on rewards.",
+        f"On {held['n']} held-out prompts, the mean reward of greedy answers went from {held['before']:.3f} to "
+        f"{held['after']:.3f} ({held['gain']:+.3f} [{held['low']:+.3f}, {held['high']:+.3f}], paired bootstrap).",
+    ]
+    if "right" in first:
+        parts.append(f"The share of right answers went from {percent(first['right'])} to {percent(kept['right'])}.")
+    parts.append(f"The mean length went from {first['tokens']:.1f} to {kept['tokens']:.1f} tokens.")
+    if unstopped := metrics.get("unstopped"):
+        parts.append(f"Of its last sampled answers, {percent(unstopped)} did not stop by themselves.")
+    if skipped := metrics.get("no_signal"):
+        parts.append(f"In {skipped:,} steps, all answers to a prompt had the same reward, so nothing was learned.")
+    if reason := metrics.get("stopped"):
+        parts.append(f"Training was stopped early: {reason}. The weights of step {metrics['kept']} were kept.")
+    return " ".join(parts)
+
+
+def sampling_notes(chain: Chain) -> list[str]:
+    """Return what is known of the answers that models wrote for training."""
+    parts = []
+    for name, manifest in chain.manifests.items():
+        if kind_of(manifest["kind"]).makes == "sample":
+            parts.append(_sample_note(name, manifest))
+        elif "rounds" in manifest.get("metrics", {}):
+            parts.append(_expert_note(name, manifest))
+    return ["### Sampled answers", *parts] if parts else []
+
+
+def _sample_note(name: str, manifest: Facts) -> str:
+    facts = manifest["metrics"]
+    return (
+        f"For `{name}`, `{manifest['parent']}` answered {number(facts['prompts'])} prompts "
+        f"{facts['answers'] // facts['prompts']} times each. {percent(facts['answers_right'])} of the answers are "
+        f"right, and {percent(facts['unstopped'])} did not stop by themselves. The mean reward is "
+        f"{facts['mean_reward']:.2f}, the mean length {facts['mean_tokens']:.0f} tokens. The answers give "
+        f"{number(facts['pairs'])} pairs of a better and a worse answer (prompts without a pair: "
+        f"{reasons(facts['no_pair'])}) and {number(facts['kept'])} right answers for training (left out: "
+        f"{reasons(facts['not_kept'])}). {_rates(facts['pass_rates'])}"
+    )
+
+
+def _expert_note(name: str, manifest: Facts) -> str:
+    facts = manifest["metrics"]
+    rounds = facts["rounds"]
+
+    def sampled(value: Callable[[Facts], str]) -> Callable[[Facts], str]:
+        return lambda r: value(r) if r["round"] else MISSING  # no answers were sampled before round 0
+
+    body = table(
+        rounds,
+        {
+            "Round": lambda r: f"**{r['round']}**" if r["round"] == facts["chosen"] else str(r["round"]),
+            "Held-out prompts right [95%]": lambda r: interval({**r, "score": r["right"]}),
+            "Prompts answered right": sampled(lambda r: f"{number(r['answered'])} of {number(r['prompts'])}"),
+            "Answers right": sampled(lambda r: percent(r["answers_right"])),
+            "Not stopped": sampled(lambda r: percent(r["unstopped"])),
+            "Answers kept so far": sampled(lambda r: number(r["kept"])),
+            "Duplicates dropped": sampled(lambda r: number(r["not_kept"].get("duplicate", 0))),
+        },
+        text=0,
+    )
+    return (
+        f"`{name}` trained on its own right answers. It answered {rounds[0]['n']} held-out prompts greedily before the "
+        f"first round (round 0) and after each round. The round in bold was kept.\n\n{body}\n\n"
+        f"In the last round: {_rates(rounds[-1]['pass_rates'])}"
+    )
+
+
+def _rates(rates: Mapping[str, int]) -> str:
+    """The histogram of pass rates as a sentence."""
+    counts = ", ".join(f"{name}: {count:,}" for name, count in rates.items())
+    return f"Prompts by the share of their answers that are right: {counts}."
+
+
+def adapter_notes(chain: Chain, comparisons: Sequence[Comparison]) -> list[str]:
+    """Return what was trained as an adapter, what merging changed, and the difference from training all weights.
+
+    The difference is known only where the chain also trained all weights from the same parent, as `pipeline=adapters`.
+    """
+    notes = [_adapter_note(chain, c, comparisons) for c in chain.checkpoints if c.is_adapted]
+    return ["### Adapters", *notes] if notes else []
+
+
+def _adapter_note(chain: Chain, checkpoint: Checkpoint, comparisons: Sequence[Comparison]) -> str:
+    settings, metrics = checkpoint.settings, checkpoint.metrics
+    parts = [
+        f"`{checkpoint.name}` trained an adapter ({settings['peft']}, rank {(settings.get('lora') or {}).get('r')})."
+    ]
+    if (changed := metrics.get("adapter_merge_difference")) is not None:
+        parts.append(f"Merging it changed the logits by {changed:.1g} of their range.")
+    if (changed := metrics.get("quantized_logit_difference")) is not None:
+        parts.append(f"The unquantised result differs from the quantised model by {changed:.1%}.")
+    full = counterpart(chain, checkpoint)
+    if full is None:
+        parts.append("No stage of this chain trained all weights from the same parent, so the cost is not known.")
+        return " ".join(parts)
+    found = [find(comparisons, full.name, checkpoint.name, side) for side in SIDES]
+    costs = [
+        f"{points(c.difference)} points [{points(c.low)}, {points(c.high)}] in the {c.side} exam" for c in found if c
+    ]
+    if costs:
+        parts.append(f"Compared with training all weights (`{full.name}`): {', '.join(costs)}.")
+    return " ".join(parts)
