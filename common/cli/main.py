@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,7 +21,6 @@ from common.console import Console
 from common.errors import ConfigError, RecipeError, did_you_mean
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-LAST_CALLS = 4  # of a traceback, that are told where a process of several dies
 
 
 def _resolve(words: Words) -> tuple[Any, Console]:
@@ -280,18 +278,18 @@ def main(arguments: Sequence[str]) -> int:
 
     0; 1 for a user's mistake; 130 when stopped by hand; 75 when a scheduler's signal stopped it and it may go on later.
     """
-    from common.engine.launch import TEMPORARY, enter
+    from common.engine.launch import TEMPORARY, enter, report
 
     errors = Console(stream=sys.stderr)
     # Set before any numeric library loads: threads that spin long while they wait make a shared machine crawl.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    failed = enter()
+    enter()
     try:
         command, words = parse(arguments, COMMANDS)
         COMMANDS[command](words)
     except RecipeError as error:
-        if not failed(str(error)):
+        if not report(error):
             errors.line(f"error: {error}", always=True)
         return 1
     except KeyboardInterrupt as stop:
@@ -302,7 +300,7 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception:
-        failed(traceback.format_exc(limit=-LAST_CALLS), trace=True)
+    except Exception as error:
+        report(error)
         raise
     return 0
