@@ -5,11 +5,12 @@ Usage: named by a pipeline as `grpo: {kind: grpo, from: sft}`; a domain names it
 
 from __future__ import annotations
 
+from common.cost.workload import BETA
 from common.stage import StageContext, StageReport
 from common.stages.rewarded import reinforce
 
 # Section 4.2 of the paper: rate 1e-6 and KL coefficient 0.04, where nothing else is said.
-DEFAULTS = {"beta": 0.04, "learning_rate": 1.0e-6}
+DEFAULTS = {"beta": BETA["grpo"], "learning_rate": 1.0e-6}
 
 
 def run(context: StageContext) -> StageReport:
