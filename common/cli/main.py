@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 
 from common import __version__
@@ -21,8 +20,6 @@ from common.cli.program import Program, installed, of_module
 from common.config.overrides import parse
 from common.console import Console
 from common.errors import RecipeError
-
-LAST_CALLS = 4  # of a traceback, shown where one of several processes dies
 
 
 def main(arguments: Sequence[str], program: Program | None = None) -> int:
@@ -34,10 +31,10 @@ def main(arguments: Sequence[str], program: Program | None = None) -> int:
     # Set before any numeric library loads: threads that spin long while they wait make a shared machine crawl.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    from common.engine.launch import TEMPORARY, enter
+    from common.engine.launch import TEMPORARY, enter, report
 
     errors = Console(stream=sys.stderr)
-    failed = enter()
+    enter()
     try:
         text = f"domain-recipes {__version__}" if list(arguments) == ["--version"] else None
         text = text or help_for(arguments, program.command)
@@ -48,7 +45,7 @@ def main(arguments: Sequence[str], program: Program | None = None) -> int:
         own, settings = COMMANDS[name].split(name, overrides)
         COMMANDS[name].run(program, settings, **own)
     except RecipeError as error:
-        if not failed(str(error)):
+        if not report(error):
             errors.line(f"error: {program.say(str(error))}", always=True)
         return 1
     except KeyboardInterrupt as stop:
@@ -59,8 +56,8 @@ def main(arguments: Sequence[str], program: Program | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception:
-        failed(traceback.format_exc(limit=-LAST_CALLS), trace=True)
+    except Exception as error:
+        report(error)
         raise
     return 0
 

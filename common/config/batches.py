@@ -68,6 +68,14 @@ def batch_of(stage: str, settings: StageSettings) -> Batch | None:
     return None
 
 
+def accumulate(rows: int, most: int | None) -> tuple[int, int]:
+    """Return (rows of a forward pass, forward passes of a step) whose product is `rows`; `most` bounds the first."""
+    each = rows if most is None else max(1, min(most, rows))
+    while rows % each:  # the next smaller one that fits; what a step learns from stays the same
+        each -= 1
+    return each, rows // each
+
+
 def require_shareable(batches: Sequence[Batch], processes: int, machines: int = 1, least: int = 1) -> None:
     """Check that processes can share the steps of all stages alike. Raises ConfigError for the first that they cannot.
 

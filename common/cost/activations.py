@@ -15,8 +15,9 @@ from typing import Literal
 from common.cost.shapes import Shape
 from common.cost.workload import Work
 
-LEAN_LOGITS = 64_000_000  # common.training.loop.trainer: above it TRL's pieces take over
-MOST_LOGITS = 64_000_000  # common.training.speed.scoring: logits that exist at once
+LEAN_LOGITS = 64_000_000  # of CPT and SFT: one cross-entropy up to these, TRL's pieces above
+# Of scored answers, at once: 256 MB in float32. More are computed in pieces, and again for the backward pass.
+MOST_LOGITS = 64_000_000
 TRL_PIECE = 32_768  # words of the vocabulary at a time: trl/trainer/utils.py, _CHUNKED_LOGPROB_CHUNK_SIZE
 Attention = Literal["sdpa_float32", "varlen", "sdpa", "eager"]
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 from common.config.kinds import kind_of
 from common.cost.memory import FLOAT, Setting
 
-CHECKPOINTS = 3  # of a trainer: two are kept (save_total_limit), and one is written
-BEST = 3  # files of best weights that a training keeps: common.training.loop.best
+KEPT_CHECKPOINTS = 2  # of a trainer
+CHECKPOINTS = KEPT_CHECKPOINTS + 1  # on disk at once: one more is being written
+# Files of best weights: the best of now, and those before each trainer checkpoint that a run may go on from.
+KEPT_BEST = KEPT_CHECKPOINTS + 1
 
 
 def kept_bytes(setting: Setting) -> float:
@@ -33,5 +35,5 @@ def scratch_bytes(setting: Setting) -> float:
         return 0.0
     learned = work.learned(shape)
     gathered = FLOAT * shape.parameters if setting.shards > 1 else 0.0
-    best = BEST * FLOAT * learned if setting.best else 0.0
+    best = KEPT_BEST * FLOAT * learned if setting.best else 0.0
     return CHECKPOINTS * (FLOAT + work.state) * learned + best + gathered

@@ -63,7 +63,6 @@ CALLED = {
 CORES = {"amx": 600 * GIGA, "avx512": 150 * GIGA, "avx2": 80 * GIGA}
 CORE_FLAGS = {"amx": "amx_bf16", "avx512": "avx512f", "avx2": "avx2"}
 CORE_BANDWIDTH, MOST_BANDWIDTH = 8 * GIGA, 200 * GIGA
-CORES_TOLD = "DOMAIN_RECIPES_CORES"  # environment of processes that share a CPU: all cores that their run plans with
 CPU_CORES = (2, 4, 8, 16, 32, 64)
 
 
@@ -146,7 +145,7 @@ def _has_words(name: str, words: str) -> bool:
 def cpu_here(threads: int | None = None) -> Hardware:
     """Return this machine's CPU with the cores that a run uses (see `common.engine.environment.prepare`), and all its
     memory."""
-    told = os.environ.get(CORES_TOLD, os.environ.get("OMP_NUM_THREADS", ""))
-    cores = threads or (int(told) if told.isdigit() and int(told) else None) or os.cpu_count() or 1
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    cores = threads or (int(given) if given.isdigit() else 0) or os.cpu_count() or 1
     kind = next((kind for kind, flag in CORE_FLAGS.items() if flag in cpu_flags()), "avx2")
     return replace(cpu(cores, kind, main_memory()), here=True)

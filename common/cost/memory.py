@@ -30,7 +30,7 @@ OF_A_STEP = ("gradients", "activations", "logits", "bfloat16 copies", "scored pa
 # Of what a CPU's allocator holds beside, in pieces that nothing fits: 4 to 15% of all but the libraries in our
 # measurements, with LoRA once 21 and once 35%.
 PIECES = 0.12
-WINDOW = 1024  # tokens that the exam reads at once: common.evaluation.harness
+TEXT_WINDOW = 1024  # tokens that an exam reads at once; it reads longer texts in such pieces, which bounds memory
 EMBEDDED_TEXT = 64  # tokens of the longest embedded document, of 243 letters
 NF4, NF8 = 0.5 + 0.127 / 8, 1.0  # bytes of a quantised weight with its constants (arXiv 2305.14314, section 3)
 FLOAT, HALF = 4.0, 2.0
@@ -74,7 +74,7 @@ class Setting:
     answer: int = 0  # tokens of an answer
     prompt: int = 0
     exam_rows: int = 0  # requests of a forward pass
-    exam_length: int = WINDOW
+    exam_length: int = TEXT_WINDOW
     members: int = 0  # checkpoints that are merged
     best: bool = False  # files of best weights are kept while it trains
 

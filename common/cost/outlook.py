@@ -31,7 +31,7 @@ from common.config.stages import (
 from common.cost import disk, memory, speed
 from common.cost.corrections import Corrections, Pace
 from common.cost.hardware import Hardware, hardware_of
-from common.cost.memory import EMBEDDED_TEXT, WINDOW, Need, Setting
+from common.cost.memory import EMBEDDED_TEXT, TEXT_WINDOW, Need, Setting
 from common.cost.shapes import Shape, shape_of
 from common.cost.workload import work_of
 
@@ -51,7 +51,7 @@ def setting_of(
     stored = WIDTHS[config.model.dtype]
     base = Setting(kind, shape, config.run, device, stored=stored)
     if isinstance(settings, EvaluateSettings):
-        length = min(EMBEDDED_TEXT if config.data == "embedded" else WINDOW, shape.context)
+        length = min(EMBEDDED_TEXT if config.data == "embedded" else TEXT_WINDOW, shape.context)
         return _with(base, exam_rows=settings.batch_size, exam_length=length)
     if isinstance(settings, MergeSettings):
         return _with(base, members=len(settings.members()), stored=WIDTHS[settings.dtype])

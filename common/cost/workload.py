@@ -2,7 +2,7 @@
 
 Usage: `work = work_of("cpt", settings, config)`; `work.tokens`, `work.accumulation`.
 
-The arithmetic of batches is that of `common.training.options`, without the processes being there; defaults are those
+Batches are split as `common.training.options` splits them (`common.config.batches.accumulate`). Defaults are those
 of TRL's config classes, which keep activations checkpointed and bfloat16 on unless told otherwise.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from common.config.base import Peft
+from common.config.batches import accumulate
 from common.config.kinds import kind_of
 from common.config.schema import Config, RunSettings
 from common.config.stages import LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings
@@ -21,7 +22,7 @@ from common.cost.shapes import MATRICES, Shape
 # How logits come about: all at once (lean), in TRL's pieces (chunked), for the answers' tokens in ours (scored), all by
 # a trainer that knows no better (full), or not at all.
 Head = Literal["lean", "chunked", "scored", "full", "none"]
-HELDOUT_PAIRS = 32  # answers that are scored at once: common.training.rows.preferences
+HELDOUT_PAIRS = 32  # answers that `common.training.rows.preferences` scores at once
 # Bytes of an optimizer's state per weight that learns: two float32 moments; one; two of 8 bits with a float32 scale for
 # each 256 of them (bitsandbytes; Dettmers et al. 2021, arXiv 2110.02861, section 2); factors alone; none.
 STATES = {"adamw": 8.0, "lion": 4.0, "8bit": 2.0 + 8 / 256, "adafactor": 0.0, "sgd": 0.0}
@@ -112,8 +113,5 @@ def work_of(kind: str, settings: LearningSettings, config: Config) -> Work:
 
 def split(batch: int, tokens_each: int, run: RunSettings) -> tuple[int, int]:
     """Return (units of a forward pass, forward passes of a step) in one of `run.processes`."""
-    each = max(1, batch // run.processes)
-    rows = each if run.micro_batch_tokens is None else max(1, min(run.micro_batch_tokens // tokens_each, each))
-    while each % rows:
-        rows -= 1
-    return rows, each // rows
+    most = None if run.micro_batch_tokens is None else run.micro_batch_tokens // tokens_each
+    return accumulate(max(1, batch // run.processes), most)

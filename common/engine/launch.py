@@ -1,46 +1,53 @@
-"""Start the processes that share a stage with `accelerate launch`, pass signals on to them, and say why one died.
+"""Start the processes that share a stage, pass signals on to them, and say which one died first and why.
 
 Usage: `launch(resolved, "cpt", plan, console, forced=False)` where `needed(node.kind, resolved.config.run)`.
 
-Every process runs `python -m common stage <plan> <stage>`, as a scheduler would; the first one holds the lock and
-commits the result. On several machines a scheduler starts them, under torchrun or `accelerate launch`, with the same
-words. The processes find each other by `common.training.distributed.ranks`.
+Every process runs `python -m common stage <plan> <stage>`; the first one holds the lock and commits the result. On
+several machines a scheduler starts the same command under torchrun or `accelerate launch`. The processes find each
+other by `common.training.distributed.ranks`.
+
+torch.distributed.elastic starts and watches the processes and keeps their output and errors. Two things are ours:
+its agent would pass a signal to whole process groups, data workers included, and kill everything 30 seconds later, so
+signals are sent to the processes alone, with time to save; and it leaves processes behind when it is killed itself, so
+each of them watches its parent.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import logging
 import os
-import re
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Protocol
+from typing import TYPE_CHECKING, Any
 
+from common import errors
 from common.config.kinds import kind_of
 from common.config.resolve import Resolved
 from common.config.schema import RunSettings
 from common.console import Console
-from common.cost.hardware import CORES_TOLD
 from common.engine.environment import environment
-from common.errors import ConfigError, LaunchError
+from common.errors import ConfigError, LaunchError, RecipeError
 from common.training.distributed import ranks
 from common.training.loop.stopping import SIGNALS, Preempted
 
-FOLDER = "DOMAIN_RECIPES_PROCESSES"  # environment: where each process leaves its output and why it failed
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing import PContext, RunProcsResult
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+LAUNCHER = "DOMAIN_RECIPES_LAUNCHER"  # environment: the number of the process that `launch` runs in
 SET_BY_ACCELERATE = "ACCELERATE_MIXED_PRECISION"  # environment, whatever the value
 TEMPORARY = 75  # exit code of a run that was asked to stop and may be started again (EX_TEMPFAIL of sysexits.h)
 LINES = 12  # of a dead process's output that are shown
 GRACE_SECONDS = 600.0  # that processes have to save a checkpoint once they are asked to stop
 WATCH_SECONDS = 0.2
-# How torchrun names the process that failed first.
-ROOT_CAUSE = re.compile(r"Root Cause.*?\brank\s*:\s*(\d+) .*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
+# A killed process is noticed up to this much later than the errors that its death causes in others.
+NOTICED_SECONDS = 5
 
 
 def needed(kind: str, run: RunSettings) -> bool:
@@ -65,32 +72,88 @@ def launch(resolved: Resolved, stage: str, plan: Path, console: Console, *, forc
     run = resolved.config.run
     if run.machines > 1:
         raise ConfigError(_by_scheduler(run, stage, plan))
-    folder = Path(tempfile.mkdtemp(prefix="processes-"))
-    words = [f"out={resolved.out}", *(["force=true"] if forced else [])]
-    command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config_file(resolved.repository, run)),
-        "--num_machines", "1", "--num_processes", str(run.processes),
-        "--main_process_port", "0",  # a free one
-        "--module", "common", "stage", str(plan.resolve()), stage, *words,
-    ]  # fmt: skip
+    command = ["-m", "common", "stage", str(plan.resolve()), stage, f"out={resolved.out.resolve()}"]
+    command += ["force=true"] if forced else []
+    shared = accelerate_environment(resolved.repository, run, run.processes) | _path_to(resolved.repository)
+    with tempfile.TemporaryDirectory(prefix="processes-") as folder, _signals_restored():
+        result = start_and_wait(command, shared, run.processes, Path(folder), console)
+        if result.failures:
+            raise LaunchError(_why(stage, run, result))
+
+
+def start_and_wait(
+    arguments: list[str], shared: dict[str, str], processes: int, folder: Path, console: Console
+) -> RunProcsResult:
+    """Run Python with some arguments in several processes, and return how they ended; their output is in `folder`.
+
+    Raises Preempted where a signal stopped them and none of them left an error.
+    """
+    from accelerate.utils import clear_environment
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std, start_processes
+    from torch.distributed.elastic.utils.distributed import get_free_port
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it reports, `launch` raises
+    each = {number: {"RANK": str(number), "LOCAL_RANK": str(number)} for number in range(processes)}
+    shared = {
+        **environment(), **shared, LAUNCHER: str(os.getpid()), "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(get_free_port()),
+        "TORCHELASTIC_SIGNALS_TO_HANDLE": ",".join(found.name for found in SIGNALS),
+    }  # fmt: skip
+    redirects = {number: Std.ERR if number == 0 else Std.ALL for number in range(processes)}
+    logs = DefaultLogsSpecs(
+        log_dir=str(folder), redirects=redirects, tee={0: Std.ERR} if console.verbosity == "verbose" else Std.NONE
+    )
+    context: PContext | None = None
+    asked = 0
     try:
-        with (folder / "launcher.log").open("w") as errors:
-            told = {**environment(), **_cores(run), **_path_to(resolved.repository), FOLDER: str(folder)}
-            process = subprocess.Popen(
-                command, env=told, stderr=errors,  # in this folder, where relative paths of the settings start
-                start_new_session=True,  # signals reach the processes through this one, in good order
-            )  # fmt: skip
-            code = _watch(process, folder, run, console)
-        if code:
-            raise LaunchError(_why(stage, run, folder, code))
+        while True:
+            try:
+                if context is None:
+                    with clear_environment():
+                        os.environ.update(shared)
+                        context = start_processes(
+                            "stage", sys.executable, dict.fromkeys(each, tuple(arguments)), each, logs,
+                            log_line_prefixes={0: ""},
+                        )  # fmt: skip
+                result = context.wait(GRACE_SECONDS if asked else -1, WATCH_SECONDS)
+                break
+            except SignalException as signalled:
+                if context is None or (asked and signalled.sigval == signal.SIGINT):
+                    raise Preempted(asked or signalled.sigval) from None
+                for number in () if asked else context.pids().values():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(number, signalled.sigval)
+                asked = asked or signalled.sigval
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if context is not None:
+            context.close(signal.SIGKILL)  # whatever is left
+    if asked and (result is None or not any(isinstance(found.message, dict) for found in result.failures.values())):
+        raise Preempted(asked)
+    assert result is not None, "without a signal it waits for as long as it takes"
+    return result
 
 
-def _cores(run: RunSettings) -> dict[str, str]:
-    """Tell the processes all cores of the run: torchrun leaves one thread to each, and none knows of the others."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    return {CORES_TOLD: str(run.threads or (told if told.isdigit() else os.cpu_count() or 1))}
+@contextlib.contextmanager
+def _signals_restored() -> Iterator[None]:
+    """Give this process its own handlers of signals back in the end: elastic installs its own."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def accelerate_environment(repository: Path, run: RunSettings, processes: int) -> dict[str, str]:
+    """Return what `accelerate launch` sets in the environment of a process, by its file for `run.parallelism`."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+
+    given = ["--config_file", str(config_file(repository, run)), "--num_processes", str(processes)]
+    given += ["--num_machines", "1", "--main_process_port", "0", "common"]
+    arguments, *_ = _validate_launch_command(launch_command_parser().parse_args(given))
+    found = prepare_deepspeed_cmd_env(arguments)[1] if run.parallelism == "zero3" else prepare_multi_gpu_env(arguments)
+    return {key: value for key, value in found.items() if key.startswith(("ACCELERATE_", "FSDP_"))}
 
 
 def _path_to(repository: Path) -> dict[str, str]:
@@ -102,7 +165,7 @@ def _path_to(repository: Path) -> dict[str, str]:
 def configure(repository: Path, run: RunSettings) -> None:
     """Set for a process that torchrun started what `accelerate launch` sets for those of its own.
 
-    Raises ConfigError for DeepSpeed, whose settings only `accelerate launch` hands on.
+    Raises ConfigError for DeepSpeed, which needs `accelerate launch` on every machine.
     """
     if ranks.size() == 1 or SET_BY_ACCELERATE in os.environ:
         return
@@ -111,13 +174,7 @@ def configure(repository: Path, run: RunSettings) -> None:
             "run.parallelism=zero3: start the processes with `accelerate launch --config_file "
             f"{config_file(repository, run)}`, not with torchrun, or use run.parallelism=fsdp2."
         )
-    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-    from accelerate.utils.launch import prepare_multi_gpu_env
-
-    words = ["--config_file", str(config_file(repository, run)), "--num_processes", str(ranks.size()), "common"]
-    arguments, *_ = _validate_launch_command(launch_command_parser().parse_args(words))
-    found = prepare_multi_gpu_env(arguments)
-    os.environ.update({key: value for key, value in found.items() if key.startswith(("ACCELERATE_", "FSDP_"))})
+    os.environ.update(accelerate_environment(repository, run, ranks.size()))
 
 
 def _by_scheduler(run: RunSettings, stage: str, plan: Path) -> str:
@@ -129,142 +186,56 @@ def _by_scheduler(run: RunSettings, stage: str, plan: Path) -> str:
     )
 
 
-def _watch(process: subprocess.Popen[bytes], folder: Path, run: RunSettings, console: Console) -> int:
-    """Wait for the processes, hand signals on to them, and return the launcher's exit code."""
-    asked: list[int] = []
-
-    def pass_on(signum: int, frame: FrameType | None) -> None:
-        asked.append(signum)
-
-    before = {number: signal.signal(number, pass_on) for number in SIGNALS}
-    told: set[Path] = set()
-    shown = 0
-    deadline = 0.0
-    try:
-        while (code := process.poll()) is None:
-            if asked:
-                deadline = deadline or time.monotonic() + GRACE_SECONDS
-                _tell(folder, asked[0], told)
-                if signal.SIGINT in asked[1:] or time.monotonic() > deadline:
-                    _kill(process, folder)
-            if console.verbosity == "verbose":
-                shown = _show(folder / "0.log", shown)
-            time.sleep(WATCH_SECONDS)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if process.poll() is None:
-            _kill(process, folder)
-            process.wait()
-    if asked and not list(folder.glob("*.failure.json")):
-        raise Preempted(asked[0])
-    return code
-
-
-def _tell(folder: Path, signum: int, told: set[Path]) -> None:
-    """Send a signal to every process of this machine that is there by now and was not told.
-
-    The launcher itself would kill them half a minute later.
-    """
-    for path in set(folder.glob("*.pid")) - told:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(path.read_text(encoding="utf-8")), signum)
-        told.add(path)
-
-
-def _kill(process: subprocess.Popen[bytes], folder: Path) -> None:
-    """Kill the processes, each with those that it has started, and the launcher, which has no time to do so itself.
-
-    torchrun gives each of them a session of its own, so that none dies with the launcher.
-    """
-    for path in folder.glob("*.pid"):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(int(path.read_text(encoding="utf-8")), signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _show(path: Path, shown: int) -> int:
-    """Print what the first process has logged beyond the first `shown` bytes; return how many there are now."""
-    if not path.is_file():
-        return shown
-    with path.open("rb") as log:
-        log.seek(shown)
-        fresh = log.read()
-    sys.stderr.write(fresh.decode("utf-8", errors="replace"))
-    return shown + len(fresh)
-
-
-def _why(stage: str, run: RunSettings, folder: Path, code: int) -> str:
+def _why(stage: str, run: RunSettings, result: RunProcsResult) -> str:
     """Say which process died first and what it said last; one that was killed brings the others down with it."""
-    log = (folder / "launcher.log").read_text(encoding="utf-8", errors="replace")
-    found = ROOT_CAUSE.search(log)
-    which, exit_code = (int(found[1]), int(found[2])) if found else (0, code)
-    failures = {int(path.name.split(".")[0]): json.loads(path.read_text(encoding="utf-8"))
-                for path in folder.glob("*.failure.json")}  # fmt: skip
-    if exit_code < 0 or not failures:
-        return _killed(stage, run, folder, which, exit_code) if found else _not_started(stage, log, code)
-    which = which if which in failures else min(failures, key=lambda number: float(failures[number]["time"]))
-    told = failures[which]
-    if not told["trace"]:
-        return str(told["text"])
-    return f"Stage {stage}: process {which + 1} of {run.processes} failed.\n{told['text']}"
+    first = min(result.failures.values(), key=_noticed)
+    process = f"process {first.local_rank + 1} of {run.processes}"
+    message: Any = first.message
+    if isinstance(message, dict):  # as `report` leaves it
+        name, _, text = str(message["message"]).partition(": ")
+        if issubclass(getattr(errors, name, Exception), RecipeError):
+            return text
+        return f"Stage {stage}: {process} failed.\n{_tail(message['extraInfo']['py_callstack'])}"
+    died = f"was killed by {first.signal_name()}" if first.exitcode < 0 else f"ended with exit code {first.exitcode}"
+    hint = " (where memory ran out, the system kills like this)" if first.exitcode == -signal.SIGKILL else ""
+    output = _tail(Path(result.stderrs[first.local_rank]).read_text(encoding="utf-8", errors="replace"))
+    last = f" Its last lines:\n{output}" if output else ""
+    return f"Stage {stage}: {process} {died}{hint}. The same command goes on from the last checkpoint.{last}"
 
 
-def _killed(stage: str, run: RunSettings, folder: Path, which: int, exit_code: int) -> str:
-    died = f"was killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with exit code {exit_code}"
-    hint = " (where memory ran out, the system kills like this)" if exit_code == -signal.SIGKILL else ""
-    path = folder / f"{which}.log"
-    said = _tail(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else ""
-    last = f" It said last:\n{said}" if said else ""
-    return (
-        f"Stage {stage}: process {which + 1} of {run.processes} {died}{hint}; the same command goes on from the last "
-        f"checkpoint.{last}"
-    )
-
-
-def _not_started(stage: str, log: str, code: int) -> str:
-    return f"Stage {stage}: `accelerate launch` ended with exit code {code}.\n{_tail(log)}"
+def _noticed(failure: ProcessFailure) -> int:
+    killed = failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM  # SIGTERM is how elastic ends the others
+    return int(failure.timestamp) - (NOTICED_SECONDS if killed else 0)
 
 
 def _tail(text: str) -> str:
     return "\n".join(text.strip().splitlines()[-LINES:])
 
 
-class Failed(Protocol):
-    """How a process says why it failed; false where nobody collects that, so that it is to be printed."""
-
-    def __call__(self, text: str, *, trace: bool = False) -> bool: ...
-
-
-def enter() -> Failed:
-    """Set this process up as one that `launch` started, if it is one; return how it says why it failed.
-
-    Only the first process talks to the user; what the others print, and what it logs, is kept for when they die.
-    """
-    given = os.environ.get(FOLDER)
-    number = ranks.rank()
-    if given is not None:
-        with (Path(given) / f"{number}.log").open("wb") as log:
-            os.dup2(log.fileno(), sys.stderr.fileno())
-            if number:
-                os.dup2(log.fileno(), sys.stdout.fileno())
-        unnamed = Path(given) / f".{number}.pid"
-        unnamed.write_text(str(os.getpid()), encoding="utf-8")
-        unnamed.rename(Path(given) / f"{number}.pid")  # whole, when it is seen
-
-    def failed(text: str, *, trace: bool = False) -> bool:
-        if given is None:
-            return False
-        facts = {"rank": number, "time": time.time(), "text": text, "trace": trace}
-        fresh = Path(given) / f".{number}.failure"
-        fresh.write_text(json.dumps(facts), encoding="utf-8")
-        fresh.rename(Path(given) / f"{number}.failure.json")
-        return True
-
-    return failed
-
-
 def is_launched() -> bool:
     """Whether `launch` started this process, so that it is the one to show errors."""
-    return FOLDER in os.environ
+    return LAUNCHER in os.environ
+
+
+def enter() -> None:
+    """Let a process that `launch` started stop when its launcher is gone: it saves a checkpoint, as for a scheduler."""
+    if is_launched():
+        threading.Thread(target=_follow, args=(int(os.environ[LAUNCHER]),), daemon=True).start()
+
+
+def _follow(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def report(error: Exception) -> bool:
+    """Leave an error for the launcher, as elastic's `record` does; return whether `launch` will show it."""
+    if not is_launched():
+        return False
+    from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+    get_error_handler().record_exception(error)
+    return True

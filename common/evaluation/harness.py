@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from common.cost.memory import TEXT_WINDOW
 from common.errors import DataError
 from common.models.checkpoint import read_header
 from common.models.device import has_room, offload_kwargs
 
 Progress = Callable[[int, int], None]
-TEXT_WINDOW = 1024  # tokens; longer documents are read in such pieces, which bounds memory for long-context models
 FEWSHOT_SEED = 1234  # the harness's own default
 logger = logging.getLogger(__name__)
 

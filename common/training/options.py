@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.base import Schedule, StageSettings
-from common.config.batches import Batch, batch_of, require_shareable
+from common.config.batches import Batch, accumulate, batch_of, require_shareable
 from common.config.schema import RunSettings
 from common.config.stages import (
     ExpertSettings,
@@ -22,6 +22,7 @@ from common.config.stages import (
     SftSettings,
     TrainingSettings,
 )
+from common.cost.disk import KEPT_CHECKPOINTS
 from common.errors import ConfigError
 from common.training.distributed import ranks
 
@@ -50,11 +51,7 @@ def split_batch(batch: Batch, micro: int | None, rows_each: int = 1) -> tuple[in
     """
     world = ranks.size()
     require_shareable([batch], world)
-    per_device = batch.size * rows_each // world
-    rows = per_device if micro is None else max(1, min(micro, per_device))
-    while per_device % rows:  # the next smaller one that fits; what a step learns from stays the same
-        rows -= 1
-    return rows, per_device // rows
+    return accumulate(batch.size * rows_each // world, micro)
 
 
 def _split(stage: str, settings: StageSettings, micro: int | None, rows_each: int = 1) -> tuple[int, int]:
@@ -91,7 +88,7 @@ def shared_options(run: RunSettings, folder: Path, *, steps: int, seed: int, dev
         "ddp_timeout": round(60 * run.patience_minutes),
         "ddp_find_unused_parameters": False,
         "save_strategy": "no",  # the checkpoint callback decides by time
-        "save_total_limit": 2,
+        "save_total_limit": KEPT_CHECKPOINTS,
         "report_to": "none",
         "disable_tqdm": True,
         "use_cpu": device == "cpu",

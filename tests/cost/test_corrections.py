@@ -10,13 +10,10 @@ from typing import Any
 import pytest
 
 from common.config.resolve import resolve
-from common.config.schema import RunSettings
-from common.cost import hardware
 from common.cost.corrections import NAME, Corrections, Pace
 from common.cost.outlook import Outlook
 from common.cost.pace import Stopwatch
 from common.cost.speed import other_seconds, step_seconds
-from common.engine import launch
 from common.engine.plan import make_plan
 from common.store.artifacts import Artifact
 from tests.conftest import REPOSITORY
@@ -122,19 +119,6 @@ def test_a_slow_beginning_is_mended_at_the_end(tmp_path: Path, monkeypatch: pyte
     slow = Corrections(tmp_path).share(pace) or 0.0
     watch.finish()
     assert Corrections(tmp_path).share(pace) == pytest.approx(9 * slow, rel=1e-3)
-
-
-def test_processes_that_share_a_cpu_note_its_speed_where_a_plan_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for run in (RunSettings(processes=2), RunSettings(processes=2, threads=4)):
-        hardware.cpu_here.cache_clear()
-        planned, told = hardware.cpu_here(run.threads).name, launch._cores(run)
-        with monkeypatch.context() as process:
-            process.setenv("OMP_NUM_THREADS", "1")  # as torchrun leaves it
-            process.setenv(hardware.CORES_TOLD, told[hardware.CORES_TOLD])
-            hardware.cpu_here.cache_clear()
-            assert hardware.cpu_here(run.threads).name == planned
-    hardware.cpu_here.cache_clear()
 
 
 def test_answers_are_written_a_word_at_a_time() -> None:

@@ -13,15 +13,13 @@ import pytest
 from common.cli import output
 from common.cli.main import main
 from common.cli.plan_costs import memory_of, totals
-from common.config.batches import Batch
 from common.config.resolve import resolve
-from common.config.schema import RunSettings
 from common.console import Console
 from common.cost import hardware
-from common.cost.disk import BEST, CHECKPOINTS
+from common.cost.activations import TRL_PIECE
+from common.cost.disk import CHECKPOINTS
 from common.cost.outlook import Outlook
 from common.engine.plan import Plan, make_plan
-from common.training.options import shared_options
 from tests.conftest import QUICK, REPOSITORY
 from tests.cost.conftest import outlook_of, run_of
 
@@ -62,32 +60,13 @@ def test_disk_holds_every_result_and_the_largest_scratch() -> None:
     adapter = 32 * 16 * (2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14_336))  # rank 16, q o, k v, the rest
     assert (kept, scratch) == (2 * parameters + 4 * adapter, CHECKPOINTS * 12 * adapter)
     assert found.disk("exam-cpt") == found.disk("card") == (0.0, 0.0)
-    options = shared_options(found.config.run, Path(), steps=1, seed=0, device="cpu")
-    assert options["save_total_limit"] + 1 == CHECKPOINTS
 
 
-def test_what_is_reckoned_with_is_what_stages_do() -> None:
-    """Numbers that other modules own, which planning cannot import from there."""
-    import inspect
+def test_the_size_of_trl_s_pieces_is_planned_with() -> None:
+    """A private number, which planning cannot import: TRL takes seconds to load."""
+    from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
 
-    from trl.trainer import utils
-
-    from common.cost import activations, memory, workload
-    from common.evaluation.harness import TEXT_WINDOW
-    from common.training import options
-    from common.training.loop import best, trainer
-    from common.training.rows import preferences
-    from common.training.speed import scoring
-
-    assert (activations.LEAN_LOGITS, activations.MOST_LOGITS) == (trainer.LEAN_LOGITS, scoring.MOST_LOGITS)
-    assert activations.TRL_PIECE == utils._CHUNKED_LOGPROB_CHUNK_SIZE
-    assert memory.WINDOW == TEXT_WINDOW
-    held = inspect.signature(preferences.answer_logps).parameters["batch_size"].default
-    assert (held, best.KEPT) == (workload.HELDOUT_PAIRS, BEST)
-    for rows, micro in ((16, None), (16, 4096), (12, 5 * 1024), (7, 2048)):
-        run = RunSettings(micro_batch_tokens=micro)
-        expected = options.split_batch(Batch("cpt", rows, rows, "rows"), micro and micro // 1024)
-        assert workload.split(rows, 1024, run) == expected
+    assert _CHUNKED_LOGPROB_CHUNK_SIZE == TRL_PIECE
 
 
 def test_plan_and_run_refuse_what_cannot_fit(

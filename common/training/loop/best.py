@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.cost.disk import KEPT_BEST
 from common.store.artifacts import write_json
 from common.training.distributed import parallel, ranks
 
 Look = dict[str, Any]
-KEPT = 3  # the best of now, and those before each of the two trainer checkpoints that a run may go on from
 LOOKS = "looks.json"
 
 
@@ -36,7 +36,7 @@ class Best:
     def _forget(self, checkpoints: Sequence[int]) -> None:
         """Remove the files that no run which goes on from a checkpoint can need: all but the last one before each."""
         files = {_step_of(path): path for path in self.folder.glob("best-*.safetensors")}
-        ends = (*checkpoints[1 - KEPT :], max(files))
+        ends = (*checkpoints[1 - KEPT_BEST :], max(files))
         needed = {max((step for step in files if step <= end), default=0) for end in ends}
         for step in files.keys() - needed:
             files[step].unlink()

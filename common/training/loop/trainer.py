@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.base import GuardSettings
+from common.cost.activations import LEAN_LOGITS
 from common.errors import ConfigError, ContractError
 from common.store.artifacts import writing
 from common.training.adapters import widen
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from common.stage import StageContext
 
 logger = logging.getLogger(__name__)
-
-# Above this many logits in one forward pass TRL's chunked loss saves more memory than it costs time.
-LEAN_LOGITS = 64_000_000
 
 
 @functools.cache

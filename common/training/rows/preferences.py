@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from common.config.stages import PreferenceSettings
+from common.cost.activations import MOST_LOGITS
+from common.cost.workload import HELDOUT_PAIRS
 from common.data.accounting import RowCount
 from common.stage import StageContext
 from common.training.loop import memory
 from common.training.rows.reader import Accounts, ExamFilter, shuffled, training_rows
-from common.training.speed.scoring import MOST_LOGITS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,7 +93,7 @@ def _unusable(row: dict[str, Any], pair: Pair, limit: int) -> str | None:
 
 
 def answer_logps(
-    model: Any, pairs: Sequence[Pair], pad_id: int, batch_size: int = 32, most_logits: int = MOST_LOGITS
+    model: Any, pairs: Sequence[Pair], pad_id: int, batch_size: int = HELDOUT_PAIRS, most_logits: int = MOST_LOGITS
 ) -> tuple[list[float], list[float]]:
     """Return the summed log-probabilities (nats) of the chosen and of the rejected answers, without autocast.
 

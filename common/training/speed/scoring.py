@@ -22,12 +22,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from common.config.schema import RunSettings
+from common.cost.activations import MOST_LOGITS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Logits that exist at once: 256 MB in float32. More are computed in pieces, and again for the backward pass.
-MOST_LOGITS = 64_000_000
 PADDING_WORTH_IT = 0.05  # share of a batch's places that sharing rows must save
 # Sizes are rounded up to multiples of these, so that few shapes occur: kernels are prepared once for each, which on a
 # CPU takes as long as the work of a small model.

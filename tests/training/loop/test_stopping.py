@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +13,6 @@ import pytest
 
 from common.config.base import GuardSettings
 from common.config.schema import RunSettings
-from common.engine import launch
 from common.errors import ConfigError
 from common.training.loop.progress import newest_whole
 from common.training.loop.stopping import Preempted, noted
@@ -29,24 +26,6 @@ def test_a_signal_that_comes_again_stops_nothing_at_once() -> None:
         assert stop.signum == signal.SIGUSR1
         with pytest.raises(Preempted):
             os.kill(os.getpid(), signal.SIGINT)
-
-
-def test_processes_that_come_late_are_told_and_none_is_told_twice(tmp_path: Path) -> None:
-    told: set[Path] = set()
-    count = "import signal, sys; signal.signal(10, lambda *_: print(1, flush=True)); print(0, flush=True)\n"
-    count += "while sys.stdin.readline(): pass"
-    started = []
-    for number in range(2):
-        process = subprocess.Popen(
-            [sys.executable, "-c", count], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "0\n"
-        (tmp_path / f"{number}.pid").write_text(str(process.pid), encoding="utf-8")
-        launch._tell(tmp_path, signal.SIGUSR1, told)
-        assert process.stdout.readline() == "1\n"
-        started.append(process)
-    assert [process.communicate()[0] for process in started] == ["", ""]
 
 
 def checkpoint(folder: Path, step: int, form: str) -> None:
