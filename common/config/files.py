@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from common.config.base import Frozen, StageSettings
-from common.config.layer_errors import explain
 from common.config.pipeline import load_pipeline
 from common.config.schema import SCALARS, SECTIONS
+from common.config.validation import explain, report
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, DataError, did_you_mean
 
@@ -61,9 +61,9 @@ def read_domain_file(folder: Path, pipelines: Path) -> DomainFile:
     try:
         file = DomainFile.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(explain(error, DomainFile, "", lambda _: str(path))) from None
+        raise ConfigError(report(path, explain(error, DomainFile, raw))) from None
     problems = [
-        f"{path}: profiles.{name}: there is no such profile.{did_you_mean(name, profiles)}"
+        f"profiles.{name}: there is no such profile.{did_you_mean(name, profiles)}"
         for name in file.profiles
         if name not in profiles
     ]
@@ -71,11 +71,11 @@ def read_domain_file(folder: Path, pipelines: Path) -> DomainFile:
     stages = {node.name for name in names_in(pipelines) for node in load_pipeline(pipelines, name).nodes()}
     known = {*SECTIONS, *SCALARS, *StageSettings.kinds, *stages}
     problems += [
-        f"{path}: {place}.{key}: no section or stage of that name.{did_you_mean(key, known)}"
+        f"{place}.{key}: no section or stage of that name.{did_you_mean(key, known)}"
         for place, block in blocks.items()
         for key in block
         if key not in known
     ]
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise ConfigError(report(path, problems))
     return file

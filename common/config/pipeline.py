@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from common.config.base import Frozen
-from common.config.validation import describe_error
+from common.config.validation import explain, report
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, did_you_mean
 
@@ -89,11 +89,7 @@ def load_pipeline(folder: Path, name: str) -> Pipeline:
     try:
         pipeline = Pipeline.model_validate({"name": name, **raw})
     except ValidationError as error:
-        item = error.errors()[0]
-        key = ".".join(str(part) for part in item["loc"])
-        fields = StageSpec if item["loc"][0] == "stages" and len(item["loc"]) > 2 else Pipeline
-        names = [field.alias or name for name, field in fields.model_fields.items()]
-        raise ConfigError(f"{path}: {key}: {describe_error(item, names)}") from None
+        raise ConfigError(report(path, explain(error, Pipeline, raw))) from None
     _check_edges(pipeline, path)
     return pipeline
 

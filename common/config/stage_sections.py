@@ -34,6 +34,14 @@ class Layer:
     values: Mapping[str, Any]
 
 
+def label_of(key: str, origins: Mapping[str, str]) -> str:
+    """Return the layer that set a key, with its file where the label does not say it; "" where none did."""
+    label = origins.get(key, "")
+    if not label.startswith("domain "):
+        return label
+    return f"{label}; domains/{label.removeprefix('domain ').partition(',')[0]}/stages.yaml"
+
+
 def section_names(node: Node) -> list[str]:
     """Return the sections that hold for a stage, the most particular last."""
     kind = [node.kind] if StageSettings.of(node.kind).by_kind else []

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from common.config.validation import describe_error
+from common.config.validation import explain
 from common.errors import ConfigError, DataError, did_you_mean
 from common.rewards.verifiers import VERIFIERS, Answer, options_of
 
@@ -112,17 +112,11 @@ def _check_model(given: Mapping[str, Any], key: str, models: Sequence[str]) -> N
 
 def _check_options(name: str, given: Mapping[str, Any], key: str) -> None:
     model = options_of(name)
+    options = {option: value for option, value in given.items() if option != "weight"}
     try:
-        model.model_validate({option: value for option, value in given.items() if option != "weight"})
+        model.model_validate(options)
     except ValidationError as error:
-        item = error.errors()[0]
-        place = ".".join([key, *(str(part) for part in item["loc"])])
-        if item["type"] == "extra_forbidden":
-            near = did_you_mean(str(item["loc"][0]), ["weight", *model.model_fields])
-            raise ConfigError(f"{place}: '{name}' has no such option.{near}") from None
-        if item["type"] == "missing":
-            raise ConfigError(f"{place} is missing; '{name}' needs it.") from None
-        raise ConfigError(f"{place}: {describe_error(item)}") from None
+        raise ConfigError("\n".join(explain(error, model, options, prefix=key, also_known=["weight"]))) from None
 
 
 def ranked(rewards: Sequence[float]) -> float:
