@@ -55,6 +55,8 @@ def explain(
         items.setdefault(_place(raw, item["loc"], missing=item["type"] == "missing"), []).append(item)
     lines = []
     for place, (item, *others) in items.items():
+        if item["type"] == "too_short" and any(other[: len(place)] == place for other in items.keys() - {place}):
+            continue  # pydantic does not count wrong items, which have lines of their own
         name = ".".join([*filter(None, [prefix]), *_names(raw, place)])
         layer = origin(".".join([*filter(None, [prefix]), *map(str, place)]))
         where = f"{name} ({layer})" if layer else name
