@@ -1,6 +1,6 @@
 """Which fields of the settings classes the sources read, told by reading the sources alone.
 
-Usage: `unread_settings(parse_sources(folder))`.
+Usage: `unread_settings(Sources({path: ast.parse(text), ...}))`.
 
 A read is an attribute access on a value whose class can be inferred: from annotations of parameters, fields, functions
 and properties, from `isinstance`, and from assignments and loops. Containers count as what they hold. Two classes with
@@ -10,15 +10,17 @@ a field of one name are told apart. A dump of all fields (`model_dump`) is no re
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 BASE = "Frozen"
 Types = frozenset[str]
 NOTHING: Types = frozenset()
-PASSING_ON = {"values", "items", "get", "pop", "model_copy", "setdefault", "copy"}  # methods that return what they hold
-PASSED = {"sorted", "list", "tuple", "dict", "reversed", "iter", "next", "enumerate", "zip", "cast", "set", "max", "min"}
+# Methods and functions that return what they hold or are given.
+METHODS = {"values", "items", "get", "pop", "model_copy", "setdefault", "copy"}
+FUNCTIONS = {
+    "sorted", "list", "tuple", "dict", "reversed", "iter", "next", "enumerate", "zip", "cast", "set", "max", "min",
+}  # fmt: skip
 
 
 @dataclass
@@ -46,8 +48,10 @@ class Sources:
                 elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                     self.functions.setdefault(node.targets[0].id, node.value)  # an alias of a type
         self.reads: set[tuple[str, str]] = set()
-        for tree in trees.values():
-            _Scope(self, {}).run(tree.body)
+        self.held: dict[tuple[str, str], Types] = {}  # class and attribute -> what its methods assign to it
+        for _ in range(2):  # a method may read what another one assigns
+            for tree in trees.values():
+                _Scope(self, {}).run(tree.body)
 
     def ancestors(self, name: str) -> list[str]:
         """Return a class and its bases, itself first."""
@@ -75,7 +79,7 @@ class Sources:
 
     def attribute(self, owners: Types, name: str) -> Types:
         """Note a read of an attribute and return the classes of its value."""
-        found = NOTHING
+        found = NOTHING.union(*(self.held.get((owner, name), NOTHING) for owner in owners))
         for owner in owners:
             holders = [c for c in self.ancestors(owner) if name in self.classes[c].returns]
             # A stage's settings are often known by a base class only, and the kind by another condition.
@@ -84,12 +88,6 @@ class Sources:
                 self.reads.add((holder, name))
                 found |= self.named_in(self.classes[holder].returns[name])
         return found
-
-
-def parse_sources(folder: Path) -> Sources:
-    """Read all modules below a folder."""
-    paths = sorted(folder.rglob("*.py"))
-    return Sources({str(path): ast.parse(path.read_text(encoding="utf-8")) for path in paths})
 
 
 def unread_settings(sources: Sources) -> list[str]:
@@ -107,7 +105,9 @@ def unread_settings(sources: Sources) -> list[str]:
 
 
 def _class(node: ast.ClassDef) -> Class:
-    made = Class([base.id if isinstance(base, ast.Name) else ast.unparse(base).rpartition(".")[2] for base in node.bases])
+    made = Class(
+        [base.id if isinstance(base, ast.Name) else ast.unparse(base).rpartition(".")[2] for base in node.bases]
+    )
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
             made.returns[item.target.id] = item.annotation
@@ -115,13 +115,6 @@ def _class(node: ast.ClassDef) -> Class:
                 made.fields.append(item.target.id)
         elif isinstance(item, ast.FunctionDef):
             made.returns[item.name] = item.returns
-            annotations = {a.arg: a.annotation for a in [*item.args.args, *item.args.kwonlyargs]}
-            for inner in ast.walk(item):  # self.x = <parameter>, or a call of a class
-                if isinstance(inner, ast.Assign) and isinstance(inner.targets[0], ast.Attribute):
-                    value = annotations.get(inner.value.id) if isinstance(inner.value, ast.Name) else inner.value
-                    made.returns.setdefault(inner.targets[0].attr, value)
-                elif isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Attribute):
-                    made.returns.setdefault(inner.target.attr, inner.annotation)
     return made
 
 
@@ -131,12 +124,14 @@ class _Scope:
     def __init__(self, sources: Sources, known: Mapping[str, Types]) -> None:
         self.sources = sources
         self.known = dict(known)
+        self.types: dict[ast.expr, Types] | None = None  # of what was inferred, once all names are known
 
-    def run(self, body: list[ast.stmt], owner: str = "") -> None:
+    def run(self, body: Sequence[ast.stmt], owner: str = "") -> None:
         own = [node for statement in body for node in _own_nodes(statement)]
         for _ in range(2):  # names may hold what a later line says
             for node in own:
                 self._learn(node)
+        self.types = {}
         for node in own:
             if isinstance(node, ast.expr):
                 self.type_of(node)
@@ -155,7 +150,11 @@ class _Scope:
         match node:
             case ast.Assign(targets=targets, value=value):
                 for target in targets:
-                    self._hold(target, self.type_of(value))
+                    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+                        for name, part in zip(target.elts, value.elts, strict=False):
+                            self._hold(name, self.type_of(part))
+                    else:
+                        self._hold(target, self.type_of(value))
             case ast.AnnAssign(target=target, annotation=annotation):
                 self._hold(target, self.sources.named_in(annotation))
             case ast.NamedExpr(target=target, value=value):
@@ -166,24 +165,28 @@ class _Scope:
                 self._hold(target, self.type_of(value))
             case ast.Call(func=ast.Name(id="isinstance"), args=[value, classes]):
                 self._hold(value, self.sources.named_in(classes))
-            case ast.match_case(pattern=pattern):
-                for part in ast.walk(pattern):
-                    if isinstance(part, ast.MatchClass):
-                        for keyword in part.kwd_attrs:
-                            self.sources.attribute(self.sources.named_in(part.cls), keyword)
 
     def _hold(self, target: ast.expr, types: Types) -> None:
-        for node in [target, *(target.elts if isinstance(target, ast.Tuple) else ())]:
-            if types:
-                key = ast.unparse(node)
-                self.known[key] = self.known.get(key, NOTHING) | types
-                if isinstance(node, ast.Tuple):
-                    for inner in node.elts:
-                        self._hold(inner, types)
+        if isinstance(target, ast.Tuple):
+            for inner in target.elts:
+                self._hold(inner, types)
+        elif types and (chain := _chain(target)):
+            self.known[chain] = self.known.get(chain, NOTHING) | types
+            if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
+                for owner in self.known.get(target.value.id, NOTHING):
+                    place = (owner, target.attr)
+                    self.sources.held[place] = self.sources.held.get(place, NOTHING) | types
 
     def type_of(self, node: ast.expr) -> Types:
         """Return the classes that a value may have, noting each read of an attribute on the way."""
-        known = self.known.get(ast.unparse(node), NOTHING)
+        if self.types is None:
+            return self._infer(node)
+        if node not in self.types:
+            self.types[node] = self._infer(node)
+        return self.types[node]
+
+    def _infer(self, node: ast.expr) -> Types:
+        known = self.known.get(_chain(node), NOTHING)
         match node:
             case ast.Name(id=name):
                 return known or (frozenset({name}) if name in self.sources.classes else NOTHING)
@@ -194,12 +197,13 @@ class _Scope:
             case ast.Call(func=ast.Name(id=name), args=args):
                 if name in self.sources.classes:
                     return frozenset({name})
+                given = frozenset(a.id for a in args if isinstance(a, ast.Name)) & self.sources.classes.keys()
                 if name in self.sources.functions:
-                    return self.sources.named_in(self.sources.functions[name])
-                return self._any(args) if name in PASSED else NOTHING
+                    return self.sources.named_in(self.sources.functions[name]) | given  # f(cls: type[Model]) -> Model
+                return self._any(args) if name in FUNCTIONS else NOTHING
             case ast.Call(func=ast.Attribute(value=value, attr=name)):
                 own = self.sources.attribute(self.type_of(value), name)
-                return own or (self.type_of(value) if name in PASSING_ON else self._function(name))
+                return own or (self.type_of(value) if name in METHODS else self._function(name))
             case ast.Subscript(value=value):
                 return known | self.type_of(value)
             case ast.IfExp(body=body, orelse=orelse):
@@ -219,6 +223,14 @@ class _Scope:
 
     def _any(self, nodes: list[ast.expr]) -> Types:
         return NOTHING.union(*(self.type_of(node) for node in nodes))
+
+
+def _chain(node: ast.AST) -> str:
+    """Return a dotted chain of names as it is written; "" for anything else."""
+    if isinstance(node, ast.Name):
+        return node.id
+    chain = _chain(node.value) if isinstance(node, ast.Attribute) else ""
+    return f"{chain}.{node.attr}" if chain else ""  # type: ignore[attr-defined] # only an attribute has a chain
 
 
 def _own_nodes(statement: ast.AST) -> Iterator[ast.AST]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
 
-from common.config import schema as config_module
-from common.config.base import Schedule, StageSettings
+from common.config.base import Schedule
 from common.config.files import names_in
 from common.config.overrides import flatten, nest
 from common.config.resolve import resolve
@@ -116,23 +113,6 @@ def test_every_shipped_configuration_loads(domain: str, pipeline: str, profile: 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         resolved().run.workers = 3  # type: ignore[misc] # the point of the test
-
-
-def test_every_key_is_read_by_something() -> None:
-    """Each field of each settings class is read as an attribute somewhere outside its own definition."""
-    read: set[str] = set()
-    for path in (REPOSITORY / "common").rglob("*.py"):
-        if path.name == "config.py":
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute):
-                read.add(node.attr)
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
-                read |= {a.value for a in node.args[1:2] if isinstance(a, ast.Constant) and isinstance(a.value, str)}
-    classes = [c for c in vars(config_module).values() if isinstance(c, type) and issubclass(c, BaseModel)]
-    assert StageSettings in classes
-    unread = [f"{c.__name__}.{field}" for c in classes for field in c.model_fields if field not in read]
-    assert unread == []
 
 
 def test_a_domain_without_its_files_says_which(tmp_path: Path) -> None:
