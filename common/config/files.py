@@ -23,9 +23,11 @@ DOMAIN_FILES = ("knowledge.yaml", "data.yaml", "stages.yaml")
 class DomainFile(Frozen):
     """`domains/<domain>/stages.yaml`: settings for all profiles, for those with a real checkpoint, for single ones."""
 
-    all: dict[str, Any] = Field(default_factory=dict)
+    all: dict[str, Any] = Field(default_factory=dict, description="for every run of the domain")
     checkpoint: dict[str, Any] = Field(default_factory=dict, description="for runs of model.path on real data")
-    profiles: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    profiles: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="for the runs of one profile, by name"
+    )
 
 
 def names_in(folder: Path, suffix: str = ".yaml") -> list[str]:

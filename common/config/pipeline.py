@@ -33,7 +33,7 @@ class StageSpec(Frozen):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    kind: ModelKind
+    kind: ModelKind = Field(description="what the stage does")
     parent: str | None = Field(None, alias="from", description="stage that it continues from")
     others: tuple[str, ...] = Field((), alias="with", description="further stages that it reads, such as a merge's")
     control: bool = Field(False, description="a control arm: shown on the card, not held to the gate's limits")
@@ -55,9 +55,9 @@ class Node:
 class Pipeline(Frozen):
     """A pipeline file."""
 
-    name: str
-    description: str
-    stages: dict[str, StageSpec]
+    name: str = Field(description="the file's name")
+    description: str = Field(description="what it is for, in a sentence")
+    stages: dict[str, StageSpec] = Field(description="name -> stage, in running order")
     exam: tuple[str, ...] = Field(description="stages whose checkpoints sit the exam")
     publish: str = Field(description="stage whose checkpoint is published")
     settings: dict[str, Any] = Field(default_factory=dict, description="a layer of settings, as in a profile")
