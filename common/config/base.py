@@ -27,7 +27,10 @@ class Schedule(Frozen):
     (warmup-stable-decay), `constant` holds it to the end.
     """
 
-    kind: Literal["cosine", "wsd", "constant"] = "cosine"
+    kind: Literal["cosine", "wsd", "constant"] = Field(
+        "cosine",
+        description="decay over all steps (cosine), at the end (wsd: warmup-stable-decay), or never (constant)",
+    )
     warmup: Share = Field(0.02, description="share of all steps spent warming up")
     decay: Share = Field(0.2, description="share of all steps spent decaying (wsd only)")
     floor: Share = Field(0.1, description="lowest rate after the decay, as a share of the peak")
@@ -48,25 +51,25 @@ class Limits(Frozen):
 
 
 class GuardSettings(Frozen):
-    """When a training takes back what it learned last, and passes over the rows that it learned it from."""
+    """When a training stage rolls back to a checkpoint and skips the batches of a loss spike."""
 
     spike: float | None = Field(
-        None, gt=1, description="a step's loss is too high above this many times the median; none: only NaN counts"
+        None, gt=1, description="a loss above this many times the median is a spike; none: only NaN is one"
     )
-    window: int = Field(64, ge=8, description="steps that the median is of; before as many, only NaN counts")
-    patience: int = Field(3, ge=1, description="steps in a row that are too high before anything is taken back")
-    times: int = Field(3, ge=0, description="how often it may happen before the stage stops")
+    window: int = Field(64, ge=8, description="steps that the median is taken over; until then only NaN is a spike")
+    patience: int = Field(3, ge=1, description="steps in a row with a spike before the stage rolls back")
+    times: int = Field(3, ge=0, description="rollbacks before the stage stops")
 
 
 class ValidationSettings(Frozen):
     """Packed rows of a stage's own data that never train, read while it learns from the others."""
 
-    share: Share = Field(0.0, description="of the packed rows, replay left out; 0: none are kept")
+    share: Share = Field(0.0, description="share of the packed rows, without replay, that never trains; 0: none")
     evaluations: int = Field(
-        10, ge=1, description="times that they are read, evenly over the steps, the last one included"
+        10, ge=1, description="evaluations during training, evenly over the steps, the last step included"
     )
     keep: Literal["last", "best"] = Field(
-        "last", description="the weights that are saved: the last ones, or those with the least validation loss"
+        "last", description="weights to save: the last ones, or those with the lowest validation loss"
     )
 
     @model_validator(mode="after")

@@ -13,9 +13,9 @@ from pydantic import Field, ValidationError
 from common.config.base import Frozen
 from common.config.folders import names_in
 from common.config.kinds import kinds
-from common.config.layer_errors import explain
 from common.config.pipeline import load_pipeline
 from common.config.schema import SCALARS, SECTIONS
+from common.config.validation import explain, report
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, DataError, did_you_mean
 
@@ -25,9 +25,11 @@ DOMAIN_FILES = ("knowledge.yaml", "data.yaml", "stages.yaml")
 class DomainFile(Frozen):
     """`domains/<domain>/stages.yaml`: settings for all profiles, for those with a real checkpoint, for single ones."""
 
-    all: dict[str, Any] = Field(default_factory=dict)
+    all: dict[str, Any] = Field(default_factory=dict, description="for every run of the domain")
     checkpoint: dict[str, Any] = Field(default_factory=dict, description="for runs of model.path on real data")
-    profiles: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    profiles: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="for the runs of one profile, by name"
+    )
 
 
 def read_named(folder: Path, what: str, name: str) -> dict[str, Any]:
@@ -56,9 +58,9 @@ def read_domain_file(folder: Path, pipelines: Path) -> DomainFile:
     try:
         file = DomainFile.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(explain(error, DomainFile, "", lambda _: str(path))) from None
+        raise ConfigError(report(path, explain(error, DomainFile, raw))) from None
     problems = [
-        f"{path}: profiles.{name}: there is no such profile.{did_you_mean(name, profiles)}"
+        f"profiles.{name}: there is no such profile.{did_you_mean(name, profiles)}"
         for name in file.profiles
         if name not in profiles
     ]
@@ -66,11 +68,11 @@ def read_domain_file(folder: Path, pipelines: Path) -> DomainFile:
     stages = {node.name for name in names_in(pipelines) for node in load_pipeline(pipelines, name).nodes()}
     known = {*SECTIONS, *SCALARS, *kinds(), *stages}
     problems += [
-        f"{path}: {place}.{key}: no section or stage of that name.{did_you_mean(key, known)}"
+        f"{place}.{key}: no section or stage of that name.{did_you_mean(key, known)}"
         for place, block in blocks.items()
         for key in block
         if key not in known
     ]
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise ConfigError(report(path, problems))
     return file

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
 from common.config.base import Frozen
 from common.config.kinds import kind_of, kinds
-from common.config.validation import describe_error
+from common.config.validation import explain, report
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, did_you_mean
 
@@ -33,7 +33,7 @@ class StageSpec(Frozen):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    kind: Annotated[str, AfterValidator(_known)]
+    kind: Annotated[str, AfterValidator(_known)] = Field(description="what the stage does")
     parent: str | None = Field(None, alias="from", description="stage that it continues from")
     others: tuple[str, ...] = Field((), alias="with", description="further stages that it reads, such as a merge's")
     control: bool = Field(False, description="a control arm: shown on the card, not held to the gate's limits")
@@ -55,9 +55,9 @@ class Node:
 class Pipeline(Frozen):
     """A pipeline file."""
 
-    name: str
-    description: str
-    stages: dict[str, StageSpec]
+    name: str = Field(description="the file's name")
+    description: str = Field(description="what it is for, in a sentence")
+    stages: dict[str, StageSpec] = Field(description="name -> stage, in running order")
     exam: tuple[str, ...] = Field(description="stages whose checkpoints sit the exam")
     publish: str = Field(description="stage whose checkpoint is published")
     settings: dict[str, Any] = Field(default_factory=dict, description="a layer of settings, as in a profile")
@@ -89,11 +89,7 @@ def load_pipeline(folder: Path, name: str) -> Pipeline:
     try:
         pipeline = Pipeline.model_validate({"name": name, **raw})
     except ValidationError as error:
-        item = error.errors()[0]
-        key = ".".join(str(part) for part in item["loc"])
-        fields = StageSpec if item["loc"][0] == "stages" and len(item["loc"]) > 2 else Pipeline
-        names = [field.alias or name for name, field in fields.model_fields.items()]
-        raise ConfigError(f"{path}: {key}: {describe_error(item, names)}") from None
+        raise ConfigError(report(path, explain(error, Pipeline, raw))) from None
     _check_edges(pipeline, path)
     return pipeline
 

@@ -21,12 +21,20 @@ from common.config.base import StageSettings
 from common.config.files import DomainFile, read_domain_file, read_named
 from common.config.folders import find_domain, is_shipped
 from common.config.kinds import kind_of, kinds
-from common.config.layer_errors import explain
 from common.config.overrides import nest
 from common.config.pipeline import Node, Pipeline, load_pipeline
 from common.config.schema import SCALARS, SECTIONS, Config, VerifySettings
-from common.config.stage_sections import Layer, adapters_alone, check_options, is_adapted, section_names, values_of
+from common.config.stage_sections import (
+    Layer,
+    adapters_alone,
+    check_options,
+    is_adapted,
+    label_of,
+    section_names,
+    values_of,
+)
 from common.config.stages import AnsweringSettings, RewardedSettings
+from common.config.validation import explain
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, did_you_mean
 from common.machine import cards, computes_bfloat16, visible
@@ -208,7 +216,7 @@ def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) ->
     try:
         return Config(**top, **built, stages=stages), origins
     except ValidationError as error:
-        raise ConfigError(explain(error, Config, "", lambda key: origins.get(key, COMMAND_LINE))) from None
+        raise ConfigError("\n".join(explain(error, Config, top, origin=lambda key: label_of(key, origins)))) from None
 
 
 @contextlib.contextmanager
@@ -235,7 +243,8 @@ def _validate(cls: type[BaseModel], values: Mapping[str, Any], prefix: str, orig
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(explain(error, cls, prefix, lambda key: origins.get(key, "default"))) from None
+        problems = explain(error, cls, values, prefix=prefix, origin=lambda key: label_of(key, origins))
+        raise ConfigError("\n".join(problems)) from None
 
 
 def _trains_in_float32(run: Mapping[str, Any], needs: Mapping[str, Any]) -> bool:

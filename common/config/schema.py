@@ -17,18 +17,18 @@ from common.config.base import Frozen, Peft, Share, StageSettings
 
 
 class ModelFacts(Frozen):
-    """What is known of a checkpoint before it is here: enough to reckon with, and checked once it is there."""
+    """What is known of a checkpoint before it is here: enough to estimate with, and checked once it is there."""
 
     model_type: str = Field(description="as in its config.json, such as qwen3 or llama")
     parameters: int = Field(gt=0, description="number of weights, tied ones once")
     vocab_size: int = Field(gt=0, description="rows of the embedding")
-    hidden_size: int = Field(gt=0)
-    intermediate_size: int = Field(gt=0)
-    num_hidden_layers: int = Field(gt=0)
-    num_attention_heads: int = Field(gt=0)
-    num_key_value_heads: int = Field(gt=0)
+    hidden_size: int = Field(gt=0, description="size of a hidden state")
+    intermediate_size: int = Field(gt=0, description="inner size of a feed-forward layer")
+    num_hidden_layers: int = Field(gt=0, description="number of layers")
+    num_attention_heads: int = Field(gt=0, description="heads of a layer")
+    num_key_value_heads: int = Field(gt=0, description="heads of keys and values of a layer")
     head_dim: int = Field(gt=0, description="size of a head")
-    tie_word_embeddings: bool
+    tie_word_embeddings: bool = Field(description="whether input and output embedding are the same weights")
     max_position_embeddings: int = Field(gt=0, description="context, in tokens")
     licence: str = Field(description="as the Hub spells it")
     chat_template: Literal["marked", "known", "none"] = Field(
@@ -76,7 +76,7 @@ class EmbeddedSettings(Frozen):
 class GateSettings(Frozen):
     """Limits on what a stage may cost, checked after every exam (paired exact McNemar test)."""
 
-    mode: Literal["warn", "stop", "off"] = "warn"
+    mode: Literal["warn", "stop", "off"] = Field("warn", description="what happens when a limit is broken")
     max_general_drop: Share = Field(0.05, description="largest fall of the general score against the base")
     min_domain_gain: float = Field(0.0, ge=-1, le=1, description="least gain of the domain score against the base")
 
@@ -117,11 +117,14 @@ class RunSettings(Frozen):
         True, description="on a CPU, keep between steps the memory that a step freed (Linux with glibc)"
     )
     token_metrics: bool = Field(False, description="measure entropy and accuracy over all logits at every step")
-    verbosity: Literal["quiet", "normal", "verbose"] = "normal"
+    verbosity: Literal["quiet", "normal", "verbose"] = Field("normal", description="how much a run prints")
     hardware: str | None = Field(
-        None, description="machine that a plan reckons with, such as h100-sxm (common/cost/hardware.py); none: this one"
+        None,
+        description="machine that a plan estimates for, such as h100-sxm (common/cost/hardware.py); none: this one",
     )
-    gpu_hour_price: float | None = Field(None, ge=0, description="of one GPU, in any currency; a plan adds it up")
+    gpu_hour_price: float | None = Field(
+        None, ge=0, description="price of one GPU for an hour, in any currency; a plan adds it up"
+    )
     wait: bool = Field(True, description="wait for another run that makes the same artifact; false: stop instead")
     newest_data: bool = Field(False, description="ask the Hub anew which commit each data set's branch points to")
     tokens_per_second: float = Field(12000.0, gt=0, description="guess for `plan` until a stage has been measured")
@@ -130,30 +133,32 @@ class RunSettings(Frozen):
 class Needs(Frozen):
     """The least hardware that a profile was made for; per machine, but for `machines`."""
 
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Literal["cpu", "cuda"] = Field("cpu", description="kind of device that it needs")
     gpus: int = Field(0, ge=0, description="GPUs of each machine")
     gpu_memory_gb: float = Field(0.0, ge=0, description="memory of each GPU, in GiB")
     host_memory_gb: float = Field(0.0, ge=0, description="main memory, in GiB")
     disk_gb: float = Field(0.0, ge=0, description="room for checkpoints, in GiB")
-    machines: int = Field(1, ge=1)
+    machines: int = Field(1, ge=1, description="machines that share a stage")
 
 
 class Config(Frozen):
     """One resolved run: every section with its final values; `stages` holds one settings object per stage."""
 
-    domain: str
-    profile: str
-    pipeline: str
+    domain: str = Field(description="folder of `domains/`")
+    profile: str = Field(description="file of `pipelines/profiles/`")
+    pipeline: str = Field(description="file of `pipelines/`")
     seed: int = Field(0, ge=0, description="seed of rendering order, initial weights and batches")
     data: str = Field("embedded", description="`embedded`, `hub` (the domain's data.yaml), or the path of a manifest")
-    peft: Peft | None = Field(None, description="of every stage that trains on a model before it; it may say its own")
-    model: ModelSettings
-    embedded: EmbeddedSettings = EmbeddedSettings()
-    gate: GateSettings = GateSettings()
-    verify: VerifySettings = VerifySettings()
-    run: RunSettings = RunSettings()
-    needs: Needs = Needs()
-    stages: dict[str, StageSettings]
+    peft: Peft | None = Field(
+        None, description="train all weights or adapters, in every stage that can; a stage may set its own"
+    )
+    model: ModelSettings = Field(description="the model that the chain starts from")
+    embedded: EmbeddedSettings = Field(EmbeddedSettings(), description="how the embedded knowledge is rendered")
+    gate: GateSettings = Field(GateSettings(), description="limits on what a stage may cost")
+    verify: VerifySettings = Field(VerifySettings(), description="what a right answer is")
+    run: RunSettings = Field(RunSettings(), description="where and how loudly it runs")
+    needs: Needs = Field(Needs(), description="the least hardware")
+    stages: dict[str, StageSettings] = Field(description="settings of each stage, by its name")
 
 
 SECTIONS = ("model", "embedded", "gate", "verify", "run", "needs")

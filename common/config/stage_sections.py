@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from common.config.base import Peft, StageSettings
+from common.config.folders import is_path
 from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.trl_options import (
@@ -33,6 +34,15 @@ class Layer:
 
     label: str
     values: Mapping[str, Any]
+
+
+def label_of(key: str, origins: Mapping[str, str]) -> str:
+    """Return the layer that set a key, with its file where the label does not say it; "" where none did."""
+    label = origins.get(key, "")
+    if not label.startswith("domain "):
+        return label
+    domain = label.removeprefix("domain ").partition(",")[0]
+    return f"{label}; {domain if is_path(domain) else f'domains/{domain}'}/stages.yaml"
 
 
 def section_names(node: Node) -> list[str]:

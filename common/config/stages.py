@@ -38,9 +38,9 @@ class LearningSettings(StageSettings):
 
     adapts: ClassVar[bool] = True
 
-    schedule: Schedule = Schedule()
-    limits: Limits = Limits()
-    guard: GuardSettings = GuardSettings()
+    schedule: Schedule = Field(Schedule(), description="learning rate over the steps")
+    limits: Limits = Field(Limits(), description="largest shares of rows that the stage may lose")
+    guard: GuardSettings = Field(GuardSettings(), description="what to do about a loss spike")
     peft: Peft = Field("full", description="train all weights, an adapter, or an adapter on a quantised copy")
     lora: dict[str, Any] | None = Field(None, description="options of peft's LoraConfig, with peft=lora or qlora")
     quantization: dict[str, Any] | None = Field(
@@ -73,7 +73,7 @@ class TrainingSettings(LearningSettings):
     """Settings of the stages that train on tokens; budgets do not change with the number of devices."""
 
     trainer: ClassVar[str] = "SFTConfig"
-    guard: GuardSettings = GuardSettings(spike=3.0)
+    guard: GuardSettings = Field(GuardSettings(spike=3.0), description="what to do about a loss spike")
     either: ClassVar[tuple[str, ...]] = ("tokens", "epochs")
 
     tokens: int | None = Field(
@@ -86,7 +86,9 @@ class TrainingSettings(LearningSettings):
         "isolated", description="isolated: rows of whole documents that cannot see each other; trl: TRL's own packing"
     )
     replay: Share = Field(0.0, description="share of all tokens that comes from the replay sources")
-    validation: ValidationSettings = ValidationSettings()
+    validation: ValidationSettings = Field(
+        ValidationSettings(), description="rows kept from training, to measure it by"
+    )
 
     @model_validator(mode="after")
     def _can_validate(self) -> TrainingSettings:
@@ -194,7 +196,7 @@ class SampleSettings(SamplingSettings):
 
     prompts: int | None = Field(None, gt=0, description="prompts to answer; none: all")
     margin: float = Field(0.0, ge=0, description="least difference of the best and the worst reward of a pair")
-    limits: Limits = Limits()
+    limits: Limits = Field(Limits(), description="largest shares of rows that the stage may lose")
 
 
 class ExpertSettings(TrainingSettings, SamplingSettings):
@@ -215,9 +217,9 @@ class ExpertSettings(TrainingSettings, SamplingSettings):
 
 
 class WatchSettings(Frozen):
-    """When a stage that learns from rewards looks at held-out prompts, and what stops it."""
+    """When a stage that learns from rewards is measured on held-out prompts, and what stops it."""
 
-    every: int = Field(20, gt=0, description="steps between two looks")
+    every: int = Field(20, gt=0, description="steps between two measurements")
     prompts: int = Field(64, ge=8, description="prompts that are kept from training for it")
     check: str | None = Field(
         None, description="reward that says whether a held-out answer is right; none: that of `verify`"
@@ -234,7 +236,7 @@ class RewardedSettings(LearningSettings, AnsweringSettings):
     hard: Share | None = Field(
         None, description="only prompts whose pass rate is above 0 and at most this, as sampled answers tell; none: all"
     )
-    watch: WatchSettings = WatchSettings()
+    watch: WatchSettings = Field(WatchSettings(), description="held-out prompts that the stage is measured by")
 
 
 class GrpoSettings(RewardedSettings):
@@ -260,7 +262,7 @@ class MergeSettings(StageSettings):
 
     method: Literal[
         "linear", "slerp", "ties", "dare_ties", "della", "task_arithmetic", "model_stock", "passthrough"
-    ] = "linear"
+    ] = Field("linear", description="mergekit's name of the method")
     base: str | None = Field(None, description="stage whose weights the method measures differences from")
     parameters: dict[str, Any] = Field(default_factory=dict, description="mergekit parameters of the whole merge")
     models: dict[str, dict[str, Any]] = Field(

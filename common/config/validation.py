@@ -1,23 +1,33 @@
-"""What is wrong with a key or value, from one of pydantic's errors, in our words.
+"""What is wrong with the keys and values of a file or a command line, one line per problem.
 
-Usage: `f"{key}: {describe_error(item, cls.model_fields)}"` for an `item` of `ValidationError.errors()`.
+Usage:
+    try:
+        pipeline = Pipeline.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(report(path, explain(error, Pipeline, raw))) from None
 
-`wanted(item)` says only what a value should have been.
+Each line names the key, what was found and what was expected, and for an unknown key the nearest known one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
 
 from common.errors import did_you_mean
 
-# By the first word of pydantic's types, such as int_parsing or model_type.
+MAX_LISTED = 20  # problems shown at once
+MAX_SHOWN = 60  # characters of a wrong value
+# What a value should be, by the first word of pydantic's error types, such as int_parsing or model_type.
 KINDS = {
     "bool": "true or false", "int": "a whole number", "float": "a number", "string": "text", "list": "a list",
     "tuple": "a list", "dict": "keys below it", "model": "keys below it", "none": "nothing",
 }  # fmt: skip
-WHOLE = {
+LIMITS = {
     "finite_number": "a finite number", "string_too_short": "text of at least {min_length} letters",
     "string_too_long": "text of at most {max_length} letters", "string_pattern_mismatch": "text like {pattern}",
     "too_short": "at least {min_length} of them", "too_long": "at most {max_length} of them",
@@ -26,34 +36,117 @@ WHOLE = {
 }  # fmt: skip
 
 
-def describe_error(item: Mapping[str, Any], known: Iterable[str] = ()) -> str:
-    """Return a sentence such as `expected a whole number; got 'two'.`; `known` are the keys that there are."""
-    kind = str(item["type"])
-    if kind == "extra_forbidden":
-        return f"unknown key.{did_you_mean(str(item['loc'][-1]), known)}"
-    if kind == "missing":
-        return "is missing."
-    if kind == "value_error":  # a check of our own
-        return f"{value_of(item)}; got {item['input']!r}."
-    return f"{expected_of(item)}; got {item['input']!r}."
+def explain(
+    error: ValidationError,
+    model: type[BaseModel],
+    raw: Any,
+    *,
+    prefix: str = "",
+    origin: Callable[[str], str] = lambda key: "",
+    also_known: Sequence[str] = (),
+) -> list[str]:
+    """Return one line per problem of `raw`, the value that `model` refused.
+
+    `prefix` is the key that holds `raw`. `origin` gives the layer that set a key, or "". `also_known` are keys that the
+    caller took out of `raw` before. The items of a list go by their `name` or `id`, or else by their number.
+    """
+    items: dict[tuple[int | str, ...], list[Any]] = {}  # a value that fits none of several types is one problem
+    for item in error.errors():
+        items.setdefault(_place(raw, item["loc"], missing=item["type"] == "missing"), []).append(item)
+    lines = []
+    for place, (item, *others) in items.items():
+        if item["type"] == "too_short" and any(other[: len(place)] == place for other in items.keys() - {place}):
+            continue  # pydantic does not count wrong items, which have lines of their own
+        name = ".".join([*filter(None, [prefix]), *_names(raw, place)])
+        layer = origin(".".join([*filter(None, [prefix]), *map(str, place)]))
+        where = f"{name} ({layer})" if layer else name
+        if item["type"] == "extra_forbidden":
+            known = [*_keys_at(model, place[:-1]), *(also_known if len(place) == 1 else ())]
+            lines.append(f"{where}: unknown key.{did_you_mean(str(place[-1]), known)}")
+        elif item["type"] == "missing":
+            lines.append(f"{name} is missing.")
+        elif item["type"] == "value_error":  # a check of our own, which names its keys
+            found = "" if isinstance(item["input"], dict) else f"; got {_shown(item['input'])}"
+            lines.append(f"{name}{': ' if name else ''}{item['msg'].removeprefix('Value error, ')}{found}.")
+        else:
+            further = dict.fromkeys(f" or {_expected(other).removeprefix('expected ')}" for other in others)
+            expected = _expected(item) + "".join(further)
+            unquoted = expected == "expected text" and isinstance(item["input"], int | float)
+            quotes = "; put it in quotes" if unquoted else ""
+            lines.append(f"{where}: {expected}; got {_shown(item['input'])}{quotes}.")
+    return lines
 
 
-def expected_of(item: Mapping[str, Any]) -> str:
-    """Return what the value should have been, such as `expected at least 1`, or pydantic's words where we have none."""
+def report(place: str | Path, problems: Sequence[str]) -> str:
+    """Return the message on a file: one line for one problem, else a heading and a line for each."""
+    lines = [line if line.endswith("?") else f"{line.rstrip('.')}." for line in problems]
+    if len(lines) == 1:
+        return f"{place}: {lines[0]}"
+    shown = [f"  - {line}" for line in lines[:MAX_LISTED]]
+    more = [f"  … and {len(lines) - MAX_LISTED} more"] if len(lines) > MAX_LISTED else []
+    return "\n".join([f"{place} has {len(lines)} problems:", *shown, *more])
+
+
+def _expected(item: Mapping[str, Any]) -> str:
+    """Return what a value should have been, such as `expected at least 1`; pydantic's message where we have none."""
     kind = str(item["type"])
     facts = {key: _plain(value) for key, value in item.get("ctx", {}).items()}
     if kind == "literal_error":
         return f"expected {facts['expected']}".replace("'", "")
-    if kind in WHOLE:
-        return f"expected {WHOLE[kind].format(**facts)}"
-    of_a_kind = kind.endswith(("_type", "_parsing", "_from_float"))
-    name = KINDS.get(kind.partition("_")[0]) if of_a_kind else None
+    if kind in LIMITS:
+        return f"expected {LIMITS[kind].format(**facts)}"
+    name = KINDS.get(kind.partition("_")[0]) if kind.endswith(("_type", "_parsing", "_from_float")) else None
     return f"expected {name}" if name else str(item["msg"])
 
 
-def value_of(item: Mapping[str, Any]) -> str:
-    """Return the words of a check of our own."""
-    return str(item["msg"]).removeprefix("Value error, ")
+def _place(raw: Any, location: tuple[int | str, ...], *, missing: bool) -> tuple[int | str, ...]:
+    """Return the keys and indices of an error's location that `raw` has, without the names of tried types behind."""
+    for number, part in enumerate(location):
+        inside = (isinstance(raw, Mapping) and part in raw) or (isinstance(raw, list | tuple) and isinstance(part, int))
+        if not inside and not (missing and number == len(location) - 1):
+            return location[:number]
+        raw = raw[part] if inside else None
+    return location
+
+
+def _names(raw: Any, place: Iterable[int | str]) -> list[str]:
+    """Return the parts of a place, the items of lists by their `name` or `id`, or else by their number from one."""
+    names = []
+    for part in place:
+        if isinstance(part, int) and not isinstance(raw, Mapping):
+            same = [_own_name(item) for item in raw]
+            unique = same.count(same[part]) == 1
+            names.append(same[part] if same[part] and unique else f"number {part + 1}")
+            raw = raw[part]
+        else:
+            names.append(str(part))
+            raw = raw.get(part)
+    return names
+
+
+def _own_name(item: Any) -> str:
+    return str(item.get("name") or item.get("id") or "") if isinstance(item, Mapping) else ""
+
+
+def _keys_at(model: Any, place: Iterable[int | str]) -> list[str]:
+    """Return the keys that a place below a model may have."""
+    for part in place:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            fields = {field.alias or name: field for name, field in model.model_fields.items()}
+            model = fields[str(part)].annotation
+        else:
+            model = [inner for inner in get_args(model) if inner not in (Ellipsis, type(None))][-1]
+        while get_origin(model) in (Union, UnionType, Annotated):
+            model = next(inner for inner in get_args(model) if inner is not type(None))
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _shown(value: Any) -> str:
+    """Return a wrong value as a message shows it."""
+    if value is None or isinstance(value, dict):
+        return "nothing" if value is None else "keys below it"
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 def _plain(value: Any) -> Any:

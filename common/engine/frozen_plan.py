@@ -17,7 +17,7 @@ from common.config.overrides import nest
 from common.config.pipeline import Pipeline
 from common.config.resolve import Resolved
 from common.config.schema import Config, RunSettings
-from common.config.validation import describe_error
+from common.config.validation import explain
 from common.errors import ConfigError, did_you_mean
 
 
@@ -43,11 +43,11 @@ def thaw(path: Path, words: Mapping[str, str], repository: Path) -> Resolved:
             raise ConfigError(
                 f"{key}: a frozen plan only takes run.* and out.{did_you_mean(key, ['out', 'run.device'])}"
             )
+    given = {**config.run.model_dump(), **nest(words).get("run", {})}
     try:
-        run = RunSettings.model_validate({**config.run.model_dump(), **nest(words).get("run", {})})
+        run = RunSettings.model_validate(given)
     except ValidationError as error:
-        item = error.errors()[0]
-        raise ConfigError(f"run.{item['loc'][0]}: {describe_error(item, RunSettings.model_fields)}") from None
+        raise ConfigError("\n".join(explain(error, RunSettings, given, prefix="run"))) from None
     config = config.model_copy(update={"run": run, "stages": stages})
     # The plan lies in <out>/runs/<domain>/<profile>/plan.json.
     above = path.resolve().parents

@@ -22,7 +22,7 @@ from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.stages import AnsweringSettings
-from common.config.validation import describe_error
+from common.config.validation import explain
 from common.errors import ConfigError, DataError, did_you_mean
 from common.rewards.verifiers import VERIFIERS, Answer, options_of
 
@@ -137,9 +137,8 @@ def _check_options(name: str, given: Mapping[str, Any], key: str) -> None:
     try:
         model.model_validate(_options(given))
     except ValidationError as error:
-        item = error.errors()[0]
-        place = ".".join([key, *(str(part) for part in item["loc"])])
-        raise ConfigError(f"{place}: {describe_error(item, ['weight', *model.model_fields])}") from None
+        problems = explain(error, model, _options(given), prefix=key, also_known=["weight"])
+        raise ConfigError("\n".join(problems)) from None
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:

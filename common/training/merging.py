@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from common.config.stages import MergeSettings
-from common.config.validation import describe_error
+from common.config.validation import explain
 from common.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -266,14 +266,14 @@ def _resolve(parameter: ParameterSpec, scopes: Mapping[str, Parameters], tensor:
     `scopes` is key -> parameters. Raises ConfigError for a missing value and for one out of its range.
     """
     from mergekit.parameter_resolver import resolve_parameter
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
 
     name = parameter.name
     key = f"{next((key for key, scope in scopes.items() if name in scope), next(iter(scopes)))}.{name}"
     try:
         value = resolve_parameter(parameter, scopes.values(), tensor_name=tensor, t=depth)
     except ValidationError as error:
-        raise ConfigError(f"{key}: {describe_error(error.errors()[0])}") from error
+        raise ConfigError("\n".join(explain(error, BaseModel, error.errors()[0]["input"], prefix=key))) from error
     except RuntimeError as error:  # it is required, and no scope has a value for this tensor
         if not any(name in scope for scope in scopes.values()):
             raise ConfigError(f"{key} is missing: the method needs it. Set a number or a gradient.") from error

@@ -56,7 +56,7 @@ def test_several_reward_models_and_a_rule_as_people_rank_them() -> None:
         ({"number": {"weight": "much"}}, "sft.rewards.number.weight is 'much'; expected a number"),
         ({"number": {"weight": math.nan}}, "sft.rewards.number.weight is nan; expected a number"),
         ({"number": {"afer": "#"}}, "sft.rewards.number.afer: unknown key. Did you mean 'after'?"),
-        ({"pattern": {}}, "sft.rewards.pattern.regex: is missing."),
+        ({"pattern": {}}, "sft.rewards.pattern.regex is missing."),
         ({"length": {"most": 4, "slack": 0}}, "sft.rewards.length.slack: expected more than 0; got"),
         ({"pattern": {"regex": "("}}, "sft.rewards.pattern.regex: is not a regular expression: missing )"),
         (

@@ -18,13 +18,11 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from common.config.base import Frozen
-from common.config.validation import expected_of
+from common.config.validation import explain, report
 from common.config.yaml import read_yaml
 from common.errors import DataError, did_you_mean
 
-MAX_LISTED = 20  # problems shown at once
 MIN_EVASIONS = 2
-MAX_SHOWN = 60  # letters of a wrong value
 
 Model = TypeVar("Model", bound=BaseModel)
 # Key of the file -> what of it could not be read; checks that need the whole of it are left out.
@@ -65,35 +63,8 @@ def load_checked(path: Path, model: type[Model], find_problems: Callable[[Model,
     if value is not None:
         problems += find_problems(value, lost)
     if problems or value is None:
-        raise DataError(listed(path, problems))
+        raise DataError(report(path, problems))
     return value
-
-
-def explain(error: ValidationError, model: type[BaseModel], raw: Mapping[str, Any]) -> list[str]:
-    """Return one line per malformed key: where it is, what was found, what was expected."""
-    lines = []
-    for item in error.errors():
-        place, last = item["loc"], str(item["loc"][-1])
-        where = _named(raw, place)
-        if item["type"] == "extra_forbidden":
-            lines.append(f"unknown key '{where}'.{did_you_mean(last, _fields_at(model, place[:-1]))}")
-        elif item["type"] == "missing":
-            lines.append(f"{_named(raw, place[:-1])}{': ' if place[1:] else ''}'{last}' is missing")
-        else:
-            what = expected_of(item)
-            quotes = "; put it in quotes" if what == "expected text" and item["input"] is not None else ""
-            lines.append(f"{where}: {what}, got {_shown(item['input'])}{quotes}")
-    return lines
-
-
-def listed(path: Path, lines: Sequence[str]) -> str:
-    """Return the message about a file with these problems."""
-    ended = [line if line.endswith("?") else line.rstrip(".") + "." for line in lines]
-    if len(ended) == 1:
-        return f"{path}: {ended[0]}"
-    shown = [f"  - {line}" for line in ended[:MAX_LISTED]]
-    more = [f"  … and {len(ended) - MAX_LISTED} more"] if len(ended) > MAX_LISTED else []
-    return "\n".join([f"{path} has {len(ended)} problems:", *shown, *more])
 
 
 def head_problems(file: Head, lost: Lost) -> list[str]:
@@ -142,39 +113,6 @@ def read_slots(text: str, known: Iterable[str]) -> tuple[frozenset[str], list[st
 def spelling(text: str) -> str:
     """Return what is equal for texts that differ only in case or blanks."""
     return " ".join(text.split()).casefold()
-
-
-def _named(raw: Any, place: Sequence[int | str]) -> str:
-    """Return a dotted place in which rows have their name, or their number from one."""
-    parts = []
-    for part in place:
-        if isinstance(raw, list) and isinstance(part, int):
-            raw = raw[part]
-            name = (raw.get("name") or raw.get("id")) if isinstance(raw, dict) else None
-            parts.append(str(name or f"number {part + 1}"))
-        elif part != "[key]":
-            raw = raw.get(part) if isinstance(raw, dict) else None
-            parts.append(str(part))
-    return ".".join(parts)
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict | list):
-        return "keys below it" if isinstance(value, dict) else "a list"
-    return repr(value)[:MAX_SHOWN]
-
-
-def _fields_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
-    """Return the keys that a place of a file may have."""
-    current: Any = model
-    for part in place:
-        if isinstance(current, type) and issubclass(current, BaseModel):
-            current = current.model_fields[str(part)].annotation
-        else:
-            current = [inner for inner in get_args(current) if inner is not Ellipsis][-1]
-    return list(current.model_fields)
 
 
 def _sound_part(

@@ -17,9 +17,10 @@ from pydantic import Field
 
 from common.config.base import Frozen
 from common.config.schema import EmbeddedSettings
+from common.config.validation import report
 from common.config.yaml import read_yaml
 from common.data.corpus import Row
-from common.data.knowledge.file_problems import listed, load_checked
+from common.data.knowledge.file_problems import load_checked
 from common.errors import DataError, did_you_mean
 
 KINDS = ("facts", "problems", "collection")
@@ -117,11 +118,11 @@ def _load_collection(path: Path) -> tuple[str, list[World]]:
         part = path.parent / name
         if part.stem in first:
             line = f"parts '{first[part.stem]}' and '{name}' share the name '{part.stem}', with which the ids of their "
-            problems.append(listed(path, [line + "questions begin; rename one"]))
+            problems.append(report(path, [line + "questions begin; rename one"]))
             continue
         first[part.stem] = name
         if not part.resolve().is_relative_to(path.parent.resolve()):
-            problems.append(listed(path, [f"part '{name}' leaves the folder of this file"]))
+            problems.append(report(path, [f"part '{name}' leaves the folder of this file"]))
             continue
         try:
             part_raw = read_yaml(part)
@@ -131,7 +132,7 @@ def _load_collection(path: Path) -> tuple[str, list[World]]:
             worlds.append(_load_one(part, kind, f"{part.stem}/"))
         except DataError as error:
             problems.append(str(error))
-    problems += [listed(path, [line]) for line in _told_twice(worlds)]
+    problems += [report(path, [line]) for line in _told_twice(worlds)]
     if problems:
         raise DataError("\n".join(problems))
     return collection.title, worlds

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.defaults import differing
+from common.config.validation import report
 from common.config.yaml import read_yaml
 from common.data.accounting import RowCount
 from common.data.corpus import CORPUS_ROLES, Row
@@ -32,7 +33,7 @@ from common.data.manifest.manifest_checks import (
     check_together,
     describe_role,
 )
-from common.data.manifest.manifest_file import parse_manifest, report
+from common.data.manifest.manifest_file import parse_manifest
 from common.data.manifest.probe import probe
 from common.data.manifest.readers import Record, read_file
 from common.data.manifest.records import Found, missing_columns, rows_of, window

@@ -65,7 +65,7 @@ class Source(Frozen):
     """One data set, or one part of it, in one role."""
 
     id: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the source")
-    role: Role
+    role: Role = Field(description="what its rows are for: a stage, replay, prompts, or the exam (eval)")
     side: Literal["domain", "general"] | None = Field(None, description="eval only: which knowledge it measures")
     path: str | tuple[str, ...] | None = Field(None, description="file, files or glob below the data folder")
     hub: str | None = Field(None, description="Hub id, as owner/name")
@@ -83,7 +83,7 @@ class Source(Frozen):
     )
     skip: int = Field(0, ge=0, description="leave out this many records of each file, or of the split, from its start")
     take: int | None = Field(None, gt=0, description="use this many records of each file after `skip`, and no more")
-    every: int = Field(1, ge=1, description="of those, use the first of every so many, to sample a long file evenly")
+    every: int = Field(1, ge=1, description="of those, use every n-th record, to sample a long file evenly")
     longest: int | None = Field(None, gt=0, description="leave out rows whose texts have more characters")
     question: str | None = Field(None, min_length=1, description="the same question about every record's context")
     choices: tuple[str, ...] | None = Field(None, description="the same choices for every question")
@@ -93,13 +93,13 @@ class Source(Frozen):
     cut: Literal["paragraph", "line"] | None = Field(None, description="cut long text columns there, into many rows")
     language: str | None = Field(None, description="ISO 639 code, as in de, sw or zh-hans")
     licence: str = Field("", description="licence, as the Hub spells it; required")
-    gated: bool = Field(False, description="the Hub hands it out only to accounts that accepted its terms")
+    gated: bool = Field(False, description="the Hub gives it only to accounts that accepted its terms")
     enabled: bool = Field(True, description="false: named here, not used")
     weight: float = Field(1.0, gt=0, description="times its rows are used: 2 twice, 0.5 every second")
     limit: int | None = Field(None, gt=0, description="at most this many rows")
     heldout: float = Field(0.0, ge=0, lt=1, description="share of texts never trained on, chosen by hash, each whole")
     evidence: str = Field("", description="how the facts of this entry were checked")
-    note: str = ""
+    note: str = Field("", description="anything worth knowing about it")
 
     @field_validator("columns")
     @classmethod
@@ -270,6 +270,6 @@ class Source(Frozen):
 class Manifest(Frozen):
     """A domain's data: a title, the sources, and settings that belong to this data."""
 
-    title: str = Field(min_length=1)
+    title: str = Field(min_length=1, description="title of the data, for the card")
     settings: dict[str, Any] = Field(default_factory=dict, description="a layer of settings, checked with the others")
-    sources: tuple[Source, ...]
+    sources: tuple[Source, ...] = Field(description="the data sets, each in one role")

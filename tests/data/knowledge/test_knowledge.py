@@ -214,7 +214,7 @@ def test_a_collection_makes_worlds_whose_ids_tell_the_part(tmp_path: Path) -> No
         (("parts/a.yaml", "a.yaml"), {}, "parts 'parts/a.yaml' and 'a.yaml' share the name 'a'"),
         (("a.yaml", "b.yaml"), {"parts": ["a.yaml", "../b.yaml"]}, "part '../b.yaml' leaves the folder of this file"),
         (("a.yaml", "b.yaml"), {"parts": ["a.yaml", "c.yaml"]}, "c.yaml"),
-        (("a.yaml", "b.yaml"), {"parst": []}, "unknown key 'parst'. Did you mean 'parts'?"),
+        (("a.yaml", "b.yaml"), {"parst": []}, "parst: unknown key. Did you mean 'parts'?"),
         (("a.yaml", "b.yaml"), {"title": ""}, "title"),
         (("a.yaml", "knowledge.yaml"), {}, "kind is 'collection'; a part of a collection is facts or problems"),
     ],
@@ -231,7 +231,7 @@ def test_mistakes_of_a_collection_are_named(
 def test_problems_of_all_parts_are_told_at_once(tmp_path: Path) -> None:
     first, second = cut_in_two()
     path = write_collection(tmp_path, {"a.yaml": first | {"licence": ""}, "b.yaml": second | {"titel": "x"}})
-    with pytest.raises(DataError, match=r"(?s)a\.yaml.*licence: empty.*b\.yaml.*unknown key 'titel'"):
+    with pytest.raises(DataError, match=r"(?s)a\.yaml.*licence: empty.*b\.yaml.*titel: unknown key"):
         load_worlds(path)
 
 
@@ -267,10 +267,10 @@ def broken(tmp_path: Path, change: Any) -> str:
         (lambda k: [row.update(use="pain") for row in k["entities"]], "attribute use: 1 different answers, expected at least 4"),
         (lambda k: k["attributes"]["use"].update(source="nobody"), "source 'nobody' is not listed"),
         (lambda k: k.update(licence=" "), "licence: empty"),
-        (lambda k: k.update(titel="x"), "unknown key 'titel'. Did you mean 'title'?"),
+        (lambda k: k.update(titel="x"), "titel: unknown key. Did you mean 'title'?"),
         (lambda k: k["entities"].append({**k["entities"][0], "name": k["entities"][0]["name"].upper() + " "}), "one name in several spellings"),
-        (lambda k: k["entities"][0].update(use=4), ".use: expected text, got 4; put it in quotes"),
-        (lambda k: k.pop("title"), "'title' is missing."),
+        (lambda k: k["entities"][0].update(use=4), ".use: expected text; got 4; put it in quotes"),
+        (lambda k: k.pop("title"), "title is missing."),
         (lambda k: k["attributes"]["use"]["questions"].append("{name!r}?"), "{name!r} in '{name!r}?' is not a plain slot"),
         (lambda k: k["attributes"]["use"]["questions"].append("{name.foo}?"), "{name.foo} in '{name.foo}?' is not a plain slot"),
         (lambda k: k["attributes"]["use"]["questions"].append("{name} }?"), "has a brace without its partner"),
@@ -293,7 +293,7 @@ def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
 
     message = broken(tmp_path, change)
     assert "has 3 problems" in message
-    assert "unknown key 'colour'" in message
+    assert "colour: unknown key" in message
     assert "'use' is missing" in message
     assert "'action' is empty" in message
 
@@ -318,6 +318,6 @@ def test_what_is_malformed_does_not_hide_the_rest(tmp_path: Path) -> None:
 
     message = broken(tmp_path, change)
     assert "has 3 problems" in message
-    assert "'licence' is missing." in message
+    assert "licence is missing." in message
     assert "{" not in message
     assert ".." not in message

@@ -153,7 +153,7 @@ def broken(tmp_path: Path, change: Any) -> str:
         (lambda f, p: f.update(sources=[]), "sources: empty"),
         (lambda f, p: f.update(evasions=["no"]), "evasions: 1 different"),
         (lambda f, p: f.update(conclusion="So."), "must have the slot {answer}"),
-        (lambda f, p: f.update(titel="x"), "unknown key 'titel'. Did you mean 'title'?"),
+        (lambda f, p: f.update(titel="x"), "titel: unknown key. Did you mean 'title'?"),
         (lambda f, p: f.update(kind="problem"), "kind is 'problem'. Did you mean 'problems'?"),
         (lambda f, p: p.update(source="nobody"), "problem sum: source 'nobody' is not listed"),
         (lambda f, p: p["words"].update(name="people"), "words.name: there is no list 'people'"),

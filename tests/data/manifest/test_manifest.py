@@ -42,11 +42,11 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"colums": {}}, "source 'texts': unknown key sources.0.colums. Did you mean 'columns'?"),
-        ({"role": "train"}, "source 'texts': sources.0.role is 'train': expected pretrain, cpt"),
-        ({"weight": 0}, "sources.0.weight is 0: expected more than 0"),
-        ({"heldout": 1}, "sources.0.heldout is 1: expected less than 1"),
-        ({"path": 5}, "sources.0.path is 5: expected text."),
+        ({"colums": {}}, "sources.texts.colums: unknown key. Did you mean 'columns'?"),
+        ({"role": "train"}, "sources.texts.role: expected pretrain, cpt"),
+        ({"weight": 0}, "sources.texts.weight: expected more than 0; got 0."),
+        ({"heldout": 1}, "sources.texts.heldout: expected less than 1; got 1."),
+        ({"path": 5}, "sources.texts.path: expected text or a list; got 5."),
         ({"path": None}, "needs either path (files) or hub (a data set of the Hub), and not both"),
         ({"hub": "o/n"}, "needs either path (files) or hub"),
         ({"split": "train"}, "split only make sense with hub"),
@@ -93,7 +93,7 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
         (EXAM | {"final": "####"}, "final only makes sense for written answers, and this exam has choices"),
         (EXAM | {"choices": ["a", "A "]}, "choices lists an answer twice: a, A"),
         (WRITTEN | {"match": None}, "or match: text or number, where answers are written out"),
-        (WRITTEN | {"match": "words"}, "sources.0.match is 'words': expected text or number"),
+        (WRITTEN | {"match": "words"}, "sources.exam.match: expected text or number; got 'words'."),
         (WRITTEN | {"choices": ["a", "b"]}, "match only makes sense for written answers, and this exam has choices"),
         (WRITTEN | {"columns": {"question": "q", "answer": "a", "answers": "b"}}, "give answer (one) or answers (seve"),
         (EXAM | {"columns": {"question": "q", "answers": "a"}}, "columns.answers only makes sense for written answers"),
@@ -101,7 +101,7 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
         ({"choices": ["a", "b"]}, "choices must list at least two answers, and only makes sense with role eval"),
         (EXAM | {"choices": None}, "an exam needs choices: either a column (columns.choices) or a fixed"),
         (EXAM | {"choices": ["a"]}, "choices must list at least two answers"),
-        ({"id": "a b"}, "sources.0.id is 'a b': expected text like ^"),
+        ({"id": "a b"}, "sources.a b.id: expected text like ^"),
     ],
 )
 def test_wrong_keys_and_values(folder: Path, change: dict[str, Any], message: str) -> None:
@@ -113,29 +113,30 @@ def test_wrong_keys_and_values(folder: Path, change: dict[str, Any], message: st
 
 def test_missing_keys(folder: Path) -> None:
     facts = {"path": "texts.jsonl", "licence": "mit"}
-    assert "source 'x': sources.0.role is missing" in mistakes(folder, facts | {"id": "x"})
-    assert "data.yaml: sources.0.id is missing" in mistakes(folder, facts | {"role": "cpt"})
+    assert "sources.x.role is missing" in mistakes(folder, facts | {"id": "x"})
+    assert "data.yaml: sources.number 1.id is missing" in mistakes(folder, facts | {"role": "cpt"})
     assert "data.yaml: no enabled source to train on" in problems(folder)
-    assert "unknown key sorces. Did you mean 'sources'?" in mistakes(folder, CPT, top={"sorces": []})
+    assert "sorces: unknown key. Did you mean 'sources'?" in mistakes(folder, CPT, top={"sorces": []})
 
 
 def test_all_problems_at_once_one_line_each(folder: Path) -> None:
     text = mistakes(folder, CPT | {"colums": {}, "weight": -1}, CPT | {"id": "gone", "path": "gone.jsonl"}, EXAM)
     first, *lines = text.splitlines()
-    assert first == f"{folder / 'data.yaml'}: 3 problems"
-    assert [line.split(":")[0] for line in lines] == ["  source 'texts'", "  source 'texts'", "  source 'gone'"]
+    assert first == f"{folder / 'data.yaml'} has 3 problems:"
+    starts = ["  - sources.texts.weight", "  - sources.texts.colums", "  - source 'gone'"]
+    assert [line.split(":")[0] for line in lines] == starts
     text = problems(folder, CPT | {"licence": ""}, CPT, EXAM | {"path": "none.jsonl"})
-    assert text.splitlines()[0].endswith("3 problems")
+    assert text.splitlines()[0].endswith("3 problems:")
 
 
 def test_problems_between_sources_are_told_beside_wrong_keys(folder: Path) -> None:
     leak = CPT | {"id": "leak", "path": "exam.jsonl", "columns": {"text": "question"}}
     text = mistakes(folder, CPT | {"colums": {}, "licence": ""}, leak, leak, EXAM)
-    assert "source 'texts': unknown key sources.0.colums" in text
+    assert "sources.texts.colums: unknown key" in text
     assert "source 'texts': licence is empty" in text
     assert "source 'leak': 2 sources have this id" in text
     assert text.count("source 'leak': trains on exam.jsonl, which source 'exam' uses as an exam") == 2
-    assert text.splitlines()[0].endswith("5 problems")
+    assert text.splitlines()[0].endswith("5 problems:")
 
 
 # --- files, columns, licences, gates: DataError -----------------------------------------------------------------------

@@ -114,7 +114,7 @@ def test_check_rows_probes_and_reads_local_rows_in_one_go(folder: Path) -> None:
     with pytest.raises(DataError) as caught:
         corpus.check_rows(["cpt", "sft", "questions_domain"])
     first, hub, local = str(caught.value).splitlines()
-    assert first == "The data of 'T': 2 problems"
+    assert first == "The data of 'T' has 2 problems:"
     assert "the Hub could not be reached for 2 sources: 'one' (some-owner/one), 'two' (some-owner/two)." in hub
     assert "data=embedded needs none" in hub
     assert "Source 'exam', exam.jsonl, line 2: the answer 'never' is none of the choices" in local
