@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from common.config.folders import names_in
 from common.config.kinds import kinds
 from common.config.schema import Needs
@@ -107,3 +109,24 @@ def test_the_readmes_have_what_the_program_of_their_tables_looks_for() -> None:
         assert re.search(r"^\| base \|.*?\n(?!\|)", text, re.MULTILINE | re.DOTALL), name
         for pattern, _ in SENTENCES.get(name, ()):
             assert re.search(pattern, text), (name, pattern)
+
+
+ANNOUNCED = {  # what the pages describe -> where it is, once it is there
+    "`KIND`": ("docs/extending.md", "common/stages/cpt.py", "KIND"),
+    "`domain-recipes`": ("docs/quick-start.md", "pyproject.toml", "[project.scripts]"),
+    "`rewards.py`": ("docs/extending.md", "common", '"rewards.py"'),
+    "`just config describe=cpt.schedule`": ("docs/configuration.md", "common", '"describe"'),
+    "`just test fast=true`": ("CONTRIBUTING.md", "Justfile", "fast"),
+    "pre-commit install": ("CONTRIBUTING.md", ".pre-commit-config.yaml", "ruff"),
+    "(settings.md)": ("docs/README.md", "docs/settings.md", "cpt"),
+}
+
+
+@pytest.mark.parametrize("phrase", ANNOUNCED)
+def test_what_a_page_describes_is_there(phrase: str) -> None:
+    page, place, mark = ANNOUNCED[phrase]
+    assert phrase in read(REPOSITORY / page), phrase
+    path = REPOSITORY / place
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.is_file() else []
+    if not any(mark in read(file) for file in files):
+        pytest.skip(f"{place} has no {mark!r} yet")
