@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from common.config.overrides import ALLOW_CODE
 from common.config.resolve import Resolved
 from common.config.schema import RunSettings
 from common.console import Console
@@ -67,6 +68,7 @@ def launch(resolved: Resolved, stage: str, plan: Path, console: Console, *, forc
         raise ConfigError(_by_scheduler(run, stage, plan))
     folder = Path(tempfile.mkdtemp(prefix="processes-"))
     words = [f"out={resolved.out}", *(["force=true"] if forced else [])]
+    words += [f"{ALLOW_CODE}={resolved.config.domain}"] if resolved.code_allowed else []
     command = [
         sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config_file(resolved.repository, run)),
         "--num_machines", "1", "--num_processes", str(run.processes),

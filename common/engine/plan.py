@@ -12,7 +12,7 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from common.config.overrides import flatten
 from common.config.pipeline import Node
@@ -28,6 +28,7 @@ from common.config.stages import (
 from common.cost.outlook import Outlook
 from common.data.corpus import Corpus
 from common.engine.fingerprint import code_of, recipe_of
+from common.engine.preflight.domain_code import check_code, rewards_file
 from common.engine.preflight.settings import check_preconditions
 from common.engine.provenance import versions
 from common.errors import ConfigError, did_you_mean
@@ -35,6 +36,9 @@ from common.models.facts import check_taken_facts
 from common.stage import ANSWERING_KINDS, MODEL_KINDS, PREFERENCE_KINDS
 from common.store.artifacts import Artifact, Store, fingerprint_of, is_of_code
 from common.training.loop.progress import reached
+
+if TYPE_CHECKING:
+    from common.rewards.verifiers import Verifier
 
 State = Literal["cached", "missing", "stale", "waits"]
 GUESSED_SECONDS = {"evaluate": 6.0, "merge": 4.0, "card": 3.0, "publish": 1.0}
@@ -117,15 +121,22 @@ def check_settings(resolved: Resolved) -> None:
     """Check what only a whole stage can tell, before anything is spent. Raises ConfigError."""
     from common.config.stages import CardSettings, MergeSettings, PublishSettings, RewardSettings
     from common.rewards.mix import check_rewards
+    from common.rewards.own import verifiers_with
+    from common.rewards.verifiers import VERIFIERS
     from common.stages.base import check_given, taken_model
     from common.stages.publish import parse_target
     from common.training.merging import check_merge
 
     check_preconditions(resolved)
+    check_code(resolved)
+    # Without consent, code of a domain from elsewhere is not read; then no stage uses it, or check_code had raised.
+    own = resolved.may_run_code or not rewards_file(resolved).is_file()
+    verifiers = verifiers_with(rewards_file(resolved)) if own else VERIFIERS
     verify = resolved.config.verify
-    if verify.rewards:
-        check_rewards(verify.rewards, "verify.rewards")
-    _check_check(verify.check, "verify.check")
+    if rewards := {name: given for name, given in verify.rewards.items() if own or name in VERIFIERS}:
+        check_rewards(rewards, "verify.rewards", verifiers=verifiers)
+    if own or verify.check in VERIFIERS:
+        _check_check(verify.check, "verify.check", verifiers)
     for node in resolved.nodes:
         settings = resolved.config.stages[node.name]
         if isinstance(settings, EvaluateSettings):
@@ -133,7 +144,7 @@ def check_settings(resolved: Resolved) -> None:
         elif isinstance(settings, MergeSettings):
             check_merge(settings, node.inputs, node.name)
         elif isinstance(settings, AnsweringSettings):
-            _check_answering(node, settings, resolved)
+            _check_answering(node, settings, resolved, verifiers)
         elif isinstance(settings, RewardSettings) and settings.path is not None:
             check_given(taken_model(settings, resolved.config), node.name)
         elif isinstance(settings, PublishSettings):
@@ -145,16 +156,18 @@ def check_settings(resolved: Resolved) -> None:
             )
 
 
-def _check_answering(node: Node, settings: AnsweringSettings, resolved: Resolved) -> None:
+def _check_answering(
+    node: Node, settings: AnsweringSettings, resolved: Resolved, verifiers: Mapping[str, Verifier]
+) -> None:
     """Check what earns a reward, what says that an answer is right, and what generates."""
     from common.rewards.mix import check_rewards
 
     judges = [name for name in node.inputs if resolved.pipeline.stages[name].kind == "reward"]
     if not settings.rewards or settings.rewards != resolved.config.verify.rewards:  # those are checked by now
-        check_rewards(settings.rewards, f"{node.name}.rewards", judges)
+        check_rewards(settings.rewards, f"{node.name}.rewards", judges, verifiers)
     if not isinstance(settings, RewardedSettings):
         return
-    _check_check(settings.watch.check, f"{node.name}.watch.check")
+    _check_check(settings.watch.check, f"{node.name}.watch.check", verifiers)
     if settings.train.get("use_vllm") and importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             f"{node.name}.train.use_vllm=true, but vllm is not installed here. Install it in a version that TRL "
@@ -167,15 +180,15 @@ def _check_answering(node: Node, settings: AnsweringSettings, resolved: Resolved
         )
 
 
-def _check_check(check: str | None, key: str) -> None:
+def _check_check(check: str | None, key: str, verifiers: Mapping[str, Verifier]) -> None:
     """What says that an answer is right is a reward that needs no options. Raises ConfigError."""
-    from common.rewards.verifiers import VERIFIERS, options_of
+    from common.rewards.verifiers import options_of
 
     if check is None:
         return
-    if check not in VERIFIERS:
-        raise ConfigError(f"{key}: there is no reward '{check}'.{did_you_mean(check, VERIFIERS)}")
-    if any(field.is_required() for field in options_of(check).model_fields.values()):
+    if check not in verifiers:
+        raise ConfigError(f"{key}: there is no reward '{check}'.{did_you_mean(check, verifiers)}")
+    if any(field.is_required() for field in options_of(check, verifiers).model_fields.values()):
         raise ConfigError(f"{key}: '{check}' needs options, which a check has not; name another.")
 
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from common.config.validation import describe_error
 from common.errors import ConfigError, DataError, did_you_mean
-from common.rewards.verifiers import VERIFIERS, Answer, options_of
+from common.rewards.verifiers import VERIFIERS, Answer, Verifier, options_of
 
 LEVELS = 10  # of a ranked criterion: rewards closer than a tenth are alike
 Order = Literal["weighted", "ranked"]
@@ -42,24 +42,27 @@ class Mix:
 
     criteria: tuple[Criterion, ...]
     order: Order = "weighted"
+    verifiers: Mapping[str, Verifier] = field(default_factory=lambda: VERIFIERS)  # all that the run knows
 
     @classmethod
     def of(
         cls, rewards: Mapping[str, Mapping[str, Any]], order: Order = "weighted",
-        models: Mapping[str, Scorer] | None = None,
+        models: Mapping[str, Scorer] | None = None, verifiers: Mapping[str, Verifier] = VERIFIERS,
     ) -> Mix:  # fmt: skip
         """Build a mix from settings, name -> weight and options; `models` are the reward models by stage name.
+
+        `verifiers` are those of the package, and the domain's own where it brings some.
 
         Raises ConfigError as `check_rewards` does.
         """
         models = models or {}
-        check_rewards(rewards, "rewards", tuple(models))
+        check_rewards(rewards, "rewards", tuple(models), verifiers)
         criteria = []
         for name, given in rewards.items():
             options = {key: value for key, value in given.items() if key != "weight"}
-            scorer = models[options["model"]] if "model" in options else _scorer(name, options)
+            scorer = models[options["model"]] if "model" in options else _scorer(name, verifiers[name], options)
             criteria.append(Criterion(name, float(given.get("weight", 1.0)), scorer))
-        return cls(tuple(criteria), order)
+        return cls(tuple(criteria), order, verifiers)
 
     def score(self, answers: Sequence[Answer]) -> Scores:
         """Return the total of each answer and the parts it is made of. Raises DataError for what is no reward."""
@@ -79,24 +82,27 @@ class Scores:
     parts: dict[str, list[float]] = field(default_factory=dict)
 
 
-def check_rewards(rewards: Mapping[str, Mapping[str, Any]], key: str, models: Sequence[str] = ()) -> None:
+def check_rewards(
+    rewards: Mapping[str, Mapping[str, Any]], key: str, models: Sequence[str] = (),
+    verifiers: Mapping[str, Verifier] = VERIFIERS,
+) -> None:  # fmt: skip
     """Check names, weights and options of rewards as a settings file gives them; `models` are the stages it may name.
 
     Raises ConfigError that names the key, what was found and what may stand there.
     """
     if not rewards:
-        raise ConfigError(f"{key} is empty; name at least one of {', '.join(VERIFIERS)}.")
+        raise ConfigError(f"{key} is empty; name at least one of {', '.join(verifiers)}.")
     for name, given in rewards.items():
         weight = given.get("weight", 1.0)
         if not isinstance(weight, int | float) or isinstance(weight, bool) or not math.isfinite(weight):
             raise ConfigError(f"{key}.{name}.weight is {weight!r}; expected a number.")
         if "model" in given:
             _check_model(given, f"{key}.{name}", models)
-        elif name not in VERIFIERS:
-            near = did_you_mean(name, VERIFIERS)
+        elif name not in verifiers:
+            near = did_you_mean(name, verifiers)
             raise ConfigError(f"{key}.{name}: there is no such reward, and it names no `model`.{near}")
         else:
-            _check_options(name, given, f"{key}.{name}")
+            _check_options(name, given, f"{key}.{name}", verifiers)
 
 
 def _check_model(given: Mapping[str, Any], key: str, models: Sequence[str]) -> None:
@@ -110,8 +116,8 @@ def _check_model(given: Mapping[str, Any], key: str, models: Sequence[str]) -> N
         )
 
 
-def _check_options(name: str, given: Mapping[str, Any], key: str) -> None:
-    model = options_of(name)
+def _check_options(name: str, given: Mapping[str, Any], key: str, verifiers: Mapping[str, Verifier]) -> None:
+    model = options_of(name, verifiers)
     try:
         model.model_validate({option: value for option, value in given.items() if option != "weight"})
     except ValidationError as error:
@@ -136,9 +142,15 @@ def ranked(rewards: Sequence[float]) -> float:
     return value / float(base ** len(digits) - 1)
 
 
-def _scorer(name: str, options: Mapping[str, Any]) -> Scorer:
+def _scorer(name: str, verifier: Verifier, options: Mapping[str, Any]) -> Scorer:
     def score(answers: Sequence[Answer]) -> list[float]:
-        return [VERIFIERS[name](answer, **options) for answer in answers]
+        try:
+            return [verifier(answer, **options) for answer in answers]
+        except DataError:
+            raise
+        except Exception as error:
+            error.add_note(f"The reward '{name}' raised this.")
+            raise
 
     return score
 
@@ -150,7 +162,7 @@ def _checked(criterion: Criterion, answers: Sequence[Answer]) -> list[float]:
             f"The reward '{criterion.name}' gave {len(values)} numbers for {len(answers)} answers; expected one each."
         )
     for value, answer in zip(values, answers, strict=True):
-        if not math.isfinite(value):
+        if not isinstance(value, int | float) or not math.isfinite(value):
             raise DataError(
                 f"The reward '{criterion.name}' is {value} for the answer {answer.text[:80]!r}; expected a finite "
                 "number. Nothing was learned from it. Look at the reward, or leave the prompt out."
