@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from common.config.base import Frozen
+from common.config.base import Frozen, Name
 from common.config.validation import describe_error
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, did_you_mean
@@ -55,9 +55,9 @@ class Node:
 class Pipeline(Frozen):
     """A pipeline file."""
 
-    name: str
+    name: Name
     description: str
-    stages: dict[str, StageSpec]
+    stages: dict[Name, StageSpec]
     exam: tuple[str, ...] = Field(description="stages whose checkpoints sit the exam")
     publish: str = Field(description="stage whose checkpoint is published")
     settings: dict[str, Any] = Field(default_factory=dict, description="a layer of settings, as in a profile")

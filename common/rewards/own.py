@@ -60,7 +60,7 @@ def _load(path: Path, source: bytes) -> Mapping[str, Verifier]:
     sys.modules[module.__name__] = module  # dataclasses look their module up
     try:
         # Compiled from the very bytes that are digested; nothing is written beside the file.
-        exec(compile(source, str(path), "exec"), module.__dict__)
+        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
     except Exception as error:  # whatever the file's own code raises
         raise ConfigError(f"{path} could not be loaded: {type(error).__name__}: {error}. Correct the file.") from error
     found = {
