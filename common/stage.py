@@ -36,6 +36,7 @@ class StageContext:
     models: Path  # the local registry, `models/`
     console: Console
     task_folders: tuple[Path, ...] = ()  # with harness task files of our own
+    rewards_file: Path = Path("rewards.py")  # of the domain; read where its rewards are named
 
     @property
     def parent_artifact(self) -> Artifact:

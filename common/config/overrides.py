@@ -14,6 +14,7 @@ from common.errors import ConfigError, did_you_mean
 LOUDNESS = {"-v": "verbose", "verbose": "verbose", "-q": "quiet", "quiet": "quiet"}
 # Taken as they are, never parsed: a commit may look like a number.
 RAW = ("domain", "profile", "pipeline", "data", "data_root", "out", "model.path", "model.revision")
+ALLOW_CODE = "run.allow_code"
 Overrides = dict[str, str]
 
 
@@ -40,6 +41,14 @@ def parse(arguments: Sequence[str], commands: Collection[str]) -> tuple[str, Ove
             raise ConfigError(f"'{key}' is given twice: {overrides[key]} and {value}. Keep one.")
         overrides[key] = value
     return command, overrides
+
+
+def take_consent(overrides: Overrides, domain: str) -> bool:
+    """Take `run.allow_code` out; return whether code of the domain may run. Raises ConfigError for another's name."""
+    allowed = overrides.pop(ALLOW_CODE, None)
+    if allowed not in (None, domain):
+        raise ConfigError(f"{ALLOW_CODE}={allowed}: expected the name of this run's domain, {domain}.")
+    return allowed is not None
 
 
 def nest(overrides: Mapping[str, str]) -> dict[str, Any]:

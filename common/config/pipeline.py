@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
-from common.config.base import Frozen
+from common.config.base import Frozen, Name
 from common.config.kinds import kind_of, kinds
 from common.config.validation import explain, report
 from common.config.yaml import read_yaml
@@ -55,9 +55,9 @@ class Node:
 class Pipeline(Frozen):
     """A pipeline file."""
 
-    name: str = Field(description="the file's name")
+    name: Name = Field(description="the file's name")
     description: str = Field(description="what it is for, in a sentence")
-    stages: dict[str, StageSpec] = Field(description="name -> stage, in running order")
+    stages: dict[Name, StageSpec] = Field(description="name -> stage, in running order")
     exam: tuple[str, ...] = Field(description="stages whose checkpoints sit the exam")
     publish: str = Field(description="stage whose checkpoint is published")
     settings: dict[str, Any] = Field(default_factory=dict, description="a layer of settings, as in a profile")

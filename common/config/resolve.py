@@ -21,7 +21,7 @@ from common.config.base import StageSettings
 from common.config.files import DomainFile, read_domain_file, read_named
 from common.config.folders import find_domain, is_shipped
 from common.config.kinds import kind_of, kinds
-from common.config.overrides import nest
+from common.config.overrides import nest, take_consent
 from common.config.pipeline import Node, Pipeline, load_pipeline
 from common.config.schema import SCALARS, SECTIONS, Config, VerifySettings
 from common.config.stage_sections import (
@@ -61,11 +61,17 @@ class Resolved:
     out: Path = field(default_factory=Path)  # of artifacts/, runs/, models/ and speeds.json
     hub_revisions: Mapping[str, str] = field(default_factory=dict)  # of a frozen plan: `owner/name@branch` -> commit
     layers: tuple[Layer, ...] = ()  # what it was put together from; a frozen plan has none
+    code_allowed: bool = False  # by the command line of this very run
 
     @property
     def shipped(self) -> bool:
         """Whether the domain came with the package, or is in the clone's `domains/`."""
         return is_shipped(self.domain_folder, self.repository)
+
+    @property
+    def may_run_code(self) -> bool:
+        """Whether Python code of the domain's folder may be executed."""
+        return self.shipped or self.code_allowed
 
 
 def resolve(words: Mapping[str, str], repository: Path, results: Path | None = None) -> Resolved:
@@ -76,6 +82,7 @@ def resolve(words: Mapping[str, str], repository: Path, results: Path | None = N
     words = dict(words)
     given = words.pop("domain", "")
     folder = find_domain(given, repository)
+    code_allowed = take_consent(words, folder.name)
     profile = words.pop("profile", DEFAULT_PROFILE)
     profile_values = read_named(repository / "pipelines" / "profiles", "profile", profile)
     preferred = profile_values.pop("pipeline", DEFAULT_PIPELINE)
@@ -98,7 +105,7 @@ def resolve(words: Mapping[str, str], repository: Path, results: Path | None = N
     config, origins = _build(identity, layers, pipeline)
     return Resolved(
         config, origins, pipeline, pipeline.nodes(), repository, folder, Path(data_root) if data_root else None, out,
-        layers=tuple(layers),
+        layers=tuple(layers), code_allowed=code_allowed,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 import common.config.stages  # noqa: F401 # fills the registry of kinds
-from common.config.base import Frozen, Peft, Share, StageSettings
+from common.config.base import Frozen, Name, Peft, Share, StageSettings
 
 
 class ModelFacts(Frozen):
@@ -144,9 +144,9 @@ class Needs(Frozen):
 class Config(Frozen):
     """One resolved run: every section with its final values; `stages` holds one settings object per stage."""
 
-    domain: str = Field(description="folder of `domains/`")
-    profile: str = Field(description="file of `pipelines/profiles/`")
-    pipeline: str = Field(description="file of `pipelines/`")
+    domain: Name = Field(description="folder of `domains/`")
+    profile: Name = Field(description="file of `pipelines/profiles/`")
+    pipeline: Name = Field(description="file of `pipelines/`")
     seed: int = Field(0, ge=0, description="seed of rendering order, initial weights and batches")
     data: str = Field("embedded", description="`embedded`, `hub` (the domain's data.yaml), or the path of a manifest")
     peft: Peft | None = Field(

@@ -23,6 +23,7 @@ from common.config.schema import Config
 from common.data.corpus import Corpus
 from common.models.source import digest_checkpoint, taken_model
 from common.models.tokenizer import WORDS
+from common.rewards.own import FILE, own_names
 from common.stage import data_roles
 from common.store.artifacts import Artifact, digest_file
 
@@ -84,6 +85,8 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
             for path in sorted(folder.rglob("*"))
             if path.is_file() and "__pycache__" not in path.parts
         }
+    if own_names(config.stages[node.name]) and (rewards := resolved.domain_folder / FILE).is_file():
+        recipe["rewards_file"] = digest_file(rewards)
     if node.kind in ("card", "publish"):
         recipe |= {
             "domain": config.domain,

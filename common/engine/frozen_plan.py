@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from common.config.folders import find_domain
 from common.config.kinds import kind_of
-from common.config.overrides import nest
+from common.config.overrides import nest, take_consent
 from common.config.pipeline import Pipeline
 from common.config.resolve import Resolved
 from common.config.schema import Config, RunSettings
@@ -38,6 +38,7 @@ def thaw(path: Path, words: Mapping[str, str], repository: Path) -> Resolved:
         ) from None
     words = dict(words)
     out = words.pop("out", None)
+    code_allowed = take_consent(words, config.domain)
     for key in words:
         if not key.startswith("run."):
             raise ConfigError(
@@ -61,5 +62,5 @@ def thaw(path: Path, words: Mapping[str, str], repository: Path) -> Resolved:
         raise ConfigError(f"{path}: its domain is '{config.domain}', but its domain_folder is {folder}. Plan it again.")
     return Resolved(
         config, plan.get("origins", {}), pipeline, pipeline.nodes(), repository, folder, data_root, root,
-        plan.get("hub_revisions", {}),
+        plan.get("hub_revisions", {}), code_allowed=code_allowed,
     )  # fmt: skip

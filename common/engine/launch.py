@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from common import errors
 from common.config.kinds import kind_of
+from common.config.overrides import ALLOW_CODE
 from common.config.resolve import Resolved
 from common.config.schema import RunSettings
 from common.console import Console
@@ -74,6 +75,7 @@ def launch(resolved: Resolved, stage: str, plan: Path, console: Console, *, forc
         raise ConfigError(_by_scheduler(run, stage, plan))
     command = ["-m", "common", "stage", str(plan.resolve()), stage, f"out={resolved.out.resolve()}"]
     command += ["force=true"] if forced else []
+    command += [f"{ALLOW_CODE}={resolved.config.domain}"] if resolved.code_allowed else []
     shared = accelerate_environment(resolved.repository, run, run.processes) | _path_to(resolved.repository)
     with tempfile.TemporaryDirectory(prefix="processes-") as folder, _signals_restored():
         result = start_and_wait(command, shared, run.processes, Path(folder), console)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from common.config.kinds import kind_of
 from common.config.overrides import flatten
@@ -27,6 +27,9 @@ from common.engine.provenance import versions
 from common.models.facts import check_taken_facts
 from common.store.artifacts import Artifact, Store, fingerprint_of, is_of_code
 from common.training.loop.progress import reached
+
+if TYPE_CHECKING:
+    pass
 
 State = Literal["cached", "missing", "stale", "waits"]
 START_SECONDS = 6.0  # loading libraries, rendering, saving and checking a training stage

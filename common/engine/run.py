@@ -27,6 +27,7 @@ from common.engine import launch
 from common.engine.environment import hub_restored, needs_hub, prepare
 from common.engine.fingerprint import code_of, recipe_of, settings_made_with, task_folders
 from common.engine.plan import make_plan, open_corpus, store_of, unpublished
+from common.engine.preflight.domain_code import rewards_file
 from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
 from common.engine.provenance import provenance
@@ -184,7 +185,7 @@ def _context(
 ) -> StageContext:  # fmt: skip
     return StageContext(
         node.name, node.kind, resolved.config.stages[node.name], resolved.config, inputs, node.parent, corpus,
-        out, work, store.models, console, task_folders(resolved),
+        out, work, store.models, console, task_folders(resolved), rewards_file(resolved),
     )  # fmt: skip
 
 

@@ -24,7 +24,8 @@ from common.config.resolve import Resolved
 from common.config.stages import AnsweringSettings
 from common.config.validation import explain
 from common.errors import ConfigError, DataError, did_you_mean
-from common.rewards.verifiers import VERIFIERS, Answer, options_of
+from common.rewards.own import verifiers_for
+from common.rewards.verifiers import VERIFIERS, Answer, Verifier, options_of
 
 LEVELS = 10  # of a ranked criterion: rewards closer than a tenth are equal
 Order = Literal["weighted", "ranked"]
@@ -46,23 +47,26 @@ class Mix:
 
     criteria: tuple[Criterion, ...]
     order: Order = "weighted"
+    verifiers: Mapping[str, Verifier] = field(default_factory=lambda: VERIFIERS)  # all that the run knows
 
     @classmethod
     def of(
         cls, rewards: Mapping[str, Mapping[str, Any]], order: Order = "weighted",
-        models: Mapping[str, Scorer] | None = None,
+        models: Mapping[str, Scorer] | None = None, verifiers: Mapping[str, Verifier] = VERIFIERS,
     ) -> Mix:  # fmt: skip
         """Build a mix from settings, name -> weight and options; `models` are the reward models by stage name.
+
+        `verifiers` are those of the package, and the domain's own where it brings some.
 
         Raises ConfigError as `check_rewards` does.
         """
         models = models or {}
-        check_rewards(rewards, "rewards", tuple(models))
+        check_rewards(rewards, "rewards", tuple(models), verifiers)
         criteria = []
         for name, given in rewards.items():
-            scorer = models[given["model"]] if "model" in given else _scorer(name, _options(given))
+            scorer = models[given["model"]] if "model" in given else _scorer(name, verifiers[name], _options(given))
             criteria.append(Criterion(name, float(given.get("weight", 1.0)), scorer))
-        return cls(tuple(criteria), order)
+        return cls(tuple(criteria), order, verifiers)
 
     def score(self, answers: Sequence[Answer]) -> Scores:
         """Return the total of each answer and its parts. Raises DataError for a missing or non-finite reward."""
@@ -82,24 +86,27 @@ class Scores:
     parts: dict[str, list[float]] = field(default_factory=dict)
 
 
-def check_rewards(rewards: Mapping[str, Mapping[str, Any]], key: str, models: Sequence[str] = ()) -> None:
+def check_rewards(
+    rewards: Mapping[str, Mapping[str, Any]], key: str, models: Sequence[str] = (),
+    verifiers: Mapping[str, Verifier] = VERIFIERS,
+) -> None:  # fmt: skip
     """Check names, weights and options of rewards as a settings file gives them; `models` are the stages it may name.
 
     Raises ConfigError that names the key, the value and what is expected.
     """
     if not rewards:
-        raise ConfigError(f"{key} is empty; expected at least one of {', '.join(VERIFIERS)}.")
+        raise ConfigError(f"{key} is empty; expected at least one of {', '.join(verifiers)}.")
     for name, given in rewards.items():
         weight = given.get("weight", 1.0)
         if not isinstance(weight, int | float) or isinstance(weight, bool) or not math.isfinite(weight):
             raise ConfigError(f"{key}.{name}.weight is {weight!r}; expected a number.")
         if "model" in given:
             _check_model(given, f"{key}.{name}", models)
-        elif name not in VERIFIERS:
-            near = did_you_mean(name, VERIFIERS)
+        elif name not in verifiers:
+            near = did_you_mean(name, verifiers)
             raise ConfigError(f"{key}.{name}: there is no such reward, and no `model` is given.{near}")
         else:
-            _check_options(name, given, f"{key}.{name}")
+            _check_options(name, given, f"{key}.{name}", verifiers)
 
 
 def check_stage_rewards(node: Node, settings: AnsweringSettings, resolved: Resolved) -> None:
@@ -108,16 +115,16 @@ def check_stage_rewards(node: Node, settings: AnsweringSettings, resolved: Resol
         return  # checked with `verify`
     stages = resolved.pipeline.stages
     models = [name for name in node.inputs if kind_of(stages[name].kind).makes == "reward model"]
-    check_rewards(settings.rewards, f"{node.name}.rewards", models)
+    check_rewards(settings.rewards, f"{node.name}.rewards", models, verifiers_for(resolved))
 
 
-def check_verifier(name: str | None, key: str) -> None:
+def check_verifier(name: str | None, key: str, verifiers: Mapping[str, Verifier] = VERIFIERS) -> None:
     """Check what says that an answer is right: a reward that needs no options. Raises ConfigError."""
     if name is None:
         return
-    if name not in VERIFIERS:
-        raise ConfigError(f"{key}: there is no reward '{name}'.{did_you_mean(name, VERIFIERS)}")
-    if any(field.is_required() for field in options_of(name).model_fields.values()):
+    if name not in verifiers:
+        raise ConfigError(f"{key}: there is no reward '{name}'.{did_you_mean(name, verifiers)}")
+    if any(field.is_required() for field in options_of(name, verifiers).model_fields.values()):
         raise ConfigError(f"{key}: '{name}' needs options, and a check has none; name another.")
 
 
@@ -132,8 +139,8 @@ def _check_model(given: Mapping[str, Any], key: str, models: Sequence[str]) -> N
         )
 
 
-def _check_options(name: str, given: Mapping[str, Any], key: str) -> None:
-    model = options_of(name)
+def _check_options(name: str, given: Mapping[str, Any], key: str, verifiers: Mapping[str, Verifier]) -> None:
+    model = options_of(name, verifiers)
     try:
         model.model_validate(_options(given))
     except ValidationError as error:
@@ -156,9 +163,15 @@ def ranked(rewards: Sequence[float]) -> float:
     return value / float(base ** len(digits) - 1)
 
 
-def _scorer(name: str, options: Mapping[str, Any]) -> Scorer:
+def _scorer(name: str, verifier: Verifier, options: Mapping[str, Any]) -> Scorer:
     def score(answers: Sequence[Answer]) -> list[float]:
-        return [VERIFIERS[name](answer, **options) for answer in answers]
+        try:
+            return [verifier(answer, **options) for answer in answers]
+        except DataError:
+            raise
+        except Exception as error:
+            error.add_note(f"The reward '{name}' raised this.")
+            raise
 
     return score
 
@@ -171,7 +184,7 @@ def _checked(criterion: Criterion, answers: Sequence[Answer]) -> list[float]:
             "expected one each."
         )
     for value, answer in zip(values, answers, strict=True):
-        if not math.isfinite(value):
+        if not isinstance(value, int | float) or not math.isfinite(value):
             raise DataError(
                 f"The reward '{criterion.name}' is {value} for the answer {answer.text[:80]!r}; expected a finite "
                 "number. Nothing was learned from it. Check the reward, or leave the prompt out."

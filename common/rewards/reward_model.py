@@ -17,7 +17,8 @@ from common.config.stages import AnsweringSettings
 from common.models import checkpoint
 from common.models.contracts import check_reward_model
 from common.rewards.mix import Mix, Scorer
-from common.rewards.verifiers import Answer
+from common.rewards.own import own_names, verifiers_with
+from common.rewards.verifiers import VERIFIERS, Answer
 from common.stage import StageContext
 from common.store.artifacts import Artifact
 
@@ -33,7 +34,8 @@ def mix_of(context: StageContext, settings: AnsweringSettings, device: str) -> M
         models[name] = load_scorer(
             context.inputs[name], context.config.model, device, bounded=settings.order == "ranked"
         )
-    return Mix.of(settings.rewards, settings.order, models)
+    verifiers = verifiers_with(context.rewards_file) if own_names(settings) else VERIFIERS
+    return Mix.of(settings.rewards, settings.order, models, verifiers)
 
 
 def load_scorer(artifact: Artifact, settings: ModelSettings, device: str, *, bounded: bool = False) -> Scorer:

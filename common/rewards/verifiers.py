@@ -70,15 +70,20 @@ def verifier(function: Verifier) -> Verifier:
     return function
 
 
+def options_of(name: str, verifiers: Mapping[str, Verifier] = VERIFIERS) -> type[BaseModel]:
+    """Return the model of a verifier's options, so that they can be checked before a run. Raises KeyError."""
+    return options_of_function(verifiers[name])
+
+
 @functools.cache
-def options_of(name: str) -> type[BaseModel]:
-    """Return the pydantic model of a verifier's options, to check them before a run. Raises KeyError."""
+def options_of_function(function: Verifier) -> type[BaseModel]:
+    """Return the model of a function's keyword-only parameters, from their annotations and defaults."""
     fields = {
         parameter.name: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
-        for parameter in inspect.signature(VERIFIERS[name], eval_str=True).parameters.values()
+        for parameter in inspect.signature(function, eval_str=True).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
-    made: type[BaseModel] = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)  # type: ignore[call-overload] # fields are only known here
+    made: type[BaseModel] = create_model(function.__name__, __config__=ConfigDict(extra="forbid"), **fields)  # type: ignore[call-overload] # fields are only known here
     return made
 
 

@@ -24,6 +24,7 @@ from common.errors import ConfigError, DataError
 from common.models import checkpoint, contracts
 from common.models.device import device_of
 from common.rewards.mix import Mix, check_stage_rewards, check_verifier
+from common.rewards.own import verifiers_for
 from common.rewards.reward_model import mix_of
 from common.rewards.verifiers import NEED_ANSWERS, Answer
 from common.stage import StageContext, StageReport
@@ -43,7 +44,7 @@ UNSTOPPED = 0.5  # share of answers without an end that is worth a warning
 def check(node: Node, settings: RewardedSettings, resolved: Resolved) -> None:
     """Check the rewards, what says that an answer is right, what generates, and where pass rates come from."""
     check_stage_rewards(node, settings, resolved)
-    check_verifier(settings.watch.check, f"{node.name}.watch.check")
+    check_verifier(settings.watch.check, f"{node.name}.watch.check", verifiers_for(resolved))
     if settings.train.get("use_vllm") and importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             f"{node.name}.train.use_vllm=true, but vllm is not installed here. Install it in a version that TRL "

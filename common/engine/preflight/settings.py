@@ -19,10 +19,12 @@ from common.config.schema import Config, RunSettings
 from common.config.stages import AnsweringSettings, LearningSettings
 from common.cost.hardware import hardware_of
 from common.engine.preflight.backends import check_device
+from common.engine.preflight.domain_code import check_code, rewards_file
 from common.errors import ConfigError
 from common.models.facts import context_of
 from common.models.source import check_local_facts
 from common.rewards.mix import check_rewards, check_verifier
+from common.rewards.own import verifiers_for
 
 
 def check_settings(resolved: Resolved) -> None:
@@ -37,9 +39,14 @@ def check_settings(resolved: Resolved) -> None:
     _check_sharing([node for node in training if kind_of(node.kind).shareable], resolved)
     for node in training:
         _check_context(node.name, config.stages[node.name], config)
-    if config.verify.rewards:
-        check_rewards(config.verify.rewards, "verify.rewards")
-    check_verifier(config.verify.check, "verify.check")
+    check_code(resolved)
+    # Without consent, code of a domain from elsewhere is not read; then no stage uses it, or check_code had raised.
+    verifiers, verify = verifiers_for(resolved), config.verify
+    own = resolved.may_run_code or not rewards_file(resolved).is_file()
+    if rewards := {name: given for name, given in verify.rewards.items() if own or name in verifiers}:
+        check_rewards(rewards, "verify.rewards", verifiers=verifiers)
+    if own or verify.check in verifiers:
+        check_verifier(verify.check, "verify.check", verifiers)
     for node in resolved.nodes:
         if check := kind_of(node.kind).check:
             check(node, config.stages[node.name], resolved)

@@ -19,7 +19,7 @@ from common.config.stages import WatchSettings
 from common.evaluation.statistics import paired_means
 from common.evaluation.written import write_answers
 from common.rewards.mix import Mix
-from common.rewards.verifiers import VERIFIERS, Answer
+from common.rewards.verifiers import Answer
 from common.stage import StageContext
 from common.training.adapters import load_weights
 from common.training.distributed import ranks
@@ -56,7 +56,7 @@ class RewardMonitor:
         tokens = fmean(answer.num_tokens for answer in answers)
         found = {"step": step, "reward": round(fmean(rewards), 4), "tokens": round(tokens, 2)}
         if self.settings.check is not None:
-            found["right"] = round(fmean(map(VERIFIERS[self.settings.check], answers)), 4)
+            found["right"] = round(fmean(map(self.mix.verifiers[self.settings.check], answers)), 4)
         best = max((self._worth(look) for look in self.looks if not self._too_long(look)), default=-math.inf)
         is_best = self._worth(found) > best and not self._too_long(found)
         self.looks.append({**found, "rewards": [round(reward, 4) for reward in rewards]})
