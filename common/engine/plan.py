@@ -27,13 +27,14 @@ from common.config.stages import (
 )
 from common.cost.outlook import Outlook
 from common.data.corpus import Corpus
-from common.engine.fingerprint import code_of, recipe_of, settings_made_with
+from common.engine.code import code_of
+from common.engine.fingerprint import recipe_of, settings_made_with
 from common.engine.preflight.settings import check_preconditions
 from common.engine.provenance import versions
 from common.errors import ConfigError, did_you_mean
 from common.models.facts import check_taken_facts
 from common.stage import ANSWERING_KINDS, MODEL_KINDS, PREFERENCE_KINDS
-from common.store.artifacts import Artifact, Store, fingerprint_of, is_of_code
+from common.store.artifacts import Artifact, Store, fingerprint_of, was_begun_by
 from common.training.loop.progress import reached
 
 State = Literal["cached", "missing", "stale", "waits"]
@@ -229,11 +230,11 @@ def _begun(work: Path, code: str) -> tuple[str, float]:
     """Say how far a stage has come that was stopped, or nothing, and which share of its steps that is."""
     if not work.exists():
         return "", 0.0
-    if not is_of_code(work, code):
-        return "begun before by other code, begins anew", 0.0
+    if not was_begun_by(work, code):
+        return "was stopped, and its code has changed since: starts over", 0.0
     step, steps = reached(work / "trainer")
     where = f" at step {step:,} of {steps:,}" if steps else ""
-    return f"begun before, will continue{where}", step / steps if steps else 0.0
+    return f"was stopped, will continue{where}", step / steps if steps else 0.0
 
 
 def unpublished(artifact: Artifact, store: Store) -> str | None:

@@ -23,8 +23,9 @@ from common.console import Console
 from common.cost.limits import check_fits
 from common.data.corpus import Corpus
 from common.engine import launch
+from common.engine.code import code_of
 from common.engine.environment import hub_restored, needs_hub, prepare
-from common.engine.fingerprint import code_of, recipe_of, settings_made_with, task_folders
+from common.engine.fingerprint import recipe_of, settings_made_with, task_folders
 from common.engine.plan import make_plan, open_corpus, store_of, unpublished
 from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
@@ -33,7 +34,7 @@ from common.engine.views import freeze, write_summary
 from common.errors import DataError, GateError
 from common.models.device import release_memory
 from common.stage import MODEL_KINDS, StageContext, StageReport, stage_module
-from common.store.artifacts import CODE, Artifact, Store, fingerprint_of, is_of_code, writing
+from common.store.artifacts import Artifact, Store, fingerprint_of, writing
 from common.store.locks import Holder
 from common.training.distributed import ranks
 from common.training.distributed.gpu_lock import ON_GPU, claimed
@@ -192,11 +193,15 @@ def _make(
     recipe: Mapping[str, Any], fingerprint: str, console: Console,
 ) -> Artifact:  # fmt: skip
     """Run a stage in its scratch folder and commit the result."""
-    work = store.work_folder(node.name, fingerprint)
-    out = work / "out"
     code = code_of(node.kind, resolved.repository)
     with writing(store.artifacts):
-        _discard_stale_scratch(work, code["digest"], console, node.name)
+        work, aside = store.begin(node.name, fingerprint, code["digest"])
+        if aside is not None:
+            console.line(
+                f"  {node.name}: its code has changed since it was stopped, so it starts over. The old scratch is in "
+                f"{aside} until the stage is done and `just gc` removes it."
+            )
+        out = work / "out"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
     started = time.monotonic()
@@ -252,16 +257,6 @@ def _run(context: StageContext) -> StageReport:
         finally:
             release_memory()
     return report
-
-
-def _discard_stale_scratch(work: Path, digest: str, console: Console, name: str) -> None:
-    """Begin anew where the scratch was made by other code: a run must not mix steps of both."""
-    if work.exists() and not is_of_code(work, digest):
-        if any(work.glob("trainer/checkpoint-*")):
-            console.line(f"  {name}: its code changed since it was stopped; it begins anew")
-        shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
-    (work / CODE).write_text(digest, encoding="utf-8")
 
 
 def _gate(node: Node, resolved: Resolved, outcome: Outcome, console: Console) -> None:

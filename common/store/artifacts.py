@@ -26,6 +26,7 @@ from common.errors import RecipeError, StoreError
 from common.store.locks import Holder, hold
 
 MANIFEST = "manifest.json"
+ASIDE = ".aside-"  # in the name of a scratch folder that other code left
 CODE = "code"  # in a scratch folder: the digest of the code that works there
 SCHEMA = 1
 FINGERPRINT_LENGTH = 16  # hex digits: 64 bits, so that two recipes never meet by chance
@@ -95,8 +96,8 @@ def damage(folder: Path, manifest: Mapping[str, Any]) -> str | None:
     return None
 
 
-def is_of_code(work: Path, digest: str) -> bool:
-    """Whether a scratch folder was begun by the code of that digest."""
+def was_begun_by(work: Path, digest: str) -> bool:
+    """Whether a scratch folder belongs to the code of that digest."""
     mark = work / CODE
     return mark.is_file() and mark.read_text(encoding="utf-8") == digest
 
@@ -115,6 +116,19 @@ class Store:
 
     def work_folder(self, stage: str, fingerprint: str) -> Path:
         return self.artifacts / ".work" / f"{stage}-{fingerprint}"
+
+    def begin(self, stage: str, fingerprint: str, code: str) -> tuple[Path, Path | None]:
+        """Return a stage's scratch folder, and where the scratch is now that other code left there.
+
+        A run must not mix steps of both. What is set aside stays until the stage is done and `collect` removes it.
+        """
+        work, aside = self.work_folder(stage, fingerprint), None
+        if work.exists() and not was_begun_by(work, code):
+            number = len(list(work.parent.glob(f"{work.name}{ASIDE}*"))) + 1
+            aside = work.rename(work.with_name(f"{work.name}{ASIDE}{number}"))
+        work.mkdir(parents=True, exist_ok=True)
+        (work / CODE).write_text(code, encoding="utf-8")
+        return work, aside
 
     def get(self, stage: str, fingerprint: str) -> Artifact | None:
         """Return the committed artifact, or None where it is missing or damaged."""
@@ -229,7 +243,9 @@ class Store:
         candidates = [p for p in self.artifacts.glob("*") if p.is_dir() and not p.name.startswith(".")]
         # Scratch of a stage that was stopped is kept: the same command continues from it.
         scratch = [p for p in (self.artifacts / ".work").glob("*") if p.is_dir()]
-        candidates += [p for p in scratch if p.name.startswith("replaced-") or (self.artifacts / p.name).exists()]
+        for folder in scratch:
+            if folder.name.startswith("replaced-") or (self.artifacts / folder.name.split(ASIDE)[0]).exists():
+                candidates.append(folder)
         for folder in sorted(candidates):
             if folder.resolve() in kept:
                 continue
