@@ -153,6 +153,22 @@ def test_only_memory_of_others_is_called_theirs(
         assert "sft: another program is on this GPU, 10.0 of 16.0 GiB are free" in capsys.readouterr().out
 
 
+def test_jobs_that_give_up_the_lock_share_a_card(
+    card: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu_lock, "SHARED", tmp_path)
+    card.reserved = 2 * GIB
+    sharing = RunSettings(gpu_lock=False, wait=False)
+    with gpu_lock.claimed(RunSettings(), "sft", Console()), gpu_lock.claimed(sharing, "dpo", Console()):
+        assert "dpo: another program is on this GPU, 10.0 of 16.0 GiB are free" in capsys.readouterr().out
+    with (
+        gpu_lock.claimed(RunSettings(), "sft", Console()),
+        pytest.raises(StoreError, match=r"or share it with run\.gpu_lock=false"),
+        gpu_lock.claimed(RunSettings(wait=False), "dpo", Console()),
+    ):
+        pass
+
+
 class Model:
     """Weights of some size that remember where they were moved."""
 
