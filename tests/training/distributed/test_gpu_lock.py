@@ -216,13 +216,14 @@ def test_a_stage_gives_its_memory_back_however_it_ends(card: SimpleNamespace, mo
             raise ValueError("stopped")
 
     monkeypatch.setattr(torch.cuda, "empty_cache", empty_cache)
-    monkeypatch.setattr(running, "stage_module", lambda kind: SimpleNamespace(run=stage))
     gc.disable()
+    ends, fails = (SimpleNamespace(kind="card", stage=name) for name in ("ends", "fails"))  # all that is read
     try:
-        running._run(SimpleNamespace(kind="card", stage="ends"))  # type: ignore[arg-type] # all that is read
+        with running.ready(ends):  # type: ignore[arg-type] # as above
+            stage(ends)
         assert (card.reserved, card.peak) == (0, 0)
-        with pytest.raises(ValueError, match="stopped"):
-            running._run(SimpleNamespace(kind="card", stage="fails"))  # type: ignore[arg-type] # all that is read
+        with pytest.raises(ValueError, match="stopped"), running.ready(fails):  # type: ignore[arg-type] # as above
+            stage(fails)
     finally:
         gc.enable()
     assert card.peak == card.allocated  # what a traceback still shows is held until it is told
@@ -244,9 +245,10 @@ def helping(rank: int, port: int, folder: Path) -> None:
     def stage(context: Any) -> None:
         (folder / f"{rank}-{(folder / 'held').exists()}").touch()
 
-    vars(running).update(claimed=slowly, stage_module=lambda kind: SimpleNamespace(run=stage))
+    vars(running).update(claimed=slowly)
     context = SimpleNamespace(kind="cpt", stage="cpt", config=SimpleNamespace(run=None), console=None)
-    running._run(context)  # type: ignore[arg-type] # all that is read
+    with running.ready(context):  # type: ignore[arg-type] # all that is read
+        stage(context)
     ranks.barrier()
 
 
