@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from common.config.overrides import Words, parse, refuse_rest, take
+from common.config.overrides import Overrides as Words
+from common.config.overrides import parse, refuse_rest, take
 from common.console import Console
 from common.errors import ConfigError, RecipeError, did_you_mean
 

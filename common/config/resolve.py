@@ -1,4 +1,4 @@
-"""Put the layers of a run's configuration together: profile < pipeline < domain < data manifest < command line.
+"""Merge the layers of a run's configuration: profile < pipeline < domain < data manifest < command line.
 
 Usage: `resolved = resolve({"domain": "medical", "cpt.train.learning_rate": "1e-5"}, repository)`.
 
@@ -39,7 +39,7 @@ PROCESSOR = "this processor, which has no bfloat16"
 
 @dataclass(frozen=True)
 class Resolved:
-    """A run's configuration with everything that is needed to plan it."""
+    """A run's configuration, and everything that is needed to plan it."""
 
     config: Config
     origins: Mapping[str, str]  # dotted key -> label of the layer that set it
@@ -49,28 +49,28 @@ class Resolved:
     data_root: Path | None = None
     out: Path = field(default_factory=Path)
     hub_revisions: Mapping[str, str] = field(default_factory=dict)  # of a frozen plan: `owner/name@branch` -> commit
-    layers: tuple[Layer, ...] = ()  # what it was put together from; a frozen plan has none
+    layers: tuple[Layer, ...] = ()  # what it was merged from; a frozen plan has none
 
 
-def resolve(words: Mapping[str, str], repository: Path) -> Resolved:
-    """Resolve a run from command-line words. Raises ConfigError or DataError for the first thing that is wrong."""
-    words = dict(words)
-    domain = words.pop("domain", "")
+def resolve(overrides: Mapping[str, str], repository: Path) -> Resolved:
+    """Resolve a run from the command line's overrides. Raises ConfigError or DataError for what is wrong."""
+    overrides = dict(overrides)
+    domain = overrides.pop("domain", "")
     domains = names_in(repository / "domains", "")
     if domain not in domains:
-        found = f"There is no domain '{domain}'." if domain else "No domain is given; say domain=<name>."
+        found = f"There is no domain '{domain}'." if domain else "No domain is given; add domain=<name>."
         raise ConfigError(found + did_you_mean(domain, domains))
-    profile = words.pop("profile", DEFAULT_PROFILE)
+    profile = overrides.pop("profile", DEFAULT_PROFILE)
     profile_values = read_named(repository / "pipelines" / "profiles", "profile", profile)
     preferred = profile_values.pop("pipeline", DEFAULT_PIPELINE)
     profile_values.pop("description", None)
-    name = words.pop("pipeline", preferred)
+    name = overrides.pop("pipeline", preferred)
     pipeline = load_pipeline(repository / "pipelines", name)
-    out = Path(words.pop("out", "") or repository)
-    data_root = words.pop("data_root", None)
+    out = Path(overrides.pop("out", "") or repository)
+    data_root = overrides.pop("data_root", None)
 
-    data = words.pop("data", None)
-    command_line = Layer(COMMAND_LINE, nest(words) | ({} if data is None else {"data": data}))
+    data = overrides.pop("data", None)
+    command_line = Layer(COMMAND_LINE, nest(overrides) | ({} if data is None else {"data": data}))
     layers = [Layer(f"profile {profile}", profile_values), Layer(f"pipeline {name}", pipeline.settings)]
     file = read_domain_file(repository / "domains" / domain, repository / "pipelines")
     layers += _domain_layers(file, domain, profile, layers, command_line)
@@ -78,33 +78,30 @@ def resolve(words: Mapping[str, str], repository: Path) -> Resolved:
     layers += _manifest_layers(repository / "domains" / domain / "data.yaml" if data == "hub" else data)
     layers.append(command_line)
 
-    identity = {"domain": domain, "profile": profile, "pipeline": name}
-    config, origins = _build(identity, layers, pipeline)
+    config, origins = _build(domain, profile, layers, pipeline)
     return Resolved(
         config, origins, pipeline, pipeline.nodes(), repository, Path(data_root) if data_root else None, out,
         layers=tuple(layers),
     )  # fmt: skip
 
 
-def with_words(resolved: Resolved, words: Mapping[str, str]) -> Config | None:
-    """Return the configuration as further words on the command line would make it; None of a frozen plan."""
+def with_overrides(resolved: Resolved, overrides: Mapping[str, str]) -> Config | None:
+    """Return the configuration with further overrides; None for a frozen plan."""
     if not resolved.layers:
         return None
-    config = resolved.config
-    identity = {"domain": config.domain, "profile": config.profile, "pipeline": config.pipeline}
-    return _build(identity, [*resolved.layers, Layer(COMMAND_LINE, nest(words))], resolved.pipeline)[0]
+    layers = [*resolved.layers, Layer(COMMAND_LINE, nest(overrides))]
+    return _build(resolved.config.domain, resolved.config.profile, layers, resolved.pipeline)[0]
 
 
 def with_pipeline(resolved: Resolved, name: str) -> Resolved | None:
-    """Return a run with another pipeline; None of a frozen plan, and where a word is of a stage that it has not."""
+    """Return a run with another pipeline; None for a frozen plan, and where an override is for a stage it lacks."""
     if not resolved.layers:
         return None
     config, pipeline = resolved.config, load_pipeline(resolved.repository / "pipelines", name)
-    identity = {"domain": config.domain, "profile": config.profile, "pipeline": name}
     before = f"pipeline {config.pipeline}"
     layers = [Layer(f"pipeline {name}", pipeline.settings) if x.label == before else x for x in resolved.layers]
     try:
-        config, origins = _build(identity, layers, pipeline)
+        config, origins = _build(config.domain, config.profile, layers, pipeline)
     except ConfigError:
         return None
     return replace(
@@ -157,7 +154,7 @@ def _manifest_layers(data: str | Path) -> list[Layer]:
     return [Layer(f"manifest {path.name}", settings)]
 
 
-def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) -> tuple[Config, dict[str, str]]:
+def _build(domain: str, profile: str, layers: list[Layer], pipeline: Pipeline) -> tuple[Config, dict[str, str]]:
     """Merge the layers section by section, validate each, and remember who set what."""
     origins: dict[str, str] = {}
     stage_names = {node.name: node for node in pipeline.nodes()}
@@ -173,7 +170,7 @@ def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) ->
                 raise ConfigError(
                     f"{key}: the pipeline {pipeline.name} has no such stage.{did_you_mean(key, stage_names)}"
                 )
-    top: dict[str, Any] = dict(identity)
+    top: dict[str, Any] = {"domain": domain, "profile": profile, "pipeline": pipeline.name}
     for key in (*SECTIONS, *SCALARS):
         merged: Any = {}
         for layer in layers:
@@ -206,7 +203,7 @@ def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) ->
 
 @contextlib.contextmanager
 def _gathered(problems: list[str]) -> Iterator[None]:
-    """Note what is wrong with one stage or section and go on, so that all of it is told at once."""
+    """Note what is wrong with one stage or section and go on, so that one message names all of it."""
     try:
         yield
     except ConfigError as error:
@@ -285,7 +282,7 @@ def _merge(old: Any, new: Any, prefix: str, label: str, origins: dict[str, str])
 
 
 def _of_same_checkpoint(before: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what lower layers say of the model, without what was said of another checkpoint than the given one."""
+    """Return what lower layers say of the model, without the facts of another checkpoint than the given one."""
     if "path" not in given or given["path"] == before.get("path"):
         return before
     return {key: value for key, value in before.items() if key not in OF_CHECKPOINT}

@@ -33,7 +33,7 @@ def test_a_value_may_hold_spaces_and_equal_signs() -> None:
     [
         ([], "No command is given"),
         (["rnu"], "There is no command 'rnu'. Did you mean 'run'?"),
-        (["run", "medical"], "'medical' is no key=value word"),
+        (["run", "medical"], "'medical' is not an override such as domain=medical: expected key=value."),
         (["run", "domain=a", "domain=b"], "'domain' is given twice: a and b"),
     ],
 )
