@@ -1,4 +1,4 @@
-"""Where and with what a result was made: versions, git state, hardware, time. Never names of users or hosts.
+"""With what a result was made: versions, git state, hardware, time. Never names of users or hosts.
 
 Usage: `manifest |= provenance(repository)`.
 """
