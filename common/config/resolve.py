@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from common.config.base import StageSettings
 from common.config.files import DomainFile, names_in, read_domain_file, read_named
@@ -156,49 +156,50 @@ def _manifest_layers(data: str | Path) -> list[Layer]:
 
 def _build(domain: str, profile: str, layers: list[Layer], pipeline: Pipeline) -> tuple[Config, dict[str, str]]:
     """Merge the layers section by section, validate each, and remember who set what."""
+    _check_sections(layers, pipeline)
     origins: dict[str, str] = {}
-    stage_names = {node.name: node for node in pipeline.nodes()}
-    kinds = set(StageSettings.kinds)
-    known = {*SECTIONS, *SCALARS, *stage_names, *kinds}
+    merged: dict[str, Any] = {"model": {}}
+    for layer in layers:
+        for key, values in layer.values.items():
+            if key == "model":
+                merged[key] = _of_same_checkpoint(merged[key], values)
+            if key in SECTIONS or key in SCALARS:
+                merged[key] = _merge(merged.get(key), values, key, layer.label, origins)
+    problems: list[str] = []
+    stages: dict[str, StageSettings] = {}
+    sections: dict[str, Any] = {}
+    in_float32 = _trains_in_float32(merged.get("run", {}), merged.get("needs", {}))
+    for node in pipeline.nodes():
+        with _gathered(problems):
+            stages[node.name] = _stage_settings(node, layers, origins, in_float32=in_float32)
+    for key in SECTIONS:
+        if key in merged:
+            with _gathered(problems):
+                sections[key] = _validate(Config.model_fields[key].annotation, merged.pop(key), key, origins)
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+    verify = sections.get("verify", VerifySettings())
+    stages = {name: _verified(settings, verify) for name, settings in stages.items()}
+    names = {"domain": domain, "profile": profile, "pipeline": pipeline.name}
+    try:
+        return Config(**names, **merged, **sections, stages=stages), origins
+    except ValidationError as error:
+        raise ConfigError(explain(error, Config, "", lambda key: origins.get(key, COMMAND_LINE))) from None
+
+
+def _check_sections(layers: list[Layer], pipeline: Pipeline) -> None:
+    """Check that each key at the top of a layer is a section, and on the command line one of this pipeline's."""
+    nodes, kinds = {node.name: node for node in pipeline.nodes()}, StageSettings.kinds.keys()
+    in_pipeline = {name for node in nodes.values() for name in section_names(node)}
+    known = {*SECTIONS, *SCALARS, *nodes, *kinds}
     for layer in layers:
         for key, value in layer.values.items():
             if key not in known:
                 raise ConfigError(f"{key} ({layer.label}): no section or stage of that name.{did_you_mean(key, known)}")
             if key not in SCALARS and not isinstance(value, Mapping):
                 raise ConfigError(f"{key} ({layer.label}): expected keys below it, got {value!r}.")
-            if layer.label == COMMAND_LINE and key in kinds and not _in_pipeline(key, stage_names):
-                raise ConfigError(
-                    f"{key}: the pipeline {pipeline.name} has no such stage.{did_you_mean(key, stage_names)}"
-                )
-    top: dict[str, Any] = {"domain": domain, "profile": profile, "pipeline": pipeline.name}
-    for key in (*SECTIONS, *SCALARS):
-        merged: Any = {}
-        for layer in layers:
-            if key in layer.values:
-                if key == "model":
-                    merged = _of_same_checkpoint(merged, layer.values[key])
-                merged = _merge(merged, layer.values[key], key, layer.label, origins)
-        if merged != {} or key == "model":
-            top[key] = merged
-    problems: list[str] = []
-    stages: dict[str, StageSettings] = {}
-    built: dict[str, Any] = {}
-    in_float32 = _trains_in_float32(top.get("run", {}), top.get("needs", {}))
-    for node in stage_names.values():
-        with _gathered(problems):
-            stages[node.name] = _stage_settings(node, layers, origins, in_float32=in_float32)
-    sections = {key: top.pop(key) for key in list(top) if key in SECTIONS}
-    for key in SECTIONS:
-        if key in sections or key == "model":
-            with _gathered(problems):
-                built[key] = _section(key, sections.get(key, {}), origins)
-    if problems:
-        raise ConfigError("\n".join(dict.fromkeys(problems)))
-    stages = {name: _verified(settings, built.get("verify", VerifySettings())) for name, settings in stages.items()}
-    try:
-        return Config(**top, **built, stages=stages), origins
-    except ValidationError as error:
-        raise ConfigError(explain(error, Config, "", lambda key: origins.get(key, COMMAND_LINE))) from None
+            if layer.label == COMMAND_LINE and key in kinds and key not in in_pipeline:
+                raise ConfigError(f"{key}: the pipeline {pipeline.name} has no such stage.{did_you_mean(key, nodes)}")
 
 
 @contextlib.contextmanager
@@ -210,18 +211,7 @@ def _gathered(problems: list[str]) -> Iterator[None]:
         problems.append(str(error))
 
 
-def _in_pipeline(key: str, nodes: Mapping[str, Node]) -> bool:
-    return any(key in section_names(node) for node in nodes.values())
-
-
-def _section(key: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> Any:
-    annotation = Config.model_fields[key].annotation
-    assert isinstance(annotation, type)
-    assert issubclass(annotation, BaseModel)
-    return _validate(annotation, values, key, origins)
-
-
-def _validate(cls: type[BaseModel], values: Mapping[str, Any], prefix: str, origins: Mapping[str, str]) -> Any:
+def _validate(cls: Any, values: Mapping[str, Any], prefix: str, origins: Mapping[str, str]) -> Any:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
