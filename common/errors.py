@@ -1,4 +1,4 @@
-"""The exceptions that a user can meet, and the way near names are suggested.
+"""The exceptions that a user can meet, and suggestions of near names.
 
 Every message says what was found, where, what was expected and what to do next. The command line prints
 the message alone; a traceback means a bug of ours.

@@ -18,14 +18,18 @@ CPUINFO = Path("/proc/cpuinfo")
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
+def cpu_lines() -> tuple[str, ...]:
+    """Return what Linux says of the processors, line by line; nothing on other systems."""
+    try:
+        return tuple(CPUINFO.read_text(encoding="utf-8").splitlines())
+    except OSError:
+        return ()
+
+
 @functools.cache
 def cpu_flags() -> frozenset[str]:
     """Return the flags of the first processor in lower case; none on a system that does not list them."""
-    try:
-        lines = CPUINFO.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return frozenset()
-    listed = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    listed = next((line for line in cpu_lines() if line.startswith(("flags", "Features"))), "")
     return frozenset(listed.partition(":")[2].lower().split())
 
 
@@ -59,9 +63,9 @@ def main_memory() -> float:
 
 @dataclass(frozen=True)
 class Card:
-    """A GPU as the driver tells it."""
+    """A GPU as the driver lists it."""
 
-    name: str  # empty where only the driver's folder tells of it
+    name: str  # empty where only the driver's folder names it
     uuid: str
     memory: float | None  # bytes; None where the driver does not say
 
@@ -78,7 +82,7 @@ def cards() -> tuple[Card, ...]:
 
 
 def card_of(line: str) -> Card:
-    """Return the GPU of a line such as `GPU-5f…, 23034, NVIDIA L4` (MiB, or words such as `[N/A]`)."""
+    """Return the GPU of a line such as `GPU-5f…, 23034, NVIDIA L4` (MiB, or text such as `[N/A]`)."""
     uuid, mebibytes, name = (part.strip() for part in line.split(",", 2))
     return Card(name, uuid, float(mebibytes) * 2**20 if mebibytes.isdigit() else None)
 

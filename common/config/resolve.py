@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from common.config.base import StageSettings
 from common.config.files import DomainFile, read_domain_file, read_named
@@ -74,26 +74,26 @@ class Resolved:
         return self.shipped or self.code_allowed
 
 
-def resolve(words: Mapping[str, str], repository: Path, results: Path | None = None) -> Resolved:
+def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None = None) -> Resolved:
     """Resolve a run from the command line's overrides; its results go to `out`, or else to `results` or `repository`.
 
     Raises ConfigError or DataError for the first thing that is wrong.
     """
-    words = dict(words)
-    given = words.pop("domain", "")
+    overrides = dict(overrides)
+    given = overrides.pop("domain", "")
     folder = find_domain(given, repository)
-    code_allowed = take_consent(words, folder.name)
-    profile = words.pop("profile", DEFAULT_PROFILE)
+    code_allowed = take_consent(overrides, folder.name)
+    profile = overrides.pop("profile", DEFAULT_PROFILE)
     profile_values = read_named(repository / "pipelines" / "profiles", "profile", profile)
     preferred = profile_values.pop("pipeline", DEFAULT_PIPELINE)
     profile_values.pop("description", None)
-    name = words.pop("pipeline", preferred)
+    name = overrides.pop("pipeline", preferred)
     pipeline = load_pipeline(repository / "pipelines", name)
-    out = Path(words.pop("out", "") or results or repository).absolute()
-    data_root = words.pop("data_root", None)
+    out = Path(overrides.pop("out", "") or results or repository).absolute()
+    data_root = overrides.pop("data_root", None)
 
-    data = words.pop("data", None)
-    command_line = Layer(COMMAND_LINE, nest(words) | ({} if data is None else {"data": data}))
+    data = overrides.pop("data", None)
+    command_line = Layer(COMMAND_LINE, nest(overrides) | ({} if data is None else {"data": data}))
     layers = [Layer(f"profile {profile}", profile_values), Layer(f"pipeline {name}", pipeline.settings)]
     file = read_domain_file(folder, repository / "pipelines")
     layers += _domain_layers(file, given, profile, layers, command_line)
@@ -101,33 +101,30 @@ def resolve(words: Mapping[str, str], repository: Path, results: Path | None = N
     layers += _manifest_layers(folder / "data.yaml" if data == "hub" else data)
     layers.append(command_line)
 
-    identity = {"domain": folder.name, "profile": profile, "pipeline": name}
-    config, origins = _build(identity, layers, pipeline)
+    config, origins = _build(folder.name, profile, layers, pipeline)
     return Resolved(
         config, origins, pipeline, pipeline.nodes(), repository, folder, Path(data_root) if data_root else None, out,
         layers=tuple(layers), code_allowed=code_allowed,
     )  # fmt: skip
 
 
-def with_words(resolved: Resolved, words: Mapping[str, str]) -> Config | None:
-    """Return the configuration as further words on the command line would make it; None of a frozen plan."""
+def with_overrides(resolved: Resolved, overrides: Mapping[str, str]) -> Config | None:
+    """Return the configuration with further overrides; None for a frozen plan."""
     if not resolved.layers:
         return None
-    config = resolved.config
-    identity = {"domain": config.domain, "profile": config.profile, "pipeline": config.pipeline}
-    return _build(identity, [*resolved.layers, Layer(COMMAND_LINE, nest(words))], resolved.pipeline)[0]
+    layers = [*resolved.layers, Layer(COMMAND_LINE, nest(overrides))]
+    return _build(resolved.config.domain, resolved.config.profile, layers, resolved.pipeline)[0]
 
 
 def with_pipeline(resolved: Resolved, name: str) -> Resolved | None:
-    """Return a run with another pipeline; None of a frozen plan, and where a word is of a stage that it has not."""
+    """Return a run with another pipeline; None for a frozen plan, and where an override is for a stage it lacks."""
     if not resolved.layers:
         return None
     config, pipeline = resolved.config, load_pipeline(resolved.repository / "pipelines", name)
-    identity = {"domain": config.domain, "profile": config.profile, "pipeline": name}
     before = f"pipeline {config.pipeline}"
     layers = [Layer(f"pipeline {name}", pipeline.settings) if x.label == before else x for x in resolved.layers]
     try:
-        config, origins = _build(identity, layers, pipeline)
+        config, origins = _build(config.domain, config.profile, layers, pipeline)
     except ConfigError:
         return None
     return replace(
@@ -180,73 +177,65 @@ def _manifest_layers(data: str | Path) -> list[Layer]:
     return [Layer(f"manifest {path.name}", settings)]
 
 
-def _build(identity: dict[str, str], layers: list[Layer], pipeline: Pipeline) -> tuple[Config, dict[str, str]]:
+def _build(domain: str, profile: str, layers: list[Layer], pipeline: Pipeline) -> tuple[Config, dict[str, str]]:
     """Merge the layers section by section, validate each, and remember who set what."""
+    _check_sections(layers, pipeline)
     origins: dict[str, str] = {}
-    stage_names = {node.name: node for node in pipeline.nodes()}
-    known = {*SECTIONS, *SCALARS, *stage_names, *kinds()}
+    merged: dict[str, Any] = {"model": {}}
+    for layer in layers:
+        for key, values in layer.values.items():
+            if key == "model":
+                merged[key] = _of_same_checkpoint(merged[key], values)
+            if key in SECTIONS or key in SCALARS:
+                merged[key] = _merge(merged.get(key), values, key, layer.label, origins)
+    problems: list[str] = []
+    stages: dict[str, StageSettings] = {}
+    sections: dict[str, Any] = {}
+    in_float32 = _trains_in_float32(merged.get("run", {}), merged.get("needs", {}))
+    for node in pipeline.nodes():
+        with _gathered(problems):
+            stages[node.name] = _stage_settings(node, layers, origins, in_float32=in_float32)
+    for key in SECTIONS:
+        if key in merged:
+            with _gathered(problems):
+                sections[key] = _validate(Config.model_fields[key].annotation, merged.pop(key), key, origins)
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+    verify = sections.get("verify", VerifySettings())
+    stages = {name: _verified(settings, verify) for name, settings in stages.items()}
+    names = {"domain": domain, "profile": profile, "pipeline": pipeline.name}
+    try:
+        return Config(**names, **merged, **sections, stages=stages), origins
+    except ValidationError as error:
+        problems = explain(error, Config, merged, origin=lambda key: label_of(key, origins))
+        raise ConfigError("\n".join(problems)) from None
+
+
+def _check_sections(layers: list[Layer], pipeline: Pipeline) -> None:
+    """Check that each key at the top of a layer is a section, and on the command line one of this pipeline's."""
+    nodes = {node.name: node for node in pipeline.nodes()}
+    in_pipeline = {name for node in nodes.values() for name in section_names(node)}
+    known = {*SECTIONS, *SCALARS, *nodes, *kinds()}
     for layer in layers:
         for key, value in layer.values.items():
             if key not in known:
                 raise ConfigError(f"{key} ({layer.label}): no section or stage of that name.{did_you_mean(key, known)}")
             if key not in SCALARS and not isinstance(value, Mapping):
                 raise ConfigError(f"{key} ({layer.label}): expected keys below it, got {value!r}.")
-            if layer.label == COMMAND_LINE and key in kinds() and not _in_pipeline(key, stage_names):
-                raise ConfigError(
-                    f"{key}: the pipeline {pipeline.name} has no such stage.{did_you_mean(key, stage_names)}"
-                )
-    top: dict[str, Any] = dict(identity)
-    for key in (*SECTIONS, *SCALARS):
-        merged: Any = {}
-        for layer in layers:
-            if key in layer.values:
-                if key == "model":
-                    merged = _of_same_checkpoint(merged, layer.values[key])
-                merged = _merge(merged, layer.values[key], key, layer.label, origins)
-        if merged != {} or key == "model":
-            top[key] = merged
-    problems: list[str] = []
-    stages: dict[str, StageSettings] = {}
-    built: dict[str, Any] = {}
-    in_float32 = _trains_in_float32(top.get("run", {}), top.get("needs", {}))
-    for node in stage_names.values():
-        with _gathered(problems):
-            stages[node.name] = _stage_settings(node, layers, origins, in_float32=in_float32)
-    sections = {key: top.pop(key) for key in list(top) if key in SECTIONS}
-    for key in SECTIONS:
-        if key in sections or key == "model":
-            with _gathered(problems):
-                built[key] = _section(key, sections.get(key, {}), origins)
-    if problems:
-        raise ConfigError("\n".join(dict.fromkeys(problems)))
-    stages = {name: _verified(settings, built.get("verify", VerifySettings())) for name, settings in stages.items()}
-    try:
-        return Config(**top, **built, stages=stages), origins
-    except ValidationError as error:
-        raise ConfigError("\n".join(explain(error, Config, top, origin=lambda key: label_of(key, origins)))) from None
+            if layer.label == COMMAND_LINE and key in kinds() and key not in in_pipeline:
+                raise ConfigError(f"{key}: the pipeline {pipeline.name} has no such stage.{did_you_mean(key, nodes)}")
 
 
 @contextlib.contextmanager
 def _gathered(problems: list[str]) -> Iterator[None]:
-    """Note what is wrong with one stage or section and go on, so that all of it is told at once."""
+    """Note what is wrong with one stage or section and go on, so that one message names all of it."""
     try:
         yield
     except ConfigError as error:
         problems.append(str(error))
 
 
-def _in_pipeline(key: str, nodes: Mapping[str, Node]) -> bool:
-    return any(key in section_names(node) for node in nodes.values())
-
-
-def _section(key: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> Any:
-    annotation = Config.model_fields[key].annotation
-    assert isinstance(annotation, type)
-    assert issubclass(annotation, BaseModel)
-    return _validate(annotation, values, key, origins)
-
-
-def _validate(cls: type[BaseModel], values: Mapping[str, Any], prefix: str, origins: Mapping[str, str]) -> Any:
+def _validate(cls: Any, values: Mapping[str, Any], prefix: str, origins: Mapping[str, str]) -> Any:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
@@ -308,7 +297,7 @@ def _merge(old: Any, new: Any, prefix: str, label: str, origins: dict[str, str])
 
 
 def _of_same_checkpoint(before: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what lower layers say of the model, without what was said of another checkpoint than the given one."""
+    """Return what lower layers say of the model, without the facts of another checkpoint than the given one."""
     if "path" not in given or given["path"] == before.get("path"):
         return before
     return {key: value for key, value in before.items() if key not in OF_CHECKPOINT}

@@ -125,6 +125,9 @@ class RunSettings(Frozen):
     gpu_hour_price: float | None = Field(
         None, ge=0, description="price of one GPU for an hour, in any currency; a plan adds it up"
     )
+    gpu_lock: bool = Field(
+        True, description="one stage at a time on a GPU; false: share it, as two small jobs on one large card may"
+    )
     wait: bool = Field(True, description="wait for another run that makes the same artifact; false: stop instead")
     newest_data: bool = Field(False, description="ask the Hub anew which commit each data set's branch points to")
     tokens_per_second: float = Field(12000.0, gt=0, description="guess for `plan` until a stage has been measured")

@@ -18,7 +18,7 @@ from typing import Any
 
 from common.config.batches import batch_of, unshardable
 from common.config.kinds import kind_of
-from common.config.resolve import Resolved, with_pipeline, with_words
+from common.config.resolve import Resolved, with_overrides, with_pipeline
 from common.config.schema import Config
 from common.config.stages import EvaluateSettings, LearningSettings, PreferenceSettings
 from common.cost.hardware import GIB
@@ -275,7 +275,7 @@ def _adapting(resolved: Resolved, stage: str, peft: str) -> Change:
     """Return the change to an adapter, with all that layers say of one; earlier changes of options stay."""
 
     def change(config: Config) -> Config:
-        again = with_words(resolved, {f"{stage}.peft": peft})
+        again = with_overrides(resolved, {f"{stage}.peft": peft})
         before, now = resolved.config.stages[stage], config.stages[stage]
         settings = now if again is None else again.stages[stage]
         assert isinstance(before, LearningSettings)

@@ -1,4 +1,4 @@
-"""Set up the libraries before the first of them is imported: threads, quiet, and the Hub only where it is needed.
+"""Set up the libraries before the first of them is imported: threads, output, and access to the Hub.
 
 Usage: `prepare(resolved.config.run, asks_hub=needs_hub(resolved, corpus))`, once per process.
 """
@@ -85,7 +85,7 @@ def hub_restored() -> Iterator[None]:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment for processes that share a stage: without the one GPU that `prepare` leaves this one."""
+    """Return the environment for processes that share a stage: without the limit to one GPU that `prepare` sets."""
     return {key: value for key, value in os.environ.items() if not (_limited and key == VISIBLE)}
 
 

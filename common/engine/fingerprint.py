@@ -1,6 +1,7 @@
-"""What defines a stage's result: its recipe, whose hash is the fingerprint, and the code that made it.
+"""What defines a stage's result: its recipe, whose hash is the fingerprint.
 
-Usage: `recipe = recipe_of(node, resolved, corpus, inputs)`; `code = code_of(kind, repository)`.
+Usage: `recipe = recipe_of(node, resolved, corpus, inputs)`; `fingerprint_of(recipe)` is its hash. The code that made a
+result is `common.engine.code`.
 
 A recipe holds data, hyper-parameters, seed and the digests of the inputs; never device, paths, workers, logging. Values
 that equal the declared defaults are left out, so that a new setting changes no fingerprint.
@@ -8,15 +9,12 @@ that equal the declared defaults are left out, so that a new setting changes no 
 
 from __future__ import annotations
 
-import ast
-import functools
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from common.config.defaults import differing, filled
-from common.config.kinds import STAGES, kind_of
+from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.schema import Config
@@ -27,17 +25,8 @@ from common.rewards.own import FILE, own_names
 from common.stage import data_roles
 from common.store.artifacts import Artifact, digest_file
 
-# Parts of the program that say where a stage runs or what it prints, not what it makes.
-INFRASTRUCTURE = frozenset({
-    "common.store.artifacts", "common.models.clean_load", "common.config.schema", "common.console",
-    "common.models.contracts", "common.errors", "common.cost", "common.cost.pace", "common.cost.expectation",
-    "common.config.base", "common.config.kinds", "common.config.pipeline", "common.config.resolve",
-    "common.config.stages", "common.stage", "common.stages", "common.data", "common.data.corpus", "common.config.yaml",
-    "common.evaluation", "common.report", "common.training",
-})  # fmt: skip
 # Goes up by one when a default changes, or what counts as identity does: then every stage is made again.
 RECIPE_SCHEMA = 1
-CORPUS_MODULES = ("common.data.knowledge.corpus", "common.data.manifest.manifest")
 # Limits stop a stage or do nothing: they change no result.
 NOT_IDENTITY = ("limits",)
 # Options of a `train:` block that only log, or load the same rows in the same order.
@@ -118,42 +107,3 @@ def settings_made_with(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings of a recipe, defaults included, for people to read and to compare."""
     settings = filled(recipe["settings"], kind_of(recipe["kind"]).settings)
     return {key: value for key, value in settings.items() if key not in NOT_IDENTITY}
-
-
-@functools.cache
-def code_of(kind: str, repository: Path) -> dict[str, Any]:
-    """Return {"digest", "files": {path: digest}} over a stage's module and the parts of `common` that it imports."""
-    files: dict[str, str] = {}
-    # Rows come through the context, so the modules that make them are named here.
-    queue, seen = [f"{STAGES}.{kind}", *(CORPUS_MODULES if kind_of(kind).roles else ())], set[str]()
-    while queue:
-        module = queue.pop()
-        path = _path_of(module, repository)
-        if module in seen or path is None:
-            continue
-        seen.add(module)
-        source = path.read_bytes()
-        if module not in INFRASTRUCTURE:
-            files[path.relative_to(repository).as_posix()] = hashlib.sha256(source).hexdigest()[:16]
-            queue += _imports(source)
-    digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
-    return {"digest": digest, "files": dict(sorted(files.items()))}
-
-
-def _path_of(module: str, repository: Path) -> Path | None:
-    path = repository / Path(*module.split("."))
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-def _imports(source: bytes) -> list[str]:
-    """Return the modules of `common` that a source file names in its imports, at any depth."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "common":
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name.split(".")[0] == "common"]
-    return found

@@ -1,6 +1,6 @@
-"""Read a frozen plan back, so that a stage runs as it was planned whatever the files say by then.
+"""Read a frozen plan back, so that a stage runs as planned even if the files have changed since.
 
-Usage: `resolved = thaw(Path("runs/medical/tiny/plan.json"), words, repository)`.
+Usage: `resolved = thaw(Path("runs/medical/tiny/plan.json"), overrides, repository)`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from common.config.validation import explain
 from common.errors import ConfigError, did_you_mean
 
 
-def thaw(path: Path, words: Mapping[str, str], repository: Path) -> Resolved:
-    """Return the run of a frozen plan. `words` may only say where it runs (`run.*`, `out`).
+def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved:
+    """Return the run of a frozen plan. `overrides` may only say where it runs (`run.*`, `out`).
 
-    Raises ConfigError when the file is no plan, or a word would change the plan.
+    Raises ConfigError when the file is not a plan, or an override would change the plan.
     """
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
@@ -34,26 +34,27 @@ def thaw(path: Path, words: Mapping[str, str], repository: Path) -> Resolved:
         config = Config.model_validate({**plan["config"], "stages": {}})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"{path} is no plan ({type(error).__name__}); `just run` writes runs/<domain>/<profile>/plan.json."
+            f"{path} is not a frozen plan ({type(error).__name__}). `just run` writes one, as "
+            "runs/<domain>/<profile>/plan.json."
         ) from None
-    words = dict(words)
-    out = words.pop("out", None)
-    code_allowed = take_consent(words, config.domain)
-    for key in words:
+    overrides = dict(overrides)
+    out = overrides.pop("out", None)
+    code_allowed = take_consent(overrides, config.domain)
+    for key in overrides:
         if not key.startswith("run."):
             raise ConfigError(
-                f"{key}: a frozen plan only takes run.* and out.{did_you_mean(key, ['out', 'run.device'])}"
+                f"{key}: a frozen plan takes run.* and out only.{did_you_mean(key, ['out', 'run.device'])}"
             )
-    given = {**config.run.model_dump(), **nest(words).get("run", {})}
+    given = {**config.run.model_dump(), **nest(overrides).get("run", {})}
     try:
         run = RunSettings.model_validate(given)
     except ValidationError as error:
         raise ConfigError("\n".join(explain(error, RunSettings, given, prefix="run"))) from None
     config = config.model_copy(update={"run": run, "stages": stages})
-    # The plan lies in <out>/runs/<domain>/<profile>/plan.json.
+    # The plan is in <out>/runs/<domain>/<profile>/plan.json.
     above = path.resolve().parents
     if out is None and (len(above) < 4 or above[2].name != "runs"):
-        raise ConfigError(f"{path} lies outside a store's runs/<domain>/<profile>/; say out=<folder of the store>.")
+        raise ConfigError(f"{path} is outside a store's runs/<domain>/<profile>/; give out=<folder of the store>.")
     root = Path(out).absolute() if out else above[3]
     data_root = Path(plan["data_root"]) if plan.get("data_root") else None
     elsewhere = plan.get("domain_folder")

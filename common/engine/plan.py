@@ -1,9 +1,9 @@
-"""What a run would do: for each stage whether it is there, and if not, exactly why.
+"""What a run would do: for each stage whether it is there, and if not, why.
 
 Usage: `plan = make_plan(resolved)`; `for step in plan.steps: print(step.state, step.reasons)`.
 
-A stage's fingerprint needs the digests of its inputs, so a stage behind a missing one waits: if that one comes
-out equal to before, the stage is not remade (early cut-off). Planning imports no torch.
+A stage's fingerprint needs the digests of its inputs, so a stage behind a missing one waits. It is reused if its inputs
+turn out identical (early cut-off). Planning imports no torch.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from common.config.schema import Config
 from common.config.stages import PreferenceSettings, TrainingSettings
 from common.cost.outlook import Outlook
 from common.data.corpus import Corpus
-from common.engine.fingerprint import code_of, recipe_of, settings_made_with
+from common.engine.code import code_of
+from common.engine.fingerprint import recipe_of, settings_made_with
 from common.engine.preflight.settings import check_settings
 from common.engine.provenance import versions
 from common.models.facts import check_taken_facts
-from common.store.artifacts import Artifact, Store, fingerprint_of, is_of_code
+from common.store.artifacts import Artifact, Store, fingerprint_of, was_begun_by
 from common.training.loop.progress import reached
 
 if TYPE_CHECKING:
@@ -41,11 +42,11 @@ class Step:
 
     node: Node
     state: State
-    reasons: tuple[str, ...]  # why it is not simply there; or what else is worth knowing
+    reasons: tuple[str, ...]  # why it is not there, or what else is worth knowing
     fingerprint: str | None  # none while it waits for an input
     artifact: Artifact | None
     tokens: int | None
-    seconds: float | None  # none where neither a run nor a speed says how fast the model is
+    seconds: float | None  # none where neither an earlier run nor a known speed gives an estimate
 
 
 @dataclass(frozen=True)
@@ -130,27 +131,28 @@ def _step(
     problem = store.problem(node.name, fingerprint)
     if problem is not None:
         return Step(node, "missing", (f"damaged: {problem}",), fingerprint, None, tokens, seconds)
-    begun, share = _begun(store.work_folder(node.name, fingerprint), code_of(node.kind, resolved.repository)["digest"])
+    work, code = store.work_folder(node.name, fingerprint), code_of(node.kind, resolved.repository)["digest"]
+    stopped, share = _stopped(work, code)
     seconds = None if seconds is None else seconds * (1 - share)
     if before is None:
-        return Step(node, "missing", (begun or "not made yet",), fingerprint, None, tokens, seconds)
-    reasons = (*filter(None, [begun]), *changes(before.manifest["recipe"], recipe, resolved.origins, node))
+        return Step(node, "missing", (stopped or "not made yet",), fingerprint, None, tokens, seconds)
+    reasons = (*filter(None, [stopped]), *changes(before.manifest["recipe"], recipe, resolved.origins, node))
     return Step(node, "stale", reasons, fingerprint, before, tokens, seconds)
 
 
-def _begun(work: Path, code: str) -> tuple[str, float]:
-    """Say how far a stage has come that was stopped, or nothing, and which share of its steps that is."""
+def _stopped(work: Path, code: str) -> tuple[str, float]:
+    """Return how far a stopped stage has come, in words and as a share of its steps; ("", 0) where nothing began."""
     if not work.exists():
         return "", 0.0
-    if not is_of_code(work, code):
-        return "begun before by other code, begins anew", 0.0
+    if not was_begun_by(work, code):
+        return "was stopped, and its code has changed since: starts over", 0.0
     step, steps = reached(work / "trainer")
     where = f" at step {step:,} of {steps:,}" if steps else ""
-    return f"begun before, will continue{where}", step / steps if steps else 0.0
+    return f"was stopped, will continue{where}", step / steps if steps else 0.0
 
 
 def unpublished(artifact: Artifact, store: Store) -> str | None:
-    """Say that the version which a publish stage made is gone from the registry, or None."""
+    """Return that a published version is gone from the local registry, or None where it is there."""
     metrics = artifact.manifest["metrics"]
     if artifact.manifest["kind"] != "publish" or metrics["to"] != "local" or (store.root / metrics["path"]).is_dir():
         return None
@@ -180,7 +182,7 @@ def _short(value: Any) -> str:
 
 
 def _code_changes(artifact: Artifact, node: Node, resolved: Resolved) -> list[str]:
-    """Say which source files have changed since a result was made; it is served all the same."""
+    """Return which libraries and source files have changed since a result was made. It is reused all the same."""
     then, today = artifact.manifest["versions"], versions()
     libraries = [
         f"{name} {then[name]} -> {today[name]}" for name in then if name in today and then[name] != today[name]
@@ -198,8 +200,8 @@ def _code_changes(artifact: Artifact, node: Node, resolved: Resolved) -> list[st
 def _estimate(node: Node, config: Config, before: Artifact | None, outlook: Outlook) -> tuple[int | None, float | None]:
     """Return (tokens, seconds): from the budget and the last measured speed, or from what a machine can do.
 
-    The last run on this machine knows best. Without one, the profile's own small model goes by a guess, until one of
-    its stages has been measured; of a given checkpoint, and of another machine, `common.cost` says what it can.
+    The last run on this machine is the best estimate. Without one, the profile's own small model goes by a guess until
+    one of its stages has been measured. For a given checkpoint, or another machine, `common.cost` estimates.
     """
     settings, kind = config.stages[node.name], kind_of(node.kind)
     tokens: int | None = None
@@ -220,9 +222,9 @@ def _estimate(node: Node, config: Config, before: Artifact | None, outlook: Outl
         return tokens, seconds
     given = config.model.path is not None and kind.holds_model
     if given or not here or outlook.measured(node.name):
-        reckoned = outlook.seconds(node.name, tokens)
-        if reckoned is not None or given:
-            return tokens, reckoned
+        estimated = outlook.seconds(node.name, tokens)
+        if estimated is not None or given:
+            return tokens, estimated
     if tokens is None:
         return None, kind.seconds
     return tokens, START_SECONDS + tokens / config.run.tokens_per_second

@@ -1,4 +1,4 @@
-"""Where and with what a result was made: versions, git state, hardware, time. Never names of users or hosts.
+"""With what a result was made: versions, git state, hardware, time. Never names of users or hosts.
 
 Usage: `manifest |= provenance(repository)`.
 """
@@ -15,18 +15,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from common.machine import cpu_lines
+
 LIBRARIES = (
-    "torch",
-    "transformers",
-    "trl",
-    "accelerate",
-    "datasets",
-    "peft",
-    "bitsandbytes",
-    "mergekit",
-    "lm-eval",
+    "torch", "transformers", "trl", "accelerate", "datasets", "peft", "bitsandbytes", "mergekit", "lm-eval",
     "tokenizers",
-)
+)  # fmt: skip
 
 
 def provenance(repository: Path) -> dict[str, Any]:
@@ -59,10 +53,10 @@ def git_state(repository: Path) -> dict[str, Any]:
     if not (repository / ".git").exists():
         return {"commit": None, "dirty": None}
 
-    def git(*words: str) -> str | None:
+    def git(*arguments: str) -> str | None:
         try:
             done = subprocess.run(
-                ["git", *words], cwd=repository, capture_output=True, text=True, timeout=10, check=False
+                ["git", *arguments], cwd=repository, capture_output=True, text=True, timeout=10, check=False
             )
         except (OSError, subprocess.TimeoutExpired):
             return None
@@ -75,14 +69,8 @@ def git_state(repository: Path) -> dict[str, Any]:
 
 @functools.cache
 def hardware() -> dict[str, Any]:
-    cpu = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                cpu = line.split(":", 1)[1].strip()
-                break
-    except OSError:
-        pass
+    listed = next((line for line in cpu_lines() if line.startswith("model name")), "")
+    cpu = listed.partition(":")[2].strip() or platform.processor() or platform.machine()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if hasattr(os, "sysconf") else None
     gpu = None
     torch = sys.modules.get("torch")  # asked only where a stage has loaded it

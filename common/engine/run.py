@@ -1,6 +1,6 @@
 """Do what a plan says is missing, stage after stage, in this process or in several that share a stage.
 
-Usage: `summary = execute(resolved, console)`; `run_stage(resolved, "sft", console)` does one stage alone.
+Usage: `outcome = execute(resolved, console)`; `run_stage(resolved, "sft", console)` does one stage alone.
 
 Each stage works under its lock in a scratch folder that survives a crash, and is committed whole. A scheduler may
 drive the same stages through `python -m common stage <plan.json> <stage>`.
@@ -8,13 +8,11 @@ drive the same stages through `python -m common stage <plan.json> <stage>`.
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import shutil
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from common.config.kinds import kind_of
@@ -22,11 +20,11 @@ from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.console import Console
 from common.cost.limits import check_fits
-from common.data.corpus import Corpus
 from common.engine import launch
+from common.engine.code import code_of
 from common.engine.environment import hub_restored, needs_hub, prepare
-from common.engine.fingerprint import code_of, recipe_of, settings_made_with, task_folders
-from common.engine.plan import make_plan, open_corpus, store_of, unpublished
+from common.engine.fingerprint import recipe_of, settings_made_with, task_folders
+from common.engine.plan import Plan, make_plan, open_corpus, store_of, unpublished
 from common.engine.preflight.domain_code import rewards_file
 from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
@@ -35,7 +33,7 @@ from common.engine.views import freeze, write_summary
 from common.errors import DataError, GateError
 from common.models.device import release_memory
 from common.stage import StageContext, StageReport
-from common.store.artifacts import CODE, Artifact, Store, fingerprint_of, is_of_code, writing
+from common.store.artifacts import Artifact, fingerprint_of, writing
 from common.store.locks import Holder
 from common.training.distributed import ranks
 from common.training.distributed.gpu_lock import claimed
@@ -54,21 +52,17 @@ class Outcome:
 @hub_restored()
 def execute(resolved: Resolved, console: Console, forced: frozenset[str] = frozenset()) -> Outcome:
     """Make what is missing, in order, and link it under `runs/`. Raises the first stage's error; the rest is kept."""
-    store = store_of(resolved)
     check_sharding(resolved)
     plan = make_plan(resolved, forced=forced)
-    outcome = Outcome()
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
     check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do])
-    freeze(resolved, store)
+    run = Run(plan, console, Outcome())
+    freeze(resolved, run.store)
     for step in plan.steps:
-        node = step.node
-        artifact = _ensure(node, resolved, plan.corpus, store, outcome, console, forced=node.name in forced)
-        outcome.artifacts[node.name] = artifact
-        if node.kind == "evaluate":
-            _gate(node, resolved, outcome, console)
-    write_summary(resolved, store, outcome.artifacts["card"])
-    return outcome
+        run.make(step.node, forced=step.node.name in forced)
+        run.gate(step.node)
+    write_summary(resolved, run.store, run.outcome.artifacts["card"])
+    return run.outcome
 
 
 @hub_restored()
@@ -77,209 +71,213 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
 
     Raises DataError naming the input that is missing.
     """
-    store = store_of(resolved)
     corpus = open_corpus(resolved)
     if ranks.size() > 1:
         prepare(resolved.config.run, asks_hub=needs_hub(resolved.config, corpus, [resolved.config.stages[name]]))
         launch.configure(resolved.repository, resolved.config.run)
         ranks.start(resolved.config.run)
     plan = make_plan(resolved, corpus)
-    steps = {step.node.name: step for step in plan.steps}
-    outcome = Outcome({n: s.artifact for n, s in steps.items() if s.state == "cached" and s.artifact is not None})
-    step = steps[name]
+    cached = {s.node.name: s.artifact for s in plan.steps if s.state == "cached" and s.artifact is not None}
+    run = Run(plan, console, Outcome(cached))
+    step = next(step for step in plan.steps if step.node.name == name)
     if (step.state != "cached" or forced) and ranks.is_main_process():
         check_fits(plan.outlook, [name], {name: step.fingerprint})
         check_inputs(resolved, corpus, [step.node])
     for needed in step.node.inputs:
-        if needed not in outcome.artifacts:
+        if needed not in cached:
             raise DataError(f"Stage {name} needs {needed}, which is not made yet; run stage {needed} first.")
-    artifact = outcome.artifacts[name] = _ensure(step.node, resolved, corpus, store, outcome, console, forced=forced)
-    if step.node.kind == "evaluate":
-        _gate(step.node, resolved, outcome, console)
-    elif step.node.kind == "card":
-        write_summary(resolved, store, artifact)
+    artifact = run.make(step.node, forced=forced)
+    run.gate(step.node)
+    if step.node.kind == "card":
+        write_summary(resolved, run.store, artifact)
     return artifact
 
 
-def _ensure(
-    node: Node, resolved: Resolved, corpus: Corpus, store: Store, outcome: Outcome, console: Console, *, forced: bool
-) -> Artifact:
-    """Return the artifact of a stage: the one that is there, or a new one, made by all processes that share it."""
-    if ranks.is_main_process():
-        artifact = _first(node, resolved, corpus, store, outcome, console, forced=forced)
-        ranks.broadcast((artifact.path, dict(artifact.manifest)))
-    else:
-        artifact = _help(node, resolved, corpus, store, outcome, console)
-    return artifact
+@dataclass(frozen=True)
+class Job:
+    """One stage that is to be there at the end: what it is made from, and the name of the result."""
+
+    node: Node
+    inputs: dict[str, Artifact]
+    recipe: Mapping[str, Any]
+    fingerprint: str
+    forced: bool  # make it again even if it is there
 
 
-def _first(
-    node: Node, resolved: Resolved, corpus: Corpus, store: Store, outcome: Outcome, console: Console, *, forced: bool
-) -> Artifact:
-    """Return the artifact of a stage: the one that is there, or a new one made under its lock."""
-    inputs = {name: outcome.artifacts[name] for name in node.inputs}
-    recipe = recipe_of(node, resolved, corpus, inputs)
-    fingerprint = fingerprint_of(recipe)
-    found = store.get(node.name, fingerprint)
-    if found is not None and unpublished(found, store):
-        found = None
-    link = functools.partial(store.link, resolved.config.domain, resolved.config.profile, node.name)
-    if found is not None and not forced:
-        ranks.barrier(patiently=True)
-        ranks.broadcast(False)
-        link(found)
-        return found
-    if launch.needed(node.kind, resolved.config.run):
-        launch.launch(resolved, node.name, freeze(resolved, store), console, forced=forced)
-        artifact = store.get(node.name, fingerprint)
+class Run:
+    """One run: its plan, where results go, and what it has made so far."""
+
+    def __init__(self, plan: Plan, console: Console, outcome: Outcome) -> None:
+        self.resolved, self.config, self.corpus = plan.resolved, plan.resolved.config, plan.corpus
+        self.store = store_of(plan.resolved)
+        self.console = console
+        self.outcome = outcome
+
+    def make(self, node: Node, *, forced: bool) -> Artifact:
+        """Return the result of a stage: the one that is there, or a new one, made by all processes that share it.
+
+        The main process looks, locks and commits; the others wait for it and do their part of the stage.
+        """
+        inputs = {name: self.outcome.artifacts[name] for name in node.inputs}
+        recipe = recipe_of(node, self.resolved, self.corpus, inputs)
+        job = Job(node, inputs, recipe, fingerprint_of(recipe), forced)
+        artifact: Artifact | None = None
+        with contextlib.ExitStack() as lock:
+            if ranks.is_main_process():
+                artifact = self._find(job) or self._launch(job) or self._lock(job, lock)
+                if artifact is None:
+                    self._open_scratch(job)
+            ranks.barrier(patiently=True)  # the others wait for as long as the lock is another run's
+            if ranks.broadcast(artifact is None):
+                started, context = time.monotonic(), self._context(job)
+                with writing(context.work), ready(context):
+                    report: StageReport = kind_of(node.kind).run(context)
+                ranks.barrier()  # until all have left the scratch folder
+                if ranks.is_main_process():
+                    artifact = self._commit(job, report, time.monotonic() - started)
+            if artifact is not None:  # linked under the lock, so that gc never sees it unreferred
+                self.store.link(self.config.domain, self.config.profile, node.name, artifact)
+        artifact = ranks.broadcast(artifact)
         assert artifact is not None, f"stage {node.name} ended well and left nothing"
-        _note(outcome, node.name, artifact, found, console, forced=forced)
+        self.outcome.artifacts[node.name] = artifact
         return artifact
 
-    def waiting(holder: Holder) -> None:
-        console.line(f"  {node.name}: {holder.who} is making it; waiting (Ctrl-C to stop). {holder.silence}".rstrip())
+    def _find(self, job: Job) -> Artifact | None:
+        """Return the result that is there, unless it is to be made again or its published version is gone."""
+        found = None if job.forced else self.store.get(job.node.name, job.fingerprint)
+        return None if found is None or unpublished(found, self.store) else found
 
-    with store.lock(node.name, fingerprint, wait=resolved.config.run.wait, on_wait=waiting):
-        ranks.barrier(patiently=True)  # the others wait for as long as the lock is another run's
-        found = store.get(node.name, fingerprint)
-        if found is not None and not forced and not unpublished(found, store):
-            ranks.broadcast(False)
-            link(found)
-            return found
-        if forced:
-            shutil.rmtree(store.work_folder(node.name, fingerprint), ignore_errors=True)
-        artifact = _make(node, resolved, corpus, store, inputs, recipe, fingerprint, console)
-        link(artifact)  # under the lock, so that gc never sees it unreferred
+    def _launch(self, job: Job) -> Artifact | None:
+        """Let processes of their own make the stage, and return what they committed; None where none are needed."""
+        name = job.node.name
+        if not launch.needed(job.node.kind, self.config.run):
+            return None
+        before = self.store.get(name, job.fingerprint)
+        launch.launch(self.resolved, name, freeze(self.resolved, self.store), self.console, forced=job.forced)
+        artifact = self.store.get(name, job.fingerprint)
+        assert artifact is not None, f"stage {name} ended well and left nothing"
+        self._note(job, artifact, before)
+        return artifact
+
+    def _lock(self, job: Job, lock: contextlib.ExitStack) -> Artifact | None:
+        """Hold the lock of a result until `lock` closes. Returns the result if another run has made it meanwhile."""
+        name, console = job.node.name, self.console
+
+        def waiting(holder: Holder) -> None:
+            console.line(f"  {name}: {holder.who} is making it; waiting (Ctrl-C to stop). {holder.silence}".rstrip())
+
+        lock.enter_context(self.store.lock(name, job.fingerprint, wait=self.config.run.wait, on_wait=waiting))
+        return self._find(job)
+
+    def _open_scratch(self, job: Job) -> None:
+        """Open the scratch folder that a crash survives, with an empty folder for the result."""
+        name = job.node.name
+        with writing(self.store.artifacts):
+            if job.forced:
+                shutil.rmtree(self.store.work_folder(name, job.fingerprint), ignore_errors=True)
+            code = code_of(job.node.kind, self.resolved.repository)["digest"]
+            work, aside = self.store.begin(name, job.fingerprint, code)
+            if aside is not None:
+                self.console.line(
+                    f"  {name}: its code has changed since it was stopped, so it starts over. The old scratch is in "
+                    f"{aside} until the stage is done and `just gc` removes it."
+                )
+            shutil.rmtree(work / "out", ignore_errors=True)
+            (work / "out").mkdir()
+        if kind_of(job.node.kind).makes_model:
+            from common.training.fit import clean_process
+
+            clean_process.start()
+
+    def _context(self, job: Job) -> StageContext:
+        """Return what this process's part of a stage reads and writes. Only the main process writes the result."""
+        node, work = job.node, self.store.work_folder(job.node.name, job.fingerprint)
+        out = work / "out"
+        if not ranks.is_main_process():
+            out = work / "processes" / str(ranks.rank())
+            out.mkdir(parents=True, exist_ok=True)
+        return StageContext(
+            node.name, node.kind, self.config.stages[node.name], self.config, job.inputs, node.parent, self.corpus,
+            out, work, self.store.models, self.console, task_folders(self.resolved), rewards_file(self.resolved),
+        )  # fmt: skip
+
+    def _commit(self, job: Job, report: StageReport, seconds: float) -> Artifact:
+        """Commit the result of a stage with everything that is known of it, and remove the scratch."""
+        node, trained = job.node, report.train_seconds
+        work = self.store.work_folder(node.name, job.fingerprint)
+        before = self.store.get(node.name, job.fingerprint)
+        speed = round(report.tokens / trained, 1) if trained else 0.0
+        manifest = {
+            "stage": node.name,
+            "kind": node.kind,
+            "fingerprint": job.fingerprint,
+            "recipe": job.recipe,
+            "settings": settings_made_with(job.recipe),
+            "inputs": {
+                name: {"stage": artifact.stage, "fingerprint": artifact.fingerprint, "digest": artifact.digest}
+                for name, artifact in job.inputs.items()
+            },
+            "parent": node.parent,
+            "metrics": report.metrics,
+            "tokens": report.tokens,
+            "seconds": round(max(seconds, trained), 2),  # the latter counts earlier attempts too
+            "train_seconds": round(trained, 2),
+            "tokens_per_second": speed,
+            "rows": report.rows,
+            "sources": report.sources,
+            "processes": ranks.size(),
+            "seed": self.config.seed,
+            "code": code_of(node.kind, self.resolved.repository),
+            **provenance(self.resolved.repository),
+        }
+        artifact = self.store.commit(node.name, job.fingerprint, work / "out", manifest)
+        shutil.rmtree(work, ignore_errors=True)
+        shown = f", {speed:,.0f} tokens/s" if trained else ""
+        self.console.line(f"  {node.name:<14} made in {seconds:5.1f} s{shown}  [{job.fingerprint[:8]}]")
         if not launch.is_launched():
-            _note(outcome, node.name, artifact, found, console, forced=forced)
+            self._note(job, artifact, before)
         return artifact
 
+    def _note(self, job: Job, artifact: Artifact, before: Artifact | None) -> None:
+        """Remember that a stage was made, and say where that changed nothing."""
+        name = job.node.name
+        self.outcome.made.append(name)
+        if job.forced and before is not None and artifact.digest == before.digest:
+            self.outcome.equal.append(name)
+            self.console.line(f"  {name}: the same result as before; what follows from it stays")
 
-def _note(
-    outcome: Outcome, name: str, artifact: Artifact, before: Artifact | None, console: Console, *, forced: bool
-) -> None:
-    """Remember that a stage was made, and say where that changed nothing."""
-    outcome.made.append(name)
-    if forced and before is not None and artifact.digest == before.digest:
-        outcome.equal.append(name)
-        console.line(f"  {name}: the same result as before; what follows from it stays")
+    def gate(self, node: Node) -> None:
+        """Compare an examined stage with the base and the stage before it; warn or stop as the settings say."""
+        if node.kind != "evaluate":
+            return
+        settings = self.config.gate
+        exams = {name: a for name, a in self.outcome.artifacts.items() if a.manifest["kind"] == "evaluate"}
+        base = next(iter(exams.values()))  # the first examined stage that is there
+        spec = self.resolved.pipeline.stages[str(node.parent)]
+        # A warning is shown by the run that made one of the exams, not again by every later one.
+        shown_before = settings.mode == "warn" and not {node.name, base.stage} & set(self.outcome.made)
+        if settings.mode == "off" or spec.control or base.stage == node.name or shown_before:
+            return
+        from common.evaluation.gate import check_artifacts
 
-
-def _help(node: Node, resolved: Resolved, corpus: Corpus, store: Store, outcome: Outcome, console: Console) -> Artifact:
-    """Do this process's part of a stage that the first process makes, and return what that one commits."""
-    inputs = {name: outcome.artifacts[name] for name in node.inputs}
-    ranks.barrier(patiently=True)
-    if ranks.broadcast(False):
-        fingerprint = fingerprint_of(recipe_of(node, resolved, corpus, inputs))
-        work = store.work_folder(node.name, fingerprint)
-        out = work / "processes" / str(ranks.rank())
-        out.mkdir(parents=True, exist_ok=True)
-        _run(_context(node, resolved, corpus, store, inputs, out, work, console))
-        ranks.barrier()  # until all have left the scratch folder
-    return Artifact(*ranks.broadcast((Path(), {})))
-
-
-def _context(
-    node: Node, resolved: Resolved, corpus: Corpus, store: Store, inputs: dict[str, Artifact], out: Path, work: Path,
-    console: Console,
-) -> StageContext:  # fmt: skip
-    return StageContext(
-        node.name, node.kind, resolved.config.stages[node.name], resolved.config, inputs, node.parent, corpus,
-        out, work, store.models, console, task_folders(resolved), rewards_file(resolved),
-    )  # fmt: skip
+        previous = exams.get(f"exam-{spec.parent}")
+        for line in check_artifacts(settings, exams[node.name].path, base.path, previous.path if previous else None):
+            if settings.mode == "stop":
+                raise GateError(f"The gate stops the chain: {line} Set gate.mode=warn to go on.")
+            self.console.line(f"  gate: {line}", always=True)
 
 
-def _make(
-    node: Node, resolved: Resolved, corpus: Corpus, store: Store, inputs: dict[str, Artifact],
-    recipe: Mapping[str, Any], fingerprint: str, console: Console,
-) -> Artifact:  # fmt: skip
-    """Run a stage in its scratch folder and commit the result."""
-    work = store.work_folder(node.name, fingerprint)
-    out = work / "out"
-    code = code_of(node.kind, resolved.repository)
-    with writing(store.artifacts):
-        _discard_stale_scratch(work, code["digest"], console, node.name)
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
-    started = time.monotonic()
-    if kind_of(node.kind).makes_model:
-        from common.training.fit import clean_process
+@contextlib.contextmanager
+def ready(context: StageContext) -> Iterator[None]:
+    """Hold a stage's GPUs while it runs. Where memory runs out, say what to change.
 
-        clean_process.start()
-    ranks.broadcast(True)
-    with writing(work):
-        report = _run(_context(node, resolved, corpus, store, inputs, out, work, console))
-    ranks.barrier()  # until all have left the scratch folder
-    seconds = time.monotonic() - started
-    manifest = {
-        "stage": node.name,
-        "kind": node.kind,
-        "fingerprint": fingerprint,
-        "recipe": recipe,
-        "settings": settings_made_with(recipe),
-        "inputs": {
-            name: {"stage": artifact.stage, "fingerprint": artifact.fingerprint, "digest": artifact.digest}
-            for name, artifact in inputs.items()
-        },
-        "parent": node.parent,
-        "metrics": report.metrics,
-        "tokens": report.tokens,
-        "seconds": round(max(seconds, report.train_seconds), 2),  # the latter counts earlier attempts too
-        "train_seconds": round(report.train_seconds, 2),
-        "tokens_per_second": round(report.tokens / report.train_seconds, 1) if report.train_seconds else 0.0,
-        "rows": report.rows,
-        "sources": report.sources,
-        "processes": ranks.size(),
-        "seed": resolved.config.seed,
-        "code": code,
-        **provenance(resolved.repository),
-    }
-    artifact = store.commit(node.name, fingerprint, out, manifest)
-    shutil.rmtree(work, ignore_errors=True)
-    speed = f", {manifest['tokens_per_second']:,.0f} tokens/s" if report.train_seconds else ""
-    console.line(f"  {node.name:<14} made in {seconds:5.1f} s{speed}  [{fingerprint[:8]}]")
-    return artifact
-
-
-def _run(context: StageContext) -> StageReport:
-    """Run a stage's own code, alone on its GPUs; where memory runs out, say what to change.
-
-    No process begins before all GPUs are held. What the stage took of them is given back before others may hold them.
+    No process begins before all GPUs are held. What the stage took of them is released before others may hold them.
     """
-    kind = kind_of(context.kind)
-    busy = claimed(context.config.run, context.stage, context.console) if kind.on_gpu else nullcontext()
-    with memory.explained(context), busy:
+    run, console = context.config.run, context.console
+    gpus = claimed(run, context.stage, console) if kind_of(context.kind).on_gpu else contextlib.nullcontext()
+    with memory.explained(context), gpus:
         ranks.barrier(patiently=True)
         try:
-            report: StageReport = kind.run(context)
+            yield
         finally:
             release_memory()
-    return report
-
-
-def _discard_stale_scratch(work: Path, digest: str, console: Console, name: str) -> None:
-    """Begin anew where the scratch was made by other code: a run must not mix steps of both."""
-    if work.exists() and not is_of_code(work, digest):
-        if any(work.glob("trainer/checkpoint-*")):
-            console.line(f"  {name}: its code changed since it was stopped; it begins anew")
-        shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
-    (work / CODE).write_text(digest, encoding="utf-8")
-
-
-def _gate(node: Node, resolved: Resolved, outcome: Outcome, console: Console) -> None:
-    """Compare an examined checkpoint with the base and the stage before it; warn or stop as the settings say."""
-    settings = resolved.config.gate
-    exams = {name: a for name, a in outcome.artifacts.items() if a.manifest["kind"] == "evaluate"}
-    base = next(iter(exams.values()))  # the first examined stage that is there
-    spec = resolved.pipeline.stages[str(node.parent)]
-    told = settings.mode == "warn" and not {node.name, base.stage} & set(outcome.made)  # by the run that made it
-    if settings.mode == "off" or spec.control or base.stage == node.name or told:
-        return
-    from common.evaluation.gate import check_artifacts
-
-    previous = exams.get(f"exam-{spec.parent}")
-    for line in check_artifacts(settings, exams[node.name].path, base.path, previous.path if previous else None):
-        if settings.mode == "stop":
-            raise GateError(f"The gate stops the chain: {line} Set gate.mode=warn to go on.")
-        console.line(f"  gate: {line}", always=True)

@@ -1,4 +1,4 @@
-"""What other tools read of a run, under `runs/<domain>/<profile>/`: its plan for schedulers, the summary of its card.
+"""What other tools read of a run under `runs/<domain>/<profile>/`: the plan for schedulers, the summary of the card.
 
 Usage: `path = freeze(resolved, store)`; `write_summary(resolved, store, card)`. Links to results are `Store.link`.
 """

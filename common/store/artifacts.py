@@ -6,13 +6,14 @@ Usage:
     store.commit(stage, fingerprint, out, manifest)
 
 `artifacts/<stage>-<fingerprint>/` holds the files and, written last, `manifest.json` with their sizes and
-digests; work happens in `artifacts/.work/` and becomes visible by one rename. A folder without a manifest that
-agrees with its files is never taken as done. It is no scheduler: `common.engine.run` decides what to make.
+digests; work happens in `artifacts/.work/` and becomes visible by one rename. A folder counts as
+done only if its manifest agrees with its files. What to make is decided by `common.engine.run`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -26,10 +27,11 @@ from common.errors import RecipeError, StoreError
 from common.store.locks import Holder, hold
 
 MANIFEST = "manifest.json"
+ASIDE = ".aside-"  # in the name of a scratch folder that other code left
 CODE = "code"  # in a scratch folder: the digest of the code that works there
 SCHEMA = 1
 FINGERPRINT_LENGTH = 16  # hex digits: 64 bits, so that two recipes never meet by chance
-# Files that tell how a result was made, not what it is: two runs with equal weights differ in these.
+# Files about how a result was made, not what it is: two runs with equal weights differ in these.
 VOLATILE = frozenset({MANIFEST, "log.jsonl"})
 
 
@@ -84,7 +86,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def damage(folder: Path, manifest: Mapping[str, Any]) -> str | None:
-    """Say what is wrong with a committed folder (a missing file, a size that differs), or None."""
+    """Return what is wrong with a committed folder (a missing file, another size), or None."""
     for name, facts in manifest["files"].items():
         try:
             size = (folder / name).stat().st_size
@@ -95,14 +97,20 @@ def damage(folder: Path, manifest: Mapping[str, Any]) -> str | None:
     return None
 
 
-def is_of_code(work: Path, digest: str) -> bool:
-    """Whether a scratch folder was begun by the code of that digest."""
+def read_artifact(folder: Path) -> Artifact | None:
+    """Return the artifact in a folder, or None where there is none that is whole."""
+    manifest = read_manifest(folder)
+    return None if manifest is None or damage(folder, manifest) else Artifact(folder, manifest)
+
+
+def was_begun_by(work: Path, digest: str) -> bool:
+    """Whether a scratch folder belongs to the code of that digest."""
     mark = work / CODE
     return mark.is_file() and mark.read_text(encoding="utf-8") == digest
 
 
 class Store:
-    """The artifacts below one root folder, with the readable views beside them."""
+    """The artifacts below one root folder, and the readable views of them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -116,16 +124,25 @@ class Store:
     def work_folder(self, stage: str, fingerprint: str) -> Path:
         return self.artifacts / ".work" / f"{stage}-{fingerprint}"
 
+    def begin(self, stage: str, fingerprint: str, code: str) -> tuple[Path, Path | None]:
+        """Return a stage's scratch folder, and where the scratch is now that other code left there.
+
+        A run must not mix steps of both. What is set aside stays until the stage is done and `collect` removes it.
+        """
+        work, aside = self.work_folder(stage, fingerprint), None
+        if work.exists() and not was_begun_by(work, code):
+            number = len(list(work.parent.glob(f"{work.name}{ASIDE}*"))) + 1
+            aside = work.rename(work.with_name(f"{work.name}{ASIDE}{number}"))
+        work.mkdir(parents=True, exist_ok=True)
+        (work / CODE).write_text(code, encoding="utf-8")
+        return work, aside
+
     def get(self, stage: str, fingerprint: str) -> Artifact | None:
         """Return the committed artifact, or None where it is missing or damaged."""
-        folder = self.folder(stage, fingerprint)
-        manifest = read_manifest(folder)
-        if manifest is None or damage(folder, manifest):
-            return None
-        return Artifact(folder, manifest)
+        return read_artifact(self.folder(stage, fingerprint))
 
     def problem(self, stage: str, fingerprint: str) -> str | None:
-        """Say why a folder that exists is not a valid artifact, or None."""
+        """Return why a folder that exists is not a valid artifact, or None."""
         folder = self.folder(stage, fingerprint)
         if not folder.exists():
             return None
@@ -205,11 +222,7 @@ class Store:
 
     def linked(self, domain: str, profile: str, stage: str) -> Artifact | None:
         """Return the artifact that the readable view points at, damaged ones left out."""
-        link = self.view(domain, profile) / stage
-        manifest = read_manifest(link)
-        if manifest is None or damage(link, manifest):
-            return None
-        return Artifact(link.resolve(), manifest)
+        return read_artifact((self.view(domain, profile) / stage).resolve())
 
     def collect(self, *, dry: bool) -> list[tuple[Path, int]]:
         """Remove artifacts that no view refers to, and scratch of stages that are done; return (folder, bytes).
@@ -229,7 +242,9 @@ class Store:
         candidates = [p for p in self.artifacts.glob("*") if p.is_dir() and not p.name.startswith(".")]
         # Scratch of a stage that was stopped is kept: the same command continues from it.
         scratch = [p for p in (self.artifacts / ".work").glob("*") if p.is_dir()]
-        candidates += [p for p in scratch if p.name.startswith("replaced-") or (self.artifacts / p.name).exists()]
+        for folder in scratch:
+            if folder.name.startswith("replaced-") or (self.artifacts / folder.name.split(ASIDE)[0]).exists():
+                candidates.append(folder)
         for folder in sorted(candidates):
             if folder.resolve() in kept:
                 continue
@@ -274,8 +289,6 @@ def replacing(path: Path) -> Iterator[TextIO]:
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Turn the system's errors on writing below a folder into a StoreError that says what to do."""
-    import errno
-
     try:
         yield
     except RecipeError:
@@ -287,12 +300,12 @@ def writing(folder: Path) -> Iterator[None]:
             free = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free
             raise StoreError(
                 f"The disk of {folder} is full ({free / 1e6:.0f} MB free). Nothing half-made is kept as done; "
-                "free some room (`just gc` removes results that no run refers to) and run the same command again."
+                "free some space (`just gc` removes results that no run refers to) and run the same command again."
             ) from error
         if not isinstance(error, OSError):
             raise
-        place = str(error.filename or "")
-        named = bool(place) and (place.startswith(str(folder)) or str(folder).startswith(place))
+        path = str(error.filename or "")
+        named = bool(path) and (path.startswith(str(folder)) or str(folder).startswith(path))
         refused = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
         if named and (refused or error.errno in (errno.ENOTDIR, errno.ENOENT)):
             raise StoreError(

@@ -1,9 +1,9 @@
-"""Locks between runs on one machine, or on several that share a disk: one holder, whom the others can name.
+"""Locks between runs on one machine, or on several that share a disk: one holder, which the others can name.
 
 Usage: `with hold(path, wait=True, busy=error, on_wait=console.line): …`.
 
-The system frees a lock when its holder dies, however it dies; of a machine that is gone a network disk may not know.
-So a holder says who it is beside the lock and touches that every half minute, and who waits is told when it stops.
+The system frees a lock when its holder dies. A network disk may not notice that a machine is gone. So a holder writes
+who it is into a file next to the lock and touches it every half minute. Those that wait show when that stops.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 BEAT_SECONDS = 30.0
-SILENT_SECONDS = 300.0  # without a beat for so long, a holder may be gone
+SILENT_SECONDS = 300.0  # a holder without a beat for this long may be gone
 LOOK_SECONDS = 20.0  # between two looks at a lock that is held
-OPEN_FOLDER = 0o1777  # all may add files to it, and none may remove another's, as in /tmp
+OPEN_FOLDER = 0o1777  # all may add files, and none may remove another's, as in /tmp
 OPEN_FILE = 0o666
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock, and what is to be done where nothing has been heard of them for long."""
+    """Who holds a lock, and what to do if it has been silent for long."""
 
     who: str
     silence: str
@@ -91,12 +91,12 @@ def _wait(lock: BaseFileLock, path: Path, on_wait: Callable[[Holder], None]) -> 
     """Wait for a lock; say who holds it, and again when that is another or falls silent."""
     import filelock
 
-    told: tuple[str, bool] | None = None
+    shown: tuple[str, bool] | None = None
     while True:
         holder = holder_of(path)
-        if (holder.who, bool(holder.silence)) != told:
+        if (holder.who, bool(holder.silence)) != shown:
             on_wait(holder)
-            told = (holder.who, bool(holder.silence))
+            shown = (holder.who, bool(holder.silence))
         with contextlib.suppress(filelock.Timeout):
             lock.acquire(timeout=LOOK_SECONDS)
             return
@@ -104,7 +104,7 @@ def _wait(lock: BaseFileLock, path: Path, on_wait: Callable[[Holder], None]) -> 
 
 @contextlib.contextmanager
 def _known(path: Path, *, among_users: bool) -> Iterator[None]:
-    """Say beside a lock who holds it, and keep on saying so."""
+    """Write next to a lock who holds it, and touch that file as long as it is held."""
     beside, over = _beside(path), threading.Event()
     facts = json.dumps({"host": platform.node(), "pid": os.getpid()})
     if among_users:
@@ -131,16 +131,16 @@ def _known(path: Path, *, among_users: bool) -> Iterator[None]:
 
 
 def _open_folder(folder: Path) -> None:
-    """Open a folder of this user to all; a link is left as it is, since another may have set it."""
+    """Open a folder of this user to all. A link stays as it is, since another user may have set it."""
     facts = folder.lstat()
     if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid() and stat.S_IMODE(facts.st_mode) != OPEN_FOLDER:
         folder.chmod(OPEN_FOLDER)
 
 
 def _write_open(path: Path, text: str) -> None:
-    """Write a file that all users may write. One that another left is written over, never made anew: it stays theirs.
+    """Write a file that all users may write. One that another user left is overwritten and stays theirs.
 
-    Links are not followed: in a folder that is open to all, another may have set them.
+    Links are not followed: in a folder that is open to all, another user may have set them.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)

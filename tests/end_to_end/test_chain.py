@@ -147,9 +147,9 @@ def test_a_stage_runs_alone_from_a_frozen_plan(copy: Path) -> None:
 
 def test_a_frozen_plan_cannot_be_changed(finished: Path) -> None:
     plan = finished / "runs" / "medical" / "tiny" / "plan.json"
-    with pytest.raises(ConfigError, match=r"sft\.tokens: a frozen plan only takes run\.\* and out"):
+    with pytest.raises(ConfigError, match=r"sft\.tokens: a frozen plan takes run\.\* and out only"):
         thaw(plan, {"sft.tokens": "5"}, REPOSITORY)
-    with pytest.raises(ConfigError, match="is no plan"):
+    with pytest.raises(ConfigError, match="is not a frozen plan"):
         thaw(Path(__file__), {}, REPOSITORY)
 
 

@@ -122,12 +122,12 @@ def test_a_stop_says_how_to_continue_and_keeps_what_is_done(
     assert list((root / "artifacts").glob("base-*"))
     resolved = resolve({**WORDS, "out": str(root)}, REPOSITORY)
     step = next(step for step in make_plan(resolved).steps if step.node.name == "cpt")
-    assert re.fullmatch(r"begun before, will continue at step \d+ of 64", step.reasons[0])
+    assert re.fullmatch(r"was stopped, will continue at step \d+ of 64", step.reasons[0])
     assert main(["status", f"out={root}"]) == 0
     assert re.search(r"medical +tiny +demonstration +not finished: 1 of \d+ stages made", capsys.readouterr().out)
     (next(scratch(root).glob("cpt-*")) / "code").write_text("other", encoding="utf-8")
     anew = next(step for step in make_plan(resolved).steps if step.node.name == "cpt")
-    assert anew.reasons == ("begun before by other code, begins anew",)
+    assert anew.reasons == ("was stopped, and its code has changed since: starts over",)
     assert step.seconds is not None
     assert anew.seconds is not None
     assert step.seconds < anew.seconds

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -107,6 +108,26 @@ def test_collection_removes_what_no_run_refers_to(store: Store) -> None:
     store.collect(dry=False)
     assert not lost.path.exists()
     assert all(path.exists() for path in (base.path, sft.path, begun))
+
+
+def test_scratch_of_other_code_is_set_aside_until_its_stage_is_done(store: Store) -> None:
+    work, aside = store.begin("sft", "f", "old code")
+    (work / "trainer").mkdir()
+    assert aside is None
+    assert store.begin("sft", "f", "old code") == (work, None)
+    assert (work / "trainer").exists()
+    for number in (1, 2):
+        same, aside = store.begin("sft", "f", f"newer code {number}")
+        assert same == work
+        assert aside is not None
+        assert (work / "code").read_text() == f"newer code {number}"
+    assert (work.with_name(f"{work.name}.aside-1") / "trainer").exists()
+    assert not (work / "trainer").exists()
+    assert store.collect(dry=False) == []  # the stage is not done
+    shutil.rmtree(store.work_folder("sft", "f"))
+    store.folder("sft", "f").mkdir()
+    assert {folder.name for folder, _ in store.collect(dry=False)} >= {"sft-f.aside-1", "sft-f.aside-2"}
+    assert not list((store.artifacts / ".work").glob("sft-f.aside-*"))
 
 
 def hold(root: str, ready: Any, release: Any) -> None:

@@ -47,7 +47,7 @@ def _class_of(settings: LearningSettings) -> Any:
 
 
 def _options(name: str, kind: str, settings: LearningSettings, config: Config, folder: Path) -> dict[str, Any]:
-    """Return what a stage hands to its class; how many steps and pairs there are is not known yet."""
+    """Return the options that a stage gives its class. The numbers of steps and pairs are not known yet."""
     shared: dict[str, Any] = {"seed": config.seed, "device": device_of(config.run), "stage": name}
     defaults = kind_of(kind).defaults
     if isinstance(settings, TrainingSettings):

@@ -21,7 +21,7 @@ from common.errors import ConfigError
 from common.models.device import device_of
 from common.training.speed import attention
 
-# How bitsandbytes says that it cannot: it is not there, has no kernel, or has no library of its own.
+# What bitsandbytes raises where it is not installed, has no kernel for a device, or lacks its compiled library.
 CANNOT = (ImportError, RuntimeError, AttributeError, OSError)
 
 
@@ -34,7 +34,7 @@ def check_device(config: Config, stages: Iterable[str], device: str) -> None:
     for name, settings in found:
         if settings.train.get("bf16") and settings.train.get("fp16"):
             raise ConfigError(
-                f"{name}.train.fp16=true beside {name}.train.bf16=true: one type at a time. Set the other to false."
+                f"{name}.train.fp16=true and {name}.train.bf16=true exclude each other. Set one of them to false."
             )
         optimizer = str(settings.train.get("optim", ""))
         if optimizer.startswith("paged_") and device != "cuda":
@@ -72,7 +72,7 @@ def check_backends(config: Config, stages: Iterable[str]) -> None:
 
 
 def learning(config: Config, stages: Iterable[str]) -> Iterator[tuple[str, LearningSettings]]:
-    """Yield the stages that train here, with their settings; of a given checkpoint the base does not."""
+    """Yield the stages that train here, with their settings. A base that takes a given checkpoint does not train."""
     for name in stages:
         settings = config.stages[name]
         given = config.model.path is not None and isinstance(settings, BaseSettings)
@@ -81,17 +81,17 @@ def learning(config: Config, stages: Iterable[str]) -> Iterator[tuple[str, Learn
 
 
 def _check_bf16(stage: str, train: Mapping[str, Any]) -> None:
-    """Check that a GPU computes in bfloat16 where a stage would: TRL's trainers do unless they are told not to.
+    """Check that a GPU computes in bfloat16 where a stage would: TRL's trainers do unless that is set to false.
 
-    Older GPUs emulate it, several times slower, and say nothing.
+    Older GPUs emulate it without a warning, several times slower.
     """
     import torch
 
     if not train.get("bf16", not train.get("fp16", False)) or torch.cuda.is_bf16_supported(including_emulation=False):
         return
-    said = "=true" if "bf16" in train else " is on where nothing is said"
+    said = "=true" if "bf16" in train else " is on by default"
     raise ConfigError(
-        f"{stage}.train.bf16{said}, but {torch.cuda.get_device_name(0)} has no bfloat16 of its own. Set "
+        f"{stage}.train.bf16{said}, but {torch.cuda.get_device_name(0)} does not support bfloat16. Set "
         f"{stage}.train.bf16=false {stage}.train.fp16=true, or {stage}.train.bf16=false alone for float32."
     )
 

@@ -2,8 +2,8 @@
 
 Usage: `check(resolved)` refuses; `missing(resolved)` says what is missing, a phrase each.
 
-What there is `common.machine` finds, without torch, so that planning stays instant. What a run will really take
-is `common.cost`; this is what the profile's author says it needs at least.
+`common.machine` finds what there is, without torch, so that planning stays instant. The profile's author says what it
+needs at least; what a run is expected to take is `common.cost`.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ def check(resolved: Resolved) -> None:
 
 
 def explanation(resolved: Resolved, found: list[str]) -> str:
-    """Return what to say of what this machine lacks."""
+    """Return the message about what this machine lacks."""
     others = [name for name in runnable(resolved) if name != resolved.config.profile]
     instead = f"Profiles that run here: {', '.join(others)}" if others else "No profile was made for less"
     return (
-        f"profile={resolved.config.profile} needs {'; '.join(found)}. {instead}. Words such as "
-        "needs.gpu_memory_gb=<GiB>, or needs.device=cpu, take the place of what the profile says."
+        f"profile={resolved.config.profile} needs {'; '.join(found)}. {instead}. Overrides such as "
+        "needs.gpu_memory_gb=<GiB> or needs.device=cpu replace what the profile asks for."
     )
 
 

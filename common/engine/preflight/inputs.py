@@ -1,6 +1,6 @@
-"""Whether all that some stages need is there, told before any of them begins: machine, libraries, rows, benchmarks.
+"""Check that all that some stages need is there before any begins: machine, libraries, rows, benchmarks.
 
-Usage: `check_inputs(resolved, corpus, nodes)`, from `common.engine.run`. What settings alone tell is
+Usage: `check_inputs(resolved, corpus, nodes)`, from `common.engine.run`. What follows from settings alone is checked by
 `common.engine.preflight.settings`.
 """
 

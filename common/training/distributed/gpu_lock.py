@@ -26,14 +26,15 @@ CROWDED = 0.9  # share of a GPU's memory below which what is free is worth a wor
 
 @contextlib.contextmanager
 def claimed(run: RunSettings, stage: str, console: Console) -> Iterator[None]:
-    """Hold the GPUs that this machine's processes of a stage train on; on a CPU nothing is held."""
+    """Hold the GPUs that this machine's processes of a stage train on. On a CPU, or without `run.gpu_lock`, none is."""
     if device_of(run) == "cpu":
         yield
         return
     import torch
 
     numbers = to_hold(torch.cuda.device_count())
-    with held([str(torch.cuda.get_device_properties(i).uuid) for i in numbers], run, stage, console):
+    names = [str(torch.cuda.get_device_properties(i).uuid) for i in numbers] if run.gpu_lock else []
+    with held(names, run, stage, console):
         free, total = torch.cuda.mem_get_info() if numbers else (0, 0)
         if free + torch.cuda.memory_reserved() < CROWDED * total:
             console.line(
@@ -63,8 +64,8 @@ def held(names: Sequence[str], run: RunSettings, stage: str, console: Console) -
 
     def busy(holder: Holder) -> StoreError:
         return StoreError(
-            f"Stage {stage}: {holder.who} trains on this GPU. Leave out run.wait=false to wait for it, or choose "
-            f"another with CUDA_VISIBLE_DEVICES. {holder.silence}".strip()
+            f"Stage {stage}: {holder.who} trains on this GPU. Leave out run.wait=false to wait for it, choose "
+            f"another with CUDA_VISIBLE_DEVICES, or share it with run.gpu_lock=false. {holder.silence}".strip()
         )
 
     def waiting(holder: Holder) -> None:

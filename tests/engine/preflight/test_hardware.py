@@ -140,7 +140,7 @@ def test_a_run_is_refused_before_anything_is_made(tmp_path: Path) -> None:
         execute(resolve(words, REPOSITORY), Console("quiet"))
     said = str(caught.value)
     assert said.startswith("profile=tiny needs 99999 GiB of main memory (here ")
-    assert "take the place of what the profile says" in said
+    assert "replace what the profile asks for" in said
     assert not (tmp_path / "artifacts").exists()
 
 
@@ -171,10 +171,10 @@ def test_a_gpu_without_bfloat16_is_told_before_a_run(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "Tesla T4")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
-    with pytest.raises(ConfigError, match=r"cpt\.train\.bf16=true, but Tesla T4 has no bfloat16 of its own. Set cpt\."):
+    with pytest.raises(ConfigError, match=r"cpt\.train\.bf16=true, but Tesla T4 does not support bfloat16. Set cpt\."):
         check_backends(config(), ["exam-cpt", "cpt"])
     silent = config(profile="qwen3-0.6b", pipeline="grpo")
-    with pytest.raises(ConfigError, match=r"grpo\.train\.bf16 is on where nothing is said, but Tesla T4"):
+    with pytest.raises(ConfigError, match=r"grpo\.train\.bf16 is on by default, but Tesla T4"):
         check_backends(silent, ["base", "grpo"])  # nothing trains in the first
     check_backends(config(**{"cpt.train.bf16": "false"}), ["cpt", "exam-cpt"])
     check_backends(config(**{"run.device": "cpu"}), ["cpt"])

@@ -42,7 +42,7 @@ END_OF_TEXT = "<|endoftext|>"
         ),
         (
             {"sft.train.fp16": "true"},
-            r"sft-only\.train\.fp16=true beside sft-only\.train\.bf16=true: one type at a time",
+            r"sft-only\.train\.fp16=true and sft-only\.train\.bf16=true exclude each other",
         ),
         (
             {"run.processes": "2", "run.parallelism": "fsdp2", "pipeline": "grpo"},

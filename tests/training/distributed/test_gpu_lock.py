@@ -153,6 +153,22 @@ def test_only_memory_of_others_is_called_theirs(
         assert "sft: another program is on this GPU, 10.0 of 16.0 GiB are free" in capsys.readouterr().out
 
 
+def test_jobs_that_give_up_the_lock_share_a_card(
+    card: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu_lock, "SHARED", tmp_path)
+    card.reserved = 2 * GIB
+    sharing = RunSettings(gpu_lock=False, wait=False)
+    with gpu_lock.claimed(RunSettings(), "sft", Console()), gpu_lock.claimed(sharing, "dpo", Console()):
+        assert "dpo: another program is on this GPU, 10.0 of 16.0 GiB are free" in capsys.readouterr().out
+    with (
+        gpu_lock.claimed(RunSettings(), "sft", Console()),
+        pytest.raises(StoreError, match=r"or share it with run\.gpu_lock=false"),
+        gpu_lock.claimed(RunSettings(wait=False), "dpo", Console()),
+    ):
+        pass
+
+
 class Model:
     """Weights of some size that remember where they were moved."""
 
@@ -202,11 +218,13 @@ def test_a_stage_gives_its_memory_back_however_it_ends(card: SimpleNamespace, mo
     monkeypatch.setattr(torch.cuda, "empty_cache", empty_cache)
     monkeypatch.setattr(running, "kind_of", lambda name: SimpleNamespace(run=stage, on_gpu=False))
     gc.disable()
+    ends, fails = (SimpleNamespace(kind="card", stage=name) for name in ("ends", "fails"))  # all that is read
     try:
-        running._run(SimpleNamespace(kind="card", stage="ends"))  # type: ignore[arg-type] # all that is read
+        with running.ready(ends):  # type: ignore[arg-type] # as above
+            stage(ends)
         assert (card.reserved, card.peak) == (0, 0)
-        with pytest.raises(ValueError, match="stopped"):
-            running._run(SimpleNamespace(kind="card", stage="fails"))  # type: ignore[arg-type] # all that is read
+        with pytest.raises(ValueError, match="stopped"), running.ready(fails):  # type: ignore[arg-type] # as above
+            stage(fails)
     finally:
         gc.enable()
     assert card.peak == card.allocated  # what a traceback still shows is held until it is told
@@ -230,7 +248,8 @@ def helping(rank: int, port: int, folder: Path) -> None:
 
     vars(running).update(claimed=slowly, kind_of=lambda name: SimpleNamespace(run=stage, on_gpu=True))
     context = SimpleNamespace(kind="cpt", stage="cpt", config=SimpleNamespace(run=None), console=None)
-    running._run(context)  # type: ignore[arg-type] # all that is read
+    with running.ready(context):  # type: ignore[arg-type] # all that is read
+        stage(context)
     ranks.barrier()
 
 

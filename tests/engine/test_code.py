@@ -1,0 +1,78 @@
+"""The digest of a stage's code: what it does counts, how it is described does not."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.engine import code
+from common.engine.code import code_of, read_source
+from tests.conftest import REPOSITORY
+
+SOURCE = '''"""What it does."""
+from common.stage import data_roles
+class A:
+    """A class."""
+    def f(self, x):
+        """A function."""
+        # why
+        return x + 1
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("# why", "# another reason", True),
+        ("        # why\n", "", True),
+        ("A function.", "Another text.", True),
+        ('"""What it does."""\n', "", True),
+        ("return x + 1", "return (x\n            + 1)", True),
+        ("x + 1", "x + 2", False),
+        ("x + 1", "'A function.'", False),
+        ("def f", "def g", False),
+    ],
+)
+def test_comments_docstrings_and_layout_are_no_part_of_a_digest(old: str, new: str, same: bool) -> None:
+    changed = SOURCE.replace(old, new)
+    assert changed != SOURCE
+    assert (read_source(changed.encode())[0] == read_source(SOURCE.encode())[0]) is same
+    assert read_source(changed.encode())[1] == ["common.stage", "common.stage.data_roles"]
+
+
+def test_source_files_are_read_again_only_when_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later process finds the digests beside the bytecode; a file with another time of change is read again."""
+    stage = tmp_path / "common" / "stages" / "card.py"
+    stage.parent.mkdir(parents=True)
+    stage.write_text(SOURCE, encoding="utf-8")
+    read = []
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+
+    def watched(source: bytes) -> tuple[str, list[str]]:
+        read.append(source)
+        return read_source(source)
+
+    monkeypatch.setattr(code, "read_source", watched)
+
+    def in_a_new_process() -> str:
+        code_of.cache_clear()
+        code._read_cache.cache_clear()
+        return str(code_of("card", tmp_path)["digest"])
+
+    first = in_a_new_process()
+    assert in_a_new_process() == first
+    assert len(read) == 1
+    stage.write_text(SOURCE.replace("x + 1", "x + 2"), encoding="utf-8")
+    os.utime(stage, ns=(0, 0))
+    assert in_a_new_process() != first
+    assert len(read) == 2
+    code.code_of.cache_clear()
+
+
+def test_code_that_rows_come_from_is_part_of_a_stage_that_reads_them() -> None:
+    files = code_of("cpt", REPOSITORY)["files"]
+    assert {"common/stages/cpt.py", "common/data/manifest/manifest.py", "common/training/fit.py"} <= files.keys()
+    assert "common/errors.py" not in files
