@@ -166,8 +166,8 @@ def _sample(rows: Sequence[Row], most: int | None) -> list[Row]:
 class _Answers:
     """What the harness returned for choices and texts, and the written answers by side."""
 
-    chat: bool
-    ending: str
+    chat: bool  # whether the chat template was used
+    ending: str  # that closed each choice
     chosen: dict[str, Any]
     read: dict[str, Any]
     written: dict[str, list[Written]]

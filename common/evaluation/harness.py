@@ -80,9 +80,9 @@ def load(
     if fits:
         model.to(torch.device(device))
     # Log-softmax in float32: bfloat16 has three digits, too few to distinguish two choices.
-    return _wrapper()(
-        pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32", on_pass=on_pass
-    )
+    candidate = _wrapper()(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32")
+    candidate.on_pass = on_pass
+    return candidate
 
 
 def _num_weights(folder: Path) -> int:
@@ -124,19 +124,15 @@ def _wrapper() -> type[Any]:
 
     class Candidate(HFLM):  # type: ignore[misc]  # the harness ships no types
         _max_length: int | None
-
-        def __init__(self, *, on_pass: Callable[[int], None] | None, **kwargs: Any) -> None:
-            super().__init__(**kwargs)
-            self._on_pass = on_pass
+        on_pass: Callable[[int], None] | None = None
+        loglikelihood = functools.partialmethod(HFLM.loglikelihood, disable_tqdm=True)
+        generate_until = functools.partialmethod(HFLM.generate_until, disable_tqdm=True)
 
         def _model_call(self, inps: Any, *args: Any, **kwargs: Any) -> Any:
             logits = super()._model_call(inps, *args, **kwargs)
-            if self._on_pass is not None:
-                self._on_pass(len(inps))
+            if self.on_pass is not None:
+                self.on_pass(len(inps))
             return logits
-
-        def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
-            return super().loglikelihood(requests, disable_tqdm=True)
 
         def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
             window, self._max_length = self._max_length, min(self.max_length, TEXT_WINDOW)
@@ -144,9 +140,6 @@ def _wrapper() -> type[Any]:
                 return super().loglikelihood_rolling(requests, disable_tqdm=True)
             finally:
                 self._max_length = window
-
-        def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
-            return super().generate_until(requests, disable_tqdm=True)
 
         def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, override_bs: Any = None) -> Any:
             check_lengths(requests, self.max_length)

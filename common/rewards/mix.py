@@ -14,9 +14,9 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from common.config.kinds import kind_of
 from common.config.pipeline import Node
@@ -28,8 +28,16 @@ from common.rewards.own import verifiers_for
 from common.rewards.verifiers import VERIFIERS, Answer, Verifier, options_of
 
 LEVELS = 10  # of a ranked criterion: rewards closer than a tenth are equal
+Weight = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Order = Literal["weighted", "ranked"]
 Scorer = Callable[[Sequence[Answer]], list[float]]
+
+
+class ModelOptions(BaseModel):
+    """The options of a reward model among the criteria."""
+
+    model_config = ConfigDict(extra="forbid")
+    model: str
 
 
 @dataclass(frozen=True)
@@ -97,16 +105,21 @@ def check_rewards(
     if not rewards:
         raise ConfigError(f"{key} is empty; expected at least one of {', '.join(verifiers)}.")
     for name, given in rewards.items():
-        weight = given.get("weight", 1.0)
-        if not isinstance(weight, int | float) or isinstance(weight, bool) or not math.isfinite(weight):
-            raise ConfigError(f"{key}.{name}.weight is {weight!r}; expected a number.")
-        if "model" in given:
-            _check_model(given, f"{key}.{name}", models)
-        elif name not in verifiers:
+        place = f"{key}.{name}"
+        if "model" not in given and name not in verifiers:
             near = did_you_mean(name, verifiers)
-            raise ConfigError(f"{key}.{name}: there is no such reward, and no `model` is given.{near}")
-        else:
-            _check_options(name, given, f"{key}.{name}", verifiers)
+            raise ConfigError(f"{place}: there is no such reward, and no `model` is given.{near}")
+        base = ModelOptions if "model" in given else options_of(name, verifiers)
+        options = create_model(name, __base__=base, weight=(Weight, 1.0))
+        try:
+            options.model_validate(dict(given))
+        except ValidationError as error:
+            raise ConfigError("\n".join(explain(error, options, dict(given), prefix=place))) from None
+        if given.get("model") not in (None, *models):
+            raise ConfigError(
+                f"{place}.model is {given['model']!r}; expected a reward stage among the inputs of this stage "
+                f"({', '.join(models) or 'none'}). Name it in the pipeline file: `with: [<reward stage>]`."
+            )
 
 
 def check_stage_rewards(node: Node, settings: AnsweringSettings, resolved: Resolved) -> None:
@@ -126,26 +139,6 @@ def check_verifier(name: str | None, key: str, verifiers: Mapping[str, Verifier]
         raise ConfigError(f"{key}: there is no reward '{name}'.{did_you_mean(name, verifiers)}")
     if any(field.is_required() for field in options_of(name, verifiers).model_fields.values()):
         raise ConfigError(f"{key}: '{name}' needs options, and a check has none; name another.")
-
-
-def _check_model(given: Mapping[str, Any], key: str, models: Sequence[str]) -> None:
-    if unknown := sorted(given.keys() - {"weight", "model"}):
-        raise ConfigError(f"{key}.{unknown[0]}: a reward model has no such option; expected weight or model.")
-    if given["model"] not in models:
-        found = ", ".join(models) or "none"
-        raise ConfigError(
-            f"{key}.model is {given['model']!r}; expected a reward stage among the inputs of this stage ({found}). "
-            "Name it in the pipeline file: `with: [<reward stage>]`."
-        )
-
-
-def _check_options(name: str, given: Mapping[str, Any], key: str, verifiers: Mapping[str, Verifier]) -> None:
-    model = options_of(name, verifiers)
-    try:
-        model.model_validate(_options(given))
-    except ValidationError as error:
-        problems = explain(error, model, _options(given), prefix=key, also_known=["weight"])
-        raise ConfigError("\n".join(problems)) from None
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,8 +46,8 @@ def test_it_runs_to_a_card(pipeline: str, checkpoints: list[str], finished: Path
     if "cpt-lora" in checkpoints:
         card = (artifacts["card"].path / "README.md").read_text(encoding="utf-8")
         assert "`cpt-lora` trained an adapter (lora, rank" in card
-        assert "Against all weights (`cpt`):" in card
-        assert "Against all weights (`sft`):" in card
+        assert "Compared with training all weights (`cpt`):" in card
+        assert "Compared with training all weights (`sft`):" in card
     if "instruct" in checkpoints:
         rows = artifacts["instruct"].manifest["rows"]
         assert {row["role"] for row in rows} == {"replay"}  # nothing of the domain

@@ -53,8 +53,8 @@ def test_several_reward_models_and_a_rule_as_people_rank_them() -> None:
     [
         ({}, "sft.rewards is empty; expected at least one of number,"),
         ({"nmber": {}}, "sft.rewards.nmber: there is no such reward, and no `model` is given. Did you mean 'number'?"),
-        ({"number": {"weight": "much"}}, "sft.rewards.number.weight is 'much'; expected a number"),
-        ({"number": {"weight": math.nan}}, "sft.rewards.number.weight is nan; expected a number"),
+        ({"number": {"weight": "much"}}, "sft.rewards.number.weight: expected a number; got 'much'"),
+        ({"number": {"weight": math.nan}}, "sft.rewards.number.weight: expected a finite number; got nan"),
         ({"number": {"afer": "#"}}, "sft.rewards.number.afer: unknown key. Did you mean 'after'?"),
         ({"pattern": {}}, "sft.rewards.pattern.regex is missing."),
         ({"length": {"most": 4, "slack": 0}}, "sft.rewards.length.slack: expected more than 0; got"),

@@ -61,10 +61,10 @@ def test_an_edit_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rewards", "expected"),
     [
-        ({"formula_valid": {}}, "sft.rewards.formula_valid.elements is missing; 'formula_valid' needs it."),
+        ({"formula_valid": {}}, "sft.rewards.formula_valid.elements is missing."),
         ({"formula_valid": {"elements": "He"}}, "sft.rewards.formula_valid.elements: expected a list; got 'He'."),
-        ({"shouted": {"loud": 1}}, "sft.rewards.shouted.loud: 'shouted' has no such option."),
-        ({"shouts": {}}, "there is no such reward, and it names no `model`. Did you mean 'shouted'?"),
+        ({"shouted": {"loud": 1}}, "sft.rewards.shouted.loud: unknown key."),
+        ({"shouts": {}}, "there is no such reward, and no `model` is given. Did you mean 'shouted'?"),
     ],
 )
 def test_options_are_checked_against_the_annotations(rewards: dict[str, Any], expected: str, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_its_pipeline_runs_to_a_card(pipeline: str, stage: str, merged: str, cop
     assert 0.0 <= metrics["preference_accuracy"]["score"] <= 1.0
     card = (outcome.artifacts["card"].path / "README.md").read_text(encoding="utf-8")
     assert f"`{stage}`" in card
-    assert "What preference tuning changed" in card
+    assert "Effect of preference tuning" in card
     summary = json.loads((copy / "runs" / "medical" / "tiny" / "summary.json").read_text(encoding="utf-8"))
     assert [point["name"] for point in summary["checkpoints"]] == ["base", "cpt", "sft", stage, merged]
 

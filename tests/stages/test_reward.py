@@ -180,7 +180,7 @@ def test_a_classifier_of_several_classes_is_none(trained: Path, tmp_path: Path) 
     ("option", "expected"),
     [
         ({"rlhf.rewards.quality.model": "rewrd"}, "rlhf.rewards.quality.model is 'rewrd'; expected a reward stage"),
-        ({"rlhf.rewards.quality.after": "x"}, "rlhf.rewards.quality.after: a reward model has no such option"),
+        ({"rlhf.rewards.quality.after": "x"}, "rlhf.rewards.quality.after: unknown key."),
         ({"rlhf.train.use_vllm": "true"}, "rlhf.train.use_vllm=true, but vllm is not installed here"),
         ({"reward.path": "owner/name"}, "reward.path=owner/name needs reward.revision=<commit>"),
         ({"reward.path": "./nowhere"}, "reward.path=./nowhere: no such folder"),

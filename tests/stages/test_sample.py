@@ -63,7 +63,7 @@ def test_pairs_of_its_own_answers_train_dpo_to_a_card(copy: Path) -> None:
     assert read[0]["rows_in"] == len(pairs)
     card = card_of(artifacts)
     assert "For `sample`, `sft` answered 40 prompts 4 times each" in card
-    assert "the better odds" not in card
+    assert "the higher odds" not in card
     summary = json.loads((artifacts["card"].path / "summary.json").read_text(encoding="utf-8"))
     assert [c["name"] for c in summary["checkpoints"]] == ["base", "cpt", "sft", "dpo"]  # `sample` is none
 
@@ -80,7 +80,7 @@ def test_expert_iteration_and_grpo_on_hard_prompts_to_a_card(copy: Path) -> None
     assert artifacts["grpo"].manifest["metrics"]["prompts"] == hard - 8
     counts = artifacts["grpo"].manifest["rows"][0]["dropped"]
     assert counts.get("pass rate out of range", 0) == 12 - hard
-    assert "`expert` learned from its own right answers" in card_of(artifacts)
+    assert "`expert` trained on its own right answers" in card_of(artifacts)
     assert {record["round"] for record in lines(artifacts["expert"].path / "log.jsonl")} == {1, 2}
 
 
