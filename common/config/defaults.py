@@ -39,7 +39,7 @@ def filled(values: Mapping[str, Any], cls: type[BaseModel]) -> dict[str, Any]:
         if name not in values:
             if default is not PydanticUndefined:
                 found[name] = to_jsonable_python(default)
-        elif isinstance(default, BaseModel):
+        elif isinstance(default, BaseModel) and isinstance(values[name], Mapping):
             found[name] = filled(values[name], type(default))
         else:
             found[name] = values[name]

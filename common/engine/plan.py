@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     pass
 
 State = Literal["cached", "missing", "stale", "waits"]
+ABSENT = "(absent)"
 START_SECONDS = 6.0  # loading libraries, rendering, saving and checking a training stage
 
 
@@ -162,13 +163,14 @@ def unpublished(artifact: Artifact, store: Store) -> str | None:
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], origins: Mapping[str, str], node: Node) -> list[str]:
     """Return one line per key that differs between two recipes: key, old value, new value, and who set it.
 
-    Defaults are compared as if both recipes held them.
+    Defaults are compared as if both recipes held them. Between two schemas, a key that one of them lacks says nothing.
     """
+    same_form = old.get("schema") == new.get("schema")
     before, after = (flatten({**recipe, "settings": settings_made_with(recipe)}) for recipe in (old, new))
     lines = []
     for key in dict.fromkeys([*before, *after]):
-        a, b = before.get(key, "(absent)"), after.get(key, "(absent)")
-        if a == b:
+        a, b = before.get(key, ABSENT), after.get(key, ABSENT)
+        if a == b or (ABSENT in (a, b) and key != "schema" and not same_form):
             continue
         shown = key.replace("settings.", f"{node.name}.", 1) if key.startswith("settings.") else key
         origin = origins.get(shown)

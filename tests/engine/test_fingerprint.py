@@ -78,6 +78,6 @@ def test_a_default_is_compared_with_what_was_given_and_an_older_recipe_with_all_
     assert changes(recipe, given, resolved.origins, node) == [
         "base.packing: isolated -> trl (command line)", "base.replay: 0.0 -> 0.1 (command line)",
     ]  # fmt: skip
-    older = {**recipe, "settings": settings_made_with(recipe)}
+    older = {**recipe, "settings": settings_made_with(recipe), "data": {"pretrain/": {"limit": None}}}
     del older["schema"]
     assert changes(older, recipe, {}, node) == [f"schema: (absent) -> {RECIPE_SCHEMA}"]
