@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,19 +29,33 @@ from common.engine.run import Outcome
 from common.store.artifacts import MANIFEST
 
 DEFAULT = "default"
+LEAST_ROOM = 16  # columns; text that is wrapped into less is harder to read than lines that a terminal breaks
+SHORT = 16  # letters of a setting's value that stand in its row
 
 
 def table(
-    console: Console, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = ()
-) -> None:
-    """Print aligned columns; those in `numeric` to the right."""
+    console: Console, header: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = (),
+    spare: int = 0,
+) -> None:  # fmt: skip
+    """Print aligned columns; those in `numeric` to the right.
+
+    In a terminal that is too narrow, the `spare` last columns are left out, and the last one that stays is wrapped.
+    """
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    columns = shutil.get_terminal_size().columns if console.terminal else sys.maxsize
+    if spare and sum(widths) + 2 * len(widths) > columns:
+        widths = widths[:-spare]
+    indent = sum(widths[:-1]) + 2 * len(widths)
     for row in (header, *rows):
         cells = [
             cell.rjust(width) if i in numeric else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            for i, (cell, width) in enumerate(zip(row, widths, strict=False))
         ]
-        console.line("  " + "  ".join(cells).rstrip(), always=True)
+        room = columns - indent
+        first, *more = textwrap.wrap(cells.pop(), room) if LEAST_ROOM <= room < widths[-1] else [cells.pop()]
+        console.line(("  " + "  ".join([*cells, first])).rstrip(), always=True)
+        for line in more:
+            console.line(" " * indent + line, always=True)
 
 
 def heading(resolved: Resolved, console: Console) -> None:
@@ -89,8 +106,8 @@ def scores(summary: Mapping[str, Any], console: Console) -> None:
             f"{point['tokens']:,}",
             f"{point['seconds']:.0f}",
         ])  # fmt: skip
-    header = ["checkpoint", "general [95%]", "domain [95%]", "bits/byte gen.", "bits/byte dom.", "tokens", "seconds"]
-    table(console, header, rows, numeric=(3, 4, 5, 6))
+    header = ["stage", "general [95%]", "domain [95%]", "bits/byte gen.", "bits/byte dom.", "tokens", "seconds"]
+    table(console, header, rows, numeric=(3, 4, 5, 6), spare=2)
 
 
 def _score(score: Mapping[str, Any] | None) -> str:
@@ -146,8 +163,14 @@ def config(resolved: Resolved, console: Console, below: str | None = None) -> No
             continue
         chosen = key in ("domain", "profile", "pipeline")
         origin = "chosen" if chosen else _origin(key, resolved.origins)
-        rows.append([key, json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value, origin])
-    table(console, ["key", "value", "set by"], rows)
+        rows.append((key, json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value, origin))
+    width = max((len(key) for key, *_ in rows), default=0)
+    console.line(f"  {'key':<{width}}  {'value':<{SHORT}}  set by", always=True)
+    for key, value, origin in rows:
+        long = len(value) > SHORT
+        console.line(f"  {key:<{width}}  {'(below)' if long else value:<{SHORT}}  {origin}", always=True)
+        for line in textwrap.wrap(value, shutil.get_terminal_size().columns - 6) if long else ():
+            console.line(f"      {line}", always=True)
 
 
 def _origin(key: str, origins: Mapping[str, str]) -> str:
