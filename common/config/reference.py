@@ -1,59 +1,283 @@
-"""What a setting means: its description, type and default, read from the settings' classes.
+"""The settings as documentation: text for one key, tables for all, and JSON schemas by which editors check YAML files.
 
-Usage: `for line in describe("cpt.schedule.warmup"): print(line)`.
+Usage: `describe("cpt.schedule")`; `settings_page()`; `schemas()["stages"]`.
+
+All of it comes from the settings classes. `python -m common.data.schemas` writes the files in `docs/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from common.config.base import Frozen, StageSettings
+from common.config.files import DomainFile
 from common.config.kinds import kinds
-from common.config.schema import Config
+from common.config.pipeline import Pipeline
+from common.config.schema import SCALARS, SECTIONS, Config
+from common.config.stage_sections import ADAPTER
+from common.config.trl_options import OWNED, OWNED_REWARDED, REWARDED, SIMPLE_TYPES, options_of
 from common.errors import ConfigError, did_you_mean
+
+LAYER = {"$ref": "layer.json"}  # a file beside the others, as editors find it
+TEXT = {"type": "string"}
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+PLAIN = {bool: "true or false", int: "whole number", float: "number", str: "text", type(None): "none", dict: "keys"}
+LIMITS = {
+    "ge": "at least {}",
+    "gt": "more than {}",
+    "le": "at most {}",
+    "lt": "less than {}",
+    "multiple_of": "a multiple of {}",
+}
+JSON_TYPES = {
+    "bool": "boolean",
+    "int": "integer",
+    "float": "number",
+    "str": "string",
+    "dict": "object",
+    "list": "array",
+}
+
+
+class Setting(NamedTuple):
+    """One setting as documentation shows it."""
+
+    key: str
+    type: str
+    default: str
+    meaning: str
 
 
 def describe(key: str) -> list[str]:
-    """Return lines on one setting, or on all settings of a block. Raises ConfigError for a key that does not exist."""
-    first, *rest = key.split(".")
-    fields = {name: field for name, field in Config.model_fields.items() if name != "stages"}
-    if first in kinds():
-        return list(_lines(key, kinds()[first].settings, rest))
-    if first not in fields:
-        raise ConfigError(f"There is no setting '{key}'.{did_you_mean(first, [*fields, *kinds()])}")
-    model = _model_of(fields[first])
-    return [_line(key, fields[first])] if model is None else list(_lines(key, model, rest))
+    """Return what a setting, or a section of settings, means, one line each. Raises ConfigError with the nearest key.
+
+    A stage's keys stand below its kind, such as `cpt.schedule.warmup`, whatever the stages of a pipeline are called.
+    """
+    roots: dict[str, Any] = {name: field.annotation for name, field in Config.model_fields.items() if name in SECTIONS}
+    roots |= _classes()
+    name, *rest = key.split(".")
+    if name in SCALARS and not rest:
+        return _text([_setting(name, Config.model_fields[name])])
+    if name not in roots:
+        raise ConfigError(f"{key}: no section or stage kind of that name.{did_you_mean(name, [*roots, *SCALARS])}")
+    settings = list(_settings(roots[name], name))
+    own = [setting for setting in settings if setting.key == key or setting.key.startswith(f"{key}.")]
+    if own:
+        return [*([] if own[0].key == key else [f"{key}: {_heading(roots[name], rest)}"]), *_text(own)]
+    trainer = getattr(roots[name], "trainer", "")
+    if rest[0] == "train" and trainer:
+        return _describe_option(key, ".".join(rest[1:]), trainer)
+    above, known = name, set[str]()
+    for part in rest:
+        known = {s.key.removeprefix(f"{above}.").partition(".")[0] for s in settings if s.key.startswith(f"{above}.")}
+        if part not in known:
+            break
+        above = f"{above}.{part}"
+    if not known:
+        raise ConfigError(f"{key}: {above} has no keys that are known here; see {above}.")
+    raise ConfigError(f"{above}.{part}: unknown key.{did_you_mean(part, known)}")
 
 
-def _lines(key: str, model: type[BaseModel], rest: list[str]) -> Iterator[str]:
-    for number, part in enumerate(rest):
-        if part not in model.model_fields:
-            raise ConfigError(f"There is no setting '{key}'.{did_you_mean(part, model.model_fields)}")
-        field = model.model_fields[part]
-        below = _model_of(field)
-        if below is None:
-            free = " (an option of the library)" if rest[number + 1 :] else ""
-            yield _line(key, field) + free
-            return
-        model = below
-    yield f"{key}: {(model.__doc__ or '').strip().splitlines()[0]}"
+def settings_page() -> str:
+    """Return `docs/settings.md`: every setting of every section and stage kind in tables."""
+    lines = [
+        "# Settings",
+        "",
+        "Written from the settings classes by `python -m common.data.schemas`. `just config describe=cpt.schedule` "
+        "shows one of these. Stages of a pipeline take the settings of their kind; the options of a `train:` block are "
+        "those of the TRL class that is named.",
+        "",
+        "## All runs",
+        "",
+        *_table(_setting(name, Config.model_fields[name]) for name in SCALARS),
+    ]
+    for name in SECTIONS:
+        model = _model_of(Config.model_fields[name].annotation)
+        assert model is not None
+        lines += ["", f"## {name}", "", _summary(model), "", *_table(_settings(model, name))]
+    for kind, cls in _classes().items():
+        trainer = f" `train` holds options of TRL's {cls.trainer}." if cls.trainer else ""
+        lines += ["", f"## Stage kind {kind}", "", _summary(cls) + trainer, "", *_table(_settings(cls, kind))]
+    return "\n".join(lines) + "\n"
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """Return the JSON schemas of a layer, and of what holds layers: `stages.yaml`, pipelines and profiles; by name."""
+    pipeline = schema_of(Pipeline, {"settings": LAYER})
+    del pipeline["properties"]["name"]  # it is the file's name
+    pipeline["required"].remove("name")
+    named = {"type": "object", "additionalProperties": LAYER}
+    stages = schema_of(DomainFile, {"all": LAYER, "checkpoint": LAYER, "profiles": named})
+    # A profile is a layer with two keys of its own, which its `additionalProperties` would take for stages.
+    layer = {"$schema": DRAFT, **_layer(), "$defs": _layer_definitions()}
+    profile = {**layer, "properties": {**layer["properties"], "description": TEXT, "pipeline": TEXT}}
+    return {"layer": layer, "stages": stages, "pipeline": pipeline, "profile": _short(profile)}
+
+
+def schema_of(model: type[BaseModel], replaced: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's JSON schema, with the given schemas for some of its keys."""
+    made = {"$schema": DRAFT, **model.model_json_schema()}
+    for key, schema in replaced.items():
+        made["properties"][key] = {**schema, "description": model.model_fields[key].description}
+    return made
+
+
+def _short(schema: Any) -> Any:
+    """Return a schema that refers to the definitions in `layer.json` in place of its own."""
+    if isinstance(schema, dict):
+        return {
+            key: value.replace("#/", "layer.json#/") if key == "$ref" else _short(value)
+            for key, value in schema.items()
+            if key != "$defs"
+        }
+    return [_short(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def _layer() -> dict[str, Any]:
+    """A layer of settings: sections, stage kinds, and stages, whose names are open."""
+    named = (*SECTIONS, *kinds())
+    fields = {key: _partial(Config.model_json_schema()["properties"][key]) for key in SCALARS}
+    return {
+        "type": "object",
+        "properties": {**fields, **{name: {"$ref": f"#/$defs/{name}"} for name in named}},
+        "additionalProperties": {"type": "object", "description": "settings of the stage of this name"},
+    }
+
+
+def _layer_definitions() -> dict[str, Any]:
+    """Return the schemas of a layer, its sections and stage kinds; each may hold any part of its keys."""
+    found: dict[str, Any] = {}
+    for name in SECTIONS:
+        model = _model_of(Config.model_fields[name].annotation)
+        assert model is not None
+        found[name] = _partial(model.model_json_schema())
+    for kind, cls in _classes().items():
+        schema = _partial(cls.model_json_schema())
+        if cls.trainer:
+            schema["properties"]["train"] = _train_schema(cls.trainer)
+        if cls.adapts:
+            what = "settings that hold only where the stage trains an adapter"
+            schema["properties"][ADAPTER] = {"$ref": f"#/$defs/{kind}", "description": what}
+        found[kind] = schema
+    for name in list(found):
+        for inner, schema in found[name].pop("$defs", {}).items():
+            found[inner] = schema
+    return found
+
+
+def _train_schema(trainer: str) -> dict[str, Any]:
+    owned = {*OWNED, *(OWNED_REWARDED if trainer in REWARDED else ())}
+    options = {name: _option_schema(kind) for name, kind in options_of(trainer).items() if name not in owned}
+    return {
+        "type": "object",
+        "description": f"options of TRL's {trainer}, by their own names",
+        "properties": dict(sorted(options.items())),
+        "additionalProperties": False,
+    }
+
+
+def _option_schema(annotation: str) -> dict[str, Any]:
+    parts = [part.strip().split("[")[0] for part in annotation.split("|")]
+    if any(part not in SIMPLE_TYPES and part != "None" for part in parts):
+        return {}
+    return {"type": [*(JSON_TYPES[part] for part in parts if part in JSON_TYPES), "null"]}
+
+
+def _partial(schema: Any) -> Any:
+    """Return a schema without required keys: a layer says some of them, others say the rest."""
+    if isinstance(schema, dict):
+        return {key: _partial(value) for key, value in schema.items() if key != "required"}
+    return [_partial(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def _settings(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
+    """Yield the settings of a class, those of nested classes below their key."""
     for name, field in model.model_fields.items():
-        yield "  " + _line(name, field)
+        inner = _model_of(field.annotation)
+        if inner is None:
+            yield _setting(f"{prefix}.{name}", field)
+            continue
+        default = field.default if isinstance(field.default, BaseModel) else None
+        for setting in _settings(inner, f"{prefix}.{name}"):
+            last = setting.key.rpartition(".")[2]
+            yield setting._replace(default=_shown(getattr(default, last))) if hasattr(default, last) else setting
 
 
-def _line(key: str, field: FieldInfo) -> str:
-    kind = str(field.annotation).removeprefix("typing.") if not isinstance(field.annotation, type) else (
-        field.annotation.__name__)  # fmt: skip
-    default: Any = "needed" if field.is_required() else field.get_default(call_default_factory=True)
-    if isinstance(default, BaseModel):
-        return f"{key}: keys below it"
-    about = f"{field.description} " if field.description else ""
-    return f"{key}: {about}[{kind}, default {default}]"
+def _setting(key: str, field: FieldInfo) -> Setting:
+    limits = [
+        text.format(f"{getattr(item, name):g}")
+        for item in field.metadata
+        for name, text in LIMITS.items()
+        if hasattr(item, name)
+    ]
+    default = "required" if field.is_required() else _shown(field.get_default(call_default_factory=True))
+    return Setting(key, ", ".join([_type_text(field.annotation), *limits]), default, field.description or "")
 
 
-def _model_of(field: FieldInfo) -> type[BaseModel] | None:
-    found = field.annotation
-    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+def _type_text(annotation: Any) -> str:
+    origin, inner = get_origin(annotation), [arg for arg in get_args(annotation) if arg is not Ellipsis]
+    if origin is Literal:
+        return ", ".join(map(str, inner))
+    if origin is Annotated:
+        return _type_text(inner[0])
+    if origin in (tuple, list):
+        return f"list of {_type_text(inner[0])}"
+    if origin is dict or annotation is dict:
+        return "keys"
+    if inner:
+        return " or ".join(_type_text(arg) for arg in inner)
+    return PLAIN.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the settings class that a field holds, also where it may be none."""
+    for item in (annotation, *get_args(annotation)):
+        if isinstance(item, type) and issubclass(item, Frozen) and item is not StageSettings:
+            return item
+    return None
+
+
+def _shown(value: Any) -> str:
+    if value is None or value in ({}, (), ""):
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _summary(model: type[BaseModel]) -> str:
+    return " ".join((model.__doc__ or "").strip().split("\n\n")[0].split())
+
+
+def _heading(model: type[BaseModel], path: Sequence[str]) -> str:
+    """Return what a section, or a nested one below it, is."""
+    text = _summary(model)
+    for part in path:
+        text = model.model_fields[part].description or ""
+        model = _model_of(model.model_fields[part].annotation) or model
+    return text
+
+
+def _text(settings: Any) -> list[str]:
+    return [f"{s.key} ({s.type}; default: {s.default}): {s.meaning}" for s in settings]
+
+
+def _table(settings: Any) -> list[str]:
+    rows = ["| " + " | ".join(part.replace("|", "\\|") for part in (f"`{s.key}`", *s[1:])) + " |" for s in settings]
+    if not rows:
+        return ["No settings."]
+    return ["| setting | type | default | meaning |", "|---|---|---|---|", *rows]
+
+
+def _describe_option(key: str, option: str, trainer: str) -> list[str]:
+    known = options_of(trainer)
+    if option not in known:
+        raise ConfigError(f"{key}: {trainer} of TRL has no option '{option}'.{did_you_mean(option, known)}")
+    return [f"{key} ({known[option]}): option of TRL's {trainer}; its documentation says what it does."]
+
+
+def _classes() -> dict[str, type[StageSettings]]:
+    """Return the settings class of each stage kind."""
+    return {name: kind.settings for name, kind in kinds().items()}

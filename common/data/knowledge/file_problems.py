@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from common.config.base import Frozen
 from common.config.validation import explain, report
@@ -32,19 +32,19 @@ Lost = Mapping[str, Collection[Any]]
 class Reference(Frozen):
     """Where the content of a file can be checked."""
 
-    id: str
-    title: str
-    publisher: str
+    id: str = Field(description="name by which attributes and problems refer to it")
+    title: str = Field(description="title of the source")
+    publisher: str = Field(description="who publishes it")
 
 
 class Head(Frozen):
     """What every file of embedded knowledge says about itself."""
 
-    title: str
-    language: str = "en"
-    licence: str
-    sources: tuple[Reference, ...]
-    evasions: tuple[str, ...]
+    title: str = Field(description="title of the domain's knowledge, for the card")
+    language: str = Field("en", description="ISO 639 code of its language")
+    licence: str = Field(description="licence of these texts")
+    sources: tuple[Reference, ...] = Field(description="where the content can be checked")
+    evasions: tuple[str, ...] = Field(description="answers that evade a question: rejected in preference pairs")
 
 
 def load_checked(path: Path, model: type[Model], find_problems: Callable[[Model, Lost], list[str]]) -> Model:

@@ -39,19 +39,19 @@ SLOTS = {"name", "answer"}
 class Attribute(Frozen):
     """One kind of fact: how documents state it and how questions ask for it."""
 
-    label: str
+    label: str = Field(description="what kind of fact it is, for those who read the file")
     source: str = Field(description="id of the source by which the facts can be checked")
-    documents: tuple[str, ...]
-    questions: tuple[str, ...]
+    documents: tuple[str, ...] = Field(description="sentences that state the fact, with {name} and {answer}")
+    questions: tuple[str, ...] = Field(description="questions that ask for it, with {name}")
 
 
 class Knowledge(Head):
     """A knowledge file as written; `entities` are rows of `name` and one answer per attribute."""
 
-    kind: Literal["facts"] = "facts"
-    entity: str
-    attributes: dict[str, Attribute]
-    entities: tuple[dict[str, str], ...]
+    kind: Literal["facts"] = Field("facts", description="what the file holds")
+    entity: str = Field(description="what an entity is, for those who read the file")
+    attributes: dict[str, Attribute] = Field(description="name -> kind of fact")
+    entities: tuple[dict[str, str], ...] = Field(description="rows of `name` and one answer per attribute")
     probes: dict[str, tuple[dict[str, str], ...]] = Field(
         default_factory=dict, description="label -> entities that the exam asks about and no text of this file tells"
     )

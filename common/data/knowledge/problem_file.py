@@ -36,7 +36,7 @@ MIN_YIELD = 0.02  # least share of draws that meet the conditions
 class Template(Frozen):
     """One kind of problem."""
 
-    label: str
+    label: str = Field(description="what kind of problem it is")
     source: str = Field(description="id of the source that teaches this kind")
     numbers: dict[str, tuple[int, int]] = Field(description="name -> least and greatest value, both included")
     words: dict[str, str] = Field(default_factory=dict, description="name -> list of `words` that it is drawn from")
@@ -51,10 +51,12 @@ class Template(Frozen):
 class ProblemFile(Head):
     """A file of problems as written."""
 
-    kind: Literal["problems"]
+    kind: Literal["problems"] = Field(description="what the file holds")
     conclusion: str = Field("The answer is {answer}.", description="ends every worked solution")
-    words: dict[str, Annotated[tuple[str, ...], Field(min_length=2)]] = Field(default_factory=dict)
-    problems: dict[str, Template]
+    words: dict[str, Annotated[tuple[str, ...], Field(min_length=2)]] = Field(
+        default_factory=dict, description="name -> list of words that templates draw from"
+    )
+    problems: dict[str, Template] = Field(description="name -> template")
 
 
 @dataclass(frozen=True)

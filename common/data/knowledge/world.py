@@ -80,8 +80,8 @@ class World(Protocol):
 class Collection(Frozen):
     """Several files that together are one domain's knowledge, such as one per language."""
 
-    kind: str
-    title: str = Field(min_length=1)
+    kind: str = Field(description="what the file holds: collection")
+    title: str = Field(min_length=1, description="title of the domain's knowledge, for the card")
     parts: tuple[str, ...] = Field(min_length=1, description="files below the folder of this one")
 
 
