@@ -110,6 +110,10 @@ def schemas() -> dict[str, dict[str, Any]]:
     pipeline = schema_of(Pipeline, {"settings": LAYER})
     del pipeline["properties"]["name"]  # it is the file's name
     pipeline["required"].remove("name")
+    made = [
+        name for name, kind in kinds().items() if kind.makes != "report"
+    ]  # exams, card and publish come by themselves
+    pipeline["$defs"]["StageSpec"]["properties"]["kind"]["enum"] = made
     named = {"type": "object", "additionalProperties": LAYER}
     stages = schema_of(DomainFile, {"all": LAYER, "checkpoint": LAYER, "profiles": named})
     # A profile is a layer with two keys of its own, which its `additionalProperties` would take for stages.
