@@ -8,8 +8,6 @@ checked against that stage's own checkpoint.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
 from typing import Any, cast
 
 from common.config.stages import DpoSettings
@@ -30,8 +28,8 @@ from common.training.distributed import parallel
 from common.training.fit import TrainResult
 from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop
+from common.training.patches import token_dpo_trainer
 from common.training.rows.preferences import Pair, answer_logps
-from common.training.shares import weighted_by_tokens
 from common.training.speed.scoring import scoring
 
 # Of Bioinspired-Llama-8B (Lu, Luu and Buehler, arXiv 2409.03444; lamm-mit/LLM-finetuning), where nothing else is said.
@@ -53,36 +51,6 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair],
     contracts.check_reference([float(recorded[place]) for place in places], expected)
     trainer.ref_model = None  # its log-probabilities are computed
     return finish(trainer, loop, heldout, model)
-
-
-@functools.cache
-def token_dpo_trainer() -> Any:
-    """Return the DPOTrainer subclass; a function, so that importing this module does not import TRL."""
-    from trl import DPOTrainer
-
-    def learned(batch: Mapping[str, Any]) -> int:
-        chosen, _ = batch["completion_mask"].chunk(2)
-        return int(chosen[:, 1:].sum())
-
-    class TokenDpoTrainer(weighted_by_tokens(DPOTrainer, learned)):  # type: ignore[misc] # TRL is untyped
-        """DPOTrainer whose term `sft` is the mean over all chosen tokens of a step, however it is split."""
-
-        loss_weights: list[float]
-
-        def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
-            weights: list[float] = self.loss_weights
-            pairs = zip(self.loss_types, weights, strict=True)
-            self.loss_weights = [weight * self.share if kind == "sft" else weight for kind, weight in pairs]
-            try:
-                return super()._compute_loss(model, inputs, return_outputs)
-            finally:
-                self.loss_weights = weights
-
-        def _save_checkpoint(self, model: Any, trial: Any) -> None:
-            # TRL writes a model card per checkpoint; ours is written once, for the whole chain.
-            super(DPOTrainer, self)._save_checkpoint(model, trial)
-
-    return TokenDpoTrainer
 
 
 def trainer_for(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair], loop: TrainingLoop) -> Any:

@@ -25,6 +25,7 @@ from common.models.checkpoint import read_header
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, write_json, writing
 from common.training.merging import build_recipe, check_merge, check_stages, list_weights, quiet, render_recipe
+from common.training.patches import fresh_loaders
 
 LOG = logging.getLogger(__name__)
 RECIPE = "mergekit.yaml"
@@ -170,7 +171,6 @@ def _merge(recipe: Mapping[str, Any], folders: Mapping[str, Path], out: Path, se
     with quiet():
         from mergekit.common import ModelPath, ModelReference
         from mergekit.config import MergeConfiguration
-        from mergekit.io.tasks import LoaderCache
         from mergekit.merge import MergeOptions, run_merge
 
         def locate(value: Any, key: str = "") -> Any:
@@ -185,11 +185,8 @@ def _merge(recipe: Mapping[str, Any], folders: Mapping[str, Path], out: Path, se
             allow_crimes=False, trust_remote_code=False, copy_tokenizer=False, write_model_card=False, quiet=True,
             device="cpu", out_shard_size=ONE_FILE, random_seed=seed,
         )  # fmt: skip
-        LoaderCache.loaders.clear()  # mergekit keeps files open by path; they may be of an earlier run
-        try:
+        with fresh_loaders():
             run_merge(MergeConfiguration.model_validate(locate(dict(recipe))), str(out), options)
-        finally:
-            LoaderCache.loaders.clear()
 
 
 def _drop_output_head(merged: Path) -> None:

@@ -8,8 +8,6 @@ token of the chat template at the end of each answer.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
 from typing import Any
 
 from common.stage import StageContext, StageReport
@@ -17,48 +15,16 @@ from common.stages.preference import HeldOut, arguments_for, dataset_of, finish,
 from common.training.adapters import adapter_for, learner_of
 from common.training.distributed import parallel
 from common.training.fit import TrainResult
+from common.training.patches import token_orpo_trainer
 from common.training.rows.preferences import Pair
-from common.training.shares import weighted_by_tokens
 
 # Of Bioinspired-Llama-8B (Lu, Luu and Buehler, arXiv 2409.03444; lamm-mit/LLM-finetuning), where nothing else is said.
-LIKELIHOOD = 4  # its place among what TRL's forward returns
 DEFAULTS = {"beta": 0.1, "learning_rate": 3.0e-6}
 
 
 def run(context: StageContext) -> StageReport:
     """Return the parent, fine-tuned on the chosen answers and turned away from the rejected ones."""
     return tune(context, _train, referenced=False)
-
-
-@functools.cache
-def _trainer_class() -> type[Any]:
-    from trl.experimental.orpo import ORPOTrainer
-
-    def learned(batch: Mapping[str, Any]) -> int:
-        return int(batch["chosen_attention_mask"][:, 1:].sum())
-
-    class TokenOrpoTrainer(weighted_by_tokens(ORPOTrainer, learned)):  # type: ignore[misc] # TRL is untyped
-        """ORPOTrainer over rows that are tokenised already; its likelihood is a mean over a step's chosen tokens."""
-
-        def concatenated_forward(self, model: Any, batch: Any) -> Any:
-            found = super().concatenated_forward(model, batch)
-            return (*found[:LIKELIHOOD], found[LIKELIHOOD] * self.share, *found[LIKELIHOOD + 1 :])
-
-        def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
-            row: dict[str, Any] = {"prompt_input_ids": feature["chosen_ids"][: feature["start"]]}
-            row["prompt_attention_mask"] = [1] * feature["start"]
-            for side in ("chosen", "rejected"):
-                ids = feature[f"{side}_ids"]
-                row[f"{side}_input_ids"] = ids
-                row[f"{side}_attention_mask"] = [1] * len(ids)
-                row[f"{side}_labels"] = [-100] * feature["start"] + ids[feature["start"] :]
-            return row
-
-        def _save_checkpoint(self, model: Any, trial: Any) -> None:
-            # TRL writes a model card per checkpoint; ours is written once, for the whole chain.
-            super(ORPOTrainer, self)._save_checkpoint(model, trial)
-
-    return TokenOrpoTrainer
 
 
 def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair], heldout: HeldOut) -> TrainResult:
@@ -73,7 +39,7 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair],
         for pair in pairs
     ]
     learner = learner_of(context, model)
-    trainer = _trainer_class()(
+    trainer = token_orpo_trainer()(
         model=learner,
         args=arguments,
         train_dataset=dataset_of(context, rows),

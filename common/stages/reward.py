@@ -12,7 +12,6 @@ learns to judge what it was shown. It answers nothing and sits no exam.
 
 from __future__ import annotations
 
-import functools
 import json
 import random
 from pathlib import Path
@@ -31,6 +30,7 @@ from common.stages.preference import HeldOut, arguments_for, dataset_of, finish,
 from common.training.adapters import adapter_for, reward_model_to_train
 from common.training.distributed import parallel, ranks
 from common.training.fit import TrainResult, check_and_save, merge_adapter
+from common.training.patches import without_cards
 from common.training.rows.preferences import Pair, read_pairs
 
 # Rewards are kept around zero (Eisenstein et al. 2023, arXiv 2312.09244, equation 2); only differences are learned.
@@ -88,11 +88,11 @@ def _prompt(pair: Pair) -> str:
 
 def _fit(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> TrainResult:
     """Run RewardTrainer on the parent with a new head."""
-    from trl import RewardConfig
+    from trl import RewardConfig, RewardTrainer
 
     model = reward_model_to_train(context)
     loop = loop_for(context, pairs)
-    trainer = _trainer_class()(
+    trainer = without_cards(RewardTrainer)(
         model=model,
         args=arguments_for(RewardConfig, context, loop, num_pairs=len(pairs), defaults=DEFAULTS),
         train_dataset=dataset_of(
@@ -106,19 +106,6 @@ def _fit(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> TrainResul
     if cast(RewardSettings, context.settings).peft == "full" or not ranks.is_main_process():
         return trained
     return merge_adapter(context, trained, pairs[0].chosen_ids, parent=reward_model_to_train(context, quantised=False))
-
-
-@functools.cache
-def _trainer_class() -> type[Any]:
-    from trl import RewardTrainer
-
-    class QuietRewardTrainer(RewardTrainer):  # type: ignore[misc] # TRL is untyped
-        """RewardTrainer whose checkpoints hold no model card; ours is written once, for the whole chain."""
-
-        def _save_checkpoint(self, model: Any, trial: Any) -> None:
-            super(RewardTrainer, self)._save_checkpoint(model, trial)
-
-    return QuietRewardTrainer
 
 
 def _take(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> Any:

@@ -133,22 +133,6 @@ def is_adapted(model: Any) -> bool:
     return isinstance(model, PeftModel)
 
 
-def widen(model: Any) -> None:
-    """Train the adapter in float32, as peft does by itself; TRL narrows one on a quantised base to bfloat16.
-
-    In bfloat16 an update below about 1/256 of a weight is lost, and preference tuning makes smaller ones. ORPO's
-    trainer narrows the embedding and the head too, which then work under autocast alone.
-    """
-    import torch
-
-    if not is_adapted(model):
-        return
-    for parameter in model.parameters():
-        packed = type(parameter) is not torch.nn.Parameter  # bitsandbytes' own classes
-        if parameter.is_floating_point() and not packed:
-            parameter.data = parameter.data.float()
-
-
 def merge(
     trained: Any, parent: Any, probe: Sequence[int], folder: Path, base: Artifact
 ) -> tuple[Any, dict[str, float]]:

@@ -22,6 +22,7 @@ from common.store.artifacts import write_json
 from common.training.distributed import parallel, ranks
 from common.training.loop.loss_guard import LossSpikeGuard
 from common.training.loop.stopping import Stop
+from common.training.patches import note_losses
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -113,14 +114,10 @@ def progress_of(
             self.loss: Any = None  # of the step that runs, still on its device
             self.last: Any = None  # of the step before it
             self.stopwatch = Stopwatch(context, tokens_per_step)
-            step = trainer.training_step
+            note_losses(trainer, self.note)
 
-            def noting(*args: Any, **options: Any) -> Any:
-                found = step(*args, **options)
-                self.loss = found if self.loss is None else self.loss + found
-                return found
-
-            trainer.training_step = noting
+        def note(self, loss: Any) -> None:
+            self.loss = loss if self.loss is None else self.loss + loss
 
         def seconds(self) -> float:
             return before + time.monotonic() - self.started

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 from common.config.base import GuardSettings
 from common.errors import ConfigError, ContractError
 from common.store.artifacts import writing
-from common.training.adapters import widen
 from common.training.distributed import ranks
 from common.training.loop import memory, stopping
 from common.training.loop.loss_guard import LossSpikeGuard, without
 from common.training.loop.progress import form_of, newest_whole, progress_of
+from common.training.patches import float32_adapter, without_cards, without_flops
 from common.training.speed.scoring import unmeasured
 from common.training.speed.speed import optimized_for
 
@@ -46,13 +46,10 @@ def lean_sft_trainer() -> type[Trainer]:
     from torch.nn.functional import cross_entropy, pad
     from trl import SFTTrainer
 
-    class LeanSFTTrainer(SFTTrainer):  # type: ignore[misc] # TRL is untyped
+    class LeanSFTTrainer(without_flops(without_cards(SFTTrainer))):  # type: ignore[misc] # TRL is untyped
         """SFTTrainer whose training loss is one cross-entropy over the logits of small models."""
 
         lean = True
-
-        def _set_signature_columns_if_needed(self) -> None:
-            self._signature_columns = ["input_ids", "labels", "seq_lengths"]
 
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -73,14 +70,6 @@ def lean_sft_trainer() -> type[Trainer]:
             if self.args.average_tokens_across_devices and num_items_in_batch is not None:
                 loss = loss * self.accelerator.num_processes
             return loss
-
-        def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-            # What Trainer reckons by counting all weights anew at every step; `common.cost` knows it once.
-            return 0
-
-        def _save_checkpoint(self, model: Any, trial: Any) -> None:
-            # TRL writes a model card per checkpoint; ours is written once, for the whole chain.
-            super(SFTTrainer, self)._save_checkpoint(model, trial)
 
     return LeanSFTTrainer
 
@@ -118,7 +107,7 @@ class TrainingLoop:
             callback = progress_of(self.context, self.tokens_per_step, trainer, bar, self.guard, stop, before=before)
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(callback)
-            widen(trainer.model)
+            float32_adapter(trainer.model)
             with writing(self.folder), _stopped_first(stop), optimized_for(trainer, run, stage):
                 while True:
                     self.from_step = _step_of(resume) if resume else 0
