@@ -16,7 +16,7 @@ from common.config.stages import PreferenceSettings
 from common.data.accounting import RowCount
 from common.stage import StageContext
 from common.training.loop import memory
-from common.training.rows.reader import Accounts, ExamFilter, shuffled, training_rows
+from common.training.rows.reader import Accounts, read_role
 from common.training.speed.scoring import MOST_LOGITS
 
 if TYPE_CHECKING:
@@ -45,12 +45,9 @@ def read_pairs(
     pairs longer than `sequence_length`, since a cut would take the answer.
     """
     settings = cast(PreferenceSettings, context.settings)
-    rows = shuffled(training_rows(context, role), f"{context.config.seed}/{role}")
     accounts = Accounts(role)
-    if role == "preference":
-        rows = ExamFilter(context, role).filter(rows, accounts)
     pairs = []
-    for row in rows:
+    for row in read_role(context, role, accounts):
         count = accounts[row["source"]]
         pair = tokenise_pair(row, tokenizer)
         reason = _unusable(row, pair, settings.sequence_length)
@@ -60,11 +57,7 @@ def read_pairs(
         count.rows_out += 1
         count.tokens += len(pair.chosen_ids) + len(pair.rejected_ids)
         pairs.append(pair)
-    accounts.add_reading(context)
-    for count in accounts.values():
-        count.rows_in = count.rows_out + count.num_dropped
-        count.epochs = settings.epochs if role == "preference" else 0.0
-    return pairs, list(accounts.values())
+    return pairs, accounts.close(context, settings.epochs if role == "preference" else 0.0)
 
 
 def tokenise_pair(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Pair:
