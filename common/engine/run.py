@@ -242,7 +242,7 @@ def _run(context: StageContext) -> StageReport:
     No process begins before all GPUs are held. What the stage took of them is given back before others may hold them.
     """
     busy = claimed(context.config.run, context.stage, context.console) if context.kind in ON_GPU else nullcontext()
-    with memory.explained(context), busy:
+    with memory.explain_errors(context), busy:
         ranks.barrier(patiently=True)
         try:
             report: StageReport = stage_module(context.kind).run(context)

@@ -2,8 +2,8 @@
 
 Usage: `tokenizer = train_tokenizer(texts, vocabulary_size=1024)`.
 
-A byte-level BPE, so that every text of every language can be written. It is trained on the general world and on
-common English words, never on a domain: the base is then the same for all of them.
+A byte-level BPE can encode every text of every language. It is trained on the general world and on common English
+words, never on a domain, so all domains share one base.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def give_chatml(tokenizer: PreTrainedTokenizerBase, model: Any) -> None:
 
 
 def common_words() -> Iterator[str]:
-    """Yield common English words of many fields, each often enough to weigh beside the base's documents."""
+    """Yield common English words of many fields, repeated often enough to count among the base's documents."""
     lines = WORDS.read_text(encoding="utf-8").splitlines()
     text = " ".join(line for line in lines if not line.startswith("#"))
     yield from [text] * WORD_REPEATS

@@ -1,8 +1,9 @@
-"""Run TRL's SFTTrainer over prepared rows, and hand on a checked checkpoint.
+"""Run TRL's SFTTrainer over prepared rows, then check and save its result.
 
-Usage: `fitted = fit(context, model, tokenizer, rows)`, then `check_and_save(context, fitted, tokenizer, parent, rows)`.
+Usage: `trained = fit(context, model, tokenizer, rows)`, then
+`check_and_save(context, trained, tokenizer, probe=ids, parent_tokenizer=before)`.
 
-Shared by the stages that learn from tokens (base, cpt, sft); preference tuning has its own trainer but hands on
+Shared by the stages that learn from tokens (base, cpt, sft). The other stages have trainers of their own and save
 through the same contracts.
 """
 
@@ -51,7 +52,7 @@ class TrainResult:
 
 
 def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, rows: TrainingRows) -> TrainResult:
-    """Train to the end of the budget, resuming what a killed run left."""
+    """Train to the end of the budget, resuming from the trainer checkpoint of a killed run."""
     settings = cast(TrainingSettings, context.settings)
     loop = TrainingLoop(context, settings.batch_tokens)
     trainer = trainer_for(context, model, tokenizer, rows, loop.folder)
@@ -96,24 +97,24 @@ def trainer_for(
 
 
 def trained_model(context: StageContext, trainer: Any) -> Any:
-    """Return what a trainer has trained, whole and unwrapped, in the first process; None in the others."""
-    judges, source = context.kind == "reward", context.config.model
+    """Return the trained model, whole and unwrapped, in the first process; None in the others."""
+    rewards, source = context.kind == "reward", context.config.model
 
     def load(folder: Path) -> Any:
         if not adapters.is_adapted(trainer.model):
-            return checkpoint.load_reward_model(folder, source) if judges else checkpoint.load_model(folder, source)
-        if judges:
-            return adapters.put_on(adapters.reward_model_to_train(context, quantised=False), folder)
-        return adapters.put_on(checkpoint.load_model(context.parent_artifact.path, source), folder)
+            return checkpoint.load_reward_model(folder, source) if rewards else checkpoint.load_model(folder, source)
+        if rewards:
+            return adapters.load_adapter(adapters.reward_model_to_train(context, quantised=False), folder)
+        return adapters.load_adapter(checkpoint.load_model(context.parent_artifact.path, source), folder)
 
     return parallel.whole_model(trainer, context.config.run, context.work / "gathered", load)
 
 
 def merge_adapter(context: StageContext, trained: TrainResult, probe: list[int], parent: Any = None) -> TrainResult:
-    """Merge an adapter into the unquantised stage before, and keep it beside the model; a whole model stays.
+    """Merge an adapter into the unquantised parent and save it in a folder of its own. A whole model stays as it is.
 
-    So does the nothing that all processes but the first one have. `parent` is what the adapter was trained on, where
-    that is not the stage before itself.
+    Only the first process has a model to merge. `parent` is what the adapter was trained on, where that is not the
+    result of the parent stage itself.
     """
     if not ranks.is_main_process() or not adapters.is_adapted(trained.model):
         return trained
@@ -134,9 +135,9 @@ def check_and_save(
     probe: list[int],
     parent_tokenizer: PreTrainedTokenizerBase | None,
 ) -> dict[str, Any]:
-    """Check every promise, save, and check again in a clean process. Returns what was measured on the way.
+    """Check every contract, save, and check again in a clean process. Return the further metrics of the stage.
 
-    The first process does, of several that share a stage. Raises ContractError; nothing of the stage is committed then.
+    Only the first process does so. Raises ContractError; then nothing of the stage is committed.
     """
     if not ranks.is_main_process():
         return {}

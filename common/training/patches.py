@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -178,3 +179,22 @@ def fresh_loaders() -> Iterator[None]:
         yield
     finally:
         LoaderCache.loaders.clear()
+
+
+@contextlib.contextmanager
+def quiet_mergekit() -> Iterator[None]:
+    """Hold back mergekit's log lines below a warning.
+
+    mergekit 0.1.5: it logs through the root logger, where no level of its own can be set, whatever `quiet` says.
+    """
+    root, before = logging.getLogger(), logging.root.manager.disable
+    placeholder = None if root.handlers else logging.NullHandler()  # else logging.info() would add one that prints
+    if placeholder:
+        root.addHandler(placeholder)
+    logging.disable(max(before, logging.INFO))
+    try:
+        yield
+    finally:
+        logging.disable(before)
+        if placeholder:
+            root.removeHandler(placeholder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from common.training.patches import (
     float32_adapter,
     fresh_loaders,
     note_losses,
+    quiet_mergekit,
     token_dpo_trainer,
     token_orpo_trainer,
     without_cards,
@@ -150,6 +152,15 @@ def test_a_mean_over_tokens_depends_on_the_split(method: str, model: Any, tokeni
             losses[name].append(trainer.state.log_history[0]["loss"])
     assert losses["ours"][0] == pytest.approx(losses["ours"][1], rel=1e-4)
     assert losses["theirs"][0] != pytest.approx(losses["theirs"][1], rel=1e-2), GONE
+
+
+def test_mergekit_logs_through_the_root_logger() -> None:
+    import mergekit.plan
+
+    assert "logging.info(" in inspect.getsource(mergekit.plan), GONE
+    with quiet_mergekit():
+        assert not logging.getLogger().isEnabledFor(logging.INFO)
+    assert logging.getLogger("mergekit").isEnabledFor(logging.WARNING)
 
 
 def test_mergekit_keeps_open_what_it_has_read(model: Any, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ class TrainingLoop:
         rows, total = trainer.train_dataset, trainer.args.max_steps
         with (
             self.context.console.progress(stage, total * self.tokens_per_step, unit) as bar,
-            stopping.noted() as stop,
+            stopping.catch_signals() as stop,
         ):
             progress = Progress(self.context, self.tokens_per_step, trainer, bar, self.guard, stop, before=before)
             trainer.remove_callback(PrinterCallback)

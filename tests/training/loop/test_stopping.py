@@ -18,12 +18,12 @@ from common.config.schema import RunSettings
 from common.engine import launch
 from common.errors import ConfigError
 from common.training.loop.progress import newest_whole
-from common.training.loop.stopping import Preempted, noted
+from common.training.loop.stopping import Preempted, catch_signals
 from common.training.loop.trainer import TrainingLoop, _stopped_first
 
 
 def test_a_signal_that_comes_again_stops_nothing_at_once() -> None:
-    with noted() as stop:
+    with catch_signals() as stop:
         for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1):
             os.kill(os.getpid(), number)
         assert stop.signum == signal.SIGUSR1
@@ -81,7 +81,7 @@ def test_a_checkpoint_of_shards_is_not_read_whole(tmp_path: Path) -> None:
 
 def test_a_stop_comes_before_what_it_has_broken() -> None:
     """torch's compilers are processes too, and an interrupt ends them."""
-    with noted() as stop:
+    with catch_signals() as stop:
         with pytest.raises(ConfigError, match="cannot compile"), _stopped_first(stop):
             raise ConfigError("torch cannot compile")
         os.kill(os.getpid(), signal.SIGINT)
