@@ -77,14 +77,9 @@ def check_tied(model: Any) -> None:
         )
 
 
-def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the SHA-256 of the chat template, or of nothing where there is none."""
-    return hashlib.sha256((tokenizer.chat_template or "").encode()).hexdigest()
-
-
 def check_template(tokenizer: PreTrainedTokenizerBase, parent: PreTrainedTokenizerBase) -> None:
     """The stage saves the chat template that it trained with."""
-    ours, theirs = template_hash(tokenizer), template_hash(parent)
+    theirs, ours = (hashlib.sha256((one.chat_template or "").encode()).hexdigest() for one in (parent, tokenizer))
     if ours != theirs:
         raise ContractError(
             f"The chat template changed between the stages (sha256 {theirs[:12]} before, {ours[:12]} now), so the "

@@ -9,6 +9,7 @@ through the same contracts.
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from common.stage import StageContext, StageReport
 from common.training import adapters
 from common.training.distributed import parallel, ranks
 from common.training.loop import memory
-from common.training.loop.trainer import TrainingLoop, lean_sft_trainer, write_log
+from common.training.loop.trainer import TrainingLoop, lean_sft_trainer
 from common.training.loop.validation import Validation
 from common.training.options import sft_options
 from common.training.rows.packing import RowCollator
@@ -157,7 +158,8 @@ def check_and_save(
         contracts.check_saved(context.out, probe, logits, clean_process, context.work, trust_remote_code=trusted)
     if context.parent is not None:
         contracts.check_tokenizer(context.out, context.parent_artifact.path)
-    write_log(trained.log, context.out / "log.jsonl")
+    lines = (json.dumps(record) + "\n" for record in trained.log)
+    (context.out / "log.jsonl").write_text("".join(lines), encoding="utf-8")
     return trained.measured
 
 

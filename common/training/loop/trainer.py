@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -205,8 +204,3 @@ def skip_batches(trainer: Trainer, rows: Any, steps: Sequence[tuple[int, int]]) 
     size = len(rows) // arguments.max_steps
     blocks = without_skipped(range(arguments.max_steps), steps)
     trainer.train_dataset = rows.select([block * size + place for block in blocks for place in range(size)])
-
-
-def write_log(records: list[dict[str, Any]], path: Path) -> None:
-    """Write the training log as JSON lines."""
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
