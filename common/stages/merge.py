@@ -85,8 +85,9 @@ def run(context: StageContext) -> StageReport:
         num_parameters = _check_result(merged, None if settings.method == "passthrough" else shapes)
         with writing(context.out):
             _collect(context.out, merged, folders[parent], _merged_config(configs[parent], recipe))
-            head = _describe(context.inputs, members, parent, context.config.seed)
-            (context.out / RECIPE).write_text(head + yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+            text = _describe(context.inputs, members, parent, context.config.seed)
+            text += yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+            (context.out / RECIPE).write_text(text, encoding="utf-8")
         shutil.rmtree(merged)
     weights = list_weights(settings)
     return StageReport(metrics={"method": settings.method, "models": weights, "num_parameters": num_parameters})
