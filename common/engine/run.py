@@ -275,7 +275,7 @@ def ready(context: StageContext) -> Iterator[None]:
     """
     run, console = context.config.run, context.console
     gpus = claimed(run, context.stage, console) if kind_of(context.kind).on_gpu else contextlib.nullcontext()
-    with memory.explained(context), gpus:
+    with memory.explain_errors(context), gpus:
         ranks.barrier(patiently=True)
         try:
             yield

@@ -1,1 +1,1 @@
-"""Checkpoints, tokenizers and devices: what every stage needs to know of a model and of the machine it runs on."""
+"""Models, tokenizers and devices: load, save, check, and place them."""

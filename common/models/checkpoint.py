@@ -1,9 +1,9 @@
-"""Load a checkpoint that a stage starts from, and save the one that it hands on.
+"""Load the model that a stage starts from, and save its result.
 
-Usage: `model, tokenizer = load(folder, settings.model)`; `save(model, tokenizer, out)`.
+Usage: `model, tokenizer = load(folder, settings.model)`; `save(model, tokenizer, out, "bfloat16")`.
 
-Weights are safetensors only; a checkpoint with pickled weights is refused. A stage always hands on a whole
-model: an adapter is merged first and kept beside it.
+Weights are safetensors only; pickled weights are refused. A stage always saves a whole model: an adapter is merged
+first and saved in a folder of its own.
 """
 
 from __future__ import annotations
@@ -20,27 +20,30 @@ if TYPE_CHECKING:
 
 
 def load(folder: Path, model: ModelSettings, **how: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load model and tokenizer of an artifact in float32 for training; `how` is for `from_pretrained`.
+    """Load model and tokenizer of a stage result in float32 for training; `how` is for `from_pretrained`.
 
     Raises DataError naming the folder when a file is missing, cut short or of another model.
     """
-    check_weights(folder)
-    tokenizer = load_tokenizer(folder, model)
-    return load_model(folder, model, **how), tokenizer
+    return load_model(folder, model, **how), load_tokenizer(folder, model)
 
 
 def load_model(folder: Path, model: ModelSettings, **how: Any) -> PreTrainedModel:
     """Load the model of a folder in float32, without a tokenizer. Raises DataError as `load` does."""
-    import torch
     from transformers import AutoModelForCausalLM
+
+    return _load(AutoModelForCausalLM, "checkpoint", folder, model, **how)
+
+
+def _load(auto: Any, name: str, folder: Path, model: ModelSettings, **how: Any) -> PreTrainedModel:
+    import torch
 
     check_weights(folder)
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        return auto.from_pretrained(
             folder, dtype=torch.float32, trust_remote_code=model.trust_remote_code, use_safetensors=True, **how
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(f"The checkpoint {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise DataError(f"The {name} {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
 
 
 def load_reward_model(folder: Path, model: ModelSettings, seed: int | None = None, **how: Any) -> PreTrainedModel:
@@ -48,31 +51,25 @@ def load_reward_model(folder: Path, model: ModelSettings, seed: int | None = Non
 
     Raises DataError naming the folder when it is neither.
     """
-    import torch
     from transformers import AutoModelForSequenceClassification, set_seed
 
     check_weights(folder)
     classifier = architecture(folder).endswith("ForSequenceClassification")
     if not classifier and seed is None:
         raise DataError(
-            f"{folder} is no reward model: config.json names {architecture(folder) or 'no class'}, expected a "
-            "...ForSequenceClassification with one label."
+            f"{folder} is no reward model: config.json names {architecture(folder) or 'no class'}, expected a class "
+            "…ForSequenceClassification with one label. Give a folder of a reward model."
         )
     if seed is not None:
         set_seed(seed)
-    try:
-        loaded = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, trust_remote_code=model.trust_remote_code, use_safetensors=True,
-            **({} if classifier else {"num_labels": 1}), **how,
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(f"The reward model {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    labels = {} if classifier else {"num_labels": 1}
+    loaded = _load(AutoModelForSequenceClassification, "reward model", folder, model, **labels, **how)
     if loaded.config.num_labels != 1:
         raise DataError(
             f"The reward model {folder} has {loaded.config.num_labels} labels; expected one number per conversation "
             "(num_labels: 1 in config.json)."
         )
-    if loaded.config.pad_token_id is None:  # the place of the last word is told by the padding behind it
+    if loaded.config.pad_token_id is None:  # the model finds the last token by the padding behind it
         loaded.config.pad_token_id = load_tokenizer(folder, model).pad_token_id
     return loaded
 

@@ -1,8 +1,8 @@
-"""Load saved checkpoints in a process that has never seen the training code, as any other program would.
+"""Load saved models in a process that has never imported the training code, as any other program would.
 
 Usage: `with CleanProcess() as clean: clean.ask({"folder": ..., "input_ids": [...], "logits": "probe.npy"})`.
 
-One process serves a whole run, since importing the libraries takes longer than a check. It speaks JSON lines.
+One process serves a whole run, since importing the libraries takes longer than a check. It reads and writes JSON lines.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ TOLERANCE = {"torch.float32": 1e-3, "torch.bfloat16": 2e-1, "torch.float16": 5e-
 
 
 class CleanProcess:
-    """A child process that loads checkpoints on request; started at the first question."""
+    """A child process that loads models on request. It starts at the first question."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Start the child early, so that its imports run beside the first stage's training."""
+        """Start the child early, so that its imports run during the first stage's training."""
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "common.models.clean_load"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
-                start_new_session=True,  # Ctrl-C stops the run, not a check that is under way
+                start_new_session=True,  # Ctrl-C stops the run, not a check in progress
             )  # fmt: skip
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Send one question and return the answer; an answer with `error` says why a checkpoint did not load."""
+        """Send one question and return the answer. An answer with `error` says why a model did not load."""
         self.start()
         process = self._process
         assert process is not None
@@ -43,7 +43,7 @@ class CleanProcess:
             process.stdin.write(json.dumps(question) + "\n")
             process.stdin.flush()
             line = process.stdout.readline()
-        except OSError:  # it died before it could be asked
+        except OSError:  # it has died
             line = ""
         if not line:
             self._process = None
@@ -67,15 +67,15 @@ class CleanProcess:
 
 
 def inspect(folder: Path, input_ids: list[int], logits: Path, trust_remote_code: bool) -> dict[str, Any]:
-    """Load a checkpoint and compare its logits (T, V) with those stored in `logits`."""
+    """Load a model and compare its logits (T, V) with those stored in `logits`."""
     import numpy as np
     import torch
     import transformers
 
     transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
-    judges = str(names[0]).endswith("ForSequenceClassification")  # a reward model
-    auto = transformers.AutoModelForSequenceClassification if judges else transformers.AutoModelForCausalLM
+    rewards = str(names[0]).endswith("ForSequenceClassification")
+    auto = transformers.AutoModelForSequenceClassification if rewards else transformers.AutoModelForCausalLM
     model, report = auto.from_pretrained(
         folder, dtype="auto", output_loading_info=True, use_safetensors=True, trust_remote_code=trust_remote_code
     )

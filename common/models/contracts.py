@@ -1,9 +1,10 @@
 """What each stage promises the next, checked before its result is committed.
 
-Usage: `check_vocabulary(model, tokenizer)` in memory, then `check_saved(out, probe, logits, clean, work)` on disk.
+Usage: `check_vocabulary(model, tokenizer)` and others in memory, then `check_saved(out, ids, logits, clean, work)` on
+disk.
 
-Every function raises ContractError naming the promise, what was found and what to do. `common.models.clean_load` runs
-the on-disk checks in a process that has never seen the training code.
+Every check raises ContractError naming the promise, what was found and what to do. `common.models.clean_load` runs the
+check on disk in a process that has never imported the training code.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ MERGE_TOLERANCE = 1e-3
 
 
 def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
-    """The embedding has a row for every token id, and none of them is out of reach."""
+    """Every token id has a row in the embedding, and the output head has as many rows."""
     rows = model.get_input_embeddings().weight.shape[0]
     highest = max(tokenizer.get_vocab().values())
     if highest >= rows:
@@ -76,14 +77,9 @@ def check_tied(model: Any) -> None:
         )
 
 
-def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the SHA-256 of the chat template, or of nothing where there is none."""
-    return hashlib.sha256((tokenizer.chat_template or "").encode()).hexdigest()
-
-
 def check_template(tokenizer: PreTrainedTokenizerBase, parent: PreTrainedTokenizerBase) -> None:
-    """The chat template that was trained with is the one handed on."""
-    ours, theirs = template_hash(tokenizer), template_hash(parent)
+    """The stage saves the chat template that it trained with."""
+    theirs, ours = (hashlib.sha256((one.chat_template or "").encode()).hexdigest() for one in (parent, tokenizer))
     if ours != theirs:
         raise ContractError(
             f"The chat template changed between the stages (sha256 {theirs[:12]} before, {ours[:12]} now), so the "
@@ -93,8 +89,7 @@ def check_template(tokenizer: PreTrainedTokenizerBase, parent: PreTrainedTokeniz
 
 def check_stop_is_learned(labels: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> None:
     """Every conversation's learned tokens contain the stop token."""
-    without = sum(tokenizer.eos_token_id not in row for row in labels)
-    if without:
+    if without := sum(tokenizer.eos_token_id not in row for row in labels):
         raise ContractError(
             f"In {without} of {len(labels)} conversations the stop token {tokenizer.eos_token!r} carries no loss, so "
             "the model would never learn to stop. Put it before {% endgeneration %} in the chat template."
@@ -115,12 +110,12 @@ def probe_logits(model: Any, input_ids: Sequence[int]) -> Tensor:
 
 
 def check_same_weights(found: Any, expected: Any) -> None:
-    """The reference of a stage that learns from rewards is the stage before, weight by weight."""
+    """The reference of a stage that learns from rewards has the weights of its parent."""
     import torch
 
-    wanted = expected.state_dict()
+    parent = expected.state_dict()
     for name, weight in found.state_dict().items():
-        if name not in wanted or not torch.equal(weight.to(wanted[name]), wanted[name]):
+        if name not in parent or not torch.equal(weight.to(parent[name]), parent[name]):
             raise ContractError(
                 f"The reference model differs from the stage before in {name}, so the KL term would pull to another "
                 "model. Remove train options that name a reference."
@@ -136,22 +131,18 @@ def check_saved(
     *,
     trust_remote_code: bool = False,
 ) -> None:
-    """A clean process finds every tensor by its name, keeps tied weights tied and computes equal logits."""
+    """A clean process finds every tensor by its name, keeps tied weights tied and computes the same logits."""
     import numpy as np
 
     reference = work / "probe.npy"
     np.save(reference, logits_TV.numpy(), allow_pickle=False)
-    found = clean.ask(
-        {
-            "folder": str(out),
-            "input_ids": list(input_ids),
-            "logits": str(reference),
-            "trust_remote_code": trust_remote_code,
-        }
-    )
+    found = clean.ask({
+        "folder": str(out), "input_ids": list(input_ids), "logits": str(reference),
+        "trust_remote_code": trust_remote_code,
+    })  # fmt: skip
     if error := found.get("error"):
         raise ContractError(f"The saved checkpoint does not load in a clean process: {error}")
-    for key, what in (("missing", "are missing from"), ("unexpected", "mean nothing to the model in")):
+    for key, what in (("missing", "are missing from"), ("unexpected", "are unknown to the model in")):
         if names := found[key]:
             raise ContractError(
                 f"{len(names)} tensors {what} the saved checkpoint, such as {names[0]}: another program would load it "
@@ -180,10 +171,10 @@ def check_adapter_merge(before_TV: Tensor, after_TV: Tensor) -> float:
 
 
 def check_reference(recorded: Sequence[float], recomputed: Sequence[float]) -> None:
-    """The reference log-probabilities of preference tuning are those of the stage before it.
+    """The reference log-probabilities of preference tuning are those of its parent.
 
-    Another model says other things of most answers, so the median tells; a single answer may be off by more where it
-    was read in bfloat16.
+    Another model would differ for most answers, so the median decides. A single answer may differ more where it was
+    scored in bfloat16.
     """
     off = [abs(a - b) / max(1.0, abs(b)) for a, b in zip(recorded, recomputed, strict=True)]
     typical = statistics.median(off) if off else 0.0
@@ -196,21 +187,21 @@ def check_reference(recorded: Sequence[float], recomputed: Sequence[float]) -> N
 
 
 def check_tokenizer(out: Path, parent: Path) -> None:
-    """The tokenizer handed on cuts texts as the one before it did."""
+    """The saved tokenizer splits texts as the parent's does."""
     digests = [tokenizer_digest(folder) for folder in (parent, out)]
     if digests[0] != digests[1]:
         raise ContractError(
             f"The tokenizer changed between the stages (sha256 {digests[0][:12]} before, {digests[1][:12]} now), so "
-            "ids would mean other words. Change it at the base, not in between."
+            "ids would mean other tokens. Change it at the base, not in between."
         )
 
 
-def check_reward_model(name: str, judge: Path, parent: Path) -> None:
+def check_reward_model(name: str, folder: Path, parent: Path) -> None:
     """A reward model reads the tokens of the model whose answers it scores."""
-    if tokenizer_digest(judge) != tokenizer_digest(parent):
+    if tokenizer_digest(folder) != tokenizer_digest(parent):
         raise ContractError(
-            f"The reward model {name} has another tokenizer than the model that it is to score, so it would read other "
-            "words than were written. Train it from a checkpoint of the same family (`kind: reward, from: <stage>`)."
+            f"The reward model {name} has another tokenizer than the model whose answers it scores, so it would read "
+            "other tokens than were written. Train it from a model of the same family (`kind: reward, from: <stage>`)."
         )
 
 

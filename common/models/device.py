@@ -27,32 +27,32 @@ def device_of(run: RunSettings) -> str:
     return "cuda" if run.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-ROOM = 0.8  # share of the free memory that weights may take; what is computed with them needs some too
+ROOM = 0.8  # share of the free memory that weights may take; activations need the rest
 
 
 def to_device(model: Any, run: RunSettings) -> Any:
-    """Move a model to where the run trains, if its weights have room there; else it stays on the CPU, which is slow."""
+    """Move a model to the run's device if its weights have room there. Else it stays on the CPU, which is slow."""
     device = device_of(run)
     if device == "cuda":
         wanted = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
         if not has_room(wanted):
             device = "cpu"
-            told = (
+            warning = (
                 f"The model stays on the CPU, which is slow: its weights take {wanted / 2**30:.1f} GiB, and "
                 f"{free_bytes() / 2**30:.1f} GiB of the GPU are free."
             )
-            logger.warning(told)
-            Console(run.verbosity).line(f"  {told}", always=True)
+            logger.warning(warning)
+            Console(run.verbosity).line(f"  {warning}", always=True)
     return model.to(device)
 
 
 def has_room(num_bytes: int) -> bool:
-    """Whether a GPU has room for weights of that size, and for what is computed with them."""
+    """Whether a GPU has room for weights of that size and for their activations."""
     return num_bytes < ROOM * free_bytes()
 
 
 def free_bytes(number: int | None = None) -> int:
-    """Return what is free of a GPU, by default this process's: blocks that it keeps and does not use count as free."""
+    """Return the free bytes of a GPU, by default this process's. Blocks that torch caches count as free."""
     import torch
 
     kept = torch.cuda.memory_reserved(number) - torch.cuda.memory_allocated(number)
@@ -60,9 +60,9 @@ def free_bytes(number: int | None = None) -> int:
 
 
 def release_memory() -> None:
-    """Give back what nothing holds any more of a GPU, and begin to count its peak anew; without one, do nothing.
+    """Free the cached memory of the GPU and reset its peak; without a GPU, do nothing.
 
-    So the next stage of this process finds as much room as in a process of its own, and tells its own peak.
+    The next stage of this process then finds as much room as in a process of its own, and reports its own peak.
     """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
@@ -76,8 +76,8 @@ def offload_kwargs() -> dict[str, Any]:
     """Return what `from_pretrained` needs to spread a model over the GPUs that it sees and, behind them, main memory.
 
     A process by itself sees one GPU alone (`common.engine.environment.prepare`) unless CUDA_VISIBLE_DEVICES names more.
-    Layers that lie in main memory are brought to a GPU in every forward pass (accelerate's big model inference): slow,
-    and far faster than the CPU.
+    Layers in main memory are copied to a GPU in every forward pass (accelerate's big model inference). That is slow,
+    but far faster than the CPU.
     """
     import torch
 

@@ -1,10 +1,10 @@
-"""What a profile says of its checkpoint, compared with the checkpoint itself as soon as that is there.
+"""The facts that a profile gives about its base model, compared with the base model itself once it is there.
 
 Usage: `check_facts(folder, config.model)`, which reads config.json alone, and `check_loaded(model, tokenizer,
 config.model, folder)` once the weights are in memory.
 
-Facts are what a plan reckons with before anything is downloaded. They are no part of a fingerprint, as the commit or
-the digests of the checkpoint already say what it is; so each time they are used they must agree with what is there.
+A plan uses facts before anything is downloaded. They are no part of a fingerprint, since the commit or the digests of
+the base model already identify it. So whenever facts are used they must agree with what is there.
 """
 
 from __future__ import annotations
@@ -22,36 +22,27 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+NOT_IN_CONFIG = ("parameters", "licence", "chat_template")
+
+
 def check_facts(folder: Path, model: ModelSettings) -> None:
     """Compare a folder's config.json with the facts. Raises ConfigError naming file, key, found and expected."""
     path = folder / "config.json"
     if model.facts is None or not path.is_file():
         return
-    told, facts = _told(json.loads(path.read_text(encoding="utf-8"))), model.facts
-    for key, expected in {
-        "model_type": facts.model_type,
-        "vocab_size": facts.vocab_size,
-        "hidden_size": facts.hidden_size,
-        "intermediate_size": facts.intermediate_size,
-        "num_hidden_layers": facts.num_hidden_layers,
-        "num_attention_heads": facts.num_attention_heads,
-        "num_key_value_heads": facts.num_key_value_heads,
-        "head_dim": facts.head_dim,
-        "tie_word_embeddings": facts.tie_word_embeddings,
-        "max_position_embeddings": facts.max_position_embeddings,
-    }.items():
-        if key in told and told[key] != expected:
-            raise ConfigError(_differs(str(path), key, told[key], expected))
+    for key, found in _shape(json.loads(path.read_text(encoding="utf-8"))).items():
+        if found != (expected := getattr(model.facts, key)):
+            raise ConfigError(_differs(str(path), key, found, expected))
 
 
 def check_taken_facts(kind: str, artifact: Path, model: ModelSettings) -> None:
-    """Compare the facts with the checkpoint that a base stage took earlier, where one is there. Raises ConfigError."""
+    """Compare the facts with the base model that a base stage took earlier. Raises ConfigError."""
     if kind_of(kind).starts and model.path is not None and not model.new_tokens:  # those may have added rows
         check_facts(artifact, model)
 
 
 def check_loaded(model: Any, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings, folder: Path) -> None:
-    """Compare what config.json does not tell: the number of weights and, where it is used, the chat template.
+    """Compare what is not in config.json: the number of weights and, where it is used, the chat template.
 
     Raises ConfigError as `check_facts` does.
     """
@@ -80,21 +71,22 @@ def template_kind(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def context_of(model: ModelSettings) -> int | None:
-    """Return the longest row in tokens that a model can read, or None where nothing says."""
+    """Return the longest row in tokens that a model can read, or None where it is unknown."""
     if model.facts is not None:
         return model.facts.max_position_embeddings
     length = model.architecture.get("max_position_embeddings") if model.path is None else None
     return None if length is None else int(length)
 
 
-def _told(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what config.json says, with what follows where it is silent, as in transformers' classes."""
-    told = {key: config[key] for key in ModelFacts.model_fields if config.get(key) is not None}
-    if "num_attention_heads" in told:
-        told.setdefault("num_key_value_heads", told["num_attention_heads"])
-        if "hidden_size" in told:
-            told.setdefault("head_dim", told["hidden_size"] // told["num_attention_heads"])
-    return told
+def _shape(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts that config.json gives, with the defaults of transformers' classes for what it leaves out."""
+    names = [name for name in ModelFacts.model_fields if name not in NOT_IN_CONFIG]
+    found = {name: config[name] for name in names if config.get(name) is not None}
+    if "num_attention_heads" in found:
+        found.setdefault("num_key_value_heads", found["num_attention_heads"])
+        if "hidden_size" in found:
+            found.setdefault("head_dim", found["hidden_size"] // found["num_attention_heads"])
+    return found
 
 
 def _differs(place: str, key: str, found: Any, expected: Any) -> str:

@@ -2,8 +2,8 @@
 
 Usage: `tokenizer = train_tokenizer(texts, vocabulary_size=1024)`.
 
-A byte-level BPE, so that every text of every language can be written. It is trained on the general world and on
-common English words, never on a domain: the base is then the same for all of them.
+A byte-level BPE can encode every text of every language. It is trained on the general world and on common English
+words, never on a domain, so all domains share one base.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, context_length: 
 
 
 def give_chatml(tokenizer: PreTrainedTokenizerBase, model: Any) -> None:
-    """Give a checkpoint plain ChatML with generation markers, and let its end of turn stop an answer.
+    """Give a base model plain ChatML with generation markers, and make the end of a turn its stop token.
 
-    Bases of the Qwen family bring a template that ends a turn in <|im_end|> beside <|endoftext|> as stop token and
-    padding alike (QwenLM/Qwen3, issue 927), those of SmolLM2 the tokens alone; both have read ChatML in pre-training or
-    have rows for it. Raises ContractError where the tokenizer has no such tokens.
+    Base models of the Qwen family have a template that ends a turn in <|im_end|>, but <|endoftext|> is their stop token
+    and their padding (QwenLM/Qwen3, issue 927). Those of SmolLM2 have the tokens alone. Both have read ChatML in
+    pre-training or have embedding rows for it. Raises ContractError where the tokenizer has no such tokens.
     """
     known = tokenizer.get_vocab()
     if missing := [token for token in (TURN_START, TURN_END) if token not in known]:
@@ -100,7 +100,7 @@ def give_chatml(tokenizer: PreTrainedTokenizerBase, model: Any) -> None:
 
 
 def common_words() -> Iterator[str]:
-    """Yield common English words of many fields, each often enough to weigh beside the base's documents."""
+    """Yield common English words of many fields, repeated often enough to count among the base's documents."""
     lines = WORDS.read_text(encoding="utf-8").splitlines()
     text = " ".join(line for line in lines if not line.startswith("#"))
     yield from [text] * WORD_REPEATS
@@ -109,7 +109,7 @@ def common_words() -> Iterator[str]:
 def require_trainable_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """Check that the chat template marks the assistant's tokens and that they end in a stop token.
 
-    Raises ContractError when there is no template, no generation marker, or the stop token lies outside.
+    Raises ContractError when there is no template, no generation marker, or the stop token is outside of it.
     """
     if not tokenizer.chat_template:
         raise ContractError(
@@ -130,6 +130,6 @@ def require_trainable_template(tokenizer: PreTrainedTokenizerBase) -> None:
     stops = {tokenizer.eos_token_id}
     if not stops & set(marked):
         raise ContractError(
-            f"The stop token {tokenizer.eos_token!r} lies outside the trained part of the assistant's turn, so the "
+            f"The stop token {tokenizer.eos_token!r} is outside the trained part of the assistant's turn, so the "
             "model would never learn to stop. Move {% endgeneration %} behind it in chat_template.jinja."
         )

@@ -8,8 +8,6 @@ that stage's own checkpoint.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
 from typing import Any
 
 from common.config.kinds import Kind
@@ -18,8 +16,8 @@ from common.models import contracts
 from common.stage import StageContext, StageReport
 from common.stages.preference import HeldOut, PairTraining, check_precomputed, checked_pairs, tune
 from common.training.fit import TrainResult
+from common.training.patches import token_dpo_trainer
 from common.training.rows.preferences import answer_logps
-from common.training.shares import weighted_by_tokens
 
 
 def run(context: StageContext) -> StageReport:
@@ -56,29 +54,3 @@ def _train(training: PairTraining, model: Any, heldout: HeldOut) -> TrainResult:
     contracts.check_reference([float(recorded[place]) for place in places], expected)
     trainer.ref_model = None  # its log-probabilities are computed
     return training.finish(trainer, heldout, model)
-
-
-@functools.cache
-def token_dpo_trainer() -> Any:
-    """Return the DPOTrainer subclass; a function, so that importing this module does not import TRL."""
-    from trl import DPOTrainer
-
-    def learned(batch: Mapping[str, Any]) -> int:
-        chosen, _ = batch["completion_mask"].chunk(2)
-        return int(chosen[:, 1:].sum())
-
-    class TokenDpoTrainer(weighted_by_tokens(DPOTrainer, learned)):  # type: ignore[misc] # TRL is untyped
-        """DPOTrainer whose term `sft` is the mean over all chosen tokens of a step, however it is split."""
-
-        loss_weights: list[float]
-
-        def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
-            weights: list[float] = self.loss_weights
-            pairs = zip(self.loss_types, weights, strict=True)
-            self.loss_weights = [weight * self.share if kind == "sft" else weight for kind, weight in pairs]
-            try:
-                return super()._compute_loss(model, inputs, return_outputs)
-            finally:
-                self.loss_weights = weights
-
-    return TokenDpoTrainer

@@ -11,6 +11,7 @@ differ are refused.
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import json
 import logging
 import math
@@ -27,7 +28,8 @@ from common.errors import ConfigError, ContractError
 from common.models.checkpoint import read_header
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, write_json, writing
-from common.training.merging import build_recipe, check_merge, check_stages, list_weights, quiet, render_recipe
+from common.training.merging import build_recipe, check_merge, check_stages, list_weights
+from common.training.patches import fresh_loaders, quiet_mergekit
 
 LOG = logging.getLogger(__name__)
 RECIPE = "mergekit.yaml"
@@ -60,6 +62,8 @@ def run(context: StageContext) -> StageReport:
     Raises ConfigError for settings that cannot be merged, ContractError for checkpoints that do not fit together
     or a result that is not finite.
     """
+    import yaml
+
     settings = context.settings
     assert isinstance(settings, MergeSettings)
     check_stages(settings, list(context.inputs), context.stage)
@@ -84,7 +88,8 @@ def run(context: StageContext) -> StageReport:
         num_parameters = _check_result(merged, None if settings.method == "passthrough" else shapes)
         with writing(context.out):
             _collect(context.out, merged, folders[parent], _merged_config(configs[parent], recipe))
-            text = render_recipe(recipe, _describe(context.inputs, members, parent, context.config.seed))
+            text = _describe(context.inputs, members, parent, context.config.seed)
+            text += yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
             (context.out / RECIPE).write_text(text, encoding="utf-8")
         shutil.rmtree(merged)
     weights = list_weights(settings)
@@ -188,10 +193,9 @@ def _require_room(folder: Path, shapes: Shapes, dtype: str) -> None:
 
 def _merge(recipe: Mapping[str, Any], folders: Mapping[str, Path], out: Path, seed: int) -> None:
     """Let mergekit write the merged weights below `out`, without log lines and without the network."""
-    with quiet():
+    with quiet_mergekit():
         from mergekit.common import ModelPath, ModelReference
         from mergekit.config import MergeConfiguration
-        from mergekit.io.tasks import LoaderCache
         from mergekit.merge import MergeOptions, run_merge
 
         def locate(value: Any, key: str = "") -> Any:
@@ -206,11 +210,8 @@ def _merge(recipe: Mapping[str, Any], folders: Mapping[str, Path], out: Path, se
             allow_crimes=False, trust_remote_code=False, copy_tokenizer=False, write_model_card=False, quiet=True,
             device="cpu", out_shard_size=ONE_FILE, random_seed=seed,
         )  # fmt: skip
-        LoaderCache.loaders.clear()  # mergekit keeps files open by path; they may be of an earlier run
-        try:
+        with fresh_loaders():
             run_merge(MergeConfiguration.model_validate(locate(dict(recipe))), str(out), options)
-        finally:
-            LoaderCache.loaders.clear()
 
 
 def _drop_output_head(merged: Path) -> None:
@@ -269,12 +270,11 @@ def _collect(out: Path, merged: Path, parent: Path, config: Mapping[str, Any]) -
     write_json(out / "config.json", config)
 
 
-def _describe(inputs: Mapping[str, Artifact], members: list[str], parent: str, seed: int) -> list[str]:
-    """Return the recipe's head: which results the stage names stand for."""
-    import importlib.metadata
-
-    return [
+def _describe(inputs: Mapping[str, Artifact], members: list[str], parent: str, seed: int) -> str:
+    """Return the recipe's head as comments: which results the stage names stand for."""
+    lines = [
         f"mergekit {importlib.metadata.version('mergekit')}, seed {seed}. Each model is a stage of this chain:",
         *(f"  {name}: digest {inputs[name].digest}" for name in members),
         f"Tokenizer, chat template and generation settings: {parent}",
     ]
+    return "".join(f"# {line}\n" for line in lines)

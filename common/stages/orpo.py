@@ -8,8 +8,6 @@ token of the chat template at the end of each answer.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
 from typing import Any
 
 from common.config.kinds import Kind
@@ -18,9 +16,7 @@ from common.stage import StageContext, StageReport
 from common.stages.preference import HeldOut, PairTraining, tune
 from common.training.adapters import learner_of
 from common.training.fit import TrainResult
-from common.training.shares import weighted_by_tokens
-
-LIKELIHOOD = 4  # its place among what TRL's forward returns
+from common.training.patches import token_orpo_trainer
 
 
 def run(context: StageContext) -> StageReport:
@@ -51,32 +47,5 @@ def _train(training: PairTraining, model: Any, heldout: HeldOut) -> TrainResult:
         {**texts, "chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids, "start": pair.start}
         for pair in training.pairs
     ]
-    trainer = training.trainer(_trainer_class(), ORPOConfig, learner_of(training.context, model), rows)
+    trainer = training.trainer(token_orpo_trainer(), ORPOConfig, learner_of(training.context, model), rows)
     return training.finish(trainer, heldout, model)
-
-
-@functools.cache
-def _trainer_class() -> type[Any]:
-    from trl.experimental.orpo import ORPOTrainer
-
-    def learned(batch: Mapping[str, Any]) -> int:
-        return int(batch["chosen_attention_mask"][:, 1:].sum())
-
-    class TokenOrpoTrainer(weighted_by_tokens(ORPOTrainer, learned)):  # type: ignore[misc] # TRL is untyped
-        """ORPOTrainer over rows that are tokenised already; its likelihood is a mean over a step's chosen tokens."""
-
-        def concatenated_forward(self, model: Any, batch: Any) -> Any:
-            found = super().concatenated_forward(model, batch)
-            return (*found[:LIKELIHOOD], found[LIKELIHOOD] * self.share, *found[LIKELIHOOD + 1 :])
-
-        def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
-            row: dict[str, Any] = {"prompt_input_ids": feature["chosen_ids"][: feature["start"]]}
-            row["prompt_attention_mask"] = [1] * feature["start"]
-            for side in ("chosen", "rejected"):
-                ids = feature[f"{side}_ids"]
-                row[f"{side}_input_ids"] = ids
-                row[f"{side}_attention_mask"] = [1] * len(ids)
-                row[f"{side}_labels"] = [-100] * feature["start"] + ids[feature["start"] :]
-            return row
-
-    return TokenOrpoTrainer

@@ -35,6 +35,7 @@ from common.training.fit import TrainResult, check_and_save, merge_adapter, trai
 from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import preference_options
+from common.training.patches import without_cards
 from common.training.rows.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
 from common.training.rows.reader import origin
 from common.training.speed.scoring import scoring
@@ -112,7 +113,7 @@ class PairTraining:
             arguments = parallel.on_one_device(config_class(**{**kind_of(context.kind).defaults, **options}))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
-        trainer = trainer_class(
+        return without_cards(trainer_class)(
             model=learner,
             args=arguments,
             train_dataset=_dataset_of(context, rows),
@@ -121,9 +122,6 @@ class PairTraining:
             callbacks=parallel.callbacks(self.run),
             **more,
         )
-        # TRL writes a model card into each trainer checkpoint; ours is written once, for the whole chain.
-        trainer.create_model_card = lambda *_, **__: None
-        return trainer
 
     def trainer_with_reference(
         self, trainer_class: Any, config_class: Any, parent: Any, rows: Sequence[Mapping[str, Any]], *,

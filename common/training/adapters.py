@@ -1,10 +1,10 @@
-"""Train an adapter beside frozen weights, quantised or not, and turn it back into a whole model.
+"""Train an adapter on frozen weights, quantised or not, and merge it into a whole model.
 
 Usage: `learner = learner_of(context, parent)`, then a trainer with `peft_config=adapter_for(context, learner)`, then
 `merged, measured = merge(trained, parent, probe, out / "adapter", base)`.
 
-The rule at every boundary: a stage hands on a merged, unquantised model and keeps the adapter beside it; the next
-stage starts from the merged model, and that is every reference. `common.engine.preflight.backends` checks the backends.
+The rule at every boundary: a stage saves a merged, unquantised model, and the adapter in a folder of its own. The next
+stage starts from the merged model and uses it as its reference. `common.engine.preflight.backends` checks the backends.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BASE_FILE = "base.json"  # in the adapter's folder: what it was trained on
 
 
 def load_parent(context: StageContext) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Return the model that a stage trains, quantised where `peft` is qlora, and the stage before's tokenizer."""
+    """Return the parent's model, quantised where `peft` is qlora, and its tokenizer."""
     folder, config = context.parent_artifact.path, context.config
     quantised = _quantised(context)
     if quantised:
@@ -42,7 +42,7 @@ def load_parent(context: StageContext) -> tuple[Any, PreTrainedTokenizerBase]:
 
 
 def learner_of(context: StageContext, parent: Any) -> Any:
-    """Return the model that a stage trains: its parent itself, or with qlora a quantised copy beside it."""
+    """Return the model that a stage trains: the parent itself, or with qlora a quantised copy of it."""
     options = _quantised(context)
     if not options:
         return parent
@@ -52,8 +52,8 @@ def learner_of(context: StageContext, parent: Any) -> Any:
 def reference_of(context: StageContext, parent: Any, learner: Any) -> Any:
     """Return the model that TRL is given as a reference: the parent, or None where it is the learner itself.
 
-    Under FSDP2 it is a second copy of the parent: the learner is sharded only when training begins, and TRL would
-    read it on the CPU, or load the copy itself and spread it over all GPUs of the machine, once per process.
+    Under FSDP2 it is a second copy of the parent. The learner is sharded only when training begins; until then TRL
+    would read it on the CPU, or load a copy in every process and spread it over all GPUs of the machine.
     """
     run = context.config.run
     if ranks.size() > 1 and run.parallelism == "fsdp2":
@@ -62,7 +62,7 @@ def reference_of(context: StageContext, parent: Any, learner: Any) -> Any:
 
 
 def reward_model_to_train(context: StageContext, *, quantised: bool = True) -> Any:
-    """Return the stage before with a new head of one number, quantised where `peft` is qlora and it is not declined."""
+    """Return the parent with a new head of one number, quantised where `peft` is qlora unless `quantised` is false."""
     how = _quantised(context) if quantised else {}
     folder = context.parent_artifact.path
     return checkpoint.load_reward_model(folder, context.config.model, seed=context.config.seed, **how)
@@ -90,8 +90,8 @@ def _quantised(context: StageContext) -> dict[str, Any]:
 def adapter_for(context: StageContext, model: Any, task: str = "CAUSAL_LM") -> Any:
     """Return peft's LoraConfig for a stage, or None for full fine-tuning. Raises ConfigError for a bad value.
 
-    Rows of new tokens (`model.new_tokens`) stay trainable: an adapter of the layers alone could not learn them. Weights
-    that the model ties stay tied.
+    Embedding rows of new tokens (`model.new_tokens`) stay trainable, since an adapter of the layers cannot learn them.
+    Weights that the model ties stay tied.
     """
     settings = cast(LearningSettings, context.settings)
     if settings.peft == "full":
@@ -111,11 +111,11 @@ def adapter_for(context: StageContext, model: Any, task: str = "CAUSAL_LM") -> A
 
 
 def _new_token_ids(context: StageContext) -> list[int]:
-    words = context.config.model.new_tokens
-    if not words:
+    tokens = context.config.model.new_tokens
+    if not tokens:
         return []
     tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
-    return [int(tokenizer.convert_tokens_to_ids(word)) for word in words]
+    return [int(tokenizer.convert_tokens_to_ids(token)) for token in tokens]
 
 
 def _rows_of(model: Any) -> list[str]:
@@ -133,29 +133,13 @@ def is_adapted(model: Any) -> bool:
     return isinstance(model, PeftModel)
 
 
-def widen(model: Any) -> None:
-    """Train the adapter in float32, as peft does by itself; TRL narrows one on a quantised base to bfloat16.
-
-    In bfloat16 an update below about 1/256 of a weight is lost, and preference tuning makes smaller ones. ORPO's
-    trainer narrows the embedding and the head too, which then work under autocast alone.
-    """
-    import torch
-
-    if not is_adapted(model):
-        return
-    for parameter in model.parameters():
-        packed = type(parameter) is not torch.nn.Parameter  # bitsandbytes' own classes
-        if parameter.is_floating_point() and not packed:
-            parameter.data = parameter.data.float()
-
-
 def merge(
     trained: Any, parent: Any, probe: Sequence[int], folder: Path, base: Artifact
 ) -> tuple[Any, dict[str, float]]:
-    """Keep the adapter in `folder`, put it on the unquantised `parent` as saved, and merge it there.
+    """Save the adapter in `folder`, load it onto the unquantised `parent`, and merge it.
 
-    Returns the whole model and what was measured: how much merging changed the logits and, where training saw a
-    quantised base, how much the handed-on model differs from what was trained. Raises ContractError.
+    Returns the whole model and metrics: how much merging changed the logits and, after training on a quantised base,
+    how much the merged model differs from the trained one. Raises ContractError.
     """
     from peft import PeftModel
 
@@ -172,8 +156,8 @@ def merge(
     return merged, measured
 
 
-def put_on(parent: Any, folder: Path) -> Any:
-    """Return a model with the adapter that lies in a folder, as it was while it trained."""
+def load_adapter(parent: Any, folder: Path) -> Any:
+    """Return a model with the adapter of a folder, trainable as before it was saved."""
     from peft import PeftModel
 
     return PeftModel.from_pretrained(parent, str(folder), is_trainable=True)
@@ -184,13 +168,13 @@ def _relative(found_TV: Tensor, expected_TV: Tensor) -> float:
 
 
 def _save(trained: Any, folder: Path, base: Artifact) -> None:
-    """Write the adapter, and what it fits: the stage before, by fingerprint and digest instead of a path."""
+    """Write the adapter and what it belongs to: the parent's fingerprint and digest instead of a path."""
     trained.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = f"{base.stage}-{base.fingerprint}"
-    # Peft writes a set here, in an order that changes from process to process.
+    # Peft writes a set here, whose order changes from process to process.
     if isinstance(config.get("target_modules"), list):
         config["target_modules"].sort()
     write_json(path, config)
@@ -212,7 +196,7 @@ def save_weights(model: Any, path: Path) -> None:
 
 
 def load_weights(model: Any, path: Path) -> None:
-    """Read what `save_weights` wrote back into the model."""
+    """Load what `save_weights` wrote into the model."""
     from safetensors.torch import load_file, load_model
 
     if is_adapted(model):

@@ -1,14 +1,15 @@
-"""Run TRL's SFTTrainer over prepared rows, and hand on a checked checkpoint.
+"""Run TRL's SFTTrainer over prepared rows, then check and save its result.
 
 Usage: `trained = fit(context, model, tokenizer, rows)`, then
-`check_and_save(context, trained, tokenizer, probe=ids, parent_tokenizer=theirs)`.
+`check_and_save(context, trained, tokenizer, probe=ids, parent_tokenizer=before)`.
 
-Shared by the stages that learn from tokens (base, cpt, sft); preference tuning has its own trainer but hands on
+Shared by the stages that learn from tokens (base, cpt, sft). The other stages have trainers of their own and save
 through the same contracts.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from common.stage import StageContext, StageReport
 from common.training import adapters
 from common.training.distributed import parallel, ranks
 from common.training.loop import memory
-from common.training.loop.trainer import TrainingLoop, lean_sft_trainer, write_log
+from common.training.loop.trainer import TrainingLoop, lean_sft_trainer
 from common.training.loop.validation import Validation
 from common.training.options import sft_options
 from common.training.rows.packing import RowCollator
@@ -53,7 +54,7 @@ class TrainResult:
 
 
 def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, rows: TrainingRows) -> TrainResult:
-    """Train to the end of the budget, resuming what a killed run left."""
+    """Train to the end of the budget, resuming from the trainer checkpoint of a killed run."""
     settings = cast(TrainingSettings, context.settings)
     loop = TrainingLoop(context, settings.batch_tokens)
     trainer = trainer_for(context, model, tokenizer, rows, loop.folder)
@@ -98,24 +99,24 @@ def trainer_for(
 
 
 def trained_model(context: StageContext, trainer: Any) -> Any:
-    """Return what a trainer has trained, whole and unwrapped, in the first process; None in the others."""
+    """Return the trained model, whole and unwrapped, in the first process; None in the others."""
     is_reward, source = kind_of(context.kind).makes == "reward model", context.config.model
 
     def load(folder: Path) -> Any:
         if not adapters.is_adapted(trainer.model):
             return checkpoint.load_reward_model(folder, source) if is_reward else checkpoint.load_model(folder, source)
         if is_reward:
-            return adapters.put_on(adapters.reward_model_to_train(context, quantised=False), folder)
-        return adapters.put_on(checkpoint.load_model(context.parent_artifact.path, source), folder)
+            return adapters.load_adapter(adapters.reward_model_to_train(context, quantised=False), folder)
+        return adapters.load_adapter(checkpoint.load_model(context.parent_artifact.path, source), folder)
 
     return parallel.whole_model(trainer, context.config.run, context.work / "gathered", load)
 
 
 def merge_adapter(context: StageContext, trained: TrainResult, probe: list[int], parent: Any = None) -> TrainResult:
-    """Merge an adapter into the unquantised stage before, and keep it beside the model; a whole model stays.
+    """Merge an adapter into the unquantised parent and save it in a folder of its own. A whole model stays as it is.
 
-    So does the nothing that all processes but the first one have. `parent` is what the adapter was trained on, where
-    that is not the stage before itself.
+    Only the first process has a model to merge. `parent` is what the adapter was trained on, where that is not the
+    result of the parent stage itself.
     """
     if not ranks.is_main_process() or not adapters.is_adapted(trained.model):
         return trained
@@ -136,9 +137,9 @@ def check_and_save(
     probe: list[int],
     parent_tokenizer: PreTrainedTokenizerBase | None,
 ) -> dict[str, Any]:
-    """Check every promise, save, and check again in a clean process. Returns what was measured on the way.
+    """Check every contract, save, and check again in a clean process. Return the further metrics of the stage.
 
-    The first process does, of several that share a stage. Raises ContractError; nothing of the stage is committed then.
+    Only the first process does so. Raises ContractError; then nothing of the stage is committed.
     """
     if not ranks.is_main_process():
         return {}
@@ -158,7 +159,8 @@ def check_and_save(
         contracts.check_saved(context.out, probe, logits, clean_process, context.work, trust_remote_code=trusted)
     if context.parent is not None:
         contracts.check_tokenizer(context.out, context.parent_artifact.path)
-    write_log(trained.log, context.out / "log.jsonl")
+    lines = (json.dumps(record) + "\n" for record in trained.log)
+    (context.out / "log.jsonl").write_text("".join(lines), encoding="utf-8")
     return trained.measured
 
 

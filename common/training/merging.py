@@ -11,8 +11,6 @@ unknown keys and accepts any number, so this module adds names and ranges. `comm
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from common.config.stages import MergeSettings
 from common.config.validation import explain
 from common.errors import ConfigError, did_you_mean
+from common.training.patches import quiet_mergekit
 
 if TYPE_CHECKING:
     from mergekit.merge_methods.base import MergeMethodSpec, ParameterSpec
@@ -130,32 +129,8 @@ def build_recipe(settings: MergeSettings) -> dict[str, Any]:
     return {**recipe, "dtype": "float32", "out_dtype": settings.dtype}
 
 
-def render_recipe(recipe: Mapping[str, Any], comments: Sequence[str]) -> str:
-    """Return the recipe as YAML below comment lines."""
-    import yaml
-
-    head = "".join(f"# {line}\n" for line in comments)
-    return head + yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Hold back mergekit's log lines below a warning, some of which are on the root logger."""
-    root, before = logging.getLogger(), logging.root.manager.disable
-    placeholder = None if root.handlers else logging.NullHandler()  # else logging.info() would add one that prints
-    if placeholder:
-        root.addHandler(placeholder)
-    logging.disable(max(before, logging.INFO))
-    try:
-        yield
-    finally:
-        logging.disable(before)
-        if placeholder:
-            root.removeHandler(placeholder)
-
-
 def _spec(method: str) -> MergeMethodSpec:
-    with quiet():
+    with quiet_mergekit():
         from mergekit.merge_methods.registry import get
     return get(method).spec
 

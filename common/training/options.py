@@ -1,9 +1,9 @@
 """Derive a trainer's options from a stage's settings: steps from tokens, rates from the schedule.
 
-Usage: `options = sft_options(settings, run, work, steps=9, seed=0, device="cpu", stage="cpt")`.
+Usage: `SFTConfig(**sft_options(settings, run, folder, steps=100, seed=0, device="cpu", stage="cpt"))`.
 
-The global batch and the budget are in tokens and do not change with the number of devices; accumulation is
-derived, and a combination that cannot meet them is refused.
+The global batch and the budget are in tokens and do not change with the number of devices. Accumulation is derived, and
+a combination that cannot meet the batch is refused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from common.config.base import Schedule, StageSettings
+from common.config.base import Schedule
 from common.config.batches import Batch, accumulate, batch_of, require_shareable
 from common.config.schema import RunSettings
 from common.config.stages import (
@@ -28,7 +28,7 @@ from common.training.distributed import ranks
 
 
 def schedule_options(schedule: Schedule, steps: int) -> dict[str, Any]:
-    """Return transformers' scheduler options. Every stage starts anew: warm-up from zero, then the shape.
+    """Return transformers' scheduler options. Every stage warms up from zero and then follows the shape.
 
     Cosine with a floor after re-warming: Ibrahim et al. 2024 (arXiv 2403.08763), section 3; warmup-stable-decay:
     Hu et al. 2024 (MiniCPM, arXiv 2404.06395), section 4.
@@ -47,17 +47,11 @@ def schedule_options(schedule: Schedule, steps: int) -> dict[str, Any]:
 def split_batch(batch: Batch, micro: int | None, rows_each: int = 1) -> tuple[int, int]:
     """Return (rows per forward pass and device, accumulation steps) whose product over devices is the batch.
 
-    Of `rows_each` rows for every piece of it. Raises ConfigError when the number of processes cannot meet it.
+    Each piece of the batch counts as `rows_each` rows. Raises ConfigError when the processes cannot share it.
     """
     world = ranks.size()
     require_shareable([batch], world)
     return accumulate(batch.size * rows_each // world, micro)
-
-
-def _split(stage: str, settings: StageSettings, micro: int | None, rows_each: int = 1) -> tuple[int, int]:
-    batch = batch_of(stage, settings)
-    assert batch is not None, f"{stage} has no batch"
-    return split_batch(batch, micro, rows_each)
 
 
 def steps_for(settings: TrainingSettings, num_packed_rows: int, stage: str) -> int:
@@ -76,7 +70,7 @@ def steps_for(settings: TrainingSettings, num_packed_rows: int, stage: str) -> i
 
 
 def shared_options(run: RunSettings, folder: Path, *, steps: int, seed: int, device: str) -> dict[str, Any]:
-    """Return what every trainer gets: where it works, how it logs, what it never does."""
+    """Return what every trainer gets: its folder, its logging, and what is switched off."""
     return {
         "output_dir": str(folder),
         "max_steps": steps,
@@ -84,7 +78,7 @@ def shared_options(run: RunSettings, folder: Path, *, steps: int, seed: int, dev
         "data_seed": seed,
         "logging_steps": max(1, steps // 50),
         "logging_first_step": True,
-        "logging_nan_inf_filter": False,  # it would put the mean of older losses in the place of a broken one
+        "logging_nan_inf_filter": False,  # it would replace a broken loss by the mean of older ones
         "ddp_timeout": round(60 * run.patience_minutes),
         "ddp_find_unused_parameters": False,
         "save_strategy": "no",  # the checkpoint callback decides by time
@@ -98,20 +92,34 @@ def shared_options(run: RunSettings, folder: Path, *, steps: int, seed: int, dev
     }
 
 
-def sft_options(
-    settings: TrainingSettings, run: RunSettings, folder: Path, *, steps: int, seed: int, device: str, stage: str
-) -> dict[str, Any]:
-    """Return the keyword arguments of TRL's SFTConfig; the user's `train:` block has the last word."""
-    micro = None if run.micro_batch_tokens is None else run.micro_batch_tokens // settings.sequence_length
-    rows, accumulation = _split(stage, settings, micro)
-    options = {
+def _options(
+    settings: TrainingSettings | PreferenceSettings | RewardedSettings, run: RunSettings, folder: Path, *, steps: int,
+    seed: int, device: str, stage: str, piece_tokens: int, rows_each: int = 1,
+) -> dict[str, Any]:  # fmt: skip
+    """Return what all trainers get: `shared_options`, the schedule, and how the global batch is split.
+
+    `piece_tokens` are the tokens of one piece of the batch in a forward pass (a row, a pair, an answer). Each piece
+    counts as `rows_each` rows.
+    """
+    batch = batch_of(stage, settings)
+    assert batch is not None, f"{stage} has no batch"
+    micro = None if run.micro_batch_tokens is None else run.micro_batch_tokens // piece_tokens
+    rows, accumulation = split_batch(batch, micro, rows_each)
+    return {
         **shared_options(run, folder, steps=steps, seed=seed, device=device),
         **schedule_options(settings.schedule, steps),
         "per_device_train_batch_size": rows,
         "per_device_eval_batch_size": rows,
         "gradient_accumulation_steps": accumulation,
-        "max_length": settings.sequence_length,
     }
+
+
+def sft_options(
+    settings: TrainingSettings, run: RunSettings, folder: Path, *, steps: int, seed: int, device: str, stage: str
+) -> dict[str, Any]:
+    """Return the keyword arguments of TRL's SFTConfig. The user's `train:` block overrides them."""
+    length = settings.sequence_length
+    options = _options(settings, run, folder, steps=steps, seed=seed, device=device, stage=stage, piece_tokens=length)
     train = dict(settings.train)
     if settings.packing == "trl" and isinstance(settings, SftSettings | ExpertSettings):
         options["assistant_only_loss"] = True
@@ -119,7 +127,7 @@ def sft_options(
         train.pop("assistant_only_loss", None)  # the labels of our rows say it already
         # Rows come tokenised and in their final order.
         options |= {"train_sampling_strategy": "sequential", "dataset_kwargs": {"skip_prepare_dataset": True}}
-    return {**options, **train}
+    return {**options, "max_length": length, **train}
 
 
 def preference_options(
@@ -130,16 +138,17 @@ def preference_options(
 
     `rows_per_pair` is 2 for a trainer that takes the two answers of a pair as rows of their own.
     """
-    micro = None if run.micro_batch_tokens is None else run.micro_batch_tokens // (2 * settings.sequence_length)
-    pairs, accumulation = _split(stage, settings, micro)
+    length = settings.sequence_length
     steps = max(1, round(settings.epochs * num_pairs / settings.batch_pairs))
+    options = _options(
+        settings, run, folder, steps=steps, seed=seed, device=device, stage=stage, piece_tokens=2 * length
+    )
+    pairs = options["per_device_train_batch_size"]
     return {
-        **shared_options(run, folder, steps=steps, seed=seed, device=device),
-        **schedule_options(settings.schedule, steps),
+        **options,
         "per_device_train_batch_size": pairs * rows_per_pair,
         "per_device_eval_batch_size": max(32, pairs) * rows_per_pair,
-        "gradient_accumulation_steps": accumulation,
-        "max_length": settings.sequence_length,
+        "max_length": length,
         **settings.train,
     }
 
@@ -147,20 +156,16 @@ def preference_options(
 def rewarded_options(
     settings: RewardedSettings, run: RunSettings, folder: Path, *, seed: int, device: str, stage: str
 ) -> dict[str, Any]:
-    """Return the keyword arguments that TRL's config classes for rewards have in common; every step is logged."""
-    micro = None
-    if run.micro_batch_tokens is not None:
-        micro = run.micro_batch_tokens // (settings.prompt_tokens + settings.answer_tokens)
-    rows, accumulation = _split(stage, settings, micro, rows_each=settings.samples)
+    """Return the keyword arguments that TRL's config classes for rewards have in common. Every step is logged."""
     return {
-        **shared_options(run, folder, steps=settings.steps, seed=seed, device=device),
-        **schedule_options(settings.schedule, settings.steps),
+        **_options(
+            settings, run, folder, steps=settings.steps, seed=seed, device=device, stage=stage,
+            piece_tokens=settings.prompt_tokens + settings.answer_tokens, rows_each=settings.samples,
+        ),
         "logging_steps": 1,
-        "per_device_train_batch_size": rows,
         "per_device_eval_batch_size": settings.samples,
-        "gradient_accumulation_steps": accumulation,
         "num_generations": settings.samples,
         "max_completion_length": settings.answer_tokens,
         **settings.train,
         "shuffle_dataset": False,  # the prompts come in their final order
-    }
+    }  # fmt: skip

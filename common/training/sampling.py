@@ -1,14 +1,15 @@
-"""Draw several answers to each prompt from a model, score them, and sort out which are worth learning from.
+"""Draw several answers to each prompt from a model, score them, and select those to learn from.
 
-Usage: `asked = draw(context, model, tokenizer, rows, mix, key="round-1")`, then `right_answers(...)`, `pairs_of(...)`.
+Usage: `drawn = draw(context, model, tokenizer, rows, mix, key="round-1")`, then `right_answers(...)`, `pairs_of(...)`.
 
-Prompts of like length share a batch, so that little of it is padding. Every batch has a seed of its own, so the same
-model gives the same answers however often a run was stopped. Which prompts there are is `common.training.rows.prompts`.
+Prompts of similar length share a batch, so that little of it is padding. Every batch has a seed of its own, so the same
+model gives the same answers however often a run was stopped. `common.training.rows.prompts` reads the prompts.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ RATES = ("0", "to 1/4", "to 1/2", "to 3/4", "below 1", "1")  # the classes of a 
 
 @dataclass(frozen=True)
 class Sample:
-    """One answer: what it says, whether it stopped by itself, its tokens, and what it earned."""
+    """One answer: its text, whether it stopped by itself, its number of tokens, and its rewards."""
 
     text: str
     stopped: bool
@@ -39,7 +40,7 @@ class Sample:
     parts: dict[str, float] = field(default_factory=dict)
 
     def is_right(self, passing: float) -> bool:
-        """An answer that never stopped is not right, whatever it earned: it would teach not to stop."""
+        """An answer that never stopped is not right, whatever its reward: it would teach not to stop."""
         return self.stopped and bool(self.text) and self.reward >= passing
 
 
@@ -93,10 +94,10 @@ def draw(
 
 
 def batches_of(lengths: Sequence[int], settings: SamplingSettings, most_tokens: int) -> Iterator[list[int]]:
-    """Yield the places of prompts in batches of like length, the longest first, of at most `generated_tokens`.
+    """Yield the places of prompts in batches of similar length, the longest first, of at most `generated_tokens`.
 
-    A batch costs its widest prompt and the longest answer, for each of its answers; a prompt is never split. Where
-    memory is short, it is so at the first batch.
+    A batch costs its longest prompt plus the longest answer, times its answers. A prompt is never split. The first
+    batch is the largest, so memory runs out there or nowhere.
     """
     order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
     while order:
@@ -130,17 +131,17 @@ def _scored(rows: Sequence[Row], wrote: Sequence[Sequence[Written]], mix: Mix) -
 def right_answers(
     rounds: Iterable[Sequence[PromptSamples]], settings: SamplingSettings
 ) -> tuple[list[Row], Counter[str]]:
-    """Return conversations for SFT with right answers, and why right ones were left out, by number.
+    """Return conversations for SFT with right answers, and how many right ones were left out for which reason.
 
-    Rejection sampling as of Yuan et al. 2023 (arXiv 2308.01825): right answers, each text once to its prompt, over all
-    rounds; and at most `keep` to a prompt, so that easy prompts do not outnumber hard ones.
+    Rejection sampling after Yuan et al. 2023 (arXiv 2308.01825): over all rounds each text once per prompt, and at most
+    `keep` per prompt, so that easy prompts do not outnumber hard ones.
     """
     kept: dict[str, list[str]] = {}
     rows = []
     left_out: Counter[str] = Counter()
-    for asked in (asked for drawn in rounds for asked in drawn):
-        texts = kept.setdefault(json.dumps(asked.row["prompt"]), [])
-        for answer in asked.answers:
+    for one in itertools.chain.from_iterable(rounds):
+        texts = kept.setdefault(json.dumps(one.row["prompt"]), [])
+        for answer in one.answers:
             if not answer.is_right(settings.passing):
                 continue
             if answer.text in texts:
@@ -150,20 +151,20 @@ def right_answers(
             else:
                 texts.append(answer.text)
                 said = {"role": "assistant", "content": answer.text}
-                rows.append({"messages": [*asked.row["prompt"], said], "source": asked.source})
+                rows.append({"messages": [*one.row["prompt"], said], "source": one.source})
     return rows, left_out
 
 
 def pairs_of(drawn: Iterable[PromptSamples], margin: float) -> tuple[list[Row], Counter[str]]:
-    """Return preference rows, the best answer of a prompt against its worst, and why prompts gave none, by number.
+    """Return preference rows, the best answer of a prompt against its worst, and how many prompts gave none, and why.
 
-    Only answers that stopped are compared: the others have no end, and a pair would give them one to unlearn. Prompts
-    whose answers all earn alike tell nothing.
+    Only answers that stopped are compared: a pair would give the others a stop token, and teach against it. A prompt
+    whose answers have equal rewards gives no pair.
     """
     rows = []
     left_out: Counter[str] = Counter()
-    for asked in drawn:
-        said = [answer for answer in asked.answers if answer.text and answer.stopped]
+    for one in drawn:
+        said = [answer for answer in one.answers if answer.text and answer.stopped]
         best = max(said, key=lambda answer: answer.reward, default=None)
         worst = min(said, key=lambda answer: answer.reward, default=None)
         if best is None or worst is None:
@@ -177,20 +178,20 @@ def pairs_of(drawn: Iterable[PromptSamples], margin: float) -> tuple[list[Row], 
                 side: [{"role": "assistant", "content": answer.text}]
                 for side, answer in (("chosen", best), ("rejected", worst))
             }
-            rows.append({"prompt": asked.row["prompt"], **sides, "source": asked.source})
+            rows.append({"prompt": one.row["prompt"], **sides, "source": one.source})
     return rows, left_out
 
 
 def prompt_rows(drawn: Iterable[PromptSamples], passing: float) -> list[Row]:
-    """Return the prompts as they were read, each with the share of its answers that were right."""
-    return [{**asked.row, "pass_rate": round(asked.pass_rate(passing), 4)} for asked in drawn]
+    """Return the prompt rows, each with the share of its answers that were right."""
+    return [{**one.row, "pass_rate": round(one.pass_rate(passing), 4)} for one in drawn]
 
 
 def facts_of(drawn: Sequence[PromptSamples], passing: float) -> dict[str, Any]:
-    """Return what the card says of a draw: numbers, shares and the histogram of pass rates."""
-    answers = [answer for asked in drawn for answer in asked.answers]
+    """Return the facts of a draw for the card: counts, means, shares and the histogram of pass rates."""
+    answers = [answer for one in drawn for answer in one.answers]
     number = len(answers)
-    rates = Counter(_class_of(asked.pass_rate(passing)) for asked in drawn)
+    rates = Counter(_class_of(one.pass_rate(passing)) for one in drawn)
     return {
         "prompts": len(drawn),
         "answers": number,
@@ -210,14 +211,14 @@ def _class_of(rate: float) -> str:
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write JSON lines so that the file is whole or not there, also after a kill."""
+    """Write JSON lines atomically: the file is whole or not there, also after a kill."""
     with replacing(path) as stream:
         stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def write_drawn(path: Path, drawn: Iterable[PromptSamples]) -> None:
     """Write prompts with all their answers, for people to read and for `read_drawn`."""
-    write_rows(path, ({"row": asked.row, "answers": [asdict(answer) for answer in asked.answers]} for asked in drawn))
+    write_rows(path, ({"row": one.row, "answers": [asdict(answer) for answer in one.answers]} for one in drawn))
 
 
 def read_drawn(path: Path) -> list[PromptSamples]:

@@ -135,7 +135,7 @@ def trl_pairs(ours: bool, case: Case, done: Done) -> None:
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    from common.stages.dpo import token_dpo_trainer
+    from common.training.patches import token_dpo_trainer
     from common.training.speed.scoring import scoring
     from common.training.speed.speed import optimized_for
 

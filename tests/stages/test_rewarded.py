@@ -135,7 +135,7 @@ def test_without_signal_no_weight_moves(copy: Path, monkeypatch: pytest.MonkeyPa
 def test_a_stop_is_no_place_to_go_on_from(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint of the step that stops it would train past the stop after a kill."""
     saved: list[Path] = []
-    monkeypatch.setattr(RewardMonitor, "_verdict", lambda self: "gamed" if len(self.looks) == 2 else "")
+    monkeypatch.setattr(RewardMonitor, "_verdict", lambda self: "gamed" if len(self.evaluations) == 2 else "")
     monkeypatch.setattr(progress, "write_json", lambda path, facts: saved.append(path))
     more = {"grpo.steps": "4", "run.checkpoint_minutes": "0.00001", "grpo.watch.every": "2"}
     metrics = run_stage(resolve(words(copy, **more), REPOSITORY), "grpo", Console("quiet")).manifest["metrics"]
@@ -143,10 +143,10 @@ def test_a_stop_is_no_place_to_go_on_from(copy: Path, monkeypatch: pytest.Monkey
     assert [path.parent.name for path in saved] == ["checkpoint-1"]
 
 
-def watcher_that_sees(
+def monitor_that_sees(
     right: Sequence[float], tokens: Sequence[int], folder: Path, monkeypatch: Any, check: str | None = "exact"
 ) -> RewardMonitor:
-    """A watcher over one prompt and a model of one weight, whose answers are given."""
+    """A monitor over one prompt and a model of one weight, whose answers are given."""
     looks = iter(zip(right, tokens, strict=True))
 
     def write(*args: Any, **kwargs: Any) -> list[Any]:
@@ -186,17 +186,17 @@ def test_a_gamed_reward_stops_it_with_the_best_weights(
     import torch
 
     model = torch.nn.Linear(1, 1, bias=False)
-    watcher = watcher_that_sees(right, tokens, tmp_path, monkeypatch)
+    monitor = monitor_that_sees(right, tokens, tmp_path, monkeypatch)
     for step in range(3):
         torch.nn.init.constant_(model.weight, float(step))
-        watcher.look_for_all(trainer_of(model), step)
+        monitor.evaluate_for_all(trainer_of(model), step)
         if step < 2:
-            assert not watcher.stopped
-    assert watcher.stopped == stopped
-    assert watcher.best(model).weight.item() == (2 if kept is None else kept)
-    again = watcher_that_sees(right, tokens, tmp_path, monkeypatch)
+            assert not monitor.stopped
+    assert monitor.stopped == stopped
+    assert monitor.best(model).weight.item() == (2 if kept is None else kept)
+    again = monitor_that_sees(right, tokens, tmp_path, monkeypatch)
     again.restore(1)  # a killed run goes on from step 1 and looks at step 2 again
-    assert again.looks == watcher.looks[:2]
+    assert again.evaluations == monitor.evaluations[:2]
 
 
 def test_without_known_answers_the_longest_answers_do_not_win(tmp_path: Path, monkeypatch: Any) -> None:
@@ -204,14 +204,14 @@ def test_without_known_answers_the_longest_answers_do_not_win(tmp_path: Path, mo
     import torch
 
     model = torch.nn.Linear(1, 1, bias=False)
-    watcher = watcher_that_sees((0.0, 0.0, 0.0), (4, 6, 9), tmp_path, monkeypatch, check=None)
+    monitor = monitor_that_sees((0.0, 0.0, 0.0), (4, 6, 9), tmp_path, monkeypatch, check=None)
     for step in range(3):
         torch.nn.init.constant_(model.weight, float(step))
-        watcher.look_for_all(trainer_of(model), step)
-    assert watcher.stopped == "answers grew from 4 to 9 tokens"
-    assert watcher.looks[2]["reward"] > watcher.looks[1]["reward"]
-    assert watcher.best(model).weight.item() == 1
-    assert watcher.summary()["kept"] == 1
+        monitor.evaluate_for_all(trainer_of(model), step)
+    assert monitor.stopped == "answers grew from 4 to 9 tokens"
+    assert monitor.evaluations[2]["reward"] > monitor.evaluations[1]["reward"]
+    assert monitor.best(model).weight.item() == 1
+    assert monitor.summary()["kept"] == 1
 
 
 def test_every_pass_over_the_prompts_has_an_order_of_its_own_and_a_longer_run_begins_alike() -> None:
@@ -236,7 +236,7 @@ def test_a_killed_run_ends_with_the_same_weights(copy: Path, tmp_path: Path, mon
     class Killed(Exception):
         pass
 
-    look = RewardMonitor.look
+    look = RewardMonitor.evaluate
 
     def dies(self: RewardMonitor, model: Any, step: int) -> None:
         look(self, model, step)
@@ -245,7 +245,7 @@ def test_a_killed_run_ends_with_the_same_weights(copy: Path, tmp_path: Path, mon
 
     again = resolve(given | {"out": str(tmp_path / "other")}, REPOSITORY)
     with monkeypatch.context() as patched:
-        patched.setattr(RewardMonitor, "look", dies)
+        patched.setattr(RewardMonitor, "evaluate", dies)
         with pytest.raises(Killed):
             run_stage(again, "grpo", Console("quiet"))
     assert list((tmp_path / "other" / "artifacts" / ".work").glob("grpo-*/trainer/checkpoint-5"))

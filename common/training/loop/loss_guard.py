@@ -1,10 +1,10 @@
-"""Watch the loss of every step: a loss that is no number, or stays far above what it was, takes the training back.
+"""Watch the loss of every step. A loss that is no number, or stays far above the usual, takes the training back.
 
-Usage: `guard = LossSpikeGuard(settings.guard, folder)`; `guard.note(loss)` after a step; `guard.trip` says why.
+Usage: `guard = LossSpikeGuard(settings.guard, folder)`; `guard.note(loss)` after each step; `if guard.problem: …`.
 
-What was learned since the last checkpoint is given up, the rows of those steps are passed over, and training goes on
-behind them (as for PaLM: Chowdhery et al. 2022, arXiv 2204.02311, section 5.1). What was passed over is written down
-first, so that a run which is killed later passes over the same.
+The training loop rolls back to a trainer checkpoint and skips the batches of the spike (as for PaLM: Chowdhery et al.
+2022, arXiv 2204.02311, section 5.1). The skipped steps are written down first, so a run that is killed later skips the
+same ones.
 """
 
 from __future__ import annotations
@@ -20,68 +20,54 @@ from common.config.base import GuardSettings
 from common.store.artifacts import write_json
 from common.training.distributed import ranks
 
-FILE = "passed_over.json"
+FILE = "skipped_steps.json"
 
 
 class LossSpikeGuard:
-    """The losses of the last steps, and the steps whose rows were passed over."""
+    """The losses of the last steps, and the steps whose batches are skipped."""
 
     def __init__(self, settings: GuardSettings, folder: Path) -> None:
         self.settings = settings
         self.path = folder / FILE
         self.recent: deque[float] = deque(maxlen=settings.window)
-        self.high = 0  # steps in a row that were too high
-        self.trip = ""
-        self._gone: list[tuple[int, int]] = []
+        self.high = 0  # steps in a row whose loss was too high
+        self.problem = ""
+        self.skipped: list[tuple[int, int]] = []  # (first, last) steps, in the order in which they were found
 
-    def begin(self) -> None:
-        """Read what a run that was killed passed over, for all processes alike."""
-        self._gone = ranks.broadcast(self._read() if ranks.is_main_process() else [])
+    def restore(self) -> None:
+        """Read what a killed run skipped; all processes get the same."""
+        found = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else []
+        self.skipped = [(first, last) for first, last in ranks.broadcast(found)]
 
     def note(self, loss: float) -> None:
-        """Look at the loss of one step, in whatever unit it has."""
-        limit = self._limit()
+        """Check the loss of one step, in whatever unit it has."""
+        usual = statistics.median(self.recent) if len(self.recent) == self.settings.window else math.inf
         if not math.isfinite(loss):
-            self.trip = "the loss became NaN or infinite"
-        elif limit is not None and loss > limit:
+            self.problem = "the loss became NaN or infinite"
+        elif self.settings.spike is not None and loss > self.settings.spike * usual:
             self.high += 1
             if self.high >= self.settings.patience:
-                usual = statistics.median(self.recent)
-                self.trip = f"the loss rose from {usual:.3f} to {loss:.3f} for {self.high} steps"
+                self.problem = f"the loss rose from {usual:.3f} to {loss:.3f} for {self.high} steps"
         else:
             self.high = 0
             self.recent.append(loss)
 
-    def _limit(self) -> float | None:
-        if self.settings.spike is None or len(self.recent) < self.settings.window:
-            return None
-        return self.settings.spike * statistics.median(self.recent)
-
-    def passed_over(self) -> list[tuple[int, int]]:
-        """Return (first, last) of the steps whose rows are left out, in the order in which that was found."""
-        return list(self._gone)
-
-    def _read(self) -> list[tuple[int, int]]:
-        if not self.path.is_file():
-            return []
-        return [(first, last) for first, last in json.loads(self.path.read_text(encoding="utf-8"))]
-
-    def pass_over(self, first: int, last: int) -> None:
-        """Write down that the rows of some steps are left out, and begin to look anew."""
-        self._gone.append((first, last))
+    def skip(self, first: int, last: int) -> None:
+        """Write down that the batches of some steps are skipped, and forget the losses seen so far."""
+        self.skipped.append((first, last))
         if ranks.is_main_process():
-            write_json(self.path, self._gone)
+            write_json(self.path, self.skipped)
         self.recent.clear()
-        self.high, self.trip = 0, ""
+        self.high, self.problem = 0, ""
 
 
-def without(blocks: Sequence[int], passed_over: Sequence[tuple[int, int]]) -> list[int]:
-    """Return as many blocks of rows, one for a step: without those passed over, the first ones once more at the end.
+def without_skipped(blocks: Sequence[int], skipped: Sequence[tuple[int, int]]) -> list[int]:
+    """Return as many blocks of rows, one per step: skipped ones are left out, and the first come again at the end.
 
-    Steps count from 1, and a later entry of `passed_over` speaks of the order that the earlier ones have made.
+    Steps count from 1. A later entry of `skipped` refers to the order that the earlier ones have made.
     """
     order = list(blocks)
-    for first, last in passed_over:
+    for first, last in skipped:
         gone = order[first - 1 : last]
         kept = order[: first - 1] + order[last:]
         again = [block for block in kept if block not in gone]

@@ -1,9 +1,9 @@
-"""What to do when memory runs out: the phase it ran out in, what is there, and which setting to change.
+"""Explain an out-of-memory error: the phase it happened in, what was expected, and which setting to change.
 
-Usage: `with memory.explained(context): stage.run(context)`, and inside `with memory.phase("evaluating"): …`.
+Usage: `with memory.explain_errors(context): stage.run(context)`, and inside `with memory.phase("evaluating"): …`.
 
-How much is computed at once (`run.*`) is no part of a result, so a stage that ran out goes on from its last checkpoint
-with less. What a plan expects is `common.cost`.
+How much is computed at once (`run.*`) does not change a result, so the stage resumes from its last trainer checkpoint
+with a smaller setting. What a plan expects is `common.cost`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,11 @@ if TYPE_CHECKING:
 TRAINING, EVALUATING, SAMPLING, SAVING = "training", "evaluating", "sampling", "saving and checking"
 SCORING = "scoring pairs"
 LOADING = "loading"
-PHASES = {
-    TRAINING: "train",
-    SCORING: "train",
-    EVALUATING: "eval",
-    SAMPLING: "generate",
-    SAVING: "save",
-}  # as a plan calls them
-# How torch says that a CPU has no more, and CUDA's libraries that a GPU has none beside what torch manages.
-NO_MORE = (
+PHASES = {  # as a plan calls them
+    TRAINING: "train", SCORING: "train", EVALUATING: "eval", SAMPLING: "generate", SAVING: "save",
+}  # fmt: skip
+# In errors of torch on a CPU, and of CUDA's libraries, which allocate GPU memory that torch does not manage.
+MESSAGES = (
     "not enough memory", "can't allocate memory", "Cannot allocate memory", "out of memory", "ALLOC_FAILED",
 )  # fmt: skip
 _phase = LOADING
@@ -39,32 +35,32 @@ _phase = LOADING
 
 @contextlib.contextmanager
 def phase(name: str) -> Iterator[None]:
-    """Say what is being done from here on, for the message in case memory runs out; afterwards it is what it was."""
+    """Name what is done inside, for the message of an out-of-memory error."""
     global _phase
     before, _phase = _phase, name
     yield
-    _phase = before  # not after an error: that is to tell where it happened
+    _phase = before  # after an error it stays: the message says where that happened
 
 
 @contextlib.contextmanager
-def explained(context: StageContext) -> Iterator[None]:
-    """Turn the error of memory that ran out into one that says what to do. Raises ResourceError."""
+def explain_errors(context: StageContext) -> Iterator[None]:
+    """Turn an out-of-memory error into one that says what to do. Raises ResourceError."""
     global _phase
     _phase = LOADING
     try:
         yield
     except Exception as error:
-        if not ran_out(error):
+        if not is_out_of_memory(error):
             raise
         raise ResourceError(_message(context, error)) from error
 
 
-def ran_out(error: Exception) -> bool:
-    """Whether an error says that memory ran out, of the GPU or of the machine."""
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that the GPU or the machine has no memory left."""
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MORE)
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in MESSAGES)
 
 
 def _message(context: StageContext, error: Exception) -> str:
@@ -73,17 +69,17 @@ def _message(context: StageContext, error: Exception) -> str:
     where = "the GPU" if device_of(context.config.run) == "cuda" and _phase != SAVING else "this machine"
     first, *_ = str(error).splitlines() or [type(error).__name__]
     predicted = expected(context, PHASES[_phase]) if _phase in PHASES else ""
-    told = f"{first.strip().rstrip('.')}{f'; {predicted}' if predicted else ''}"
-    words = remedies(context)
-    advice = f"Set {' or '.join(words)}" if words else "Use a machine with more memory"
+    details = f"{first.strip().rstrip('.')}{f'; {predicted}' if predicted else ''}"
+    settings = remedies(context)
+    advice = f"Set {' or '.join(settings)}" if settings else "Use a machine with more memory"
     return (
-        f"Stage {context.stage} ran out of memory of {where} while {_phase} ({told}). {advice}; "
-        "the same command then goes on from the last checkpoint."
+        f"Stage {context.stage} ran out of memory on {where} while {_phase} ({details}). {advice}. "
+        "The same command then resumes from the last trainer checkpoint."
     )
 
 
 def remedies(context: StageContext) -> list[str]:
-    """Return words that make the phase need less, the cheapest first."""
+    """Return settings with which the phase needs less memory, the cheapest first."""
     settings, run = context.settings, context.config.run
     found = []
     if isinstance(settings, EvaluateSettings):
@@ -97,10 +93,10 @@ def remedies(context: StageContext) -> list[str]:
             found.append(f"run.micro_batch_tokens={now // 2} (now {now})")
         if _phase == SCORING:
             return found
-        if not settings.train.get("gradient_checkpointing", True):  # TRL has it on
+        if not settings.train.get("gradient_checkpointing", True):  # TRL turns it on
             found.append(f"{context.stage}.train.gradient_checkpointing=true")
         if settings.peft == "full" and settings.adapts:
-            found.append(f"{context.stage}.peft=lora, which gives another result")
+            found.append(f"{context.stage}.peft=lora, which changes the result")
     return found
 
 

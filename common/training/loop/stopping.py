@@ -1,9 +1,9 @@
-"""Stop a training in good order: a signal is noted, the step is finished, a checkpoint is saved, and the run ends.
+"""Stop a training at a signal: finish the step, save a trainer checkpoint, and end the run.
 
-Usage: `with stopping.noted() as stop: …`, and at the end of each step `if stop.asked: …`; `raise Preempted(stop.name)`.
+Usage: `with stopping.catch_signals() as stop: …`; after each step `if stop.asked: …`; `raise Preempted(stop.signum)`.
 
-Schedulers send SIGTERM or SIGUSR1 before they take a machine away, to every process, and a launcher may send it on to
-those that have it already; people press Ctrl-C, and who presses it twice is not kept waiting.
+Schedulers send SIGTERM or SIGUSR1 to every process before they take a machine away, and a launcher may repeat it.
+People press Ctrl-C; the second time stops at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Preempted(KeyboardInterrupt):
-    """A signal stopped the run, and what it had done is saved. `signum` says which."""
+    """A signal, `signum`, stopped the run, and its work so far is saved."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
@@ -28,7 +28,7 @@ class Preempted(KeyboardInterrupt):
 
 @dataclass
 class Stop:
-    """What has been asked for so far."""
+    """The first signal so far; 0 means none."""
 
     signum: int = 0
 
@@ -38,10 +38,10 @@ class Stop:
 
 
 @contextlib.contextmanager
-def noted() -> Iterator[Stop]:
-    """Note the first signal instead of following it; Ctrl-C after it raises Preempted where the program is then."""
+def catch_signals() -> Iterator[Stop]:
+    """Record the first signal instead of ending the program. Ctrl-C after it raises Preempted at once."""
     stop = Stop()
-    if threading.current_thread() is not threading.main_thread():  # only there can signals be caught
+    if threading.current_thread() is not threading.main_thread():  # signals can be caught in the main thread alone
         yield stop
         return
 

@@ -1,9 +1,9 @@
-"""TRL's trainers with the per-step cost removed where it buys nothing, and checkpoints that can be trusted.
+"""Run a trainer to its end: resume a killed run, roll back from loss spikes, and return the log.
 
-Usage: `loop = TrainingLoop(context, work); loop.run(build_trainer)` trains, resuming a killed run by itself.
+Usage: `loop = TrainingLoop(context, tokens_per_step); log = loop.run(trainer)`.
 
-`LeanSFTTrainer` computes the same loss as TRL's, without the entropy and accuracy over all logits that TRL
-measures at every step. Trainer checkpoints live in the scratch folder only. What happens between steps is
+`LeanSFTTrainer` computes the same loss as TRL's, without the entropy and accuracy over all logits that TRL measures at
+every step. Trainer checkpoints are in the scratch folder only. What happens between steps is
 `common.training.loop.progress`.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,11 +20,11 @@ from common.config.base import GuardSettings
 from common.cost.activations import LEAN_LOGITS
 from common.errors import ConfigError, ContractError
 from common.store.artifacts import writing
-from common.training.adapters import widen
 from common.training.distributed import ranks
 from common.training.loop import memory, stopping
-from common.training.loop.loss_guard import LossSpikeGuard, without
-from common.training.loop.progress import form_of, newest_whole, progress_of
+from common.training.loop.loss_guard import LossSpikeGuard, without_skipped
+from common.training.loop.progress import Progress, form_of, newest_whole
+from common.training.patches import float32_adapter, without_cards, without_flops
 from common.training.speed.scoring import unmeasured
 from common.training.speed.speed import optimized_for
 
@@ -44,13 +43,10 @@ def lean_sft_trainer() -> type[Trainer]:
     from torch.nn.functional import cross_entropy, pad
     from trl import SFTTrainer
 
-    class LeanSFTTrainer(SFTTrainer):  # type: ignore[misc] # TRL is untyped
+    class LeanSFTTrainer(without_flops(without_cards(SFTTrainer))):  # type: ignore[misc] # TRL is untyped
         """SFTTrainer whose training loss is one cross-entropy over the logits of small models."""
 
         lean = True
-
-        def _set_signature_columns_if_needed(self) -> None:
-            self._signature_columns = ["input_ids", "labels", "seq_lengths"]
 
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -72,19 +68,11 @@ def lean_sft_trainer() -> type[Trainer]:
                 loss = loss * self.accelerator.num_processes
             return loss
 
-        def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-            # What Trainer reckons by counting all weights anew at every step; `common.cost` knows it once.
-            return 0
-
-        def _save_checkpoint(self, model: Any, trial: Any) -> None:
-            # TRL writes a model card per checkpoint; ours is written once, for the whole chain.
-            super(SFTTrainer, self)._save_checkpoint(model, trial)
-
     return LeanSFTTrainer
 
 
 class TrainingLoop:
-    """One stage's training: resume from the last whole checkpoint, report progress, return the log."""
+    """The training of one stage, over all its attempts."""
 
     def __init__(self, context: StageContext, tokens_per_step: int) -> None:
         self.context = context
@@ -92,18 +80,18 @@ class TrainingLoop:
         self.tokens_per_step = tokens_per_step
         self.seconds = 0.0  # inside the loop, over all attempts
         self.steps = 0
-        self.from_step = 0  # of the checkpoint that this training goes on from
+        self.from_step = 0  # of the trainer checkpoint that this attempt resumes from
         self.guard = LossSpikeGuard(getattr(context.settings, "guard", GuardSettings()), self.folder)
 
     def run(self, trainer: Trainer, unit: str = "tokens") -> list[dict[str, Any]]:
-        """Train to the end and return the log, one record per logging step with tokens, or answers, seen so far.
+        """Train to the end and return the log: one record per logging step, with the tokens or answers seen so far.
 
-        Raises Preempted where a signal stopped it, and ContractError for a loss that is no number.
+        Raises Preempted where a signal stopped it, and ContractError where a loss spike could not be skipped.
         """
         from transformers.trainer_callback import PrinterCallback
 
         run, stage = self.context.config.run, self.context.stage
-        self.guard.begin()
+        self.guard.restore()
         resume, before = self._newest()
         if resume is not None:
             logger.info("%s: resuming from %s", stage, resume.name)
@@ -111,22 +99,22 @@ class TrainingLoop:
         rows, total = trainer.train_dataset, trainer.args.max_steps
         with (
             self.context.console.progress(stage, total * self.tokens_per_step, unit) as bar,
-            stopping.noted() as stop,
+            stopping.catch_signals() as stop,
         ):
-            callback = progress_of(self.context, self.tokens_per_step, trainer, bar, self.guard, stop, before=before)
+            progress = Progress(self.context, self.tokens_per_step, trainer, bar, self.guard, stop, before=before)
             trainer.remove_callback(PrinterCallback)
-            trainer.add_callback(callback)
-            widen(trainer.model)
+            trainer.add_callback(progress.callback())
+            float32_adapter(trainer.model)
             with writing(self.folder), _stopped_first(stop), optimized_for(trainer, run, stage):
                 while True:
                     self.from_step = _step_of(resume) if resume else 0
-                    pass_over(trainer, rows, self.guard.passed_over())
+                    skip_batches(trainer, rows, self.guard.skipped)
                     with memory.phase(memory.TRAINING):
                         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-                    if not self.guard.trip:
+                    if not self.guard.problem:
                         break
-                    resume = self._go_back(trainer)
-        self.seconds = callback.seconds()
+                    resume = self._roll_back(trainer)
+        self.seconds = progress.seconds()
         self.steps = trainer.state.global_step
         if stop.asked:
             self.context.console.line(f"  {stage}: saved at step {self.steps} of {total}")
@@ -134,47 +122,46 @@ class TrainingLoop:
         return self._log(trainer, unit)
 
     def measured(self) -> dict[str, float]:
-        """Return what is worth a line on the card: how many steps' rows were passed over, where any were."""
-        steps = sum(last - first + 1 for first, last in self.guard.passed_over())
+        """Return what the card reports: how many steps were skipped, where any were."""
+        steps = sum(last - first + 1 for first, last in self.guard.skipped)
         return {"passed_over_steps": steps} if steps else {}
 
     def _newest(self, at_most: int | None = None) -> tuple[Path | None, float]:
-        """Return the checkpoint that all processes go on from, and the seconds spent before it. Raises ConfigError."""
+        """Return the trainer checkpoint that all processes resume from, and the seconds before. Raises ConfigError."""
         found, seconds, form = ranks.broadcast(
             newest_whole(self.folder, at_most) if ranks.is_main_process() else (None, 0.0, "")
         )
         now = form_of(self.context.config.run)
         if found is not None and form != now:
             raise ConfigError(
-                f"Stage {self.context.stage} was stopped while its model was held {form}, and now it would be held "
-                f"{now}, which cannot read that checkpoint. Go on as before (run.parallelism, run.processes), or "
-                f"remove {self.folder} to begin the stage anew."
+                f"Stage {self.context.stage} has a trainer checkpoint with its model {form}, which cannot be read with "
+                f"the model {now}. Use run.parallelism and run.processes as before, or remove {self.folder} to start "
+                "the stage again."
             )
         return found, seconds
 
-    def _go_back(self, trainer: Trainer) -> Path:
-        """Return the checkpoint before what went wrong, with the rows since then left out. Raises ContractError."""
+    def _roll_back(self, trainer: Trainer) -> Path:
+        """Skip the batches of a loss spike and return the trainer checkpoint before it. Raises ContractError."""
         guard, stage, step = self.guard, self.context.stage, trainer.state.global_step
-        reason = f"Stage {stage}: {guard.trip} (step {step})"
-        let_be = f", or let high losses be with {stage}.guard.spike=null" if guard.high else ", or set train.bf16=false"
-        advice = f"Lower {stage}.train.learning_rate{let_be}."
+        reason = f"Stage {stage}: {guard.problem} (step {step})"
+        other = f"allow high losses with {stage}.guard.spike=null" if guard.high else f"set {stage}.train.bf16=false"
+        advice = f"Nothing is saved. Lower {stage}.train.learning_rate, or {other}."
         before = step - 1 - max(1, guard.high)  # losses are seen one step late
-        if before <= self.from_step and not guard.high:  # its own weights are no numbers
+        if before <= self.from_step and not guard.high:  # the weights of that checkpoint are broken too
             before = self.from_step - 1
         resume, _ = self._newest(at_most=before)
         if resume is None:
-            raise ContractError(f"{reason}, and there is no checkpoint before it; nothing is kept. {advice}")
-        if len(guard.passed_over()) >= guard.settings.times:
+            raise ContractError(f"{reason}, and there is no trainer checkpoint before it. {advice}")
+        if len(guard.skipped) >= guard.settings.times:
             raise ContractError(
-                f"{reason}, and was taken back {guard.settings.times} times before ({stage}.guard.times); nothing is "
-                f"kept. {advice}"
+                f"{reason}, and {guard.settings.times} spikes were skipped before ({stage}.guard.times). {advice}"
             )
         at = _step_of(resume)
         self.context.console.line(
-            f"  {stage}: {guard.trip}; back to step {at}, and the rows of {step - at} steps are passed over",
+            f"  {stage}: {guard.problem}; rolling back to step {at} and skipping the batches of {step - at} steps",
             always=True,
         )
-        guard.pass_over(at + 1, step)
+        guard.skip(at + 1, step)
         return resume
 
     def _log(self, trainer: Trainer, unit: str) -> list[dict[str, Any]]:
@@ -190,10 +177,7 @@ class TrainingLoop:
 
 @contextlib.contextmanager
 def _stopped_first(stop: stopping.Stop) -> Iterator[None]:
-    """Where a signal came before something was refused, say that: it ends torch's compilers too, which then complain.
-
-    Raises Preempted instead of ConfigError.
-    """
+    """Raise Preempted instead of ConfigError after a signal: it ends torch's compilers too, which then fail."""
     try:
         yield
     except ConfigError:
@@ -206,8 +190,8 @@ def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.split("-")[1])
 
 
-def pass_over(trainer: Trainer, rows: Any, steps: Sequence[tuple[int, int]]) -> None:
-    """Let a trainer read its rows without those of some steps; where it draws them at random, in another order."""
+def skip_batches(trainer: Trainer, rows: Any, steps: Sequence[tuple[int, int]]) -> None:
+    """Leave the rows of some steps out of a trainer's data; where it draws them at random, use another order."""
     if not steps:
         return
     arguments = trainer.args
@@ -216,10 +200,5 @@ def pass_over(trainer: Trainer, rows: Any, steps: Sequence[tuple[int, int]]) -> 
         arguments.data_seed = arguments.seed + len(steps)
         return
     size = len(rows) // arguments.max_steps
-    blocks = without(range(arguments.max_steps), steps)
+    blocks = without_skipped(range(arguments.max_steps), steps)
     trainer.train_dataset = rows.select([block * size + place for block in blocks for place in range(size)])
-
-
-def write_log(records: list[dict[str, Any]], path: Path) -> None:
-    """Write the training log as JSON lines."""
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")

@@ -1,10 +1,10 @@
-"""Rows that never train: how well a model reads them while it learns from the others, and when it read them best.
+"""Rows that never train: how well the model predicts them during training, and at which step it did so best.
 
 Usage: `validation = Validation(context, rows.validation)`; `trainer.add_callback(validation.callback(trainer))`, and
 after training `model = validation.chosen(model)`.
 
-The looks are at fixed steps, so that what is handed on depends on no clock. The exam, which all checkpoints sit, is
-another thing: these rows are of the stage's own data.
+Evaluations are at fixed steps, so that the chosen weights depend on no clock. These rows are of the stage's own data;
+the exam, which all checkpoints take, is something else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 from common.config.stages import TrainingSettings
 from common.training.adapters import load_weights
 from common.training.distributed import ranks
-from common.training.loop.best import Best, Look
+from common.training.loop.best import Best, Evaluation
+from common.training.loop.callbacks import callback
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -23,63 +24,61 @@ if TYPE_CHECKING:
 
 
 class Validation:
-    """The looks of one training."""
+    """The evaluations of one training."""
 
     def __init__(self, context: StageContext, rows: Dataset | None) -> None:
         self.settings = cast(TrainingSettings, context.settings).validation
         self.context, self.rows = context, rows
         self.best = Best(context.work / "validation")
-        self.looks: list[Look] = []
+        self.evaluations: list[Evaluation] = []
 
     def steps(self, total: int) -> set[int]:
-        """Return the steps after which the rows are read: evenly spaced, the last one among them."""
+        """Return the steps after which the rows are evaluated: evenly spaced, the last one among them."""
         number = self.settings.evaluations
         return {round(total * place / number) for place in range(1, number + 1)} - {0}
 
-    def look(self, trainer: Any, step: int) -> None:
+    def evaluate(self, trainer: Any, step: int) -> None:
         loss = round(float(trainer.evaluate(eval_dataset=self.rows)["eval_loss"]), 6)
-        improved = all(loss < look["loss"] for look in self.looks)
-        self.looks.append({"step": step, "loss": loss})
+        improved = all(loss < before["loss"] for before in self.evaluations)
+        self.evaluations.append({"step": step, "loss": loss})
         if improved and self.settings.keep == "best":
             self.best.keep(trainer, step)
         if ranks.is_main_process():
-            self.best.write(self.looks)
+            self.best.write(self.evaluations)
 
     def chosen(self, model: Any) -> Any:
-        """Return the model to keep: as it is, or with the weights that read the rows best."""
-        if self.settings.keep == "last" or not self.looks or not ranks.is_main_process():
+        """Return the model to keep: as it is, or with the weights of the lowest loss."""
+        if not self.evaluations or not ranks.is_main_process():
             return model
         step = self._kept()
-        if step != self.looks[-1]["step"]:
+        if step != self.evaluations[-1]["step"]:
             load_weights(model, self.best.path(step))
-            self.context.console.line(f"  {self.context.stage}: the weights of step {step} read held-out rows best")
+            self.context.console.line(
+                f"  {self.context.stage}: keeping the weights of step {step}, which have the lowest validation loss"
+            )
         return model
 
     def measured(self) -> dict[str, Any]:
-        """Return what goes into the stage's metrics."""
-        if not self.looks:
+        """Return the entry `validation` of the stage's metrics."""
+        if not self.evaluations:
             return {}
-        return {"validation": {"rows": len(self.rows or ()), "looks": self.looks, "kept": self._kept()}}
+        return {"validation": {"rows": len(self.rows or ()), "looks": self.evaluations, "kept": self._kept()}}
 
     def _kept(self) -> int:
         if self.settings.keep == "last":
-            return int(self.looks[-1]["step"])
-        return int(min(self.looks, key=lambda look: (look["loss"], look["step"]))["step"])
+            return int(self.evaluations[-1]["step"])
+        return int(min(self.evaluations, key=lambda one: (one["loss"], one["step"]))["step"])
 
     def callback(self, trainer: Any) -> Any:
-        """Return the callback that reads the rows after some of the steps."""
-        from transformers import TrainerCallback
+        """Return the callback that evaluates the rows after some of the steps."""
 
-        validation = self
+        def restore(args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.evaluations = self.best.read(state.global_step)
 
-        class Validate(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
-            def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-                validation.looks = ranks.broadcast(validation.best.read(state.global_step))
+        def evaluate(args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step in self.steps(state.max_steps):
+                due = control.should_log  # evaluating writes to the log, which resets this
+                self.evaluate(trainer, state.global_step)
+                control.should_log = due
 
-            def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-                if state.global_step in validation.steps(state.max_steps):
-                    due = control.should_log  # evaluating writes to the log, after which nothing would be due
-                    validation.look(trainer, state.global_step)
-                    control.should_log = due
-
-        return Validate()
+        return callback(on_train_begin=restore, on_step_end=evaluate)

@@ -12,6 +12,7 @@ Shapes: B rows of a batch, T tokens of a row.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def tokenise(
     """Yield token rows; `assistant_only` masks all but the assistant's tokens in conversations.
 
     Texts end in the end-of-sequence token. A conversation longer than `sequence_length` is dropped whole rather
-    than cut, since the cut would take the answer; the account of its source says how many.
+    than cut, since the cut would take the answer. The account of its source counts it.
     """
     for batch in _batches(rows):
         for row, (ids, labels) in zip(batch, _encode(tokenizer, batch, assistant_only), strict=True):
@@ -69,34 +70,20 @@ def tokenise(
 def _encode(
     tokenizer: PreTrainedTokenizerBase, batch: Sequence[dict[str, Any]], assistant_only: bool
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield (input_ids, labels) of each row of a batch, texts and conversations each encoded at once."""
+    """Yield (input_ids, labels) of each row of a batch. All texts are encoded at once, and so are all conversations."""
     texts = [row["text"] + tokenizer.eos_token for row in batch if "text" in row]
+    chats = [row["messages"] for row in batch if "text" not in row]
     text_ids = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
-    chats = iter(
-        list(_encode_chats(tokenizer, [row["messages"] for row in batch if "text" not in row], assistant_only))
-    )
-    for row in batch:
-        if "text" in row:
-            ids = next(text_ids)
-            yield ids, list(ids)
-        else:
-            yield next(chats)
-
-
-def _encode_chats(
-    tokenizer: PreTrainedTokenizerBase, chats: list[list[dict[str, str]]], assistant_only: bool
-) -> Iterator[tuple[list[int], list[int]]]:
-    if not chats:
-        return
     encoded = tokenizer.apply_chat_template(
         chats, return_dict=True, return_assistant_tokens_mask=assistant_only, padding=False
-    )
-    for index, ids in enumerate(encoded["input_ids"]):
-        if assistant_only:
-            marks = encoded["assistant_masks"][index]
-            yield ids, [token if mark else IGNORED for token, mark in zip(ids, marks, strict=True)]
-        else:
+    ) if chats else {"input_ids": []}  # fmt: skip
+    chat_ids, masks = iter(encoded["input_ids"]), iter(encoded.get("assistant_masks", []))
+    for row in batch:
+        ids = next(text_ids if "text" in row else chat_ids)
+        if "text" in row or not assistant_only:
             yield ids, list(ids)
+        else:
+            yield ids, [token if mark else IGNORED for token, mark in zip(ids, next(masks), strict=True)]
 
 
 def pack(rows: Iterable[TokenRow], sequence_length: int, folder: Path, name: str) -> Dataset:
@@ -119,13 +106,12 @@ def pack(rows: Iterable[TokenRow], sequence_length: int, folder: Path, name: str
             writer.write_batch(
                 pa.record_batch([pa.array(c, schema.field(i).type) for i, c in enumerate(columns)], schema)
             )
-    packed = pack_dataset(
+    return pack_dataset(
         Dataset.from_file(str(tokens)),
         sequence_length,
         "bfd_split",
         {"cache_file_name": str(packed_file(folder, name)), "new_fingerprint": name, "batch_size": 20_000},
     )
-    return packed
 
 
 def packed_file(folder: Path, name: str) -> Path:
@@ -134,13 +120,8 @@ def packed_file(folder: Path, name: str) -> Path:
 
 
 def _batches(rows: Iterable[_T]) -> Iterator[list[_T]]:
-    batch: list[_T] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
+    iterator = iter(rows)
+    while batch := list(itertools.islice(iterator, BATCH)):
         yield batch
 
 
@@ -197,7 +178,7 @@ class RowCollator:
             if starts[-1] < self.sequence_length:
                 starts = np.append(starts, self.sequence_length)
             positions_BT[number] = np.arange(self.sequence_length) - np.repeat(starts[:-1], np.diff(starts))
-            labels_BT[number, starts[:-1][starts[:-1] < length]] = IGNORED  # a first token has nothing to be told from
+            labels_BT[number, starts[:-1][starts[:-1] < length]] = IGNORED  # a first token follows nothing
         return {
             "input_ids": torch.from_numpy(ids_BT),
             "labels": torch.from_numpy(labels_BT),

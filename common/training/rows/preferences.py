@@ -1,8 +1,8 @@
-"""Preference pairs as tokens, and how likely a model finds their two sides.
+"""Preference pairs as tokens, and the log-probabilities that a model gives to their two sides.
 
 Usage: `pairs, counts = read_pairs(context, tokenizer, "preference")`; `answer_logps(model, pairs, pad_id)`.
 
-Training itself is TRL's DPOTrainer; this gives the held-out accuracy and the independent check of its reference.
+TRL's trainers do the training. These functions measure held-out accuracy and check the reference independently.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from common.cost.workload import HELDOUT_PAIRS
 from common.data.accounting import RowCount
 from common.stage import StageContext
 from common.training.loop import memory
-from common.training.rows.reader import Accounts, ExamFilter, shuffled, training_rows
+from common.training.rows.reader import Accounts, read_role
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ Answer = tuple[tuple[int, ...], int]  # prompt and answer as tokens, and where t
 
 @dataclass(frozen=True)
 class Pair:
-    """One preference: the conversation as messages, and as tokens with the place where the answers begin."""
+    """One preference: the conversation as messages and as tokens, and where the answers begin."""
 
     row: dict[str, Any]
     chosen_ids: list[int]
@@ -42,16 +42,13 @@ def read_pairs(
 ) -> tuple[list[Pair], list[RowCount]]:
     """Return the usable pairs of a role in seeded order, and the accounts of their sources.
 
-    Dropped and counted: pairs of equal sides, empty answers, overlap with the exam (training only), and
-    pairs longer than `sequence_length`, since a cut would take the answer.
+    Dropped and counted: equal sides, empty answers, overlap with the exam (training only), and pairs longer than
+    `sequence_length`, since a cut would take the answer.
     """
     settings = cast(PreferenceSettings, context.settings)
-    rows = shuffled(training_rows(context, role), f"{context.config.seed}/{role}")
     accounts = Accounts(role)
-    if role == "preference":
-        rows = ExamFilter(context, role).filter(rows, accounts)
     pairs = []
-    for row in rows:
+    for row in read_role(context, role, accounts):
         count = accounts[row["source"]]
         pair = tokenise_pair(row, tokenizer)
         reason = _unusable(row, pair, settings.sequence_length)
@@ -61,11 +58,7 @@ def read_pairs(
         count.rows_out += 1
         count.tokens += len(pair.chosen_ids) + len(pair.rejected_ids)
         pairs.append(pair)
-    accounts.add_reading(context)
-    for count in accounts.values():
-        count.rows_in = count.rows_out + count.num_dropped
-        count.epochs = settings.epochs if role == "preference" else 0.0
-    return pairs, list(accounts.values())
+    return pairs, accounts.close(context, settings.epochs if role == "preference" else 0.0)
 
 
 def tokenise_pair(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Pair:
@@ -108,7 +101,7 @@ def answer_logps(
     partly = "logits_to_keep" in inspect.signature(bare.forward).parameters
     positions = most_logits // bare.config.get_text_config().vocab_size
     sides = [(tuple(ids), pair.start) for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)]
-    # Many pairs share an answer, and answers of like length little padding.
+    # Many pairs share an answer, and answers of similar length need little padding.
     unique = sorted(dict.fromkeys(sides), key=lambda answer: (len(answer[0]), answer[1]))
     found: dict[Answer, float] = {}
     with torch.no_grad(), memory.phase(memory.SCORING):  # inference mode has no way to gather shards
@@ -119,7 +112,7 @@ def answer_logps(
 
 
 def _batches(answers: Sequence[Answer], size: int, positions: int) -> Iterator[list[Answer]]:
-    """Yield answers in their order, as many as are within both limits: rows, and rows by positions with logits."""
+    """Yield answers in their order, in batches within both limits: of rows, and of rows times positions with logits."""
     batch: list[Answer] = []
     for answer in answers:
         grown = [*batch, answer]
@@ -133,7 +126,7 @@ def _batches(answers: Sequence[Answer], size: int, positions: int) -> Iterator[l
 
 
 def _logps(model: Any, answers: list[Answer], pad_id: int, *, partly: bool) -> Tensor:
-    """Return (B,) sums over the answer's tokens of log p(token | before); logits are made for these alone."""
+    """Return (B,) sums over an answer's tokens of log p(token | before). Only these tokens get logits."""
     import torch
 
     length, first = max(len(ids) for ids, _ in answers), max(1, min(start for _, start in answers))
@@ -144,7 +137,7 @@ def _logps(model: Any, answers: list[Answer], pad_id: int, *, partly: bool) -> T
         ids_BT[number, : len(ids)] = torch.tensor(ids)
         learned_BT[number, start : len(ids)] = True
     ids_BT = ids_BT.to(device)
-    if partly:  # the model can leave the logits of other positions out
+    if partly:  # the model can leave out the logits of other positions
         kept = torch.arange(first - 1, length - 1, device=device)
         logits_BKV = model(input_ids=ids_BT, use_cache=False, logits_to_keep=kept).logits.float()
     else:

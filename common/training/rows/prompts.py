@@ -2,8 +2,8 @@
 
 Usage: `rows, counts = read_prompts(context, tokenizer)`.
 
-With `hard`, only prompts that a checkpoint before answered right sometimes, but not often, are read: from the rest, a
-group of answers that are all right or all wrong, nothing is learned (as Spark-Prover does, arXiv 2511.13043).
+With `hard`, only prompts are read that an earlier checkpoint answered right sometimes, but not often. From answers that
+are all right or all wrong nothing is learned (as in Spark-Prover, arXiv 2511.13043).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from common.config.stages import AnsweringSettings
 from common.data.accounting import RowCount
 from common.errors import DataError
 from common.stage import StageContext
-from common.training.rows.reader import SAMPLED_FILES, Accounts, ExamFilter, sampled_input, shuffled, training_rows
+from common.training.rows.reader import SAMPLED_FILES, Accounts, read_role, sampled_input
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,16 +26,15 @@ def read_prompts(
 ) -> tuple[list[dict[str, Any]], list[RowCount]]:
     """Return the usable prompt rows in seeded order, each prompt once, and the accounts of their sources.
 
-    Dropped and counted: overlap with the exam, prompts that occur again, prompts longer than `prompt_tokens`, and with
-    `hard` those that are too easy, never answered right, or not asked before. DataError where none is hard.
+    Dropped and counted: overlap with the exam, duplicates, prompts longer than `prompt_tokens`, and with `hard` those
+    that are too easy, never answered right, or without a pass rate. Raises DataError where none is hard.
     """
     settings = cast(AnsweringSettings, context.settings)
     accounts = Accounts("prompts")
-    rows = shuffled(training_rows(context, "prompts"), f"{context.config.seed}/prompts")
     hard: float | None = getattr(settings, "hard", None)
     rates = {} if hard is None else pass_rates(context)
     kept: dict[str, dict[str, Any]] = {}
-    for row in ExamFilter(context, "prompts").filter(rows, accounts):
+    for row in read_role(context, "prompts", accounts):
         count = accounts[row["source"]]
         ids = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=False)
         text = json.dumps(row["prompt"])
@@ -51,15 +50,13 @@ def read_prompts(
             kept[text] = row
             count.rows_out += 1
             count.tokens += len(ids)
-    accounts.add_reading(context)
-    for count in accounts.values():
-        count.rows_in = count.rows_out + count.num_dropped
+    counts = accounts.close(context)
     if hard is not None and not any(0 < rate <= hard for rate in rates.values()):
         raise DataError(
-            f"Stage {context.stage}: none of {len(rates)} prompts that were answered before has a pass rate above 0 "
+            f"Stage {context.stage}: none of {len(rates)} prompts with a pass rate has one above 0 "
             f"and at most {hard}. Raise {context.stage}.hard, or leave it out to read all prompts."
         )
-    return list(kept.values()), list(accounts.values())
+    return list(kept.values()), counts
 
 
 def pass_rates(context: StageContext) -> dict[str, float]:

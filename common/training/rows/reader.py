@@ -1,15 +1,16 @@
 """Read one role of a corpus for training: shuffled, without rows that repeat the exam, tokenised, accounted for.
 
-Usage: `reader = Reader(context, tokenizer, "cpt", chat_only=False)`; `list(reader.tokens(...))`; `reader.finish()`.
+Usage: `reader = Reader(context, tokenizer, "cpt", chat_only=False)`; `list(reader.tokens(...))`; `reader.finish(1.0)`.
+Pairs and prompts have tokenisers of their own: `for row in read_role(context, role, accounts): …`, `accounts.close(…)`.
 
-Counts are of the rows that were examined: reading stops at the token budget, and what lies beyond is not counted.
+Only rows that were examined count. Reading stops at the token budget, and the rows behind it are not counted.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from common.config.kinds import kind_of
@@ -31,7 +32,7 @@ SHUFFLE_BUFFER = 100_000  # rows held while sources are shuffled through each ot
 
 
 def sampled_input(context: StageContext) -> Artifact | None:
-    """Return the input that brings answers sampled from a checkpoint, or None."""
+    """Return the input with answers sampled from a checkpoint, or None."""
     return next((a for a in context.inputs.values() if kind_of(a.manifest["kind"]).makes == "sample"), None)
 
 
@@ -43,7 +44,7 @@ def origin(context: StageContext, role: str) -> str:
 
 
 def training_rows(context: StageContext, role: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a training role: the corpus's, or what an input sampled from a checkpoint in their place."""
+    """Yield the rows of a training role: from the corpus, or those that a sample stage in the inputs wrote."""
     sampled = sampled_input(context) if role in SAMPLED_FILES else None
     if sampled is None:
         yield from context.corpus.rows(role)
@@ -63,23 +64,30 @@ class Accounts(dict[str, RowCount]):
         count = self[source] = RowCount(source, self.role)
         return count
 
-    def add_reading(self, context: StageContext, examined: Mapping[str, int] | None = None) -> None:
-        """Add the rows that the corpus itself dropped while reading, such as empty ones; none for sampled answers.
+    def close(self, context: StageContext, epochs: float = 0.0, *, budgeted: bool = False) -> list[RowCount]:
+        """Add the rows that the corpus itself dropped, such as empty ones, and the totals. Return the accounts.
 
-        Shuffling reads ahead of a token budget, so a source bears the share of them that its `examined` rows are of
-        those it gave; all of them where nothing is said of that.
+        With `budgeted`, shuffling has read ahead of a token budget. A source then counts the same share of its dropped
+        rows as was examined of its other rows. Answers sampled from a checkpoint are not read from the corpus.
         """
-        if self.role in SAMPLED_FILES and sampled_input(context) is not None:
-            return
-        for source, read in context.corpus.counts(self.role).items():
-            share = 1.0 if examined is None or not read.rows_out else min(1.0, examined.get(source, 0) / read.rows_out)
-            for reason, number in read.dropped.items():
-                if borne := round(number * share):
-                    self[source].dropped[reason] = self[source].dropped.get(reason, 0) + borne
+        examined = {source: count.rows_out + count.num_dropped for source, count in self.items()}
+        if self.role not in SAMPLED_FILES or sampled_input(context) is None:
+            for source, read in context.corpus.counts(self.role).items():
+                partly = budgeted and read.rows_out
+                share = min(1.0, examined.get(source, 0) / read.rows_out) if partly else 1.0
+                for reason, number in read.dropped.items():
+                    if counted := round(number * share):
+                        self[source].dropped[reason] = self[source].dropped.get(reason, 0) + counted
+        for count in self.values():
+            masked = count.dropped.pop(NOTHING_TO_LEARN, 0)
+            count.rows_in = count.num_dropped + masked + count.rows_out
+            count.masked_share = masked / count.num_kept if count.num_kept else 0.0
+            count.epochs = round(epochs, 3)
+        return list(self.values())
 
 
 class ExamFilter:
-    """Everything of the exam that rows of one role must not repeat: its questions, and its held-out texts."""
+    """What rows of one role must not repeat: the exam's questions and its held-out texts."""
 
     def __init__(self, context: StageContext, role: str) -> None:
         exams = context.corpus.exam_roles(role)
@@ -90,7 +98,7 @@ class ExamFilter:
         }
 
     def filter(self, rows: Iterable[dict[str, Any]], accounts: Accounts) -> Iterator[dict[str, Any]]:
-        """Yield the rows that repeat nothing; the others are counted as dropped."""
+        """Yield the rows that repeat nothing of the exam. The others are counted as dropped."""
         for row in filter_rows(rows, self.questions, accounts):
             if "text" in row and hash(row["text"]) in self.texts:
                 accounts[row["source"]].drop(EXAM_OVERLAP)
@@ -99,7 +107,7 @@ class ExamFilter:
 
 
 def shuffled(rows: Iterable[dict[str, Any]], key: str) -> Iterator[dict[str, Any]]:
-    """Yield rows in a seeded random order through a buffer: a full shuffle up to SHUFFLE_BUFFER rows."""
+    """Yield rows in a seeded random order, through a buffer: up to SHUFFLE_BUFFER rows it is a full shuffle."""
     rng = random.Random(key)
     buffer: list[dict[str, Any]] = []
     for row in rows:
@@ -113,24 +121,27 @@ def shuffled(rows: Iterable[dict[str, Any]], key: str) -> Iterator[dict[str, Any
     yield from buffer
 
 
+def read_role(context: StageContext, role: str, accounts: Accounts) -> Iterator[dict[str, Any]]:
+    """Return a role's rows, shuffled; of a role that trains, without those that repeat the exam."""
+    rows = shuffled(training_rows(context, role), f"{context.config.seed}/{role}")
+    return rows if role == "preference_heldout" else ExamFilter(context, role).filter(rows, accounts)
+
+
 class Reader:
-    """One role's rows on their way into training, and the accounts of their sources."""
+    """The rows of one role as tokens, and the accounts of their sources."""
 
     def __init__(self, context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str, chat_only: bool) -> None:
         self.context, self.tokenizer, self.role, self.chat_only = context, tokenizer, role, chat_only
         self.accounts = Accounts(role)
-        self.guard = ExamFilter(context, role)
         self.num_tokens = 0
 
     def raw(self) -> Iterator[dict[str, Any]]:
-        """Yield the role's rows, shuffled, without those that repeat the exam."""
-        rows = shuffled(training_rows(self.context, self.role), f"{self.context.config.seed}/{self.role}")
-        for row in self.guard.filter(rows, self.accounts):
-            if not (self.chat_only and "text" in row):
-                yield row
+        """Yield the role's rows as they were read; with `chat_only`, conversations alone."""
+        rows = read_role(self.context, self.role, self.accounts)
+        return (row for row in rows if not (self.chat_only and "text" in row))
 
     def tokens(self, *, assistant_only: bool, sequence_length: int, budget: int | None) -> Iterator[TokenRow]:
-        """Yield token rows until the budget is reached; `num_tokens` says how many tokens that was."""
+        """Yield token rows until the budget is reached. `num_tokens` counts them."""
         stream = tokenise(
             self.tokenizer, self.raw(), assistant_only=assistant_only, sequence_length=sequence_length,
             count_of=self.accounts.__getitem__,
@@ -142,12 +153,5 @@ class Reader:
                 return
 
     def finish(self, epochs: float) -> list[RowCount]:
-        """Close the accounts: add what the corpus dropped while reading, and set wholly masked rows apart."""
-        examined = {source: count.rows_out + count.num_dropped for source, count in self.accounts.items()}
-        self.accounts.add_reading(self.context, examined)
-        for count in self.accounts.values():
-            masked = count.dropped.pop(NOTHING_TO_LEARN, 0)
-            count.rows_in = count.num_dropped + masked + count.rows_out
-            count.masked_share = masked / count.num_kept if count.num_kept else 0.0
-            count.epochs = round(epochs, 3)
-        return list(self.accounts.values())
+        """Return the closed accounts; `epochs` is how often the rows are seen."""
+        return self.accounts.close(self.context, epochs, budgeted=True)

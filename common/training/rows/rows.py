@@ -1,9 +1,9 @@
-"""Build a stage's training rows: read, keep the exam out, tokenise, pack, mix with replay, account for all.
+"""Build a stage's training rows: read, keep the exam out, tokenise, pack, mix with replay, count every row.
 
 Usage: `rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)`; `rows.dataset` is in final order.
 
-The token budget is met exactly: sources are shuffled through each other, read until the budget is reached, and
-repeated in fresh shuffles where they are shorter.
+The token budget is met exactly. Sources are shuffled together, read until the budget is reached, and repeated in fresh
+shuffles where they are shorter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from common.config.stages import TrainingSettings
@@ -36,7 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SAMPLES = 64  # rows kept as tokenised, for the contracts
-ORDER, KEPT, MADE = "order.npy", "validation.npy", "rows.json"  # in the rows' folder; the last is written last
+ROWS = "rows"  # the folder of the rows in a stage's scratch
+ORDER, KEPT, MADE = "order.npy", "validation.npy", "rows.json"  # its files; the last is written last
 
 
 @dataclass
@@ -59,8 +59,8 @@ def build_rows(
     """Return the stage's rows. Raises DataError for a role without rows, ContractError beyond the limits.
 
     `assistant_only` masks all but the assistant's tokens; replay is then conversations alone. With `replay: 1` there
-    is nothing but replay. The first of several processes makes them; they lie in the stage's scratch, where the others,
-    and the same stage after it was killed, find them.
+    is nothing but replay. The first process builds the rows in the stage's scratch, where the other processes find
+    them, and so does the same stage after it was killed.
     """
     settings = cast(TrainingSettings, context.settings)
     if settings.packing == "trl":
@@ -81,12 +81,12 @@ def build_rows(
 
 
 def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: dict[str, Any]) -> None:
-    """Read, tokenise, pack and order the rows, and write down last what they are."""
+    """Read, tokenise, pack and order the rows. The file that describes them is written last."""
     import numpy as np
 
     settings = cast(TrainingSettings, context.settings)
     assistant_only = bool(asked["assistant_only"])
-    folder, length, seed = _folder(context), settings.sequence_length, context.config.seed
+    folder, length, seed = context.work / ROWS, settings.sequence_length, context.config.seed
     shutil.rmtree(folder, ignore_errors=True)
     budget = settings.tokens
     role, share = _main_role(settings, asked["role"])
@@ -144,16 +144,12 @@ def _split(number: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray
     return np.setdiff1d(np.arange(number), kept), kept
 
 
-def _folder(context: StageContext) -> Path:
-    return context.work / "rows"
-
-
 def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
-    """Return the rows that lie in the stage's scratch, or None where these are not there."""
+    """Return the rows in the stage's scratch, or None where there are none, or others."""
     import numpy as np
-    from datasets import Dataset
+    from datasets import Dataset, concatenate_datasets
 
-    folder = _folder(context)
+    folder = context.work / ROWS
     if not (folder / MADE).is_file():
         return None
     made = json.loads((folder / MADE).read_text(encoding="utf-8"))
@@ -163,7 +159,7 @@ def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
     order = np.load(folder / ORDER, allow_pickle=False)
     kept = np.load(folder / KEPT, allow_pickle=False)
     return TrainingRows(
-        _concatenate(parts).select(order), made["steps"], [RowCount(**count) for count in made["counts"]],
+        concatenate_datasets(parts).select(order), made["steps"], [RowCount(**count) for count in made["counts"]],
         [TokenRow(**row) for row in made["samples"]], parts[0].select(kept) if len(kept) else None,
     )  # fmt: skip
 
@@ -184,12 +180,6 @@ def _close(readers: list[Reader], parts: list[Dataset], order: Any) -> list[RowC
         for reader, part, number in zip(readers, parts, drawn, strict=False)
         for count in reader.finish(number / len(part))
     ]
-
-
-def _concatenate(parts: list[Dataset]) -> Dataset:
-    from datasets import concatenate_datasets
-
-    return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
 
 
 def _rows_for_trl(
@@ -219,21 +209,14 @@ def _rows_for_trl(
     steps = steps_for(settings, max(1, round(num_tokens / settings.sequence_length)), context.stage)
     counts = [count for reader in readers for count in reader.finish(steps * settings.batch_tokens / num_tokens)]
     check_limits(counts, settings.limits, context.stage)
-    samples = list(itertools.islice(_encode_samples(tokenizer, rows, chat_only), SAMPLES))
+    # The contracts look at the labels of a few rows, tokenised as TRL will do it.
+    samples = list(tokenise(
+        tokenizer, rows[:SAMPLES], assistant_only=chat_only, sequence_length=sys.maxsize,
+        count_of=Accounts("samples").__getitem__,
+    ))  # fmt: skip
     return TrainingRows(
         Dataset.from_list([_for_trl(row, tokenizer, chat_only) for row in rows]), steps, counts, samples
     )
-
-
-def _encode_samples(
-    tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], chat_only: bool
-) -> Iterator[TokenRow]:
-    """Tokenise a few rows as TRL will, so that the contracts can look at their labels."""
-    discarded = Accounts("samples")
-    yield from tokenise(
-        tokenizer, rows[:SAMPLES], assistant_only=chat_only, sequence_length=sys.maxsize,
-        count_of=discarded.__getitem__,
-    )  # fmt: skip
 
 
 def _for_trl(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, chat_only: bool) -> dict[str, Any]:

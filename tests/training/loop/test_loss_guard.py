@@ -1,4 +1,4 @@
-"""The guard: what counts as broken, what is taken back, and that a training goes on behind it."""
+"""The loss guard: what counts as a spike, which batches are skipped, and that training continues after them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from common.console import Console
 from common.engine.run import run_stage
 from common.errors import ContractError
 from common.store.artifacts import Store
-from common.training.loop.loss_guard import LossSpikeGuard, without
+from common.training.loop.loss_guard import LossSpikeGuard, without_skipped
 from common.training.loop.trainer import TrainingLoop
 from tests.conftest import QUICK, REPOSITORY
 
@@ -24,38 +24,38 @@ def guarded(folder: Path, losses: list[float], **settings: Any) -> LossSpikeGuar
     guard = LossSpikeGuard(GuardSettings(**{"window": 8, "patience": 2, "spike": 2.0, **settings}), folder)
     for loss in losses:
         guard.note(loss)
-        if guard.trip:
+        if guard.problem:
             break
     return guard
 
 
 def test_a_loss_that_stays_high_trips_it_and_one_that_comes_back_does_not(tmp_path: Path) -> None:
-    assert guarded(tmp_path, [1.0] * 8 + [9.0, 1.0, 9.0, 1.0]).trip == ""
-    assert guarded(tmp_path, [1.0] * 8 + [9.0, 9.0]).trip == "the loss rose from 1.000 to 9.000 for 2 steps"
-    assert guarded(tmp_path, [1.0] * 7 + [9.0, 9.0]).trip == ""  # too few steps to say what is usual
-    assert guarded(tmp_path, [1.0] * 8 + [9.0] * 5, spike=None).trip == ""
+    assert guarded(tmp_path, [1.0] * 8 + [9.0, 1.0, 9.0, 1.0]).problem == ""
+    assert guarded(tmp_path, [1.0] * 8 + [9.0, 9.0]).problem == "the loss rose from 1.000 to 9.000 for 2 steps"
+    assert guarded(tmp_path, [1.0] * 7 + [9.0, 9.0]).problem == ""  # too few steps to say what is usual
+    assert guarded(tmp_path, [1.0] * 8 + [9.0] * 5, spike=None).problem == ""
 
 
 def test_a_loss_that_is_no_number_trips_it_at_once(tmp_path: Path) -> None:
     for broken in (float("nan"), float("inf")):
-        assert guarded(tmp_path, [1.0, broken], spike=None).trip == "the loss became NaN or infinite"
+        assert guarded(tmp_path, [1.0, broken], spike=None).problem == "the loss became NaN or infinite"
 
 
-def test_what_was_passed_over_is_remembered_and_the_losses_before_it_are_not(tmp_path: Path) -> None:
+def test_skipped_steps_are_remembered_and_the_losses_before_it_are_not(tmp_path: Path) -> None:
     guard = guarded(tmp_path, [1.0] * 8 + [9.0, 9.0])
-    guard.pass_over(5, 10)
-    guard.pass_over(7, 8)
-    assert guard.trip == ""
+    guard.skip(5, 10)
+    guard.skip(7, 8)
+    assert guard.problem == ""
     assert not guard.recent
     again = LossSpikeGuard(GuardSettings(), tmp_path)
-    again.begin()
-    assert again.passed_over() == [(5, 10), (7, 8)]
+    again.restore()
+    assert again.skipped == [(5, 10), (7, 8)]
 
 
-def test_blocks_that_are_passed_over_come_no_more() -> None:
-    assert without(range(6), []) == [0, 1, 2, 3, 4, 5]
-    assert without(range(6), [(3, 4)]) == [0, 1, 4, 5, 0, 1]
-    assert without(range(6), [(3, 4), (3, 3)]) == [0, 1, 5, 0, 1, 0]  # of the order that the first has made
+def test_skipped_blocks_do_not_come_again() -> None:
+    assert without_skipped(range(6), []) == [0, 1, 2, 3, 4, 5]
+    assert without_skipped(range(6), [(3, 4)]) == [0, 1, 4, 5, 0, 1]
+    assert without_skipped(range(6), [(3, 4), (3, 3)]) == [0, 1, 5, 0, 1, 0]  # of the order that the first has made
 
 
 WORDS = {**QUICK, "domain": "medical", "base.tokens": "24576", "run.checkpoint_minutes": "0.00001"}
@@ -86,7 +86,7 @@ def test_a_training_goes_on_behind_the_rows_that_broke_it(
     resolved = resolve({**WORDS, "out": str(tmp_path)}, REPOSITORY)
     artifact = run_stage(resolved, "base", Console("quiet"))
     said = capsys.readouterr().out
-    assert "base: the loss became NaN or infinite; back to step 8, and the rows of 2 steps are passed over" in said
+    assert "base: the loss became NaN or infinite; rolling back to step 8 and skipping the batches of 2 steps" in said
     assert artifact.manifest["metrics"]["passed_over_steps"] == 2
     log = [json.loads(line) for line in (artifact.path / "log.jsonl").open(encoding="utf-8")]
     assert [record["step"] for record in log] == list(range(1, 25))  # all steps, and none twice
@@ -95,7 +95,7 @@ def test_a_training_goes_on_behind_the_rows_that_broke_it(
 def test_one_that_breaks_again_and_again_stops_the_stage(tmp_path: Path, broken_steps: list[int]) -> None:
     broken_steps.extend([9, 14])
     resolved = resolve({**WORDS, "out": str(tmp_path), "base.guard.times": "1"}, REPOSITORY)
-    with pytest.raises(ContractError, match=r"became NaN or infinite \(step \d+\), and was taken back 1 times before"):
+    with pytest.raises(ContractError, match=r"became NaN or infinite \(step \d+\), and 1 spikes were skipped before"):
         run_stage(resolved, "base", Console("quiet"))
     assert not list(Store(tmp_path).artifacts.glob("base-*"))
 
@@ -114,7 +114,7 @@ def test_a_checkpoint_whose_weights_are_broken_is_not_tried_again(
     told = SimpleNamespace(line=lambda *_, **__: None)
     context: Any = SimpleNamespace(stage="cpt", work=tmp_path, settings=SimpleNamespace(), console=told)
     loop = TrainingLoop(context, 512)
-    loop.from_step, loop.guard.trip, loop.guard.high = 8, "the loss became NaN or infinite", high
+    loop.from_step, loop.guard.problem, loop.guard.high = 8, "the loss became NaN or infinite", high
     loop.folder.mkdir()
     asked: list[int] = []
 
@@ -124,12 +124,14 @@ def test_a_checkpoint_whose_weights_are_broken_is_not_tried_again(
 
     monkeypatch.setattr(loop, "_newest", newest)
     trainer: Any = SimpleNamespace(state=SimpleNamespace(global_step=at))
-    assert loop._go_back(trainer).name == "checkpoint-5"
+    assert loop._roll_back(trainer).name == "checkpoint-5"
     assert asked == [at_most]
 
 
 def test_one_that_breaks_before_any_checkpoint_stops_the_stage(tmp_path: Path, broken_steps: list[int]) -> None:
     broken_steps.append(3)
     resolved = resolve({**WORDS, "out": str(tmp_path), "run.checkpoint_minutes": "10"}, REPOSITORY)
-    with pytest.raises(ContractError, match=r"there is no checkpoint before it; nothing is kept. Lower base.train"):
+    with pytest.raises(
+        ContractError, match=r"there is no trainer checkpoint before it. Nothing is saved. Lower base.train"
+    ):
         run_stage(resolved, "base", Console("quiet"))

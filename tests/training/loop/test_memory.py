@@ -28,9 +28,9 @@ def context_of(stage: str, **words: str) -> Any:
     [
         (
             "cpt", memory.TRAINING, {},
-            r"Stage cpt ran out of memory of this machine while training \(.+; 0\.\d GiB were expected\). Set "
+            r"Stage cpt ran out of memory on this machine while training \(.+; 0\.\d GiB were expected\). Set "
             r"run.micro_batch_tokens=256 \(now 512\) or cpt.train.gradient_checkpointing=true or cpt.peft=lora, which "
-            r"gives another result; the same",
+            r"changes the result. The same",
         ),
         (
             "dpo", memory.TRAINING, {"run.micro_batch_tokens": "600", "dpo.train.gradient_checkpointing": "true"},
@@ -40,30 +40,32 @@ def context_of(stage: str, **words: str) -> Any:
             "dpo", memory.TRAINING, {"dpo.batch_pairs": "4", "run.processes": "4"},
             r"\)\. Set dpo.train.gradient_checkpointing=true or dpo.peft=lora",
         ),
-        ("exam-sft", memory.EVALUATING, {}, r"while evaluating .+ expected at most\). Set evaluate.batch_size=32;"),
+        ("exam-sft", memory.EVALUATING, {}, r"while evaluating .+ expected at most\). Set evaluate.batch_size=32\."),
         (
             "sft", memory.SAVING, {},
-            r"while saving and checking \(.+; \d\.\d GiB were expected\). Use a machine with more memory;",
+            r"while saving and checking \(.+; \d\.\d GiB were expected\). Use a machine with more memory\.",
         ),
     ],
 )  # fmt: skip
 def test_what_to_change_is_said(stage: str, phase: str, words: dict[str, str], expected: str) -> None:
     context = context_of(stage, **words)
-    with pytest.raises(ResourceError, match=expected), memory.explained(context), memory.phase(phase):
+    with pytest.raises(ResourceError, match=expected), memory.explain_errors(context), memory.phase(phase):
         torch.empty(TOO_MUCH)
 
 
 def test_sampling_is_told_apart_from_training() -> None:
     context = context_of("sample", pipeline="on-policy")
-    expected = r"while sampling .+ Set sample.generated_tokens=32768;"
-    with pytest.raises(ResourceError, match=expected), memory.explained(context), memory.phase(memory.SAMPLING):
+    expected = r"while sampling .+ Set sample.generated_tokens=32768\."
+    with pytest.raises(ResourceError, match=expected), memory.explain_errors(context), memory.phase(memory.SAMPLING):
         torch.empty(TOO_MUCH)
 
 
 def test_the_gpu_s_own_error_counts_and_others_pass() -> None:
-    assert memory.ran_out(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
-    assert memory.ran_out(RuntimeError("CUDA error: out of memory"))
-    assert memory.ran_out(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
-    assert not memory.ran_out(RuntimeError("shape mismatch"))
-    with pytest.raises(RuntimeError, match="shape"), memory.explained(context_of("sft")):
+    assert memory.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+    assert memory.is_out_of_memory(RuntimeError("CUDA error: out of memory"))
+    assert memory.is_out_of_memory(
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    )
+    assert not memory.is_out_of_memory(RuntimeError("shape mismatch"))
+    with pytest.raises(RuntimeError, match="shape"), memory.explain_errors(context_of("sft")):
         raise RuntimeError("shape mismatch")

@@ -15,12 +15,12 @@ from common.config.base import GuardSettings
 from common.config.schema import RunSettings
 from common.errors import ConfigError
 from common.training.loop.progress import newest_whole
-from common.training.loop.stopping import Preempted, noted
+from common.training.loop.stopping import Preempted, catch_signals
 from common.training.loop.trainer import TrainingLoop, _stopped_first
 
 
 def test_a_signal_that_comes_again_stops_nothing_at_once() -> None:
-    with noted() as stop:
+    with catch_signals() as stop:
         for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1):
             os.kill(os.getpid(), number)
         assert stop.signum == signal.SIGUSR1
@@ -38,9 +38,9 @@ def checkpoint(folder: Path, step: int, form: str) -> None:
 
 def test_the_newest_whole_checkpoint_is_found_and_what_is_newer_goes(tmp_path: Path) -> None:
     for step in (2, 10, 30):
-        checkpoint(tmp_path, step, "whole by each process")
+        checkpoint(tmp_path, step, "whole in each process")
     (tmp_path / "checkpoint-40").mkdir()  # begun, and not marked
-    assert newest_whole(tmp_path, at_most=20) == (tmp_path / "checkpoint-10", 3.0, "whole by each process")
+    assert newest_whole(tmp_path, at_most=20) == (tmp_path / "checkpoint-10", 3.0, "whole in each process")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-2"]
 
 
@@ -49,16 +49,18 @@ def test_a_checkpoint_of_shards_is_not_read_whole(tmp_path: Path) -> None:
         work=tmp_path, stage="cpt", settings=SimpleNamespace(guard=GuardSettings()),
         config=SimpleNamespace(run=RunSettings()),
     )  # fmt: skip
-    checkpoint(tmp_path / "trainer", 7, "as fsdp2 shards it")
+    checkpoint(tmp_path / "trainer", 7, "sharded by fsdp2")
     loop = TrainingLoop(context, 512)
-    with pytest.raises(ConfigError, match="Stage cpt was stopped while its model was held as fsdp2 shards it, and now"):
+    with pytest.raises(
+        ConfigError, match="Stage cpt has a trainer checkpoint with its model sharded by fsdp2, which cannot"
+    ):
         loop._newest()
     assert (tmp_path / "trainer" / "checkpoint-7").is_dir()
 
 
 def test_a_stop_comes_before_what_it_has_broken() -> None:
     """torch's compilers are processes too, and an interrupt ends them."""
-    with noted() as stop:
+    with catch_signals() as stop:
         with pytest.raises(ConfigError, match="cannot compile"), _stopped_first(stop):
             raise ConfigError("torch cannot compile")
         os.kill(os.getpid(), signal.SIGINT)

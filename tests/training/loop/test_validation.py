@@ -72,12 +72,14 @@ def test_the_weights_that_go_on(keep: str, kept: int, tmp_path: Path) -> None:
     validation = Validation(_as_context(context), None)
     trainer = Reading(model, [3.0, 1.0, 2.0, 1.5])
     for step in (1, 2, 3, 4):
-        validation.look(trainer, step)
+        validation.evaluate(trainer, step)
     assert validation.measured()["validation"]["kept"] == kept
     assert validation.chosen(model).lm_head.weight.mean().item() == {2: 1.0, 4: 1.5}[kept]
     again = Validation(_as_context(context), None)
-    assert again.best.read(3) == validation.looks[:3]  # a killed run goes on from step 3
-    assert json.loads((tmp_path / "validation" / "looks.json").read_text(encoding="utf-8")) == validation.looks
+    assert again.best.read(3) == validation.evaluations[:3]  # a killed run goes on from step 3
+    assert (
+        json.loads((tmp_path / "validation" / "evaluations.json").read_text(encoding="utf-8")) == validation.evaluations
+    )
 
 
 def test_what_a_run_may_go_on_from_keeps_its_best_weights(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_a_template_without_markers_is_refused(tokenizer: Any) -> None:
         with pytest.raises(ContractError, match=r"no \{% generation %\} markers"):
             require_trainable_template(tokenizer)
         tokenizer.chat_template = original.replace("<|end|>{% endgeneration %}", "{% endgeneration %}<|end|>")
-        with pytest.raises(ContractError, match=r"stop token .* lies outside"):
+        with pytest.raises(ContractError, match=r"stop token .* is outside"):
             require_trainable_template(tokenizer)
         tokenizer.chat_template = None
         with pytest.raises(ContractError, match="has no chat template"):

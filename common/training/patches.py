@@ -1,0 +1,200 @@
+"""What TRL, transformers and mergekit do differently here, each with its reason and the version that needs it.
+
+Usage: `class Trainer(without_cards(SFTTrainer)): …`; `float32_adapter(trainer.model)`; see each function.
+
+`tests/training/test_patches.py` fails when a library no longer needs one of them. Remove it then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from common.training.distributed import ranks
+
+LIKELIHOOD = 4  # the place of the likelihood in what ORPOTrainer.concatenated_forward returns
+
+
+@functools.cache
+def without_cards(trainer_class: Any) -> Any:
+    """Return a trainer whose checkpoints hold no model card; ours is written once, for the whole chain.
+
+    TRL 1.16: every trainer calls `create_model_card` for each trainer checkpoint, and no option turns it off.
+    """
+
+    class WithoutCards(trainer_class):  # type: ignore[misc] # TRL is untyped
+        def create_model_card(self, *args: Any, **options: Any) -> None:
+            return
+
+    return WithoutCards
+
+
+@functools.cache
+def without_flops(trainer_class: Any) -> Any:
+    """Return a trainer that does not count floating point operations; `common.cost` estimates them once.
+
+    transformers 5.23: `Trainer` walks over all parameters in every micro batch to count them, and no option turns it
+    off.
+    """
+
+    class WithoutFlops(trainer_class):  # type: ignore[misc] # TRL is untyped
+        def floating_point_ops(self, inputs: Any) -> int:
+            return 0
+
+    return WithoutFlops
+
+
+def weighted_by_tokens(trainer_class: Any, count: Callable[[Mapping[str, Any]], int]) -> Any:
+    """Return a trainer that knows each micro batch's share of a step; `count` says how many tokens a batch learns.
+
+    `self.share` is the number of tokens that the present micro batch learns, in units of the mean over all micro
+    batches of the step and all processes.
+
+    TRL 1.16: DPO and ORPO take the mean over the tokens of each micro batch, and then the mean of those means. A short
+    batch weighs as much as a long one, and another split of the same pairs gives another loss. SFTTrainer needs none
+    of this: transformers gives it the number of the whole step's tokens.
+    """
+
+    class Weighted(trainer_class):  # type: ignore[misc] # TRL is untyped
+        share = 1.0
+
+        def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+            batches, number = super().get_batch_samples(epoch_iterator, num_batches, device)
+            counts = [count(batch) for batch in batches]
+            totals = ranks.all_gather([sum(counts), len(counts)])
+            tokens, pieces = (sum(row[place] for row in totals) for place in (0, 1))
+            self._shares = deque(number * pieces / tokens for number in counts) if tokens else deque()
+            return batches, number
+
+        def training_step(self, *args: Any, **options: Any) -> Any:
+            self.share = self._shares.popleft() if self._shares else 1.0
+            return super().training_step(*args, **options)
+
+    return Weighted
+
+
+@functools.cache
+def token_dpo_trainer() -> Any:
+    """Return a DPOTrainer whose term `sft` is the mean over all chosen tokens of a step, however it is split.
+
+    TRL 1.16: see `weighted_by_tokens`; `_compute_loss` is the only place where the terms have their weights.
+    """
+    from trl import DPOTrainer
+
+    def learned(batch: Mapping[str, Any]) -> int:
+        chosen, _ = batch["completion_mask"].chunk(2)
+        return int(chosen[:, 1:].sum())
+
+    class TokenDpoTrainer(weighted_by_tokens(without_cards(DPOTrainer), learned)):  # type: ignore[misc] # TRL is untyped
+        loss_weights: list[float]
+
+        def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
+            weights: list[float] = self.loss_weights
+            pairs = zip(self.loss_types, weights, strict=True)
+            self.loss_weights = [weight * self.share if kind == "sft" else weight for kind, weight in pairs]
+            try:
+                return super()._compute_loss(model, inputs, return_outputs)
+            finally:
+                self.loss_weights = weights
+
+    return TokenDpoTrainer
+
+
+@functools.cache
+def token_orpo_trainer() -> Any:
+    """Return an ORPOTrainer over rows that are tokenised already; its likelihood is a mean over a step's chosen tokens.
+
+    TRL 1.16: see `weighted_by_tokens`; and `tokenize_row` joins prompt and answer as texts, without the chat template.
+    """
+    from trl.experimental.orpo import ORPOTrainer
+
+    def learned(batch: Mapping[str, Any]) -> int:
+        return int(batch["chosen_attention_mask"][:, 1:].sum())
+
+    class TokenOrpoTrainer(weighted_by_tokens(without_cards(ORPOTrainer), learned)):  # type: ignore[misc] # TRL is untyped
+        def concatenated_forward(self, model: Any, batch: Any) -> Any:
+            found = super().concatenated_forward(model, batch)
+            return (*found[:LIKELIHOOD], found[LIKELIHOOD] * self.share, *found[LIKELIHOOD + 1 :])
+
+        def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
+            start = feature["start"]
+            row: dict[str, Any] = {"prompt_input_ids": feature["chosen_ids"][:start]}
+            row["prompt_attention_mask"] = [1] * start
+            for side in ("chosen", "rejected"):
+                ids = feature[f"{side}_ids"]
+                row[f"{side}_input_ids"] = ids
+                row[f"{side}_attention_mask"] = [1] * len(ids)
+                row[f"{side}_labels"] = [-100] * start + ids[start:]
+            return row
+
+    return TokenOrpoTrainer
+
+
+def float32_adapter(model: Any) -> None:
+    """Train an adapter in float32, as peft does by itself. A model without an adapter stays as it is.
+
+    TRL 1.16: trainers narrow the adapter of a quantised base to bfloat16, and ORPO's the embedding and the head too. In
+    bfloat16 an update below about 1/256 of a weight is lost, and preference tuning makes smaller ones.
+    """
+    import torch
+    from peft import PeftModel
+
+    if not isinstance(model, PeftModel):
+        return
+    for parameter in model.parameters():
+        packed = type(parameter) is not torch.nn.Parameter  # bitsandbytes' own classes
+        if parameter.is_floating_point() and not packed:
+            parameter.data = parameter.data.float()
+
+
+def note_losses(trainer: Any, note: Callable[[Any], None]) -> None:
+    """Call `note` with the loss of every micro batch, still on its device.
+
+    transformers 5.23: callbacks get the mean over the steps since the last log line, and never the loss of a step.
+    """
+    step = trainer.training_step
+
+    def noting(*args: Any, **options: Any) -> Any:
+        loss = step(*args, **options)
+        note(loss)
+        return loss
+
+    trainer.training_step = noting
+
+
+@contextlib.contextmanager
+def fresh_loaders() -> Iterator[None]:
+    """Let mergekit open every file again, and close them afterwards.
+
+    mergekit 0.1.5: it keeps open files by path in a class attribute, so a stage that ran again would be read as before.
+    """
+    from mergekit.io.tasks import LoaderCache
+
+    LoaderCache.loaders.clear()
+    try:
+        yield
+    finally:
+        LoaderCache.loaders.clear()
+
+
+@contextlib.contextmanager
+def quiet_mergekit() -> Iterator[None]:
+    """Hold back mergekit's log lines below a warning.
+
+    mergekit 0.1.5: it logs through the root logger, where no level of its own can be set, whatever `quiet` says.
+    """
+    root, before = logging.getLogger(), logging.root.manager.disable
+    placeholder = None if root.handlers else logging.NullHandler()  # else logging.info() would add one that prints
+    if placeholder:
+        root.addHandler(placeholder)
+    logging.disable(max(before, logging.INFO))
+    try:
+        yield
+    finally:
+        logging.disable(before)
+        if placeholder:
+            root.removeHandler(placeholder)

@@ -1,0 +1,174 @@
+"""What the libraries still do that `common.training.patches` changes. A test that fails here says: remove the patch."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.models.tokenizer import train_tokenizer
+from common.training.patches import (
+    float32_adapter,
+    fresh_loaders,
+    note_losses,
+    quiet_mergekit,
+    token_dpo_trainer,
+    token_orpo_trainer,
+    without_cards,
+    without_flops,
+)
+
+torch = pytest.importorskip("torch")
+GONE = "the library no longer does this: remove the patch"
+ARGUMENTS = {
+    "max_steps": 1, "use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "logging_steps": 1,
+    "gradient_checkpointing": False, "max_length": 64,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return train_tokenizer(["a question and an answer that is long, and one that is short"], 300, 256)
+
+
+@pytest.fixture
+def model() -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=300, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        pad_token_id=0, eos_token_id=1, bos_token_id=None, max_position_embeddings=256, initializer_range=0.5,
+    ))  # fmt: skip
+
+
+def texts(tokenizer: Any) -> Any:
+    from datasets import Dataset
+
+    ids = tokenizer(["a question and an answer"] * 4, add_special_tokens=False)["input_ids"]
+    return Dataset.from_dict({"input_ids": ids, "labels": ids})
+
+
+def sft(trainer_class: Any, model: Any, tokenizer: Any, folder: Path, **options: Any) -> Any:
+    from trl import SFTConfig
+
+    arguments = SFTConfig(
+        output_dir=str(folder), dataset_kwargs={"skip_prepare_dataset": True}, **{**ARGUMENTS, **options}
+    )
+    return trainer_class(model=model, args=arguments, train_dataset=texts(tokenizer), processing_class=tokenizer)
+
+
+def test_trainers_write_a_model_card_for_each_checkpoint(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    from trl import DPOTrainer, RewardTrainer, SFTTrainer
+    from trl.experimental.orpo import ORPOTrainer
+
+    for trainer_class in (SFTTrainer, DPOTrainer, RewardTrainer, ORPOTrainer):
+        assert "create_model_card" in inspect.getsource(trainer_class._save_checkpoint), GONE
+    for name, trainer_class in (("theirs", SFTTrainer), ("ours", without_cards(SFTTrainer))):
+        sft(trainer_class, model, tokenizer, tmp_path / name, save_steps=1).train()
+        assert (tmp_path / name / "checkpoint-1").is_dir()
+        assert (tmp_path / name / "README.md").exists() == (name == "theirs"), GONE
+
+
+def test_the_trainer_counts_operations_in_every_batch(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    from trl import SFTTrainer
+
+    for trainer_class, counts in ((SFTTrainer, True), (without_flops(SFTTrainer), False)):
+        trainer = sft(trainer_class, model, tokenizer, tmp_path)
+        trainer.train()
+        assert (trainer.state.total_flos > 0) == counts, GONE
+
+
+def test_callbacks_get_no_loss_of_a_step(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    from transformers import TrainerCallback
+    from trl import SFTTrainer
+
+    class Look(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
+        def on_step_end(self, args: Any, state: Any, control: Any, **found: Any) -> None:
+            assert not [name for name in found if "loss" in name], GONE
+
+    noted: list[Any] = []
+    trainer = sft(SFTTrainer, model, tokenizer, tmp_path)
+    trainer.add_callback(Look())
+    note_losses(trainer, noted.append)
+    trainer.train()
+    assert float(noted[0]) == pytest.approx(trainer.state.log_history[0]["loss"], abs=1e-4)
+
+
+def test_the_adapter_of_a_quantised_base_is_narrowed(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from trl import DPOTrainer, KTOTrainer, RewardTrainer, SFTTrainer
+
+    for trainer_class in (SFTTrainer, DPOTrainer, KTOTrainer, RewardTrainer):
+        assert "param.data = param.data.to(torch.bfloat16)" in inspect.getsource(trainer_class.__init__), GONE
+    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])).bfloat16()
+    float32_adapter(adapted)
+    assert {parameter.dtype for parameter in adapted.parameters()} == {torch.float32}
+
+
+def pairs(tokenizer: Any, *, tokenised: bool) -> Any:
+    from datasets import Dataset
+
+    prompt = [{"role": "user", "content": "a question"}]
+    rows: list[dict[str, Any]] = []
+    for answer in ("short", "an answer that is long, an answer that is long, an answer that is long"):
+        sides = {"chosen": answer, "rejected": "no"}
+        said = {side: [{"role": "assistant", "content": text}] for side, text in sides.items()}
+        if not tokenised:
+            rows.append({"prompt": prompt, **said})
+            continue
+        start = len(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False))
+        ids = {f"{side}_ids": tokenizer.apply_chat_template(prompt + said[side], return_dict=False) for side in said}
+        rows.append({"prompt": "", "chosen": "", "rejected": "", "start": start, **ids})
+    return Dataset.from_list(rows)
+
+
+@pytest.mark.parametrize("method", ["dpo", "orpo"])
+def test_a_mean_over_tokens_depends_on_the_split(method: str, model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    from trl import DPOConfig
+    from trl.experimental.orpo import ORPOConfig
+
+    config = DPOConfig if method == "dpo" else ORPOConfig
+    options = {"loss_type": ["sft"]} if method == "dpo" else {"beta": 1e-9, "remove_unused_columns": False}
+    reference = {"ref_model": model} if method == "dpo" else {}
+    ours = token_dpo_trainer() if method == "dpo" else token_orpo_trainer()
+    theirs = type("Unweighted", (ours,), {"share": property(lambda self: 1.0, lambda self, share: None)})
+    losses: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for name, trainer_class in (("ours", ours), ("theirs", theirs)):
+        for rows in (1, 2):
+            arguments = config(
+                output_dir=str(tmp_path), per_device_train_batch_size=rows, gradient_accumulation_steps=2 // rows,
+                save_strategy="no", **{**ARGUMENTS, **options},
+            )  # fmt: skip
+            trainer = trainer_class(
+                model=copy.deepcopy(model), args=arguments, processing_class=tokenizer,
+                train_dataset=pairs(tokenizer, tokenised=method == "orpo"), **reference,
+            )  # fmt: skip
+            trainer.train()
+            losses[name].append(trainer.state.log_history[0]["loss"])
+    assert losses["ours"][0] == pytest.approx(losses["ours"][1], rel=1e-4)
+    assert losses["theirs"][0] != pytest.approx(losses["theirs"][1], rel=1e-2), GONE
+
+
+def test_mergekit_logs_through_the_root_logger() -> None:
+    import mergekit.plan
+
+    assert "logging.info(" in inspect.getsource(mergekit.plan), GONE
+    with quiet_mergekit():
+        assert not logging.getLogger().isEnabledFor(logging.INFO)
+    assert logging.getLogger("mergekit").isEnabledFor(logging.WARNING)
+
+
+def test_mergekit_keeps_open_what_it_has_read(model: Any, tmp_path: Path) -> None:
+    from mergekit.common import ModelPath, ModelReference
+    from mergekit.io.tasks import LoaderCache
+
+    model.save_pretrained(tmp_path)
+    reference = ModelReference(model=ModelPath(path=str(tmp_path)))
+    with fresh_loaders():
+        assert LoaderCache().get(reference) is LoaderCache().get(reference), GONE
+    assert not LoaderCache.loaders
