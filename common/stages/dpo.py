@@ -25,6 +25,7 @@ from common.stages.preference import (
     needs_precomputed,
     tune,
 )
+from common.training import patches
 from common.training.adapters import adapter_for, learner_of, reference_of
 from common.training.distributed import parallel
 from common.training.fit import TrainResult
@@ -94,7 +95,7 @@ def trainer_for(context: StageContext, model: Any, tokenizer: Any, pairs: list[P
     learner = learner_of(context, model)
     columns = ("prompt", "chosen", "rejected")
     train = cast(DpoSettings, context.settings).train
-    with memory.phase(memory.SCORING), parallel.sharding(), scoring(context.config.run, train):
+    with memory.phase(memory.SCORING), patches.shard_references_by_layer(), scoring(context.config.run, train):
         return token_dpo_trainer()(
             model=learner,
             ref_model=reference_of(context, model, learner),

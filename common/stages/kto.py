@@ -24,6 +24,7 @@ from common.stages.preference import (
     needs_precomputed,
     tune,
 )
+from common.training import patches
 from common.training.adapters import adapter_for, learner_of, reference_of
 from common.training.distributed import parallel
 from common.training.fit import TrainResult
@@ -56,7 +57,7 @@ def _train(context: StageContext, model: Any, tokenizer: Any, pairs: list[Pair],
         for side in ("chosen", "rejected")
     ]
     train = cast(KtoSettings, context.settings).train
-    with memory.phase(memory.SCORING), parallel.sharding(), scoring(context.config.run, train):
+    with memory.phase(memory.SCORING), patches.shard_references_by_layer(), scoring(context.config.run, train):
         trainer = KTOTrainer(
             model=learner,
             ref_model=reference_of(context, model, learner),

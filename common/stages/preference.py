@@ -24,6 +24,7 @@ from common.models import checkpoint
 from common.models.device import device_of, to_device
 from common.stage import StageContext, StageReport
 from common.store.artifacts import write_json
+from common.training import patches
 from common.training.distributed import parallel, ranks
 from common.training.distributed.loading import load_shared
 from common.training.fit import TrainResult, check_and_save, merge_adapter, trained_model
@@ -163,7 +164,7 @@ def arguments_for(
         device=device_of(context.config.run), stage=context.stage, rows_per_pair=rows_per_pair,
     )  # fmt: skip
     try:
-        return parallel.on_one_device(config_class(**{**defaults, **options}))
+        return patches.use_one_gpu(config_class(**{**defaults, **options}))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
 
