@@ -119,9 +119,9 @@ def merge_adapter(context: StageContext, trained: TrainResult, probe: list[int],
         return trained
     if parent is None:
         parent = checkpoint.load_model(context.parent_artifact.path, context.config.model)
-    trained = trained.model if getattr(trained.model, "is_quantized", False) else trained.model.to("cpu")
+    adapted = trained.model if getattr(trained.model, "is_quantized", False) else trained.model.to("cpu")
     merged, measured = adapters.merge(
-        trained, parent, probe[:PROBE_TOKENS], context.out / adapters.FOLDER, context.parent_artifact
+        adapted, parent, probe[:PROBE_TOKENS], context.out / adapters.FOLDER, context.parent_artifact
     )
     return replace(trained, model=merged, measured={**trained.measured, **measured})
 
