@@ -16,7 +16,7 @@ KEPT_BEST = KEPT_CHECKPOINTS + 1
 
 
 def kept_bytes(setting: Setting) -> float:
-    """Return the bytes of a stage's artifact: a whole model as it is stored, and an adapter beside it."""
+    """Return the bytes of a stage's artifact: a whole model as it is stored, and its adapter."""
     if setting.kind in ("evaluate", "sample", "card", "publish"):
         return 0.0
     work = setting.work

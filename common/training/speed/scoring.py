@@ -99,7 +99,7 @@ def add_head(
 
 
 def _hidden(model: Any, ids_BT: Tensor, attention_BT: Tensor | None, mask_BT: Tensor) -> Tensor:
-    """Return (N, H), the last hidden states from which the labelled tokens are told, row by row."""
+    """Return (N, H), the last hidden states that predict the labelled tokens, row by row."""
     import torch
 
     layout = None if attention_BT is None else share_rows(attention_BT.sum(1).tolist())
