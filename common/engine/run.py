@@ -36,7 +36,7 @@ from common.stage import MODEL_KINDS, StageContext, StageReport, stage_module
 from common.store.artifacts import CODE, Artifact, Store, fingerprint_of, is_of_code, writing
 from common.store.locks import Holder
 from common.training.distributed import ranks
-from common.training.distributed.gpu_lock import ON_GPU, claimed
+from common.training.distributed.gpu_lock import ON_GPU, lock_gpus
 from common.training.loop import memory
 
 
@@ -241,7 +241,7 @@ def _run(context: StageContext) -> StageReport:
 
     No process begins before all GPUs are held. What the stage took of them is given back before others may hold them.
     """
-    busy = claimed(context.config.run, context.stage, context.console) if context.kind in ON_GPU else nullcontext()
+    busy = lock_gpus(context.config.run, context.stage, context.console) if context.kind in ON_GPU else nullcontext()
     with memory.explained(context), busy:
         ranks.barrier(patiently=True)
         try:

@@ -1,9 +1,9 @@
-"""What each process holds of a model: checked to be what was asked for, and put together again at the end.
+"""What each process holds of a model: compared with what was asked for, and put together at the end.
 
 Usage: trainers get `callbacks=callbacks(config.run)`; `check(trainer, config.run)` once training has begun, and
 `model = whole_model(trainer, folder, load)` after it.
 
-accelerate falls back without a word where it cannot do what its file says (there is no FSDP on a CPU; without a GPU,
+accelerate falls back silently where it cannot do what its file says (there is no FSDP on a CPU; without a GPU,
 `accelerate launch` may start a single process): a run that believed it had eight shards would fill one GPU. Which file
 belongs to which `run.parallelism` is `common.engine.launch`.
 """

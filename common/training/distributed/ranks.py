@@ -1,6 +1,6 @@
-"""The processes that share a stage, as torchrun counts them: which am I, wait for the others, tell them.
+"""The processes that share a stage, as torchrun counts them: its number, barriers and broadcasts.
 
-Usage: `ranks.start(config.run)` once; then `if ranks.is_first(): …`, `ranks.wait()`, `value = ranks.shared(value)`.
+Usage: `ranks.start(config.run)` once; then `ranks.is_main_process()`, `ranks.barrier()`, `ranks.broadcast(value)`.
 
 A process by itself is the first and only one, and none of this costs it anything. Starting processes is
 `common.engine.launch`; what of a model each of them holds is `common.training.distributed.parallel`.

@@ -59,8 +59,8 @@ def test_two_stages_never_train_on_one_gpu(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_cpu_is_shared(capsys: pytest.CaptureFixture[str]) -> None:
     with (
-        gpu_lock.claimed(RunSettings(device="cpu"), "cpt", Console()),
-        gpu_lock.claimed(RunSettings(device="cpu"), "x", Console()),
+        gpu_lock.lock_gpus(RunSettings(device="cpu"), "cpt", Console()),
+        gpu_lock.lock_gpus(RunSettings(device="cpu"), "x", Console()),
     ):
         assert capsys.readouterr().out == ""
 
@@ -146,10 +146,10 @@ def test_only_memory_of_others_is_called_theirs(
 ) -> None:
     monkeypatch.setattr(gpu_lock, "SHARED", tmp_path)
     card.reserved = 6 * GIB
-    with gpu_lock.claimed(RunSettings(), "sft", Console("quiet")):
+    with gpu_lock.lock_gpus(RunSettings(), "sft", Console("quiet")):
         assert capsys.readouterr().out == ""
     card.reserved = 2 * GIB
-    with gpu_lock.claimed(RunSettings(), "sft", Console("quiet")):
+    with gpu_lock.lock_gpus(RunSettings(), "sft", Console("quiet")):
         assert "sft: another program is on this GPU, 10.0 of 16.0 GiB are free" in capsys.readouterr().out
 
 
@@ -228,7 +228,7 @@ def helping(rank: int, port: int, folder: Path) -> None:
     def stage(context: Any) -> None:
         (folder / f"{rank}-{(folder / 'held').exists()}").touch()
 
-    vars(running).update(claimed=slowly, stage_module=lambda kind: SimpleNamespace(run=stage))
+    vars(running).update(lock_gpus=slowly, stage_module=lambda kind: SimpleNamespace(run=stage))
     context = SimpleNamespace(kind="cpt", stage="cpt", config=SimpleNamespace(run=None), console=None)
     running._run(context)  # type: ignore[arg-type] # all that is read
     ranks.barrier()
