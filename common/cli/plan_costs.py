@@ -1,4 +1,4 @@
-"""A plan's costs in words: memory of a stage's phases in a cell, times, and the totals below the table.
+"""A plan's costs as text: memory of a stage's phases in a cell, times, and the totals below the table.
 
 Usage: `memory_of(outlook, "cpt")`; `for line in totals(plan): print(line)`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.cost.hardware import GIB
-from common.cost.limits import disk_needed, doubts, needed_of
+from common.cost.limits import disk_needed, needed_of, uncertain
 from common.cost.outlook import Outlook
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MAIN = ("save", "merge")  # phases that are in main memory, wherever a run trains
 
 
-UNSURE = 0.25  # share that rows decide, from which on a figure is told as a bound
+UNSURE = 0.25  # share that rows decide, from which on a figure is shown as a bound
 
 
 def memory_of(outlook: Outlook, stage: str) -> str:
@@ -55,7 +55,7 @@ def duration(seconds: float) -> str:
 
 
 def totals(made: Plan) -> list[str]:
-    """Return the lines below a plan's table: time, disk, price, what it is reckoned for, and what may not fit."""
+    """Return the lines below a plan's table: time, disk, price, what it is estimated for, and what may not fit."""
     outlook, to_do = made.outlook, made.to_do
     names = [step.node.name for step in to_do]
     tokens = sum(step.tokens or 0 for step in to_do)
@@ -73,13 +73,13 @@ def totals(made: Plan) -> list[str]:
     price = outlook.price(sum(known))
     if price is not None and not outlook.unknown:
         parts.append(f"{'at least ' if missing else 'about '}{price:,.2f} for GPUs")
-    return [", ".join(parts), *_reckoned(outlook), *doubts(outlook, names)]
+    return [", ".join(parts), *_basis(outlook), *uncertain(outlook, names)]
 
 
-def _reckoned(outlook: Outlook) -> list[str]:
-    """Say for which machine the figures are, where that is not plain."""
+def _basis(outlook: Outlook) -> list[str]:
+    """Return a line that names the machine of the figures, where that is not plain."""
     if outlook.unknown:
-        return [f"Memory and disk are not reckoned: nothing is known of {outlook.config.model.path} (model.facts)."]
+        return [f"Memory and disk are not estimated: nothing is known of {outlook.config.model.path} (model.facts)."]
     hardware, run = outlook.hardware, outlook.config.run
     if hardware.here and hardware.device == "cpu" and run.processes == 1:
         return []

@@ -1,4 +1,4 @@
-"""What a stage will need: memory by phase, time, disk and price, reckoned before anything is spent.
+"""What a stage will need: memory by phase, time, disk and price, estimated before anything is spent.
 
 Usage: `outlook = Outlook.of(resolved)`; `outlook.phases("cpt")["train"].device_total` (`common.cost.outlook`).
 

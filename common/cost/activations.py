@@ -5,7 +5,7 @@ Usage: `layer_bytes(shape, work, "varlen")` per token and layer; `head_bytes(sha
 Counted with torch's saved-tensor hooks on Llama and Qwen3 of transformers 5.23 with float32 weights, with and without
 autocast, whole and with adapters: the formulas for the attention of the CPU are exact there (a test holds them to it);
 those for CUDA follow the same tensors in the types of `common.training.speed.attention`, and have not been measured.
-Sizes: H hidden, M inner, Q and K the widths of queries and keys, T tokens of a row, V words, r rank of an adapter.
+Sizes: H hidden, M inner, Q and K the widths of queries and keys, T tokens of a row, V vocabulary, r rank of an adapter.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from common.cost.workload import Work
 LEAN_LOGITS = 64_000_000  # of CPT and SFT: one cross-entropy up to these, TRL's pieces above
 # Of scored answers, at once: 256 MB in float32. More are computed in pieces, and again for the backward pass.
 MOST_LOGITS = 64_000_000
-TRL_PIECE = 32_768  # words of the vocabulary at a time: trl/trainer/utils.py, _CHUNKED_LOGPROB_CHUNK_SIZE
+TRL_PIECE = 32_768  # entries of the vocabulary at a time: trl/trainer/utils.py, _CHUNKED_LOGPROB_CHUNK_SIZE
 Attention = Literal["sdpa_float32", "varlen", "sdpa", "eager"]
 
 

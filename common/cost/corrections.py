@@ -1,6 +1,6 @@
-"""How fast trainings really were on this machine, as a share of what was reckoned: a small file beside the artifacts.
+"""Measured training speeds of this machine, as a share of the estimate: a small file next to the artifacts.
 
-Usage: `corrections = Corrections(out)`; `corrections.share(pace)`; `corrections.note(pace, reckoned=…, seen=…)`.
+Usage: `Corrections(out).share(Pace("cpt", "full", parameters, "cpu-avx512-2"))`; `.note(pace, estimated=…, seen=…)`.
 
 The first steps of a training are measured (`common.cost.pace`); later plans of the same stage kind, model and machine
 take that speed, and of another model or kind on the machine the median of what is known. It says nothing about results
@@ -51,7 +51,7 @@ class Corrections:
         self._shares = self._read()
 
     def share(self, pace: Pace) -> float | None:
-        """Return the seen speed over the reckoned one; of the nearest that is known; None where nothing is."""
+        """Return the measured speed over the estimated one, or that of near paces; None where none is known."""
         if pace.key in self._shares:
             return self._shares[pace.key]
         near = [share for key, share in self._shares.items() if pace.is_near(key)]
@@ -61,9 +61,9 @@ class Corrections:
         """Whether this very stage kind and model was measured on the machine."""
         return pace.key in self._shares
 
-    def note(self, pace: Pace, *, reckoned: float, seen: float) -> None:
-        """Write down the seconds of a step, reckoned and seen; the last time counts."""
-        self._shares = {**self._read(), pace.key: round(reckoned / seen, 6)}  # another run may have written meanwhile
+    def note(self, pace: Pace, *, estimated: float, seen: float) -> None:
+        """Record the seconds of a step, estimated and measured; the last record counts."""
+        self._shares = {**self._read(), pace.key: round(estimated / seen, 6)}  # another run may have written meanwhile
         self.path.parent.mkdir(parents=True, exist_ok=True)
         day = datetime.datetime.now(datetime.UTC).date().isoformat()
         write_json(self.path, {"schema": 1, "changed": day, "speed over reckoned": self._shares})
@@ -77,8 +77,6 @@ class Corrections:
             if not all(0 < share < float("inf") for share in shares.values()):
                 raise ValueError("a speed is no positive number")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            logger.warning(
-                "%s cannot be read (%s); plans go without measured speeds, and it is written anew", self.path, error
-            )
+            logger.warning("%s cannot be read (%s); plans use estimated speeds until it is replaced", self.path, error)
             return {}
         return shares

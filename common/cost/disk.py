@@ -17,7 +17,7 @@ KEPT_BEST = KEPT_CHECKPOINTS + 1
 
 
 def kept_bytes(setting: Setting) -> float:
-    """Return the bytes of a stage's artifact: a whole model as it is stored, and an adapter beside it."""
+    """Return the bytes of a stage's artifact: a whole model as it is stored, and its adapter."""
     if not kind_of(setting.kind).makes_model:
         return 0.0
     work = setting.work

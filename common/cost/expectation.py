@@ -1,4 +1,4 @@
-"""What was expected of a phase, in words, for the message in case memory runs out in it.
+"""The memory that a phase was expected to need, for the message when it runs out.
 
 Usage: `expected(context, "train")` returns `18.3 GiB were expected`, or nothing where nothing is known.
 """

@@ -52,7 +52,7 @@ GPUS = {
         _gpu("h200", 989.0, 4800, 140.4), _gpu("b200", 2250.0, 8000, 179),
     )
 }  # fmt: skip
-# What `nvidia-smi` calls them, the longer names first; those beside a Grace CPU go as the nearest.
+# What `nvidia-smi` calls them, the longer names first; those with a Grace CPU count as the nearest.
 CALLED = {
     "H100 PCIe": "h100-pcie", "H100": "h100-sxm", "H200": "h200", "B200": "b200", "A100-SXM4-40GB": "a100-40gb",
     "A100-PCIE-40GB": "a100-40gb", "A100": "a100-80gb", "L40S": "l40s", "L4": "l4", "A10": "a10",
@@ -79,7 +79,7 @@ TABLE = {**CPUS, **GPUS}
 def hardware_of(config: Config) -> Hardware:
     """Return what a run is planned for: `run.hardware`, this machine's GPU, what the profile needs, or the CPU here.
 
-    Raises ConfigError for a name that is not in the table, and for a GPU beside run.device=cpu.
+    Raises ConfigError for a name that is not in the table, and for a GPU with run.device=cpu.
     """
     run = config.run
     if run.hardware is not None:

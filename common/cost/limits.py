@@ -1,6 +1,6 @@
-"""What cannot fit is refused before it is begun, with the nearest setting that does, found by trying.
+"""Refuse what cannot fit before it starts, with the nearest setting that does, found by trying.
 
-Usage: `check_fits(outlook, ["cpt", "sft"])` raises ConfigError; `doubts(outlook, names)` are worth a word.
+Usage: `check_fits(outlook, ["cpt", "sft"])` raises ConfigError; `uncertain(outlook, names)` may not fit.
 
 Only what is sure counts: of rows whose lengths the data decides, nothing. On a CPU a stage is refused where it needs
 more than the whole machine has; main memory and disk count only where the run is planned for this machine.
@@ -54,7 +54,7 @@ class Fix:
     """A change of the configuration that may make a stage fit; a later one of the same key takes its place."""
 
     key: str
-    words: str  # as the command line takes them
+    setting: str  # as on the command line
     apply: Change
     instead: tuple[str, ...] = ()  # keys of changes that it does not go with
 
@@ -78,8 +78,8 @@ def find_shortfall(outlook: Outlook, stage: str, *, sure: bool = True) -> Shortf
 def needed_of(outlook: Outlook, phase: str, need: Need, *, sure: bool = False) -> tuple[float, float]:
     """Return the bytes of a process's device, and of a machine's main memory, where a CPU computes in it.
 
-    Weights of an exam that a GPU has no room for fill its share of it, and the rest lies in main memory, read to where
-    it stays (`common.models.device.spread`).
+    Weights of an exam that a GPU has no room for fill its share of it, and the rest stays in main memory
+    (`common.models.device.offload_kwargs`).
     """
     device = need.device_sure if sure else need.device_total
     if outlook.hardware.device == "cuda":
@@ -93,57 +93,57 @@ def needed_of(outlook: Outlook, phase: str, need: Need, *, sure: bool = False) -
 def check_fits(outlook: Outlook, stages: Sequence[str], fingerprints: Mapping[str, str | None] | None = None) -> None:
     """Check memory and disk of the stages that are to be made. Raises ConfigError for the first that cannot fit.
 
-    By a stage's fingerprint the scratch of one that was stopped is found, which has its room already.
+    A stage that was stopped has scratch on disk already; its fingerprint finds it.
     """
     for stage in stages:
-        lack = find_shortfall(outlook, stage)
-        if lack is not None:
-            words = nearest(outlook, lack)
-            raise ConfigError(_refusal(lack, [*words, *_less(outlook)] if words else [], _without(outlook, stage)))
+        shortfall = find_shortfall(outlook, stage)
+        if shortfall is not None:
+            found = nearest(outlook, shortfall)
+            raise ConfigError(_refusal(shortfall, [*found, *_less(outlook)] if found else [], _without(outlook, stage)))
     _check_disk(outlook, stages, fingerprints or {})
 
 
-def doubts(outlook: Outlook, stages: Sequence[str]) -> list[str]:
+def uncertain(outlook: Outlook, stages: Sequence[str]) -> list[str]:
     """Return a line for stages that fit, but may not with rows as long as they may be; those alike share one."""
     alike: dict[tuple[str, str, str], list[str]] = {}
     for stage in stages:
-        lack = find_shortfall(outlook, stage, sure=False)
-        if lack is not None and find_shortfall(outlook, stage) is None:
-            sizes = f"{_gib(lack.needed)}, and {lack.of} {_gib(lack.there)}"
-            alike.setdefault((lack.phase, sizes, _smaller(outlook, stage)), []).append(stage)
+        shortfall = find_shortfall(outlook, stage, sure=False)
+        if shortfall is not None and find_shortfall(outlook, stage) is None:
+            sizes = f"{_gib(shortfall.needed)}, and {shortfall.of} {_gib(shortfall.there)}"
+            alike.setdefault((shortfall.phase, sizes, _smaller(outlook, stage)), []).append(stage)
     return [
-        f"{' '.join(names)}: with the longest rows {phase} takes {sizes}" + (f"; {words} fits" if words else "")
-        for (phase, sizes, words), names in alike.items()
+        f"{' '.join(names)}: with the longest rows {phase} takes {sizes}" + (f"; {setting} fits" if setting else "")
+        for (phase, sizes, setting), names in alike.items()
     ]
 
 
-def _refusal(lack: Shortfall, words: Sequence[str], otherwise: str) -> str:
-    advice = f"It fits with {' '.join(words)}"
-    if not words:
+def _refusal(shortfall: Shortfall, settings: Sequence[str], otherwise: str) -> str:
+    advice = f"It fits with {' '.join(settings)}"
+    if not settings:
         advice = f"No setting of this stage makes it fit; take more memory{otherwise}"
-    if any(".peft=" in word or ".optim=" in word for word in words):
+    if any(".peft=" in setting or ".optim=" in setting for setting in settings):
         advice += ", which gives another result"
-    most = f" ({_gib(lack.most)} with the longest rows)" if _gib(lack.most) != _gib(lack.needed) else ""
+    most = f" ({_gib(shortfall.most)} with the longest rows)" if _gib(shortfall.most) != _gib(shortfall.needed) else ""
     return (
-        f"Stage {lack.stage} needs at least {_gib(lack.needed)} for {lack.phase}{most}, and {lack.of} "
-        f"{_gib(lack.there)}. {advice}."
+        f"Stage {shortfall.stage} needs at least {_gib(shortfall.needed)} for {shortfall.phase}{most}, and "
+        f"{shortfall.of} {_gib(shortfall.there)}. {advice}."
     )
 
 
 def _without(outlook: Outlook, stage: str) -> str:
-    """Name the plainest pipeline where that goes without a stage of this kind, takes the same words, and fits."""
+    """Name the plainest pipeline where that goes without a stage of this kind, takes the same settings, and fits."""
     there = with_pipeline(outlook.resolved, PLAINEST)
     kinds = {node.name: node.kind for node in outlook.resolved.nodes}
     if there is None or kinds[stage] in {node.kind for node in there.nodes}:
         return ""
     plain = Outlook.of(there, outlook.corrections)
     fits = all(find_shortfall(plain, node.name) is None for node in there.nodes)
-    words = " ".join([f"pipeline={PLAINEST}", *_less(outlook)])
-    return f", or train with SFT alone ({words})" if fits else ""
+    settings = " ".join([f"pipeline={PLAINEST}", *_less(outlook)])
+    return f", or train with SFT alone ({settings})" if fits else ""
 
 
 def _less(outlook: Outlook) -> list[str]:
-    """Return the word that a profile wants where GPUs are planned for that are smaller than it was made for."""
+    """Return the setting that a profile needs where the planned GPUs are smaller than those it was made for."""
     smaller = outlook.hardware.device == "cuda" and outlook.hardware.memory < outlook.config.needs.gpu_memory_gb * GIB
     return [f"needs.gpu_memory_gb={math.floor(ROOM * outlook.hardware.memory / GIB)}"] if smaller else []
 
@@ -152,17 +152,17 @@ def _gib(size: float) -> str:
     return f"{size / GIB:.1f} GiB"
 
 
-def nearest(outlook: Outlook, lack: Shortfall) -> list[str]:
-    """Return the words that make a stage fit: the first change that does alone, else as few as do together.
+def nearest(outlook: Outlook, shortfall: Shortfall) -> list[str]:
+    """Return the settings that make a stage fit: the first change that does alone, else as few as do together.
 
     Changes are added one after another, the cheapest first; then those that are not needed are left out again, the
-    dearest first. Words that sharding cannot go with (a quantised model) are no answer.
+    dearest first. A change that sharding cannot go with (a quantised model) is no answer.
     """
-    stage = lack.stage
+    stage = shortfall.stage
     tried = list(_changes(outlook, stage))
     for change in tried:
         if _fits(outlook, stage, [change]):
-            return [change.words]
+            return [change.setting]
     chosen: dict[str, Fix] = {}
     for change in tried:
         for key in (change.key, *change.instead):
@@ -176,7 +176,7 @@ def nearest(outlook: Outlook, lack: Shortfall) -> list[str]:
         fewer = [change for other, change in chosen.items() if other != key]
         if _fits(outlook, stage, fewer):
             del chosen[key]
-    return [change.words for change in chosen.values()]
+    return [change.setting for change in chosen.values()]
 
 
 def _fits(outlook: Outlook, stage: str, changes: Iterable[Fix]) -> bool:
@@ -211,11 +211,11 @@ def _changes(outlook: Outlook, stage: str) -> Iterator[Fix]:
         if tokens >= unit:
             yield Fix("micro", f"run.micro_batch_tokens={tokens}", _running(micro_batch_tokens=tokens))
     if not work.checkpointing:
-        words = f"{stage}.train.gradient_checkpointing=true"
-        yield Fix("checkpointing", words, _training(stage, gradient_checkpointing=True))
+        setting = f"{stage}.train.gradient_checkpointing=true"
+        yield Fix("checkpointing", setting, _training(stage, gradient_checkpointing=True))
     if "8bit" not in work.optimizer:
-        words = f"{stage}.train.optim={SMALL_OPTIMIZER}"
-        yield Fix("optimizer", words, _training(stage, optim=SMALL_OPTIMIZER), ("processes",))
+        setting = f"{stage}.train.optim={SMALL_OPTIMIZER}"
+        yield Fix("optimizer", setting, _training(stage, optim=SMALL_OPTIMIZER), ("processes",))
     kind = kind_of(outlook.settings[stage].kind)
     # A stage that generates while it trains needs a whole model in each process.
     if kind.shareable and not kind.online and outlook.hardware.device == "cuda":
@@ -226,10 +226,10 @@ def _changes(outlook: Outlook, stage: str) -> Iterator[Fix]:
         while processes <= most:
             if batch is not None and batch.fits(processes):
                 machines = max(run.machines, processes // GPUS_OF_A_MACHINE)
-                words = f"run.processes={processes} run.parallelism=fsdp2"
-                words += f" run.machines={machines}" if machines > run.machines else ""
+                setting = f"run.processes={processes} run.parallelism=fsdp2"
+                setting += f" run.machines={machines}" if machines > run.machines else ""
                 shared = _running(processes=processes, parallelism="fsdp2", machines=machines)
-                yield Fix("processes", words, shared)
+                yield Fix("processes", setting, shared)
             processes *= 2
     if settings.adapts:
         for peft in ("lora", "qlora")[("full", "lora", "qlora").index(settings.peft) :]:
@@ -238,7 +238,7 @@ def _changes(outlook: Outlook, stage: str) -> Iterator[Fix]:
 
 
 def _most_processes(outlook: Outlook) -> int:
-    """Return how many processes can be had: one for each GPU, where the run is planned for those of this machine."""
+    """Return the largest number of processes: one per GPU, where the run is planned for this machine's."""
     if not outlook.hardware.here:
         return MOST_PROCESSES
     return outlook.config.run.machines * len(visible(cards(), os.environ.get("CUDA_VISIBLE_DEVICES")))
@@ -290,7 +290,7 @@ def _adapting(resolved: Resolved, stage: str, peft: str) -> Change:
 
 
 def _smaller(outlook: Outlook, stage: str) -> str:
-    """Return the words of the first change with which a stage fits however long its rows are, or nothing."""
+    """Return the first change, as a setting, with which a stage fits however long its rows are, or nothing."""
     setting, shape = outlook.settings[stage], outlook.shape
     for change in _changes(outlook, stage):
         config = change.apply(outlook.config)
@@ -302,7 +302,7 @@ def _smaller(outlook: Outlook, stage: str) -> str:
         resolved = replace(outlook.resolved, config=config)
         tried = replace(outlook, resolved=resolved, settings={**outlook.settings, stage: fresh})
         if find_shortfall(tried, stage, sure=False) is None:
-            return change.words
+            return change.setting
     return ""
 
 
@@ -311,7 +311,9 @@ def _check_disk(outlook: Outlook, stages: Sequence[str], fingerprints: Mapping[s
     if not outlook.hardware.here or not stages:
         return
     out = outlook.resolved.out
-    needed = disk_needed(outlook, stages, {stage: _lying(out, stage, fingerprints.get(stage)) for stage in stages})
+    needed = disk_needed(
+        outlook, stages, {stage: _scratch_there(out, stage, fingerprints.get(stage)) for stage in stages}
+    )
     disk = shutil.disk_usage(_existing(out))
     if needed > disk.free and disk.total:  # what is no disk has no size; writing there fails with its own message
         raise ConfigError(
@@ -320,14 +322,14 @@ def _check_disk(outlook: Outlook, stages: Sequence[str], fingerprints: Mapping[s
         )
 
 
-def disk_needed(outlook: Outlook, stages: Sequence[str], lying: Mapping[str, int] | None = None) -> float:
-    """Return the bytes of all results, and of the largest scratch less what of it is `lying` there already."""
+def disk_needed(outlook: Outlook, stages: Sequence[str], there: Mapping[str, int] | None = None) -> float:
+    """Return the bytes of all results, and of the largest scratch less what of it is `there` already."""
     sizes = {stage: outlook.disk(stage) for stage in stages}
-    missing = (max(0.0, scratch - (lying or {}).get(stage, 0)) for stage, (_, scratch) in sizes.items())
+    missing = (max(0.0, scratch - (there or {}).get(stage, 0)) for stage, (_, scratch) in sizes.items())
     return sum(kept for kept, _ in sizes.values()) + max(missing, default=0.0)
 
 
-def _lying(out: Path, stage: str, fingerprint: str | None) -> int:
+def _scratch_there(out: Path, stage: str, fingerprint: str | None) -> int:
     """Return the bytes of a stage's scratch that a stopped run has left; where none has, no such folder is there."""
     work = Store(out).work_folder(stage, str(fingerprint))
     return sum(path.stat().st_size for path in work.rglob("*") if path.is_file())

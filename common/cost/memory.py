@@ -1,4 +1,4 @@
-"""Memory of a stage by phase: what each process needs on its device, and what a machine needs beside that.
+"""Memory of a stage by phase: what each process needs on its device, and what a machine needs besides.
 
 Usage: `needs = phases_of(setting)`; `needs["train"].device_total`; `setting` is a `Setting` of one stage.
 
@@ -264,7 +264,7 @@ def _evaluated(setting: Setting) -> Need:
 
 
 def _saved(setting: Setting, train: Need | None) -> Need:
-    """Return what handing on needs, all in main memory: the whole model, and a clean process that loads it again.
+    """Return what saving needs, all in main memory: the whole model, and a clean process that loads it again.
 
     On a CPU the heap gives back what the last step freed (`common.training.speed.heap`); the optimizer's state stays
     beside the weights. Without `run.keep_heap` freed pieces below the allocator's limits stay with the process (91 to

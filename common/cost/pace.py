@@ -1,9 +1,9 @@
-"""Measure the steps of a training and write down how they compare with what was reckoned: after a few, and at the end.
+"""Measure the steps of a training and record how they compare with the estimate: after a few steps, and at the end.
 
 Usage: `watch = Stopwatch(context, tokens_per_step)`; `watch.step()` after every optimizer step; `watch.finish()` last.
 
 The first step is left out, in which libraries prepare themselves. The median of the steps counts, so that a checkpoint
-or a look in between does not.
+or an evaluation in between does not.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Stopwatch:
         self.last = now
 
     def finish(self) -> None:
-        """Write down what was seen, if it was enough; only the machine that was planned for learns from it."""
+        """Record what was measured, if there are enough steps and the run is planned for this machine."""
         if len(self.seconds) < LEAST:
             return
         found = setting_in(self.context)
@@ -57,11 +57,11 @@ class Stopwatch:
         pace = pace_of(setting, hardware)
         if pace is None or not hardware.here:
             return
-        reckoned = step_seconds(setting, hardware)
+        estimated = step_seconds(setting, hardware)
         if not kind_of(setting.kind).online:  # rows of pairs are seldom as long as they may be: by the token, then
-            reckoned = token_seconds(setting, hardware) * self.tokens_per_step
+            estimated = token_seconds(setting, hardware) * self.tokens_per_step
         try:
             seen = statistics.median(self.seconds)
-            Corrections(self.context.models.parent).note(pace, reckoned=reckoned, seen=seen)
+            Corrections(self.context.models.parent).note(pace, estimated=estimated, seen=seen)
         except OSError as error:
-            logger.warning("%s: the speed of its first steps cannot be written down: %s", self.context.stage, error)
+            logger.warning("%s: the speed of its first steps could not be recorded: %s", self.context.stage, error)

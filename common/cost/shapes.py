@@ -27,7 +27,7 @@ LLAMA = {
 
 @dataclass(frozen=True)
 class Shape:
-    """A decoder: V words, H hidden, M inner, L layers, heads of queries and of keys and values, and their size."""
+    """A decoder: V vocabulary, H hidden, M inner, L layers, heads of queries and of keys and values, and their size."""
 
     family: str
     vocabulary: int
@@ -116,8 +116,8 @@ class Shape:
 def shape_of(model: ModelSettings) -> Shape | None:
     """Return the shapes of the model that a chain starts from, or None where nothing is known of them."""
     if model.path is None:
-        words = {"vocab_size": model.vocabulary_size + len(model.new_tokens), **LLAMA, **model.architecture}
-        return _of_config({"model_type": "llama", **words})
+        config = {"vocab_size": model.vocabulary_size + len(model.new_tokens), **LLAMA, **model.architecture}
+        return _of_config({"model_type": "llama", **config})
     if model.facts is not None:
         return _of_facts(model.facts)
     path = Path(model.path).expanduser() / "config.json"

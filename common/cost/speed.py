@@ -66,8 +66,8 @@ def writing_seconds(setting: Setting, hardware: Hardware) -> float:
     cached = setting.sequences * (setting.prompt + setting.answer / 2) * shape.cache_bytes(4)
     word = (FLOAT * shape.parameters + cached) / (hardware.bandwidth * WRITING_REACHED)
     computing = setting.sequences * shape.forward_flops(0) / (hardware.flops * REACHED[hardware.device])
-    words = setting.answer * max(word, computing)
-    return words + setting.answer * shape.layers * LAYER_SECONDS[hardware.device]
+    answers = setting.answer * max(word, computing)
+    return answers + setting.answer * shape.layers * LAYER_SECONDS[hardware.device]
 
 
 def token_seconds(setting: Setting, hardware: Hardware) -> float:
@@ -85,7 +85,7 @@ def other_seconds(setting: Setting, hardware: Hardware) -> float:
         requests = 2 * EXAM_QUESTIONS * CHOICES
         reached = hardware.flops * REACHED[hardware.device]
         computing = requests * EXAM_TOKENS * shape.forward_flops(EXAM_TOKENS) / reached
-        # What a GPU has no room for comes to it in every forward pass (`common.models.device.spread`).
+        # What a GPU has no room for comes to it in every forward pass (`common.models.device.offload_kwargs`).
         over = HALF * shape.parameters - PLACED * hardware.memory if hardware.device == "cuda" else 0.0
         moving = requests / setting.exam_rows * max(0.0, over) / HOST_LINK
         return START_SECONDS + read + computing + moving

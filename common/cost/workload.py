@@ -3,7 +3,7 @@
 Usage: `work = work_of("cpt", settings, config)`; `work.tokens`, `work.accumulation`.
 
 Batches are split as `common.training.options` splits them (`common.config.batches.accumulate`). Defaults are those
-of TRL's config classes, which keep activations checkpointed and bfloat16 on unless told otherwise.
+of TRL's config classes, which keep activations checkpointed and bfloat16 on unless set otherwise.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Work:
         return next((size for prefix, size in STATES.items() if name.startswith(prefix)), STATES["adamw"])
 
     def learned(self, shape: Shape) -> int:
-        """Return the number of weights that learn: all, or the adapter's and what is kept whole beside it."""
+        """Return the number of weights that learn: all, or the adapter's and what trains whole with it."""
         if self.peft == "full":
             return shape.parameters
         return shape.adapter_parameters(self.rank, self.targets) + self.kept_whole(shape)

@@ -36,7 +36,7 @@ from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, fingerprint_of, writing
 from common.store.locks import Holder
 from common.training.distributed import ranks
-from common.training.distributed.gpu_lock import claimed
+from common.training.distributed.gpu_lock import lock_gpus
 from common.training.loop import memory
 
 
@@ -274,7 +274,7 @@ def ready(context: StageContext) -> Iterator[None]:
     No process begins before all GPUs are held. What the stage took of them is released before others may hold them.
     """
     run, console = context.config.run, context.console
-    gpus = claimed(run, context.stage, console) if kind_of(context.kind).on_gpu else contextlib.nullcontext()
+    gpus = lock_gpus(run, context.stage, console) if kind_of(context.kind).on_gpu else contextlib.nullcontext()
     with memory.explain_errors(context), gpus:
         ranks.barrier(patiently=True)
         try:

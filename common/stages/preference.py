@@ -35,7 +35,7 @@ from common.training.fit import TrainResult, check_and_save, merge_adapter, trai
 from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import preference_options
-from common.training.patches import without_cards
+from common.training.patches import shard_references_by_layer, use_one_gpu, without_cards
 from common.training.rows.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
 from common.training.rows.reader import origin
 from common.training.speed.scoring import scoring
@@ -110,7 +110,7 @@ class PairTraining:
             device=device_of(self.run), stage=context.stage, rows_per_pair=rows_per_pair,
         )  # fmt: skip
         try:
-            arguments = parallel.on_one_device(config_class(**{**kind_of(context.kind).defaults, **options}))
+            arguments = use_one_gpu(config_class(**{**kind_of(context.kind).defaults, **options}))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
         return without_cards(trainer_class)(
@@ -129,7 +129,7 @@ class PairTraining:
     ) -> Any:  # fmt: skip
         """Return a trainer that has computed the log-probabilities of its reference, the parent."""
         learner = learner_of(self.context, parent)
-        with memory.phase(memory.SCORING), parallel.sharding(), scoring(self.run, self.settings.train):
+        with memory.phase(memory.SCORING), shard_references_by_layer(), scoring(self.run, self.settings.train):
             return self.trainer(
                 trainer_class, config_class, learner, rows, rows_per_pair=rows_per_pair,
                 ref_model=reference_of(self.context, parent, learner),

@@ -28,14 +28,16 @@ from common.rewards.own import verifiers_for
 from common.rewards.reward_model import mix_of
 from common.rewards.verifiers import NEED_ANSWERS, Answer
 from common.stage import StageContext, StageReport
+from common.training import patches
 from common.training.adapters import adapter_for, learner_of
 from common.training.distributed import parallel, ranks
 from common.training.fit import TrainResult, check_and_save, trained_model
 from common.training.loop.reward_monitor import RewardMonitor
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import rewarded_options
+from common.training.patches import AddHead
 from common.training.rows.prompts import read_prompts
-from common.training.speed.scoring import AddHead, head_of, scoring
+from common.training.speed.scoring import head_of, scoring
 
 Row = Mapping[str, Any]
 UNSTOPPED = 0.5  # share of answers without an end that is worth a warning
@@ -142,7 +144,7 @@ def _train(
             trainer = trainer_class(
                 model=learner,
                 reward_funcs=reward,
-                args=parallel.on_one_device(config_class(**{**kind_of(context.kind).defaults, **options})),
+                args=patches.use_one_gpu(config_class(**{**kind_of(context.kind).defaults, **options})),
                 train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in asked]),
                 processing_class=tokenizer,
                 peft_config=adapter,

@@ -22,7 +22,7 @@ from common.models import checkpoint, contracts
 from common.models.clean_load import CleanProcess
 from common.models.device import device_of
 from common.stage import StageContext, StageReport
-from common.training import adapters
+from common.training import adapters, patches
 from common.training.distributed import parallel, ranks
 from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop, lean_sft_trainer
@@ -83,7 +83,7 @@ def trainer_for(
     try:
         trainer = lean_sft_trainer()(
             model=model,
-            args=parallel.on_one_device(SFTConfig(**options)),
+            args=patches.use_one_gpu(SFTConfig(**options)),
             train_dataset=rows.dataset,
             processing_class=tokenizer,
             data_collator=RowCollator(tokenizer.pad_token_id, settings.sequence_length) if isolated else None,

@@ -1,6 +1,6 @@
-"""What each switch for speed is worth: our CPT as shipped, and with one setting changed, in turns on the same rows.
+"""What each switch for speed gains: our CPT as shipped, and with one setting changed, in turns on the same rows.
 
-None of these changes what is learned but for rounding. What torch takes to compile, before the first step, is left out.
+None of these changes what is learned, up to rounding. The time that torch takes to compile is left out.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def main() -> None:
     if device == "cuda" and importlib.util.find_spec("liger_kernel") is not None:
         switches |= LIGER
     with tempfile.TemporaryDirectory() as folder:
-        cases = {SHIPPED: (), **{name: (word,) for name, word in switches.items()}}
+        cases = {SHIPPED: (), **{name: (setting,) for name, setting in switches.items()}}
         loops = {
-            name: functools.partial(our_tokens, Case(models[0], STAGE, Path(folder), WARMUP + STEPS, words))
-            for name, words in cases.items()
+            name: functools.partial(our_tokens, Case(models[0], STAGE, Path(folder), WARMUP + STEPS, settings))
+            for name, settings in cases.items()
         }
         seconds = (in_turns if device == "cpu" else alone)(loops, warmup=WARMUP)
     for name in loops:

@@ -23,7 +23,7 @@ HERE = Pace("cpt", "full", 1_000_000, "cpu-2")
 
 
 def test_what_is_noted_is_read_again(tmp_path: Path) -> None:
-    Corrections(tmp_path).note(HERE, reckoned=2.0, seen=8.0)
+    Corrections(tmp_path).note(HERE, estimated=2.0, seen=8.0)
     found = Corrections(tmp_path)
     assert found.share(HERE) == 0.25
     assert found.has(HERE)
@@ -32,8 +32,8 @@ def test_what_is_noted_is_read_again(tmp_path: Path) -> None:
     assert not found.has(other)
     assert found.share(Pace("cpt", "full", 1_000_000, "h100-sxm")) is None
     assert found.share(Pace("cpt", "full", 1_000_000, "cpu-2", processes=2)) is None
-    found.note(other, reckoned=1.0, seen=1.0)
-    found.note(HERE, reckoned=1.0, seen=2.0)
+    found.note(other, estimated=1.0, seen=1.0)
+    found.note(HERE, estimated=1.0, seen=2.0)
     assert [Corrections(tmp_path).share(pace) for pace in (HERE, other)] == [0.5, 1.0]
 
 
@@ -48,7 +48,7 @@ def test_a_broken_file_counts_as_none_and_is_told(text: str, tmp_path: Path, cap
         found = Corrections(tmp_path)
     assert "speeds.json cannot be read" in caplog.text
     assert found.share(HERE) is None
-    found.note(HERE, reckoned=1.0, seen=2.0)
+    found.note(HERE, estimated=1.0, seen=2.0)
     assert Corrections(tmp_path).share(HERE) == 0.5
 
 

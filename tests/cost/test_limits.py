@@ -13,7 +13,7 @@ import pytest
 from common.config.resolve import resolve
 from common.cost import hardware, limits, outlook
 from common.cost.hardware import GPUS, gpu_called, hardware_of
-from common.cost.limits import check_fits, doubts
+from common.cost.limits import check_fits, uncertain
 from common.cost.outlook import Outlook
 from common.errors import ConfigError
 from common.machine import Card, card_of, main_memory
@@ -70,7 +70,7 @@ def test_no_more_processes_are_named_than_this_machine_has_gpus(monkeypatch: pyt
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     outlook = outlook_of("llama-8b", "h100-sxm", **{"run.micro_batch_tokens": "4096"})
     here = dataclasses.replace(outlook, hardware=dataclasses.replace(outlook.hardware, here=True))
-    words = [fix.words for fix in limits._changes(here, "cpt") if fix.key == "processes"]
+    words = [fix.setting for fix in limits._changes(here, "cpt") if fix.key == "processes"]
     assert words == ["run.processes=2 run.parallelism=fsdp2"]
     assert len([fix for fix in limits._changes(outlook, "cpt") if fix.key == "processes"]) > 1
 
@@ -125,7 +125,7 @@ def test_where_only_a_later_stage_does_not_fit_sft_alone_is_named() -> None:
 def test_lengths_that_the_data_decide_are_a_doubt_and_no_refusal() -> None:
     found = outlook_of("qwen3-0.6b", "rtx-4090", data="hub")
     check_fits(found, ["exam-base"])
-    (line,) = doubts(found, ["exam-base", "exam-cpt"])
+    (line,) = uncertain(found, ["exam-base", "exam-cpt"])
     assert re.fullmatch(
         r"exam-base exam-cpt: with the longest rows eval takes \d+\.\d GiB, and of the 24\.0 GiB of a GPU \(rtx-4090\) "
         r"a process can have 22\.8 GiB; "
@@ -133,7 +133,9 @@ def test_lengths_that_the_data_decide_are_a_doubt_and_no_refusal() -> None:
         line,
     )
     size = line.partition("batch_size=")[2].split()[0]
-    assert not doubts(outlook_of("qwen3-0.6b", "rtx-4090", data="hub", **{"evaluate.batch_size": size}), ["exam-base"])
+    assert not uncertain(
+        outlook_of("qwen3-0.6b", "rtx-4090", data="hub", **{"evaluate.batch_size": size}), ["exam-base"]
+    )
 
 
 def test_of_unknown_models_nothing_is_refused() -> None:

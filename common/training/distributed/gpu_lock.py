@@ -1,6 +1,6 @@
 """One stage at a time on a GPU: a lock for each, held while a stage runs, whatever store its run works in.
 
-Usage: `with claimed(config.run, "cpt", console): stage.run(context)`.
+Usage: `with lock_gpus(config.run, "cpt", console): stage.run(context)`.
 
 It holds off other runs of this program, not other programs; of those it says how much memory they have left.
 """
@@ -21,11 +21,11 @@ from common.store.locks import Holder, hold
 from common.training.distributed import ranks
 
 SHARED = Path("/tmp")  # where all users of a machine meet, whatever folder a job names for its own temporary files
-CROWDED = 0.9  # share of a GPU's memory below which what is free is worth a word
+CROWDED = 0.9  # share of a GPU's memory below which a run says what is free
 
 
 @contextlib.contextmanager
-def claimed(run: RunSettings, stage: str, console: Console) -> Iterator[None]:
+def lock_gpus(run: RunSettings, stage: str, console: Console) -> Iterator[None]:
     """Hold the GPUs that this machine's processes of a stage train on. On a CPU, or without `run.gpu_lock`, none is."""
     if device_of(run) == "cpu":
         yield

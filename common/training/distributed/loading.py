@@ -31,8 +31,8 @@ def load_shared(folder: Path, model: ModelSettings, run: RunSettings) -> PreTrai
 def arrives_later(run: RunSettings) -> bool:
     """Whether accelerate will give this process the weights that the first one reads."""
     flags = ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING")  # from pipelines/accelerate/fsdp2.yaml
-    told = all(os.environ.get(flag, "").lower() == "true" for flag in flags)
-    return run.parallelism == "fsdp2" and not ranks.is_main_process() and told
+    announced = all(os.environ.get(flag, "").lower() == "true" for flag in flags)
+    return run.parallelism == "fsdp2" and not ranks.is_main_process() and announced
 
 
 def _unfilled(folder: Path, model: ModelSettings) -> PreTrainedModel:

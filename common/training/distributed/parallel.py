@@ -1,42 +1,30 @@
-"""What each process holds of a model: checked to be what was asked for, and put together again at the end.
+"""What each process holds of a model: compared with what was asked for, and put together at the end.
 
 Usage: trainers get `callbacks=callbacks(config.run)`; `check(trainer, config.run)` once training has begun, and
-`model = whole_model(trainer, folder, load)` after it. `with sharding(): DPOTrainer(...)` where one has a reference.
+`model = whole_model(trainer, folder, load)` after it.
 
-accelerate falls back without a word where it cannot do what its file says (there is no FSDP on a CPU; without a GPU,
+accelerate falls back silently where it cannot do what its file says (there is no FSDP on a CPU; without a GPU,
 `accelerate launch` may start a single process): a run that believed it had eight shards would fill one GPU. Which file
 belongs to which `run.parallelism` is `common.engine.launch`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from common.config.batches import SHARDED
 from common.config.schema import RunSettings
 from common.errors import ConfigError
+from common.training import patches
 from common.training.adapters import is_adapted, save_weights
 from common.training.distributed import ranks
-
-REFERRING = ("dpo", "kto")  # trainers of TRL that shard a reference by themselves
 
 
 def is_sharded(run: RunSettings) -> bool:
     """Whether a process holds only a part of a model's weights while it trains."""
     return ranks.size() > 1 and run.parallelism in SHARDED
-
-
-def on_one_device(arguments: Any) -> Any:
-    """Return a trainer's arguments, told to use one GPU, however many a process sees.
-
-    Trainer would deal each batch out to all of them, so that a step learned from several times its tokens.
-    """
-    arguments._n_gpu = min(1, arguments.n_gpu)
-    return arguments
 
 
 def check(trainer: Any, run: RunSettings) -> None:
@@ -81,51 +69,9 @@ def callbacks(run: RunSettings) -> list[Any]:
             if plugin is None:
                 kind = str(found.distributed_type.value).lower()
                 _require(run, "ddp" if kind in ("multi_cpu", "multi_gpu") else kind)
-            keep_sums_wide(plugin)
+            patches.sum_in_float32(plugin)
 
     return [Prepare()]
-
-
-def keep_sums_wide(plugin: Any) -> None:
-    """Let FSDP2 compute in a narrow type, but sum gradients over processes in float32 and leave outputs as they are.
-
-    accelerate makes all three narrow: gradients of many processes lose bits in each sum, and log-probabilities and
-    losses, which are computed in float32, are rounded to three digits.
-    """
-    import torch
-    from torch.distributed.fsdp import MixedPrecisionPolicy
-
-    policy = plugin.mixed_precision_policy
-    if policy is None or policy.param_dtype in (None, torch.float32):
-        return
-    plugin.mixed_precision_policy = MixedPrecisionPolicy(
-        param_dtype=policy.param_dtype, reduce_dtype=torch.float32, output_dtype=None,
-        cast_forward_inputs=policy.cast_forward_inputs,
-    )  # fmt: skip
-
-
-@contextlib.contextmanager
-def sharding() -> Iterator[None]:
-    """Let trainers that are built inside shard their reference layer by layer, as accelerate does the learner.
-
-    TRL makes it one unit, so that each GPU would gather the whole model for every batch.
-    """
-    modules: list[Any] = [importlib.import_module(f"trl.trainer.{name}_trainer") for name in REFERRING]
-    theirs = [module.prepare_fsdp for module in modules]
-    try:
-        for module in modules:
-            module.prepare_fsdp = shard_reference
-        yield
-    finally:
-        for module, original in zip(modules, theirs, strict=True):
-            module.prepare_fsdp = original
-
-
-def shard_reference(model: Any, accelerator: Any) -> Any:
-    """Return a model that only reads, sharded with a unit per layer; the first process's weights are the ones taken."""
-    from accelerate.utils.fsdp_utils import fsdp2_prepare_model
-
-    return fsdp2_prepare_model(accelerator, model.requires_grad_(False)).eval()
 
 
 def held_as(trainer: Any) -> str:
@@ -151,8 +97,7 @@ def whole_model(trainer: Any, run: RunSettings, folder: Path, load: Callable[[Pa
     """
     if not is_sharded(run):
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-        # Else accelerate would take it as prepared when it trains again, and leave out autocast without a word.
-        vars(model).pop("_is_accelerate_prepared", None)
+        patches.forget_prepared(model)
         return model if ranks.is_main_process() else None
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # all processes give their shards
     if run.parallelism == "zero3":

@@ -1,4 +1,4 @@
-"""The processes that share a stage, as torchrun counts them: which am I, wait for the others, tell them.
+"""The processes that share a stage, as torchrun counts them: its number, barriers and broadcasts.
 
 Usage: `ranks.start(config.run)` once, then `ranks.is_main_process()`, `ranks.barrier()`, `ranks.broadcast(value)`.
 

@@ -128,7 +128,7 @@ def _set(model: Any, name: str) -> None:
         model.set_attn_implementation(name)
     except (ImportError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"run.attention={name}: it cannot be had here ({reason}). Use run.attention=auto.") from error
+        raise ConfigError(f"run.attention={name}: not available here ({reason}). Use run.attention=auto.") from error
     if model.config._attn_implementation != name:
         raise ConfigError(
             f"run.attention={name}: {type(model).__name__} does not let its attention be set. Use run.attention=auto."
@@ -143,16 +143,16 @@ def register() -> None:
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-    AttentionInterface.register(FP32, wide_attention)
+    AttentionInterface.register(FP32, fp32_attention)
     AttentionMaskInterface.register(FP32, sdpa_mask)
     # Where documents begin is known by the batch alone, so a compiled layer leaves its graph for these two.
-    AttentionInterface.register(UNPACKED, torch.compiler.disable(apart_attention))
+    AttentionInterface.register(UNPACKED, torch.compiler.disable(unpacked_attention))
     AttentionMaskInterface.register(UNPACKED, _mask_of_padding)
     AttentionInterface.register(VARLEN, torch.compiler.disable(functools.partial(varlen_attention, varlen_attn)))
     AttentionMaskInterface.register(VARLEN, _mask_of_padding)
 
 
-def wide_attention(
+def fp32_attention(
     module: Any, query_BHTD: Tensor, key_BHTD: Tensor, value_BHTD: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
     """Return (B, T, H, D), attended to in float32 and given back in the type of the query."""
@@ -165,23 +165,23 @@ def wide_attention(
     return found.to(query_BHTD.dtype), None
 
 
-def apart_attention(
+def unpacked_attention(
     module: Any, query_BHTD: Tensor, key_BHTD: Tensor, value_BHTD: Tensor, attention_mask: Tensor | None,
     position_ids: Tensor | None = None, **options: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """Return the same as `wide_attention`: documents, in rows of their own where that pays, see themselves alone.
+    """Return the same as `fp32_attention`: documents, in rows of their own where that pays, see themselves alone.
 
-    A mask (padding) or a cache goes to `wide_attention`.
+    A mask (padding) or a cache goes to `fp32_attention`.
     """
     batch, _, length, _ = query_BHTD.shape
     states = (query_BHTD, key_BHTD, value_BHTD)
     if attention_mask is not None or position_ids is None or key_BHTD.shape[2] != length:
-        return wide_attention(module, *states, attention_mask, **options)
+        return fp32_attention(module, *states, attention_mask, **options)
     documents = documents_of(position_ids, batch)
     if documents.alone or not documents.apart_pays:
-        return wide_attention(module, *states, None if documents.alone else documents.mask, **options)
+        return fp32_attention(module, *states, None if documents.alone else documents.mask, **options)
     query_NHLD, key_NHLD, value_NHLD = (documents.apart(s) for s in states)
-    found_NLHD, _ = wide_attention(module, query_NHLD, key_NHLD, value_NHLD, None, **options)
+    found_NLHD, _ = fp32_attention(module, query_NHLD, key_NHLD, value_NHLD, None, **options)
     return documents.together(found_NLHD), None
 
 
@@ -209,7 +209,7 @@ def varlen_attention(
         return found
     documents = documents_of(position_ids, batch)
     borders, longest = documents.borders, documents.longest
-    # Norms of queries and keys may leave them in float32 beside values in bfloat16.
+    # Norms of queries and keys may leave them in float32 and values in bfloat16.
     flat = [s.transpose(1, 2).flatten(0, 1).to(dtype) for s in (query_BHTD, key_BHTD, value_BHTD)]
     grouped = key_BHTD.shape[1] != query_BHTD.shape[1]
     attended = kernel(*flat, borders, borders, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=grouped)

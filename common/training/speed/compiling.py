@@ -14,6 +14,7 @@ from typing import Any
 
 from common.config.schema import RunSettings
 from common.errors import ConfigError
+from common.training import patches
 
 
 @contextlib.contextmanager
@@ -45,7 +46,7 @@ def compiled(model: Any, run: RunSettings, stage: str, backend: str | Callable[.
         ) from error
     finally:
         for layer in layers:
-            layer._compiled_call_impl = None  # torch has no way back from Module.compile
+            patches.uncompile(layer)
 
 
 def layers_of(model: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Documents are given rows of their own where these have at most so many places, and scores, for each one of the packed
+# Documents are given rows of their own where these have at most this many places and scores per one of the packed
 # rows: states are copied to and fro, which takes memory and does not pay for a few scores less.
 MOST_PLACES, MOST_SCORES = 1.25, 0.7
 

@@ -1,11 +1,14 @@
 """Keep, between steps on a CPU, the memory that a step has freed.
 
-Usage: `with heap.keep_heap(config.run, device="cpu"): trainer.train()`.
+Usage: `with keep_heap(config.run, device="cpu"): trainer.train()`.
 
-The C library of Linux (glibc) gives what a step frees back to the system, and every page of it is asked for again and
-filled with zeros in the next step: for the tiny model some 3,000 pages a step, a tenth to a fifth of its time. It
-learns to keep a little more each time something large is freed, up to 64 MiB, so what is lost depends on what a process
-has done before. Peaks grow by little, since the next step needs as much. With other C libraries nothing happens.
+The C library of Linux (glibc) gives what a step frees back to the system. The next step asks for every page again, and
+each is filled with zeros: for the tiny model some 3,000 pages a step, a tenth to a fifth of its time. glibc keeps more
+each time something large is freed, up to 64 MiB, so the loss depends on what a process has done before. Peaks grow by
+little, since the next step needs as much. With other C libraries nothing happens.
+
+glibc's environment variables (MALLOC_TRIM_THRESHOLD_, GLIBC_TUNABLES) save the same pages, but give nothing back before
+the result is saved, and have to be set before a process starts: figures are in tests/bench/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -22,15 +25,15 @@ from common.config.schema import RunSettings
 # Numbers of the parameters in malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 GIB = 1 << 30
-# Where glibc's own adjustment of both ends at most (mallopt(3)); it is off once they have been set.
+# The most that glibc's own adjustment of both comes to (mallopt(3)); setting them turns it off.
 USUAL_LARGEST, USUAL_FREE = 32 << 20, 64 << 20
 
 
 @contextlib.contextmanager
 def keep_heap(run: RunSettings, device: str) -> Iterator[bool]:
-    """Let the heap keep what it frees while a model trains; yield whether it does. Afterwards it is given back."""
+    """Let the heap keep what is freed while a model trains; yield whether it does. In the end it gives it back."""
     library = _glibc() if run.keep_heap and device == "cpu" else None
-    # glibc before 2.35 takes no larger blocks than it would come to by itself.
+    # glibc before 2.35 refuses larger blocks than its own adjustment comes to.
     if library is None or not (_set(library, GIB, GIB) or _set(library, USUAL_LARGEST, GIB)):
         yield False
         return
@@ -42,7 +45,7 @@ def keep_heap(run: RunSettings, device: str) -> Iterator[bool]:
 
 
 def _set(library: Any, largest: int, free: int) -> bool:
-    """Let blocks up to `largest` bytes come from the heap, which keeps up to `free` bytes at its end, if it can be."""
+    """Let blocks up to `largest` bytes come from the heap, which keeps up to `free` bytes at its end."""
     return bool(library.mallopt(M_MMAP_THRESHOLD, largest)) and bool(library.mallopt(M_TRIM_THRESHOLD, free))
 
 

@@ -13,16 +13,17 @@ Shapes: B sequences of T tokens, R rows of W tokens, N scored tokens, H hidden s
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import importlib
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from common.config.schema import RunSettings
 from common.cost.activations import MOST_LOGITS
+from common.training import patches
+from common.training.patches import AddHead
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +32,6 @@ PADDING_WORTH_IT = 0.05  # share of a batch's places that sharing rows must save
 # Sizes are rounded up to multiples of these, so that few shapes occur: kernels are prepared once for each, which on a
 # CPU takes as long as the work of a small model.
 STEP_WIDTH, STEP_SCORED = 16, 128
-AddHead = Callable[..., None]
-TRAINERS = ("dpo", "kto", "grpo", "rloo")
 # What TRL measures over all logits at every step.
 TOKEN_METRICS = ("entropy", "mean_token_accuracy", "logits/chosen", "logits/rejected")
 # Options of GRPO that learn from the entropy.
@@ -53,18 +52,9 @@ def _needs_entropy(train: Mapping[str, Any]) -> bool:
     return any(key in train for key in NEED_ENTROPY)
 
 
-@contextlib.contextmanager
-def scoring(run: RunSettings, train: Mapping[str, Any]) -> Iterator[None]:
+def scoring(run: RunSettings, train: Mapping[str, Any]) -> AbstractContextManager[None]:
     """Let trainers that are built inside score by `add_head`, unless every metric of TRL's is asked for."""
-    modules: list[Any] = [importlib.import_module(f"trl.trainer.{name}_trainer") for name in TRAINERS]
-    theirs = [module.add_fused_lm_head for module in modules]
-    try:
-        for module in modules:
-            module.add_fused_lm_head = head_of(run, train)
-        yield
-    finally:
-        for module, original in zip(modules, theirs, strict=True):
-            module.add_fused_lm_head = original
+    return patches.score_with(head_of(run, train))
 
 
 def head_of(run: RunSettings, train: Mapping[str, Any]) -> AddHead:
@@ -109,7 +99,7 @@ def add_head(
 
 
 def _hidden(model: Any, ids_BT: Tensor, attention_BT: Tensor | None, mask_BT: Tensor) -> Tensor:
-    """Return (N, H), the last hidden states from which the labelled tokens are told, row by row."""
+    """Return (N, H), the last hidden states that predict the labelled tokens, row by row."""
     import torch
 
     layout = None if attention_BT is None else share_rows(attention_BT.sum(1).tolist())

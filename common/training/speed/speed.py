@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 def optimized_for(trainer: Any, run: RunSettings, stage: str) -> Iterator[None]:
     """Give a trainer's model its attention, compiled layers, and a heap that keeps what steps free.
 
-    Raises ConfigError for an attention or a compilation that cannot be had.
+    Raises ConfigError for an attention or a compilation that is not available.
     """
     device, model = device_of(run), trainer.model
     in_one_piece = run.compile != "none" or trainer.args.torch_compile

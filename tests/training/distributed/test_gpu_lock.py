@@ -59,8 +59,8 @@ def test_two_stages_never_train_on_one_gpu(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_cpu_is_shared(capsys: pytest.CaptureFixture[str]) -> None:
     with (
-        gpu_lock.claimed(RunSettings(device="cpu"), "cpt", Console()),
-        gpu_lock.claimed(RunSettings(device="cpu"), "x", Console()),
+        gpu_lock.lock_gpus(RunSettings(device="cpu"), "cpt", Console()),
+        gpu_lock.lock_gpus(RunSettings(device="cpu"), "x", Console()),
     ):
         assert capsys.readouterr().out == ""
 
@@ -146,10 +146,10 @@ def test_only_memory_of_others_is_called_theirs(
 ) -> None:
     monkeypatch.setattr(gpu_lock, "SHARED", tmp_path)
     card.reserved = 6 * GIB
-    with gpu_lock.claimed(RunSettings(), "sft", Console("quiet")):
+    with gpu_lock.lock_gpus(RunSettings(), "sft", Console("quiet")):
         assert capsys.readouterr().out == ""
     card.reserved = 2 * GIB
-    with gpu_lock.claimed(RunSettings(), "sft", Console("quiet")):
+    with gpu_lock.lock_gpus(RunSettings(), "sft", Console("quiet")):
         assert "sft: another program is on this GPU, 10.0 of 16.0 GiB are free" in capsys.readouterr().out
 
 
@@ -159,12 +159,12 @@ def test_jobs_that_give_up_the_lock_share_a_card(
     monkeypatch.setattr(gpu_lock, "SHARED", tmp_path)
     card.reserved = 2 * GIB
     sharing = RunSettings(gpu_lock=False, wait=False)
-    with gpu_lock.claimed(RunSettings(), "sft", Console()), gpu_lock.claimed(sharing, "dpo", Console()):
+    with gpu_lock.lock_gpus(RunSettings(), "sft", Console()), gpu_lock.lock_gpus(sharing, "dpo", Console()):
         assert "dpo: another program is on this GPU, 10.0 of 16.0 GiB are free" in capsys.readouterr().out
     with (
-        gpu_lock.claimed(RunSettings(), "sft", Console()),
+        gpu_lock.lock_gpus(RunSettings(), "sft", Console()),
         pytest.raises(StoreError, match=r"or share it with run\.gpu_lock=false"),
-        gpu_lock.claimed(RunSettings(wait=False), "dpo", Console()),
+        gpu_lock.lock_gpus(RunSettings(wait=False), "dpo", Console()),
     ):
         pass
 
@@ -246,7 +246,7 @@ def helping(rank: int, port: int, folder: Path) -> None:
     def stage(context: Any) -> None:
         (folder / f"{rank}-{(folder / 'held').exists()}").touch()
 
-    vars(running).update(claimed=slowly, kind_of=lambda name: SimpleNamespace(run=stage, on_gpu=True))
+    vars(running).update(lock_gpus=slowly, kind_of=lambda name: SimpleNamespace(run=stage, on_gpu=True))
     context = SimpleNamespace(kind="cpt", stage="cpt", config=SimpleNamespace(run=None), console=None)
     with running.ready(context):  # type: ignore[arg-type] # all that is read
         stage(context)

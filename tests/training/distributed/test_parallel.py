@@ -14,33 +14,10 @@ from common.config.schema import ModelSettings, RunSettings
 from common.models import checkpoint
 from common.stages.preference import checked_pairs
 from common.training.distributed.loading import load_shared
-from common.training.distributed.parallel import keep_sums_wide, on_one_device, whole_model
+from common.training.distributed.parallel import whole_model
 from common.training.rows.preferences import Pair
 
 FLAGS = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true", "WORLD_SIZE": "2"}
-
-
-def test_gradients_are_summed_and_outputs_left_in_float32() -> None:
-    from accelerate import FullyShardedDataParallelPlugin
-
-    wide: Any = FullyShardedDataParallelPlugin(fsdp_version=2)
-    keep_sums_wide(wide)
-    assert wide.mixed_precision_policy is None  # all is float32 already
-    plugin: Any = FullyShardedDataParallelPlugin(fsdp_version=2)
-    plugin.set_mixed_precision("bf16")
-    keep_sums_wide(plugin)
-    policy = plugin.mixed_precision_policy
-    assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (torch.bfloat16, torch.float32, None)
-    assert policy.cast_forward_inputs
-
-
-def test_a_process_that_sees_several_gpus_takes_its_batch_to_one(tmp_path: Path) -> None:
-    from trl import SFTConfig
-
-    arguments = SFTConfig(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=4)
-    arguments._n_gpu = 2  # as transformers sets it there
-    assert arguments.train_batch_size == 8
-    assert on_one_device(arguments).train_batch_size == 4
 
 
 def test_where_others_wait_the_shortest_pairs_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,7 @@ def test_padding_and_generation_work_without_a_mask_of_documents(name: str, dtyp
     assert torch.equal(model.generate(torch.tensor(IDS), **options), wrote)
 
 
-def test_wide_attention_is_in_float32_under_autocast() -> None:
+def test_fp32_attention_is_in_float32_under_autocast() -> None:
     model = llama()
     with with_attention(model, RunSettings(), "cpu") as name, torch.autocast("cpu", torch.bfloat16):
         assert name == UNPACKED
@@ -139,13 +139,13 @@ def test_gradients_of_documents_in_rows_of_their_own_are_those_under_a_mask(
 ) -> None:
     register()
     batches = []
-    wide = attention.wide_attention
+    wide = attention.fp32_attention
 
     def seen(module: Any, query: Any, *states: Any, **options: Any) -> Any:
         batches.append(len(query))
         return wide(module, query, *states, **options)
 
-    monkeypatch.setattr(attention, "wide_attention", seen)
+    monkeypatch.setattr(attention, "fp32_attention", seen)
     found = []
     for name in (UNPACKED, FP32):
         model = llama()
@@ -191,7 +191,7 @@ def test_what_cannot_be_had_is_said() -> None:
 
 
 def test_attention_that_is_not_installed_is_told_in_one_line() -> None:
-    missing = r"run.attention=flash_attention_2: it cannot be had here .*Use run.attention"
+    missing = r"run.attention=flash_attention_2: not available here .*Use run.attention"
     with pytest.raises(ConfigError, match=missing):
         check_there("flash_attention_2")
     with (
