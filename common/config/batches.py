@@ -36,7 +36,7 @@ def unshardable(settings: LearningSettings, run: RunSettings) -> str:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step of a stage learns from: so many rows, pairs or prompts, as one of its keys says."""
+    """What a step of a stage learns from: a number of rows, pairs or prompts, set by one of its keys."""
 
     key: str
     value: int

@@ -205,7 +205,7 @@ class ExpertSettings(TrainingSettings, SamplingSettings):
     rounds: int = Field(2, ge=1, description="times that all prompts are answered and learned from")
     heldout: int = Field(64, ge=8, description="prompts that are kept from training, answered after every round")
     prompts: int | None = Field(None, gt=0, description="prompts to answer in a round, besides these; none: all")
-    restart: bool = Field(True, description="fine-tune the stage before anew each round, not the last round's model")
+    restart: bool = Field(True, description="start each round from the stage before, not from the last round's model")
 
     @model_validator(mode="after")
     def _learns_its_answers(self) -> ExpertSettings:

@@ -1,6 +1,6 @@
 """Which options TRL's and peft's config classes have, read from their source without importing torch.
 
-Usage: `check_train_options("SFTConfig", {"learning_rate": 1e-5}, key="sft.train")`.
+Usage: `check_train_options("SFTConfig", {"learning_rate": 1e-5}, stage="sft")`.
 
 Importing TRL takes seconds; planning must not. Names, types and defaults come from the class bodies by `ast`;
 a test compares them with the real classes. The real class is still built, and checks its values, when a stage runs.
@@ -66,9 +66,9 @@ OWNED = {
     "save_steps": "run.checkpoint_minutes",
     "trust_remote_code": "model.trust_remote_code",
     "model_init_kwargs": "model.dtype and model.revision",
-    "eval_strategy": "nothing: every checkpoint sits the exam",
-    "do_eval": "nothing: every checkpoint sits the exam",
-    "load_best_model_at_end": "nothing: every checkpoint sits the exam",
+    "eval_strategy": "nothing: the exam evaluates every stage that the pipeline names",
+    "do_eval": "nothing: the exam evaluates every stage that the pipeline names",
+    "load_best_model_at_end": "nothing: the exam evaluates every stage that the pipeline names",
     "save_only_model": "nothing: a stage needs the optimizer's state to resume",
     "remove_unused_columns": "nothing: the columns follow from the packing",
     "fsdp": "run.parallelism=fsdp2 and run.processes",
@@ -104,7 +104,7 @@ TRL_ROWS_ONLY = (
     "shuffle_dataset", "dataset_text_field", "dataset_kwargs", "dataset_num_proc", "eos_token", "pad_token",
     "chat_template_path", "completion_only_loss", "train_sampling_strategy",
 )  # fmt: skip
-# Options whose negative values TRL would take without a word.
+# Options whose negative values TRL accepts silently.
 NOT_NEGATIVE = ("learning_rate", "weight_decay", "beta", "adam_epsilon", "label_smoothing_factor", "label_smoothing")
 # First values of an adapter that leave the weights under it alone.
 STARTS = ("gaussian", "orthogonal")
@@ -160,17 +160,14 @@ def check_train_options(class_name: str, train: Mapping[str, Any], *, stage: str
     known = options_of(class_name)
     for name, value in train.items():
         key = f"{stage}.train.{name}"
-        if name in OWNED or (class_name in REWARDED and name in OWNED_REWARDED):
-            advice = _advice(name, class_name).format(stage=stage)
+        if advice := _advice(name, class_name).format(stage=stage):
             reason = advice.removeprefix("nothing: ")
             if reason != advice:
-                raise ConfigError(f"{key} is not for you to set: {reason}.")
+                raise ConfigError(f"{key} cannot be set here: {reason}.")
             raise ConfigError(f"{key} is derived here; set {advice} instead.")
-        if name not in known:
-            raise ConfigError(f"{key}: {class_name} of TRL has no option '{name}'.{did_you_mean(name, known)}")
-        if name in TRL_ROWS_ONLY and class_name == "SFTConfig" and packing == "isolated":
+        if name in TRL_ROWS_ONLY and class_name == "SFTConfig" and packing == "isolated" and name in known:
             raise ConfigError(f"{key} belongs to TRL's own row preparation; set {stage}.packing=trl to use it.")
-        _check_type(key, value, known[name])
+        _check_option(key, value, class_name, "TRL")
         if name == "optim" and value not in (names := optimizers()):
             raise ConfigError(f"{key}={value}: transformers has no such optimizer.{did_you_mean(str(value), names)}")
         if name in NOT_NEGATIVE and isinstance(value, int | float) and value < 0:
@@ -178,7 +175,9 @@ def check_train_options(class_name: str, train: Mapping[str, Any], *, stage: str
 
 
 def _advice(name: str, class_name: str) -> str:
-    advice = OWNED_REWARDED[name] if class_name in REWARDED and name in OWNED_REWARDED else OWNED[name]
+    """Return what to set instead of an option that a stage derives, or ""."""
+    advice = OWNED_REWARDED.get(name, "") if class_name in REWARDED else ""
+    advice = advice or OWNED.get(name, "")
     if class_name in PAIRWISE:
         advice = advice.replace("{stage}.batch_tokens", "{stage}.batch_pairs").replace(
             "{stage}.tokens", "{stage}.epochs"
@@ -188,12 +187,8 @@ def _advice(name: str, class_name: str) -> str:
 
 def check_lora_options(lora: Mapping[str, Any], *, stage: str) -> None:
     """Check a `lora:` block against peft's LoraConfig. Raises ConfigError for the first wrong name or type."""
-    known = options_of("LoraConfig")
     for name, value in lora.items():
-        key = f"{stage}.lora.{name}"
-        if name not in known:
-            raise ConfigError(f"{key}: LoraConfig of peft has no option '{name}'.{did_you_mean(name, known)}")
-        _check_type(key, value, known[name])
+        _check_option(f"{stage}.lora.{name}", value, "LoraConfig", "peft")
     start = lora.get("init_lora_weights", True)
     if not isinstance(start, bool) and start not in STARTS:
         raise ConfigError(
@@ -204,14 +199,8 @@ def check_lora_options(lora: Mapping[str, Any], *, stage: str) -> None:
 
 def check_quantization_options(quantization: Mapping[str, Any], *, stage: str) -> None:
     """Check a `quantization:` block against transformers' BitsAndBytesConfig. Raises ConfigError."""
-    known = options_of("BitsAndBytesConfig")
     for name, value in quantization.items():
-        key = f"{stage}.quantization.{name}"
-        if name not in known:
-            raise ConfigError(
-                f"{key}: BitsAndBytesConfig of transformers has no option '{name}'.{did_you_mean(name, known)}"
-            )
-        _check_type(key, value, known[name])
+        _check_option(f"{stage}.quantization.{name}", value, "BitsAndBytesConfig", "transformers")
     if not (quantization.get("load_in_4bit") or quantization.get("load_in_8bit")):
         raise ConfigError(f"{stage}.quantization quantises nothing; set load_in_4bit=true, or peft=lora.")
 
@@ -249,8 +238,15 @@ def check_installed(key: str, package: str = "bitsandbytes") -> None:
         raise ConfigError(f"{key} needs the package {package}, which is not installed; {instead}.")
 
 
-def _check_type(key: str, value: Any, annotation: str) -> None:
-    """Refuse a value whose plain type no part of the annotation admits; anything richer is left to the class."""
+def _check_option(key: str, value: Any, class_name: str, library: str) -> None:
+    """Refuse a name that a class does not have, and a value whose plain type no part of its annotation admits.
+
+    Anything richer is left to the class.
+    """
+    known, name = options_of(class_name), key.split(".", 2)[2]
+    if name not in known:
+        raise ConfigError(f"{key}: {class_name} of {library} has no option '{name}'.{did_you_mean(name, known)}")
+    annotation = known[name]
     parts = [part.strip().split("[")[0] for part in annotation.replace("Optional[", "None | ").split("|")]
     if value is None or any(part not in SIMPLE_TYPES and part != "None" for part in parts):
         return

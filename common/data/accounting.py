@@ -1,4 +1,4 @@
-"""What became of every row: read, dropped and why, cut, learned from.
+"""Counts of every row: read, dropped and why, cut, learned from.
 
 Usage: `count = RowCount("medquad-cdc", "cpt")`; `count.drop("empty text")`; `check_limits(counts, limits, "cpt")`.
 
@@ -27,7 +27,7 @@ class RowCount:
     rows_in: int = 0  # read, before anything is dropped
     dropped: dict[str, int] = field(default_factory=dict)  # by reason
     truncated: int = 0  # cut to the sequence length
-    rows_out: int = 0  # handed on; with weight 2 each row twice
+    rows_out: int = 0  # given to the stage; with weight 2 each row twice
     tokens: int = 0
     masked_share: float = 0.0  # rows without one token to learn from, as a share of the rows not dropped
     epochs: float = 0.0

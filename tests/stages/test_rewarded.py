@@ -68,9 +68,9 @@ def test_its_pipeline_runs_to_a_card(stage: str, called: str, copy: Path) -> Non
         ({"grpo.watch.check": "length"}, "grpo.watch.check: 'length' needs options, and a check has none"),
         ({"verify.check": "nmber"}, "verify.check: there is no reward 'nmber'. Did you mean 'number'?"),
         ({"verify.rewards.exakt.weight": "1"}, "verify.rewards.exakt: there is no such reward"),
-        ({"grpo.train.num_iterations": "2"}, "grpo.train.num_iterations is not for you to set: answers are used once"),
-        ({"grpo.train.logging_steps": "10"}, "is not for you to set: every step is logged."),
-        ({"grpo.train.sync_ref_model": "true"}, "is not for you to set: the reference is the stage before"),
+        ({"grpo.train.num_iterations": "2"}, "grpo.train.num_iterations cannot be set here: answers are used once"),
+        ({"grpo.train.logging_steps": "10"}, "cannot be set here: every step is logged."),
+        ({"grpo.train.sync_ref_model": "true"}, "cannot be set here: the reference is the stage before"),
     ],
 )
 def test_mistakes_in_settings(option: dict[str, str], expected: str, copy: Path) -> None:

@@ -2,7 +2,7 @@
 
 Usage: `knowledge = load_knowledge(path)`, then `taught, examined = halves(knowledge)`.
 
-Fine-tuning sees questions about the taught half; the exam asks about the other half, which only documents have told.
+Fine-tuning sees questions about the taught half; the exam asks about the other half, which only documents mention.
 Both are rendered by `common.data.knowledge.facts`.
 """
 
@@ -108,7 +108,7 @@ def _row_problems(knowledge: Knowledge, unread: frozenset[str]) -> Iterator[str]
 
 
 def _name_problems(knowledge: Knowledge) -> list[str]:
-    """Each entity is told once; a probe asks, once, about what this file does not tell."""
+    """Each entity occurs once; a probe asks, once, about an entity that this file does not describe."""
     problems = [f"entities: {line}" for line in _given_twice(knowledge.entities)]
     told = {spelling(row.get("name", "")) for row in knowledge.entities}
     for label, probed in knowledge.probes.items():

@@ -1,9 +1,9 @@
-"""A world of problems: typed templates with numbers drawn anew, a worked solution and an exact answer each.
+"""A world of problems: typed templates with random numbers, a worked solution and an exact answer each.
 
 Usage: `world = load_problems(Path("domains/math/knowledge.yaml"))`; `list(world.questions())`.
 
-Every set of numbers of a template is either the exam's or for training, told by a hash, so that no problem of the exam
-is ever shown; the exam also has wordings of its own, asked as a probe. The file is checked by
+Every set of numbers of a template is either the exam's or for training. A hash decides, so no problem of the exam is
+ever shown. The exam also has wordings of its own, asked as a probe. The file is checked by
 `common.data.knowledge.problem_file`.
 """
 

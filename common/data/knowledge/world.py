@@ -37,7 +37,7 @@ class World(Protocol):
 
     @property
     def language(self) -> str:
-        """Code of the language that it is told in, such as `en`."""
+        """Code of the language of its texts, such as `en`."""
         ...
 
     def settings_read(self, *, general: bool) -> Mapping[str, frozenset[str]]:

@@ -2,7 +2,7 @@
 
 Usage: `for record in read_hub(source): ...`.
 
-Whether every data set of a run can be had at all is `common.data.manifest.probe`, which asks before anything is spent.
+Whether every data set of a run can be read at all is `common.data.manifest.probe`, which asks before anything is spent.
 """
 
 from __future__ import annotations

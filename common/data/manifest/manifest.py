@@ -240,7 +240,7 @@ class ManifestCorpus:
 
 
 def is_held_out(row: Row, share: float) -> bool:
-    """Whether a row is among the share kept from training: told by its own text, so the same in every source."""
+    """Whether a row is in the share kept from training. Its own text decides, so it is the same in every source."""
     return int.from_bytes(_digest_row(row)) < share * 2**64
 
 

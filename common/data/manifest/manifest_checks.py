@@ -193,8 +193,8 @@ def _same_cut(source: Source, other: Source) -> bool:
 def _apart(source: Source, other: Source) -> bool:
     """Whether two sources that read one file, or one split, use different records of it, whatever is in them.
 
-    Places are those of the file's own records, before `where`, `each` and `cut`; what counts as one is told by `unit`
-    and `header`. Sources that count, or name the columns, in two ways are never told apart.
+    Places are those of the file's own records, before `where`, `each` and `cut`; `unit` and
+    `header` say what counts as one. Sources that count, or name the columns, differently never count as apart.
     """
     if (source.unit, source.header) != (other.unit, other.header):
         return False

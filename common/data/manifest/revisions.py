@@ -3,7 +3,7 @@
 Usage: `revisions = Revisions(Path("out/hub_revisions.json")); pinned = revisions.pin(source)`.
 
 A branch such as `main` moves. The first run in a store notes the commit that it points to; every later one reads that
-commit, without asking, until `run.newest_data=true` asks anew. A commit that a manifest names is taken as it is.
+commit, without asking, until `run.newest_data=true` asks again. A commit that a manifest names is taken as it is.
 """
 
 from __future__ import annotations
@@ -91,4 +91,4 @@ def _read(path: Path | None) -> dict[str, str]:
         problem = "a value is no commit"
     except (ValueError, AttributeError) as error:
         problem = str(error)
-    raise DataError(f"{path} cannot be read ({problem}). Delete it: the commits are asked for anew.")
+    raise DataError(f"{path} cannot be read ({problem}). Delete it: the next run asks the Hub for the commits again.")

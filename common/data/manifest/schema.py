@@ -247,7 +247,7 @@ class Source(Frozen):
 
     @property
     def shape(self) -> Shape:
-        """The kind of row, told by the role and the columns that are named."""
+        """The kind of row, by the role and the columns that are named."""
         names = self.columns.keys() | ({"question"} if self.question is not None else set())
         if self.role == "prompts":
             return "prompts"

@@ -246,11 +246,11 @@ def _check_distinct(source: Source, record: Record, choices: list[str]) -> None:
     twice = next((choice for choice in choices if seen.count(folded(choice)) > 1), None)
     if twice is None:
         return
-    if source.hub is not None:  # nobody here can mend it
+    if source.hub is not None:  # only its owner can fix it
         raise UnusableRow("a choice is given twice")
     raise DataError(
         f"Source '{source.id}', {record.where}: the choice {twice!r} is given twice in {choices}, so a right answer "
-        "could be among its own distractors. Mend or remove the question."
+        "could be among its own distractors. Fix or remove the question."
     )
 
 

@@ -68,7 +68,9 @@ def test_a_frozen_plan_wins_over_the_store(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{", "[]", '{"o/a@main": "main"}', '{"o/a@main": 3}'])
 def test_a_broken_file_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / NAME).write_text(text)
-    with pytest.raises(DataError, match=rf"{NAME} cannot be read .* Delete it: the commits are asked for anew"):
+    with pytest.raises(
+        DataError, match=rf"{NAME} cannot be read .* Delete it: the next run asks the Hub for the commits again"
+    ):
         Revisions(tmp_path / NAME)
 
 
