@@ -1,8 +1,8 @@
-"""Talk to a checkpoint of the chain through its own chat template.
+"""Talk to a stage's model through its own chat template.
 
 Usage: `just chat domain=medical`, or one question: `just chat domain=medical prompt="What is …?"`.
 
-Greedy decoding: what it says is what it learned. It is no server.
+It decodes greedily, so that an answer can be repeated. It is not a server.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ def talk(resolved: Resolved, stage: str, prompt: str | None, console: Console) -
     if prompt is not None:
         console.line(reply(model, tokenizer, [{"role": "user", "content": prompt}]), always=True)
         return
-    console.line(f"{stage} of {resolved.config.domain}. An empty line ends it.", always=True)
+    console.line(f"{stage} of {resolved.config.domain}. An empty line ends the conversation.", always=True)
     while text := _ask():
-        # Each question stands alone: the small models have learned single turns.
+        # Each question is asked alone, because the small models have learned single turns.
         console.line(reply(model, tokenizer, [{"role": "user", "content": text}]), always=True)
 
 
 def _artifact(resolved: Resolved, stage: str) -> Artifact:
-    """Return the stage's result with just these settings. Raises DataError where it is not made."""
+    """Return the stage's result with exactly these settings. Raises DataError where it is not made."""
     step = next(step for step in make_plan(resolved).steps if step.node.name == stage)
     if step.state != "cached" or step.artifact is None:
         domain = resolved.config.domain
         raise DataError(
             f"There is no finished {stage} of {domain} with these settings ({step.state}: {step.reasons[0]}). "
-            f"Run `just run domain={domain}` with the same words first."
+            "Run `just run` with the same settings first."
         )
     return step.artifact
 

@@ -126,14 +126,10 @@ def config(program: Program, overrides: Overrides, *, describe: str | None = Non
         for line in meaning_of(describe):
             console.line(line, always=True)
         if not overrides:
-            console.line(f"Add domain=<name> to see its value in a run and which layer set it: {_example(describe)}")
+            console.line("Add domain=<name> to see its value in a run and which layer set it.")
             return
     resolved, console = _resolve(program, overrides)
     output.config(resolved, console, below=describe)
-
-
-def _example(key: str) -> str:
-    return f"domain=medical describe={key}"
 
 
 def status(program: Program, overrides: Overrides, *, out: str | None = None) -> None:

@@ -30,6 +30,7 @@ from common.store.artifacts import MANIFEST
 
 DEFAULT = "default"
 LEAST_ROOM = 16  # columns; text that is wrapped into less is harder to read than lines that a terminal breaks
+LONGEST_REASON = 24  # letters of a plan's reason that stand in its row
 SHORT = 16  # letters of a setting's value that stand in its row
 
 
@@ -52,7 +53,8 @@ def table(
             for i, (cell, width) in enumerate(zip(row, widths, strict=False))
         ]
         room = columns - indent
-        first, *more = textwrap.wrap(cells.pop(), room) if LEAST_ROOM <= room < widths[-1] else [cells.pop()]
+        last = cells.pop()
+        first, *more = (textwrap.wrap(last, room) if LEAST_ROOM <= room < widths[-1] else None) or [last]
         console.line(("  " + "  ".join([*cells, first])).rstrip(), always=True)
         for line in more:
             console.line(" " * indent + line, always=True)
@@ -120,14 +122,14 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
     rows = []
     for step in made.steps:
         todo = step.state != "cached"
-        first = program.say(step.reasons[0]) if step.reasons else ""
+        why = "" if not step.reasons else "see below" if _is_long(step.reasons) else step.reasons[0]
         tokens = f"{step.tokens:,}" if step.tokens and todo else ""
         seconds = "?" if step.seconds is None else shortly(step.seconds)
         memory = memory_of(made.outlook, step.node.name) if todo else ""
-        rows.append([step.node.name, step.state, tokens, memory, seconds if todo else "", first])
+        rows.append([step.node.name, step.state, tokens, memory, seconds if todo else "", why])
     table(console, ["stage", "state", "tokens", "peak memory", "time", "why"], rows, numeric=(2, 4))
     for step in made.steps:
-        for reason in step.reasons[1:]:
+        for reason in step.reasons if _is_long(step.reasons) else ():
             console.line(f"  {step.node.name}: {program.say(reason)}", always=True)
     if not made.to_do:
         console.line("Nothing to do.", always=True)
@@ -138,6 +140,10 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
         console.line(f"It cannot run here: {hardware.explanation(made.resolved, lacking)}", always=True)
     if any(step.state == "waits" for step in made.steps):
         console.line("A waiting stage is reused if its inputs turn out identical.", always=True)
+
+
+def _is_long(reasons: Sequence[str]) -> bool:
+    return len(reasons) > 1 or any(len(reason) > LONGEST_REASON for reason in reasons)
 
 
 def why(made: Plan, name: str, console: Console, program: Program = IN_CLONE) -> None:
@@ -197,11 +203,12 @@ def status(repository: Path, root: Path, console: Console) -> None:
         views = sorted({path.parent for path in (root / "runs" / domain).glob("*/*.json")})
         for view in views:
             for found in filter(None, (_finished(view), _unfinished(view))):
-                rows.append([domain, view.name, *found, published[-1] if published else "-"])
+                *shown, seconds = found
+                rows.append([domain, view.name, *shown, published[-1] if published else "-", seconds])
         if not views:
-            rows.append([domain, "-", "-", "not run yet", "", "", "-"])
-    header = ["domain", "profile", "pipeline", "domain exam", "general exam", "seconds", "published"]
-    table(console, header, rows, numeric=(5,))
+            rows.append([domain, "-", "-", "not run yet", "", "-", ""])
+    header = ["domain", "profile", "pipeline", "domain exam", "general exam", "published", "seconds"]
+    table(console, header, rows, numeric=(6,), spare=1)
 
 
 def _finished(view: Path) -> list[str] | None:
