@@ -35,7 +35,7 @@ def run(context: StageContext) -> StageReport:
     model = initialise(context, tokenizer)
     rows = build_rows(context, tokenizer, role="pretrain", assistant_only=False)
     trained = fit(context, model, tokenizer, rows)
-    measured = check_and_save(context, trained, tokenizer, probe=_probe(tokenizer), parent_tokenizer=None)
+    measured = check_and_save(context, trained, tokenizer, probe=_probe(tokenizer))
     return report(context, trained, rows, {**measured, "parameters": model.num_parameters()})
 
 
@@ -97,9 +97,7 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
         spare = model.get_input_embeddings().weight.shape[0]
         model.resize_token_embeddings(max(spare, len(tokenizer)))
         context.console.line(f"  {context.stage}: {added} new tokens")
-    check_and_save(
-        context, TrainResult(model, [], 0, 0.0, 0), tokenizer, probe=_probe(tokenizer), parent_tokenizer=None
-    )
+    check_and_save(context, TrainResult(model, [], 0, 0.0, 0), tokenizer, probe=_probe(tokenizer))
     source = {
         "id": Path(settings.path or "").name,
         "role": "base model",

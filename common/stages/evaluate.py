@@ -1,8 +1,8 @@
-"""The exam stage: one checkpoint, the same paper for all, its scores and every single answer.
+"""The evaluation of one checkpoint: the same exam for all, its scores and every single answer.
 
 Usage: `report = run(context)`; leaves exam.json and records.jsonl in `context.out`.
 
-It measures. Limits are `common.evaluation.gate`; tables and charts are the card's.
+It measures. Limits are checked by `common.evaluation.gate`; tables and charts are the card's.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ logger = logging.getLogger(__name__)
 
 
 def run(context: StageContext) -> StageReport:
-    """Let the parent checkpoint sit the exam and write down what it scored."""
+    """Run the exam on the parent and write its scores."""
     from common.evaluation.exam import SIDES, ExamQuestions, run_exam
     from common.models.device import device_of
 
     settings = context.settings
     assert isinstance(settings, EvaluateSettings), f"{context.stage} is of kind {context.kind}"
     checkpoint = context.parent_artifact
-    paper = ExamQuestions(
+    exam = ExamQuestions(
         questions={side: list(context.corpus.rows(f"questions_{side}")) for side in SIDES},
         texts={side: list(context.corpus.rows(f"text_{side}")) for side in SIDES},
     )
@@ -45,7 +45,7 @@ def run(context: StageContext) -> StageReport:
 
         result = run_exam(
             checkpoint.path,
-            paper,
+            exam,
             settings,
             device=device_of(context.config.run),
             work=context.work,

@@ -3,9 +3,9 @@
 Usage: named by a pipeline as `merge: {kind: merge, from: dpo, with: [base]}`; the settings give the weights.
 
 Chat template, stop ids and tokenizer are copied from the parent, so that they stay the trained ones. What a merge
-may be asked for is `common.training.merging`; the arithmetic is mergekit's, always on the CPU, where the random
-methods give the same weights for a seed whatever the machine has beside it. It aligns no tokenizers and mixes no
-architectures: checkpoints that differ are refused.
+may be asked for is `common.training.merging`. The arithmetic is mergekit's, always on the CPU, where the random
+methods give the same weights for a seed on every machine. It aligns no tokenizers and mixes no architectures:
+checkpoints that differ are refused.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from common.config.kinds import Kind
-from common.config.pipeline import Node
-from common.config.resolve import Resolved
 from common.config.stages import MergeSettings
 from common.errors import ConfigError, ContractError
 from common.stage import StageContext, StageReport
@@ -90,16 +88,11 @@ def run(context: StageContext) -> StageReport:
     return StageReport(metrics={"method": settings.method, "models": weights, "num_parameters": num_parameters})
 
 
-def check(node: Node, settings: MergeSettings, resolved: Resolved) -> None:
-    """Check the merge against the stages that it is given."""
-    check_merge(settings, node.inputs, node.name)
-
-
 KIND = Kind(
     name="merge",
     settings=MergeSettings,
     run=run,
-    check=check,
+    check=lambda node, settings, _: check_merge(settings, node.inputs, node.name),
     reads=("language model",),
     on_gpu=False,
     seconds=4.0,
@@ -207,7 +200,7 @@ def _merge(recipe: Mapping[str, Any], folders: Mapping[str, Path], out: Path, se
             allow_crimes=False, trust_remote_code=False, copy_tokenizer=False, write_model_card=False, quiet=True,
             device="cpu", out_shard_size=ONE_FILE, random_seed=seed,
         )  # fmt: skip
-        LoaderCache.loaders.clear()  # mergekit keeps files open by path; a stage made anew would be read as it was
+        LoaderCache.loaders.clear()  # mergekit keeps files open by path, also of a stage made again since
         try:
             run_merge(MergeConfiguration.model_validate(locate(dict(recipe))), str(out), options)
         finally:

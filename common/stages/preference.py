@@ -183,8 +183,7 @@ def tune(
         if whole_here:
             heldout.after = heldout.measure(to_device(trained.model, run))
         metrics["preference_accuracy"] = heldout.facts(referenced=referenced)
-    parent_tokenizer = checkpoint.load_tokenizer(folder, context.config.model)
-    measured = check_and_save(context, trained, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
+    measured = check_and_save(context, trained, tokenizer, probe=probe)
     return StageReport(
         metrics={**metrics, **measured},
         tokens=trained.tokens,

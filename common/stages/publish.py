@@ -2,8 +2,8 @@
 
 Usage: `run(context)`; `context.parent` names the model stage, `context.inputs["card"]` is the card.
 
-Locally a version is `models/<domain>/v<n>/`, made beside its place and renamed, with `latest` pointing at it. Equal
-model and card take the version that has them already. It changes no file: what is published is what was made.
+Locally a version is `models/<domain>/v<n>/`, written to a hidden folder and renamed, and `latest` points at it. A
+version that already holds the same model and card is used again. Files are copied as they are.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.kinds import Kind
-from common.config.pipeline import Node
-from common.config.resolve import Resolved
 from common.config.stages import PublishSettings
 from common.errors import ConfigError, DataError, did_you_mean
 from common.report.bundle import Files, copy_files, difference, digests, matches, select_files
@@ -75,16 +73,11 @@ def run(context: StageContext) -> StageReport:
     return StageReport(metrics={key: published[key] for key in ("to", "version", "path")})
 
 
-def check(node: Node, settings: PublishSettings, resolved: Resolved) -> None:
-    """Check where the model is to be published."""
-    parse_target(settings.to)
-
-
 KIND = Kind(
     name="publish",
     settings=PublishSettings,
     run=run,
-    check=check,
+    check=lambda node, settings, _: parse_target(settings.to),
     makes="report",
     on_gpu=False,
     seconds=1.0,
@@ -183,7 +176,7 @@ def _read_record(version: Path) -> dict[str, Any]:
 
 
 def _new_version(context: StageContext, folder: Path, files: Files) -> str:
-    """Copy into a hidden folder beside the versions, then rename it to the next free number."""
+    """Copy into a hidden folder next to the versions, then rename it to the next free number."""
     model, card = context.parent_artifact, context.inputs[CARD]
     fresh = folder / f".new-{os.getpid()}"
     shutil.rmtree(fresh, ignore_errors=True)

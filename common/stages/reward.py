@@ -61,10 +61,7 @@ def run(context: StageContext) -> StageReport:
         metrics |= _ranking(trained.model, kept, tokenizer)
         if elsewhere:
             metrics["elsewhere"] = _ranking(trained.model, elsewhere, tokenizer)
-    measured = check_and_save(
-        context, trained, tokenizer, probe=kept[0].chosen_ids,
-        parent_tokenizer=checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model),
-    )  # fmt: skip
+    measured = check_and_save(context, trained, tokenizer, probe=kept[0].chosen_ids)
     return StageReport(
         metrics={**metrics, **measured},
         tokens=trained.tokens,

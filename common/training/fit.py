@@ -128,12 +128,7 @@ def merge_adapter(context: StageContext, trained: TrainResult, probe: list[int],
 
 
 def check_and_save(
-    context: StageContext,
-    trained: TrainResult,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    probe: list[int],
-    parent_tokenizer: PreTrainedTokenizerBase | None,
+    context: StageContext, trained: TrainResult, tokenizer: PreTrainedTokenizerBase, *, probe: list[int]
 ) -> dict[str, Any]:
     """Check every promise, save, and check again in a clean process. Returns what was measured on the way.
 
@@ -148,7 +143,8 @@ def check_and_save(
     if model.can_generate():
         contracts.check_stop_tokens(model, tokenizer)
         contracts.check_tied(model)
-    if parent_tokenizer is not None:
+    if context.parent is not None:
+        parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
         contracts.check_template(tokenizer, parent_tokenizer)
     trusted = context.config.model.trust_remote_code
     with memory.phase(memory.SAVING):
