@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from common.config.kinds import Kind
 from common.config.schema import ModelSettings
 from common.config.stages import BaseSettings
-from common.errors import ConfigError, ContractError
+from common.errors import ConfigError, ContractError, did_you_mean
 from common.models import checkpoint, contracts
 from common.models.facts import check_facts, check_loaded
 from common.models.source import fetch, is_hub_id
@@ -64,8 +64,6 @@ def initialise(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> Any
     """Build the architecture with seeded random weights. Raises ConfigError for a key LlamaConfig lacks."""
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, set_seed
 
-    from common.errors import did_you_mean
-
     known = set(LlamaConfig().to_dict())
     for key in context.config.model.architecture:
         if key not in known:
@@ -97,7 +95,7 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
         spare = model.get_input_embeddings().weight.shape[0]
         model.resize_token_embeddings(max(spare, len(tokenizer)))
         context.console.line(f"  {context.stage}: {added} new tokens")
-    check_and_save(context, TrainResult(model, [], 0, 0.0, 0), tokenizer, probe=_probe(tokenizer))
+    check_and_save(context, TrainResult(model), tokenizer, probe=_probe(tokenizer))
     source = {
         "id": Path(settings.path or "").name,
         "role": "base model",

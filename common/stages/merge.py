@@ -142,7 +142,7 @@ def _require_alike(folders: Mapping[str, Path], configs: Mapping[str, dict[str, 
             what = f"{key} in config.json is {configs[first].get(key)!r} and {configs[other].get(key)!r}"
         elif names:
             name = names[0]
-            what = f"tensor {name} has the shape {_show(expected.get(name))} and {_show(found.get(name))}"
+            what = f"tensor {name} has the shape {expected.get(name, 'none')} and {found.get(name, 'none')}"
             what += f" ({len(names)} tensors differ)" if len(names) > 1 else ""
         elif (folders[other] / "tokenizer.json").read_bytes() != tokenizer:
             what = "their tokenizer.json differ, so one id means two tokens"
@@ -153,10 +153,6 @@ def _require_alike(folders: Mapping[str, Path], configs: Mapping[str, dict[str, 
             "base's architecture and tokenizer."
         )
     return expected
-
-
-def _show(shape: list[int] | None) -> str:
-    return "none" if shape is None else str(shape)
 
 
 def _read_shapes(folder: Path, tied: bool) -> Shapes:
@@ -247,7 +243,7 @@ def _check_result(merged: Path, expected: Shapes | None) -> int:
         names = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
         raise ContractError(
             f"The merge changed names or shapes of {len(names)} tensors, first {names[0]}: shape "
-            f"{_show(expected.get(names[0]))} before, {_show(found.get(names[0]))} after. mergekit does not know "
+            f"{expected.get(names[0], 'none')} before, {found.get(names[0], 'none')} after. mergekit does not know "
             "all of this architecture; publish an unmerged stage, or use an architecture that it knows."
         )
     with safe_open(path, framework="pt") as tensors:

@@ -54,7 +54,7 @@ def run(context: StageContext) -> StageReport:
     if settings.path is None:
         trained = _fit(context, tokenizer, training)
     else:
-        trained = TrainResult(_take(context, tokenizer, kept), [], 0, 0.0, 0)
+        trained = TrainResult(_take(context, tokenizer, kept))
     metrics: dict[str, Any] = {"steps": trained.steps, "pairs": 0 if settings.path else len(training)}
     if ranks.is_main_process():
         to_device(trained.model, context.config.run)

@@ -41,13 +41,13 @@ clean_process = CleanProcess()
 
 @dataclass
 class TrainResult:
-    """A trained model and how its training went."""
+    """A model and how its training went; the defaults are of one that was taken as it is."""
 
     model: Any
-    log: list[dict[str, Any]]
-    steps: int
-    seconds: float
-    tokens: int
+    log: list[dict[str, Any]] = field(default_factory=list)
+    steps: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
     measured: dict[str, Any] = field(default_factory=dict)  # further metrics: an adapter's merge, guard, validation
 
 
