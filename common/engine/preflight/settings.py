@@ -53,8 +53,8 @@ def check_sharding(resolved: Resolved) -> None:
     run = resolved.config.run
     if run.parallelism == "fsdp2" and run.processes > 1 and hardware_of(resolved.config).device == "cpu":
         raise ConfigError(
-            "run.parallelism=fsdp2: accelerate has no FSDP on a CPU, and this run is planned for one. Use run.parallelism=ddp, "
-            "or a machine with a GPU for each process (run.hardware=<name> to plan for one)."
+            "run.parallelism=fsdp2: accelerate has no FSDP on a CPU, and this run is planned for one. Use "
+            "run.parallelism=ddp, or a machine with a GPU for each process (run.hardware=<name> to plan for one)."
         )
 
 
