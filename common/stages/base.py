@@ -40,14 +40,9 @@ def run(context: StageContext) -> StageReport:
 
 
 KIND = Kind(
-    name="base",
-    settings=BaseSettings,
-    run=run,
-    starts=True,
-    roles=("pretrain",),
-    shareable=True,
+    name="base", settings=BaseSettings, run=run, starts=True, roles=("pretrain",), shareable=True,
     phrase="the base model",
-)
+)  # fmt: skip
 
 
 def make_tokenizer(context: StageContext) -> PreTrainedTokenizerBase:

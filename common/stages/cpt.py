@@ -27,11 +27,6 @@ def run(context: StageContext) -> StageReport:
 
 
 KIND = Kind(
-    name="cpt",
-    settings=CptSettings,
-    run=run,
-    roles=("cpt", "replay"),
-    shareable=True,
-    phrase="continued pre-training on the domain's text",
-    part="text",
-)
+    name="cpt", settings=CptSettings, run=run, roles=("cpt", "replay"), shareable=True,
+    phrase="continued pre-training on the domain's text", part="text",
+)  # fmt: skip

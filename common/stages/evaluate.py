@@ -74,14 +74,9 @@ def check(node: Node, settings: EvaluateSettings, resolved: Resolved) -> None:
 
 
 KIND = Kind(
-    name="evaluate",
-    settings=EvaluateSettings,
-    run=run,
-    check=check,
-    makes="report",
-    roles=("questions_domain", "questions_general", "text_domain", "text_general"),
-    seconds=6.0,
-)
+    name="evaluate", settings=EvaluateSettings, run=run, check=check, makes="report",
+    roles=("questions_domain", "questions_general", "text_domain", "text_general"), seconds=6.0,
+)  # fmt: skip
 
 
 def headline(exam: dict[str, Any], bits_per_byte: dict[str, float | None]) -> dict[str, Any]:

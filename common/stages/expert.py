@@ -99,14 +99,10 @@ def run(context: StageContext) -> StageReport:
 
 
 KIND = Kind(
-    name="expert",
-    settings=ExpertSettings,
-    run=run,
-    check=check_stage_rewards,
-    roles=("prompts", "replay"),
+    name="expert", settings=ExpertSettings, run=run, check=check_stage_rewards, roles=("prompts", "replay"),
     reads=("reward model",),
     phrase="expert iteration on its own right answers",
-)
+)  # fmt: skip
 
 
 @dataclass

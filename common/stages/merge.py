@@ -31,16 +31,9 @@ LOG = logging.getLogger(__name__)
 RECIPE = "mergekit.yaml"
 ONE_FILE = 2**62  # bytes per shard: readers of an artifact expect one model.safetensors
 PARENT_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-    "generation_config.json",
-)
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "tokenizer.model", "chat_template.jinja", "generation_config.json",
+)  # fmt: skip
 # What config.json says of the arithmetic and no tensor's shape shows. Token ids may differ: the parent's are kept.
 ARCHITECTURE_KEYS = (
     "architectures", "model_type", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
@@ -89,16 +82,11 @@ def run(context: StageContext) -> StageReport:
 
 
 KIND = Kind(
-    name="merge",
-    settings=MergeSettings,
-    run=run,
-    check=lambda node, settings, _: check_merge(settings, node.inputs, node.name),
-    reads=("language model",),
-    on_gpu=False,
-    seconds=4.0,
-    phrase="a merge of checkpoints",
-    part="merge",
-)
+    name="merge", settings=MergeSettings, run=run,
+    check=lambda node, settings, _: check_merge(settings, node.inputs, node.name), reads=("language model",),
+    on_gpu=False, seconds=4.0,
+    phrase="a merge of checkpoints", part="merge",
+)  # fmt: skip
 
 
 def _read_config(name: str, folder: Path) -> dict[str, Any]:

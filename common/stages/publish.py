@@ -63,14 +63,9 @@ def run(context: StageContext) -> StageReport:
 
 
 KIND = Kind(
-    name="publish",
-    settings=PublishSettings,
-    run=run,
-    check=lambda node, settings, _: hub_repository(settings.to),
-    makes="report",
-    on_gpu=False,
-    seconds=1.0,
-)
+    name="publish", settings=PublishSettings, run=run, check=lambda node, settings, _: hub_repository(settings.to),
+    makes="report", on_gpu=False, seconds=1.0,
+)  # fmt: skip
 
 
 def publish_locally(context: StageContext) -> dict[str, Any]:

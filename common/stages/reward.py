@@ -78,17 +78,11 @@ def check(node: Node, settings: RewardSettings, resolved: Resolved) -> None:
 
 
 KIND = Kind(
-    name="reward",
-    settings=RewardSettings,
-    run=run,
-    check=check,
-    makes="reward model",
-    roles=("preference", "preference_heldout"),
-    reads=("sample",),
-    shareable=True,
+    name="reward", settings=RewardSettings, run=run, check=check, makes="reward model",
+    roles=("preference", "preference_heldout"), reads=("sample",), shareable=True,
     # Keeps rewards around zero (Eisenstein et al. 2023, arXiv 2312.09244, equation 2); only differences are learned.
     defaults={"center_rewards_coefficient": 0.01},
-)
+)  # fmt: skip
 
 
 def _split(pairs: list[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:

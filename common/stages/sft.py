@@ -33,15 +33,9 @@ def run(context: StageContext) -> StageReport:
 
 
 KIND = Kind(
-    name="sft",
-    settings=SftSettings,
-    run=run,
-    roles=("sft", "replay"),
-    reads=("sample",),
-    shareable=True,
-    phrase="supervised fine-tuning on conversations",
-    part="conversations",
-)
+    name="sft", settings=SftSettings, run=run, roles=("sft", "replay"), reads=("sample",), shareable=True,
+    phrase="supervised fine-tuning on conversations", part="conversations",
+)  # fmt: skip
 
 
 def train_on_conversations(context: StageContext, model: Any, tokenizer: Any) -> tuple[TrainResult, TrainingRows]:
