@@ -58,7 +58,7 @@ END_OF_TEXT = "<|endoftext|>"
         ),
         (
             {"run.parallelism": "fsdp2", "dpo.peft": "qlora"},
-            r"run\.parallelism=fsdp2, shards a model, but run\.processes is 1. Set run\.processes",
+            r"run\.parallelism=fsdp2 shards a model, but run\.processes is 1. Set run\.processes",
         ),
         (
             {"run.processes": "3", "run.machines": "2"},
