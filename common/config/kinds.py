@@ -29,7 +29,7 @@ class Kind:
     name: str  # as pipeline files say it; its module is called the same
     settings: type[StageSettings]
     run: Callable[[Any], Any]  # from a `StageContext` to a `StageReport`: see `common.stage`
-    check: Callable[[Any, Any, Any], None] | None = None  # (node, settings, resolved); raises ConfigError in a plan
+    check: Callable[[Any, Any, Any], object] | None = None  # (node, settings, resolved); raises ConfigError in a plan
 
     makes: Makes = "language model"
     starts: bool = False  # begins the chain; all others continue from a stage

@@ -251,9 +251,6 @@ class RlooSettings(RewardedSettings):
     trainer: ClassVar[str] = "RLOOConfig"
 
 
-MERGE_METHODS = ("linear", "slerp", "ties", "dare_ties", "della", "task_arithmetic", "model_stock", "passthrough")
-
-
 class MergeSettings(StageSettings):
     """Weights of several checkpoints of the chain put together by mergekit."""
 

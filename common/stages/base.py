@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from common.config.kinds import Kind
 from common.config.schema import ModelSettings
 from common.config.stages import BaseSettings
-from common.errors import ConfigError, ContractError
+from common.errors import ConfigError, ContractError, did_you_mean
 from common.models import checkpoint, contracts
 from common.models.facts import check_facts, check_loaded
 from common.models.source import fetch, is_hub_id
@@ -35,19 +35,14 @@ def run(context: StageContext) -> StageReport:
     model = initialise(context, tokenizer)
     rows = build_rows(context, tokenizer, role="pretrain", assistant_only=False)
     trained = fit(context, model, tokenizer, rows)
-    measured = check_and_save(context, trained, tokenizer, probe=_probe(tokenizer), parent_tokenizer=None)
+    measured = check_and_save(context, trained, tokenizer, probe=_probe(tokenizer))
     return report(context, trained, rows, {**measured, "parameters": model.num_parameters()})
 
 
 KIND = Kind(
-    name="base",
-    settings=BaseSettings,
-    run=run,
-    starts=True,
-    roles=("pretrain",),
-    shareable=True,
+    name="base", settings=BaseSettings, run=run, starts=True, roles=("pretrain",), shareable=True,
     phrase="the base model",
-)
+)  # fmt: skip
 
 
 def make_tokenizer(context: StageContext) -> PreTrainedTokenizerBase:
@@ -63,8 +58,6 @@ def make_tokenizer(context: StageContext) -> PreTrainedTokenizerBase:
 def initialise(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> Any:
     """Build the architecture with seeded random weights. Raises ConfigError for a key LlamaConfig lacks."""
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, set_seed
-
-    from common.errors import did_you_mean
 
     known = set(LlamaConfig().to_dict())
     for key in context.config.model.architecture:
@@ -97,9 +90,7 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
         spare = model.get_input_embeddings().weight.shape[0]
         model.resize_token_embeddings(max(spare, len(tokenizer)))
         context.console.line(f"  {context.stage}: {added} new tokens")
-    check_and_save(
-        context, TrainResult(model, [], 0, 0.0, 0), tokenizer, probe=_probe(tokenizer), parent_tokenizer=None
-    )
+    check_and_save(context, TrainResult(model), tokenizer, probe=_probe(tokenizer))
     source = {
         "id": Path(settings.path or "").name,
         "role": "base model",

@@ -13,7 +13,6 @@ from pathlib import Path
 from common.config.kinds import Kind
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
-from common.config.schema import Config
 from common.config.stages import CardSettings
 from common.errors import ConfigError
 from common.report.card import HUB_ID, About, render_card
@@ -33,7 +32,7 @@ PERMISSIVE = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "u
 
 
 def run(context: StageContext) -> StageReport:
-    """Write the report into `context.out`. Raises ConfigError where the domain does not state its limits."""
+    """Write the report into `context.out`."""
     about = _about(context)
     chain = load_chain(context.inputs, context.parent)
     comparisons = compare_chain(chain)
@@ -53,7 +52,11 @@ def run(context: StageContext) -> StageReport:
 
 def check(node: Node, settings: CardSettings, resolved: Resolved) -> None:
     """Check what the card must state, and that its licence keeps what the base model's asks. Raises ConfigError."""
-    _require_limits(settings, resolved.config)
+    if not settings.limits_of_use.strip():
+        raise ConfigError(
+            f"card.limits_of_use is empty; say in {resolved.domain_folder.name}/stages.yaml what the specialist "
+            "must not be used for."
+        )
     model = resolved.config.model
     facts = model.facts
     if facts is not None and facts.licence not in PERMISSIVE and settings.licence != facts.licence:
@@ -64,28 +67,13 @@ def check(node: Node, settings: CardSettings, resolved: Resolved) -> None:
 
 
 KIND = Kind(
-    name="card",
-    settings=CardSettings,
-    run=run,
-    check=check,
-    makes="report",
-    on_gpu=False,
-    seconds=3.0,
-)
-
-
-def _require_limits(settings: CardSettings, config: Config) -> None:
-    if not settings.limits_of_use.strip():
-        raise ConfigError(
-            f"The domain '{config.domain}' does not say what its model must not be used for, and a card must. Set "
-            "card.limits_of_use in its stages.yaml."
-        )
+    name="card", settings=CardSettings, run=run, check=check, makes="report", on_gpu=False, seconds=3.0,
+)  # fmt: skip
 
 
 def _about(context: StageContext) -> About:
     settings = context.settings
     assert isinstance(settings, CardSettings)
-    _require_limits(settings, context.config)
     return About(
         domain=context.config.domain,
         title=clean_text(context.corpus.domain_title),

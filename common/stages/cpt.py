@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from common.config.kinds import Kind
 from common.config.stages import CptSettings
-from common.models import checkpoint
 from common.stage import StageContext, StageReport
 from common.training.adapters import load_parent
 from common.training.fit import check_and_save, fit, report
@@ -22,18 +21,12 @@ def run(context: StageContext) -> StageReport:
     model, tokenizer = load_parent(context)
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     trained = fit(context, model, tokenizer, rows)
-    parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
     probe = tokenizer("The quick brown fox jumps over the lazy dog.", add_special_tokens=False).input_ids
-    measured = check_and_save(context, trained, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
+    measured = check_and_save(context, trained, tokenizer, probe=probe)
     return report(context, trained, rows, measured)
 
 
 KIND = Kind(
-    name="cpt",
-    settings=CptSettings,
-    run=run,
-    roles=("cpt", "replay"),
-    shareable=True,
-    phrase="continued pre-training on the domain's text",
-    part="text",
-)
+    name="cpt", settings=CptSettings, run=run, roles=("cpt", "replay"), shareable=True,
+    phrase="continued pre-training on the domain's text", part="text",
+)  # fmt: skip

@@ -26,19 +26,12 @@ def run(context: StageContext) -> StageReport:
 
 
 KIND = Kind(
-    name="dpo",
-    settings=DpoSettings,
-    run=run,
-    check=check_precomputed,
-    roles=("preference", "preference_heldout"),
-    reads=("sample",),
-    shareable=True,
-    reference=True,
+    name="dpo", settings=DpoSettings, run=run, check=check_precomputed, roles=("preference", "preference_heldout"),
+    reads=("sample",), shareable=True, reference=True,
     # Of Bioinspired-Llama-8B (Lu, Luu and Buehler, arXiv 2409.03444; lamm-mit/LLM-finetuning).
     defaults={"beta": 0.05, "learning_rate": 5.0e-7, "precompute_ref_log_probs": True},
-    phrase="direct preference optimisation",
-    part="alignment",
-)
+    phrase="direct preference optimisation", part="alignment",
+)  # fmt: skip
 
 
 def _train(training: PairTraining, model: Any, heldout: HeldOut) -> TrainResult:

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(context: StageContext) -> StageReport:
-    """Run the exam on the parent checkpoint."""
+    """Run the exam on the parent and write its scores."""
     from common.evaluation.exam import ExamQuestions, run_exam
     from common.evaluation.scores import SIDES
     from common.models.device import device_of
@@ -74,14 +74,9 @@ def check(node: Node, settings: EvaluateSettings, resolved: Resolved) -> None:
 
 
 KIND = Kind(
-    name="evaluate",
-    settings=EvaluateSettings,
-    run=run,
-    check=check,
-    makes="report",
-    roles=("questions_domain", "questions_general", "text_domain", "text_general"),
-    seconds=6.0,
-)
+    name="evaluate", settings=EvaluateSettings, run=run, check=check, makes="report",
+    roles=("questions_domain", "questions_general", "text_domain", "text_general"), seconds=6.0,
+)  # fmt: skip
 
 
 def headline(exam: dict[str, Any], bits_per_byte: dict[str, float | None]) -> dict[str, Any]:

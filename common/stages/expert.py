@@ -1,12 +1,12 @@
 """Expert iteration: a checkpoint answers prompts, right answers are kept, it is fine-tuned on them, and so on.
 
 Usage: named by a pipeline as `expert: {kind: expert, from: sft}`; a domain names its rewards in stages.yaml, and
-`grpo: {kind: grpo, from: expert}` with `hard: 0.5` goes on with what is still seldom right.
+`grpo: {kind: grpo, from: expert}` with `hard: 0.5` continues with prompts that are still seldom right.
 
-Every round fine-tunes the stage before anew on all that was kept so far, as STaR does (Zelikman et al. 2022, arXiv
-2203.14465, section 3.1) so as not to overfit; `restart: false` trains on from round to round. Sampling, checking,
-dropping what occurs again and handing hard prompts to GRPO is the road of Spark-Prover (arXiv 2511.13043). Some
-prompts never train: they are answered, greedily, before the first round and after each; the best round is handed on.
+Every round fine-tunes the stage before again, on all that was kept so far, as STaR does so as not to overfit (Zelikman
+et al. 2022, arXiv 2203.14465, section 3.1). `restart: false` trains on from round to round. To sample, check, drop what
+occurs again and leave hard prompts to GRPO is the method of Spark-Prover (arXiv 2511.13043). Some prompts never train:
+they are answered greedily before the first round and after each. The best round is the stage's result.
 """
 
 from __future__ import annotations
@@ -61,7 +61,6 @@ def run(context: StageContext) -> StageReport:
     """Return the parent, fine-tuned on right answers of its own."""
     settings = cast(ExpertSettings, context.settings)
     tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
-    parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
     rows, counts = read_prompts(context, tokenizer)
     check_limits(counts, settings.limits, context.stage)
     if len(rows) <= settings.heldout:
@@ -81,7 +80,7 @@ def run(context: StageContext) -> StageReport:
     steps, tokens = (sum(facts[key] for facts in rounds) for key in ("steps", "tokens"))
     seconds = sum(facts["seconds"] for facts in rounds)
     trained = TrainResult(iteration.model_of(chosen), log, steps, seconds, tokens)
-    measured = check_and_save(context, trained, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
+    measured = check_and_save(context, trained, tokenizer, probe=probe)
     if chosen and settings.peft != "full":
         shutil.copytree(iteration.folder(chosen) / ADAPTER, context.out / ADAPTER)
     last = read_drawn(iteration.folder(settings.rounds) / DRAWN)
@@ -100,21 +99,17 @@ def run(context: StageContext) -> StageReport:
 
 
 KIND = Kind(
-    name="expert",
-    settings=ExpertSettings,
-    run=run,
-    check=check_stage_rewards,
-    roles=("prompts", "replay"),
+    name="expert", settings=ExpertSettings, run=run, check=check_stage_rewards, roles=("prompts", "replay"),
     reads=("reward model",),
     phrase="expert iteration on its own right answers",
-)
+)  # fmt: skip
 
 
 @dataclass
 class Iteration:
-    """The rounds of one stage. Each has a folder in its scratch, whose `round.json` is written last.
+    """The rounds of one stage. Each has a folder in the stage's scratch, whose `round.json` is written last.
 
-    A run that was killed goes on within the round that it was in: finished rounds are read, not made again.
+    A run that was killed continues within its round: finished rounds are read, not made again.
     """
 
     context: StageContext
@@ -139,24 +134,24 @@ class Iteration:
             if done.is_file():
                 model = self.model_of(number)
             elif number == 0:
-                write_json(done, {"facts": {"round": 0, **self._look(model)}})
+                write_json(done, {"facts": {"round": 0, **self._measure(model)}})
             else:
                 start, model = None if self.settings.restart else model, None  # two models may not fit
                 model, record = self._learned(start, number, drawn)
-                record["facts"] = {"round": number, **self._look(model), **record["facts"]}
+                record["facts"] = {"round": number, **self._measure(model), **record["facts"]}
                 self._save(model, number)
                 write_json(done, record)
                 shutil.rmtree(folder / "trainer", ignore_errors=True)
             records.append(json.loads(done.read_text(encoding="utf-8")))
-            self._tell(records[-1]["facts"])
+            self._report(records[-1]["facts"])
         # Of rounds that are alike the last, which has learned from most.
         best = max(range(len(records)), key=lambda number: (records[number]["facts"]["right"], number))
         if best < self.settings.rounds:
             which = "the stage before" if best == 0 else f"round {best}"
             self.context.console.line(
-                f"  {self.context.stage}: right answers to held-out prompts fell after {which}, whose weights are "
-                "handed on", always=True,
-            )  # fmt: skip
+                f"  {self.context.stage}: right answers to held-out prompts fell after {which}; its weights are kept",
+                always=True,
+            )
         return best, records
 
     def folder(self, number: int) -> Path:
@@ -184,7 +179,7 @@ class Iteration:
         return read_drawn(path)
 
     def _learned(self, model: Any, number: int, drawn: Sequence[Sequence[PromptSamples]]) -> tuple[Any, Facts]:
-        """Fine-tune a model, or without one the parent, on all that is right; DataError where nothing is."""
+        """Fine-tune a model (None: the parent) on all right answers. Raises DataError where there is none."""
         started = time.monotonic()
         folder = self.folder(number)
         kept, left_out = right_answers(drawn, self.settings)
@@ -199,28 +194,23 @@ class Iteration:
             )
         write_rows(folder / SAMPLED_FILES["sft"], kept)
         sampled = Artifact(folder, {"kind": "sample"})
-        # First among the inputs: these answers take the place of a sample stage's.
-        inputs = {"sampled": sampled, **self.context.inputs}
+        inputs = {"sampled": sampled, **self.context.inputs}  # the first one that brings samples counts
         inner = dataclasses.replace(self.context, work=folder, out=folder, inputs=inputs)
         trained, rows = train_on_conversations(inner, load_parent(inner)[0] if model is None else model, self.tokenizer)
         probe = self.tokenizer.apply_chat_template(self.training[0]["prompt"], return_dict=False)
         shutil.rmtree(folder / ADAPTER, ignore_errors=True)
         trained = merge_adapter(inner, trained, probe)
-        told = {
-            **facts, "answered": sum(asked.pass_rate(self.settings.passing) > 0 for asked in drawn[-1]),
+        facts |= {
+            "answered": sum(asked.pass_rate(self.settings.passing) > 0 for asked in drawn[-1]),
             "kept": len(kept), "not_kept": dict(left_out), **trained.measured,
             "seconds": round(time.monotonic() - started, 1),
         }  # fmt: skip
         spent = {"steps": trained.steps, "tokens": trained.tokens, "seconds": trained.seconds}
-        return trained.model.to(self.device), {
-            "facts": told,
-            "trained": spent,
-            "log": trained.log,
-            "rows": rows.accounting(),
-        }
+        record = {"facts": facts, "trained": spent, "log": trained.log, "rows": rows.accounting()}
+        return trained.model.to(self.device), record
 
-    def _look(self, model: Any) -> Facts:
-        """Let the model answer the held-out prompts, greedily, and say how many are right."""
+    def _measure(self, model: Any) -> Facts:
+        """Let the model answer the held-out prompts greedily; return the share that is right."""
         prompts = [row["prompt"] for row in self.heldout]
         wrote = write_answers(
             model, self.tokenizer, prompts, chat=True, most_tokens=self.settings.answer_tokens, batch_size=BATCH
@@ -238,7 +228,7 @@ class Iteration:
         interval = {"low": round(low, 4), "high": round(high, 4)}
         return {"right": round(right / len(answers), 4), "n": len(answers), **interval}
 
-    def _tell(self, facts: Facts) -> None:
+    def _report(self, facts: Facts) -> None:
         learned = f", {facts['kept']} answers kept" if facts["round"] else ""
         self.context.console.line(
             f"  {self.context.stage}: round {facts['round']}, {facts['right']:.2f} of {facts['n']} held-out prompts "

@@ -10,16 +10,9 @@ from common.config.stages import GrpoSettings
 from common.stages.rewarded import check, reinforce
 
 KIND = Kind(
-    name="grpo",
-    settings=GrpoSettings,
-    run=reinforce,
-    check=check,
-    roles=("prompts",),
-    reads=("sample", "reward model"),
-    shareable=True,
-    online=True,
+    name="grpo", settings=GrpoSettings, run=reinforce, check=check, roles=("prompts",),
+    reads=("sample", "reward model"), shareable=True, online=True,
     # Section 4.2 of the paper.
     defaults={"beta": 0.04, "learning_rate": 1.0e-6},
-    phrase="group relative policy optimisation",
-    part="alignment",
-)
+    phrase="group relative policy optimisation", part="alignment",
+)  # fmt: skip

@@ -28,19 +28,12 @@ def run(context: StageContext) -> StageReport:
 
 
 KIND = Kind(
-    name="kto",
-    settings=KtoSettings,
-    run=run,
-    check=check_precomputed,
-    roles=("preference", "preference_heldout"),
-    reads=("sample",),
-    shareable=True,
-    reference=True,
+    name="kto", settings=KtoSettings, run=run, check=check_precomputed, roles=("preference", "preference_heldout"),
+    reads=("sample",), shareable=True, reference=True,
     # The beta of the paper and the rate of TRL. Both sides weigh alike, since pairs give as many rows of each.
     defaults={"beta": 0.1, "learning_rate": 1.0e-6, "precompute_ref_log_probs": True},
-    phrase="Kahneman-Tversky optimisation",
-    part="alignment",
-)
+    phrase="Kahneman-Tversky optimisation", part="alignment",
+)  # fmt: skip
 
 
 def _train(training: PairTraining, model: Any, heldout: HeldOut) -> TrainResult:

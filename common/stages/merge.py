@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from common.config.kinds import Kind
-from common.config.pipeline import Node
-from common.config.resolve import Resolved
 from common.config.stages import MergeSettings
 from common.errors import ConfigError, ContractError
 from common.models.checkpoint import read_header
@@ -35,16 +33,9 @@ LOG = logging.getLogger(__name__)
 RECIPE = "mergekit.yaml"
 ONE_FILE = 2**62  # bytes per shard: readers of an artifact expect one model.safetensors
 PARENT_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-    "generation_config.json",
-)
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "tokenizer.model", "chat_template.jinja", "generation_config.json",
+)  # fmt: skip
 # What config.json says of the arithmetic and no tensor's shape shows. Token ids may differ: the parent's are kept.
 ARCHITECTURE_KEYS = (
     "architectures", "model_type", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
@@ -96,22 +87,12 @@ def run(context: StageContext) -> StageReport:
     return StageReport(metrics={"method": settings.method, "models": weights, "num_parameters": num_parameters})
 
 
-def check(node: Node, settings: MergeSettings, resolved: Resolved) -> None:
-    """Check the merge against the stages that it is given."""
-    check_stages(settings, node.inputs, node.name)
-
-
 KIND = Kind(
-    name="merge",
-    settings=MergeSettings,
-    run=run,
-    check=check,
-    reads=("language model",),
-    on_gpu=False,
-    seconds=4.0,
-    phrase="a merge of checkpoints",
-    part="merge",
-)
+    name="merge", settings=MergeSettings, run=run,
+    check=lambda node, settings, _: check_stages(settings, node.inputs, node.name), reads=("language model",),
+    on_gpu=False, seconds=4.0,
+    phrase="a merge of checkpoints", part="merge",
+)  # fmt: skip
 
 
 def _read_config(name: str, folder: Path) -> dict[str, Any]:
@@ -155,7 +136,7 @@ def _require_alike(folders: Mapping[str, Path], configs: Mapping[str, dict[str, 
             what = f"{key} in config.json is {configs[first].get(key)!r} and {configs[other].get(key)!r}"
         elif names:
             name = names[0]
-            what = f"tensor {name} has the shape {_show(expected.get(name))} and {_show(found.get(name))}"
+            what = f"tensor {name} has the shape {expected.get(name, 'none')} and {found.get(name, 'none')}"
             what += f" ({len(names)} tensors differ)" if len(names) > 1 else ""
         elif (folders[other] / "tokenizer.json").read_bytes() != tokenizer:
             what = "their tokenizer.json differ, so one id means two tokens"
@@ -166,10 +147,6 @@ def _require_alike(folders: Mapping[str, Path], configs: Mapping[str, dict[str, 
             "base's architecture and tokenizer."
         )
     return expected
-
-
-def _show(shape: list[int] | None) -> str:
-    return "none" if shape is None else str(shape)
 
 
 def _read_shapes(folder: Path, tied: bool) -> Shapes:
@@ -238,7 +215,7 @@ def _check_result(merged: Path, expected: Shapes | None) -> int:
         names = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
         raise ContractError(
             f"The merge changed names or shapes of {len(names)} tensors, first {names[0]}: shape "
-            f"{_show(expected.get(names[0]))} before, {_show(found.get(names[0]))} after. mergekit does not know "
+            f"{expected.get(names[0], 'none')} before, {found.get(names[0], 'none')} after. mergekit does not know "
             "all of this architecture; publish an unmerged stage, or use an architecture that it knows."
         )
     with safe_open(path, framework="pt") as tensors:

@@ -25,17 +25,12 @@ def run(context: StageContext) -> StageReport:
 
 
 KIND = Kind(
-    name="orpo",
-    settings=OrpoSettings,
-    run=run,
-    roles=("preference", "preference_heldout"),
-    reads=("sample",),
+    name="orpo", settings=OrpoSettings, run=run, roles=("preference", "preference_heldout"), reads=("sample",),
     shareable=True,
     # Of Bioinspired-Llama-8B (Lu, Luu and Buehler, arXiv 2409.03444; lamm-mit/LLM-finetuning).
     defaults={"beta": 0.1, "learning_rate": 3.0e-6},
-    phrase="odds ratio preference optimisation",
-    part="alignment",
-)
+    phrase="odds ratio preference optimisation", part="alignment",
+)  # fmt: skip
 
 
 def _train(training: PairTraining, model: Any, heldout: HeldOut) -> TrainResult:

@@ -18,7 +18,6 @@ from typing import Any, cast
 
 from common.config.kinds import kind_of
 from common.config.pipeline import Node
-from common.config.resolve import Resolved
 from common.config.schema import RunSettings
 from common.config.stages import PreferenceSettings
 from common.data.accounting import check_limits
@@ -181,8 +180,7 @@ def tune(
         if whole_here:
             heldout.after = heldout.measure(to_device(trained.model, run))
         metrics["preference_accuracy"] = heldout.facts(referenced=referenced)
-    parent_tokenizer = checkpoint.load_tokenizer(folder, context.config.model)
-    measured = check_and_save(context, trained, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
+    measured = check_and_save(context, trained, tokenizer, probe=probe)
     return StageReport(
         metrics={**metrics, **measured},
         tokens=trained.tokens,
@@ -192,7 +190,7 @@ def tune(
     )
 
 
-def check_precomputed(node: Node, settings: PreferenceSettings, resolved: Resolved) -> None:
+def check_precomputed(node: Node, settings: PreferenceSettings, _: object) -> None:
     """Refuse a reference that is computed again at every step. Raises ConfigError."""
     if not settings.train.get("precompute_ref_log_probs", True):
         raise ConfigError(

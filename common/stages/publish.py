@@ -14,13 +14,10 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.kinds import Kind
-from common.config.pipeline import Node
-from common.config.resolve import Resolved
 from common.config.stages import PublishSettings
 from common.errors import ConfigError, DataError, did_you_mean
 from common.report.bundle import Files, copy_files, difference, digests, matches, select_files
@@ -39,21 +36,12 @@ VERSION = re.compile(r"^v([1-9]\d*)$")
 HUB_TARGET = re.compile(r"^hub:(?P<repo>[\w][\w.-]*/[\w.-]+)$")
 
 
-@dataclass(frozen=True)
-class Target:
-    """Where to publish: `kind` is local, hub or none; `repo` is the Hub's <owner>/<name>."""
-
-    kind: str
-    repo: str = ""
-
-
-def parse_target(to: str) -> Target:
-    """Read the setting `to`. Raises ConfigError for anything but local, none and hub:<owner>/<name>."""
+def hub_repository(to: str) -> str | None:
+    """Return the <owner>/<name> that the setting `to` names; None where it is local or none. Raises ConfigError."""
     if to in ("local", "none"):
-        return Target(to)
-    match = HUB_TARGET.match(to)
-    if match:
-        return Target("hub", match["repo"])
+        return None
+    if match := HUB_TARGET.match(to):
+        return match["repo"]
     raise ConfigError(
         f"publish.to is '{to}', expected local, none or hub:<owner>/<name>, such as hub:acme/med-1b."
         + (did_you_mean(to, ("local", "none")) if ":" not in to else "")
@@ -64,31 +52,20 @@ def run(context: StageContext) -> StageReport:
     """Publish and write `published.json` into `context.out`."""
     settings = context.settings
     assert isinstance(settings, PublishSettings)
-    target = parse_target(settings.to)
-    if target.kind == "local":
+    if repo := hub_repository(settings.to):
+        published = publish_to_hub(context, repo, private=settings.private, api=hub_api(repo))
+    elif settings.to == "local":
         published = publish_locally(context)
-    elif target.kind == "hub":
-        published = publish_to_hub(context, target.repo, private=settings.private, api=hub_api(target.repo))
     else:
         published = {"to": "none", "version": None, "path": None, "files": {}}
     write_json(context.out / "published.json", published)
     return StageReport(metrics={key: published[key] for key in ("to", "version", "path")})
 
 
-def check(node: Node, settings: PublishSettings, resolved: Resolved) -> None:
-    """Check where the model is to be published."""
-    parse_target(settings.to)
-
-
 KIND = Kind(
-    name="publish",
-    settings=PublishSettings,
-    run=run,
-    check=check,
-    makes="report",
-    on_gpu=False,
-    seconds=1.0,
-)
+    name="publish", settings=PublishSettings, run=run, check=lambda node, settings, _: hub_repository(settings.to),
+    makes="report", on_gpu=False, seconds=1.0,
+)  # fmt: skip
 
 
 def publish_locally(context: StageContext) -> dict[str, Any]:

@@ -54,17 +54,14 @@ def run(context: StageContext) -> StageReport:
     if settings.path is None:
         trained = _fit(context, tokenizer, training)
     else:
-        trained = TrainResult(_take(context, tokenizer, kept), [], 0, 0.0, 0)
+        trained = TrainResult(_take(context, tokenizer, kept))
     metrics: dict[str, Any] = {"steps": trained.steps, "pairs": 0 if settings.path else len(training)}
     if ranks.is_main_process():
         to_device(trained.model, context.config.run)
         metrics |= _ranking(trained.model, kept, tokenizer)
         if elsewhere:
             metrics["elsewhere"] = _ranking(trained.model, elsewhere, tokenizer)
-    measured = check_and_save(
-        context, trained, tokenizer, probe=kept[0].chosen_ids,
-        parent_tokenizer=checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model),
-    )  # fmt: skip
+    measured = check_and_save(context, trained, tokenizer, probe=kept[0].chosen_ids)
     return StageReport(
         metrics={**metrics, **measured},
         tokens=trained.tokens,
@@ -81,17 +78,11 @@ def check(node: Node, settings: RewardSettings, resolved: Resolved) -> None:
 
 
 KIND = Kind(
-    name="reward",
-    settings=RewardSettings,
-    run=run,
-    check=check,
-    makes="reward model",
-    roles=("preference", "preference_heldout"),
-    reads=("sample",),
-    shareable=True,
+    name="reward", settings=RewardSettings, run=run, check=check, makes="reward model",
+    roles=("preference", "preference_heldout"), reads=("sample",), shareable=True,
     # Keeps rewards around zero (Eisenstein et al. 2023, arXiv 2312.09244, equation 2); only differences are learned.
     defaults={"center_rewards_coefficient": 0.01},
-)
+)  # fmt: skip
 
 
 def _split(pairs: list[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:

@@ -83,8 +83,7 @@ def reinforce(context: StageContext) -> StageReport:
     skipped = round(sum(record["no_signal"] for record in trained.log))
     rewards = _rewards_of(trained.log)
     _warn(context, skipped, len(trained.log), rewards.get("unstopped", 0.0))
-    parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
-    measured = check_and_save(context, trained, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
+    measured = check_and_save(context, trained, tokenizer, probe=probe)
     mean_lengths = (record.get("completions/mean_length", 0.0) for record in trained.log)
     return StageReport(
         metrics={

@@ -10,15 +10,8 @@ from common.config.stages import RlooSettings
 from common.stages.rewarded import check, reinforce
 
 KIND = Kind(
-    name="rloo",
-    settings=RlooSettings,
-    run=reinforce,
-    check=check,
-    roles=("prompts",),
-    reads=("sample", "reward model"),
-    shareable=True,
-    online=True,
+    name="rloo", settings=RlooSettings, run=reinforce, check=check, roles=("prompts",),
+    reads=("sample", "reward model"), shareable=True, online=True,
     defaults={"beta": 0.05},  # TRL's own
-    phrase="REINFORCE with the other answers as baseline",
-    part="alignment",
-)
+    phrase="REINFORCE with the other answers as baseline", part="alignment",
+)  # fmt: skip

@@ -66,14 +66,9 @@ def run(context: StageContext) -> StageReport:
 
 
 KIND = Kind(
-    name="sample",
-    settings=SampleSettings,
-    run=run,
-    check=check_stage_rewards,
-    makes="sample",
-    roles=("prompts",),
+    name="sample", settings=SampleSettings, run=run, check=check_stage_rewards, makes="sample", roles=("prompts",),
     reads=("reward model",),
-)
+)  # fmt: skip
 
 
 def _listed(reasons: dict[str, int]) -> str:

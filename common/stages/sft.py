@@ -13,7 +13,7 @@ from typing import Any, cast
 from common.config.kinds import Kind
 from common.config.stages import SftSettings, TrainingSettings
 from common.errors import ConfigError
-from common.models import checkpoint, contracts
+from common.models import contracts
 from common.models.tokenizer import require_trainable_template
 from common.stage import StageContext, StageReport
 from common.training.adapters import load_parent
@@ -24,25 +24,18 @@ from common.training.rows.rows import TrainingRows, build_rows
 def run(context: StageContext) -> StageReport:
     """Return the parent, trained to answer."""
     model, tokenizer = load_parent(context)
-    parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
     trained, rows = train_on_conversations(context, model, tokenizer)
     probe = tokenizer.apply_chat_template(
         [{"role": "user", "content": "Who are you?"}], add_generation_prompt=True, return_dict=False
     )
-    measured = check_and_save(context, trained, tokenizer, probe=probe, parent_tokenizer=parent_tokenizer)
+    measured = check_and_save(context, trained, tokenizer, probe=probe)
     return report(context, trained, rows, measured)
 
 
 KIND = Kind(
-    name="sft",
-    settings=SftSettings,
-    run=run,
-    roles=("sft", "replay"),
-    reads=("sample",),
-    shareable=True,
-    phrase="supervised fine-tuning on conversations",
-    part="conversations",
-)
+    name="sft", settings=SftSettings, run=run, roles=("sft", "replay"), reads=("sample",), shareable=True,
+    phrase="supervised fine-tuning on conversations", part="conversations",
+)  # fmt: skip
 
 
 def train_on_conversations(context: StageContext, model: Any, tokenizer: Any) -> tuple[TrainResult, TrainingRows]:

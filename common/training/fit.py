@@ -43,13 +43,13 @@ clean_process = CleanProcess()
 
 @dataclass
 class TrainResult:
-    """A trained model and how its training went."""
+    """A model and how its training went; the defaults are of one that was taken as it is."""
 
     model: Any
-    log: list[dict[str, Any]]
-    steps: int
-    seconds: float
-    tokens: int
+    log: list[dict[str, Any]] = field(default_factory=list)
+    steps: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
     measured: dict[str, Any] = field(default_factory=dict)  # further metrics: an adapter's merge, guard, validation
 
 
@@ -130,12 +130,7 @@ def merge_adapter(context: StageContext, trained: TrainResult, probe: list[int],
 
 
 def check_and_save(
-    context: StageContext,
-    trained: TrainResult,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    probe: list[int],
-    parent_tokenizer: PreTrainedTokenizerBase | None,
+    context: StageContext, trained: TrainResult, tokenizer: PreTrainedTokenizerBase, *, probe: list[int]
 ) -> dict[str, Any]:
     """Check every contract, save, and check again in a clean process. Return the further metrics of the stage.
 
@@ -150,7 +145,8 @@ def check_and_save(
     if model.can_generate():
         contracts.check_stop_tokens(model, tokenizer)
         contracts.check_tied(model)
-    if parent_tokenizer is not None:
+    if context.parent is not None:
+        parent_tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
         contracts.check_template(tokenizer, parent_tokenizer)
     trusted = context.config.model.trust_remote_code
     with memory.phase(memory.SAVING):

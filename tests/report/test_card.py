@@ -13,7 +13,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from common.errors import ConfigError, ContractError
+from common.errors import ContractError
 from common.report.chain import load_chain, read_curve, read_lines
 from common.report.markdown import duration, p_value, points, table
 from common.report.privacy import clean
@@ -162,13 +162,6 @@ def test_card_json_records_the_whole_chain(written: tuple[Path, dict[str, Artifa
     assert record["published"] == "merge"
     pair = {"before": "base", "after": "cpt", "side": "domain", "gained": 22, "lost": 0, "proven": True}
     assert any(pair.items() <= comparison.items() for comparison in record["comparisons"])
-
-
-def test_a_card_without_limits_is_not_written(build_chain: BuildChain, card_context: BuildContext) -> None:
-    context = card_context(build_chain({"base": (50, 16)}), limits_of_use=" ")
-    with pytest.raises(ConfigError, match=r"card\.limits_of_use is empty; say in domains/medical/stages\.yaml"):
-        card.run(context)
-    assert not list(context.out.iterdir())
 
 
 def test_a_chain_without_a_checkpoint_is_refused(build_chain: BuildChain) -> None:

@@ -48,8 +48,8 @@ def run(context: StageContext) -> StageReport:
     model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
     for parameter in model.parameters():
         parameter.data *= context.settings.factor
-    trained = TrainResult(model, [], 0, 0.0, 0)
-    measured = check_and_save(context, trained, tokenizer, probe=[1, 2, 3], parent_tokenizer=tokenizer)
+    trained = TrainResult(model)
+    measured = check_and_save(context, trained, tokenizer, probe=[1, 2, 3])
     return StageReport(metrics={"factor": context.settings.factor, **measured})
 
 

@@ -102,7 +102,7 @@ def test_a_killed_run_ends_with_the_same_weights(restart: str, copy: Path, tmp_p
             raise KeyboardInterrupt
         return original(context, model, tokenizer)
 
-    monkeypatch.setattr("common.stages.expert.learn", killed)
+    monkeypatch.setattr("common.stages.expert.train_on_conversations", killed)
     again = resolve(rlvr(tmp_path / "other", restart=restart), REPOSITORY)
     with pytest.raises(KeyboardInterrupt):
         run_stage(again, "expert", Console("quiet"))
@@ -120,7 +120,7 @@ def test_the_best_round_is_handed_on(copy: Path, monkeypatch: Any, capsys: Any) 
 
     shares = iter([0.5, 0.9, 0.6])
     monkeypatch.setattr(
-        expert.Iteration, "_look", lambda self, model: {"right": next(shares), "n": 8, "low": 0.0, "high": 1.0}
+        expert.Iteration, "_measure", lambda self, model: {"right": next(shares), "n": 8, "low": 0.0, "high": 1.0}
     )
     kept: dict[int, dict[str, Any]] = {}
     save = expert.Iteration._save
@@ -135,7 +135,7 @@ def test_the_best_round_is_handed_on(copy: Path, monkeypatch: Any, capsys: Any) 
     weights = load_file(artifact.path / "model.safetensors")
     assert all(bool((weights[name] == kept[1][name]).all()) for name in weights.keys() & kept[1].keys())
     assert any(bool((weights[name] != kept[2][name]).any()) for name in weights.keys() & kept[1].keys())
-    assert "fell after round 1, whose weights are handed on" in capsys.readouterr().out
+    assert "fell after round 1; its weights are kept" in capsys.readouterr().out
 
 
 def test_the_same_model_answers_alike_whatever_was_drawn_before(copy: Path, monkeypatch: Any) -> None:

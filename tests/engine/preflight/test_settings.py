@@ -38,7 +38,7 @@ END_OF_TEXT = "<|endoftext|>"
         ),
         (
             {"run.processes": "2", "run.parallelism": "fsdp2", "cpt.train.optim": "adamw_bnb_8bit"},
-            r"cpt\.train\.optim=adamw_bnb_8bit with run\.parallelism=fsdp2: the optimizers of bitsandbytes cannot work",
+            r"cpt\.train\.optim=adamw_bnb_8bit with run\.parallelism=fsdp2: bitsandbytes has no optimizer for shards",
         ),
         (
             {"sft.train.fp16": "true"},
@@ -58,15 +58,15 @@ END_OF_TEXT = "<|endoftext|>"
         ),
         (
             {"run.parallelism": "fsdp2", "dpo.peft": "qlora"},
-            r"run\.parallelism=fsdp2, but one process has nobody to share with. Set run\.processes",
+            r"run\.parallelism=fsdp2 shards a model, but run\.processes is 1. Set run\.processes",
         ),
         (
             {"run.processes": "3", "run.machines": "2"},
-            r"run\.processes=3 counts those of all machines, and cannot be shared .*=2. Set run\.processes=2 or 4\.",
+            r"run\.processes=3 is the number over all machines, and does not .*=2. Set run\.processes=2 or 4\.",
         ),
         (
             {"run.machines": "2"},
-            r"run\.processes=1 .*cannot be shared alike by run\.machines=2\. Set run.processes=2\.",
+            r"run\.processes=1 .*does not divide by run\.machines=2\. Set run.processes=2\.",
         ),
         (
             {"run.processes": "5", "cpt.batch_tokens": "512"},
@@ -159,7 +159,7 @@ def test_a_run_on_a_cpu_has_no_fsdp(tmp_path: Path, capsys: pytest.CaptureFixtur
     for command in ("plan", "run"):
         assert main([command, "domain=medical", *words, "run.device=cpu"]) == 1
         said = capsys.readouterr().err
-        assert "accelerate has no FSDP on a CPU, and this run is for one. Use run.parallelism=ddp" in said
+        assert "accelerate has no FSDP on a CPU, and this run is planned for one. Use run.parallelism=ddp" in said
     assert main(["plan", "domain=all", *words, "run.device=cpu"]) == 1
     assert "6 domains cannot run" in capsys.readouterr().err
     assert main(["plan", "domain=medical", *words, "run.hardware=h100-sxm"]) == 0
