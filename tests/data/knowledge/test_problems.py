@@ -20,6 +20,8 @@ from common.data.knowledge.world import load_worlds
 from common.errors import DataError
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 FILE = REPOSITORY / "domains" / "math" / "knowledge.yaml"
 FEW = EmbeddedSettings(problem_documents=40, problem_conversations=20)
 
