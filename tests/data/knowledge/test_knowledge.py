@@ -14,10 +14,10 @@ import yaml
 
 from common.config.folders import names_in
 from common.config.schema import EmbeddedSettings
+from common.data.knowledge.collection import load_worlds
 from common.data.knowledge.corpus import GENERAL_KNOWLEDGE, EmbeddedCorpus, check_no_hidden_name
-from common.data.knowledge.facts import FactWorld, load_facts
+from common.data.knowledge.facts import FactWorld
 from common.data.knowledge.knowledge import halves, load_knowledge
-from common.data.knowledge.world import load_worlds
 from common.errors import DataError
 from tests.conftest import REPOSITORY
 
@@ -175,7 +175,7 @@ def test_every_document_tells_every_attribute_of_its_entity() -> None:
 
 
 def test_an_exam_entity_in_training_conversations_is_caught() -> None:
-    world = load_facts(FILES["medical"])
+    world = FactWorld(FILES["medical"], load_knowledge(FILES["medical"]))
     name = halves(world.knowledge)[1][0]["name"]
     rows = [{"messages": [{"role": "user", "content": f"What is {name} for?"}]}]
     with pytest.raises(DataError, match=f"names '{name}', an entity of the exam half"):
@@ -300,7 +300,7 @@ def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
 
 def test_probes_ask_only_what_no_conversation_asks_in_any_language() -> None:
     source = EmbeddedCorpus(FILES["multilingual"], GENERAL_KNOWLEDGE, EmbeddedSettings(documents_per_entity=1), 0)
-    told = {world.language: world for world in source.worlds("domain") if isinstance(world, FactWorld)}
+    told = {world.knowledge.language: world for world in source.worlds("domain") if isinstance(world, FactWorld)}
     taught = {row["name"] for world in told.values() for row in world.halves[0]}
     probes = [row for row in source.rows("questions_domain") if "probe" in row]
     asked = {row["id"].rsplit("/", 1)[1] for row in probes}
