@@ -105,6 +105,6 @@ def _value(node: ast.AST, numbers: Mapping[str, int]) -> Any:
         case ast.BoolOp(op=op, values=values):
             return _OPERATORS[type(op)](_value(value, numbers) for value in values)
         case ast.Compare(left=left, ops=ops, comparators=comparators):
-            sides = itertools.pairwise(_value(side, numbers) for side in (left, *comparators))
-            return all(_OPERATORS[type(op)](*pair) for op, pair in zip(ops, sides, strict=True))
+            pairs = itertools.pairwise([_value(side, numbers) for side in (left, *comparators)])
+            return all(_OPERATORS[type(op)](*pair) for op, pair in zip(ops, pairs, strict=True))
     raise AssertionError(f"unchecked node {node}")

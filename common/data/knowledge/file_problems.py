@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import string
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -108,11 +108,6 @@ def read_slots(text: str, known: Iterable[str]) -> tuple[frozenset[str], list[st
         slots.add(name)
     unknown = sorted(slots - known)
     return frozenset(slots), [f"unknown slot {{{slot}}} in {text!r}.{did_you_mean(slot, known)}" for slot in unknown]
-
-
-def spelling(text: str) -> str:
-    """Return what is equal for texts that differ only in case or blanks."""
-    return " ".join(text.split()).casefold()
 
 
 def _sound_part(

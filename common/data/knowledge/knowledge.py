@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -24,7 +24,6 @@ from common.data.knowledge.file_problems import (
     load_checked,
     read_slots,
     source_problems,
-    spelling,
 )
 from common.errors import did_you_mean
 
@@ -110,7 +109,7 @@ def _row_problems(knowledge: Knowledge, unread: frozenset[str]) -> Iterator[str]
 def _name_problems(knowledge: Knowledge) -> list[str]:
     """Each entity occurs once; a probe asks, once, about an entity that this file does not describe."""
     problems = [f"entities: {line}" for line in _given_twice(knowledge.entities)]
-    told = {spelling(row.get("name", "")) for row in knowledge.entities}
+    told = {_spelling(row.get("name", "")) for row in knowledge.entities}
     for label, probed in knowledge.probes.items():
         if not label.strip():
             problems.append("probes: a label is empty")
@@ -118,36 +117,39 @@ def _name_problems(knowledge: Knowledge) -> list[str]:
         problems += [
             f"probe {label!r}: {row['name']!r} is told by this file; a probe asks about what it does not tell"
             for row in probed
-            if spelling(row.get("name", "")) in told - {""}
+            if _spelling(row.get("name", "")) in told - {""}
         ]
     return problems
 
 
 def _given_twice(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    names: dict[str, list[str]] = {}
-    for row in rows:
-        if name := row.get("name", "").strip():
-            names.setdefault(spelling(name), []).append(row["name"])
     return [
         f"{same[0]!r} occurs {len(same)} times; keep one"
         if len(set(same)) == 1
         else f"{' and '.join(map(repr, sorted(set(same))))} are one name in several spellings; keep one"
-        for same in names.values()
-        if len(same) > 1
+        for same in _spelt_alike(row["name"] for row in rows if row.get("name", "").strip())
     ]
 
 
 def _spelt_twice(answers: set[str]) -> list[str]:
     """Answers that differ only in case or blanks would stand as right and wrong choice of one question."""
-    spellings: dict[str, list[str]] = {}
-    for answer in sorted(answers):
-        spellings.setdefault(spelling(answer), []).append(answer)
     return [
         f"{' and '.join(map(repr, same))} are one answer in two spellings, so a right answer would stand among its "
         "distractors; keep one"
-        for same in spellings.values()
-        if len(same) > 1
+        for same in _spelt_alike(sorted(answers))
     ]
+
+
+def _spelt_alike(texts: Iterable[str]) -> list[list[str]]:
+    """Return the texts that differ from others in case or blanks at most, each group in a list of its own."""
+    groups: dict[str, list[str]] = {}
+    for text in texts:
+        groups.setdefault(_spelling(text), []).append(text)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _spelling(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
 def _choice_problems(knowledge: Knowledge) -> list[str]:
@@ -196,50 +198,32 @@ def halves(knowledge: Knowledge) -> tuple[list[dict[str, str]], list[dict[str, s
     Names that share their first or last letters go to the same half, so that a stem such as -olol, seen with
     its answers in fine-tuning, cannot give away an exam answer. Each half gets a like share of every answer.
     """
-    groups = sorted(_name_groups(knowledge.entities), key=lambda g: (-len(g), _order(g[0]["name"])))
-    sides: tuple[list[dict[str, str]], list[dict[str, str]]] = ([], [])
+    groups = _name_groups(knowledge.entities)
+    groups.sort(key=lambda group: (-len(group), hashlib.sha256(group[0]["name"].encode()).hexdigest()))
+    halves: tuple[list[dict[str, str]], list[dict[str, str]]] = ([], [])
     counts: tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]] = (Counter(), Counter())
     for group in groups:
         cells = Counter((key, row[key]) for row in group for key in knowledge.attributes)
-
-        def imbalance(
-            side: int, cells: Counter[tuple[str, str]] = cells, group: Sequence[Any] = group
-        ) -> tuple[int, int]:
-            mine, other = counts[side], counts[1 - side]
-            spread = sum(abs(mine[cell] + add - other[cell]) for cell, add in cells.items())
-            size = abs(len(sides[side]) + len(group) - len(sides[1 - side]))
-            return spread + 3 * size, side
-
-        chosen = min((0, 1), key=imbalance)
-        sides[chosen].extend(group)
+        imbalances = []
+        for side, other in ((0, 1), (1, 0)):
+            spread = sum(abs(counts[side][cell] + add - counts[other][cell]) for cell, add in cells.items())
+            imbalances.append(spread + 3 * abs(len(halves[side]) + len(group) - len(halves[other])))
+        chosen = imbalances.index(min(imbalances))
+        halves[chosen].extend(group)
         counts[chosen].update(cells)
-    taught, examined = sides
-    position = {row["name"]: index for index, row in enumerate(knowledge.entities)}
-    return (
-        sorted(taught, key=lambda row: position[row["name"]]),
-        sorted(examined, key=lambda row: position[row["name"]]),
-    )
+    taught = {row["name"] for row in halves[0]}
+    rows = knowledge.entities
+    return [row for row in rows if row["name"] in taught], [row for row in rows if row["name"] not in taught]
 
 
 def _name_groups(entities: Sequence[dict[str, str]]) -> list[list[dict[str, str]]]:
     """Group entities whose names share their first PREFIX or last SUFFIX letters, directly or through others."""
-    parent = list(range(len(entities)))
-
-    def find(index: int) -> int:
-        while parent[index] != index:
-            index = parent[index] = parent[parent[index]]
-        return index
-
-    first: dict[str, int] = {}
+    groups: list[tuple[set[str], list[int]]] = []  # first and last letters, and the places of the entities
     for index, row in enumerate(entities):
         name = row["name"].casefold()
-        for key in (f"^{name[:PREFIX]}", f"{name[-SUFFIX:]}$"):
-            parent[find(index)] = find(first.setdefault(key, index))
-    groups: dict[int, list[dict[str, str]]] = {}
-    for index, row in enumerate(entities):
-        groups.setdefault(find(index), []).append(row)
-    return list(groups.values())
-
-
-def _order(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+        letters, places = {f"^{name[:PREFIX]}", f"{name[-SUFFIX:]}$"}, [index]
+        for group in [group for group in groups if group[0] & letters]:
+            groups.remove(group)
+            letters, places = letters | group[0], places + group[1]
+        groups.append((letters, places))
+    return [[entities[place] for place in sorted(places)] for _, places in groups]

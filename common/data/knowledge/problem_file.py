@@ -73,9 +73,7 @@ class Drawn:
         return filled[0].upper() + filled[1:]
 
 
-@functools.cache
-def _parsed(text: str) -> Expression:
-    return Expression(text)
+_parsed = functools.cache(Expression)
 
 
 def draw(template: Template, words: Mapping[str, Sequence[str]], rng: random.Random) -> Drawn | None:
