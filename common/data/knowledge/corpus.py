@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from common.config.defaults import differing
 from common.config.schema import EmbeddedSettings
 from common.data.accounting import RowCount
 from common.data.corpus import Row
+from common.data.decontaminate import texts_of
 from common.data.knowledge.collection import load_worlds
 from common.data.knowledge.world import World
 from common.errors import DataError, did_you_mean
@@ -181,15 +182,14 @@ def _role(name: str) -> _Role:
     return _ROLES[name]
 
 
-def check_no_hidden_name(rows: Sequence[Mapping[str, Any]], worlds: Sequence[World], role: str) -> None:
+def check_no_hidden_name(rows: Sequence[Row], worlds: Sequence[World], role: str) -> None:
     """Raise DataError when a training conversation names what the exam asks about."""
     names = frozenset().union(*(world.hidden_names() for world in worlds))
     if not names:
         return
     pattern = re.compile(r"(?<!\w)(" + "|".join(re.escape(name) for name in sorted(names)) + r")(?!\w)")
     for row in rows:
-        texts = [m["content"] for key in ("messages", "prompt", "chosen", "rejected") for m in row.get(key, [])]
-        for text in texts:
+        for text in texts_of(row):
             if met := pattern.search(text):
                 raise DataError(
                     f"The {role} row {text!r} names {met.group(0)!r}, an entity of the exam half. Only documents may "

@@ -106,20 +106,19 @@ def _row_problems(knowledge: Knowledge, unread: frozenset[str]) -> Iterator[str]
                 yield f"{label}: '{key}' is empty"
 
 
-def _name_problems(knowledge: Knowledge) -> list[str]:
+def _name_problems(knowledge: Knowledge) -> Iterator[str]:
     """Each entity occurs once; a probe asks, once, about an entity that this file does not describe."""
-    problems = [f"entities: {line}" for line in _given_twice(knowledge.entities)]
-    told = {_spelling(row.get("name", "")) for row in knowledge.entities}
+    yield from (f"entities: {line}" for line in _given_twice(knowledge.entities))
+    told = {_spelling(row.get("name", "")) for row in knowledge.entities} - {""}
     for label, probed in knowledge.probes.items():
         if not label.strip():
-            problems.append("probes: a label is empty")
-        problems += [f"probe {label!r}: {line}" for line in _given_twice(probed)]
-        problems += [
-            f"probe {label!r}: {row['name']!r} is told by this file; a probe asks about what it does not tell"
-            for row in probed
-            if _spelling(row.get("name", "")) in told - {""}
-        ]
-    return problems
+            yield "probes: a label is empty"
+        yield from (f"probe {label!r}: {line}" for line in _given_twice(probed))
+        for row in probed:
+            if _spelling(row.get("name", "")) in told:
+                yield (
+                    f"probe {label!r}: {row['name']!r} is told by this file; a probe asks about what it does not tell"
+                )
 
 
 def _given_twice(rows: Sequence[Mapping[str, str]]) -> list[str]:
@@ -152,44 +151,39 @@ def _spelling(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def _choice_problems(knowledge: Knowledge) -> list[str]:
+def _choice_problems(knowledge: Knowledge) -> Iterator[str]:
     """The choices of a question are the answers of its half, or of its list of probes."""
     taught, examined = halves(knowledge)
     parts: dict[str, Sequence[Mapping[str, str]]] = {"the half for fine-tuning": taught, "the exam half": examined}
     parts |= {f"the probe {label!r}": probed for label, probed in knowledge.probes.items()}
-    problems = []
     for name in knowledge.attributes:
-        if len(knowledge.answers(name)) < MIN_ANSWERS:
-            given = len(knowledge.answers(name))
-            problems.append(f"attribute {name}: {given} different answers, expected at least {MIN_ANSWERS}")
+        given = len(knowledge.answers(name))
+        if given < MIN_ANSWERS:
+            yield f"attribute {name}: {given} different answers, expected at least {MIN_ANSWERS}"
             continue
         for part, rows in parts.items():
             given = len({row[name] for row in rows})
             if given < MIN_ANSWERS:
-                problems.append(
+                yield (
                     f"attribute {name}: {given} different answers in {part}, which has {len(rows)} entities; expected "
                     f"at least {MIN_ANSWERS}, the choices of a question. Add entities of other answers"
                 )
-    return problems
 
 
-def _wording_problems(attribute: Attribute) -> list[str]:
-    problems = []
-    for key, templates, least in (
-        ("documents", attribute.documents, MIN_DOCUMENT_TEMPLATES),
-        ("questions", attribute.questions, MIN_QUESTION_TEMPLATES),
+def _wording_problems(attribute: Attribute) -> Iterator[str]:
+    for key, templates, least, needed in (
+        ("documents", attribute.documents, MIN_DOCUMENT_TEMPLATES, SLOTS),
+        ("questions", attribute.questions, MIN_QUESTION_TEMPLATES, {"name"}),
     ):
         if len(set(templates)) < least:
-            problems.append(f"{len(set(templates))} different {key}, expected at least {least}")
-        needed = SLOTS if key == "documents" else {"name"}
+            yield f"{len(set(templates))} different {key}, expected at least {least}"
         for template in templates:
             slots, wrong = read_slots(template, SLOTS)
-            problems += [f"{key}: {line}" for line in wrong]
+            yield from (f"{key}: {line}" for line in wrong)
             if not wrong and (missing := needed - slots):
-                problems.append(f"{template!r} lacks the slot {{{sorted(missing)[0]}}}")
+                yield f"{template!r} lacks the slot {{{sorted(missing)[0]}}}"
             if key == "questions" and "answer" in slots:
-                problems.append(f"the question {template!r} tells its own answer")
-    return problems
+                yield f"the question {template!r} tells its own answer"
 
 
 def halves(knowledge: Knowledge) -> tuple[list[dict[str, str]], list[dict[str, str]]]:

@@ -125,7 +125,7 @@ def find_problems(file: ProblemFile, lost: Lost) -> list[str]:
     for name, template in file.problems.items():
         lines = source_problems(file, template.source, lost)
         unsound = [*_name_problems(template, file, lost), *_expression_problems(template)]
-        unsound += _wording_problems(template) if not unsound else []
+        unsound = unsound or [*_wording_problems(template)]
         lines += unsound or ([] if "words" in lost else _range_problems(template, file))
         problems += [f"problem {name}: {line}" for line in lines]
     return problems
@@ -160,45 +160,39 @@ def _name_problems(template: Template, file: ProblemFile, lost: Lost) -> Iterato
         yield f"answer '{template.answer}' is no number of it.{did_you_mean(template.answer, names)}"
 
 
-def _expression_problems(template: Template) -> list[str]:
-    problems = []
+def _expression_problems(template: Template) -> Iterator[str]:
     known = set(template.numbers)
     steps = [(f"derive.{name}", name, text) for name, text in template.derive.items()]
     for where, name, text in [*steps, *(("where", "", text) for text in template.where)]:
         try:
-            expression = Expression(text)
+            names = Expression(text).names
         except DataError as error:
-            problems.append(f"{where}: {error}")
-            continue
-        finally:
-            known.add(name)
-        for unknown in sorted(expression.names - (known - {name})):
-            near = did_you_mean(unknown, known - {name, ""})
-            problems.append(f"{where}: '{text}' reads unknown number '{unknown}'.{near}")
-    return problems
+            yield f"{where}: {error}"
+            names = frozenset()
+        for unknown in sorted(names - known):
+            yield f"{where}: '{text}' reads unknown number '{unknown}'.{did_you_mean(unknown, known - {''})}"
+        known.add(name)
 
 
-def _wording_problems(template: Template) -> list[str]:
-    problems = []
+def _wording_problems(template: Template) -> Iterator[str]:
     known = {*template.numbers, *template.derive, *template.words}
     if len(set(template.questions)) < MIN_WORDINGS:
-        problems.append(f"{len(set(template.questions))} different questions, expected at least {MIN_WORDINGS}")
+        yield f"{len(set(template.questions))} different questions, expected at least {MIN_WORDINGS}"
     for key in ("exam_questions", "solutions"):
         if not getattr(template, key):
-            problems.append(f"{key}: empty, expected at least one")
+            yield f"{key}: empty, expected at least one"
     for wording in sorted(set(template.questions) & set(template.exam_questions)):
-        problems.append(f"exam_questions: {wording!r} is among the questions for training too")
+        yield f"exam_questions: {wording!r} is among the questions for training too"
     for key in ("questions", "exam_questions", "solutions"):
         for text in getattr(template, key):
             slots, wrong = read_slots(text, known)
-            problems += [f"{key}: {line}" for line in wrong]
+            yield from (f"{key}: {line}" for line in wrong)
             if wrong or key == "solutions":
                 continue
             for missing in sorted(template.numbers.keys() - slots):
-                problems.append(f"{key}: {text!r} does not give the number {{{missing}}}")
+                yield f"{key}: {text!r} does not give the number {{{missing}}}"
             if template.answer in slots and template.answer not in template.numbers:
-                problems.append(f"{key}: {text!r} tells its own answer")
-    return problems
+                yield f"{key}: {text!r} tells its own answer"
 
 
 def _range_problems(template: Template, file: ProblemFile) -> list[str]:
