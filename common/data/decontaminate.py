@@ -37,17 +37,14 @@ class Decontaminator:
         self._runs: dict[int, dict[tuple[str, ...], str]] = {}  # length -> run -> question
         self._starts: set[tuple[str, str]] = set()
         for question in questions:
-            self._add(question, n)
-
-    def _add(self, question: str, n: int) -> None:
-        words = words_of(question)
-        if len(words) < SHORTEST_QUESTION:
-            return
-        length = min(n, len(words))
-        runs = self._runs.setdefault(length, {})
-        for start in range(len(words) - length + 1):
-            runs.setdefault(tuple(words[start : start + length]), question)
-            self._starts.add((words[start], words[start + 1]))
+            words = words_of(question)
+            if len(words) < SHORTEST_QUESTION:
+                continue
+            length = min(n, len(words))
+            runs = self._runs.setdefault(length, {})
+            for start in range(len(words) - length + 1):
+                runs.setdefault(tuple(words[start : start + length]), question)
+                self._starts.add((words[start], words[start + 1]))
 
     def hit(self, text: str) -> str | None:
         """Return the exam question that the text repeats, or None."""

@@ -12,13 +12,12 @@ from pathlib import Path
 
 from pydantic import Field
 
-from common.config.base import Frozen
 from common.config.validation import report
 from common.config.yaml import read_yaml
 from common.data.knowledge.facts import FactWorld
-from common.data.knowledge.file_problems import load_checked
-from common.data.knowledge.knowledge import load_knowledge
-from common.data.knowledge.problem_file import load_problem_file
+from common.data.knowledge.file_problems import Checked, load_checked
+from common.data.knowledge.knowledge import Knowledge
+from common.data.knowledge.problem_file import ProblemFile
 from common.data.knowledge.problems import ProblemWorld
 from common.data.knowledge.world import World
 from common.errors import DataError, did_you_mean
@@ -26,7 +25,7 @@ from common.errors import DataError, did_you_mean
 KINDS = ("facts", "problems", "collection")
 
 
-class Collection(Frozen):
+class Collection(Checked):
     """Several files that together are one domain's knowledge, such as one per language."""
 
     kind: str = Field(description="what the file holds: collection")
@@ -50,12 +49,12 @@ def load_worlds(path: Path) -> tuple[str, list[World]]:
 
 def _load_one(path: Path, kind: str, prefix: str) -> World:
     if kind == "problems":
-        return ProblemWorld(path, load_problem_file(path), prefix)
-    return FactWorld(path, load_knowledge(path), prefix)
+        return ProblemWorld(path, load_checked(path, ProblemFile), prefix)
+    return FactWorld(path, load_checked(path, Knowledge), prefix)
 
 
 def _load_collection(path: Path) -> tuple[str, list[World]]:
-    collection = load_checked(path, Collection, lambda _file, _lost: [])
+    collection = load_checked(path, Collection)
     worlds: list[World] = []
     problems: list[str] = []
     first: dict[str, str] = {}  # stem -> the part that has it

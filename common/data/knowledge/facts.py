@@ -1,6 +1,6 @@
 """A world of facts: entities, their attributes, and the sentences that tell and ask them.
 
-Usage: `world = FactWorld(path, load_knowledge(path))`; `list(world.questions())`.
+Usage: `world = FactWorld(path, load_checked(path, Knowledge))`; `list(world.questions())`.
 
 Documents tell every entity; conversations and preference pairs ask about the taught half alone, the exam about the
 other half. The file itself is checked by `common.data.knowledge.knowledge`.

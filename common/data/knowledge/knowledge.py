@@ -1,6 +1,6 @@
 """A file of facts (entities x attributes) with the sentences that tell and ask them: read, checked, cut in halves.
 
-Usage: `knowledge = load_knowledge(path)`, then `taught, examined = halves(knowledge)`.
+Usage: `knowledge = load_checked(path, Knowledge)`, then `taught, examined = halves(knowledge)`.
 
 Fine-tuning sees questions about the taught half; the exam asks about the other half, which only documents mention.
 Both are rendered by `common.data.knowledge.facts`.
@@ -11,20 +11,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from common.config.base import Frozen
-from common.data.knowledge.file_problems import (
-    Head,
-    Lost,
-    head_problems,
-    load_checked,
-    read_slots,
-    source_problems,
-)
+from common.data.knowledge.file_problems import Head, Lost, read_slots
 from common.errors import did_you_mean
 
 MIN_DOCUMENT_TEMPLATES = 4
@@ -59,29 +51,21 @@ class Knowledge(Head):
         """Return the distinct answers of an attribute, sorted."""
         return sorted({row[attribute] for row in self.entities})
 
-
-def load_knowledge(path: Path) -> Knowledge:
-    """Read and check a knowledge file. Raises DataError that lists every problem of the file at once."""
-    return load_checked(path, Knowledge, find_problems)
-
-
-def find_problems(knowledge: Knowledge, lost: Lost) -> list[str]:
-    """Return every inconsistency of a knowledge file, one line each; `lost` is what of it could not be read."""
-    problems = head_problems(knowledge, lost)
-    for key in ("attributes", "entities"):
-        if not getattr(knowledge, key) and key not in lost:
-            problems.append(f"{key}: empty, expected at least one")
-    problems += _name_problems(knowledge)
-    row_problems = list(_row_problems(knowledge, frozenset(lost.get("attributes", ()))))
-    problems += row_problems
-    for name, attribute in knowledge.attributes.items():
-        lines = [*source_problems(knowledge, attribute.source, lost), *_wording_problems(attribute)]
-        rows = [*knowledge.entities, *(row for probed in knowledge.probes.values() for row in probed)]
-        lines += _spelt_twice({row[name] for row in rows if name in row})
-        problems += [f"attribute {name}: {line}" for line in lines]
-    if not row_problems and knowledge.entities and "entities" not in lost and "probes" not in lost:
-        problems += _choice_problems(knowledge)
-    return problems
+    def find_problems(self, lost: Lost) -> list[str]:
+        problems = super().find_problems(lost)
+        for key in ("attributes", "entities"):
+            if not getattr(self, key) and key not in lost:
+                problems.append(f"{key}: empty, expected at least one")
+        problems += _name_problems(self)
+        row_problems = list(_row_problems(self, frozenset(lost.get("attributes", ()))))
+        problems += row_problems
+        for name, attribute in self.attributes.items():
+            lines = [*self.source_problems(attribute.source, lost), *_wording_problems(attribute)]
+            lines += _spelt_twice({row[name] for _, row in _rows(self) if name in row})
+            problems += [f"attribute {name}: {line}" for line in lines]
+        if not row_problems and self.entities and "entities" not in lost and "probes" not in lost:
+            problems += _choice_problems(self)
+        return problems
 
 
 def _rows(knowledge: Knowledge) -> Iterator[tuple[str, Mapping[str, str]]]:

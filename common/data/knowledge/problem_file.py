@@ -1,6 +1,6 @@
 """A file of problem templates: read, checked, and filled with numbers.
 
-Usage: `problems = load_problem_file(path)`; `drawn = draw(template, problems.words, rng)`.
+Usage: `file = load_checked(path, ProblemFile)`; `drawn = draw(template, file.words, rng)`.
 
 A template names its numbers with their ranges, what is derived from them, conditions, wordings, worked solutions and
 which number is the answer. Rendering rows from it is `common.data.knowledge.problems`.
@@ -14,14 +14,13 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from common.config.base import Frozen
 from common.data.knowledge.arithmetic import Expression, NotWhole
-from common.data.knowledge.file_problems import Head, Lost, head_problems, load_checked, read_slots, source_problems
+from common.data.knowledge.file_problems import Head, Lost, read_slots
 from common.errors import DataError, did_you_mean
 
 MIN_WORDINGS = 3
@@ -57,6 +56,25 @@ class ProblemFile(Head):
         default_factory=dict, description="name -> list of words that templates draw from"
     )
     problems: dict[str, Template] = Field(description="name -> template")
+
+    def find_problems(self, lost: Lost) -> list[str]:
+        problems = super().find_problems(lost)
+        slots, wrong = read_slots(self.conclusion, {"answer"})
+        problems += [f"conclusion: {line}" for line in wrong if "conclusion" not in lost]
+        if not wrong and not slots:
+            problems.append(f"conclusion: {self.conclusion!r} must have the slot {{answer}} and no other")
+        if not self.problems and "problems" not in lost:
+            problems.append("problems: empty, expected at least one")
+        for name, words in self.words.items():
+            if not all(word.strip() for word in words):
+                problems.append(f"words.{name}: a word is empty")
+        for name, template in self.problems.items():
+            lines = self.source_problems(template.source, lost)
+            unsound = [*_name_problems(template, self, lost), *_expression_problems(template)]
+            unsound = unsound or [*_wording_problems(template)]
+            lines += unsound or ([] if "words" in lost else _range_problems(template, self))
+            problems += [f"problem {name}: {line}" for line in lines]
+        return problems
 
 
 @dataclass(frozen=True)
@@ -103,32 +121,6 @@ def is_for_exam(template: Template, drawn: Drawn) -> bool:
     facts = (sorted(drawn.given), drawn.numbers[template.answer])
     digest = hashlib.blake2b(repr(facts).encode(), digest_size=8).digest()
     return int.from_bytes(digest) < EXAM_SHARE * 2**64
-
-
-def load_problem_file(path: Path) -> ProblemFile:
-    """Read and check a file of problems. Raises DataError that lists every problem of the file at once."""
-    return load_checked(path, ProblemFile, find_problems)
-
-
-def find_problems(file: ProblemFile, lost: Lost) -> list[str]:
-    """Return every inconsistency of a file, one line each; `lost` is what of it could not be read."""
-    problems = head_problems(file, lost)
-    slots, wrong = read_slots(file.conclusion, {"answer"})
-    problems += [f"conclusion: {line}" for line in wrong if "conclusion" not in lost]
-    if not wrong and not slots:
-        problems.append(f"conclusion: {file.conclusion!r} must have the slot {{answer}} and no other")
-    if not file.problems and "problems" not in lost:
-        problems.append("problems: empty, expected at least one")
-    for name, words in file.words.items():
-        if not all(word.strip() for word in words):
-            problems.append(f"words.{name}: a word is empty")
-    for name, template in file.problems.items():
-        lines = source_problems(file, template.source, lost)
-        unsound = [*_name_problems(template, file, lost), *_expression_problems(template)]
-        unsound = unsound or [*_wording_problems(template)]
-        lines += unsound or ([] if "words" in lost else _range_problems(template, file))
-        problems += [f"problem {name}: {line}" for line in lines]
-    return problems
 
 
 def _name_problems(template: Template, file: ProblemFile, lost: Lost) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """A world of problems: typed templates with random numbers, a worked solution and an exact answer each.
 
-Usage: `world = ProblemWorld(path, load_problem_file(path))`; `list(world.questions())`.
+Usage: `world = ProblemWorld(path, load_checked(path, ProblemFile))`; `list(world.questions())`.
 
 Every set of numbers of a template is either the exam's or for training. A hash decides, so no problem of the exam is
 ever shown. The exam also has wordings of its own, asked as a probe. The file is checked by

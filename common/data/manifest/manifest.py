@@ -41,8 +41,6 @@ from common.data.manifest.schema import Manifest, Part, Source
 from common.data.manifest.values import UnusableRow
 from common.errors import ConfigError, DataError, did_you_mean
 
-__all__ = ["Manifest", "ManifestCorpus", "Source", "load_manifest"]
-
 _log = logging.getLogger(__name__)
 # A stage that asks for these cannot go on with nothing; the others may be empty.
 _NEEDED = frozenset({"pretrain", "cpt", "sft", "preference"})

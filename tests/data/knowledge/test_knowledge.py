@@ -17,7 +17,8 @@ from common.config.schema import EmbeddedSettings
 from common.data.knowledge.collection import load_worlds
 from common.data.knowledge.corpus import GENERAL_KNOWLEDGE, EmbeddedCorpus, check_no_hidden_name
 from common.data.knowledge.facts import FactWorld
-from common.data.knowledge.knowledge import halves, load_knowledge
+from common.data.knowledge.file_problems import load_checked
+from common.data.knowledge.knowledge import Knowledge, halves
 from common.errors import DataError
 from tests.conftest import REPOSITORY
 
@@ -175,7 +176,7 @@ def test_every_document_tells_every_attribute_of_its_entity() -> None:
 
 
 def test_an_exam_entity_in_training_conversations_is_caught() -> None:
-    world = FactWorld(FILES["medical"], load_knowledge(FILES["medical"]))
+    world = FactWorld(FILES["medical"], load_checked(FILES["medical"], Knowledge))
     name = halves(world.knowledge)[1][0]["name"]
     rows = [{"messages": [{"role": "user", "content": f"What is {name} for?"}]}]
     with pytest.raises(DataError, match=f"names '{name}', an entity of the exam half"):
@@ -249,7 +250,7 @@ def broken(tmp_path: Path, change: Any) -> str:
     path = tmp_path / "knowledge.yaml"
     path.write_text(yaml.safe_dump(raw, sort_keys=False, allow_unicode=True), encoding="utf-8")
     with pytest.raises(DataError) as caught:
-        load_knowledge(path)
+        load_checked(path, Knowledge)
     assert str(path) in str(caught.value)
     return str(caught.value)
 

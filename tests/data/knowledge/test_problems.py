@@ -15,7 +15,8 @@ from common.config.schema import EmbeddedSettings
 from common.data.knowledge.arithmetic import Expression, NotWhole
 from common.data.knowledge.collection import load_worlds
 from common.data.knowledge.corpus import GENERAL_KNOWLEDGE, EmbeddedCorpus
-from common.data.knowledge.problem_file import EXAM_PER_TEMPLATE, PROBES_PER_TEMPLATE, load_problem_file
+from common.data.knowledge.file_problems import load_checked
+from common.data.knowledge.problem_file import EXAM_PER_TEMPLATE, PROBES_PER_TEMPLATE, ProblemFile
 from common.data.knowledge.problems import ProblemWorld
 from common.errors import DataError
 from tests.conftest import REPOSITORY
@@ -26,7 +27,7 @@ FEW = EmbeddedSettings(problem_documents=40, problem_conversations=20)
 
 @pytest.fixture(scope="module")
 def world() -> ProblemWorld:
-    return ProblemWorld(FILE, load_problem_file(FILE))
+    return ProblemWorld(FILE, load_checked(FILE, ProblemFile))
 
 
 @functools.cache
