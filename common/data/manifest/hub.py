@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -121,16 +120,11 @@ def _name_of(source: Source) -> str:
 
 def gate_problem(source: Source) -> str | None:
     """Say what to do about a source that is marked gated when there is no token, or None."""
-    return f"is gated and there is no token. {_remedy(source)}" if source.gated and not has_token() else None
-
-
-def has_token() -> bool:
-    """Whether this machine may ask the Hub as somebody."""
-    if os.environ.get("HF_TOKEN"):
-        return True
+    if not source.gated:
+        return None
     import huggingface_hub
 
-    return huggingface_hub.get_token() is not None
+    return None if huggingface_hub.get_token() else f"is gated and there is no token. {_remedy(source)}"
 
 
 def _remedy(source: Source) -> str:
