@@ -76,17 +76,17 @@ def _load_collection(path: Path) -> tuple[str, list[World]]:
             worlds.append(_load_one(part, kind, f"{part.stem}/"))
         except DataError as error:
             problems.append(str(error))
-    problems += [report(path, [line]) for line in _told_twice(worlds)]
+    problems += [report(path, [line]) for line in _described_twice(worlds)]
     if problems:
         raise DataError("\n".join(problems))
     return collection.title, worlds
 
 
-def _told_twice(worlds: Sequence[World]) -> list[str]:
+def _described_twice(worlds: Sequence[World]) -> list[str]:
     """Name the entities of several parts: what one part teaches, another must not ask."""
     parts: dict[str, list[str]] = {}
     for world in worlds:
         for name in sorted(world.taught_names() | world.hidden_names()):
             parts.setdefault(name, []).append(world.file.name)
     twice = {name: files for name, files in parts.items() if len(files) > 1}
-    return [f"'{name}' is told by {' and '.join(files)}; keep it in one of them" for name, files in twice.items()]
+    return [f"'{name}' is described by {' and '.join(files)}; keep it in one of them" for name, files in twice.items()]

@@ -93,15 +93,16 @@ def _row_problems(knowledge: Knowledge, unread: frozenset[str]) -> Iterator[str]
 def _name_problems(knowledge: Knowledge) -> Iterator[str]:
     """Each entity occurs once; a probe asks, once, about an entity that this file does not describe."""
     yield from (f"entities: {line}" for line in _given_twice(knowledge.entities))
-    told = {_spelling(row.get("name", "")) for row in knowledge.entities} - {""}
+    described = {_spelling(row.get("name", "")) for row in knowledge.entities} - {""}
     for label, probed in knowledge.probes.items():
         if not label.strip():
             yield "probes: a label is empty"
         yield from (f"probe {label!r}: {line}" for line in _given_twice(probed))
         for row in probed:
-            if _spelling(row.get("name", "")) in told:
+            if _spelling(row.get("name", "")) in described:
                 yield (
-                    f"probe {label!r}: {row['name']!r} is told by this file; a probe asks about what it does not tell"
+                    f"probe {label!r}: {row['name']!r} is described by this file; a probe asks about what it does not "
+                    "describe"
                 )
 
 

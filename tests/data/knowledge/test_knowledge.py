@@ -240,7 +240,9 @@ def test_an_entity_of_two_parts_is_refused(tmp_path: Path) -> None:
     first, second = cut_in_two()
     second["entities"].append(first["entities"][0])
     path = write_collection(tmp_path, {"a.yaml": first, "b.yaml": second})
-    with pytest.raises(DataError, match=f"'{first['entities'][0]['name']}' is told by a.yaml and b.yaml; keep it in"):
+    with pytest.raises(
+        DataError, match=f"'{first['entities'][0]['name']}' is described by a.yaml and b.yaml; keep it in"
+    ):
         load_worlds(path)
 
 
@@ -275,7 +277,7 @@ def broken(tmp_path: Path, change: Any) -> str:
         (lambda k: k["attributes"]["use"]["questions"].append("{name!r}?"), "{name!r} in '{name!r}?' is not a plain slot"),
         (lambda k: k["attributes"]["use"]["questions"].append("{name.foo}?"), "{name.foo} in '{name.foo}?' is not a plain slot"),
         (lambda k: k["attributes"]["use"]["questions"].append("{name} }?"), "has a brace without its partner"),
-        (lambda k: k.update(probes={"p": [dict(k["entities"][0])]}), "is told by this file"),
+        (lambda k: k.update(probes={"p": [dict(k["entities"][0])]}), "is described by this file"),
         (lambda k: k.update(probes={"p": [{**k["entities"][0], "name": "Xyz"}] * 2}), "probe 'p': 'Xyz' occurs 2 times"),
         (lambda k: k.update(probes={"p": [{**k["entities"][0], "name": "Xyz"}]}), "1 different answers in the probe 'p'"),
         (lambda k: k.update(probes={"p": [{**k["entities"][0], "name": "Xyz", "use": "Cancer"}]}), "one answer in two spellings"),
