@@ -85,7 +85,7 @@ def open_corpus(resolved: Resolved) -> Corpus:
         if kind.roles and kind.makes != "report" and not node.sampled and not taken:
             essential.add(kind.roles[0])
     noted = resolved.out / NAME
-    revisions = Revisions.anew(noted) if config.run.newest_data else Revisions(noted, resolved.hub_revisions)
+    revisions = Revisions(noted, fresh=True) if config.run.newest_data else Revisions(noted, resolved.hub_revisions)
     return load_manifest(path, resolved.data_root, essential=sorted(essential), revisions=revisions)
 
 
