@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from pydantic import PydanticSchemaGenerationError
+from pydantic import BaseModel, PydanticSchemaGenerationError
 
 from common.config.base import StageSettings
 from common.config.resolve import Resolved
@@ -68,7 +68,7 @@ def _load(path: Path, source: bytes) -> Mapping[str, Verifier]:
     try:
         # Compiled from the very bytes that are digested; nothing is written beside the file.
         exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
-    except Exception as error:  # whatever the file's own code raises
+    except (Exception, SystemExit) as error:  # whatever the file's own code raises
         raise ConfigError(f"{path} could not be loaded: {type(error).__name__}: {error}. Correct the file.") from error
     found = {
         name: function
@@ -86,7 +86,7 @@ def _check(path: Path, name: str, function: Verifier) -> None:
         raise ConfigError(f"{path}: '{name}' is a reward of the package. Give the function another name.")
     try:
         signature = inspect.signature(function, eval_str=True)
-    except NameError as error:
+    except Exception as error:  # an annotation may be any expression
         raise ConfigError(f"{path}: an annotation of '{name}' cannot be read: {error}.") from None
     parameters = list(signature.parameters.values())
     is_reward = (
@@ -101,8 +101,11 @@ def _check(path: Path, name: str, function: Verifier) -> None:
             f"{path}: expected `def {name}(answer: Answer, *, option: type = default) -> float`; got "
             f"`def {name}{inspect.signature(function)}`. If it is not a reward, begin its name with an underscore."
         )
-    if taken := sorted(set(RESERVED) & signature.parameters.keys()):
-        raise ConfigError(f"{path}: '{name}' has an option '{taken[0]}', a key that every reward has. Rename it.")
+    options = [parameter.name for parameter in parameters[1:]]
+    if taken := next((name for name in options if name in RESERVED), None):
+        raise ConfigError(f"{path}: '{name}' has an option '{taken}', a key that every reward has. Rename it.")
+    if taken := next((name for name in options if name.startswith("_") or hasattr(BaseModel, name)), None):
+        raise ConfigError(f"{path}: '{name}' has an option '{taken}', a name that pydantic keeps. Rename it.")
     try:
         options_of_function(function)
     except PydanticSchemaGenerationError as error:

@@ -16,12 +16,13 @@ from common.config.overrides import flatten
 from common.config.schema import EmbeddedSettings, ModelSettings
 from common.data.manifest.schema import Source
 from common.engine.fingerprint import RECIPE_SCHEMA
+from common.rewards.verifiers import VERIFIERS, options_of
 
 FILE = Path(__file__).with_name("defaults.json")
 
 
 def table() -> dict[str, Any]:
-    """Return the schema of recipes, and class.key -> default of every class, those of blocks included."""
+    """Return the schema of recipes, and key -> default: of all classes and their blocks, of trainers, and of rewards."""
     from common.config.kinds import kinds
 
     classes: list[type[BaseModel]] = [
@@ -34,6 +35,11 @@ def table() -> dict[str, Any]:
         blocks = [type(default_of(field)) for field in cls.model_fields.values()]
         classes += [block for block in blocks if issubclass(block, BaseModel) and block not in classes]
     defaults = {f"{cls.__name__}.{key}": value for cls in classes for key, value in flatten(filled({}, cls)).items()}
+    for kind in kinds().values():  # of its trainer, where the settings have none
+        defaults |= {f"{kind.name}.train.{key}": value for key, value in kind.defaults.items()}
+    for name in VERIFIERS:
+        options = {key: field for key, field in options_of(name).model_fields.items() if not field.is_required()}
+        defaults |= {f"{name}.{key}": field.default for key, field in options.items()}
     return {"schema": RECIPE_SCHEMA, "defaults": dict(sorted(defaults.items()))}
 
 

@@ -89,6 +89,11 @@ def test_options_are_checked_against_the_annotations(rewards: dict[str, Any], ex
         ("def f(a, *, x: type(lambda: 0)) -> float: ...", "an option of 'f' has a type that cannot be checked"),
         ("def exact(answer) -> float: ...", "'exact' is a reward of the package. Give the function another name."),
         ("def f(answer, *, weight: int) -> float: ...", "has an option 'weight', a key that every reward has."),
+        ("def f(answer, *, _n: int) -> float: ...", "has an option '_n', a name that pydantic keeps."),
+        ("def f(answer, *, copy: bool) -> float: ...", "has an option 'copy', a name that pydantic keeps."),
+        ("def f(answer, *, n: 'int.foo') -> float: ...", "an annotation of 'f' cannot be read: type object 'int' has"),
+        ("def f(answer) -> 'float[': ...", "an annotation of 'f' cannot be read: '[' was never closed"),
+        ("raise SystemExit('bye')", "could not be loaded: SystemExit: bye. Correct the file."),
     ],
 )
 def test_what_is_no_reward_is_named(source: str, expected: str, tmp_path: Path) -> None:
