@@ -105,8 +105,8 @@ class PairTraining:
         """Return TRL's trainer over `rows`, `rows_per_pair` for each pair. Raises ConfigError for its options."""
         context = self.context
         options = preference_options(
-            self.settings, self.run, self.loop.folder, num_pairs=len(self.pairs), seed=context.config.seed,
-            device=device_of(self.run), stage=context.stage, rows_per_pair=rows_per_pair,
+            self.settings, context.config, self.loop.folder, num_pairs=len(self.pairs), stage=context.stage,
+            rows_per_pair=rows_per_pair,
         )  # fmt: skip
         try:
             arguments = use_one_gpu(config_class(**{**kind_of(context.kind).defaults, **options}))

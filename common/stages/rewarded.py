@@ -131,9 +131,7 @@ def _train(
     config_class = getattr(trl, settings.trainer)
     trainer_class = getattr(trl, settings.trainer.replace("Config", "Trainer"))
     loop = TrainingLoop(context, _answers(settings))
-    options = rewarded_options(
-        settings, run, loop.folder, seed=context.config.seed, device=device_of(run), stage=context.stage
-    )
+    options = rewarded_options(settings, context.config, loop.folder, stage=context.stage)
     reward = Reward(monitor.mix, model.generation_config.eos_token_id, settings.samples)
     learner = learner_of(context, model)
     adapter = adapter_for(context, learner)

@@ -20,7 +20,6 @@ from common.config.stages import TrainingSettings
 from common.errors import ConfigError
 from common.models import checkpoint, contracts
 from common.models.clean_load import CleanProcess
-from common.models.device import device_of
 from common.stage import StageContext, StageReport
 from common.training import adapters, patches
 from common.training.distributed import parallel, ranks
@@ -74,10 +73,7 @@ def trainer_for(
     from trl import SFTConfig
 
     settings = cast(TrainingSettings, context.settings)
-    options = sft_options(
-        settings, context.config.run, folder, steps=rows.steps, seed=context.config.seed,
-        device=device_of(context.config.run), stage=context.stage,
-    )  # fmt: skip
+    options = sft_options(settings, context.config, folder, steps=rows.steps, stage=context.stage)
     isolated = settings.packing == "isolated"
     adapter, callbacks = adapters.adapter_for(context, model), parallel.callbacks(context.config.run)
     try:

@@ -48,11 +48,10 @@ def _class_of(settings: LearningSettings) -> Any:
 
 def _options(name: str, kind: str, settings: LearningSettings, config: Config, folder: Path) -> dict[str, Any]:
     """Return the options that a stage gives its class. The numbers of steps and pairs are not known yet."""
-    shared: dict[str, Any] = {"seed": config.seed, "device": device_of(config.run), "stage": name}
     defaults = kind_of(kind).defaults
     if isinstance(settings, TrainingSettings):
-        return {**defaults, **sft_options(settings, config.run, folder, steps=100, **shared)}
+        return {**defaults, **sft_options(settings, config, folder, steps=100, stage=name)}
     if isinstance(settings, PreferenceSettings):
-        return {**defaults, **preference_options(settings, config.run, folder, num_pairs=1000, **shared)}
+        return {**defaults, **preference_options(settings, config, folder, num_pairs=1000, stage=name)}
     assert isinstance(settings, RewardedSettings), f"a stage of kind {kind} has no trainer"
-    return {**defaults, **rewarded_options(settings, config.run, folder, **shared)}
+    return {**defaults, **rewarded_options(settings, config, folder, stage=name)}
