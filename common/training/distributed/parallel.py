@@ -19,6 +19,7 @@ from common.config.schema import RunSettings
 from common.errors import ConfigError
 from common.training import patches
 from common.training.adapters import is_adapted, save_weights
+from common.training.callbacks import callback
 from common.training.distributed import ranks
 
 
@@ -58,20 +59,18 @@ def callbacks(run: RunSettings) -> list[Any]:
     """
     if not is_sharded(run) or run.parallelism != "fsdp2":
         return []
-    from transformers import TrainerCallback
 
-    class Prepare(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
-        def on_init_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            from accelerate.state import AcceleratorState
+    def prepare(args: Any, state: Any, control: Any, **_: Any) -> None:
+        from accelerate.state import AcceleratorState
 
-            found = AcceleratorState()
-            plugin = getattr(found, "fsdp_plugin", None)
-            if plugin is None:
-                kind = str(found.distributed_type.value).lower()
-                _require(run, "ddp" if kind in ("multi_cpu", "multi_gpu") else kind)
-            patches.sum_in_float32(plugin)
+        found = AcceleratorState()
+        plugin = getattr(found, "fsdp_plugin", None)
+        if plugin is None:
+            kind = str(found.distributed_type.value).lower()
+            _require(run, "ddp" if kind in ("multi_cpu", "multi_gpu") else kind)
+        patches.sum_in_float32(plugin)
 
-    return [Prepare()]
+    return [callback(on_init_end=prepare)]
 
 
 def held_as(trainer: Any) -> str:

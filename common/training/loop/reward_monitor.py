@@ -22,9 +22,9 @@ from common.rewards.mix import Mix
 from common.rewards.verifiers import Answer
 from common.stage import StageContext
 from common.training.adapters import load_weights
+from common.training.callbacks import callback
 from common.training.distributed import ranks
 from common.training.loop.best import Best, Evaluation
-from common.training.loop.callbacks import callback
 
 BATCH = 64
 
