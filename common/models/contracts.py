@@ -123,14 +123,9 @@ def check_same_weights(found: Any, expected: Any) -> None:
 
 
 def check_saved(
-    out: Path,
-    input_ids: Sequence[int],
-    logits_TV: Tensor,
-    clean: CleanProcess,
-    work: Path,
-    *,
+    out: Path, input_ids: Sequence[int], logits_TV: Tensor, clean: CleanProcess, work: Path, *,
     trust_remote_code: bool = False,
-) -> None:
+) -> None:  # fmt: skip
     """A clean process finds every tensor by its name, keeps tied weights tied and computes the same logits."""
     import numpy as np
 
@@ -158,10 +153,14 @@ def check_saved(
         )
 
 
+def relative_difference(found_TV: Tensor, expected_TV: Tensor) -> float:
+    """Return the largest difference between logits, relative to the largest expected one (at least 1)."""
+    return float((found_TV - expected_TV).abs().max()) / max(1.0, float(expected_TV.abs().max()))
+
+
 def check_adapter_merge(before_TV: Tensor, after_TV: Tensor) -> float:
     """Merging an adapter into its base leaves the logits as they were; return the largest relative difference."""
-    scale = max(1.0, float(before_TV.abs().max()))
-    difference = float((before_TV - after_TV).abs().max()) / scale
+    difference = relative_difference(after_TV, before_TV)
     if difference > MERGE_TOLERANCE:
         raise ContractError(
             f"Merging the adapter changed the logits by {difference:.2g} of their range (allowed {MERGE_TOLERANCE}). "
