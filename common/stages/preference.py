@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.schema import RunSettings
 from common.config.stages import PreferenceSettings
@@ -27,15 +26,15 @@ from common.models import checkpoint
 from common.models.device import device_of, to_device
 from common.stage import StageContext, StageReport
 from common.store.artifacts import write_json
-from common.training.adapters import adapter_for, learner_of, reference_of
+from common.training.adapters import learner_of, reference_of
 from common.training.callbacks import callback
 from common.training.distributed import parallel, ranks
 from common.training.distributed.loading import load_shared
-from common.training.fit import TrainResult, check_and_save, merge_adapter, trained_model
+from common.training.fit import TrainResult, build_trainer, check_and_save, merge_adapter, report_of, trained_model
 from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import preference_options
-from common.training.patches import shard_references_by_layer, use_one_gpu, without_extras
+from common.training.patches import shard_references_by_layer, without_extras
 from common.training.rows.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
 from common.training.rows.reader import origin
 from common.training.speed.scoring import scoring
@@ -106,19 +105,10 @@ class PairTraining:
             self.settings, context.config, self.loop.folder, num_pairs=len(self.pairs), stage=context.stage,
             rows_per_pair=rows_per_pair,
         )  # fmt: skip
-        try:
-            arguments = use_one_gpu(config_class(**{**kind_of(context.kind).defaults, **options}))
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
-        return without_extras(trainer_class)(
-            model=learner,
-            args=arguments,
-            train_dataset=_dataset_of(context, rows),
-            processing_class=self.tokenizer,
-            peft_config=adapter_for(context, learner, task=task),
-            callbacks=parallel.callbacks(self.run),
-            **more,
-        )
+        return build_trainer(
+            context, without_extras(trainer_class), config_class, options, learner, _dataset_of(context, rows),
+            self.tokenizer, task=task, **more,
+        )  # fmt: skip
 
     def trainer_with_reference(
         self, trainer_class: Any, config_class: Any, parent: Any, rows: Sequence[Mapping[str, Any]], *,
@@ -179,13 +169,7 @@ def tune(
             heldout.after = heldout.measure(to_device(trained.model, run))
         metrics["preference_accuracy"] = heldout.facts(referenced=referenced)
     measured = check_and_save(context, trained, tokenizer, probe=probe)
-    return StageReport(
-        metrics={**metrics, **measured},
-        tokens=trained.tokens,
-        train_seconds=trained.seconds,
-        rows=[count.as_dict() for count in (*counts, *heldout_counts)],
-        sources=context.corpus.sources(),
-    )
+    return report_of(context, trained, [*counts, *heldout_counts], {**metrics, **measured})
 
 
 def check_precomputed(node: Node, settings: PreferenceSettings, _: object) -> None:

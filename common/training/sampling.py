@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from common.config.stages import SamplingSettings
-from common.evaluation.written import Written, as_prompts, generate
+from common.evaluation.written import Written, as_prompts, generate, write_answers
 from common.rewards.mix import Mix
 from common.rewards.verifiers import Answer
 from common.stage import StageContext
@@ -26,6 +26,7 @@ from common.store.artifacts import replacing
 from common.training.loop import memory
 
 Row = dict[str, Any]
+GREEDY = 64  # prompts of a batch whose answers are not drawn
 RATES = ("0", "to 1/4", "to 1/2", "to 3/4", "below 1", "1")  # the classes of a pass rate
 
 
@@ -93,6 +94,17 @@ def draw(
     return _scored(rows, wrote, mix)
 
 
+def answer_greedily(model: Any, tokenizer: Any, rows: Sequence[Mapping[str, Any]], most_tokens: int) -> list[Answer]:
+    """Return the likeliest answer of a model to each prompt row."""
+    prompts = [row["prompt"] for row in rows]
+    wrote = write_answers(model, tokenizer, prompts, chat=True, most_tokens=most_tokens, batch_size=GREEDY)
+    return [_answer(written, row) for written, row in zip(wrote, rows, strict=True)]
+
+
+def _answer(written: Written, row: Mapping[str, Any]) -> Answer:
+    return Answer(written.text, row, written.stopped, written.num_tokens, row["prompt"])
+
+
 def batches_of(lengths: Sequence[int], settings: SamplingSettings, most_tokens: int) -> Iterator[list[int]]:
     """Yield the places of prompts in batches of similar length, the longest first, of at most `generated_tokens`.
 
@@ -112,11 +124,7 @@ def _seed(key: str) -> int:
 
 
 def _scored(rows: Sequence[Row], wrote: Sequence[Sequence[Written]], mix: Mix) -> list[PromptSamples]:
-    answers = [
-        Answer(written.text, row, written.stopped, written.num_tokens, row["prompt"])
-        for row, group in zip(rows, wrote, strict=True)
-        for written in group
-    ]
+    answers = [_answer(written, row) for row, group in zip(rows, wrote, strict=True) for written in group]
     scores = mix.score(answers)
     drawn = iter(
         Sample(
