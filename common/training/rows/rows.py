@@ -12,7 +12,7 @@ import itertools
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Sized
+from collections.abc import Sized
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -87,9 +87,9 @@ def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: d
     budget = settings.tokens
     readers, share = _readers(context, tokenizer, asked["role"], chat_only=assistant_only)
     own_budget = None if budget is None else round(budget * (1 - share))
-    samples: list[TokenRow] = []
     stream = readers[0].tokens(assistant_only=assistant_only, sequence_length=length, budget=own_budget)
-    packed = pack(_sample(stream, samples), length, folder, readers[0].role)
+    samples = list(itertools.islice(stream, SAMPLES))
+    packed = pack(itertools.chain(samples, stream), length, folder, readers[0].role)
     _require_rows(packed, readers[0])
     steps = steps_for(settings, len(packed) - _num_kept(len(packed), settings.validation.share), context.stage)
     total = steps * (settings.batch_tokens // length)
@@ -110,9 +110,15 @@ def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: d
     order = np.concatenate([training, len(packed) + np.arange(num_replay)])[drawn]
     np.save(folder / ORDER, order, allow_pickle=False)
     np.save(folder / KEPT, kept, allow_pickle=False)
+    num_drawn = np.bincount(order >= len(packed), minlength=2).tolist()  # of both sides
     made = {
-        "asked": asked, "parts": [reader.role for reader in readers], "steps": steps, "samples": [asdict(row) for row in samples],
-        "counts": [count.as_dict() for count in _close(readers, parts, order)],
+        "asked": asked, "parts": [reader.role for reader in readers], "steps": steps,
+        "samples": [asdict(row) for row in samples],
+        "counts": [
+            count.as_dict()
+            for reader, part, number in zip(readers, parts, num_drawn, strict=False)
+            for count in reader.finish(number / len(part))
+        ],
     }  # fmt: skip
     write_json(folder / MADE, made)
 
@@ -156,10 +162,8 @@ def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
     from datasets import Dataset, concatenate_datasets
 
     folder = context.work / ROWS
-    if not (folder / MADE).is_file():
-        return None
-    made = json.loads((folder / MADE).read_text(encoding="utf-8"))
-    if made["asked"] != asked:
+    made = json.loads((folder / MADE).read_text(encoding="utf-8")) if (folder / MADE).is_file() else {}
+    if made.get("asked") != asked:
         return None
     parts = [Dataset.from_file(str(packed_file(folder, name))) for name in made["parts"]]
     order = np.load(folder / ORDER, allow_pickle=False)
@@ -168,24 +172,6 @@ def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
         concatenate_datasets(parts).select(order), made["steps"], [RowCount(**count) for count in made["counts"]],
         [TokenRow(**row) for row in made["samples"]], parts[0].select(kept) if len(kept) else None,
     )  # fmt: skip
-
-
-def _sample(rows: Iterator[TokenRow], samples: list[TokenRow]) -> Iterator[TokenRow]:
-    for row in rows:
-        if len(samples) < SAMPLES:
-            samples.append(row)
-        yield row
-
-
-def _close(readers: list[Reader], parts: list[Dataset], order: Any) -> list[RowCount]:
-    """Return the accounts, each with how often its rows are seen: rows drawn from its side over rows it has."""
-    border = len(parts[0])
-    drawn = [int((order < border).sum()), int((order >= border).sum())]
-    return [
-        count
-        for reader, part, number in zip(readers, parts, drawn, strict=False)
-        for count in reader.finish(number / len(part))
-    ]
 
 
 def _rows_for_trl(
