@@ -92,7 +92,7 @@ class PairTraining:
     def __init__(self, context: StageContext, tokenizer: Any, pairs: list[Pair]) -> None:
         self.context, self.tokenizer, self.pairs = context, tokenizer, pairs
         self.settings, self.run = cast(PreferenceSettings, context.settings), context.config.run
-        mean_tokens = sum(map(_length, pairs)) / len(pairs)
+        mean_tokens = sum(pair.num_tokens for pair in pairs) / len(pairs)
         self.loop = TrainingLoop(context, round(self.settings.batch_pairs * mean_tokens))
 
     def trainer(
@@ -195,11 +195,7 @@ def checked_pairs(pairs: Sequence[Pair], run: RunSettings) -> list[int]:
         return []
     if not parallel.is_sharded(run):
         return list(range(min(NUM_CHECKED, len(pairs))))
-    return sorted(range(len(pairs)), key=lambda place: _length(pairs[place]))[:NUM_CHECKED_SHARDED]
-
-
-def _length(pair: Pair) -> int:
-    return len(pair.chosen_ids) + len(pair.rejected_ids)
+    return sorted(range(len(pairs)), key=lambda place: pairs[place].num_tokens)[:NUM_CHECKED_SHARDED]
 
 
 def _dataset_of(context: StageContext, rows: Sequence[Mapping[str, Any]]) -> Any:

@@ -193,7 +193,7 @@ def facts_of(drawn: Sequence[PromptSamples], passing: float) -> dict[str, Any]:
     """Return the facts of a draw for the card: counts, means, shares and the histogram of pass rates."""
     answers = [answer for one in drawn for answer in one.answers]
     number, tokens = len(answers), sum(answer.num_tokens for answer in answers)
-    rates = Counter(_class_of(one.pass_rate(passing)) for one in drawn)
+    rates = Counter(next(name for name, most in RATES.items() if one.pass_rate(passing) <= most) for one in drawn)
     return {
         "prompts": len(drawn), "answers": number, "tokens_drawn": tokens, "mean_tokens": round(tokens / number, 2),
         "mean_reward": round(sum(answer.reward for answer in answers) / number, 4),
@@ -201,10 +201,6 @@ def facts_of(drawn: Sequence[PromptSamples], passing: float) -> dict[str, Any]:
         "unstopped": round(sum(not answer.stopped for answer in answers) / number, 4),
         "pass_rates": {name: rates[name] for name in RATES},
     }  # fmt: skip
-
-
-def _class_of(rate: float) -> str:
-    return next(name for name, most in RATES.items() if rate <= most)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
