@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.schema import ModelSettings
-from common.errors import ContractError, DataError
+from common.errors import ContractError, DataError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -51,7 +51,7 @@ def explain_loading(name: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(f"The {name} {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise DataError(f"The {name} {folder} cannot be loaded: {first_line(error)}") from error
 
 
 def load_reward_model(folder: Path, model: ModelSettings, seed: int | None = None, **how: Any) -> PreTrainedModel:

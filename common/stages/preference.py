@@ -202,9 +202,7 @@ def _dataset_of(context: StageContext, rows: Sequence[Mapping[str, Any]]) -> Any
     """Return rows as a data set in the stage's scratch, where all processes find what TRL's trainers make of it."""
     from datasets import Dataset
     from datasets.arrow_writer import ArrowWriter
-    from datasets.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
     path = context.work / "pairs" / "pairs.arrow"
     if ranks.is_main_process() and not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -117,9 +117,7 @@ def _train(
     """Run the trainer that the stage's settings are of."""
     import trl
     from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
     settings, run = cast(RewardedSettings, context.settings), context.config.run
     config_class = getattr(trl, settings.trainer)
     trainer_class = getattr(trl, settings.trainer.replace("Config", "Trainer"))

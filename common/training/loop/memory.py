@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from common.config.batches import batch_of
 from common.config.stages import EvaluateSettings, LearningSettings, SamplingSettings
 from common.cost.expectation import expected
-from common.errors import ResourceError
+from common.errors import ResourceError, first_line
 
 if TYPE_CHECKING:
     from common.stage import StageContext
@@ -68,9 +68,8 @@ def _message(context: StageContext, error: Exception) -> str:
     from common.models.device import device_of
 
     where = "the GPU" if device_of(context.config.run) == "cuda" and _phase != SAVING else "this machine"
-    first, *_ = str(error).splitlines() or [type(error).__name__]
     predicted = expected(context, PHASES[_phase]) if _phase in PHASES else ""
-    details = f"{first.strip().rstrip('.')}{f'; {predicted}' if predicted else ''}"
+    details = f"{first_line(error).rstrip('.')}{f'; {predicted}' if predicted else ''}"
     settings = remedies(context)
     advice = f"Set {' or '.join(settings)}" if settings else "Use a machine with more memory"
     return (

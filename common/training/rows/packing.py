@@ -90,10 +90,8 @@ def pack(rows: Iterable[TokenRow], sequence_length: int, folder: Path, name: str
     """
     import pyarrow as pa
     from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar
     from trl import pack_dataset
 
-    disable_progress_bar()
     folder.mkdir(parents=True, exist_ok=True)
     tokens = folder / f"{name}.tokens.arrow"
     schema = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from common.config.schema import RunSettings
-from common.errors import ConfigError, did_you_mean
+from common.errors import ConfigError, did_you_mean, first_line
 from common.training.speed.documents import Documents, documents_of
 
 if TYPE_CHECKING:
@@ -125,8 +125,8 @@ def _set(model: Any, name: str) -> None:
     try:
         model.set_attn_implementation(name)
     except (ImportError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"run.attention={name}: not available here ({reason}). Use run.attention=auto.") from error
+        reason = f"not available here ({first_line(error)})"
+        raise ConfigError(f"run.attention={name}: {reason}. Use run.attention=auto.") from error
     if model.config._attn_implementation != name:
         raise ConfigError(
             f"run.attention={name}: {type(model).__name__} does not let its attention be set. Use run.attention=auto."
