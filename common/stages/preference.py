@@ -34,7 +34,7 @@ from common.training.fit import TrainResult, build_trainer, check_and_save, merg
 from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import preference_options
-from common.training.patches import shard_references_by_layer, without_extras
+from common.training.patches import shard_references_by_layer
 from common.training.rows.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
 from common.training.rows.reader import origin
 from common.training.speed.scoring import scoring
@@ -106,7 +106,7 @@ class PairTraining:
             rows_per_pair=rows_per_pair,
         )  # fmt: skip
         return build_trainer(
-            context, without_extras(trainer_class), config_class, options, learner, _dataset_of(context, rows),
+            context, trainer_class, config_class, options, learner, _dataset_of(context, rows),
             self.tokenizer, task=task, **more,
         )  # fmt: skip
 

@@ -93,7 +93,7 @@ def build_trainer(
     adapter, callbacks = adapters.adapter_for(context, model, task), parallel.callbacks(context.config.run)
     try:
         arguments = patches.use_one_gpu(config_class(**{**kind_of(context.kind).defaults, **options}))
-        return trainer_class(
+        return patches.without_extras(trainer_class)(
             model=model, args=arguments, train_dataset=rows, processing_class=tokenizer, peft_config=adapter,
             callbacks=callbacks, **more,
         )  # fmt: skip

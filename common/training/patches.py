@@ -83,7 +83,7 @@ def token_dpo_trainer() -> Any:
         chosen, _ = batch["completion_mask"].chunk(2)
         return int(chosen[:, 1:].sum())
 
-    class TokenDpoTrainer(weighted_by_tokens(without_extras(DPOTrainer), learned)):  # type: ignore[misc] # TRL is untyped
+    class TokenDpoTrainer(weighted_by_tokens(DPOTrainer, learned)):  # type: ignore[misc] # TRL is untyped
         loss_weights: list[float]
 
         def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
@@ -109,7 +109,7 @@ def token_orpo_trainer() -> Any:
     def learned(batch: Mapping[str, Any]) -> int:
         return int(batch["chosen_attention_mask"][:, 1:].sum())
 
-    class TokenOrpoTrainer(weighted_by_tokens(without_extras(ORPOTrainer), learned)):  # type: ignore[misc] # TRL is untyped
+    class TokenOrpoTrainer(weighted_by_tokens(ORPOTrainer, learned)):  # type: ignore[misc] # TRL is untyped
         def concatenated_forward(self, model: Any, batch: Any) -> Any:
             found = super().concatenated_forward(model, batch)
             return (*found[:LIKELIHOOD], found[LIKELIHOOD] * self.share, *found[LIKELIHOOD + 1 :])

@@ -24,7 +24,7 @@ from common.training.distributed import ranks
 from common.training.loop import memory, stopping
 from common.training.loop.loss_guard import LossSpikeGuard, without_skipped
 from common.training.loop.progress import Progress, form_of, newest_whole
-from common.training.patches import float32_adapter, without_extras
+from common.training.patches import float32_adapter
 from common.training.speed.scoring import unmeasured
 from common.training.speed.speed import optimized_for
 
@@ -43,7 +43,7 @@ def lean_sft_trainer() -> type[Trainer]:
     from torch.nn.functional import cross_entropy, pad
     from trl import SFTTrainer
 
-    class LeanSFTTrainer(without_extras(SFTTrainer)):  # type: ignore[misc] # TRL is untyped
+    class LeanSFTTrainer(SFTTrainer):  # type: ignore[misc] # TRL is untyped
         """SFTTrainer whose training loss is one cross-entropy over the logits of small models."""
 
         lean = True
