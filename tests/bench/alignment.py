@@ -52,10 +52,10 @@ def rewarded(name: str, folder: Path, ours: bool, done: Done) -> None:
 
     from common.stages.base import make_tokenizer
     from common.stages.rewarded import Reward, row_column, skipper
+    from common.training.loop.trainer import optimized_for
     from common.training.options import rewarded_options
     from common.training.rows.prompts import read_prompts
     from common.training.speed.scoring import scoring
-    from common.training.speed.speed import optimized_for
 
     context = context_for(name, folder, pipeline=name)
     tokenizer = make_tokenizer(context)
@@ -96,10 +96,10 @@ def dpo(folder: Path, precomputed: bool, ours: bool, done: Done) -> None:
     from trl import DPOConfig, DPOTrainer
 
     from common.stages.base import make_tokenizer
+    from common.training.loop.trainer import optimized_for
     from common.training.options import preference_options
     from common.training.rows.preferences import read_pairs
     from common.training.speed.scoring import scoring
-    from common.training.speed.speed import optimized_for
 
     context = context_for("dpo", folder)
     tokenizer = make_tokenizer(context)
