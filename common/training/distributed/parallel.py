@@ -4,8 +4,7 @@ Usage: trainers get `callbacks=callbacks(config.run)`; `check(trainer, config.ru
 `model = whole_model(trainer, folder, load)` after it.
 
 accelerate falls back silently where it cannot do what its file says (there is no FSDP on a CPU; without a GPU,
-`accelerate launch` may start a single process): a run that believed it had eight shards would fill one GPU. Which file
-belongs to which `run.parallelism` is `common.engine.launch`.
+`accelerate launch` may start a single process): a run that believed it had eight shards would fill one GPU.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Usage: `rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)`; `rows.dataset` is in final order.
 
-The token budget is met exactly. Sources are shuffled together, read until the budget is reached, and repeated in fresh
-shuffles where they are shorter.
+Sources are shuffled together, read until the token budget is reached, and repeated in fresh shuffles where they are
+shorter.
 """
 
 from __future__ import annotations
