@@ -25,12 +25,10 @@ from common.config.stages import ExpertSettings
 from common.data.accounting import check_limits
 from common.errors import DataError
 from common.evaluation.statistics import wilson
-from common.evaluation.written import write_answers
 from common.models import checkpoint
 from common.models.device import device_of
 from common.rewards.mix import Mix, check_stage_rewards
 from common.rewards.reward_model import mix_of
-from common.rewards.verifiers import Answer
 from common.stage import StageContext, StageReport
 from common.stages.sft import train_on_conversations
 from common.store.artifacts import Artifact, write_json
@@ -42,6 +40,7 @@ from common.training.rows.reader import SAMPLED_FILES
 from common.training.sampling import (
     PromptSamples,
     Sample,
+    answer_greedily,
     draw,
     facts_of,
     prompt_rows,
@@ -53,7 +52,6 @@ from common.training.sampling import (
 
 Row = dict[str, Any]
 Facts = dict[str, Any]
-BATCH = 64
 DRAWN, WEIGHTS, DONE = "samples.jsonl", "model.safetensors", "round.json"  # of a round, in the order of writing
 
 
@@ -206,19 +204,13 @@ class Iteration:
             "seconds": round(time.monotonic() - started, 1),
         }  # fmt: skip
         spent = {"steps": trained.steps, "tokens": trained.tokens, "seconds": trained.seconds}
-        record = {"facts": facts, "trained": spent, "log": trained.log, "rows": rows.accounting()}
+        counts = [count.as_dict() for count in rows.counts]
+        record = {"facts": facts, "trained": spent, "log": trained.log, "rows": counts}
         return trained.model.to(self.device), record
 
     def _measure(self, model: Any) -> Facts:
         """Let the model answer the held-out prompts greedily; return the share that is right."""
-        prompts = [row["prompt"] for row in self.heldout]
-        wrote = write_answers(
-            model, self.tokenizer, prompts, chat=True, most_tokens=self.settings.answer_tokens, batch_size=BATCH
-        )
-        answers = [
-            Answer(answer.text, row, answer.stopped, answer.num_tokens, row["prompt"])
-            for answer, row in zip(wrote, self.heldout, strict=True)
-        ]
+        answers = answer_greedily(model, self.tokenizer, self.heldout, self.settings.answer_tokens)
         totals = self.mix.score(answers).totals
         right = sum(
             Sample(answer.text, answer.stopped, answer.num_tokens, total).is_right(self.settings.passing)

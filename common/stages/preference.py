@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.schema import RunSettings
 from common.config.stages import PreferenceSettings
@@ -27,14 +26,15 @@ from common.models import checkpoint
 from common.models.device import device_of, to_device
 from common.stage import StageContext, StageReport
 from common.store.artifacts import write_json
-from common.training.adapters import adapter_for, learner_of, reference_of
+from common.training.adapters import learner_of, reference_of
+from common.training.callbacks import callback
 from common.training.distributed import parallel, ranks
 from common.training.distributed.loading import load_shared
-from common.training.fit import TrainResult, check_and_save, merge_adapter, trained_model
+from common.training.fit import TrainResult, build_trainer, check_and_save, merge_adapter, report_of, trained_model
 from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import preference_options
-from common.training.patches import shard_references_by_layer, use_one_gpu, without_cards
+from common.training.patches import shard_references_by_layer
 from common.training.rows.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
 from common.training.rows.reader import origin
 from common.training.speed.scoring import scoring
@@ -59,24 +59,21 @@ class HeldOut:
 
     def watch(self, trainer: Any) -> None:
         """Measure in all processes at once while the model is sharded, where none of them can hold it whole."""
-        from transformers import TrainerCallback
+        path = self.context.work / "heldout.json"
 
-        heldout, path = self, self.context.work / "heldout.json"
+        def begin(args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 0:
+                self.before = self.measure(trainer.model_wrapped)
+                if ranks.is_main_process():
+                    write_json(path, self.before)
+            else:
+                chosen, rejected = json.loads(path.read_text(encoding="utf-8"))
+                self.before = (chosen, rejected)
 
-        class Measure(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
-            def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-                if state.global_step == 0:
-                    heldout.before = heldout.measure(trainer.model_wrapped)
-                    if ranks.is_main_process():
-                        write_json(path, heldout.before)
-                else:
-                    chosen, rejected = json.loads(path.read_text(encoding="utf-8"))
-                    heldout.before = (chosen, rejected)
+        def end(args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.after = self.measure(trainer.model_wrapped)
 
-            def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-                heldout.after = heldout.measure(trainer.model_wrapped)
-
-        trainer.add_callback(Measure())
+        trainer.add_callback(callback(on_train_begin=begin, on_train_end=end))
 
     def facts(self, *, referenced: bool) -> dict[str, Any]:
         """Return the share of right pairs, with a 95% interval."""
@@ -95,7 +92,7 @@ class PairTraining:
     def __init__(self, context: StageContext, tokenizer: Any, pairs: list[Pair]) -> None:
         self.context, self.tokenizer, self.pairs = context, tokenizer, pairs
         self.settings, self.run = cast(PreferenceSettings, context.settings), context.config.run
-        mean_tokens = sum(map(_length, pairs)) / len(pairs)
+        mean_tokens = sum(pair.num_tokens for pair in pairs) / len(pairs)
         self.loop = TrainingLoop(context, round(self.settings.batch_pairs * mean_tokens))
 
     def trainer(
@@ -105,22 +102,13 @@ class PairTraining:
         """Return TRL's trainer over `rows`, `rows_per_pair` for each pair. Raises ConfigError for its options."""
         context = self.context
         options = preference_options(
-            self.settings, self.run, self.loop.folder, num_pairs=len(self.pairs), seed=context.config.seed,
-            device=device_of(self.run), stage=context.stage, rows_per_pair=rows_per_pair,
+            self.settings, context.config, self.loop.folder, num_pairs=len(self.pairs), stage=context.stage,
+            rows_per_pair=rows_per_pair,
         )  # fmt: skip
-        try:
-            arguments = use_one_gpu(config_class(**{**kind_of(context.kind).defaults, **options}))
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
-        return without_cards(trainer_class)(
-            model=learner,
-            args=arguments,
-            train_dataset=_dataset_of(context, rows),
-            processing_class=self.tokenizer,
-            peft_config=adapter_for(context, learner, task=task),
-            callbacks=parallel.callbacks(self.run),
-            **more,
-        )
+        return build_trainer(
+            context, trainer_class, config_class, options, learner, _dataset_of(context, rows),
+            self.tokenizer, task=task, **more,
+        )  # fmt: skip
 
     def trainer_with_reference(
         self, trainer_class: Any, config_class: Any, parent: Any, rows: Sequence[Mapping[str, Any]], *,
@@ -181,13 +169,7 @@ def tune(
             heldout.after = heldout.measure(to_device(trained.model, run))
         metrics["preference_accuracy"] = heldout.facts(referenced=referenced)
     measured = check_and_save(context, trained, tokenizer, probe=probe)
-    return StageReport(
-        metrics={**metrics, **measured},
-        tokens=trained.tokens,
-        train_seconds=trained.seconds,
-        rows=[count.as_dict() for count in (*counts, *heldout_counts)],
-        sources=context.corpus.sources(),
-    )
+    return report_of(context, trained, [*counts, *heldout_counts], {**metrics, **measured})
 
 
 def check_precomputed(node: Node, settings: PreferenceSettings, _: object) -> None:
@@ -213,20 +195,14 @@ def checked_pairs(pairs: Sequence[Pair], run: RunSettings) -> list[int]:
         return []
     if not parallel.is_sharded(run):
         return list(range(min(NUM_CHECKED, len(pairs))))
-    return sorted(range(len(pairs)), key=lambda place: _length(pairs[place]))[:NUM_CHECKED_SHARDED]
-
-
-def _length(pair: Pair) -> int:
-    return len(pair.chosen_ids) + len(pair.rejected_ids)
+    return sorted(range(len(pairs)), key=lambda place: pairs[place].num_tokens)[:NUM_CHECKED_SHARDED]
 
 
 def _dataset_of(context: StageContext, rows: Sequence[Mapping[str, Any]]) -> Any:
     """Return rows as a data set in the stage's scratch, where all processes find what TRL's trainers make of it."""
     from datasets import Dataset
     from datasets.arrow_writer import ArrowWriter
-    from datasets.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
     path = context.work / "pairs" / "pairs.arrow"
     if ranks.is_main_process() and not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ from common.stage import StageContext, StageReport
 from common.stages.preference import PairTraining
 from common.training.adapters import reward_model_to_train
 from common.training.distributed import ranks
-from common.training.fit import TrainResult, check_and_save, merge_adapter
+from common.training.fit import TrainResult, check_and_save, merge_adapter, report_of
 from common.training.rows.preferences import Pair, read_pairs
 
 NUM_COMPARED = 16  # conversations that two chat templates must write alike
@@ -62,13 +62,7 @@ def run(context: StageContext) -> StageReport:
         if elsewhere:
             metrics["elsewhere"] = _ranking(trained.model, elsewhere, tokenizer)
     measured = check_and_save(context, trained, tokenizer, probe=kept[0].chosen_ids)
-    return StageReport(
-        metrics={**metrics, **measured},
-        tokens=trained.tokens,
-        train_seconds=trained.seconds,
-        rows=[count.as_dict() for count in (*counts, *more_counts)],
-        sources=context.corpus.sources(),
-    )
+    return report_of(context, trained, [*counts, *more_counts], {**metrics, **measured})
 
 
 def check(node: Node, settings: RewardSettings, resolved: Resolved) -> None:

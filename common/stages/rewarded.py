@@ -13,9 +13,9 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
-from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.stages import RewardedSettings, WatchSettings
@@ -28,10 +28,10 @@ from common.rewards.own import verifiers_for
 from common.rewards.reward_model import mix_of
 from common.rewards.verifiers import NEED_ANSWERS, Answer
 from common.stage import StageContext, StageReport
-from common.training import patches
-from common.training.adapters import adapter_for, learner_of
+from common.training.adapters import learner_of
+from common.training.callbacks import callback
 from common.training.distributed import parallel, ranks
-from common.training.fit import TrainResult, check_and_save, trained_model
+from common.training.fit import TrainResult, build_trainer, check_and_save, report_of, trained_model
 from common.training.loop.reward_monitor import RewardMonitor
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import rewarded_options
@@ -85,16 +85,9 @@ def reinforce(context: StageContext) -> StageReport:
     _warn(context, skipped, len(trained.log), rewards.get("unstopped", 0.0))
     measured = check_and_save(context, trained, tokenizer, probe=probe)
     mean_lengths = (record.get("completions/mean_length", 0.0) for record in trained.log)
-    return StageReport(
-        metrics={
-            "steps": trained.steps, "prompts": len(training), "no_signal": skipped, **rewards, **monitor.summary(),
-            **measured,
-        },
-        tokens=round(sum(mean_lengths) * _answers(settings)),
-        train_seconds=trained.seconds,
-        rows=[count.as_dict() for count in counts],
-        sources=context.corpus.sources(),
-    )  # fmt: skip
+    trained = replace(trained, tokens=round(sum(mean_lengths) * _answers(settings)))
+    metrics = {"steps": trained.steps, "prompts": len(training), "no_signal": skipped, **rewards}
+    return report_of(context, trained, counts, {**metrics, **monitor.summary(), **measured})
 
 
 def _require_whole_model(context: StageContext) -> None:
@@ -124,32 +117,20 @@ def _train(
     """Run the trainer that the stage's settings are of."""
     import trl
     from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
     settings, run = cast(RewardedSettings, context.settings), context.config.run
     config_class = getattr(trl, settings.trainer)
     trainer_class = getattr(trl, settings.trainer.replace("Config", "Trainer"))
     loop = TrainingLoop(context, _answers(settings))
-    options = rewarded_options(
-        settings, run, loop.folder, seed=context.config.seed, device=device_of(run), stage=context.stage
-    )
+    options = rewarded_options(settings, context.config, loop.folder, stage=context.stage)
     reward = Reward(monitor.mix, model.generation_config.eos_token_id, settings.samples)
     learner = learner_of(context, model)
-    adapter = adapter_for(context, learner)
     asked = in_order(rows, settings.steps, settings.prompts_per_step, context.config.seed)
-    try:
-        with scoring(run, settings.train):
-            trainer = trainer_class(
-                model=learner,
-                reward_funcs=reward,
-                args=patches.use_one_gpu(config_class(**{**kind_of(context.kind).defaults, **options})),
-                train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in asked]),
-                processing_class=tokenizer,
-                peft_config=adapter,
-            )
-    except (TypeError, ValueError, ImportError) as error:
-        raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
+    prompts = Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in asked])
+    with scoring(run, settings.train):
+        trainer = build_trainer(
+            context, trainer_class, config_class, options, learner, prompts, tokenizer, reward_funcs=reward
+        )
     if getattr(trainer, "ref_model", None) is not None:
         contracts.check_same_weights(trainer.accelerator.unwrap_model(trainer.ref_model), model)
     if learner is not model and trainer.beta:
@@ -233,15 +214,13 @@ class Reward:
 
 def skipper(reward: Reward) -> Any:
     """Return a callback that leaves the weights alone where no answer earned more than the others to its prompt."""
-    from transformers import TrainerCallback
 
-    class Skipper(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
-        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-            if reward.without_signal:
-                for parameter in model.parameters():
-                    parameter.grad = None  # optimizers pass over these: no momentum, no weight decay
+    def skip(args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if reward.without_signal:
+            for parameter in model.parameters():
+                parameter.grad = None  # optimizers pass over these: no momentum, no weight decay
 
-    return Skipper()
+    return callback(on_pre_optimizer_step=skip)
 
 
 def row_column(row: Row) -> str:

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from common.config.kinds import kind_of
 from common.config.stages import TrainingSettings
-from common.errors import ConfigError
+from common.data.accounting import RowCount
+from common.errors import ConfigError, RecipeError
 from common.models import checkpoint, contracts
 from common.models.clean_load import CleanProcess
-from common.models.device import device_of
 from common.stage import StageContext, StageReport
 from common.training import adapters, patches
 from common.training.distributed import parallel, ranks
@@ -74,28 +75,32 @@ def trainer_for(
     from trl import SFTConfig
 
     settings = cast(TrainingSettings, context.settings)
-    options = sft_options(
-        settings, context.config.run, folder, steps=rows.steps, seed=context.config.seed,
-        device=device_of(context.config.run), stage=context.stage,
-    )  # fmt: skip
+    options = sft_options(settings, context.config, folder, steps=rows.steps, stage=context.stage)
     isolated = settings.packing == "isolated"
-    adapter, callbacks = adapters.adapter_for(context, model), parallel.callbacks(context.config.run)
+    collator = RowCollator(tokenizer.pad_token_id, settings.sequence_length) if isolated else None
+    trainer = build_trainer(
+        context, lean_sft_trainer(), SFTConfig, options, model, rows.dataset, tokenizer, data_collator=collator
+    )
+    trainer.lean = isolated and not context.config.run.token_metrics  # TRL's own rows go through TRL's own loss
+    return trainer
+
+
+def build_trainer(
+    context: StageContext, trainer_class: Any, config_class: Any, options: dict[str, Any], model: Any, rows: Any,
+    tokenizer: Any, *, task: str = "CAUSAL_LM", **more: Any,
+) -> Any:  # fmt: skip
+    """Return a trainer of TRL over prepared rows. Raises ConfigError for options that TRL refuses."""
+    adapter, callbacks = adapters.adapter_for(context, model, task), parallel.callbacks(context.config.run)
     try:
-        trainer = lean_sft_trainer()(
-            model=model,
-            args=patches.use_one_gpu(SFTConfig(**options)),
-            train_dataset=rows.dataset,
-            processing_class=tokenizer,
-            data_collator=RowCollator(tokenizer.pad_token_id, settings.sequence_length) if isolated else None,
-            peft_config=adapter,
-            callbacks=callbacks,
-        )
-    except ConfigError:
+        arguments = patches.use_one_gpu(config_class(**{**kind_of(context.kind).defaults, **options}))
+        return patches.without_extras(trainer_class)(
+            model=model, args=arguments, train_dataset=rows, processing_class=tokenizer, peft_config=adapter,
+            callbacks=callbacks, **more,
+        )  # fmt: skip
+    except RecipeError:
         raise
     except (TypeError, ValueError, ImportError) as error:
         raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
-    trainer.lean = isolated and not context.config.run.token_metrics  # TRL's own rows go through TRL's own loss
-    return trainer
 
 
 def trained_model(context: StageContext, trainer: Any) -> Any:
@@ -161,11 +166,14 @@ def check_and_save(
 
 
 def report(context: StageContext, trained: TrainResult, rows: TrainingRows, measured: dict[str, Any]) -> StageReport:
-    """Return the stage's report for the manifest."""
-    return StageReport(
-        metrics={"final_loss": trained.log[-1]["loss"] if trained.log else None, "steps": trained.steps, **measured},
-        tokens=trained.tokens,
-        train_seconds=trained.seconds,
-        rows=rows.accounting(),
-        sources=context.corpus.sources(),
-    )
+    """Return the report of a stage that learns from tokens."""
+    final_loss = trained.log[-1]["loss"] if trained.log else None
+    return report_of(context, trained, rows.counts, {"final_loss": final_loss, "steps": trained.steps, **measured})
+
+
+def report_of(
+    context: StageContext, trained: TrainResult, counts: Iterable[RowCount], metrics: dict[str, Any]
+) -> StageReport:
+    """Return the report of a stage that trains, for the manifest."""
+    rows = [count.as_dict() for count in counts]
+    return StageReport(metrics, trained.tokens, trained.seconds, rows, context.corpus.sources())

@@ -22,7 +22,7 @@ FILE = Path(__file__).with_name("defaults.json")
 
 
 def table() -> dict[str, Any]:
-    """Return the schema of recipes, and key -> default: of all classes and their blocks, of trainers, and of rewards."""
+    """Return the schema of recipes, and key -> default: of all classes and blocks, of trainers, and of rewards."""
     from common.config.kinds import kinds
 
     classes: list[type[BaseModel]] = [
