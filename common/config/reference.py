@@ -20,7 +20,7 @@ from common.config.kinds import kinds
 from common.config.pipeline import Pipeline
 from common.config.schema import SCALARS, SECTIONS, Config
 from common.config.stage_sections import ADAPTER
-from common.config.trl_options import OWNED, OWNED_REWARDED, REWARDED, SIMPLE_TYPES, options_of
+from common.config.trl_options import options_of, owned_by, plain_types
 from common.errors import ConfigError, did_you_mean
 
 LAYER = {"$ref": "layer.json"}  # a file beside the others, as editors find it
@@ -144,7 +144,7 @@ def _layer() -> dict[str, Any]:
 
 
 def _train_schema(trainer: str) -> dict[str, Any]:
-    owned = {*OWNED, *(OWNED_REWARDED if trainer in REWARDED else ())}
+    owned = owned_by(trainer)
     options = {name: _option_schema(kind) for name, kind in options_of(trainer).items() if name not in owned}
     return {
         "type": "object",
@@ -155,10 +155,8 @@ def _train_schema(trainer: str) -> dict[str, Any]:
 
 
 def _option_schema(annotation: str) -> dict[str, Any]:
-    parts = [part.strip().split("[")[0] for part in annotation.split("|")]
-    if any(part not in SIMPLE_TYPES and part != "None" for part in parts):
-        return {}
-    return {"type": [*(JSON_TYPES[part] for part in parts if part in JSON_TYPES), "null"]}
+    plain = plain_types(annotation)
+    return {"type": [*(JSON_TYPES[name] for name in plain), "null"]} if plain else {}
 
 
 def _partial(schema: Any) -> Any:

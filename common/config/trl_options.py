@@ -76,12 +76,12 @@ OWNED = {
     "deepspeed": "run.parallelism=zero3 and run.processes",
     "accelerator_config": "nothing: processes are set up by run.parallelism and run.processes",
 }
-PAIRWISE = (
-    "DPOConfig",
-    "KTOConfig",
-    "ORPOConfig",
-    "RewardConfig",
-)  # their batches are of pairs, their budget is epochs
+PAIRWISE = ("DPOConfig", "KTOConfig", "ORPOConfig", "RewardConfig")
+OWNED_PAIRWISE = {
+    "max_steps": "{stage}.epochs",
+    "per_device_train_batch_size": "{stage}.batch_pairs, and run.micro_batch_tokens for memory",
+    "gradient_accumulation_steps": "{stage}.batch_pairs, and run.micro_batch_tokens for memory",
+}
 REWARDED = ("GRPOConfig", "RLOOConfig")
 OWNED_REWARDED = {
     "max_steps": "{stage}.steps",
@@ -125,29 +125,34 @@ def options_of(class_name: str) -> dict[str, str]:
     """Return option name -> annotation source of a config class, inherited ones included."""
     options: dict[str, str] = {}
     for package, path, name in CLASSES[class_name]:
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            raise ConfigError(f"The package {package} is not installed; run `just setup`.")
-        tree = _parse(Path(spec.submodule_search_locations[0]) / path)
-        body = next(n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+        body = _body(package, path, name)
         for node in body:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 annotation = ast.unparse(node.annotation)
                 if not node.target.id.startswith("_") and "ClassVar" not in annotation:
                     options[node.target.id] = annotation
-        if not options:  # no dataclass: the parameters of its constructor are its options
-            options = _parameters(next(n for n in body if isinstance(n, ast.FunctionDef) and n.name == "__init__"))
+        if not options:  # no dataclass: the parameters of its constructor, with the types of their defaults
+            start = next(n for n in body if isinstance(n, ast.FunctionDef) and n.name == "__init__").args
+            for argument, default in zip(start.args[1:], map(ast.literal_eval, start.defaults), strict=True):
+                options[argument.arg] = "Any" if default is None else type(default).__name__
     return options
 
 
-def _parameters(function: ast.FunctionDef) -> dict[str, str]:
-    """Return parameter name -> type of its default; `Any` where that says nothing."""
-    names = [argument.arg for argument in function.args.args[1:]]
-    defaults = [ast.literal_eval(default) for default in function.args.defaults]
-    return {
-        name: "Any" if default is None else type(default).__name__
-        for name, default in zip(names, defaults, strict=True)
-    }
+@functools.cache
+def optimizers() -> tuple[str, ...]:
+    """Return the names that `train.optim` takes, as transformers lists them."""
+    body = _body("transformers", "training_args.py", "OptimizerNames")
+    values = (node.value for node in body if isinstance(node, ast.Assign))
+    return tuple(str(value.value) for value in values if isinstance(value, ast.Constant))
+
+
+def _body(package: str, path: str, name: str) -> list[ast.stmt]:
+    """Return the body of a class in a package's file."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(f"The package {package} is not installed; run `just setup`.")
+    tree = _parse(Path(spec.submodule_search_locations[0]) / path)
+    return next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
 
 
 @functools.cache
@@ -155,15 +160,21 @@ def _parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+def owned_by(class_name: str) -> dict[str, str]:
+    """Return the options of a TRL class that a stage derives from its own settings -> what to set instead."""
+    extra = OWNED_PAIRWISE if class_name in PAIRWISE else OWNED_REWARDED if class_name in REWARDED else {}
+    return OWNED | extra
+
+
 def check_train_options(class_name: str, train: Mapping[str, Any], *, stage: str, packing: str = "isolated") -> None:
     """Check a `train:` block against its TRL class. Raises ConfigError for the first wrong name or type."""
-    known = options_of(class_name)
+    known, owned = options_of(class_name), owned_by(class_name)
     for name, value in train.items():
         key = f"{stage}.train.{name}"
-        if advice := _advice(name, class_name).format(stage=stage):
-            reason = advice.removeprefix("nothing: ")
-            if reason != advice:
-                raise ConfigError(f"{key} cannot be set here: {reason}.")
+        if name in owned:
+            advice = owned[name].format(stage=stage)
+            if advice.startswith("nothing: "):
+                raise ConfigError(f"{key} cannot be set here: {advice.removeprefix('nothing: ')}.")
             raise ConfigError(f"{key} is derived here; set {advice} instead.")
         if name in TRL_ROWS_ONLY and class_name == "SFTConfig" and packing == "isolated" and name in known:
             raise ConfigError(f"{key} belongs to TRL's own row preparation; set {stage}.packing=trl to use it.")
@@ -172,17 +183,6 @@ def check_train_options(class_name: str, train: Mapping[str, Any], *, stage: str
             raise ConfigError(f"{key}={value}: transformers has no such optimizer.{did_you_mean(str(value), names)}")
         if name in NOT_NEGATIVE and isinstance(value, int | float) and value < 0:
             raise ConfigError(f"{key}: expected a number of at least 0, got {value}.")
-
-
-def _advice(name: str, class_name: str) -> str:
-    """Return what to set instead of an option that a stage derives, or ""."""
-    advice = OWNED_REWARDED.get(name, "") if class_name in REWARDED else ""
-    advice = advice or OWNED.get(name, "")
-    if class_name in PAIRWISE:
-        advice = advice.replace("{stage}.batch_tokens", "{stage}.batch_pairs").replace(
-            "{stage}.tokens", "{stage}.epochs"
-        )
-    return advice
 
 
 def check_lora_options(lora: Mapping[str, Any], *, stage: str) -> None:
@@ -212,18 +212,6 @@ def needs_bitsandbytes(optimizer: str) -> bool:
     )  # fmt: skip
 
 
-@functools.cache
-def optimizers() -> tuple[str, ...]:
-    """Return the names that `train.optim` takes, as transformers lists them."""
-    spec = importlib.util.find_spec("transformers")
-    assert spec is not None, "the classes' options were read from it"
-    assert spec.submodule_search_locations
-    tree = _parse(Path(spec.submodule_search_locations[0]) / "training_args.py")
-    body = next(n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "OptimizerNames")
-    values = (node.value for node in body if isinstance(node, ast.Assign))
-    return tuple(str(value.value) for value in values if isinstance(value, ast.Constant))
-
-
 def package_of(optimizer: str) -> str:
     """Return the package that an optimizer needs beside torch, as it is imported; empty where none."""
     if needs_bitsandbytes(optimizer):
@@ -238,6 +226,13 @@ def check_installed(key: str, package: str = "bitsandbytes") -> None:
         raise ConfigError(f"{key} needs the package {package}, which is not installed; {instead}.")
 
 
+def plain_types(annotation: str) -> list[str]:
+    """Return the names in SIMPLE_TYPES that an annotation admits beside None; none where it admits anything richer."""
+    parts = [part.strip().split("[")[0] for part in annotation.split("|")]
+    plain = [part for part in parts if part != "None"]
+    return plain if all(part in SIMPLE_TYPES for part in plain) else []
+
+
 def _check_option(key: str, value: Any, class_name: str, library: str) -> None:
     """Refuse a name that a class does not have, and a value whose plain type no part of its annotation admits.
 
@@ -247,11 +242,7 @@ def _check_option(key: str, value: Any, class_name: str, library: str) -> None:
     if name not in known:
         raise ConfigError(f"{key}: {class_name} of {library} has no option '{name}'.{did_you_mean(name, known)}")
     annotation = known[name]
-    parts = [part.strip().split("[")[0] for part in annotation.replace("Optional[", "None | ").split("|")]
-    if value is None or any(part not in SIMPLE_TYPES and part != "None" for part in parts):
-        return
-    allowed = [SIMPLE_TYPES[part] for part in parts if part in SIMPLE_TYPES]
-    for types in allowed:
-        if isinstance(value, types) and (not isinstance(value, bool) or bool in types):
-            return
-    raise ConfigError(f"{key}: expected {annotation}, got {value!r} ({type(value).__name__}).")
+    types = tuple(kind for name in plain_types(annotation) for kind in SIMPLE_TYPES[name])
+    boolean = isinstance(value, bool) and bool not in types  # to Python, it is an int
+    if value is not None and types and (boolean or not isinstance(value, types)):
+        raise ConfigError(f"{key}: expected {annotation}, got {value!r} ({type(value).__name__}).")
