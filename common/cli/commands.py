@@ -69,9 +69,9 @@ def _run_all(program: Program, overrides: Overrides, forced: frozenset[str]) -> 
 def plan(program: Program, overrides: Overrides, *, freeze: bool = False) -> None:
     from common.cli import output
     from common.cost.limits import check_fits
-    from common.engine.plan import make_plan, store_of
+    from common.engine.frozen_plan import freeze as write_plan
+    from common.engine.plan import make_plan
     from common.engine.preflight.settings import check_sharding
-    from common.engine.views import freeze as write_plan
 
     if overrides.get("domain") == "all":
         _plan_all(program, overrides, freeze=freeze)
@@ -82,15 +82,14 @@ def plan(program: Program, overrides: Overrides, *, freeze: bool = False) -> Non
     output.plan(made, console, program)
     check_fits(made.outlook, [step.node.name for step in made.to_do])
     if freeze:
-        console.line(f"Frozen: {write_plan(resolved, store_of(resolved))}", always=True)
+        console.line(f"Frozen: {write_plan(resolved)}", always=True)
 
 
 def _plan_all(program: Program, overrides: Overrides, *, freeze: bool) -> None:
     from common.cli import output
     from common.cli.all_domains import DomainRun, plan_all
     from common.cost.limits import check_fits
-    from common.engine.plan import store_of
-    from common.engine.views import freeze as write_plan
+    from common.engine.frozen_plan import freeze as write_plan
 
     console = Console()
     plans, failed = plan_all(overrides, REPOSITORY, program.results)
@@ -101,7 +100,7 @@ def _plan_all(program: Program, overrides: Overrides, *, freeze: bool) -> None:
         except ConfigError as error:
             failed.append(DomainRun(made.resolved.config.domain, problem=str(error)))
         if freeze:
-            console.line(f"Frozen: {write_plan(made.resolved, store_of(made.resolved))}", always=True)
+            console.line(f"Frozen: {write_plan(made.resolved)}", always=True)
     if failed:
         lines = [f"{run.domain}: {run.problem}" for run in failed]
         raise RecipeError("\n".join([f"{len(failed)} domains cannot run:", *lines]))

@@ -23,10 +23,10 @@ from common.config.overrides import flatten
 from common.config.pipeline import Pipeline
 from common.config.resolve import Resolved
 from common.console import Console
-from common.engine.plan import Plan, store_of
+from common.engine.plan import Plan
 from common.engine.preflight import hardware
 from common.engine.run import Outcome
-from common.store.artifacts import MANIFEST
+from common.store.artifacts import MANIFEST, Store
 
 DEFAULT = "default"
 LEAST_ROOM = 16  # columns; text that is wrapped into less is harder to read than lines that a terminal breaks
@@ -72,7 +72,7 @@ def result(
     """Print the chain's table, what was made, and where the model and its card are. `overrides` chose the run."""
     config = resolved.config
     same_run = shlex.join(f"{key}={value}" for key, value in overrides.items())
-    view = store_of(resolved).view(config.domain, config.profile)
+    view = Store(resolved.out).view(config.domain, config.profile)
     summary = json.loads((view / "summary.json").read_text(encoding="utf-8"))
     console.line()
     scores(summary, console)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 from common.config.kinds import kind_of
 from common.config.overrides import flatten
@@ -28,9 +28,6 @@ from common.engine.provenance import versions
 from common.models.facts import check_taken_facts
 from common.store.artifacts import Artifact, Store, fingerprint_of, was_begun_by
 from common.training.loop.progress import reached
-
-if TYPE_CHECKING:
-    pass
 
 State = Literal["cached", "missing", "stale", "waits"]
 ABSENT = "(absent)"
@@ -89,16 +86,12 @@ def open_corpus(resolved: Resolved) -> Corpus:
     return load_manifest(path, resolved.data_root, essential=sorted(essential), revisions=revisions)
 
 
-def store_of(resolved: Resolved) -> Store:
-    return Store(resolved.out)
-
-
 def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozenset[str] = frozenset()) -> Plan:
     """Return the plan of a run. `forced` stages count as missing even if they are there."""
     check_settings(resolved)
     outlook = Outlook.of(resolved)
     corpus = corpus or open_corpus(resolved)
-    store = store_of(resolved)
+    store = Store(resolved.out)
     known: dict[str, Artifact] = {}
     steps = []
     for node in resolved.nodes:
