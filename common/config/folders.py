@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
+from common.config.yaml import read_yaml
 from common.errors import ConfigError, did_you_mean
 
 DOMAIN_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -19,6 +21,16 @@ def names_in(folder: Path, suffix: str = ".yaml") -> list[str]:
     if suffix:
         return sorted(path.stem for path in folder.glob(f"*{suffix}"))
     return sorted(path.name for path in folder.glob("*") if path.is_dir() and not path.name.startswith((".", "_")))
+
+
+def read_named(folder: Path, what: str, name: str, expected: str) -> dict[str, Any]:
+    """Return the keys of `<name>.yaml`. Raises ConfigError with the nearest name if there is none."""
+    if name not in names_in(folder):
+        raise ConfigError(f"There is no {what} '{name}'.{did_you_mean(name, names_in(folder))}")
+    values = read_yaml(folder / f"{name}.yaml")
+    if not isinstance(values, dict):
+        raise ConfigError(f"{folder / name}.yaml holds no keys; expected {expected}.")
+    return values
 
 
 def is_path(domain: str) -> bool:

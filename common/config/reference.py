@@ -18,7 +18,7 @@ from common.config.base import Frozen, StageSettings
 from common.config.files import DomainFile
 from common.config.kinds import kinds
 from common.config.pipeline import Pipeline
-from common.config.schema import SCALARS, SECTIONS, Config
+from common.config.schema import SCALARS, SECTIONS, Config, section_of
 from common.config.stage_sections import ADAPTER
 from common.config.trl_options import options_of, owned_by, plain_types
 from common.errors import ConfigError, did_you_mean
@@ -252,6 +252,5 @@ def _describe_option(key: str, option: str, trainer: str) -> list[str]:
 
 def _parts() -> dict[str, type[BaseModel]]:
     """Return the settings class of each section and of each stage kind."""
-    sections = {name: _model_of(Config.model_fields[name].annotation) for name in SECTIONS}
-    found = {name: model for name, model in sections.items() if model is not None}
-    return {**found, **{name: kind.settings for name, kind in kinds().items()}}
+    sections: dict[str, type[BaseModel]] = {name: section_of(name) for name in SECTIONS}
+    return {**sections, **{name: kind.settings for name, kind in kinds().items()}}

@@ -1,10 +1,6 @@
 """What is wrong with the keys and values of a file or a command line, one line per problem.
 
-Usage:
-    try:
-        pipeline = Pipeline.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(report(path, explain(error, Pipeline, raw))) from None
+Usage: `pipeline = validated(Pipeline, raw, path=path)`.
 
 Each line names the key, what was found and what was expected, and for an unknown key the nearest known one.
 """
@@ -14,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from common.errors import did_you_mean
+from common.errors import ConfigError, did_you_mean
 
+Model = TypeVar("Model", bound=BaseModel)
 MAX_LISTED = 20  # problems shown at once
 MAX_SHOWN = 60  # characters of a wrong value
 # What a value should be, by the first word of pydantic's error types, such as int_parsing or model_type.
@@ -34,6 +31,18 @@ LIMITS = {
     "greater_than_equal": "at least {ge}", "greater_than": "more than {gt}", "less_than_equal": "at most {le}",
     "less_than": "less than {lt}", "multiple_of": "a multiple of {multiple_of}",
 }  # fmt: skip
+
+
+def validated(
+    model: type[Model], raw: Any, *, path: Path | None = None, prefix: str = "",
+    origin: Callable[[str], str] = lambda key: "",
+) -> Model:  # fmt: skip
+    """Return the settings in `raw`. Raises ConfigError as `explain` says, under the file's path where one is given."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        problems = explain(error, model, raw, prefix=prefix, origin=origin)
+        raise ConfigError(report(path, problems) if path else "\n".join(problems)) from None
 
 
 def explain(

@@ -9,15 +9,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from common.config.folders import find_domain
 from common.config.kinds import kind_of
 from common.config.overrides import nest, take_consent
 from common.config.pipeline import Pipeline
 from common.config.resolve import Resolved
 from common.config.schema import Config, RunSettings
-from common.config.validation import explain
+from common.config.validation import validated
 from common.data.manifest.revisions import NAME, Revisions
 from common.errors import ConfigError, did_you_mean
 from common.store.artifacts import Store, write_json, writing
@@ -72,10 +70,7 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
                 f"{key}: a frozen plan takes run.* and out only.{did_you_mean(key, ['out', 'run.device'])}"
             )
     given = {**config.run.model_dump(), **nest(overrides).get("run", {})}
-    try:
-        run = RunSettings.model_validate(given)
-    except ValidationError as error:
-        raise ConfigError("\n".join(explain(error, RunSettings, given, prefix="run"))) from None
+    run = validated(RunSettings, given, prefix="run")
     config = config.model_copy(update={"run": run, "stages": stages})
     # The plan is in <out>/runs/<domain>/<profile>/plan.json.
     above = path.resolve().parents
