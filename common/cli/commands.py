@@ -233,17 +233,16 @@ def _set_logging(console: Console) -> None:
 @contextlib.contextmanager
 def clean_exit() -> Iterator[None]:
     """Let the signals of schedulers stop a run as Ctrl-C does, and end the checking process with it."""
-    from common.training.loop.stopping import Preempted
+    from common.training.loop.stopping import Preempted, signals_restored
 
     def stop(signum: int, frame: Any) -> NoReturn:
         raise Preempted(signum)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        fit = sys.modules.get("common.training.fit")
-        if fit is not None:
-            fit.clean_process.close()
+    with signals_restored():
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            if fit := sys.modules.get("common.training.fit"):
+                fit.clean_process.close()
