@@ -75,12 +75,11 @@ def open_corpus(resolved: Resolved) -> Corpus:
     from common.data.manifest.revisions import NAME, Revisions
 
     path = folder / "data.yaml" if config.data == "hub" else Path(config.data)
-    essential = set()
-    for node in resolved.nodes:
-        kind = kind_of(node.kind)
-        taken = kind.starts and config.model.path is not None
-        if kind.roles and kind.makes != "report" and not node.sampled and not taken:
-            essential.add(kind.roles[0])
+    kinds = [kind_of(node.kind) for node in resolved.nodes if not node.sampled]
+    taken = config.model.path is not None  # then the first stage reads no rows
+    essential = {
+        kind.roles[0] for kind in kinds if kind.roles and kind.makes != "report" and not (taken and kind.starts)
+    }
     noted = resolved.out / NAME
     revisions = Revisions.anew(noted) if config.run.newest_data else Revisions(noted, resolved.hub_revisions)
     return load_manifest(path, resolved.data_root, essential=sorted(essential), revisions=revisions)

@@ -32,22 +32,17 @@ def check_device(config: Config, stages: Iterable[str], device: str) -> None:
         return
     attention.check_name(config.run.attention, device)
     for name, settings in found:
-        if settings.train.get("bf16") and settings.train.get("fp16"):
+        train, optimizer = settings.train, str(settings.train.get("optim", ""))
+        if train.get("bf16") and train.get("fp16"):
             raise ConfigError(
                 f"{name}.train.fp16=true and {name}.train.bf16=true exclude each other. Set one of them to false."
             )
-        optimizer = str(settings.train.get("optim", ""))
+        needs = f"need a CUDA device, and this stage trains on {device}."
         if optimizer.startswith("paged_") and device != "cuda":
             instead = optimizer.removeprefix("paged_") if "8bit" in optimizer else "adamw_torch"
-            raise ConfigError(
-                f"{name}.train.optim={optimizer}: paged optimizers need a CUDA device, and this stage trains on "
-                f"{device}. Use {instead}."
-            )
-        if settings.train.get("use_liger_kernel") and device != "cuda":  # they are of Triton
-            raise ConfigError(
-                f"{name}.train.use_liger_kernel=true: Liger's kernels need a CUDA device, and this stage trains on "
-                f"{device}. Leave it out."
-            )
+            raise ConfigError(f"{name}.train.optim={optimizer}: paged optimizers {needs} Use {instead}.")
+        if train.get("use_liger_kernel") and device != "cuda":  # they are of Triton
+            raise ConfigError(f"{name}.train.use_liger_kernel=true: Liger's kernels {needs} Leave it out.")
 
 
 def check_backends(config: Config, stages: Iterable[str]) -> None:
@@ -110,7 +105,7 @@ def _check_quantises(key: str, device: str) -> None:
         dequantize_4bit(packed, state)
     except CANNOT as error:
         raise ConfigError(
-            f"{key}: bitsandbytes cannot quantise on {device} ({_first_line(error)}). Use peft=lora, which needs no "
+            f"{key}: bitsandbytes cannot quantise on {device} ({first_line(error)}). Use peft=lora, which needs no "
             "backend, or a device that bitsandbytes supports."
         ) from error
 
@@ -126,9 +121,9 @@ def _check_optimizes(key: str, device: str) -> None:
         optimizers.AdamW8bit([weights], lr=1e-3).step()
     except CANNOT as error:
         raise ConfigError(
-            f"{key}: bitsandbytes cannot run this optimizer on {device} ({_first_line(error)}). Use adamw_torch."
+            f"{key}: bitsandbytes cannot run this optimizer on {device} ({first_line(error)}). Use adamw_torch."
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -29,7 +29,7 @@ from common.data.corpus import Corpus
 from common.engine.environment import needs_hub, prepare
 from common.engine.fingerprint import task_folders
 from common.engine.preflight import hardware
-from common.engine.preflight.backends import check_backends, learning
+from common.engine.preflight.backends import check_backends, first_line, learning
 from common.errors import ConfigError, DataError, RecipeError
 from common.models.device import device_of
 from common.stage import data_roles
@@ -92,8 +92,7 @@ def check_arguments(config: Config, nodes: Sequence[Node]) -> None:
                 options = _options(name, settings, config, Path(folder))
                 getattr(importlib.import_module(module), cls)(**{**kind_of(kinds[name]).defaults, **options})
             except (TypeError, ValueError, ImportError) as error:
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise ConfigError(f"{name}.train: TRL refuses these options: {reason}") from error
+                raise ConfigError(f"{name}.train: TRL refuses these options: {first_line(error)}") from error
 
 
 def _options(name: str, settings: LearningSettings, config: Config, folder: Path) -> dict[str, Any]:
