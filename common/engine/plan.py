@@ -77,9 +77,8 @@ def open_corpus(resolved: Resolved) -> Corpus:
     path = folder / "data.yaml" if config.data == "hub" else Path(config.data)
     kinds = [kind_of(node.kind) for node in resolved.nodes if not node.sampled]
     taken = config.model.path is not None  # then the first stage reads no rows
-    essential = {
-        kind.roles[0] for kind in kinds if kind.roles and kind.makes != "report" and not (taken and kind.starts)
-    }
+    reading = [kind for kind in kinds if kind.makes != "report" and not (taken and kind.starts)]
+    essential = {kind.roles[0] for kind in reading if kind.roles}
     noted = resolved.out / NAME
     revisions = Revisions.anew(noted) if config.run.newest_data else Revisions(noted, resolved.hub_revisions)
     return load_manifest(path, resolved.data_root, essential=sorted(essential), revisions=revisions)
