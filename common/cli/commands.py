@@ -68,36 +68,27 @@ def _run_all(program: Program, overrides: Overrides, forced: frozenset[str]) -> 
 
 def plan(program: Program, overrides: Overrides, *, freeze: bool = False) -> None:
     from common.cli import output
+    from common.cli.all_domains import DomainRun, plan_all
     from common.cost.limits import check_fits
     from common.engine.frozen_plan import freeze as write_plan
     from common.engine.plan import make_plan
     from common.engine.preflight.settings import check_sharding
 
-    if overrides.get("domain") == "all":
-        _plan_all(program, overrides, freeze=freeze)
-        return
-    resolved, console = _resolve(program, overrides)
-    check_sharding(resolved)
-    made = make_plan(resolved)
-    output.plan(made, console, program)
-    check_fits(made.outlook, [step.node.name for step in made.to_do])
-    if freeze:
-        console.line(f"Frozen: {write_plan(resolved)}", always=True)
-
-
-def _plan_all(program: Program, overrides: Overrides, *, freeze: bool) -> None:
-    from common.cli import output
-    from common.cli.all_domains import DomainRun, plan_all
-    from common.cost.limits import check_fits
-    from common.engine.frozen_plan import freeze as write_plan
-
-    console = Console()
-    plans, failed = plan_all(overrides, REPOSITORY, program.results)
+    console, failed = Console(), list[DomainRun]()
+    many = overrides.get("domain") == "all"
+    if many:
+        plans, failed = plan_all(overrides, REPOSITORY, program.results)
+    else:
+        resolved, console = _resolve(program, overrides)
+        check_sharding(resolved)
+        plans = [make_plan(resolved)]
     for made in plans:
         output.plan(made, console, program)
         try:
             check_fits(made.outlook, [step.node.name for step in made.to_do])
         except ConfigError as error:
+            if not many:
+                raise
             failed.append(DomainRun(made.resolved.config.domain, problem=str(error)))
         if freeze:
             console.line(f"Frozen: {write_plan(made.resolved)}", always=True)
