@@ -248,8 +248,9 @@ def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str], *,
     """
     merged: Any = {}
     cls = kind_of(node.kind).settings
+    adapted = is_adapted(node, layers)
     for layer in layers:
-        for values in values_of(node, layer, adapted=is_adapted(node, layers)):
+        for values in values_of(node, layer, adapted=adapted):
             if cls.choice in values and values[cls.choice] != merged.get(cls.choice):
                 merged = {}
             if any(values.get(name) is not None for name in cls.either):

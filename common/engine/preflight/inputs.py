@@ -47,8 +47,8 @@ def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> N
         return
     config = resolved.config
     stages = {node.name: config.stages[node.name] for node in nodes}
-    if any(kind_of(node.kind).holds_model for node in nodes):
-        hardware.check(resolved)
+    if any(kind_of(node.kind).holds_model for node in nodes) and (found := hardware.missing(resolved)):
+        raise ConfigError(hardware.explanation(resolved, found))
     prepare(config.run, asks_hub=needs_hub(config, corpus, list(stages.values())))
     check_backends(config, stages)
     check_arguments(config, nodes)
