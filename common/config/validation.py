@@ -46,18 +46,13 @@ def validated(
 
 
 def explain(
-    error: ValidationError,
-    model: type[BaseModel],
-    raw: Any,
-    *,
-    prefix: str = "",
+    error: ValidationError, model: type[BaseModel], raw: Any, *, prefix: str = "",
     origin: Callable[[str], str] = lambda key: "",
-    also_known: Sequence[str] = (),
-) -> list[str]:
+) -> list[str]:  # fmt: skip
     """Return one line per problem of `raw`, the value that `model` refused.
 
-    `prefix` is the key that holds `raw`. `origin` gives the layer that set a key, or "". `also_known` are keys that the
-    caller took out of `raw` before. The items of a list go by their `name` or `id`, or else by their number.
+    `prefix` is the key that holds `raw`. `origin` gives the layer that set a key, or "". The items of a list go by
+    their `name` or `id`, or else by their number.
     """
     items: dict[tuple[int | str, ...], list[Any]] = {}  # a value that fits none of several types is one problem
     for item in error.errors():
@@ -70,8 +65,7 @@ def explain(
         layer = origin(".".join([*filter(None, [prefix]), *map(str, place)]))
         where = f"{name} ({layer})" if layer else name
         if item["type"] == "extra_forbidden":
-            known = [*_keys_at(model, place[:-1]), *(also_known if len(place) == 1 else ())]
-            lines.append(f"{where}: unknown key.{did_you_mean(str(place[-1]), known)}")
+            lines.append(f"{where}: unknown key.{did_you_mean(str(place[-1]), _keys_at(model, place[:-1]))}")
         elif item["type"] == "missing":
             lines.append(f"{name} is missing.")
         elif item["type"] == "value_error":  # a check of our own, which names its keys

@@ -120,14 +120,6 @@ def test_a_problem_names_the_layer_that_set_the_key() -> None:
     ]
 
 
-def test_keys_that_the_caller_took_out_are_suggested_too() -> None:
-    with pytest.raises(ValidationError) as caught:
-        Part.model_validate({"id": "a", "wieght": 1})
-    assert explain(caught.value, Part, {"id": "a", "wieght": 1}, also_known=["weight"]) == [
-        "wieght: unknown key. Did you mean 'weight'?"
-    ]
-
-
 def test_a_report_has_one_line_for_each_problem_and_an_end() -> None:
     assert report("a.yaml", ["x is missing"]) == "a.yaml: x is missing."
     lines = report("a.yaml", [f"{number} is wrong" for number in range(25)]).splitlines()
