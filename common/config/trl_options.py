@@ -40,54 +40,52 @@ CLASSES: dict[str, Files] = {
     "LoraConfig": (("peft", "tuners/lora/config.py", "LoraConfig"),),
     "BitsAndBytesConfig": (("transformers", "utils/quantization_config.py", "BitsAndBytesConfig"),),
 }
+
+
+def _by_name(advice: dict[str, str]) -> dict[str, str]:
+    """Return name -> advice of a table that gives several names, with spaces between them, the same advice."""
+    return {name: text for names, text in advice.items() for name in names.split()}
+
+
 # Options that a stage derives from its own settings: name -> what to set instead.
-OWNED = {
+OWNED = _by_name({
     "output_dir": "out=<folder>",
     "resume_from_checkpoint": "nothing: a stage resumes by itself",
     "num_train_epochs": "{stage}.epochs",
     "max_steps": "{stage}.tokens",
-    "per_device_train_batch_size": "{stage}.batch_tokens, and run.micro_batch_tokens for memory",
-    "gradient_accumulation_steps": "{stage}.batch_tokens, and run.micro_batch_tokens for memory",
+    "per_device_train_batch_size gradient_accumulation_steps":
+        "{stage}.batch_tokens, and run.micro_batch_tokens for memory",
     "lr_scheduler_type": "{stage}.schedule.kind",
     "lr_scheduler_kwargs": "{stage}.schedule",
-    "warmup_ratio": "{stage}.schedule.warmup",
-    "warmup_steps": "{stage}.schedule.warmup",
-    "seed": "seed=<number>",
-    "data_seed": "seed=<number>",
+    "warmup_ratio warmup_steps": "{stage}.schedule.warmup",
+    "seed data_seed": "seed=<number>",
     "max_length": "{stage}.sequence_length",
-    "use_cpu": "run.device",
-    "no_cuda": "run.device",
+    "use_cpu no_cuda": "run.device",
     "report_to": "nothing: the log is in the artifact's log.jsonl",
-    "push_to_hub": "publish.to=hub:<owner>/<name>",
+    "push_to_hub hub_model_id": "publish.to=hub:<owner>/<name>",
     "hub_token": "the environment variable HF_TOKEN",
-    "hub_model_id": "publish.to=hub:<owner>/<name>",
     "dataloader_num_workers": "run.workers",
-    "save_strategy": "run.checkpoint_minutes",
-    "save_steps": "run.checkpoint_minutes",
+    "save_strategy save_steps": "run.checkpoint_minutes",
     "trust_remote_code": "model.trust_remote_code",
     "model_init_kwargs": "model.dtype and model.revision",
-    "eval_strategy": "nothing: the exam evaluates every stage that the pipeline names",
-    "do_eval": "nothing: the exam evaluates every stage that the pipeline names",
-    "load_best_model_at_end": "nothing: the exam evaluates every stage that the pipeline names",
+    "eval_strategy do_eval load_best_model_at_end": "nothing: the exam evaluates every stage that the pipeline names",
     "save_only_model": "nothing: a stage needs the optimizer's state to resume",
     "remove_unused_columns": "nothing: the columns follow from the packing",
-    "fsdp": "run.parallelism=fsdp2 and run.processes",
-    "fsdp_config": "run.parallelism=fsdp2 and run.processes",
+    "fsdp fsdp_config": "run.parallelism=fsdp2 and run.processes",
     "deepspeed": "run.parallelism=zero3 and run.processes",
     "accelerator_config": "nothing: processes are set up by run.parallelism and run.processes",
-}
+})  # fmt: skip
 PAIRWISE = ("DPOConfig", "KTOConfig", "ORPOConfig", "RewardConfig")
-OWNED_PAIRWISE = {
+OWNED_PAIRWISE = _by_name({
     "max_steps": "{stage}.epochs",
-    "per_device_train_batch_size": "{stage}.batch_pairs, and run.micro_batch_tokens for memory",
-    "gradient_accumulation_steps": "{stage}.batch_pairs, and run.micro_batch_tokens for memory",
-}
+    "per_device_train_batch_size gradient_accumulation_steps":
+        "{stage}.batch_pairs, and run.micro_batch_tokens for memory",
+})  # fmt: skip
 REWARDED = ("GRPOConfig", "RLOOConfig")
-OWNED_REWARDED = {
-    "max_steps": "{stage}.steps",
-    "per_device_train_batch_size": "{stage}.prompts_per_step, and run.micro_batch_tokens for memory",
-    "gradient_accumulation_steps": "{stage}.prompts_per_step, and run.micro_batch_tokens for memory",
-    "num_train_epochs": "{stage}.steps",
+OWNED_REWARDED = _by_name({
+    "max_steps num_train_epochs": "{stage}.steps",
+    "per_device_train_batch_size gradient_accumulation_steps":
+        "{stage}.prompts_per_step, and run.micro_batch_tokens for memory",
     "num_generations": "{stage}.samples",
     "generation_batch_size": "{stage}.prompts_per_step",
     "max_completion_length": "{stage}.answer_tokens",
@@ -95,9 +93,9 @@ OWNED_REWARDED = {
     "shuffle_dataset": "nothing: prompts come in a seeded order, a new one for every pass",
     "logging_steps": "nothing: every step is logged",
     "sync_ref_model": "nothing: the reference is the stage before, from the first step to the last",
-    "num_iterations": "nothing: answers are used once, so that a run that was stopped can go on exactly",
-    "steps_per_generation": "nothing: answers are used once, so that a run that was stopped can go on exactly",
-}
+    "num_iterations steps_per_generation":
+        "nothing: answers are used once, so that a run that was stopped can go on exactly",
+})  # fmt: skip
 # Options of TRL's own row preparation, which `packing: isolated` replaces.
 TRL_ROWS_ONLY = (
     "packing", "packing_strategy", "padding_free", "pad_to_multiple_of", "eval_packing", "truncation_mode",
