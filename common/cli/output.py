@@ -149,14 +149,12 @@ def _is_long(reasons: Sequence[str]) -> bool:
 def why(made: Plan, name: str, console: Console, program: Program = IN_CLONE) -> None:
     """Print one stage's state and every input that changed."""
     step = next(step for step in made.steps if step.node.name == name)
-    console.line(f"{name} {'waits' if step.state == 'waits' else f'is {step.state}'}", always=True)
-    for reason in step.reasons:
-        console.line(f"  {program.say(reason)}", always=True)
+    lines = [f"{name} {'waits' if step.state == 'waits' else f'is {step.state}'}", *(f"  {r}" for r in step.reasons)]
     if step.state == "waits":
         first = next(s for s in made.steps if s.state in ("missing", "stale"))
-        console.line(f"  the first stage to do is {first.node.name} ({first.state})", always=True)
-        for reason in first.reasons:
-            console.line(f"    {program.say(reason)}", always=True)
+        lines += [f"  the first stage to do is {first.node.name} ({first.state})", *(f"    {r}" for r in first.reasons)]
+    for line in lines:
+        console.line(program.say(line), always=True)
 
 
 def config(resolved: Resolved, console: Console, below: str | None = None) -> None:

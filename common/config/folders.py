@@ -38,10 +38,6 @@ def is_path(domain: str) -> bool:
     return "/" in domain or os.sep in domain or domain.startswith((".", "~"))
 
 
-def is_shipped(folder: Path, repository: Path) -> bool:
-    return folder.parent == repository / "domains"
-
-
 def find_domain(given: str, repository: Path) -> Path:
     """Return a domain's folder: a shipped one for its name, any other for its path. Its name is the domain's.
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from common.config.base import StageSettings
 from common.config.files import DomainFile, read_domain_file
-from common.config.folders import find_domain, is_shipped, read_named
+from common.config.folders import find_domain, read_named
 from common.config.kinds import kind_of, kinds
 from common.config.overrides import nest, take_consent
 from common.config.pipeline import Node, Pipeline, load_pipeline
@@ -65,7 +65,7 @@ class Resolved:
     @property
     def shipped(self) -> bool:
         """Whether the domain came with the package, or is in the clone's `domains/`."""
-        return is_shipped(self.domain_folder, self.repository)
+        return self.domain_folder.parent == self.repository / "domains"
 
     @property
     def may_run_code(self) -> bool:
