@@ -165,8 +165,7 @@ def config(resolved: Resolved, console: Console, below: str | None = None) -> No
     for key, value in flatten({**dumped, **stages}).items():
         if below is not None and key != below and not key.startswith(f"{below}."):
             continue
-        chosen = key in ("domain", "profile", "pipeline")
-        origin = "chosen" if chosen else _origin(key, resolved.origins)
+        origin = "chosen" if key in ("domain", "profile", "pipeline") else _origin(key, resolved.origins)
         rows.append((key, json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value, origin))
     width = max((len(key) for key, *_ in rows), default=0)
     console.line(f"  {'key':<{width}}  {'value':<{SHORT}}  set by", always=True)

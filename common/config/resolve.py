@@ -91,8 +91,7 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     out = Path(overrides.pop("out", "") or results or repository).absolute()
     data_root = overrides.pop("data_root", None)
 
-    data = overrides.pop("data", None)
-    command_line = Layer(COMMAND_LINE, nest(overrides) | ({} if data is None else {"data": data}))
+    command_line = Layer(COMMAND_LINE, nest(overrides))
     layers = [Layer(f"profile {profile}", profile_values), Layer(f"pipeline {name}", pipeline.settings)]
     file = read_domain_file(folder, repository / "pipelines")
     layers += _domain_layers(file, given, profile, layers, command_line)

@@ -111,7 +111,9 @@ PACKAGES = {
     "adamw_torch_4bit": "torchao", "adamw_torch_8bit": "torchao", "adamw_torch_npu": "torch_npu",
     "adamw_torch_xla": "torch_xla", "adamw_anyprecision": "torchdistx", "galore": "galore_torch",
     "apollo": "apollo_torch", "lomo": "lomo_optim", "adalomo": "lomo_optim", "grokadamw": "grokadamw",
-    "schedule_free": "schedulefree", "stable_adamw": "optimi",
+    "schedule_free": "schedulefree", "stable_adamw": "optimi", "paged_": "bitsandbytes", "lion_": "bitsandbytes",
+    "ademamix": "bitsandbytes", "rmsprop_bnb": "bitsandbytes", "adamw_bnb_8bit": "bitsandbytes",
+    "adamw_8bit": "bitsandbytes",
 }  # fmt: skip
 SIMPLE_TYPES: dict[str, tuple[type, ...]] = {
     "bool": (bool,), "int": (int,), "float": (int, float), "str": (str,), "dict": (dict,), "list": (list,),
@@ -203,18 +205,13 @@ def check_quantization_options(quantization: Mapping[str, Any], *, stage: str) -
         raise ConfigError(f"{stage}.quantization quantises nothing; set load_in_4bit=true, or peft=lora.")
 
 
-def needs_bitsandbytes(optimizer: str) -> bool:
-    """Whether `train.optim` names an optimizer of bitsandbytes, as transformers spells them."""
-    return optimizer.startswith(("paged_", "lion_", "ademamix", "rmsprop_bnb")) or optimizer in (
-        "adamw_bnb_8bit", "adamw_8bit",
-    )  # fmt: skip
-
-
 def package_of(optimizer: str) -> str:
     """Return the package that an optimizer needs beside torch, as it is imported; empty where none."""
-    if needs_bitsandbytes(optimizer):
-        return "bitsandbytes"
     return next((package for start, package in PACKAGES.items() if optimizer.startswith(start)), "")
+
+
+def needs_bitsandbytes(optimizer: str) -> bool:
+    return package_of(optimizer) == "bitsandbytes"
 
 
 def check_installed(key: str, package: str = "bitsandbytes") -> None:

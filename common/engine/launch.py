@@ -80,7 +80,10 @@ def launch(resolved: Resolved, stage: str, plan: Path, console: Console, *, forc
     command = ["-m", "common", "stage", str(plan.resolve()), stage, f"out={resolved.out.resolve()}"]
     command += ["force=true"] if forced else []
     command += [f"{ALLOW_CODE}={resolved.config.domain}"] if resolved.code_allowed else []
-    shared = accelerate_environment(resolved.repository, run, run.processes) | _path_to(resolved.repository)
+    shared = accelerate_environment(resolved.repository, run, run.processes)
+    # They import `common` from here, and nothing from the current folder, which may be any.
+    path = [str(resolved.repository), *filter(None, [os.environ.get("PYTHONPATH")])]
+    shared |= {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
     with tempfile.TemporaryDirectory(prefix="processes-") as folder, signals_restored():  # elastic has its own
         result = start_and_wait(command, shared, run.processes, Path(folder), console)
         if result.failures:
@@ -149,12 +152,6 @@ def accelerate_environment(repository: Path, run: RunSettings, processes: int) -
     arguments, *_ = _validate_launch_command(launch_command_parser().parse_args(given))
     found = prepare_deepspeed_cmd_env(arguments)[1] if run.parallelism == "zero3" else prepare_multi_gpu_env(arguments)
     return {key: value for key, value in found.items() if key.startswith(("ACCELERATE_", "FSDP_"))}
-
-
-def _path_to(repository: Path) -> dict[str, str]:
-    """Let the processes import `common` from here, and nothing from the current folder, which may be any."""
-    path = [str(repository), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
 
 
 def configure(repository: Path, run: RunSettings) -> None:
