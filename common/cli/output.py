@@ -178,11 +178,9 @@ def config(resolved: Resolved, console: Console, below: str | None = None) -> No
 
 def _origin(key: str, origins: Mapping[str, str]) -> str:
     """Return the layer of a key, or of the nearest block above it that was set whole."""
-    parts = key.split(".")
-    for length in range(len(parts), 0, -1):
-        if ".".join(parts[:length]) in origins:
-            return origins[".".join(parts[:length])]
-    return DEFAULT
+    while key and key not in origins:
+        key = key.rpartition(".")[0]
+    return origins.get(key, DEFAULT)
 
 
 def status(repository: Path, root: Path, console: Console) -> None:
