@@ -79,11 +79,11 @@ def result(
     console.line()
     if not outcome.made:
         console.line(f"Nothing to do: all {len(outcome.artifacts)} stages are up to date.", always=True)
-    published = outcome.artifacts["publish"].manifest["metrics"].get("path")
+    metrics = outcome.artifacts["publish"].manifest["metrics"]
     console.line(f"Card:  {short_path(view)}/card/README.md", always=True)
-    if published:
-        local = outcome.artifacts["publish"].manifest["metrics"]["to"] == "local"
-        console.line(f"Model: {short_path(resolved.out / published) if local else published}", always=True)
+    if published := metrics.get("path"):
+        where = short_path(resolved.out / published) if metrics["to"] == "local" else published
+        console.line(f"Model: {where}", always=True)
     if outcome.made:
         console.line(f"Talk to it: {command} chat {same_run}")
 
