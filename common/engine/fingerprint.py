@@ -79,9 +79,7 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
     if node.kind in ("card", "publish"):
         recipe |= {"domain": config.domain, "profile": config.profile, "pipeline": config.pipeline}
         recipe |= {"chain_seed": config.seed, "made": {}}
-    if (
-        node.kind == "card"
-    ):  # it tells when and how its chain was made, so a remade stage needs a new one if it is equal
+    if node.kind == "card":  # It says when and how its chain was made: a remade stage needs a new card, even if equal.
         recipe["made"] = {name: artifact.manifest["created"] for name, artifact in inputs.items()}
     return recipe
 
