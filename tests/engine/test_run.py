@@ -48,7 +48,7 @@ def test_few_calls_lead_from_the_command_to_the_trainer(stack: list[str], tmp_pa
     with pytest.raises(Reached):
         main(["run", "domain=medical", *words])
     assert len(stack) <= MOST_FRAMES, " -> ".join(stack)
-    assert stack[0] == "common.cli.main.run"
+    assert stack[0] == "common.cli.commands.run"
     assert stack[-1] == "common.training.loop.trainer.TrainingLoop.run"
 
 
