@@ -64,10 +64,20 @@ stage *words: setup
 new-domain *words: setup
     {{ python }} -m common new-domain "$@"
 
-# the tests, offline, on the CPU: [tests/test_store.py -k name]
+# the tests, offline, on the CPU: [fast=true] [tests/store -k name]; fast=true leaves out what is marked slow
 [group('develop')]
-test *words: setup
-    {{ python }} -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
+test *options: setup
+    #!/usr/bin/env sh
+    set -eu
+    for option do
+        shift
+        case "$option" in
+            fast=true) set -- "$@" -m "not slow" ;;
+            fast=false) ;;
+            *) set -- "$@" "$option" ;;
+        esac
+    done
+    exec {{ python }} -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
 
 # lint, format and types
 [group('develop')]

@@ -44,28 +44,21 @@ class Corpus(Protocol):
     @property
     def domain_title(self) -> str:
         """The title of the domain's data, for the card."""
-        ...
 
     def identity(self, roles: Sequence[str]) -> list[dict[str, Any]]:
         """Return JSON-able facts that define the rows of these roles; never paths."""
-        ...
 
     def rows(self, role: str) -> Iterator[Row]:
         """Yield the rows of one of CORPUS_ROLES, in the same order every time."""
-        ...
 
     def counts(self, role: str) -> Mapping[str, RowCount]:
         """Return the accounts of a role by source id, as far as its rows have been read."""
-        ...
 
     def exam_roles(self, role: str) -> tuple[str, ...]:
         """Return the roles of the exam questions that rows of a training role must not repeat."""
-        ...
 
     def check_rows(self, roles: Sequence[str]) -> None:
         """Read every local row of these roles once, so that a broken one shows before anything is spent."""
-        ...
 
     def sources(self) -> list[dict[str, Any]]:
         """Return id, role, title, licence, revision or digest, and rows (or None) of each source, for the card."""
-        ...

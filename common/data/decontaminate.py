@@ -34,24 +34,17 @@ class Decontaminator:
 
     def __init__(self, questions: Iterable[str], n: int = 13) -> None:
         assert n >= SHORTEST_QUESTION, f"runs of {n} words meet by chance"
-        self.num_questions = 0
-        self.num_too_short = 0
         self._runs: dict[int, dict[tuple[str, ...], str]] = {}  # length -> run -> question
         self._starts: set[tuple[str, str]] = set()
         for question in questions:
-            self._add(question, n)
-
-    def _add(self, question: str, n: int) -> None:
-        words = words_of(question)
-        self.num_questions += 1
-        if len(words) < SHORTEST_QUESTION:
-            self.num_too_short += 1
-            return
-        length = min(n, len(words))
-        runs = self._runs.setdefault(length, {})
-        for start in range(len(words) - length + 1):
-            runs.setdefault(tuple(words[start : start + length]), question)
-            self._starts.add((words[start], words[start + 1]))
+            words = words_of(question)
+            if len(words) < SHORTEST_QUESTION:
+                continue
+            length = min(n, len(words))
+            runs = self._runs.setdefault(length, {})
+            for start in range(len(words) - length + 1):
+                runs.setdefault(tuple(words[start : start + length]), question)
+                self._starts.add((words[start], words[start + 1]))
 
     def hit(self, text: str) -> str | None:
         """Return the exam question that the text repeats, or None."""

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from common.config.reference import DRAFT, LAYER, schema_of, schemas, settings_page
+from common.data.knowledge.collection import Collection
 from common.data.knowledge.knowledge import Knowledge
 from common.data.knowledge.problem_file import ProblemFile
-from common.data.knowledge.world import Collection
 from common.data.manifest.schema import Manifest
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -80,7 +80,7 @@ def open_corpus(resolved: Resolved) -> Corpus:
     reading = [kind for kind in kinds if kind.makes != "report" and not (taken and kind.starts)]
     essential = {kind.roles[0] for kind in reading if kind.roles}
     noted = resolved.out / NAME
-    revisions = Revisions.anew(noted) if config.run.newest_data else Revisions(noted, resolved.hub_revisions)
+    revisions = Revisions(noted, fresh=True) if config.run.newest_data else Revisions(noted, resolved.hub_revisions)
     return load_manifest(path, resolved.data_root, essential=sorted(essential), revisions=revisions)
 
 

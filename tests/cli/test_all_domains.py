@@ -14,6 +14,8 @@ from common.console import Console
 from common.errors import ConfigError
 from tests.conftest import QUICK, REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:

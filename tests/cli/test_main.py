@@ -81,6 +81,7 @@ def test_nobody_guesses_how_long_an_unknown_model_takes(capsys: pytest.CaptureFi
     assert re.search(r"cpt +waits +500,000,000 +\? ", shown)
 
 
+@pytest.mark.slow
 def test_show_commands_answer(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = f"out={finished}"
     assert main(["plan", "domain=medical", out, *WORDS]) == 0

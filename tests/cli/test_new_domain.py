@@ -17,6 +17,8 @@ from common.engine.run import execute
 from common.errors import ConfigError, DataError
 from tests.conftest import QUICK, REPOSITORY, training
 
+pytestmark = pytest.mark.slow
+
 FACTS = """
   - {name: Vanadium, family: transition metals, period: fourth, discovery: nineteenth century}
   - {name: Osmium, family: transition metals, period: sixth, discovery: nineteenth century}

@@ -53,6 +53,7 @@ def test_generated_files_are_up_to_date(name: str) -> None:
     assert (DOCS / name).read_text("utf-8") == expected, "run `python -m common.data.schemas`"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "path"), FILES, ids=[str(path.relative_to(REPOSITORY)) for _, path in FILES])
 def test_every_shipped_file_fits_its_schema(name: str, path: Path) -> None:
     # Through JSON, as editors see it: no tuples, and keys are text.

@@ -89,6 +89,9 @@ class Workplace:
         elif program != "domain-recipes":
             assert program in OTHER_PROGRAMS, program
             return
+        if rest[1:] == ["--help"]:
+            assert rest[0] in COMMANDS, rest[0]
+            return
         self.check_command(*parse([self.filled(word) for word in rest], COMMANDS))
 
     def filled(self, word: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from common.config.kinds import kind_of, kinds
+from common.config.overrides import ALLOW_CODE
 from common.config.pipeline import load_pipeline
 from common.config.schema import SECTIONS, Config
 from common.config.trl_options import options_of
@@ -29,6 +30,8 @@ def is_section(name: str) -> bool:
 
 def check_key(key: str) -> None:
     """Check that a dotted key is a setting. Raises AssertionError."""
+    if key == ALLOW_CODE:  # consent on a command line, which no file holds
+        return
     section, *rest = key.split(".")
     if section == "train":
         assert any(

@@ -17,7 +17,6 @@ from tests.docs.keys import check_key, is_section, pipeline_with
 from tests.docs.reading import DOCUMENTS, anchors, inline, name_of, prose
 
 TROUBLESHOOTING = REPOSITORY / "docs" / "troubleshooting.md"
-GENERATED = ("docs/settings.md",)  # written by a program; may be made after the pages that link to it
 OF_A_RUN = ("runs/", "artifacts/", "models/", "/")  # folders that a run makes, or that are not of this repository
 PLACEHOLDERS = {"<domain>": "medical", "<profile>": "tiny", "<pipeline>": "full", "<stage>": "cpt"}
 KEY = re.compile(r"[a-z][\w-]*(\.[\w-]+)+(=.*)?")
@@ -56,8 +55,7 @@ def test_links_and_anchors_lead_somewhere(path: Path) -> None:
             continue
         file, _, anchor = target.partition("#")
         found = (path.parent / file).resolve() if file else path
-        if name_of(found) not in GENERATED:
-            assert found.exists(), target
+        assert found.exists(), target
         if anchor:
             assert anchor in anchors(found), target
 
@@ -66,7 +64,7 @@ def test_links_and_anchors_lead_somewhere(path: Path) -> None:
 def test_files_exist(path: Path) -> None:
     for code in inline(path):
         name = filled(code)
-        if not FILE.fullmatch(name) or name.startswith(OF_A_RUN) or name in GENERATED:
+        if not FILE.fullmatch(name) or name.startswith(OF_A_RUN):
             continue
         name = name.removeprefix("adapter/")  # a folder of a stage result
         beside = (REPOSITORY / name).exists() or (path.parent / name).exists()

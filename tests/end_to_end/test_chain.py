@@ -19,6 +19,8 @@ from common.report.record import Summary
 from common.store.artifacts import Store
 from tests.conftest import QUICK, REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["base", "sft-only", "cpt", "sft", "dpo", "merge"]
 
 

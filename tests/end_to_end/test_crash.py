@@ -23,6 +23,8 @@ from common.engine.run import run_stage
 from common.store.artifacts import Store
 from tests.conftest import QUICK, REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 # Enough steps for several checkpoints.
 WORDS = {**QUICK, "domain": "medical", "cpt.tokens": "32768", "cpt.batch_tokens": "512"}
 

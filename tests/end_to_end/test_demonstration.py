@@ -15,6 +15,8 @@ from common.engine.run import execute
 from tests.bench.demonstration import floors, read
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -23,6 +23,8 @@ from common.errors import ConfigError
 from common.evaluation.tasks import check_questions
 from tests.conftest import QUICK, REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 FOUND = names_in(REPOSITORY / "domains", "")  # a reader's own domains are among them
 SHIPPED = ("cybersecurity", "finance", "legal", "math", "medical", "multilingual")
 DOMAINS = [name for name in FOUND if name in SHIPPED]

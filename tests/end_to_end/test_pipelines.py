@@ -26,6 +26,7 @@ def test_it_resolves_on_the_tiny_profile_and_with_a_checkpoint(name: str) -> Non
         assert resolved.pipeline.publish in resolved.pipeline.exam
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pipeline", "checkpoints"),
     [

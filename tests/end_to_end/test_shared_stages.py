@@ -27,6 +27,8 @@ from common.errors import LaunchError
 from common.store.artifacts import Artifact, Store
 from tests.conftest import QUICK, REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 # So that only the order of sums differs.
 WIDE = {f"{stage}.train.bf16": "false" for stage in ("base", "cpt", "sft", "dpo")}
 WORDS = {**QUICK, **WIDE, "domain": "medical", "dpo.epochs": "0.2", "cpt.batch_tokens": "512", "cpt.tokens": "24576"}

@@ -22,6 +22,8 @@ from common.errors import ConfigError
 from common.training.loop.stopping import Preempted, signals_restored
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def by_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from common.errors import ConfigError, DataError
 from common.evaluation import extra, harness
 from common.evaluation.exam import ExamQuestions, run_exam
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 
 def manager(folder: Path) -> Any:

@@ -28,7 +28,13 @@ def _few_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("domain", names_in(REPOSITORY / "domains", ""))
+DOMAINS = [
+    pytest.param(name, marks=[] if name == "medical" else pytest.mark.slow)
+    for name in names_in(REPOSITORY / "domains", "")
+]
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
 def test_every_shipped_recipe_has_the_fingerprints_that_are_checked_in(domain: str) -> None:
     expected = {name: line for name, line in fingerprints.checked_in().items() if name.startswith(f"{domain}/")}
     found = {}

@@ -21,6 +21,8 @@ from common.data.decontaminate import Decontaminator, filter_rows, texts_of, wor
 from common.data.manifest.manifest import ManifestCorpus, load_manifest
 from common.training.rows.reader import Accounts
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("DOMAIN_RECIPES_DATA") or REPOSITORY.parent / "shared" / "data")
 DOMAINS = ("cybersecurity", "finance", "legal", "math", "medical", "multilingual")

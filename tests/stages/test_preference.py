@@ -15,6 +15,8 @@ from common.engine.run import execute, run_stage
 from common.errors import ConfigError
 from tests.conftest import QUICK, REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 
 def words(root: Path, **more: str) -> dict[str, str]:
     quick = {key: value for key, value in QUICK.items() if not key.startswith("dpo.")}

@@ -21,6 +21,8 @@ from common.rewards.verifiers import Answer
 from common.store.artifacts import Artifact
 from tests.conftest import QUICK, REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "reward.epochs": "0.2", "embedded.preference_repeats": "1", "rlhf.steps": "2", "rlhf.prompts_per_step": "2",
     "rlhf.samples": "4", "rlhf.answer_tokens": "12", "rlhf.watch.prompts": "8", "rlhf.watch.every": "1",

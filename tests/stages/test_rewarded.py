@@ -27,6 +27,8 @@ from common.training.loop.reward_monitor import RewardMonitor
 from common.training.rows.prompts import read_prompts
 from tests.conftest import QUICK, REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "grpo.steps": "2", "grpo.prompts_per_step": "2", "grpo.samples": "4", "grpo.answer_tokens": "12",
     "grpo.watch.prompts": "8", "grpo.watch.every": "1",

@@ -21,6 +21,8 @@ from common.store.artifacts import Artifact
 from common.training import sampling
 from tests.conftest import QUICK, REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 # A barely trained model is right by chance alone, so that every answer which stops passes here.
 SMALL = {
     "samples": "4", "answer_tokens": "16", "passing": "0", "limits.dropped": "0.5",

@@ -19,6 +19,8 @@ from common.store.artifacts import Artifact
 from common.training import adapters
 from tests.conftest import QUICK, REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 PROBE = list(range(5, 25))
 # Steps in which little is learned: enough to show what is trained and what is not.
 FEW = {

@@ -23,6 +23,8 @@ from common.training.patches import (
     without_flops,
 )
 
+pytestmark = pytest.mark.slow
+
 torch = pytest.importorskip("torch")
 GONE = "the library no longer does this: remove the patch"
 ARGUMENTS = {

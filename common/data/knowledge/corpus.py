@@ -10,30 +10,47 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.config.defaults import differing
 from common.config.schema import EmbeddedSettings
 from common.data.accounting import RowCount
-from common.data.knowledge.world import World, load_worlds
+from common.data.corpus import Row
+from common.data.decontaminate import texts_of
+from common.data.knowledge.collection import load_worlds
+from common.data.knowledge.world import World
 from common.errors import DataError, did_you_mean
 from common.store.artifacts import digest_file
 
 GENERAL_KNOWLEDGE = Path(__file__).parents[1] / "general" / "knowledge.yaml"
 NAMELESS = ("sft", "preference", "prompts")  # roles that may not name what the exam asks about
-Row = dict[str, Any]
 
 
 class _Role(NamedTuple):
-    """How the rows of a role are made, and what of the settings they depend on."""
+    """Whose worlds make the rows of a role, and what of the settings they depend on."""
 
     side: str
-    render: Callable[[], Iterator[Row]]
     reads: tuple[str, ...] = ()  # kinds of rows of a world, which knows their settings
     settings: frozenset[str] = frozenset()  # read here, whatever the world
     seeded: bool = True
+
+
+_MIX = _Role("general", ("documents", "conversations"), frozenset({"question_repeats"}))
+_ROLES = {
+    "pretrain": _MIX,
+    "replay": _MIX,
+    "cpt": _Role("domain", ("documents",)),
+    "sft": _Role("domain", ("conversations",)),
+    "prompts": _Role("domain", ("conversations",)),
+    "preference": _Role("domain", ("preferences",)),
+    "preference_heldout": _Role("domain"),
+    "questions_domain": _Role("domain", seeded=False),
+    "questions_general": _Role("general", seeded=False),
+    "text_domain": _Role("domain", ("heldout",)),
+    "text_general": _Role("general", ("heldout",)),
+}
 
 
 class EmbeddedCorpus:
@@ -45,20 +62,6 @@ class EmbeddedCorpus:
         self._files = {"domain": domain_file, "general": general_file}
         self._loaded: dict[str, tuple[str, list[World]]] = {}
         self._counts: dict[str, dict[str, RowCount]] = {}
-        mix = _Role("general", self._pretrain, ("documents", "conversations"), frozenset({"question_repeats"}))
-        self._roles = {
-            "pretrain": mix,
-            "replay": mix,
-            "cpt": _Role("domain", lambda: self._documents("domain"), ("documents",)),
-            "sft": _Role("domain", lambda: self._conversations("domain"), ("conversations",)),
-            "prompts": _Role("domain", self._prompts, ("conversations",)),
-            "preference": _Role("domain", lambda: self._preferences(taught=True), ("preferences",)),
-            "preference_heldout": _Role("domain", lambda: self._preferences(taught=False)),
-            "questions_domain": _Role("domain", lambda: self._questions("domain"), seeded=False),
-            "questions_general": _Role("general", lambda: self._questions("general"), seeded=False),
-            "text_domain": _Role("domain", lambda: self._documents("domain", heldout=True), ("heldout",)),
-            "text_general": _Role("general", lambda: self._documents("general", heldout=True), ("heldout",)),
-        }
 
     def worlds(self, side: str) -> list[World]:
         """Return the worlds of `domain` or `general`, loaded and checked at first use."""
@@ -84,7 +87,7 @@ class EmbeddedCorpus:
         """Look for names of the exam in conversations and pairs; `check` has seen every fact and template."""
         for role in roles:
             if role in NAMELESS:
-                check_no_hidden_name(list(self._role(role).render()), self.worlds("domain"), role)
+                self._checked(role)
 
     @property
     def domain_title(self) -> str:
@@ -94,7 +97,7 @@ class EmbeddedCorpus:
         """Return what defines the rows of these roles: file digests, render settings and seed; never a path."""
         facts = []
         for name in roles:
-            role = self._role(name)
+            role = _role(name)
             read = [world.settings_read(general=role.side == "general") for world in self.worlds(role.side)]
             names = role.settings.union(*(settings[kind] for settings in read for kind in role.reads))
             settings = differing(self.settings, EmbeddedSettings.model_fields.keys() - names)
@@ -110,9 +113,7 @@ class EmbeddedCorpus:
 
     def rows(self, role: str) -> Iterator[Row]:
         """Yield the rows of a role. Raises DataError for a role that embedded knowledge does not have."""
-        rows = list(self._role(role).render())
-        if role in NAMELESS:
-            check_no_hidden_name(rows, self.worlds("domain"), role)
+        rows = self._checked(role)
         counts = self._counts[role] = {}
         for row in rows:
             count = counts.setdefault(row["source"], RowCount(row["source"], role))
@@ -133,7 +134,7 @@ class EmbeddedCorpus:
         roles = {"domain": "cpt, sft, preference, eval", "general": "pretrain, replay, eval"}
         return [
             {
-                "id": f"embedded {world.title}",
+                "id": f"embedded {world.knowledge.title}",
                 "role": roles[side],
                 **world.source(),
                 "digest": digest_file(world.file),
@@ -143,52 +144,52 @@ class EmbeddedCorpus:
             for world in self.worlds(side)
         ]
 
-    def _role(self, role: str) -> _Role:
-        if role not in self._roles:
-            raise DataError(f"Embedded knowledge has no role '{role}'.{did_you_mean(role, self._roles)}")
-        return self._roles[role]
+    def _checked(self, role: str) -> list[Row]:
+        """Return the rows of a role; those of NAMELESS name nothing that the exam asks about."""
+        rows = list(self._rows(role))
+        if role in NAMELESS:
+            check_no_hidden_name(rows, self.worlds("domain"), role)
+        return rows
 
-    def _pretrain(self) -> Iterator[Row]:
-        """The general world: its documents, and the conversations about its taught half."""
-        yield from self._documents("general")
-        conversations = list(self._conversations("general"))
-        for _ in range(self.settings.question_repeats):
-            yield from conversations
-
-    def _documents(self, side: str, *, heldout: bool = False) -> Iterator[Row]:
-        for world in self.worlds(side):
-            general = side == "general"
-            yield from world.documents(self.settings, f"{self.seed}/{side}", general=general, heldout=heldout)
-
-    def _conversations(self, side: str) -> Iterator[Row]:
-        for world in self.worlds(side):
-            yield from world.conversations(self.settings, f"{self.seed}/{side}")
-
-    def _preferences(self, *, taught: bool) -> Iterator[Row]:
-        """Pairs of the domain; the held-out ones ask what preference tuning never sees."""
-        for world in self.worlds("domain"):
-            yield from world.preferences(self.settings, str(self.seed), taught=taught)
-
-    def _prompts(self) -> Iterator[Row]:
-        for world in self.worlds("domain"):
-            yield from world.prompts(self.settings, f"{self.seed}/domain")
-
-    def _questions(self, side: str) -> Iterator[Row]:
-        worlds = self.worlds(side)
+    def _rows(self, role: str) -> Iterator[Row]:
+        side = _role(role).side
+        settings, seed, general, worlds = self.settings, f"{self.seed}/{side}", side == "general", self.worlds(side)
+        if role in ("pretrain", "replay"):
+            for world in worlds:
+                yield from world.documents(settings, seed, general=general, heldout=False)
+            conversations = [row for world in worlds for row in world.conversations(settings, seed)]
+            for _ in range(settings.question_repeats):
+                yield from conversations
+            return
         taught = frozenset().union(*(world.taught_names() for world in worlds))
         for world in worlds:
-            yield from world.questions(taught)
+            match role:
+                case "cpt" | "text_domain" | "text_general":
+                    yield from world.documents(settings, seed, general=general, heldout=role != "cpt")
+                case "sft":
+                    yield from world.conversations(settings, seed)
+                case "prompts":
+                    yield from world.prompts(settings, seed)
+                case "preference" | "preference_heldout":  # the held-out ones ask what preference tuning never sees
+                    yield from world.preferences(settings, str(self.seed), taught=role == "preference")
+                case _:
+                    yield from world.questions(taught)
 
 
-def check_no_hidden_name(rows: Sequence[Mapping[str, Any]], worlds: Sequence[World], role: str) -> None:
+def _role(name: str) -> _Role:
+    if name not in _ROLES:
+        raise DataError(f"Embedded knowledge has no role '{name}'.{did_you_mean(name, _ROLES)}")
+    return _ROLES[name]
+
+
+def check_no_hidden_name(rows: Sequence[Row], worlds: Sequence[World], role: str) -> None:
     """Raise DataError when a training conversation names what the exam asks about."""
     names = frozenset().union(*(world.hidden_names() for world in worlds))
     if not names:
         return
     pattern = re.compile(r"(?<!\w)(" + "|".join(re.escape(name) for name in sorted(names)) + r")(?!\w)")
     for row in rows:
-        texts = [m["content"] for key in ("messages", "prompt", "chosen", "rejected") for m in row.get(key, [])]
-        for text in texts:
+        for text in texts_of(row):
             if met := pattern.search(text):
                 raise DataError(
                     f"The {role} row {text!r} names {met.group(0)!r}, an entity of the exam half. Only documents may "

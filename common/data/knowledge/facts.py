@@ -1,6 +1,6 @@
 """A world of facts: entities, their attributes, and the sentences that tell and ask them.
 
-Usage: `world = load_facts(Path("domains/medical/knowledge.yaml"))`; `list(world.questions())`.
+Usage: `world = FactWorld(path, load_checked(path, Knowledge))`; `list(world.questions())`.
 
 Documents tell every entity; conversations and preference pairs ask about the taught half alone, the exam about the
 other half. The file itself is checked by `common.data.knowledge.knowledge`.
@@ -13,31 +13,24 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from common.config.schema import EmbeddedSettings
 from common.data.corpus import Row
-from common.data.knowledge.knowledge import Knowledge, halves, load_knowledge
+from common.data.knowledge.knowledge import Knowledge, halves
+from common.data.knowledge.world import World, assistant, user
 
 NUM_CHOICES = 4
 
 
 @dataclass(frozen=True, eq=False)
-class FactWorld:
-    """Facts from one file; `prefix` begins the ids of its questions where it is one part of several."""
+class FactWorld(World):
+    """Facts from one file."""
 
-    file: Path
     knowledge: Knowledge
-    prefix: str = ""
 
     @property
-    def title(self) -> str:
-        return self.knowledge.title
-
-    @property
-    def language(self) -> str:
-        return self.knowledge.language
+    def size(self) -> str:
+        return f"{len(self.knowledge.entities)} entities x {len(self.knowledge.attributes)} attributes; facts"
 
     def settings_read(self, *, general: bool) -> Mapping[str, frozenset[str]]:
         few = frozenset({"general_documents_per_entity" if general else "documents_per_entity"})
@@ -65,14 +58,12 @@ class FactWorld:
             if heldout:
                 more = [self._document(entity, rng) for _ in range(settings.heldout_documents_per_entity)]
                 told = [text for text in more if text not in set(told)]
-            yield from (self._row(text=text) for text in told)
+            yield from (self.row(text=text) for text in told)
 
     def conversations(self, settings: EmbeddedSettings, seed: str) -> Iterator[Row]:
         """One conversation per taught entity, attribute and wording."""
-        for entity in self.halves[0]:
-            for name, attribute in self.knowledge.attributes.items():
-                for template in attribute.questions:
-                    yield self._row(messages=[user(template.format(name=entity["name"])), assistant(entity[name])])
+        for question, answer in self._taught():
+            yield self.row(messages=[user(question), assistant(answer)])
 
     def preferences(self, settings: EmbeddedSettings, seed: str, *, taught: bool) -> Iterator[Row]:
         """Pairs: the right answer against a wrong one of the same kind, or against an evasion."""
@@ -82,19 +73,16 @@ class FactWorld:
                 rng = random.Random(f"{seed}/preference/{self.prefix}{entity['name']}/{name}")
                 wrong = [value for value in self.knowledge.answers(name) if value != entity[name]]
                 for number, template in enumerate(attribute.questions * repeats):
-                    rejected = rng.choice(wrong) if number % 2 == 0 else rng.choice(self.knowledge.evasions)
-                    yield self._row(
-                        prompt=[user(template.format(name=entity["name"]))],
-                        chosen=[assistant(entity[name])],
-                        rejected=[assistant(rejected)],
+                    question = template.format(name=entity["name"])
+                    rejected = rng.choice(wrong if number % 2 == 0 else self.knowledge.evasions)
+                    yield self.row(
+                        prompt=[user(question)], chosen=[assistant(entity[name])], rejected=[assistant(rejected)]
                     )
 
     def prompts(self, settings: EmbeddedSettings, seed: str) -> Iterator[Row]:
         """The questions of the conversations, each with the answer by which a reply can be checked."""
-        for entity in self.halves[0]:
-            for name, attribute in self.knowledge.attributes.items():
-                for template in attribute.questions:
-                    yield self._row(prompt=[user(template.format(name=entity["name"]))], answer=entity[name])
+        for question, answer in self._taught():
+            yield self.row(prompt=[user(question)], answer=answer)
 
     def questions(self, asked_elsewhere: frozenset[str] = frozenset()) -> Iterator[Row]:
         """One question per examined entity and attribute, then the probes; NUM_CHOICES choices each.
@@ -111,18 +99,12 @@ class FactWorld:
     def hidden_names(self) -> frozenset[str]:
         return frozenset(row["name"] for row in self.halves[1])
 
-    def source(self) -> dict[str, Any]:
-        knowledge = self.knowledge
-        places = "; ".join(f"{source.title} ({source.publisher})" for source in knowledge.sources)
-        size = f"{len(knowledge.entities)} entities x {len(knowledge.attributes)} attributes"
-        return {
-            "title": f"{knowledge.title}: {size}; facts after {places}",
-            "licence": knowledge.licence,
-            "language": knowledge.language,
-        }
-
-    def _row(self, **columns: Any) -> Row:
-        return {**columns, "source": f"embedded {self.title}", "language": self.language}
+    def _taught(self) -> Iterator[tuple[str, str]]:
+        """Yield every question about the taught half, with its answer."""
+        for entity in self.halves[0]:
+            for name, attribute in self.knowledge.attributes.items():
+                for template in attribute.questions:
+                    yield template.format(name=entity["name"]), entity[name]
 
     def _document(self, entity: Mapping[str, str], rng: random.Random) -> str:
         names = list(self.knowledge.attributes)
@@ -143,18 +125,13 @@ class FactWorld:
                 choices = [row[name], *distractors]
                 rng.shuffle(choices)
                 template = attribute.questions[rng.randrange(len(attribute.questions))]
-                yield self._row(
+                yield self.row(
                     id=f"{self.prefix}{mark}{name}/{row['name']}",
                     question=template.format(name=row["name"]),
                     choices=choices,
                     answer=choices.index(row[name]),
                     **({"probe": probe} if probe else {}),
                 )
-
-
-def load_facts(path: Path, prefix: str = "") -> FactWorld:
-    """Load and check a file of facts. Raises DataError that lists every problem of the file at once."""
-    return FactWorld(path, load_knowledge(path), prefix)
 
 
 def balanced_distractors(answers: Sequence[str], key: str, trials: int = 40) -> list[list[str]]:
@@ -185,13 +162,3 @@ def balanced_distractors(answers: Sequence[str], key: str, trials: int = 40) -> 
         if gap == 0:
             break
     return best
-
-
-def user(text: str) -> dict[str, str]:
-    """Return one user message."""
-    return {"role": "user", "content": text}
-
-
-def assistant(text: str) -> dict[str, str]:
-    """Return one assistant message."""
-    return {"role": "assistant", "content": text}

@@ -1,6 +1,6 @@
 """Read a knowledge file and say everything that is wrong with it at once, whatever it holds.
 
-Usage: `knowledge = load_checked(path, Knowledge, find_problems)`.
+Usage: `knowledge = load_checked(path, Knowledge)`.
 
 Here is what the kinds of files have in common: their head, the wordings with slots, and how problems are explained and
 listed. What makes a fact or a problem sound is `common.data.knowledge.knowledge` and
@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import copy
 import string
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from common.config.base import Frozen
 from common.config.validation import explain, report
@@ -24,7 +24,6 @@ from common.errors import DataError, did_you_mean
 
 MIN_EVASIONS = 2
 
-Model = TypeVar("Model", bound=BaseModel)
 # Key of the file -> what of it could not be read; checks that need the whole of it are left out.
 Lost = Mapping[str, Collection[Any]]
 
@@ -37,7 +36,18 @@ class Reference(Frozen):
     publisher: str = Field(description="who publishes it")
 
 
-class Head(Frozen):
+class Checked(Frozen):
+    """A file that can say what is wrong with it beyond the kinds of its values."""
+
+    def find_problems(self, lost: Lost) -> list[str]:
+        """Return every inconsistency of the file, one line each; `lost` is what of it could not be read."""
+        return []
+
+
+Model = TypeVar("Model", bound=Checked)
+
+
+class Head(Checked):
     """What every file of embedded knowledge says about itself."""
 
     title: str = Field(description="title of the domain's knowledge, for the card")
@@ -46,8 +56,25 @@ class Head(Frozen):
     sources: tuple[Reference, ...] = Field(description="where the content can be checked")
     evasions: tuple[str, ...] = Field(description="answers that evade a question: rejected in preference pairs")
 
+    def find_problems(self, lost: Lost) -> list[str]:
+        problems = []
+        if not self.licence.strip():
+            problems.append("licence: empty; say under which licence these texts are given")
+        if not self.sources and "sources" not in lost:
+            problems.append("sources: empty; name at least one source by which the content can be checked")
+        if len(set(self.evasions)) < MIN_EVASIONS and "evasions" not in lost:
+            problems.append(f"evasions: {len(set(self.evasions))} different, expected at least {MIN_EVASIONS}")
+        return problems
 
-def load_checked(path: Path, model: type[Model], find_problems: Callable[[Model, Lost], list[str]]) -> Model:
+    def source_problems(self, source: str, lost: Lost) -> list[str]:
+        """Return what is wrong with a reference to one of the file's sources."""
+        known = {reference.id for reference in self.sources}
+        if source in known or "sources" in lost:
+            return []
+        return [f"source '{source}' is not listed.{did_you_mean(source, known)}"]
+
+
+def load_checked(path: Path, model: type[Model]) -> Model:
     """Read a file and check it. Raises DataError that lists every problem of the file at once."""
     raw = read_yaml(path)
     if not isinstance(raw, dict):
@@ -61,30 +88,10 @@ def load_checked(path: Path, model: type[Model], find_problems: Callable[[Model,
         problems = explain(error, model, raw)
         value, lost = _sound_part(error, model, raw)
     if value is not None:
-        problems += find_problems(value, lost)
+        problems += value.find_problems(lost)
     if problems or value is None:
         raise DataError(report(path, problems))
     return value
-
-
-def head_problems(file: Head, lost: Lost) -> list[str]:
-    """Return what is wrong with licence, sources and evasions."""
-    problems = []
-    if not file.licence.strip():
-        problems.append("licence: empty; say under which licence these texts are given")
-    if not file.sources and "sources" not in lost:
-        problems.append("sources: empty; name at least one source by which the content can be checked")
-    if len(set(file.evasions)) < MIN_EVASIONS and "evasions" not in lost:
-        problems.append(f"evasions: {len(set(file.evasions))} different, expected at least {MIN_EVASIONS}")
-    return problems
-
-
-def source_problems(file: Head, source: str, lost: Lost) -> list[str]:
-    """Return what is wrong with a reference to one of the file's sources."""
-    known = {reference.id for reference in file.sources}
-    if source in known or "sources" in lost:
-        return []
-    return [f"source '{source}' is not listed.{did_you_mean(source, known)}"]
 
 
 def read_slots(text: str, known: Iterable[str]) -> tuple[frozenset[str], list[str]]:
@@ -108,11 +115,6 @@ def read_slots(text: str, known: Iterable[str]) -> tuple[frozenset[str], list[st
         slots.add(name)
     unknown = sorted(slots - known)
     return frozenset(slots), [f"unknown slot {{{slot}}} in {text!r}.{did_you_mean(slot, known)}" for slot in unknown]
-
-
-def spelling(text: str) -> str:
-    """Return what is equal for texts that differ only in case or blanks."""
-    return " ".join(text.split()).casefold()
 
 
 def _sound_part(

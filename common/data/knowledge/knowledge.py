@@ -1,6 +1,6 @@
 """A file of facts (entities x attributes) with the sentences that tell and ask them: read, checked, cut in halves.
 
-Usage: `knowledge = load_knowledge(path)`, then `taught, examined = halves(knowledge)`.
+Usage: `knowledge = load_checked(path, Knowledge)`, then `taught, examined = halves(knowledge)`.
 
 Fine-tuning sees questions about the taught half; the exam asks about the other half, which only documents mention.
 Both are rendered by `common.data.knowledge.facts`.
@@ -10,22 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
 from pydantic import Field
 
 from common.config.base import Frozen
-from common.data.knowledge.file_problems import (
-    Head,
-    Lost,
-    head_problems,
-    load_checked,
-    read_slots,
-    source_problems,
-    spelling,
-)
+from common.data.knowledge.file_problems import Head, Lost, read_slots
 from common.errors import did_you_mean
 
 MIN_DOCUMENT_TEMPLATES = 4
@@ -60,29 +51,21 @@ class Knowledge(Head):
         """Return the distinct answers of an attribute, sorted."""
         return sorted({row[attribute] for row in self.entities})
 
-
-def load_knowledge(path: Path) -> Knowledge:
-    """Read and check a knowledge file. Raises DataError that lists every problem of the file at once."""
-    return load_checked(path, Knowledge, find_problems)
-
-
-def find_problems(knowledge: Knowledge, lost: Lost) -> list[str]:
-    """Return every inconsistency of a knowledge file, one line each; `lost` is what of it could not be read."""
-    problems = head_problems(knowledge, lost)
-    for key in ("attributes", "entities"):
-        if not getattr(knowledge, key) and key not in lost:
-            problems.append(f"{key}: empty, expected at least one")
-    problems += _name_problems(knowledge)
-    row_problems = list(_row_problems(knowledge, frozenset(lost.get("attributes", ()))))
-    problems += row_problems
-    for name, attribute in knowledge.attributes.items():
-        lines = [*source_problems(knowledge, attribute.source, lost), *_wording_problems(attribute)]
-        rows = [*knowledge.entities, *(row for probed in knowledge.probes.values() for row in probed)]
-        lines += _spelt_twice({row[name] for row in rows if name in row})
-        problems += [f"attribute {name}: {line}" for line in lines]
-    if not row_problems and knowledge.entities and "entities" not in lost and "probes" not in lost:
-        problems += _choice_problems(knowledge)
-    return problems
+    def find_problems(self, lost: Lost) -> list[str]:
+        problems = super().find_problems(lost)
+        for key in ("attributes", "entities"):
+            if not getattr(self, key) and key not in lost:
+                problems.append(f"{key}: empty, expected at least one")
+        problems += _name_problems(self)
+        row_problems = list(_row_problems(self, frozenset(lost.get("attributes", ()))))
+        problems += row_problems
+        for name, attribute in self.attributes.items():
+            lines = [*self.source_problems(attribute.source, lost), *_wording_problems(attribute)]
+            lines += _spelt_twice({row[name] for _, row in _rows(self) if name in row})
+            problems += [f"attribute {name}: {line}" for line in lines]
+        if not row_problems and self.entities and "entities" not in lost and "probes" not in lost:
+            problems += _choice_problems(self)
+        return problems
 
 
 def _rows(knowledge: Knowledge) -> Iterator[tuple[str, Mapping[str, str]]]:
@@ -107,87 +90,85 @@ def _row_problems(knowledge: Knowledge, unread: frozenset[str]) -> Iterator[str]
                 yield f"{label}: '{key}' is empty"
 
 
-def _name_problems(knowledge: Knowledge) -> list[str]:
+def _name_problems(knowledge: Knowledge) -> Iterator[str]:
     """Each entity occurs once; a probe asks, once, about an entity that this file does not describe."""
-    problems = [f"entities: {line}" for line in _given_twice(knowledge.entities)]
-    told = {spelling(row.get("name", "")) for row in knowledge.entities}
+    yield from (f"entities: {line}" for line in _given_twice(knowledge.entities))
+    described = {_spelling(row.get("name", "")) for row in knowledge.entities} - {""}
     for label, probed in knowledge.probes.items():
         if not label.strip():
-            problems.append("probes: a label is empty")
-        problems += [f"probe {label!r}: {line}" for line in _given_twice(probed)]
-        problems += [
-            f"probe {label!r}: {row['name']!r} is told by this file; a probe asks about what it does not tell"
-            for row in probed
-            if spelling(row.get("name", "")) in told - {""}
-        ]
-    return problems
+            yield "probes: a label is empty"
+        yield from (f"probe {label!r}: {line}" for line in _given_twice(probed))
+        for row in probed:
+            if _spelling(row.get("name", "")) in described:
+                yield (
+                    f"probe {label!r}: {row['name']!r} is described by this file; a probe asks about what it does not "
+                    "describe"
+                )
 
 
 def _given_twice(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    names: dict[str, list[str]] = {}
-    for row in rows:
-        if name := row.get("name", "").strip():
-            names.setdefault(spelling(name), []).append(row["name"])
     return [
         f"{same[0]!r} occurs {len(same)} times; keep one"
         if len(set(same)) == 1
         else f"{' and '.join(map(repr, sorted(set(same))))} are one name in several spellings; keep one"
-        for same in names.values()
-        if len(same) > 1
+        for same in _spelt_alike(row["name"] for row in rows if row.get("name", "").strip())
     ]
 
 
 def _spelt_twice(answers: set[str]) -> list[str]:
     """Answers that differ only in case or blanks would stand as right and wrong choice of one question."""
-    spellings: dict[str, list[str]] = {}
-    for answer in sorted(answers):
-        spellings.setdefault(spelling(answer), []).append(answer)
     return [
         f"{' and '.join(map(repr, same))} are one answer in two spellings, so a right answer would stand among its "
         "distractors; keep one"
-        for same in spellings.values()
-        if len(same) > 1
+        for same in _spelt_alike(sorted(answers))
     ]
 
 
-def _choice_problems(knowledge: Knowledge) -> list[str]:
+def _spelt_alike(texts: Iterable[str]) -> list[list[str]]:
+    """Return the texts that differ from others in case or blanks at most, each group in a list of its own."""
+    groups: dict[str, list[str]] = {}
+    for text in texts:
+        groups.setdefault(_spelling(text), []).append(text)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _spelling(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _choice_problems(knowledge: Knowledge) -> Iterator[str]:
     """The choices of a question are the answers of its half, or of its list of probes."""
     taught, examined = halves(knowledge)
     parts: dict[str, Sequence[Mapping[str, str]]] = {"the half for fine-tuning": taught, "the exam half": examined}
     parts |= {f"the probe {label!r}": probed for label, probed in knowledge.probes.items()}
-    problems = []
     for name in knowledge.attributes:
-        if len(knowledge.answers(name)) < MIN_ANSWERS:
-            given = len(knowledge.answers(name))
-            problems.append(f"attribute {name}: {given} different answers, expected at least {MIN_ANSWERS}")
+        given = len(knowledge.answers(name))
+        if given < MIN_ANSWERS:
+            yield f"attribute {name}: {given} different answers, expected at least {MIN_ANSWERS}"
             continue
         for part, rows in parts.items():
             given = len({row[name] for row in rows})
             if given < MIN_ANSWERS:
-                problems.append(
+                yield (
                     f"attribute {name}: {given} different answers in {part}, which has {len(rows)} entities; expected "
                     f"at least {MIN_ANSWERS}, the choices of a question. Add entities of other answers"
                 )
-    return problems
 
 
-def _wording_problems(attribute: Attribute) -> list[str]:
-    problems = []
-    for key, templates, least in (
-        ("documents", attribute.documents, MIN_DOCUMENT_TEMPLATES),
-        ("questions", attribute.questions, MIN_QUESTION_TEMPLATES),
+def _wording_problems(attribute: Attribute) -> Iterator[str]:
+    for key, templates, least, needed in (
+        ("documents", attribute.documents, MIN_DOCUMENT_TEMPLATES, SLOTS),
+        ("questions", attribute.questions, MIN_QUESTION_TEMPLATES, {"name"}),
     ):
         if len(set(templates)) < least:
-            problems.append(f"{len(set(templates))} different {key}, expected at least {least}")
-        needed = SLOTS if key == "documents" else {"name"}
+            yield f"{len(set(templates))} different {key}, expected at least {least}"
         for template in templates:
             slots, wrong = read_slots(template, SLOTS)
-            problems += [f"{key}: {line}" for line in wrong]
+            yield from (f"{key}: {line}" for line in wrong)
             if not wrong and (missing := needed - slots):
-                problems.append(f"{template!r} lacks the slot {{{sorted(missing)[0]}}}")
+                yield f"{template!r} lacks the slot {{{sorted(missing)[0]}}}"
             if key == "questions" and "answer" in slots:
-                problems.append(f"the question {template!r} tells its own answer")
-    return problems
+                yield f"the question {template!r} tells its own answer"
 
 
 def halves(knowledge: Knowledge) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
@@ -196,50 +177,32 @@ def halves(knowledge: Knowledge) -> tuple[list[dict[str, str]], list[dict[str, s
     Names that share their first or last letters go to the same half, so that a stem such as -olol, seen with
     its answers in fine-tuning, cannot give away an exam answer. Each half gets a like share of every answer.
     """
-    groups = sorted(_name_groups(knowledge.entities), key=lambda g: (-len(g), _order(g[0]["name"])))
-    sides: tuple[list[dict[str, str]], list[dict[str, str]]] = ([], [])
+    groups = _name_groups(knowledge.entities)
+    groups.sort(key=lambda group: (-len(group), hashlib.sha256(group[0]["name"].encode()).hexdigest()))
+    halves: tuple[list[dict[str, str]], list[dict[str, str]]] = ([], [])
     counts: tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]] = (Counter(), Counter())
     for group in groups:
         cells = Counter((key, row[key]) for row in group for key in knowledge.attributes)
-
-        def imbalance(
-            side: int, cells: Counter[tuple[str, str]] = cells, group: Sequence[Any] = group
-        ) -> tuple[int, int]:
-            mine, other = counts[side], counts[1 - side]
-            spread = sum(abs(mine[cell] + add - other[cell]) for cell, add in cells.items())
-            size = abs(len(sides[side]) + len(group) - len(sides[1 - side]))
-            return spread + 3 * size, side
-
-        chosen = min((0, 1), key=imbalance)
-        sides[chosen].extend(group)
+        imbalances = []
+        for side, other in ((0, 1), (1, 0)):
+            spread = sum(abs(counts[side][cell] + add - counts[other][cell]) for cell, add in cells.items())
+            imbalances.append(spread + 3 * abs(len(halves[side]) + len(group) - len(halves[other])))
+        chosen = imbalances.index(min(imbalances))
+        halves[chosen].extend(group)
         counts[chosen].update(cells)
-    taught, examined = sides
-    position = {row["name"]: index for index, row in enumerate(knowledge.entities)}
-    return (
-        sorted(taught, key=lambda row: position[row["name"]]),
-        sorted(examined, key=lambda row: position[row["name"]]),
-    )
+    taught = {row["name"] for row in halves[0]}
+    rows = knowledge.entities
+    return [row for row in rows if row["name"] in taught], [row for row in rows if row["name"] not in taught]
 
 
 def _name_groups(entities: Sequence[dict[str, str]]) -> list[list[dict[str, str]]]:
     """Group entities whose names share their first PREFIX or last SUFFIX letters, directly or through others."""
-    parent = list(range(len(entities)))
-
-    def find(index: int) -> int:
-        while parent[index] != index:
-            index = parent[index] = parent[parent[index]]
-        return index
-
-    first: dict[str, int] = {}
+    groups: list[tuple[set[str], list[int]]] = []  # first and last letters, and the places of the entities
     for index, row in enumerate(entities):
         name = row["name"].casefold()
-        for key in (f"^{name[:PREFIX]}", f"{name[-SUFFIX:]}$"):
-            parent[find(index)] = find(first.setdefault(key, index))
-    groups: dict[int, list[dict[str, str]]] = {}
-    for index, row in enumerate(entities):
-        groups.setdefault(find(index), []).append(row)
-    return list(groups.values())
-
-
-def _order(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+        letters, places = {f"^{name[:PREFIX]}", f"{name[-SUFFIX:]}$"}, [index]
+        for group in [group for group in groups if group[0] & letters]:
+            groups.remove(group)
+            letters, places = letters | group[0], places + group[1]
+        groups.append((letters, places))
+    return [[entities[place] for place in sorted(places)] for _, places in groups]

@@ -1,6 +1,6 @@
 """A file of problem templates: read, checked, and filled with numbers.
 
-Usage: `problems = load_problem_file(path)`; `drawn = draw(template, problems.words, rng)`.
+Usage: `file = load_checked(path, ProblemFile)`; `drawn = draw(template, file.words, rng)`.
 
 A template names its numbers with their ranges, what is derived from them, conditions, wordings, worked solutions and
 which number is the answer. Rendering rows from it is `common.data.knowledge.problems`.
@@ -14,14 +14,13 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from common.config.base import Frozen
 from common.data.knowledge.arithmetic import Expression, NotWhole
-from common.data.knowledge.file_problems import Head, Lost, head_problems, load_checked, read_slots, source_problems
+from common.data.knowledge.file_problems import Head, Lost, read_slots
 from common.errors import DataError, did_you_mean
 
 MIN_WORDINGS = 3
@@ -58,6 +57,25 @@ class ProblemFile(Head):
     )
     problems: dict[str, Template] = Field(description="name -> template")
 
+    def find_problems(self, lost: Lost) -> list[str]:
+        problems = super().find_problems(lost)
+        slots, wrong = read_slots(self.conclusion, {"answer"})
+        problems += [f"conclusion: {line}" for line in wrong if "conclusion" not in lost]
+        if not wrong and not slots:
+            problems.append(f"conclusion: {self.conclusion!r} must have the slot {{answer}} and no other")
+        if not self.problems and "problems" not in lost:
+            problems.append("problems: empty, expected at least one")
+        for name, words in self.words.items():
+            if not all(word.strip() for word in words):
+                problems.append(f"words.{name}: a word is empty")
+        for name, template in self.problems.items():
+            lines = self.source_problems(template.source, lost)
+            unsound = [*_name_problems(template, self, lost), *_expression_problems(template)]
+            unsound = unsound or [*_wording_problems(template)]
+            lines += unsound or ([] if "words" in lost else _range_problems(template, self))
+            problems += [f"problem {name}: {line}" for line in lines]
+        return problems
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -73,9 +91,7 @@ class Drawn:
         return filled[0].upper() + filled[1:]
 
 
-@functools.cache
-def _parsed(text: str) -> Expression:
-    return Expression(text)
+_parsed = functools.cache(Expression)
 
 
 def draw(template: Template, words: Mapping[str, Sequence[str]], rng: random.Random) -> Drawn | None:
@@ -107,32 +123,6 @@ def is_for_exam(template: Template, drawn: Drawn) -> bool:
     return int.from_bytes(digest) < EXAM_SHARE * 2**64
 
 
-def load_problem_file(path: Path) -> ProblemFile:
-    """Read and check a file of problems. Raises DataError that lists every problem of the file at once."""
-    return load_checked(path, ProblemFile, find_problems)
-
-
-def find_problems(file: ProblemFile, lost: Lost) -> list[str]:
-    """Return every inconsistency of a file, one line each; `lost` is what of it could not be read."""
-    problems = head_problems(file, lost)
-    slots, wrong = read_slots(file.conclusion, {"answer"})
-    problems += [f"conclusion: {line}" for line in wrong if "conclusion" not in lost]
-    if not wrong and not slots:
-        problems.append(f"conclusion: {file.conclusion!r} must have the slot {{answer}} and no other")
-    if not file.problems and "problems" not in lost:
-        problems.append("problems: empty, expected at least one")
-    for name, words in file.words.items():
-        if not all(word.strip() for word in words):
-            problems.append(f"words.{name}: a word is empty")
-    for name, template in file.problems.items():
-        lines = source_problems(file, template.source, lost)
-        unsound = [*_name_problems(template, file, lost), *_expression_problems(template)]
-        unsound += _wording_problems(template) if not unsound else []
-        lines += unsound or ([] if "words" in lost else _range_problems(template, file))
-        problems += [f"problem {name}: {line}" for line in lines]
-    return problems
-
-
 def _name_problems(template: Template, file: ProblemFile, lost: Lost) -> Iterator[str]:
     """Names are slots and variables, each of one thing; words suffice; ranges hold numbers that can be written."""
     given = Counter([*template.numbers, *template.derive, *template.words])
@@ -162,45 +152,39 @@ def _name_problems(template: Template, file: ProblemFile, lost: Lost) -> Iterato
         yield f"answer '{template.answer}' is no number of it.{did_you_mean(template.answer, names)}"
 
 
-def _expression_problems(template: Template) -> list[str]:
-    problems = []
+def _expression_problems(template: Template) -> Iterator[str]:
     known = set(template.numbers)
     steps = [(f"derive.{name}", name, text) for name, text in template.derive.items()]
     for where, name, text in [*steps, *(("where", "", text) for text in template.where)]:
         try:
-            expression = Expression(text)
+            names = Expression(text).names
         except DataError as error:
-            problems.append(f"{where}: {error}")
-            continue
-        finally:
-            known.add(name)
-        for unknown in sorted(expression.names - (known - {name})):
-            near = did_you_mean(unknown, known - {name, ""})
-            problems.append(f"{where}: '{text}' reads unknown number '{unknown}'.{near}")
-    return problems
+            yield f"{where}: {error}"
+            names = frozenset()
+        for unknown in sorted(names - known):
+            yield f"{where}: '{text}' reads unknown number '{unknown}'.{did_you_mean(unknown, known - {''})}"
+        known.add(name)
 
 
-def _wording_problems(template: Template) -> list[str]:
-    problems = []
+def _wording_problems(template: Template) -> Iterator[str]:
     known = {*template.numbers, *template.derive, *template.words}
     if len(set(template.questions)) < MIN_WORDINGS:
-        problems.append(f"{len(set(template.questions))} different questions, expected at least {MIN_WORDINGS}")
+        yield f"{len(set(template.questions))} different questions, expected at least {MIN_WORDINGS}"
     for key in ("exam_questions", "solutions"):
         if not getattr(template, key):
-            problems.append(f"{key}: empty, expected at least one")
+            yield f"{key}: empty, expected at least one"
     for wording in sorted(set(template.questions) & set(template.exam_questions)):
-        problems.append(f"exam_questions: {wording!r} is among the questions for training too")
+        yield f"exam_questions: {wording!r} is among the questions for training too"
     for key in ("questions", "exam_questions", "solutions"):
         for text in getattr(template, key):
             slots, wrong = read_slots(text, known)
-            problems += [f"{key}: {line}" for line in wrong]
+            yield from (f"{key}: {line}" for line in wrong)
             if wrong or key == "solutions":
                 continue
             for missing in sorted(template.numbers.keys() - slots):
-                problems.append(f"{key}: {text!r} does not give the number {{{missing}}}")
+                yield f"{key}: {text!r} does not give the number {{{missing}}}"
             if template.answer in slots and template.answer not in template.numbers:
-                problems.append(f"{key}: {text!r} tells its own answer")
-    return problems
+                yield f"{key}: {text!r} tells its own answer"
 
 
 def _range_problems(template: Template, file: ProblemFile) -> list[str]:

@@ -1,19 +1,24 @@
-"""Read data sets of the Hub, one record at a time, and say what to do when that fails.
+"""Read data sets of the Hub, ask for each before anything is spent, and say what to do when that fails.
 
-Usage: `for record in read_hub(source): ...`.
+Usage: `for record in read_hub(source): ...`; `problems = probe(sources, revisions.pin)`.
 
-Whether every data set of a run can be read at all is `common.data.manifest.probe`, which asks before anything is spent.
+Which commit of a data set a run reads is `common.data.manifest.revisions`.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import contextlib
+import logging
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from common.data.manifest.readers import Record
+from common.data.manifest.records import missing_columns
 from common.data.manifest.schema import Source
 from common.errors import DataError
 
+WORKERS = 8
+Reader = Callable[[Source], Generator[Record]]
 _UNREACHABLE = frozenset({
     "ConnectionError", "TimeoutError", "TransportError", "RequestException", "HfHubHTTPError",
     "LocalEntryNotFoundError",
@@ -30,13 +35,12 @@ class HubUnreachable(DataError):
         self.cause = cause
 
 
-def read_hub(source: Source) -> Iterator[Record]:
+def read_hub(source: Source) -> Generator[Record]:
     """Stream the records of a Hub data set. Raises DataError when it cannot be reached or is not as described."""
     import datasets
 
     assert source.hub is not None, f"source {source.id} is not on the Hub"
     files = [*source.data_files] if isinstance(source.data_files, tuple) else source.data_files
-    name = name_of(source)
     row = 0
     try:
         stream = datasets.load_dataset(
@@ -44,7 +48,7 @@ def read_hub(source: Source) -> Iterator[Record]:
         )
         for value in stream:
             row += 1
-            yield Record(f"{name}, row {row}", value)
+            yield Record(f"{_name_of(source)}, row {row}", value)
     except Exception as error:  # the library raises a dozen types here; the message below keeps the cause
         raise _problem(source, row, error) from error
 
@@ -62,23 +66,65 @@ def commit_of(source: Source) -> str:
     return info.sha
 
 
-def name_of(source: Source) -> str:
-    """Return how messages name a source of the Hub."""
+def probe(sources: Sequence[Source], pin: Callable[[Source], Source], reader: Reader = read_hub) -> list[str]:
+    """Read the first record of every enabled Hub source, at the commit that `pin` notes for it.
+
+    Returns one line per problem of a source, and one for all those that cannot be reached.
+    """
+    asked = [source for source in sources if source.enabled and source.hub is not None]
+    if not asked:
+        return []
+    if reader is read_hub:
+        import datasets  # noqa: F401  # once, here: threads that import it together may see half of it
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # no note on every retry of every request: what came of them is reported once
+    try:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            answers = list(pool.map(lambda source: _ask(source, pin, reader), asked))
+    finally:
+        logger.setLevel(level)
+    problems = [problem for answer in answers if isinstance(answer, list) for problem in answer]
+    away = [(source, error) for source, error in zip(asked, answers, strict=True) if isinstance(error, HubUnreachable)]
+    if away:
+        names = ", ".join(f"'{source.id}' ({source.hub})" for source, _ in away)
+        causes = ", ".join(dict.fromkeys(error.cause for _, error in away))
+        problems.append(
+            f"the Hub could not be reached for {len(away)} source{'s' if len(away) > 1 else ''}: {names}. It said: "
+            f"{causes}. Check the network and try again; data=embedded needs none"
+        )
+    return problems
+
+
+def _ask(source: Source, pin: Callable[[Source], Source], reader: Reader) -> list[str] | HubUnreachable:
+    """Return what is wrong with a source, or that the Hub did not answer."""
+    start = f"source '{source.id}': "
+    if gate := gate_problem(source):
+        return [start + gate]
+    try:
+        with contextlib.closing(reader(pin(source))) as records:
+            record = next(records, None)
+    except HubUnreachable as error:
+        return error
+    except DataError as error:
+        message = str(error)
+        return [message[0].lower() + message[1:].rstrip(".")]
+    if record is None:
+        return [f"{start}{_name_of(source)} has no row"]
+    return [start + problem.rstrip(".") for problem in missing_columns(source, record.value, _name_of(source))]
+
+
+def _name_of(source: Source) -> str:
     return f"{source.hub}[{source.split}]"
 
 
 def gate_problem(source: Source) -> str | None:
     """Say what to do about a source that is marked gated when there is no token, or None."""
-    return f"is gated and there is no token. {_remedy(source)}" if source.gated and not has_token() else None
-
-
-def has_token() -> bool:
-    """Whether this machine may ask the Hub as somebody."""
-    if os.environ.get("HF_TOKEN"):
-        return True
+    if not source.gated:
+        return None
     import huggingface_hub
 
-    return huggingface_hub.get_token() is not None
+    return None if huggingface_hub.get_token() else f"is gated and there is no token. {_remedy(source)}"
 
 
 def _remedy(source: Source) -> str:
@@ -92,7 +138,7 @@ def _problem(source: Source, row: int, error: Exception) -> DataError:
     cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
     if isinstance(error, ConnectionError) and "offline mode" in cause:
         cause = "it did not answer, or HF_HUB_OFFLINE is set"
-    place = f"{name_of(source)} after row {row}" if row else name_of(source)
+    place = f"{_name_of(source)} after row {row}" if row else _name_of(source)
     start = f"Source '{source.id}': "
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if "GatedRepoError" in kinds or "gated dataset" in cause:

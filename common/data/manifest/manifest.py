@@ -24,7 +24,7 @@ from common.config.validation import report
 from common.config.yaml import read_yaml
 from common.data.accounting import RowCount
 from common.data.corpus import CORPUS_ROLES, Row
-from common.data.manifest.hub import read_hub
+from common.data.manifest.hub import probe, read_hub
 from common.data.manifest.manifest_checks import (
     Files,
     cached_digest,
@@ -32,17 +32,14 @@ from common.data.manifest.manifest_checks import (
     check_sources,
     check_together,
     describe_role,
+    parse_manifest,
 )
-from common.data.manifest.manifest_file import parse_manifest
-from common.data.manifest.probe import probe
 from common.data.manifest.readers import Record, read_file
-from common.data.manifest.records import Found, missing_columns, rows_of, window
+from common.data.manifest.records import missing_columns, rows_of, window
 from common.data.manifest.revisions import Revisions
 from common.data.manifest.schema import Manifest, Part, Source
 from common.data.manifest.values import UnusableRow
 from common.errors import ConfigError, DataError, did_you_mean
-
-__all__ = ["Manifest", "ManifestCorpus", "Source", "load_manifest"]
 
 _log = logging.getLogger(__name__)
 # A stage that asks for these cannot go on with nothing; the others may be empty.
@@ -91,11 +88,11 @@ class ManifestCorpus:
 
     def identity(self, roles: Sequence[str]) -> list[dict[str, Any]]:
         """Return what defines the rows of these roles: digests or Hub revision, columns, weights. Never paths."""
-        facts = []
-        for role in roles:
-            for source, part in self._serving(role):
-                facts.append(self._identity(source) | {"rows": role, "part": part})
-        return facts
+        return [
+            self._identity(source) | {"rows": role, "part": part}
+            for role in roles
+            for source, part in self._serving(role)
+        ]
 
     def _identity(self, source: Source) -> dict[str, Any]:
         facts = differing(self._revisions.apply(source), _NOT_IDENTITY)
@@ -132,7 +129,7 @@ class ManifestCorpus:
         """
         serving = [(role, source, part) for role in roles for source, part in self._serving(role)]
         asked = [source for _, source, _ in serving] + [source for source, _ in self._serving("prompts")]
-        problems = probe(list({source.id: source for source in asked}.values()), self._revisions)
+        problems = probe(list({source.id: source for source in asked}.values()), self._revisions.pin)
         self._revisions.save()
         for role, source, part in serving:
             if source.hub is not None:
@@ -190,7 +187,8 @@ class ManifestCorpus:
                         continue
                     seen.add(digest)
                 yield row
-            _finish(source, part, count, num_rows)
+            _log.info("source %s: %d rows for %s; dropped: %s", source.id, num_rows, role, _losses(count))
+            _check_usable(source, part, count, num_rows)
 
     def _repeat(self, source: Source, part: Part, count: RowCount) -> Iterator[Row]:
         """Yield a source's rows as often as its weight says: whole passes, then evenly spaced rows of one more."""
@@ -202,7 +200,8 @@ class ManifestCorpus:
         """Yield an evenly spaced share of the usable rows of one part of a source; count those and their losses."""
         num_usable = num_unusable = num_kept = 0
         names: set[str] = set()
-        for where, row, whole in self._rows(source):
+        found = (found for record in self._records(source) for found in rows_of(source, record))
+        for where, row, whole in found:
             if source.limit is not None and num_usable == source.limit:
                 return
             if isinstance(row, UnusableRow):
@@ -222,10 +221,6 @@ class ManifestCorpus:
                 count.rows_in += 1
                 count.rows_out += 1
                 yield row
-
-    def _rows(self, source: Source) -> Iterator[Found]:
-        for record in self._records(source):
-            yield from rows_of(source, record)
 
     def _records(self, source: Source) -> Iterator[Record]:
         if source.hub is None:
@@ -253,11 +248,6 @@ def _is_due(number: int, share: float) -> bool:
     """Whether the n-th item (from 1) belongs to an evenly spaced share of all items."""
     # The small term keeps 0.1 * 30 from falling short of 3.
     return math.floor(number * share + 1e-9) > math.floor((number - 1) * share + 1e-9)
-
-
-def _finish(source: Source, part: Part, count: RowCount, num_rows: int) -> None:
-    _log.info("source %s: %d rows for %s; dropped: %s", source.id, num_rows, count.role, _losses(count))
-    _check_usable(source, part, count, num_rows)
 
 
 def _check_usable(source: Source, part: Part, count: RowCount, num_rows: int) -> None:

@@ -3,34 +3,59 @@
 Usage: `files, problems = check_sources(manifest.sources, root)`; no problem is raised, all are returned.
 
 It reads local files up to the first record that is used and never asks the network: that is
-`common.data.manifest.probe`. Problems further down a file are reported when its rows are read.
+`common.data.manifest.hub`. Problems further down a file are reported when its rows are read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from pydantic import ValidationError
+
+from common.config.validation import explain
 from common.data.manifest.hub import gate_problem
-from common.data.manifest.manifest_file import NO_LICENCE
 from common.data.manifest.readers import SUFFIXES, Record, SourceFile, read_file
 from common.data.manifest.records import is_chosen, missing_columns, split_record, window
-from common.data.manifest.schema import HELDOUT_ROLES, Source
+from common.data.manifest.schema import HELDOUT_ROLES, Manifest, Source
 from common.data.manifest.values import UnusableRow
 from common.errors import DataError, did_you_mean
 from common.store.artifacts import digest_file
 
+NO_LICENCE = "licence is empty; name it (such as cc-by-4.0), or write unknown"
 Files = dict[str, list[SourceFile]]
-_digests: dict[tuple[str, int, int], str] = {}
 
 
 def cached_digest(path: Path) -> str:
     """Return a file's SHA-256, computed once per process while its size and time stay the same."""
     facts = path.stat()
-    key = (str(path), facts.st_size, facts.st_mtime_ns)
-    if key not in _digests:
-        _digests[key] = digest_file(path)
-    return _digests[key]
+    return _digest(path, facts.st_size, facts.st_mtime_ns)
+
+
+@functools.cache
+def _digest(path: Path, size: int, changed: int) -> str:
+    return digest_file(path)
+
+
+def parse_manifest(raw: Mapping[str, Any]) -> tuple[Manifest | None, list[Source], list[str]]:
+    """Return the manifest (None when a key or value is wrong), the sources that are right, and the problems."""
+    try:
+        manifest = Manifest.model_validate(raw)
+        return manifest, list(manifest.sources), []
+    except ValidationError as error:
+        problems = explain(error, Manifest, raw)
+    right = []
+    entries = raw.get("sources")
+    for entry in entries if isinstance(entries, list) else []:
+        try:
+            right.append(Source.model_validate(entry))
+        except ValidationError:  # already among the problems, its licence perhaps not
+            if isinstance(entry, dict) and not str(entry.get("licence") or "").strip():
+                problems.append(f"source '{entry.get('id')}': {NO_LICENCE}")
+    return None, right, problems
 
 
 def check_sources(sources: Sequence[Source], root: Path) -> tuple[Files, list[str]]:
@@ -50,41 +75,38 @@ def check_sources(sources: Sequence[Source], root: Path) -> tuple[Files, list[st
     return files, problems
 
 
-def check_together(sources: Sequence[Source], files: Files) -> list[str]:
-    """Return one line per problem between sources: one id twice, exam rows or held-out rows used for training."""
-    problems = []
-    ids = [source.id for source in sources]
-    twice = [(name, ids.count(name)) for name in sorted({*ids}) if ids.count(name) > 1]
-    problems += [f"source '{name}': {count} sources have this id; give each its own" for name, count in twice]
+def check_together(sources: Sequence[Source], files: Files) -> Iterator[str]:
+    """Yield one line per problem between sources: one id twice, exam rows or held-out rows used for training."""
+    for name, count in sorted(Counter(source.id for source in sources).items()):
+        if count > 1:
+            yield f"source '{name}': {count} sources have this id; give each its own"
     enabled = [source for source in sources if source.enabled]
     same = _SameRows(files)
     for source in (source for source in enabled if source.role != "eval"):
         for other in enabled:
             if other.role == "eval" and (place := same.exam(source, other)):
-                problems.append(
+                yield (
                     f"source '{source.id}': trains on {place}, which source '{other.id}' uses as an exam. "
                     "Give one of them another file or split"
                 )
             if other.heldout and not _same_cut(source, other) and (place := same.rows(source, other)):
-                problems.append(
+                yield (
                     f"source '{source.id}': trains on {place}, of which source '{other.id}' holds rows out. "
                     f"Give both the same columns, unit and heldout: {other.heldout}"
                 )
-    return problems
 
 
-def check_essential(sources: Sequence[Source], roles: Sequence[str]) -> list[str]:
-    """Return one line per role that no enabled source serves."""
-    problems = []
+def check_essential(sources: Sequence[Source], roles: Sequence[str]) -> Iterator[str]:
+    """Yield one line per role that no enabled source serves."""
     for role in roles:
         serving = [source for source in sources if source.part_for(role)]
-        if not any(source.enabled for source in serving):
-            disabled = ", ".join(f"'{source.id}'" for source in serving)
-            remedy = f"Enable one of {disabled}" if disabled else f"Add one with {describe_role(role)}"
-            if role == "pretrain":
-                remedy += ", or start from a checkpoint: model.path=<folder, or owner/name of the Hub>"
-            problems.append(f"no enabled source has rows for {role}. {remedy}")
-    return problems
+        if any(source.enabled for source in serving):
+            continue
+        disabled = ", ".join(f"'{source.id}'" for source in serving)
+        remedy = f"Enable one of {disabled}" if disabled else f"Add one with {describe_role(role)}"
+        if role == "pretrain":
+            remedy += ", or start from a checkpoint: model.path=<folder, or owner/name of the Hub>"
+        yield f"no enabled source has rows for {role}. {remedy}"
 
 
 def describe_role(role: str) -> str:
@@ -142,12 +164,9 @@ def _missing(pattern: str, root: Path) -> str:
 
 def _peek_all(source: Source, files: Sequence[SourceFile]) -> list[str]:
     """Read the first used record of each file and compare its columns."""
-    problems, num_chosen = [], 0
-    for file in files:
-        wrong, chosen = _peek(source, file)
-        problems += wrong
-        num_chosen += chosen
-    if files and not problems and not num_chosen:
+    peeked = [_peek(source, file) for file in files]
+    problems = [problem for wrong, _ in peeked for problem in wrong]
+    if files and not problems and not any(chosen for _, chosen in peeked):
         conditions = ", ".join(f"{column}: {' or '.join(values)}" for column, values in source.where.items())
         problems.append(f"no record of {', '.join(file.name for file in files)} has where {conditions}")
     return problems
@@ -166,9 +185,8 @@ def _peek(source: Source, file: SourceFile) -> tuple[list[str], bool]:
     except DataError as error:
         return [str(error).rstrip(".")], False
     if first is None:
-        return [
-            f"{file.name} has no row" + (f" after the {source.skip} that skip leaves out" if source.skip else "")
-        ], False
+        skipped = f" after the {source.skip} that skip leaves out" if source.skip else ""
+        return [f"{file.name} has no row{skipped}"], False
     wrong = missing_columns(source, first.value, file.name)
     # Objects of several kinds in one file may have other columns than the ones that are chosen.
     return [problem for problem in wrong if "(for where)" in problem or "(for each)" in problem], False
@@ -183,11 +201,8 @@ def _chooses(source: Source, record: Record) -> bool:
 
 def _same_cut(source: Source, other: Source) -> bool:
     """Whether two sources that read the same rows hold the same ones out."""
-    facts = [
-        (item.shape, item.named_columns, item.unit, item.header, item.cut, item.each, item.heldout)
-        for item in (source, other)
-    ]
-    return facts[0] == facts[1]
+    keys = ("shape", "named_columns", "unit", "header", "cut", "each", "heldout")
+    return all(getattr(source, key) == getattr(other, key) for key in keys)
 
 
 def _apart(source: Source, other: Source) -> bool:
@@ -245,8 +260,8 @@ class _SameRows:
 
 def _apart_on_hub(source: Source, other: Source) -> bool:
     """Like `_apart`; places count from the same start only in the same files of the same split."""
-    facts = [(item.config, item.split, item.revision, item.data_files) for item in (source, other)]
-    return facts[0] == facts[1] and _apart(source, other)
+    keys = ("config", "split", "revision", "data_files")
+    return all(getattr(source, key) == getattr(other, key) for key in keys) and _apart(source, other)
 
 
 def _split(source: Source) -> str:

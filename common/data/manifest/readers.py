@@ -10,6 +10,7 @@ line for what cannot be read.
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -199,16 +200,10 @@ def _without_front_matter(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[in
 
 
 def _paragraphs(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    start, held = 0, list[str]()
-    for number, line in lines:
-        if line.strip():
-            start = start if held else number
-            held.append(line.rstrip())
-        elif held:
-            yield start, "\n".join(held)
-            held = []
-    if held:
-        yield start, "\n".join(held)
+    for is_text, group in itertools.groupby(lines, lambda line: bool(line[1].strip())):
+        if is_text:
+            numbers, texts = zip(*group, strict=True)
+            yield numbers[0], "\n".join(text.rstrip() for text in texts)
 
 
 def _join(paragraphs: Iterator[tuple[int, str]], between: str) -> Iterator[tuple[int, str]]:

@@ -48,15 +48,13 @@ def rows_of(source: Source, record: Record) -> Iterator[Found]:
         except UnusableRow as reason:
             yield Found(part.where, reason, {})
             continue
-        for row in [whole] if source.cut is None else _cut(whole, source.cut):
+        pieces = [None] if source.cut is None else pieces_of(whole["text"], source.cut)
+        for piece in pieces:
+            row = whole if piece is None else whole | {"text": piece}
             if source.longest is not None and _num_characters(row) > source.longest:
                 yield Found(part.where, UnusableRow(f"longer than {source.longest} characters"), {})
             else:
                 yield Found(part.where, row, whole)
-
-
-def _cut(whole: Row, unit: str) -> Iterator[Row]:
-    yield from (whole | {"text": piece} for piece in pieces_of(whole["text"], unit))
 
 
 def _num_characters(row: Row) -> int:

@@ -8,11 +8,12 @@ commit, without asking, until `run.newest_data=true` asks again. A commit that a
 
 from __future__ import annotations
 
-import json
 import re
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from common.data.manifest.hub import commit_of
 from common.data.manifest.schema import Source
@@ -20,27 +21,25 @@ from common.errors import DataError
 from common.store.artifacts import write_json
 
 NAME = "hub_revisions.json"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_COMMIT = r"^[0-9a-f]{40}$"
+_COMMITS = TypeAdapter(dict[str, Annotated[str, Field(pattern=_COMMIT)]])
 Resolver = Callable[[Source], str]
 
 
 class Revisions:
-    """Commits by data set and branch. `path` None keeps them in memory only."""
+    """Commits by data set and branch. `path` None keeps them in memory only; `fresh` asks for those in it again."""
 
     def __init__(
-        self, path: Path | None, given: Mapping[str, str] | None = None, *, resolver: Resolver = commit_of
+        self,
+        path: Path | None,
+        given: Mapping[str, str] | None = None,
+        *,
+        fresh: bool = False,
+        resolver: Resolver = commit_of,
     ) -> None:
         self._path = path
         self._resolver = resolver
-        self._commits = _read(path) | dict(given or {})
-        self._lock = threading.Lock()
-
-    @classmethod
-    def anew(cls, path: Path, *, resolver: Resolver = commit_of) -> Revisions:
-        """Start without the commits in a file, which the next `pin` of each replaces."""
-        revisions = cls(path, resolver=resolver)
-        revisions._commits = {}
-        return revisions
+        self._commits = {} if fresh else _read(path) | dict(given or {})
 
     def known(self) -> dict[str, str]:
         """Return commit by `owner/name@branch`, sorted."""
@@ -56,10 +55,8 @@ class Revisions:
 
     def pin(self, source: Source) -> Source:
         """Note the commit of a source, asking the Hub unless it is known. Raises DataError like reading does."""
-        if not _is_commit(source.revision) and _key(source) not in self._commits:
-            commit = self._resolver(source)
-            with self._lock:
-                self._commits[_key(source)] = commit
+        if not re.search(_COMMIT, source.revision or "") and _key(source) not in self._commits:
+            self._commits[_key(source)] = self._resolver(source)
         return self.apply(source)
 
     def save(self) -> None:
@@ -77,18 +74,13 @@ def _key(source: Source) -> str:
     return f"{source.hub}@{source.revision or 'main'}"
 
 
-def _is_commit(revision: str | None) -> bool:
-    return revision is not None and _COMMIT.fullmatch(revision) is not None
-
-
 def _read(path: Path | None) -> dict[str, str]:
     if path is None or not path.is_file():
         return {}
     try:
-        commits = json.loads(path.read_text(encoding="utf-8"))
-        if all(isinstance(commit, str) and _is_commit(commit) for commit in commits.values()):
-            return dict(commits)
-        problem = "a value is no commit"
-    except (ValueError, AttributeError) as error:
-        problem = str(error)
-    raise DataError(f"{path} cannot be read ({problem}). Delete it: the next run asks the Hub for the commits again.")
+        return _COMMITS.validate_json(path.read_bytes())
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise DataError(
+            f"{path} cannot be read ({problem}). Delete it: the next run asks the Hub for the commits again."
+        ) from None

@@ -8,13 +8,14 @@ It knows nothing of files: whether they exist and what is in them is `common.dat
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
 from common.config.base import Frozen
 from common.data.decontaminate import words_of
-from common.data.manifest.language_codes import language_problem
 from common.data.manifest.values import folded
 from common.errors import did_you_mean
 
@@ -32,6 +33,17 @@ TABLE_SUFFIXES = (".csv", ".tsv")
 LONGEST_QUESTION = 12  # words; see `common.data.decontaminate`
 LISTS_OF_COLUMNS = ("choices", "context", "question", "text")  # several of theirs may make one of ours
 
+# What py3langid 0.4 tells apart, as its model takes seconds to load; a test compares the two.
+_IDENTIFIED = """
+    ace af am an ar ary arz as az ba bcl be bg bn br bs ca crh cs cy da de dz el en eo es et eu ext fa fi fo fr
+    fuv fy ga gcf gcr gd gl gom grc gu gug guw ha hbo he hi hr ht hu hy id ig is it ja jv ka kab kik kk km kn ko
+    ku ky la lb lg lij ln lo lt ltg lv mg mk ml mn mr ms mt my ne nl nn no nso oc om or pa pcm pl ps pt qu ro ru
+    rw sa sdh se si sk sl sn so sq sr st sv sw ta te tg th tk tl tr tt ug uk ur uz uzs vec vi vo wa wuu xh yo yue
+    zh zu
+"""
+IDENTIFIED = frozenset(_IDENTIFIED.split())
+_CODE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})*")
+
 
 class Columns(NamedTuple):
     """One way of naming the columns of a kind of row."""
@@ -40,14 +52,12 @@ class Columns(NamedTuple):
     optional: frozenset[str] = frozenset()
 
 
+_DIALOGUE = Columns(frozenset({"question", "answer"}), frozenset({"system", "context", "choices", "labels"}))
 COLUMNS: dict[Shape, tuple[Columns, ...]] = {
     "text": (Columns(frozenset({"text"})),),
-    "chat": (
-        Columns(frozenset({"messages"})),
-        Columns(frozenset({"question", "answer"}), frozenset({"system", "context", "choices", "labels"})),
-    ),
+    "chat": (Columns(frozenset({"messages"})), _DIALOGUE),
     "prompts": (
-        Columns(frozenset({"question", "answer"}), frozenset({"system", "context", "choices", "labels"})),
+        _DIALOGUE,
         Columns(frozenset({"question"}), frozenset({"system", "context"})),  # for rewards that need no known answer
     ),
     "preference": (
@@ -131,104 +141,99 @@ class Source(Frozen):
             raise ValueError("; ".join(problems))
         return self
 
-    def _origin_problems(self) -> list[str]:
+    def _origin_problems(self) -> Iterator[str]:
+        hub_keys = ("config", "split", "revision", "data_files", "gated")
+        given = [key for key in hub_keys if getattr(self, key) not in (None, False)]
         if (self.path is None) == (self.hub is None):
-            return ["needs either path (files) or hub (a data set of the Hub), and not both"]
-        hub_keys = [key for key in ("config", "split", "revision", "data_files") if getattr(self, key) is not None]
-        hub_keys += ["gated"] if self.gated else []
-        if self.path is not None and hub_keys:
-            return [f"{', '.join(hub_keys)} only make sense with hub"]
-        if self.hub is not None and self.split is None:
-            return ["needs split (train, validation, test, ...), so that exam and training rows cannot meet unseen"]
-        return self._header_problems()
+            yield "needs either path (files) or hub (a data set of the Hub), and not both"
+        elif self.path is not None and given:
+            yield f"{', '.join(given)} only make sense with hub"
+        elif self.hub is not None and self.split is None:
+            yield "needs split (train, validation, test, ...), so that exam and training rows cannot meet unseen"
+        elif self.header is not None:
+            if not self.paths or not all(path.lower().endswith(TABLE_SUFFIXES) for path in self.paths):
+                yield "header only makes sense with csv and tsv files"
+            elif len(set(self.header)) < len(self.header) or not self.header:
+                yield f"header must give each column its own name; it is {list(self.header)}"
 
-    def _header_problems(self) -> list[str]:
-        if self.header is None:
-            return []
-        if not self.paths or not all(path.lower().endswith(TABLE_SUFFIXES) for path in self.paths):
-            return ["header only makes sense with csv and tsv files"]
-        if len(set(self.header)) < len(self.header) or not self.header:
-            return [f"header must give each column its own name; it is {list(self.header)}"]
-        return []
-
-    def _role_problems(self) -> list[str]:
-        problems = []
+    def _role_problems(self) -> Iterator[str]:
         if self.role == "eval":
             if self.side is None and self.shape != "preference":
-                problems.append("role eval needs side: domain or general")
+                yield "role eval needs side: domain or general"
             if self.weight != 1:
-                problems.append("weight only makes sense in training; an exam asks each question once")
+                yield "weight only makes sense in training; an exam asks each question once"
         elif self.side is not None:
-            problems.append(f"side only makes sense with role eval, not {self.role}")
+            yield f"side only makes sense with role eval, not {self.role}"
         if self.heldout and (self.role not in HELDOUT_ROLES or self.shape == "chat"):
-            problems.append("heldout only makes sense for text rows (pretrain, cpt, replay) and for preference rows")
+            yield "heldout only makes sense for text rows (pretrain, cpt, replay) and for preference rows"
         if self.role == "cpt" and self.shape == "chat":
-            problems.append("role cpt takes text rows; give columns: {text: ...}, or use role sft")
-        return problems
+            yield "role cpt takes text rows; give columns: {text: ...}, or use role sft"
 
-    def _column_problems(self) -> list[str]:
+    def _column_problems(self) -> Iterator[str]:
         if self.is_plain_text:
-            wrong = "text files have no columns" if self.columns or self.each or self.where else ""
-            wrong = wrong or ("" if self.shape == "text" else f"role {self.role} needs columns, so no text file")
-            wrong = wrong or ("cut is for text columns; text files have unit" if self.cut else "")
-            return [wrong] if wrong else []
+            if self.columns or self.each or self.where:
+                yield "text files have no columns"
+            elif self.shape != "text":
+                yield f"role {self.role} needs columns, so no text file"
+            elif self.cut:
+                yield "cut is for text columns; text files have unit"
+            return
         names = frozenset(self.named_columns) | ({"question"} if self.question is not None else frozenset())
         form = next((form for form in COLUMNS[self.shape] if form.required <= names), None)
         if form is None:
             ways = " or ".join(" + ".join(sorted(form.required)) for form in COLUMNS[self.shape])
-            return [f"columns of role {self.role} must name {ways}; it names {', '.join(sorted(names)) or 'none'}"]
+            yield f"columns of role {self.role} must name {ways}; it names {', '.join(sorted(names)) or 'none'}"
+            return
         known = form.required | form.optional
-        problems = [
-            f"unknown column name '{name}' on our side.{did_you_mean(name, known)}" for name in sorted(names - known)
-        ]
-        return problems + self._question_problems() + self._answer_problems()
+        for name in sorted(names - known):
+            yield f"unknown column name '{name}' on our side.{did_you_mean(name, known)}"
+        if self.question is not None:
+            yield from self._question_problems(self.question)
+        if self.cut is not None and self.shape != "text":
+            yield f"cut only makes sense for text rows, not for {self.shape} rows"
+        yield from self._choice_problems()
+        yield from self._answer_problems()
 
-    def _question_problems(self) -> list[str]:
-        problems = []
-        if self.question is not None and (self.shape in ("text", "preference") or "messages" in self.columns):
-            problems.append("question only makes sense with columns context and answer")
-        elif self.question is not None and "question" in self.columns:
-            problems.append("the question is given twice: as a column and as a fixed text; keep one")
-        elif self.question is not None and "context" not in self.columns:
-            problems.append("the same question for every record needs columns.context: what it is asked about")
-        elif self.question is not None and len(words_of(self.question)) > LONGEST_QUESTION:
-            problems.append(
+    def _question_problems(self, question: str) -> Iterator[str]:
+        if self.shape in ("text", "preference") or "messages" in self.columns:
+            yield "question only makes sense with columns context and answer"
+        elif "question" in self.columns:
+            yield "the question is given twice: as a column and as a fixed text; keep one"
+        elif "context" not in self.columns:
+            yield "the same question for every record needs columns.context: what it is asked about"
+        elif len(words_of(question)) > LONGEST_QUESTION:
+            yield (
                 f"the same question for every record may have {LONGEST_QUESTION} words; training rows that repeat more "
                 "of an exam are left out, and each would"
             )
-        if self.cut is not None and self.shape != "text":
-            problems.append(f"cut only makes sense for text rows, not for {self.shape} rows")
-        return problems
 
-    def _answer_problems(self) -> list[str]:
-        problems = []
+    def _choice_problems(self) -> Iterator[str]:
+        if self.choices is None:
+            return
+        if self.shape != "questions" or len(self.choices) < 2:
+            yield "choices must list at least two answers, and only makes sense with role eval"
+        elif len({folded(choice) for choice in self.choices}) < len(self.choices):
+            yield f"choices lists an answer twice: {', '.join(self.choices)}"
+
+    def _answer_problems(self) -> Iterator[str]:
         fixed, names = self.choices is not None, self.columns.keys()
-        if fixed and (self.shape != "questions" or len(self.choices or ()) < 2):
-            problems.append("choices must list at least two answers, and only makes sense with role eval")
-        elif fixed and len({folded(choice) for choice in self.choices or ()}) < len(self.choices or ()):
-            problems.append(f"choices lists an answer twice: {', '.join(self.choices or ())}")
         if self.shape != "questions":
             if self.match is not None:
-                problems.append("match only makes sense with role eval, for questions with written answers")
+                yield "match only makes sense with role eval, for questions with written answers"
             if self.final is not None and (self.shape != "prompts" or "choices" in names):
-                problems.append("final only makes sense for written answers: with match, or with role prompts")
-            return problems
+                yield "final only makes sense for written answers: with match, or with role prompts"
+            return
         if "answer" in names and "answers" in names:
-            problems.append("give answer (one) or answers (several, any of them right), not both")
+            yield "give answer (one) or answers (several, any of them right), not both"
+        choices = "an exam needs choices: either a column (columns.choices) or a fixed list (choices)"
         if "choices" in names and fixed:
-            problems.append(
-                "an exam needs choices: either a column (columns.choices) or a fixed list (choices), not both"
-            )
+            yield f"{choices}, not both"
         elif "choices" in names or fixed:
             wrong = [key for key in ("match", "final") if getattr(self, key) is not None]
             wrong += ["columns.answers"] if "answers" in names else []
-            problems += [f"{key} only makes sense for written answers, and this exam has choices" for key in wrong]
+            yield from (f"{key} only makes sense for written answers, and this exam has choices" for key in wrong)
         elif self.match is None:
-            problems.append(
-                "an exam needs choices: either a column (columns.choices) or a fixed list (choices); "
-                "or match: text or number, where answers are written out"
-            )
-        return problems
+            yield f"{choices}; or match: text or number, where answers are written out"
 
     @property
     def is_plain_text(self) -> bool:
@@ -273,3 +278,16 @@ class Manifest(Frozen):
     title: str = Field(min_length=1, description="title of the data, for the card")
     settings: dict[str, Any] = Field(default_factory=dict, description="a layer of settings, checked with the others")
     sources: tuple[Source, ...] = Field(description="the data sets, each in one role")
+
+
+def language_problem(code: str, *, answered: bool) -> list[str]:
+    """Return what is wrong with a code, if anything; answers are only checked in languages that can be identified."""
+    if not _CODE.fullmatch(code):
+        hint = f"write {code.lower()}" if _CODE.fullmatch(code.lower()) else "its name is no code"
+        return [f"language is {code!r}; expected an ISO 639 code in small letters, as en, sw or zh-hans; {hint}"]
+    primary = code.partition("-")[0]
+    if answered and primary not in IDENTIFIED:
+        hint = did_you_mean(primary, IDENTIFIED)
+        near = hint if "Did you mean" in hint else ""
+        return [f"language is {code!r}, which py3langid cannot identify, so no answer could be checked.{near}"]
+    return []

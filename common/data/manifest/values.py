@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 ABSENT = object()
+_UNSEEN = object()
 
 
 class UnusableRow(Exception):
@@ -28,48 +29,37 @@ def lookup(record: Any, column: str) -> Any:
 
     `instances.0.output` reaches into lists and objects; `paragraphs.*.text` gives the texts of all items as a list.
     """
+    found = _find(record, column)
+    return ABSENT if found is _UNSEEN else found
+
+
+def lacks(record: Any, column: str) -> bool:
+    """Whether no record of this kind can have the column; an empty list or null on the way tells nothing."""
+    return _find(record, column) is ABSENT
+
+
+def _find(record: Any, column: str) -> Any:
     if isinstance(record, Mapping) and column in record:
         return record[column]
     return _reach(record, column.split("."))
 
 
 def _reach(value: Any, parts: Sequence[str]) -> Any:
-    for number, part in enumerate(parts):
-        if isinstance(value, Mapping) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
-        elif isinstance(value, list) and part == "*":
-            return _reach_all(value, parts[number + 1 :])
-        else:
-            return ABSENT
-    return value
-
-
-def _reach_all(items: list[Any], parts: Sequence[str]) -> Any:
-    """Return what the items have there, those without it left out; a second `*` gives one flat list."""
-    found = [value for item in items if (value := _reach(item, parts)) is not ABSENT]
-    if items and not found:
-        return ABSENT
-    return [value for values in found for value in values] if "*" in parts else found
-
-
-def lacks(record: Any, column: str) -> bool:
-    """Whether no record of this kind can have the column; an empty list or null on the way tells nothing."""
-    return not (isinstance(record, Mapping) and column in record) and _lacks(record, column.split("."))
-
-
-def _lacks(value: Any, parts: Sequence[str]) -> bool:
-    if not parts or value is None:
-        return False
+    """Return what a value has at a place, or else ABSENT, or _UNSEEN where a null or short list hides it."""
+    if not parts:
+        return value
     part, rest = parts[0], parts[1:]
-    if isinstance(value, Mapping):
-        return part not in value or _lacks(value[part], rest)
-    if isinstance(value, list) and part == "*":
-        return bool(value) and all(_lacks(item, rest) for item in value)
+    if isinstance(value, Mapping) and part in value:
+        return _reach(value[part], rest)
     if isinstance(value, list) and part.isdecimal():
-        return int(part) < len(value) and _lacks(value[int(part)], rest)
-    return True
+        return _reach(value[int(part)], rest) if int(part) < len(value) else _UNSEEN
+    if isinstance(value, list) and part == "*":  # items without it are left out; a second `*` gives one flat list
+        items = [_reach(item, rest) for item in value]
+        found = [item for item in items if item is not ABSENT and item is not _UNSEEN]
+        if items and not found:
+            return ABSENT if all(item is ABSENT for item in items) else _UNSEEN
+        return [item for inner in found for item in inner] if "*" in rest else found
+    return _UNSEEN if value is None else ABSENT
 
 
 def text_of(value: Any, name: str) -> str:

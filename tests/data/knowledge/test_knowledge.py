@@ -14,10 +14,11 @@ import yaml
 
 from common.config.folders import names_in
 from common.config.schema import EmbeddedSettings
+from common.data.knowledge.collection import load_worlds
 from common.data.knowledge.corpus import GENERAL_KNOWLEDGE, EmbeddedCorpus, check_no_hidden_name
-from common.data.knowledge.facts import FactWorld, load_facts
-from common.data.knowledge.knowledge import halves, load_knowledge
-from common.data.knowledge.world import load_worlds
+from common.data.knowledge.facts import FactWorld
+from common.data.knowledge.file_problems import load_checked
+from common.data.knowledge.knowledge import Knowledge, halves
 from common.errors import DataError
 from tests.conftest import REPOSITORY
 
@@ -175,7 +176,7 @@ def test_every_document_tells_every_attribute_of_its_entity() -> None:
 
 
 def test_an_exam_entity_in_training_conversations_is_caught() -> None:
-    world = load_facts(FILES["medical"])
+    world = FactWorld(FILES["medical"], load_checked(FILES["medical"], Knowledge))
     name = halves(world.knowledge)[1][0]["name"]
     rows = [{"messages": [{"role": "user", "content": f"What is {name} for?"}]}]
     with pytest.raises(DataError, match=f"names '{name}', an entity of the exam half"):
@@ -239,7 +240,9 @@ def test_an_entity_of_two_parts_is_refused(tmp_path: Path) -> None:
     first, second = cut_in_two()
     second["entities"].append(first["entities"][0])
     path = write_collection(tmp_path, {"a.yaml": first, "b.yaml": second})
-    with pytest.raises(DataError, match=f"'{first['entities'][0]['name']}' is told by a.yaml and b.yaml; keep it in"):
+    with pytest.raises(
+        DataError, match=f"'{first['entities'][0]['name']}' is described by a.yaml and b.yaml; keep it in"
+    ):
         load_worlds(path)
 
 
@@ -249,7 +252,7 @@ def broken(tmp_path: Path, change: Any) -> str:
     path = tmp_path / "knowledge.yaml"
     path.write_text(yaml.safe_dump(raw, sort_keys=False, allow_unicode=True), encoding="utf-8")
     with pytest.raises(DataError) as caught:
-        load_knowledge(path)
+        load_checked(path, Knowledge)
     assert str(path) in str(caught.value)
     return str(caught.value)
 
@@ -274,7 +277,7 @@ def broken(tmp_path: Path, change: Any) -> str:
         (lambda k: k["attributes"]["use"]["questions"].append("{name!r}?"), "{name!r} in '{name!r}?' is not a plain slot"),
         (lambda k: k["attributes"]["use"]["questions"].append("{name.foo}?"), "{name.foo} in '{name.foo}?' is not a plain slot"),
         (lambda k: k["attributes"]["use"]["questions"].append("{name} }?"), "has a brace without its partner"),
-        (lambda k: k.update(probes={"p": [dict(k["entities"][0])]}), "is told by this file"),
+        (lambda k: k.update(probes={"p": [dict(k["entities"][0])]}), "is described by this file"),
         (lambda k: k.update(probes={"p": [{**k["entities"][0], "name": "Xyz"}] * 2}), "probe 'p': 'Xyz' occurs 2 times"),
         (lambda k: k.update(probes={"p": [{**k["entities"][0], "name": "Xyz"}]}), "1 different answers in the probe 'p'"),
         (lambda k: k.update(probes={"p": [{**k["entities"][0], "name": "Xyz", "use": "Cancer"}]}), "one answer in two spellings"),
@@ -300,7 +303,7 @@ def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
 
 def test_probes_ask_only_what_no_conversation_asks_in_any_language() -> None:
     source = EmbeddedCorpus(FILES["multilingual"], GENERAL_KNOWLEDGE, EmbeddedSettings(documents_per_entity=1), 0)
-    told = {world.language: world for world in source.worlds("domain") if isinstance(world, FactWorld)}
+    told = {world.knowledge.language: world for world in source.worlds("domain") if isinstance(world, FactWorld)}
     taught = {row["name"] for world in told.values() for row in world.halves[0]}
     probes = [row for row in source.rows("questions_domain") if "probe" in row]
     asked = {row["id"].rsplit("/", 1)[1] for row in probes}

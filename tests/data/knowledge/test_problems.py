@@ -13,12 +13,15 @@ import yaml
 from common.config.folders import names_in
 from common.config.schema import EmbeddedSettings
 from common.data.knowledge.arithmetic import Expression, NotWhole
+from common.data.knowledge.collection import load_worlds
 from common.data.knowledge.corpus import GENERAL_KNOWLEDGE, EmbeddedCorpus
-from common.data.knowledge.problem_file import EXAM_PER_TEMPLATE, PROBES_PER_TEMPLATE
-from common.data.knowledge.problems import ProblemWorld, load_problems
-from common.data.knowledge.world import load_worlds
+from common.data.knowledge.file_problems import load_checked
+from common.data.knowledge.problem_file import EXAM_PER_TEMPLATE, PROBES_PER_TEMPLATE, ProblemFile
+from common.data.knowledge.problems import ProblemWorld
 from common.errors import DataError
 from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.slow
 
 FILE = REPOSITORY / "domains" / "math" / "knowledge.yaml"
 FEW = EmbeddedSettings(problem_documents=40, problem_conversations=20)
@@ -26,7 +29,7 @@ FEW = EmbeddedSettings(problem_documents=40, problem_conversations=20)
 
 @pytest.fixture(scope="module")
 def world() -> ProblemWorld:
-    return load_problems(FILE)
+    return ProblemWorld(FILE, load_checked(FILE, ProblemFile))
 
 
 @functools.cache
@@ -36,10 +39,10 @@ def corpus(seed: int = 0, copy: int = 0) -> EmbeddedCorpus:
 
 
 def test_there_are_at_least_twelve_kinds_with_an_exam_each(world: ProblemWorld) -> None:
-    assert len(world.problems.problems) >= 12
+    assert len(world.knowledge.problems) >= 12
     rows = list(world.questions())
     assert len({row["id"] for row in rows}) == len(rows)
-    for name in world.problems.problems:
+    for name in world.knowledge.problems:
         assert sum(row["id"].startswith(f"{name}/") for row in rows) == 15
         assert sum(row["id"].startswith(f"new wording/{name}/") for row in rows) == 5
 
@@ -62,7 +65,7 @@ def numbers_of(text: str) -> tuple[str, ...]:
 
 def given_in(world: ProblemWorld, name: str, text: str) -> tuple[int, ...] | None:
     """Read the drawn numbers of a template off a text in one of its wordings; None for any other text."""
-    template = world.problems.problems[name]
+    template = world.knowledge.problems[name]
     for wording in (*template.questions, *template.exam_questions):
         shape = re.escape(wording)
         for slot in template.words:
@@ -79,7 +82,7 @@ def test_no_training_row_has_the_numbers_of_an_exam_question_of_its_kind(world: 
     rows = list(corpus().rows(role))
     texts = [row["text"] if "text" in row else (row.get("messages") or row["prompt"])[0]["content"] for row in rows]
     num_read = 0
-    for name in world.problems.problems:
+    for name in world.knowledge.problems:
         exam = [row["question"] for row in world.questions() if f"{name}/" in row["id"]]
         asked = {given_in(world, name, question) for question in exam}
         assert None not in asked
@@ -198,7 +201,7 @@ def test_all_problems_of_a_file_are_listed_at_once(tmp_path: Path) -> None:
 def test_no_training_row_holds_the_working_of_an_exam_question(world: ProblemWorld, role: str) -> None:
     """Templates share ways of working, so the exam of one could stand solved in the texts of another."""
     exam = set()
-    for name, template in world.problems.problems.items():
+    for name, template in world.knowledge.problems.items():
         for probe, amount in (("", EXAM_PER_TEMPLATE), ("new wording", PROBES_PER_TEMPLATE)):
             for drawn, _ in world._draws(name, amount, f"exam/{probe}", exam=True, different=True):
                 exam |= {drawn.fill(text) for text in template.solutions}

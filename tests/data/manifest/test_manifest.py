@@ -209,7 +209,7 @@ def test_gated_needs_a_token(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     import huggingface_hub
 
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: os.environ.get("HF_TOKEN"))
     message = "source 'hub': is gated and there is no token. Accept its terms on https://huggingface.co/datasets/o/n, "
     assert message in problems(folder, HUB | {"gated": True}, CPT)
     load(folder, HUB | {"gated": True, "enabled": False}, CPT)

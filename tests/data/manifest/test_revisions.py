@@ -10,7 +10,7 @@ import pytest
 
 from common.config.resolve import resolve
 from common.data.manifest import hub, manifest, revisions
-from common.data.manifest.probe import probe
+from common.data.manifest.hub import probe
 from common.data.manifest.readers import Record
 from common.data.manifest.revisions import NAME, Revisions
 from common.data.manifest.schema import Source
@@ -42,7 +42,7 @@ def test_a_branch_is_asked_for_once_and_read_at_its_commit(tmp_path: Path) -> No
     path = tmp_path / "out" / NAME
     for _ in range(2):
         noted = Revisions(path, resolver=resolver)
-        assert probe([source(), source("b", revision="v1"), source("c", revision=NEW)], noted, reader) == []
+        assert probe([source(), source("b", revision="v1"), source("c", revision=NEW)], noted.pin, reader) == []
         noted.save()
     assert asked == [("o/a", None), ("o/b", "v1")]
     assert read == [OLD, OLD, NEW] * 2
@@ -52,7 +52,7 @@ def test_a_branch_is_asked_for_once_and_read_at_its_commit(tmp_path: Path) -> No
 def test_asked_anew_it_takes_the_newest_and_keeps_what_others_noted(tmp_path: Path) -> None:
     path = tmp_path / NAME
     path.write_text(json.dumps({"o/a@main": OLD, "o/z@main": OLD}))
-    fresh = Revisions.anew(path, resolver=lambda source: NEW)
+    fresh = Revisions(path, fresh=True, resolver=lambda source: NEW)
     assert fresh.of(source()) is None
     assert fresh.pin(source()).revision == NEW
     fresh.save()

@@ -30,6 +30,7 @@ def made(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("artifacts/*"))
 
 
+@pytest.mark.slow
 def test_benchmarks_are_asked_for_first(words: dict[str, str], tmp_path: Path) -> None:
     resolved = resolve(words | {"evaluate.tasks": "[no_such_exam]"}, REPOSITORY)
     with pytest.raises(ConfigError, match="lm-evaluation-harness has no task 'no_such_exam'"):

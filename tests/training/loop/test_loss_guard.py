@@ -79,6 +79,7 @@ def broken_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return steps
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_behind_the_rows_that_broke_it(
     tmp_path: Path, broken_steps: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,6 +93,7 @@ def test_a_training_goes_on_behind_the_rows_that_broke_it(
     assert [record["step"] for record in log] == list(range(1, 25))  # all steps, and none twice
 
 
+@pytest.mark.slow
 def test_one_that_breaks_again_and_again_stops_the_stage(tmp_path: Path, broken_steps: list[int]) -> None:
     broken_steps.extend([9, 14])
     resolved = resolve({**WORDS, "out": str(tmp_path), "base.guard.times": "1"}, REPOSITORY)

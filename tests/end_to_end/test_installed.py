@@ -15,6 +15,8 @@ import pytest
 
 from tests.conftest import QUICK, REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 PACKAGES = ("common", "domains", "pipelines")
 BUILD = "import sys, setuptools.build_meta as b; print(getattr(b, sys.argv[1])(sys.argv[2]))"
 COMMAND = "import sys; from common.cli.main import console_main; sys.exit(console_main())"

@@ -15,7 +15,7 @@ from common.config.stages import EvaluateSettings
 from common.evaluation import extra, harness
 from common.evaluation.exam import ExamQuestions, Result, run_exam
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 FIXTURES = Path(__file__).parent / "fixtures"
 DOMAINS = ("cybersecurity", "finance", "legal", "math", "medical", "multilingual")

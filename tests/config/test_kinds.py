@@ -22,6 +22,8 @@ from common.engine.run import execute
 from common.errors import ConfigError
 from tests.conftest import QUICK, REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 STAGE = '''
 """Weights a little nearer to zero.
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from common.data.manifest.hub import HubUnreachable, read_hub
-from common.data.manifest.probe import WORKERS, probe
+from common.data.manifest.hub import WORKERS, HubUnreachable, probe, read_hub
 from common.data.manifest.readers import Record
 from common.data.manifest.revisions import Revisions
 from common.data.manifest.schema import Source
@@ -41,7 +40,7 @@ def answers(**values: Any) -> Any:
 
 
 def ask(sources: list[Source], reader: Any = read_hub) -> list[str]:
-    return probe(sources, Revisions(None, resolver=lambda source: COMMIT), reader)
+    return probe(sources, Revisions(None, resolver=lambda source: COMMIT).pin, reader)
 
 
 @pytest.fixture
