@@ -18,10 +18,11 @@ from common.cli.output import heading, short_score, table
 from common.config.folders import names_in
 from common.config.resolve import Resolved, resolve
 from common.console import Console
-from common.engine.plan import Plan, make_plan, store_of
+from common.engine.plan import Plan, make_plan
 from common.engine.preflight.settings import check_sharding
 from common.engine.run import Outcome, execute
 from common.errors import ConfigError, RecipeError, did_you_mean
+from common.store.artifacts import Store
 
 ALL = "all"
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def show_runs(runs: Sequence[DomainRun], console: Console) -> None:
     summaries = {}
     for run in runs:
         if run.outcome is not None and run.resolved is not None:
-            view = store_of(run.resolved).view(run.domain, run.resolved.config.profile)
+            view = Store(run.resolved.out).view(run.domain, run.resolved.config.profile)
             summaries[run.domain] = json.loads((view / "summary.json").read_text(encoding="utf-8"))
             names |= dict.fromkeys(point["name"] for point in summaries[run.domain]["checkpoints"])
     rows = []

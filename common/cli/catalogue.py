@@ -72,8 +72,8 @@ FROZEN_SETTINGS = {
     "run.allow_code": RUN_SETTINGS["run.allow_code"],
     "run.<setting>": RUN_SETTINGS["run.<setting>"],
 }
-OUT = Option("folder of artifacts/, runs/ and models/ (default: the clone, or the current folder if installed)")
-ALL = "; all: every shipped domain"
+OUT = Option(RUN_SETTINGS["out"])
+ALL_SETTINGS = {**RUN_SETTINGS, "domain": f"{RUN_SETTINGS['domain']}; all: every shipped domain"}
 
 COMMANDS: dict[str, Command] = {
     "run": Command(
@@ -81,14 +81,14 @@ COMMANDS: dict[str, Command] = {
         "Makes every stage that is missing or out of date, in order, and prints the scores. "
         "Finished stages are reused; a stopped run continues where it stopped.",
         ("domain=medical", "domain=medical profile=qwen3-8b data=hub run.device=cuda"),
-        {}, {**RUN_SETTINGS, "domain": RUN_SETTINGS["domain"] + ALL},
+        {}, ALL_SETTINGS,
     ),
     "plan": Command(
         commands.plan, "what a run would do and why, with tokens, memory and time",
         "Shows the state of every stage, why it would run, and what it would cost. Nothing is trained.",
         ("domain=medical", "domain=medical profile=qwen3-8b data=hub run.hardware=h100-sxm"),
         {"freeze": Option("true: write plan.json, from which a scheduler can run single stages", switch=True)},
-        {**RUN_SETTINGS, "domain": RUN_SETTINGS["domain"] + ALL},
+        ALL_SETTINGS,
     ),
     "why": Command(
         commands.why, "why a stage would run again: the inputs that changed",
@@ -101,7 +101,7 @@ COMMANDS: dict[str, Command] = {
         "Makes one stage again. Later stages follow only if its result differs.",
         ("domain=medical stage=sft", "domain=all stage=card"),
         {"stage": Option("name of the stage", needed=True)},
-        {**RUN_SETTINGS, "domain": RUN_SETTINGS["domain"] + ALL},
+        ALL_SETTINGS,
     ),
     "config": Command(
         commands.config, "every setting of a run with its value and the layer that set it",

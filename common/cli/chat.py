@@ -14,7 +14,6 @@ from common.console import Console
 from common.engine.environment import prepare
 from common.engine.plan import make_plan
 from common.errors import DataError
-from common.store.artifacts import Artifact
 
 MAX_NEW_TOKENS = 256
 
@@ -24,11 +23,16 @@ def talk(resolved: Resolved, stage: str, prompt: str | None, console: Console) -
 
     Raises DataError when the stage has not been made.
     """
-    artifact = _artifact(resolved, stage)
+    step = next(step for step in make_plan(resolved).steps if step.node.name == stage)
+    if step.state != "cached" or step.artifact is None:
+        raise DataError(
+            f"There is no finished {stage} of {resolved.config.domain} with these settings ({step.state}: "
+            f"{step.reasons[0]}). Run `just run` with the same settings first."
+        )
     prepare(resolved.config.run, asks_hub=False)
     from common.models import checkpoint
 
-    model, tokenizer = checkpoint.load(artifact.path, resolved.config.model)
+    model, tokenizer = checkpoint.load(step.artifact.path, resolved.config.model)
     model.eval()
     if prompt is not None:
         console.line(reply(model, tokenizer, [{"role": "user", "content": prompt}]), always=True)
@@ -37,18 +41,6 @@ def talk(resolved: Resolved, stage: str, prompt: str | None, console: Console) -
     while text := _ask():
         # Each question is asked alone, because the small models have learned single turns.
         console.line(reply(model, tokenizer, [{"role": "user", "content": text}]), always=True)
-
-
-def _artifact(resolved: Resolved, stage: str) -> Artifact:
-    """Return the stage's result with exactly these settings. Raises DataError where it is not made."""
-    step = next(step for step in make_plan(resolved).steps if step.node.name == stage)
-    if step.state != "cached" or step.artifact is None:
-        domain = resolved.config.domain
-        raise DataError(
-            f"There is no finished {stage} of {domain} with these settings ({step.state}: {step.reasons[0]}). "
-            "Run `just run` with the same settings first."
-        )
-    return step.artifact
 
 
 def _ask() -> str:

@@ -64,40 +64,30 @@ def _run_all(program: Program, overrides: Overrides, forced: frozenset[str]) -> 
 
 def plan(program: Program, overrides: Overrides, *, freeze: bool = False) -> None:
     from common.cli import output
-    from common.cost.limits import check_fits
-    from common.engine.plan import make_plan, store_of
-    from common.engine.preflight.settings import check_sharding
-    from common.engine.views import freeze as write_plan
-
-    if overrides.get("domain") == "all":
-        _plan_all(program, overrides, freeze=freeze)
-        return
-    resolved, console = _resolve(program, overrides)
-    check_sharding(resolved)
-    made = make_plan(resolved)
-    output.plan(made, console, program)
-    check_fits(made.outlook, [step.node.name for step in made.to_do])
-    if freeze:
-        console.line(f"Frozen: {write_plan(resolved, store_of(resolved))}", always=True)
-
-
-def _plan_all(program: Program, overrides: Overrides, *, freeze: bool) -> None:
-    from common.cli import output
     from common.cli.all_domains import DomainRun, plan_all
     from common.cost.limits import check_fits
-    from common.engine.plan import store_of
-    from common.engine.views import freeze as write_plan
+    from common.engine.frozen_plan import freeze as write_plan
+    from common.engine.plan import make_plan
+    from common.engine.preflight.settings import check_sharding
 
-    console = Console()
-    plans, failed = plan_all(overrides, REPOSITORY, program.results)
+    console, failed = Console(), list[DomainRun]()
+    many = overrides.get("domain") == "all"
+    if many:
+        plans, failed = plan_all(overrides, REPOSITORY, program.results)
+    else:
+        resolved, console = _resolve(program, overrides)
+        check_sharding(resolved)
+        plans = [make_plan(resolved)]
     for made in plans:
         output.plan(made, console, program)
         try:
             check_fits(made.outlook, [step.node.name for step in made.to_do])
         except ConfigError as error:
+            if not many:
+                raise
             failed.append(DomainRun(made.resolved.config.domain, problem=str(error)))
         if freeze:
-            console.line(f"Frozen: {write_plan(made.resolved, store_of(made.resolved))}", always=True)
+            console.line(f"Frozen: {write_plan(made.resolved)}", always=True)
     if failed:
         lines = [f"{run.domain}: {run.problem}" for run in failed]
         raise RecipeError("\n".join([f"{len(failed)} domains cannot run:", *lines]))
@@ -230,17 +220,16 @@ def _set_logging(console: Console) -> None:
 @contextlib.contextmanager
 def clean_exit() -> Iterator[None]:
     """Let the signals of schedulers stop a run as Ctrl-C does, and end the checking process with it."""
-    from common.training.loop.stopping import Preempted
+    from common.training.loop.stopping import Preempted, signals_restored
 
     def stop(signum: int, frame: Any) -> NoReturn:
         raise Preempted(signum)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        fit = sys.modules.get("common.training.fit")
-        if fit is not None:
-            fit.clean_process.close()
+    with signals_restored():
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            if fit := sys.modules.get("common.training.fit"):
+                fit.clean_process.close()

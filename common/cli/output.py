@@ -23,10 +23,10 @@ from common.config.overrides import flatten
 from common.config.pipeline import Pipeline
 from common.config.resolve import Resolved
 from common.console import Console
-from common.engine.plan import Plan, store_of
+from common.engine.plan import Plan
 from common.engine.preflight import hardware
 from common.engine.run import Outcome
-from common.store.artifacts import MANIFEST
+from common.store.artifacts import MANIFEST, Store
 
 DEFAULT = "default"
 LEAST_ROOM = 16  # columns; text that is wrapped into less is harder to read than lines that a terminal breaks
@@ -72,18 +72,18 @@ def result(
     """Print the chain's table, what was made, and where the model and its card are. `overrides` chose the run."""
     config = resolved.config
     same_run = shlex.join(f"{key}={value}" for key, value in overrides.items())
-    view = store_of(resolved).view(config.domain, config.profile)
+    view = Store(resolved.out).view(config.domain, config.profile)
     summary = json.loads((view / "summary.json").read_text(encoding="utf-8"))
     console.line()
     scores(summary, console)
     console.line()
     if not outcome.made:
         console.line(f"Nothing to do: all {len(outcome.artifacts)} stages are up to date.", always=True)
-    published = outcome.artifacts["publish"].manifest["metrics"].get("path")
+    metrics = outcome.artifacts["publish"].manifest["metrics"]
     console.line(f"Card:  {short_path(view)}/card/README.md", always=True)
-    if published:
-        local = outcome.artifacts["publish"].manifest["metrics"]["to"] == "local"
-        console.line(f"Model: {short_path(resolved.out / published) if local else published}", always=True)
+    if published := metrics.get("path"):
+        where = short_path(resolved.out / published) if metrics["to"] == "local" else published
+        console.line(f"Model: {where}", always=True)
     if outcome.made:
         console.line(f"Talk to it: {command} chat {same_run}")
 
@@ -149,14 +149,12 @@ def _is_long(reasons: Sequence[str]) -> bool:
 def why(made: Plan, name: str, console: Console, program: Program = IN_CLONE) -> None:
     """Print one stage's state and every input that changed."""
     step = next(step for step in made.steps if step.node.name == name)
-    console.line(f"{name} {'waits' if step.state == 'waits' else f'is {step.state}'}", always=True)
-    for reason in step.reasons:
-        console.line(f"  {program.say(reason)}", always=True)
+    lines = [f"{name} {'waits' if step.state == 'waits' else f'is {step.state}'}", *(f"  {r}" for r in step.reasons)]
     if step.state == "waits":
         first = next(s for s in made.steps if s.state in ("missing", "stale"))
-        console.line(f"  the first stage to do is {first.node.name} ({first.state})", always=True)
-        for reason in first.reasons:
-            console.line(f"    {program.say(reason)}", always=True)
+        lines += [f"  the first stage to do is {first.node.name} ({first.state})", *(f"    {r}" for r in first.reasons)]
+    for line in lines:
+        console.line(program.say(line), always=True)
 
 
 def config(resolved: Resolved, console: Console, below: str | None = None) -> None:
@@ -167,8 +165,7 @@ def config(resolved: Resolved, console: Console, below: str | None = None) -> No
     for key, value in flatten({**dumped, **stages}).items():
         if below is not None and key != below and not key.startswith(f"{below}."):
             continue
-        chosen = key in ("domain", "profile", "pipeline")
-        origin = "chosen" if chosen else _origin(key, resolved.origins)
+        origin = "chosen" if key in ("domain", "profile", "pipeline") else _origin(key, resolved.origins)
         rows.append((key, json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value, origin))
     width = max((len(key) for key, *_ in rows), default=0)
     console.line(f"  {'key':<{width}}  {'value':<{SHORT}}  set by", always=True)
@@ -181,11 +178,9 @@ def config(resolved: Resolved, console: Console, below: str | None = None) -> No
 
 def _origin(key: str, origins: Mapping[str, str]) -> str:
     """Return the layer of a key, or of the nearest block above it that was set whole."""
-    parts = key.split(".")
-    for length in range(len(parts), 0, -1):
-        if ".".join(parts[:length]) in origins:
-            return origins[".".join(parts[:length])]
-    return DEFAULT
+    while key and key not in origins:
+        key = key.rpartition(".")[0]
+    return origins.get(key, DEFAULT)
 
 
 def status(repository: Path, root: Path, console: Console) -> None:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from common.engine.plan import Plan
 
 MAIN = ("save", "merge")  # phases that are in main memory, wherever a run trains
-
-
 UNSURE = 0.25  # share that rows decide, from which on a figure is shown as a bound
 
 

@@ -20,13 +20,13 @@ from common.errors import ConfigError
 SHARDED = ("fsdp2", "zero3")
 
 
-def unshardable(settings: LearningSettings, run: RunSettings) -> str:
+def unshardable(settings: StageSettings, run: RunSettings) -> str:
     """Return what of a stage its processes could not share out, as `<key>=<value>` without the stage; empty where all.
 
     Quantised weights are packed. The kernels of bitsandbytes' optimizers take no shards: torch's `fully_shard` with
     AdamW8bit fails in its first step (torch 2.13, bitsandbytes 0.50, two gloo processes).
     """
-    if run.processes == 1 or run.parallelism not in SHARDED:
+    if run.processes == 1 or run.parallelism not in SHARDED or not isinstance(settings, LearningSettings):
         return ""
     optimizer = str(settings.train.get("optim", ""))
     if settings.peft == "qlora":

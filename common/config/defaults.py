@@ -23,12 +23,7 @@ def default_of(field: FieldInfo) -> Any:
 
 def differing(settings: BaseModel, exclude: Collection[str] = ()) -> dict[str, Any]:
     """Return the values that are not the declared defaults, ready for JSON; the same within each block."""
-    found = {}
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if name not in exclude and value != default_of(field):
-            found[name] = differing(value) if isinstance(value, BaseModel) else to_jsonable_python(value)
-    return found
+    return settings.model_dump(mode="json", exclude_defaults=True, exclude=set(exclude))
 
 
 def filled(values: Mapping[str, Any], cls: type[BaseModel]) -> dict[str, Any]:

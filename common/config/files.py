@@ -1,4 +1,4 @@
-"""Read the settings that files hold: a profile's by its name, and a domain's for all profiles and for single ones.
+"""Read the settings that a domain's file holds, for all profiles and for single ones.
 
 Usage: `file = read_domain_file(find_domain("medical", repository), repository / "pipelines")`.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from common.config.base import Frozen
 from common.config.folders import names_in
 from common.config.kinds import kinds
 from common.config.pipeline import load_pipeline
 from common.config.schema import SCALARS, SECTIONS
-from common.config.validation import explain, report
+from common.config.validation import report, validated
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, DataError, did_you_mean
 
@@ -32,16 +32,6 @@ class DomainFile(Frozen):
     )
 
 
-def read_named(folder: Path, what: str, name: str) -> dict[str, Any]:
-    """Return the keys of `<name>.yaml`. Raises ConfigError with the nearest name if there is none."""
-    if name not in names_in(folder):
-        raise ConfigError(f"There is no {what} '{name}'.{did_you_mean(name, names_in(folder))}")
-    values = read_yaml(folder / f"{name}.yaml")
-    if not isinstance(values, dict):
-        raise ConfigError(f"{folder / name}.yaml holds no keys.")
-    return values
-
-
 def read_domain_file(folder: Path, pipelines: Path) -> DomainFile:
     """Read stages.yaml. Raises DataError for missing files and ConfigError with every unknown section of it."""
     path = folder / "stages.yaml"
@@ -55,10 +45,7 @@ def read_domain_file(folder: Path, pipelines: Path) -> DomainFile:
     raw = read_yaml(path) or {}
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected the keys {', '.join(DomainFile.model_fields)}, got {type(raw).__name__}.")
-    try:
-        file = DomainFile.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(report(path, explain(error, DomainFile, raw))) from None
+    file = validated(DomainFile, raw, path=path)
     problems = [
         f"profiles.{name}: there is no such profile.{did_you_mean(name, profiles)}"
         for name in file.profiles

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
+from common.config.yaml import read_yaml
 from common.errors import ConfigError, did_you_mean
 
 DOMAIN_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -21,13 +23,19 @@ def names_in(folder: Path, suffix: str = ".yaml") -> list[str]:
     return sorted(path.name for path in folder.glob("*") if path.is_dir() and not path.name.startswith((".", "_")))
 
 
+def read_named(folder: Path, what: str, name: str, expected: str) -> dict[str, Any]:
+    """Return the keys of `<name>.yaml`. Raises ConfigError with the nearest name if there is none."""
+    if name not in names_in(folder):
+        raise ConfigError(f"There is no {what} '{name}'.{did_you_mean(name, names_in(folder))}")
+    values = read_yaml(folder / f"{name}.yaml")
+    if not isinstance(values, dict):
+        raise ConfigError(f"{folder / name}.yaml holds no keys; expected {expected}.")
+    return values
+
+
 def is_path(domain: str) -> bool:
     """Whether `domain=` names a folder from anywhere rather than a shipped domain."""
     return "/" in domain or os.sep in domain or domain.startswith((".", "~"))
-
-
-def is_shipped(folder: Path, repository: Path) -> bool:
-    return folder.parent == repository / "domains"
 
 
 def find_domain(given: str, repository: Path) -> Path:

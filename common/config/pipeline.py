@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field
 
 from common.config.base import Frozen, Name
+from common.config.folders import read_named
 from common.config.kinds import kind_of, kinds
-from common.config.validation import explain, report
-from common.config.yaml import read_yaml
+from common.config.validation import validated
 from common.errors import ConfigError, did_you_mean
 
 
@@ -79,17 +79,9 @@ class Pipeline(Frozen):
 
 def load_pipeline(folder: Path, name: str) -> Pipeline:
     """Read and check `<folder>/<name>.yaml`. Raises ConfigError naming the file and the key."""
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name not in known:
-        raise ConfigError(f"There is no pipeline '{name}'.{did_you_mean(name, known)}")
+    raw = read_named(folder, "pipeline", name, "description, stages, exam, publish")
     path = folder / f"{name}.yaml"
-    raw = read_yaml(path)
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} holds no keys; expected description, stages, exam, publish.")
-    try:
-        pipeline = Pipeline.model_validate({"name": name, **raw})
-    except ValidationError as error:
-        raise ConfigError(report(path, explain(error, Pipeline, raw))) from None
+    pipeline = validated(Pipeline, {"name": name, **raw}, path=path)
     _check_edges(pipeline, path)
     return pipeline
 

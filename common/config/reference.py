@@ -7,6 +7,7 @@ All of it comes from the settings classes. `python -m common.data.schemas` write
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
@@ -17,9 +18,9 @@ from common.config.base import Frozen, StageSettings
 from common.config.files import DomainFile
 from common.config.kinds import kinds
 from common.config.pipeline import Pipeline
-from common.config.schema import SCALARS, SECTIONS, Config
+from common.config.schema import SCALARS, SECTIONS, Config, section_of
 from common.config.stage_sections import ADAPTER
-from common.config.trl_options import OWNED, OWNED_REWARDED, REWARDED, SIMPLE_TYPES, options_of
+from common.config.trl_options import options_of, owned_by, plain_types
 from common.errors import ConfigError, did_you_mean
 
 LAYER = {"$ref": "layer.json"}  # a file beside the others, as editors find it
@@ -27,20 +28,12 @@ TEXT = {"type": "string"}
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 PLAIN = {bool: "true or false", int: "whole number", float: "number", str: "text", type(None): "none", dict: "keys"}
 LIMITS = {
-    "ge": "at least {}",
-    "gt": "more than {}",
-    "le": "at most {}",
-    "lt": "less than {}",
-    "multiple_of": "a multiple of {}",
-}
+    "ge": "at least {:g}", "gt": "more than {:g}", "le": "at most {:g}", "lt": "less than {:g}",
+    "multiple_of": "a multiple of {:g}",
+}  # fmt: skip
 JSON_TYPES = {
-    "bool": "boolean",
-    "int": "integer",
-    "float": "number",
-    "str": "string",
-    "dict": "object",
-    "list": "array",
-}
+    "bool": "boolean", "int": "integer", "float": "number", "str": "string", "dict": "object", "list": "array",
+}  # fmt: skip
 
 
 class Setting(NamedTuple):
@@ -57,18 +50,17 @@ def describe(key: str) -> list[str]:
 
     A stage's keys stand below its kind, such as `cpt.schedule.warmup`, whatever the stages of a pipeline are called.
     """
-    roots: dict[str, Any] = {name: field.annotation for name, field in Config.model_fields.items() if name in SECTIONS}
-    roots |= _classes()
+    parts = _parts()
     name, *rest = key.split(".")
-    if name in SCALARS and not rest:
-        return _text([_setting(name, Config.model_fields[name])])
-    if name not in roots:
-        raise ConfigError(f"{key}: no section or stage kind of that name.{did_you_mean(name, [*roots, *SCALARS])}")
-    settings = list(_settings(roots[name], name))
-    own = [setting for setting in settings if setting.key == key or setting.key.startswith(f"{key}.")]
+    if key in SCALARS:
+        return _text([_setting(key, Config.model_fields[key])])
+    if name not in parts:
+        raise ConfigError(f"{key}: no section or stage kind of that name.{did_you_mean(name, [*parts, *SCALARS])}")
+    settings = list(_settings(parts[name], name))
+    own = [setting for setting in settings if f"{setting.key}.".startswith(f"{key}.")]
     if own:
-        return [*([] if own[0].key == key else [f"{key}: {_heading(roots[name], rest)}"]), *_text(own)]
-    trainer = getattr(roots[name], "trainer", "")
+        return [*([] if own[0].key == key else [f"{key}: {_heading(parts[name], rest)}"]), *_text(own)]
+    trainer = getattr(parts[name], "trainer", "")
     if rest[0] == "train" and trainer:
         return _describe_option(key, ".".join(rest[1:]), trainer)
     above, known = name, set[str]()
@@ -95,13 +87,11 @@ def settings_page() -> str:
         "",
         *_table(_setting(name, Config.model_fields[name]) for name in SCALARS),
     ]
-    for name in SECTIONS:
-        model = _model_of(Config.model_fields[name].annotation)
-        assert model is not None
-        lines += ["", f"## {name}", "", _summary(model), "", *_table(_settings(model, name))]
-    for kind, cls in _classes().items():
-        trainer = f" `train` holds options of TRL's {cls.trainer}." if cls.trainer else ""
-        lines += ["", f"## Stage kind {kind}", "", _summary(cls) + trainer, "", *_table(_settings(cls, kind))]
+    for name, model in _parts().items():
+        heading = name if name in SECTIONS else f"Stage kind {name}"
+        trainer = getattr(model, "trainer", "")
+        options = f" `train` holds options of TRL's {trainer}." if trainer else ""
+        lines += ["", f"## {heading}", "", _summary(model) + options, "", *_table(_settings(model, name))]
     return "\n".join(lines) + "\n"
 
 
@@ -110,16 +100,17 @@ def schemas() -> dict[str, dict[str, Any]]:
     pipeline = schema_of(Pipeline, {"settings": LAYER})
     del pipeline["properties"]["name"]  # it is the file's name
     pipeline["required"].remove("name")
-    made = [
-        name for name, kind in kinds().items() if kind.makes != "report"
-    ]  # exams, card and publish come by themselves
+    # Exams, card and publishing come by themselves.
+    made = [name for name, kind in kinds().items() if kind.makes != "report"]
     pipeline["$defs"]["StageSpec"]["properties"]["kind"]["enum"] = made
     named = {"type": "object", "additionalProperties": LAYER}
     stages = schema_of(DomainFile, {"all": LAYER, "checkpoint": LAYER, "profiles": named})
+    layer = _layer()
     # A profile is a layer with two keys of its own, which its `additionalProperties` would take for stages.
-    layer = {"$schema": DRAFT, **_layer(), "$defs": _layer_definitions()}
-    profile = {**layer, "properties": {**layer["properties"], "description": TEXT, "pipeline": TEXT}}
-    return {"layer": layer, "stages": stages, "pipeline": pipeline, "profile": _short(profile)}
+    profile = {key: value for key, value in layer.items() if key != "$defs"}
+    profile["properties"] = {**layer["properties"], "description": TEXT, "pipeline": TEXT}
+    profile = json.loads(json.dumps(profile).replace('"#/', '"layer.json#/'))
+    return {"layer": layer, "stages": stages, "pipeline": pipeline, "profile": profile}
 
 
 def schema_of(model: type[BaseModel], replaced: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,51 +121,30 @@ def schema_of(model: type[BaseModel], replaced: Mapping[str, Any]) -> dict[str, 
     return made
 
 
-def _short(schema: Any) -> Any:
-    """Return a schema that refers to the definitions in `layer.json` in place of its own."""
-    if isinstance(schema, dict):
-        return {
-            key: value.replace("#/", "layer.json#/") if key == "$ref" else _short(value)
-            for key, value in schema.items()
-            if key != "$defs"
-        }
-    return [_short(item) for item in schema] if isinstance(schema, list) else schema
-
-
 def _layer() -> dict[str, Any]:
-    """A layer of settings: sections, stage kinds, and stages, whose names are open."""
-    named = (*SECTIONS, *kinds())
+    """Return the schema of a layer: sections, kinds and stages, whose names are open, with any part of their keys."""
+    found: dict[str, Any] = {}
+    nested: dict[str, Any] = {}
+    for name, model in _parts().items():
+        schema = found[name] = _partial(model.model_json_schema())
+        nested |= schema.pop("$defs", {})
+        if trainer := getattr(model, "trainer", ""):
+            schema["properties"]["train"] = _train_schema(trainer)
+        if getattr(model, "adapts", False):
+            what = "settings that hold only where the stage trains an adapter"
+            schema["properties"][ADAPTER] = {"$ref": f"#/$defs/{name}", "description": what}
     fields = {key: _partial(Config.model_json_schema()["properties"][key]) for key in SCALARS}
     return {
+        "$schema": DRAFT,
         "type": "object",
-        "properties": {**fields, **{name: {"$ref": f"#/$defs/{name}"} for name in named}},
+        "properties": {**fields, **{name: {"$ref": f"#/$defs/{name}"} for name in found}},
         "additionalProperties": {"type": "object", "description": "settings of the stage of this name"},
+        "$defs": {**found, **nested},
     }
 
 
-def _layer_definitions() -> dict[str, Any]:
-    """Return the schemas of a layer, its sections and stage kinds; each may hold any part of its keys."""
-    found: dict[str, Any] = {}
-    for name in SECTIONS:
-        model = _model_of(Config.model_fields[name].annotation)
-        assert model is not None
-        found[name] = _partial(model.model_json_schema())
-    for kind, cls in _classes().items():
-        schema = _partial(cls.model_json_schema())
-        if cls.trainer:
-            schema["properties"]["train"] = _train_schema(cls.trainer)
-        if cls.adapts:
-            what = "settings that hold only where the stage trains an adapter"
-            schema["properties"][ADAPTER] = {"$ref": f"#/$defs/{kind}", "description": what}
-        found[kind] = schema
-    for name in list(found):
-        for inner, schema in found[name].pop("$defs", {}).items():
-            found[inner] = schema
-    return found
-
-
 def _train_schema(trainer: str) -> dict[str, Any]:
-    owned = {*OWNED, *(OWNED_REWARDED if trainer in REWARDED else ())}
+    owned = owned_by(trainer)
     options = {name: _option_schema(kind) for name, kind in options_of(trainer).items() if name not in owned}
     return {
         "type": "object",
@@ -185,10 +155,8 @@ def _train_schema(trainer: str) -> dict[str, Any]:
 
 
 def _option_schema(annotation: str) -> dict[str, Any]:
-    parts = [part.strip().split("[")[0] for part in annotation.split("|")]
-    if any(part not in SIMPLE_TYPES and part != "None" for part in parts):
-        return {}
-    return {"type": [*(JSON_TYPES[part] for part in parts if part in JSON_TYPES), "null"]}
+    plain = plain_types(annotation)
+    return {"type": [*(JSON_TYPES[name] for name in plain), "null"]} if plain else {}
 
 
 def _partial(schema: Any) -> Any:
@@ -213,7 +181,7 @@ def _settings(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
 
 def _setting(key: str, field: FieldInfo) -> Setting:
     limits = [
-        text.format(f"{getattr(item, name):g}")
+        text.format(getattr(item, name))
         for item in field.metadata
         for name, text in LIMITS.items()
         if hasattr(item, name)
@@ -282,6 +250,7 @@ def _describe_option(key: str, option: str, trainer: str) -> list[str]:
     return [f"{key} ({known[option]}): option of TRL's {trainer}; its documentation says what it does."]
 
 
-def _classes() -> dict[str, type[StageSettings]]:
-    """Return the settings class of each stage kind."""
-    return {name: kind.settings for name, kind in kinds().items()}
+def _parts() -> dict[str, type[BaseModel]]:
+    """Return the settings class of each section and of each stage kind."""
+    sections: dict[str, type[BaseModel]] = {name: section_of(name) for name in SECTIONS}
+    return {**sections, **{name: kind.settings for name, kind in kinds().items()}}

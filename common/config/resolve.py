@@ -9,21 +9,20 @@ the nearest valid one, and each value remembers the layer that set it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from common.config.base import StageSettings
-from common.config.files import DomainFile, read_domain_file, read_named
-from common.config.folders import find_domain, is_shipped
+from common.config.files import DomainFile, read_domain_file
+from common.config.folders import find_domain, read_named
 from common.config.kinds import kind_of, kinds
 from common.config.overrides import nest, take_consent
 from common.config.pipeline import Node, Pipeline, load_pipeline
-from common.config.schema import SCALARS, SECTIONS, Config, VerifySettings
+from common.config.schema import SCALARS, SECTIONS, Config, VerifySettings, section_of
 from common.config.stage_sections import (
     Layer,
     adapters_alone,
@@ -34,7 +33,7 @@ from common.config.stage_sections import (
     values_of,
 )
 from common.config.stages import AnsweringSettings, RewardedSettings
-from common.config.validation import explain
+from common.config.validation import validated
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, did_you_mean
 from common.machine import cards, computes_bfloat16, visible
@@ -66,7 +65,7 @@ class Resolved:
     @property
     def shipped(self) -> bool:
         """Whether the domain came with the package, or is in the clone's `domains/`."""
-        return is_shipped(self.domain_folder, self.repository)
+        return self.domain_folder.parent == self.repository / "domains"
 
     @property
     def may_run_code(self) -> bool:
@@ -84,7 +83,7 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     folder = find_domain(given, repository)
     code_allowed = take_consent(overrides, folder.name)
     profile = overrides.pop("profile", DEFAULT_PROFILE)
-    profile_values = read_named(repository / "pipelines" / "profiles", "profile", profile)
+    profile_values = read_named(repository / "pipelines" / "profiles", "profile", profile, "sections of settings")
     preferred = profile_values.pop("pipeline", DEFAULT_PIPELINE)
     profile_values.pop("description", None)
     name = overrides.pop("pipeline", preferred)
@@ -92,8 +91,7 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     out = Path(overrides.pop("out", "") or results or repository).absolute()
     data_root = overrides.pop("data_root", None)
 
-    data = overrides.pop("data", None)
-    command_line = Layer(COMMAND_LINE, nest(overrides) | ({} if data is None else {"data": data}))
+    command_line = Layer(COMMAND_LINE, nest(overrides))
     layers = [Layer(f"profile {profile}", profile_values), Layer(f"pipeline {name}", pipeline.settings)]
     file = read_domain_file(folder, repository / "pipelines")
     layers += _domain_layers(file, given, profile, layers, command_line)
@@ -188,6 +186,7 @@ def _build(domain: str, profile: str, layers: list[Layer], pipeline: Pipeline) -
                 merged[key] = _of_same_checkpoint(merged[key], values)
             if key in SECTIONS or key in SCALARS:
                 merged[key] = _merge(merged.get(key), values, key, layer.label, origins)
+    origin = functools.partial(label_of, origins=origins)
     problems: list[str] = []
     stages: dict[str, StageSettings] = {}
     sections: dict[str, Any] = {}
@@ -198,17 +197,13 @@ def _build(domain: str, profile: str, layers: list[Layer], pipeline: Pipeline) -
     for key in SECTIONS:
         if key in merged:
             with _gathered(problems):
-                sections[key] = _validate(Config.model_fields[key].annotation, merged.pop(key), key, origins)
+                sections[key] = validated(section_of(key), merged.pop(key), prefix=key, origin=origin)
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     verify = sections.get("verify", VerifySettings())
     stages = {name: _verified(settings, verify) for name, settings in stages.items()}
     names = {"domain": domain, "profile": profile, "pipeline": pipeline.name}
-    try:
-        return Config(**names, **merged, **sections, stages=stages), origins
-    except ValidationError as error:
-        problems = explain(error, Config, merged, origin=lambda key: label_of(key, origins))
-        raise ConfigError("\n".join(problems)) from None
+    return validated(Config, {**names, **merged, **sections, "stages": stages}, origin=origin), origins
 
 
 def _check_sections(layers: list[Layer], pipeline: Pipeline) -> None:
@@ -235,14 +230,6 @@ def _gathered(problems: list[str]) -> Iterator[None]:
         problems.append(str(error))
 
 
-def _validate(cls: Any, values: Mapping[str, Any], prefix: str, origins: Mapping[str, str]) -> Any:
-    try:
-        return cls.model_validate(values)
-    except ValidationError as error:
-        problems = explain(error, cls, values, prefix=prefix, origin=lambda key: label_of(key, origins))
-        raise ConfigError("\n".join(problems)) from None
-
-
 def _trains_in_float32(run: Mapping[str, Any], needs: Mapping[str, Any]) -> bool:
     """Whether a run trains on a CPU that only emulates bfloat16, ten times slower than it computes in float32."""
     device = run.get("device", "auto")
@@ -260,8 +247,9 @@ def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str], *,
     """
     merged: Any = {}
     cls = kind_of(node.kind).settings
+    adapted = is_adapted(node, layers)
     for layer in layers:
-        for values in values_of(node, layer, adapted=is_adapted(node, layers)):
+        for values in values_of(node, layer, adapted=adapted):
             if cls.choice in values and values[cls.choice] != merged.get(cls.choice):
                 merged = {}
             if any(values.get(name) is not None for name in cls.either):
@@ -269,7 +257,7 @@ def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str], *,
             merged = _merge(merged, values, node.name, layer.label, origins)
     if in_float32 and cls.trainer and origins.get(f"{node.name}.train.bf16") != COMMAND_LINE:
         merged = _merge(merged, {"train": {"bf16": False}}, node.name, PROCESSOR, origins)
-    settings: StageSettings = _validate(cls, merged, node.name, origins)
+    settings = validated(cls, merged, prefix=node.name, origin=functools.partial(label_of, origins=origins))
     check_options(settings, node)
     return settings
 

@@ -166,3 +166,10 @@ class Config(Frozen):
 
 SECTIONS = ("model", "embedded", "gate", "verify", "run", "needs")
 SCALARS = ("seed", "data", "peft")
+
+
+def section_of(name: str) -> type[Frozen]:
+    """Return the settings class of a section."""
+    cls = Config.model_fields[name].annotation
+    assert isinstance(cls, type), f"{name} holds no section"
+    return cls

@@ -94,16 +94,15 @@ def is_adapted(node: Node, layers: Sequence[Layer]) -> bool:
 
 def check_options(settings: StageSettings, node: Node) -> None:
     """Check the blocks whose keys are those of a library's class. Raises ConfigError."""
+    train = getattr(settings, "train", {})
     if settings.trainer:
         packing = getattr(settings, "packing", "isolated")
-        check_train_options(settings.trainer, getattr(settings, "train", {}), stage=node.name, packing=packing)
-    lora = getattr(settings, "lora", None)
-    if lora is not None:
+        check_train_options(settings.trainer, train, stage=node.name, packing=packing)
+    if (lora := getattr(settings, "lora", None)) is not None:
         check_lora_options(lora, stage=node.name)
-    quantization = getattr(settings, "quantization", None)
-    if quantization is not None:
+    if (quantization := getattr(settings, "quantization", None)) is not None:
         check_quantization_options(quantization, stage=node.name)
         check_installed(f"{node.name}.peft=qlora")
-    optimizer = str(getattr(settings, "train", {}).get("optim", ""))
+    optimizer = str(train.get("optim", ""))
     if package := package_of(optimizer):
         check_installed(f"{node.name}.train.optim={optimizer}", package)

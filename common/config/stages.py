@@ -91,15 +91,11 @@ class TrainingSettings(LearningSettings):
     )
 
     @model_validator(mode="after")
-    def _can_validate(self) -> TrainingSettings:
+    def _fits_its_data(self) -> TrainingSettings:
         if self.validation.share and self.packing == "trl":
             raise ValueError(
                 "validation.share keeps packed rows, which packing: trl has none of; set packing: isolated"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _budget(self) -> TrainingSettings:
         if self.tokens is not None and self.epochs is not None:
             raise ValueError("tokens and epochs are both set; keep one")
         if self.batch_tokens % self.sequence_length:

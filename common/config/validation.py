@@ -1,10 +1,6 @@
 """What is wrong with the keys and values of a file or a command line, one line per problem.
 
-Usage:
-    try:
-        pipeline = Pipeline.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(report(path, explain(error, Pipeline, raw))) from None
+Usage: `pipeline = validated(Pipeline, raw, path=path)`.
 
 Each line names the key, what was found and what was expected, and for an unknown key the nearest known one.
 """
@@ -14,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from common.errors import did_you_mean
+from common.errors import ConfigError, did_you_mean
 
+Model = TypeVar("Model", bound=BaseModel)
 MAX_LISTED = 20  # problems shown at once
 MAX_SHOWN = 60  # characters of a wrong value
 # What a value should be, by the first word of pydantic's error types, such as int_parsing or model_type.
@@ -36,19 +33,26 @@ LIMITS = {
 }  # fmt: skip
 
 
-def explain(
-    error: ValidationError,
-    model: type[BaseModel],
-    raw: Any,
-    *,
-    prefix: str = "",
+def validated(
+    model: type[Model], raw: Any, *, path: Path | None = None, prefix: str = "",
     origin: Callable[[str], str] = lambda key: "",
-    also_known: Sequence[str] = (),
-) -> list[str]:
+) -> Model:  # fmt: skip
+    """Return the settings in `raw`. Raises ConfigError as `explain` says, under the file's path where one is given."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        problems = explain(error, model, raw, prefix=prefix, origin=origin)
+        raise ConfigError(report(path, problems) if path else "\n".join(problems)) from None
+
+
+def explain(
+    error: ValidationError, model: type[BaseModel], raw: Any, *, prefix: str = "",
+    origin: Callable[[str], str] = lambda key: "",
+) -> list[str]:  # fmt: skip
     """Return one line per problem of `raw`, the value that `model` refused.
 
-    `prefix` is the key that holds `raw`. `origin` gives the layer that set a key, or "". `also_known` are keys that the
-    caller took out of `raw` before. The items of a list go by their `name` or `id`, or else by their number.
+    `prefix` is the key that holds `raw`. `origin` gives the layer that set a key, or "". The items of a list go by
+    their `name` or `id`, or else by their number.
     """
     items: dict[tuple[int | str, ...], list[Any]] = {}  # a value that fits none of several types is one problem
     for item in error.errors():
@@ -61,8 +65,7 @@ def explain(
         layer = origin(".".join([*filter(None, [prefix]), *map(str, place)]))
         where = f"{name} ({layer})" if layer else name
         if item["type"] == "extra_forbidden":
-            known = [*_keys_at(model, place[:-1]), *(also_known if len(place) == 1 else ())]
-            lines.append(f"{where}: unknown key.{did_you_mean(str(place[-1]), known)}")
+            lines.append(f"{where}: unknown key.{did_you_mean(str(place[-1]), _keys_at(model, place[:-1]))}")
         elif item["type"] == "missing":
             lines.append(f"{name} is missing.")
         elif item["type"] == "value_error":  # a check of our own, which names its keys

@@ -77,16 +77,10 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
     if own_names(config.stages[node.name]) and (rewards := resolved.domain_folder / FILE).is_file():
         recipe["rewards_file"] = digest_file(rewards)
     if node.kind in ("card", "publish"):
-        recipe |= {
-            "domain": config.domain,
-            "profile": config.profile,
-            "pipeline": config.pipeline,
-            "chain_seed": config.seed,
-        }
-        # A card tells when and how its chain was made, so a remade stage needs a new card even if it came out equal.
-        recipe["made"] = (
-            {name: artifact.manifest["created"] for name, artifact in inputs.items()} if node.kind == "card" else {}
-        )
+        recipe |= {"domain": config.domain, "profile": config.profile, "pipeline": config.pipeline}
+        recipe |= {"chain_seed": config.seed, "made": {}}
+    if node.kind == "card":  # It says when and how its chain was made: a remade stage needs a new card, even if equal.
+        recipe["made"] = {name: artifact.manifest["created"] for name, artifact in inputs.items()}
     return recipe
 
 

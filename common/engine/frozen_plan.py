@@ -1,6 +1,6 @@
-"""Read a frozen plan back, so that a stage runs as planned even if the files have changed since.
+"""Write a resolved run as a frozen plan and read it back, so that a stage runs as planned even if files change since.
 
-Usage: `resolved = thaw(Path("runs/medical/tiny/plan.json"), overrides, repository)`.
+Usage: `path = freeze(resolved)`, such as runs/medical/tiny/plan.json; `resolved = thaw(path, overrides, repository)`.
 """
 
 from __future__ import annotations
@@ -9,16 +9,40 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from common.config.folders import find_domain
 from common.config.kinds import kind_of
 from common.config.overrides import nest, take_consent
 from common.config.pipeline import Pipeline
 from common.config.resolve import Resolved
 from common.config.schema import Config, RunSettings
-from common.config.validation import explain
+from common.config.validation import validated
+from common.data.manifest.revisions import NAME, Revisions
 from common.errors import ConfigError, did_you_mean
+from common.store.artifacts import Store, write_json, writing
+
+
+def freeze(resolved: Resolved) -> Path:
+    """Write the plan that any scheduler can drive: `runs/<domain>/<profile>/plan.json`."""
+    store = Store(resolved.out)
+    path = store.view(resolved.config.domain, resolved.config.profile) / "plan.json"
+    local = resolved.config.data == "embedded"
+    plan = {
+        "schema": 1,
+        "config": resolved.config.model_dump(mode="json", exclude={"stages"}),
+        "stages": {name: settings.model_dump(mode="json") for name, settings in resolved.config.stages.items()},
+        "origins": dict(resolved.origins),
+        "pipeline": resolved.pipeline.model_dump(mode="json", by_alias=True),
+        # Of a domain from elsewhere; shipped ones are found by name, wherever the package is by then.
+        **({} if resolved.shipped else {"domain_folder": str(resolved.domain_folder)}),
+        "data_root": str(resolved.data_root) if resolved.data_root else None,
+        "hub_revisions": {} if local else Revisions(resolved.out / NAME, resolved.hub_revisions).known(),
+    }
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == plan:
+        return path
+    with writing(store.runs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, plan)
+    return path
 
 
 def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved:
@@ -46,10 +70,7 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
                 f"{key}: a frozen plan takes run.* and out only.{did_you_mean(key, ['out', 'run.device'])}"
             )
     given = {**config.run.model_dump(), **nest(overrides).get("run", {})}
-    try:
-        run = RunSettings.model_validate(given)
-    except ValidationError as error:
-        raise ConfigError("\n".join(explain(error, RunSettings, given, prefix="run"))) from None
+    run = validated(RunSettings, given, prefix="run")
     config = config.model_copy(update={"run": run, "stages": stages})
     # The plan is in <out>/runs/<domain>/<profile>/plan.json.
     above = path.resolve().parents

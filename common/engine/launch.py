@@ -22,7 +22,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,7 @@ from common.console import Console
 from common.engine.environment import environment
 from common.errors import ConfigError, LaunchError, RecipeError
 from common.training.distributed import ranks
-from common.training.loop.stopping import SIGNALS, Preempted
+from common.training.loop.stopping import SIGNALS, Preempted, signals_restored
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing import PContext, RunProcsResult
@@ -72,12 +71,20 @@ def launch(resolved: Resolved, stage: str, plan: Path, console: Console, *, forc
     """
     run = resolved.config.run
     if run.machines > 1:
-        raise ConfigError(_by_scheduler(run, stage, plan))
+        each = run.processes // run.machines
+        raise ConfigError(
+            f"run.machines={run.machines}: start stage {stage} on every machine, for instance with `torchrun "
+            f"--nnodes={run.machines} --nproc-per-node={each} --rdzv-backend=c10d --rdzv-endpoint=<host>:<port> -m "
+            f"common stage {plan} {stage}`; then go on with the same command as now."
+        )
     command = ["-m", "common", "stage", str(plan.resolve()), stage, f"out={resolved.out.resolve()}"]
     command += ["force=true"] if forced else []
     command += [f"{ALLOW_CODE}={resolved.config.domain}"] if resolved.code_allowed else []
-    shared = accelerate_environment(resolved.repository, run, run.processes) | _path_to(resolved.repository)
-    with tempfile.TemporaryDirectory(prefix="processes-") as folder, _signals_restored():
+    shared = accelerate_environment(resolved.repository, run, run.processes)
+    # They import `common` from here, and nothing from the current folder, which may be any.
+    path = [str(resolved.repository), *filter(None, [os.environ.get("PYTHONPATH")])]
+    shared |= {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
+    with tempfile.TemporaryDirectory(prefix="processes-") as folder, signals_restored():  # elastic has its own
         result = start_and_wait(command, shared, run.processes, Path(folder), console)
         if result.failures:
             raise LaunchError(_why(stage, run, result))
@@ -135,17 +142,6 @@ def start_and_wait(
     return result
 
 
-@contextlib.contextmanager
-def _signals_restored() -> Iterator[None]:
-    """Give this process its own handlers of signals back in the end: elastic installs its own."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def accelerate_environment(repository: Path, run: RunSettings, processes: int) -> dict[str, str]:
     """Return what `accelerate launch` sets in the environment of a process, by its file for `run.parallelism`."""
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
@@ -156,12 +152,6 @@ def accelerate_environment(repository: Path, run: RunSettings, processes: int) -
     arguments, *_ = _validate_launch_command(launch_command_parser().parse_args(given))
     found = prepare_deepspeed_cmd_env(arguments)[1] if run.parallelism == "zero3" else prepare_multi_gpu_env(arguments)
     return {key: value for key, value in found.items() if key.startswith(("ACCELERATE_", "FSDP_"))}
-
-
-def _path_to(repository: Path) -> dict[str, str]:
-    """Let the processes import `common` from here, and nothing from the current folder, which may be any."""
-    path = [str(repository), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
 
 
 def configure(repository: Path, run: RunSettings) -> None:
@@ -177,15 +167,6 @@ def configure(repository: Path, run: RunSettings) -> None:
             f"{config_file(repository, run)}`, not with torchrun, or use run.parallelism=fsdp2."
         )
     os.environ.update(accelerate_environment(repository, run, ranks.size()))
-
-
-def _by_scheduler(run: RunSettings, stage: str, plan: Path) -> str:
-    each = run.processes // run.machines
-    return (
-        f"run.machines={run.machines}: start stage {stage} on every machine, for instance with `torchrun "
-        f"--nnodes={run.machines} --nproc-per-node={each} --rdzv-backend=c10d --rdzv-endpoint=<host>:<port> -m common "
-        f"stage {plan} {stage}`; then go on with the same command as now."
-    )
 
 
 def _why(stage: str, run: RunSettings, result: RunProcsResult) -> str:

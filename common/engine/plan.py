@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 from common.config.kinds import kind_of
 from common.config.overrides import flatten
@@ -28,9 +28,6 @@ from common.engine.provenance import versions
 from common.models.facts import check_taken_facts
 from common.store.artifacts import Artifact, Store, fingerprint_of, was_begun_by
 from common.training.loop.progress import reached
-
-if TYPE_CHECKING:
-    pass
 
 State = Literal["cached", "missing", "stale", "waits"]
 ABSENT = "(absent)"
@@ -78,19 +75,13 @@ def open_corpus(resolved: Resolved) -> Corpus:
     from common.data.manifest.revisions import NAME, Revisions
 
     path = folder / "data.yaml" if config.data == "hub" else Path(config.data)
-    essential = set()
-    for node in resolved.nodes:
-        kind = kind_of(node.kind)
-        taken = kind.starts and config.model.path is not None
-        if kind.roles and kind.makes != "report" and not node.sampled and not taken:
-            essential.add(kind.roles[0])
+    kinds = [kind_of(node.kind) for node in resolved.nodes if not node.sampled]
+    taken = config.model.path is not None  # then the first stage reads no rows
+    reading = [kind for kind in kinds if kind.makes != "report" and not (taken and kind.starts)]
+    essential = {kind.roles[0] for kind in reading if kind.roles}
     noted = resolved.out / NAME
     revisions = Revisions(noted, fresh=True) if config.run.newest_data else Revisions(noted, resolved.hub_revisions)
     return load_manifest(path, resolved.data_root, essential=sorted(essential), revisions=revisions)
-
-
-def store_of(resolved: Resolved) -> Store:
-    return Store(resolved.out)
 
 
 def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozenset[str] = frozenset()) -> Plan:
@@ -98,7 +89,7 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
     check_settings(resolved)
     outlook = Outlook.of(resolved)
     corpus = corpus or open_corpus(resolved)
-    store = store_of(resolved)
+    store = Store(resolved.out)
     known: dict[str, Artifact] = {}
     steps = []
     for node in resolved.nodes:

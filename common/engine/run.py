@@ -9,6 +9,7 @@ drive the same stages through `python -m common stage <plan.json> <stage>`.
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -24,16 +25,16 @@ from common.engine import launch
 from common.engine.code import code_of
 from common.engine.environment import hub_restored, needs_hub, prepare
 from common.engine.fingerprint import recipe_of, settings_made_with, task_folders
-from common.engine.plan import Plan, make_plan, open_corpus, store_of, unpublished
+from common.engine.frozen_plan import freeze
+from common.engine.plan import Plan, make_plan, open_corpus, unpublished
 from common.engine.preflight.domain_code import rewards_file
 from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
 from common.engine.provenance import provenance
-from common.engine.views import freeze, write_summary
 from common.errors import DataError, GateError
 from common.models.device import release_memory
 from common.stage import StageContext, StageReport
-from common.store.artifacts import Artifact, fingerprint_of, writing
+from common.store.artifacts import Artifact, Store, fingerprint_of, write_json, writing
 from common.store.locks import Holder
 from common.training.distributed import ranks
 from common.training.distributed.gpu_lock import lock_gpus
@@ -57,11 +58,11 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
     check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do])
     run = Run(plan, console, Outcome())
-    freeze(resolved, run.store)
+    freeze(resolved)
     for step in plan.steps:
         run.make(step.node, forced=step.node.name in forced)
         run.gate(step.node)
-    write_summary(resolved, run.store, run.outcome.artifacts["card"])
+    run.write_summary()
     return run.outcome
 
 
@@ -89,7 +90,7 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
     artifact = run.make(step.node, forced=forced)
     run.gate(step.node)
     if step.node.kind == "card":
-        write_summary(resolved, run.store, artifact)
+        run.write_summary()
     return artifact
 
 
@@ -109,7 +110,7 @@ class Run:
 
     def __init__(self, plan: Plan, console: Console, outcome: Outcome) -> None:
         self.resolved, self.config, self.corpus = plan.resolved, plan.resolved.config, plan.corpus
-        self.store = store_of(plan.resolved)
+        self.store = Store(plan.resolved.out)
         self.console = console
         self.outcome = outcome
 
@@ -153,7 +154,7 @@ class Run:
         if not launch.needed(job.node.kind, self.config.run):
             return None
         before = self.store.get(name, job.fingerprint)
-        launch.launch(self.resolved, name, freeze(self.resolved, self.store), self.console, forced=job.forced)
+        launch.launch(self.resolved, name, freeze(self.resolved), self.console, forced=job.forced)
         artifact = self.store.get(name, job.fingerprint)
         assert artifact is not None, f"stage {name} ended well and left nothing"
         self._note(job, artifact, before)
@@ -245,6 +246,16 @@ class Run:
         if job.forced and before is not None and artifact.digest == before.digest:
             self.outcome.equal.append(name)
             self.console.line(f"  {name}: the same result as before; what follows from it stays")
+
+    def write_summary(self) -> None:
+        """Put the card's summary where other tools read it, never older than the plan that led to it."""
+        view = self.store.view(self.config.domain, self.config.profile)
+        target, plan = view / "summary.json", view / "plan.json"
+        text = (self.outcome.artifacts["card"].path / "summary.json").read_text(encoding="utf-8")
+        same = target.is_file() and target.read_text(encoding="utf-8") == text
+        if not same or (plan.is_file() and plan.stat().st_mtime_ns > target.stat().st_mtime_ns):
+            with writing(self.store.runs):
+                write_json(target, json.loads(text))
 
     def gate(self, node: Node) -> None:
         """Compare an examined stage with the base and the stage before it; warn or stop as the settings say."""

@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.stages import AnsweringSettings
-from common.config.validation import explain
+from common.config.validation import validated
 from common.errors import ConfigError, DataError, did_you_mean
 from common.rewards.own import verifiers_for
 from common.rewards.verifiers import VERIFIERS, Answer, Verifier, options_of
@@ -111,10 +111,7 @@ def check_rewards(
             raise ConfigError(f"{place}: there is no such reward, and no `model` is given.{near}")
         base = ModelOptions if "model" in given else options_of(name, verifiers)
         options = create_model(name, __base__=base, weight=(Weight, 1.0))
-        try:
-            options.model_validate(dict(given))
-        except ValidationError as error:
-            raise ConfigError("\n".join(explain(error, options, dict(given), prefix=place))) from None
+        validated(options, dict(given), prefix=place)
         if given.get("model") not in (None, *models):
             raise ConfigError(
                 f"{place}.model is {given['model']!r}; expected a reward stage among the inputs of this stage "

@@ -164,7 +164,7 @@ class Store:
                 f"to wait for it, or let that run finish first. {holder.silence}".strip()
             )
 
-        path = self.artifacts / ".locks" / f"{stage}-{fingerprint}.lock"
+        path = self._lock_file(f"{stage}-{fingerprint}")
         with contextlib.ExitStack() as held:
             with writing(self.artifacts):
                 held.enter_context(hold(path, wait=wait, busy=busy, on_wait=on_wait))
@@ -255,17 +255,16 @@ class Store:
 
     def _remove(self, folder: Path) -> bool:
         """Remove a folder under its own lock; false where a running stage holds it."""
-        import filelock
-
         with writing(self.artifacts):
-            path = self.artifacts / ".locks" / f"{folder.name}.lock"
-            path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with filelock.FileLock(path).acquire(timeout=0):
+                with hold(self._lock_file(folder.name), wait=False, busy=lambda holder: BlockingIOError(holder.who)):
                     shutil.rmtree(folder)
-            except filelock.Timeout:
+            except BlockingIOError:
                 return False
         return True
+
+    def _lock_file(self, name: str) -> Path:
+        return self.artifacts / ".locks" / f"{name}.lock"
 
 
 def write_json(path: Path, value: Any) -> None:

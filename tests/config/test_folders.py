@@ -12,9 +12,8 @@ import pytest
 from common.cli.new_domain import new_domain
 from common.config.folders import find_domain
 from common.config.resolve import resolve
-from common.engine.frozen_plan import thaw
-from common.engine.plan import make_plan, store_of
-from common.engine.views import freeze
+from common.engine.frozen_plan import freeze, thaw
+from common.engine.plan import make_plan
 from common.errors import ConfigError
 from tests.conftest import REPOSITORY
 
@@ -70,7 +69,7 @@ def test_a_run_reads_that_folder_and_plans_keep_it(mine: Path, tmp_path: Path, m
     assert resolved.out == tmp_path / "results"
     assert resolved.origins["card.limits_of_use"] == "domain ./mine"
     assert make_plan(resolved).corpus.domain_title == "Chemical elements"
-    path = freeze(resolved, store_of(resolved))
+    path = freeze(resolved)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
@@ -91,7 +90,7 @@ def test_a_run_reads_that_folder_and_plans_keep_it(mine: Path, tmp_path: Path, m
 
 def test_a_plan_of_a_shipped_domain_names_no_folder(tmp_path: Path) -> None:
     resolved = resolve({"domain": "medical"}, REPOSITORY, tmp_path)
-    assert "domain_folder" not in json.loads(freeze(resolved, store_of(resolved)).read_text("utf-8"))
+    assert "domain_folder" not in json.loads(freeze(resolved).read_text("utf-8"))
 
 
 def test_a_mistake_in_its_settings_names_its_file(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

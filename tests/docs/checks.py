@@ -19,10 +19,9 @@ from common.cli.catalogue import COMMANDS
 from common.cli.new_domain import new_domain
 from common.config.overrides import parse
 from common.config.resolve import Resolved, resolve
-from common.engine.frozen_plan import thaw
-from common.engine.plan import make_plan, store_of
+from common.engine.frozen_plan import freeze, thaw
+from common.engine.plan import make_plan
 from common.engine.preflight.settings import check_settings
-from common.engine.views import freeze
 from common.store.artifacts import Store
 from tests.conftest import REPOSITORY
 from tests.docs.keys import check_key
@@ -124,7 +123,7 @@ class Workplace:
         """Freeze the run that a plan's path names, read the plan back, and look for the stage."""
         _, domain, profile, _ = plan.parts
         resolved = resolve({"domain": domain, "profile": profile, "out": str(self.out)}, self.root)
-        thawed = thaw(freeze(resolved, store_of(resolved)), {}, self.root)
+        thawed = thaw(freeze(resolved), {}, self.root)
         assert stage in [node.name for node in thawed.nodes], stage
 
     def check_run(self, command: str, words: dict[str, str]) -> None:

@@ -17,9 +17,9 @@ import pytest
 from common.cli.main import main
 from common.config.resolve import resolve
 from common.console import Console
+from common.engine.frozen_plan import freeze
 from common.engine.plan import make_plan
 from common.engine.run import run_stage
-from common.engine.views import freeze
 from common.store.artifacts import Store
 from tests.conftest import QUICK, REPOSITORY
 
@@ -34,7 +34,7 @@ def with_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a frozen plan and a finished base."""
     root = tmp_path_factory.mktemp("base")
     resolved = resolve({**WORDS, "out": str(root)}, REPOSITORY)
-    freeze(resolved, Store(root))
+    freeze(resolved)
     run_stage(resolved, "base", Console("quiet"))
     return root
 

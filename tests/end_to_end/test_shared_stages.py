@@ -21,8 +21,8 @@ import pytest
 from common.config.pipeline import Pipeline
 from common.config.resolve import Resolved, resolve
 from common.console import Console
+from common.engine.frozen_plan import freeze
 from common.engine.run import run_stage
-from common.engine.views import freeze
 from common.errors import LaunchError
 from common.store.artifacts import Artifact, Store
 from tests.conftest import QUICK, REPOSITORY
@@ -39,7 +39,7 @@ SHIM = Path(__file__).parent / "fsdp_on_cpu"
 
 def make(root: Path, stage: str, **more: str) -> Artifact:
     resolved = resolve({**WORDS, "out": str(root), **more}, REPOSITORY)
-    freeze(resolved, Store(root))
+    freeze(resolved)
     return run_stage(resolved, stage, Console("quiet"))
 
 
@@ -134,7 +134,7 @@ def test_a_sharded_reward_model_is_what_one_process_makes(
         root = tmp_path / str(number)
         without(alone, root, "sft")
         resolved = reward_alone(root, peft, **run)
-        freeze(resolved, Store(root))
+        freeze(resolved)
         made.append(run_stage(resolved, "reward", Console("quiet")))
     assert_alike(*made)
     assert made[1].manifest["processes"] == 2
@@ -153,7 +153,7 @@ def test_stopped_and_killed_processes_go_on_to_the_same_result(alone: Path, tmp_
     """A signal saves and ends with 75; a killed process is named; one process then ends what two had begun."""
     root = tmp_path / "store"
     expected = without(alone, root, "cpt")
-    plan = freeze(resolve({**WORDS, "out": str(root), "run.processes": "2"}, REPOSITORY), Store(root))
+    plan = freeze(resolve({**WORDS, "out": str(root), "run.processes": "2"}, REPOSITORY))
     words = ["stage", str(plan), "cpt", "run.checkpoint_minutes=0.0001"]
     first = start(words)
     when(root, 2, first)

@@ -19,7 +19,7 @@ from common.console import Console
 from common.engine import launch
 from common.engine.launch import SET_BY_ACCELERATE, configure
 from common.errors import ConfigError
-from common.training.loop.stopping import Preempted
+from common.training.loop.stopping import Preempted, signals_restored
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,7 @@ def test_what_a_launcher_has_set_stays_and_deepspeed_needs_it() -> None:
 
 
 def run(code: str, folder: Path, verbosity: str = "quiet") -> Any:
-    with launch._signals_restored():
+    with signals_restored():
         return launch.start_and_wait(["-c", code], {}, 2, folder, Console(verbosity))  # type: ignore[arg-type] # one of three
 
 

@@ -32,22 +32,17 @@ def check_device(config: Config, stages: Iterable[str], device: str) -> None:
         return
     attention.check_name(config.run.attention, device)
     for name, settings in found:
-        if settings.train.get("bf16") and settings.train.get("fp16"):
+        train, optimizer = settings.train, str(settings.train.get("optim", ""))
+        if train.get("bf16") and train.get("fp16"):
             raise ConfigError(
                 f"{name}.train.fp16=true and {name}.train.bf16=true exclude each other. Set one of them to false."
             )
-        optimizer = str(settings.train.get("optim", ""))
+        needs = f"need a CUDA device, and this stage trains on {device}."
         if optimizer.startswith("paged_") and device != "cuda":
             instead = optimizer.removeprefix("paged_") if "8bit" in optimizer else "adamw_torch"
-            raise ConfigError(
-                f"{name}.train.optim={optimizer}: paged optimizers need a CUDA device, and this stage trains on "
-                f"{device}. Use {instead}."
-            )
-        if settings.train.get("use_liger_kernel") and device != "cuda":  # they are of Triton
-            raise ConfigError(
-                f"{name}.train.use_liger_kernel=true: Liger's kernels need a CUDA device, and this stage trains on "
-                f"{device}. Leave it out."
-            )
+            raise ConfigError(f"{name}.train.optim={optimizer}: paged optimizers {needs} Use {instead}.")
+        if train.get("use_liger_kernel") and device != "cuda":  # they are of Triton
+            raise ConfigError(f"{name}.train.use_liger_kernel=true: Liger's kernels {needs} Leave it out.")
 
 
 def check_backends(config: Config, stages: Iterable[str]) -> None:

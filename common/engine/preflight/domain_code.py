@@ -8,7 +8,6 @@ Consent is `run.allow_code=<domain>` on the command line of each run. No file an
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from common.config.resolve import Resolved
 from common.config.stages import EvaluateSettings
@@ -25,12 +24,6 @@ def rewards_file(resolved: Resolved) -> Path:
     return resolved.domain_folder / FILE
 
 
-def needs_rewards(resolved: Resolved) -> bool:
-    """Whether a stage of the run uses a reward that only the domain can bring, and the domain brings some."""
-    used = any(own_names(settings) for settings in resolved.config.stages.values())
-    return used and rewards_file(resolved).is_file()
-
-
 def check_code(resolved: Resolved) -> None:
     """Raise ConfigError where a run would execute code of a domain from elsewhere without the user's consent."""
     if resolved.may_run_code or not (found := _code_of(resolved)):
@@ -43,9 +36,9 @@ def check_code(resolved: Resolved) -> None:
 
 def _code_of(resolved: Resolved) -> list[str]:
     """Return what a run would execute of a domain's folder."""
-    folder = resolved.domain_folder
-    found = [FILE] if needs_rewards(resolved) else []
-    if any(isinstance(settings, EvaluateSettings) and settings.tasks for settings in resolved.config.stages.values()):
+    folder, stages = resolved.domain_folder, resolved.config.stages.values()
+    found = [FILE] if rewards_file(resolved).is_file() and any(own_names(settings) for settings in stages) else []
+    if any(isinstance(settings, EvaluateSettings) and settings.tasks for settings in stages):
         files = sorted(path for path in (folder / "eval").rglob("*") if path.suffix in (".yaml", ".yml", ".py"))
         found += [path.relative_to(folder).as_posix() for path in files if not _lists_names(path)]
     remote = resolved.origins.get("model.trust_remote_code", "")
@@ -60,8 +53,5 @@ def _lists_names(path: Path) -> bool:
         value = read_yaml(path) if path.suffix != ".py" else None
     except DataError:  # a tag such as !function
         return False
-    return isinstance(value, dict) and value.keys() <= GROUP_KEYS and _are_names(value.get("task", []))
-
-
-def _are_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+    tasks = value.get("task", []) if isinstance(value, dict) and value.keys() <= GROUP_KEYS else None
+    return isinstance(tasks, list) and all(isinstance(name, str) for name in tasks)

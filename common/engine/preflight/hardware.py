@@ -1,6 +1,6 @@
 """The hardware that a profile was made for, compared with this machine before anything is spent.
 
-Usage: `check(resolved)` refuses; `missing(resolved)` says what is missing, a phrase each.
+Usage: `found = missing(resolved)`, a phrase each; `explanation(resolved, found)` is the message about them.
 
 `common.machine` finds what there is, without torch, so that planning stays instant. The profile's author says what it
 needs at least; what a run is expected to take is `common.cost`.
@@ -19,7 +19,6 @@ from common.config.schema import Needs
 from common.config.yaml import read_yaml
 from common.cost.hardware import GIB
 from common.engine.environment import VISIBLE, environment
-from common.errors import ConfigError
 from common.machine import cards, main_memory, visible
 from common.store.artifacts import Store
 from common.training.distributed import ranks
@@ -87,12 +86,6 @@ def missing(resolved: Resolved) -> list[str]:
     if alone and config.run.device != "cpu" and machine.gpus and each > len(machine.gpus):
         found.append(f"a GPU for each of {each} processes (run.processes; here {len(machine.gpus)})")
     return found
-
-
-def check(resolved: Resolved) -> None:
-    """Refuse a run on a machine that lacks what its profile needs. Raises ConfigError."""
-    if found := missing(resolved):
-        raise ConfigError(explanation(resolved, found))
 
 
 def explanation(resolved: Resolved, found: list[str]) -> str:

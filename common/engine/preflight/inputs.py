@@ -1,26 +1,41 @@
 """Check that all that some stages need is there before any begins: machine, libraries, rows, benchmarks.
 
 Usage: `check_inputs(resolved, corpus, nodes)`, from `common.engine.run`. What follows from settings alone is checked by
-`common.engine.preflight.settings`.
+`common.engine.preflight.settings`, names and types of options by `common.config.trl_options`.
 """
 
 from __future__ import annotations
 
+import importlib
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
-from common.config.stages import EvaluateSettings, MergeSettings
+from common.config.schema import Config
+from common.config.stages import (
+    EvaluateSettings,
+    LearningSettings,
+    MergeSettings,
+    PreferenceSettings,
+    RewardedSettings,
+    TrainingSettings,
+)
+from common.config.trl_options import CLASSES
 from common.data.corpus import Corpus
 from common.engine.environment import needs_hub, prepare
 from common.engine.fingerprint import task_folders
 from common.engine.preflight import hardware
-from common.engine.preflight.arguments import check_arguments
-from common.engine.preflight.backends import check_backends
-from common.errors import ConfigError, DataError, RecipeError
+from common.engine.preflight.backends import check_backends, learning
+from common.errors import ConfigError, DataError, RecipeError, first_line
+from common.models.device import device_of
 from common.stage import data_roles
+from common.training.distributed import ranks
 from common.training.merging import check_merge
+from common.training.options import preference_options, rewarded_options, sft_options
 
 
 def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> None:
@@ -31,22 +46,22 @@ def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> N
     if not nodes:
         return
     config = resolved.config
-    if any(kind_of(node.kind).holds_model for node in nodes):
-        hardware.check(resolved)
-    prepare(config.run, asks_hub=needs_hub(config, corpus, [config.stages[node.name] for node in nodes]))
-    check_backends(config, [node.name for node in nodes])
+    stages = {node.name: config.stages[node.name] for node in nodes}
+    if any(kind_of(node.kind).holds_model for node in nodes) and (found := hardware.missing(resolved)):
+        raise ConfigError(hardware.explanation(resolved, found))
+    prepare(config.run, asks_hub=needs_hub(config, corpus, list(stages.values())))
+    check_backends(config, stages)
     check_arguments(config, nodes)
-    stages = resolved.config.stages
-    for node in nodes:
-        if isinstance(settings := stages[node.name], MergeSettings):
-            check_merge(settings, node.name)
-    roles = [r for node in nodes for r in data_roles(node.kind, corpus, stages[node.name], sampled=node.sampled)]
+    for name, settings in stages.items():
+        if isinstance(settings, MergeSettings):
+            check_merge(settings, name)
     problems: list[RecipeError] = []
+    roles = [r for node in nodes for r in data_roles(node.kind, corpus, stages[node.name], sampled=node.sampled)]
     try:
         corpus.check_rows(list(dict.fromkeys(roles)))
     except DataError as error:
         problems.append(error)
-    exams = [exam for node in nodes if isinstance(exam := stages[node.name], EvaluateSettings)]
+    exams = [settings for settings in stages.values() if isinstance(settings, EvaluateSettings)]
     if tasks := list(dict.fromkeys(task for exam in exams for task in exam.tasks)):
         from common.evaluation import extra
 
@@ -58,3 +73,33 @@ def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> N
         raise problems[0]
     if problems:
         raise DataError("\n".join(map(str, problems)))
+
+
+def check_arguments(config: Config, nodes: Sequence[Node]) -> None:
+    """Build the arguments of every stage that trains, with TRL's class. Raises ConfigError for the first refused.
+
+    What it refuses beyond names and types (numbers that do not divide, a device that lacks something) only it can say.
+    Only a process that trains by itself does this: building them takes hold of a GPU, and meets the other processes.
+    """
+    if ranks.size() > 1 or (config.run.processes > 1 and device_of(config.run) == "cuda"):
+        return
+    kinds = {node.name: node.kind for node in nodes}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, settings in learning(config, kinds):
+            package, path, cls = CLASSES[settings.trainer][-1]
+            module = f"{package}.{path.removesuffix('.py').replace('/', '.')}"
+            try:
+                options = _options(name, settings, config, Path(folder))
+                getattr(importlib.import_module(module), cls)(**{**kind_of(kinds[name]).defaults, **options})
+            except (TypeError, ValueError, ImportError) as error:
+                raise ConfigError(f"{name}.train: TRL refuses these options: {first_line(error)}") from error
+
+
+def _options(name: str, settings: LearningSettings, config: Config, folder: Path) -> dict[str, Any]:
+    """Return the options that a stage gives its class. The numbers of steps and pairs are not known yet."""
+    if isinstance(settings, TrainingSettings):
+        return sft_options(settings, config, folder, steps=100, stage=name)
+    if isinstance(settings, PreferenceSettings):
+        return preference_options(settings, config, folder, num_pairs=1000, stage=name)
+    assert isinstance(settings, RewardedSettings), f"stage {name} has no trainer"
+    return rewarded_options(settings, config, folder, stage=name)

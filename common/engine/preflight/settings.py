@@ -16,7 +16,7 @@ from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.schema import Config, RunSettings
-from common.config.stages import AnsweringSettings, LearningSettings
+from common.config.stages import AnsweringSettings
 from common.cost.hardware import hardware_of
 from common.engine.preflight.backends import check_device
 from common.engine.preflight.domain_code import check_code, rewards_file
@@ -100,7 +100,7 @@ def _check_sharing(nodes: Sequence[Node], resolved: Resolved) -> None:
 
 def _check_shards(node: Node, settings: StageSettings, run: RunSettings) -> None:
     """Check that a stage can be sharded, where processes would."""
-    found = unshardable(settings, run) if isinstance(settings, LearningSettings) else ""
+    found = unshardable(settings, run)
     if found == "peft=qlora":
         raise ConfigError(
             f"{node.name}.{found} with run.parallelism={run.parallelism}: quantised weights are not sharded here. "

@@ -38,6 +38,17 @@ class Stop:
 
 
 @contextlib.contextmanager
+def signals_restored() -> Iterator[None]:
+    """Give this process its own handlers of signals back in the end."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def catch_signals() -> Iterator[Stop]:
     """Record the first signal instead of ending the program. Ctrl-C after it raises Preempted at once."""
     stop = Stop()
@@ -50,9 +61,7 @@ def catch_signals() -> Iterator[Stop]:
             raise Preempted(signum)
         stop.signum = stop.signum or signum
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
-    try:
+    with signals_restored():
+        for number in SIGNALS:
+            signal.signal(number, note)
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -13,11 +13,10 @@ from common.cli.new_domain import new_domain
 from common.config.resolve import Resolved, resolve
 from common.console import Console
 from common.engine.fingerprint import recipe_of
-from common.engine.frozen_plan import thaw
-from common.engine.plan import make_plan, store_of
+from common.engine.frozen_plan import freeze, thaw
+from common.engine.plan import make_plan
 from common.engine.preflight.settings import check_settings
 from common.engine.run import run_stage
-from common.engine.views import freeze
 from common.errors import ConfigError
 from tests.conftest import QUICK, REPOSITORY
 
@@ -74,8 +73,8 @@ def test_consent_is_for_one_domain_and_never_from_a_file_or_a_plan(mine: Path) -
     with pytest.raises(ConfigError, match=r"run\.allow_code=other: expected the name of this run's domain, mine\."):
         resolved(mine, **{"run.allow_code": "other"})
     run = resolved(mine, **ALLOW)
-    assert "allow_code" not in freeze(run, store_of(run)).read_text("utf-8")
-    plan = freeze(run, store_of(run))
+    assert "allow_code" not in freeze(run).read_text("utf-8")
+    plan = freeze(run)
     with pytest.raises(ConfigError, match=r"add run\.allow_code=mine"):
         check_settings(thaw(plan, {}, REPOSITORY))
     check_settings(thaw(plan, ALLOW, REPOSITORY))

@@ -13,9 +13,9 @@ from common.config.resolve import resolve
 from common.console import Console
 from common.data.knowledge import corpus
 from common.engine.environment import hub_answers, needs_hub
-from common.engine.plan import open_corpus, store_of
+from common.engine.frozen_plan import freeze
+from common.engine.plan import open_corpus
 from common.engine.run import execute, run_stage
-from common.engine.views import freeze
 from common.errors import ConfigError, DataError
 from common.evaluation import extra
 from tests.conftest import QUICK, REPOSITORY
@@ -73,7 +73,7 @@ def test_a_frozen_plan_names_the_commits(tmp_path: Path) -> None:
     (tmp_path / "hub_revisions.json").write_text(json.dumps(commits))
     words = {"domain": "finance", "model.path": "o/n", "model.revision": "b" * 40, "data": "hub", "out": str(tmp_path)}
     resolved = resolve(words, REPOSITORY)
-    assert json.loads(freeze(resolved, store_of(resolved)).read_text())["hub_revisions"] == commits
+    assert json.loads(freeze(resolved).read_text())["hub_revisions"] == commits
 
 
 class Answer(http.server.BaseHTTPRequestHandler):

@@ -15,7 +15,7 @@ from common.config.resolve import resolve
 from common.config.schema import ModelFacts
 from common.console import Console
 from common.engine.plan import make_plan
-from common.engine.preflight.arguments import check_arguments
+from common.engine.preflight.inputs import check_arguments
 from common.engine.preflight.settings import check_settings
 from common.engine.run import execute, run_stage
 from common.errors import ConfigError, ContractError, DataError
