@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-import common.config.stages  # noqa: F401 # fills the registry of kinds
 from common.config.base import Frozen, Name, Peft, Share, StageSettings
 
 

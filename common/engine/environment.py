@@ -1,6 +1,6 @@
 """Set up the libraries before the first of them is imported: threads, output, and access to the Hub.
 
-Usage: `prepare(resolved.config.run, asks_hub=needs_hub(resolved, corpus))`, once per process.
+Usage: `prepare(resolved.config.run, asks_hub=needs_hub(config, corpus, stages))`, once per process.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from common.config.folders import find_domain
 from common.config.kinds import kind_of
@@ -23,10 +24,20 @@ from common.store.artifacts import Store, write_json, writing
 
 def freeze(resolved: Resolved) -> Path:
     """Write the plan that any scheduler can drive: `runs/<domain>/<profile>/plan.json`."""
-    store = Store(resolved.out)
+    store, plan = Store(resolved.out), frozen(resolved)
     path = store.view(resolved.config.domain, resolved.config.profile) / "plan.json"
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == plan:
+        return path
+    with writing(store.runs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, plan)
+    return path
+
+
+def frozen(resolved: Resolved) -> dict[str, Any]:
+    """Return a run as JSON, with everything that its stages need."""
     local = resolved.config.data == "embedded"
-    plan = {
+    return {
         "schema": 1,
         "config": resolved.config.model_dump(mode="json", exclude={"stages"}),
         "stages": {name: settings.model_dump(mode="json") for name, settings in resolved.config.stages.items()},
@@ -37,12 +48,6 @@ def freeze(resolved: Resolved) -> Path:
         "data_root": str(resolved.data_root) if resolved.data_root else None,
         "hub_revisions": {} if local else Revisions(resolved.out / NAME, resolved.hub_revisions).known(),
     }
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == plan:
-        return path
-    with writing(store.runs):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, plan)
-    return path
 
 
 def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved:

@@ -32,7 +32,9 @@ from common.config.resolve import Resolved
 from common.config.schema import RunSettings
 from common.console import Console
 from common.engine.environment import environment
+from common.engine.frozen_plan import frozen
 from common.errors import ConfigError, LaunchError, RecipeError
+from common.store.artifacts import write_json
 from common.training.distributed import ranks
 from common.training.loop.stopping import SIGNALS, Preempted, signals_restored
 
@@ -77,14 +79,17 @@ def launch(resolved: Resolved, stage: str, plan: Path, console: Console, *, forc
             f"--nnodes={run.machines} --nproc-per-node={each} --rdzv-backend=c10d --rdzv-endpoint=<host>:<port> -m "
             f"common stage {plan} {stage}`; then go on with the same command as now."
         )
-    command = ["-m", "common", "stage", str(plan.resolve()), stage, f"out={resolved.out.resolve()}"]
-    command += ["force=true"] if forced else []
-    command += [f"{ALLOW_CODE}={resolved.config.domain}"] if resolved.code_allowed else []
+    settings = [f"out={resolved.out.resolve()}", *(["force=true"] if forced else [])]
+    if resolved.code_allowed or resolved.config.model.trust_remote_code:  # this process has checked the consent
+        settings.append(f"{ALLOW_CODE}={resolved.config.domain}")
     shared = accelerate_environment(resolved.repository, run, run.processes)
     # They import `common` from here, and nothing from the current folder, which may be any.
     path = [str(resolved.repository), *filter(None, [os.environ.get("PYTHONPATH")])]
     shared |= {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
     with tempfile.TemporaryDirectory(prefix="processes-") as folder, signals_restored():  # elastic has its own
+        own = Path(folder) / "plan.json"  # a run beside this one may write that of `runs/` meanwhile
+        write_json(own, frozen(resolved))
+        command = ["-m", "common", "stage", str(own), stage, *settings]
         result = start_and_wait(command, shared, run.processes, Path(folder), console)
         if result.failures:
             raise LaunchError(_why(stage, run, result))

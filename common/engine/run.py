@@ -181,7 +181,7 @@ class Run:
             if aside is not None:
                 self.console.line(
                     f"  {name}: its code has changed since it was stopped, so it starts over. The old scratch is in "
-                    f"{aside} until the stage is done and `just gc` removes it."
+                    f"{aside} until the stage is done and gc removes it."
                 )
             shutil.rmtree(work / "out", ignore_errors=True)
             (work / "out").mkdir()

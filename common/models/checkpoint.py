@@ -113,7 +113,8 @@ def check_weights(folder: Path) -> None:
     for shard in shards:
         header = read_header(shard)
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        expected_size = 8 + int.from_bytes(shard.open("rb").read(8), "little") + end
+        with shard.open("rb") as stream:
+            expected_size = 8 + int.from_bytes(stream.read(8), "little") + end
         if shard.stat().st_size != expected_size:
             raise DataError(
                 f"{shard} is cut short: {shard.stat().st_size:,} bytes, its header says {expected_size:,}. "

@@ -7,6 +7,7 @@ One process serves a whole run, since importing the libraries takes longer than 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import subprocess
@@ -47,13 +48,16 @@ class CleanProcess:
             line = ""
         if not line:
             self._process = None
-            return {"error": f"the checking process died with exit code {process.wait()}"}
+            with contextlib.suppress(OSError), process:  # closes the pipes and waits
+                pass
+            return {"error": f"the checking process died with exit code {process.returncode}"}
         return dict(json.loads(line))
 
     def close(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait()
+            with contextlib.suppress(OSError), self._process:  # closes the pipes and waits
+                pass
             self._process = None
 
     def __enter__(self) -> Self:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -130,11 +131,13 @@ class Store:
         A run must not mix steps of both. What is set aside stays until the stage is done and `collect` removes it.
         """
         work, aside = self.work_folder(stage, fingerprint), None
-        if work.exists() and not was_begun_by(work, code):
-            number = len(list(work.parent.glob(f"{work.name}{ASIDE}*"))) + 1
-            aside = work.rename(work.with_name(f"{work.name}{ASIDE}{number}"))
+        if (work / CODE).is_file() and not was_begun_by(work, code):
+            places = (work.with_name(f"{work.name}{ASIDE}{number}") for number in itertools.count(1))
+            aside = work.rename(next(place for place in places if not place.exists()))
         work.mkdir(parents=True, exist_ok=True)
-        (work / CODE).write_text(code, encoding="utf-8")
+        if not (work / CODE).is_file():
+            with replacing(work / CODE) as stream:
+                stream.write(code)
         return work, aside
 
     def get(self, stage: str, fingerprint: str) -> Artifact | None:
@@ -229,15 +232,7 @@ class Store:
 
         With `dry` nothing is removed. What a referenced artifact was made from is kept too.
         """
-        kept: set[Path] = set()
-        queue = [link.resolve() for link in self.runs.glob("*/*/*") if link.is_symlink()]
-        while queue:
-            folder = queue.pop()
-            if folder in kept or not folder.exists():
-                continue
-            kept.add(folder)
-            manifest = read_manifest(folder) or {}
-            queue += [self.folder(i["stage"], i["fingerprint"]).resolve() for i in manifest.get("inputs", {}).values()]
+        kept = self._referenced()
         removed = []
         candidates = [p for p in self.artifacts.glob("*") if p.is_dir() and not p.name.startswith(".")]
         # Scratch of a stage that was stopped is kept: the same command continues from it.
@@ -253,11 +248,26 @@ class Store:
                 removed.append((folder, size))
         return removed
 
+    def _referenced(self) -> set[Path]:
+        """Return the results that a view refers to, and what they were made from."""
+        kept: set[Path] = set()
+        queue = [link.resolve() for link in self.runs.glob("*/*/*") if link.is_symlink()]
+        while queue:
+            folder = queue.pop()
+            if folder in kept or not folder.exists():
+                continue
+            kept.add(folder)
+            manifest = read_manifest(folder) or {}
+            queue += [self.folder(i["stage"], i["fingerprint"]).resolve() for i in manifest.get("inputs", {}).values()]
+        return kept
+
     def _remove(self, folder: Path) -> bool:
-        """Remove a folder under its own lock; false where a running stage holds it."""
+        """Remove a folder under its own lock; false where a running stage holds it, or a view refers to it by now."""
         with writing(self.artifacts):
             try:
                 with hold(self._lock_file(folder.name), wait=False, busy=lambda holder: BlockingIOError(holder.who)):
+                    if folder.resolve() in self._referenced():
+                        return False
                     shutil.rmtree(folder)
             except BlockingIOError:
                 return False

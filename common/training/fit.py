@@ -1,7 +1,7 @@
 """Run TRL's SFTTrainer over prepared rows, then check and save its result.
 
 Usage: `trained = fit(context, model, tokenizer, rows)`, then
-`check_and_save(context, trained, tokenizer, probe=ids, parent_tokenizer=before)`.
+`check_and_save(context, trained, tokenizer, probe=ids)`.
 
 Shared by the stages that learn from tokens (base, cpt, sft). The other stages have trainers of their own and save
 through the same contracts.

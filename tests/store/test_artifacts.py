@@ -110,6 +110,31 @@ def test_collection_removes_what_no_run_refers_to(store: Store) -> None:
     assert all(path.exists() for path in (base.path, sft.path, begun))
 
 
+def test_scratch_that_was_stopped_before_its_mark_is_used_and_free_numbers_are_taken(store: Store) -> None:
+    store.work_folder("sft", "f").mkdir(parents=True)
+    work, aside = store.begin("sft", "f", "code")  # killed between the folder and the mark
+    assert aside is None
+    for number in (1, 2, 3):
+        _, aside = store.begin("sft", "f", f"code {number}")
+        assert aside == work.with_name(f"{work.name}.aside-{number}")
+    shutil.rmtree(work.with_name(f"{work.name}.aside-1"))
+    _, aside = store.begin("sft", "f", "code 4")
+    assert aside == work.with_name(f"{work.name}.aside-1")
+
+
+def test_a_result_that_is_linked_while_others_are_removed_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [commit(store, name, name) for name in ("cpt", "sft")]
+    remove = Store._remove
+
+    def link_first(self: Store, folder: Path) -> bool:
+        for artifact in made:
+            self.link("medical", "tiny", artifact.stage, artifact)
+        return remove(self, folder)
+
+    monkeypatch.setattr(Store, "_remove", link_first)
+    assert [folder for folder, _ in store.collect(dry=False) if folder in {artifact.path for artifact in made}] == []
+
+
 def test_scratch_of_other_code_is_set_aside_until_its_stage_is_done(store: Store) -> None:
     work, aside = store.begin("sft", "f", "old code")
     (work / "trainer").mkdir()

@@ -71,6 +71,18 @@ def test_no_import_goes_in_a_circle() -> None:
     assert circles(graph()) == []
 
 
+def test_modules_are_imported_by_name_in_one_place_only() -> None:
+    """The registry of kinds lists `common.stages`, so that no lower room names a stage. All else is a statement."""
+    found = []
+    for path in sorted((REPOSITORY / "common").rglob("*.py")):
+        calls = (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call))
+        named = [ast.unparse(call.args[0]) for call in calls if ast.unparse(call.func).endswith("import_module")]
+        found += [
+            (name_of(path, REPOSITORY), name) for name in named if "trl" not in name and "bitsandbytes" not in name
+        ]
+    assert {module for module, _ in found} == {"common.config.kinds", "common.engine.preflight.inputs"}
+
+
 def test_the_root_stays_small() -> None:
     assert len(list((REPOSITORY / "common").glob("*.py"))) <= ROOT_FILES
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.config.resolve import Resolved
+from common.config.resolve import COMMAND_LINE, Resolved
 from common.config.stages import EvaluateSettings
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, DataError
@@ -25,12 +25,15 @@ def rewards_file(resolved: Resolved) -> Path:
 
 
 def check_code(resolved: Resolved) -> None:
-    """Raise ConfigError where a run would execute code of a domain from elsewhere without the user's consent."""
-    if resolved.may_run_code or not (found := _code_of(resolved)):
+    """Raise ConfigError where a run would execute code from outside the package without the user's consent."""
+    own = [] if resolved.may_run_code else _code_of(resolved)
+    found = [*own, *_code_of_checkpoint(resolved)]
+    if resolved.code_allowed or not found:
         return
+    whose = f"of {resolved.domain_folder}, which is not part of the package" if own else "from outside the package"
     raise ConfigError(
-        f"This run would execute code of {resolved.domain_folder}, which is not part of the package: "
-        f"{', '.join(found)}. Read it, then add run.allow_code={resolved.config.domain} to the command line."
+        f"This run would execute code {whose}: {', '.join(found)}. Read it, then add "
+        f"run.allow_code={resolved.config.domain} to the command line."
     )
 
 
@@ -41,10 +44,19 @@ def _code_of(resolved: Resolved) -> list[str]:
     if any(isinstance(settings, EvaluateSettings) and settings.tasks for settings in stages):
         files = sorted(path for path in (folder / "eval").rglob("*") if path.suffix in (".yaml", ".yml", ".py"))
         found += [path.relative_to(folder).as_posix() for path in files if not _lists_names(path)]
-    remote = resolved.origins.get("model.trust_remote_code", "")
-    if resolved.config.model.trust_remote_code and remote.startswith(("domain ", "manifest ")):
-        found.append("the checkpoint's own code (its files set model.trust_remote_code)")
     return found
+
+
+def _code_of_checkpoint(resolved: Resolved) -> list[str]:
+    """Return that a checkpoint's own code would run, unless the user or a shipped file says so.
+
+    What a frozen plan says of itself does not count: it may come from anyone.
+    """
+    origin = resolved.origins.get("model.trust_remote_code", "") if resolved.layers else "frozen plan"
+    shipped = origin.startswith(("profile ", "pipeline ")) or (origin.startswith("domain ") and resolved.shipped)
+    if not resolved.config.model.trust_remote_code or origin == COMMAND_LINE or shipped:
+        return []
+    return [f"the checkpoint's own (model.trust_remote_code is set by: {origin})"]
 
 
 def _lists_names(path: Path) -> bool:

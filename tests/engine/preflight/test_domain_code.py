@@ -15,6 +15,7 @@ from common.console import Console
 from common.engine.fingerprint import recipe_of
 from common.engine.frozen_plan import freeze, thaw
 from common.engine.plan import make_plan
+from common.engine.preflight.domain_code import check_code
 from common.engine.preflight.settings import check_settings
 from common.engine.run import run_stage
 from common.errors import ConfigError
@@ -119,9 +120,26 @@ def test_a_checkpoints_own_code_needs_consent_where_the_domain_asks_for_it(mine:
     stages = mine / "stages.yaml"
     text = stages.read_text("utf-8").replace("all:\n", "all:\n  model: {trust_remote_code: true}\n", 1)
     stages.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match="the checkpoint's own code"):
+    with pytest.raises(ConfigError, match=r"the checkpoint's own .model.trust_remote_code is set by: domain "):
         check_settings(resolved(mine, pipeline="demonstration"))
     check_settings(resolved(mine, pipeline="demonstration", **{"model.trust_remote_code": "true"}))
+
+
+def test_a_manifest_gives_no_consent_to_a_checkpoints_own_code(tmp_path: Path) -> None:
+    """Nor does a frozen plan, wherever the domain is from."""
+    manifest = tmp_path / "data.yaml"
+    manifest.write_text("title: x\nsettings: {model: {trust_remote_code: true}}\n", encoding="utf-8")
+    words = {"domain": "medical", "data": str(manifest), "model.path": str(tmp_path), "out": str(tmp_path / "out")}
+    asked = r"from outside the package: the checkpoint's own .model.trust_remote_code is set by: manifest data.yaml."
+    with pytest.raises(ConfigError, match=asked):
+        check_code(resolve(words, REPOSITORY))
+    allowed = resolve({**words, "run.allow_code": "medical"}, REPOSITORY)
+    check_code(allowed)
+    check_code(resolve({**words, "model.trust_remote_code": "true"}, REPOSITORY))
+    plan = freeze(allowed)
+    with pytest.raises(ConfigError, match="set by: frozen plan"):
+        check_code(thaw(plan, {}, REPOSITORY))
+    check_code(thaw(plan, {"run.allow_code": "medical"}, REPOSITORY))
 
 
 def test_a_domain_of_the_clone_needs_no_consent(mine: Path, tmp_path: Path) -> None:
