@@ -36,7 +36,7 @@ def run(context: StageContext) -> StageReport:
     rows = build_rows(context, tokenizer, role="pretrain", assistant_only=False)
     trained = fit(context, model, tokenizer, rows)
     measured = check_and_save(context, trained, tokenizer, probe=_probe(tokenizer))
-    return report(context, trained, rows, {**measured, "parameters": model.num_parameters()})
+    return report(context, trained, {**measured, "parameters": model.num_parameters()}, rows.accounting())
 
 
 KIND = Kind(

@@ -23,7 +23,7 @@ def run(context: StageContext) -> StageReport:
     trained = fit(context, model, tokenizer, rows)
     probe = tokenizer("The quick brown fox jumps over the lazy dog.", add_special_tokens=False).input_ids
     measured = check_and_save(context, trained, tokenizer, probe=probe)
-    return report(context, trained, rows, measured)
+    return report(context, trained, measured, rows.accounting())
 
 
 KIND = Kind(

@@ -25,18 +25,16 @@ from common.config.stages import ExpertSettings
 from common.data.accounting import check_limits
 from common.errors import DataError
 from common.evaluation.statistics import wilson
-from common.evaluation.written import write_answers
 from common.models import checkpoint
 from common.models.device import device_of
 from common.rewards.mix import Mix, check_stage_rewards
 from common.rewards.reward_model import mix_of
-from common.rewards.verifiers import Answer
 from common.stage import StageContext, StageReport
-from common.stages.sft import train_on_conversations
+from common.stages.sft import conversations
 from common.store.artifacts import Artifact, write_json
 from common.training.adapters import FOLDER as ADAPTER
 from common.training.adapters import load_parent
-from common.training.fit import TrainResult, check_and_save, merge_adapter
+from common.training.fit import TrainResult, check_and_save, fit, merge_adapter, report
 from common.training.rows.prompts import read_prompts
 from common.training.rows.reader import SAMPLED_FILES
 from common.training.sampling import (
@@ -44,6 +42,7 @@ from common.training.sampling import (
     Sample,
     draw,
     facts_of,
+    greedy_answers,
     prompt_rows,
     read_drawn,
     right_answers,
@@ -53,7 +52,6 @@ from common.training.sampling import (
 
 Row = dict[str, Any]
 Facts = dict[str, Any]
-BATCH = 64
 DRAWN, WEIGHTS, DONE = "samples.jsonl", "model.safetensors", "round.json"  # of a round, in the order of writing
 
 
@@ -77,25 +75,15 @@ def run(context: StageContext) -> StageReport:
     probe = tokenizer.apply_chat_template(training[0]["prompt"], add_generation_prompt=True, return_dict=False)
     log = _joined([record["log"] for record in records[1:]])
     rounds = [record["trained"] for record in records[1:]]
-    steps, tokens = (sum(facts[key] for facts in rounds) for key in ("steps", "tokens"))
-    seconds = sum(facts["seconds"] for facts in rounds)
+    steps, seconds, tokens = (sum(facts[key] for facts in rounds) for key in ("steps", "seconds", "tokens"))
     trained = TrainResult(iteration.model_of(chosen), log, steps, seconds, tokens)
     measured = check_and_save(context, trained, tokenizer, probe=probe)
     if chosen and settings.peft != "full":
         shutil.copytree(iteration.folder(chosen) / ADAPTER, context.out / ADAPTER)
     last = read_drawn(iteration.folder(settings.rounds) / DRAWN)
     write_rows(context.out / SAMPLED_FILES["prompts"], prompt_rows(last, settings.passing))
-    metrics = {
-        "final_loss": log[-1]["loss"] if log else None, "steps": steps, "chosen": chosen,
-        "rounds": [record["facts"] for record in records], **measured,
-    }  # fmt: skip
-    return StageReport(
-        metrics=metrics,
-        tokens=tokens,
-        train_seconds=seconds,
-        rows=[*(count.as_dict() for count in counts), *records[-1]["rows"]],
-        sources=context.corpus.sources(),
-    )
+    metrics = {"chosen": chosen, "rounds": [record["facts"] for record in records], **measured}
+    return report(context, trained, metrics, [*(count.as_dict() for count in counts), *records[-1]["rows"]])
 
 
 KIND = Kind(
@@ -196,7 +184,8 @@ class Iteration:
         sampled = Artifact(folder, {"kind": "sample"})
         inputs = {"sampled": sampled, **self.context.inputs}  # the first one that brings samples counts
         inner = dataclasses.replace(self.context, work=folder, out=folder, inputs=inputs)
-        trained, rows = train_on_conversations(inner, load_parent(inner)[0] if model is None else model, self.tokenizer)
+        rows = conversations(inner, self.tokenizer)
+        trained = fit(inner, load_parent(inner)[0] if model is None else model, self.tokenizer, rows)
         probe = self.tokenizer.apply_chat_template(self.training[0]["prompt"], return_dict=False)
         shutil.rmtree(folder / ADAPTER, ignore_errors=True)
         trained = merge_adapter(inner, trained, probe)
@@ -211,14 +200,7 @@ class Iteration:
 
     def _measure(self, model: Any) -> Facts:
         """Let the model answer the held-out prompts greedily; return the share that is right."""
-        prompts = [row["prompt"] for row in self.heldout]
-        wrote = write_answers(
-            model, self.tokenizer, prompts, chat=True, most_tokens=self.settings.answer_tokens, batch_size=BATCH
-        )
-        answers = [
-            Answer(answer.text, row, answer.stopped, answer.num_tokens, row["prompt"])
-            for answer, row in zip(wrote, self.heldout, strict=True)
-        ]
+        answers = greedy_answers(model, self.tokenizer, self.heldout, self.settings.answer_tokens)
         totals = self.mix.score(answers).totals
         right = sum(
             Sample(answer.text, answer.stopped, answer.num_tokens, total).is_right(self.settings.passing)

@@ -1,6 +1,6 @@
 """What the stages that learn from pairs share: reading them, running a trainer of TRL, and measuring held-out pairs.
 
-Usage: `return tune(context, train)`, where `train(training, model, heldout)` builds a trainer and finishes it.
+Usage: `tuning = Tuning(context)`, `trainer = tuning.trainer_of_parent(...)`, `tuning.save(tuning.train(trainer))`.
 
 The held-out pairs never train. With a reference, a pair counts as right when training has raised the chosen answer's
 log-probability more than the rejected one's: the implicit reward of DPO (Rafailov et al. 2023, arXiv 2305.18290,
@@ -12,7 +12,7 @@ before is reported too.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -30,7 +30,7 @@ from common.store.artifacts import write_json
 from common.training.adapters import adapter_for, learner_of, reference_of
 from common.training.distributed import parallel, ranks
 from common.training.distributed.loading import load_shared
-from common.training.fit import TrainResult, check_and_save, merge_adapter, trained_model
+from common.training.fit import TrainResult, check_and_save, merge_adapter, report, trained_model
 from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import preference_options
@@ -122,72 +122,74 @@ class PairTraining:
             **more,
         )
 
-    def trainer_with_reference(
-        self, trainer_class: Any, config_class: Any, parent: Any, rows: Sequence[Mapping[str, Any]], *,
-        rows_per_pair: int = 1,
-    ) -> Any:  # fmt: skip
-        """Return a trainer that has computed the log-probabilities of its reference, the parent."""
-        learner = learner_of(self.context, parent)
-        with memory.phase(memory.SCORING), shard_references_by_layer(), scoring(self.run, self.settings.train):
-            return self.trainer(
-                trainer_class, config_class, learner, rows, rows_per_pair=rows_per_pair,
-                ref_model=reference_of(self.context, parent, learner),
-            )  # fmt: skip
-
-    def finish(self, trainer: Any, heldout: HeldOut | None = None, parent: Any = None) -> TrainResult:
-        """Train to the end; return the model as it was before accelerate wrapped it.
-
-        Where the learner is a quantised copy of `parent`, that model moves off the GPU before training begins.
-        """
-        if parent is not None and self.settings.quantization is not None:
-            parent.to("cpu")
-        if heldout is not None and heldout.pairs and parallel.is_sharded(self.run):
-            heldout.watch(trainer)
+    def train(self, trainer: Any) -> TrainResult:
+        """Train to the end; return the model as it was before accelerate wrapped it."""
         loop = self.loop
         log = loop.run(trainer)
         model = trained_model(self.context, trainer)
         return TrainResult(model, log, loop.steps, loop.seconds, loop.steps * loop.tokens_per_step, loop.measured())
 
 
-def tune(
-    context: StageContext, train: Callable[[PairTraining, Any, HeldOut], TrainResult], *, referenced: bool = True
-) -> StageReport:
-    """Return the report of a stage that tunes its parent with `train`, once its result is saved.
+class Tuning(PairTraining):
+    """The training of one stage that tunes its parent, measured on pairs that never train."""
 
-    `referenced` says whether the method compares with the stage before.
-    """
-    settings, run = cast(PreferenceSettings, context.settings), context.config.run
-    folder = context.parent_artifact.path
-    tokenizer = checkpoint.load_tokenizer(folder, context.config.model)
-    model = load_shared(folder, context.config.model, run)
-    pairs, counts = read_pairs(context, tokenizer, "preference")
-    heldout_pairs, heldout_counts = read_pairs(context, tokenizer, "preference_heldout")
-    check_limits(counts, settings.limits, context.stage)
-    require_pairs(len(pairs), ranks.size(), f"Stage {context.stage}: {origin(context, 'preference')}")
-    heldout = HeldOut(context, heldout_pairs, tokenizer.pad_token_id)
-    probe, whole_here = pairs[0].chosen_ids, not parallel.is_sharded(run)
-    if whole_here:
-        model.to(device_of(run))
-        if ranks.is_main_process():
-            heldout.before = heldout.measure(model)
+    def __init__(self, context: StageContext, *, referenced: bool = True) -> None:
+        """Read the pairs and the parent, and measure it. Raises DataError where there are too few pairs.
 
-    trained = merge_adapter(context, train(PairTraining(context, tokenizer, pairs), model, heldout), probe)
+        `referenced` says whether the method compares with the parent.
+        """
+        folder, run = context.parent_artifact.path, context.config.run
+        tokenizer = checkpoint.load_tokenizer(folder, context.config.model)
+        self.parent = load_shared(folder, context.config.model, run)
+        pairs, counts = read_pairs(context, tokenizer, "preference")
+        heldout_pairs, heldout_counts = read_pairs(context, tokenizer, "preference_heldout")
+        check_limits(counts, cast(PreferenceSettings, context.settings).limits, context.stage)
+        require_pairs(len(pairs), ranks.size(), f"Stage {context.stage}: {origin(context, 'preference')}")
+        super().__init__(context, tokenizer, pairs)
+        self.referenced, self.counts = referenced, [*counts, *heldout_counts]
+        self.heldout = HeldOut(context, heldout_pairs, tokenizer.pad_token_id)
+        self.whole_here = not parallel.is_sharded(run)
+        if self.whole_here:
+            self.parent.to(device_of(run))
+            if ranks.is_main_process():
+                self.heldout.before = self.heldout.measure(self.parent)
 
-    metrics: dict[str, Any] = {"steps": trained.steps, "pairs": len(pairs)}
-    if trained.log:
-        metrics["final_loss"] = trained.log[-1]["loss"]
-    if heldout_pairs and ranks.is_main_process():
-        if whole_here:
-            heldout.after = heldout.measure(to_device(trained.model, run))
-        metrics["preference_accuracy"] = heldout.facts(referenced=referenced)
-    measured = check_and_save(context, trained, tokenizer, probe=probe)
-    return StageReport(
-        metrics={**metrics, **measured},
-        tokens=trained.tokens,
-        train_seconds=trained.seconds,
-        rows=[count.as_dict() for count in (*counts, *heldout_counts)],
-        sources=context.corpus.sources(),
-    )
+    def trainer_of_parent(
+        self, trainer_class: Any, config_class: Any, rows: Sequence[Mapping[str, Any]], rows_per_pair: int = 1
+    ) -> Any:
+        """Return a trainer of the parent, with the log-probabilities of its reference computed, where it has one."""
+        learner = learner_of(self.context, self.parent)
+        if self.referenced:
+            with memory.phase(memory.SCORING), shard_references_by_layer(), scoring(self.run, self.settings.train):
+                trainer = self.trainer(
+                    trainer_class, config_class, learner, rows, rows_per_pair=rows_per_pair,
+                    ref_model=reference_of(self.context, self.parent, learner),
+                )  # fmt: skip
+            trainer.ref_model = None  # its log-probabilities are computed
+        else:
+            trainer = self.trainer(trainer_class, config_class, learner, rows)
+        if self.settings.quantization is not None:
+            self.parent.to("cpu")  # the learner is its quantised copy
+        if self.heldout.pairs and not self.whole_here:
+            self.heldout.watch(trainer)
+        return trainer
+
+    def parent_logps(self) -> tuple[list[int], Logps]:
+        """Return the places of a few pairs, and the log-probabilities that the parent gives to their two sides."""
+        places = checked_pairs(self.pairs, self.run)
+        return places, answer_logps(self.parent, [self.pairs[place] for place in places], self.tokenizer.pad_token_id)
+
+    def save(self, trained: TrainResult) -> StageReport:
+        """Measure the held-out pairs again, save the result, and return the stage's report."""
+        context, probe = self.context, self.pairs[0].chosen_ids
+        trained = merge_adapter(context, trained, probe)
+        metrics: dict[str, Any] = {"pairs": len(self.pairs)}
+        if self.heldout.pairs and ranks.is_main_process():
+            if self.whole_here:
+                self.heldout.after = self.heldout.measure(to_device(trained.model, self.run))
+            metrics["preference_accuracy"] = self.heldout.facts(referenced=self.referenced)
+        metrics |= check_and_save(context, trained, self.tokenizer, probe=probe)
+        return report(context, trained, metrics, [count.as_dict() for count in self.counts])
 
 
 def check_precomputed(node: Node, settings: PreferenceSettings, _: object) -> None:

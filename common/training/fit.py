@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -112,15 +113,16 @@ def trained_model(context: StageContext, trainer: Any) -> Any:
     return parallel.whole_model(trainer, context.config.run, context.work / "gathered", load)
 
 
-def merge_adapter(context: StageContext, trained: TrainResult, probe: list[int], parent: Any = None) -> TrainResult:
+def merge_adapter(context: StageContext, trained: TrainResult, probe: list[int]) -> TrainResult:
     """Merge an adapter into the unquantised parent and save it in a folder of its own. A whole model stays as it is.
 
-    Only the first process has a model to merge. `parent` is what the adapter was trained on, where that is not the
-    result of the parent stage itself.
+    Only the first process has a model to merge.
     """
     if not ranks.is_main_process() or not adapters.is_adapted(trained.model):
         return trained
-    if parent is None:
+    if kind_of(context.kind).makes == "reward model":
+        parent = adapters.reward_model_to_train(context, quantised=False)
+    else:
         parent = checkpoint.load_model(context.parent_artifact.path, context.config.model)
     adapted = trained.model if getattr(trained.model, "is_quantized", False) else trained.model.to("cpu")
     merged, measured = adapters.merge(
@@ -160,12 +162,14 @@ def check_and_save(
     return trained.measured
 
 
-def report(context: StageContext, trained: TrainResult, rows: TrainingRows, measured: dict[str, Any]) -> StageReport:
-    """Return the stage's report for the manifest."""
+def report(
+    context: StageContext, trained: TrainResult, metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> StageReport:
+    """Return the report of a stage that has trained; `rows` are the accounts of what it read."""
     return StageReport(
-        metrics={"final_loss": trained.log[-1]["loss"] if trained.log else None, "steps": trained.steps, **measured},
+        metrics={"final_loss": trained.log[-1]["loss"] if trained.log else None, "steps": trained.steps, **metrics},
         tokens=trained.tokens,
         train_seconds=trained.seconds,
-        rows=rows.accounting(),
+        rows=[dict(row) for row in rows],
         sources=context.corpus.sources(),
     )

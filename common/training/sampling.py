@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from common.config.stages import SamplingSettings
-from common.evaluation.written import Written, as_prompts, generate
+from common.evaluation.written import Written, as_prompts, generate, write_answers
 from common.rewards.mix import Mix
 from common.rewards.verifiers import Answer
 from common.stage import StageContext
@@ -26,6 +26,7 @@ from common.store.artifacts import replacing
 from common.training.loop import memory
 
 Row = dict[str, Any]
+GREEDY_BATCH = 64
 RATES = ("0", "to 1/4", "to 1/2", "to 3/4", "below 1", "1")  # the classes of a pass rate
 
 
@@ -105,6 +106,16 @@ def batches_of(lengths: Sequence[int], settings: SamplingSettings, most_tokens: 
         size = max(1, settings.generated_tokens // cost)
         yield order[:size]
         order = order[size:]
+
+
+def greedy_answers(model: Any, tokenizer: Any, rows: Sequence[Mapping[str, Any]], answer_tokens: int) -> list[Answer]:
+    """Return the model's greedy answer to each row's prompt, as rewards and verifiers read it."""
+    prompts = [row["prompt"] for row in rows]
+    wrote = write_answers(model, tokenizer, prompts, chat=True, most_tokens=answer_tokens, batch_size=GREEDY_BATCH)
+    return [
+        Answer(answer.text, row, answer.stopped, answer.num_tokens, row["prompt"])
+        for answer, row in zip(wrote, rows, strict=True)
+    ]
 
 
 def _seed(key: str) -> int:

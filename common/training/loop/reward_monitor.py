@@ -17,16 +17,13 @@ from typing import Any
 
 from common.config.stages import WatchSettings
 from common.evaluation.statistics import paired_means
-from common.evaluation.written import write_answers
 from common.rewards.mix import Mix
-from common.rewards.verifiers import Answer
 from common.stage import StageContext
 from common.training.adapters import load_weights
 from common.training.distributed import ranks
 from common.training.loop.best import Best, Evaluation
 from common.training.loop.callbacks import callback
-
-BATCH = 64
+from common.training.sampling import greedy_answers
 
 
 class RewardMonitor:
@@ -45,14 +42,7 @@ class RewardMonitor:
 
     def evaluate(self, model: Any, step: int) -> bool:
         """Let the model answer the held-out prompts greedily. Return whether it is the best so far."""
-        prompts = [row["prompt"] for row in self.rows]
-        wrote = write_answers(
-            model, self.tokenizer, prompts, chat=True, most_tokens=self.answer_tokens, batch_size=BATCH
-        )
-        answers = [
-            Answer(answer.text, row, answer.stopped, answer.num_tokens, row["prompt"])
-            for answer, row in zip(wrote, self.rows, strict=True)
-        ]
+        answers = greedy_answers(model, self.tokenizer, self.rows, self.answer_tokens)
         rewards = self.mix.score(answers).totals
         tokens = fmean(answer.num_tokens for answer in answers)
         found = {"step": step, "reward": round(fmean(rewards), 4), "tokens": round(tokens, 2)}
