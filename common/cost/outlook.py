@@ -30,7 +30,7 @@ from common.config.stages import (
 )
 from common.cost import disk, memory, speed
 from common.cost.corrections import Corrections, Pace
-from common.cost.hardware import Hardware, hardware_of
+from common.cost.hardware import GIB, Hardware, hardware_of
 from common.cost.memory import EMBEDDED_TEXT, TEXT_WINDOW, Need, Setting
 from common.cost.shapes import Shape, shape_of
 from common.cost.workload import work_of
@@ -202,3 +202,15 @@ def setting_in(context: StageContext) -> tuple[Setting, Hardware] | None:
     inputs = [str(artifact.manifest["kind"]) for artifact in context.inputs.values()]
     setting = setting_of(context.kind, context.settings, context.config, shape, hardware.device, inputs)
     return None if setting is None else (setting, hardware)
+
+
+def expected(context: StageContext, phase: str) -> str:
+    """Return how much memory a phase was expected to need where it computes, or an empty text."""
+    found = setting_in(context)
+    need = memory.phases_of(found[0]).get(phase) if found is not None else None
+    if found is None or need is None:
+        return ""
+    on_gpu = found[0].device == "cuda" and phase not in ("save", "merge")
+    size = need.device_total if on_gpu else need.host_total + (need.device_total if found[0].device == "cpu" else 0)
+    unsure = " at most" if need.at_most else ""
+    return f"{size / GIB:.1f} GiB were expected{unsure}"

@@ -27,6 +27,7 @@ def run(context: StageContext) -> StageReport:
     recorded = trainer.train_dataset["ref_chosen_logps"]
     contracts.check_reference([float(recorded[place]) for place in places], expected)
     trained = tuning.train(trainer)
+    del trainer  # and the state of its optimizer, before the held-out pairs are measured again
     return tuning.save(trained)
 
 

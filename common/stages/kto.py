@@ -34,6 +34,7 @@ def run(context: StageContext) -> StageReport:
     sides = [float(recorded[len(SIDES) * place + side]) for side in (0, 1) for place in places]
     contracts.check_reference(sides, [*chosen, *rejected])
     trained = tuning.train(trainer)
+    del trainer  # and the state of its optimizer, before the held-out pairs are measured again
     return tuning.save(trained)
 
 

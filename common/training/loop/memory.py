@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from common.config.stages import EvaluateSettings, LearningSettings, SamplingSettings
-from common.cost.expectation import expected
+from common.cost.outlook import expected
 from common.errors import ResourceError
 
 if TYPE_CHECKING:
