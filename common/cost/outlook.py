@@ -8,8 +8,8 @@ Where nothing is known of a model's shapes there are no figures (`outlook.unknow
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from common.config.base import StageSettings
 from common.config.kinds import kind_of
@@ -48,38 +48,31 @@ def setting_of(
 
     `inputs` are the kinds of what it reads: reward models among them are held while it trains.
     """
-    stored = WIDTHS[config.model.dtype]
-    base = Setting(kind, shape, config.run, device, stored=stored)
+    facts: dict[str, Any] = {"stored": WIDTHS[config.model.dtype]}
     if isinstance(settings, EvaluateSettings):
         length = min(EMBEDDED_TEXT if config.data == "embedded" else TEXT_WINDOW, shape.context)
-        return _with(base, exam_rows=settings.batch_size, exam_length=length)
-    if isinstance(settings, MergeSettings):
-        return _with(base, members=len(settings.members()), stored=WIDTHS[settings.dtype])
-    if not isinstance(settings, LearningSettings | AnsweringSettings):
+        facts |= {"exam_rows": settings.batch_size, "exam_length": length}
+    elif isinstance(settings, MergeSettings):
+        facts |= {"members": len(settings.members()), "stored": WIDTHS[settings.dtype]}
+    elif not isinstance(settings, LearningSettings | AnsweringSettings):
         return None
-    taken = (kind_of(kind).starts and config.model.path is not None) or (
-        isinstance(settings, RewardSettings) and settings.path is not None
-    )
-    if taken:
-        return base
-    judges = (
-        sum(kind_of(other).makes == "reward model" for other in inputs)
-        if isinstance(settings, AnsweringSettings)
-        else 0
-    )
-    found = _with(base, judges=judges)
-    if isinstance(settings, LearningSettings):
-        found = _with(found, work=work_of(kind, settings, config), reference=_keeps_reference(kind, settings))
-    if isinstance(settings, TrainingSettings):
-        found = _with(found, best=settings.validation.keep == "best")
-    if isinstance(settings, AnsweringSettings):
-        found = _with(found, prompt=settings.prompt_tokens, answer=settings.answer_tokens)
-        found = _with(found, sequences=_sequences(settings, config))
-    return found
+    elif not _is_taken(kind, settings, config):
+        if isinstance(settings, LearningSettings):
+            facts |= {"work": work_of(kind, settings, config), "reference": _keeps_reference(kind, settings)}
+        if isinstance(settings, TrainingSettings):
+            facts["best"] = settings.validation.keep == "best"
+        if isinstance(settings, AnsweringSettings):
+            facts |= {"prompt": settings.prompt_tokens, "answer": settings.answer_tokens}
+            facts["sequences"] = _sequences(settings, config)
+            facts["judges"] = sum(kind_of(other).makes == "reward model" for other in inputs)
+    return Setting(kind, shape, config.run, device, **facts)
 
 
-def _with(setting: Setting, **changes: object) -> Setting:
-    return replace(setting, **changes)  # type: ignore[arg-type] # checked where the fields are read
+def _is_taken(kind: str, settings: StageSettings, config: Config) -> bool:
+    """Whether a stage takes a finished model and trains none."""
+    if isinstance(settings, RewardSettings):
+        return settings.path is not None
+    return kind_of(kind).starts and config.model.path is not None
 
 
 def _keeps_reference(kind: str, settings: LearningSettings) -> bool:

@@ -32,6 +32,7 @@ from common.training.distributed import parallel, ranks
 from common.training.distributed.loading import load_shared
 from common.training.fit import TrainResult, check_and_save, merge_adapter, report, trained_model
 from common.training.loop import memory
+from common.training.loop.callbacks import callback
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import preference_options
 from common.training.patches import shard_references_by_layer, use_one_gpu, without_cards
@@ -59,24 +60,21 @@ class HeldOut:
 
     def watch(self, trainer: Any) -> None:
         """Measure in all processes at once while the model is sharded, where none of them can hold it whole."""
-        from transformers import TrainerCallback
+        path = self.context.work / "heldout.json"
 
-        heldout, path = self, self.context.work / "heldout.json"
+        def begin(args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 0:
+                self.before = self.measure(trainer.model_wrapped)
+                if ranks.is_main_process():
+                    write_json(path, self.before)
+            else:
+                chosen, rejected = json.loads(path.read_text(encoding="utf-8"))
+                self.before = (chosen, rejected)
 
-        class Measure(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
-            def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-                if state.global_step == 0:
-                    heldout.before = heldout.measure(trainer.model_wrapped)
-                    if ranks.is_main_process():
-                        write_json(path, heldout.before)
-                else:
-                    chosen, rejected = json.loads(path.read_text(encoding="utf-8"))
-                    heldout.before = (chosen, rejected)
+        def end(args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.after = self.measure(trainer.model_wrapped)
 
-            def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-                heldout.after = heldout.measure(trainer.model_wrapped)
-
-        trainer.add_callback(Measure())
+        trainer.add_callback(callback(on_train_begin=begin, on_train_end=end))
 
     def facts(self, *, referenced: bool) -> dict[str, Any]:
         """Return the share of right pairs, with a 95% interval."""

@@ -32,6 +32,7 @@ from common.training import patches
 from common.training.adapters import adapter_for, learner_of
 from common.training.distributed import parallel, ranks
 from common.training.fit import TrainResult, check_and_save, report, trained_model
+from common.training.loop.callbacks import callback
 from common.training.loop.reward_monitor import RewardMonitor
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import rewarded_options
@@ -226,15 +227,13 @@ class Reward:
 
 def skipper(reward: Reward) -> Any:
     """Return a callback that leaves the weights alone where no answer earned more than the others to its prompt."""
-    from transformers import TrainerCallback
 
-    class Skipper(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
-        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-            if reward.without_signal:
-                for parameter in model.parameters():
-                    parameter.grad = None  # optimizers pass over these: no momentum, no weight decay
+    def skip(args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if reward.without_signal:
+            for parameter in model.parameters():
+                parameter.grad = None  # optimizers pass over these: no momentum, no weight decay
 
-    return Skipper()
+    return callback(on_pre_optimizer_step=skip)
 
 
 def row_column(row: Row) -> str:

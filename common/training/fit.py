@@ -162,6 +162,12 @@ def check_and_save(
     return trained.measured
 
 
+def text_probe(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the tokens on which a stage that learns from text compares its saved model with the trained one."""
+    ids: list[int] = tokenizer("The quick brown fox jumps over the lazy dog.", add_special_tokens=False).input_ids
+    return ids
+
+
 def report(
     context: StageContext, trained: TrainResult, metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 ) -> StageReport:
