@@ -26,7 +26,7 @@ from common.errors import ConfigError, ContractError, DataError
 from common.models import checkpoint, contracts
 from common.models.device import to_device
 from common.models.source import check_given, fetch, taken_model
-from common.rewards.ranking import Ranking
+from common.rewards.ranking import ranking_facts
 from common.rewards.reward_model import rewards_of
 from common.stage import StageContext, StageReport
 from common.stages.preference import PairTraining
@@ -123,6 +123,8 @@ def _require_same_tokens(context: StageContext, folder: Path, tokenizer: Any, pa
 
 
 def _ranking(model: Any, pairs: list[Pair], tokenizer: Any) -> dict[str, Any]:
-    sides = [[getattr(pair, f"{side}_ids") for pair in pairs] for side in ("chosen", "rejected")]
-    ranking = Ranking.of(*(rewards_of(model, rows, tokenizer.pad_token_id) for rows in sides))
-    return ranking.facts([len(pair.chosen_ids) - len(pair.rejected_ids) for pair in pairs])
+    chosen, rejected = (
+        rewards_of(model, [getattr(pair, f"{side}_ids") for pair in pairs], tokenizer.pad_token_id)
+        for side in ("chosen", "rejected")
+    )
+    return ranking_facts(chosen, rejected, [len(pair.chosen_ids) - len(pair.rejected_ids) for pair in pairs])
