@@ -136,15 +136,12 @@ class Outlook:
         """Return the needs of a stage by phase; none where nothing is known."""
         return memory.phases_of(self.settings[stage]) if stage in self.settings else {}
 
-    def pace(self, stage: str) -> Pace | None:
-        """Return what the speed of a stage's training belongs to."""
-        setting = self.settings.get(stage)
-        return None if setting is None else pace_of(setting, self.hardware)
-
     def measured(self, stage: str) -> bool:
         """Whether the training speed of such a stage is known on this machine."""
-        pace = self.pace(stage)
-        return pace is not None and self.corrections.has(pace)
+        setting = self.settings.get(stage)
+        if setting is None or setting.work is None:
+            return False
+        return self.corrections.has(pace_of(setting, self.hardware))
 
     def seconds(self, stage: str, tokens: int | None) -> float | None:
         """Return how long a stage takes; None where its tokens, its prompts or its model are not known."""
@@ -160,8 +157,7 @@ class Outlook:
             spent += batches * speed.writing_seconds(setting, self.hardware)
         if setting.work is None:
             return spent
-        pace = pace_of(setting, self.hardware)
-        share = (self.corrections.share(pace) if pace is not None else None) or 1.0
+        share = self.corrections.share(pace_of(setting, self.hardware)) or 1.0
         if isinstance(settings, RewardedSettings):
             return spent + settings.steps * speed.step_seconds(setting, self.hardware) / share
         return None if tokens is None else spent + tokens * speed.token_seconds(setting, self.hardware) / share
@@ -179,9 +175,9 @@ class Outlook:
         return run.gpu_hour_price * run.processes * seconds / 3600
 
 
-def pace_of(setting: Setting, hardware: Hardware) -> Pace | None:
-    if setting.work is None:
-        return None
+def pace_of(setting: Setting, hardware: Hardware) -> Pace:
+    """Return what the speed of a stage that trains belongs to."""
+    assert setting.work is not None, f"a stage of kind {setting.kind} has no speed"
     parameters = setting.shape.parameters
     return Pace(setting.kind, setting.work.peft, parameters, hardware.name, setting.run.processes)
 
