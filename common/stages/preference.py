@@ -34,7 +34,7 @@ from common.training.fit import TrainResult, check_and_save, merge_adapter, repo
 from common.training.loop import memory
 from common.training.loop.callbacks import callback
 from common.training.loop.trainer import TrainingLoop
-from common.training.options import preference_options
+from common.training.options import preference_options, refused_by_trl
 from common.training.patches import shard_references_by_layer, use_one_gpu, without_cards
 from common.training.rows.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
 from common.training.rows.reader import origin
@@ -106,10 +106,8 @@ class PairTraining:
             self.settings, self.run, self.loop.folder, num_pairs=len(self.pairs), seed=context.config.seed,
             device=device_of(self.run), stage=context.stage, rows_per_pair=rows_per_pair,
         )  # fmt: skip
-        try:
+        with refused_by_trl(context.stage):
             arguments = use_one_gpu(config_class(**{**kind_of(context.kind).defaults, **options}))
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
         return without_cards(trainer_class)(
             model=learner,
             args=arguments,

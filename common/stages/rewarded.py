@@ -35,7 +35,7 @@ from common.training.fit import TrainResult, check_and_save, report, trained_mod
 from common.training.loop.callbacks import callback
 from common.training.loop.reward_monitor import RewardMonitor
 from common.training.loop.trainer import TrainingLoop
-from common.training.options import rewarded_options
+from common.training.options import refused_by_trl, rewarded_options
 from common.training.patches import AddHead
 from common.training.rows.prompts import read_prompts
 from common.training.speed.scoring import head_of, scoring
@@ -128,20 +128,16 @@ def _train(
     )
     reward = Reward(monitor.mix, model.generation_config.eos_token_id, settings.samples)
     learner = learner_of(context, model)
-    adapter = adapter_for(context, learner)
     asked = in_order(rows, settings.steps, settings.prompts_per_step, context.config.seed)
-    try:
-        with scoring(run, settings.train):
-            trainer = trainer_class(
-                model=learner,
-                reward_funcs=reward,
-                args=patches.use_one_gpu(config_class(**{**kind_of(context.kind).defaults, **options})),
-                train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in asked]),
-                processing_class=tokenizer,
-                peft_config=adapter,
-            )
-    except (TypeError, ValueError, ImportError) as error:
-        raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
+    with refused_by_trl(context.stage), scoring(run, settings.train):
+        trainer = trainer_class(
+            model=learner,
+            reward_funcs=reward,
+            args=patches.use_one_gpu(config_class(**{**kind_of(context.kind).defaults, **options})),
+            train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in asked]),
+            processing_class=tokenizer,
+            peft_config=adapter_for(context, learner),
+        )
     if getattr(trainer, "ref_model", None) is not None:
         contracts.check_same_weights(trainer.accelerator.unwrap_model(trainer.ref_model), model)
     if learner is not model and trainer.beta:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from common.config.kinds import kind_of
 from common.config.stages import TrainingSettings
-from common.errors import ConfigError
 from common.models import checkpoint, contracts
 from common.models.clean_load import CleanProcess
 from common.models.device import device_of
@@ -28,7 +27,7 @@ from common.training.distributed import parallel, ranks
 from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop, lean_sft_trainer
 from common.training.loop.validation import Validation
-from common.training.options import sft_options
+from common.training.options import refused_by_trl, sft_options
 from common.training.rows.packing import RowCollator
 from common.training.rows.rows import TrainingRows
 
@@ -81,7 +80,7 @@ def trainer_for(
     )  # fmt: skip
     isolated = settings.packing == "isolated"
     adapter, callbacks = adapters.adapter_for(context, model), parallel.callbacks(context.config.run)
-    try:
+    with refused_by_trl(context.stage):
         trainer = lean_sft_trainer()(
             model=model,
             args=patches.use_one_gpu(SFTConfig(**options)),
@@ -91,10 +90,6 @@ def trainer_for(
             peft_config=adapter,
             callbacks=callbacks,
         )
-    except ConfigError:
-        raise
-    except (TypeError, ValueError, ImportError) as error:
-        raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
     trainer.lean = isolated and not context.config.run.token_metrics  # TRL's own rows go through TRL's own loss
     return trainer
 

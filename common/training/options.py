@@ -8,7 +8,9 @@ a combination that cannot meet the batch is refused.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,17 @@ from common.config.stages import (
 from common.cost.disk import KEPT_CHECKPOINTS
 from common.errors import ConfigError
 from common.training.distributed import ranks
+
+
+@contextlib.contextmanager
+def refused_by_trl(stage: str) -> Iterator[None]:
+    """Raise ConfigError where TRL, transformers or a package they need refuses a stage's options."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, ImportError) as error:
+        raise ConfigError(f"{stage}.train: TRL refuses these options: {error}") from error
 
 
 def schedule_options(schedule: Schedule, steps: int) -> dict[str, Any]:
