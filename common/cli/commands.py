@@ -24,15 +24,7 @@ if TYPE_CHECKING:
     from common.config.resolve import Resolved
 
 
-def run(program: Program, overrides: Overrides) -> None:
-    _run(program, overrides, frozenset())
-
-
-def rerun(program: Program, overrides: Overrides, *, stage: str) -> None:
-    _run(program, overrides, frozenset({stage}))
-
-
-def _run(program: Program, overrides: Overrides, forced: frozenset[str]) -> None:
+def run(program: Program, overrides: Overrides, forced: frozenset[str] = frozenset()) -> None:
     from common.cli import output
     from common.engine.run import execute
 
@@ -47,6 +39,10 @@ def _run(program: Program, overrides: Overrides, forced: frozenset[str]) -> None
     with clean_exit():
         outcome = execute(resolved, console, forced)
     output.result(resolved, outcome, console, overrides, program.command)
+
+
+def rerun(program: Program, overrides: Overrides, *, stage: str) -> None:
+    run(program, overrides, frozenset({stage}))
 
 
 def _run_all(program: Program, overrides: Overrides, forced: frozenset[str]) -> None:

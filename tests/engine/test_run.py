@@ -16,7 +16,7 @@ from tests.conftest import QUICK
 MOST_FRAMES = 6
 MOST_FRAMES_IN_A_ROUND = 8  # expert iteration trains inside its rounds
 ONLINE = {"steps": "2", "prompts_per_step": "2", "samples": "4", "answer_tokens": "12", "watch": "{prompts: 8}"}
-SAMPLING = {"samples": "2", "answer_tokens": "8", "passing": "0", "heldout": "4", "prompts": "8"}
+SAMPLING = {"samples": "2", "answer_tokens": "8", "passing": "0", "heldout": "8", "prompts": "8"}
 
 
 class Reached(Exception):
@@ -51,7 +51,7 @@ def test_few_calls_lead_from_the_command_to_the_trainer(stack: list[str], tmp_pa
     with pytest.raises(Reached):
         main(["run", "domain=medical", *words])
     assert len(stack) <= MOST_FRAMES, " -> ".join(stack)
-    assert stack[0] == "common.cli.main.run"
+    assert stack[0] == "common.cli.commands.run"
     assert stack[-1] == "common.training.loop.trainer.TrainingLoop.run"
 
 
