@@ -25,7 +25,9 @@ def run(context: StageContext) -> StageReport:
         {**texts, "chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids, "start": pair.start}
         for pair in tuning.pairs
     ]
-    trained = tuning.train(tuning.trainer_of_parent(token_orpo_trainer(), ORPOConfig, rows))
+    trainer = tuning.trainer_of_parent(token_orpo_trainer(), ORPOConfig, rows)
+    trained = tuning.train(trainer)
+    del trainer  # and the state of its optimizer, before the held-out pairs are measured again
     return tuning.save(trained)
 
 

@@ -57,7 +57,9 @@ def run(context: StageContext) -> StageReport:
         training = PairTraining(context, tokenizer, learned)
         rows = [{"chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids} for pair in learned]
         trainer = training.trainer(RewardTrainer, RewardConfig, reward_model_to_train(context), rows, task="SEQ_CLS")
-        trained = merge_adapter(context, training.train(trainer), learned[0].chosen_ids)
+        trained = training.train(trainer)
+        del trainer  # and the state of its optimizer, before pairs are ranked
+        trained = merge_adapter(context, trained, learned[0].chosen_ids)
     else:
         trained = TrainResult(_take(context, tokenizer, kept))
     metrics: dict[str, Any] = {"pairs": 0 if settings.path else len(learned)}
