@@ -1,6 +1,6 @@
 """How the program was called: through `just` in a clone of the repository, or as the installed command in any folder.
 
-Usage: `program = of_module()`; `program.say("Run `just run` again.")` names the command that the user has.
+Usage: `program = of_module()`; `program.say(message)` names the command that the user has.
 
 Shipped files stand in REPOSITORY, which is a clone or the folder of an installed package. Results go to
 `program.results`, which is never the latter.

@@ -1,6 +1,6 @@
 """What all settings are made of: frozen models, the schedule and the limits of training, and the base of a stage's.
 
-Usage: `class DpoSettings(StageSettings)`; a stage's module declares it as the settings of its kind.
+Usage: `class DpoSettings(StageSettings): ...`; a stage's module declares it as the settings of its kind.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Measured training speeds of this machine, as a share of the estimate: a small file next to the artifacts.
 
-Usage: `Corrections(out).share(Pace("cpt", "full", parameters, "cpu-avx512-2"))`; `.note(pace, estimated=…, seen=…)`.
+Usage: `corrections = Corrections(out)`; `corrections.share(pace)`; `corrections.note(pace, estimated=2.0, seen=1.5)`.
 
 The first steps of a training are measured (`common.cost.pace`); later plans of the same stage kind, model and machine
 take that speed, and of another model or kind on the machine the median of what is known. It says nothing about results

@@ -33,7 +33,7 @@ CORPUS_MODULES = ("common.data.knowledge.corpus", "common.data.manifest.manifest
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-class Source(NamedTuple):
+class SourceFile(NamedTuple):
     """What a source file says to Python."""
 
     stamp: list[int]  # time of the last change, size
@@ -57,7 +57,7 @@ def code_of(kind: str, repository: Path) -> dict[str, Any]:
         facts = path.stat()
         stamp = [facts.st_mtime_ns, facts.st_size]
         if name not in known or known[name].stamp != stamp:
-            known[name] = Source(stamp, *read_source(path.read_bytes()))
+            known[name] = SourceFile(stamp, *read_source(path.read_bytes()))
         files[name] = known[name].digest
         queue += known[name].imports
     if known != before:
@@ -90,15 +90,15 @@ def _cache_file(repository: Path) -> Path:
 
 
 @functools.cache
-def _read_cache(repository: Path) -> dict[str, Source]:
+def _read_cache(repository: Path) -> dict[str, SourceFile]:
     """Return what is known of source files, kept beside their bytecode by the same rule: time and size."""
     try:
-        return {name: Source(*facts) for name, facts in json.loads(_cache_file(repository).read_bytes()).items()}
+        return {name: SourceFile(*facts) for name, facts in json.loads(_cache_file(repository).read_bytes()).items()}
     except (OSError, ValueError, TypeError):
         return {}
 
 
-def _write_cache(repository: Path, known: dict[str, Source]) -> None:
+def _write_cache(repository: Path, known: dict[str, SourceFile]) -> None:
     if sys.dont_write_bytecode:
         return
     try:

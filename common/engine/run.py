@@ -272,8 +272,9 @@ def ready(context: StageContext) -> Iterator[None]:
 
     No process begins before all GPUs are held. What the stage took of them is released before others may hold them.
     """
-    run, console = context.config.run, context.console
-    gpus = lock_gpus(run, context.stage, console) if kind_of(context.kind).on_gpu else contextlib.nullcontext()
+    gpus: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if kind_of(context.kind).on_gpu:
+        gpus = lock_gpus(context.config.run, context.stage, context.console)
     with memory.explain_errors(context), gpus:
         ranks.barrier(patiently=True)
         try:

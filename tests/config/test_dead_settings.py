@@ -23,7 +23,7 @@ READ_OTHERWISE = {
     "Source.note": "as above",
 }
 # What a run writes for scripts (common/report/summary.py): results, not settings.
-RESULTS = {"Result", "Exam", "BitsPerByte", "CheckpointSummary", "Summary"}
+RESULTS = {"Result", "Sides", "CheckpointSummary", "Summary"}
 PLANTED = """
 class Frozen: ...
 class Schedule(Frozen):

@@ -85,7 +85,7 @@ def test_a_run_reads_that_folder_and_plans_keep_it(mine: Path, tmp_path: Path, m
         thaw(path, {}, REPOSITORY)
     for key in ("domain", "profile"):
         path.write_text(json.dumps({**plan, "config": {**plan["config"], key: "../elsewhere"}}), encoding="utf-8")
-        with pytest.raises(ConfigError, match=r"plan\.json is no plan"):
+        with pytest.raises(ConfigError, match=r"plan\.json is not a frozen plan"):
             thaw(path, {}, REPOSITORY)
 
 

@@ -116,7 +116,7 @@ def test_a_stop_says_how_to_continue_and_keeps_what_is_done(
     root = tmp_path / "store"
     shutil.copytree(with_base, root, symlinks=True)
     output = kill_when(root, in_the_middle_of_training, signal.SIGINT)
-    assert "Stopped. Finished stages are kept; the same command continues where this one stopped." in output
+    assert "Stopped. Finished stages are kept. The same command continues where this one stopped." in output
     assert "Traceback" not in output
     assert re.search(r"cpt: saved at step \d+ of 64", output)
     assert list((root / "artifacts").glob("base-*"))

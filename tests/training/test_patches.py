@@ -155,12 +155,13 @@ def test_a_mean_over_tokens_depends_on_the_split(method: str, model: Any, tokeni
     assert losses["theirs"][0] != pytest.approx(losses["theirs"][1], rel=1e-2), GONE
 
 
-def test_mergekit_logs_through_the_root_logger() -> None:
+def test_mergekit_logs_through_the_root_logger(monkeypatch: pytest.MonkeyPatch) -> None:
     import mergekit.plan
 
     assert "logging.info(" in inspect.getsource(mergekit.plan), GONE
     with quiet_mergekit():
         assert not logging.getLogger().isEnabledFor(logging.INFO)
+    monkeypatch.setattr(logging.getLogger("mergekit"), "level", logging.NOTSET)  # another test may have set it
     assert logging.getLogger("mergekit").isEnabledFor(logging.WARNING)
 
 

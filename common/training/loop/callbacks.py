@@ -1,6 +1,6 @@
 """Make a callback of transformers from functions, without importing transformers before a training needs it.
 
-Usage: `trainer.add_callback(callback(on_step_end=look))`; `look(args, state, control, **rest)` runs after each step.
+Usage: `trainer.add_callback(callback(on_step_end=print))`; it gets (args, state, control, **rest) after each step.
 """
 
 from __future__ import annotations

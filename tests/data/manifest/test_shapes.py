@@ -277,7 +277,7 @@ def test_an_answer_in_a_list_of_one() -> None:
 
 def test_a_choice_given_twice() -> None:
     value = {"q": "Which?", "c": ["Aspirin", "Iron", " aspirin "], "a": 0}
-    message = r"Source 's', a\.jsonl, line 7: the choice 'Aspirin' is given twice in .*among its own distractors\. Mend"
+    message = r"Source 's', a\.jsonl, line 7: the choice 'Aspirin' is given twice in .*among its own distractors\. Fix"
     with pytest.raises(DataError, match=message):
         ask(value, {"choices": "c"})
     with pytest.raises(UnusableRow, match="a choice is given twice"):
