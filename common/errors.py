@@ -42,6 +42,11 @@ class GateError(RecipeError):
     """A checkpoint fell outside the pipeline's limits and the gate is set to stop."""
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of another library's message, or the name of an error without one."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the nearest known name, or the list of known names when none is near."""
     names = sorted({str(item) for item in known})

@@ -42,6 +42,13 @@ class Batch:
     value: int
     size: int
     unit: str
+    tokens_each: int  # of what a forward pass reads: a row, a pair, or one answer with its prompt
+    answers_each: int = 1  # to a prompt
+
+    @property
+    def tokens(self) -> int:
+        """The most tokens of a step."""
+        return self.size * self.answers_each * self.tokens_each
 
     def fits(self, processes: int) -> bool:
         return self.size % processes == 0
@@ -59,12 +66,14 @@ def batch_of(stage: str, settings: StageSettings) -> Batch | None:
     Of GRPO and RLOO these are prompts: all answers to one are compared in one process.
     """
     if isinstance(settings, TrainingSettings):
-        rows = settings.batch_tokens // settings.sequence_length
-        return Batch(f"{stage}.batch_tokens", settings.batch_tokens, rows, "rows")
+        value, length = settings.batch_tokens, settings.sequence_length
+        return Batch(f"{stage}.batch_tokens", value, value // length, "rows", length)
     if isinstance(settings, PreferenceSettings):
-        return Batch(f"{stage}.batch_pairs", settings.batch_pairs, settings.batch_pairs, "pairs")
+        value = settings.batch_pairs
+        return Batch(f"{stage}.batch_pairs", value, value, "pairs", 2 * settings.sequence_length)
     if isinstance(settings, RewardedSettings):
-        return Batch(f"{stage}.prompts_per_step", settings.prompts_per_step, settings.prompts_per_step, "prompts")
+        value, length = settings.prompts_per_step, settings.prompt_tokens + settings.answer_tokens
+        return Batch(f"{stage}.prompts_per_step", value, value, "prompts", length, settings.samples)
     return None
 
 

@@ -44,6 +44,7 @@ def prepare(run: RunSettings, *, asks_hub: bool) -> None:
         _allow_hub(asks_hub and hub_answers())
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # ORPO is among what TRL may still change
     if ranks.size() == 1 and VISIBLE not in os.environ:
         global _limited  # a process by itself trains on one GPU; seeing several, Trainer would split its batches

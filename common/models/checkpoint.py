@@ -8,12 +8,14 @@ first and saved in a folder of its own.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.schema import ModelSettings
-from common.errors import ContractError, DataError
+from common.errors import ContractError, DataError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -38,12 +40,18 @@ def _load(auto: Any, name: str, folder: Path, model: ModelSettings, **how: Any) 
     import torch
 
     check_weights(folder)
+    trusted = model.trust_remote_code
+    with explain_loading(name, folder):
+        return auto.from_pretrained(folder, dtype=torch.float32, trust_remote_code=trusted, use_safetensors=True, **how)
+
+
+@contextlib.contextmanager
+def explain_loading(name: str, folder: Path) -> Iterator[None]:
+    """Turn what transformers raises into a DataError that names the folder."""
     try:
-        return auto.from_pretrained(
-            folder, dtype=torch.float32, trust_remote_code=model.trust_remote_code, use_safetensors=True, **how
-        )
+        yield
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(f"The {name} {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise DataError(f"The {name} {folder} cannot be loaded: {first_line(error)}") from error
 
 
 def load_reward_model(folder: Path, model: ModelSettings, seed: int | None = None, **how: Any) -> PreTrainedModel:
@@ -84,10 +92,8 @@ def load_tokenizer(folder: Path, model: ModelSettings) -> PreTrainedTokenizerBas
     """Load the tokenizer alone. Raises DataError naming the folder."""
     from transformers import AutoTokenizer
 
-    try:
+    with explain_loading("tokenizer of", folder):
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"The tokenizer of {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
 
 
 def check_weights(folder: Path) -> None:

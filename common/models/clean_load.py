@@ -8,10 +8,10 @@ One process serves a whole run, since importing the libraries takes longer than 
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 TOLERANCE = {"torch.float32": 1e-3, "torch.bfloat16": 2e-1, "torch.float16": 5e-2}  # of logits, absolute
@@ -48,8 +48,7 @@ class CleanProcess:
         if not line:
             self._process = None
             return {"error": f"the checking process died with exit code {process.wait()}"}
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        return dict(json.loads(line))
 
     def close(self) -> None:
         if self._process is not None:
@@ -60,20 +59,18 @@ class CleanProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def inspect(folder: Path, input_ids: list[int], logits: Path, trust_remote_code: bool) -> dict[str, Any]:
+def inspect(folder: str, input_ids: list[int], logits: str, trust_remote_code: bool) -> dict[str, Any]:
     """Load a model and compare its logits (T, V) with those stored in `logits`."""
     import numpy as np
     import torch
     import transformers
 
     transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
+    names = json.loads(Path(folder, "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
     rewards = str(names[0]).endswith("ForSequenceClassification")
     auto = transformers.AutoModelForSequenceClassification if rewards else transformers.AutoModelForCausalLM
     model, report = auto.from_pretrained(
@@ -96,19 +93,14 @@ def inspect(folder: Path, input_ids: list[int], logits: Path, trust_remote_code:
 
 def main() -> None:
     """Answer questions from standard input until it closes. Loading reports stay out of the answers."""
-    import logging
-
     from transformers.utils import logging as transformers_logging
 
     logging.disable(logging.WARNING)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     for line in sys.stdin:
-        question = json.loads(line)
         try:
-            answer = inspect(
-                Path(question["folder"]), question["input_ids"], Path(question["logits"]), question["trust_remote_code"]
-            )
+            answer = inspect(**json.loads(line))
         except Exception as error:  # any failure to load is the answer
             answer = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
         print(json.dumps(answer), flush=True)

@@ -23,9 +23,7 @@ WEIGHT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 def is_hub_id(path: str | None) -> bool:
     """Whether a model path means the Hub: `owner/name` and no such folder here."""
-    return (
-        path is not None and path.count("/") == 1 and not path.startswith((".", "/", "~")) and not Path(path).is_dir()
-    )
+    return path is not None and re.fullmatch(r"[^./~][^/]*/[^/]*", path) is not None and not Path(path).is_dir()
 
 
 def taken_model(settings: StageSettings, config: Config) -> ModelSettings:

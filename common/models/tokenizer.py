@@ -59,20 +59,14 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, context_length: 
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary_size,
-        special_tokens=[PAD, END, SYSTEM, USER, ASSISTANT],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
+        vocab_size=vocabulary_size, special_tokens=[PAD, END, SYSTEM, USER, ASSISTANT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
+    )  # fmt: skip
     core.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token=PAD,
-        eos_token=END,
-        additional_special_tokens=[SYSTEM, USER, ASSISTANT],
-        model_max_length=context_length,
-        clean_up_tokenization_spaces=False,
-    )
+        tokenizer_object=core, pad_token=PAD, eos_token=END, additional_special_tokens=[SYSTEM, USER, ASSISTANT],
+        model_max_length=context_length, clean_up_tokenization_spaces=False,
+    )  # fmt: skip
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -116,19 +110,15 @@ def require_trainable_template(tokenizer: PreTrainedTokenizerBase) -> None:
             "The tokenizer has no chat template, so conversations cannot be trained on. Start from a checkpoint "
             "with one, or set model.chat_template=chatml."
         )
-    encoded = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}],
-        return_dict=True,
-        return_assistant_tokens_mask=True,
-    )
+    dialogue = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+    encoded = tokenizer.apply_chat_template(dialogue, return_dict=True, return_assistant_tokens_mask=True)
     marked = [token for token, mark in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if mark]
     if not marked:
         raise ContractError(
             "The chat template has no {% generation %} markers, so an assistant-only loss would train on nothing. "
             "Add the markers around the assistant's turn in chat_template.jinja of the checkpoint."
         )
-    stops = {tokenizer.eos_token_id}
-    if not stops & set(marked):
+    if tokenizer.eos_token_id not in marked:
         raise ContractError(
             f"The stop token {tokenizer.eos_token!r} is outside the trained part of the assistant's turn, so the "
             "model would never learn to stop. Move {% endgeneration %} behind it in chat_template.jinja."

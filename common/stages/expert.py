@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from common.config.kinds import Kind
 from common.config.stages import ExpertSettings
-from common.data.accounting import check_limits
+from common.data.accounting import RowCount, check_limits
 from common.errors import DataError
 from common.evaluation.statistics import wilson
 from common.models import checkpoint
@@ -40,9 +40,9 @@ from common.training.rows.reader import SAMPLED_FILES
 from common.training.sampling import (
     PromptSamples,
     Sample,
+    answer_greedily,
     draw,
     facts_of,
-    greedy_answers,
     prompt_rows,
     read_drawn,
     right_answers,
@@ -83,7 +83,8 @@ def run(context: StageContext) -> StageReport:
     last = read_drawn(iteration.folder(settings.rounds) / DRAWN)
     write_rows(context.out / SAMPLED_FILES["prompts"], prompt_rows(last, settings.passing))
     metrics = {"chosen": chosen, "rounds": [record["facts"] for record in records], **measured}
-    return report(context, trained, metrics, [*(count.as_dict() for count in counts), *records[-1]["rows"]])
+    read = [RowCount(**row) for row in records[-1]["rows"]]
+    return report(context, trained, metrics, [*counts, *read])
 
 
 KIND = Kind(
@@ -195,12 +196,13 @@ class Iteration:
             "seconds": round(time.monotonic() - started, 1),
         }  # fmt: skip
         spent = {"steps": trained.steps, "tokens": trained.tokens, "seconds": trained.seconds}
-        record = {"facts": facts, "trained": spent, "log": trained.log, "rows": rows.accounting()}
+        counts = [count.as_dict() for count in rows.counts]
+        record = {"facts": facts, "trained": spent, "log": trained.log, "rows": counts}
         return trained.model.to(self.device), record
 
     def _measure(self, model: Any) -> Facts:
         """Let the model answer the held-out prompts greedily; return the share that is right."""
-        answers = greedy_answers(model, self.tokenizer, self.heldout, self.settings.answer_tokens)
+        answers = answer_greedily(model, self.tokenizer, self.heldout, self.settings.answer_tokens)
         totals = self.mix.score(answers).totals
         right = sum(
             Sample(answer.text, answer.stopped, answer.num_tokens, total).is_right(self.settings.passing)

@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.schema import RunSettings
 from common.config.stages import PreferenceSettings
@@ -27,15 +26,15 @@ from common.models import checkpoint
 from common.models.device import device_of, to_device
 from common.stage import StageContext, StageReport
 from common.store.artifacts import write_json
-from common.training.adapters import adapter_for, learner_of, reference_of
+from common.training.adapters import learner_of, reference_of
+from common.training.callbacks import callback
 from common.training.distributed import parallel, ranks
 from common.training.distributed.loading import load_shared
-from common.training.fit import TrainResult, check_and_save, merge_adapter, report, trained_model
+from common.training.fit import TrainResult, build_trainer, check_and_save, merge_adapter, report, trained_model
 from common.training.loop import memory
-from common.training.loop.callbacks import callback
 from common.training.loop.trainer import TrainingLoop
-from common.training.options import preference_options, refused_by_trl
-from common.training.patches import shard_references_by_layer, use_one_gpu, without_cards
+from common.training.options import preference_options
+from common.training.patches import shard_references_by_layer
 from common.training.rows.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
 from common.training.rows.reader import origin
 from common.training.speed.scoring import scoring
@@ -93,7 +92,7 @@ class PairTraining:
     def __init__(self, context: StageContext, tokenizer: Any, pairs: list[Pair]) -> None:
         self.context, self.tokenizer, self.pairs = context, tokenizer, pairs
         self.settings, self.run = cast(PreferenceSettings, context.settings), context.config.run
-        mean_tokens = sum(map(_length, pairs)) / len(pairs)
+        mean_tokens = sum(pair.num_tokens for pair in pairs) / len(pairs)
         self.loop = TrainingLoop(context, round(self.settings.batch_pairs * mean_tokens))
 
     def trainer(
@@ -103,20 +102,13 @@ class PairTraining:
         """Return TRL's trainer over `rows`, `rows_per_pair` for each pair. Raises ConfigError for its options."""
         context = self.context
         options = preference_options(
-            self.settings, self.run, self.loop.folder, num_pairs=len(self.pairs), seed=context.config.seed,
-            device=device_of(self.run), stage=context.stage, rows_per_pair=rows_per_pair,
+            self.settings, context.config, self.loop.folder, num_pairs=len(self.pairs), stage=context.stage,
+            rows_per_pair=rows_per_pair,
         )  # fmt: skip
-        with refused_by_trl(context.stage):
-            arguments = use_one_gpu(config_class(**{**kind_of(context.kind).defaults, **options}))
-        return without_cards(trainer_class)(
-            model=learner,
-            args=arguments,
-            train_dataset=_dataset_of(context, rows),
-            processing_class=self.tokenizer,
-            peft_config=adapter_for(context, learner, task=task),
-            callbacks=parallel.callbacks(self.run),
-            **more,
-        )
+        return build_trainer(
+            context, trainer_class, config_class, options, learner, _dataset_of(context, rows),
+            self.tokenizer, task=task, **more,
+        )  # fmt: skip
 
     def train(self, trainer: Any) -> TrainResult:
         """Train to the end; return the model as it was before accelerate wrapped it."""
@@ -185,7 +177,7 @@ class Tuning(PairTraining):
                 self.heldout.after = self.heldout.measure(to_device(trained.model, self.run))
             metrics["preference_accuracy"] = self.heldout.facts(referenced=self.referenced)
         metrics |= check_and_save(context, trained, self.tokenizer, probe=probe)
-        return report(context, trained, metrics, [count.as_dict() for count in self.counts])
+        return report(context, trained, metrics, self.counts)
 
 
 def check_precomputed(node: Node, settings: PreferenceSettings, _: object) -> None:
@@ -211,20 +203,14 @@ def checked_pairs(pairs: Sequence[Pair], run: RunSettings) -> list[int]:
         return []
     if not parallel.is_sharded(run):
         return list(range(min(NUM_CHECKED, len(pairs))))
-    return sorted(range(len(pairs)), key=lambda place: _length(pairs[place]))[:NUM_CHECKED_SHARDED]
-
-
-def _length(pair: Pair) -> int:
-    return len(pair.chosen_ids) + len(pair.rejected_ids)
+    return sorted(range(len(pairs)), key=lambda place: pairs[place].num_tokens)[:NUM_CHECKED_SHARDED]
 
 
 def _dataset_of(context: StageContext, rows: Sequence[Mapping[str, Any]]) -> Any:
     """Return rows as a data set in the stage's scratch, where all processes find what TRL's trainers make of it."""
     from datasets import Dataset
     from datasets.arrow_writer import ArrowWriter
-    from datasets.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
     path = context.work / "pairs" / "pairs.arrow"
     if ranks.is_main_process() and not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

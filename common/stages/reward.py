@@ -69,7 +69,7 @@ def run(context: StageContext) -> StageReport:
         if elsewhere:
             metrics["elsewhere"] = _ranking(trained.model, elsewhere, tokenizer)
     metrics |= check_and_save(context, trained, tokenizer, probe=kept[0].chosen_ids)
-    return report(context, trained, metrics, [count.as_dict() for count in (*counts, *more_counts)])
+    return report(context, trained, metrics, [*counts, *more_counts])
 
 
 def check(node: Node, settings: RewardSettings, resolved: Resolved) -> None:

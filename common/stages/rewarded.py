@@ -15,7 +15,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.stages import RewardedSettings, WatchSettings
@@ -28,14 +27,13 @@ from common.rewards.own import verifiers_for
 from common.rewards.reward_model import mix_of
 from common.rewards.verifiers import NEED_ANSWERS, Answer
 from common.stage import StageContext, StageReport
-from common.training import patches
-from common.training.adapters import adapter_for, learner_of
+from common.training.adapters import learner_of
+from common.training.callbacks import callback
 from common.training.distributed import parallel, ranks
-from common.training.fit import TrainResult, check_and_save, report, trained_model
-from common.training.loop.callbacks import callback
+from common.training.fit import TrainResult, build_trainer, check_and_save, report, trained_model
 from common.training.loop.reward_monitor import RewardMonitor
 from common.training.loop.trainer import TrainingLoop
-from common.training.options import refused_by_trl, rewarded_options
+from common.training.options import rewarded_options
 from common.training.patches import AddHead
 from common.training.rows.prompts import read_prompts
 from common.training.speed.scoring import head_of, scoring
@@ -86,7 +84,7 @@ def reinforce(context: StageContext) -> StageReport:
     _warn(context, skipped, len(trained.log), rewards.get("unstopped", 0.0))
     measured = check_and_save(context, trained, tokenizer, probe=probe)
     metrics = {"prompts": len(training), "no_signal": skipped, **rewards, **monitor.summary(), **measured}
-    return report(context, trained, metrics, [count.as_dict() for count in counts])
+    return report(context, trained, metrics, counts)
 
 
 def _require_whole_model(context: StageContext) -> None:
@@ -116,27 +114,19 @@ def _train(
     """Run the trainer that the stage's settings are of."""
     import trl
     from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
     settings, run = cast(RewardedSettings, context.settings), context.config.run
     config_class = getattr(trl, settings.trainer)
     trainer_class = getattr(trl, settings.trainer.replace("Config", "Trainer"))
     loop = TrainingLoop(context, _answers(settings))
-    options = rewarded_options(
-        settings, run, loop.folder, seed=context.config.seed, device=device_of(run), stage=context.stage
-    )
+    options = rewarded_options(settings, context.config, loop.folder, stage=context.stage)
     reward = Reward(monitor.mix, model.generation_config.eos_token_id, settings.samples)
     learner = learner_of(context, model)
     asked = in_order(rows, settings.steps, settings.prompts_per_step, context.config.seed)
-    with refused_by_trl(context.stage), scoring(run, settings.train):
-        trainer = trainer_class(
-            model=learner,
-            reward_funcs=reward,
-            args=patches.use_one_gpu(config_class(**{**kind_of(context.kind).defaults, **options})),
-            train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in asked]),
-            processing_class=tokenizer,
-            peft_config=adapter_for(context, learner),
+    prompts = Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in asked])
+    with scoring(run, settings.train):
+        trainer = build_trainer(
+            context, trainer_class, config_class, options, learner, prompts, tokenizer, reward_funcs=reward
         )
     if getattr(trainer, "ref_model", None) is not None:
         contracts.check_same_weights(trainer.accelerator.unwrap_model(trainer.ref_model), model)

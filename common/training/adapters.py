@@ -29,24 +29,21 @@ if TYPE_CHECKING:
     from common.stage import StageContext
 
 FOLDER = "adapter"  # in a stage's artifact
-BASE_FILE = "base.json"  # in the adapter's folder: what it was trained on
 
 
 def load_parent(context: StageContext) -> tuple[Any, PreTrainedTokenizerBase]:
     """Return the parent's model, quantised where `peft` is qlora, and its tokenizer."""
     folder, config = context.parent_artifact.path, context.config
-    quantised = _quantised(context)
-    if quantised:
+    if quantised := _quantised(context):
         return checkpoint.load(folder, config.model, **quantised)
     return load_shared(folder, config.model, config.run), checkpoint.load_tokenizer(folder, config.model)
 
 
 def learner_of(context: StageContext, parent: Any) -> Any:
     """Return the model that a stage trains: the parent itself, or with qlora a quantised copy of it."""
-    options = _quantised(context)
-    if not options:
-        return parent
-    return checkpoint.load(context.parent_artifact.path, context.config.model, **options)[0]
+    if options := _quantised(context):
+        return checkpoint.load_model(context.parent_artifact.path, context.config.model, **options)
+    return parent
 
 
 def reference_of(context: StageContext, parent: Any, learner: Any) -> Any:
@@ -99,8 +96,10 @@ def adapter_for(context: StageContext, model: Any, task: str = "CAUSAL_LM") -> A
     from peft import LoraConfig
 
     options = {"task_type": task, **(settings.lora or {})}
-    ids = _new_token_ids(context)
-    if ids and not options.keys() & {"trainable_token_indices", "modules_to_save"}:
+    new_tokens = context.config.model.new_tokens
+    if new_tokens and not options.keys() & {"trainable_token_indices", "modules_to_save"}:
+        tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
+        ids = [int(tokenizer.convert_tokens_to_ids(token)) for token in new_tokens]
         options["trainable_token_indices"] = dict.fromkeys(_rows_of(model), ids)
     if options.get("modules_to_save") and getattr(model.config, "tie_word_embeddings", False):
         options.setdefault("ensure_weight_tying", True)
@@ -108,14 +107,6 @@ def adapter_for(context: StageContext, model: Any, task: str = "CAUSAL_LM") -> A
         return LoraConfig(**options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{context.stage}.lora: peft refuses these options: {error}") from error
-
-
-def _new_token_ids(context: StageContext) -> list[int]:
-    tokens = context.config.model.new_tokens
-    if not tokens:
-        return []
-    tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
-    return [int(tokenizer.convert_tokens_to_ids(token)) for token in tokens]
 
 
 def _rows_of(model: Any) -> list[str]:
@@ -152,7 +143,7 @@ def merge(
     after_TV = contracts.probe_logits(merged, probe)
     measured = {"adapter_merge_difference": contracts.check_adapter_merge(before_TV, after_TV)}
     if quantised:
-        measured["quantized_logit_difference"] = _relative(trained_TV, after_TV)
+        measured["quantized_logit_difference"] = contracts.relative_difference(trained_TV, after_TV)
     return merged, measured
 
 
@@ -161,10 +152,6 @@ def load_adapter(parent: Any, folder: Path) -> Any:
     from peft import PeftModel
 
     return PeftModel.from_pretrained(parent, str(folder), is_trainable=True)
-
-
-def _relative(found_TV: Tensor, expected_TV: Tensor) -> float:
-    return float((found_TV - expected_TV).abs().max()) / max(1.0, float(expected_TV.abs().max()))
 
 
 def _save(trained: Any, folder: Path, base: Artifact) -> None:
@@ -178,21 +165,21 @@ def _save(trained: Any, folder: Path, base: Artifact) -> None:
     if isinstance(config.get("target_modules"), list):
         config["target_modules"].sort()
     write_json(path, config)
-    write_json(
-        folder / BASE_FILE, {"base": {"stage": base.stage, "fingerprint": base.fingerprint, "digest": base.digest}}
-    )
+    found = {"stage": base.stage, "fingerprint": base.fingerprint, "digest": base.digest}
+    write_json(folder / "base.json", {"base": found})
 
 
-def save_weights(model: Any, path: Path) -> None:
-    """Write what training changes: the adapter of an adapted model, all weights of another."""
+def save_weights(model: Any, path: Path, state: dict[str, Tensor] | None = None) -> None:
+    """Write what training changes, an adapter or all weights; `state` are the whole weights of a sharded model."""
+    from peft import get_peft_model_state_dict
     from safetensors.torch import save_file, save_model
 
     if is_adapted(model):
-        from peft import get_peft_model_state_dict
-
-        save_file({k: v.contiguous() for k, v in get_peft_model_state_dict(model).items()}, str(path))
-    else:
+        state = get_peft_model_state_dict(model, state_dict=state)
+    if state is None:
         save_model(model, str(path))
+    else:
+        save_file({name: weight.contiguous() for name, weight in state.items()}, str(path))
 
 
 def load_weights(model: Any, path: Path) -> None:

@@ -11,23 +11,24 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from common.config.kinds import kind_of
 from common.config.stages import TrainingSettings
+from common.data.accounting import RowCount
+from common.errors import ConfigError, RecipeError
 from common.models import checkpoint, contracts
 from common.models.clean_load import CleanProcess
-from common.models.device import device_of
 from common.stage import StageContext, StageReport
 from common.training import adapters, patches
 from common.training.distributed import parallel, ranks
 from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop, lean_sft_trainer
 from common.training.loop.validation import Validation
-from common.training.options import refused_by_trl, sft_options
+from common.training.options import sft_options
 from common.training.rows.packing import RowCollator
 from common.training.rows.rows import TrainingRows
 
@@ -74,24 +75,32 @@ def trainer_for(
     from trl import SFTConfig
 
     settings = cast(TrainingSettings, context.settings)
-    options = sft_options(
-        settings, context.config.run, folder, steps=rows.steps, seed=context.config.seed,
-        device=device_of(context.config.run), stage=context.stage,
-    )  # fmt: skip
+    options = sft_options(settings, context.config, folder, steps=rows.steps, stage=context.stage)
     isolated = settings.packing == "isolated"
-    adapter, callbacks = adapters.adapter_for(context, model), parallel.callbacks(context.config.run)
-    with refused_by_trl(context.stage):
-        trainer = lean_sft_trainer()(
-            model=model,
-            args=patches.use_one_gpu(SFTConfig(**options)),
-            train_dataset=rows.dataset,
-            processing_class=tokenizer,
-            data_collator=RowCollator(tokenizer.pad_token_id, settings.sequence_length) if isolated else None,
-            peft_config=adapter,
-            callbacks=callbacks,
-        )
+    collator = RowCollator(tokenizer.pad_token_id, settings.sequence_length) if isolated else None
+    trainer = build_trainer(
+        context, lean_sft_trainer(), SFTConfig, options, model, rows.dataset, tokenizer, data_collator=collator
+    )
     trainer.lean = isolated and not context.config.run.token_metrics  # TRL's own rows go through TRL's own loss
     return trainer
+
+
+def build_trainer(
+    context: StageContext, trainer_class: Any, config_class: Any, options: dict[str, Any], model: Any, rows: Any,
+    tokenizer: Any, *, task: str = "CAUSAL_LM", **more: Any,
+) -> Any:  # fmt: skip
+    """Return a trainer of TRL over prepared rows. Raises ConfigError for options that TRL refuses."""
+    adapter, callbacks = adapters.adapter_for(context, model, task), parallel.callbacks(context.config.run)
+    try:
+        arguments = patches.use_one_gpu(config_class(**{**kind_of(context.kind).defaults, **options}))
+        return patches.without_extras(trainer_class)(
+            model=model, args=arguments, train_dataset=rows, processing_class=tokenizer, peft_config=adapter,
+            callbacks=callbacks, **more,
+        )  # fmt: skip
+    except RecipeError:
+        raise
+    except (TypeError, ValueError, ImportError) as error:
+        raise ConfigError(f"{context.stage}.train: TRL refuses these options: {error}") from error
 
 
 def trained_model(context: StageContext, trainer: Any) -> Any:
@@ -164,13 +173,10 @@ def text_probe(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def report(
-    context: StageContext, trained: TrainResult, metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+    context: StageContext, trained: TrainResult, metrics: Mapping[str, Any], counts: Iterable[RowCount]
 ) -> StageReport:
-    """Return the report of a stage that has trained; `rows` are the accounts of what it read."""
-    return StageReport(
-        metrics={"final_loss": trained.log[-1]["loss"] if trained.log else None, "steps": trained.steps, **metrics},
-        tokens=trained.tokens,
-        train_seconds=trained.seconds,
-        rows=[dict(row) for row in rows],
-        sources=context.corpus.sources(),
-    )
+    """Return the report of a stage that has trained, for the manifest."""
+    loss = trained.log[-1]["loss"] if trained.log else None
+    rows = [count.as_dict() for count in counts]
+    metrics = {"final_loss": loss, "steps": trained.steps, **metrics}
+    return StageReport(metrics, trained.tokens, trained.seconds, rows, context.corpus.sources())

@@ -82,21 +82,19 @@ def check_merge(settings: MergeSettings, stage: str) -> None:
     common = _parse(common_key, settings.parameters, [*shared, *own], settings.method)
     scopes: dict[str, Parameters] = {}
     for key, model, given in _given(settings, stage):
-        for name in given:
-            if name in {p.name for p in shared}:
-                raise ConfigError(
-                    f"{key}.{name}: {name} holds for the whole merge in method {settings.method}. "
-                    f"Move it to {common_key}.{name}."
-                )
+        if name := next((p.name for p in shared if p.name in given), None):
+            raise ConfigError(
+                f"{key}.{name}: {name} holds for the whole merge in method {settings.method}. "
+                f"Move it to {common_key}.{name}."
+            )
         parsed = _parse(key, given, own, settings.method)
-        if model == _base(settings):
-            for name in parsed:
-                raise ConfigError(
-                    f"{key}.{name}: '{model}' is the base, from which the other models' differences are taken. In "
-                    f"method {settings.method} it has no {name} of its own. Remove the key."
-                )
-        else:
+        if model != _base(settings):
             scopes[key] = parsed
+        elif name := next(iter(parsed), None):
+            raise ConfigError(
+                f"{key}.{name}: '{model}' is the base, from which the other models' differences are taken. In "
+                f"method {settings.method} it has no {name} of its own. Remove the key."
+            )
     for pattern, depth in list_places([value for scope in (common, *scopes.values()) for value in scope.values()]):
         for parameter in shared:
             _resolve(parameter, {common_key: common}, pattern, depth)
@@ -112,18 +110,20 @@ def build_recipe(settings: MergeSettings) -> dict[str, Any]:
 
     The arithmetic is done in float32 whatever the stored type; only the result is rounded.
     """
+
+    def entry(model: str, own: Parameters | None = None, **more: Any) -> dict[str, Any]:
+        parameters = {**settings.models.get(model, {}), **(own or {})}
+        return {"model": model, **more, **({"parameters": parameters} if parameters else {})}
+
     recipe: dict[str, Any] = {"merge_method": settings.method}
     if settings.method == "passthrough":
-        recipe["slices"] = [
-            {"sources": [_with_parameters(source["model"], {**settings.models.get(source["model"], {}),
-                                                            **(source.get("parameters") or {})},
-                                          layer_range=list(source["layer_range"])) for source in piece["sources"]]}
-            for piece in settings.slices or []
-        ]  # fmt: skip
+        sources = [piece["sources"][0] for piece in settings.slices or []]
+        entries = [entry(s["model"], s.get("parameters"), layer_range=list(s["layer_range"])) for s in sources]
+        recipe["slices"] = [{"sources": [one]} for one in entries]
     else:
         if base := _base(settings):
             recipe["base_model"] = base
-        recipe["models"] = [_with_parameters(name, settings.models.get(name, {})) for name in settings.members()]
+        recipe["models"] = [entry(name) for name in settings.members()]
     if settings.parameters:
         recipe["parameters"] = dict(settings.parameters)
     return {**recipe, "dtype": "float32", "out_dtype": settings.dtype}
@@ -138,10 +138,6 @@ def _spec(method: str) -> MergeMethodSpec:
 def _base(settings: MergeSettings) -> str | None:
     """Return the stage from which differences are measured, or None where the method measures none."""
     return None if settings.method in WITHOUT_BASE else settings.base
-
-
-def _with_parameters(model: str, parameters: Parameters, **more: Any) -> dict[str, Any]:
-    return {"model": model, **more, **({"parameters": dict(parameters)} if parameters else {})}
 
 
 def _require_input(key: str, name: str, inputs: Sequence[str]) -> None:
@@ -210,7 +206,7 @@ def _given(settings: MergeSettings, stage: str) -> Iterator[tuple[str, str, Para
 def _parse(key: str, given: Parameters, known: Sequence[ParameterSpec], method: str) -> Parameters:
     """Return parameters as mergekit's settings. Raises ConfigError for unknown names and forms."""
     from mergekit.config import ConditionalParameter, ParameterSetting
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import TypeAdapter
 
     names = [parameter.name for parameter in known]
     parsed = {}
@@ -222,16 +218,15 @@ def _parse(key: str, given: Parameters, known: Sequence[ParameterSpec], method: 
             )
         conditions = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
         try:
-            setting = TypeAdapter(ParameterSetting).validate_python(value)
+            parsed[name] = TypeAdapter(ParameterSetting).validate_python(value)
             empty = value == [] or any(item["value"] == [] for item in conditions)
             if empty or any(item.keys() - ConditionalParameter.model_fields.keys() for item in conditions):
                 raise ValueError("empty, or with an unknown key")
-        except (ValidationError, ValueError) as error:
+        except ValueError as error:  # pydantic's are such
             raise ConfigError(
                 f"{key}.{name}: expected a value, a list of values over the layers (a gradient), or a list of "
                 f"{{filter: part of a tensor's name, value: …}}; got {value!r}."
             ) from error
-        parsed[name] = setting
     return parsed
 
 

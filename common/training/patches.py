@@ -1,6 +1,6 @@
 """Where pinned libraries (constraints.txt) do something else than a training needs: each change to them is a function.
 
-Usage: `class Trainer(without_cards(SFTTrainer)): …`; `float32_adapter(trainer.model)`; see each function.
+Usage: `class Trainer(without_extras(SFTTrainer)): …`; `float32_adapter(trainer.model)`; see each function.
 
 Each says what the library does, and in which version. `tests/training/test_patches.py` fails when the library no longer
 needs one of them: remove it then. Attention is no patch: transformers has a register for it.
@@ -25,32 +25,21 @@ LIKELIHOOD = 4  # the place of the likelihood in what ORPOTrainer.concatenated_f
 
 
 @functools.cache
-def without_cards(trainer_class: Any) -> Any:
-    """Return a trainer whose checkpoints hold no model card; ours is written once, for the whole chain.
+def without_extras(trainer_class: Any) -> Any:
+    """Return a trainer that writes no model cards and counts no floating point operations.
 
-    TRL 1.16: every trainer calls `create_model_card` for each trainer checkpoint, and no option turns it off.
+    TRL 1.16 writes a card for each trainer checkpoint; ours is written once, for the whole chain. transformers 5.23
+    walks over all parameters in every micro batch to count; `common.cost` estimates once. No option turns either off.
     """
 
-    class WithoutCards(trainer_class):  # type: ignore[misc] # TRL is untyped
+    class WithoutExtras(trainer_class):  # type: ignore[misc] # TRL is untyped
         def create_model_card(self, *args: Any, **options: Any) -> None:
             return
 
-    return WithoutCards
-
-
-@functools.cache
-def without_flops(trainer_class: Any) -> Any:
-    """Return a trainer that does not count floating point operations; `common.cost` estimates them once.
-
-    transformers 5.23: `Trainer` walks over all parameters in every micro batch to count them, and no option turns it
-    off.
-    """
-
-    class WithoutFlops(trainer_class):  # type: ignore[misc] # TRL is untyped
         def floating_point_ops(self, inputs: Any) -> int:
             return 0
 
-    return WithoutFlops
+    return WithoutExtras
 
 
 def weighted_by_tokens(trainer_class: Any, count: Callable[[Mapping[str, Any]], int]) -> Any:
@@ -94,7 +83,7 @@ def token_dpo_trainer() -> Any:
         chosen, _ = batch["completion_mask"].chunk(2)
         return int(chosen[:, 1:].sum())
 
-    class TokenDpoTrainer(weighted_by_tokens(without_cards(DPOTrainer), learned)):  # type: ignore[misc] # TRL is untyped
+    class TokenDpoTrainer(weighted_by_tokens(DPOTrainer, learned)):  # type: ignore[misc] # TRL is untyped
         loss_weights: list[float]
 
         def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
@@ -120,7 +109,7 @@ def token_orpo_trainer() -> Any:
     def learned(batch: Mapping[str, Any]) -> int:
         return int(batch["chosen_attention_mask"][:, 1:].sum())
 
-    class TokenOrpoTrainer(weighted_by_tokens(without_cards(ORPOTrainer), learned)):  # type: ignore[misc] # TRL is untyped
+    class TokenOrpoTrainer(weighted_by_tokens(ORPOTrainer, learned)):  # type: ignore[misc] # TRL is untyped
         def concatenated_forward(self, model: Any, batch: Any) -> Any:
             found = super().concatenated_forward(model, batch)
             return (*found[:LIKELIHOOD], found[LIKELIHOOD] * self.share, *found[LIKELIHOOD + 1 :])

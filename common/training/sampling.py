@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,8 +27,9 @@ from common.store.artifacts import replacing
 from common.training.loop import memory
 
 Row = dict[str, Any]
-GREEDY_BATCH = 64
-RATES = ("0", "to 1/4", "to 1/2", "to 3/4", "below 1", "1")  # the classes of a pass rate
+GREEDY = 64  # prompts of a batch whose answers are not drawn
+# The classes of a pass rate, each with the highest of it.
+RATES = {"0": 0.0, "to 1/4": 0.25, "to 1/2": 0.5, "to 3/4": 0.75, "below 1": math.nextafter(1, 0), "1": 1.0}
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,25 @@ def draw(
     ):
         done = 0
         for number, batch in enumerate(batches_of([len(p) for p in prompts], settings, most)):
-            torch.manual_seed(_seed(f"{context.config.seed}/{context.stage}/{key}/{number}"))
+            digest = hashlib.sha256(f"{context.config.seed}/{context.stage}/{key}/{number}".encode()).digest()
+            torch.manual_seed(int.from_bytes(digest[:4], "big"))
             answers = generate(model, tokenizer, [prompts[place] for place in batch], most, options)
             for turn, place in enumerate(batch):
                 wrote[place] = answers[turn * settings.samples : (turn + 1) * settings.samples]
             done += len(answers)
             bar.update(done)
     return _scored(rows, wrote, mix)
+
+
+def answer_greedily(model: Any, tokenizer: Any, rows: Sequence[Mapping[str, Any]], most_tokens: int) -> list[Answer]:
+    """Return the likeliest answer of a model to each prompt row."""
+    prompts = [row["prompt"] for row in rows]
+    wrote = write_answers(model, tokenizer, prompts, chat=True, most_tokens=most_tokens, batch_size=GREEDY)
+    return [_answer(written, row) for written, row in zip(wrote, rows, strict=True)]
+
+
+def _answer(written: Written, row: Mapping[str, Any]) -> Answer:
+    return Answer(written.text, row, written.stopped, written.num_tokens, row["prompt"])
 
 
 def batches_of(lengths: Sequence[int], settings: SamplingSettings, most_tokens: int) -> Iterator[list[int]]:
@@ -108,34 +122,14 @@ def batches_of(lengths: Sequence[int], settings: SamplingSettings, most_tokens: 
         order = order[size:]
 
 
-def greedy_answers(model: Any, tokenizer: Any, rows: Sequence[Mapping[str, Any]], answer_tokens: int) -> list[Answer]:
-    """Return the model's greedy answer to each row's prompt, as rewards and verifiers read it."""
-    prompts = [row["prompt"] for row in rows]
-    wrote = write_answers(model, tokenizer, prompts, chat=True, most_tokens=answer_tokens, batch_size=GREEDY_BATCH)
-    return [
-        Answer(answer.text, row, answer.stopped, answer.num_tokens, row["prompt"])
-        for answer, row in zip(wrote, rows, strict=True)
-    ]
-
-
-def _seed(key: str) -> int:
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-
-
 def _scored(rows: Sequence[Row], wrote: Sequence[Sequence[Written]], mix: Mix) -> list[PromptSamples]:
-    answers = [
-        Answer(written.text, row, written.stopped, written.num_tokens, row["prompt"])
-        for row, group in zip(rows, wrote, strict=True)
-        for written in group
-    ]
+    answers = [_answer(written, row) for row, group in zip(rows, wrote, strict=True) for written in group]
     scores = mix.score(answers)
-    drawn = iter(
-        Sample(
-            answer.text, answer.stopped, answer.num_tokens, round(total, 6),
-            {name: round(values[place], 6) for name, values in scores.parts.items()},
-        )
-        for place, (answer, total) in enumerate(zip(answers, scores.totals, strict=True))
-    )  # fmt: skip
+    parts = [{name: round(values[place], 6) for name, values in scores.parts.items()} for place in range(len(answers))]
+    drawn = (
+        Sample(answer.text, answer.stopped, answer.num_tokens, round(total, 6), part)
+        for answer, total, part in zip(answers, scores.totals, parts, strict=True)
+    )
     return [PromptSamples(row, [next(drawn) for _ in group]) for row, group in zip(rows, wrote, strict=True)]
 
 
@@ -185,11 +179,8 @@ def pairs_of(drawn: Iterable[PromptSamples], margin: float) -> tuple[list[Row], 
         elif best.reward - worst.reward < margin:
             left_out["below margin"] += 1
         else:
-            sides = {
-                side: [{"role": "assistant", "content": answer.text}]
-                for side, answer in (("chosen", best), ("rejected", worst))
-            }
-            rows.append({"prompt": one.row["prompt"], **sides, "source": one.source})
+            chosen, rejected = ([{"role": "assistant", "content": answer.text}] for answer in (best, worst))
+            rows.append({"prompt": one.row["prompt"], "chosen": chosen, "rejected": rejected, "source": one.source})
     return rows, left_out
 
 
@@ -201,24 +192,15 @@ def prompt_rows(drawn: Iterable[PromptSamples], passing: float) -> list[Row]:
 def facts_of(drawn: Sequence[PromptSamples], passing: float) -> dict[str, Any]:
     """Return the facts of a draw for the card: counts, means, shares and the histogram of pass rates."""
     answers = [answer for one in drawn for answer in one.answers]
-    number = len(answers)
-    rates = Counter(_class_of(one.pass_rate(passing)) for one in drawn)
+    number, tokens = len(answers), sum(answer.num_tokens for answer in answers)
+    rates = Counter(next(name for name, most in RATES.items() if one.pass_rate(passing) <= most) for one in drawn)
     return {
-        "prompts": len(drawn),
-        "answers": number,
-        "tokens_drawn": sum(answer.num_tokens for answer in answers),
-        "mean_tokens": round(sum(answer.num_tokens for answer in answers) / number, 2),
+        "prompts": len(drawn), "answers": number, "tokens_drawn": tokens, "mean_tokens": round(tokens / number, 2),
         "mean_reward": round(sum(answer.reward for answer in answers) / number, 4),
         "answers_right": round(sum(answer.is_right(passing) for answer in answers) / number, 4),
         "unstopped": round(sum(not answer.stopped for answer in answers) / number, 4),
         "pass_rates": {name: rates[name] for name in RATES},
-    }
-
-
-def _class_of(rate: float) -> str:
-    if rate in (0, 1):
-        return RATES[0 if rate == 0 else -1]
-    return next((name for name, most in zip(RATES[1:4], (0.25, 0.5, 0.75), strict=True) if rate <= most), RATES[4])
+    }  # fmt: skip
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -233,8 +215,7 @@ def write_drawn(path: Path, drawn: Iterable[PromptSamples]) -> None:
 
 
 def read_drawn(path: Path) -> list[PromptSamples]:
+    """Return what `write_drawn` wrote."""
     with path.open(encoding="utf-8") as lines:
-        return [
-            PromptSamples(record["row"], [Sample(**answer) for answer in record["answers"]])
-            for record in map(json.loads, lines)
-        ]
+        records = map(json.loads, lines)
+        return [PromptSamples(one["row"], [Sample(**answer) for answer in one["answers"]]) for one in records]

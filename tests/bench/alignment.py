@@ -52,19 +52,17 @@ def rewarded(name: str, folder: Path, ours: bool, done: Done) -> None:
 
     from common.stages.base import make_tokenizer
     from common.stages.rewarded import Reward, row_column, skipper
+    from common.training.loop.trainer import optimized_for
     from common.training.options import rewarded_options
     from common.training.rows.prompts import read_prompts
     from common.training.speed.scoring import scoring
-    from common.training.speed.speed import optimized_for
 
     context = context_for(name, folder, pipeline=name)
     tokenizer = make_tokenizer(context)
     settings: Any = context.settings
     rows, _ = read_prompts(context, tokenizer)
     few = settings.model_copy(update={"steps": WARMUP + STEPS, "answer_tokens": 32})
-    options = rewarded_options(
-        few, context.config.run, context.work / "trainer", seed=0, device="cpu", stage=name
-    )  # fmt: skip
+    options = rewarded_options(few, context.config, context.work / "trainer", stage=name)
     mix = Mix.of({"exact": {"weight": 1.0}})
     reward: Any = Reward(mix, tokenizer.eos_token_id, settings.samples) if ours else plain_reward
     with scoring(context.config.run, settings.train) if ours else contextlib.nullcontext():
@@ -98,19 +96,17 @@ def dpo(folder: Path, precomputed: bool, ours: bool, done: Done) -> None:
     from trl import DPOConfig, DPOTrainer
 
     from common.stages.base import make_tokenizer
+    from common.training.loop.trainer import optimized_for
     from common.training.options import preference_options
     from common.training.rows.preferences import read_pairs
     from common.training.speed.scoring import scoring
-    from common.training.speed.speed import optimized_for
 
     context = context_for("dpo", folder)
     tokenizer = make_tokenizer(context)
     settings: Any = context.settings
     pairs, _ = read_pairs(context, tokenizer, "preference")
     model = saved_model(context, tokenizer)
-    options = preference_options(
-        settings, context.config.run, context.work / "trainer", num_pairs=len(pairs), seed=0, device="cpu", stage="dpo"
-    )
+    options = preference_options(settings, context.config, context.work / "trainer", num_pairs=len(pairs), stage="dpo")
     steps = min(4 * (WARMUP + STEPS), len(pairs) // settings.batch_pairs)
     options |= {"max_steps": steps, "precompute_ref_log_probs": precomputed}
     with scoring(context.config.run, settings.train) if ours else contextlib.nullcontext():

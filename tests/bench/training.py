@@ -70,8 +70,8 @@ def _update(model: Any, optimizer: Any) -> None:
 
 def our_tokens(case: Case, done: Done) -> None:
     from common.training.fit import trainer_for
+    from common.training.loop.trainer import optimized_for
     from common.training.rows.rows import TrainingRows
-    from common.training.speed.speed import optimized_for
 
     m = case.material()
     trainer = trainer_for(m.context, m.model(), m.tokenizer, TrainingRows(m.rows, case.steps, []), case.folder / "ours")
@@ -135,9 +135,9 @@ def trl_pairs(ours: bool, case: Case, done: Done) -> None:
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
+    from common.training.loop.trainer import optimized_for
     from common.training.patches import token_dpo_trainer
     from common.training.speed.scoring import scoring
-    from common.training.speed.speed import optimized_for
 
     m = case.material()
     arguments = DPOConfig(

@@ -87,13 +87,13 @@ def arguments_of(node: Node, settings: LearningSettings, config: Config, folder:
 
     modules = ("trl", "trl.experimental.orpo")
     cls: Any = next(c for m in modules if (c := getattr(importlib.import_module(m), settings.trainer, None)))
-    common: dict[str, Any] = {"seed": 0, "device": "cpu", "stage": node.name}
+    config = config.model_copy(update={"run": config.run.model_copy(update={"device": "cpu"})})
     if isinstance(settings, TrainingSettings):
-        return cls(**sft_options(settings, config.run, folder, steps=100, **common))
+        return cls(**sft_options(settings, config, folder, steps=100, stage=node.name))
     if isinstance(settings, PreferenceSettings):
-        return cls(**preference_options(settings, config.run, folder, num_pairs=1000, **common))
+        return cls(**preference_options(settings, config, folder, num_pairs=1000, stage=node.name))
     assert isinstance(settings, RewardedSettings)
-    return cls(**rewarded_options(settings, config.run, folder, **common))
+    return cls(**rewarded_options(settings, config, folder, stage=node.name))
 
 
 @pytest.mark.parametrize("profile", REAL)

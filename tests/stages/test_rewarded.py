@@ -22,6 +22,7 @@ from common.rewards.verifiers import VERIFIERS
 from common.stage import StageContext
 from common.stages import rewarded
 from common.stages.rewarded import Reward, in_order
+from common.training import sampling
 from common.training.loop import progress
 from common.training.loop.reward_monitor import RewardMonitor
 from common.training.rows.prompts import read_prompts
@@ -153,7 +154,7 @@ def monitor_that_sees(
         share, length = next(looks)
         return [SimpleNamespace(text=f"{share} " + "x" * length, stopped=True, num_tokens=length)]
 
-    monkeypatch.setattr("common.training.sampling.write_answers", write)
+    monkeypatch.setattr(sampling, "write_answers", write)
     monkeypatch.setitem(VERIFIERS, "exact", lambda answer: float(answer.text.split()[0]))
 
     context = cast(StageContext, SimpleNamespace(stage="grpo", console=Console("quiet"), work=folder))

@@ -9,12 +9,13 @@ import pytest
 
 from common.config.base import Schedule
 from common.config.batches import Batch
-from common.config.schema import RunSettings
+from common.config.schema import Config, ModelSettings
 from common.config.stages import CptSettings, DpoSettings
 from common.errors import ConfigError
 from common.training.options import preference_options, schedule_options, sft_options, split_batch, steps_for
 
 STEPS, PEAK = 100, 1.0
+CONFIG = Config(domain="medical", profile="tiny", pipeline="default", model=ModelSettings(path="unused"), stages={})
 
 
 def rates(schedule: Schedule, tmp_path: Path) -> list[float]:
@@ -65,7 +66,7 @@ def test_the_budget_is_in_tokens() -> None:
         steps_for(CptSettings(), 5, "cpt")
 
 
-BATCH = Batch("cpt.batch_tokens", 2048, 16, "rows")
+BATCH = Batch("cpt.batch_tokens", 2048, 16, "rows", tokens_each=128)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_the_global_batch_does_not_change_with_devices(
     monkeypatch: pytest.MonkeyPatch, world: int, micro: int | None, expected: tuple[int, int]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", str(world))
-    rows, accumulation = split_batch(BATCH, micro)
+    rows, accumulation = split_batch(BATCH, None if micro is None else 128 * micro)
     assert (rows, accumulation) == expected
     assert rows * accumulation * world == 16
 
@@ -92,10 +93,8 @@ def test_the_train_block_has_the_last_word_and_reaches_trl(tmp_path: Path) -> No
 
     train: dict[str, Any] = {"optim": "adafactor", "weight_decay": 0.3, "neftune_noise_alpha": 5.0, "logging_steps": 7}
     settings = CptSettings(tokens=20_480, train=train)
-    made = SFTConfig(**sft_options(settings, RunSettings(), tmp_path, steps=10, seed=0, device="cpu", stage="cpt"))
+    made = SFTConfig(**sft_options(settings, CONFIG, tmp_path, steps=10, stage="cpt"))
     assert (made.optim, made.weight_decay, made.neftune_noise_alpha, made.logging_steps) == ("adafactor", 0.3, 5.0, 7)
     dpo = DpoSettings(train={"loss_type": ["ipo"], "beta": 0.5})
-    pairs = DPOConfig(
-        **preference_options(dpo, RunSettings(), tmp_path, num_pairs=64, seed=0, device="cpu", stage="dpo")
-    )
+    pairs = DPOConfig(**preference_options(dpo, CONFIG, tmp_path, num_pairs=64, stage="dpo"))
     assert (pairs.loss_type, pairs.beta, pairs.max_steps) == (["ipo"], 0.5, 4)

@@ -19,8 +19,7 @@ from common.training.patches import (
     quiet_mergekit,
     token_dpo_trainer,
     token_orpo_trainer,
-    without_cards,
-    without_flops,
+    without_extras,
 )
 
 torch = pytest.importorskip("torch")
@@ -69,7 +68,7 @@ def test_trainers_write_a_model_card_for_each_checkpoint(model: Any, tokenizer: 
 
     for trainer_class in (SFTTrainer, DPOTrainer, RewardTrainer, ORPOTrainer):
         assert "create_model_card" in inspect.getsource(trainer_class._save_checkpoint), GONE
-    for name, trainer_class in (("theirs", SFTTrainer), ("ours", without_cards(SFTTrainer))):
+    for name, trainer_class in (("theirs", SFTTrainer), ("ours", without_extras(SFTTrainer))):
         sft(trainer_class, model, tokenizer, tmp_path / name, save_steps=1).train()
         assert (tmp_path / name / "checkpoint-1").is_dir()
         assert (tmp_path / name / "README.md").exists() == (name == "theirs"), GONE
@@ -78,7 +77,7 @@ def test_trainers_write_a_model_card_for_each_checkpoint(model: Any, tokenizer: 
 def test_the_trainer_counts_operations_in_every_batch(model: Any, tokenizer: Any, tmp_path: Path) -> None:
     from trl import SFTTrainer
 
-    for trainer_class, counts in ((SFTTrainer, True), (without_flops(SFTTrainer), False)):
+    for trainer_class, counts in ((SFTTrainer, True), (without_extras(SFTTrainer), False)):
         trainer = sft(trainer_class, model, tokenizer, tmp_path)
         trainer.train()
         assert (trainer.state.total_flos > 0) == counts, GONE

@@ -18,7 +18,7 @@ from common.config.schema import Config
 from common.config.stages import LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings
 from common.config.trl_options import CLASSES
 from common.engine.preflight.backends import learning
-from common.errors import ConfigError
+from common.errors import ConfigError, first_line
 from common.models.device import device_of
 from common.training.distributed import ranks
 from common.training.options import preference_options, rewarded_options, sft_options
@@ -37,8 +37,7 @@ def check_arguments(config: Config, nodes: Iterable[Node]) -> None:
             try:
                 _class_of(settings)(**_options(name, kinds[name], settings, config, Path(folder)))
             except (TypeError, ValueError, ImportError) as error:
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise ConfigError(f"{name}.train: TRL refuses these options: {reason}") from error
+                raise ConfigError(f"{name}.train: TRL refuses these options: {first_line(error)}") from error
 
 
 def _class_of(settings: LearningSettings) -> Any:
@@ -48,11 +47,10 @@ def _class_of(settings: LearningSettings) -> Any:
 
 def _options(name: str, kind: str, settings: LearningSettings, config: Config, folder: Path) -> dict[str, Any]:
     """Return the options that a stage gives its class. The numbers of steps and pairs are not known yet."""
-    shared: dict[str, Any] = {"seed": config.seed, "device": device_of(config.run), "stage": name}
     defaults = kind_of(kind).defaults
     if isinstance(settings, TrainingSettings):
-        return {**defaults, **sft_options(settings, config.run, folder, steps=100, **shared)}
+        return {**defaults, **sft_options(settings, config, folder, steps=100, stage=name)}
     if isinstance(settings, PreferenceSettings):
-        return {**defaults, **preference_options(settings, config.run, folder, num_pairs=1000, **shared)}
+        return {**defaults, **preference_options(settings, config, folder, num_pairs=1000, stage=name)}
     assert isinstance(settings, RewardedSettings), f"a stage of kind {kind} has no trainer"
-    return {**defaults, **rewarded_options(settings, config.run, folder, **shared)}
+    return {**defaults, **rewarded_options(settings, config, folder, stage=name)}

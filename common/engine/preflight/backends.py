@@ -17,7 +17,7 @@ from typing import Any
 from common.config.schema import Config
 from common.config.stages import BaseSettings, LearningSettings
 from common.config.trl_options import needs_bitsandbytes
-from common.errors import ConfigError
+from common.errors import ConfigError, first_line
 from common.models.device import device_of
 from common.training.speed import attention
 
@@ -110,7 +110,7 @@ def _check_quantises(key: str, device: str) -> None:
         dequantize_4bit(packed, state)
     except CANNOT as error:
         raise ConfigError(
-            f"{key}: bitsandbytes cannot quantise on {device} ({_first_line(error)}). Use peft=lora, which needs no "
+            f"{key}: bitsandbytes cannot quantise on {device} ({first_line(error)}). Use peft=lora, which needs no "
             "backend, or a device that bitsandbytes supports."
         ) from error
 
@@ -126,9 +126,5 @@ def _check_optimizes(key: str, device: str) -> None:
         optimizers.AdamW8bit([weights], lr=1e-3).step()
     except CANNOT as error:
         raise ConfigError(
-            f"{key}: bitsandbytes cannot run this optimizer on {device} ({_first_line(error)}). Use adamw_torch."
+            f"{key}: bitsandbytes cannot run this optimizer on {device} ({first_line(error)}). Use adamw_torch."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

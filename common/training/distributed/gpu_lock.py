@@ -37,10 +37,8 @@ def lock_gpus(run: RunSettings, stage: str, console: Console) -> Iterator[None]:
     with held(names, run, stage, console):
         free, total = torch.cuda.mem_get_info() if numbers else (0, 0)
         if free + torch.cuda.memory_reserved() < CROWDED * total:
-            console.line(
-                f"  {stage}: another program is on this GPU, {free / 2**30:.1f} of {total / 2**30:.1f} GiB are free",
-                always=True,
-            )
+            room = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB are free"
+            console.line(f"  {stage}: another program is on this GPU, {room}", always=True)
         yield
 
 
@@ -57,9 +55,9 @@ def to_hold(visible: int) -> range:
 
 @contextlib.contextmanager
 def held(names: Sequence[str], run: RunSettings, stage: str, console: Console) -> Iterator[None]:
-    """Hold the locks of some GPUs, in the same order in every run. Raises StoreError where `run.wait` is false.
+    """Hold the locks of some GPUs, in the same order in every run.
 
-    It raises StoreError too where the locks cannot be written.
+    Raises StoreError where one is held and `run.wait` is false, or where a lock cannot be written.
     """
 
     def busy(holder: Holder) -> StoreError:

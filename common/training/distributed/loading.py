@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.config.schema import ModelSettings, RunSettings
-from common.errors import DataError
-from common.models.checkpoint import check_weights, load_model
+from common.models.checkpoint import check_weights, explain_loading, load_model
 from common.training.distributed import ranks
 
 if TYPE_CHECKING:
@@ -24,29 +23,23 @@ def load_shared(folder: Path, model: ModelSettings, run: RunSettings) -> PreTrai
     Under FSDP2 the first process alone reads the weights. The others get their shards from it once accelerate prepares
     the model, and until then hold the right shapes in memory that was never written to, which takes no room.
     """
-    check_weights(folder)
-    return _unfilled(folder, model) if arrives_later(run) else load_model(folder, model)
-
-
-def arrives_later(run: RunSettings) -> bool:
-    """Whether accelerate will give this process the weights that the first one reads."""
     flags = ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING")  # from pipelines/accelerate/fsdp2.yaml
     announced = all(os.environ.get(flag, "").lower() == "true" for flag in flags)
-    return run.parallelism == "fsdp2" and not ranks.is_main_process() and announced
+    if run.parallelism != "fsdp2" or ranks.is_main_process() or not announced:
+        return load_model(folder, model)
+    check_weights(folder)
+    with explain_loading("checkpoint", folder):
+        return _unfilled(folder, model.trust_remote_code)
 
 
-def _unfilled(folder: Path, model: ModelSettings) -> PreTrainedModel:
-    """Build a model without its weights; buffers are real, and tied weights are tied. Raises DataError."""
+def _unfilled(folder: Path, trusted: bool) -> PreTrainedModel:
+    """Build a model without its weights; buffers are real, and tied weights are tied."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
-    trusted = model.trust_remote_code
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
-        with no_init_weights():
-            built = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=trusted)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(f"The checkpoint {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
+    with no_init_weights():
+        built = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=trusted)
     built.tie_weights()
     return built.eval()

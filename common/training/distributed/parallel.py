@@ -4,8 +4,7 @@ Usage: trainers get `callbacks=callbacks(config.run)`; `check(trainer, config.ru
 `model = whole_model(trainer, folder, load)` after it.
 
 accelerate falls back silently where it cannot do what its file says (there is no FSDP on a CPU; without a GPU,
-`accelerate launch` may start a single process): a run that believed it had eight shards would fill one GPU. Which file
-belongs to which `run.parallelism` is `common.engine.launch`.
+`accelerate launch` may start a single process): a run that believed it had eight shards would fill one GPU.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from common.config.batches import SHARDED
 from common.config.schema import RunSettings
 from common.errors import ConfigError
 from common.training import patches
-from common.training.adapters import is_adapted, save_weights
+from common.training.adapters import save_weights
+from common.training.callbacks import callback
 from common.training.distributed import ranks
 
 
@@ -36,9 +36,8 @@ def check(trainer: Any, run: RunSettings) -> None:
             f"accelerate trains with {found} processes, but {expected} were started, so each would train by itself. "
             "Set run.device=cpu where there is no GPU for each process, or start as many as there are GPUs."
         )
-    if expected == 1:
-        return
-    _require(run, held_as(trainer))
+    if expected > 1:
+        _require(run, held_as(trainer))
 
 
 def _require(run: RunSettings, held: str) -> None:
@@ -58,20 +57,18 @@ def callbacks(run: RunSettings) -> list[Any]:
     """
     if not is_sharded(run) or run.parallelism != "fsdp2":
         return []
-    from transformers import TrainerCallback
 
-    class Prepare(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
-        def on_init_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            from accelerate.state import AcceleratorState
+    def prepare(args: Any, state: Any, control: Any, **_: Any) -> None:
+        from accelerate.state import AcceleratorState
 
-            found = AcceleratorState()
-            plugin = getattr(found, "fsdp_plugin", None)
-            if plugin is None:
-                kind = str(found.distributed_type.value).lower()
-                _require(run, "ddp" if kind in ("multi_cpu", "multi_gpu") else kind)
-            patches.sum_in_float32(plugin)
+        found = AcceleratorState()
+        plugin = getattr(found, "fsdp_plugin", None)
+        if plugin is None:
+            kind = str(found.distributed_type.value).lower()
+            _require(run, "ddp" if kind in ("multi_cpu", "multi_gpu") else kind)
+        patches.sum_in_float32(plugin)
 
-    return [Prepare()]
+    return [callback(on_init_end=prepare)]
 
 
 def held_as(trainer: Any) -> str:
@@ -82,8 +79,7 @@ def held_as(trainer: Any) -> str:
     if any(isinstance(parameter, DTensor) for parameter in trainer.model.parameters()):
         return "fsdp2"
     if getattr(trainer, "is_deepspeed_enabled", False):
-        stage = trainer.accelerator.state.deepspeed_plugin.zero_stage
-        return f"zero{stage}"
+        return f"zero{trainer.accelerator.state.deepspeed_plugin.zero_stage}"
     if isinstance(trainer.model_wrapped, DistributedDataParallel):
         return "ddp"
     return str(trainer.accelerator.distributed_type.value).lower()
@@ -115,15 +111,6 @@ def whole_model(trainer: Any, run: RunSettings, folder: Path, load: Callable[[Pa
 
 def save_weights_of(trainer: Any, path: Path) -> None:
     """Write what training changes, an adapter or all weights: all processes give their part, the first one writes."""
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
-
-    bare = trainer.accelerator.unwrap_model(trainer.model)
-    state = None if held_as(trainer) not in SHARDED else trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    if not ranks.is_main_process():
-        return
-    if state is None:
-        save_weights(bare, path)
-        return
-    kept = get_peft_model_state_dict(bare, state_dict=state) if is_adapted(bare) else state
-    save_file({name: weight.contiguous() for name, weight in kept.items()}, str(path))
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if held_as(trainer) in SHARDED else None
+    if ranks.is_main_process():
+        save_weights(trainer.accelerator.unwrap_model(trainer.model), path, state)

@@ -2,8 +2,7 @@
 
 Usage: `ranks.start(config.run)` once, then `ranks.is_main_process()`, `ranks.barrier()`, `ranks.broadcast(value)`.
 
-A process by itself is the first and only one, and none of this costs it anything. Starting processes is
-`common.engine.launch`; what of a model each of them holds is `common.training.distributed.parallel`.
+A process by itself is the first and only one, and none of this costs it anything. `common.engine.launch` starts them.
 """
 
 from __future__ import annotations

@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from common.config.batches import batch_of
 from common.config.stages import EvaluateSettings, LearningSettings, SamplingSettings
 from common.cost.outlook import expected
-from common.errors import ResourceError
+from common.errors import ResourceError, first_line
 
 if TYPE_CHECKING:
     from common.stage import StageContext
@@ -67,9 +68,8 @@ def _message(context: StageContext, error: Exception) -> str:
     from common.models.device import device_of
 
     where = "the GPU" if device_of(context.config.run) == "cuda" and _phase != SAVING else "this machine"
-    first, *_ = str(error).splitlines() or [type(error).__name__]
     predicted = expected(context, PHASES[_phase]) if _phase in PHASES else ""
-    details = f"{first.strip().rstrip('.')}{f'; {predicted}' if predicted else ''}"
+    details = f"{first_line(error).rstrip('.')}{f'; {predicted}' if predicted else ''}"
     settings = remedies(context)
     advice = f"Set {' or '.join(settings)}" if settings else "Use a machine with more memory"
     return (
@@ -87,9 +87,10 @@ def remedies(context: StageContext) -> list[str]:
     elif isinstance(settings, SamplingSettings) and _phase == SAMPLING:
         found.append(f"{context.stage}.generated_tokens={settings.generated_tokens // 2}")
     elif isinstance(settings, LearningSettings) and _phase in (TRAINING, SCORING):
-        step, least = _batch(settings)
-        now = min(run.micro_batch_tokens or step, step // run.processes)
-        if now // 2 >= least:
+        batch = batch_of(context.stage, settings)
+        assert batch is not None, f"{context.stage} has no batch"
+        now = min(run.micro_batch_tokens or batch.tokens, batch.tokens // run.processes)
+        if now // 2 >= batch.tokens_each:
             found.append(f"run.micro_batch_tokens={now // 2} (now {now})")
         if _phase == SCORING:
             return found
@@ -98,14 +99,3 @@ def remedies(context: StageContext) -> list[str]:
         if settings.peft == "full" and settings.adapts:
             found.append(f"{context.stage}.peft=lora, which changes the result")
     return found
-
-
-def _batch(settings: Any) -> tuple[int, int]:
-    """Return the tokens of a whole step, and the fewest that a forward pass can read."""
-    if (tokens := getattr(settings, "batch_tokens", None)) is not None:
-        return int(tokens), int(settings.sequence_length)
-    if (pairs := getattr(settings, "batch_pairs", None)) is not None:
-        pair = 2 * int(settings.sequence_length)
-        return int(pairs) * pair, pair
-    answer = int(settings.prompt_tokens) + int(settings.answer_tokens)
-    return int(settings.prompts_per_step) * int(settings.samples) * answer, answer

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from common.config.schema import RunSettings
 from common.cost.pace import Stopwatch
 from common.store.artifacts import write_json
+from common.training.callbacks import callback
 from common.training.distributed import parallel, ranks
-from common.training.loop.callbacks import callback
 from common.training.loop.loss_guard import LossSpikeGuard
 from common.training.loop.stopping import Stop
 from common.training.patches import note_losses

@@ -20,10 +20,10 @@ from common.evaluation.statistics import paired_means
 from common.rewards.mix import Mix
 from common.stage import StageContext
 from common.training.adapters import load_weights
+from common.training.callbacks import callback
 from common.training.distributed import ranks
 from common.training.loop.best import Best, Evaluation
-from common.training.loop.callbacks import callback
-from common.training.sampling import greedy_answers
+from common.training.sampling import answer_greedily
 
 
 class RewardMonitor:
@@ -42,7 +42,7 @@ class RewardMonitor:
 
     def evaluate(self, model: Any, step: int) -> bool:
         """Let the model answer the held-out prompts greedily. Return whether it is the best so far."""
-        answers = greedy_answers(model, self.tokenizer, self.rows, self.answer_tokens)
+        answers = answer_greedily(model, self.tokenizer, self.rows, self.answer_tokens)
         rewards = self.mix.score(answers).totals
         tokens = fmean(answer.num_tokens for answer in answers)
         found = {"step": step, "reward": round(fmean(rewards), 4), "tokens": round(tokens, 2)}

@@ -17,16 +17,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.base import GuardSettings
+from common.config.schema import RunSettings
 from common.cost.activations import LEAN_LOGITS
 from common.errors import ConfigError, ContractError
+from common.models.device import device_of
 from common.store.artifacts import writing
 from common.training.distributed import ranks
 from common.training.loop import memory, stopping
 from common.training.loop.loss_guard import LossSpikeGuard, without_skipped
 from common.training.loop.progress import Progress, form_of, newest_whole
-from common.training.patches import float32_adapter, without_cards, without_flops
+from common.training.patches import float32_adapter
+from common.training.speed import heap
+from common.training.speed.attention import with_attention
+from common.training.speed.compiling import compiled
 from common.training.speed.scoring import unmeasured
-from common.training.speed.speed import optimized_for
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -43,7 +47,7 @@ def lean_sft_trainer() -> type[Trainer]:
     from torch.nn.functional import cross_entropy, pad
     from trl import SFTTrainer
 
-    class LeanSFTTrainer(without_flops(without_cards(SFTTrainer))):  # type: ignore[misc] # TRL is untyped
+    class LeanSFTTrainer(SFTTrainer):  # type: ignore[misc] # TRL is untyped
         """SFTTrainer whose training loss is one cross-entropy over the logits of small models."""
 
         lean = True
@@ -173,6 +177,24 @@ class TrainingLoop:
                 kept = {key: round(float(value), 6) for key, value in numbers.items()}
                 records.append({**kept, "step": entry["step"], unit: entry["step"] * self.tokens_per_step})
         return records
+
+
+@contextlib.contextmanager
+def optimized_for(trainer: Any, run: RunSettings, stage: str) -> Iterator[None]:
+    """Give a trainer's model its attention, compiled layers, and a heap that keeps what steps free.
+
+    Raises ConfigError for an attention or a compilation that is not available.
+    """
+    device, model = device_of(run), trainer.model
+    in_one_piece = run.compile != "none" or trainer.args.torch_compile
+    with (
+        with_attention(model, run, device, in_one_piece=in_one_piece) as attention,
+        compiled(model, run, stage) as layers,
+        heap.keep_heap(run, device) as kept,
+    ):
+        memory_kept = "kept" if kept else "as usual"
+        logger.info("%s: attention %s, %d compiled layers, heap %s", stage, attention, layers, memory_kept)
+        yield
 
 
 @contextlib.contextmanager

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from common.config.stages import TrainingSettings
 from common.training.adapters import load_weights
+from common.training.callbacks import callback
 from common.training.distributed import ranks
 from common.training.loop.best import Best, Evaluation
-from common.training.loop.callbacks import callback
 
 if TYPE_CHECKING:
     from datasets import Dataset

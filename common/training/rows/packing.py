@@ -1,7 +1,7 @@
 """Turn texts and conversations into rows of equal length whose documents cannot see each other.
 
 Usage:
-    rows = tokenise(tokenizer, corpus_rows, assistant_only=False, sequence_length=128, count=count)
+    rows = tokenise(tokenizer, corpus_rows, accounts, assistant_only=False, sequence_length=128)
     dataset = pack(rows, 128, folder)          # memory-mapped; columns input_ids, labels, seq_lengths
     batch = RowCollator(pad_id, 128)(dataset[:16])
 
@@ -13,7 +13,7 @@ Shapes: B rows of a batch, T tokens of a row.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,22 +42,19 @@ class TokenRow:
 
 
 def tokenise(
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Iterable[dict[str, Any]],
-    *,
-    assistant_only: bool,
-    sequence_length: int,
-    count_of: Callable[[str], RowCount],
-) -> Iterator[TokenRow]:
+    tokenizer: PreTrainedTokenizerBase, rows: Iterable[dict[str, Any]], accounts: Mapping[str, RowCount], *,
+    assistant_only: bool, sequence_length: int | None = None,
+) -> Iterator[TokenRow]:  # fmt: skip
     """Yield token rows; `assistant_only` masks all but the assistant's tokens in conversations.
 
     Texts end in the end-of-sequence token. A conversation longer than `sequence_length` is dropped whole rather
-    than cut, since the cut would take the answer. The account of its source counts it.
+    than cut, since the cut would take the answer. The account of its source counts it. TRL, which gets rows of any
+    length, cuts or splits them itself.
     """
     for batch in _batches(rows):
         for row, (ids, labels) in zip(batch, _encode(tokenizer, batch, assistant_only), strict=True):
-            count = count_of(row["source"])
-            if "text" not in row and len(ids) > sequence_length:
+            count = accounts[row["source"]]
+            if "text" not in row and sequence_length is not None and len(ids) > sequence_length:
                 count.drop("longer than sequence_length")
             elif all(label == IGNORED for label in labels[1:]):
                 count.drop(NOTHING_TO_LEARN)
@@ -93,25 +90,17 @@ def pack(rows: Iterable[TokenRow], sequence_length: int, folder: Path, name: str
     """
     import pyarrow as pa
     from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar
     from trl import pack_dataset
 
-    disable_progress_bar()
     folder.mkdir(parents=True, exist_ok=True)
     tokens = folder / f"{name}.tokens.arrow"
     schema = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
     with tokens.open("wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for batch in _batches(rows):
             columns = [[row.input_ids for row in batch], [row.labels for row in batch]]
-            writer.write_batch(
-                pa.record_batch([pa.array(c, schema.field(i).type) for i, c in enumerate(columns)], schema)
-            )
-    return pack_dataset(
-        Dataset.from_file(str(tokens)),
-        sequence_length,
-        "bfd_split",
-        {"cache_file_name": str(packed_file(folder, name)), "new_fingerprint": name, "batch_size": 20_000},
-    )
+            writer.write_batch(pa.record_batch([pa.array(c, pa.list_(pa.int32())) for c in columns], schema))
+    options = {"cache_file_name": str(packed_file(folder, name)), "new_fingerprint": name, "batch_size": 20_000}
+    return pack_dataset(Dataset.from_file(str(tokens)), sequence_length, "bfd_split", options)
 
 
 def packed_file(folder: Path, name: str) -> Path:
@@ -135,12 +124,8 @@ def interleave(num_domain: int, num_replay: int, *, total: int, replay: float, s
 
     rng = np.random.default_rng(seed)
     from_replay = round(total * replay) if num_replay else 0
-    order = np.concatenate(
-        [
-            _epochs(num_domain, total - from_replay, rng),
-            _epochs(num_replay, from_replay, rng) + num_domain,
-        ]
-    )
+    own = _epochs(num_domain, total - from_replay, rng)
+    order = np.concatenate([own, _epochs(num_replay, from_replay, rng) + num_domain])
     rng.shuffle(order)
     return order
 
@@ -179,8 +164,5 @@ class RowCollator:
                 starts = np.append(starts, self.sequence_length)
             positions_BT[number] = np.arange(self.sequence_length) - np.repeat(starts[:-1], np.diff(starts))
             labels_BT[number, starts[:-1][starts[:-1] < length]] = IGNORED  # a first token follows nothing
-        return {
-            "input_ids": torch.from_numpy(ids_BT),
-            "labels": torch.from_numpy(labels_BT),
-            "position_ids": torch.from_numpy(positions_BT),
-        }
+        columns = {"input_ids": ids_BT, "labels": labels_BT, "position_ids": positions_BT}
+        return {name: torch.from_numpy(column_BT) for name, column_BT in columns.items()}

@@ -36,6 +36,10 @@ class Pair:
     rejected_ids: list[int]
     start: int  # tokens of the prompt, which both sides share
 
+    @property
+    def num_tokens(self) -> int:
+        return len(self.chosen_ids) + len(self.rejected_ids)
+
 
 def read_pairs(
     context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str
@@ -51,13 +55,12 @@ def read_pairs(
     for row in read_role(context, role, accounts):
         count = accounts[row["source"]]
         pair = tokenise_pair(row, tokenizer)
-        reason = _unusable(row, pair, settings.sequence_length)
-        if reason:
+        if reason := _unusable(row, pair, settings.sequence_length):
             count.drop(reason)
-            continue
-        count.rows_out += 1
-        count.tokens += len(pair.chosen_ids) + len(pair.rejected_ids)
-        pairs.append(pair)
+        else:
+            count.rows_out += 1
+            count.tokens += pair.num_tokens
+            pairs.append(pair)
     return pairs, accounts.close(context, settings.epochs if role == "preference" else 0.0)
 
 

@@ -23,11 +23,7 @@ from common.training.rows.packing import NOTHING_TO_LEARN, TokenRow, tokenise
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SAMPLED_FILES = {
-    "preference": "pairs.jsonl",
-    "sft": "answers.jsonl",
-    "prompts": "prompts.jsonl",
-}  # of a sample
+SAMPLED_FILES = {"preference": "pairs.jsonl", "sft": "answers.jsonl", "prompts": "prompts.jsonl"}  # of a sample
 SHUFFLE_BUFFER = 100_000  # rows held while sources are shuffled through each other
 
 
@@ -86,24 +82,19 @@ class Accounts(dict[str, RowCount]):
         return list(self.values())
 
 
-class ExamFilter:
-    """What rows of one role must not repeat: the exam's questions and its held-out texts."""
-
-    def __init__(self, context: StageContext, role: str) -> None:
-        exams = context.corpus.exam_roles(role)
-        asked = (row["question"] for exam in exams if exam.startswith("questions") for row in context.corpus.rows(exam))
-        self.questions = Decontaminator(asked)
-        self.texts = {
-            hash(row["text"]) for exam in exams if exam.startswith("text") for row in context.corpus.rows(exam)
-        }
-
-    def filter(self, rows: Iterable[dict[str, Any]], accounts: Accounts) -> Iterator[dict[str, Any]]:
-        """Yield the rows that repeat nothing of the exam. The others are counted as dropped."""
-        for row in filter_rows(rows, self.questions, accounts):
-            if "text" in row and hash(row["text"]) in self.texts:
-                accounts[row["source"]].drop(EXAM_OVERLAP)
-            else:
-                yield row
+def _without_exam(
+    context: StageContext, role: str, rows: Iterable[dict[str, Any]], accounts: Accounts
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows that repeat no question and no held-out text of the exam. The others are counted as dropped."""
+    exams = context.corpus.exam_roles(role)
+    asked = (row["question"] for exam in exams if exam.startswith("questions") for row in context.corpus.rows(exam))
+    held_out = (row["text"] for exam in exams if exam.startswith("text") for row in context.corpus.rows(exam))
+    questions, texts = Decontaminator(asked), set(map(hash, held_out))
+    for row in filter_rows(rows, questions, accounts):
+        if "text" in row and hash(row["text"]) in texts:
+            accounts[row["source"]].drop(EXAM_OVERLAP)
+        else:
+            yield row
 
 
 def shuffled(rows: Iterable[dict[str, Any]], key: str) -> Iterator[dict[str, Any]]:
@@ -124,7 +115,7 @@ def shuffled(rows: Iterable[dict[str, Any]], key: str) -> Iterator[dict[str, Any
 def read_role(context: StageContext, role: str, accounts: Accounts) -> Iterator[dict[str, Any]]:
     """Return a role's rows, shuffled; of a role that trains, without those that repeat the exam."""
     rows = shuffled(training_rows(context, role), f"{context.config.seed}/{role}")
-    return rows if role == "preference_heldout" else ExamFilter(context, role).filter(rows, accounts)
+    return rows if role == "preference_heldout" else _without_exam(context, role, rows, accounts)
 
 
 class Reader:
@@ -142,11 +133,8 @@ class Reader:
 
     def tokens(self, *, assistant_only: bool, sequence_length: int, budget: int | None) -> Iterator[TokenRow]:
         """Yield token rows until the budget is reached. `num_tokens` counts them."""
-        stream = tokenise(
-            self.tokenizer, self.raw(), assistant_only=assistant_only, sequence_length=sequence_length,
-            count_of=self.accounts.__getitem__,
-        )  # fmt: skip
-        for row in stream:
+        options: dict[str, Any] = {"assistant_only": assistant_only, "sequence_length": sequence_length}
+        for row in tokenise(self.tokenizer, self.raw(), self.accounts, **options):
             self.num_tokens += len(row.input_ids)
             yield row
             if budget is not None and self.num_tokens >= budget:

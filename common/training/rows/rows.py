@@ -2,8 +2,8 @@
 
 Usage: `rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)`; `rows.dataset` is in final order.
 
-The token budget is met exactly. Sources are shuffled together, read until the budget is reached, and repeated in fresh
-shuffles where they are shorter.
+Sources are shuffled together, read until the token budget is reached, and repeated in fresh shuffles where they are
+shorter.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import itertools
 import json
 import logging
 import shutil
-import sys
-from collections.abc import Iterator
+from collections.abc import Sized
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -48,9 +47,6 @@ class TrainingRows:
     counts: list[RowCount]
     samples: list[TokenRow] = field(default_factory=list)  # a few rows as tokenised, for the contracts
     validation: Dataset | None = None  # rows that never train
-
-    def accounting(self) -> list[dict[str, Any]]:
-        return [count.as_dict() for count in self.counts]
 
 
 def build_rows(
@@ -89,24 +85,19 @@ def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: d
     folder, length, seed = context.work / ROWS, settings.sequence_length, context.config.seed
     shutil.rmtree(folder, ignore_errors=True)
     budget = settings.tokens
-    role, share = _main_role(settings, asked["role"])
-    main = Reader(context, tokenizer, role, chat_only=role == "replay" and assistant_only)
+    readers, share = _readers(context, tokenizer, asked["role"], chat_only=assistant_only)
     own_budget = None if budget is None else round(budget * (1 - share))
-    samples: list[TokenRow] = []
-    stream = main.tokens(assistant_only=assistant_only, sequence_length=length, budget=own_budget)
-    packed = pack(_sample(stream, samples), length, folder, role)
-    if not len(packed):
-        raise DataError(f"Stage {context.stage}: {origin(context, role)} has no usable row. Check where it comes from.")
+    stream = readers[0].tokens(assistant_only=assistant_only, sequence_length=length, budget=own_budget)
+    samples = list(itertools.islice(stream, SAMPLES))
+    packed = pack(itertools.chain(samples, stream), length, folder, readers[0].role)
+    _require_rows(packed, readers[0])
     steps = steps_for(settings, len(packed) - _num_kept(len(packed), settings.validation.share), context.stage)
     total = steps * (settings.batch_tokens // length)
-    readers, parts, names = [main], [packed], [role]
-    if share > 0:
-        replay = Reader(context, tokenizer, "replay", chat_only=assistant_only)
+    parts = [packed]
+    for replay in readers[1:]:
         wanted = round(total * length * share)
         stream = replay.tokens(assistant_only=assistant_only, sequence_length=length, budget=wanted)
         parts.append(pack(stream, length, folder, "replay"))
-        readers.append(replay)
-        names.append("replay")
         if not len(parts[1]):
             kind = "conversations" if assistant_only else "rows"
             raise DataError(
@@ -114,21 +105,42 @@ def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: d
                 f"Add a source with role: replay, or set {context.stage}.replay=0."
             )
     training, kept = _split(len(packed), settings.validation.share, seed)
-    num_replay = len(parts[1]) if len(parts) > 1 else 0
+    num_replay = sum(map(len, parts[1:]))
     drawn = interleave(len(training), num_replay, total=total, replay=share, seed=seed)
     order = np.concatenate([training, len(packed) + np.arange(num_replay)])[drawn]
     np.save(folder / ORDER, order, allow_pickle=False)
     np.save(folder / KEPT, kept, allow_pickle=False)
+    num_drawn = np.bincount(order >= len(packed), minlength=2).tolist()  # of both sides
     made = {
-        "asked": asked, "parts": names, "steps": steps, "samples": [asdict(row) for row in samples],
-        "counts": [count.as_dict() for count in _close(readers, parts, order)],
+        "asked": asked, "parts": [reader.role for reader in readers], "steps": steps,
+        "samples": [asdict(row) for row in samples],
+        "counts": [
+            count.as_dict()
+            for reader, part, number in zip(readers, parts, num_drawn, strict=False)
+            for count in reader.finish(number / len(part))
+        ],
     }  # fmt: skip
     write_json(folder / MADE, made)
 
 
-def _main_role(settings: TrainingSettings, role: str) -> tuple[str, float]:
-    """Return the role that a stage trains on and the share of replay mixed in; with `replay: 1` replay is all of it."""
-    return ("replay", 0.0) if settings.replay == 1 else (role, settings.replay)
+def _readers(
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str, *, chat_only: bool
+) -> tuple[list[Reader], float]:
+    """Return the readers of a stage's role and of its replay, and the share of replay; with 1 it is the role itself.
+
+    `chat_only` says that of replay only conversations are read.
+    """
+    share = cast(TrainingSettings, context.settings).replay
+    replay = Reader(context, tokenizer, "replay", chat_only=chat_only)
+    if share == 1:
+        return [replay], 0.0
+    return [Reader(context, tokenizer, role, chat_only=False), *([replay] if share else [])], share
+
+
+def _require_rows(rows: Sized, reader: Reader) -> None:
+    if not len(rows):
+        stage, place = reader.context.stage, origin(reader.context, reader.role)
+        raise DataError(f"Stage {stage}: {place} has no usable row. Check where it comes from.")
 
 
 def _num_kept(number: int, share: float) -> int:
@@ -150,10 +162,8 @@ def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
     from datasets import Dataset, concatenate_datasets
 
     folder = context.work / ROWS
-    if not (folder / MADE).is_file():
-        return None
-    made = json.loads((folder / MADE).read_text(encoding="utf-8"))
-    if made["asked"] != asked:
+    made = json.loads((folder / MADE).read_text(encoding="utf-8")) if (folder / MADE).is_file() else {}
+    if made.get("asked") != asked:
         return None
     parts = [Dataset.from_file(str(packed_file(folder, name))) for name in made["parts"]]
     order = np.load(folder / ORDER, allow_pickle=False)
@@ -164,24 +174,6 @@ def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
     )  # fmt: skip
 
 
-def _sample(rows: Iterator[TokenRow], samples: list[TokenRow]) -> Iterator[TokenRow]:
-    for row in rows:
-        if len(samples) < SAMPLES:
-            samples.append(row)
-        yield row
-
-
-def _close(readers: list[Reader], parts: list[Dataset], order: Any) -> list[RowCount]:
-    """Return the accounts, each with how often its rows are seen: rows drawn from its side over rows it has."""
-    border = len(parts[0])
-    drawn = [int((order < border).sum()), int((order >= border).sum())]
-    return [
-        count
-        for reader, part, number in zip(readers, parts, drawn, strict=False)
-        for count in reader.finish(number / len(part))
-    ]
-
-
 def _rows_for_trl(
     context: StageContext, tokenizer: PreTrainedTokenizerBase, *, role: str, chat_only: bool
 ) -> TrainingRows:
@@ -189,34 +181,23 @@ def _rows_for_trl(
     from datasets import Dataset
 
     settings = cast(TrainingSettings, context.settings)
-    role, share = _main_role(settings, role)
-    readers = [Reader(context, tokenizer, role, chat_only=role == "replay" and chat_only)]
+    readers, share = _readers(context, tokenizer, role, chat_only=chat_only)
     parts = [list(readers[0].raw())]
-    if share > 0:
-        readers.append(Reader(context, tokenizer, "replay", chat_only=chat_only))
-        wanted = round(len(parts[0]) * share / (1 - share))
-        parts.append(list(itertools.islice(readers[1].raw(), wanted)))
+    for replay in readers[1:]:
+        parts.append(list(itertools.islice(replay.raw(), round(len(parts[0]) * share / (1 - share)))))
     rows = list(shuffled(itertools.chain(*parts), f"{context.config.seed}/mix"))
-    if not rows:
-        raise DataError(f"Stage {context.stage}: {origin(context, role)} has no usable row. Check where it comes from.")
+    _require_rows(rows, readers[0])
     num_tokens = 0
     for reader, part in zip(readers, parts, strict=True):
-        # TRL cuts or splits what is longer than a sequence; nothing is dropped for its length here.
-        made = tokenise(
-            tokenizer, part, assistant_only=False, sequence_length=sys.maxsize, count_of=reader.accounts.__getitem__
-        )
+        made = tokenise(tokenizer, part, reader.accounts, assistant_only=False)
         num_tokens += sum(len(row.input_ids) for row in made)
     steps = steps_for(settings, max(1, round(num_tokens / settings.sequence_length)), context.stage)
     counts = [count for reader in readers for count in reader.finish(steps * settings.batch_tokens / num_tokens)]
     check_limits(counts, settings.limits, context.stage)
     # The contracts look at the labels of a few rows, tokenised as TRL will do it.
-    samples = list(tokenise(
-        tokenizer, rows[:SAMPLES], assistant_only=chat_only, sequence_length=sys.maxsize,
-        count_of=Accounts("samples").__getitem__,
-    ))  # fmt: skip
-    return TrainingRows(
-        Dataset.from_list([_for_trl(row, tokenizer, chat_only) for row in rows]), steps, counts, samples
-    )
+    samples = list(tokenise(tokenizer, rows[:SAMPLES], Accounts("samples"), assistant_only=chat_only))
+    dataset = Dataset.from_list([_for_trl(row, tokenizer, chat_only) for row in rows])
+    return TrainingRows(dataset, steps, counts, samples)
 
 
 def _for_trl(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, chat_only: bool) -> dict[str, Any]:

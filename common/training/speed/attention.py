@@ -2,12 +2,10 @@
 
 Usage: `with with_attention(model, config.run, device="cuda"): trainer.train()`.
 
-On a CPU it is torch's scaled dot product in float32, whatever autocast says: in bfloat16 the backward pass of its
-kernel takes up to eight times as long over rows of a few hundred tokens. Where many short documents share a row, each
-gets a row of its own for as long as attention takes, so that nothing is computed between documents. On CUDA it is
-torch's own variable-length attention, which needs no mask and no build of flash-attn. All are registered with
-transformers, so no model's code is touched; `run.attention` takes any name that transformers knows. After training a
-model has its own attention back.
+On a CPU it is torch's scaled dot product in float32, whatever autocast says: in bfloat16 its backward pass takes up to
+eight times as long over rows of a few hundred tokens. Where many short documents share a row, each gets a row of its
+own, so that nothing is computed between documents. On CUDA it is torch's own variable-length attention, which needs no
+mask and no build of flash-attn. All are registered with transformers; after training a model has its own back.
 Shapes: B rows of T tokens, H heads (fewer of keys and values), D the size of a head.
 """
 
@@ -19,8 +17,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from common.config.schema import RunSettings
-from common.errors import ConfigError, did_you_mean
-from common.training.speed.documents import documents_of
+from common.errors import ConfigError, did_you_mean, first_line
+from common.training.speed.documents import Documents, documents_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,8 +125,8 @@ def _set(model: Any, name: str) -> None:
     try:
         model.set_attn_implementation(name)
     except (ImportError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"run.attention={name}: not available here ({reason}). Use run.attention=auto.") from error
+        reason = f"not available here ({first_line(error)})"
+        raise ConfigError(f"run.attention={name}: {reason}. Use run.attention=auto.") from error
     if model.config._attn_implementation != name:
         raise ConfigError(
             f"run.attention={name}: {type(model).__name__} does not let its attention be set. Use run.attention=auto."
@@ -173,13 +171,12 @@ def unpacked_attention(
 
     A mask (padding) or a cache goes to `fp32_attention`.
     """
-    batch, _, length, _ = query_BHTD.shape
     states = (query_BHTD, key_BHTD, value_BHTD)
-    if attention_mask is not None or position_ids is None or key_BHTD.shape[2] != length:
+    documents = _documents_of(query_BHTD, key_BHTD, attention_mask, position_ids)
+    if documents is None or documents.alone:
         return fp32_attention(module, *states, attention_mask, **options)
-    documents = documents_of(position_ids, batch)
-    if documents.alone or not documents.apart_pays:
-        return fp32_attention(module, *states, None if documents.alone else documents.mask, **options)
+    if not documents.apart_pays:
+        return fp32_attention(module, *states, documents.mask, **options)
     query_NHLD, key_NHLD, value_NHLD = (documents.apart(s) for s in states)
     found_NLHD, _ = fp32_attention(module, query_NHLD, key_NHLD, value_NHLD, None, **options)
     return documents.together(found_NLHD), None
@@ -197,23 +194,29 @@ def varlen_attention(
     import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    batch, _, length, _ = query_BHTD.shape
-    whole = attention_mask is None and key_BHTD.shape[2] == length and position_ids is not None
     dtype = value_BHTD.dtype
-    if not whole or position_ids is None or dtype not in (torch.bfloat16, torch.float16):
-        if whole and position_ids is not None:
-            attention_mask = documents_of(position_ids, batch).mask
+    documents = _documents_of(query_BHTD, key_BHTD, attention_mask, position_ids)
+    if documents is None or dtype not in (torch.bfloat16, torch.float16):
+        mask = documents.mask if documents else attention_mask
         found: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query_BHTD, key_BHTD, value_BHTD, attention_mask, scaling=scaling, **options
+            module, query_BHTD, key_BHTD, value_BHTD, mask, scaling=scaling, **options
         )
         return found
-    documents = documents_of(position_ids, batch)
     borders, longest = documents.borders, documents.longest
     # Norms of queries and keys may leave them in float32 and values in bfloat16.
     flat = [s.transpose(1, 2).flatten(0, 1).to(dtype) for s in (query_BHTD, key_BHTD, value_BHTD)]
     grouped = key_BHTD.shape[1] != query_BHTD.shape[1]
     attended = kernel(*flat, borders, borders, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=grouped)
-    return attended.unflatten(0, (batch, length)), None
+    return attended.unflatten(0, documents.shape), None
+
+
+def _documents_of(
+    query_BHTD: Tensor, key_BHTD: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None
+) -> Documents | None:
+    """Return the documents of whole rows; None where there is a mask (padding) or a cache."""
+    if attention_mask is not None or position_ids is None or key_BHTD.shape[2] != query_BHTD.shape[2]:
+        return None
+    return documents_of(position_ids, len(query_BHTD))
 
 
 def _mask_of_padding(*sizes: Any, attention_mask: Tensor | None = None, **options: Any) -> Tensor | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from common.config.schema import RunSettings
-from common.errors import ConfigError
+from common.errors import ConfigError, first_line
 from common.training import patches
 
 
@@ -39,9 +39,8 @@ def compiled(model: Any, run: RunSettings, stage: str, backend: str | Callable[.
     try:
         yield len(layers)
     except TorchDynamoException as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"run.compile=layers: torch cannot compile the layers of stage {stage} here ({reason}). "
+            f"run.compile=layers: torch cannot compile the layers of stage {stage} here ({first_line(error)}). "
             "Use run.compile=none."
         ) from error
     finally:

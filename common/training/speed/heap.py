@@ -3,12 +3,9 @@
 Usage: `with keep_heap(config.run, device="cpu"): trainer.train()`.
 
 The C library of Linux (glibc) gives what a step frees back to the system. The next step asks for every page again, and
-each is filled with zeros: for the tiny model some 3,000 pages a step, a tenth to a fifth of its time. glibc keeps more
-each time something large is freed, up to 64 MiB, so the loss depends on what a process has done before. Peaks grow by
-little, since the next step needs as much. With other C libraries nothing happens.
-
-glibc's environment variables (MALLOC_TRIM_THRESHOLD_, GLIBC_TUNABLES) save the same pages, but give nothing back before
-the result is saved, and have to be set before a process starts: figures are in tests/bench/RESULTS.md.
+each is filled with zeros: for the tiny model a tenth to a fifth of its time. Peaks grow by little, since the next step
+needs as much. With other C libraries nothing happens. glibc's environment variables save the same pages, but give
+nothing back before the result is saved, and must be set before a process starts (tests/bench/RESULTS.md).
 """
 
 from __future__ import annotations
@@ -52,6 +49,4 @@ def _set(library: Any, largest: int, free: int) -> bool:
 @functools.cache
 def _glibc() -> Any:
     """Return the C library of this process if it is glibc, or nothing."""
-    if platform.libc_ver()[0] != "glibc":
-        return None
-    return ctypes.CDLL(None)
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

@@ -3,11 +3,10 @@
 Usage: `with scoring(run, train): trainer = DPOTrainer(...)`; its model and reference then score in this way.
 
 TRL's preference and reward trainers ask the model itself for log-probabilities (`fused_lm_head=True`), so that wrappers
-of the model (DDP, FSDP, peft) see an ordinary forward. This answers that call in the place of TRL's: sequences share
-rows, as in packing, so that little of a batch is padding; the head is applied where a label is, in pieces that bound
-the memory of the logits; and entropy, accuracy and mean logits, which TRL measures over all of them at every step, are
-left out unless `run.token_metrics` asks for them. What it cannot do (capped logits, images, losses of experts) goes on
-to TRL's own head.
+of the model (DDP, FSDP, peft) see an ordinary forward. Ours answers that call: sequences share rows, as in packing, so
+that little of a batch is padding; the head is applied where a label is, in pieces that bound the memory of the logits;
+and what TRL measures over all logits at every step is left out unless `run.token_metrics` asks for it. What it cannot
+do (capped logits, images, losses of experts) goes to TRL's own head.
 Shapes: B sequences of T tokens, R rows of W tokens, N scored tokens, H hidden size, V vocabulary.
 """
 

@@ -12,6 +12,7 @@ from common.data.accounting import RowCount
 from common.errors import ContractError
 from common.models.tokenizer import ASSISTANT, END, require_trainable_template, train_tokenizer
 from common.training.rows.packing import IGNORED, RowCollator, TokenRow, interleave, pack, tokenise
+from common.training.rows.reader import Accounts
 
 TEXTS = [f"The capital of country {i} is city {i % 7}, which lies by the sea." for i in range(60)]
 LENGTH = 32
@@ -23,9 +24,9 @@ def tokenizer() -> Any:
 
 
 def rows_of(tokenizer: Any, rows: list[dict[str, Any]], **options: Any) -> tuple[list[TokenRow], dict[str, RowCount]]:
-    counts: dict[str, RowCount] = {}
+    counts = Accounts("cpt")
     settings = {"assistant_only": False, "sequence_length": LENGTH, **options}
-    made = tokenise(tokenizer, rows, count_of=lambda s: counts.setdefault(s, RowCount(s, "cpt")), **settings)
+    made = tokenise(tokenizer, rows, counts, **settings)
     return list(made), counts
 
 
