@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from common.config.pipeline import Node
@@ -42,48 +41,6 @@ from common.training.speed.scoring import scoring
 NUM_CHECKED = 16  # pairs whose reference log-probabilities are computed a second time
 NUM_CHECKED_SHARDED = 2  # of them, the shortest, where the first process computes on the CPU and the others wait
 Logps = tuple[list[float], list[float]]
-
-
-@dataclass
-class HeldOut:
-    """Pairs that never train, and the log-probabilities of their answers before and after training."""
-
-    context: StageContext
-    pairs: list[Pair]
-    pad_id: int
-    before: Logps = ([], [])
-    after: Logps = ([], [])
-
-    def measure(self, model: Any) -> Logps:
-        return answer_logps(model, self.pairs, self.pad_id)
-
-    def watch(self, trainer: Any) -> None:
-        """Measure in all processes at once while the model is sharded, where none of them can hold it whole."""
-        path = self.context.work / "heldout.json"
-
-        def begin(args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.global_step == 0:
-                self.before = self.measure(trainer.model_wrapped)
-                if ranks.is_main_process():
-                    write_json(path, self.before)
-            else:
-                chosen, rejected = json.loads(path.read_text(encoding="utf-8"))
-                self.before = (chosen, rejected)
-
-        def end(args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.after = self.measure(trainer.model_wrapped)
-
-        trainer.add_callback(callback(on_train_begin=begin, on_train_end=end))
-
-    def facts(self, *, referenced: bool) -> dict[str, Any]:
-        """Return the share of right pairs, with a 95% interval."""
-        pairs, after, before = self.pairs, self.after, self.before
-        right = accuracy(after, before) if referenced else ranked_first(after, pairs)
-        low, high = wilson(right, len(pairs))
-        return {
-            "score": round(right / len(pairs), 4), "n": len(pairs), "low": round(low, 4), "high": round(high, 4),
-            **({} if referenced else {"before": round(ranked_first(before, pairs) / len(pairs), 4)}),
-        }  # fmt: skip
 
 
 class PairTraining:
@@ -119,7 +76,13 @@ class PairTraining:
 
 
 class Tuning(PairTraining):
-    """The training of one stage that tunes its parent, measured on pairs that never train."""
+    """The training of one stage that tunes its parent, measured on pairs that never train.
+
+    `before` and `after` are the log-probabilities of these pairs' answers, before and after training.
+    """
+
+    before: Logps = ([], [])
+    after: Logps = ([], [])
 
     def __init__(self, context: StageContext, *, referenced: bool = True) -> None:
         """Read the pairs and the parent, and measure it. Raises DataError where there are too few pairs.
@@ -130,17 +93,24 @@ class Tuning(PairTraining):
         tokenizer = checkpoint.load_tokenizer(folder, context.config.model)
         self.parent = load_shared(folder, context.config.model, run)
         pairs, counts = read_pairs(context, tokenizer, "preference")
-        heldout_pairs, heldout_counts = read_pairs(context, tokenizer, "preference_heldout")
+        self.heldout, heldout_counts = read_pairs(context, tokenizer, "preference_heldout")
         check_limits(counts, cast(PreferenceSettings, context.settings).limits, context.stage)
         require_pairs(len(pairs), ranks.size(), f"Stage {context.stage}: {origin(context, 'preference')}")
         super().__init__(context, tokenizer, pairs)
         self.referenced, self.counts = referenced, [*counts, *heldout_counts]
-        self.heldout = HeldOut(context, heldout_pairs, tokenizer.pad_token_id)
         self.whole_here = not parallel.is_sharded(run)
         if self.whole_here:
             self.parent.to(device_of(run))
             if ranks.is_main_process():
-                self.heldout.before = self.heldout.measure(self.parent)
+                self.before = self.logps(self.parent, self.heldout)
+
+    def logps(self, model: Any, pairs: list[Pair]) -> Logps:
+        return answer_logps(model, pairs, self.tokenizer.pad_token_id)
+
+    def parent_logps(self) -> tuple[list[int], Logps]:
+        """Return the places of a few pairs, and the log-probabilities that the parent gives to their two sides."""
+        places = checked_pairs(self.pairs, self.run)
+        return places, self.logps(self.parent, [self.pairs[place] for place in places])
 
     def trainer_of_parent(
         self, trainer_class: Any, config_class: Any, rows: Sequence[Mapping[str, Any]], rows_per_pair: int = 1
@@ -158,26 +128,49 @@ class Tuning(PairTraining):
             trainer = self.trainer(trainer_class, config_class, learner, rows)
         if self.settings.quantization is not None:
             self.parent.to("cpu")  # the learner is its quantised copy
-        if self.heldout.pairs and not self.whole_here:
-            self.heldout.watch(trainer)
+        if self.heldout and not self.whole_here:
+            trainer.add_callback(self._measuring(trainer))
         return trainer
 
-    def parent_logps(self) -> tuple[list[int], Logps]:
-        """Return the places of a few pairs, and the log-probabilities that the parent gives to their two sides."""
-        places = checked_pairs(self.pairs, self.run)
-        return places, answer_logps(self.parent, [self.pairs[place] for place in places], self.tokenizer.pad_token_id)
+    def _measuring(self, trainer: Any) -> Any:
+        """Return what measures in all processes at once while the model is sharded: none of them can hold it whole."""
+        path = self.context.work / "heldout.json"
+
+        def begin(args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 0:
+                self.before = self.logps(trainer.model_wrapped, self.heldout)
+                if ranks.is_main_process():
+                    write_json(path, self.before)
+            else:
+                chosen, rejected = json.loads(path.read_text(encoding="utf-8"))
+                self.before = (chosen, rejected)
+
+        def end(args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.after = self.logps(trainer.model_wrapped, self.heldout)
+
+        return callback(on_train_begin=begin, on_train_end=end)
 
     def save(self, trained: TrainResult) -> StageReport:
         """Measure the held-out pairs again, save the result, and return the stage's report."""
         context, probe = self.context, self.pairs[0].chosen_ids
         trained = merge_adapter(context, trained, probe)
         metrics: dict[str, Any] = {"pairs": len(self.pairs)}
-        if self.heldout.pairs and ranks.is_main_process():
+        if self.heldout and ranks.is_main_process():
             if self.whole_here:
-                self.heldout.after = self.heldout.measure(to_device(trained.model, self.run))
-            metrics["preference_accuracy"] = self.heldout.facts(referenced=self.referenced)
+                self.after = self.logps(to_device(trained.model, self.run), self.heldout)
+            metrics["preference_accuracy"] = self._accuracy()
         metrics |= check_and_save(context, trained, self.tokenizer, probe=probe)
         return report(context, trained, metrics, self.counts)
+
+    def _accuracy(self) -> dict[str, Any]:
+        """Return the share of right held-out pairs, with a 95% interval."""
+        pairs, n = self.heldout, len(self.heldout)
+        right = accuracy(self.after, self.before) if self.referenced else ranked_first(self.after, pairs)
+        low, high = wilson(right, n)
+        found = {"score": right / n, "n": n, "low": low, "high": high}
+        if not self.referenced:
+            found["before"] = ranked_first(self.before, pairs) / n
+        return {name: round(value, 4) for name, value in found.items()}
 
 
 def check_precomputed(node: Node, settings: PreferenceSettings, _: object) -> None:
