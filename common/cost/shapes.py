@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.config.schema import ModelSettings
+from common.config.schema import ModelFacts, ModelSettings
 
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a layer
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -119,19 +119,29 @@ def shape_of(model: ModelSettings) -> Shape | None:
         config = {"vocab_size": model.vocabulary_size + len(model.new_tokens), **LLAMA, **model.architecture}
         return _of_config({"model_type": "llama", **config})
     if model.facts is not None:
-        return _of_config(model.facts.model_dump(), known_parameters=model.facts.parameters)
+        return _of_facts(model.facts)
     path = Path(model.path).expanduser() / "config.json"
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return _of_config(found) if found.get("model_type") in FAMILIES else None
+        return _of_config(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None  # it is another program's file; the stage says what is wrong with it
 
 
-def _of_config(config: Mapping[str, Any], known_parameters: int | None = None) -> Shape:
-    """Return the shapes that a config.json gives."""
+def _of_facts(facts: ModelFacts) -> Shape:
+    return Shape(
+        family=facts.model_type, vocabulary=facts.vocab_size, hidden=facts.hidden_size, inner=facts.intermediate_size,
+        layers=facts.num_hidden_layers, heads=facts.num_attention_heads, key_heads=facts.num_key_value_heads,
+        head_size=facts.head_dim, tied=facts.tie_word_embeddings, context=facts.max_position_embeddings,
+        known_parameters=facts.parameters,
+    )  # fmt: skip
+
+
+def _of_config(config: Mapping[str, Any]) -> Shape | None:
+    """Read a config.json of a family that is known; None for another."""
+    if config.get("model_type") not in FAMILIES:
+        return None
     hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
     # Qwen3's heads are of 128 where nothing is said, whatever the hidden size (configuration_qwen3.py).
     size = config.get("head_dim") or (128 if config["model_type"] == "qwen3" else hidden // heads)
@@ -141,5 +151,4 @@ def _of_config(config: Mapping[str, Any], known_parameters: int | None = None) -
         key_heads=int(config.get("num_key_value_heads") or heads), head_size=int(size),
         tied=bool(config.get("tie_word_embeddings", False)), context=int(config["max_position_embeddings"]),
         attention_bias=bool(config.get("attention_bias", False)), mlp_bias=bool(config.get("mlp_bias", False)),
-        known_parameters=known_parameters,
     )  # fmt: skip
