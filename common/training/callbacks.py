@@ -1,6 +1,6 @@
 """Make a callback of transformers from functions, without importing transformers before a training needs it.
 
-Usage: `trainer.add_callback(callback(on_step_end=print))`; it gets (args, state, control, **rest) after each step.
+Usage: `trainer.add_callback(callback(on_step_end=print))`; each is called with `args, state, control, **rest`.
 """
 
 from __future__ import annotations

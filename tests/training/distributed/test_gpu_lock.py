@@ -218,7 +218,8 @@ def test_a_stage_gives_its_memory_back_however_it_ends(card: SimpleNamespace, mo
     monkeypatch.setattr(torch.cuda, "empty_cache", empty_cache)
     monkeypatch.setattr(running, "kind_of", lambda name: SimpleNamespace(run=stage, on_gpu=False))
     gc.disable()
-    ends, fails = (SimpleNamespace(kind="card", stage=name) for name in ("ends", "fails"))  # all that is read
+    shared = {"kind": "card", "config": SimpleNamespace(run=RunSettings()), "console": Console("quiet")}
+    ends, fails = (SimpleNamespace(stage=name, **shared) for name in ("ends", "fails"))  # all that is read
     try:
         with running.ready(ends):  # type: ignore[arg-type] # as above
             stage(ends)
