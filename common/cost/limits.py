@@ -9,32 +9,25 @@ more than the whole machine has; main memory and disk count only where the run i
 from __future__ import annotations
 
 import math
-import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from common.config.batches import batch_of, unshardable
-from common.config.kinds import kind_of
-from common.config.resolve import Resolved, with_overrides, with_pipeline
-from common.config.schema import Config
-from common.config.stages import EvaluateSettings, LearningSettings, PreferenceSettings
+from common.config.batches import unshardable
+from common.config.resolve import with_pipeline
+from common.config.stages import LearningSettings
+from common.cost.fixes import Fix, possible_fixes, with_fixes
 from common.cost.hardware import GIB
 from common.cost.memory import Need
-from common.cost.outlook import Outlook, setting_of
+from common.cost.outlook import Outlook
 from common.errors import ConfigError
-from common.machine import cards, main_memory, visible
+from common.machine import main_memory
 from common.models.device import ROOM as PLACED
 from common.store.artifacts import Store
 
-SMALL_OPTIMIZER = "adamw_bnb_8bit"
 ROOM = 0.95  # share of a GPU's memory that a process can have: the rest is lost between pieces
-MOST_PROCESSES = 64
-GPUS_OF_A_MACHINE = 8
 PLAINEST = "sft-only"  # the pipeline with the fewest stages
-Change = Callable[[Config], Config]
 
 
 @dataclass(frozen=True)
@@ -47,16 +40,6 @@ class Shortfall:
     there: float
     most: float  # bytes with the longest rows
     of: str  # whose memory, and that it has `there`
-
-
-@dataclass(frozen=True)
-class Fix:
-    """A change of the configuration that may make a stage fit; a later one of the same key takes its place."""
-
-    key: str
-    setting: str  # as on the command line
-    apply: Change
-    instead: tuple[str, ...] = ()  # keys of changes that it does not go with
 
 
 def find_shortfall(outlook: Outlook, stage: str, *, sure: bool = True) -> Shortfall | None:
@@ -98,7 +81,7 @@ def check_fits(outlook: Outlook, stages: Sequence[str], fingerprints: Mapping[st
     for stage in stages:
         shortfall = find_shortfall(outlook, stage)
         if shortfall is not None:
-            found = nearest(outlook, shortfall)
+            found = nearest(outlook, stage)
             raise ConfigError(_refusal(shortfall, [*found, *_less(outlook)] if found else [], _without(outlook, stage)))
     _check_disk(outlook, stages, fingerprints or {})
 
@@ -110,7 +93,9 @@ def uncertain(outlook: Outlook, stages: Sequence[str]) -> list[str]:
         shortfall = find_shortfall(outlook, stage, sure=False)
         if shortfall is not None and find_shortfall(outlook, stage) is None:
             sizes = f"{_gib(shortfall.needed)}, and {shortfall.of} {_gib(shortfall.there)}"
-            alike.setdefault((shortfall.phase, sizes, _smaller(outlook, stage)), []).append(stage)
+            fixes = possible_fixes(outlook, stage)
+            smaller = next((fix.setting for fix in fixes if _fits(outlook, stage, [fix], sure=False)), "")
+            alike.setdefault((shortfall.phase, sizes, smaller), []).append(stage)
     return [
         f"{' '.join(names)}: with the longest rows {phase} takes {sizes}" + (f"; {setting} fits" if setting else "")
         for (phase, sizes, setting), names in alike.items()
@@ -152,158 +137,39 @@ def _gib(size: float) -> str:
     return f"{size / GIB:.1f} GiB"
 
 
-def nearest(outlook: Outlook, shortfall: Shortfall) -> list[str]:
+def nearest(outlook: Outlook, stage: str) -> list[str]:
     """Return the settings that make a stage fit: the first change that does alone, else as few as do together.
 
     Changes are added one after another, the cheapest first; then those that are not needed are left out again, the
-    dearest first. A change that sharding cannot go with (a quantised model) is no answer.
+    dearest first.
     """
-    stage = shortfall.stage
-    tried = list(_changes(outlook, stage))
-    for change in tried:
-        if _fits(outlook, stage, [change]):
-            return [change.setting]
+    tried = list(possible_fixes(outlook, stage))
+    if alone := next((fix for fix in tried if _fits(outlook, stage, [fix])), None):
+        return [alone.setting]
     chosen: dict[str, Fix] = {}
-    for change in tried:
-        for key in (change.key, *change.instead):
+    for fix in tried:
+        for key in (fix.key, *fix.instead):
             chosen.pop(key, None)
-        chosen[change.key] = change
+        chosen[fix.key] = fix
         if _fits(outlook, stage, chosen.values()):
             break
     else:
         return []
     for key in list(reversed(chosen)):
-        fewer = [change for other, change in chosen.items() if other != key]
+        fewer = [fix for other, fix in chosen.items() if other != key]
         if _fits(outlook, stage, fewer):
             del chosen[key]
-    return [change.setting for change in chosen.values()]
+    return [fix.setting for fix in chosen.values()]
 
 
-def _fits(outlook: Outlook, stage: str, changes: Iterable[Fix]) -> bool:
-    """Whether a stage fits with some changes of the same run."""
-    config = outlook.config
-    for change in changes:
-        config = change.apply(config)
-    if _cannot_shard(config, stage):
+def _fits(outlook: Outlook, stage: str, fixes: Iterable[Fix], *, sure: bool = True) -> bool:
+    """Whether a stage fits with some changes of the same run, and may be sharded then (a quantised model may not)."""
+    config = with_fixes(outlook.resolved, stage, fixes)
+    settings = config.stages[stage]
+    if isinstance(settings, LearningSettings) and unshardable(settings, config.run):
         return False
     changed = Outlook.of(replace(outlook.resolved, config=config), outlook.corrections)
-    return find_shortfall(changed, stage) is None
-
-
-def _cannot_shard(config: Config, stage: str) -> bool:
-    """Whether a stage would share out what `common.engine.preflight.settings` refuses to."""
-    settings, run = config.stages[stage], config.run
-    return isinstance(settings, LearningSettings) and bool(unshardable(settings, run))
-
-
-def _changes(outlook: Outlook, stage: str) -> Iterator[Fix]:
-    """Yield what may help a stage, the cheapest first; of a size the largest first."""
-    settings, run = outlook.config.stages[stage], outlook.config.run
-    if isinstance(settings, EvaluateSettings):
-        for size in _halves(settings.batch_size):
-            yield Fix("batch_size", f"evaluate.batch_size={size}", _setting(stage, batch_size=size))
-        return
-    work = outlook.settings[stage].work
-    if work is None or not isinstance(settings, LearningSettings):
-        return
-    unit = work.length * (2 if isinstance(settings, PreferenceSettings) else 1)
-    for tokens in _halves(work.tokens):
-        if tokens >= unit:
-            yield Fix("micro", f"run.micro_batch_tokens={tokens}", _running(micro_batch_tokens=tokens))
-    if not work.checkpointing:
-        setting = f"{stage}.train.gradient_checkpointing=true"
-        yield Fix("checkpointing", setting, _training(stage, gradient_checkpointing=True))
-    if "8bit" not in work.optimizer:
-        setting = f"{stage}.train.optim={SMALL_OPTIMIZER}"
-        yield Fix("optimizer", setting, _training(stage, optim=SMALL_OPTIMIZER), ("processes",))
-    kind = kind_of(outlook.settings[stage].kind)
-    # A stage that generates while it trains needs a whole model in each process.
-    if kind.shareable and not kind.online and outlook.hardware.device == "cuda":
-        if run.processes > 1 and run.parallelism == "ddp":
-            yield Fix("processes", "run.parallelism=fsdp2", _running(parallelism="fsdp2"))
-        batch, processes = batch_of(stage, settings), 2 * run.processes
-        most = _most_processes(outlook)
-        while processes <= most:
-            if batch is not None and batch.fits(processes):
-                machines = max(run.machines, processes // GPUS_OF_A_MACHINE)
-                setting = f"run.processes={processes} run.parallelism=fsdp2"
-                setting += f" run.machines={machines}" if machines > run.machines else ""
-                shared = _running(processes=processes, parallelism="fsdp2", machines=machines)
-                yield Fix("processes", setting, shared)
-            processes *= 2
-    if settings.adapts:
-        for peft in ("lora", "qlora")[("full", "lora", "qlora").index(settings.peft) :]:
-            apart = ("processes",) if peft == "qlora" else ()
-            yield Fix("peft", f"{stage}.peft={peft}", _adapting(outlook.resolved, stage, peft), apart)
-
-
-def _most_processes(outlook: Outlook) -> int:
-    """Return the largest number of processes: one per GPU, where the run is planned for this machine's."""
-    if not outlook.hardware.here:
-        return MOST_PROCESSES
-    return outlook.config.run.machines * len(visible(cards(), os.environ.get("CUDA_VISIBLE_DEVICES")))
-
-
-def _halves(size: int) -> Iterator[int]:
-    while size > 1:
-        size //= 2
-        yield size
-
-
-def _running(**values: Any) -> Change:
-    return lambda config: config.model_copy(update={"run": config.run.model_copy(update=values)})
-
-
-def _setting(stage: str, **values: Any) -> Change:
-    def change(config: Config) -> Config:
-        changed = config.stages[stage].model_copy(update=values)
-        return config.model_copy(update={"stages": {**config.stages, stage: changed}})
-
-    return change
-
-
-def _training(stage: str, **values: Any) -> Change:
-    def change(config: Config) -> Config:
-        settings = config.stages[stage]
-        assert isinstance(settings, LearningSettings)
-        return _setting(stage, train={**settings.train, **values})(config)
-
-    return change
-
-
-def _adapting(resolved: Resolved, stage: str, peft: str) -> Change:
-    """Return the change to an adapter, with all that layers say of one; earlier changes of options stay."""
-
-    def change(config: Config) -> Config:
-        again = with_overrides(resolved, {f"{stage}.peft": peft})
-        before, now = resolved.config.stages[stage], config.stages[stage]
-        settings = now if again is None else again.stages[stage]
-        assert isinstance(before, LearningSettings)
-        assert isinstance(now, LearningSettings)
-        assert isinstance(settings, LearningSettings)
-        changed = {key: value for key, value in now.train.items() if before.train.get(key) != value}
-        values = {**settings.model_dump(), "peft": peft, "train": {**settings.train, **changed}}
-        adapted = type(settings).model_validate(values)
-        return config.model_copy(update={"stages": {**config.stages, stage: adapted}})
-
-    return change
-
-
-def _smaller(outlook: Outlook, stage: str) -> str:
-    """Return the first change, as a setting, with which a stage fits however long its rows are, or nothing."""
-    setting, shape = outlook.settings[stage], outlook.shape
-    for change in _changes(outlook, stage):
-        config = change.apply(outlook.config)
-        judges = ["reward"] * setting.judges
-        assert shape is not None, "a stage with a setting has a model of known shapes"
-        fresh = setting_of(setting.kind, config.stages[stage], config, shape, setting.device, judges)
-        if fresh is None or _cannot_shard(config, stage):
-            continue
-        resolved = replace(outlook.resolved, config=config)
-        tried = replace(outlook, resolved=resolved, settings={**outlook.settings, stage: fresh})
-        if find_shortfall(tried, stage, sure=False) is None:
-            return change.setting
-    return ""
+    return find_shortfall(replace(changed, hardware=outlook.hardware), stage, sure=sure) is None
 
 
 def _check_disk(outlook: Outlook, stages: Sequence[str], fingerprints: Mapping[str, str | None]) -> None:

@@ -169,7 +169,7 @@ def _trained(setting: Setting, work: Work) -> Need:
         device["reference"] = max(0.0, read_before + _scored_bytes(setting, work) - _size(device))
     if setting.device == "cpu":
         device["pieces"] = PIECES * (_size(device) - LIBRARIES)
-    if setting.device == "cuda":
+    else:
         host["loading"] = FLOAT * shape.parameters * _copies_read(setting, work)
     unsure = {"activations", "logits", "scored pairs"} if not work.certain else set()
     return Need(device, host, frozenset(unsure))
@@ -199,9 +199,7 @@ def _scored(setting: Setting, work: Work, device: Mapping[str, float]) -> dict[s
     """
     if not _scores_pairs(work):
         return {}
-    passing = sum(
-        device.get(name, 0.0) for name in ("gradients", "activations", "logits", "bfloat16 copies", "optimizer")
-    )
+    passing = sum(device.get(name, 0.0) for name in (*OF_A_STEP, "optimizer"))
     return {"scored pairs": max(0.0, _scored_bytes(setting, work) - passing)}
 
 
@@ -294,10 +292,6 @@ def _merged(setting: Setting) -> Need:
     Members are read tensor by tensor from mapped files, whose pages the system takes back as it likes.
     """
     shape = setting.shape
-    largest = max(shape.table, shape.hidden * shape.inner)
-    parts = {
-        "libraries": LIBRARIES,
-        "result": setting.stored * shape.parameters,
-        "tensors": FLOAT * largest * (setting.members + 2),
-    }
+    tensors = FLOAT * max(shape.table, shape.hidden * shape.inner) * (setting.members + 2)
+    parts = {"libraries": LIBRARIES, "result": setting.stored * shape.parameters, "tensors": tensors}
     return Need(parts, {}) if setting.device == "cpu" else Need({}, parts)

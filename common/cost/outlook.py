@@ -8,8 +8,8 @@ Where nothing is known of a model's shapes there are no figures (`outlook.unknow
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from common.config.base import StageSettings
 from common.config.kinds import kind_of
@@ -30,7 +30,7 @@ from common.config.stages import (
 )
 from common.cost import disk, memory, speed
 from common.cost.corrections import Corrections, Pace
-from common.cost.hardware import Hardware, hardware_of
+from common.cost.hardware import GIB, Hardware, hardware_of
 from common.cost.memory import EMBEDDED_TEXT, TEXT_WINDOW, Need, Setting
 from common.cost.shapes import Shape, shape_of
 from common.cost.workload import work_of
@@ -48,38 +48,31 @@ def setting_of(
 
     `inputs` are the kinds of what it reads: reward models among them are held while it trains.
     """
-    stored = WIDTHS[config.model.dtype]
-    base = Setting(kind, shape, config.run, device, stored=stored)
+    facts: dict[str, Any] = {"stored": WIDTHS[config.model.dtype]}
     if isinstance(settings, EvaluateSettings):
         length = min(EMBEDDED_TEXT if config.data == "embedded" else TEXT_WINDOW, shape.context)
-        return _with(base, exam_rows=settings.batch_size, exam_length=length)
-    if isinstance(settings, MergeSettings):
-        return _with(base, members=len(settings.members()), stored=WIDTHS[settings.dtype])
-    if not isinstance(settings, LearningSettings | AnsweringSettings):
+        facts |= {"exam_rows": settings.batch_size, "exam_length": length}
+    elif isinstance(settings, MergeSettings):
+        facts |= {"members": len(settings.members()), "stored": WIDTHS[settings.dtype]}
+    elif not isinstance(settings, LearningSettings | AnsweringSettings):
         return None
-    taken = (kind_of(kind).starts and config.model.path is not None) or (
-        isinstance(settings, RewardSettings) and settings.path is not None
-    )
-    if taken:
-        return base
-    judges = (
-        sum(kind_of(other).makes == "reward model" for other in inputs)
-        if isinstance(settings, AnsweringSettings)
-        else 0
-    )
-    found = _with(base, judges=judges)
-    if isinstance(settings, LearningSettings):
-        found = _with(found, work=work_of(kind, settings, config), reference=_keeps_reference(kind, settings))
-    if isinstance(settings, TrainingSettings):
-        found = _with(found, best=settings.validation.keep == "best")
-    if isinstance(settings, AnsweringSettings):
-        found = _with(found, prompt=settings.prompt_tokens, answer=settings.answer_tokens)
-        found = _with(found, sequences=_sequences(settings, config))
-    return found
+    elif not _is_taken(kind, settings, config):
+        if isinstance(settings, LearningSettings):
+            facts |= {"work": work_of(kind, settings, config), "reference": _keeps_reference(kind, settings)}
+        if isinstance(settings, TrainingSettings):
+            facts["best"] = settings.validation.keep == "best"
+        if isinstance(settings, AnsweringSettings):
+            facts |= {"prompt": settings.prompt_tokens, "answer": settings.answer_tokens}
+            facts["sequences"] = _sequences(settings, config)
+            facts["judges"] = sum(kind_of(other).makes == "reward model" for other in inputs)
+    return Setting(kind, shape, config.run, device, **facts)
 
 
-def _with(setting: Setting, **changes: object) -> Setting:
-    return replace(setting, **changes)  # type: ignore[arg-type] # checked where the fields are read
+def _is_taken(kind: str, settings: StageSettings, config: Config) -> bool:
+    """Whether a stage takes a finished model and trains none."""
+    if isinstance(settings, RewardSettings):
+        return settings.path is not None
+    return kind_of(kind).starts and config.model.path is not None
 
 
 def _keeps_reference(kind: str, settings: LearningSettings) -> bool:
@@ -143,15 +136,12 @@ class Outlook:
         """Return the needs of a stage by phase; none where nothing is known."""
         return memory.phases_of(self.settings[stage]) if stage in self.settings else {}
 
-    def pace(self, stage: str) -> Pace | None:
-        """Return what the speed of a stage's training belongs to."""
-        setting = self.settings.get(stage)
-        return None if setting is None else pace_of(setting, self.hardware)
-
     def measured(self, stage: str) -> bool:
         """Whether the training speed of such a stage is known on this machine."""
-        pace = self.pace(stage)
-        return pace is not None and self.corrections.has(pace)
+        setting = self.settings.get(stage)
+        if setting is None or setting.work is None:
+            return False
+        return self.corrections.has(pace_of(setting, self.hardware))
 
     def seconds(self, stage: str, tokens: int | None) -> float | None:
         """Return how long a stage takes; None where its tokens, its prompts or its model are not known."""
@@ -167,8 +157,7 @@ class Outlook:
             spent += batches * speed.writing_seconds(setting, self.hardware)
         if setting.work is None:
             return spent
-        pace = pace_of(setting, self.hardware)
-        share = (self.corrections.share(pace) if pace is not None else None) or 1.0
+        share = self.corrections.share(pace_of(setting, self.hardware)) or 1.0
         if isinstance(settings, RewardedSettings):
             return spent + settings.steps * speed.step_seconds(setting, self.hardware) / share
         return None if tokens is None else spent + tokens * speed.token_seconds(setting, self.hardware) / share
@@ -186,9 +175,9 @@ class Outlook:
         return run.gpu_hour_price * run.processes * seconds / 3600
 
 
-def pace_of(setting: Setting, hardware: Hardware) -> Pace | None:
-    if setting.work is None:
-        return None
+def pace_of(setting: Setting, hardware: Hardware) -> Pace:
+    """Return what the speed of a stage that trains belongs to."""
+    assert setting.work is not None, f"a stage of kind {setting.kind} has no speed"
     parameters = setting.shape.parameters
     return Pace(setting.kind, setting.work.peft, parameters, hardware.name, setting.run.processes)
 
@@ -202,3 +191,15 @@ def setting_in(context: StageContext) -> tuple[Setting, Hardware] | None:
     inputs = [str(artifact.manifest["kind"]) for artifact in context.inputs.values()]
     setting = setting_of(context.kind, context.settings, context.config, shape, hardware.device, inputs)
     return None if setting is None else (setting, hardware)
+
+
+def expected(context: StageContext, phase: str) -> str:
+    """Return how much memory a phase was expected to need where it computes, or an empty text."""
+    found = setting_in(context)
+    need = memory.phases_of(found[0]).get(phase) if found is not None else None
+    if found is None or need is None:
+        return ""
+    on_gpu = found[0].device == "cuda" and phase not in ("save", "merge")
+    size = need.device_total if on_gpu else need.host_total + (need.device_total if found[0].device == "cpu" else 0)
+    unsure = " at most" if need.at_most else ""
+    return f"{size / GIB:.1f} GiB were expected{unsure}"

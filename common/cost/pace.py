@@ -51,17 +51,14 @@ class Stopwatch:
         if len(self.seconds) < LEAST:
             return
         found = setting_in(self.context)
-        if found is None:
+        if found is None or not found[1].here:
             return
         setting, hardware = found
-        pace = pace_of(setting, hardware)
-        if pace is None or not hardware.here:
-            return
         estimated = step_seconds(setting, hardware)
         if not kind_of(setting.kind).online:  # rows of pairs are seldom as long as they may be: by the token, then
             estimated = token_seconds(setting, hardware) * self.tokens_per_step
         try:
             seen = statistics.median(self.seconds)
-            Corrections(self.context.models.parent).note(pace, estimated=estimated, seen=seen)
+            Corrections(self.context.models.parent).note(pace_of(setting, hardware), estimated=estimated, seen=seen)
         except OSError as error:
             logger.warning("%s: the speed of its first steps could not be recorded: %s", self.context.stage, error)

@@ -23,7 +23,7 @@ from common.store.artifacts import write_json
 # Parts of the program that say where a stage runs or what it prints, not what it makes.
 INFRASTRUCTURE = frozenset({
     "common.store.artifacts", "common.models.clean_load", "common.config.schema", "common.console",
-    "common.models.contracts", "common.errors", "common.cost", "common.cost.pace", "common.cost.expectation",
+    "common.models.contracts", "common.errors", "common.cost", "common.cost.pace", "common.cost.outlook",
     "common.config.base", "common.config.kinds", "common.config.pipeline", "common.config.resolve",
     "common.config.stages", "common.stage", "common.stages", "common.data", "common.data.corpus", "common.config.yaml",
     "common.evaluation", "common.report", "common.training",

@@ -258,21 +258,20 @@ class Run:
                 write_json(target, json.loads(text))
 
     def gate(self, node: Node) -> None:
-        """Compare an examined stage with the base and the stage before it; warn or stop as the settings say."""
+        """Compare an examined stage with the base; warn or stop as the settings say."""
         if node.kind != "evaluate":
             return
         settings = self.config.gate
         exams = {name: a for name, a in self.outcome.artifacts.items() if a.manifest["kind"] == "evaluate"}
         base = next(iter(exams.values()))  # the first examined stage that is there
-        spec = self.resolved.pipeline.stages[str(node.parent)]
+        is_control = self.resolved.pipeline.stages[str(node.parent)].control
         # A warning is shown by the run that made one of the exams, not again by every later one.
         shown_before = settings.mode == "warn" and not {node.name, base.stage} & set(self.outcome.made)
-        if settings.mode == "off" or spec.control or base.stage == node.name or shown_before:
+        if settings.mode == "off" or is_control or base.stage == node.name or shown_before:
             return
         from common.evaluation.gate import check_artifacts
 
-        previous = exams.get(f"exam-{spec.parent}")
-        for line in check_artifacts(settings, exams[node.name].path, base.path, previous.path if previous else None):
+        for line in check_artifacts(settings, exams[node.name].path, base.path):
             if settings.mode == "stop":
                 raise GateError(f"The gate stops the chain: {line} Set gate.mode=warn to go on.")
             self.console.line(f"  gate: {line}", always=True)

@@ -50,23 +50,13 @@ def compare(before: str, after: str, records_before: Records, records_after: Rec
         a, b = [known[_key(record)] for record in shared], [bool(record["correct"]) for record in shared]
         difference, low, high = paired_bootstrap(a, b)
         p = mcnemar_exact(a, b)
-        found.append(
-            Comparison(
-                before=before,
-                after=after,
-                side=side,
-                n=len(shared),
-                gained=sum(y and not x for x, y in zip(a, b, strict=True)),
-                lost=sum(x and not y for x, y in zip(a, b, strict=True)),
-                score_before=score_of(a) or {},
-                score_after=score_of(b) or {},
-                difference=difference,
-                low=low,
-                high=high,
-                p=p,
-                p_holm=p,
-            )
-        )
+        found.append(Comparison(
+            before=before, after=after, side=side, n=len(shared),
+            gained=sum(y and not x for x, y in zip(a, b, strict=True)),
+            lost=sum(x and not y for x, y in zip(a, b, strict=True)),
+            score_before=score_of(a) or {}, score_after=score_of(b) or {},
+            difference=difference, low=low, high=high, p=p, p_holm=p,
+        ))  # fmt: skip
     return found
 
 

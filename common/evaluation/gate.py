@@ -1,6 +1,6 @@
-"""Compares the exam of a checkpoint with earlier ones and says which limits it breaks.
+"""Compares the exam of a checkpoint with the base's and says which limits it breaks.
 
-Usage: `findings = check(settings, records, "sft", base="base", previous="cpt")`.
+Usage: `findings = check(settings, "base", "sft", records_of_base, records_of_sft)`.
 
 `check` is pure. `check_artifacts` reads what it needs from the folders of the exams. The gate stops nothing: what
 `gate.mode` does about a broken limit is decided in `common.engine.run`.
@@ -9,30 +9,25 @@ Usage: `findings = check(settings, records, "sft", base="base", previous="cpt")`
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 from common.config.schema import GateSettings
 from common.errors import ContractError
 from common.evaluation.comparison import Comparison, adjust, compare
 from common.evaluation.scores import SIDES, Records
 
-Role = Literal["base", "previous"]
-
 
 @dataclass(frozen=True)
 class Finding:
-    """One checkpoint against one reference on one side, and the limit on the difference."""
+    """A checkpoint against the base on one side, and the least difference that is allowed."""
 
-    comparison: Comparison  # adjusted over the sides of this pair
-    role: Role  # of the reference; limits hold against the base only
-    limit: float | None  # least difference allowed; None: no limit applies
+    comparison: Comparison  # adjusted over the sides
+    limit: float
 
     @property
     def broken(self) -> bool:
-        return self.limit is not None and self.comparison.difference < self.limit
+        return self.comparison.difference < self.limit
 
     @property
     def message(self) -> str:
@@ -49,50 +44,35 @@ class Finding:
         return f"{text}; outside the limit of {self.limit:+.1%} (gate.{name})."
 
 
-def check(
-    settings: GateSettings, records: Mapping[str, Records], checkpoint: str, *, base: str, previous: str | None = None
-) -> list[Finding]:
-    """Return a finding for each reference and each side that both exams have.
+def check(settings: GateSettings, base: str, checkpoint: str, records_base: Records, records: Records) -> list[Finding]:
+    """Return a finding for each side that both exams have; none for the base itself.
 
-    `records` are the exam records by checkpoint. No checkpoint is compared with itself, and `previous` is left out
-    where it is the base. A limit is on the difference as measured, significant or not. Raises ContractError where two
-    exams share no question of a side.
+    A limit is on the difference as measured, significant or not. Raises ContractError where the two exams share no
+    question of a side.
     """
+    if checkpoint == base:
+        return []
     limits = {"general": -settings.max_general_drop, "domain": settings.min_domain_gain}
-    references: list[tuple[Role, str]] = [("base", base)]
-    if previous not in (None, base):
-        references.append(("previous", str(previous)))
-    findings = []
-    for role, reference in references:
-        if reference == checkpoint:
-            continue
-        found = adjust(compare(reference, checkpoint, records[reference], records[checkpoint]))
-        _check_shared(found, reference, checkpoint, records)
-        findings += [Finding(c, role, limits[c.side] if role == "base" else None) for c in found]
-    return findings
+    found = adjust(compare(base, checkpoint, records_base, records))
+    for side in SIDES:
+        asked = all(any(record["side"] == side for record in exam) for exam in (records_base, records))
+        if asked and side not in {comparison.side for comparison in found}:
+            raise ContractError(
+                f"The exams of {base} and {checkpoint} share no {side} question, so they cannot be compared. "
+                "Run both again with the same data and the same `limit`."
+            )
+    return [Finding(comparison, limits[comparison.side]) for comparison in found]
 
 
-def check_artifacts(settings: GateSettings, exam: Path, base: Path, previous: Path | None) -> list[str]:
+def check_artifacts(settings: GateSettings, exam: Path, base: Path) -> list[str]:
     """Return one line for each broken limit, from the folders of the exams."""
-    names, records = [], {}
-    for folder in (exam, base, *([previous] if previous is not None else [])):
-        name = str(json.loads((folder / "exam.json").read_text(encoding="utf-8"))["checkpoint"])
-        names.append(name)
-        records[name] = _read_records(folder)
-    findings = check(settings, records, names[0], base=names[1], previous=names[2] if len(names) > 2 else None)
+    (name, records), (name_of_base, records_base) = _read(exam), _read(base)
+    findings = check(settings, name_of_base, name, records_base, records)
     return [finding.message for finding in findings if finding.broken]
 
 
-def _read_records(folder: Path) -> list[dict[str, Any]]:
+def _read(folder: Path) -> tuple[str, Records]:
+    """Return the checkpoint that an exam is of, and its records."""
+    name = json.loads((folder / "exam.json").read_text(encoding="utf-8"))["checkpoint"]
     with (folder / "records.jsonl").open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
-def _check_shared(found: list[Comparison], before: str, after: str, records: Mapping[str, Records]) -> None:
-    for side in SIDES:
-        asked = all(any(record["side"] == side for record in records[name]) for name in (before, after))
-        if asked and side not in {comparison.side for comparison in found}:
-            raise ContractError(
-                f"The exams of {before} and {after} share no {side} question, so they cannot be compared. "
-                "Run both again with the same data and the same `limit`."
-            )
+        return str(name), [json.loads(line) for line in lines]

@@ -33,26 +33,19 @@ def quiet() -> Iterator[None]:
     import lm_eval.api.task as task_module
     from transformers.utils import logging as transformers_logging
 
-    names = ("lm_eval", "datasets", "transformers")
-    levels = {name: logging.getLogger(name).level for name in names}
-    bar = task_module.tqdm  # the one bar of the harness without a switch
-    datasets_bars = not datasets.are_progress_bars_disabled()
-    transformers_bars = transformers_logging.is_progress_bar_enabled()
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    task_module.tqdm = functools.partial(bar, disable=True)
-    datasets.disable_progress_bars()
-    transformers_logging.disable_progress_bar()
-    try:
+    with contextlib.ExitStack() as after:
+        for noisy in map(logging.getLogger, ("lm_eval", "datasets", "transformers")):
+            after.callback(noisy.setLevel, noisy.level)
+            noisy.setLevel(logging.ERROR)
+        after.callback(setattr, task_module, "tqdm", task_module.tqdm)  # the one bar of the harness without a switch
+        task_module.tqdm = functools.partial(task_module.tqdm, disable=True)
+        if not datasets.are_progress_bars_disabled():
+            after.callback(datasets.enable_progress_bars)
+            datasets.disable_progress_bars()
+        if transformers_logging.is_progress_bar_enabled():
+            after.callback(transformers_logging.enable_progress_bar)
+            transformers_logging.disable_progress_bar()
         yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-        task_module.tqdm = bar
-        if datasets_bars:
-            datasets.enable_progress_bars()
-        if transformers_bars:
-            transformers_logging.enable_progress_bar()
 
 
 def load(

@@ -65,15 +65,13 @@ def generate(
     With `num_return_sequences` the answers to a prompt follow each other. Dropout is off meanwhile.
     """
     import torch
+    from torch.nn.utils.rnn import pad_sequence
 
     stops = _stop_ids(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stops, default=0)
-    width = max(map(len, prompts))
-    ids = torch.full((len(prompts), width), pad, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
+    rows = [torch.tensor(prompt) for prompt in prompts]
+    ids = pad_sequence(rows, batch_first=True, padding_value=pad, padding_side="left")
+    mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
     was_training = model.training
     model.eval()
     output = model.generate(
@@ -81,7 +79,7 @@ def generate(
         pad_token_id=pad, **options,
     )  # fmt: skip
     model.train(was_training)
-    return [_until_stop(new, stops, tokenizer) for new in output[:, width:].tolist()]
+    return [_until_stop(new, stops, tokenizer) for new in output[:, ids.shape[1] :].tolist()]
 
 
 def _cut(prompts: list[list[int]], longest: int) -> list[list[int]]:

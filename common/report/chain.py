@@ -85,6 +85,16 @@ class Chain:
     def __contains__(self, name: object) -> bool:
         return any(c.name == name for c in self.checkpoints)
 
+    def choices(self, side: str) -> list[Mapping[str, Any]]:
+        """Return the records of a side's questions with choices, of the first checkpoint that was asked some."""
+        asked = ([r for r in c.records if r["side"] == side and r.get("scores")] for c in self.checkpoints)
+        return next(filter(None, asked), [])
+
+    def chance(self, side: str) -> float | None:
+        """Return the mean of 1 / number of choices over a side's questions, or None without any."""
+        choices = self.choices(side)
+        return sum(1.0 / len(r["scores"]) for r in choices) / len(choices) if choices else None
+
     def ancestors(self, name: str) -> list[Checkpoint]:
         """Return the checkpoints that `name` continues from, itself first, the start of the chain last."""
         line: list[Checkpoint] = []

@@ -82,15 +82,6 @@ def draw_exam(chain: Chain, path: Path, *, work: Path) -> None:
             _write_note(figure, "No model of this chain has an exam.")
 
 
-def chance_level(chain: Chain, side: str) -> float | None:
-    """Return the mean of 1 / number of choices over a side's questions, or None without questions."""
-    for checkpoint in chain.checkpoints:
-        choices = [len(r["scores"]) for r in checkpoint.records if r["side"] == side and r.get("scores")]
-        if choices:
-            return sum(1.0 / n for n in choices) / len(choices)
-    return None
-
-
 def smooth(values: Sequence[float], width: int) -> list[float]:
     """Return the mean over a window of `width` values around each.
 
@@ -210,7 +201,7 @@ def _draw_side(axes: Axes, side: str, points: Sequence[tuple[float, Mapping[str,
 
 def _draw_chance(axes: Axes, chain: Chain) -> None:
     """Draw the chance level: one line, or one per side where they differ."""
-    levels = {side: chance_level(chain, side) for side in SIDES}
+    levels = {side: chain.chance(side) for side in SIDES}
     known = {side: level for side, level in levels.items() if level is not None}
     same = len({round(level, 3) for level in known.values()}) == 1
     for side, level in list(known.items())[: 1 if same else 2]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -20,7 +20,6 @@ from common.evaluation.comparison import Comparison
 from common.report.chain import SIDES, Chain, Checkpoint
 from common.report.tables import merged_sources
 
-T = TypeVar("T")
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 SCHEMA = 1
@@ -47,13 +46,6 @@ class Result(Frozen):
         return self
 
 
-class Sides(Frozen, Generic[T]):
-    """A value for each side of the exam; None where the side was not part of it."""
-
-    general: T | None
-    domain: T | None
-
-
 class CheckpointSummary(Frozen):
     """One checkpoint: where it comes from, what it scores, what it cost."""
 
@@ -61,8 +53,8 @@ class CheckpointSummary(Frozen):
     stage: str  # the same as `name`
     fingerprint: str
     parent: str | None
-    exam: Sides[Result]
-    bits_per_byte: Sides[Amount]  # of held-out text; lower is better
+    exam: dict[str, Result | None]  # by side; None where the side was not part of it
+    bits_per_byte: dict[str, Amount | None]  # by side, of held-out text; lower is better
     tokens: int = Field(ge=0)
     seconds: Amount
     tokens_per_second: Amount
@@ -96,8 +88,8 @@ def _summarise(checkpoint: Checkpoint) -> CheckpointSummary:
         stage=checkpoint.name,
         fingerprint=str(facts["fingerprint"]),
         parent=facts.get("parent"),
-        exam=Sides[Result](**{side: _result(checkpoint.score(side)) for side in SIDES}),
-        bits_per_byte=Sides[Amount](**{side: checkpoint.bits(side) for side in SIDES}),
+        exam={side: _result(checkpoint.score(side)) for side in SIDES},
+        bits_per_byte={side: checkpoint.bits(side) for side in SIDES},
         tokens=int(facts.get("tokens") or 0),
         seconds=float(facts.get("seconds") or 0.0),
         tokens_per_second=float(facts.get("tokens_per_second") or 0.0),

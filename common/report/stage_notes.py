@@ -34,13 +34,10 @@ def exam_warnings(chain: Chain) -> list[str]:
     """Warn of exams with unbalanced answers: there a model that always gives the same answer looks able."""
     warnings = []
     for side in SIDES:
-        records = next((c.records for c in chain.checkpoints if c.score(side) is not None), [])
-        records = [r for r in records if r["side"] == side and "scores" in r]  # only questions with choices
-        answers = Counter(r["answer"] for r in records)
-        if not answers:
+        chance, answers = chain.chance(side), Counter(r["answer"] for r in chain.choices(side))
+        if chance is None:
             continue
         share = max(answers.values()) / answers.total()
-        chance = sum(1 / len(r["scores"]) for r in records) / answers.total()
         if share > chance + UNBALANCED:
             warnings.append(
                 f"The right answers of the {side} exam are unbalanced. Always giving the most common one scores "

@@ -72,7 +72,7 @@ class Mix:
         check_rewards(rewards, "rewards", tuple(models), verifiers)
         criteria = []
         for name, given in rewards.items():
-            scorer = models[given["model"]] if "model" in given else _scorer(name, verifiers[name], _options(given))
+            scorer = models[given["model"]] if "model" in given else _scorer(name, verifiers[name], given)
             criteria.append(Criterion(name, float(given.get("weight", 1.0)), scorer))
         return cls(tuple(criteria), order, verifiers)
 
@@ -138,10 +138,6 @@ def check_verifier(name: str | None, key: str, verifiers: Mapping[str, Verifier]
         raise ConfigError(f"{key}: '{name}' needs options, and a check has none; name another.")
 
 
-def _options(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {option: value for option, value in given.items() if option != "weight"}
-
-
 def ranked(rewards: Sequence[float]) -> float:
     """Return a number from 0 to 1 that orders answers by their first reward, then by their second, and so on.
 
@@ -153,7 +149,9 @@ def ranked(rewards: Sequence[float]) -> float:
     return value / float(base ** len(digits) - 1)
 
 
-def _scorer(name: str, verifier: Verifier, options: Mapping[str, Any]) -> Scorer:
+def _scorer(name: str, verifier: Verifier, given: Mapping[str, Any]) -> Scorer:
+    options = {option: value for option, value in given.items() if option != "weight"}
+
     def score(answers: Sequence[Answer]) -> list[float]:
         try:
             return [verifier(answer, **options) for answer in answers]

@@ -1,6 +1,6 @@
 """Measures how well rewards rank pairs of answers: accuracy, margin and calibration.
 
-Usage: `Ranking.of(chosen, rejected).facts(length_differences)`, where the rewards are of held-out pairs.
+Usage: `ranking_facts(chosen, rejected, length_differences)`, where the rewards are of held-out pairs.
 
 Pure functions of numbers; the rewards come from `common.rewards.reward_model`.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from common.errors import DataError
@@ -20,77 +19,65 @@ BINS = 5  # of confidence, from 0.5 to 1
 LEAST_SPREAD = 1e-4  # of rewards; smaller differences are rounding
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """Rewards of the preferred and of the other answers, pair by pair."""
+def ranking_facts(
+    chosen: Sequence[float], rejected: Sequence[float], length_differences: Sequence[int]
+) -> dict[str, Any]:
+    """Return the metrics of a reward stage from the rewards of pairs. Equal rewards count as wrong.
 
-    chosen: tuple[float, ...]
-    rejected: tuple[float, ...]
+    `length_differences` are preferred minus rejected, in tokens: a reward model that has learned length instead of
+    quality prefers the longer answer more often than people do. Raises ValueError where the numbers of rewards differ,
+    DataError where the rewards rank nothing.
+    """
+    if not chosen or len(chosen) != len(rejected):
+        raise ValueError(
+            f"{len(chosen)} chosen and {len(rejected)} rejected rewards; expected equally many, at least one"
+        )
+    pooled = [*chosen, *rejected]
+    odd = next((reward for reward in pooled if not math.isfinite(reward)), None)
+    if odd is not None:
+        raise DataError(f"The reward model gives {odd} to a held-out answer; expected finite numbers.")
+    if (spread := statistics.pstdev(pooled)) < LEAST_SPREAD:
+        raise DataError(
+            f"The reward model gives all held-out answers the same reward (spread {spread:.1g}), so it "
+            "ranks nothing. Train it for longer or at another learning rate, or use another reward model."
+        )
+    margins = [a - b for a, b in zip(chosen, rejected, strict=True)]
+    accuracy = score_of([margin > 0 for margin in margins]) or {}
+    unequal = [(margin, length) for margin, length in zip(margins, length_differences, strict=True) if length]
+    bins = calibration(margins)
+    return {
+        "ranking_accuracy": {key: round(value, 4) for key, value in accuracy.items()},
+        "margin": round(statistics.fmean(margins), 4),
+        "calibration": bins,
+        "calibration_error": round(sum(b["n"] * abs(b["sure"] - b["right"]) for b in bins) / len(margins), 4),
+        "reward_mean": round(statistics.fmean(pooled), 6),
+        "reward_spread": round(spread, 6),
+        "longer_preferred": _share([(margin > 0) == (length > 0) for margin, length in unequal]),
+        "longer_chosen": _share([length > 0 for _, length in unequal]),
+    }
 
-    @classmethod
-    def of(cls, chosen: Sequence[float], rejected: Sequence[float]) -> Ranking:
-        """Raises ValueError where the numbers of rewards differ, DataError where the rewards rank nothing."""
-        if not chosen or len(chosen) != len(rejected):
-            raise ValueError(
-                f"{len(chosen)} chosen and {len(rejected)} rejected rewards; expected equally many, at least one"
-            )
-        odd = next((reward for reward in (*chosen, *rejected) if not math.isfinite(reward)), None)
-        if odd is not None:
-            raise DataError(f"The reward model gives {odd} to a held-out answer; expected finite numbers.")
-        if (spread := statistics.pstdev([*chosen, *rejected])) < LEAST_SPREAD:
-            raise DataError(
-                f"The reward model gives all held-out answers the same reward (spread {spread:.1g}), so it "
-                "ranks nothing. Train it for longer or at another learning rate, or use another reward model."
-            )
-        return cls(tuple(chosen), tuple(rejected))
 
-    @property
-    def margins(self) -> list[float]:
-        return [a - b for a, b in zip(self.chosen, self.rejected, strict=True)]
+def calibration(margins: Sequence[float]) -> list[dict[str, float]]:
+    """Return per bin of confidence: the mean confidence `sure`, the share `right`, and the number of pairs `n`.
 
-    def facts(self, length_differences: Sequence[int]) -> dict[str, Any]:
-        """Return the metrics of a reward stage. Equal rewards count as wrong.
+    The confidence is sigmoid(|margin|), the probability that the model gives to its own ranking. For a calibrated
+    model it equals the share of right rankings (Guo et al. 2017, arXiv 1706.04599).
+    """
+    from scipy.special import expit
 
-        `length_differences` are preferred minus rejected, in tokens: a reward model that has learned length instead
-        of quality prefers the longer answer more often than people do.
-        """
-        margins, n = self.margins, len(self.chosen)
-        accuracy = score_of([margin > 0 for margin in margins]) or {}
-        pooled = [*self.chosen, *self.rejected]
-        unequal = [(margin, length) for margin, length in zip(margins, length_differences, strict=True) if length]
-        bins = self.calibration()
-        return {
-            "ranking_accuracy": {key: round(value, 4) for key, value in accuracy.items()},
-            "margin": round(statistics.fmean(margins), 4),
-            "calibration": bins,
-            "calibration_error": round(sum(b["n"] * abs(b["sure"] - b["right"]) for b in bins) / n, 4),
-            "reward_mean": round(statistics.fmean(pooled), 6),
-            "reward_spread": round(statistics.pstdev(pooled), 6),
-            "longer_preferred": _share([(margin > 0) == (length > 0) for margin, length in unequal]),
-            "longer_chosen": _share([length > 0 for _, length in unequal]),
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
+    for margin in margins:
+        sure = float(expit(abs(margin)))
+        bins[min(BINS - 1, int((sure - 0.5) * 2 * BINS))].append((sure, margin > 0))
+    return [
+        {
+            "sure": round(statistics.fmean(sure for sure, _ in pairs), 4),
+            "right": round(sum(right for _, right in pairs) / len(pairs), 4),
+            "n": len(pairs),
         }
-
-    def calibration(self) -> list[dict[str, float]]:
-        """Return per bin of confidence: the mean confidence `sure`, the share `right`, and the number of pairs `n`.
-
-        The confidence is sigmoid(|margin|), the probability that the model gives to its own ranking. For a calibrated
-        model it equals the share of right rankings (Guo et al. 2017, arXiv 1706.04599).
-        """
-        from scipy.special import expit
-
-        bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
-        for margin in self.margins:
-            sure = float(expit(abs(margin)))
-            bins[min(BINS - 1, int((sure - 0.5) * 2 * BINS))].append((sure, margin > 0))
-        return [
-            {
-                "sure": round(statistics.fmean(sure for sure, _ in pairs), 4),
-                "right": round(sum(right for _, right in pairs) / len(pairs), 4),
-                "n": len(pairs),
-            }
-            for pairs in bins
-            if pairs
-        ]
+        for pairs in bins
+        if pairs
+    ]
 
 
 def _share(values: Sequence[bool]) -> float | None:

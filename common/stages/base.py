@@ -20,7 +20,7 @@ from common.models.facts import check_facts, check_loaded
 from common.models.source import fetch, is_hub_id
 from common.models.tokenizer import common_words, give_chatml, require_trainable_template, train_tokenizer
 from common.stage import StageContext, StageReport
-from common.training.fit import TrainResult, check_and_save, fit, report
+from common.training.fit import TrainResult, check_and_save, fit, report, text_probe
 from common.training.rows.rows import build_rows
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def run(context: StageContext) -> StageReport:
     model = initialise(context, tokenizer)
     rows = build_rows(context, tokenizer, role="pretrain", assistant_only=False)
     trained = fit(context, model, tokenizer, rows)
-    measured = check_and_save(context, trained, tokenizer, probe=_probe(tokenizer))
-    return report(context, trained, rows, {**measured, "parameters": model.num_parameters()})
+    measured = check_and_save(context, trained, tokenizer, probe=text_probe(tokenizer))
+    return report(context, trained, {**measured, "parameters": model.num_parameters()}, rows.counts)
 
 
 KIND = Kind(
@@ -90,7 +90,7 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
         spare = model.get_input_embeddings().weight.shape[0]
         model.resize_token_embeddings(max(spare, len(tokenizer)))
         context.console.line(f"  {context.stage}: {added} new tokens")
-    check_and_save(context, TrainResult(model), tokenizer, probe=_probe(tokenizer))
+    check_and_save(context, TrainResult(model), tokenizer, probe=text_probe(tokenizer))
     source = {
         "id": Path(settings.path or "").name,
         "role": "base model",
@@ -121,8 +121,3 @@ def _mark_template(context: StageContext, tokenizer: PreTrainedTokenizerBase) ->
         tokenizer.chat_template = marked
         require_trainable_template(tokenizer)
         context.console.line(f"  {context.stage}: generation markers added to the checkpoint's chat template")
-
-
-def _probe(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    ids: list[int] = tokenizer("The quick brown fox jumps over the lazy dog.", add_special_tokens=False).input_ids
-    return ids

@@ -8,14 +8,14 @@ It reads results and writes about them; it scores nothing. No file names a machi
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from common.config.kinds import Kind
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.stages import CardSettings
 from common.errors import ConfigError
-from common.report.card import HUB_ID, About, render_card
+from common.models.source import is_hub_id
+from common.report.card import About, render_card
 from common.report.chain import load_chain
 from common.report.comparisons import compare_chain
 from common.report.headline import headline
@@ -72,7 +72,7 @@ KIND = Kind(
 
 
 def _about(context: StageContext) -> About:
-    settings = context.settings
+    settings, model = context.settings, context.config.model
     assert isinstance(settings, CardSettings)
     return About(
         domain=context.config.domain,
@@ -80,17 +80,10 @@ def _about(context: StageContext) -> About:
         profile=context.config.profile,
         pipeline=context.config.pipeline,
         seed=context.config.seed,
-        base_model=_hub_model(context.config.model.path),
-        pretrained=context.config.model.path is None,
+        base_model=model.path if is_hub_id(model.path) else None,  # the path of a local folder is private
+        pretrained=model.path is None,
         licence=settings.licence,
         tags=tuple(clean(settings.tags)),
         intended_use=clean_text(settings.intended_use.strip()),
         limits_of_use=clean_text(settings.limits_of_use.strip()),
     )
-
-
-def _hub_model(path: str | None) -> str | None:
-    """Return the Hub id of the starting model; the path of a local folder is private."""
-    if path is None or not HUB_ID.match(path) or Path(path).exists():
-        return None
-    return path

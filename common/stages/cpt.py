@@ -12,7 +12,7 @@ from common.config.kinds import Kind
 from common.config.stages import CptSettings
 from common.stage import StageContext, StageReport
 from common.training.adapters import load_parent
-from common.training.fit import check_and_save, fit, report
+from common.training.fit import check_and_save, fit, report, text_probe
 from common.training.rows.rows import build_rows
 
 
@@ -21,9 +21,8 @@ def run(context: StageContext) -> StageReport:
     model, tokenizer = load_parent(context)
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     trained = fit(context, model, tokenizer, rows)
-    probe = tokenizer("The quick brown fox jumps over the lazy dog.", add_special_tokens=False).input_ids
-    measured = check_and_save(context, trained, tokenizer, probe=probe)
-    return report(context, trained, rows, measured)
+    measured = check_and_save(context, trained, tokenizer, probe=text_probe(tokenizer))
+    return report(context, trained, measured, rows.counts)
 
 
 KIND = Kind(

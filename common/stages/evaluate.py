@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
 
 from common.config.kinds import Kind
 from common.config.pipeline import Node
@@ -56,7 +55,8 @@ def run(context: StageContext) -> StageReport:
     write_json(context.out / EXAM, result.to_json(checkpoint.stage))
     with (context.out / RECORDS).open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in result.records)
-    metrics = headline(result.exam, result.bits_per_byte)
+    metrics = {f"{side}_score": facts["score"] for side, facts in result.exam.items() if facts}
+    metrics |= {f"{side}_bits_per_byte": bits for side, bits in result.bits_per_byte.items() if bits is not None}
     logger.info("%s of %s: %s", context.stage, checkpoint.stage, metrics)
     sources = [source for source in context.corpus.sources() if "eval" in str(source["role"]).split(", ")]
     return StageReport(metrics=metrics, sources=sources)
@@ -77,10 +77,3 @@ KIND = Kind(
     name="evaluate", settings=EvaluateSettings, run=run, check=check, makes="report",
     roles=("questions_domain", "questions_general", "text_domain", "text_general"), seconds=6.0,
 )  # fmt: skip
-
-
-def headline(exam: dict[str, Any], bits_per_byte: dict[str, float | None]) -> dict[str, Any]:
-    """Return the few numbers that stand for the whole exam, without those that were not measured."""
-    metrics: dict[str, Any] = {f"{side}_score": facts["score"] for side, facts in exam.items() if facts}
-    metrics |= {f"{side}_bits_per_byte": bits for side, bits in bits_per_byte.items() if bits is not None}
-    return metrics

@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from common.config.kinds import Kind
 from common.config.stages import ExpertSettings
-from common.data.accounting import check_limits
+from common.data.accounting import RowCount, check_limits
 from common.errors import DataError
 from common.evaluation.statistics import wilson
 from common.models import checkpoint
@@ -30,11 +30,11 @@ from common.models.device import device_of
 from common.rewards.mix import Mix, check_stage_rewards
 from common.rewards.reward_model import mix_of
 from common.stage import StageContext, StageReport
-from common.stages.sft import train_on_conversations
+from common.stages.sft import conversations
 from common.store.artifacts import Artifact, write_json
 from common.training.adapters import FOLDER as ADAPTER
 from common.training.adapters import load_parent
-from common.training.fit import TrainResult, check_and_save, merge_adapter
+from common.training.fit import TrainResult, check_and_save, fit, merge_adapter, report
 from common.training.rows.prompts import read_prompts
 from common.training.rows.reader import SAMPLED_FILES
 from common.training.sampling import (
@@ -75,25 +75,16 @@ def run(context: StageContext) -> StageReport:
     probe = tokenizer.apply_chat_template(training[0]["prompt"], add_generation_prompt=True, return_dict=False)
     log = _joined([record["log"] for record in records[1:]])
     rounds = [record["trained"] for record in records[1:]]
-    steps, tokens = (sum(facts[key] for facts in rounds) for key in ("steps", "tokens"))
-    seconds = sum(facts["seconds"] for facts in rounds)
+    steps, seconds, tokens = (sum(facts[key] for facts in rounds) for key in ("steps", "seconds", "tokens"))
     trained = TrainResult(iteration.model_of(chosen), log, steps, seconds, tokens)
     measured = check_and_save(context, trained, tokenizer, probe=probe)
     if chosen and settings.peft != "full":
         shutil.copytree(iteration.folder(chosen) / ADAPTER, context.out / ADAPTER)
     last = read_drawn(iteration.folder(settings.rounds) / DRAWN)
     write_rows(context.out / SAMPLED_FILES["prompts"], prompt_rows(last, settings.passing))
-    metrics = {
-        "final_loss": log[-1]["loss"] if log else None, "steps": steps, "chosen": chosen,
-        "rounds": [record["facts"] for record in records], **measured,
-    }  # fmt: skip
-    return StageReport(
-        metrics=metrics,
-        tokens=tokens,
-        train_seconds=seconds,
-        rows=[*(count.as_dict() for count in counts), *records[-1]["rows"]],
-        sources=context.corpus.sources(),
-    )
+    metrics = {"chosen": chosen, "rounds": [record["facts"] for record in records], **measured}
+    read = [RowCount(**row) for row in records[-1]["rows"]]
+    return report(context, trained, metrics, [*counts, *read])
 
 
 KIND = Kind(
@@ -194,7 +185,8 @@ class Iteration:
         sampled = Artifact(folder, {"kind": "sample"})
         inputs = {"sampled": sampled, **self.context.inputs}  # the first one that brings samples counts
         inner = dataclasses.replace(self.context, work=folder, out=folder, inputs=inputs)
-        trained, rows = train_on_conversations(inner, load_parent(inner)[0] if model is None else model, self.tokenizer)
+        rows = conversations(inner, self.tokenizer)
+        trained = fit(inner, load_parent(inner)[0] if model is None else model, self.tokenizer, rows)
         probe = self.tokenizer.apply_chat_template(self.training[0]["prompt"], return_dict=False)
         shutil.rmtree(folder / ADAPTER, ignore_errors=True)
         trained = merge_adapter(inner, trained, probe)

@@ -9,22 +9,33 @@ loss is estimated from answers that belong to other prompts of the batch (sectio
 
 from __future__ import annotations
 
-from typing import Any
-
 from common.config.kinds import Kind
 from common.config.stages import KtoSettings
 from common.models import contracts
 from common.stage import StageContext, StageReport
-from common.stages.preference import HeldOut, PairTraining, check_precomputed, checked_pairs, tune
-from common.training.fit import TrainResult
-from common.training.rows.preferences import answer_logps
+from common.stages.preference import Tuning, check_precomputed
 
 SIDES = ("chosen", "rejected")
 
 
 def run(context: StageContext) -> StageReport:
-    """Return the parent, tuned towards the wanted answers and away from the unwanted ones."""
-    return tune(context, _train)
+    """Return the parent, tuned towards the wanted answers. Raises ContractError when it is not the reference."""
+    from trl import KTOConfig, KTOTrainer
+
+    tuning = Tuning(context)
+    places, (chosen, rejected) = tuning.parent_logps()
+    rows = [
+        {"prompt": pair.row["prompt"], "completion": pair.row[side], "label": side == "chosen"}
+        for pair in tuning.pairs
+        for side in SIDES
+    ]
+    trainer = tuning.trainer_of_parent(KTOTrainer, KTOConfig, rows, rows_per_pair=len(SIDES))
+    recorded = trainer.train_dataset["ref_logps"]
+    sides = [float(recorded[len(SIDES) * place + side]) for side in (0, 1) for place in places]
+    contracts.check_reference(sides, [*chosen, *rejected])
+    trained = tuning.train(trainer)
+    del trainer  # and the state of its optimizer, before the held-out pairs are measured again
+    return tuning.save(trained)
 
 
 KIND = Kind(
@@ -34,23 +45,3 @@ KIND = Kind(
     defaults={"beta": 0.1, "learning_rate": 1.0e-6, "precompute_ref_log_probs": True},
     phrase="Kahneman-Tversky optimisation", part="alignment",
 )  # fmt: skip
-
-
-def _train(training: PairTraining, model: Any, heldout: HeldOut) -> TrainResult:
-    """Run KTOTrainer. Raises ContractError when its reference is not the parent."""
-    from trl import KTOConfig, KTOTrainer
-
-    pairs = training.pairs
-    places = checked_pairs(pairs, training.run)
-    chosen, rejected = answer_logps(model, [pairs[place] for place in places], training.tokenizer.pad_token_id)
-    rows = [
-        {"prompt": pair.row["prompt"], "completion": pair.row[side], "label": side == "chosen"}
-        for pair in pairs
-        for side in SIDES
-    ]
-    trainer = training.trainer_with_reference(KTOTrainer, KTOConfig, model, rows, rows_per_pair=len(SIDES))
-    recorded = trainer.train_dataset["ref_logps"]
-    sides = [float(recorded[len(SIDES) * place + side]) for side in (0, 1) for place in places]
-    contracts.check_reference(sides, [*chosen, *rejected])
-    trainer.ref_model = None  # its log-probabilities are computed
-    return training.finish(trainer, heldout, model)

@@ -8,20 +8,27 @@ token of the chat template at the end of each answer.
 
 from __future__ import annotations
 
-from typing import Any
-
 from common.config.kinds import Kind
 from common.config.stages import OrpoSettings
 from common.stage import StageContext, StageReport
-from common.stages.preference import HeldOut, PairTraining, tune
-from common.training.adapters import learner_of
-from common.training.fit import TrainResult
+from common.stages.preference import Tuning
 from common.training.patches import token_orpo_trainer
 
 
 def run(context: StageContext) -> StageReport:
     """Return the parent, fine-tuned on the chosen answers and turned away from the rejected ones."""
-    return tune(context, _train, referenced=False)
+    from trl.experimental.orpo import ORPOConfig
+
+    tuning = Tuning(context, referenced=False)
+    texts = {"prompt": "", "chosen": "", "rejected": ""}  # the trainer asks for them; it reads the tokens
+    rows = [
+        {**texts, "chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids, "start": pair.start}
+        for pair in tuning.pairs
+    ]
+    trainer = tuning.trainer_of_parent(token_orpo_trainer(), ORPOConfig, rows)
+    trained = tuning.train(trainer)
+    del trainer  # and the state of its optimizer, before the held-out pairs are measured again
+    return tuning.save(trained)
 
 
 KIND = Kind(
@@ -31,16 +38,3 @@ KIND = Kind(
     defaults={"beta": 0.1, "learning_rate": 3.0e-6},
     phrase="odds ratio preference optimisation", part="alignment",
 )  # fmt: skip
-
-
-def _train(training: PairTraining, model: Any, heldout: HeldOut) -> TrainResult:
-    """Run ORPOTrainer."""
-    from trl.experimental.orpo import ORPOConfig
-
-    texts = {"prompt": "", "chosen": "", "rejected": ""}  # the trainer asks for them; it reads the tokens
-    rows = [
-        {**texts, "chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids, "start": pair.start}
-        for pair in training.pairs
-    ]
-    trainer = training.trainer(token_orpo_trainer(), ORPOConfig, learner_of(training.context, model), rows)
-    return training.finish(trainer, heldout, model)

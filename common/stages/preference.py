@@ -1,6 +1,6 @@
 """What the stages that learn from pairs share: reading them, running a trainer of TRL, and measuring held-out pairs.
 
-Usage: `return tune(context, train)`, where `train(training, model, heldout)` builds a trainer and finishes it.
+Usage: `tuning = Tuning(context)`, `trainer = tuning.trainer_of_parent(...)`, `tuning.save(tuning.train(trainer))`.
 
 The held-out pairs never train. With a reference, a pair counts as right when training has raised the chosen answer's
 log-probability more than the rejected one's: the implicit reward of DPO (Rafailov et al. 2023, arXiv 2305.18290,
@@ -12,8 +12,7 @@ before is reported too.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from common.config.pipeline import Node
@@ -30,7 +29,7 @@ from common.training.adapters import learner_of, reference_of
 from common.training.callbacks import callback
 from common.training.distributed import parallel, ranks
 from common.training.distributed.loading import load_shared
-from common.training.fit import TrainResult, build_trainer, check_and_save, merge_adapter, report_of, trained_model
+from common.training.fit import TrainResult, build_trainer, check_and_save, merge_adapter, report, trained_model
 from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import preference_options
@@ -42,48 +41,6 @@ from common.training.speed.scoring import scoring
 NUM_CHECKED = 16  # pairs whose reference log-probabilities are computed a second time
 NUM_CHECKED_SHARDED = 2  # of them, the shortest, where the first process computes on the CPU and the others wait
 Logps = tuple[list[float], list[float]]
-
-
-@dataclass
-class HeldOut:
-    """Pairs that never train, and the log-probabilities of their answers before and after training."""
-
-    context: StageContext
-    pairs: list[Pair]
-    pad_id: int
-    before: Logps = ([], [])
-    after: Logps = ([], [])
-
-    def measure(self, model: Any) -> Logps:
-        return answer_logps(model, self.pairs, self.pad_id)
-
-    def watch(self, trainer: Any) -> None:
-        """Measure in all processes at once while the model is sharded, where none of them can hold it whole."""
-        path = self.context.work / "heldout.json"
-
-        def begin(args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.global_step == 0:
-                self.before = self.measure(trainer.model_wrapped)
-                if ranks.is_main_process():
-                    write_json(path, self.before)
-            else:
-                chosen, rejected = json.loads(path.read_text(encoding="utf-8"))
-                self.before = (chosen, rejected)
-
-        def end(args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.after = self.measure(trainer.model_wrapped)
-
-        trainer.add_callback(callback(on_train_begin=begin, on_train_end=end))
-
-    def facts(self, *, referenced: bool) -> dict[str, Any]:
-        """Return the share of right pairs, with a 95% interval."""
-        pairs, after, before = self.pairs, self.after, self.before
-        right = accuracy(after, before) if referenced else ranked_first(after, pairs)
-        low, high = wilson(right, len(pairs))
-        return {
-            "score": round(right / len(pairs), 4), "n": len(pairs), "low": round(low, 4), "high": round(high, 4),
-            **({} if referenced else {"before": round(ranked_first(before, pairs) / len(pairs), 4)}),
-        }  # fmt: skip
 
 
 class PairTraining:
@@ -110,66 +67,110 @@ class PairTraining:
             self.tokenizer, task=task, **more,
         )  # fmt: skip
 
-    def trainer_with_reference(
-        self, trainer_class: Any, config_class: Any, parent: Any, rows: Sequence[Mapping[str, Any]], *,
-        rows_per_pair: int = 1,
-    ) -> Any:  # fmt: skip
-        """Return a trainer that has computed the log-probabilities of its reference, the parent."""
-        learner = learner_of(self.context, parent)
-        with memory.phase(memory.SCORING), shard_references_by_layer(), scoring(self.run, self.settings.train):
-            return self.trainer(
-                trainer_class, config_class, learner, rows, rows_per_pair=rows_per_pair,
-                ref_model=reference_of(self.context, parent, learner),
-            )  # fmt: skip
-
-    def finish(self, trainer: Any, heldout: HeldOut | None = None, parent: Any = None) -> TrainResult:
-        """Train to the end; return the model as it was before accelerate wrapped it.
-
-        Where the learner is a quantised copy of `parent`, that model moves off the GPU before training begins.
-        """
-        if parent is not None and self.settings.quantization is not None:
-            parent.to("cpu")
-        if heldout is not None and heldout.pairs and parallel.is_sharded(self.run):
-            heldout.watch(trainer)
+    def train(self, trainer: Any) -> TrainResult:
+        """Train to the end; return the model as it was before accelerate wrapped it."""
         loop = self.loop
         log = loop.run(trainer)
         model = trained_model(self.context, trainer)
         return TrainResult(model, log, loop.steps, loop.seconds, loop.steps * loop.tokens_per_step, loop.measured())
 
 
-def tune(
-    context: StageContext, train: Callable[[PairTraining, Any, HeldOut], TrainResult], *, referenced: bool = True
-) -> StageReport:
-    """Return the report of a stage that tunes its parent with `train`, once its result is saved.
+class Tuning(PairTraining):
+    """The training of one stage that tunes its parent, measured on pairs that never train.
 
-    `referenced` says whether the method compares with the stage before.
+    `before` and `after` are the log-probabilities of these pairs' answers, before and after training.
     """
-    settings, run = cast(PreferenceSettings, context.settings), context.config.run
-    folder = context.parent_artifact.path
-    tokenizer = checkpoint.load_tokenizer(folder, context.config.model)
-    model = load_shared(folder, context.config.model, run)
-    pairs, counts = read_pairs(context, tokenizer, "preference")
-    heldout_pairs, heldout_counts = read_pairs(context, tokenizer, "preference_heldout")
-    check_limits(counts, settings.limits, context.stage)
-    require_pairs(len(pairs), ranks.size(), f"Stage {context.stage}: {origin(context, 'preference')}")
-    heldout = HeldOut(context, heldout_pairs, tokenizer.pad_token_id)
-    probe, whole_here = pairs[0].chosen_ids, not parallel.is_sharded(run)
-    if whole_here:
-        model.to(device_of(run))
-        if ranks.is_main_process():
-            heldout.before = heldout.measure(model)
 
-    trained = merge_adapter(context, train(PairTraining(context, tokenizer, pairs), model, heldout), probe)
+    before: Logps = ([], [])
+    after: Logps = ([], [])
 
-    metrics: dict[str, Any] = {"steps": trained.steps, "pairs": len(pairs)}
-    if trained.log:
-        metrics["final_loss"] = trained.log[-1]["loss"]
-    if heldout_pairs and ranks.is_main_process():
-        if whole_here:
-            heldout.after = heldout.measure(to_device(trained.model, run))
-        metrics["preference_accuracy"] = heldout.facts(referenced=referenced)
-    measured = check_and_save(context, trained, tokenizer, probe=probe)
-    return report_of(context, trained, [*counts, *heldout_counts], {**metrics, **measured})
+    def __init__(self, context: StageContext, *, referenced: bool = True) -> None:
+        """Read the pairs and the parent, and measure it. Raises DataError where there are too few pairs.
+
+        `referenced` says whether the method compares with the parent.
+        """
+        folder, run = context.parent_artifact.path, context.config.run
+        tokenizer = checkpoint.load_tokenizer(folder, context.config.model)
+        self.parent = load_shared(folder, context.config.model, run)
+        pairs, counts = read_pairs(context, tokenizer, "preference")
+        self.heldout, heldout_counts = read_pairs(context, tokenizer, "preference_heldout")
+        check_limits(counts, cast(PreferenceSettings, context.settings).limits, context.stage)
+        require_pairs(len(pairs), ranks.size(), f"Stage {context.stage}: {origin(context, 'preference')}")
+        super().__init__(context, tokenizer, pairs)
+        self.referenced, self.counts = referenced, [*counts, *heldout_counts]
+        self.whole_here = not parallel.is_sharded(run)
+        if self.whole_here:
+            self.parent.to(device_of(run))
+            if ranks.is_main_process():
+                self.before = self.logps(self.parent, self.heldout)
+
+    def logps(self, model: Any, pairs: list[Pair]) -> Logps:
+        return answer_logps(model, pairs, self.tokenizer.pad_token_id)
+
+    def parent_logps(self) -> tuple[list[int], Logps]:
+        """Return the places of a few pairs, and the log-probabilities that the parent gives to their two sides."""
+        places = checked_pairs(self.pairs, self.run)
+        return places, self.logps(self.parent, [self.pairs[place] for place in places])
+
+    def trainer_of_parent(
+        self, trainer_class: Any, config_class: Any, rows: Sequence[Mapping[str, Any]], rows_per_pair: int = 1
+    ) -> Any:
+        """Return a trainer of the parent, with the log-probabilities of its reference computed, where it has one."""
+        learner = learner_of(self.context, self.parent)
+        if self.referenced:
+            with memory.phase(memory.SCORING), shard_references_by_layer(), scoring(self.run, self.settings.train):
+                trainer = self.trainer(
+                    trainer_class, config_class, learner, rows, rows_per_pair=rows_per_pair,
+                    ref_model=reference_of(self.context, self.parent, learner),
+                )  # fmt: skip
+            trainer.ref_model = None  # its log-probabilities are computed
+        else:
+            trainer = self.trainer(trainer_class, config_class, learner, rows)
+        if self.settings.quantization is not None:
+            self.parent.to("cpu")  # the learner is its quantised copy
+        if self.heldout and not self.whole_here:
+            trainer.add_callback(self._measuring(trainer))
+        return trainer
+
+    def _measuring(self, trainer: Any) -> Any:
+        """Return what measures in all processes at once while the model is sharded: none of them can hold it whole."""
+        path = self.context.work / "heldout.json"
+
+        def begin(args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 0:
+                self.before = self.logps(trainer.model_wrapped, self.heldout)
+                if ranks.is_main_process():
+                    write_json(path, self.before)
+            else:
+                chosen, rejected = json.loads(path.read_text(encoding="utf-8"))
+                self.before = (chosen, rejected)
+
+        def end(args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.after = self.logps(trainer.model_wrapped, self.heldout)
+
+        return callback(on_train_begin=begin, on_train_end=end)
+
+    def save(self, trained: TrainResult) -> StageReport:
+        """Measure the held-out pairs again, save the result, and return the stage's report."""
+        context, probe = self.context, self.pairs[0].chosen_ids
+        trained = merge_adapter(context, trained, probe)
+        metrics: dict[str, Any] = {"pairs": len(self.pairs)}
+        if self.heldout and ranks.is_main_process():
+            if self.whole_here:
+                self.after = self.logps(to_device(trained.model, self.run), self.heldout)
+            metrics["preference_accuracy"] = self._accuracy()
+        metrics |= check_and_save(context, trained, self.tokenizer, probe=probe)
+        return report(context, trained, metrics, self.counts)
+
+    def _accuracy(self) -> dict[str, Any]:
+        """Return the share of right held-out pairs, with a 95% interval."""
+        pairs, n = self.heldout, len(self.heldout)
+        right = accuracy(self.after, self.before) if self.referenced else ranked_first(self.after, pairs)
+        low, high = wilson(right, n)
+        found = {"score": right / n, "n": n, "low": low, "high": high}
+        if not self.referenced:
+            found["before"] = ranked_first(self.before, pairs) / n
+        return {name: round(value, 4) for name, value in found.items()}
 
 
 def check_precomputed(node: Node, settings: PreferenceSettings, _: object) -> None:

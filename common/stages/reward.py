@@ -26,13 +26,13 @@ from common.errors import ConfigError, ContractError, DataError
 from common.models import checkpoint, contracts
 from common.models.device import to_device
 from common.models.source import check_given, fetch, taken_model
-from common.rewards.ranking import Ranking
+from common.rewards.ranking import ranking_facts
 from common.rewards.reward_model import rewards_of
 from common.stage import StageContext, StageReport
 from common.stages.preference import PairTraining
 from common.training.adapters import reward_model_to_train
 from common.training.distributed import ranks
-from common.training.fit import TrainResult, check_and_save, merge_adapter, report_of
+from common.training.fit import TrainResult, check_and_save, merge_adapter, report
 from common.training.rows.preferences import Pair, read_pairs
 
 NUM_COMPARED = 16  # conversations that two chat templates must write alike
@@ -40,29 +40,36 @@ NUM_COMPARED = 16  # conversations that two chat templates must write alike
 
 def run(context: StageContext) -> StageReport:
     """Return a reward model, and how it ranks pairs that it has never seen."""
+    from trl import RewardConfig, RewardTrainer
+
     settings = cast(RewardSettings, context.settings)
     tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
     pairs, counts = read_pairs(context, tokenizer, "preference")
     elsewhere, more_counts = read_pairs(context, tokenizer, "preference_heldout")
     check_limits(counts, settings.limits, context.stage)
-    training, kept = _split(pairs, settings.heldout, context.config.seed)
-    if not training or not kept:
+    learned, kept = _split(pairs, settings.heldout, context.config.seed)
+    if not learned or not kept:
         raise DataError(
             f"Stage {context.stage} has {len(pairs)} usable pairs, of which {len(kept)} would be kept from training "
             f"({context.stage}.heldout={settings.heldout}); it needs some on both sides. Add pairs or change heldout."
         )
     if settings.path is None:
-        trained = _fit(context, tokenizer, training)
+        training = PairTraining(context, tokenizer, learned)
+        rows = [{"chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids} for pair in learned]
+        trainer = training.trainer(RewardTrainer, RewardConfig, reward_model_to_train(context), rows, task="SEQ_CLS")
+        trained = training.train(trainer)
+        del trainer  # and the state of its optimizer, before pairs are ranked
+        trained = merge_adapter(context, trained, learned[0].chosen_ids)
     else:
         trained = TrainResult(_take(context, tokenizer, kept))
-    metrics: dict[str, Any] = {"steps": trained.steps, "pairs": 0 if settings.path else len(training)}
+    metrics: dict[str, Any] = {"pairs": 0 if settings.path else len(learned)}
     if ranks.is_main_process():
         to_device(trained.model, context.config.run)
         metrics |= _ranking(trained.model, kept, tokenizer)
         if elsewhere:
             metrics["elsewhere"] = _ranking(trained.model, elsewhere, tokenizer)
-    measured = check_and_save(context, trained, tokenizer, probe=kept[0].chosen_ids)
-    return report_of(context, trained, [*counts, *more_counts], {**metrics, **measured})
+    metrics |= check_and_save(context, trained, tokenizer, probe=kept[0].chosen_ids)
+    return report(context, trained, metrics, [*counts, *more_counts])
 
 
 def check(node: Node, settings: RewardSettings, resolved: Resolved) -> None:
@@ -89,19 +96,6 @@ def _split(pairs: list[Pair], share: float, seed: int) -> tuple[list[Pair], list
 
 def _prompt(pair: Pair) -> str:
     return json.dumps(pair.row["prompt"])
-
-
-def _fit(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> TrainResult:
-    """Run RewardTrainer on the parent with a new head."""
-    from trl import RewardConfig, RewardTrainer
-
-    training = PairTraining(context, tokenizer, pairs)
-    rows = [{"chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids} for pair in pairs]
-    trainer = training.trainer(RewardTrainer, RewardConfig, reward_model_to_train(context), rows, task="SEQ_CLS")
-    trained = training.finish(trainer)
-    if training.settings.peft == "full" or not ranks.is_main_process():
-        return trained
-    return merge_adapter(context, trained, pairs[0].chosen_ids, parent=reward_model_to_train(context, quantised=False))
 
 
 def _take(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> Any:
@@ -131,6 +125,8 @@ def _require_same_tokens(context: StageContext, folder: Path, tokenizer: Any, pa
 
 
 def _ranking(model: Any, pairs: list[Pair], tokenizer: Any) -> dict[str, Any]:
-    sides = [[getattr(pair, f"{side}_ids") for pair in pairs] for side in ("chosen", "rejected")]
-    ranking = Ranking.of(*(rewards_of(model, rows, tokenizer.pad_token_id) for rows in sides))
-    return ranking.facts([len(pair.chosen_ids) - len(pair.rejected_ids) for pair in pairs])
+    chosen, rejected = (
+        rewards_of(model, [getattr(pair, f"{side}_ids") for pair in pairs], tokenizer.pad_token_id)
+        for side in ("chosen", "rejected")
+    )
+    return ranking_facts(chosen, rejected, [len(pair.chosen_ids) - len(pair.rejected_ids) for pair in pairs])

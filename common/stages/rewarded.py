@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 from common.config.pipeline import Node
@@ -31,7 +30,7 @@ from common.stage import StageContext, StageReport
 from common.training.adapters import learner_of
 from common.training.callbacks import callback
 from common.training.distributed import parallel, ranks
-from common.training.fit import TrainResult, build_trainer, check_and_save, report_of, trained_model
+from common.training.fit import TrainResult, build_trainer, check_and_save, report, trained_model
 from common.training.loop.reward_monitor import RewardMonitor
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import rewarded_options
@@ -84,10 +83,8 @@ def reinforce(context: StageContext) -> StageReport:
     rewards = _rewards_of(trained.log)
     _warn(context, skipped, len(trained.log), rewards.get("unstopped", 0.0))
     measured = check_and_save(context, trained, tokenizer, probe=probe)
-    mean_lengths = (record.get("completions/mean_length", 0.0) for record in trained.log)
-    trained = replace(trained, tokens=round(sum(mean_lengths) * _answers(settings)))
-    metrics = {"steps": trained.steps, "prompts": len(training), "no_signal": skipped, **rewards}
-    return report_of(context, trained, counts, {**metrics, **monitor.summary(), **measured})
+    metrics = {"prompts": len(training), "no_signal": skipped, **rewards, **monitor.summary(), **measured}
+    return report(context, trained, metrics, counts)
 
 
 def _require_whole_model(context: StageContext) -> None:
@@ -138,7 +135,9 @@ def _train(
     trainer.add_callback(skipper(reward))
     trainer.add_callback(monitor.callback(trainer))
     log = loop.run(trainer, unit="answers")
-    return TrainResult(monitor.best(trained_model(context, trainer)), log, loop.steps, loop.seconds, 0, loop.measured())
+    tokens = round(sum(record.get("completions/mean_length", 0.0) for record in log) * _answers(settings))
+    model = monitor.best(trained_model(context, trainer))
+    return TrainResult(model, log, loop.steps, loop.seconds, tokens, loop.measured())
 
 
 def in_order(rows: Sequence[Row], steps: int, prompts_per_step: int, seed: int) -> list[Row]:

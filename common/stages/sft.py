@@ -17,19 +17,20 @@ from common.models import contracts
 from common.models.tokenizer import require_trainable_template
 from common.stage import StageContext, StageReport
 from common.training.adapters import load_parent
-from common.training.fit import TrainResult, check_and_save, fit, report
+from common.training.fit import check_and_save, fit, report
 from common.training.rows.rows import TrainingRows, build_rows
 
 
 def run(context: StageContext) -> StageReport:
     """Return the parent, trained to answer."""
     model, tokenizer = load_parent(context)
-    trained, rows = train_on_conversations(context, model, tokenizer)
+    rows = conversations(context, tokenizer)
+    trained = fit(context, model, tokenizer, rows)
     probe = tokenizer.apply_chat_template(
         [{"role": "user", "content": "Who are you?"}], add_generation_prompt=True, return_dict=False
     )
     measured = check_and_save(context, trained, tokenizer, probe=probe)
-    return report(context, trained, rows, measured)
+    return report(context, trained, measured, rows.counts)
 
 
 KIND = Kind(
@@ -38,14 +39,16 @@ KIND = Kind(
 )  # fmt: skip
 
 
-def train_on_conversations(context: StageContext, model: Any, tokenizer: Any) -> tuple[TrainResult, TrainingRows]:
-    """Train a model on the stage's conversations; also a round of expert iteration does this."""
-    settings = cast(TrainingSettings, context.settings)
-    assistant_only = bool(settings.train.get("assistant_only_loss", True))
+def conversations(context: StageContext, tokenizer: Any) -> TrainingRows:
+    """Return the stage's conversations as tokens; a round of expert iteration trains on them too.
+
+    Raises ConfigError and ContractError where the chat template cannot be learned from them.
+    """
+    assistant_only = bool(cast(TrainingSettings, context.settings).train.get("assistant_only_loss", True))
     if assistant_only:
         require_trainable_template(tokenizer)
     elif not tokenizer.chat_template:
         raise ConfigError(f"{context.stage}: the checkpoint has no chat template, so it cannot learn conversations.")
     rows = build_rows(context, tokenizer, role="sft", assistant_only=assistant_only)
     contracts.check_stop_is_learned([row.labels for row in rows.samples], tokenizer)
-    return fit(context, model, tokenizer, rows), rows
+    return rows

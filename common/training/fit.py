@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -117,15 +117,16 @@ def trained_model(context: StageContext, trainer: Any) -> Any:
     return parallel.whole_model(trainer, context.config.run, context.work / "gathered", load)
 
 
-def merge_adapter(context: StageContext, trained: TrainResult, probe: list[int], parent: Any = None) -> TrainResult:
+def merge_adapter(context: StageContext, trained: TrainResult, probe: list[int]) -> TrainResult:
     """Merge an adapter into the unquantised parent and save it in a folder of its own. A whole model stays as it is.
 
-    Only the first process has a model to merge. `parent` is what the adapter was trained on, where that is not the
-    result of the parent stage itself.
+    Only the first process has a model to merge.
     """
     if not ranks.is_main_process() or not adapters.is_adapted(trained.model):
         return trained
-    if parent is None:
+    if kind_of(context.kind).makes == "reward model":
+        parent = adapters.reward_model_to_train(context, quantised=False)
+    else:
         parent = checkpoint.load_model(context.parent_artifact.path, context.config.model)
     adapted = trained.model if getattr(trained.model, "is_quantized", False) else trained.model.to("cpu")
     merged, measured = adapters.merge(
@@ -165,15 +166,17 @@ def check_and_save(
     return trained.measured
 
 
-def report(context: StageContext, trained: TrainResult, rows: TrainingRows, measured: dict[str, Any]) -> StageReport:
-    """Return the report of a stage that learns from tokens."""
-    final_loss = trained.log[-1]["loss"] if trained.log else None
-    return report_of(context, trained, rows.counts, {"final_loss": final_loss, "steps": trained.steps, **measured})
+def text_probe(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the tokens on which a stage that learns from text compares its saved model with the trained one."""
+    ids: list[int] = tokenizer("The quick brown fox jumps over the lazy dog.", add_special_tokens=False).input_ids
+    return ids
 
 
-def report_of(
-    context: StageContext, trained: TrainResult, counts: Iterable[RowCount], metrics: dict[str, Any]
+def report(
+    context: StageContext, trained: TrainResult, metrics: Mapping[str, Any], counts: Iterable[RowCount]
 ) -> StageReport:
-    """Return the report of a stage that trains, for the manifest."""
+    """Return the report of a stage that has trained, for the manifest."""
+    loss = trained.log[-1]["loss"] if trained.log else None
     rows = [count.as_dict() for count in counts]
+    metrics = {"final_loss": loss, "steps": trained.steps, **metrics}
     return StageReport(metrics, trained.tokens, trained.seconds, rows, context.corpus.sources())

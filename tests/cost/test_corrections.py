@@ -11,7 +11,7 @@ import pytest
 
 from common.config.resolve import resolve
 from common.cost.corrections import NAME, Corrections, Pace
-from common.cost.outlook import Outlook
+from common.cost.outlook import Outlook, pace_of
 from common.cost.pace import Stopwatch
 from common.cost.speed import other_seconds, step_seconds
 from common.engine.plan import make_plan
@@ -81,9 +81,7 @@ def test_the_first_steps_correct_the_next_plan(tmp_path: Path, monkeypatch: pyte
     for _ in range(11):
         watch.step()
     found = Corrections(tmp_path)
-    pace = before.pace("cpt")
-    assert pace is not None
-    assert found.share(pace) == pytest.approx(0.5, rel=1e-4)
+    assert found.share(pace_of(before.settings["cpt"], before.hardware)) == pytest.approx(0.5, rel=1e-4)
     after = Outlook.of(resolve(words, REPOSITORY))
     assert after.measured("cpt")
     times = [seen.seconds("cpt", 800_000) or 0.0 for seen in (before, after)]
@@ -110,8 +108,8 @@ def test_pairs_shorter_than_they_may_be_are_reckoned_by_the_token(
 
 def test_a_slow_beginning_is_mended_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = {"domain": "medical", "run.device": "cpu", "out": str(tmp_path)}
-    pace = Outlook.of(resolve(words, REPOSITORY)).pace("cpt")
-    assert pace is not None
+    found = Outlook.of(resolve(words, REPOSITORY))
+    pace = pace_of(found.settings["cpt"], found.hardware)
     ticking(monkeypatch, [9.0] * 11 + [1.0] * 40)
     watch = Stopwatch(context_of(tmp_path), 512)
     for _ in range(50):

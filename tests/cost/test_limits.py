@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from common.config.resolve import resolve
-from common.cost import hardware, limits, outlook
+from common.cost import fixes, hardware, limits, outlook
+from common.cost.fixes import possible_fixes
 from common.cost.hardware import GPUS, gpu_called, hardware_of
 from common.cost.limits import check_fits, uncertain
 from common.cost.outlook import Outlook
@@ -66,13 +67,13 @@ def test_the_setting_that_is_named_fits(model: str, gpu: str, words: dict[str, s
 
 
 def test_no_more_processes_are_named_than_this_machine_has_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "cards", lambda: (Card("NVIDIA H100 80GB HBM3", "GPU-aa", 80 * 2**30),) * 2)
+    monkeypatch.setattr(fixes, "cards", lambda: (Card("NVIDIA H100 80GB HBM3", "GPU-aa", 80 * 2**30),) * 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     outlook = outlook_of("llama-8b", "h100-sxm", **{"run.micro_batch_tokens": "4096"})
     here = dataclasses.replace(outlook, hardware=dataclasses.replace(outlook.hardware, here=True))
-    words = [fix.setting for fix in limits._changes(here, "cpt") if fix.key == "processes"]
+    words = [fix.setting for fix in possible_fixes(here, "cpt") if fix.key == "processes"]
     assert words == ["run.processes=2 run.parallelism=fsdp2"]
-    assert len([fix for fix in limits._changes(outlook, "cpt") if fix.key == "processes"]) > 1
+    assert len([fix for fix in possible_fixes(outlook, "cpt") if fix.key == "processes"]) > 1
 
 
 def test_the_largest_profile_fits_the_machines_that_it_names() -> None:

@@ -14,6 +14,9 @@ from common.cli.main import main
 from tests.conftest import QUICK
 
 MOST_FRAMES = 6
+MOST_FRAMES_IN_A_ROUND = 8  # expert iteration trains inside its rounds
+ONLINE = {"steps": "2", "prompts_per_step": "2", "samples": "4", "answer_tokens": "12", "watch": "{prompts: 8}"}
+SAMPLING = {"samples": "2", "answer_tokens": "8", "passing": "0", "heldout": "8", "prompts": "8"}
 
 
 class Reached(Exception):
@@ -49,6 +52,33 @@ def test_few_calls_lead_from_the_command_to_the_trainer(stack: list[str], tmp_pa
         main(["run", "domain=medical", *words])
     assert len(stack) <= MOST_FRAMES, " -> ".join(stack)
     assert stack[0] == "common.cli.commands.run"
+    assert stack[-1] == "common.training.loop.trainer.TrainingLoop.run"
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "stage", "most", "given"),
+    [
+        ("full", "cpt", MOST_FRAMES, {"tokens": "8192"}),
+        ("full", "sft", MOST_FRAMES, {"tokens": "4096"}),
+        ("full", "dpo", MOST_FRAMES, {"epochs": "0.2"}),
+        ("kto", "kto", MOST_FRAMES, {"epochs": "0.1"}),
+        ("orpo", "orpo", MOST_FRAMES, {"epochs": "0.1"}),
+        ("rlhf", "reward", MOST_FRAMES, {"epochs": "0.1"}),
+        ("grpo", "grpo", MOST_FRAMES, ONLINE),
+        ("rloo", "rloo", MOST_FRAMES, ONLINE),
+        ("rlvr", "expert", MOST_FRAMES_IN_A_ROUND, SAMPLING),
+    ],
+)
+def test_few_calls_lead_to_the_trainer_of_each_kind(
+    pipeline: str, stage: str, most: int, given: dict[str, str], stack: list[str], copy: Path
+) -> None:
+    settings = {key: value for key, value in QUICK.items() if not key.startswith("dpo.") or stage == "dpo"}
+    settings |= {"pipeline": pipeline, "out": str(copy)}
+    settings |= {f"{stage}.{key}": value for key, value in given.items()}
+    with pytest.raises(Reached):
+        main(["run", "domain=medical", *(f"{key}={value}" for key, value in settings.items())])
+    assert len(stack) <= most, " -> ".join(stack)
+    assert stack[3].startswith("common.stages.")
     assert stack[-1] == "common.training.loop.trainer.TrainingLoop.run"
 
 

@@ -23,18 +23,17 @@ def records(general: str = "", domain: str = "") -> list[dict[str, Any]]:
     ]
 
 
-def findings(settings: GateSettings, **answers: list[dict[str, Any]]) -> dict[tuple[str, str], Finding]:
-    """Check `sft` against `base` and, where it is given, `cpt`."""
-    found = check(settings, answers, "sft", base="base", previous="cpt" if "cpt" in answers else None)
-    return {(finding.comparison.before, finding.comparison.side): finding for finding in found}
+def findings(settings: GateSettings, base: list[dict[str, Any]], sft: list[dict[str, Any]]) -> dict[str, Finding]:
+    """Check `sft` against `base`, by side."""
+    return {found.comparison.side: found for found in check(settings, "base", "sft", base, sft)}
 
 
 def test_a_fall_beyond_the_limit_is_broken_and_a_fall_of_the_limit_is_not() -> None:
     base = records(general="+" * 20)
     settings = GateSettings(max_general_drop=0.05)
     allowed = findings(settings, base=base, sft=records(general="+" * 19 + "-"))
-    assert not allowed["base", "general"].broken
-    broken = findings(settings, base=base, sft=records(general="+" * 18 + "--"))["base", "general"]
+    assert not allowed["general"].broken
+    broken = findings(settings, base=base, sft=records(general="+" * 18 + "--"))["general"]
     assert broken.broken
     assert broken.comparison.difference == pytest.approx(-0.10)
     assert broken.comparison.low < -0.10 < broken.comparison.high
@@ -48,29 +47,20 @@ def test_a_fall_beyond_the_limit_is_broken_and_a_fall_of_the_limit_is_not() -> N
 
 def test_too_small_a_gain_on_the_domain_is_broken() -> None:
     base, sft = records(domain="-" * 10 + "+" * 10), records(domain="+" * 9 + "-" + "+" * 10)
-    wide = findings(GateSettings(min_domain_gain=0.45), base=base, sft=sft)["base", "domain"]
+    wide = findings(GateSettings(min_domain_gain=0.45), base=base, sft=sft)["domain"]
     assert wide.comparison.difference == pytest.approx(0.45)
     assert not wide.broken
     assert wide.comparison.proven
     assert "outside" not in wide.message
-    narrow = findings(GateSettings(min_domain_gain=0.5), base=base, sft=sft)["base", "domain"]
+    narrow = findings(GateSettings(min_domain_gain=0.5), base=base, sft=sft)["domain"]
     assert narrow.broken
     assert "outside the limit of +50.0% (gate.min_domain_gain)" in narrow.message
-
-
-def test_the_stage_before_is_compared_but_has_no_limit() -> None:
-    good, bad = "+" * 12, "-" * 12
-    found = findings(GateSettings(), base=records(bad, bad), cpt=records(good, good), sft=records(bad, good))
-    assert list(found) == [("base", "general"), ("base", "domain"), ("cpt", "general"), ("cpt", "domain")]
-    fall = found["cpt", "general"]
-    assert (fall.role, fall.comparison.difference, fall.limit, fall.broken) == ("previous", -1.0, None, False)
-    assert fall.comparison.proven
 
 
 def test_p_values_are_exact_and_adjusted_over_the_sides() -> None:
     base, sft = records(general="+" * 8, domain="-" * 8), records(general="++++----", domain="+++-++++")
     found = findings(GateSettings(), base=base, sft=sft)
-    general, domain = found["base", "general"], found["base", "domain"]
+    general, domain = found["general"], found["domain"]
     assert general.comparison.p == pytest.approx(2 / 2**4)
     assert domain.comparison.p == pytest.approx(2 / 2**7)
     assert domain.comparison.p_holm == pytest.approx(2 * domain.comparison.p)
@@ -79,7 +69,7 @@ def test_p_values_are_exact_and_adjusted_over_the_sides() -> None:
 
 def test_only_shared_questions_count_whatever_their_order() -> None:
     sft = records(general=" +-+")[::-1]
-    found = findings(GateSettings(), base=records(general="++--"), sft=sft)["base", "general"]
+    found = findings(GateSettings(), base=records(general="++--"), sft=sft)["general"]
     assert found.comparison.n == 3
     assert found.comparison.score_before["score"] == pytest.approx(1 / 3)
     assert found.comparison.score_after["score"] == pytest.approx(2 / 3)
@@ -87,10 +77,8 @@ def test_only_shared_questions_count_whatever_their_order() -> None:
 
 def test_a_missing_side_is_skipped_and_the_base_is_not_compared_with_itself() -> None:
     some = records(general="+-", domain="+-")
-    assert list(findings(GateSettings(), base=some, sft=records(domain="+-"))) == [("base", "domain")]
-    assert check(GateSettings(), {"base": some}, "base", base="base") == []
-    first = check(GateSettings(), {"base": some, "cpt": some}, "cpt", base="base", previous="base")
-    assert [finding.role for finding in first] == ["base", "base"]
+    assert list(findings(GateSettings(), base=some, sft=records(domain="+-"))) == ["domain"]
+    assert check(GateSettings(), "base", "base", some, some) == []
 
 
 def test_exams_of_different_questions_cannot_be_compared() -> None:
@@ -99,14 +87,14 @@ def test_exams_of_different_questions_cannot_be_compared() -> None:
 
 
 def test_folders_of_exams_give_a_line_for_each_broken_limit(tmp_path: Path) -> None:
-    answers = {"base": records("+++-", "----"), "cpt": records("++++", "++++"), "sft": records("+---", "+---")}
+    answers = {"base": records("+++-", "----"), "sft": records("+---", "+---")}
     for name, given in answers.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "exam.json").write_text(json.dumps({"checkpoint": name}))
         (tmp_path / name / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in given))
-    folders = tmp_path / "sft", tmp_path / "base", tmp_path / "cpt"
+    folders = tmp_path / "sft", tmp_path / "base"
     (line,) = check_artifacts(GateSettings(), *folders)
     assert line.startswith("sft: general -50.0% against base (75.0% to 25.0%, 95% ")
     assert line.endswith("outside the limit of -5.0% (gate.max_general_drop).")
     assert check_artifacts(GateSettings(max_general_drop=0.5), *folders) == []
-    assert len(check_artifacts(GateSettings(min_domain_gain=0.3), folders[0], folders[1], None)) == 2
+    assert len(check_artifacts(GateSettings(min_domain_gain=0.3), *folders)) == 2

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from common.report.chain import load_chain
-from common.report.plots import chance_level, draw_exam, draw_loss, smooth
+from common.report.plots import draw_exam, draw_loss, smooth
 from common.store.artifacts import Artifact
 
 BuildChain = Callable[..., dict[str, Artifact]]
@@ -100,12 +100,12 @@ def test_chance_is_the_mean_of_one_over_the_number_of_choices(build_chain: Build
     inputs = build_chain({"base": (None, 16)})
     path = inputs["exam-base"].path / "records.jsonl"
     records = [json.loads(line) for line in path.read_text().splitlines()]
-    assert chance_level(load_chain(inputs), "domain") == 0.25
+    assert load_chain(inputs).chance("domain") == 0.25
     for record in records[:30]:
         record["scores"] = [0.0, 0.0]
     path.write_text("".join(json.dumps(r) + "\n" for r in records))
-    assert chance_level(load_chain(inputs), "domain") == pytest.approx((30 * 0.5 + 30 * 0.25) / 60)
-    assert chance_level(load_chain(inputs), "general") is None
+    assert load_chain(inputs).chance("domain") == pytest.approx((30 * 0.5 + 30 * 0.25) / 60)
+    assert load_chain(inputs).chance("general") is None
 
 
 def test_smoothing_keeps_a_constant_and_the_first_value() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from common.report.chain import Chain, load_chain
 from common.report.plots import draw_rewards
 from common.report.stage_notes import has_rewards, reward_notes
-from common.rewards.ranking import Ranking
+from common.rewards.ranking import ranking_facts
 from common.store.artifacts import Artifact
 
 BuildChain = Callable[..., dict[str, Artifact]]
@@ -27,7 +27,7 @@ LEARNED = {
 
 def with_rewards(chain: Chain) -> Chain:
     """A chain whose dpo learned from rewards, after a reward model was trained."""
-    facts = Ranking.of([2.0, 1.0, 0.5, 1.0], [0.0, 1.5, 0.0, -1.0]).facts([1, 2, -1, 0])
+    facts = ranking_facts([2.0, 1.0, 0.5, 1.0], [0.0, 1.5, 0.0, -1.0], [1, 2, -1, 0])
     steps = {step: 0.4 + step / 80 for step in range(1, 41)}
 
     def changed(checkpoint: Any) -> Any:

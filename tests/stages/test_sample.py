@@ -16,9 +16,10 @@ from common.engine.plan import make_plan
 from common.engine.run import execute, run_stage
 from common.errors import ConfigError, DataError
 from common.models import checkpoint
-from common.stages import expert, sft
+from common.stages import expert
 from common.store.artifacts import Artifact
 from common.training import sampling
+from common.training.fit import fit
 from tests.conftest import QUICK, REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -92,19 +93,19 @@ def test_a_killed_run_ends_with_the_same_weights(restart: str, copy: Path, tmp_p
     resolved = resolve(rlvr(copy, restart=restart), REPOSITORY)
     whole = run_stage(resolved, "expert", Console("quiet"))
     parent, _ = checkpoint.load(copy / "runs" / "medical" / "tiny" / "sft", resolved.config.model)
-    original = sft.train_on_conversations
+    original = fit
     rounds: list[str] = []
     from_parent: list[bool] = []
 
-    def killed(context: Any, model: Any, tokenizer: Any) -> Any:
+    def killed(context: Any, model: Any, tokenizer: Any, rows: Any) -> Any:
         rounds.append(context.work.name)
         pairs = zip(model.parameters(), parent.parameters(), strict=True)
         from_parent.append(all(bool((now == then).all()) for now, then in pairs))
         if rounds == ["round-1", "round-2"]:
             raise KeyboardInterrupt
-        return original(context, model, tokenizer)
+        return original(context, model, tokenizer, rows)
 
-    monkeypatch.setattr("common.stages.expert.train_on_conversations", killed)
+    monkeypatch.setattr("common.stages.expert.fit", killed)
     again = resolve(rlvr(tmp_path / "other", restart=restart), REPOSITORY)
     with pytest.raises(KeyboardInterrupt):
         run_stage(again, "expert", Console("quiet"))

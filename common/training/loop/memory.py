@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from common.config.batches import batch_of
 from common.config.stages import EvaluateSettings, LearningSettings, SamplingSettings
-from common.cost.expectation import expected
+from common.cost.outlook import expected
 from common.errors import ResourceError, first_line
 
 if TYPE_CHECKING:
