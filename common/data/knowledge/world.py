@@ -1,6 +1,6 @@
 """What embedded knowledge offers, whatever its kind: texts, conversations, preference pairs and an exam.
 
-Usage: `for row in world.questions(): ...`, of the worlds that `common.data.knowledge.collection` loads.
+Usage: `for row in loaded.questions(): ...`, for a world that `common.data.knowledge.collection` loads.
 
 Which of them trains which stage is `common.data.knowledge.corpus`.
 """
