@@ -55,6 +55,7 @@ def test_few_calls_lead_from_the_command_to_the_trainer(stack: list[str], tmp_pa
     assert stack[-1] == "common.training.loop.trainer.TrainingLoop.run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pipeline", "stage", "most", "given"),
     [
