@@ -38,7 +38,7 @@ def prepare(run: RunSettings, *, asks_hub: bool) -> None:
     """Keep libraries quiet, set the number of threads, and keep them off a Hub that is not needed or does not answer.
 
     A Hub that does not answer is found out once here: its clients try every file six times, for half a minute each.
-    They still find what is in their caches. Each run of a process decides anew, unless the user has set the variable.
+    They still find what is in their caches. Each run of a process decides again, unless the user has set the variable.
     """
     if _kept_off or not {OFFLINE, "TRANSFORMERS_OFFLINE"} & os.environ.keys():
         _allow_hub(asks_hub and hub_answers())

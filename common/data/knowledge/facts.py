@@ -54,11 +54,11 @@ class FactWorld(World):
         few = settings.general_documents_per_entity if general else settings.documents_per_entity
         for entity in self.knowledge.entities:
             rng = random.Random(f"{seed}/{self.prefix}{entity['name']}")
-            told = [self._document(entity, rng) for _ in range(few)]
+            known = [self._document(entity, rng) for _ in range(few)]
             if heldout:
                 more = [self._document(entity, rng) for _ in range(settings.heldout_documents_per_entity)]
-                told = [text for text in more if text not in set(told)]
-            yield from (self.row(text=text) for text in told)
+                known = [text for text in more if text not in set(known)]
+            yield from (self.row(text=text) for text in known)
 
     def conversations(self, settings: EmbeddedSettings, seed: str) -> Iterator[Row]:
         """One conversation per taught entity, attribute and wording."""
