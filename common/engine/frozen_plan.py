@@ -5,6 +5,7 @@ Usage: `path = freeze(resolved)`, such as runs/medical/tiny/plan.json; `resolved
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,13 +22,16 @@ from common.data.manifest.revisions import NAME, Revisions
 from common.errors import ConfigError, did_you_mean
 from common.store.artifacts import Store, write_json, writing
 
+SCHEMA = 1  # of a frozen plan
+
 
 def freeze(resolved: Resolved) -> Path:
     """Write the plan that any scheduler can drive: `runs/<domain>/<profile>/plan.json`."""
     store, plan = Store(resolved.out), frozen(resolved)
     path = store.view(resolved.config.domain, resolved.config.profile) / "plan.json"
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == plan:
-        return path
+    with contextlib.suppress(OSError, ValueError):  # missing, or not whole: it is written again
+        if json.loads(path.read_text(encoding="utf-8")) == plan:
+            return path
     with writing(store.runs):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, plan)
@@ -38,7 +42,7 @@ def frozen(resolved: Resolved) -> dict[str, Any]:
     """Return a run as JSON, with everything that its stages need."""
     local = resolved.config.data == "embedded"
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "config": resolved.config.model_dump(mode="json", exclude={"stages"}),
         "stages": {name: settings.model_dump(mode="json") for name, settings in resolved.config.stages.items()},
         "origins": dict(resolved.origins),
@@ -57,10 +61,13 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
     """
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
+        if plan["schema"] != SCHEMA:
+            raise ValueError(f"schema {plan['schema']}, expected {SCHEMA}")
         pipeline = Pipeline.model_validate(plan["pipeline"])
         classes = {node.name: kind_of(node.kind).settings for node in pipeline.nodes()}
-        stages = {name: classes[name].model_validate(s) for name, s in plan["stages"].items()}
+        stages = {name: cls.model_validate(plan["stages"][name]) for name, cls in classes.items()}
         config = Config.model_validate({**plan["config"], "stages": {}})
+        data_root = Path(plan["data_root"]) if plan.get("data_root") else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path} is not a frozen plan ({type(error).__name__}). `just run` writes one, as "
@@ -82,7 +89,6 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
     if out is None and (len(above) < 4 or above[2].name != "runs"):
         raise ConfigError(f"{path} is outside a store's runs/<domain>/<profile>/; give out=<folder of the store>.")
     root = Path(out).absolute() if out else above[3]
-    data_root = Path(plan["data_root"]) if plan.get("data_root") else None
     elsewhere = plan.get("domain_folder")
     folder = find_domain(elsewhere or config.domain, repository)
     if folder.name != config.domain:

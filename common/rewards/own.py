@@ -90,7 +90,8 @@ def _check(path: Path, name: str, function: Verifier) -> None:
         raise ConfigError(f"{path}: an annotation of '{name}' cannot be read: {error}.") from None
     parameters = list(signature.parameters.values())
     is_reward = (
-        len(parameters) > 0
+        not (inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function))
+        and len(parameters) > 0
         and parameters[0].kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         and all(option.kind is option.KEYWORD_ONLY for option in parameters[1:])
         and all(option.annotation is not option.empty for option in parameters[1:])

@@ -85,6 +85,8 @@ def test_options_are_checked_against_the_annotations(rewards: dict[str, Any], ex
         ("def f(answer, *, x=1) -> float: ...", "got `def f(answer, *, x=1) -> float`. If it is not a reward, begin"),
         ("def f(answer, x: int) -> float: ...", "got `def f(answer, x: int) -> float`"),
         ("def f() -> float: ...", "got `def f() -> float`"),
+        ("async def f(answer) -> float: ...", "If it is not a reward, begin its name with an underscore."),
+        ("def f(answer) -> float: yield 1.0", "If it is not a reward, begin its name with an underscore."),
         ("def f(answer: 'Answr') -> float: ...", "an annotation of 'f' cannot be read: name 'Answr' is not defined."),
         ("def f(a, *, x: type(lambda: 0)) -> float: ...", "an option of 'f' has a type that cannot be checked"),
         ("def exact(answer) -> float: ...", "'exact' is a reward of the package. Give the function another name."),
