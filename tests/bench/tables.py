@@ -33,7 +33,7 @@ def main(root: Path) -> None:
     views = {domain: root / "runs" / domain / "tiny" for domain in names_in(REPOSITORY / "domains", "")}
     chains = {domain: json.loads((view / "summary.json").read_text(encoding="utf-8")) for domain, view in views.items()}
     readme = REPOSITORY / "README.md"
-    text = put(readme.read_text(encoding="utf-8"), r"(?<=```\n)checkpoint  .*?(?=```)", printed(chains["medical"]))
+    text = put(readme.read_text(encoding="utf-8"), r"(?<=```\n)stage  .*?(?=```)", printed(chains["medical"]))
     text = put(text, r"(?<=<!-- all -->\n```\n).*?(?=```\n<!-- end of all -->)", all_domains(chains))
     readme.write_text(text, encoding="utf-8")
     for domain, view in views.items():

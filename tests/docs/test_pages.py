@@ -98,7 +98,7 @@ def test_every_gpu_that_a_plan_knows_is_named() -> None:
 
 def test_the_readme_has_the_marks_that_the_program_fills() -> None:
     text = read(REPOSITORY / "README.md")
-    assert re.search(r"```\ncheckpoint  .*?\nmerge .*?\n```", text, re.DOTALL)
+    assert re.search(r"```\nstage  .*?\nmerge .*?\n```", text, re.DOTALL)
     assert re.search(r"<!-- all -->\n```\n.*?```\n<!-- end of all -->", text, re.DOTALL)
     assert len(text.splitlines()) <= 95, "a screen and a half"
 
