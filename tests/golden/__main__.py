@@ -1,4 +1,4 @@
-"""Write the golden files anew: `python -m tests.golden`, in a commit of its own that says why they changed.
+"""Write the golden files again: `python -m tests.golden`, in a commit of its own that says why they changed.
 
 Losses, and the weights of other machines, are kept where this machine's losses agree with those checked in.
 """
