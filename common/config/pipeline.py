@@ -36,7 +36,7 @@ class StageSpec(Frozen):
     kind: Annotated[str, AfterValidator(_known)] = Field(description="what the stage does")
     parent: str | None = Field(None, alias="from", description="stage that it continues from")
     others: tuple[str, ...] = Field((), alias="with", description="further stages that it reads, such as a merge's")
-    control: bool = Field(False, description="a control arm: shown on the card, not held to the gate's limits")
+    control: bool = Field(False, description="a control arm: compared on the card, not held to the gate's limits")
     settings: str | None = Field(None, description="take the settings of this stage name; none: its own")
 
 
@@ -61,6 +61,11 @@ class Pipeline(Frozen):
     exam: tuple[str, ...] = Field(description="stages whose checkpoints sit the exam")
     publish: str = Field(description="stage whose checkpoint is published")
     settings: dict[str, Any] = Field(default_factory=dict, description="a layer of settings, as in a profile")
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The control arms, by stage name."""
+        return tuple(name for name, spec in self.stages.items() if spec.control)
 
     def nodes(self) -> tuple[Node, ...]:
         """Return all stages in running order: each checkpoint, its exam, and at the end the card."""

@@ -81,6 +81,8 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
         recipe |= {"chain_seed": config.seed, "made": {}}
     if node.kind == "card":  # It says when and how its chain was made: a remade stage needs a new card, even if equal.
         recipe["made"] = {name: artifact.manifest["created"] for name, artifact in inputs.items()}
+        if controls := resolved.pipeline.controls:
+            recipe["controls"] = list(controls)
     return recipe
 
 

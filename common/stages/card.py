@@ -17,7 +17,7 @@ from common.errors import ConfigError
 from common.models.source import is_hub_id
 from common.report.card import About, render_card
 from common.report.chain import load_chain
-from common.report.comparisons import compare_chain
+from common.report.comparisons import compare_chain, compare_chain_texts
 from common.report.headline import headline
 from common.report.plots import draw_exam, draw_loss, draw_rewards
 from common.report.privacy import clean, clean_text
@@ -34,18 +34,18 @@ PERMISSIVE = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "u
 def run(context: StageContext) -> StageReport:
     """Write the report into `context.out`."""
     about = _about(context)
-    chain = load_chain(context.inputs, context.parent)
-    comparisons = compare_chain(chain)
+    chain = load_chain(context.inputs, context.parent, context.controls)
+    comparisons, texts = compare_chain(chain), compare_chain_texts(chain)
     names = {"domain": about.domain, "profile": about.profile, "pipeline": about.pipeline}
     summary = build_summary(chain, **names)
     write_json(context.out / "summary.json", summary.model_dump())
     facts = {**names, "title": about.title, "seed": about.seed, "licence": about.licence}
-    write_json(context.out / "card.json", build_record(chain, comparisons, facts))
+    write_json(context.out / "card.json", build_record(chain, comparisons, texts, facts))
     draw_loss(chain, context.out / "loss.png", work=context.work)
     draw_exam(chain, context.out / "exam.png", work=context.work)
     if has_rewards(chain):
         draw_rewards(chain, context.out / REWARDS_PICTURE, work=context.work)
-    (context.out / "README.md").write_text(render_card(chain, comparisons, about), encoding="utf-8")
+    (context.out / "README.md").write_text(render_card(chain, comparisons, texts, about), encoding="utf-8")
     log.info("card: %d checkpoints, %d comparisons", len(chain.checkpoints), len(comparisons))
     return StageReport(metrics={"published": chain.published, "headline": headline(chain, comparisons)})
 

@@ -117,7 +117,7 @@ def test_every_table_is_a_table_and_lines_up(written: tuple[Path, dict[str, Arti
     tokens = MarkdownIt("commonmark").enable("table").parse(body)
     num_tables = sum(token.type == "table_open" for token in tokens)
     blocks = re.findall(r"(?:^\|.*\n)+", body, flags=re.M)
-    assert num_tables == len(blocks) == 7
+    assert num_tables == len(blocks) == 8
     for block in blocks:
         assert len({len(line) for line in block.splitlines()}) == 1
     for token in tokens:  # nothing that looks like a table row ended up in a paragraph
