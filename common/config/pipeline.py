@@ -7,7 +7,8 @@ It knows names and edges alone. What must be made and why is `common.engine.plan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,9 @@ class StageSpec(Frozen):
     others: tuple[str, ...] = Field((), alias="with", description="further stages that it reads, such as a merge's")
     control: bool = Field(False, description="a control arm: compared on the card, not held to the gate's limits")
     settings: str | None = Field(None, description="take the settings of this stage name; none: its own")
+    fixed: dict[str, Any] = Field(
+        default_factory=dict, description="settings that make the stage what it is, whatever a layer says"
+    )
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Node:
     inputs: tuple[str, ...]  # names, in pipeline order, the parent among them
     settings: str  # name under which its settings are looked up
     sampled: bool = False  # an input brings answers that were sampled from a checkpoint
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # settings that no layer changes
 
 
 class Pipeline(Frozen):
@@ -73,7 +78,7 @@ class Pipeline(Frozen):
         for name, spec in self.stages.items():
             inputs = tuple(dict.fromkeys([*([spec.parent] if spec.parent else []), *spec.others]))
             sampled = any(kind_of(self.stages[other].kind).makes == "sample" for other in spec.others)
-            nodes.append(Node(name, spec.kind, spec.parent, inputs, spec.settings or name, sampled))
+            nodes.append(Node(name, spec.kind, spec.parent, inputs, spec.settings or name, sampled, spec.fixed))
             if name in self.exam:
                 nodes.append(Node(f"exam-{name}", "evaluate", name, (name,), "evaluate"))
         everything = tuple(node.name for node in nodes)
