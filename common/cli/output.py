@@ -26,6 +26,7 @@ from common.console import Console
 from common.engine.plan import Plan
 from common.engine.preflight import hardware
 from common.engine.run import Outcome
+from common.report.licences import licence_notes
 from common.store.artifacts import MANIFEST, Store
 
 DEFAULT = "default"
@@ -136,6 +137,10 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
         return
     for line in totals(made):
         console.line(line, always=True)
+    if made.resolved.config.model.path is not None:
+        console.line(f"Licence of what is published: {made.licence.sentence}", always=True)
+    for note in licence_notes(made.licence):
+        console.line(f"Licences: {note}", always=True)
     if lacking := hardware.missing(made.resolved):
         console.line(f"It cannot run here: {hardware.explanation(made.resolved, lacking)}", always=True)
     if any(step.state == "waits" for step in made.steps):

@@ -16,6 +16,7 @@ from common.config.schema import Config, ModelSettings
 from common.config.stages import RewardSettings
 from common.errors import ConfigError, ContractError, DataError
 from common.models.facts import check_facts
+from common.models.licence import licence_of, stated
 from common.store.artifacts import digest_file
 
 WEIGHT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
@@ -81,6 +82,16 @@ def check_local_facts(settings: ModelSettings) -> None:
     """Compare a local checkpoint with its facts; one of the Hub is compared once it is downloaded."""
     if settings.path is not None and not is_hub_id(settings.path):
         check_facts(Path(settings.path).expanduser(), settings)
+
+
+def describe(settings: ModelSettings) -> dict[str, Any]:
+    """Return what a report says of a given checkpoint: id, title, licence (None: unknown) and origin, without paths."""
+    assert settings.path is not None
+    name, licence = Path(settings.path).name, licence_of(settings)
+    if is_hub_id(settings.path):
+        return {"id": name, "title": settings.path, "licence": licence, "origin": "hub"}
+    stated_base = stated(fetch(settings)).get("base_model")
+    return {"id": name, "title": "local checkpoint", "licence": licence, "origin": "local", "base_model": stated_base}
 
 
 def check_given(settings: ModelSettings, key: str = "model") -> None:

@@ -53,6 +53,11 @@ def run(context: StageContext) -> StageReport:
     settings = context.settings
     assert isinstance(settings, PublishSettings)
     if repo := hub_repository(settings.to):
+        if context.inputs[CARD].manifest["metrics"].get("licence") == "unknown":
+            raise ConfigError(
+                f"publish.to={settings.to}: the licence of the base model or of its data is not known; the card says "
+                "whose. State it as the card says, and run again."
+            )
         published = publish_to_hub(context, repo, private=settings.private, api=hub_api(repo))
     elif settings.to == "local":
         published = publish_locally(context)
