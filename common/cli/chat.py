@@ -19,9 +19,9 @@ MAX_NEW_TOKENS = 256
 
 
 def talk(resolved: Resolved, stage: str | None, prompt: str | None, console: Console) -> None:
-    """Answer one prompt, or hold a conversation until an empty line or end of input; without `stage`, the published one.
+    """Answer one prompt, or hold a conversation until an empty line or end of input.
 
-    Raises DataError when the stage has not been made.
+    Without `stage` it is the published one. Raises DataError when the stage has not been made.
     """
     steps = {step.node.name: step for step in make_plan(resolved).steps}
     if stage is None:

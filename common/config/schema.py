@@ -38,7 +38,10 @@ class ModelFacts(Frozen):
 class ModelSettings(Frozen):
     """The model that the chain starts from: a checkpoint, or an architecture to pretrain here."""
 
-    path: str | None = Field(None, description="Hub id or local folder of a checkpoint; none: pretrain `architecture`")
+    path: str | None = Field(
+        None, description="a checkpoint: Hub id, local folder, GGUF file, or `package:<name>` for an installed Python "
+        "package that carries one; none: pretrain `architecture`",
+    )  # fmt: skip
     revision: str | None = Field(None, description="branch, tag or commit of a Hub checkpoint")
     trust_remote_code: bool = Field(False, description="run Python code that the checkpoint brings; off unless asked")
     architecture: dict[str, Any] = Field(default_factory=dict, description="keys of transformers' LlamaConfig")

@@ -86,6 +86,8 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
         stated = {str(source["id"]): source.get("licence") for source in corpus.sources()}
         recipe["licences"] = {**stated, "base model": licence_of(config.model)}
         recipe["made"] = {name: artifact.manifest["created"] for name, artifact in inputs.items()}
+        if controls := resolved.pipeline.controls:
+            recipe["controls"] = list(controls)
     return recipe
 
 

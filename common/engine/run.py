@@ -203,6 +203,7 @@ class Run:
         return StageContext(
             node.name, node.kind, self.config.stages[node.name], self.config, job.inputs, node.parent, self.corpus,
             out, work, self.store.models, self.console, task_folders(self.resolved), rewards_file(self.resolved),
+            self.resolved.pipeline.controls,
         )  # fmt: skip
 
     def _commit(self, job: Job, report: StageReport, seconds: float) -> Artifact:
@@ -267,7 +268,7 @@ class Run:
         settings = self.config.gate
         exams = {name: a for name, a in self.outcome.artifacts.items() if a.manifest["kind"] == "evaluate"}
         base = next(iter(exams.values()))  # the first examined stage that is there
-        is_control = self.resolved.pipeline.stages[str(node.parent)].control
+        is_control = node.parent in self.resolved.pipeline.controls
         # A warning is shown by the run that made one of the exams, not again by every later one.
         shown_before = settings.mode == "warn" and not {node.name, base.stage} & set(self.outcome.made)
         if settings.mode == "off" or is_control or base.stage == node.name or shown_before:

@@ -10,7 +10,6 @@ the strictest licence is the careful reading, and no legal advice.
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from common.config.schema import ModelSettings
+from common.errors import DataError
+from common.models.gguf_file import read_gguf
+from common.models.local import config_of, locate, package_of
 
 
 class Strictness(IntEnum):
@@ -65,6 +67,7 @@ NO_IDS = ("noncommercial", "non-commercial", "terms", "edict", "public-domain", 
 CREATIVE_COMMONS = re.compile(r"\bcc[ -]by((?:[ -](?:nc|sa|nd))*)(?:[ -](\d\.\d))?\b")
 KEEPS_ITS_OWN = re.compile(r"(cc-by-sa|cc-by-nc-sa|odbl|agpl|lgpl|gpl|gfdl|mpl|eupl|epl|osl|cdla-sharing)\b")
 CREDIT = "credit the authors"
+HUB_ADDRESS = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)/?$")
 DUTIES = {
     Strictness.PERMISSIVE: ("keep the licence's text and notices",),
     Strictness.ATTRIBUTION: (CREDIT,),
@@ -232,26 +235,41 @@ def licence_of(model: ModelSettings) -> str | None:
         return model.licence
     if model.facts is not None:
         return model.facts.licence
-    folder = Path(model.path or "").expanduser()
-    return stated(folder).get("license") if model.path and folder.is_dir() else None
+    return stated(model.path).get("licence") if model.path is not None else None
 
 
-def stated(folder: Path) -> dict[str, str]:
-    """Return `license` and `base_model` of a checkpoint's folder, as the head of its README.md or config.json says."""
-    card, config = folder / "README.md", folder / "config.json"
+def stated(path: str) -> dict[str, str]:
+    """Return what a checkpoint on this machine says of itself: `licence`, `title` and `base_model`, as far as it does.
+
+    A folder says it in the head of its README.md or in config.json, a GGUF file in its header, a package in its
+    metadata. Of a checkpoint that is not here nothing is known.
+    """
+    try:
+        place, package = locate(path), package_of(path)
+    except DataError:  # the Hub's, or missing, which the base stage reports
+        return {}
+    found = _stated_by_folder(place) if place.is_dir() else _stated_by_gguf(place)
+    if package is not None:
+        about = package.metadata.json
+        found = {"licence": about.get("license_expression") or about.get("license")} | found
+    return {key: value for key, value in found.items() if isinstance(value, str) and value.strip()}
+
+
+def _stated_by_folder(folder: Path) -> dict[str, Any]:
+    card = folder / "README.md"
     head = _head_of(card) if card.is_file() else {}
-    if head.get("license") == "other" and head.get("license_name"):
-        head["license"] = head["license_name"]
-    found: dict[str, str] = {}
-    for key in ("license", "base_model"):
-        value = head.get(key)
-        first = value[0] if isinstance(value, list) and value else value
-        if isinstance(first, str) and first.strip():
-            found[key] = first
-    if "license" not in found and config.is_file():
-        value = json.loads(config.read_text(encoding="utf-8")).get("license")
-        found |= {"license": value} if isinstance(value, str) else {}
-    return found
+    named = {key: value[0] if isinstance(value, list) and value else value for key, value in head.items()}
+    licence = named.get("license") or config_of(folder).get("license")
+    if licence == "other" and named.get("license_name"):
+        licence = named["license_name"]
+    return {"licence": licence, "title": named.get("model_name"), "base_model": named.get("base_model")}
+
+
+def _stated_by_gguf(file: Path) -> dict[str, Any]:
+    header = read_gguf(file).metadata
+    address = HUB_ADDRESS.match(str(header.get("general.base_model.0.repo_url")))
+    found = {"title": header.get("general.name"), "base_model": address[1] if address else None}
+    return found | ({"licence": header["general.license"]} if header.get("general.license") else {})
 
 
 def _head_of(card: Path) -> dict[str, Any]:

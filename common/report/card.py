@@ -1,6 +1,6 @@
 """The model card: front matter for the Hub, and a report on the chain.
 
-Usage: `(out / "README.md").write_text(render_card(chain, comparisons, about))`.
+Usage: `(out / "README.md").write_text(render_card(chain, comparisons, texts, about))`.
 
 It puts the parts in order: results are read in `common.report.chain`, the tables are `common.report.tables`, the
 sentences `common.report.headline` and `common.report.stage_notes`.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.config.kinds import kind_of
-from common.evaluation.comparison import Comparison
+from common.evaluation.comparison import Comparison, TextComparison
 from common.models.licence import RollUp
 from common.report import stage_notes, tables
 from common.report.chain import SIDES, Chain
@@ -49,6 +49,11 @@ SCORES_NOTE = (
     "the adjusted p is below 0.05."
 )
 
+TEXTS_NOTE = (
+    "Both models read the same documents. Change is the relative change of bits per byte: with -10%, the later model "
+    "needs 10% fewer bits for the same text. The 95% intervals are from a paired bootstrap over the documents and are "
+    "not adjusted for the number of comparisons. An interval that contains 0 shows no change."
+)
 LICENCE_NOTE = (
     "The licence follows from a fixed order: public domain, permissive, attribution, share-alike, non-commercial, no "
     "changes or research only, own terms. Exams do not count. This is a careful reading and no legal advice: whether "
@@ -74,14 +79,18 @@ class About:
         return f"{self.domain}-{self.profile}-{self.pipeline}"
 
 
-def render_card(chain: Chain, comparisons: Sequence[Comparison], about: About, licence: RollUp) -> str:
+def render_card(
+    chain: Chain, comparisons: Sequence[Comparison], texts: Sequence[TextComparison], about: About, licence: RollUp,
+    choice: str,
+) -> str:  # fmt: skip
     """Return the README.md of the published folder."""
     versions = tables.versions(chain)
     parts = [
         f"# {about.title} model ({about.pipeline} pipeline, {about.profile} profile)",
         _what_it_is(chain, about),
         "## Results",
-        "\n".join(f"- {line}" for line in headline(chain, comparisons)) or "No exam was run, so there are no results.",
+        "\n".join(f"- {line}" for line in headline(chain, comparisons, texts)) or "No exam was run: no results.",
+        f"**What is published.** {choice}",
         *stage_notes.exam_warnings(chain),
         SCORES_NOTE,
         "## Stages",
@@ -97,6 +106,7 @@ def render_card(chain: Chain, comparisons: Sequence[Comparison], about: About, l
         *stage_notes.adapter_notes(chain, comparisons),
         *tables.exam_details(chain),
         *(["### All comparisons", tables.comparison_table(comparisons)] if comparisons else []),
+        *(["### Comparisons by held-out text", TEXTS_NOTE, tables.text_comparison_table(texts)] if texts else []),
         "## Intended use",
         about.intended_use or "The domain states no intended use.",
         "## Limits",

@@ -105,24 +105,21 @@ def _lost(start: Checkpoint, best: Checkpoint, named: Checkpoint) -> float | Non
     return share if more.low > 0 and share > TOO_MUCH else None
 
 
-def _sentence(
-    start: Checkpoint, best: Checkpoint, named: Checkpoint, published: Checkpoint, lost: float | None
-) -> str:
-    said = f"`{published.name}` is published"
-    said += ", as the pipeline says." if published is named else " (`publish.choose=best`)."
+def _sentence(start: Checkpoint, best: Checkpoint, named: Checkpoint, published: Checkpoint, lost: float | None) -> str:
+    """Say what is published and why, and what the named stage cost against the best one."""
     if best is named:
-        return said
+        return f"`{named.name}`, the stage that the pipeline names."
     costs = []
     if (score := _score(best, named, "domain")) is not None:
         costs.append(f"{points(score.difference)} points [{points(score.low)}, {points(score.high)}] of domain score")
     if (texts := _texts(best, named)) is not None:
         bits = " to ".join(number(value, 3) for value in (texts.bits_before, texts.bits_after))
         change = change_interval(texts.change, texts.low, texts.high)
-        costs.append(f"{change} bits per byte of domain text ({bits})")
-    said += f" The best stage before it is `{best.name}`" if published is named else f" The pipeline names `{named.name}`"
-    against = f"against it, `{named.name}` has" if published is named else f"which has, against `{best.name}`,"
-    said += f"; {against} {' and '.join(costs)}." if published is named else f", {against} {' and '.join(costs)}."
+        costs.append(f"{change} bits per byte of domain text ({bits}; lower is better)")
+    cost = f"Against `{best.name}`, `{named.name}` changed: {' and '.join(costs)}."
     if lost is not None:
-        said += f" That gives back {percent(lost)} of what `{best.name}` gained over `{start.name}`."
-        said += f" `publish.choose=best` publishes `{best.name}`." if published is named else ""
-    return said
+        cost += f" It gave back {percent(lost)} of what `{best.name}` gained over `{start.name}`."
+    if published is not named:
+        return f"`{best.name}`, in the place of `{named.name}`, which the pipeline names (publish.choose=best). {cost}"
+    said = f"`{named.name}`, the stage that the pipeline names. The best stage before it is `{best.name}`. {cost}"
+    return said if lost is None else f"{said} publish.choose=best publishes `{best.name}` instead."

@@ -8,7 +8,7 @@ It reads results and writes about them; it scores nothing. No file names a machi
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from common.config.kinds import Kind
 from common.config.pipeline import Node
@@ -17,7 +17,8 @@ from common.config.stages import CardSettings, PublishSettings
 from common.errors import ConfigError
 from common.report.card import About, render_card
 from common.report.chain import load_chain
-from common.report.comparisons import compare_chain
+from common.report.choice import choose
+from common.report.comparisons import compare_chain, compare_chain_texts
 from common.report.headline import headline
 from common.report.licences import licence_notes, licence_of_chain, restated
 from common.report.plots import draw_exam, draw_loss, draw_rewards
@@ -35,24 +36,28 @@ def run(context: StageContext) -> StageReport:
     about = _about(context)
     publish = context.config.stages["publish"]
     assert isinstance(publish, PublishSettings)
-    chain = restated(load_chain(context.inputs, context.parent), context.config.model, context.corpus)
+    chain = load_chain(context.inputs, context.parent, context.controls)
+    chain = restated(chain, context.config.model, context.corpus)
+    choice = choose(chain, publish.choose, context.config.gate.max_general_drop)
+    chain = replace(chain, published=choice.published)
     licence = licence_of_chain(chain, publish.licence)
-    comparisons = compare_chain(chain)
+    comparisons, texts = compare_chain(chain), compare_chain_texts(chain)
     names = {"domain": about.domain, "profile": about.profile, "pipeline": about.pipeline}
-    summary = build_summary(chain, **names)
+    summary = build_summary(chain, choice.sentence, **names)
     write_json(context.out / "summary.json", summary.model_dump())
     facts = {**names, "title": about.title, "seed": about.seed, "licence": licence.id}
-    facts["licences"] = asdict(licence)
-    write_json(context.out / "card.json", build_record(chain, comparisons, facts))
+    facts |= {"licences": asdict(licence), "choice": asdict(choice)}
+    write_json(context.out / "card.json", build_record(chain, comparisons, texts, facts))
     draw_loss(chain, context.out / "loss.png", work=context.work)
     draw_exam(chain, context.out / "exam.png", work=context.work)
     if has_rewards(chain):
         draw_rewards(chain, context.out / REWARDS_PICTURE, work=context.work)
-    (context.out / "README.md").write_text(render_card(chain, comparisons, about, licence), encoding="utf-8")
+    text = render_card(chain, comparisons, texts, about, licence, choice.sentence)
+    (context.out / "README.md").write_text(text, encoding="utf-8")
     log.info("card: %d checkpoints, %d comparisons", len(chain.checkpoints), len(comparisons))
     return StageReport(metrics={
-        "published": chain.published, "headline": headline(chain, comparisons), "licence": licence.id,
-        "licences": licence_notes(licence),
+        "published": chain.published, "choice": asdict(choice), "headline": headline(chain, comparisons, texts),
+        "licence": licence.id, "licences": licence_notes(licence),
     })  # fmt: skip
 
 

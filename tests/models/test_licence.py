@@ -96,12 +96,12 @@ def test_an_unknown_licence_wins_over_all() -> None:
 
 def test_a_folder_says_its_licence_in_its_card_or_config(tmp_path: Path) -> None:
     model = ModelSettings.model_validate({"path": str(tmp_path)})
-    assert stated(tmp_path) == {}
+    assert stated(str(tmp_path)) == {}
     assert licence_of(model) is None
     (tmp_path / "config.json").write_text(json.dumps({"license": "mit"}))
     assert licence_of(model) == "mit"
     (tmp_path / "README.md").write_text("---\nlicense: other\nlicense_name: acme\nbase_model: [a/b]\n---\n# Model\n")
-    assert stated(tmp_path) == {"license": "acme", "base_model": "a/b"}
+    assert stated(str(tmp_path)) == {"licence": "acme", "base_model": "a/b"}
     assert licence_of(model.model_copy(update={"licence": "llama3"})) == "llama3"
     for broken in ("---\n- a list\n---\n", "---\n{\n---\n", "no head"):
         (tmp_path / "README.md").write_text(broken)

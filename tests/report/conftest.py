@@ -27,6 +27,15 @@ CHAIN: dict[str, tuple[str, str | None, int, int, tuple[float, float] | None]] =
     "merge": ("merge", "dpo", 46, 49, None),
 }
 QUESTIONS = 60
+DOCUMENTS = 40
+BITS = {
+    "base": 1.0,
+    "sft-only": 1.0,
+    "cpt": 0.8,
+    "sft": 0.81,
+    "dpo": 0.81,
+    "merge": 0.84,
+}  # of held-out text, times 1.5
 TOKEN = "secret-" + "Zq7" * 8  # not of the Hub's usual form
 RUN = {"domain": "medical", "profile": "tiny", "pipeline": "full", "model": {"architecture": {"hidden_size": 8}}}
 SOURCE = {"id": "someone/notes", "role": "cpt", "title": "Ward notes", "licence": "cc-by-4.0", "revision": "a" * 40}
@@ -75,6 +84,11 @@ def write_exam(folder: Path, name: str, right: Mapping[str, int | None], choices
             record = {"id": f"q{number}", "side": side, "task": f"questions_{side}", "answer": number % choices}
             records.append({**record, "predicted": 0, "correct": number < count, "scores": [0.0] * choices})
     bits = {side: None if count is None else 1.5 for side, count in right.items()}
+    documents = [
+        {"id": f"d{number}", "side": side, "bits": 15.0 * number * BITS[name] + number % 3, "bytes": 10 * number}
+        for side, count in right.items() if count is not None for number in range(1, DOCUMENTS + 1)
+    ]  # fmt: skip
+    (folder / "texts.jsonl").write_text("".join(json.dumps(d) + "\n" for d in documents))
     facts = {"checkpoint": name, "exam": exam, "bits_per_byte": bits, "tasks": {}, "extra": {}}
     (folder / "exam.json").write_text(json.dumps(facts))
     (folder / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))

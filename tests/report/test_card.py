@@ -146,7 +146,7 @@ def test_every_table_is_a_table_and_lines_up(written: tuple[Path, dict[str, Arti
     tokens = MarkdownIt("commonmark").enable("table").parse(body)
     num_tables = sum(token.type == "table_open" for token in tokens)
     blocks = re.findall(r"(?:^\|.*\n)+", body, flags=re.M)
-    assert num_tables == len(blocks) == 7
+    assert num_tables == len(blocks) == 8
     for block in blocks:
         assert len({len(line) for line in block.splitlines()}) == 1
     for token in tokens:  # nothing that looks like a table row ended up in a paragraph
@@ -178,7 +178,7 @@ def test_a_side_without_questions_is_a_dash(build_chain: BuildChain, card_contex
     body = readme(context.out)[1]
     row = next(line for line in body.splitlines() if line.startswith("| **`cpt`**"))
     assert [cell.strip() for cell in row.split("|")][3:5] == ["—", "63.3% [50.7%, 74.4%]"]
-    assert "Not measured: this run had no general exam." in body
+    assert "Not measured by an exam: this run had no general one." in body
     summary = Summary.model_validate_json((context.out / "summary.json").read_text())
     assert summary.checkpoints[0].exam["general"] is None
 

@@ -69,9 +69,7 @@ def test_a_custom_licence_is_other_with_its_name(build_chain: BuildChain, card_c
 def test_a_licence_that_is_set_is_never_freer_than_the_base_s(build_chain: BuildChain) -> None:
     inputs = build_chain(base=BASE)
     chain = load_chain(inputs, "merge")
-    with pytest.raises(
-        ConfigError, match=r"publish\.licence=mit, but `ours` is under llama3"
-    ):
+    with pytest.raises(ConfigError, match=r"publish\.licence=mit, but `ours` is under llama3"):
         licence_of_chain(chain, "mit")
     free = {
         **chain.manifests,
