@@ -54,6 +54,10 @@ class ModelSettings(Frozen):
         "own", description="the checkpoint's own, or plain ChatML with generation markers, whose <|im_end|> then stops "
         "an answer (for bases, which have no template or another stop token)",
     )  # fmt: skip
+    licence: str | None = Field(
+        None,
+        description="licence of the checkpoint in `path`, as the Hub spells it; none: as facts or its files say",
+    )
     facts: ModelFacts | None = Field(None, description="what a profile knows of the checkpoint in `path`")
 
     @model_validator(mode="after")

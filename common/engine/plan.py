@@ -18,7 +18,7 @@ from common.config.overrides import flatten
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.schema import Config
-from common.config.stages import PreferenceSettings, TrainingSettings
+from common.config.stages import PreferenceSettings, PublishSettings, TrainingSettings
 from common.cost.outlook import Outlook
 from common.data.corpus import Corpus
 from common.engine.code import code_of
@@ -26,6 +26,8 @@ from common.engine.fingerprint import recipe_of, settings_made_with
 from common.engine.preflight.settings import check_settings
 from common.engine.provenance import versions
 from common.models.facts import check_taken_facts
+from common.models.licence import RollUp
+from common.report.licences import base_record, planned_licence, require_known
 from common.store.artifacts import Artifact, Store, fingerprint_of, was_begun_by
 from common.training.loop.progress import reached
 
@@ -55,6 +57,7 @@ class Plan:
     corpus: Corpus
     steps: tuple[Step, ...]
     outlook: Outlook  # what each of them will need
+    licence: RollUp  # of what will be published
 
     @property
     def to_do(self) -> list[Step]:
@@ -98,7 +101,12 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
             known[node.name] = step.artifact
             check_taken_facts(node.kind, step.artifact.path, resolved.config.model)
         steps.append(step)
-    return Plan(resolved, corpus, tuple(steps), outlook)
+    record = base_record(artifact.manifest for artifact in known.values())
+    licence = planned_licence(resolved, corpus, record)
+    publish = resolved.config.stages["publish"]
+    if isinstance(publish, PublishSettings) and publish.to.startswith("hub:"):
+        require_known(licence, publish.to)
+    return Plan(resolved, corpus, tuple(steps), outlook, licence)
 
 
 def _step(

@@ -33,6 +33,7 @@ from common.engine.preflight.settings import check_sharding
 from common.engine.provenance import provenance
 from common.errors import DataError, GateError
 from common.models.device import release_memory
+from common.report.licences import licence_notes
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, Store, fingerprint_of, write_json, writing
 from common.store.locks import Holder
@@ -58,6 +59,8 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
     check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do])
     run = Run(plan, console, Outcome())
+    for note in licence_notes(plan.licence) if plan.to_do else ():
+        console.line(f"  licences: {note}", always=True)
     freeze(resolved)
     for step in plan.steps:
         run.make(step.node, forced=step.node.name in forced)

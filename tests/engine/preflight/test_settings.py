@@ -125,10 +125,6 @@ END_OF_TEXT = "<|endoftext|>"
             {"profile": "smollm2-135m", "model.chat_template": "own"},
             r"SmolLM2-135M has no chat template \(model\.facts\.chat_template\).*set model\.chat_template=chatml",
         ),
-        (
-            {"profile": "qwen2.5-72b", "card.licence": "apache-2.0"},
-            r"card\.licence=apache-2\.0, but Qwen/Qwen2\.5-72B is under other.*set card\.licence=other",
-        ),
     ],
 )
 def test_what_cannot_work_together_is_refused(words: dict[str, str], expected: str) -> None:
@@ -147,7 +143,6 @@ def test_what_cannot_work_together_is_refused(words: dict[str, str], expected: s
         {"run.attention": "varlen", "sft.train.use_liger_kernel": "true", "run.hardware": "h100-sxm"},  # planned for
         {"run.processes": "2", "run.parallelism": "fsdp2", "dpo.peft": "lora"},
         {"run.processes": "4", "run.machines": "2", "cpt.batch_tokens": "1024"},
-        {"profile": "qwen3-0.6b", "card.licence": "mit"},  # from a licence that lets it
     ],
 )
 def test_what_can_work_is_not(words: dict[str, str]) -> None:
