@@ -18,6 +18,9 @@ from common.config.schema import ModelSettings
 from common.errors import ContractError, DataError, first_line
 from common.models.gguf_file import SUFFIX, check_gguf
 
+# Settings of generation that mean something for sampling alone.
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h")
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -168,6 +171,8 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path, dtype: str) 
     model.config.dtype = dtype
     if model.can_generate():
         model.generation_config.do_sample = False
+        for key in SAMPLING:  # transformers refuses to save them beside greedy generation
+            setattr(model.generation_config, key, None)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     if stray := [p.name for p in out.rglob("*") if p.suffix in {".bin", ".pt", ".pkl", ".pth"}]:
