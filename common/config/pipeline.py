@@ -83,8 +83,16 @@ class Pipeline(Frozen):
                 nodes.append(Node(f"exam-{name}", "evaluate", name, (name,), "evaluate"))
         everything = tuple(node.name for node in nodes)
         nodes.append(Node("card", "card", self.publish, everything, "card"))
-        nodes.append(Node("publish", "publish", self.publish, (self.publish, "card"), "publish"))
+        nodes.append(Node("publish", "publish", self.publish, (*self.may_be_published(), "card"), "publish"))
         return tuple(nodes)
+
+    def may_be_published(self) -> tuple[str, ...]:
+        """Return the stage that `publish` names and the ones that it continues from, without the start of the chain."""
+        line, name = [self.publish], self.stages[self.publish].parent
+        while name is not None and self.stages[name].parent is not None:
+            line.append(name)
+            name = self.stages[name].parent
+        return tuple(stage for stage in self.stages if stage in line)
 
 
 def load_pipeline(folder: Path, name: str) -> Pipeline:
