@@ -21,10 +21,12 @@ from common.cli.program import IN_CLONE, Program
 from common.config.folders import names_in
 from common.config.overrides import flatten
 from common.config.pipeline import Pipeline
+from common.config.precision import AUTO
 from common.config.resolve import Resolved
 from common.console import Console
 from common.engine.plan import Plan
 from common.engine.preflight import hardware
+from common.engine.preflight.backends import emulated
 from common.engine.run import Outcome
 from common.report.licences import licence_notes
 from common.store.artifacts import MANIFEST, Store
@@ -64,7 +66,21 @@ def table(
 def heading(resolved: Resolved, console: Console) -> None:
     config = resolved.config
     data = {"embedded": "embedded knowledge", "hub": "the domain's Hub data"}.get(config.data, Path(config.data).name)
-    console.line(f"{config.domain}: pipeline {config.pipeline}, profile {config.profile}, {data}, seed {config.seed}")
+    precision = _precision(resolved)
+    what = f"pipeline {config.pipeline}, profile {config.profile}, {data}, seed {config.seed}{precision}"
+    console.line(f"{config.domain}: {what}")
+
+
+def _precision(resolved: Resolved) -> str:
+    """Return what stages train in, with the reason where nobody chose it; nothing where none trains."""
+    found: dict[str, list[str]] = {}
+    for name, settings in resolved.config.stages.items():
+        if (precision := getattr(settings, "precision", AUTO)) != AUTO:
+            origin = resolved.origins.get(f"{name}.precision", "").partition(f"{AUTO}: ")[2]
+            found.setdefault(f"{precision} ({origin})" if origin else precision, []).append(name)
+    if len(found) < 2:
+        return "".join(f", {words}" for words in found)
+    return "".join(f", {words} in {', '.join(names)}" for words, names in found.items())
 
 
 def result(
@@ -147,6 +163,8 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
         return
     for line in totals(made):
         console.line(line, always=True)
+    if slow := emulated(made.resolved.config, [step.node.name for step in made.to_do]):
+        console.line(slow, always=True)
     if made.resolved.config.model.path is not None:
         console.line(f"Licence of what is published: {made.licence.sentence}", always=True)
     for note in licence_notes(made.licence):

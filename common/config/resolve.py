@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from common.config.base import StageSettings
+from common.config.base import Precision, StageSettings
 from common.config.files import DomainFile, read_domain_file
 from common.config.folders import find_domain, names_in, read_named
 from common.config.kinds import kind_of, kinds
 from common.config.overrides import nest, take_consent
 from common.config.pipeline import Node, Pipeline, load_pipeline
+from common.config.precision import AUTO, native, with_precision
 from common.config.schema import SCALARS, SECTIONS, Config, VerifySettings, section_of
 from common.config.stage_sections import (
     Layer,
@@ -36,7 +36,6 @@ from common.config.stages import AnsweringSettings, RewardedSettings
 from common.config.validation import validated
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, did_you_mean
-from common.machine import cards, computes_bfloat16, visible
 
 DEFAULT_PROFILE = "tiny"
 EMBEDDED = "embedded"  # the value of `data` for the knowledge that a domain brings
@@ -44,7 +43,6 @@ HUB = "hub"  # and for the data sets that its data.yaml names
 DEFAULT_PIPELINE = "full"
 COMMAND_LINE = "command line"
 OF_CHECKPOINT = ("revision", "facts", "chat_template")  # keys of `model` that hold for one `path`
-PROCESSOR = "this processor, which has no bfloat16"
 
 
 @dataclass(frozen=True)
@@ -213,11 +211,13 @@ def _build(domain: str, profile: str, layers: list[Layer], pipeline: Pipeline) -
     problems: list[str] = []
     stages: dict[str, StageSettings] = {}
     sections: dict[str, Any] = {}
-    in_float32 = _trains_in_float32(merged.get("run", {}), merged.get("needs", {}))
+    computes = native(merged.get("run", {}), merged.get("needs", {}))
+    taken = merged["model"].get("path") is not None
     for node in pipeline.nodes():
         with _gathered(problems):
             fixed = Layer(f"pipeline {pipeline.name}", {node.name: node.fixed})
-            stages[node.name] = _stage_settings(node, [*layers, fixed], origins, in_float32=in_float32)
+            trains = not (taken and kind_of(node.kind).starts)
+            stages[node.name] = _stage_settings(node, [*layers, fixed], origins, computes if trains else None)
     for key in SECTIONS:
         if key in merged:
             with _gathered(problems):
@@ -259,33 +259,30 @@ def _gathered(problems: list[str]) -> Iterator[None]:
         problems.append(str(error))
 
 
-def _trains_in_float32(run: Mapping[str, Any], needs: Mapping[str, Any]) -> bool:
-    """Whether a run trains on a CPU that only emulates bfloat16, ten times slower than it computes in float32."""
-    device = run.get("device", "auto")
-    if run.get("hardware") is not None or device == "cuda" or computes_bfloat16():
-        return False
-    no_gpu = needs.get("device") != "cuda" and not visible(cards(), os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return device == "cpu" or no_gpu
-
-
-def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str], *, in_float32: bool) -> StageSettings:
+def _stage_settings(
+    node: Node, layers: list[Layer], origins: dict[str, str], computes: tuple[Precision, str] | None
+) -> StageSettings:
     """Merge one stage's keys: in each layer those of its kind, of its settings name, and of the stage itself.
 
-    With `in_float32` a stage trains in bfloat16 only where the command line asks for it: the files were written for
-    processors that have it, and TRL's classes use it where nothing is said.
+    `computes` is what the run's device computes in, and why; None where the stage takes a model and trains none. Such a
+    stage has no precision, so that its result is the same on every machine.
     """
     merged: Any = {}
     cls = kind_of(node.kind).settings
     adapted = is_adapted(node, layers)
     for layer in layers:
-        for values in values_of(node, layer, adapted=adapted):
+        for given in values_of(node, layer, adapted=adapted):
+            values = with_precision(given, merged.get("precision"), node.name, layer.label) if cls.trainer else given
             if cls.choice in values and values[cls.choice] != merged.get(cls.choice):
                 merged = {}
             if any(values.get(name) is not None for name in cls.either):
                 merged = {name: value for name, value in merged.items() if name not in cls.either}
             merged = _merge(merged, values, node.name, layer.label, origins)
-    if in_float32 and cls.trainer and origins.get(f"{node.name}.train.bf16") != COMMAND_LINE:
-        merged = _merge(merged, {"train": {"bf16": False}}, node.name, PROCESSOR, origins)
+    if computes is None or merged.get("path") is not None:
+        merged.pop("precision", None)
+        origins.pop(f"{node.name}.precision", None)
+    elif cls.trainer and merged.get("precision", AUTO) == AUTO:
+        merged = _merge(merged, {"precision": computes[0]}, node.name, f"{AUTO}: {computes[1]}", origins)
     settings = validated(cls, merged, prefix=node.name, origin=functools.partial(label_of, origins=origins))
     check_options(settings, node)
     return settings

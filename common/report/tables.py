@@ -276,9 +276,16 @@ def cost_table(chain: Chain) -> str:
             "Stage": lambda row: row[0],
             "Wall time": lambda row: duration(total(row[1], "seconds")),
             "Training time": lambda row: duration(total(row[1], "train_seconds", (EXAM_KIND,))),
+            "Precision": lambda row: _precision(row[1]),
             "Training tokens": lambda row: number(total(row[1], "tokens", (EXAM_KIND,))),
         },
     )
+
+
+def _precision(manifests: Sequence[Facts]) -> str:
+    """Return what stages trained in, or nothing for those that did not train."""
+    found = {(m.get("settings") or {}).get("precision") for m in manifests if m.get("train_seconds")}
+    return ", ".join(sorted(str(name) for name in found if name)) or MISSING
 
 
 def hardware(chain: Chain) -> str:

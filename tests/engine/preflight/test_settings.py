@@ -42,7 +42,11 @@ END_OF_TEXT = "<|endoftext|>"
         ),
         (
             {"sft.train.fp16": "true"},
-            r"sft-only\.train\.fp16=true and sft-only\.train\.bf16=true exclude each other",
+            r"sft-only\.precision=float16: its scaled losses need a CUDA device, and this stage trains on cpu\. Use",
+        ),
+        (
+            {"run.hardware": "h100-sxm", "precision": "float32", "run.attention": "varlen"},
+            r"run\.attention=varlen: its kernels compute in 16 bits, and base\.precision is float32\. Use",
         ),
         (
             {"run.processes": "2", "run.parallelism": "fsdp2", "pipeline": "grpo"},
