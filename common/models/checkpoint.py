@@ -2,8 +2,8 @@
 
 Usage: `model, tokenizer = load(folder, settings.model)`; `save(model, tokenizer, out, "bfloat16")`.
 
-Weights are safetensors only; pickled weights are refused. A stage always saves a whole model: an adapter is merged
-first and saved in a folder of its own.
+Weights are safetensors, or a GGUF file where a chain begins; pickled weights are refused. A stage always saves a whole
+model: an adapter is merged first and saved in a folder of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.schema import ModelSettings
 from common.errors import ContractError, DataError, first_line
+from common.models.gguf_file import SUFFIX, check_gguf
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -40,9 +41,25 @@ def _load(auto: Any, name: str, folder: Path, model: ModelSettings, **how: Any) 
     import torch
 
     check_weights(folder)
-    trusted = model.trust_remote_code
+    how |= {"dtype": torch.float32, "trust_remote_code": model.trust_remote_code}
+    if folder.suffix == SUFFIX:
+        return _unpacked(auto, name, folder, **how)
     with explain_loading(name, folder):
-        return auto.from_pretrained(folder, dtype=torch.float32, trust_remote_code=trusted, use_safetensors=True, **how)
+        return auto.from_pretrained(folder, use_safetensors=True, **how)
+
+
+def _unpacked(auto: Any, name: str, file: Path, **how: Any) -> PreTrainedModel:
+    """Load a GGUF file as an ordinary model, whatever its weights were packed in.
+
+    transformers 5.23 unpacks every weight of most architectures in any case, but then calls the model quantised and
+    refuses to save it, unless `dequantize` was asked for.
+    """
+    from transformers import GgufConfig
+
+    how["quantization_config"] = GgufConfig(dequantize=True)
+    with explain_loading(name, file):
+        unpacked: PreTrainedModel = auto.from_pretrained(file.parent, gguf_file=file.name, **how)
+    return unpacked
 
 
 @contextlib.contextmanager
@@ -93,11 +110,19 @@ def load_tokenizer(folder: Path, model: ModelSettings) -> PreTrainedTokenizerBas
     from transformers import AutoTokenizer
 
     with explain_loading("tokenizer of", folder):
+        if folder.suffix == SUFFIX:
+            return AutoTokenizer.from_pretrained(folder.parent, gguf_file=folder.name)
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
 
 
 def check_weights(folder: Path) -> None:
-    """Check that a folder holds whole safetensors weights. Raises DataError naming the file and the bytes missing."""
+    """Check that a folder holds whole safetensors weights, or that a GGUF file is whole.
+
+    Raises DataError naming the file and the bytes missing.
+    """
+    if folder.suffix == SUFFIX:
+        check_gguf(folder)
+        return
     if not (folder / "config.json").is_file():
         raise DataError(f"{folder} is no checkpoint: config.json is missing. Give a folder made by save_pretrained.")
     shards = sorted(folder.glob("*.safetensors"))

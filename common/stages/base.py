@@ -8,7 +8,6 @@ Pretraining is for models that fit the embedded world; a real profile names a ch
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.kinds import Kind
@@ -17,7 +16,7 @@ from common.config.stages import BaseSettings
 from common.errors import ConfigError, ContractError, did_you_mean
 from common.models import checkpoint, contracts
 from common.models.facts import check_facts, check_loaded
-from common.models.source import fetch, is_hub_id
+from common.models.source import describe, fetch
 from common.models.tokenizer import common_words, give_chatml, require_trainable_template, train_tokenizer
 from common.stage import StageContext, StageReport
 from common.training.fit import TrainResult, check_and_save, fit, report, text_probe
@@ -91,14 +90,7 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
         model.resize_token_embeddings(max(spare, len(tokenizer)))
         context.console.line(f"  {context.stage}: {added} new tokens")
     check_and_save(context, TrainResult(model), tokenizer, probe=text_probe(tokenizer))
-    source = {
-        "id": Path(settings.path or "").name,
-        "role": "base model",
-        "title": settings.path if is_hub_id(settings.path) else "local checkpoint",
-        "licence": settings.facts.licence if settings.facts else "see the base model",
-        "revision": settings.revision,
-        "rows": None,
-    }
+    source = {**describe(settings), "role": "base model", "revision": settings.revision, "rows": None}
     return StageReport(metrics={"parameters": model.num_parameters(), "steps": 0}, sources=[source])
 
 

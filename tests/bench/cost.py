@@ -58,7 +58,7 @@ CASES = (
     Case("all weights, twice the batch", "base", 2),
     Case("checkpointed, twice the batch", "base", 2, {"base.train.gradient_checkpointing": "true"}),
     Case("accumulated, in two passes", "base", 2, {"run.micro_batch_tokens": "half"}),
-    Case("float32, without autocast", "base", 1, {"base.train.bf16": "false"}),
+    Case("float32, without autocast", "base", 1, {"base.precision": "float32"}),
     Case("LoRA", "sft", 2, {"sft.peft": "lora"}),
     Case("exam", "exam-base"),
 )

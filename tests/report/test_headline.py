@@ -61,7 +61,7 @@ def test_a_chain_that_taught_nothing_and_forgot_nothing_says_so(build_chain: Bui
         "the score is not significantly different from fine-tuning alone (`sft-only`): 51.7%"
         in said["Effect of the domain text"]
     )
-    assert said["Forgetting"].startswith(" No loss was found")
+    assert said["Forgetting"].startswith(" The exam shows no loss")
 
 
 @pytest.mark.parametrize(

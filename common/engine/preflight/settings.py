@@ -22,7 +22,7 @@ from common.engine.preflight.backends import check_device
 from common.engine.preflight.domain_code import check_code, rewards_file
 from common.errors import ConfigError
 from common.models.facts import context_of
-from common.models.source import check_local_facts
+from common.models.source import check_local
 from common.rewards.mix import check_rewards, check_verifier
 from common.rewards.own import verifiers_for
 
@@ -33,7 +33,7 @@ def check_settings(resolved: Resolved) -> None:
     device = hardware_of(config).device
     _check_processes(config.run, device)
     check_device(config, [node.name for node in resolved.nodes], device)
-    check_local_facts(config.model)
+    check_local(config.model)
     _check_template(config)
     training = [node for node in resolved.nodes if not (kind_of(node.kind).starts and config.model.path is not None)]
     _check_sharing([node for node in training if kind_of(node.kind).shareable], resolved)
