@@ -286,11 +286,11 @@ def _mark(held: bool) -> int:
 def main() -> int:
     import torch
 
-    from common.machine import computes_bfloat16
+    from common.machine import BFLOAT16_KINDS, cpu_kind
 
     device, models = models_here()
     capability = torch.backends.cpu.get_cpu_capability()
-    bfloat16 = "native" if computes_bfloat16() else "emulated"
+    bfloat16 = "native" if cpu_kind() in BFLOAT16_KINDS else "emulated"
     print(f"  {torch.cuda.get_device_name() if device == 'cuda' else f'{capability}, bfloat16 {bfloat16}'}")
     missed = 0
     for model in models:
