@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from common.config.base import Frozen, Name, Peft, Share, StageSettings
+from common.config.base import AskedPrecision, Frozen, Name, Peft, Share, StageSettings
 
 
 class ModelFacts(Frozen):
@@ -52,6 +52,10 @@ class ModelSettings(Frozen):
         "own", description="the checkpoint's own, and where it has none chatml if it has the tokens, else plain; "
         "chatml: plain ChatML, whose <|im_end|> then stops an answer; plain: roles in words, and its own stop token",
     )  # fmt: skip
+    licence: str | None = Field(
+        None,
+        description="licence of the checkpoint in `path`, as the Hub spells it; none: as facts or its files say",
+    )
     facts: ModelFacts | None = Field(None, description="what a profile knows of the checkpoint in `path`")
 
     @model_validator(mode="after")
@@ -91,7 +95,7 @@ class VerifySettings(Frozen):
 
 
 class RunSettings(Frozen):
-    """Where and how loudly it runs. Nothing here changes a result or enters a fingerprint."""
+    """Where and how loudly it runs. Nothing here enters a fingerprint; the device decides what precision=auto means."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA when there is one")
     processes: int = Field(1, ge=1, description="training processes over all machines, one per GPU")
@@ -155,6 +159,10 @@ class Config(Frozen):
     peft: Peft | None = Field(
         None, description="train all weights or adapters, in every stage that can; a stage may set its own"
     )
+    precision: AskedPrecision = Field(
+        "auto", description="what every stage computes in while it trains; a stage may set its own. auto: bfloat16 "
+        "where the device has it, else float16 on a GPU, float32 on a CPU",
+    )  # fmt: skip
     model: ModelSettings = Field(description="the model that the chain starts from")
     embedded: EmbeddedSettings = Field(EmbeddedSettings(), description="how the embedded knowledge is rendered")
     gate: GateSettings = Field(GateSettings(), description="limits on what a stage may cost")
@@ -165,7 +173,7 @@ class Config(Frozen):
 
 
 SECTIONS = ("model", "embedded", "gate", "verify", "run", "needs")
-SCALARS = ("seed", "data", "peft")
+SCALARS = ("seed", "data", "peft", "precision")
 
 
 def section_of(name: str) -> type[Frozen]:

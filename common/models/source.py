@@ -17,7 +17,8 @@ from common.config.stages import RewardSettings
 from common.errors import ConfigError, ContractError, DataError
 from common.models.checkpoint import check_weights
 from common.models.facts import check_facts
-from common.models.gguf_file import SUFFIX, read_gguf
+from common.models.gguf_file import SUFFIX
+from common.models.licence import licence_of, stated
 from common.models.local import is_local, locate, package_of
 from common.store.artifacts import digest_file
 
@@ -94,22 +95,20 @@ def check_local(settings: ModelSettings) -> None:
 
 
 def describe(settings: ModelSettings) -> dict[str, Any]:
-    """Return what a report says of a given checkpoint: id, title, licence (None: unknown) and origin, without paths."""
+    """Return what a report says of a given checkpoint: id, title, licence (None: unknown) and origin, without paths.
+
+    Where its own files say so, also `base_model`: the Hub id of what it was made from.
+    """
     assert settings.path is not None
-    told = settings.facts.licence if settings.facts else None
+    licence = licence_of(settings)
     if is_hub_id(settings.path):
-        return {"id": Path(settings.path).name, "title": settings.path, "licence": told, "origin": "hub"}
-    place, package = locate(settings.path), package_of(settings.path)
-    stated: dict[str, Any] = {}
-    if place.suffix == SUFFIX:
-        metadata = read_gguf(place).metadata
-        stated = {"title": metadata.get("general.name"), "licence": metadata.get("general.license")}
-    found = {"id": place.name, "title": stated.get("title") or "local checkpoint", "origin": "local"}
+        return {"id": Path(settings.path).name, "title": settings.path, "licence": licence, "origin": "hub"}
+    place, package, told = locate(settings.path), package_of(settings.path), stated(settings.path)
+    origin = {"id": place.name, "title": told.get("title") or "local checkpoint", "origin": "local"}
     if package is not None:
-        about = package.metadata.json
-        stated["licence"] = stated.get("licence") or about.get("license_expression") or about.get("license")
-        found |= {"id": f"{package.name} {package.version}", "origin": "package"}
-    return {**found, "licence": told or stated.get("licence")}
+        origin |= {"id": f"{package.name} {package.version}", "origin": "package"}
+    made_from = {"base_model": told["base_model"]} if "base_model" in told else {}
+    return {**origin, "licence": licence, **made_from}
 
 
 def check_given(settings: ModelSettings, key: str = "model") -> None:

@@ -75,6 +75,8 @@ def _options(
         "report_to": "none",
         "disable_tqdm": True,
         "use_cpu": on_cpu,
+        "bf16": settings.precision == "bfloat16",
+        "fp16": settings.precision == "float16",
         "dataloader_num_workers": run.workers,
         "dataloader_pin_memory": not on_cpu,
         "remove_unused_columns": False,

@@ -98,7 +98,8 @@ def test_flops_and_keys_and_values_follow_the_formulas() -> None:
 def work(length: int, rows: int, *, bf16: bool, peft: Any = "full") -> Work:
     return Work(
         kind="sft", rows=rows, length=length, accumulation=1, scored=rows * length, head="lean", certain=True,
-        peft=peft, checkpointing=False, bf16=bf16, optimizer="adamw_torch", lora={"r": 8}, eight_bit=False,
+        peft=peft, checkpointing=False, optimizer="adamw_torch", lora={"r": 8}, eight_bit=False,
+        precision="bfloat16" if bf16 else "float32",
     )  # fmt: skip
 
 
