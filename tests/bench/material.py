@@ -88,6 +88,12 @@ class Material:
         return int(self.tokenizer.pad_token_id)
 
     @property
+    def bf16(self) -> bool:
+        """Whether every loop computes in bfloat16, as the stage does on this machine."""
+        settings: Any = self.context.settings
+        return bool(settings.precision == "bfloat16")
+
+    @property
     def tokens_per_step(self) -> float:
         """Return the tokens of a step: of whole rows, padding included, or the real ones of pairs, on average."""
         if not self.pairs:
