@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from common.config.schema import ModelSettings
 from common.cost.hardware import GIB
 from common.cost.limits import disk_needed, needed_of, uncertain
 from common.cost.outlook import Outlook
+from common.models.facts import without_template
 
 if TYPE_CHECKING:
     from common.engine.plan import Plan
@@ -71,7 +73,17 @@ def totals(made: Plan) -> list[str]:
     price = outlook.price(sum(known))
     if price is not None and not outlook.unknown:
         parts.append(f"{'at least ' if missing else 'about '}{price:,.2f} for GPUs")
-    return [", ".join(parts), *_basis(outlook), *uncertain(outlook, names)]
+    return [", ".join(parts), *_basis(outlook), *_template(outlook.config.model), *uncertain(outlook, names)]
+
+
+def _template(model: ModelSettings) -> list[str]:
+    """Return a line for a model that brings no chat template, as far as a plan can see."""
+    if model.path is None or model.chat_template != "own" or not without_template(model):
+        return []
+    return [
+        "No chat template: the base stage gives the model chatml where its tokenizer has the tokens, else plain "
+        "(model.chat_template)."
+    ]
 
 
 def _basis(outlook: Outlook) -> list[str]:
