@@ -16,7 +16,7 @@ from common.config.schema import Config, ModelSettings
 from common.config.stages import RewardSettings
 from common.errors import ConfigError, ContractError, DataError
 from common.models.facts import check_facts
-from common.store.artifacts import digest_file
+from common.store.cache import known_digest
 
 WEIGHT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
@@ -74,7 +74,7 @@ def digest_checkpoint(settings: ModelSettings, key: str = "model") -> dict[str, 
     files = sorted(path for pattern in WEIGHT_FILES for path in fetch(settings, key).glob(pattern))
     if not files:
         raise ContractError(f"{key}.path={settings.path} holds no checkpoint files.")
-    return {"files": {path.name: digest_file(path) for path in files}}
+    return {"files": {path.name: known_digest(path) for path in files}}
 
 
 def check_local_facts(settings: ModelSettings) -> None:
