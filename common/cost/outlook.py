@@ -170,7 +170,7 @@ class Outlook:
         setting, settings = self.settings.get(stage), self.config.stages[stage]
         if setting is None:
             return None
-        spent = speed.other_seconds(setting, self.hardware, tokens or 0)
+        spent = speed.other_seconds(setting, self.hardware)
         if isinstance(settings, SampleSettings | ExpertSettings):
             there = self.sizes.of("prompts") if self.sizes and settings.prompts is None else None
             prompts = there.rows if there is not None else settings.prompts
@@ -184,7 +184,17 @@ class Outlook:
         share = self.corrections.share(pace_of(setting, self.hardware)) or 1.0
         if isinstance(settings, RewardedSettings):
             return spent + settings.steps * speed.step_seconds(setting, self.hardware) / share
+        if isinstance(settings, PreferenceSettings) and tokens:
+            spent += self._pair_seconds(setting, settings, tokens)
         return None if tokens is None else spent + tokens * speed.token_seconds(setting, self.hardware) / share
+
+    def _pair_seconds(self, setting: Setting, settings: PreferenceSettings, tokens: int) -> float:
+        """Return the seconds around training on some passes over pairs; none where the pairs are not known."""
+        found, heldout = (self.sizes.of(role) if self.sizes else None for role in ("preference", "preference_heldout"))
+        if found is None or not found.rows:
+            return 0.0
+        each = tokens / settings.epochs / found.rows
+        return speed.pair_seconds(setting, self.hardware, found.rows, heldout.rows if heldout else 0, each)
 
     def disk(self, stage: str) -> tuple[float, float]:
         """Return the bytes that a stage leaves, and those that it needs while it works."""

@@ -35,6 +35,7 @@ HOST_LINK = 20e9  # bytes/s from main memory to a GPU: about two thirds of what 
 DISK_BANDWIDTH = 1e9  # bytes/s, of reading and writing checkpoints
 EXAM_REACHED = {"cuda": 0.42, "cpu": 0.55}  # share of the peak that an exam's forward passes reach
 REQUEST_SECONDS = 0.8e-3  # of what the harness does for a choice or a text, besides the model
+PAIR_SECONDS = 1.5e-3  # of rendering and tokenising a pair, one thread
 LOGIT_MOVES = 6.0  # times that float32 logits of an exam move: written, made probabilities, read
 WRITTEN = 0.5  # share of the longest answer that a batch writes until its last answer ends: a guess
 
@@ -88,22 +89,27 @@ def token_seconds(setting: Setting, hardware: Hardware) -> float:
     return step_seconds(setting, hardware) / (work.tokens * work.accumulation * setting.run.processes)
 
 
-def other_seconds(setting: Setting, hardware: Hardware, tokens: float = 0.0) -> float:
-    """Return the seconds of what is no training step: starting, reading and writing checkpoints, an exam, a merge.
-
-    `tokens` are those of the pairs that are trained on: a reference reads each of them once before.
-    """
+def other_seconds(setting: Setting, hardware: Hardware) -> float:
+    """Return the seconds of what is no training step: starting, reading and writing checkpoints, an exam, a merge."""
     shape = setting.shape
     read = FLOAT * shape.parameters / DISK_BANDWIDTH
     if setting.exam_rows:
         return START_SECONDS + read + exam_seconds(setting, hardware)
     if setting.members:
         return START_SECONDS + (setting.members + 1) * read
-    scored = 0.0
-    if kind_of(setting.kind).reference and setting.work is not None:
-        rate = hardware.flops * EXAM_REACHED[hardware.device] * setting.run.processes
-        scored = tokens * shape.forward_flops(setting.work.length) / rate
-    return START_SECONDS + 3 * read + scored  # read once, written once, read again by a clean process
+    return START_SECONDS + 3 * read  # read once, written once, read again by a clean process
+
+
+def pair_seconds(setting: Setting, hardware: Hardware, pairs: float, heldout: float, tokens: float) -> float:
+    """Return the seconds of what a stage does with pairs of `tokens` each besides training on them.
+
+    All are tokenised. A reference scores those that train once, and the held-out ones are scored before and after.
+    """
+    assert setting.work is not None, f"a stage of kind {setting.kind} has no pairs"
+    scored = tokens * (2 * heldout + (pairs if kind_of(setting.kind).reference else 0))
+    rate = hardware.flops * EXAM_REACHED[hardware.device]
+    forward = setting.shape.forward_flops(setting.work.length) / rate
+    return PAIR_SECONDS * (pairs + heldout) + scored * forward
 
 
 def exam_seconds(setting: Setting, hardware: Hardware) -> float:

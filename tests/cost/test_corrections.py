@@ -102,7 +102,7 @@ def test_pairs_shorter_than_they_may_be_are_reckoned_by_the_token(
     for _ in range(11):
         watch.step()
     found = Outlook.of(resolve({"domain": "medical", "run.device": "cpu", "out": str(tmp_path)}, REPOSITORY))
-    other = other_seconds(found.settings["dpo"], found.hardware, 128_000)
+    other = other_seconds(found.settings["dpo"], found.hardware)
     assert found.seconds("dpo", 128_000) == pytest.approx(other + 100 * 0.3, rel=1e-3)
 
 

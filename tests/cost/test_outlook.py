@@ -131,7 +131,8 @@ def test_planning_imports_nothing_heavy(tmp_path: Path, words: list[str]) -> Non
     code = (
         "import sys; from common.cli.main import main; "
         f"code = main(['plan', *{words!r}]); "
-        "heavy = {'torch', 'transformers', 'trl', 'accelerate', 'datasets', 'numpy', 'pyarrow'} & set(sys.modules); "
+        "heavy = {'torch', 'transformers', 'trl', 'accelerate', 'datasets', 'numpy', 'pyarrow'}; "
+        "heavy &= set(sys.modules); "
         "sys.exit(f'imported {heavy}' if heavy else code)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)

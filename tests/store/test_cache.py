@@ -60,7 +60,12 @@ def test_a_large_file_is_digested_once_until_it_changes(tmp_path: Path, monkeypa
     first = cache.known_digest(path)
     assert first == digest_file(path)
     read: list[Path] = []
-    monkeypatch.setattr(cache, "digest_file", lambda path: read.append(path) or digest_file(path))
+
+    def watched(path: Path) -> str:
+        read.append(path)
+        return digest_file(path)
+
+    monkeypatch.setattr(cache, "digest_file", watched)
     cache._large_digest.cache_clear()  # as in a new process
     assert cache.known_digest(path) == first
     assert read == []
