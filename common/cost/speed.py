@@ -33,11 +33,12 @@ START_SECONDS = 0.5  # of a stage, whatever it does
 LIBRARIES = {"train": 4.5, "exam": 1.5}  # seconds of loading them, once in a process; an exam's after a training's
 HOST_LINK = 20e9  # bytes/s from main memory to a GPU: about two thirds of what 16 lanes of PCIe 4 carry
 DISK_BANDWIDTH = 1e9  # bytes/s, of reading and writing checkpoints
-EXAM_REACHED = {"cuda": 0.42, "cpu": 0.55}  # share of the peak that an exam's forward passes reach
+EXAM_REACHED = {"cuda": 0.42, "cpu": 1.17}  # share of the rate in EXAM_PRECISION that its forward passes reach
 REQUEST_SECONDS = 0.8e-3  # of what the harness does for a choice or a text, besides the model
-PAIR_SECONDS = 1.5e-3  # of rendering and tokenising a pair, one thread
+PAIR_SECONDS = 2.5e-3  # of rendering and tokenising a pair, one thread
 LOGIT_MOVES = 6.0  # times that float32 logits of an exam move: written, made probabilities, read
 WRITTEN = 0.5  # share of the longest answer that a batch writes until its last answer ends: a guess
+EXAM_PRECISION = {"cuda": "bfloat16", "cpu": "float32"}  # as `common.evaluation.harness` loads a checkpoint
 
 
 def token_flops(setting: Setting, work: Work) -> float:
@@ -59,8 +60,8 @@ def step_seconds(setting: Setting, hardware: Hardware) -> float:
     assert setting.work is not None, f"a stage of kind {setting.kind} has no steps"
     work, shape = setting.work, setting.shape
     tokens = work.tokens * work.accumulation
-    attention = activations.attention_of(setting.run.attention, setting.device)
-    computing = tokens * token_flops(setting, work) / (hardware.flops * REACHED[hardware.device])
+    attention = activations.attention_of(setting.run.attention, setting.device, work.precision)
+    computing = tokens * token_flops(setting, work) / (hardware.flops[work.precision] * REACHED[hardware.device])
     moved = PASSES * tokens * shape.layers * activations.layer_bytes(shape, work, attention)
     moved += OPTIMIZER_MOVES * work.learned(shape) / setting.shards
     launching = work.accumulation * shape.layers * LAYER_SECONDS[hardware.device]
@@ -74,11 +75,14 @@ def writing_seconds(setting: Setting, hardware: Hardware) -> float:
 
 
 def _writing(setting: Setting, hardware: Hardware, rows: float, prompt: float, words: float) -> float:
-    """Return the seconds of writing answers at once: for every next word all weights, keys and values are read."""
+    """Return the seconds of writing answers at once: for every next word all weights, keys and values are read.
+
+    That is in float32, without autocast.
+    """
     shape = setting.shape
     cached = rows * (prompt + words / 2) * shape.cache_bytes(4)
     word = (FLOAT * shape.parameters + cached) / (hardware.bandwidth * WRITING_REACHED)
-    computing = rows * shape.forward_flops(0) / (hardware.flops * REACHED[hardware.device])
+    computing = rows * shape.forward_flops(0) / (hardware.flops["float32"] * EXAM_REACHED[hardware.device])
     return words * max(word, computing) + words * shape.layers * LAYER_SECONDS[hardware.device]
 
 
@@ -107,9 +111,14 @@ def pair_seconds(setting: Setting, hardware: Hardware, pairs: float, heldout: fl
     """
     assert setting.work is not None, f"a stage of kind {setting.kind} has no pairs"
     scored = tokens * (2 * heldout + (pairs if kind_of(setting.kind).reference else 0))
-    rate = hardware.flops * EXAM_REACHED[hardware.device]
+    rate = exam_rate(hardware)
     forward = setting.shape.forward_flops(setting.work.length) / rate
     return PAIR_SECONDS * (pairs + heldout) + scored * forward
+
+
+def exam_rate(hardware: Hardware) -> float:
+    """Return the FLOP/s that forward passes without autocast reach."""
+    return hardware.flops[EXAM_PRECISION[hardware.device]] * EXAM_REACHED[hardware.device]
 
 
 def exam_seconds(setting: Setting, hardware: Hardware) -> float:
@@ -117,7 +126,7 @@ def exam_seconds(setting: Setting, hardware: Hardware) -> float:
     shape, work = setting.shape, setting.exam
     requests = work.requests + work.documents
     length = min(setting.exam_length, work.tokens / requests) if requests else 0.0
-    reading = work.tokens * shape.forward_flops(length) / (hardware.flops * EXAM_REACHED[hardware.device])
+    reading = work.tokens * shape.forward_flops(length) / exam_rate(hardware)
     reading += LOGIT_MOVES * FLOAT * work.tokens * shape.vocabulary / hardware.bandwidth
     # Long texts pass in pieces, each by itself; passes of a GPU wait for what it has no room for, which comes to it in
     # every one (`common.models.device.offload_kwargs`).
@@ -129,7 +138,7 @@ def exam_seconds(setting: Setting, hardware: Hardware) -> float:
     if batches:
         prompt, words = work.prompts / work.written, WRITTEN * setting.answer
         written = batches * _writing(setting, hardware, work.written / batches, prompt, words)
-        reading += work.prompts * shape.forward_flops(prompt) / (hardware.flops * EXAM_REACHED[hardware.device])
+        reading += work.prompts * shape.forward_flops(prompt) / exam_rate(hardware)
     return reading + waiting + written + requests * REQUEST_SECONDS
 
 

@@ -24,7 +24,7 @@ from common.errors import RecipeError
 from common.store import cache
 
 SCHEMA = 1  # goes up when the same rows are measured differently
-PATIENCE = 2.0  # seconds in which all roles of a plan are read
+PATIENCE = 2.0  # seconds of computing in which all roles of a plan are read, however busy the machine is
 SAMPLE = 400  # lengths that are kept of a role, at least, where it has as many rows
 TEXT_SAMPLE = 600  # characters of a row that the tokenizer is tried on
 CHATML, OWN = 5, 2  # tokens around what someone says: two marks, the name, two line ends; two marks in our template
@@ -115,7 +115,7 @@ class RowSizes:
 
     def __init__(
         self, corpus: Corpus, *, tokenizer: Path | None, vocabulary: int | None, turn_tokens: int = CHATML,
-        patience: float = PATIENCE, clock: Callable[[], float] = time.monotonic,
+        patience: float = PATIENCE, clock: Callable[[], float] = time.process_time,
     ) -> None:  # fmt: skip
         """`tokenizer` is a tokenizer.json, where there is one; without it tokens follow from the vocabulary's size."""
         self._corpus, self._tokenizer, self._vocabulary, self._turn_tokens = corpus, tokenizer, vocabulary, turn_tokens

@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from common.config.base import Precision
 from common.config.kinds import kind_of
 from common.config.overrides import flatten
 from common.config.pipeline import Node
+from common.config.precision import AUTO
 from common.config.resolve import Resolved
 from common.config.schema import Config
+from common.config.stages import PublishSettings
 from common.cost.budget import budget_of
 from common.cost.outlook import Outlook
 from common.cost.shapes import shape_of
@@ -28,6 +31,10 @@ from common.engine.fingerprint import data_of, recipe_of, settings_made_with, se
 from common.engine.preflight.settings import check_settings
 from common.engine.provenance import versions
 from common.models.facts import check_taken_facts
+from common.models.licence import RollUp
+from common.models.local import locate
+from common.models.source import is_hub_id
+from common.report.licences import base_record, planned_licence, require_known
 from common.store.artifacts import Artifact, Store, fingerprint_of, was_begun_by
 from common.training.loop.progress import reached
 
@@ -58,6 +65,7 @@ class Plan:
     corpus: Corpus
     steps: tuple[Step, ...]
     outlook: Outlook  # what each of them will need
+    licence: RollUp  # of what will be published
 
     @property
     def to_do(self) -> list[Step]:
@@ -101,7 +109,12 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
             known[node.name] = step.artifact
             check_taken_facts(node.kind, step.artifact.path, resolved.config.model)
         steps.append(step)
-    return Plan(resolved, corpus, tuple(_with_libraries(steps, outlook)), outlook)
+    record = base_record(artifact.manifest for artifact in known.values())
+    licence = planned_licence(resolved, corpus, record)
+    publish = resolved.config.stages["publish"]
+    if isinstance(publish, PublishSettings) and publish.to.startswith("hub:"):
+        require_known(licence, publish.to)
+    return Plan(resolved, corpus, tuple(_with_libraries(steps, outlook)), outlook, licence)
 
 
 def _with_libraries(steps: Sequence[Step], outlook: Outlook) -> Iterator[Step]:
@@ -118,14 +131,13 @@ def _with_libraries(steps: Sequence[Step], outlook: Outlook) -> Iterator[Step]:
 def _sizes(resolved: Resolved, corpus: Corpus, store: Store) -> RowSizes:
     """Return the sizes of the run's rows, in tokens of its checkpoint's tokenizer where that is on this machine."""
     config, shape = resolved.config, shape_of(resolved.config.model)
-    folder = None if config.model.path is None else Path(config.model.path).expanduser()
-    if folder is None and (base := store.linked(config.domain, config.profile, resolved.nodes[0].name)) is not None:
+    path = config.model.path
+    folder = None if path is None or is_hub_id(path) else locate(path)
+    if path is None and (base := store.linked(config.domain, config.profile, resolved.nodes[0].name)) is not None:
         folder = base.path
     tokenizer = folder / TOKENIZER if folder is not None and (folder / TOKENIZER).is_file() else None
     vocabulary = None if shape is None else shape.vocabulary
-    return RowSizes(
-        corpus, tokenizer=tokenizer, vocabulary=vocabulary, turn_tokens=OWN if config.model.path is None else CHATML
-    )
+    return RowSizes(corpus, tokenizer=tokenizer, vocabulary=vocabulary, turn_tokens=OWN if path is None else CHATML)
 
 
 def _step(
@@ -155,10 +167,11 @@ def _step(
         return Step(node, "missing", (f"damaged: {problem}",), fingerprint, None, tokens, counted, seconds)
     work, code = store.work_folder(node.name, fingerprint), code_of(node.kind, resolved.repository)["digest"]
     stopped, share = _stopped(work, code)
+    notes = tuple(filter(None, [stopped, in_other_precision(recipe, node, resolved, store)]))
     seconds = None if seconds is None else seconds * (1 - share)
     if before is None:
-        return Step(node, "missing", (stopped or "not made yet",), fingerprint, None, tokens, counted, seconds)
-    reasons = (*filter(None, [stopped]), *changes(before.manifest["recipe"], recipe, resolved.origins, node))
+        return Step(node, "missing", notes or ("not made yet",), fingerprint, None, tokens, counted, seconds)
+    reasons = (*notes, *changes(before.manifest["recipe"], recipe, resolved.origins, node))
     return Step(node, "stale", reasons, fingerprint, before, tokens, counted, seconds)
 
 
@@ -171,6 +184,28 @@ def _stopped(work: Path, code: str) -> tuple[str, float]:
     step, steps = reached(work / "trainer")
     where = f" at step {step:,} of {steps:,}" if steps else ""
     return f"was stopped, will continue{where}", step / steps if steps else 0.0
+
+
+def in_other_precision(recipe: Mapping[str, Any], node: Node, resolved: Resolved, store: Store) -> str:
+    """Say that a stage was made or begun in another precision, as on another kind of CPU, and what goes on with it."""
+    now = recipe["settings"].get("precision")
+    if now is None:
+        return ""
+    origin = resolved.origins.get(f"{node.name}.precision", "")
+    key = "precision" if origin.startswith(AUTO) else f"{node.name}.precision"
+    because = f" ({origin})" if origin else ""
+    code = code_of(node.kind, resolved.repository)["digest"]
+    for other in get_args(Precision):
+        settings = {**recipe["settings"], "precision": other}
+        if settings.get("quantization", {}).get("bnb_4bit_compute_dtype") == now:
+            settings["quantization"] = {**settings["quantization"], "bnb_4bit_compute_dtype": other}
+        fingerprint = fingerprint_of({**recipe, "settings": settings})
+        if other != now and store.get(node.name, fingerprint) is not None:
+            return f"made before in {other}, and this run trains in {now}{because}; {key}={other} keeps that result"
+        work = store.work_folder(node.name, fingerprint)
+        if other != now and work.exists() and was_begun_by(work, code):
+            return f"stopped before in {other}, and this run trains in {now}{because}; {key}={other} continues with it"
+    return ""
 
 
 def unpublished(artifact: Artifact, store: Store) -> str | None:

@@ -13,10 +13,11 @@ from typing import Any
 import yaml
 
 from common.config.kinds import kind_of
-from common.evaluation.comparison import Comparison
+from common.evaluation.comparison import Comparison, TextComparison
 from common.report.chain import EXAM_KIND, Chain, Checkpoint
 from common.report.markdown import (
     MISSING,
+    change_interval,
     code,
     details,
     duration,
@@ -53,13 +54,36 @@ def results_table(chain: Chain) -> str:
             "Continues from": lambda c: code(c.parent),
             "General score [95%]": lambda c: interval(c.score("general")),
             "Domain score [95%]": lambda c: interval(c.score("domain")),
-            "Bits per byte general": lambda c: number(c.bits("general"), 3),
-            "Bits per byte domain": lambda c: number(c.bits("domain"), 3),
+            "Bits per byte general [95%]": lambda c: _bits(c, "general"),
+            "Bits per byte domain [95%]": lambda c: _bits(c, "domain"),
             "Tokens": lambda c: number(c.manifest.get("tokens")),
             "Wall time": lambda c: duration(c.manifest.get("seconds")),
             "Tokens/s": lambda c: number(c.manifest.get("tokens_per_second")),
         },
         text=2,
+    )
+
+
+def _bits(checkpoint: Checkpoint, side: str) -> str:
+    """Bits per byte, with the interval where the exam has several documents."""
+    value, facts = number(checkpoint.bits(side), 3), checkpoint.text_score(side) or {}
+    return value if facts.get("low") is None else f"{value} [{facts['low']:.3f}, {facts['high']:.3f}]"
+
+
+def text_comparison_table(comparisons: Sequence[TextComparison]) -> str:
+    """Every paired comparison by the bits per byte of held-out texts."""
+    return table(
+        comparisons,
+        {
+            "Before": lambda c: code(c.before),
+            "After": lambda c: code(c.after),
+            "Held-out text": lambda c: c.side,
+            "Documents": lambda c: number(c.n),
+            "Bits per byte before": lambda c: number(c.bits_before, 3),
+            "Bits per byte after": lambda c: number(c.bits_after, 3),
+            "Change [95%]": lambda c: change_interval(c.change, c.low, c.high),
+        },
+        text=3,
     )
 
 
@@ -252,9 +276,16 @@ def cost_table(chain: Chain) -> str:
             "Stage": lambda row: row[0],
             "Wall time": lambda row: duration(total(row[1], "seconds")),
             "Training time": lambda row: duration(total(row[1], "train_seconds", (EXAM_KIND,))),
+            "Precision": lambda row: _precision(row[1]),
             "Training tokens": lambda row: number(total(row[1], "tokens", (EXAM_KIND,))),
         },
     )
+
+
+def _precision(manifests: Sequence[Facts]) -> str:
+    """Return what stages trained in, or nothing for those that did not train."""
+    found = {(m.get("settings") or {}).get("precision") for m in manifests if m.get("train_seconds")}
+    return ", ".join(sorted(str(name) for name in found if name)) or MISSING
 
 
 def hardware(chain: Chain) -> str:

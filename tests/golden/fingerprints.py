@@ -3,7 +3,7 @@
 Usage: `fingerprints_of("medical", "tiny", "full")`; `python -m tests.golden` writes what is checked in.
 
 An input that would have to be trained is stood in for by its own fingerprint, so that a change shows in all stages
-behind it. Every machine computes the same: the planned one has bfloat16 and no GPU.
+behind it. Every machine computes the same: the planned one has bfloat16.
 """
 
 from __future__ import annotations
@@ -32,10 +32,7 @@ def shipped() -> list[tuple[str, str, str]]:
 
 def fingerprints_of(domain: str, profile: str, pipeline: str) -> dict[str, str]:
     """Return the fingerprint of each stage, in running order."""
-    with (
-        mock.patch("common.config.resolve.computes_bfloat16", return_value=True),
-        mock.patch("common.config.resolve.cards", return_value=()),
-    ):
+    with mock.patch("common.config.resolve.native", return_value=("bfloat16", "as everywhere")):
         resolved = resolve({"domain": domain, "profile": profile, "pipeline": pipeline}, REPOSITORY)
     corpus = open_corpus(resolved)
     made: dict[str, Artifact] = {}

@@ -65,7 +65,7 @@ def raw(name: str) -> Iterator[dict[str, Any]]:
 def test_budgets_fit_two_cores_and_paths_are_relative(domain: str) -> None:
     text = manifest(domain).read_text()
     assert "path: /" not in text
-    settings = read_yaml(manifest(domain))["settings"]
+    settings = read_yaml(manifest(domain))["profiles"]["tiny"]
     assert settings["base"]["tokens"] <= 2_400_000
     assert settings["cpt"]["tokens"] <= 2_000_000
     assert settings["sft"]["tokens"] <= 600_000  # twice: the control arm
@@ -74,7 +74,7 @@ def test_budgets_fit_two_cores_and_paths_are_relative(domain: str) -> None:
 def test_all_share_the_base() -> None:
     loaded = [read_yaml(manifest(domain)) for domain in DOMAINS]
     for part in (
-        [(one["settings"]["model"], one["settings"]["base"]) for one in loaded],
+        [(one["profiles"]["tiny"]["model"], one["profiles"]["tiny"]["base"]) for one in loaded],
         [[source for source in one["sources"] if source["role"] == "pretrain"] for one in loaded],
     ):
         assert all(value == part[0] for value in part)
