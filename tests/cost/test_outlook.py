@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from common.cli import output
 from common.cli.main import main
@@ -27,7 +29,7 @@ from tests.cost.conftest import outlook_of, run_of
 
 SMALL = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "max_position_embeddings": 512,
+    "max_position_embeddings": 4096,
 }  # fmt: skip
 EIGHT = {"run.processes": "8", "run.parallelism": "fsdp2", "run.micro_batch_tokens": "8192"}
 
@@ -126,7 +128,7 @@ def test_planning_imports_nothing_heavy(tmp_path: Path, words: list[str]) -> Non
     sources.append({"id": "pairs", "role": "preference", "columns": pair, **more})
     write_json(tmp_path / "data.yaml", {"title": "Notes", "sources": sources})
     write_json(tmp_path / "config.json", {"model_type": "llama", "vocab_size": 300, **SMALL})
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    save_file({"lm_head.weight": torch.zeros(300, 64)}, tmp_path / "model.safetensors")
     words = [f"out={tmp_path}", "domain=medical", *(word.format(folder=tmp_path) for word in words)]
     code = (
         "import sys; from common.cli.main import main; "

@@ -49,9 +49,6 @@ class Corpus:
 
     domain_title = "Medicine"
 
-    def portions(self, role: str) -> None:
-        return
-
     def __init__(self, *sources: dict[str, Any]) -> None:
         self._sources = list(sources)
 
