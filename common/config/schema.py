@@ -134,7 +134,6 @@ class RunSettings(Frozen):
     )
     wait: bool = Field(True, description="wait for another run that makes the same artifact; false: stop instead")
     newest_data: bool = Field(False, description="ask the Hub again which commit each data set's branch points to")
-    tokens_per_second: float = Field(12000.0, gt=0, description="guess for `plan` until a stage has been measured")
 
 
 class Needs(Frozen):
