@@ -95,7 +95,7 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     file = read_domain_file(folder, repository / "pipelines")
     layers += _domain_layers(file, given, profile, layers, command_line)
     data = _data_of([*layers, command_line])
-    own = _keeps_model([*layers, command_line], profile)
+    own = _suits(profile, [*layers, command_line])
     profiles = names_in(repository / "pipelines" / "profiles")
     layers += _manifest_layers(folder / "data.yaml" if data == HUB else data, profile if own else None, profiles)
     layers.append(command_line)
@@ -138,13 +138,13 @@ def _domain_layers(
 
     Every layer counts for what the run starts from: a checkpoint or an architecture, embedded data or real ones.
     Embedded data are small, whatever model reads them, so the settings for real runs do not hold there. They are made
-    for the domain's own data sets: a profile that brings its checkpoint knows better what suits it on other data. What
-    the domain says for a profile is made for the profile's model, and does not hold on real data for another model.
+    for the domain's own data sets: a profile of a checkpoint knows better what suits it on other data. What the domain
+    says for a profile does not hold on real data for a model that it was not made for.
     """
     of_all = Layer(f"domain {domain}", file.all)
     block = [Layer(f"domain {domain}, profile {profile}", file.profiles[profile])] if profile in file.profiles else []
     named = [layer for layer in (*lower, of_all, *block, command_line) if _names_model(layer)]
-    own = _keeps_model(named, profile)
+    own = _suits(profile, named)
     without_block = _data_of([*lower, of_all, command_line])
     if not own and without_block != EMBEDDED:
         block = []
@@ -157,10 +157,12 @@ def _domain_layers(
     return [of_all, Layer(f"domain {domain}, with a checkpoint", file.checkpoint), adapters, *block]
 
 
-def _keeps_model(layers: Sequence[Layer], profile: str) -> bool:
-    """Whether the model is the profile's, or that of the domain's block for it."""
+def _suits(profile: str, layers: Sequence[Layer]) -> bool:
+    """Whether what is made for a profile suits the model: its own, its block's, or a checkpoint in the place of one."""
     named = [layer for layer in layers if _names_model(layer)]
-    return not named or named[-1].label.endswith(f"profile {profile}")
+    if not named or named[-1].label.endswith(f"profile {profile}"):
+        return True
+    return named[0].label == f"profile {profile}" and all(x.values["model"]["path"] for x in (named[0], named[-1]))
 
 
 def _names_model(layer: Layer) -> bool:

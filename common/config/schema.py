@@ -30,9 +30,7 @@ class ModelFacts(Frozen):
     tie_word_embeddings: bool = Field(description="whether input and output embedding are the same weights")
     max_position_embeddings: int = Field(gt=0, description="context, in tokens")
     licence: str = Field(description="as the Hub spells it")
-    chat_template: Literal["marked", "known", "none"] = Field(
-        description="of its tokenizer: with generation markers, one that TRL has a marked twin of, or none"
-    )
+    chat_template: Literal["own", "none"] = Field(description="whether its tokenizer has one")
 
 
 class ModelSettings(Frozen):
@@ -50,9 +48,9 @@ class ModelSettings(Frozen):
     )
     vocabulary_size: int = Field(1024, ge=300, description="entries of the byte-level BPE that is trained for it")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="type of the stored weights")
-    chat_template: Literal["own", "chatml"] = Field(
-        "own", description="the checkpoint's own, or plain ChatML with generation markers, whose <|im_end|> then stops "
-        "an answer (for bases, which have no template or another stop token)",
+    chat_template: Literal["own", "chatml", "plain"] = Field(
+        "own", description="the checkpoint's own, and where it has none chatml if it has the tokens, else plain; "
+        "chatml: plain ChatML, whose <|im_end|> then stops an answer; plain: roles in words, and its own stop token",
     )  # fmt: skip
     licence: str | None = Field(
         None,

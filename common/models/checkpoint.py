@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.schema import ModelSettings
 from common.errors import ContractError, DataError, first_line
+from common.models.convert import pickles_of
 from common.models.gguf_file import SUFFIX, check_gguf
+
+# Settings of generation that mean something for sampling alone.
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h")
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -132,9 +136,12 @@ def check_weights(folder: Path) -> None:
         if missing := sorted(expected - {shard.name for shard in shards}):
             raise DataError(f"{folder} lacks {missing[0]}, which its index names. Copy or download it again.")
     if not shards:
-        pickled = next(iter([*folder.glob("*.bin"), *folder.glob("*.pt")]), None)
-        reason = f"only {pickled.name}, a pickle, which is never loaded" if pickled else "no *.safetensors"
-        raise DataError(f"{folder} holds {reason}. Convert it with save_pretrained(safe_serialization=True).")
+        if pickled := pickles_of(folder):
+            raise DataError(
+                f"{folder} holds only {pickled[0].name}, a pickle, which is never loaded. Convert it: python -m "
+                f"common.models.convert {folder} <new folder>"
+            )
+        raise DataError(f"{folder} holds no *.safetensors. Give a folder made by save_pretrained, or a GGUF file.")
     for shard in shards:
         header = read_header(shard)
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
@@ -168,6 +175,8 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path, dtype: str) 
     model.config.dtype = dtype
     if model.can_generate():
         model.generation_config.do_sample = False
+        for key in SAMPLING:  # transformers refuses to save them beside greedy generation
+            setattr(model.generation_config, key, None)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     if stray := [p.name for p in out.rglob("*") if p.suffix in {".bin", ".pt", ".pkl", ".pth"}]:

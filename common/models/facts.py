@@ -51,23 +51,12 @@ def check_loaded(model: Any, tokenizer: PreTrainedTokenizerBase, settings: Model
         return
     if (found := model.num_parameters()) != facts.parameters:
         raise ConfigError(_differs(str(folder), "parameters", f"{found:,}", f"{facts.parameters:,}"))
-    if settings.chat_template == "own" and (kind := template_kind(tokenizer)) != facts.chat_template:
-        raise ConfigError(_differs(str(folder), "chat_template", kind, facts.chat_template))
-
-
-def template_kind(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return marked, known or none, as ModelFacts says; `unknown` for a template without markers that TRL lacks."""
-    from trl.chat_template_utils import get_training_chat_template
-
-    if not tokenizer.chat_template:
-        return "none"
-    if "generation %}" in tokenizer.chat_template:
-        return "marked"
-    try:
-        get_training_chat_template(tokenizer)
-    except ValueError:
-        return "unknown"
-    return "known"
+    if settings.chat_template == "own" and (bool(tokenizer.chat_template) != (facts.chat_template == "own")):
+        raise ConfigError(
+            _differs(
+                str(folder), "chat_template", "none" if facts.chat_template == "own" else "own", facts.chat_template
+            )
+        )
 
 
 def context_of(model: ModelSettings) -> int | None:

@@ -31,6 +31,8 @@ def locate(path: str, key: str = "model.path") -> Path:
     if place.is_dir():
         files = [] if any(place.glob("*.safetensors")) else sorted(place.glob(f"*{SUFFIX}"))
         return _only(files, f"{key}={path}") if files else place
+    if place.is_file() and not path.endswith(SUFFIX):
+        raise DataError(f"{key}={path} is a file, but no GGUF file. Give the folder of the checkpoint.")
     if not path.endswith(SUFFIX):
         raise DataError(f"{key}={path}: no such folder. Give a checkpoint folder, a GGUF file or a Hub id.")
     if not place.is_file():

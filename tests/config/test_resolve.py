@@ -252,8 +252,11 @@ def test_a_profile_with_a_checkpoint_keeps_its_settings_on_data_of_ones_own(tmp_
     """The domain's settings for checkpoints are made for the data sets of its data.yaml, and win only there."""
     (tmp_path / "own.yaml").touch()
     words = {"domain": "medical", "profile": "qwen3-8b"}
-    own, hub = (resolve(words | {"data": data}, REPOSITORY) for data in (str(tmp_path / "own.yaml"), "hub"))
-    assert own.origins["cpt.sequence_length"] == "profile qwen3-8b"
+    mine = words | {"data": str(tmp_path / "own.yaml")}
+    own, another, hub = (
+        resolve(given, REPOSITORY) for given in (mine, mine | {"model.path": "some/folder"}, words | {"data": "hub"})
+    )
+    assert own.origins["cpt.sequence_length"] == another.origins["cpt.sequence_length"] == "profile qwen3-8b"
     assert hub.origins["cpt.sequence_length"] == "domain medical, with a checkpoint"
 
 

@@ -59,7 +59,7 @@ def test_parameters_are_those_of_the_model(family: str, options: dict[str, Any],
         intermediate_size=config.intermediate_size, num_hidden_layers=config.num_hidden_layers,
         num_attention_heads=heads[0], num_key_value_heads=heads[1], head_dim=shape.head_size,
         tie_word_embeddings=config.tie_word_embeddings, max_position_embeddings=config.max_position_embeddings,
-        licence="mit", chat_template="marked",
+        licence="mit", chat_template="own",
     )  # fmt: skip
     told = shape_of(ModelSettings(path="owner/name", facts=facts))
     assert told is not None

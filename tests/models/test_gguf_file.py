@@ -119,7 +119,7 @@ def test_families_are_those_that_transformers_unpacks() -> None:
 
 def test_facts_of_a_profile_are_compared_with_the_header(file: Path) -> None:
     known = {key: value for key, value in config_of_gguf(read_gguf(file)).items() if value is not None}
-    facts = ModelFacts(**{**known, "num_hidden_layers": 2}, licence="mit", chat_template="marked")
+    facts = ModelFacts(**{**known, "num_hidden_layers": 2}, licence="mit", chat_template="own")
     with pytest.raises(ConfigError, match=r"tiny\.Q8_0\.gguf: num_hidden_layers is 1, but model\.facts\.num_hidden"):
         check_facts(file, ModelSettings(path=str(file), facts=facts))
 

@@ -62,4 +62,6 @@ def test_a_file_or_folder_that_is_not_there_is_named() -> None:
         locate("nowhere/model.gguf")
     with pytest.raises(DataError, match=r"model\.path=\./nowhere: no such folder"):
         locate("./nowhere")
+    with pytest.raises(DataError, match="is a file, but no GGUF file"):
+        locate(__file__)
     assert not source.is_hub_id("nowhere/model.gguf")

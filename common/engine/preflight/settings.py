@@ -34,7 +34,6 @@ def check_settings(resolved: Resolved) -> None:
     _check_processes(config.run, device)
     check_device(config, [node.name for node in resolved.nodes], device)
     check_local(config.model)
-    _check_template(config)
     training = [node for node in resolved.nodes if not (kind_of(node.kind).starts and config.model.path is not None)]
     _check_sharing([node for node in training if kind_of(node.kind).shareable], resolved)
     for node in training:
@@ -135,13 +134,4 @@ def _check_context(name: str, settings: StageSettings, config: Config) -> None:
         raise ConfigError(
             f"{name}.prompt_tokens={settings.prompt_tokens} and answer_tokens={settings.answer_tokens} make rows "
             f"longer than the model's context of {context} tokens (max_position_embeddings); lower one of them."
-        )
-
-
-def _check_template(config: Config) -> None:
-    facts = config.model.facts
-    if facts is not None and facts.chat_template == "none" and config.model.chat_template == "own":
-        raise ConfigError(
-            f"{config.model.path} has no chat template (model.facts.chat_template), so conversations cannot be trained "
-            "on; set model.chat_template=chatml."
         )
