@@ -66,6 +66,17 @@ def _own_loudness() -> Iterator[None]:
     logger.setLevel(before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests in this process cache out of the user's folder."""
+    from common.store import cache
+
+    with pytest.MonkeyPatch.context() as patch:
+        place = tmp_path_factory.mktemp("cache")
+        patch.setattr(cache, "folder", lambda: place)
+        yield
+
+
 @pytest.fixture
 def quick_words(tmp_path: Path) -> dict[str, str]:
     """Command-line words of a quick medical run in its own store."""

@@ -88,6 +88,9 @@ def plan(program: Program, overrides: Overrides, *, freeze: bool = False) -> Non
             failed.append(DomainRun(made.resolved.config.domain, problem=str(error)))
         if freeze:
             console.line(f"Frozen: {write_plan(made.resolved)}", always=True)
+    if many and plans:
+        names = [run.domain for run in failed]
+        output.plans_together([made for made in plans if made.resolved.config.domain not in names], names, console)
     if failed:
         lines = [f"{run.domain}: {run.problem}" for run in failed]
         raise RecipeError("\n".join([f"{len(failed)} domains cannot run:", *lines]))
@@ -149,7 +152,7 @@ def chat(program: Program, overrides: Overrides, *, stage: str | None = None, pr
         raise ConfigError(f"The stage '{stage}' makes no model to talk to.{did_you_mean(stage, models)}")
     if prompt is not None and not prompt.strip():
         raise ConfigError("prompt is empty. Write a question, or leave prompt out to hold a conversation.")
-    talk(resolved, stage or resolved.pipeline.publish, prompt, console)
+    talk(resolved, stage, prompt, console)
 
 
 def publish(program: Program, overrides: Overrides, *, to: str | None = None) -> None:

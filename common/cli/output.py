@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.cli.plan_costs import memory_of, shortly, totals
+from common.cli.plan_costs import Total, memory_of, shortly, tokens_of, totals
 from common.cli.program import IN_CLONE, Program
 from common.config.folders import names_in
 from common.config.overrides import flatten
@@ -24,10 +24,12 @@ from common.config.pipeline import Pipeline
 from common.config.precision import AUTO
 from common.config.resolve import Resolved
 from common.console import Console
+from common.cost.hardware import GIB
 from common.engine.plan import Plan
 from common.engine.preflight import hardware
 from common.engine.preflight.backends import emulated
 from common.engine.run import Outcome
+from common.report.licences import licence_notes
 from common.store.artifacts import MANIFEST, Store
 
 DEFAULT = "default"
@@ -95,6 +97,8 @@ def result(
     console.line()
     if not outcome.made:
         console.line(f"Nothing to do: all {len(outcome.artifacts)} stages are up to date.", always=True)
+    for line in outcome_notes(outcome):
+        console.line(line, always=True)
     metrics = outcome.artifacts["publish"].manifest["metrics"]
     console.line(f"Card:  {short_path(view)}/card/README.md", always=True)
     if published := metrics.get("path"):
@@ -102,6 +106,14 @@ def result(
         console.line(f"Model: {where}", always=True)
     if outcome.made:
         console.line(f"Talk to it: {command} chat {same_run}")
+
+
+def outcome_notes(outcome: Outcome) -> list[str]:
+    """Return what whoever reads no card should know: that what is published lost much, or has no known licence."""
+    told = outcome.artifacts["card"].manifest["metrics"]
+    choice = told.get("choice") or {}
+    shown = choice.get("lost") is not None
+    return [*([choice["sentence"]] if shown else []), *(f"Licences: {note}" for note in told.get("licences", ()))]
 
 
 def short_path(path: Path) -> str:
@@ -139,7 +151,7 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
     for step in made.steps:
         todo = step.state != "cached"
         why = "" if not step.reasons else "see below" if _is_long(step.reasons) else step.reasons[0]
-        tokens = f"{step.tokens:,}" if step.tokens and todo else ""
+        tokens = tokens_of(step) if todo else ""
         seconds = "?" if step.seconds is None else shortly(step.seconds)
         memory = memory_of(made.outlook, step.node.name) if todo else ""
         rows.append([step.node.name, step.state, tokens, memory, seconds if todo else "", why])
@@ -154,10 +166,32 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
         console.line(line, always=True)
     if slow := emulated(made.resolved.config, [step.node.name for step in made.to_do]):
         console.line(slow, always=True)
+    if made.resolved.config.model.path is not None:
+        console.line(f"Licence of what is published: {made.licence.sentence}", always=True)
+    for note in licence_notes(made.licence):
+        console.line(f"Licences: {note}", always=True)
     if lacking := hardware.missing(made.resolved):
         console.line(f"It cannot run here: {hardware.explanation(made.resolved, lacking)}", always=True)
     if any(step.state == "waits" for step in made.steps):
         console.line("A waiting stage is reused if its inputs turn out identical.", always=True)
+
+
+def plans_together(plans: Sequence[Plan], failed: Sequence[str], console: Console) -> None:
+    """Print what the plans of several domains need, a line for each, and together: what they share is made once."""
+    sums = [(made.resolved.config.domain, Total.of(made)) for made in plans]
+    shared = set[str]()
+    whole = sum((Total.of(made, shared) for made in plans), Total())
+    rows = []
+    for name, total in [*sums, ("together", whole)]:
+        time = shortly(total.seconds) + (f" + {total.unknown} unknown" if total.unknown else "")
+        disk = "?" if total.disk is None else f"{total.disk / GIB:.1f}"
+        price = "" if total.price is None else f"{total.price:,.2f}"
+        rows.append([name, str(total.stages), total.tokens_shown, time, disk, price])
+    rows[-1:-1] = [[name, "cannot run", "", "", "", ""] for name in failed]
+    header = ["domain", "stages", "tokens", "time", "disk in GiB", "price"]
+    width = len(header) - (whole.price is None)
+    console.line(always=True)
+    table(console, header[:width], [row[:width] for row in rows], numeric=range(1, width))
 
 
 def _is_long(reasons: Sequence[str]) -> bool:
@@ -230,7 +264,7 @@ def _finished(view: Path) -> list[str] | None:
     if not path.is_file():
         return None
     summary = json.loads(path.read_text(encoding="utf-8"))
-    first, last = summary["checkpoints"][0], summary["checkpoints"][-1]
+    first, last = summary["checkpoints"][0], published_of(summary)
     exams = [f"{short_score(first, side)} -> {short_score(last, side)}" for side in ("domain", "general")]
     return [summary["pipeline"], *exams, f"{summary['total_seconds']:.0f}"]
 
@@ -249,6 +283,12 @@ def _unfinished(view: Path) -> list[str] | None:
     made = sum((view / name / MANIFEST).is_file() for name in names)
     # Links of the run before stand beside those of a new one.
     return [pipeline.name, "not finished" if again else f"not finished: {made} of {len(names)} stages made", "", ""]
+
+
+def published_of(summary: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the published checkpoint of a summary; older ones do not say which it is, and end with it."""
+    points: Sequence[Mapping[str, Any]] = summary["checkpoints"]
+    return next((point for point in points if point["name"] == summary.get("published")), points[-1])
 
 
 def short_score(point: Mapping[str, Any], side: str) -> str:

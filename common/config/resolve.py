@@ -17,7 +17,7 @@ from typing import Any
 
 from common.config.base import Precision, StageSettings
 from common.config.files import DomainFile, read_domain_file
-from common.config.folders import find_domain, read_named
+from common.config.folders import find_domain, names_in, read_named
 from common.config.kinds import kind_of, kinds
 from common.config.overrides import nest, take_consent
 from common.config.pipeline import Node, Pipeline, load_pipeline
@@ -39,6 +39,7 @@ from common.errors import ConfigError, did_you_mean
 
 DEFAULT_PROFILE = "tiny"
 EMBEDDED = "embedded"  # the value of `data` for the knowledge that a domain brings
+HUB = "hub"  # and for the data sets that its data.yaml names
 DEFAULT_PIPELINE = "full"
 COMMAND_LINE = "command line"
 OF_CHECKPOINT = ("revision", "facts", "chat_template")  # keys of `model` that hold for one `path`
@@ -94,7 +95,9 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     file = read_domain_file(folder, repository / "pipelines")
     layers += _domain_layers(file, given, profile, layers, command_line)
     data = _data_of([*layers, command_line])
-    layers += _manifest_layers(folder / "data.yaml" if data == "hub" else data)
+    own = _suits(profile, [*layers, command_line])
+    profiles = names_in(repository / "pipelines" / "profiles")
+    layers += _manifest_layers(folder / "data.yaml" if data == HUB else data, profile if own else None, profiles)
     layers.append(command_line)
 
     config, origins = _build(folder.name, profile, layers, pipeline)
@@ -134,22 +137,32 @@ def _domain_layers(
     """Return the domain's layers: for all runs, for those of a checkpoint on real data, and for the profile.
 
     Every layer counts for what the run starts from: a checkpoint or an architecture, embedded data or real ones.
-    Embedded data are small, whatever model reads them, so the settings for real runs do not hold there. What the
-    domain says for a profile is made for the profile's model, and does not hold on real data for another model.
+    Embedded data are small, whatever model reads them, so the settings for real runs do not hold there. They are made
+    for the domain's own data sets: a profile of a checkpoint knows better what suits it on other data. What the domain
+    says for a profile does not hold on real data for a model that it was not made for.
     """
     of_all = Layer(f"domain {domain}", file.all)
     block = [Layer(f"domain {domain}, profile {profile}", file.profiles[profile])] if profile in file.profiles else []
     named = [layer for layer in (*lower, of_all, *block, command_line) if _names_model(layer)]
-    own = not named or named[-1] in (lower[0], *block)  # the model is the profile's, or that of its block
+    own = _suits(profile, named)
     without_block = _data_of([*lower, of_all, command_line])
     if not own and without_block != EMBEDDED:
         block = []
     starts_from_checkpoint = bool(named) and named[-1].values["model"]["path"] is not None
-    if not starts_from_checkpoint or _data_of([*lower, of_all, *block, command_line]) == EMBEDDED:
+    data = _data_of([*lower, of_all, *block, command_line])
+    if not starts_from_checkpoint or data == EMBEDDED or (own and data != HUB):
         return [of_all, *block]
     # The settings for a checkpoint are for full fine-tuning. What the profile says of adapters holds over them.
     adapters = Layer(f"profile {profile}", adapters_alone(lower[0].values))
     return [of_all, Layer(f"domain {domain}, with a checkpoint", file.checkpoint), adapters, *block]
+
+
+def _suits(profile: str, layers: Sequence[Layer]) -> bool:
+    """Whether what is made for a profile suits the model: its own, its block's, or a checkpoint in the place of one."""
+    named = [layer for layer in layers if _names_model(layer)]
+    if not named or named[-1].label.endswith(f"profile {profile}"):
+        return True
+    return named[0].label == f"profile {profile}" and all(x.values["model"]["path"] for x in (named[0], named[-1]))
 
 
 def _names_model(layer: Layer) -> bool:
@@ -162,15 +175,27 @@ def _data_of(layers: Sequence[Layer]) -> str:
     return next((str(layer.values["data"]) for layer in reversed(layers) if "data" in layer.values), EMBEDDED)
 
 
-def _manifest_layers(data: str | Path) -> list[Layer]:
+def _manifest_layers(data: str | Path, profile: str | None, known: Sequence[str]) -> list[Layer]:
+    """Return a manifest's settings for all runs, and those for the profile whose model is in use."""
     if data == EMBEDDED:
         return []
     path = Path(data)
     raw = read_yaml(path)
-    settings = raw.get("settings", {}) if isinstance(raw, dict) else {}
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{path}: settings holds {settings!r}; expected keys such as cpt: {{tokens: …}}.")
-    return [Layer(f"manifest {path.name}", settings)]
+    given = raw if isinstance(raw, dict) else {}
+    profiles = _keys_of(given, "profiles", path)
+    if wrong := [name for name in profiles if name not in known]:
+        raise ConfigError(f"{path}: profiles.{wrong[0]}: there is no such profile.{did_you_mean(wrong[0], known)}")
+    layers = [Layer(f"manifest {path.name}", _keys_of(given, "settings", path))]
+    if profile in profiles:
+        layers.append(Layer(f"manifest {path.name}, profile {profile}", _keys_of(profiles, profile, path)))
+    return layers
+
+
+def _keys_of(values: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
+    found = values.get(key, {})
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: {key} holds {found!r}; expected keys such as cpt: {{tokens: …}}.")
+    return found
 
 
 def _build(domain: str, profile: str, layers: list[Layer], pipeline: Pipeline) -> tuple[Config, dict[str, str]]:
@@ -192,8 +217,9 @@ def _build(domain: str, profile: str, layers: list[Layer], pipeline: Pipeline) -
     taken = merged["model"].get("path") is not None
     for node in pipeline.nodes():
         with _gathered(problems):
+            fixed = Layer(f"pipeline {pipeline.name}", {node.name: node.fixed})
             trains = not (taken and kind_of(node.kind).starts)
-            stages[node.name] = _stage_settings(node, layers, origins, computes if trains else None)
+            stages[node.name] = _stage_settings(node, [*layers, fixed], origins, computes if trains else None)
     for key in SECTIONS:
         if key in merged:
             with _gathered(problems):
@@ -217,8 +243,13 @@ def _check_sections(layers: list[Layer], pipeline: Pipeline) -> None:
                 raise ConfigError(f"{key} ({layer.label}): no section or stage of that name.{did_you_mean(key, known)}")
             if key not in SCALARS and not isinstance(value, Mapping):
                 raise ConfigError(f"{key} ({layer.label}): expected keys below it, got {value!r}.")
-            if layer.label == COMMAND_LINE and key in kinds() and key not in in_pipeline:
+            if layer.label != COMMAND_LINE:
+                continue
+            if key in kinds() and key not in in_pipeline:
                 raise ConfigError(f"{key}: the pipeline {pipeline.name} has no such stage.{did_you_mean(key, nodes)}")
+            for name, fixed in (nodes[key].fixed if key in nodes else {}).items():
+                if value.get(name, fixed) != fixed:
+                    raise ConfigError(f"{key}.{name}: the pipeline {pipeline.name} fixes it at {fixed}; leave it out.")
 
 
 @contextlib.contextmanager

@@ -30,15 +30,16 @@ class ModelFacts(Frozen):
     tie_word_embeddings: bool = Field(description="whether input and output embedding are the same weights")
     max_position_embeddings: int = Field(gt=0, description="context, in tokens")
     licence: str = Field(description="as the Hub spells it")
-    chat_template: Literal["marked", "known", "none"] = Field(
-        description="of its tokenizer: with generation markers, one that TRL has a marked twin of, or none"
-    )
+    chat_template: Literal["own", "none"] = Field(description="whether its tokenizer has one")
 
 
 class ModelSettings(Frozen):
     """The model that the chain starts from: a checkpoint, or an architecture to pretrain here."""
 
-    path: str | None = Field(None, description="Hub id or local folder of a checkpoint; none: pretrain `architecture`")
+    path: str | None = Field(
+        None, description="a checkpoint: Hub id, local folder, GGUF file, or `package:<name>` for an installed Python "
+        "package that carries one; none: pretrain `architecture`",
+    )  # fmt: skip
     revision: str | None = Field(None, description="branch, tag or commit of a Hub checkpoint")
     trust_remote_code: bool = Field(False, description="run Python code that the checkpoint brings; off unless asked")
     architecture: dict[str, Any] = Field(default_factory=dict, description="keys of transformers' LlamaConfig")
@@ -47,10 +48,14 @@ class ModelSettings(Frozen):
     )
     vocabulary_size: int = Field(1024, ge=300, description="entries of the byte-level BPE that is trained for it")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="type of the stored weights")
-    chat_template: Literal["own", "chatml"] = Field(
-        "own", description="the checkpoint's own, or plain ChatML with generation markers, whose <|im_end|> then stops "
-        "an answer (for bases, which have no template or another stop token)",
+    chat_template: Literal["own", "chatml", "plain"] = Field(
+        "own", description="the checkpoint's own, and where it has none chatml if it has the tokens, else plain; "
+        "chatml: plain ChatML, whose <|im_end|> then stops an answer; plain: roles in words, and its own stop token",
     )  # fmt: skip
+    licence: str | None = Field(
+        None,
+        description="licence of the checkpoint in `path`, as the Hub spells it; none: as facts or its files say",
+    )
     facts: ModelFacts | None = Field(None, description="what a profile knows of the checkpoint in `path`")
 
     @model_validator(mode="after")
@@ -129,7 +134,6 @@ class RunSettings(Frozen):
     )
     wait: bool = Field(True, description="wait for another run that makes the same artifact; false: stop instead")
     newest_data: bool = Field(False, description="ask the Hub again which commit each data set's branch points to")
-    tokens_per_second: float = Field(12000.0, gt=0, description="guess for `plan` until a stage has been measured")
 
 
 class Needs(Frozen):

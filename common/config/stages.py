@@ -301,7 +301,6 @@ class CardSettings(StageSettings):
     intended_use: str = Field("", description="what the model is for, in a sentence or two")
     limits_of_use: str = Field("", description="what it is not for")
     tags: tuple[str, ...] = Field((), description="further Hub tags")
-    licence: str = Field("apache-2.0", description="licence of the published weights, as the Hub spells it")
 
 
 class PublishSettings(StageSettings):
@@ -309,3 +308,11 @@ class PublishSettings(StageSettings):
 
     to: str = Field("local", description="local (models/<domain>/<version>), hub:<owner>/<name>, or none")
     private: bool = Field(True, description="hub only: make the repository private")
+    licence: str | None = Field(
+        None,
+        description="licence of what is published, as the Hub spells it; none: the strictest of base and data",
+    )
+    choose: Literal["named", "best"] = Field(
+        "named", description="named: the stage that the pipeline publishes; best: where that lost more than half of "
+        "what was learned of the domain, the best stage before it",
+    )  # fmt: skip

@@ -34,6 +34,7 @@ from common.engine.preflight.settings import check_sharding
 from common.engine.provenance import provenance
 from common.errors import DataError, GateError
 from common.models.device import release_memory
+from common.report.licences import licence_notes
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, Store, fingerprint_of, write_json, writing
 from common.store.locks import Holder
@@ -60,6 +61,8 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do])
     _warn_of_emulation(plan, [step.node.name for step in plan.to_do], console)
     run = Run(plan, console, Outcome())
+    for note in licence_notes(plan.licence) if plan.to_do else ():
+        console.line(f"  licences: {note}", always=True)
     freeze(resolved)
     for step in plan.steps:
         run.make(step.node, forced=step.node.name in forced)
@@ -211,6 +214,7 @@ class Run:
         return StageContext(
             node.name, node.kind, self.config.stages[node.name], self.config, job.inputs, node.parent, self.corpus,
             out, work, self.store.models, self.console, task_folders(self.resolved), rewards_file(self.resolved),
+            self.resolved.pipeline.controls,
         )  # fmt: skip
 
     def _commit(self, job: Job, report: StageReport, seconds: float) -> Artifact:
@@ -276,7 +280,7 @@ class Run:
         settings = self.config.gate
         exams = {name: a for name, a in self.outcome.artifacts.items() if a.manifest["kind"] == "evaluate"}
         base = next(iter(exams.values()))  # the first examined stage that is there
-        is_control = self.resolved.pipeline.stages[str(node.parent)].control
+        is_control = node.parent in self.resolved.pipeline.controls
         # A warning is shown by the run that made one of the exams, not again by every later one.
         shown_before = settings.mode == "warn" and not {node.name, base.stage} & set(self.outcome.made)
         if settings.mode == "off" or is_control or base.stage == node.name or shown_before:

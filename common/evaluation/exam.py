@@ -9,6 +9,8 @@ saved by `common.stages.evaluate`.
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,10 +20,11 @@ from common.config.stages import EvaluateSettings
 from common.errors import DataError
 from common.evaluation import extra, harness
 from common.evaluation.languages import LanguageCheck
-from common.evaluation.scores import SIDES, by_language, by_probe, by_side, by_source, written_scores
+from common.evaluation.scores import SIDES, by_language, by_probe, by_side, by_source, text_scores, written_scores
 from common.evaluation.tasks import question_task, text_task
 from common.evaluation.written import Written, mark, write_answers
 from common.models.device import release_memory
+from common.models.special_tokens import stop_ids
 
 SCORE_DIGITS = 4  # of log-likelihoods in the records; float32 is not reproducible beyond
 PROBE = "probe"  # side of the records that count in no score of the exam
@@ -46,6 +49,7 @@ class Result:
 
     exam: dict[str, dict[str, Any] | None]  # side -> score, n, low, high
     bits_per_byte: dict[str, float | None]
+    texts: dict[str, dict[str, Any]]  # side -> bits_per_byte, n documents, bytes, low, high
     tasks: dict[str, dict[str, Any]]  # harness task -> version and how it was asked
     extra: dict[str, dict[str, float]]  # further harness task -> metric -> value
     written: dict[str, dict[str, Any]]  # side -> exact, stopped, f1, in_language
@@ -53,10 +57,12 @@ class Result:
     languages: dict[str, dict[str, Any]]  # code -> exam, in_language, bits_per_byte, tokens_per_character
     sources: dict[str, dict[str, Any]]  # source -> score, where a side has several
     records: list[dict[str, Any]]  # one per question, in the order asked
+    documents: list[dict[str, Any]]  # one per held-out text: id, side, source, language, bits, bytes
 
     def to_json(self, checkpoint: str) -> dict[str, Any]:
         facts = {part.name: getattr(self, part.name) for part in fields(self)}
-        return {"checkpoint": checkpoint, **{name: value for name, value in facts.items() if name != "records"}}
+        apart = ("records", "documents")  # have files of their own
+        return {"checkpoint": checkpoint, **{name: value for name, value in facts.items() if name not in apart}}
 
 
 def run_exam(
@@ -94,7 +100,7 @@ def run_exam(
         del model
     release_memory()
     counter.add(plan.num_sequences)
-    records = _records(plan, answers)
+    records, documents = _records(plan, answers), _documents(plan, answers)
     form = {"asked": "chat" if answers.chat else "plain", "ending": answers.ending}
     texts = plan.texts.get("domain", [])
     languages = _languages([*plan.questions.get("domain", []), *texts])
@@ -104,6 +110,7 @@ def run_exam(
             side: answers.read["results"][_name("text", side)]["bits_per_byte,none"] if side in plan.texts else None
             for side in SIDES
         },
+        texts=text_scores(documents),
         tasks=_describe(answers.chosen, form) | _describe(answers.read, {}) | further.tasks,
         extra=further.scores,
         written=written_scores(records),
@@ -113,6 +120,7 @@ def run_exam(
         ),
         sources=by_source(records),
         records=records,
+        documents=documents,
     )
 
 
@@ -175,7 +183,7 @@ class _Answers:
 
 def _ask(model: Any, plan: ExamPlan, settings: EvaluateSettings, counter: _Counter) -> _Answers:
     chat = settings.chat_template and bool(model.tokenizer.chat_template)
-    ending = harness.answer_ending(model.tokenizer) if chat else ""
+    ending = harness.answer_ending(model.tokenizer, stop_ids(model.model, model.tokenizer)) if chat else ""
     questions = [
         question_task(_name("questions", side), rows, chat=chat, ending=ending) for side, rows in plan.chosen.items()
     ]
@@ -234,6 +242,23 @@ def _record(
     if check.languages and "language" in row:
         record["in_language"] = check.is_in(written.text, str(row["language"]))
     return record
+
+
+def _documents(plan: ExamPlan, answers: _Answers) -> list[dict[str, Any]]:
+    """Return one record per held-out text, in the order of the texts."""
+    documents = []
+    for side, rows in plan.texts.items():
+        read = {s["doc"]["row"]: s["bits_per_byte"] for s in answers.read["samples"][_name("text", side)]}
+        for index, row in enumerate(rows):
+            likelihood, num_bytes = read[index]
+            documents.append({
+                "id": str(row.get("id") or hashlib.sha256(row["text"].encode()).hexdigest()[:16]),
+                "side": side,
+                **{key: row[key] for key in ("source", "language") if key in row},
+                "bits": round(-likelihood / math.log(2), SCORE_DIGITS),
+                "bytes": num_bytes,
+            })  # fmt: skip
+    return documents
 
 
 def _languages(rows: Sequence[Row]) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.evaluation.languages import fertility
-from common.evaluation.statistics import wilson
+from common.evaluation.statistics import ratio_of_sums, wilson
 
 SIDES = ("general", "domain")
 Records = Sequence[Mapping[str, Any]]
@@ -62,6 +62,20 @@ def by_source(records: Records) -> dict[str, dict[str, Any]]:
         scores = _by(_of(records, side), "source")
         if len(scores) > 1:
             found |= {source: {"side": side, **score} for source, score in scores.items()}
+    return found
+
+
+def text_scores(documents: Records) -> dict[str, dict[str, Any]]:
+    """Return per side the bits per byte of its held-out texts: value, n documents, bytes, and low to high.
+
+    The interval is a 95% bootstrap over documents; one document alone has none.
+    """
+    found = {}
+    for side in SIDES:
+        if rows := _of(documents, side):
+            value, low, high = ratio_of_sums([row["bits"] for row in rows], [row["bytes"] for row in rows])
+            size = sum(row["bytes"] for row in rows)
+            found[side] = {"bits_per_byte": value, "n": len(rows), "bytes": size, "low": low, "high": high}
     return found
 
 

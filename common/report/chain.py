@@ -8,7 +8,7 @@ Local paths are removed from everything that is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ class Checkpoint:
     records: Sequence[Mapping[str, Any]]  # of the exam, one per question
     curve: LossCurve
     rewards: Mapping[int, float] = field(default_factory=dict)  # step -> mean reward, of a stage that trains on rewards
+    texts: Sequence[Mapping[str, Any]] = ()  # of the exam, one per held-out text
+    control: bool = False  # whether the pipeline marks it as a control arm
 
     @property
     def part(self) -> Part | None:
@@ -69,6 +71,11 @@ class Checkpoint:
         """Return the bits per byte of one side's held-out text, or None."""
         value: float | None = (self.exam.get("bits_per_byte") or {}).get(side)
         return value
+
+    def text_score(self, side: str) -> dict[str, Any] | None:
+        """Return {"bits_per_byte", "n", "bytes", "low", "high"} of one side's held-out text, or None."""
+        result: dict[str, Any] | None = (self.exam.get("texts") or {}).get(side)
+        return result
 
 
 @dataclass(frozen=True)
@@ -105,8 +112,10 @@ class Chain:
         return line
 
 
-def load_chain(inputs: Mapping[str, Artifact], published: str | None = None) -> Chain:
+def load_chain(inputs: Mapping[str, Artifact], published: str | None = None, controls: Collection[str] = ()) -> Chain:
     """Read every artifact of a chain. `published` is the card's model; without it, the last of the pipeline.
+
+    `controls` names the pipeline's control arms.
 
     Raises ContractError when there is no checkpoint, or an exam lacks a file.
     """
@@ -119,12 +128,15 @@ def load_chain(inputs: Mapping[str, Artifact], published: str | None = None) -> 
         )
     found = [(a, _read_exam(a.path)) for name, a in inputs.items() if manifests[name]["kind"] == EXAM_KIND]
     exams = {str(exam["checkpoint"]): (artifact, exam) for artifact, exam in found}
-    checkpoints = tuple(_checkpoint(inputs[name], manifests[name], *exams.get(name, (None, {}))) for name in models)
+    checkpoints = tuple(
+        _checkpoint(inputs[name], manifests[name], *exams.get(name, (None, {})), control=name in controls)
+        for name in models
+    )
     return Chain(checkpoints, str(published if published in models else models[-1]), manifests)
 
 
 def _checkpoint(
-    artifact: Artifact, manifest: dict[str, Any], exam: Artifact | None, scores: dict[str, Any]
+    artifact: Artifact, manifest: dict[str, Any], exam: Artifact | None, scores: dict[str, Any], *, control: bool
 ) -> Checkpoint:
     log = read_lines(artifact.path / "log.jsonl")
     return Checkpoint(
@@ -136,6 +148,8 @@ def _checkpoint(
         records=read_lines(exam.path / "records.jsonl") if exam else [],
         curve=read_curve(log),
         rewards={int(line["step"]): float(line["reward"]) for line in log if line.get("reward") is not None},
+        texts=read_lines(exam.path / "texts.jsonl") if exam else [],
+        control=control,
     )
 
 

@@ -25,6 +25,11 @@ def points(share: float) -> str:
     return f"{value:+.1f}" if value else "0.0"
 
 
+def relative(change: float | None) -> str:
+    """Return a relative change in percent, with its sign and no negative zero."""
+    return MISSING if change is None else f"{points(change)}%"
+
+
 def code(name: object) -> str:
     return f"`{name}`" if name else MISSING
 
@@ -34,6 +39,11 @@ def interval(result: Mapping[str, Any] | None) -> str:
     if result is None:
         return MISSING
     return f"{percent(result['score'])} [{percent(result['low'])}, {percent(result['high'])}]"
+
+
+def change_interval(change: float, low: float | None, high: float | None) -> str:
+    """Return `-12.4% [-13.0%, -11.8%]` for a relative change, without brackets where no interval is known."""
+    return relative(change) + ("" if low is None else f" [{relative(low)}, {relative(high)}]")
 
 
 def p_value(p: float) -> str:

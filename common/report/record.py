@@ -1,7 +1,7 @@
 """The chain as JSON: `card.json` for everything, and the small `summary.json` for scripts and for `status`.
 
-Usage: `write_json(out / "summary.json", build_summary(chain, domain=…, profile=…, pipeline=…).model_dump())`;
-`Summary.model_validate_json(text)` reads it back; `build_record(chain, comparisons, facts)` returns card.json.
+Usage: `write_json(out / "summary.json", build_summary(chain, choice, domain=…, profile=…, pipeline=…).model_dump())`;
+`Summary.model_validate_json(text)` reads it back; `build_record(chain, comparisons, texts, facts)` returns card.json.
 
 card.json copies only the fields named here from manifests, so that a field added later, such as a path, does not leak.
 It is a record, not a recipe: the settings in it cannot be run as they are.
@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from common.config.base import Frozen
-from common.evaluation.comparison import Comparison
+from common.evaluation.comparison import Comparison, TextComparison
 from common.report.chain import SIDES, Chain, Checkpoint
 from common.report.tables import merged_sources
 
@@ -28,7 +28,7 @@ MANIFEST_FIELDS = (
     "train_seconds", "tokens_per_second", "rows", "versions", "git", "seed", "created", "code", "files",
 )  # fmt: skip
 HARDWARE_FIELDS = ("cpu", "cores", "memory_gb", "gpu")
-EXAM_FIELDS = ("exam", "bits_per_byte", "tasks", "extra")
+EXAM_FIELDS = ("exam", "bits_per_byte", "texts", "tasks", "extra")
 
 
 class Result(Frozen):
@@ -66,16 +66,20 @@ class Summary(Frozen):
     domain: str
     profile: str
     pipeline: str
+    published: str | None = None  # name of the checkpoint that is published; older summaries do not say it
+    choice: str = ""  # why it is that one, and what it costs against the best before it
     total_seconds: Amount  # wall time of every model stage and exam
     checkpoints: tuple[CheckpointSummary, ...] = Field(min_length=1)
 
 
-def build_summary(chain: Chain, *, domain: str, profile: str, pipeline: str) -> Summary:
+def build_summary(chain: Chain, choice: str, *, domain: str, profile: str, pipeline: str) -> Summary:
     """Return the summary of a chain. Raises pydantic's ValidationError where an exam has wrong values."""
     return Summary(
         domain=domain,
         profile=profile,
         pipeline=pipeline,
+        published=chain.published,
+        choice=choice,
         total_seconds=sum(float(m.get("seconds", 0.0)) for m in chain.manifests.values()),
         checkpoints=tuple(_summarise(checkpoint) for checkpoint in chain.checkpoints),
     )
@@ -101,7 +105,9 @@ def _result(facts: dict[str, Any] | None) -> Result | None:
     return None if facts is None else Result(**{key: facts[key] for key in ("score", "n", "low", "high")})
 
 
-def build_record(chain: Chain, comparisons: Sequence[Comparison], facts: Mapping[str, Any]) -> dict[str, Any]:
+def build_record(
+    chain: Chain, comparisons: Sequence[Comparison], texts: Sequence[TextComparison], facts: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the record; `facts` are those of the run (domain, profile, pipeline, licence, …) and come first."""
     return {
         "schema": SCHEMA,
@@ -110,6 +116,7 @@ def build_record(chain: Chain, comparisons: Sequence[Comparison], facts: Mapping
         "stages": {name: _stage(manifest) for name, manifest in chain.manifests.items()},
         "exams": {c.name: {key: c.exam.get(key) for key in EXAM_FIELDS} for c in chain.checkpoints if c.exam},
         "comparisons": [{**asdict(c), "proven": c.proven} for c in comparisons],
+        "text_comparisons": [{**asdict(c), "proven": c.proven} for c in texts],
         "sources": merged_sources(chain),
     }
 

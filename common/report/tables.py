@@ -13,10 +13,11 @@ from typing import Any
 import yaml
 
 from common.config.kinds import kind_of
-from common.evaluation.comparison import Comparison
+from common.evaluation.comparison import Comparison, TextComparison
 from common.report.chain import EXAM_KIND, Chain, Checkpoint
 from common.report.markdown import (
     MISSING,
+    change_interval,
     code,
     details,
     duration,
@@ -53,13 +54,36 @@ def results_table(chain: Chain) -> str:
             "Continues from": lambda c: code(c.parent),
             "General score [95%]": lambda c: interval(c.score("general")),
             "Domain score [95%]": lambda c: interval(c.score("domain")),
-            "Bits per byte general": lambda c: number(c.bits("general"), 3),
-            "Bits per byte domain": lambda c: number(c.bits("domain"), 3),
+            "Bits per byte general [95%]": lambda c: _bits(c, "general"),
+            "Bits per byte domain [95%]": lambda c: _bits(c, "domain"),
             "Tokens": lambda c: number(c.manifest.get("tokens")),
             "Wall time": lambda c: duration(c.manifest.get("seconds")),
             "Tokens/s": lambda c: number(c.manifest.get("tokens_per_second")),
         },
         text=2,
+    )
+
+
+def _bits(checkpoint: Checkpoint, side: str) -> str:
+    """Bits per byte, with the interval where the exam has several documents."""
+    value, facts = number(checkpoint.bits(side), 3), checkpoint.text_score(side) or {}
+    return value if facts.get("low") is None else f"{value} [{facts['low']:.3f}, {facts['high']:.3f}]"
+
+
+def text_comparison_table(comparisons: Sequence[TextComparison]) -> str:
+    """Every paired comparison by the bits per byte of held-out texts."""
+    return table(
+        comparisons,
+        {
+            "Before": lambda c: code(c.before),
+            "After": lambda c: code(c.after),
+            "Held-out text": lambda c: c.side,
+            "Documents": lambda c: number(c.n),
+            "Bits per byte before": lambda c: number(c.bits_before, 3),
+            "Bits per byte after": lambda c: number(c.bits_after, 3),
+            "Change [95%]": lambda c: change_interval(c.change, c.low, c.high),
+        },
+        text=3,
     )
 
 
@@ -133,10 +157,13 @@ def _name(chain: Chain, checkpoint: Checkpoint) -> str:
 
 
 def merged_sources(chain: Chain) -> list[dict[str, Any]]:
-    """Return every source once per role, with the stages that used it."""
+    """Return every source once per role, with the stages that used it: of those that count rows, the ones read."""
     merged: dict[tuple[str, str], dict[str, Any]] = {}
     for name, manifest in chain.manifests.items():
+        read = {str(row["source"]) for row in manifest.get("rows", ())}
         for source in manifest.get("sources", ()):
+            if read and str(source["id"]) not in read:
+                continue
             entry = merged.setdefault((str(source["id"]), str(source.get("role", ""))), {**source, "stages": []})
             if name not in entry["stages"]:
                 entry["stages"].append(name)

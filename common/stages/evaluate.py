@@ -1,6 +1,6 @@
 """Evaluate: run the exam on one checkpoint and save its scores and every single answer.
 
-Usage: `report = run(context)`; leaves exam.json and records.jsonl in `context.out`.
+Usage: `report = run(context)`; leaves exam.json, records.jsonl and texts.jsonl in `context.out`.
 
 It measures. Limits are in `common.evaluation.gate`, tables and plots are on the card.
 """
@@ -20,7 +20,8 @@ from common.store.artifacts import write_json
 from common.training.loop import memory
 
 EXAM = "exam.json"
-RECORDS = "records.jsonl"
+RECORDS = "records.jsonl"  # one line per question
+TEXTS = "texts.jsonl"  # one line per held-out text
 logger = logging.getLogger(__name__)
 
 
@@ -53,8 +54,9 @@ def run(context: StageContext) -> StageReport:
             task_folders=context.task_folders,
         )
     write_json(context.out / EXAM, result.to_json(checkpoint.stage))
-    with (context.out / RECORDS).open("w", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in result.records)
+    for name, lines in ((RECORDS, result.records), (TEXTS, result.documents)):
+        with (context.out / name).open("w", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     metrics = {f"{side}_score": facts["score"] for side, facts in result.exam.items() if facts}
     metrics |= {f"{side}_bits_per_byte": bits for side, bits in result.bits_per_byte.items() if bits is not None}
     logger.info("%s of %s: %s", context.stage, checkpoint.stage, metrics)

@@ -17,6 +17,7 @@ from common.engine.run import execute, run_stage
 from common.errors import ConfigError, ContractError, DataError, GateError
 from common.report.record import Summary
 from common.store.artifacts import Store
+from tests.bench.gpu_parts import read_chain
 from tests.conftest import QUICK, REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -43,6 +44,15 @@ def test_summary_follows_its_schema_in_pipeline_order(finished: Path) -> None:
         "name", "stage", "fingerprint", "parent", "exam", "bits_per_byte", "tokens", "seconds", "tokens_per_second",
     }  # fmt: skip
     assert raw["checkpoints"][0]["exam"]["domain"]["n"] == 40
+
+
+def test_the_run_on_a_gpu_reads_what_the_chain_left(finished: Path, tmp_path: Path) -> None:
+    figures = {figure.what: figure.found for figure in read_chain(finished)}
+    assert figures.pop("checkpoints with an exam") == len(NAMES)
+    assert list(figures) == [f"last loss of {name}" for name in ("base", "cpt", "sft", "dpo")]
+    assert all(loss > 0 for loss in figures.values())
+    with pytest.raises(ValueError, match="not enough values"):
+        read_chain(tmp_path)
 
 
 def test_artifacts_hold_no_pickle_and_manifests_no_path(finished: Path) -> None:
@@ -215,14 +225,14 @@ def test_a_local_checkpoint_takes_the_place_of_the_tiny_base(finished: Path, tmp
     assert set(states(plan).values()) == {"cached"}
 
 
-def test_a_checkpoint_without_markers_or_cut_short_is_refused(finished: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_learn_to_stop_or_is_cut_short_is_refused(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(finished / "runs" / "medical" / "tiny" / "base", folder)
     words = {"domain": "medical", "out": str(tmp_path / "a"), **QUICK, "model.path": str(folder)}
     template = folder / "chat_template.jinja"
     text = template.read_text(encoding="utf-8")
-    template.write_text(text.replace("{%- generation %}", "").replace("{% endgeneration %}", ""), encoding="utf-8")
-    with pytest.raises(ContractError, match=r"no \{% generation %\} markers"):
+    template.write_text(text.replace("<|end|>{% endgeneration %}", "{% endgeneration %}"), encoding="utf-8")
+    with pytest.raises(ContractError, match="no token of its own behind an assistant's turn"):
         execute(resolve(words, REPOSITORY), Console("quiet"))
     template.write_text(text, encoding="utf-8")
     weights = folder / "model.safetensors"

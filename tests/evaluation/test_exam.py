@@ -130,7 +130,7 @@ def test_the_ending_is_read_from_the_template(
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     tokenizer.chat_template = template
-    assert harness.answer_ending(tokenizer) == ending
+    assert harness.answer_ending(tokenizer, {tokenizer.eos_token_id}) == ending
 
 
 def test_a_model_that_a_gpu_has_no_room_for_is_spread(
@@ -159,6 +159,14 @@ def test_bits_per_byte_is_the_negative_log2_probability_of_the_bytes(checkpoint:
     assert result.bits_per_byte["domain"] == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
     assert result.bits_per_byte["general"] is None
     assert result.exam == {"general": None, "domain": None}
+    for document, row in zip(result.documents, TEXTS, strict=True):
+        own = -log_probability(checkpoint, start, encode(checkpoint, row["text"])) / math.log(2)
+        assert document["bits"] == pytest.approx(own, abs=ROUNDING * 2)
+        assert document["bytes"] == len(row["text"].encode())
+    assert len({document["id"] for document in result.documents}) == 3
+    found = result.texts["domain"]
+    assert found["bits_per_byte"] == pytest.approx(result.bits_per_byte["domain"], rel=1e-5)
+    assert found["low"] < found["bits_per_byte"] < found["high"]
 
 
 def test_documents_longer_than_the_window_are_read_in_pieces(checkpoint: Path) -> None:

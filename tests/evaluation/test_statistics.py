@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import product
 from math import comb
 
+import numpy as np
 import pytest
 
-from common.evaluation.statistics import holm, mcnemar_exact, paired_bootstrap, wilson
+from common.evaluation.statistics import holm, mcnemar_exact, paired_bootstrap, ratio_of_sums, wilson
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,25 @@ def test_bootstrap_of_equal_answers_is_a_point_and_needs_an_answer() -> None:
     assert paired_bootstrap(a, a) == (0.0, 0.0, 0.0)
     with pytest.raises(ValueError, match="at least one pair"):
         paired_bootstrap([], [])
+
+
+def test_the_interval_of_a_ratio_is_that_of_whole_documents() -> None:
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(100, 4000, 200).astype(float)
+    noise = rng.normal(0, 0.2, 200)
+    bits = sizes * (1.0 + noise)
+    ratio, low, high = ratio_of_sums(bits.tolist(), sizes.tolist())
+    assert ratio == pytest.approx(bits.sum() / sizes.sum())
+    # the ratio estimator's variance by linearisation: sum of squared residuals / (sum of sizes)²
+    half = 1.96 * float(np.sqrt(np.square(bits - ratio * sizes).sum())) / sizes.sum()
+    assert low is not None
+    assert high is not None
+    assert (low, high) == pytest.approx((ratio - half, ratio + half), abs=0.003)
+    assert ratio_of_sums(bits.tolist(), sizes.tolist()) == (ratio, low, high)
+    assert ratio_of_sums([3.0, 6.0], [3.0, 6.0]) == (1.0, 1.0, 1.0)
+    assert ratio_of_sums([3.0], [2.0]) == (1.5, None, None)
+    with pytest.raises(ValueError, match="at least one pair"):
+        ratio_of_sums([], [])
 
 
 def test_holm_multiplies_by_the_number_left_and_never_falls() -> None:

@@ -34,6 +34,9 @@ class SmallCorpus:
     def rows(self, role: str) -> Iterator[dict[str, Any]]:
         yield from self._rows.get(role, [])
 
+    def portions(self, role: str) -> None:
+        return
+
     def counts(self, role: str) -> dict[str, RowCount]:
         return {}
 
@@ -90,8 +93,20 @@ def test_it_leaves_the_exam_and_every_answer(run_stage: Callable[[str], tuple[St
     report, out = run_stage("one")
     exam = json.loads((out / "exam.json").read_text())
     records = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
-    assert sorted(path.name for path in out.iterdir()) == ["exam.json", "records.jsonl"]
-    parts = ["checkpoint", "exam", "bits_per_byte", "tasks", "extra", "written", "probes", "languages", "sources"]
+    documents = [json.loads(line) for line in (out / "texts.jsonl").read_text().splitlines()]
+    assert sorted(path.name for path in out.iterdir()) == ["exam.json", "records.jsonl", "texts.jsonl"]
+    parts = [
+        "checkpoint",
+        "exam",
+        "bits_per_byte",
+        "texts",
+        "tasks",
+        "extra",
+        "written",
+        "probes",
+        "languages",
+        "sources",
+    ]
     assert list(exam) == parts
     assert exam["checkpoint"] == "cpt"
     assert [record["id"] for record in records] == [f"g{i}" for i in range(7)] + [f"q{i}" for i in range(8)]
@@ -102,6 +117,12 @@ def test_it_leaves_the_exam_and_every_answer(run_stage: Callable[[str], tuple[St
         assert exam["exam"][side]["n"] == n
         assert exam["exam"][side]["low"] < correct / n < exam["exam"][side]["high"]
     assert exam["bits_per_byte"]["general"] is None
+    [document] = documents
+    assert list(document) == ["id", "side", "source", "bits", "bytes"]
+    assert document["bits"] / document["bytes"] == pytest.approx(exam["bits_per_byte"]["domain"], rel=1e-5)
+    assert exam["texts"]["domain"] | {"bits_per_byte": 0} == {
+        "bits_per_byte": 0, "n": 1, "bytes": 20, "low": None, "high": None,
+    }  # fmt: skip
     assert report.metrics == {
         "general_score": exam["exam"]["general"]["score"],
         "domain_score": exam["exam"]["domain"]["score"],
@@ -113,5 +134,5 @@ def test_it_leaves_the_exam_and_every_answer(run_stage: Callable[[str], tuple[St
 
 def test_two_runs_leave_the_same_bytes(run_stage: Callable[[str], tuple[StageReport, Path]]) -> None:
     (_, first), (_, second) = run_stage("one"), run_stage("two")
-    for name in ("exam.json", "records.jsonl"):
+    for name in ("exam.json", "records.jsonl", "texts.jsonl"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
