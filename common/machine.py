@@ -1,6 +1,6 @@
 """What this machine has: GPUs as the driver lists them, processor flags, main memory. Without torch, for plans.
 
-Usage: `if not computes_bfloat16(): ...`; `visible(cards(), os.environ.get("CUDA_VISIBLE_DEVICES"))`.
+Usage: `if cpu_kind() in BFLOAT16_KINDS: ...`; `visible(cards(), os.environ.get("CUDA_VISIBLE_DEVICES"))`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pathlib import Path
 
 PATIENCE = 15.0  # seconds that nvidia-smi may take; it is slow where no process keeps the driver awake
 CPUINFO = Path("/proc/cpuinfo")
-# x86 by AVX512-BF16 or AMX, and what Linux calls it on ARM.
-BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+# Kinds of CPU by the flag of the best instructions that they have for matrix products, the best first.
+CPU_KINDS = {"amx": "amx_bf16", "avx512_bf16": "avx512_bf16", "avx512": "avx512f", "arm_bf16": "bf16", "avx2": "avx2"}
+BFLOAT16_KINDS = ("amx", "avx512_bf16", "arm_bf16")  # that compute in bfloat16; torch emulates it on the others
 
 
 def cpu_lines() -> tuple[str, ...]:
@@ -33,18 +34,19 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(listed.partition(":")[2].lower().split())
 
 
-def computes_bfloat16() -> bool:
-    """Whether bfloat16 is native here: elsewhere torch emulates it, ten times slower than float32.
+def cpu_kind() -> str:
+    """Return the best kind that the first processor is and torch may use; `avx2`, the plainest, for all others.
 
     `ATEN_CPU_CAPABILITY` and `ONEDNN_MAX_CPU_ISA` keep torch and oneDNN from instructions that the processor has.
     """
-    aten = os.environ.get("ATEN_CPU_CAPABILITY", "").lower()
     onednn = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
-    if aten in ("default", "avx2"):
-        return False
-    if onednn and onednn not in ("DEFAULT", "ALL") and not onednn.endswith(("BF16", "FP16")) and "AMX" not in onednn:
-        return False
-    return bool(BFLOAT16_FLAGS & cpu_flags())
+    kinds = list(CPU_KINDS)
+    if os.environ.get("ATEN_CPU_CAPABILITY", "").lower() in ("default", "avx2"):
+        kinds = ["avx2"]
+    elif onednn and onednn not in ("DEFAULT", "ALL") and "AMX" not in onednn:
+        wide, narrow = onednn.startswith("AVX512"), onednn.endswith(("BF16", "FP16")) or onednn.startswith("AVX10")
+        kinds = kinds[1:] if narrow else ["avx512", "avx2"] if wide else ["avx2"]
+    return next((kind for kind in kinds if CPU_KINDS[kind] in cpu_flags()), "avx2")
 
 
 def main_memory() -> float:
@@ -68,23 +70,25 @@ class Card:
     name: str  # empty where only the driver's folder names it
     uuid: str
     memory: float | None  # bytes; None where the driver does not say
+    capability: float | None = None  # compute capability, such as 7.5; None where the driver does not say
 
 
 @functools.cache
 def cards() -> tuple[Card, ...]:
     """Return all GPUs of this machine in the order of `nvidia-smi`; where that fails, as many as its driver counts."""
-    asked = ["nvidia-smi", "--query-gpu=uuid,memory.total,name", "--format=csv,noheader,nounits"]
+    asked = ["nvidia-smi", "--query-gpu=uuid,memory.total,compute_cap,name", "--format=csv,noheader,nounits"]
     try:
         said = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
-        return tuple(card_of(line) for line in said.splitlines() if line.count(",") >= 2)
+        return tuple(card_of(line) for line in said.splitlines() if line.count(",") >= 3)
     except (OSError, subprocess.SubprocessError):
         return (Card("", "", None),) * len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def card_of(line: str) -> Card:
-    """Return the GPU of a line such as `GPU-5f…, 23034, NVIDIA L4` (MiB, or text such as `[N/A]`)."""
-    uuid, mebibytes, name = (part.strip() for part in line.split(",", 2))
-    return Card(name, uuid, float(mebibytes) * 2**20 if mebibytes.isdigit() else None)
+    """Return the GPU of a line such as `GPU-5f…, 23034, 8.9, NVIDIA L4` (MiB; `[N/A]` where nothing is known)."""
+    uuid, mebibytes, capability, name = (part.strip() for part in line.split(",", 3))
+    memory = float(mebibytes) * 2**20 if mebibytes.isdigit() else None
+    return Card(name, uuid, memory, float(capability) if capability.replace(".", "", 1).isdigit() else None)
 
 
 def visible(found: Sequence[Card], named: str | None) -> tuple[Card, ...]:

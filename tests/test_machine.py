@@ -1,18 +1,14 @@
-"""What a machine has, and that training uses bfloat16 only where the processor computes in it."""
+"""What a processor is, as its flags and the limits on torch say, and what a GPU's line says."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from common import machine
-from common.config.resolve import PROCESSOR, resolve
-from common.config.stages import LearningSettings
-from common.machine import computes_bfloat16
-from tests.conftest import REPOSITORY
+from common.machine import Card, card_of, cpu_kind
 
 
 @pytest.fixture
@@ -30,70 +26,47 @@ def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("flags\t\t: fpu sse2 avx avx2 fma", False),
-        ("flags\t\t: avx2 avx512f avx512bw", False),
-        ("flags\t\t: avx2 avx512f avx512_bf16", True),
-        ("flags\t\t: avx512f amx_bf16 amx_tile", True),
-        ("Features\t: fp asimd i8mm bf16", True),
-        ("vendor_id : unknown", False),
+        ("flags\t\t: fpu sse2 avx avx2 fma", "avx2"),
+        ("flags\t\t: avx2 avx512f avx512bw", "avx512"),
+        ("flags\t\t: avx2 avx512f avx512_bf16", "avx512_bf16"),
+        ("flags\t\t: avx512f avx512_bf16 amx_bf16 amx_tile", "amx"),
+        ("Features\t: fp asimd i8mm bf16", "arm_bf16"),
+        ("Features\t: fp asimd", "avx2"),
+        ("vendor_id : unknown", "avx2"),
     ],
 )
-def test_bfloat16_is_read_from_the_flags(processor: Path, line: str, expected: bool) -> None:
+def test_a_kind_is_read_from_the_flags(processor: Path, line: str, expected: str) -> None:
     processor.write_text(f"processor\t: 0\n{line}\n", encoding="utf-8")
-    assert computes_bfloat16() is expected
+    assert cpu_kind() == expected
 
 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("ATEN_CPU_CAPABILITY", "avx2", False),
-        ("ATEN_CPU_CAPABILITY", "default", False),
-        ("ATEN_CPU_CAPABILITY", "avx512", True),
-        ("ONEDNN_MAX_CPU_ISA", "AVX2", False),
-        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE", False),
-        ("ONEDNN_MAX_CPU_ISA", "avx512_core_bf16", True),
-        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_AMX", True),
-        ("ONEDNN_MAX_CPU_ISA", "ALL", True),
+        ("ATEN_CPU_CAPABILITY", "avx2", "avx2"),
+        ("ATEN_CPU_CAPABILITY", "default", "avx2"),
+        ("ATEN_CPU_CAPABILITY", "avx512", "amx"),
+        ("ONEDNN_MAX_CPU_ISA", "AVX2", "avx2"),
+        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE", "avx512"),
+        ("ONEDNN_MAX_CPU_ISA", "avx512_core_bf16", "avx512_bf16"),
+        ("ONEDNN_MAX_CPU_ISA", "AVX10_1_512", "avx512_bf16"),
+        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_AMX", "amx"),
+        ("ONEDNN_MAX_CPU_ISA", "ALL", "amx"),
     ],
 )
 def test_what_torch_may_not_use_does_not_count(
-    processor: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: bool
+    processor: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str
 ) -> None:
-    processor.write_text("flags : avx512f avx512_bf16 amx_bf16\n", encoding="utf-8")
+    processor.write_text("flags : avx2 avx512f avx512_bf16 amx_bf16\n", encoding="utf-8")
     monkeypatch.setenv(name, value)
-    assert computes_bfloat16() is expected
+    assert cpu_kind() == expected
 
 
 @pytest.mark.usefixtures("processor")
-def test_a_system_without_that_file_computes_in_float32() -> None:
-    assert not computes_bfloat16()
+def test_a_system_without_that_file_is_the_plainest_kind() -> None:
+    assert cpu_kind() == "avx2"
 
 
-def bfloat16(**words: str) -> dict[str, Any]:
-    """Return what each stage that trains says of bfloat16, and which layer said it."""
-    given = {key.replace("__", "."): value for key, value in words.items()}
-    found = resolve({"domain": "medical", **given}, REPOSITORY)
-    trained = {
-        name: settings for name, settings in found.config.stages.items() if isinstance(settings, LearningSettings)
-    }
-    return {name: (kept.train.get("bf16"), found.origins.get(f"{name}.train.bf16")) for name, kept in trained.items()}
-
-
-def test_the_tiny_profile_trains_in_float32_where_bfloat16_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.config.resolve.computes_bfloat16", lambda: False)
-    monkeypatch.setattr("common.config.resolve.cards", lambda: ())
-    found = bfloat16(cpt__train__bf16="true")
-    assert found.pop("cpt") == (True, "command line")
-    assert set(found.values()) == {(False, PROCESSOR)}
-    assert set(bfloat16(run__hardware="h100-sxm").values()) == {(True, "profile tiny")}
-    assert bfloat16(profile="qwen3-0.6b")["cpt"][0] is True
-
-
-def test_it_trains_in_bfloat16_where_the_processor_or_a_gpu_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.config.resolve.computes_bfloat16", lambda: True)
-    assert set(bfloat16().values()) == {(True, "profile tiny")}
-    monkeypatch.setattr("common.config.resolve.computes_bfloat16", lambda: False)
-    monkeypatch.setattr("common.config.resolve.cards", lambda: (machine.Card("NVIDIA L4", "GPU-aa", 2.0**34),))
-    monkeypatch.setattr("common.config.resolve.visible", lambda found, named: tuple(found))
-    assert set(bfloat16().values()) == {(True, "profile tiny")}
-    assert set(bfloat16(run__device="cpu").values()) == {(False, PROCESSOR)}
+def test_the_driver_says_memory_and_compute_capability_of_a_gpu() -> None:
+    assert card_of("GPU-aa, 15360, 7.5, Tesla T4") == Card("Tesla T4", "GPU-aa", 15360 * 2**20, 7.5)
+    assert card_of("GPU-aa, [N/A], [N/A], NVIDIA GB10") == Card("NVIDIA GB10", "GPU-aa", None, None)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.cli.output import heading, short_score, table
+from common.cli.output import heading, outcome_notes, published_of, short_score, table
 from common.config.folders import names_in
 from common.config.resolve import Resolved, resolve
 from common.console import Console
@@ -85,6 +85,8 @@ def run_all(
         started = time.monotonic()
         try:
             run.outcome = execute(resolved, console, forced)
+            for line in outcome_notes(run.outcome):
+                console.line(f"{run.domain}: {line}", always=True)
         except RecipeError as error:
             run.problem = str(error)
         except Exception as error:  # a bug in one domain's data or code must not cost the others their night
@@ -109,8 +111,10 @@ def show_runs(runs: Sequence[DomainRun], console: Console) -> None:
     for run in runs:
         points = {point["name"]: point for point in summaries.get(run.domain, {}).get("checkpoints", ())}
         scores = [short_score(points[name], "domain") if name in points else "-" for name in names]
-        ends = [short_score(point, "general") for point in points.values()]
-        general = f"{ends[0]} -> {ends[-1]}" if ends else "-"
+        general = "-"
+        if summary := summaries.get(run.domain):
+            ends = (summary["checkpoints"][0], published_of(summary))
+            general = " -> ".join(short_score(point, "general") for point in ends)
         rows.append([run.domain, *scores, general, f"{run.seconds:.0f}", _result(run)])
     console.line()
     header = ["domain exam", *names, "general exam", "seconds", "result"]

@@ -65,7 +65,7 @@ RUN_SETTINGS = {
     "run.allow_code": "name of a domain outside the package whose Python code may run",
     "run.<setting>": "where and how it runs, such as run.device=cpu; changes no result",
     "<stage>.<setting>": "any setting of a stage, such as cpt.train.learning_rate=1e-5",
-    "<section>.<setting>": "any setting of model, embedded, gate, verify or needs; also seed= and peft=",
+    "<section>.<setting>": "any setting of model, embedded, gate, verify or needs; also seed=, peft= and precision=",
 }
 FROZEN_SETTINGS = {
     "out": "folder of artifacts/, runs/ and models/ (default: where the plan is)",

@@ -18,12 +18,17 @@ from common.errors import DataError
 MAX_NEW_TOKENS = 256
 
 
-def talk(resolved: Resolved, stage: str, prompt: str | None, console: Console) -> None:
+def talk(resolved: Resolved, stage: str | None, prompt: str | None, console: Console) -> None:
     """Answer one prompt, or hold a conversation until an empty line or end of input.
 
-    Raises DataError when the stage has not been made.
+    Without `stage` it is the published one. Raises DataError when the stage has not been made.
     """
-    step = next(step for step in make_plan(resolved).steps if step.node.name == stage)
+    steps = {step.node.name: step for step in make_plan(resolved).steps}
+    if stage is None:
+        card = steps["card"]
+        told = card.artifact.manifest["metrics"] if card.state == "cached" and card.artifact is not None else {}
+        stage = str(told.get("published", resolved.pipeline.publish))
+    step = steps[stage]
     if step.state != "cached" or step.artifact is None:
         raise DataError(
             f"There is no finished {stage} of {resolved.config.domain} with these settings ({step.state}: "

@@ -149,7 +149,7 @@ def chat(program: Program, overrides: Overrides, *, stage: str | None = None, pr
         raise ConfigError(f"The stage '{stage}' makes no model to talk to.{did_you_mean(stage, models)}")
     if prompt is not None and not prompt.strip():
         raise ConfigError("prompt is empty. Write a question, or leave prompt out to hold a conversation.")
-    talk(resolved, stage or resolved.pipeline.publish, prompt, console)
+    talk(resolved, stage, prompt, console)
 
 
 def publish(program: Program, overrides: Overrides, *, to: str | None = None) -> None:

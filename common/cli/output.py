@@ -21,11 +21,14 @@ from common.cli.program import IN_CLONE, Program
 from common.config.folders import names_in
 from common.config.overrides import flatten
 from common.config.pipeline import Pipeline
+from common.config.precision import AUTO
 from common.config.resolve import Resolved
 from common.console import Console
 from common.engine.plan import Plan
 from common.engine.preflight import hardware
+from common.engine.preflight.backends import emulated
 from common.engine.run import Outcome
+from common.report.licences import licence_notes
 from common.store.artifacts import MANIFEST, Store
 
 DEFAULT = "default"
@@ -63,7 +66,21 @@ def table(
 def heading(resolved: Resolved, console: Console) -> None:
     config = resolved.config
     data = {"embedded": "embedded knowledge", "hub": "the domain's Hub data"}.get(config.data, Path(config.data).name)
-    console.line(f"{config.domain}: pipeline {config.pipeline}, profile {config.profile}, {data}, seed {config.seed}")
+    precision = _precision(resolved)
+    what = f"pipeline {config.pipeline}, profile {config.profile}, {data}, seed {config.seed}{precision}"
+    console.line(f"{config.domain}: {what}")
+
+
+def _precision(resolved: Resolved) -> str:
+    """Return what stages train in, with the reason where nobody chose it; nothing where none trains."""
+    found: dict[str, list[str]] = {}
+    for name, settings in resolved.config.stages.items():
+        if (precision := getattr(settings, "precision", AUTO)) != AUTO:
+            origin = resolved.origins.get(f"{name}.precision", "").partition(f"{AUTO}: ")[2]
+            found.setdefault(f"{precision} ({origin})" if origin else precision, []).append(name)
+    if len(found) < 2:
+        return "".join(f", {words}" for words in found)
+    return "".join(f", {words} in {', '.join(names)}" for words, names in found.items())
 
 
 def result(
@@ -79,6 +96,8 @@ def result(
     console.line()
     if not outcome.made:
         console.line(f"Nothing to do: all {len(outcome.artifacts)} stages are up to date.", always=True)
+    for line in outcome_notes(outcome):
+        console.line(line, always=True)
     metrics = outcome.artifacts["publish"].manifest["metrics"]
     console.line(f"Card:  {short_path(view)}/card/README.md", always=True)
     if published := metrics.get("path"):
@@ -86,6 +105,14 @@ def result(
         console.line(f"Model: {where}", always=True)
     if outcome.made:
         console.line(f"Talk to it: {command} chat {same_run}")
+
+
+def outcome_notes(outcome: Outcome) -> list[str]:
+    """Return what whoever reads no card should know: that what is published lost much, or has no known licence."""
+    told = outcome.artifacts["card"].manifest["metrics"]
+    choice = told.get("choice") or {}
+    shown = choice.get("lost") is not None
+    return [*([choice["sentence"]] if shown else []), *(f"Licences: {note}" for note in told.get("licences", ()))]
 
 
 def short_path(path: Path) -> str:
@@ -136,6 +163,12 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
         return
     for line in totals(made):
         console.line(line, always=True)
+    if slow := emulated(made.resolved.config, [step.node.name for step in made.to_do]):
+        console.line(slow, always=True)
+    if made.resolved.config.model.path is not None:
+        console.line(f"Licence of what is published: {made.licence.sentence}", always=True)
+    for note in licence_notes(made.licence):
+        console.line(f"Licences: {note}", always=True)
     if lacking := hardware.missing(made.resolved):
         console.line(f"It cannot run here: {hardware.explanation(made.resolved, lacking)}", always=True)
     if any(step.state == "waits" for step in made.steps):
@@ -212,7 +245,7 @@ def _finished(view: Path) -> list[str] | None:
     if not path.is_file():
         return None
     summary = json.loads(path.read_text(encoding="utf-8"))
-    first, last = summary["checkpoints"][0], summary["checkpoints"][-1]
+    first, last = summary["checkpoints"][0], published_of(summary)
     exams = [f"{short_score(first, side)} -> {short_score(last, side)}" for side in ("domain", "general")]
     return [summary["pipeline"], *exams, f"{summary['total_seconds']:.0f}"]
 
@@ -231,6 +264,12 @@ def _unfinished(view: Path) -> list[str] | None:
     made = sum((view / name / MANIFEST).is_file() for name in names)
     # Links of the run before stand beside those of a new one.
     return [pipeline.name, "not finished" if again else f"not finished: {made} of {len(names)} stages made", "", ""]
+
+
+def published_of(summary: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the published checkpoint of a summary; older ones do not say which it is, and end with it."""
+    points: Sequence[Mapping[str, Any]] = summary["checkpoints"]
+    return next((point for point in points if point["name"] == summary.get("published")), points[-1])
 
 
 def short_score(point: Mapping[str, Any], side: str) -> str:

@@ -13,6 +13,8 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # of a file or folder; it leads nowhere else
 TrainOptions = dict[str, Any]
 Peft = Literal["full", "lora", "qlora"]
+Precision = Literal["bfloat16", "float16", "float32"]
+AskedPrecision = Literal["auto", "bfloat16", "float16", "float32"]
 
 
 class Frozen(BaseModel):

@@ -7,7 +7,8 @@ It knows names and edges alone. What must be made and why is `common.engine.plan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,9 @@ class StageSpec(Frozen):
     others: tuple[str, ...] = Field((), alias="with", description="further stages that it reads, such as a merge's")
     control: bool = Field(False, description="a control arm: compared on the card, not held to the gate's limits")
     settings: str | None = Field(None, description="take the settings of this stage name; none: its own")
+    fixed: dict[str, Any] = Field(
+        default_factory=dict, description="settings that make the stage what it is, whatever a layer says"
+    )
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Node:
     inputs: tuple[str, ...]  # names, in pipeline order, the parent among them
     settings: str  # name under which its settings are looked up
     sampled: bool = False  # an input brings answers that were sampled from a checkpoint
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # settings that no layer changes
 
 
 class Pipeline(Frozen):
@@ -73,13 +78,21 @@ class Pipeline(Frozen):
         for name, spec in self.stages.items():
             inputs = tuple(dict.fromkeys([*([spec.parent] if spec.parent else []), *spec.others]))
             sampled = any(kind_of(self.stages[other].kind).makes == "sample" for other in spec.others)
-            nodes.append(Node(name, spec.kind, spec.parent, inputs, spec.settings or name, sampled))
+            nodes.append(Node(name, spec.kind, spec.parent, inputs, spec.settings or name, sampled, spec.fixed))
             if name in self.exam:
                 nodes.append(Node(f"exam-{name}", "evaluate", name, (name,), "evaluate"))
         everything = tuple(node.name for node in nodes)
         nodes.append(Node("card", "card", self.publish, everything, "card"))
-        nodes.append(Node("publish", "publish", self.publish, (self.publish, "card"), "publish"))
+        nodes.append(Node("publish", "publish", self.publish, (*self.may_be_published(), "card"), "publish"))
         return tuple(nodes)
+
+    def may_be_published(self) -> tuple[str, ...]:
+        """Return the stage that `publish` names and the ones that it continues from, without the start of the chain."""
+        line, name = [self.publish], self.stages[self.publish].parent
+        while name is not None and self.stages[name].parent is not None:
+            line.append(name)
+            name = self.stages[name].parent
+        return tuple(stage for stage in self.stages if stage in line)
 
 
 def load_pipeline(folder: Path, name: str) -> Pipeline:

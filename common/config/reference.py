@@ -24,6 +24,7 @@ from common.config.trl_options import options_of, owned_by, plain_types
 from common.errors import ConfigError, did_you_mean
 
 LAYER = {"$ref": "layer.json"}  # a file beside the others, as editors find it
+LAYERS = {"type": "object", "additionalProperties": LAYER}
 TEXT = {"type": "string"}
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 PLAIN = {bool: "true or false", int: "whole number", float: "number", str: "text", type(None): "none", dict: "keys"}
@@ -103,8 +104,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     # Exams, card and publishing come by themselves.
     made = [name for name, kind in kinds().items() if kind.makes != "report"]
     pipeline["$defs"]["StageSpec"]["properties"]["kind"]["enum"] = made
-    named = {"type": "object", "additionalProperties": LAYER}
-    stages = schema_of(DomainFile, {"all": LAYER, "checkpoint": LAYER, "profiles": named})
+    stages = schema_of(DomainFile, {"all": LAYER, "checkpoint": LAYER, "profiles": LAYERS})
     layer = _layer()
     # A profile is a layer with two keys of its own, which its `additionalProperties` would take for stages.
     profile = {key: value for key, value in layer.items() if key != "$defs"}

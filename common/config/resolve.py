@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from common.config.base import StageSettings
+from common.config.base import Precision, StageSettings
 from common.config.files import DomainFile, read_domain_file
-from common.config.folders import find_domain, read_named
+from common.config.folders import find_domain, names_in, read_named
 from common.config.kinds import kind_of, kinds
 from common.config.overrides import nest, take_consent
 from common.config.pipeline import Node, Pipeline, load_pipeline
+from common.config.precision import AUTO, native, with_precision
 from common.config.schema import SCALARS, SECTIONS, Config, VerifySettings, section_of
 from common.config.stage_sections import (
     Layer,
@@ -36,14 +36,13 @@ from common.config.stages import AnsweringSettings, RewardedSettings
 from common.config.validation import validated
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, did_you_mean
-from common.machine import cards, computes_bfloat16, visible
 
 DEFAULT_PROFILE = "tiny"
 EMBEDDED = "embedded"  # the value of `data` for the knowledge that a domain brings
+HUB = "hub"  # and for the data sets that its data.yaml names
 DEFAULT_PIPELINE = "full"
 COMMAND_LINE = "command line"
 OF_CHECKPOINT = ("revision", "facts", "chat_template")  # keys of `model` that hold for one `path`
-PROCESSOR = "this processor, which has no bfloat16"
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,9 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     file = read_domain_file(folder, repository / "pipelines")
     layers += _domain_layers(file, given, profile, layers, command_line)
     data = _data_of([*layers, command_line])
-    layers += _manifest_layers(folder / "data.yaml" if data == "hub" else data)
+    own = _suits(profile, [*layers, command_line])
+    profiles = names_in(repository / "pipelines" / "profiles")
+    layers += _manifest_layers(folder / "data.yaml" if data == HUB else data, profile if own else None, profiles)
     layers.append(command_line)
 
     config, origins = _build(folder.name, profile, layers, pipeline)
@@ -136,22 +137,32 @@ def _domain_layers(
     """Return the domain's layers: for all runs, for those of a checkpoint on real data, and for the profile.
 
     Every layer counts for what the run starts from: a checkpoint or an architecture, embedded data or real ones.
-    Embedded data are small, whatever model reads them, so the settings for real runs do not hold there. What the
-    domain says for a profile is made for the profile's model, and does not hold on real data for another model.
+    Embedded data are small, whatever model reads them, so the settings for real runs do not hold there. They are made
+    for the domain's own data sets: a profile of a checkpoint knows better what suits it on other data. What the domain
+    says for a profile does not hold on real data for a model that it was not made for.
     """
     of_all = Layer(f"domain {domain}", file.all)
     block = [Layer(f"domain {domain}, profile {profile}", file.profiles[profile])] if profile in file.profiles else []
     named = [layer for layer in (*lower, of_all, *block, command_line) if _names_model(layer)]
-    own = not named or named[-1] in (lower[0], *block)  # the model is the profile's, or that of its block
+    own = _suits(profile, named)
     without_block = _data_of([*lower, of_all, command_line])
     if not own and without_block != EMBEDDED:
         block = []
     starts_from_checkpoint = bool(named) and named[-1].values["model"]["path"] is not None
-    if not starts_from_checkpoint or _data_of([*lower, of_all, *block, command_line]) == EMBEDDED:
+    data = _data_of([*lower, of_all, *block, command_line])
+    if not starts_from_checkpoint or data == EMBEDDED or (own and data != HUB):
         return [of_all, *block]
     # The settings for a checkpoint are for full fine-tuning. What the profile says of adapters holds over them.
     adapters = Layer(f"profile {profile}", adapters_alone(lower[0].values))
     return [of_all, Layer(f"domain {domain}, with a checkpoint", file.checkpoint), adapters, *block]
+
+
+def _suits(profile: str, layers: Sequence[Layer]) -> bool:
+    """Whether what is made for a profile suits the model: its own, its block's, or a checkpoint in the place of one."""
+    named = [layer for layer in layers if _names_model(layer)]
+    if not named or named[-1].label.endswith(f"profile {profile}"):
+        return True
+    return named[0].label == f"profile {profile}" and all(x.values["model"]["path"] for x in (named[0], named[-1]))
 
 
 def _names_model(layer: Layer) -> bool:
@@ -164,15 +175,27 @@ def _data_of(layers: Sequence[Layer]) -> str:
     return next((str(layer.values["data"]) for layer in reversed(layers) if "data" in layer.values), EMBEDDED)
 
 
-def _manifest_layers(data: str | Path) -> list[Layer]:
+def _manifest_layers(data: str | Path, profile: str | None, known: Sequence[str]) -> list[Layer]:
+    """Return a manifest's settings for all runs, and those for the profile whose model is in use."""
     if data == EMBEDDED:
         return []
     path = Path(data)
     raw = read_yaml(path)
-    settings = raw.get("settings", {}) if isinstance(raw, dict) else {}
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{path}: settings holds {settings!r}; expected keys such as cpt: {{tokens: …}}.")
-    return [Layer(f"manifest {path.name}", settings)]
+    given = raw if isinstance(raw, dict) else {}
+    profiles = _keys_of(given, "profiles", path)
+    if wrong := [name for name in profiles if name not in known]:
+        raise ConfigError(f"{path}: profiles.{wrong[0]}: there is no such profile.{did_you_mean(wrong[0], known)}")
+    layers = [Layer(f"manifest {path.name}", _keys_of(given, "settings", path))]
+    if profile in profiles:
+        layers.append(Layer(f"manifest {path.name}, profile {profile}", _keys_of(profiles, profile, path)))
+    return layers
+
+
+def _keys_of(values: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
+    found = values.get(key, {})
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: {key} holds {found!r}; expected keys such as cpt: {{tokens: …}}.")
+    return found
 
 
 def _build(domain: str, profile: str, layers: list[Layer], pipeline: Pipeline) -> tuple[Config, dict[str, str]]:
@@ -190,10 +213,13 @@ def _build(domain: str, profile: str, layers: list[Layer], pipeline: Pipeline) -
     problems: list[str] = []
     stages: dict[str, StageSettings] = {}
     sections: dict[str, Any] = {}
-    in_float32 = _trains_in_float32(merged.get("run", {}), merged.get("needs", {}))
+    computes = native(merged.get("run", {}), merged.get("needs", {}))
+    taken = merged["model"].get("path") is not None
     for node in pipeline.nodes():
         with _gathered(problems):
-            stages[node.name] = _stage_settings(node, layers, origins, in_float32=in_float32)
+            fixed = Layer(f"pipeline {pipeline.name}", {node.name: node.fixed})
+            trains = not (taken and kind_of(node.kind).starts)
+            stages[node.name] = _stage_settings(node, [*layers, fixed], origins, computes if trains else None)
     for key in SECTIONS:
         if key in merged:
             with _gathered(problems):
@@ -217,8 +243,13 @@ def _check_sections(layers: list[Layer], pipeline: Pipeline) -> None:
                 raise ConfigError(f"{key} ({layer.label}): no section or stage of that name.{did_you_mean(key, known)}")
             if key not in SCALARS and not isinstance(value, Mapping):
                 raise ConfigError(f"{key} ({layer.label}): expected keys below it, got {value!r}.")
-            if layer.label == COMMAND_LINE and key in kinds() and key not in in_pipeline:
+            if layer.label != COMMAND_LINE:
+                continue
+            if key in kinds() and key not in in_pipeline:
                 raise ConfigError(f"{key}: the pipeline {pipeline.name} has no such stage.{did_you_mean(key, nodes)}")
+            for name, fixed in (nodes[key].fixed if key in nodes else {}).items():
+                if value.get(name, fixed) != fixed:
+                    raise ConfigError(f"{key}.{name}: the pipeline {pipeline.name} fixes it at {fixed}; leave it out.")
 
 
 @contextlib.contextmanager
@@ -230,33 +261,30 @@ def _gathered(problems: list[str]) -> Iterator[None]:
         problems.append(str(error))
 
 
-def _trains_in_float32(run: Mapping[str, Any], needs: Mapping[str, Any]) -> bool:
-    """Whether a run trains on a CPU that only emulates bfloat16, ten times slower than it computes in float32."""
-    device = run.get("device", "auto")
-    if run.get("hardware") is not None or device == "cuda" or computes_bfloat16():
-        return False
-    no_gpu = needs.get("device") != "cuda" and not visible(cards(), os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return device == "cpu" or no_gpu
-
-
-def _stage_settings(node: Node, layers: list[Layer], origins: dict[str, str], *, in_float32: bool) -> StageSettings:
+def _stage_settings(
+    node: Node, layers: list[Layer], origins: dict[str, str], computes: tuple[Precision, str] | None
+) -> StageSettings:
     """Merge one stage's keys: in each layer those of its kind, of its settings name, and of the stage itself.
 
-    With `in_float32` a stage trains in bfloat16 only where the command line asks for it: the files were written for
-    processors that have it, and TRL's classes use it where nothing is said.
+    `computes` is what the run's device computes in, and why; None where the stage takes a model and trains none. Such a
+    stage has no precision, so that its result is the same on every machine.
     """
     merged: Any = {}
     cls = kind_of(node.kind).settings
     adapted = is_adapted(node, layers)
     for layer in layers:
-        for values in values_of(node, layer, adapted=adapted):
+        for given in values_of(node, layer, adapted=adapted):
+            values = with_precision(given, merged.get("precision"), node.name, layer.label) if cls.trainer else given
             if cls.choice in values and values[cls.choice] != merged.get(cls.choice):
                 merged = {}
             if any(values.get(name) is not None for name in cls.either):
                 merged = {name: value for name, value in merged.items() if name not in cls.either}
             merged = _merge(merged, values, node.name, layer.label, origins)
-    if in_float32 and cls.trainer and origins.get(f"{node.name}.train.bf16") != COMMAND_LINE:
-        merged = _merge(merged, {"train": {"bf16": False}}, node.name, PROCESSOR, origins)
+    if computes is None or merged.get("path") is not None:
+        merged.pop("precision", None)
+        origins.pop(f"{node.name}.precision", None)
+    elif cls.trainer and merged.get("precision", AUTO) == AUTO:
+        merged = _merge(merged, {"precision": computes[0]}, node.name, f"{AUTO}: {computes[1]}", origins)
     settings = validated(cls, merged, prefix=node.name, origin=functools.partial(label_of, origins=origins))
     check_options(settings, node)
     return settings

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from common.config.base import Frozen, Name, Peft, Share, StageSettings
+from common.config.base import AskedPrecision, Frozen, Name, Peft, Share, StageSettings
 
 
 class ModelFacts(Frozen):
@@ -30,15 +30,16 @@ class ModelFacts(Frozen):
     tie_word_embeddings: bool = Field(description="whether input and output embedding are the same weights")
     max_position_embeddings: int = Field(gt=0, description="context, in tokens")
     licence: str = Field(description="as the Hub spells it")
-    chat_template: Literal["marked", "known", "none"] = Field(
-        description="of its tokenizer: with generation markers, one that TRL has a marked twin of, or none"
-    )
+    chat_template: Literal["own", "none"] = Field(description="whether its tokenizer has one")
 
 
 class ModelSettings(Frozen):
     """The model that the chain starts from: a checkpoint, or an architecture to pretrain here."""
 
-    path: str | None = Field(None, description="Hub id or local folder of a checkpoint; none: pretrain `architecture`")
+    path: str | None = Field(
+        None, description="a checkpoint: Hub id, local folder, GGUF file, or `package:<name>` for an installed Python "
+        "package that carries one; none: pretrain `architecture`",
+    )  # fmt: skip
     revision: str | None = Field(None, description="branch, tag or commit of a Hub checkpoint")
     trust_remote_code: bool = Field(False, description="run Python code that the checkpoint brings; off unless asked")
     architecture: dict[str, Any] = Field(default_factory=dict, description="keys of transformers' LlamaConfig")
@@ -47,10 +48,14 @@ class ModelSettings(Frozen):
     )
     vocabulary_size: int = Field(1024, ge=300, description="entries of the byte-level BPE that is trained for it")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="type of the stored weights")
-    chat_template: Literal["own", "chatml"] = Field(
-        "own", description="the checkpoint's own, or plain ChatML with generation markers, whose <|im_end|> then stops "
-        "an answer (for bases, which have no template or another stop token)",
+    chat_template: Literal["own", "chatml", "plain"] = Field(
+        "own", description="the checkpoint's own, and where it has none chatml if it has the tokens, else plain; "
+        "chatml: plain ChatML, whose <|im_end|> then stops an answer; plain: roles in words, and its own stop token",
     )  # fmt: skip
+    licence: str | None = Field(
+        None,
+        description="licence of the checkpoint in `path`, as the Hub spells it; none: as facts or its files say",
+    )
     facts: ModelFacts | None = Field(None, description="what a profile knows of the checkpoint in `path`")
 
     @model_validator(mode="after")
@@ -90,7 +95,7 @@ class VerifySettings(Frozen):
 
 
 class RunSettings(Frozen):
-    """Where and how loudly it runs. Nothing here changes a result or enters a fingerprint."""
+    """Where and how loudly it runs. Nothing here enters a fingerprint; the device decides what precision=auto means."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA when there is one")
     processes: int = Field(1, ge=1, description="training processes over all machines, one per GPU")
@@ -154,6 +159,10 @@ class Config(Frozen):
     peft: Peft | None = Field(
         None, description="train all weights or adapters, in every stage that can; a stage may set its own"
     )
+    precision: AskedPrecision = Field(
+        "auto", description="what every stage computes in while it trains; a stage may set its own. auto: bfloat16 "
+        "where the device has it, else float16 on a GPU, float32 on a CPU",
+    )  # fmt: skip
     model: ModelSettings = Field(description="the model that the chain starts from")
     embedded: EmbeddedSettings = Field(EmbeddedSettings(), description="how the embedded knowledge is rendered")
     gate: GateSettings = Field(GateSettings(), description="limits on what a stage may cost")
@@ -164,7 +173,7 @@ class Config(Frozen):
 
 
 SECTIONS = ("model", "embedded", "gate", "verify", "run", "needs")
-SCALARS = ("seed", "data", "peft")
+SCALARS = ("seed", "data", "peft", "precision")
 
 
 def section_of(name: str) -> type[Frozen]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from common.config.base import Peft, StageSettings
+from common.config.base import AskedPrecision, Peft, StageSettings
 from common.config.folders import is_path
 from common.config.kinds import kind_of
 from common.config.pipeline import Node
@@ -24,7 +24,7 @@ from common.config.trl_options import (
 )
 from common.errors import ConfigError, did_you_mean
 
-PEFT_CHOICES = get_args(Peft)
+RUN_WIDE = {"peft": get_args(Peft), "precision": get_args(AskedPrecision)}  # settings that hold for every stage
 ADAPTER = "adapter"  # in a stage's section: what holds only where it trains an adapter
 
 
@@ -54,17 +54,21 @@ def section_names(node: Node) -> list[str]:
 def values_of(node: Node, layer: Layer, *, adapted: bool) -> Iterator[Mapping[str, Any]]:
     """Yield what a layer says of a stage, the most particular last.
 
-    A run-wide `peft` holds for every stage that can train an adapter. In each section, the block `adapter` holds for
-    stages that do: their rates and sizes are not those of full fine-tuning.
+    A run-wide `precision` holds for every stage that trains, a run-wide `peft` for every one that can train an adapter.
+    In each section, the block `adapter` holds for stages that do: their rates and sizes are not those of full
+    fine-tuning.
     """
-    can = kind_of(node.kind).settings.adapts
-    if can and "peft" in layer.values:
-        if layer.values["peft"] not in PEFT_CHOICES:
-            raise ConfigError(
-                f"peft ({layer.label}): expected {', '.join(PEFT_CHOICES)}; got {layer.values['peft']!r}."
-                f"{did_you_mean(str(layer.values['peft']), PEFT_CHOICES)}"
-            )
-        yield {"peft": layer.values["peft"]}
+    settings = kind_of(node.kind).settings
+    can = settings.adapts
+    for name, holds in (("precision", bool(settings.trainer)), ("peft", can)):
+        if holds and name in layer.values:
+            value, choices = layer.values[name], RUN_WIDE[name]
+            if value not in choices:
+                raise ConfigError(
+                    f"{name} ({layer.label}): expected {', '.join(choices)}; got {value!r}."
+                    f"{did_you_mean(str(value), choices)}"
+                )
+            yield {name: value}
     for key in section_names(node):
         values = layer.values.get(key, {})
         if can and ADAPTER in values:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from common.config.base import (
+    AskedPrecision,
     Frozen,
     GuardSettings,
     Limits,
@@ -46,6 +47,9 @@ class LearningSettings(StageSettings):
     quantization: dict[str, Any] | None = Field(
         None, description="options of transformers' BitsAndBytesConfig, with peft=qlora"
     )
+    precision: AskedPrecision = Field(
+        "auto", description="of matrix products while it trains; auto: bfloat16, or what the device has instead"
+    )
     train: TrainOptions = Field(default_factory=dict, description="options of the TRL config class, by their own names")
 
     @model_validator(mode="before")
@@ -57,7 +61,9 @@ class LearningSettings(StageSettings):
         filled = {**values, "lora": {**LORA, **(values.get("lora") or {})}}
         if values["peft"] == "qlora":
             given = values.get("quantization") or {}
-            filled["quantization"] = given if given.get("load_in_8bit") else {**NF4, **given}
+            precision = values.get("precision", "auto")
+            computed = NF4 if precision == "auto" else {**NF4, "bnb_4bit_compute_dtype": precision}
+            filled["quantization"] = given if given.get("load_in_8bit") else {**computed, **given}
         return filled
 
     @model_validator(mode="after")
@@ -295,7 +301,6 @@ class CardSettings(StageSettings):
     intended_use: str = Field("", description="what the model is for, in a sentence or two")
     limits_of_use: str = Field("", description="what it is not for")
     tags: tuple[str, ...] = Field((), description="further Hub tags")
-    licence: str = Field("apache-2.0", description="licence of the published weights, as the Hub spells it")
 
 
 class PublishSettings(StageSettings):
@@ -303,3 +308,11 @@ class PublishSettings(StageSettings):
 
     to: str = Field("local", description="local (models/<domain>/<version>), hub:<owner>/<name>, or none")
     private: bool = Field(True, description="hub only: make the repository private")
+    licence: str | None = Field(
+        None,
+        description="licence of what is published, as the Hub spells it; none: the strictest of base and data",
+    )
+    choose: Literal["named", "best"] = Field(
+        "named", description="named: the stage that the pipeline publishes; best: where that lost more than half of "
+        "what was learned of the domain, the best stage before it",
+    )  # fmt: skip

@@ -22,13 +22,13 @@ TRL_PIECE = 32_768  # entries of the vocabulary at a time: trl/trainer/utils.py,
 Attention = Literal["sdpa_float32", "varlen", "sdpa", "eager"]
 
 
-def attention_of(asked: str, device: str) -> Attention:
-    """Return how attention is computed, as `run.attention` and the device decide; other names go as `sdpa`.
+def attention_of(asked: str, device: str, precision: str) -> Attention:
+    """Return how attention is computed, as `run.attention`, device and precision decide; other names go as `sdpa`.
 
     On a CPU that is under a mask: where documents get rows of their own depends on the batch, and takes about as much.
     """
     if asked == "auto":
-        return "sdpa_float32" if device == "cpu" else "varlen"
+        return "sdpa_float32" if device == "cpu" else "sdpa" if precision == "float32" else "varlen"
     if asked == "documents_float32":
         return "sdpa_float32"
     return asked if asked in ("sdpa_float32", "varlen", "eager") else "sdpa"  # type: ignore[return-value] # narrowed
@@ -41,14 +41,14 @@ def layer_bytes(shape: Shape, work: Work, attention: Attention) -> float:
     Under autocast every linear layer keeps a bfloat16 copy of its own input; without, q, k, v and gate, up share one.
     """
     h, m, q, k = shape.hidden, shape.inner, shape.queries, shape.keys
-    whole, wide = work.peft == "full", 2 if work.bf16 else 4
+    whole, wide = work.peft == "full", 2 if work.halved else 4
     norms = 2 * 4 * h * (2 if whole else 1)
-    inputs = wide * (5 * h + q) if work.bf16 else 2 * wide * h
+    inputs = wide * (5 * h + q) if work.halved else 2 * wide * h
     inner = 4 * wide * m
     adapter = 0 if whole else len(work.targets) * wide * work.rank
     small = 4 * shape.heads + 2 * 4  # the sums of attention, the scales of both norms
     if shape.normed_heads:
-        own = (4 + wide) * (q + k) if work.bf16 or whole else 4 * (q + k)
+        own = (4 + wide) * (q + k) if work.halved or whole else 4 * (q + k)
         small += own + 4 * (shape.heads + shape.key_heads)
     return norms + inputs + inner + adapter + small + _attention_bytes(shape, work, attention)
 
@@ -57,10 +57,10 @@ def _attention_bytes(shape: Shape, work: Work, attention: Attention) -> float:
     """Return the bytes per token that attention saves: q, k, v and what comes out, and a mask or its weights."""
     q, k, length = shape.queries, shape.keys, work.length
     if attention == "varlen":  # in bfloat16, keys and values once; what comes out is the input of o_proj
-        return 2 * (2 * q + 2 * k) - (2 * q if work.bf16 else 0)
+        return 2 * (2 * q + 2 * k) - (2 * q if work.halved else 0)
     if attention == "sdpa_float32":  # keys and values repeated for every head of queries, a mask of numbers
         return 4 * 4 * q + 4 * length
-    wide = 2 if work.bf16 else 4
+    wide = 2 if work.halved else 4
     if attention == "sdpa":
         return 4 * wide * q + length
     return 4 * wide * q + shape.heads * length * (4 + 2 * wide)
@@ -78,7 +78,7 @@ def cut_bytes(shape: Shape) -> float:
 
 def copies_bytes(shape: Shape, work: Work) -> float:
     """Return the bytes of the bfloat16 copies that autocast makes of float32 weights, all layers and the head."""
-    if not work.bf16:
+    if not work.halved:
         return 0.0
     return 2.0 * (shape.table + (0 if work.peft == "qlora" else shape.layers * shape.layer_linear))
 
@@ -88,7 +88,7 @@ def working_bytes(shape: Shape, work: Work) -> float:
 
     Two of the inner width and two of the residual's, and a matrix's gradient before it is in float32.
     """
-    wide = 2 if work.bf16 else 4
+    wide = 2 if work.halved else 4
     return work.tokens * (2 * wide * shape.inner + 2 * 4 * shape.hidden) + (wide + 4) * shape.hidden * shape.inner
 
 

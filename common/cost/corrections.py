@@ -29,14 +29,15 @@ class Pace:
 
     kind: str
     peft: str
+    precision: str
     parameters: int
     hardware: str
     processes: int = 1
 
     @property
     def key(self) -> str:
-        parts = (self.hardware, f"{self.processes} processes", self.kind, self.peft, f"{self.parameters} parameters")
-        return SEPARATOR.join(parts)
+        machine = (self.hardware, f"{self.processes} processes")
+        return SEPARATOR.join((*machine, self.kind, self.peft, self.precision, f"{self.parameters} parameters"))
 
     def is_near(self, key: str) -> bool:
         """Whether a key is of the same machine and number of processes."""

@@ -128,7 +128,7 @@ def _trained(setting: Setting, work: Work) -> Need:
     between, a checkpointed layer is computed again.
     """
     shape, shards = setting.shape, setting.shards
-    attention = activations.attention_of(setting.run.attention, setting.device)
+    attention = activations.attention_of(setting.run.attention, setting.device, work.precision)
     learned = work.learned(shape)
     device, host = _libraries(setting)
     device |= {"weights": weight_bytes(shape, work) / shards, "optimizer": work.state * learned / shards}
@@ -153,7 +153,7 @@ def _trained(setting: Setting, work: Work) -> Need:
     head = activations.head_bytes(shape, work)
     table = (HALF + FLOAT) * shape.table if work.peft == "full" and work.head != "none" else 0.0
     working = activations.working_bytes(shape, work)
-    one_layer = HALF * shape.layer_linear if work.bf16 and shards == 1 else 0.0
+    one_layer = HALF * shape.layer_linear if work.halved and shards == 1 else 0.0
     earlier = gradients if work.accumulation > 1 else 0.0
     kept = shape.layers * (cut if work.checkpointing else layer)
     moments: list[dict[str, float]] = [

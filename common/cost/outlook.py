@@ -178,8 +178,8 @@ class Outlook:
 def pace_of(setting: Setting, hardware: Hardware) -> Pace:
     """Return what the speed of a stage that trains belongs to."""
     assert setting.work is not None, f"a stage of kind {setting.kind} has no speed"
-    parameters = setting.shape.parameters
-    return Pace(setting.kind, setting.work.peft, parameters, hardware.name, setting.run.processes)
+    work, parameters = setting.work, setting.shape.parameters
+    return Pace(setting.kind, work.peft, work.precision, parameters, hardware.name, setting.run.processes)
 
 
 def setting_in(context: StageContext) -> tuple[Setting, Hardware] | None:

@@ -8,13 +8,12 @@ profile's facts give the number of parameters, and the layers are taken to be li
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from common.config.schema import ModelFacts, ModelSettings
+from common.models.facts import known_config
 
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a layer
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -120,11 +119,8 @@ def shape_of(model: ModelSettings) -> Shape | None:
         return _of_config({"model_type": "llama", **config})
     if model.facts is not None:
         return _of_facts(model.facts)
-    path = Path(model.path).expanduser() / "config.json"
-    if not path.is_file():
-        return None
     try:
-        return _of_config(json.loads(path.read_text(encoding="utf-8")))
+        return _of_config(known_config(model))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None  # it is another program's file; the stage says what is wrong with it
 
@@ -151,4 +147,5 @@ def _of_config(config: Mapping[str, Any]) -> Shape | None:
         key_heads=int(config.get("num_key_value_heads") or heads), head_size=int(size),
         tied=bool(config.get("tie_word_embeddings", False)), context=int(config["max_position_embeddings"]),
         attention_bias=bool(config.get("attention_bias", False)), mlp_bias=bool(config.get("mlp_bias", False)),
+        known_parameters=config.get("parameters"),  # of a GGUF file
     )  # fmt: skip

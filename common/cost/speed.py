@@ -28,6 +28,7 @@ LAYER_SECONDS = {"cuda": 3e-4, "cpu": 3e-4}  # of launching a layer's operations
 START_SECONDS = 6.0  # loading libraries, rendering, checking
 HOST_LINK = 20e9  # bytes/s from main memory to a GPU: about two thirds of what 16 lanes of PCIe 4 carry
 DISK_BANDWIDTH = 1e9  # bytes/s, of reading and writing checkpoints
+EXAM_PRECISION = {"cuda": "bfloat16", "cpu": "float32"}  # as `common.evaluation.harness` loads a checkpoint
 # Until an exam has been sat here its length is a guess: questions of four choices on two sides.
 EXAM_QUESTIONS, EXAM_TOKENS, CHOICES = 2000, 96, 4
 
@@ -51,8 +52,8 @@ def step_seconds(setting: Setting, hardware: Hardware) -> float:
     assert setting.work is not None, f"a stage of kind {setting.kind} has no steps"
     work, shape = setting.work, setting.shape
     tokens = work.tokens * work.accumulation
-    attention = activations.attention_of(setting.run.attention, setting.device)
-    computing = tokens * token_flops(setting, work) / (hardware.flops * REACHED[hardware.device])
+    attention = activations.attention_of(setting.run.attention, setting.device, work.precision)
+    computing = tokens * token_flops(setting, work) / (hardware.flops[work.precision] * REACHED[hardware.device])
     moved = PASSES * tokens * shape.layers * activations.layer_bytes(shape, work, attention)
     moved += OPTIMIZER_MOVES * work.learned(shape) / setting.shards
     launching = work.accumulation * shape.layers * LAYER_SECONDS[hardware.device]
@@ -61,11 +62,14 @@ def step_seconds(setting: Setting, hardware: Hardware) -> float:
 
 
 def writing_seconds(setting: Setting, hardware: Hardware) -> float:
-    """Return the seconds of writing a batch of answers: for every next word all weights, keys and values are read."""
+    """Return the seconds of writing a batch of answers: for every next word all weights, keys and values are read.
+
+    That is in float32, without autocast.
+    """
     shape = setting.shape
     cached = setting.sequences * (setting.prompt + setting.answer / 2) * shape.cache_bytes(4)
     word = (FLOAT * shape.parameters + cached) / (hardware.bandwidth * WRITING_REACHED)
-    computing = setting.sequences * shape.forward_flops(0) / (hardware.flops * REACHED[hardware.device])
+    computing = setting.sequences * shape.forward_flops(0) / (hardware.flops["float32"] * REACHED[hardware.device])
     answers = setting.answer * max(word, computing)
     return answers + setting.answer * shape.layers * LAYER_SECONDS[hardware.device]
 
@@ -83,7 +87,7 @@ def other_seconds(setting: Setting, hardware: Hardware) -> float:
     read = FLOAT * shape.parameters / DISK_BANDWIDTH
     if setting.exam_rows:
         requests = 2 * EXAM_QUESTIONS * CHOICES
-        reached = hardware.flops * REACHED[hardware.device]
+        reached = hardware.flops[EXAM_PRECISION[hardware.device]] * REACHED[hardware.device]
         computing = requests * EXAM_TOKENS * shape.forward_flops(EXAM_TOKENS) / reached
         # What a GPU has no room for comes to it in every forward pass (`common.models.device.offload_kwargs`).
         over = HALF * shape.parameters - PLACED * hardware.memory if hardware.device == "cuda" else 0.0

@@ -3,7 +3,7 @@
 Usage: `work = work_of("cpt", settings, config)`; `work.tokens`, `work.accumulation`.
 
 Batches are split as `common.training.options` splits them (`common.config.batches.accumulate`). Defaults are those
-of TRL's config classes, which keep activations checkpointed and bfloat16 on unless set otherwise.
+of TRL's config classes, which keep activations checkpointed unless set otherwise.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from common.config.base import Peft
+from common.config.base import AskedPrecision, Peft
 from common.config.batches import accumulate
 from common.config.kinds import kind_of
 from common.config.schema import Config, RunSettings
@@ -41,7 +41,7 @@ class Work:
     certain: bool  # rows are always filled; else the lengths are at most these, and the data decides
     peft: Peft
     checkpointing: bool
-    bf16: bool
+    precision: AskedPrecision  # that matrix products are computed in
     optimizer: str
     lora: Mapping[str, Any]
     eight_bit: bool  # the quantised copy holds 8 bits a weight, not 4
@@ -49,6 +49,11 @@ class Work:
     @property
     def tokens(self) -> int:
         return self.rows * self.length
+
+    @property
+    def halved(self) -> bool:
+        """Whether autocast computes in 16 bits, so that copies of weights and inputs of layers are half as wide."""
+        return self.precision != "float32"
 
     @property
     def state(self) -> float:
@@ -105,7 +110,7 @@ def work_of(kind: str, settings: LearningSettings, config: Config) -> Work:
     return Work(
         kind=kind, rows=rows, length=length, accumulation=accumulation, scored=scored, head=head, certain=certain,
         peft=settings.peft, checkpointing=bool(train.get("gradient_checkpointing", True)),
-        bf16=bool(train.get("bf16", not train.get("fp16", False))) or bool(train.get("fp16", False)),
+        precision=settings.precision,
         optimizer=str(train.get("optim", "adamw_torch_fused")), lora=settings.lora or {},
         eight_bit=bool((settings.quantization or {}).get("load_in_8bit")),
     )  # fmt: skip

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common.config.reference import DRAFT, LAYER, schema_of, schemas, settings_page
+from common.config.reference import DRAFT, LAYER, LAYERS, schema_of, schemas, settings_page
 from common.data.knowledge.collection import Collection
 from common.data.knowledge.knowledge import Knowledge
 from common.data.knowledge.problem_file import ProblemFile
@@ -22,7 +22,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def data_schema() -> dict[str, Any]:
     """Return the schema of `data.yaml` and other manifests; `where` takes single values as well as lists."""
-    made = schema_of(Manifest, {"settings": LAYER})
+    made = schema_of(Manifest, {"settings": LAYER, "profiles": LAYERS})
     value = {"type": ["string", "number", "boolean"]}
     made["$defs"]["Source"]["properties"]["where"]["additionalProperties"] = {
         "anyOf": [value, {"type": "array", "items": value}]

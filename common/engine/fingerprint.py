@@ -19,6 +19,7 @@ from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.schema import Config
 from common.data.corpus import Corpus
+from common.models.licence import licence_of
 from common.models.source import digest_checkpoint, taken_model
 from common.models.tokenizer import WORDS
 from common.rewards.own import FILE, own_names
@@ -80,6 +81,10 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
         recipe |= {"domain": config.domain, "profile": config.profile, "pipeline": config.pipeline}
         recipe |= {"chain_seed": config.seed, "made": {}}
     if node.kind == "card":  # It says when and how its chain was made: a remade stage needs a new card, even if equal.
+        recipe["publish"] = differing(config.stages["publish"], ("to", "private"))
+        recipe["gate"] = differing(config.gate, ("mode", "min_domain_gain"))
+        stated = {str(source["id"]): source.get("licence") for source in corpus.sources()}
+        recipe["licences"] = {**stated, "base model": licence_of(config.model)}
         recipe["made"] = {name: artifact.manifest["created"] for name, artifact in inputs.items()}
         if controls := resolved.pipeline.controls:
             recipe["controls"] = list(controls)
@@ -90,7 +95,7 @@ def _model_of(node: Node, config: Config) -> dict[str, Any]:
     """Return what of the `model` section decides a stage's result."""
     model = config.model
     # Facts only repeat what the commit or the digests below identify, and are checked against it.
-    given = differing(model, ("path", "revision", "facts"))
+    given = differing(model, ("path", "revision", "facts", "licence"))
     if kind_of(node.kind).starts:
         words = {"common_words": digest_file(WORDS)} if model.path is None else {}
         return {**given, **words, **digest_checkpoint(model)}

@@ -11,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
+from common.config.base import Precision
 from common.config.kinds import kind_of
 from common.config.overrides import flatten
 from common.config.pipeline import Node
+from common.config.precision import AUTO
 from common.config.resolve import Resolved
 from common.config.schema import Config
-from common.config.stages import PreferenceSettings, TrainingSettings
+from common.config.stages import PreferenceSettings, PublishSettings, TrainingSettings
 from common.cost.outlook import Outlook
 from common.data.corpus import Corpus
 from common.engine.code import code_of
@@ -26,6 +28,8 @@ from common.engine.fingerprint import recipe_of, settings_made_with
 from common.engine.preflight.settings import check_settings
 from common.engine.provenance import versions
 from common.models.facts import check_taken_facts
+from common.models.licence import RollUp
+from common.report.licences import base_record, planned_licence, require_known
 from common.store.artifacts import Artifact, Store, fingerprint_of, was_begun_by
 from common.training.loop.progress import reached
 
@@ -55,6 +59,7 @@ class Plan:
     corpus: Corpus
     steps: tuple[Step, ...]
     outlook: Outlook  # what each of them will need
+    licence: RollUp  # of what will be published
 
     @property
     def to_do(self) -> list[Step]:
@@ -98,7 +103,12 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
             known[node.name] = step.artifact
             check_taken_facts(node.kind, step.artifact.path, resolved.config.model)
         steps.append(step)
-    return Plan(resolved, corpus, tuple(steps), outlook)
+    record = base_record(artifact.manifest for artifact in known.values())
+    licence = planned_licence(resolved, corpus, record)
+    publish = resolved.config.stages["publish"]
+    if isinstance(publish, PublishSettings) and publish.to.startswith("hub:"):
+        require_known(licence, publish.to)
+    return Plan(resolved, corpus, tuple(steps), outlook, licence)
 
 
 def _step(
@@ -125,10 +135,11 @@ def _step(
         return Step(node, "missing", (f"damaged: {problem}",), fingerprint, None, tokens, seconds)
     work, code = store.work_folder(node.name, fingerprint), code_of(node.kind, resolved.repository)["digest"]
     stopped, share = _stopped(work, code)
+    notes = tuple(filter(None, [stopped, in_other_precision(recipe, node, resolved, store)]))
     seconds = None if seconds is None else seconds * (1 - share)
     if before is None:
-        return Step(node, "missing", (stopped or "not made yet",), fingerprint, None, tokens, seconds)
-    reasons = (*filter(None, [stopped]), *changes(before.manifest["recipe"], recipe, resolved.origins, node))
+        return Step(node, "missing", notes or ("not made yet",), fingerprint, None, tokens, seconds)
+    reasons = (*notes, *changes(before.manifest["recipe"], recipe, resolved.origins, node))
     return Step(node, "stale", reasons, fingerprint, before, tokens, seconds)
 
 
@@ -141,6 +152,28 @@ def _stopped(work: Path, code: str) -> tuple[str, float]:
     step, steps = reached(work / "trainer")
     where = f" at step {step:,} of {steps:,}" if steps else ""
     return f"was stopped, will continue{where}", step / steps if steps else 0.0
+
+
+def in_other_precision(recipe: Mapping[str, Any], node: Node, resolved: Resolved, store: Store) -> str:
+    """Say that a stage was made or begun in another precision, as on another kind of CPU, and what goes on with it."""
+    now = recipe["settings"].get("precision")
+    if now is None:
+        return ""
+    origin = resolved.origins.get(f"{node.name}.precision", "")
+    key = "precision" if origin.startswith(AUTO) else f"{node.name}.precision"
+    because = f" ({origin})" if origin else ""
+    code = code_of(node.kind, resolved.repository)["digest"]
+    for other in get_args(Precision):
+        settings = {**recipe["settings"], "precision": other}
+        if settings.get("quantization", {}).get("bnb_4bit_compute_dtype") == now:
+            settings["quantization"] = {**settings["quantization"], "bnb_4bit_compute_dtype": other}
+        fingerprint = fingerprint_of({**recipe, "settings": settings})
+        if other != now and store.get(node.name, fingerprint) is not None:
+            return f"made before in {other}, and this run trains in {now}{because}; {key}={other} keeps that result"
+        work = store.work_folder(node.name, fingerprint)
+        if other != now and work.exists() and was_begun_by(work, code):
+            return f"stopped before in {other}, and this run trains in {now}{because}; {key}={other} continues with it"
+    return ""
 
 
 def unpublished(artifact: Artifact, store: Store) -> str | None:

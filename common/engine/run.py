@@ -12,7 +12,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,13 +26,15 @@ from common.engine.code import code_of
 from common.engine.environment import hub_restored, needs_hub, prepare
 from common.engine.fingerprint import recipe_of, settings_made_with, task_folders
 from common.engine.frozen_plan import freeze
-from common.engine.plan import Plan, make_plan, open_corpus, unpublished
+from common.engine.plan import Plan, in_other_precision, make_plan, open_corpus, unpublished
+from common.engine.preflight.backends import emulated
 from common.engine.preflight.domain_code import rewards_file
 from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
 from common.engine.provenance import provenance
 from common.errors import DataError, GateError
 from common.models.device import release_memory
+from common.report.licences import licence_notes
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, Store, fingerprint_of, write_json, writing
 from common.store.locks import Holder
@@ -57,7 +59,10 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     plan = make_plan(resolved, forced=forced)
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
     check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do])
+    _warn_of_emulation(plan, [step.node.name for step in plan.to_do], console)
     run = Run(plan, console, Outcome())
+    for note in licence_notes(plan.licence) if plan.to_do else ():
+        console.line(f"  licences: {note}", always=True)
     freeze(resolved)
     for step in plan.steps:
         run.make(step.node, forced=step.node.name in forced)
@@ -84,6 +89,7 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
     if (step.state != "cached" or forced) and ranks.is_main_process():
         check_fits(plan.outlook, [name], {name: step.fingerprint})
         check_inputs(resolved, corpus, [step.node])
+        _warn_of_emulation(plan, [name], console)
     for needed in step.node.inputs:
         if needed not in cached:
             raise DataError(f"Stage {name} needs {needed}, which is not made yet; run stage {needed} first.")
@@ -92,6 +98,12 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
     if step.node.kind == "card":
         run.write_summary()
     return artifact
+
+
+def _warn_of_emulation(plan: Plan, stages: Sequence[str], console: Console) -> None:
+    """Say what it costs that stages train in bfloat16 on a device that has none; once, not in each process."""
+    if not launch.is_launched() and (warning := emulated(plan.resolved.config, stages)):
+        console.line(f"  {warning}", always=True)
 
 
 @dataclass(frozen=True)
@@ -173,6 +185,8 @@ class Run:
     def _open_scratch(self, job: Job) -> None:
         """Open the scratch folder that a crash survives, with an empty folder for the result."""
         name = job.node.name
+        if note := in_other_precision(job.recipe, job.node, self.resolved, self.store):
+            self.console.line(f"  {name}: {note}", always=True)
         with writing(self.store.artifacts):
             if job.forced:
                 shutil.rmtree(self.store.work_folder(name, job.fingerprint), ignore_errors=True)
@@ -234,7 +248,8 @@ class Run:
         }
         artifact = self.store.commit(node.name, job.fingerprint, work / "out", manifest)
         shutil.rmtree(work, ignore_errors=True)
-        shown = f", {speed:,.0f} tokens/s" if trained else ""
+        precision = getattr(self.config.stages[node.name], "precision", "")
+        shown = f", {speed:,.0f} tokens/s in {precision}" if trained else ""
         self.console.line(f"  {node.name:<14} made in {seconds:5.1f} s{shown}  [{job.fingerprint[:8]}]")
         if not launch.is_launched():
             self._note(job, artifact, before)

@@ -24,6 +24,7 @@ from common.evaluation.scores import SIDES, by_language, by_probe, by_side, by_s
 from common.evaluation.tasks import question_task, text_task
 from common.evaluation.written import Written, mark, write_answers
 from common.models.device import release_memory
+from common.models.special_tokens import stop_ids
 
 SCORE_DIGITS = 4  # of log-likelihoods in the records; float32 is not reproducible beyond
 PROBE = "probe"  # side of the records that count in no score of the exam
@@ -184,7 +185,7 @@ class _Answers:
 
 def _ask(model: Any, plan: ExamPlan, settings: EvaluateSettings, counter: _Counter) -> _Answers:
     chat = settings.chat_template and bool(model.tokenizer.chat_template)
-    ending = harness.answer_ending(model.tokenizer) if chat else ""
+    ending = harness.answer_ending(model.tokenizer, stop_ids(model.model, model.tokenizer)) if chat else ""
     questions = [
         question_task(_name("questions", side), rows, chat=chat, ending=ending) for side, rows in plan.chosen.items()
     ]

@@ -15,7 +15,7 @@ import functools
 import logging
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from common.errors import DataError
 from common.evaluation import shared_context
 from common.models.checkpoint import read_header
 from common.models.device import has_room, offload_kwargs
+from common.models.special_tokens import document_start
+from common.models.turns import ANSWER, DIALOGUE, render, turn_end
 
 Progress = Callable[[int, int], None]
 FEWSHOT_SEED = 1234  # the harness's own default
@@ -78,7 +80,10 @@ def load(
     if fits:
         model.to(torch.device(device))
     # Log-softmax in float32: bfloat16 has three digits, too few to distinguish two choices.
-    candidate = _wrapper()(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32")
+    candidate = _wrapper()(
+        pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32",
+        prefix_token_id=document_start(tokenizer),
+    )  # fmt: skip
     candidate.on_pass = on_pass
     return candidate
 
@@ -102,6 +107,7 @@ def evaluate(model: Any, tasks: Mapping[str, Any], chat: bool, limit: int | None
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    model.add_bos_token = False if chat else None  # a chat template writes the first token by itself, if it has one
     results = run(
         lm=model,
         task_dict=dict(tasks),
@@ -122,6 +128,7 @@ def _wrapper() -> type[Any]:
 
     class Candidate(HFLM):  # type: ignore[misc]  # the harness ships no types
         _max_length: int | None
+        add_bos_token: bool | None
         on_pass: Callable[[int], None] | None = None
         unshared: str | None = None  # why choices cannot share a context
         checked: collections.Counter[str]  # the longest rows that were scored in both ways, by what was long
@@ -142,11 +149,13 @@ def _wrapper() -> type[Any]:
                 self.on_pass(num_sequences)
 
         def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
-            window, self._max_length = self._max_length, min(self.max_length, TEXT_WINDOW)
+            """Score texts behind what a document follows, which is no token of the text itself."""
+            before = self._max_length, self.add_bos_token
+            self._max_length, self.add_bos_token = min(self.max_length, TEXT_WINDOW), False
             try:
                 return super().loglikelihood_rolling(requests, disable_tqdm=True)
             finally:
-                self._max_length = window
+                self._max_length, self.add_bos_token = before
 
         def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, override_bs: Any = None) -> Any:
             check_lengths(requests, self.max_length)
@@ -221,16 +230,14 @@ def check_lengths(requests: list[tuple[Any, list[int], list[int]]], window: int)
         )  # fmt: skip
 
 
-def answer_ending(tokenizer: Any) -> str:
-    """Return what the chat template writes after an assistant's answer, up to and with the end-of-turn token.
+def answer_ending(tokenizer: Any, stops: Collection[int]) -> str:
+    """Return what the chat template writes after an assistant's answer, up to and with the token that ends its turn.
 
-    It is empty when that token is not the tokenizer's eos token: then the model was not trained to stop with it.
+    It is empty where that token is none of the model's `stops`: then the model was not trained to stop with it.
     """
-    marker = "ANSWER"
-    eos = tokenizer.eos_token
-    if not eos:
+    end = turn_end(tokenizer)
+    if end is None or end not in stops:
         return ""
-    messages = [{"role": "user", "content": "QUESTION"}, {"role": "assistant", "content": marker}]
-    after = tokenizer.apply_chat_template(messages, tokenize=False).rpartition(marker)[2]
-    between, found, _ = after.partition(eos)
-    return between + eos if found and not between.strip() else ""
+    token = tokenizer.convert_ids_to_tokens(end)
+    between, _, _ = (render(tokenizer, DIALOGUE) or "").rpartition(ANSWER)[2].partition(token)
+    return "" if between.strip() else between + token

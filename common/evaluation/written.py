@@ -15,6 +15,7 @@ from typing import Any
 
 from common.data.answers import exact, f1, final_answer, parse_number, same_number
 from common.evaluation.tasks import PLAIN_PROMPT
+from common.models.special_tokens import stop_ids
 
 logger = logging.getLogger(__name__)
 Question = str | Sequence[Mapping[str, str]]
@@ -67,7 +68,7 @@ def generate(
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    stops = _stop_ids(model, tokenizer)
+    stops = frozenset(stop_ids(model, tokenizer))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stops, default=0)
     rows = [torch.tensor(prompt) for prompt in prompts]
     ids = pad_sequence(rows, batch_first=True, padding_value=pad, padding_side="left")
@@ -99,12 +100,6 @@ def _prompt(tokenizer: Any, question: Question, chat: bool) -> list[int]:
     messages = [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
     ids: list[int] = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     return ids
-
-
-def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    given = model.generation_config.eos_token_id
-    stops = set(given if isinstance(given, list) else [given]) | {tokenizer.eos_token_id}
-    return frozenset(int(stop) for stop in stops if stop is not None)
 
 
 def _until_stop(ids: list[int], stops: frozenset[int], tokenizer: Any) -> Written:

@@ -2,8 +2,8 @@
 
 Usage: `model, tokenizer = load(folder, settings.model)`; `save(model, tokenizer, out, "bfloat16")`.
 
-Weights are safetensors only; pickled weights are refused. A stage always saves a whole model: an adapter is merged
-first and saved in a folder of its own.
+Weights are safetensors, or a GGUF file where a chain begins; pickled weights are refused. A stage always saves a whole
+model: an adapter is merged first and saved in a folder of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.schema import ModelSettings
 from common.errors import ContractError, DataError, first_line
+from common.models.convert import pickles_of
+from common.models.gguf_file import SUFFIX, check_gguf
+
+# Settings of generation that mean something for sampling alone.
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h")
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -40,9 +45,25 @@ def _load(auto: Any, name: str, folder: Path, model: ModelSettings, **how: Any) 
     import torch
 
     check_weights(folder)
-    trusted = model.trust_remote_code
+    how |= {"dtype": torch.float32, "trust_remote_code": model.trust_remote_code}
+    if folder.suffix == SUFFIX:
+        return _unpacked(auto, name, folder, **how)
     with explain_loading(name, folder):
-        return auto.from_pretrained(folder, dtype=torch.float32, trust_remote_code=trusted, use_safetensors=True, **how)
+        return auto.from_pretrained(folder, use_safetensors=True, **how)
+
+
+def _unpacked(auto: Any, name: str, file: Path, **how: Any) -> PreTrainedModel:
+    """Load a GGUF file as an ordinary model, whatever its weights were packed in.
+
+    transformers 5.23 unpacks every weight of most architectures in any case, but then calls the model quantised and
+    refuses to save it, unless `dequantize` was asked for.
+    """
+    from transformers import GgufConfig
+
+    how["quantization_config"] = GgufConfig(dequantize=True)
+    with explain_loading(name, file):
+        unpacked: PreTrainedModel = auto.from_pretrained(file.parent, gguf_file=file.name, **how)
+    return unpacked
 
 
 @contextlib.contextmanager
@@ -93,11 +114,19 @@ def load_tokenizer(folder: Path, model: ModelSettings) -> PreTrainedTokenizerBas
     from transformers import AutoTokenizer
 
     with explain_loading("tokenizer of", folder):
+        if folder.suffix == SUFFIX:
+            return AutoTokenizer.from_pretrained(folder.parent, gguf_file=folder.name)
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
 
 
 def check_weights(folder: Path) -> None:
-    """Check that a folder holds whole safetensors weights. Raises DataError naming the file and the bytes missing."""
+    """Check that a folder holds whole safetensors weights, or that a GGUF file is whole.
+
+    Raises DataError naming the file and the bytes missing.
+    """
+    if folder.suffix == SUFFIX:
+        check_gguf(folder)
+        return
     if not (folder / "config.json").is_file():
         raise DataError(f"{folder} is no checkpoint: config.json is missing. Give a folder made by save_pretrained.")
     shards = sorted(folder.glob("*.safetensors"))
@@ -107,9 +136,12 @@ def check_weights(folder: Path) -> None:
         if missing := sorted(expected - {shard.name for shard in shards}):
             raise DataError(f"{folder} lacks {missing[0]}, which its index names. Copy or download it again.")
     if not shards:
-        pickled = next(iter([*folder.glob("*.bin"), *folder.glob("*.pt")]), None)
-        reason = f"only {pickled.name}, a pickle, which is never loaded" if pickled else "no *.safetensors"
-        raise DataError(f"{folder} holds {reason}. Convert it with save_pretrained(safe_serialization=True).")
+        if pickled := pickles_of(folder):
+            raise DataError(
+                f"{folder} holds only {pickled[0].name}, a pickle, which is never loaded. Convert it: python -m "
+                f"common.models.convert {folder} <new folder>"
+            )
+        raise DataError(f"{folder} holds no *.safetensors. Give a folder made by save_pretrained, or a GGUF file.")
     for shard in shards:
         header = read_header(shard)
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
@@ -143,6 +175,8 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path, dtype: str) 
     model.config.dtype = dtype
     if model.can_generate():
         model.generation_config.do_sample = False
+        for key in SAMPLING:  # transformers refuses to save them beside greedy generation
+            setattr(model.generation_config, key, None)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     if stray := [p.name for p in out.rglob("*") if p.suffix in {".bin", ".pt", ".pkl", ".pth"}]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.errors import ContractError
+from common.models.turns import turn_end
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,9 +59,9 @@ def check_stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
         )
     if tokenizer.pad_token_id is None:
         raise ContractError("The tokenizer has no padding token; set pad_token in tokenizer_config.json.")
-    if tokenizer.pad_token_id == tokenizer.eos_token_id:
+    if tokenizer.pad_token_id in stops:
         raise ContractError(
-            f"Padding and stop token are the same ({tokenizer.eos_token!r}): padding would hide the stop from the "
+            f"Padding and stop token are the same ({tokenizer.pad_token!r}): padding would hide the stop from the "
             "loss. Set another pad_token in tokenizer_config.json."
         )
 
@@ -88,11 +89,12 @@ def check_template(tokenizer: PreTrainedTokenizerBase, parent: PreTrainedTokeniz
 
 
 def check_stop_is_learned(labels: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> None:
-    """Every conversation's learned tokens contain the stop token."""
-    if without := sum(tokenizer.eos_token_id not in row for row in labels):
+    """Every conversation's learned tokens contain the token that ends a turn, and every text's its end."""
+    ends = {tokenizer.eos_token_id, turn_end(tokenizer)}
+    if without := sum(not ends.intersection(row) for row in labels):
         raise ContractError(
-            f"In {without} of {len(labels)} conversations the stop token {tokenizer.eos_token!r} carries no loss, so "
-            "the model would never learn to stop. Put it before {% endgeneration %} in the chat template."
+            f"In {without} of {len(labels)} conversations no stop token carries a loss, so the model would never learn "
+            "to stop. Set model.chat_template=plain, whose turns end in the tokenizer's own."
         )
 
 

@@ -1,7 +1,7 @@
 """The facts that a profile gives about its base model, compared with the base model itself once it is there.
 
-Usage: `check_facts(folder, config.model)`, which reads config.json alone, and `check_loaded(model, tokenizer,
-config.model, folder)` once the weights are in memory.
+Usage: `check_facts(place, config.model)`, which reads config.json or the header of a GGUF file alone, and
+`check_loaded(model, tokenizer, config.model, place)` once the weights are in memory.
 
 A plan uses facts before anything is downloaded. They are no part of a fingerprint, since the commit or the digests of
 the base model already identify it. So whenever facts are used they must agree with what is there.
@@ -9,14 +9,14 @@ the base model already identify it. So whenever facts are used they must agree w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.kinds import kind_of
 from common.config.schema import ModelFacts, ModelSettings
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError
+from common.models.local import config_of, locate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,12 +26,12 @@ NOT_IN_CONFIG = ("parameters", "licence", "chat_template")
 
 
 def check_facts(folder: Path, model: ModelSettings) -> None:
-    """Compare a folder's config.json with the facts. Raises ConfigError naming file, key, found and expected."""
-    path = folder / "config.json"
-    if model.facts is None or not path.is_file():
+    """Compare what a checkpoint says of its shapes with the facts. Raises ConfigError naming file, key and values."""
+    if model.facts is None:
         return
-    for key, found in _shape(json.loads(path.read_text(encoding="utf-8"))).items():
+    for key, found in _shape(config_of(folder)).items():
         if found != (expected := getattr(model.facts, key)):
+            path = folder / "config.json" if folder.is_dir() else folder
             raise ConfigError(_differs(str(path), key, found, expected))
 
 
@@ -51,31 +51,30 @@ def check_loaded(model: Any, tokenizer: PreTrainedTokenizerBase, settings: Model
         return
     if (found := model.num_parameters()) != facts.parameters:
         raise ConfigError(_differs(str(folder), "parameters", f"{found:,}", f"{facts.parameters:,}"))
-    if settings.chat_template == "own" and (kind := template_kind(tokenizer)) != facts.chat_template:
-        raise ConfigError(_differs(str(folder), "chat_template", kind, facts.chat_template))
-
-
-def template_kind(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return marked, known or none, as ModelFacts says; `unknown` for a template without markers that TRL lacks."""
-    from trl.chat_template_utils import get_training_chat_template
-
-    if not tokenizer.chat_template:
-        return "none"
-    if "generation %}" in tokenizer.chat_template:
-        return "marked"
-    try:
-        get_training_chat_template(tokenizer)
-    except ValueError:
-        return "unknown"
-    return "known"
+    if settings.chat_template == "own" and (bool(tokenizer.chat_template) != (facts.chat_template == "own")):
+        raise ConfigError(
+            _differs(
+                str(folder), "chat_template", "none" if facts.chat_template == "own" else "own", facts.chat_template
+            )
+        )
 
 
 def context_of(model: ModelSettings) -> int | None:
     """Return the longest row in tokens that a model can read, or None where it is unknown."""
     if model.facts is not None:
         return model.facts.max_position_embeddings
-    length = model.architecture.get("max_position_embeddings") if model.path is None else None
+    length = known_config(model).get("max_position_embeddings")
     return None if length is None else int(length)
+
+
+def known_config(model: ModelSettings) -> Mapping[str, Any]:
+    """Return the settings of a model, as in a config.json, as far as this machine knows them; else nothing."""
+    if model.path is None:
+        return model.architecture
+    try:
+        return config_of(locate(model.path))
+    except DataError:  # of the Hub, or the stage says what is wrong with it
+        return {}
 
 
 def _shape(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Where a given checkpoint comes from: a folder or the Hub, what identifies it, and how it gets here.
+"""Where a given checkpoint comes from: this machine or the Hub, what identifies it, and how it gets here.
 
-Usage: `folder = fetch(config.model)`; `recipe |= digest_checkpoint(config.model)`.
+Usage: `place = fetch(config.model)`; `recipe |= digest_checkpoint(config.model)`; `describe(config.model)`.
 
-It reads no weights: `common.models.checkpoint` does.
+It reads no weights: `common.models.checkpoint` does. How a path of this machine is read is `common.models.local`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from common.config.base import StageSettings
 from common.config.schema import Config, ModelSettings
 from common.config.stages import RewardSettings
 from common.errors import ConfigError, ContractError, DataError
+from common.models.checkpoint import check_weights
 from common.models.facts import check_facts
+from common.models.gguf_file import SUFFIX
+from common.models.licence import licence_of, stated
+from common.models.local import is_local, locate, package_of
 from common.store.artifacts import digest_file
 
 WEIGHT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
@@ -23,7 +27,9 @@ WEIGHT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 def is_hub_id(path: str | None) -> bool:
     """Whether a model path means the Hub: `owner/name` and no such folder here."""
-    return path is not None and re.fullmatch(r"[^./~][^/]*/[^/]*", path) is not None and not Path(path).is_dir()
+    if path is None or is_local(path):
+        return False
+    return re.fullmatch(r"[^./~][^/]*/[^/]*", path) is not None and not Path(path).is_dir()
 
 
 def taken_model(settings: StageSettings, config: Config) -> ModelSettings:
@@ -34,16 +40,13 @@ def taken_model(settings: StageSettings, config: Config) -> ModelSettings:
 
 
 def fetch(settings: ModelSettings, key: str = "model") -> Path:
-    """Return the folder of a checkpoint; one of the Hub is downloaded. Raises DataError that says how to get it.
+    """Return a checkpoint's folder or GGUF file; one of the Hub is downloaded. Raises DataError that says what to do.
 
     `key` names the section that gives it, for messages.
     """
     assert settings.path is not None
     if not is_hub_id(settings.path):
-        folder = Path(settings.path).expanduser()
-        if not folder.is_dir():
-            raise DataError(f"{key}.path={settings.path}: no such folder. Give a checkpoint folder or a Hub id.")
-        return folder
+        return locate(settings.path, f"{key}.path")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
@@ -71,16 +74,41 @@ def digest_checkpoint(settings: ModelSettings, key: str = "model") -> dict[str, 
     check_given(settings, key)
     if is_hub_id(settings.path):
         return {"hub": settings.path, "revision": settings.revision}
-    files = sorted(path for pattern in WEIGHT_FILES for path in fetch(settings, key).glob(pattern))
+    place = fetch(settings, key)
+    if place.suffix == SUFFIX:
+        return {"gguf": digest_file(place)}
+    files = sorted(path for pattern in WEIGHT_FILES for path in place.glob(pattern))
     if not files:
         raise ContractError(f"{key}.path={settings.path} holds no checkpoint files.")
     return {"files": {path.name: digest_file(path) for path in files}}
 
 
-def check_local_facts(settings: ModelSettings) -> None:
-    """Compare a local checkpoint with its facts; one of the Hub is compared once it is downloaded."""
+def check_local(settings: ModelSettings) -> None:
+    """Check a checkpoint that is on this machine: whole, of a known format, and as its facts say.
+
+    One of the Hub is checked once it is downloaded. Raises DataError or ConfigError in one line.
+    """
     if settings.path is not None and not is_hub_id(settings.path):
-        check_facts(Path(settings.path).expanduser(), settings)
+        place = locate(settings.path)
+        check_weights(place)
+        check_facts(place, settings)
+
+
+def describe(settings: ModelSettings) -> dict[str, Any]:
+    """Return what a report says of a given checkpoint: id, title, licence (None: unknown) and origin, without paths.
+
+    Where its own files say so, also `base_model`: the Hub id of what it was made from.
+    """
+    assert settings.path is not None
+    licence = licence_of(settings)
+    if is_hub_id(settings.path):
+        return {"id": Path(settings.path).name, "title": settings.path, "licence": licence, "origin": "hub"}
+    place, package, told = locate(settings.path), package_of(settings.path), stated(settings.path)
+    origin = {"id": place.name, "title": told.get("title") or "local checkpoint", "origin": "local"}
+    if package is not None:
+        origin |= {"id": f"{package.name} {package.version}", "origin": "package"}
+    made_from = {"base_model": told["base_model"]} if "base_model" in told else {}
+    return {**origin, "licence": licence, **made_from}
 
 
 def check_given(settings: ModelSettings, key: str = "model") -> None:

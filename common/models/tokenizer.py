@@ -1,4 +1,4 @@
-"""The tiny base's tokenizer and chat template, and checks that any checkpoint's template can be trained on.
+"""The tiny base's tokenizer and chat template, and the templates for checkpoints that have none.
 
 Usage: `tokenizer = train_tokenizer(texts, vocabulary_size=1024)`.
 
@@ -22,7 +22,7 @@ PAD, END, SYSTEM, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|system|>", "<|user|
 WORDS = Path(__file__).parents[1] / "data" / "general" / "words.txt"
 WORD_REPEATS = 60
 
-# The generation markers tell which tokens the assistant wrote: its words and the end of its turn.
+# The markers of the assistant's part are for other programs; ours finds it without (`common.models.turns`).
 CHAT_TEMPLATE = """\
 {%- for message in messages %}
 {%- if message['role'] == 'system' %}<|system|>{{ message['content'] | trim }}<|end|>
@@ -35,7 +35,7 @@ CHAT_TEMPLATE = """\
 {%- if add_generation_prompt %}<|assistant|>{% endif %}"""
 
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
-# ChatML as Qwen and SmolLM2 write it, without a system prompt of its own. The line break after a turn is not learned.
+# ChatML as Qwen and SmolLM2 write it, without a system prompt of its own.
 CHATML = """\
 {%- for message in messages %}
 {{- '<|im_start|>' + message['role'] + '\n' }}
@@ -47,6 +47,22 @@ CHATML = """\
 {{- '\n' }}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{% endif %}"""
+
+# For a base without tokens of a chat: roles in plain words, and its own end of a document as the end of a turn. No row
+# of the embedding is new, so nothing has to be learned before the first answer.
+PLAIN = """\
+{%- for message in messages %}
+{{- message['role'] | capitalize + ':\n' + message['content'] | trim }}
+{%- if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}
+{{- '\n\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- 'Assistant:\n' }}{% endif %}"""
+# Before a template that has no place for a system turn: its text begins the first turn of the user.
+FOLD_SYSTEM = """\
+{% if messages | length > 1 and messages[0]['role'] == 'system' %}\
+{% set messages = [{'role': messages[1]['role'], 'content': messages[0]['content'] ~ '\n\n' ~ messages[1]['content']}] \
++ messages[2:] %}\
+{% endif %}"""
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int, context_length: int) -> PreTrainedTokenizerFast:
@@ -72,17 +88,16 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, context_length: 
 
 
 def give_chatml(tokenizer: PreTrainedTokenizerBase, model: Any) -> None:
-    """Give a base model plain ChatML with generation markers, and make the end of a turn its stop token.
+    """Give a base model plain ChatML, and make the end of a turn its stop token.
 
     Base models of the Qwen family have a template that ends a turn in <|im_end|>, but <|endoftext|> is their stop token
     and their padding (QwenLM/Qwen3, issue 927). Those of SmolLM2 have the tokens alone. Both have read ChatML in
     pre-training or have embedding rows for it. Raises ContractError where the tokenizer has no such tokens.
     """
-    known = tokenizer.get_vocab()
-    if missing := [token for token in (TURN_START, TURN_END) if token not in known]:
+    if not knows_chatml(tokenizer):
         raise ContractError(
-            f"model.chat_template=chatml needs the token {missing[0]}, which this tokenizer lacks. Use "
-            "model.chat_template=own with a checkpoint that has a template."
+            f"model.chat_template=chatml needs the tokens {TURN_START} and {TURN_END}, which this tokenizer lacks. Use "
+            "model.chat_template=plain, which needs no token, or own with a checkpoint that has a template."
         )
     before = tokenizer.eos_token
     tokenizer.chat_template = CHATML
@@ -93,33 +108,13 @@ def give_chatml(tokenizer: PreTrainedTokenizerBase, model: Any) -> None:
         settings.eos_token_id, settings.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
 
 
+def knows_chatml(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer has the tokens of ChatML."""
+    return {TURN_START, TURN_END} <= set(tokenizer.get_vocab())
+
+
 def common_words() -> Iterator[str]:
     """Yield common English words of many fields, repeated often enough to count among the base's documents."""
     lines = WORDS.read_text(encoding="utf-8").splitlines()
     text = " ".join(line for line in lines if not line.startswith("#"))
     yield from [text] * WORD_REPEATS
-
-
-def require_trainable_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Check that the chat template marks the assistant's tokens and that they end in a stop token.
-
-    Raises ContractError when there is no template, no generation marker, or the stop token is outside of it.
-    """
-    if not tokenizer.chat_template:
-        raise ContractError(
-            "The tokenizer has no chat template, so conversations cannot be trained on. Start from a checkpoint "
-            "with one, or set model.chat_template=chatml."
-        )
-    dialogue = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
-    encoded = tokenizer.apply_chat_template(dialogue, return_dict=True, return_assistant_tokens_mask=True)
-    marked = [token for token, mark in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if mark]
-    if not marked:
-        raise ContractError(
-            "The chat template has no {% generation %} markers, so an assistant-only loss would train on nothing. "
-            "Add the markers around the assistant's turn in chat_template.jinja of the checkpoint."
-        )
-    if tokenizer.eos_token_id not in marked:
-        raise ContractError(
-            f"The stop token {tokenizer.eos_token!r} is outside the trained part of the assistant's turn, so the "
-            "model would never learn to stop. Move {% endgeneration %} behind it in chat_template.jinja."
-        )

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 from common.config.kinds import kind_of
 from common.evaluation.comparison import Comparison, TextComparison
+from common.models.licence import RollUp
 from common.report import stage_notes, tables
 from common.report.chain import SIDES, Chain
 from common.report.headline import headline
+from common.report.licences import LOCAL, base_record, licence_notes, trained_on
 from common.report.markdown import duration, number
 
 if TYPE_CHECKING:
@@ -52,20 +54,22 @@ TEXTS_NOTE = (
     "needs 10% fewer bits for the same text. The 95% intervals are from a paired bootstrap over the documents and are "
     "not adjusted for the number of comparisons. An interval that contains 0 shows no change."
 )
+LICENCE_NOTE = (
+    "The licence follows from a fixed order: public domain, permissive, attribution, share-alike, non-commercial, no "
+    "changes or research only, own terms. Exams do not count. This is a careful reading and no legal advice: whether "
+    "the licence of a text holds for weights that learned from it is not settled."
+)
 
 
 @dataclass(frozen=True)
 class About:
-    """What the card says beyond the results of stages: names, licence, use. Without local paths."""
+    """What the card says beyond the results of stages: names and use. Without local paths."""
 
     domain: str
     title: str
     profile: str
     pipeline: str
     seed: int
-    base_model: str | None  # Hub id of the model that the chain starts from; None for a local or pretrained one
-    pretrained: bool  # whether the chain pretrained its base model
-    licence: str
     tags: tuple[str, ...]
     intended_use: str
     limits_of_use: str
@@ -75,14 +79,18 @@ class About:
         return f"{self.domain}-{self.profile}-{self.pipeline}"
 
 
-def render_card(chain: Chain, comparisons: Sequence[Comparison], texts: Sequence[TextComparison], about: About) -> str:
+def render_card(
+    chain: Chain, comparisons: Sequence[Comparison], texts: Sequence[TextComparison], about: About, licence: RollUp,
+    choice: str,
+) -> str:  # fmt: skip
     """Return the README.md of the published folder."""
     versions = tables.versions(chain)
     parts = [
         f"# {about.title} model ({about.pipeline} pipeline, {about.profile} profile)",
         _what_it_is(chain, about),
         "## Results",
-        "\n".join(f"- {line}" for line in headline(chain, comparisons)) or "No exam was run, so there are no results.",
+        "\n".join(f"- {line}" for line in headline(chain, comparisons, texts)) or "No exam was run: no results.",
+        f"**What is published.** {choice}",
         *stage_notes.exam_warnings(chain),
         SCORES_NOTE,
         "## Stages",
@@ -106,6 +114,7 @@ def render_card(chain: Chain, comparisons: Sequence[Comparison], texts: Sequence
         "## How to use it",
         USAGE,
         "## Data and licences",
+        *licence_text(licence),
         tables.data_table(chain),
         "## Rows",
         tables.rows_table(chain),
@@ -120,41 +129,75 @@ def render_card(chain: Chain, comparisons: Sequence[Comparison], texts: Sequence
         tables.hardware(chain),
         *([versions] if versions else []),
     ]
-    return front_matter(chain, about) + "\n" + "\n\n".join(parts) + "\n"
+    return front_matter(chain, about, licence) + "\n" + "\n\n".join(parts) + "\n"
 
 
 def _what_it_is(chain: Chain, about: About) -> str:
     path = list(reversed(chain.ancestors(chain.published)))
     steps = [f"{kind_of(c.kind).phrase or c.kind} (`{c.name}`)" for c in path]
-    start = "Its base model was pretrained in the same run." if about.pretrained else "It starts from a local model."
-    if about.base_model:
-        start = f"It starts from [{about.base_model}](https://huggingface.co/{about.base_model})."
     total = sum(float(m.get("seconds") or 0) for m in chain.manifests.values())
     tokens = sum(int(c.manifest.get("tokens") or 0) for c in chain.checkpoints)
     return (
         f"A language model for {about.title}. It was made by the pipeline `{about.pipeline}` with the profile "
-        f"`{about.profile}` and seed {about.seed}. {start} The steps to this model: {', then '.join(steps)}. "
+        f"`{about.profile}` and seed {about.seed}. {_origin(chain)} The steps to this model: {', then '.join(steps)}. "
         f"The whole run made {len(chain.checkpoints)} models from {number(tokens)} training tokens in "
         f"{duration(total)}."
     )
 
 
-def front_matter(chain: Chain, about: About) -> str:
+def _origin(chain: Chain) -> str:
+    """Say where the first model came from, as its stage noted; never where on a disk it was."""
+    record = base_record(chain.manifests.values())
+    if record is None:
+        return "Its base model was pretrained in the same run."
+    title, kept = str(record.get("title")), str(record["id"])
+    if record.get("origin") == "hub" or record.get("revision"):
+        commit = f" at commit `{record['revision']}`" if record.get("revision") else ""
+        return f"It starts from [{title}](https://huggingface.co/{title}){commit}."
+    if record.get("origin") == "package":
+        place = f"the installed Python package `{kept}`"
+    else:
+        place = f"the local GGUF file `{kept}`" if kept.endswith(".gguf") else f"the local folder `{kept}`"
+    name = "" if title in ("None", LOCAL, kept) else f", whose files name it {title}"
+    made = f" They say that it was made from [{found}](https://huggingface.co/{found})." if (
+        found := record.get("base_model")) else ""  # fmt: skip
+    return f"It starts from the checkpoint in {place}{name}.{made}"
+
+
+def base_model(chain: Chain) -> str | None:
+    """Return the Hub id that the model goes back to, or None where none is known."""
+    record = base_record(chain.manifests.values()) or {}
+    found = record.get("title") if record.get("origin") == "hub" else record.get("base_model")
+    return str(found) if found and HUB_ID.match(str(found)) else None
+
+
+def licence_text(licence: RollUp) -> list[str]:
+    """Say which licence the published model has, why, what it asks for, and what does not go together."""
+    lead = f"Licence of this model: {licence.sentence}"
+    if licence.duties:
+        lead += f" What it is made from asks who passes it on to: {'; '.join(licence.duties)}."
+    notes = [f"- {note[0].upper()}{note[1:]}" for note in licence_notes(licence)]
+    return [lead, *(["\n".join(notes)] if notes else []), LICENCE_NOTE]
+
+
+def front_matter(chain: Chain, about: About, licence: RollUp) -> str:
     """Return the YAML block that the Hub reads, results of the published checkpoint included."""
     from huggingface_hub import ModelCardData
 
-    sources = tables.merged_sources(chain)
-    hub_data = dict.fromkeys(s["id"] for s in sources if s.get("revision") and HUB_ID.match(str(s["id"])))
+    sources = trained_on(chain, chain.published)
+    names = [str(s[key]) for s in sources if s.get("revision") for key in ("title", "id") if s.get(key)]
+    hub_data = dict.fromkeys(name for name in names if HUB_ID.match(name))
     listed = ([s["language"]] if isinstance(s.get("language"), str) else s.get("language") or () for s in sources)
     languages = dict.fromkeys(str(language) for languages in listed for language in languages)
     kinds = [c.kind for c in chain.ancestors(chain.published) if not kind_of(c.kind).starts]
     results = _eval_results(chain, about)
     data = ModelCardData(
         language=list(languages) or None,
-        license=about.licence,
+        license=licence.id,
+        license_name=licence.name if licence.id == "other" else None,
         library_name="transformers",
         pipeline_tag="text-generation",
-        base_model=about.base_model,
+        base_model=base_model(chain),
         datasets=list(hub_data) or None,
         tags=list(dict.fromkeys([about.domain, *reversed(kinds), "domain-recipes", *about.tags])),
         model_name=about.model_name if results else None,

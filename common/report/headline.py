@@ -1,43 +1,70 @@
 """The results of a chain in sentences that follow from its numbers, also where a stage did not help.
 
-Usage: `lines = headline(chain, comparisons)`, one Markdown list item each.
+Usage: `lines = headline(chain, comparisons, texts)`, one Markdown list item each.
 
-A change is called one only if the paired test is significant after Holm's adjustment. "Did not change significantly"
-does not mean that two models are equal.
+Where the exam shows no change, the bits per byte of held-out texts are told too, as they show smaller ones. A change of
+the score is called one only if the paired test is significant after Holm's adjustment, one of the bits per byte if its
+interval excludes 0. "Did not change significantly" does not mean that two models are equal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from common.evaluation.comparison import Comparison
+from common.evaluation.comparison import Comparison, TextComparison
 from common.report.chain import Chain
 from common.report.comparisons import Roles, find, find_roles
-from common.report.markdown import interval, p_value, points
+from common.report.markdown import change_interval, interval, p_value, points
 
 
-def headline(chain: Chain, comparisons: Sequence[Comparison]) -> list[str]:
+@dataclass(frozen=True)
+class Evidence:
+    """What checkpoints answered and read, compared; sentences about two of them."""
+
+    scores: Sequence[Comparison]
+    texts: Sequence[TextComparison]
+
+    def of(self, before: str | None, after: str | None, side: str) -> list[str]:
+        """Return clauses on one side: the score, and the bits per byte where the score shows no change."""
+        score, text = find(self.scores, before, after, side), find(self.texts, before, after, side)
+        clauses = [] if score is None else [f"the {side} score {describe(score)}"]
+        if text is not None and (score is None or not score.proven):
+            clauses.append(f"the bits per byte of {side} text {describe_text(text)}")
+        return clauses
+
+    def both_sides(self, before: str | None, after: str | None) -> str:
+        return _sentences([*self.of(before, after, "domain"), *self.of(before, after, "general")])
+
+
+def _sentences(clauses: Sequence[str], lead: str = "") -> str:
+    """Return clauses as sentences, the first behind a lead."""
+    said = [f"{lead}{clauses[0]}", *clauses[1:]] if clauses else []
+    return " ".join(f"{clause[0].upper()}{clause[1:]}." for clause in said)
+
+
+def headline(chain: Chain, comparisons: Sequence[Comparison], texts: Sequence[TextComparison] = ()) -> list[str]:
     """Return the list items of the card's first section, one per question that the pipeline can answer."""
-    roles = find_roles(chain)
+    roles, found = find_roles(chain), Evidence(comparisons, texts)
     items = [
-        _domain(chain, comparisons, roles),
-        _plain(comparisons, roles),
-        _forgetting(chain, comparisons, roles),
-        _preference(chain, comparisons, roles),
-        _merge(chain, comparisons, roles),
-        _overall(comparisons, roles),
+        _domain(chain, found, roles),
+        _plain(found, roles),
+        _forgetting(chain, found, roles),
+        _preference(chain, found, roles),
+        _merge(chain, found, roles),
+        _overall(found, roles),
     ]
     return [item for item in items if item]
 
 
-def _domain(chain: Chain, comparisons: Sequence[Comparison], roles: Roles) -> str:
+def _domain(chain: Chain, found: Evidence, roles: Roles) -> str:
     """What continued pre-training changed, and how it compares with fine-tuning alone."""
-    change = find(comparisons, roles.base, roles.adapted, "domain")
-    if change is None or roles.adapted is None:
+    changes = found.of(roles.base, roles.adapted, "domain")
+    if not changes or roles.adapted is None:
         return ""
     how = "continued pre-training" + (" and fine-tuning" if chain[roles.adapted].part == "conversations" else "")
-    text = f"**Effect of the domain text.** After {how}, the domain score {describe(change)}."
-    control = find(comparisons, roles.plain, roles.adapted, "domain")
+    text = f"**Effect of the domain text.** {_sentences(changes, f'After {how}, ')}"
+    control = find(found.scores, roles.plain, roles.adapted, "domain")
     if control is None:
         return text
     verb = "is not significantly different from"
@@ -50,27 +77,29 @@ def _domain(chain: Chain, comparisons: Sequence[Comparison], roles: Roles) -> st
     )
 
 
-def _plain(comparisons: Sequence[Comparison], roles: Roles) -> str:
-    change = find(comparisons, roles.base, roles.plain, "domain")
-    return "" if change is None else f"**Fine-tuning alone.** Without domain text, the domain score {describe(change)}."
+def _plain(found: Evidence, roles: Roles) -> str:
+    changes = found.of(roles.base, roles.plain, "domain")
+    return f"**Fine-tuning alone.** {_sentences(changes, 'Without domain text, ')}" if changes else ""
 
 
-def _forgetting(chain: Chain, comparisons: Sequence[Comparison], roles: Roles) -> str:
+def _forgetting(chain: Chain, found: Evidence, roles: Roles) -> str:
     """The general score from the base to the last checkpoint before a merge."""
     trained = chain[roles.merge].parent if roles.merge else roles.published
-    change = find(comparisons, roles.base, trained, "general")
+    changes, change = found.of(roles.base, trained, "general"), find(found.scores, roles.base, trained, "general")
     if change is None:
         measured = any(c.score("general") for c in chain.checkpoints)
-        return "" if measured else "**Forgetting.** Not measured: this run had no general exam."
+        none = "" if measured or trained == roles.base else "Not measured by an exam: this run had no general one."
+        said = " ".join(filter(None, [none, _sentences(changes)]))
+        return f"**Forgetting.** {said}" if said else ""
     lead = "No forgetting" if change.proven and change.difference > 0 else "Forgetting"
-    note = "" if change.proven else "No loss was found. "
-    return f"**{lead}.** {note}The general score {describe(change)}."
+    note = "" if change.proven else "The exam shows no loss. "
+    return f"**{lead}.** {note}{_sentences(changes)}"
 
 
-def _preference(chain: Chain, comparisons: Sequence[Comparison], roles: Roles) -> str:
+def _preference(chain: Chain, found: Evidence, roles: Roles) -> str:
     if roles.aligned is None:
         return ""
-    parts = [_both_sides(comparisons, chain[roles.aligned].parent, roles.aligned)]
+    parts = [found.both_sides(chain[roles.aligned].parent, roles.aligned)]
     if accuracy := chain[roles.aligned].metrics.get("preference_accuracy"):
         share = f"{interval(accuracy)} of {accuracy['n']:,} held-out pairs"
         parts.append(f"`{roles.aligned}` ranks the preferred answer first in {share}.")
@@ -78,28 +107,33 @@ def _preference(chain: Chain, comparisons: Sequence[Comparison], roles: Roles) -
     return f"**Effect of preference tuning.** {text}" if text else ""
 
 
-def _merge(chain: Chain, comparisons: Sequence[Comparison], roles: Roles) -> str:
+def _merge(chain: Chain, found: Evidence, roles: Roles) -> str:
     """What the merge restored in general, and what it cost in the domain."""
     parent = chain[roles.merge].parent if roles.merge else None
-    general = find(comparisons, parent, roles.merge, "general")
+    general = find(found.scores, parent, roles.merge, "general")
     lead = "Effect of the merge"
     if general is not None and general.proven:
         lead = "The merge restored general ability" if general.difference > 0 else "The merge cost general ability"
-    text = _both_sides(comparisons, parent, roles.merge)
+    text = found.both_sides(parent, roles.merge)
     return f"**{lead}.** {text}" if text else ""
 
 
-def _overall(comparisons: Sequence[Comparison], roles: Roles) -> str:
+def _overall(found: Evidence, roles: Roles) -> str:
     """The published model against the base, where no other item has said it."""
     if roles.published in (roles.adapted, roles.plain):
         return ""
-    text = _both_sides(comparisons, roles.base, roles.published)
+    text = found.both_sides(roles.base, roles.published)
     return f"**Overall, from `{roles.base}` to `{roles.published}`.** {text}" if text else ""
 
 
-def _both_sides(comparisons: Sequence[Comparison], before: str | None, after: str | None) -> str:
-    changes = ((side, find(comparisons, before, after, side)) for side in ("domain", "general"))
-    return " ".join(f"The {side} score {describe(change)}." for side, change in changes if change is not None)
+def describe_text(change: TextComparison) -> str:
+    """Return the predicate of `the bits per byte …`, with the relative change and its interval."""
+    values = f"{change.bits_before:.3f} (`{change.before}`), {change.bits_after:.3f} (`{change.after}`)"
+    size = change_interval(change.change, change.low, change.high)
+    if change.low is None:
+        return f"went {values} ({size}, one document)"
+    verb = ("fell" if change.change < 0 else "rose") if change.proven else "did not change significantly"
+    return f"{verb}: {values} ({size} over {change.n:,} documents; lower is better)"
 
 
 def describe(change: Comparison) -> str:

@@ -1,6 +1,6 @@
 """The chain as JSON: `card.json` for everything, and the small `summary.json` for scripts and for `status`.
 
-Usage: `write_json(out / "summary.json", build_summary(chain, domain=…, profile=…, pipeline=…).model_dump())`;
+Usage: `write_json(out / "summary.json", build_summary(chain, choice, domain=…, profile=…, pipeline=…).model_dump())`;
 `Summary.model_validate_json(text)` reads it back; `build_record(chain, comparisons, texts, facts)` returns card.json.
 
 card.json copies only the fields named here from manifests, so that a field added later, such as a path, does not leak.
@@ -66,16 +66,20 @@ class Summary(Frozen):
     domain: str
     profile: str
     pipeline: str
+    published: str  # name of the checkpoint that is published
+    choice: str  # why it is that one, in a sentence
     total_seconds: Amount  # wall time of every model stage and exam
     checkpoints: tuple[CheckpointSummary, ...] = Field(min_length=1)
 
 
-def build_summary(chain: Chain, *, domain: str, profile: str, pipeline: str) -> Summary:
+def build_summary(chain: Chain, choice: str, *, domain: str, profile: str, pipeline: str) -> Summary:
     """Return the summary of a chain. Raises pydantic's ValidationError where an exam has wrong values."""
     return Summary(
         domain=domain,
         profile=profile,
         pipeline=pipeline,
+        published=chain.published,
+        choice=choice,
         total_seconds=sum(float(m.get("seconds", 0.0)) for m in chain.manifests.values()),
         checkpoints=tuple(_summarise(checkpoint) for checkpoint in chain.checkpoints),
     )

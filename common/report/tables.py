@@ -157,10 +157,13 @@ def _name(chain: Chain, checkpoint: Checkpoint) -> str:
 
 
 def merged_sources(chain: Chain) -> list[dict[str, Any]]:
-    """Return every source once per role, with the stages that used it."""
+    """Return every source once per role, with the stages that used it: of those that count rows, the ones read."""
     merged: dict[tuple[str, str], dict[str, Any]] = {}
     for name, manifest in chain.manifests.items():
+        read = {str(row["source"]) for row in manifest.get("rows", ())}
         for source in manifest.get("sources", ()):
+            if read and str(source["id"]) not in read:
+                continue
             entry = merged.setdefault((str(source["id"]), str(source.get("role", ""))), {**source, "stages": []})
             if name not in entry["stages"]:
                 entry["stages"].append(name)
@@ -276,9 +279,16 @@ def cost_table(chain: Chain) -> str:
             "Stage": lambda row: row[0],
             "Wall time": lambda row: duration(total(row[1], "seconds")),
             "Training time": lambda row: duration(total(row[1], "train_seconds", (EXAM_KIND,))),
+            "Precision": lambda row: _precision(row[1]),
             "Training tokens": lambda row: number(total(row[1], "tokens", (EXAM_KIND,))),
         },
     )
+
+
+def _precision(manifests: Sequence[Facts]) -> str:
+    """Return what stages trained in, or nothing for those that did not train."""
+    found = {(m.get("settings") or {}).get("precision") for m in manifests if m.get("train_seconds")}
+    return ", ".join(sorted(str(name) for name in found if name)) or MISSING
 
 
 def hardware(chain: Chain) -> str:

@@ -8,17 +8,18 @@ Pretraining is for models that fit the embedded world; a real profile names a ch
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.kinds import Kind
 from common.config.schema import ModelSettings
 from common.config.stages import BaseSettings
-from common.errors import ConfigError, ContractError, did_you_mean
+from common.errors import ConfigError, did_you_mean
 from common.models import checkpoint, contracts
 from common.models.facts import check_facts, check_loaded
-from common.models.source import fetch, is_hub_id
-from common.models.tokenizer import common_words, give_chatml, require_trainable_template, train_tokenizer
+from common.models.source import describe, fetch
+from common.models.special_tokens import add_rows, num_ids, require_end, settle
+from common.models.tokenizer import FOLD_SYSTEM, PLAIN, common_words, give_chatml, knows_chatml, train_tokenizer
+from common.models.turns import require_trainable_template, takes_system
 from common.stage import StageContext, StageReport
 from common.training.fit import TrainResult, check_and_save, fit, report, text_probe
 from common.training.rows.rows import build_rows
@@ -80,44 +81,52 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
     check_facts(folder, settings)
     model, tokenizer = checkpoint.load(folder, settings)
     check_loaded(model, tokenizer, settings, folder)
-    contracts.check_vocabulary(model, tokenizer)
-    if settings.chat_template == "chatml":
-        give_chatml(tokenizer, model)
-    contracts.check_stop_tokens(model, tokenizer)
-    _mark_template(context, tokenizer)
-    if added := tokenizer.add_tokens(list(settings.new_tokens)):
-        set_seed(context.config.seed)  # the rows are drawn around the mean of the others
-        spare = model.get_input_embeddings().weight.shape[0]
-        model.resize_token_embeddings(max(spare, len(tokenizer)))
-        context.console.line(f"  {context.stage}: {added} new tokens")
+    set_seed(context.config.seed)  # rows of new tokens are drawn
+    adjusted = _adjust(model, tokenizer, settings)
+    for note in adjusted:
+        context.console.line(f"  {context.stage}: {note}")
     check_and_save(context, TrainResult(model), tokenizer, probe=text_probe(tokenizer))
-    source = {
-        "id": Path(settings.path or "").name,
-        "role": "base model",
-        "title": settings.path if is_hub_id(settings.path) else "local checkpoint",
-        "licence": settings.facts.licence if settings.facts else "see the base model",
-        "revision": settings.revision,
-        "rows": None,
-    }
-    return StageReport(metrics={"parameters": model.num_parameters(), "steps": 0}, sources=[source])
+    source = {**describe(settings), "role": "base model", "revision": settings.revision, "rows": None}
+    metrics = {"parameters": model.num_parameters(), "steps": 0}
+    return StageReport(metrics=metrics, sources=[{**source, "adjusted": adjusted}])
 
 
-def _mark_template(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give a well-known chat template the generation markers that it lacks; TRL keeps marked twins of them.
+def _adjust(model: Any, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings) -> list[str]:
+    """Make a checkpoint trainable as it was published, in place. Return what was changed, a line each.
 
-    Raises ContractError for a template without markers that TRL does not know.
+    Raises ContractError for what cannot be put right.
     """
-    from trl.chat_template_utils import get_training_chat_template
+    notes = []
+    rows, known = model.get_input_embeddings().weight.shape[0], num_ids(tokenizer)
+    if known > rows and all(token in tokenizer.added_tokens_decoder for token in range(rows, known)):
+        add_rows(model, rows, known)
+        notes.append(f"{known - rows} tokens without a row got one")
+    contracts.check_vocabulary(model, tokenizer)
+    if added := tokenizer.add_tokens(list(settings.new_tokens)):
+        add_rows(model, known, num_ids(tokenizer))
+        notes.append(f"{added} new tokens")
+    notes += [*require_end(model, tokenizer), *_choose_template(model, tokenizer, settings.chat_template)]
+    notes += settle(model, tokenizer)
+    require_trainable_template(tokenizer)
+    contracts.check_stop_tokens(model, tokenizer)
+    return notes
 
-    try:
-        require_trainable_template(tokenizer)
-    except ContractError as problem:
-        try:
-            marked = get_training_chat_template(tokenizer) if tokenizer.chat_template else None
-        except ValueError:
-            marked = None
-        if marked is None:
-            raise problem
-        tokenizer.chat_template = marked
-        require_trainable_template(tokenizer)
-        context.console.line(f"  {context.stage}: generation markers added to the checkpoint's chat template")
+
+def _choose_template(model: Any, tokenizer: PreTrainedTokenizerBase, asked: str) -> list[str]:
+    """Give the tokenizer the chat template that is asked for, or one where it has none, with a place for a system turn.
+
+    Where a template writes a system turn of its own, it goes on doing so.
+    """
+    notes = []
+    if asked == "own" and not tokenizer.chat_template:
+        asked = "chatml" if knows_chatml(tokenizer) else "plain"
+        why = "whose tokens it has" if asked == "chatml" else f"whose turns end in {tokenizer.eos_token!r}"
+        notes.append(f"no chat template of its own; it gets {asked}, {why}")
+    if asked == "chatml":
+        give_chatml(tokenizer, model)
+    elif asked == "plain":
+        tokenizer.chat_template = PLAIN
+    if not takes_system(tokenizer):
+        tokenizer.chat_template = FOLD_SYSTEM + tokenizer.chat_template
+        notes.append("its chat template has no system turn; the text of one begins the user's first turn")
+    return notes

@@ -1,6 +1,6 @@
 """Publish: the finished model with its card, as a version in the local registry or as one commit on the Hub.
 
-Usage: `run(context)`; `context.parent` names the model stage, `context.inputs["card"]` is the card.
+Usage: `run(context)`; `context.inputs["card"]` is the card, which says which of the other inputs is published.
 
 Locally a version is `models/<domain>/v<n>/`, written under a temporary name and then renamed; `latest` points at it.
 If a version already has the same model and card, no new one is made. Files are published unchanged.
@@ -53,6 +53,11 @@ def run(context: StageContext) -> StageReport:
     settings = context.settings
     assert isinstance(settings, PublishSettings)
     if repo := hub_repository(settings.to):
+        if context.inputs[CARD].manifest["metrics"].get("licence") == "unknown":
+            raise ConfigError(
+                f"publish.to={settings.to}: the licence of the base model or of its data is not known; the card says "
+                "whose. State it as the card says, and run again."
+            )
         published = publish_to_hub(context, repo, private=settings.private, api=hub_api(repo))
     elif settings.to == "local":
         published = publish_locally(context)
@@ -68,9 +73,14 @@ KIND = Kind(
 )  # fmt: skip
 
 
+def chosen_model(context: StageContext) -> Artifact:
+    """Return the model that the card describes: the stage that the pipeline names, or the one chosen in its place."""
+    return context.inputs[context.inputs[CARD].manifest["metrics"].get("published", context.parent)]
+
+
 def publish_locally(context: StageContext) -> dict[str, Any]:
     """Make the next version below `context.models`, or use the one that has the same model and card."""
-    model, card = context.parent_artifact, context.inputs[CARD]
+    model, card = chosen_model(context), context.inputs[CARD]
     files = select_files(model, card)
     folder = context.models / context.config.domain
     with writing(folder):
@@ -94,7 +104,7 @@ def publish_to_hub(context: StageContext, repo: str, *, private: bool, api: HfAp
     # HTTPError is that of the HTTP library, which differs between releases of huggingface_hub.
     from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined] # not exported in its stubs
 
-    model, card = context.parent_artifact, context.inputs[CARD]
+    model, card = chosen_model(context), context.inputs[CARD]
     files = select_files(model, card)
     folder = context.work / "upload"
     with writing(context.work):
@@ -161,7 +171,7 @@ def _read_record(version: Path) -> dict[str, Any]:
 
 def _new_version(context: StageContext, folder: Path, files: Files) -> str:
     """Copy into a hidden folder next to the versions, then rename it to the next free number."""
-    model, card = context.parent_artifact, context.inputs[CARD]
+    model, card = chosen_model(context), context.inputs[CARD]
     fresh = folder / f".new-{os.getpid()}"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()

@@ -3,7 +3,7 @@
 Usage: named by a pipeline as `sft: {kind: sft, from: cpt}`; a control arm is the same kind from another stage.
 
 With a `sample` stage in `with`, the conversations are right answers of a checkpoint (rejection sampling) instead of the
-corpus's. The chat template is the checkpoint's own, with generation markers; what is trained is what is served.
+corpus's. The chat template is the checkpoint's own; what is trained is what is served.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from common.config.kinds import Kind
 from common.config.stages import SftSettings, TrainingSettings
 from common.errors import ConfigError
 from common.models import contracts
-from common.models.tokenizer import require_trainable_template
+from common.models.turns import require_trainable_template
 from common.stage import StageContext, StageReport
 from common.training.adapters import load_parent
 from common.training.fit import check_and_save, fit, report

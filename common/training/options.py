@@ -15,10 +15,8 @@ from typing import Any
 from common.config.batches import Batch, accumulate, batch_of, require_shareable
 from common.config.schema import Config
 from common.config.stages import (
-    ExpertSettings,
     PreferenceSettings,
     RewardedSettings,
-    SftSettings,
     TrainingSettings,
 )
 from common.cost.disk import KEPT_CHECKPOINTS
@@ -77,6 +75,8 @@ def _options(
         "report_to": "none",
         "disable_tqdm": True,
         "use_cpu": on_cpu,
+        "bf16": settings.precision == "bfloat16",
+        "fp16": settings.precision == "float16",
         "dataloader_num_workers": run.workers,
         "dataloader_pin_memory": not on_cpu,
         "remove_unused_columns": False,
@@ -91,10 +91,8 @@ def sft_options(settings: TrainingSettings, config: Config, folder: Path, *, ste
     """Return the keyword arguments of TRL's SFTConfig. The user's `train:` block overrides them."""
     options = _options(settings, config, folder, steps=steps, stage=stage)
     train = dict(settings.train)
-    if settings.packing == "trl" and isinstance(settings, SftSettings | ExpertSettings):
-        options["assistant_only_loss"] = True
+    train.pop("assistant_only_loss", None)  # the labels of our rows say it already
     if settings.packing == "isolated":
-        train.pop("assistant_only_loss", None)  # the labels of our rows say it already
         # Rows come tokenised and in their final order.
         options |= {"train_sampling_strategy": "sequential", "dataset_kwargs": {"skip_prepare_dataset": True}}
     return {**options, "max_length": settings.sequence_length, **train}

@@ -23,26 +23,32 @@ from typing import Any
 from common.data.answers import normalise_text
 from common.rewards.mix import Mix
 from common.stage import StageContext
-from tests.bench.material import context_for
+from tests.bench.material import context_for, save_random
 from tests.bench.turns import Done, Loop, in_turns, ratio, train_in_turns
 
 WARMUP, STEPS, ROUNDS = 5, 8, 3
 NUM_PROMPTS = 120
 
 
-def saved_model(context: StageContext, tokenizer: Any) -> Any:
+def saved_model(context: StageContext, tokenizer: Any, model: str = "tiny") -> Any:
     """Return a fresh model that lies in a folder: TRL loads the reference of GRPO and RLOO from there."""
+    import torch
     from transformers import AutoModelForCausalLM
 
     from common.stages.base import initialise
 
     folder = context.work / "model"
-    if not folder.exists():
+    if model != "tiny":
+        save_random(model, folder)
+    elif not folder.exists():
         initialise(context, tokenizer).save_pretrained(folder)
-    return AutoModelForCausalLM.from_pretrained(folder)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
-def rewarded(name: str, folder: Path, ours: bool, done: Done) -> None:
+def rewarded(
+    name: str, folder: Path, ours: bool, done: Done, *, model: str = "tiny", steps: int = WARMUP + STEPS,
+    device: str = "auto",
+) -> None:  # fmt: skip
     """Train with GRPO or RLOO: our reward, scoring and callback, or TRL's with a plain function.
 
     The watch is left out on our side: it is paid per look, and a plain script looks at nothing.
@@ -57,17 +63,17 @@ def rewarded(name: str, folder: Path, ours: bool, done: Done) -> None:
     from common.training.rows.prompts import read_prompts
     from common.training.speed.scoring import scoring
 
-    context = context_for(name, folder, pipeline=name)
+    context = context_for(name, folder, **{"pipeline": name, "run.device": device})
     tokenizer = make_tokenizer(context)
     settings: Any = context.settings
     rows, _ = read_prompts(context, tokenizer)
-    few = settings.model_copy(update={"steps": WARMUP + STEPS, "answer_tokens": 32})
+    few = settings.model_copy(update={"steps": steps, "answer_tokens": 32})
     options = rewarded_options(few, context.config, context.work / "trainer", stage=name)
     mix = Mix.of({"exact": {"weight": 1.0}})
     reward: Any = Reward(mix, tokenizer.eos_token_id, settings.samples) if ours else plain_reward
     with scoring(context.config.run, settings.train) if ours else contextlib.nullcontext():
         trainer = getattr(trl, f"{name.upper()}Trainer")(
-            model=saved_model(context, tokenizer),
+            model=saved_model(context, tokenizer, model),
             reward_funcs=reward,
             args=getattr(trl, f"{name.upper()}Config")(**options),
             train_dataset=Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in rows]),

@@ -58,7 +58,7 @@ CASES = (
     Case("all weights, twice the batch", "base", 2),
     Case("checkpointed, twice the batch", "base", 2, {"base.train.gradient_checkpointing": "true"}),
     Case("accumulated, in two passes", "base", 2, {"run.micro_batch_tokens": "half"}),
-    Case("float32, without autocast", "base", 1, {"base.train.bf16": "false"}),
+    Case("float32, without autocast", "base", 1, {"base.precision": "float32"}),
     Case("LoRA", "sft", 2, {"sft.peft": "lora"}),
     Case("exam", "exam-base"),
 )
@@ -145,22 +145,32 @@ def _held(number: str) -> float:
     return 1024.0 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
+def measured(case: Case, device: str, out: Path) -> tuple[dict[str, tuple[float, float]], tuple[float, float]]:
+    """Return what `measure` sends, from a process of its own. Raises RuntimeError where that dies."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe(duplex=False)
+    worker = spawn.Process(target=measure, args=(case, device, out, there))
+    worker.start()
+    there.close()
+    try:
+        found: tuple[dict[str, tuple[float, float]], tuple[float, float]] = here.recv()
+    except EOFError:
+        raise RuntimeError(f"the stage of '{case.name}' failed; its traceback is above") from None
+    finally:
+        worker.join()
+    return found
+
+
 def main() -> int:
     """Print one line per figure; return how many are further off than they may be."""
     device = _device()
-    spawn = multiprocessing.get_context("spawn")
     missed = 0
     with tempfile.TemporaryDirectory() as folder:
         for number, case in enumerate(CASES):
             # The exam and the adapter start from the first case's base; speeds are each case's own.
             out = Path(folder) / (str(number) if case.stage == "base" else "0")
             (out / "speeds.json").unlink(missing_ok=True)
-            here, there = spawn.Pipe(duplex=False)
-            worker = spawn.Process(target=measure, args=(case, device, out, there))
-            worker.start()
-            there.close()
-            memory, seconds = here.recv()
-            worker.join()
+            memory, seconds = measured(case, device, out)
             for phase, (reckoned, seen) in memory.items():
                 missed += _line(case.name, phase, reckoned / MIB, seen / MIB, "MiB", MEMORY)
             if seconds[1]:

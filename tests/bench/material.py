@@ -1,6 +1,8 @@
 """What the training bench trains: models, rows, documents and pairs, on a CPU the tiny chain's, on a GPU random ones.
 
 Usage: `m = material("tiny", "cpt", folder, steps=48)`; `m.model()`, `m.rows`, `m.documents`, `m.pairs`.
+
+`qwen3-small` takes the way of the random ones on a CPU.
 """
 
 from __future__ import annotations
@@ -18,19 +20,43 @@ from common.console import Console
 from common.engine.environment import prepare
 from common.engine.plan import open_corpus
 from common.stage import StageContext
+from common.store.artifacts import Artifact
+from common.training.adapters import learner_of
 from common.training.rows.preferences import Pair, tokenise_pair
 from tests.conftest import REPOSITORY
 
 Document = tuple[list[int], list[int]]  # input_ids, labels
-ROW = 4096  # tokens of a row on a GPU
-TOKENS_PER_STEP = 65_536
-MEAN_DOCUMENT = 900  # tokens
-# Qwen3's shapes, with random weights.
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model of Qwen3's kind with random weights, and the batches that it is measured with."""
+
+    sizes: Mapping[str, int]  # of its configuration
+    device: str
+    row: int  # tokens
+    tokens_per_step: int
+    mean_document: int
+
+
+def _large(hidden: int, intermediate: int) -> Shape:
+    sizes = {
+        "hidden_size": hidden, "intermediate_size": intermediate, "num_hidden_layers": 28, "num_attention_heads": 16,
+        "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151_936,
+    }  # fmt: skip
+    return Shape(sizes, "cuda", row=4096, tokens_per_step=65_536, mean_document=900)
+
+
+SMALL = "qwen3-small"
+_SMALL_SIZES = {
+    "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 4096,
+}  # fmt: skip
 SHAPES = {
-    "qwen3-0.6b": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16},
-    "qwen3-1.7b": {"hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28, "num_attention_heads": 16},
+    "qwen3-0.6b": _large(1024, 3072),
+    "qwen3-1.7b": _large(2048, 6144),
+    SMALL: Shape(_SMALL_SIZES, "cpu", row=128, tokens_per_step=512, mean_document=40),
 }
-VOCABULARY = 151_936
 
 
 @dataclass
@@ -52,6 +78,12 @@ class Material:
     pairs: list[Pair] = field(default_factory=list)
 
     @property
+    def bf16(self) -> bool:
+        """Return whether the stage trains in bfloat16, as every loop does then."""
+        settings: Any = self.context.settings
+        return bool(settings.train.get("bf16", True))
+
+    @property
     def pad_id(self) -> int:
         return int(self.tokenizer.pad_token_id)
 
@@ -68,7 +100,7 @@ def models_here() -> tuple[str, list[str]]:
     """Return the device of this machine and the models that are measured on it."""
     import torch
 
-    return ("cuda", list(SHAPES)) if torch.cuda.is_available() else ("cpu", ["tiny"])
+    return ("cuda", [name for name in SHAPES if name != SMALL]) if torch.cuda.is_available() else ("cpu", ["tiny"])
 
 
 def context_for(stage: str, folder: Path, **words: str) -> StageContext:
@@ -128,38 +160,43 @@ def _as_rows(documents: list[Document]) -> Any:
 
 
 def _random(model: str, stage: str, folder: Path, steps: int, words: dict[str, str]) -> Material:
-    """Return random tokens for a model with random weights: rows of 4,096, or pairs of about as many.
+    """Return random tokens for a model with random weights: packed rows, or pairs of about as many tokens.
 
-    One at a time, whose activations fit a GPU of 80 GB beside 1.7 billion weights: nothing is computed twice.
+    One row at a time, whose activations fit a GPU of 80 GB beside 1.7 billion weights: nothing is computed twice.
     """
     from common.stages.base import make_tokenizer
     from common.training.rows.packing import pack
 
+    shape = SHAPES[model]
+    row, device = shape.row, shape.device
     words |= {
-        f"{stage}.sequence_length": str(ROW), f"{stage}.train.gradient_checkpointing": "false",
-        "run.micro_batch_tokens": str(ROW), "run.device": "cuda",
+        f"{stage}.sequence_length": str(row), f"{stage}.train.gradient_checkpointing": "false",
+        "run.micro_batch_tokens": str(row), "run.device": device,
     }  # fmt: skip
     if stage != "dpo":
-        words[f"{stage}.batch_tokens"] = str(TOKENS_PER_STEP)
+        words[f"{stage}.batch_tokens"] = str(shape.tokens_per_step)
     context = context_for(stage, folder, **words)
     tokenizer = make_tokenizer(context)
-    weights = sum(p.numel() for p in _build(model, "meta").parameters())
-    size = TOKENS_PER_STEP // ROW
+    weights = sum(p.numel() for p in build(model, "meta").parameters())
+    size = shape.tokens_per_step // row
+    settings: Any = context.settings
+    quantised = settings.quantization is not None
+    learner = functools.partial(_quantised, model, context) if quantised else functools.partial(build, model, device)
     found = Material(
-        context, tokenizer, lambda: _build(model, "cuda"), "cuda", ROW, size, 1, 16, 1,
-        flops_per_token=6.0 * weights,
+        context, tokenizer, learner, device, row, size, 1, 16, 1,
+        flops_per_token=(4.0 if quantised else 6.0) * weights,  # no gradient of weights that are frozen
     )  # fmt: skip
     rng = random.Random(0)
-    lengths = [max(16, min(ROW, round(rng.expovariate(1 / MEAN_DOCUMENT)))) for _ in range(steps * 16 * 6)]
-    drawn = [[rng.randrange(10, VOCABULARY) for _ in range(length)] for length in lengths]
+    lengths = [max(16, min(row, round(rng.expovariate(1 / shape.mean_document)))) for _ in range(steps * 16 * 6)]
+    drawn = [[rng.randrange(10, shape.sizes["vocab_size"]) for _ in range(length)] for length in lengths]
     if stage == "dpo":
         rows = [
             {
                 side: [{"role": role, "content": tokenizer.decode(rng.choices(range(300, len(tokenizer)), k=length))}]
                 for side, role, length in (
-                    ("prompt", "user", ROW // 8),
-                    ("chosen", "assistant", ROW // 4),
-                    ("rejected", "assistant", ROW // 4),
+                    ("prompt", "user", row // 8),
+                    ("chosen", "assistant", row // 4),
+                    ("rejected", "assistant", row // 4),
                 )
             }
             for _ in range(steps * found.pairs_per_step)
@@ -168,19 +205,32 @@ def _random(model: str, stage: str, folder: Path, steps: int, words: dict[str, s
     learned = 0 if stage == "cpt" else 2  # in SFT about half of a row is an answer
     documents = [(ids, [-100] * (len(ids) // learned if learned else 0) + ids[len(ids) // learned if learned else 0 :])
                  for ids in drawn]  # fmt: skip
-    rows = pack(_as_rows(documents), ROW, folder / "rows", stage)
+    rows = pack(_as_rows(documents), row, folder / "rows", stage)
     order = [place % len(rows) for place in range(steps * size)]
     return dataclasses.replace(found, rows=rows.select(order), documents=documents)
 
 
-def _build(model: str, device: str) -> Any:
+def build(model: str, device: str) -> Any:
+    """Return a model with random weights in float32."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    config = Qwen3Config(
-        vocab_size=VOCABULARY, num_key_value_heads=8, head_dim=128, tie_word_embeddings=True,
-        max_position_embeddings=40_960, **SHAPES[model],
-    )  # fmt: skip
+    config = Qwen3Config(tie_word_embeddings=True, max_position_embeddings=40_960, **SHAPES[model].sizes)
     torch.manual_seed(0)
     with torch.device(device):
         return Qwen3ForCausalLM(config)
+
+
+def save_random(model: str, folder: Path) -> Path:
+    """Save a model with random weights in bfloat16, once, for what reads a checkpoint."""
+    import torch
+
+    if not folder.exists():
+        build(model, SHAPES[model].device).to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+def _quantised(model: str, context: StageContext) -> Any:
+    """Return the model as a stage with `peft: qlora` loads it from its parent."""
+    parent = Artifact(save_random(model, context.work / "parent"), {})
+    return learner_of(dataclasses.replace(context, inputs={"parent": parent}, parent="parent"), None)

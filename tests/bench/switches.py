@@ -26,7 +26,7 @@ SWITCHES = {
     "run.compile=layers": ("run.compile", "layers"),
     "run.workers=2": ("run.workers", "2"),
     "cpt.train.optim=adamw_torch": (f"{STAGE}.train.optim", "adamw_torch"),
-    "cpt.train.bf16=false": (f"{STAGE}.train.bf16", "false"),
+    "cpt.precision=float32": (f"{STAGE}.precision", "float32"),
     "cpt.train.gradient_checkpointing=true": (f"{STAGE}.train.gradient_checkpointing", "true"),
 }
 ON_GPU = {"cpt.train.tf32=true": (f"{STAGE}.train.tf32", "true")}

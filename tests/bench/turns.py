@@ -4,14 +4,18 @@ Usage: `seconds = in_turns({"ours": functools.partial(loop, …), "stock": …},
 that can be pickled and calls `done()` after every step; `train_in_turns(trainer, done)` is one for a Trainer.
 
 Every loop has a process of its own, since libraries keep what they prepared for a shape that they saw before; only one
-of them works at a time. Ratios are medians over the rounds of one loop's time by another's in the same round.
+of them works at a time. Ratios are medians over the rounds of one loop's time by another's in the same round. Time is
+that of the clock; with `OMP_NUM_THREADS=1` on a CPU it is the CPU time of the process, which others on the machine
+hardly change.
 """
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
@@ -21,6 +25,7 @@ from common.engine.environment import NOISY
 
 Done = Callable[[], None]
 Loop = Callable[[Done], None]
+Way = Callable[..., dict[str, list[float]]]
 
 
 def in_turns(loops: Mapping[str, Loop], *, warmup: int) -> dict[str, list[float]]:
@@ -61,6 +66,26 @@ def alone(loops: Mapping[str, Loop], *, warmup: int) -> dict[str, list[float]]:
     return {name: found[:rounds] for name, found in seconds.items()}
 
 
+def here(loops: Mapping[str, Loop], *, warmup: int) -> dict[str, list[float]]:
+    """Return the same, one after another in this process: no time goes into loading libraries for each."""
+    from common.models.device import release_memory
+
+    seconds: dict[str, list[float]] = {}
+    for name, loop in loops.items():
+        clock, times = clock_here(), seconds.setdefault(name, [])
+        started = clock()
+
+        def done(times: list[float] = times, clock: Callable[[], float] = clock) -> None:
+            nonlocal started
+            times.append(clock() - started)
+            started = clock()
+
+        loop(done)
+        release_memory()
+    rounds = min(map(len, seconds.values()))
+    return {name: times[warmup:rounds] for name, times in seconds.items()}
+
+
 def _answer_of(name: str, turn: Connection) -> float | None:
     try:
         answer: float | None = turn.recv()
@@ -73,16 +98,36 @@ def _work(loop: Loop, turn: Connection) -> None:
     """Run a loop, waiting for a turn before every step but the first, whose start is not known from here."""
     for library in NOISY:
         logging.getLogger(library).setLevel(logging.ERROR)
+    clock = clock_here()
     started: float | None = None
 
     def done() -> None:
         nonlocal started
-        turn.send(0.0 if started is None else time.perf_counter() - started)
+        turn.send(0.0 if started is None else clock() - started)
         turn.recv()
-        started = time.perf_counter()
+        started = clock()
 
     loop(done)
     turn.send(None)
+
+
+def clock_here() -> Callable[[], float]:
+    """Return the clock that is fair on this machine: CPU time where one thread does all the work.
+
+    On a GPU it waits for what was begun there.
+    """
+    import torch
+
+    if os.environ.get("OMP_NUM_THREADS") == "1" and not torch.cuda.is_available():
+        return time.process_time
+    return _finished
+
+
+def _finished() -> float:
+    torch = sys.modules["torch"]
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def train_in_turns(trainer: Any, done: Done) -> None:

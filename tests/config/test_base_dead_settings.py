@@ -12,6 +12,7 @@ from tests.conftest import REPOSITORY
 # Settings that no attribute access reads, and why they are there.
 READ_OTHERWISE = {
     "Config.peft": "a value for all stages, which the layers give to each",
+    "Config.precision": "the same",
     "Manifest.settings": "a layer, read before the manifest is checked",
     "Knowledge.kind": "chooses the class, before the file is checked",
     "ProblemFile.kind": "as above",

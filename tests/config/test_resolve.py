@@ -48,6 +48,16 @@ def test_a_control_arm_takes_the_settings_of_its_stage_and_its_own_last() -> Non
     assert stages["sft-only"].train == stages["sft"].train
 
 
+def test_what_a_pipeline_fixes_for_a_stage_holds_whatever_a_layer_says(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("settings: {cpt: {replay: 0.3}}\n", encoding="utf-8")
+    words = {"domain": "medical", "pipeline": "control", "data": str(tmp_path / "own.yaml")}
+    found = resolve({**words, "cpt.replay": "0.4"}, REPOSITORY)
+    assert [training(found.config, name).replay for name in ("general-text", "cpt")] == [1, 0.4]
+    assert found.origins["general-text.replay"] == "pipeline control"
+    with pytest.raises(ConfigError, match=r"general-text\.replay: the pipeline control fixes it at 1; leave it out"):
+        resolve({**words, "general-text.replay": "0.5"}, REPOSITORY)
+
+
 def test_values_may_hold_spaces_and_equal_signs() -> None:
     assert nest({"card.intended_use": "a = b, with spaces"}) == {"card": {"intended_use": "a = b, with spaces"}}
 
@@ -205,6 +215,49 @@ def test_every_checkpoint_setting_of_a_domain_holds(domain: str) -> None:
             assert resolved.origins[key] == f"domain {domain}, with a checkpoint", key
         elif stage == "evaluate":
             assert values[f"exam-sft.{rest}"] == (tuple(value) if isinstance(value, list) else value), key
+
+
+def test_a_manifest_has_settings_for_all_runs_and_for_those_of_one_profile(tmp_path: Path) -> None:
+    manifest = tmp_path / "own.yaml"
+    manifest.write_text(
+        "settings: {cpt: {replay: 0.5, tokens: 2048}}\nprofiles: {tiny: {cpt: {tokens: 4096}}}\n", encoding="utf-8"
+    )
+    words = {"domain": "medical", "data": str(manifest)}
+    found = [
+        resolve(words | more, REPOSITORY)
+        for more in ({}, {"cpt.tokens": "8192"}, {"profile": "smollm2-135m"}, {"model.path": "/nonexistent"})
+    ]
+    assert [training(one.config, "cpt").tokens for one in found] == [4096, 8192, 2048, 2048]
+    assert [training(one.config, "cpt").replay for one in found] == [0.5] * 4
+    assert found[0].origins["cpt.tokens"] == "manifest own.yaml, profile tiny"
+    assert found[0].origins["cpt.replay"] == "manifest own.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("profiles: {tinny: {}}", "profiles.tinny: there is no such profile. Did you mean 'tiny'?"),
+        ("profiles: {tiny: 5}", "tiny holds 5; expected keys such as cpt: {tokens: …}."),
+        ("settings: [cpt]", "settings holds ['cpt']; expected keys such as cpt: {tokens: …}."),
+    ],
+)
+def test_a_mistake_in_the_settings_of_a_manifest_is_named(text: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        resolve({"domain": "medical", "data": str(tmp_path / "own.yaml")}, REPOSITORY)
+    assert expected in str(caught.value)
+
+
+def test_a_profile_with_a_checkpoint_keeps_its_settings_on_data_of_ones_own(tmp_path: Path) -> None:
+    """The domain's settings for checkpoints are made for the data sets of its data.yaml, and win only there."""
+    (tmp_path / "own.yaml").touch()
+    words = {"domain": "medical", "profile": "qwen3-8b"}
+    mine = words | {"data": str(tmp_path / "own.yaml")}
+    own, another, hub = (
+        resolve(given, REPOSITORY) for given in (mine, mine | {"model.path": "some/folder"}, words | {"data": "hub"})
+    )
+    assert own.origins["cpt.sequence_length"] == another.origins["cpt.sequence_length"] == "profile qwen3-8b"
+    assert hub.origins["cpt.sequence_length"] == "domain medical, with a checkpoint"
 
 
 def test_mistakes_of_all_stages_are_named_at_once_with_their_file(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ LONG = {
 
 def run_of(model: str, gpu: str, **words: str) -> Resolved:
     """Return a run of a checkpoint of which the facts alone are known, in rows of 4,096 tokens."""
-    facts = json.dumps({**FACTS[model], "licence": "mit", "chat_template": "marked"})
+    facts = json.dumps({**FACTS[model], "licence": "mit", "chat_template": "own"})
     given = {"model.path": "owner/name", "model.revision": "0" * 40, "model.facts": facts, "run.hardware": gpu}
     return resolve({"domain": "medical", "pipeline": "full", **given, **LONG, **words}, REPOSITORY)
 

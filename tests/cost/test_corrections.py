@@ -19,7 +19,7 @@ from common.store.artifacts import Artifact
 from tests.conftest import REPOSITORY
 from tests.cost.conftest import outlook_of
 
-HERE = Pace("cpt", "full", 1_000_000, "cpu-2")
+HERE = Pace("cpt", "full", "bfloat16", 1_000_000, "cpu-2")
 
 
 def test_what_is_noted_is_read_again(tmp_path: Path) -> None:
@@ -27,11 +27,11 @@ def test_what_is_noted_is_read_again(tmp_path: Path) -> None:
     found = Corrections(tmp_path)
     assert found.share(HERE) == 0.25
     assert found.has(HERE)
-    other = Pace("sft", "lora", 1_000_000, "cpu-2")
+    other = Pace("sft", "lora", "bfloat16", 1_000_000, "cpu-2")
     assert found.share(other) == 0.25  # the nearest that is known
     assert not found.has(other)
-    assert found.share(Pace("cpt", "full", 1_000_000, "h100-sxm")) is None
-    assert found.share(Pace("cpt", "full", 1_000_000, "cpu-2", processes=2)) is None
+    assert found.share(Pace("cpt", "full", "bfloat16", 1_000_000, "h100-sxm")) is None
+    assert found.share(Pace("cpt", "full", "bfloat16", 1_000_000, "cpu-2", processes=2)) is None
     found.note(other, estimated=1.0, seen=1.0)
     found.note(HERE, estimated=1.0, seen=2.0)
     assert [Corrections(tmp_path).share(pace) for pace in (HERE, other)] == [0.5, 1.0]

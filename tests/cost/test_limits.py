@@ -67,7 +67,7 @@ def test_the_setting_that_is_named_fits(model: str, gpu: str, words: dict[str, s
 
 
 def test_no_more_processes_are_named_than_this_machine_has_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fixes, "cards", lambda: (Card("NVIDIA H100 80GB HBM3", "GPU-aa", 80 * 2**30),) * 2)
+    monkeypatch.setattr(fixes, "cards", lambda: (Card("NVIDIA H100 80GB HBM3", "GPU-aa", 80 * 2**30, 9.0),) * 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     outlook = outlook_of("llama-8b", "h100-sxm", **{"run.micro_batch_tokens": "4096"})
     here = dataclasses.replace(outlook, hardware=dataclasses.replace(outlook.hardware, here=True))
@@ -201,15 +201,15 @@ def test_hardware_goes_by_its_name() -> None:
     ],
 )  # fmt: skip
 def test_cards_go_by_whole_words(name: str, expected: str) -> None:
-    card = card_of(f"GPU-aa, 23034, {name}")
+    card = card_of(f"GPU-aa, 23034, 8.6, {name}")
     found = gpu_called(card)
     assert (found.name, found.memory) == (expected, 23034 * 2**20)
     assert found.flops == GPUS[expected if expected in GPUS else "a10"].flops
 
 
 def test_a_card_that_does_not_tell_its_memory_is_planned_for() -> None:
-    assert gpu_called(card_of("GPU-aa, [N/A], NVIDIA L4")).memory == GPUS["l4"].memory
-    assert gpu_called(card_of("GPU-aa, [N/A], NVIDIA GB10")).memory == main_memory()
+    assert gpu_called(card_of("GPU-aa, [N/A], 8.9, NVIDIA L4")).memory == GPUS["l4"].memory
+    assert gpu_called(card_of("GPU-aa, [N/A], 8.9, NVIDIA GB10")).memory == main_memory()
 
 
 def run_and_look(gpu: str) -> Outlook:

@@ -59,7 +59,7 @@ def test_parameters_are_those_of_the_model(family: str, options: dict[str, Any],
         intermediate_size=config.intermediate_size, num_hidden_layers=config.num_hidden_layers,
         num_attention_heads=heads[0], num_key_value_heads=heads[1], head_dim=shape.head_size,
         tie_word_embeddings=config.tie_word_embeddings, max_position_embeddings=config.max_position_embeddings,
-        licence="mit", chat_template="marked",
+        licence="mit", chat_template="own",
     )  # fmt: skip
     told = shape_of(ModelSettings(path="owner/name", facts=facts))
     assert told is not None
@@ -98,7 +98,8 @@ def test_flops_and_keys_and_values_follow_the_formulas() -> None:
 def work(length: int, rows: int, *, bf16: bool, peft: Any = "full") -> Work:
     return Work(
         kind="sft", rows=rows, length=length, accumulation=1, scored=rows * length, head="lean", certain=True,
-        peft=peft, checkpointing=False, bf16=bf16, optimizer="adamw_torch", lora={"r": 8}, eight_bit=False,
+        peft=peft, checkpointing=False, optimizer="adamw_torch", lora={"r": 8}, eight_bit=False,
+        precision="bfloat16" if bf16 else "float32",
     )  # fmt: skip
 
 

@@ -215,14 +215,14 @@ def test_a_local_checkpoint_takes_the_place_of_the_tiny_base(finished: Path, tmp
     assert set(states(plan).values()) == {"cached"}
 
 
-def test_a_checkpoint_without_markers_or_cut_short_is_refused(finished: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_learn_to_stop_or_is_cut_short_is_refused(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(finished / "runs" / "medical" / "tiny" / "base", folder)
     words = {"domain": "medical", "out": str(tmp_path / "a"), **QUICK, "model.path": str(folder)}
     template = folder / "chat_template.jinja"
     text = template.read_text(encoding="utf-8")
-    template.write_text(text.replace("{%- generation %}", "").replace("{% endgeneration %}", ""), encoding="utf-8")
-    with pytest.raises(ContractError, match=r"no \{% generation %\} markers"):
+    template.write_text(text.replace("<|end|>{% endgeneration %}", "{% endgeneration %}"), encoding="utf-8")
+    with pytest.raises(ContractError, match="no token of its own behind an assistant's turn"):
         execute(resolve(words, REPOSITORY), Console("quiet"))
     template.write_text(text, encoding="utf-8")
     weights = folder / "model.safetensors"

@@ -101,7 +101,7 @@ def arguments_of(node: Node, settings: LearningSettings, config: Config, folder:
 def test_the_classes_of_trl_take_its_settings(
     profile: str, pipeline: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("common.config.resolve.computes_bfloat16", lambda: True)
+    monkeypatch.setattr("common.config.precision.cpu_kind", lambda: "amx")
     found = resolved(profile, **({"pipeline": pipeline} if pipeline else {}))
     run = found.config.run
     monkeypatch.setattr(ranks, "size", lambda: run.processes)

@@ -30,7 +30,7 @@ from tests.conftest import QUICK, REPOSITORY
 pytestmark = pytest.mark.slow
 
 # So that only the order of sums differs.
-WIDE = {f"{stage}.train.bf16": "false" for stage in ("base", "cpt", "sft", "dpo")}
+WIDE = {"precision": "float32"}
 WORDS = {**QUICK, **WIDE, "domain": "medical", "dpo.epochs": "0.2", "cpt.batch_tokens": "512", "cpt.tokens": "24576"}
 CLOSE = 1e-3
 NARROW = 1e-3  # where the forward pass is in bfloat16
@@ -93,7 +93,7 @@ def test_sharded_adapters_in_bfloat16_begin_at_their_reference(
     expected = without(alone, root, "dpo")  # in float32, with all weights: alike before the first step
     monkeypatch.setenv("PYTHONPATH", str(SHIM))
     monkeypatch.setenv("FSDP_ON_CPU_FACTS", str(facts))
-    words = {"dpo.train.bf16": "true", "dpo.peft": "lora", "dpo.epochs": "0.05"}
+    words = {"dpo.precision": "bfloat16", "dpo.peft": "lora", "dpo.epochs": "0.05"}
     made = make(root, "dpo", **words, **{"run.processes": "2", "run.parallelism": "fsdp2"})
     begun = log(made)[0]
     assert begun["loss"] == pytest.approx(log(expected)[0]["loss"], rel=NARROW)
@@ -112,7 +112,7 @@ def reward_alone(root: Path, peft: str, **run: Any) -> Resolved:
     """Return a run of a base and a reward model: pipelines that have one go on to a stage that cannot be sharded."""
     words = {key: value for key, value in WORDS.items() if not key.startswith(("dpo.", "sft-only.", "merge."))}
     # A few steps: a head with random weights on a quick base makes much of the order of sums.
-    words |= {"pipeline": "rlhf", "out": str(root), "reward.train.bf16": "false", "reward.epochs": "0.3"}
+    words |= {"pipeline": "rlhf", "out": str(root), "reward.epochs": "0.3"}
     words |= {"reward.peft": peft}
     resolved = resolve(words, REPOSITORY)
     stages = {"base": {"kind": "base"}, "reward": {"kind": "reward", "from": "base"}}

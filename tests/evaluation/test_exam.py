@@ -130,7 +130,7 @@ def test_the_ending_is_read_from_the_template(
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     tokenizer.chat_template = template
-    assert harness.answer_ending(tokenizer) == ending
+    assert harness.answer_ending(tokenizer, {tokenizer.eos_token_id}) == ending
 
 
 def test_a_model_that_a_gpu_has_no_room_for_is_spread(

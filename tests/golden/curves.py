@@ -22,7 +22,7 @@ from common.engine.run import run_stage
 from tests.conftest import QUICK, REPOSITORY
 
 FILE = Path(__file__).with_name("curves.json")
-PRECISIONS = {"bfloat16": "true", "float32": "false"}
+PRECISIONS = ("bfloat16", "float32")
 STAGES = {"base": "8192", "cpt": "4096"}  # tokens: eight steps each
 # Gentle ones: at the profile's own rates, processors that round bfloat16 otherwise are 6e-3 apart after eight steps.
 RATE = "5e-4"
@@ -50,9 +50,8 @@ def machine() -> str:
 
 def train(precision: str, out: Path) -> Run:
     """Pretrain the tiny base and continue on the medical domain, for a few steps each."""
-    words = {"domain": "medical", "out": str(out), "run.threads": str(THREADS), **QUICK}
+    words = {"domain": "medical", "out": str(out), "run.threads": str(THREADS), "precision": precision, **QUICK}
     words |= {f"{stage}.tokens": tokens for stage, tokens in STAGES.items()}
-    words |= {f"{stage}.train.bf16": PRECISIONS[precision] for stage in STAGES}
     words |= {f"{stage}.train.learning_rate": RATE for stage in STAGES}
     resolved = resolve(words, REPOSITORY)
     losses, weights = {}, {}

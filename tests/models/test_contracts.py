@@ -70,7 +70,7 @@ def test_the_saved_model_stops_where_a_turn_ends() -> None:
 def test_the_stop_token_is_learned_in_every_conversation() -> None:
     _, tokenizer = build()
     contracts.check_stop_is_learned([[9, tokenizer.eos_token_id]], tokenizer)
-    with pytest.raises(ContractError, match="In 1 of 2 conversations the stop token"):
+    with pytest.raises(ContractError, match="In 1 of 2 conversations no stop token"):
         contracts.check_stop_is_learned([[9, tokenizer.eos_token_id], [9, -100]], tokenizer)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from common.config.resolve import resolve
 from common.config.yaml import read_yaml
 from common.data.corpus import CORPUS_ROLES, Row
 from common.data.decontaminate import Decontaminator, filter_rows, texts_of, words_of
@@ -65,16 +66,27 @@ def raw(name: str) -> Iterator[dict[str, Any]]:
 def test_budgets_fit_two_cores_and_paths_are_relative(domain: str) -> None:
     text = manifest(domain).read_text()
     assert "path: /" not in text
-    settings = read_yaml(manifest(domain))["settings"]
+    settings = read_yaml(manifest(domain))["profiles"]["tiny"]
     assert settings["base"]["tokens"] <= 2_400_000
     assert settings["cpt"]["tokens"] <= 2_000_000
     assert settings["sft"]["tokens"] <= 600_000  # twice: the control arm
 
 
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_budgets_of_the_profile_for_a_real_checkpoint_hold(domain: str) -> None:
+    """Neither the tiny profile's budgets here nor the domain's for data=hub get in the way; also for a copy of it."""
+    words = {"domain": domain, "profile": "smollm2-135m-instruct", "data": str(manifest(domain))}
+    for more in ({}, {"model.path": "a/folder"}):
+        found = resolve({**words, **more}, REPOSITORY)
+        for key in ("cpt.tokens", "cpt.train.learning_rate", "cpt.lora.r", "sft.tokens", "dpo.epochs", "merge.method"):
+            assert found.origins[key] == "profile smollm2-135m-instruct", key
+        assert not found.config.stages["exam-cpt"].model_dump()["tasks"]
+
+
 def test_all_share_the_base() -> None:
     loaded = [read_yaml(manifest(domain)) for domain in DOMAINS]
     for part in (
-        [(one["settings"]["model"], one["settings"]["base"]) for one in loaded],
+        [(one["profiles"]["tiny"]["model"], one["profiles"]["tiny"]["base"]) for one in loaded],
         [[source for source in one["sources"] if source["role"] == "pretrain"] for one in loaded],
     ):
         assert all(value == part[0] for value in part)

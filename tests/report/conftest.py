@@ -13,7 +13,7 @@ import pytest
 
 from common.config.base import StageSettings
 from common.config.schema import Config
-from common.config.stages import CardSettings
+from common.config.stages import CardSettings, PublishSettings
 from common.stage import StageContext
 from common.store.artifacts import Artifact, Store, fingerprint_of
 
@@ -45,9 +45,15 @@ BuildContext = Callable[..., StageContext]
 
 
 class Corpus:
-    """The one thing that the card asks a corpus for."""
+    """The two things that the card asks a corpus for."""
 
     domain_title = "Medicine"
+
+    def __init__(self, *sources: dict[str, Any]) -> None:
+        self._sources = list(sources)
+
+    def sources(self) -> list[dict[str, Any]]:
+        return self._sources
 
 
 def write_model(folder: Path, name: str, loss: tuple[float, float] | None) -> None:
@@ -122,8 +128,13 @@ def _manifest(stage: str, kind: str, parent: Artifact | None, place: Path, **mor
     }
 
 
-def build(root: Path, right: Mapping[str, tuple[int | None, int | None]] | None = None) -> dict[str, Artifact]:
-    """Commit the chain, or the part of it that `right` names with its own numbers of right answers."""
+def build(
+    root: Path, right: Mapping[str, tuple[int | None, int | None]] | None = None, base: Mapping[str, Any] | None = None
+) -> dict[str, Artifact]:
+    """Commit the chain, or the part of it that `right` names with its own numbers of right answers.
+
+    `base` is what a base stage notes of a checkpoint that it took.
+    """
     store = Store(root / "store")
     store.artifacts.mkdir(parents=True)
     inputs: dict[str, Artifact] = {}
@@ -139,6 +150,8 @@ def build(root: Path, right: Mapping[str, tuple[int | None, int | None]] | None 
             accounting = {"source": SOURCE["id"], "role": "cpt", "rows_in": 1000, "dropped": {"empty": 3, "exam": 2}}
             accounting |= {"truncated": 4, "rows_out": 995, "tokens": 122880, "masked_share": 0.25, "epochs": 1.5}
             more = {"tokens": 122880, "train_seconds": 10.0, "tokens_per_second": 12288.0, "rows": [accounting]}
+        if name == "base" and base is not None:
+            more |= {"sources": [{**base, "role": "base model"}], "rows": []}
         if kind == "dpo":
             more["metrics"] = {"preference_accuracy": {"score": 0.9, "n": 40, "low": 0.77, "high": 0.96}}
         manifest = _manifest(name, kind, inputs.get(parent or ""), root, **more)
@@ -153,7 +166,7 @@ def build(root: Path, right: Mapping[str, tuple[int | None, int | None]] | None 
 
 @pytest.fixture
 def build_chain(tmp_path: Path) -> BuildChain:
-    return lambda right=None: build(tmp_path, right)
+    return lambda right=None, base=None: build(tmp_path, right, base)
 
 
 def make_context(root: Path, inputs: dict[str, Artifact], **settings: Any) -> StageContext:
@@ -162,7 +175,8 @@ def make_context(root: Path, inputs: dict[str, Artifact], **settings: Any) -> St
     out, work = root / "card-out", root / "card-work"
     for folder in (out, work):
         folder.mkdir(exist_ok=True)
-    stages: dict[str, StageSettings] = {"card": CardSettings(**given)}
+    publish = PublishSettings(**{key: given.pop(key) for key in ("licence", "choose") if key in given})
+    stages: dict[str, StageSettings] = {"card": CardSettings(**given), "publish": publish}
     return StageContext(
         stage="card",
         kind="card",

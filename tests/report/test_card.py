@@ -88,7 +88,7 @@ def test_front_matter_is_what_the_hub_reads(written: tuple[Path, dict[str, Artif
     from huggingface_hub import ModelCard
 
     data = ModelCard.load(written[0] / "README.md").data
-    assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "transformers", "text-generation")
+    assert (data.license, data.library_name, data.pipeline_tag) == ("cc-by-4.0", "transformers", "text-generation")
     assert data.datasets == ["someone/notes"]
     assert data.tags == ["medical", "cpt", "sft", "dpo", "merge", "domain-recipes", "notes"]
     results = {(r.dataset_type, r.metric_type): r.metric_value for r in data.eval_results}
@@ -96,20 +96,49 @@ def test_front_matter_is_what_the_hub_reads(written: tuple[Path, dict[str, Artif
     assert results[("medical-general", "bits_per_byte")] == 1.5
 
 
-def test_a_hub_checkpoint_is_the_base_model_and_a_local_folder_is_not(
-    build_chain: BuildChain, card_context: BuildContext, tmp_path: Path
+@pytest.mark.parametrize(
+    ("record", "said", "base_model"),
+    [
+        (None, "Its base model was pretrained in the same run.", None),
+        (
+            {"id": "Qwen3-0.6B", "title": "Qwen/Qwen3-0.6B", "origin": "hub", "revision": "c" * 40, "licence": "mit"},
+            f"It starts from [Qwen/Qwen3-0.6B](https://huggingface.co/Qwen/Qwen3-0.6B) at commit `{'c' * 40}`.",
+            "Qwen/Qwen3-0.6B",
+        ),
+        (
+            {"id": "ours", "title": "local checkpoint", "origin": "local", "licence": None},
+            "It starts from the checkpoint in the local folder `ours`.",
+            None,
+        ),
+        (
+            {"id": "ours", "title": "local checkpoint", "origin": "local", "licence": "mit", "base_model": "a/b"},
+            "in the local folder `ours`. They say that it was made from [a/b](https://huggingface.co/a/b).",
+            "a/b",
+        ),
+        (
+            {"id": "smol.gguf", "title": "Smol 135M", "origin": "local", "licence": "mit"},
+            "It starts from the checkpoint in the local GGUF file `smol.gguf`, whose files name it Smol 135M.",
+            None,
+        ),
+        (
+            {"id": "llm-smol 0.1", "title": "Smol 135M", "origin": "package", "licence": "mit"},
+            "in the installed Python package `llm-smol 0.1`, whose files name it Smol 135M.",
+            None,
+        ),
+    ],
+)
+def test_the_card_says_where_the_first_model_came_from(
+    record: dict[str, Any] | None,
+    said: str,
+    base_model: str | None,
+    build_chain: BuildChain,
+    card_context: BuildContext,
 ) -> None:
-    from dataclasses import replace
-
-    from common.config.schema import ModelSettings
-
-    inputs = build_chain()
-    for path, expected in (("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B"), (str(tmp_path), None)):
-        context = card_context(inputs)
-        config = context.config.model_copy(update={"model": ModelSettings.model_validate({"path": path})})
-        card.run(replace(context, config=config))
-        assert readme(context.out)[0].get("base_model") == expected
-        assert ("It starts from a local model." in readme(context.out)[1]) is (expected is None)
+    context = card_context(build_chain(base=record))
+    card.run(context)
+    head, body = readme(context.out)
+    assert said in body
+    assert head.get("base_model") == base_model
 
 
 def test_every_table_is_a_table_and_lines_up(written: tuple[Path, dict[str, Artifact]]) -> None:
@@ -149,7 +178,7 @@ def test_a_side_without_questions_is_a_dash(build_chain: BuildChain, card_contex
     body = readme(context.out)[1]
     row = next(line for line in body.splitlines() if line.startswith("| **`cpt`**"))
     assert [cell.strip() for cell in row.split("|")][3:5] == ["—", "63.3% [50.7%, 74.4%]"]
-    assert "Not measured: this run had no general exam." in body
+    assert "Not measured by an exam: this run had no general one." in body
     summary = Summary.model_validate_json((context.out / "summary.json").read_text())
     assert summary.checkpoints[0].exam["general"] is None
 

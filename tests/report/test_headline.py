@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 
 from common.report.chain import load_chain
-from common.report.comparisons import compare_chain, find, find_roles
+from common.report.comparisons import compare_chain, compare_chain_texts, find, find_roles
 from common.report.headline import headline
 from common.store.artifacts import Artifact
 
@@ -47,6 +48,32 @@ def test_a_chain_that_worked_names_what_was_gained_forgotten_and_restored(build_
     )
 
 
+def test_bits_per_byte_are_told_where_the_exam_shows_nothing(build_chain: BuildChain) -> None:
+    chain = load_chain(build_chain({"base": (50, 30), "cpt": (50, 30), "sft": (50, 31)}))
+    items = headline(chain, compare_chain(chain), compare_chain_texts(chain))
+    said = {item.split("**")[1].rstrip("."): item.split("**")[2] for item in items}
+    taught = said["Effect of the domain text"]
+    assert "the domain score did not change significantly" in taught
+    assert ". The bits per byte of domain text fell: " in taught
+    assert " documents; lower is better)." in taught
+
+
+def test_bits_per_byte_are_not_told_where_the_exam_shows_the_change(build_chain: BuildChain) -> None:
+    chain = load_chain(build_chain({"base": (50, 16), "cpt": (50, 50)}))
+    taught = headline(chain, compare_chain(chain), compare_chain_texts(chain))[0]
+    assert "the domain score rose" in taught
+    assert "bits per byte" not in taught
+
+
+def test_one_document_and_no_exam_are_no_evidence(build_chain: BuildChain) -> None:
+    chain = load_chain(build_chain({"base": (None, 16), "cpt": (None, 16)}))
+    one = [replace(c, change=-0.1, low=None, high=None) for c in compare_chain_texts(chain) if c.side == "domain"]
+    assert "The bits per byte of domain text went " in headline(chain, compare_chain(chain), one)[0]
+    assert "(-10.0%, one document)" in headline(chain, compare_chain(chain), one)[0]
+    lead = headline(chain, [], compare_chain_texts(chain))[0]
+    assert lead.startswith("**Effect of the domain text.** After continued pre-training, the bits per byte of domain")
+
+
 def test_a_small_change_is_not_called_one(build_chain: BuildChain) -> None:
     said = lines(build_chain)
     assert "the domain score did not change significantly" in said["Fine-tuning alone"]
@@ -61,7 +88,7 @@ def test_a_chain_that_taught_nothing_and_forgot_nothing_says_so(build_chain: Bui
         "the score is not significantly different from fine-tuning alone (`sft-only`): 51.7%"
         in said["Effect of the domain text"]
     )
-    assert said["Forgetting"].startswith(" No loss was found")
+    assert said["Forgetting"].startswith(" The exam shows no loss")
 
 
 @pytest.mark.parametrize(

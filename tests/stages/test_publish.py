@@ -109,6 +109,28 @@ def test_a_version_holds_model_and_card_and_no_log(make: Make) -> None:
     assert sorted(p.name for p in folder.parent.iterdir()) == ["latest", "v1"]
 
 
+def test_the_stage_that_the_card_chose_is_published_in_the_place_of_the_named_one(tmp_path: Path) -> None:
+    model, other = (
+        commit(tmp_path, "merge", "merge", MODEL),
+        commit(tmp_path, "dpo", "dpo", {**MODEL, "config.json": b"[]"}),
+    )
+    facts = {m.stage: {"stage": m.stage, "fingerprint": m.fingerprint, "digest": m.digest} for m in (model, other)}
+    told = commit(tmp_path, "card", "card", CARD, inputs=facts, metrics={"published": "dpo"})
+    context = context_of(tmp_path, model, told)
+    context.inputs["dpo"] = other
+    published(context)
+    assert (context.models / "medical" / "latest" / "config.json").read_bytes() == b"[]"
+    assert json.loads((context.models / "medical" / "v1" / "publish.json").read_text())["model"]["stage"] == "dpo"
+
+
+def test_a_model_of_unknown_licence_does_not_go_to_the_hub(tmp_path: Path) -> None:
+    model = commit(tmp_path, "merge", "merge", MODEL)
+    told = commit(tmp_path, "card", "card", CARD, metrics={"published": "merge", "licence": "unknown"})
+    with pytest.raises(ConfigError, match=r"publish\.to=hub:acme/med: the licence of the base model or of its data"):
+        publish.run(context_of(tmp_path, model, told, to="hub:acme/med"))
+    assert published(context_of(tmp_path, model, told))["version"] == "v1"
+
+
 def test_latest_is_a_relative_link_that_moves(make: Make, tmp_path: Path) -> None:
     published(make())
     latest = tmp_path / "models" / "medical" / "latest"

@@ -277,6 +277,9 @@ class Manifest(Frozen):
 
     title: str = Field(min_length=1, description="title of the data, for the card")
     settings: dict[str, Any] = Field(default_factory=dict, description="a layer of settings, checked with the others")
+    profiles: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="a further layer for the runs of one profile, by name"
+    )
     sources: tuple[Source, ...] = Field(description="the data sets, each in one role")
 
 

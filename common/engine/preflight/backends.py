@@ -1,4 +1,4 @@
-"""Whether a run's device has what its settings ask for: attention, bfloat16, bitsandbytes, Liger.
+"""Whether a run's device has what its settings ask for: attention, precision, bitsandbytes, Liger.
 
 Usage: `check_device(config, stages, "cuda")` for a device that is only planned for, which loads no library;
 `check_backends(config, stages)` on the machine itself, before a run spends anything.
@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from common.config.schema import Config
 from common.config.stages import BaseSettings, LearningSettings
 from common.config.trl_options import needs_bitsandbytes
+from common.cost.hardware import hardware_of
 from common.errors import ConfigError, first_line
 from common.models.device import device_of
 from common.training.speed import attention
@@ -33,11 +34,10 @@ def check_device(config: Config, stages: Iterable[str], device: str) -> None:
     attention.check_name(config.run.attention, device)
     for name, settings in found:
         train, optimizer = settings.train, str(settings.train.get("optim", ""))
-        if train.get("bf16") and train.get("fp16"):
-            raise ConfigError(
-                f"{name}.train.fp16=true and {name}.train.bf16=true exclude each other. Set one of them to false."
-            )
+        attention.check_precision(config.run.attention, name, settings.precision)
         needs = f"need a CUDA device, and this stage trains on {device}."
+        if settings.precision == "float16" and device != "cuda":
+            raise ConfigError(f"{name}.precision=float16: its scaled losses {needs} Use precision=auto.")
         if optimizer.startswith("paged_") and device != "cuda":
             instead = optimizer.removeprefix("paged_") if "8bit" in optimizer else "adamw_torch"
             raise ConfigError(f"{name}.train.optim={optimizer}: paged optimizers {needs} Use {instead}.")
@@ -52,8 +52,6 @@ def check_backends(config: Config, stages: Iterable[str]) -> None:
     if found:
         attention.check_there(config.run.attention)
     for name, settings in found:
-        if device == "cuda":
-            _check_bf16(name, settings.train)
         optimizer = str(settings.train.get("optim", ""))
         if settings.peft == "qlora":
             _check_quantises(f"{name}.peft=qlora", device)
@@ -75,19 +73,16 @@ def learning(config: Config, stages: Iterable[str]) -> Iterator[tuple[str, Learn
             yield name, settings
 
 
-def _check_bf16(stage: str, train: Mapping[str, Any]) -> None:
-    """Check that a GPU computes in bfloat16 where a stage would: TRL's trainers do unless that is set to false.
-
-    Older GPUs emulate it without a warning, several times slower.
-    """
-    import torch
-
-    if not train.get("bf16", not train.get("fp16", False)) or torch.cuda.is_bf16_supported(including_emulation=False):
-        return
-    said = "=true" if "bf16" in train else " is on by default"
-    raise ConfigError(
-        f"{stage}.train.bf16{said}, but {torch.cuda.get_device_name(0)} does not support bfloat16. Set "
-        f"{stage}.train.bf16=false {stage}.train.fp16=true, or {stage}.train.bf16=false alone for float32."
+def emulated(config: Config, stages: Iterable[str]) -> str:
+    """Say which stages train in bfloat16 where it is emulated, and how much slower that is; else nothing."""
+    names = [name for name, settings in learning(config, stages) if settings.precision == "bfloat16"]
+    hardware = hardware_of(config)
+    if not names or hardware.slowdown < 1:
+        return ""
+    seen = f"about {hardware.slowdown:.2g} times slower" if hardware.slowdown > 1 else "no faster"
+    return (
+        f"{hardware.name} emulates bfloat16, {seen} than float32, and {', '.join(names)} will train in it. "
+        "precision=auto takes what the device computes in."
     )
 
 

@@ -22,7 +22,7 @@ from common.engine.preflight.backends import check_device
 from common.engine.preflight.domain_code import check_code, rewards_file
 from common.errors import ConfigError
 from common.models.facts import context_of
-from common.models.source import check_local_facts
+from common.models.source import check_local
 from common.rewards.mix import check_rewards, check_verifier
 from common.rewards.own import verifiers_for
 
@@ -33,8 +33,7 @@ def check_settings(resolved: Resolved) -> None:
     device = hardware_of(config).device
     _check_processes(config.run, device)
     check_device(config, [node.name for node in resolved.nodes], device)
-    check_local_facts(config.model)
-    _check_template(config)
+    check_local(config.model)
     training = [node for node in resolved.nodes if not (kind_of(node.kind).starts and config.model.path is not None)]
     _check_sharing([node for node in training if kind_of(node.kind).shareable], resolved)
     for node in training:
@@ -135,13 +134,4 @@ def _check_context(name: str, settings: StageSettings, config: Config) -> None:
         raise ConfigError(
             f"{name}.prompt_tokens={settings.prompt_tokens} and answer_tokens={settings.answer_tokens} make rows "
             f"longer than the model's context of {context} tokens (max_position_embeddings); lower one of them."
-        )
-
-
-def _check_template(config: Config) -> None:
-    facts = config.model.facts
-    if facts is not None and facts.chat_template == "none" and config.model.chat_template == "own":
-        raise ConfigError(
-            f"{config.model.path} has no chat template (model.facts.chat_template), so conversations cannot be trained "
-            "on; set model.chat_template=chatml."
         )

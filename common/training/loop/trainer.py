@@ -95,6 +95,7 @@ class TrainingLoop:
         from transformers.trainer_callback import PrinterCallback
 
         run, stage = self.context.config.run, self.context.stage
+        precision = getattr(self.context.settings, "precision", "float32")
         self.guard.restore()
         resume, before = self._newest()
         if resume is not None:
@@ -102,7 +103,7 @@ class TrainingLoop:
             self.context.console.line(f"  {stage}: resuming at step {_step_of(resume)}")
         rows, total = trainer.train_dataset, trainer.args.max_steps
         with (
-            self.context.console.progress(stage, total * self.tokens_per_step, unit) as bar,
+            self.context.console.progress(f"{stage} ({precision})", total * self.tokens_per_step, unit) as bar,
             stopping.catch_signals() as stop,
         ):
             progress = Progress(self.context, self.tokens_per_step, trainer, bar, self.guard, stop, before=before)
@@ -148,8 +149,12 @@ class TrainingLoop:
         """Skip the batches of a loss spike and return the trainer checkpoint before it. Raises ContractError."""
         guard, stage, step = self.guard, self.context.stage, trainer.state.global_step
         reason = f"Stage {stage}: {guard.problem} (step {step})"
-        other = f"allow high losses with {stage}.guard.spike=null" if guard.high else f"set {stage}.train.bf16=false"
-        advice = f"Nothing is saved. Lower {stage}.train.learning_rate, or {other}."
+        wide = getattr(self.context.settings, "precision", "float32") == "float32"
+        if guard.high:
+            other = f", or allow high losses with {stage}.guard.spike=null"
+        else:
+            other = "" if wide else f", or set {stage}.precision=float32"
+        advice = f"Nothing is saved. Lower {stage}.train.learning_rate{other}."
         before = step - 1 - max(1, guard.high)  # losses are seen one step late
         if before <= self.from_step and not guard.high:  # the weights of that checkpoint are broken too
             before = self.from_step - 1

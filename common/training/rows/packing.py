@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from common.models.turns import encode_turns
+
 if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset
@@ -47,13 +49,17 @@ def tokenise(
 ) -> Iterator[TokenRow]:  # fmt: skip
     """Yield token rows; `assistant_only` masks all but the assistant's tokens in conversations.
 
-    Texts end in the end-of-sequence token. A conversation longer than `sequence_length` is dropped whole rather
-    than cut, since the cut would take the answer. The account of its source counts it. TRL, which gets rows of any
-    length, cuts or splits them itself.
+    A conversation whose turns cannot be told apart is left out (`common.models.turns`). One longer than
+    `sequence_length` is dropped whole rather than cut, since the cut would take the answer. The account of its source
+    counts both. TRL, which gets rows of any length, cuts or splits them itself.
     """
     for batch in _batches(rows):
-        for row, (ids, labels) in zip(batch, _encode(tokenizer, batch, assistant_only), strict=True):
+        for row, found in zip(batch, _encode(tokenizer, batch, assistant_only), strict=True):
             count = accounts[row["source"]]
+            if isinstance(found, str):
+                count.drop(found)
+                continue
+            ids, labels = found
             if "text" not in row and sequence_length is not None and len(ids) > sequence_length:
                 count.drop("longer than sequence_length")
             elif all(label == IGNORED for label in labels[1:]):
@@ -66,21 +72,31 @@ def tokenise(
 
 def _encode(
     tokenizer: PreTrainedTokenizerBase, batch: Sequence[dict[str, Any]], assistant_only: bool
-) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield (input_ids, labels) of each row of a batch. All texts are encoded at once, and so are all conversations."""
-    texts = [row["text"] + tokenizer.eos_token for row in batch if "text" in row]
-    chats = [row["messages"] for row in batch if "text" not in row]
-    text_ids = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
-    encoded = tokenizer.apply_chat_template(
-        chats, return_dict=True, return_assistant_tokens_mask=assistant_only, padding=False
-    ) if chats else {"input_ids": []}  # fmt: skip
-    chat_ids, masks = iter(encoded["input_ids"]), iter(encoded.get("assistant_masks", []))
+) -> Iterator[tuple[list[int], list[int]] | str]:
+    """Yield (input_ids, labels) of each row of a batch, or why it has none. All texts are encoded at once, and chats.
+
+    A text begins as the tokenizer begins one, and ends in its end-of-sequence token.
+    """
+    texts = [row["text"] for row in batch if "text" in row]
+    text_ids = iter(tokenizer(texts)["input_ids"] if texts else [])
+    chats = encode_turns(tokenizer, [row["messages"] for row in batch if "text" not in row])
     for row in batch:
-        ids = next(text_ids if "text" in row else chat_ids)
-        if "text" in row or not assistant_only:
+        if "text" in row:
+            ids = next(text_ids)
+            if ids[-1:] != [tokenizer.eos_token_id]:
+                ids.append(tokenizer.eos_token_id)
             yield ids, list(ids)
+            continue
+        found = next(chats)
+        if isinstance(found, str) or assistant_only:
+            yield found if isinstance(found, str) else (found[0], mask(*found))
         else:
-            yield ids, [token if mark else IGNORED for token, mark in zip(ids, next(masks), strict=True)]
+            yield found[0], list(found[0])
+
+
+def mask(ids: Sequence[int], learned: Sequence[bool]) -> list[int]:
+    """Return the tokens that are learned, and IGNORED in place of the others."""
+    return [token if mark else IGNORED for token, mark in zip(ids, learned, strict=True)]
 
 
 def pack(rows: Iterable[TokenRow], sequence_length: int, folder: Path, name: str) -> Dataset:

@@ -24,7 +24,7 @@ from common.store.artifacts import write_json
 from common.training.distributed import ranks
 from common.training.options import steps_for
 from common.training.rows.packing import TokenRow, interleave, pack, packed_file, tokenise
-from common.training.rows.reader import Accounts, Reader, origin, shuffled
+from common.training.rows.reader import Reader, origin, shuffled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ ORDER, KEPT, MADE = "order.npy", "validation.npy", "rows.json"  # its files; the
 class TrainingRows:
     """Rows ready for the trainer, in the order in which it must take them."""
 
-    dataset: Dataset  # columns input_ids, labels, seq_lengths; or text/messages with packing: trl
+    dataset: Dataset  # columns input_ids, labels; seq_lengths, unless packing: trl
     steps: int
     counts: list[RowCount]
     samples: list[TokenRow] = field(default_factory=list)  # a few rows as tokenised, for the contracts
@@ -177,7 +177,7 @@ def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
 def _rows_for_trl(
     context: StageContext, tokenizer: PreTrainedTokenizerBase, *, role: str, chat_only: bool
 ) -> TrainingRows:
-    """Return raw rows for TRL's own preparation; the replay share is then one of rows, not of tokens."""
+    """Return token rows of any length, which TRL packs or cuts; the replay share is then one of rows, not of tokens."""
     from datasets import Dataset
 
     settings = cast(TrainingSettings, context.settings)
@@ -185,22 +185,14 @@ def _rows_for_trl(
     parts = [list(readers[0].raw())]
     for replay in readers[1:]:
         parts.append(list(itertools.islice(replay.raw(), round(len(parts[0]) * share / (1 - share)))))
-    rows = list(shuffled(itertools.chain(*parts), f"{context.config.seed}/mix"))
-    _require_rows(rows, readers[0])
-    num_tokens = 0
-    for reader, part in zip(readers, parts, strict=True):
-        made = tokenise(tokenizer, part, reader.accounts, assistant_only=False)
-        num_tokens += sum(len(row.input_ids) for row in made)
+    made = [
+        list(tokenise(tokenizer, part, reader.accounts, assistant_only=chat_only))
+        for reader, part in zip(readers, parts, strict=True)
+    ]
+    _require_rows(made[0], readers[0])
+    rows = list(shuffled(map(asdict, itertools.chain(*made)), f"{context.config.seed}/mix"))
+    num_tokens = sum(len(row["input_ids"]) for row in rows)
     steps = steps_for(settings, max(1, round(num_tokens / settings.sequence_length)), context.stage)
     counts = [count for reader in readers for count in reader.finish(steps * settings.batch_tokens / num_tokens)]
     check_limits(counts, settings.limits, context.stage)
-    # The contracts look at the labels of a few rows, tokenised as TRL will do it.
-    samples = list(tokenise(tokenizer, rows[:SAMPLES], Accounts("samples"), assistant_only=chat_only))
-    dataset = Dataset.from_list([_for_trl(row, tokenizer, chat_only) for row in rows])
-    return TrainingRows(dataset, steps, counts, samples)
-
-
-def _for_trl(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, chat_only: bool) -> dict[str, Any]:
-    if chat_only:
-        return {"messages": row["messages"]}
-    return {"text": row["text"] if "text" in row else tokenizer.apply_chat_template(row["messages"], tokenize=False)}
+    return TrainingRows(Dataset.from_list(rows), steps, counts, [TokenRow(**row) for row in rows[:SAMPLES]])

@@ -28,6 +28,7 @@ UNPACKED = "documents_float32"
 VARLEN = "varlen"
 USUAL = ("auto", "eager", "sdpa", FP32, UNPACKED, VARLEN, "flex_attention")  # ours, and those that come with torch
 ON_CUDA = (VARLEN, "flex_attention", "flash_attention")  # how those begin that train on nothing else
+IN_16_BITS = (VARLEN, "flash_attention")  # how those begin whose kernels compute in nothing wider
 LARGEST_HEAD = 256  # of the flash kernels
 Varlen = Callable[..., Any]
 
@@ -82,6 +83,15 @@ def check_name(name: str, device: str) -> None:
     if device != "cuda" and name.startswith(ON_CUDA):
         raise ConfigError(
             f"run.attention={name}: its kernels need CUDA, and this stage trains on {device}. Use run.attention=auto."
+        )
+
+
+def check_precision(name: str, stage: str, precision: str) -> None:
+    """Check that an attention computes in a stage's precision. Raises ConfigError."""
+    if precision == "float32" and name.startswith(IN_16_BITS):
+        raise ConfigError(
+            f"run.attention={name}: its kernels compute in 16 bits, and {stage}.precision is float32. Use "
+            f"run.attention=auto, or {stage}.precision=bfloat16."
         )
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from common.data.accounting import RowCount
-from common.errors import ContractError
-from common.models.tokenizer import ASSISTANT, END, require_trainable_template, train_tokenizer
+from common.models.tokenizer import ASSISTANT, END, train_tokenizer
 from common.training.rows.packing import IGNORED, RowCollator, TokenRow, interleave, pack, tokenise
 from common.training.rows.reader import Accounts
 
@@ -112,19 +111,3 @@ def test_every_row_is_used_before_any_comes_again() -> None:
     assert counts.min() >= 2
     assert counts.max() <= 3
     assert (interleave(10, 0, total=25, replay=0.0, seed=1) == order).all()
-
-
-def test_a_template_without_markers_is_refused(tokenizer: Any) -> None:
-    original = tokenizer.chat_template
-    try:
-        tokenizer.chat_template = original.replace("{%- generation %}", "").replace("{% endgeneration %}", "")
-        with pytest.raises(ContractError, match=r"no \{% generation %\} markers"):
-            require_trainable_template(tokenizer)
-        tokenizer.chat_template = original.replace("<|end|>{% endgeneration %}", "{% endgeneration %}<|end|>")
-        with pytest.raises(ContractError, match=r"stop token .* is outside"):
-            require_trainable_template(tokenizer)
-        tokenizer.chat_template = None
-        with pytest.raises(ContractError, match="has no chat template"):
-            require_trainable_template(tokenizer)
-    finally:
-        tokenizer.chat_template = original

