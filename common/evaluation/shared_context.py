@@ -37,7 +37,7 @@ class Row:
     @property
     def tokens(self) -> int:
         """How many tokens the model reads; the last one of a choice is only predicted."""
-        return question_tokens(len(self.context), [len(choice) for _, choice in self.choices])
+        return int(question_tokens(len(self.context), [len(choice) for _, choice in self.choices]))
 
     @property
     def tokens_of_choices(self) -> int:

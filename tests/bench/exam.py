@@ -89,6 +89,7 @@ def compare(checkpoint: Path, rows: list[dict[str, Any]]) -> tuple[float, float,
 
     from common.evaluation import harness
     from common.evaluation.tasks import question_task
+    from common.models.special_tokens import stop_ids
 
     seconds: dict[str, list[float]] = {"plain": [], "shared": []}
     likelihoods: dict[str, list[float]] = {}
@@ -98,7 +99,8 @@ def compare(checkpoint: Path, rows: list[dict[str, Any]]) -> tuple[float, float,
             for name, times in seconds.items():
                 model.checked.clear()
                 model.unshared = "as the harness does" if name == "plain" else None
-                task = question_task("exam", rows, chat=True, ending=harness.answer_ending(model.tokenizer))
+                ending = harness.answer_ending(model.tokenizer, stop_ids(model.model, model.tokenizer))
+                task = question_task("exam", rows, chat=True, ending=ending)
                 started = time.process_time()
                 found = harness.evaluate(model, {"tasks": {"exam": task}}, True)
                 times.append(time.process_time() - started)

@@ -23,6 +23,7 @@ from common.engine.run import execute
 from common.errors import RecipeError
 from common.models.tokenizer import common_words
 from tests.conftest import QUICK, REPOSITORY
+from tests.docs.test_pages import rows_of
 from tests.models.test_turns import ALTERNATING, BRACKETS, ENDED, OWN_SYSTEM, THINKING
 
 SHAPE = {
@@ -34,6 +35,7 @@ WORDS = {
     **{key: value for key, value in QUICK.items() if not key.startswith("base.")}, "cpt.tokens": "4096",
     "sft.tokens": "4096", "dpo.epochs": "0.02", "evaluate.limit": "6", "evaluate.text_documents": "3",
     "evaluate.answer_tokens": "8", "pipeline": "full", "domain": "medical", "run.device": "cpu",
+    "model.licence": "mit",
 }  # fmt: skip
 
 
@@ -41,7 +43,7 @@ WORDS = {
 class Family:
     """What a family publishes: its classes, its special tokens and what stands in its files."""
 
-    model: str  # name of the classes in transformers, without Config and ForCausalLM
+    model: str  # name of the configuration in transformers
     special: Sequence[str]  # in the order of their ids
     eos: str
     template: str | None
@@ -93,7 +95,7 @@ FAMILIES = {
         stops=["<end>"], pieces=True, expected=["its chat template has no system turn"],
     ),
     "gemma3": Family(
-        "Gemma3", ["<pad>", "<eos>", "<bos>", "<unk>", *TURN], "<eos>", ALTERNATING,
+        "Gemma3Text", ["<pad>", "<eos>", "<bos>", "<unk>", *TURN], "<eos>", ALTERNATING,
         {**SHAPE, "head_dim": 16, "sliding_window": 64}, pad="<pad>", bos="<bos>", begins=True, unk="<unk>",
         pieces=True,
         expected=["its chat template has no system turn", "an answer also stops at '<end>', which ends a turn"],
@@ -105,7 +107,7 @@ FAMILIES = {
     ),
     "phi": Family(
         "Phi", ["<|endoftext|>"], "<|endoftext|>", None, bos="<|endoftext|>", unk="<|endoftext|>", spare=32,
-        expected=["no chat template of its own; it gets plain", "padding is the new token '<|padding|>' in a spare row"],
+        expected=["no chat template of its own; it gets plain", "padding is the new token '<|padding|>' in a spare"],
     ),
     "phi3": Family(
         "Phi3", ["<unk>", "<s>", "<|endoftext|>", *TURN], "<|endoftext|>", ENDED, pad="<|endoftext|>", bos="<s>",
@@ -172,13 +174,12 @@ def publish(family: Family, folder: Path) -> None:
     import transformers
 
     tokenizer = make_tokenizer(family)
-    name = "Gemma3Text" if family.model == "Gemma3" else family.model
-    config = getattr(transformers, f"{name}Config")(
+    config = getattr(transformers, f"{family.model}Config")(
         vocab_size=len(tokenizer) + family.spare, **family.shape, eos_token_id=tokenizer.eos_token_id,
         bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     torch.manual_seed(0)
-    model = getattr(transformers, f"{family.model}ForCausalLM")(config)
+    model = transformers.AutoModelForCausalLM.from_config(config)
     stops = [tokenizer.eos_token_id, *map(tokenizer.convert_tokens_to_ids, family.stops)]
     model.generation_config = transformers.GenerationConfig(
         eos_token_id=stops if family.stops else stops[0], bos_token_id=tokenizer.bos_token_id,
@@ -221,7 +222,8 @@ def stops_by_itself(folder: Path) -> bool:
         return forced_BV
 
     (written,) = model.generate(**prompt, max_new_tokens=8, logits_processor=LogitsProcessorList([end]))
-    return len(written) == prompt["input_ids"].shape[1] + 3 and int(written[-1]) == word
+    length = int(prompt["input_ids"].shape[1])
+    return len(written) == length + 3 and int(written[-1]) == word
 
 
 @pytest.mark.parametrize(
@@ -235,6 +237,11 @@ def test_a_family_goes_through_the_chain_and_its_published_model_stops(name: str
     published = tmp_path / "out" / "models" / "medical" / "latest"
     assert json.loads((published / "config.json").read_text(encoding="utf-8"))["pad_token_id"] is not None
     assert stops_by_itself(published)
+
+
+def test_the_families_of_the_documents_are_those_that_are_tested() -> None:
+    text = (REPOSITORY / "docs" / "your-own-data.md").read_text(encoding="utf-8")
+    assert set(FAMILIES) == set(rows_of(text, "family"))
 
 
 def main(names: Sequence[str]) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from common.config.stages import EvaluateSettings
-from common.cost.exam import question_tokens
 from common.evaluation import harness
 from common.evaluation.exam import ExamQuestions, run_exam
 from common.evaluation.shared_context import Row, batches_of, refusal, rows_of, score
@@ -162,7 +161,5 @@ def test_many_long_choices_take_several_rows() -> None:
     assert [len(row.choices) for row in rows] == [10, 10, 5]
 
 
-def test_an_exam_reads_a_context_once_and_never_the_last_token_of_a_choice() -> None:
-    assert question_tokens(380, [2, 2, 3]) == 384
-    assert question_tokens(380, [1, 1, 1, 1]) == 380
+def test_a_row_holds_no_last_token_of_a_choice() -> None:
     assert Row((1, 2), [(0, [5]), (1, [5, 6, 7])]).tokens == 4
