@@ -146,6 +146,8 @@ class RollUp:
             return f"{shown}, as that of {', '.join(self.unknown)} is."
         if not self.strictest:
             return f"{shown}."
+        if self.conflicts and not self.asked:
+            return f"{shown}, as what it is made from is under licences that may not go together."
         because = ", ".join(f"{name} ({licence.text})" for name, licence in self.strictest)
         rule = f"the strictest of what it is made from: {because}."
         return f"{shown}, as publish.licence says; {rule}" if self.asked else f"{shown}, {rule}"

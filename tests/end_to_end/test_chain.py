@@ -39,7 +39,7 @@ def test_summary_follows_its_schema_in_pipeline_order(finished: Path) -> None:
     assert [point.name for point in summary.checkpoints] == NAMES
     assert [point.parent for point in summary.checkpoints] == [None, "base", "base", "cpt", "sft", "dpo"]
     raw = json.loads(text)
-    assert set(raw) == {"domain", "profile", "pipeline", "total_seconds", "checkpoints"}
+    assert set(raw) == {"domain", "profile", "pipeline", "published", "choice", "total_seconds", "checkpoints"}
     assert set(raw["checkpoints"][0]) == {
         "name", "stage", "fingerprint", "parent", "exam", "bits_per_byte", "tokens", "seconds", "tokens_per_second",
     }  # fmt: skip
@@ -218,6 +218,9 @@ def test_a_local_checkpoint_takes_the_place_of_the_tiny_base(finished: Path, tmp
     before = Store(finished).linked("medical", "tiny", "base")
     assert before is not None
     assert made == before.manifest["files"]["model.safetensors"]["sha256"]
+    card = (outcome.artifacts["card"].path / "README.md").read_text(encoding="utf-8")
+    assert f"It starts from the checkpoint in the local folder `{base.name}`." in card
+    assert "license: unknown" in card  # a stage's folder has no README.md that states one
     assert str(finished) not in json.dumps(outcome.artifacts["base"].manifest)
     moved = tmp_path / "moved"
     shutil.copytree(base, moved)

@@ -73,6 +73,7 @@ def test_licences_that_exclude_each_other_are_named(base: str, data: list[tuple[
     found = roll_up(("the base", base), data)
     assert (found.id, found.name) == ("other", "conflicting-licences")
     assert len(found.conflicts) == 1
+    assert found.sentence.endswith("is under licences that may not go together.")
     assert re.search(words, found.conflicts[0])
 
 
