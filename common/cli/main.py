@@ -31,7 +31,7 @@ def main(arguments: Sequence[str], program: Program | None = None) -> int:
     # Set before any numeric library loads: threads that spin long while they wait make a shared machine crawl. About as
     # long as it takes to sleep and wake costs little on an idle one.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     from common.engine.launch import TEMPORARY, enter, report
 
     errors = Console(stream=sys.stderr)
