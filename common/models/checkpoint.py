@@ -177,6 +177,8 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path, dtype: str) 
         model.generation_config.do_sample = False
         for key in SAMPLING:  # transformers refuses to save them beside greedy generation
             setattr(model.generation_config, key, None)
+    if getattr(model.config, "output_router_logits", False):
+        model.config.output_router_logits = False  # TRL asks for them by itself; transformers 5.23 cannot generate then
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     if stray := [p.name for p in out.rglob("*") if p.suffix in {".bin", ".pt", ".pkl", ".pth"}]:

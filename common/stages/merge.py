@@ -21,9 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from common.config.kinds import Kind
+from common.config.pipeline import Node
+from common.config.resolve import Resolved
 from common.config.stages import MergeSettings
 from common.errors import ConfigError, ContractError
 from common.models.checkpoint import read_header
+from common.models.facts import known_config
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, write_json, writing
 from common.training.merging import build_recipe, check_merge, check_stages, list_weights
@@ -43,6 +46,7 @@ ARCHITECTURE_KEYS = (
     "tie_word_embeddings",
 )  # fmt: skip
 OUTPUT_HEAD = "lm_head.weight"
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")  # of config.json
 
 Shapes = dict[str, list[int]]
 
@@ -87,9 +91,19 @@ def run(context: StageContext) -> StageReport:
     return StageReport(metrics={"method": settings.method, "models": weights, "num_parameters": num_parameters})
 
 
+def check(node: Node, settings: MergeSettings, resolved: Resolved) -> None:
+    """Check what is merged, and that mergekit knows where its weights stand. Raises ConfigError."""
+    check_stages(settings, node.inputs, node.name)
+    config = known_config(resolved.config.model)
+    if any(config.get(key) for key in EXPERTS):
+        raise ConfigError(
+            f"{node.name}: mergekit writes the experts of a model of type {config.get('model_type')} under names of its "
+            "own, so it cannot be merged. Use a pipeline without a merge, such as pipeline=adapters."
+        )
+
+
 KIND = Kind(
-    name="merge", settings=MergeSettings, run=run,
-    check=lambda node, settings, _: check_stages(settings, node.inputs, node.name), reads=("language model",),
+    name="merge", settings=MergeSettings, run=run, check=check, reads=("language model",),
     on_gpu=False, seconds=4.0,
     phrase="a merge of checkpoints", part="merge",
 )  # fmt: skip

@@ -19,8 +19,9 @@ import pytest
 
 from common.config.resolve import resolve
 from common.console import Console
+from common.engine.plan import make_plan
 from common.engine.run import execute
-from common.errors import RecipeError
+from common.errors import ConfigError, RecipeError
 from common.models.tokenizer import common_words
 from tests.conftest import QUICK, REPOSITORY
 from tests.docs.test_pages import rows_of
@@ -34,7 +35,7 @@ GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}
 WORDS = {
     **{key: value for key, value in QUICK.items() if not key.startswith("base.")}, "cpt.tokens": "4096",
     "sft.tokens": "4096", "dpo.epochs": "0.02", "evaluate.limit": "6", "evaluate.text_documents": "3",
-    "evaluate.answer_tokens": "8", "pipeline": "full", "domain": "medical", "run.device": "cpu",
+    "evaluate.answer_tokens": "8", "domain": "medical", "run.device": "cpu",
     "model.licence": "mit",
 }  # fmt: skip
 
@@ -57,6 +58,7 @@ class Family:
     spare: int = 0  # rows without a token
     pieces: bool = False  # words begin in "▁", as of SentencePiece, else byte-level
     shard: str = "5GB"
+    pipeline: str = "full"
     expected: Sequence[str] = ()  # beginnings of the lines that say what was adjusted
 
 
@@ -129,7 +131,7 @@ FAMILIES = {
     "mixtral": Family(
         "Mixtral", ["<unk>", "<s>", "</s>"], "</s>", BRACKETS,
         {**SHAPE, "num_local_experts": 4, "num_experts_per_tok": 2, "output_router_logits": True}, bos="<s>",
-        begins=True, unk="<unk>", pieces=True,
+        begins=True, unk="<unk>", pieces=True, pipeline="adapters",
         expected=["its chat template has no system turn", "padding is '<unk>', since there was none"],
     ),
 }  # fmt: skip
@@ -193,7 +195,7 @@ def run_chain(name: str, root: Path) -> list[str]:
     """Take a family through the whole chain. Return what the base stage adjusted."""
     folder = root / name
     publish(FAMILIES[name], folder)
-    words = {**WORDS, "model.path": str(folder), "out": str(root / "out")}
+    words = {**WORDS, "pipeline": FAMILIES[name].pipeline, "model.path": str(folder), "out": str(root / "out")}
     outcome = execute(resolve(words, REPOSITORY), Console("quiet"))
     adjusted: list[str] = outcome.artifacts["base"].manifest["sources"][0]["adjusted"]
     return adjusted
@@ -237,6 +239,13 @@ def test_a_family_goes_through_the_chain_and_its_published_model_stops(name: str
     published = tmp_path / "out" / "models" / "medical" / "latest"
     assert json.loads((published / "config.json").read_text(encoding="utf-8"))["pad_token_id"] is not None
     assert stops_by_itself(published)
+
+
+def test_experts_that_mergekit_cannot_write_are_told_by_the_plan(tmp_path: Path) -> None:
+    publish(FAMILIES["mixtral"], tmp_path / "model")
+    words = {**WORDS, "pipeline": "full", "model.path": str(tmp_path / "model"), "out": str(tmp_path)}
+    with pytest.raises(ConfigError, match=r"merge: mergekit writes the experts of a model of type mixtral .*=adapters"):
+        make_plan(resolve(words, REPOSITORY))
 
 
 def test_the_families_of_the_documents_are_those_that_are_tested() -> None:

@@ -39,8 +39,10 @@ ENDED = (
 )
 # In the shape of Mistral's: words around the user's turn, and the end of the text behind an answer.
 BRACKETS = (
-    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]{% else %}"
-    " {{ m['content'] | trim }}{{ eos_token }}{% endif %}{% endfor %}"
+    "{{ bos_token }}{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}"
+    "{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+    "{% else %} {{ m['content'] | trim }}{{ eos_token }}{% endif %}{% endfor %}"
 )
 OWN_SYSTEM = (  # in the shape of SmolLM2-Instruct's
     "{% for m in messages %}"
@@ -134,7 +136,7 @@ def test_templates_that_cannot_teach_to_stop_are_refused(tokenizer: Any) -> None
 
 def test_a_system_turn_begins_the_user_s_where_the_template_has_none(tokenizer: Any) -> None:
     told = [{"role": "system", "content": "Be short."}, *TURNS]
-    for template, takes in ((ALTERNATING, False), (OWN_SYSTEM, True), (CHATML, True), (PLAIN, True)):
+    for template, takes in ((ALTERNATING, False), (BRACKETS, False), (OWN_SYSTEM, True), (CHATML, True), (PLAIN, True)):
         tokenizer.chat_template = template
         assert takes_system(tokenizer) == takes
     tokenizer.chat_template = ALTERNATING
