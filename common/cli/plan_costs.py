@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.config.kinds import kind_of
+from common.config.schema import ModelSettings
 from common.cost.hardware import GIB
 from common.cost.limits import disk_needed, needed_of, uncertain
 from common.cost.outlook import Outlook
+from common.models.facts import without_template
 
 if TYPE_CHECKING:
     from common.engine.plan import Plan, Step
@@ -124,7 +126,13 @@ def totals(made: Plan) -> list[str]:
     if total.price is not None:
         parts.append(f"{'at least ' if total.unknown else 'about '}{total.price:,.2f} for GPUs")
     names = [step.node.name for step in made.to_do]
-    return [", ".join(parts), *_rows(outlook, names), *_basis(outlook), *uncertain(outlook, names)]
+    return [
+        ", ".join(parts),
+        *_rows(outlook, names),
+        *_basis(outlook),
+        *_template(outlook.config.model),
+        *uncertain(outlook, names),
+    ]
 
 
 def _rows(outlook: Outlook, names: Sequence[str]) -> list[str]:
@@ -136,6 +144,16 @@ def _rows(outlook: Outlook, names: Sequence[str]) -> list[str]:
     if assumed := next((work for work in works if work.assumed), None):
         lines.append(f"Exams on the Hub are not counted: {assumed.questions:,.0f} questions each are assumed.")
     return lines
+
+
+def _template(model: ModelSettings) -> list[str]:
+    """Return a line for a model that brings no chat template, as far as a plan can see."""
+    if model.path is None or model.chat_template != "own" or not without_template(model):
+        return []
+    return [
+        "No chat template: the base stage gives the model chatml where its tokenizer has the tokens, else plain "
+        "(model.chat_template)."
+    ]
 
 
 def _basis(outlook: Outlook) -> list[str]:

@@ -14,15 +14,16 @@ from common.cost.memory import EMBEDDED_TEXT, TEXT_WINDOW, ExamWork
 from common.data.sizes import RowSizes, Sizes
 
 SIDES = ("domain", "general")
-# Whether a question's context passes through the model once for all its choices, or once for each of them.
-CONTEXT_ONCE = False
 # Guesses about data sets that are not here: questions of four choices, and held-out documents.
 QUESTIONS, CONTEXT, CHOICE, CHOICES = 2000, 80, 16, 4
 
 
-def question_tokens(context: float, choices: Sequence[float], *, once: bool = CONTEXT_ONCE) -> float:
-    """Return the tokens that pass through the model for one question."""
-    return context * (1 if once else len(choices)) + sum(choices)
+def question_tokens(context: float, choices: Sequence[float]) -> float:
+    """Return the tokens that a model reads for one question: its context once, and each choice but its last token.
+
+    `common.evaluation.shared_context` packs them so. A model that cannot do that reads the context for each choice.
+    """
+    return context + sum(choice - 1 for choice in choices)
 
 
 def exam_work(settings: EvaluateSettings, sizes: RowSizes | None, *, embedded: bool) -> ExamWork:

@@ -3,7 +3,7 @@
 Usage: `shape = shape_of(config.model)`; `shape.parameters`; `shape.forward_flops(context=4096)`.
 
 Known exactly for decoders of the Llama family, whose layers are counted as transformers builds them; of others a
-profile's facts give the number of parameters, and the layers are taken to be like these.
+profile's facts or the files give the number of parameters, and the layers are taken to be like these.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from common.models.facts import known_config
 
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a layer
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+TWO_MATRICES = ("gpt2", "phi", "gpt_neox", "starcoder2", "falcon")  # of a feed-forward layer
+TIED = ("gpt2", "gemma2", "gemma3_text", "falcon")  # where config.json is silent
 # What LlamaConfig takes where an architecture is silent (transformers 5.23, models/llama/configuration_llama.py).
 LLAMA = {
     "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32, "num_attention_heads": 32,
@@ -135,17 +137,23 @@ def _of_facts(facts: ModelFacts) -> Shape:
 
 
 def _of_config(config: Mapping[str, Any]) -> Shape | None:
-    """Read a config.json of a family that is known; None for another."""
-    if config.get("model_type") not in FAMILIES:
+    """Read a config.json; None for a family whose layers are not known and whose weights are not here to be counted.
+
+    Of another family the layers are taken to be like these: a feed-forward layer of two matrices has as many weights as
+    one of three with two thirds of its inner size, and of experts a token passes a few.
+    """
+    family, counted = config.get("model_type"), config.get("parameters")
+    if family not in FAMILIES and counted is None:
         return None
     hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
     # Qwen3's heads are of 128 where nothing is said, whatever the hidden size (configuration_qwen3.py).
-    size = config.get("head_dim") or (128 if config["model_type"] == "qwen3" else hidden // heads)
+    size = config.get("head_dim") or (128 if family == "qwen3" else hidden // heads)
+    inner = int(config.get("intermediate_size") or 4 * hidden) * int(config.get("num_experts_per_tok") or 1)
     return Shape(
-        family=str(config["model_type"]), vocabulary=int(config["vocab_size"]), hidden=hidden,
-        inner=int(config["intermediate_size"]), layers=int(config["num_hidden_layers"]), heads=heads,
+        family=str(family), vocabulary=int(config["vocab_size"]), hidden=hidden,
+        inner=inner * 2 // 3 if family in TWO_MATRICES else inner, layers=int(config["num_hidden_layers"]), heads=heads,
         key_heads=int(config.get("num_key_value_heads") or heads), head_size=int(size),
-        tied=bool(config.get("tie_word_embeddings", False)), context=int(config["max_position_embeddings"]),
+        tied=bool(config.get("tie_word_embeddings", family in TIED)), context=int(config["max_position_embeddings"]),
         attention_bias=bool(config.get("attention_bias", False)), mlp_bias=bool(config.get("mlp_bias", False)),
-        known_parameters=config.get("parameters"),  # of a GGUF file
+        known_parameters=counted,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from common.config.kinds import kind_of
 from common.config.schema import ModelFacts, ModelSettings
 from common.errors import ConfigError, DataError
-from common.models.local import config_of, locate
+from common.models.local import config_of, lacks_template, locate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,12 +51,9 @@ def check_loaded(model: Any, tokenizer: PreTrainedTokenizerBase, settings: Model
         return
     if (found := model.num_parameters()) != facts.parameters:
         raise ConfigError(_differs(str(folder), "parameters", f"{found:,}", f"{facts.parameters:,}"))
-    if settings.chat_template == "own" and (bool(tokenizer.chat_template) != (facts.chat_template == "own")):
-        raise ConfigError(
-            _differs(
-                str(folder), "chat_template", "none" if facts.chat_template == "own" else "own", facts.chat_template
-            )
-        )
+    kind = "own" if tokenizer.chat_template else "none"
+    if settings.chat_template == "own" and kind != facts.chat_template:
+        raise ConfigError(_differs(str(folder), "chat_template", kind, facts.chat_template))
 
 
 def context_of(model: ModelSettings) -> int | None:
@@ -75,6 +72,17 @@ def known_config(model: ModelSettings) -> Mapping[str, Any]:
         return config_of(locate(model.path))
     except DataError:  # of the Hub, or the stage says what is wrong with it
         return {}
+
+
+def without_template(model: ModelSettings) -> bool:
+    """Whether a given checkpoint is known to bring no chat template."""
+    assert model.path is not None
+    if model.facts is not None:
+        return model.facts.chat_template == "none"
+    try:
+        return lacks_template(locate(model.path))
+    except DataError:  # of the Hub
+        return False
 
 
 def _shape(config: Mapping[str, Any]) -> dict[str, Any]:

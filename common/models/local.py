@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from common.errors import DataError
+from common.models.checkpoint import read_header
 from common.models.gguf_file import SUFFIX, config_of_gguf, read_gguf
 
 PACKAGE = "package:"
+OLD_NAMES = {  # today's key -> GPT-2's
+    "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
+    "max_position_embeddings": "n_positions", "intermediate_size": "n_inner",
+}  # fmt: skip
 
 
 def is_local(path: str | None) -> bool:
@@ -41,7 +47,10 @@ def locate(path: str, key: str = "model.path") -> Path:
 
 
 def config_of(place: Path) -> dict[str, Any]:
-    """Return what is known of a checkpoint without its weights, under the keys of a config.json; may be empty."""
+    """Return what is known of a checkpoint without its weights, under today's keys of a config.json; may be empty.
+
+    `parameters`, which no config.json has, is counted from the headers of the files. Raises DataError.
+    """
     if place.suffix == SUFFIX:
         return config_of_gguf(read_gguf(place))
     path = place / "config.json"
@@ -53,7 +62,22 @@ def config_of(place: Path) -> dict[str, Any]:
         raise DataError(f"{path} is no JSON ({error}). Copy or download it again.") from error
     if not isinstance(found, dict):
         raise DataError(f"{path} holds no settings of a model. Copy or download it again.")
-    return found
+    named = {new: found[old] for new, old in OLD_NAMES.items() if new not in found and found.get(old) is not None}
+    sizes = {name: math.prod(tensor["shape"]) for shard in place.glob("*.safetensors")
+             for name, tensor in read_header(shard).items()}  # fmt: skip
+    if found.get("tie_word_embeddings", True) and len(sizes) > 1:
+        sizes.pop("lm_head.weight", None)  # some store tied weights twice
+    return {**found, **named, **({"parameters": sum(sizes.values())} if sizes else {})}
+
+
+def lacks_template(place: Path) -> bool:
+    """Whether a checkpoint brings no chat template."""
+    if place.suffix == SUFFIX:
+        return "tokenizer.chat_template" not in read_gguf(place).metadata
+    if any((place / name).exists() for name in ("chat_template.jinja", "chat_template.json")):
+        return False
+    path = place / "tokenizer_config.json"
+    return not (path.is_file() and '"chat_template"' in path.read_text(encoding="utf-8"))
 
 
 def package_of(path: str) -> importlib.metadata.Distribution | None:

@@ -27,9 +27,9 @@ def work_of(sizes: RowSizes | None, **settings: Any) -> ExamWork:
     return exam_work(EvaluateSettings(**settings), sizes, embedded=True)
 
 
-def test_a_context_is_read_for_every_choice_or_once_for_all() -> None:
-    assert question_tokens(100, [1, 2, 3], once=False) == 306
-    assert question_tokens(100, [1, 2, 3], once=True) == 106
+def test_a_context_is_read_once_and_the_last_token_of_a_choice_never() -> None:
+    assert question_tokens(380, [2, 2, 3]) == 384
+    assert question_tokens(380, [1, 1, 1, 1]) == 380
 
 
 def test_as_many_questions_are_priced_as_are_asked() -> None:

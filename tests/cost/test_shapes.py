@@ -154,3 +154,18 @@ def test_saved_activations_are_counted_tensor_by_tensor(family: str, bf16: bool,
         assert seen == pytest.approx(per_layer, rel=0.01)
     else:  # documents in rows of their own are planned as if under a mask
         assert 0.85 * per_layer < seen <= 1.01 * per_layer
+
+
+@pytest.mark.parametrize("family", ["gpt2", "phi", "gemma2", "granite"])
+def test_of_another_family_the_files_tell_the_parameters(family: str, tmp_path: Path) -> None:
+    from tests.end_to_end.test_families import FAMILIES as PUBLISHED
+    from tests.end_to_end.test_families import publish
+
+    publish(PUBLISHED[family], tmp_path)
+    shape = shape_of(ModelSettings(path=str(tmp_path)))
+    assert shape is not None
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert shape.parameters == model.num_parameters()
+    layers = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name and "wte" not in name]
+    matrices = sum(p.numel() for p in layers if max(p.shape) < 500)  # neither position table nor head
+    assert shape.layers * shape.layer_linear == pytest.approx(matrices, rel=0.02)

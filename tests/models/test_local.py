@@ -65,3 +65,20 @@ def test_a_file_or_folder_that_is_not_there_is_named() -> None:
     with pytest.raises(DataError, match="is a file, but no GGUF file"):
         locate(__file__)
     assert not source.is_hub_id("nowhere/model.gguf")
+
+
+def test_a_checkpoint_tells_its_template_and_its_parameters_before_it_is_loaded(package: Path, tmp_path: Path) -> None:
+    from common.models import checkpoint
+    from common.models.local import config_of, lacks_template
+    from tests.models.test_contracts import build
+
+    assert not lacks_template(package / "tiny.gguf")
+    model, tokenizer = build()
+    checkpoint.save(model, tokenizer, tmp_path / "model", "float32")
+    assert not lacks_template(tmp_path / "model")
+    assert config_of(tmp_path / "model")["parameters"] == model.num_parameters()
+    (tmp_path / "model" / "chat_template.jinja").unlink()
+    assert lacks_template(tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(DataError, match=r"config\.json holds no settings of a model"):
+        config_of(tmp_path / "model")
