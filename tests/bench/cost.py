@@ -201,6 +201,8 @@ def chains() -> int:
                     if max(expected, seconds) >= SMALLEST:
                         print(f"       {stage:<14} planned {expected:6.1f} s  took {seconds:6.1f} s", flush=True)
             worker.join()
+            if worker.exitcode:
+                raise RuntimeError(f"the chain of '{name}' failed; its traceback is above")
         missed += _line(name, "chain", planned, taken, "s", TIME)
     return missed
 
