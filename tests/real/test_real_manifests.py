@@ -78,7 +78,8 @@ def test_budgets_of_the_profile_for_a_real_checkpoint_hold(domain: str) -> None:
     words = {"domain": domain, "profile": "smollm2-135m-instruct", "data": str(manifest(domain))}
     for more in ({}, {"model.path": "a/folder"}):
         found = resolve({**words, **more}, REPOSITORY)
-        for key in ("cpt.batch_tokens", "cpt.train.learning_rate", "cpt.lora.r", "sft.tokens", "dpo.epochs", "merge.method"):
+        keys = ("cpt.batch_tokens", "cpt.train.learning_rate", "cpt.lora.r", "sft.tokens", "dpo.epochs", "merge.method")
+        for key in keys:
             assert found.origins[key] == "profile smollm2-135m-instruct", key
         assert found.origins["cpt.tokens"].endswith("profile smollm2-135m-instruct")
         assert not found.config.stages["exam-cpt"].model_dump()["tasks"]
