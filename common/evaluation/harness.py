@@ -63,17 +63,19 @@ def load(
     trust_remote_code: bool = False,
     on_pass: Callable[[int], None] | None = None,
 ) -> Any:
-    """Load a checkpoint (float32 on the CPU, bfloat16 on CUDA) and wrap it for the harness.
+    """Load a checkpoint and wrap it for the harness: in bfloat16 on a GPU that computes in it, elsewhere in float32.
 
-    A model that is too large for the GPU stays partly in main memory (`common.models.device.offload_kwargs`).
+    Older GPUs would emulate bfloat16, and a model that was trained in it may leave the range of float16. A model that is too large for the GPU stays partly in main memory (`common.models.device.offload_kwargs`).
     `on_pass` is called after every forward pass with the number of sequences in it.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    on_gpu = device.startswith("cuda")
+    narrow = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    dtype = torch.bfloat16 if narrow else torch.float32
     tokenizer = AutoTokenizer.from_pretrained(str(checkpoint), trust_remote_code=trust_remote_code)
-    fits = not device.startswith("cuda") or has_room(_num_weights(checkpoint) * dtype.itemsize)
+    fits = not on_gpu or has_room(_num_weights(checkpoint) * dtype.itemsize)
     model = AutoModelForCausalLM.from_pretrained(
         str(checkpoint), dtype=dtype, trust_remote_code=trust_remote_code, **({} if fits else offload_kwargs())
     )
