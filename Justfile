@@ -96,6 +96,11 @@ hooks: setup
 bench *words: setup
     {{ python }} -m tests.bench "$@"
 
+# what a GPU can tell in ten minutes, kept in one file, so that the same command goes on: [device=cpu] [minutes=10]
+[group('develop')]
+gpu *words: setup
+    {{ python }} -m tests.bench.gpu "$@"
+
 # the virtual environment with pinned versions; does nothing when it is up to date
 [group('develop')]
 setup:

@@ -49,6 +49,17 @@ def cpu_kind() -> str:
     return next((kind for kind in kinds if CPU_KINDS[kind] in cpu_flags()), "avx2")
 
 
+def cores() -> int:
+    """Return the processors that this process may use, a container's limit counted."""
+    # Linux alone says which ones; elsewhere all count.
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
+        return min(found, max(1, round(int(quota) / int(period)))) if quota != "max" else found
+    except (OSError, ValueError):
+        return found
+
+
 def main_memory() -> float:
     """Return the bytes of this machine's memory that a run may have, a container's limit counted; 0 if not known."""
     try:

@@ -15,7 +15,7 @@ from common.config.stages import TrainingSettings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 os.environ.setdefault("MPLBACKEND", "Agg")
 if "PYTEST_XDIST_WORKER" in os.environ:  # each process beside others has a core of its own
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -64,6 +64,17 @@ def _own_loudness() -> Iterator[None]:
     before = logger.level
     yield
     logger.setLevel(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests in this process cache out of the user's folder."""
+    from common.store import cache
+
+    with pytest.MonkeyPatch.context() as patch:
+        place = tmp_path_factory.mktemp("cache")
+        patch.setattr(cache, "folder", lambda: place)
+        yield
 
 
 @pytest.fixture

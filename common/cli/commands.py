@@ -88,6 +88,9 @@ def plan(program: Program, overrides: Overrides, *, freeze: bool = False) -> Non
             failed.append(DomainRun(made.resolved.config.domain, problem=str(error)))
         if freeze:
             console.line(f"Frozen: {write_plan(made.resolved)}", always=True)
+    if many and plans:
+        names = [run.domain for run in failed]
+        output.plans_together([made for made in plans if made.resolved.config.domain not in names], names, console)
     if failed:
         lines = [f"{run.domain}: {run.problem}" for run in failed]
         raise RecipeError("\n".join([f"{len(failed)} domains cannot run:", *lines]))

@@ -28,9 +28,10 @@ def main(arguments: Sequence[str], program: Program | None = None) -> int:
     0; 1 for a user's mistake; 130 when stopped by hand; 75 when a scheduler's signal stopped it and it may go on later.
     """
     program = program or of_module()
-    # Set before any numeric library loads: threads that spin long while they wait make a shared machine crawl.
+    # Set before any numeric library loads: threads that spin long while they wait make a shared machine crawl. About as
+    # long as it takes to sleep and wake costs little on an idle one.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     from common.engine.launch import TEMPORARY, enter, report
 
     errors = Console(stream=sys.stderr)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.cli.plan_costs import memory_of, shortly, totals
+from common.cli.plan_costs import Total, memory_of, shortly, tokens_of, totals
 from common.cli.program import IN_CLONE, Program
 from common.config.folders import names_in
 from common.config.overrides import flatten
@@ -24,6 +24,7 @@ from common.config.pipeline import Pipeline
 from common.config.precision import AUTO
 from common.config.resolve import Resolved
 from common.console import Console
+from common.cost.hardware import GIB
 from common.engine.plan import Plan
 from common.engine.preflight import hardware
 from common.engine.preflight.backends import emulated
@@ -150,7 +151,7 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
     for step in made.steps:
         todo = step.state != "cached"
         why = "" if not step.reasons else "see below" if _is_long(step.reasons) else step.reasons[0]
-        tokens = f"{step.tokens:,}" if step.tokens and todo else ""
+        tokens = tokens_of(step) if todo else ""
         seconds = "?" if step.seconds is None else shortly(step.seconds)
         memory = memory_of(made.outlook, step.node.name) if todo else ""
         rows.append([step.node.name, step.state, tokens, memory, seconds if todo else "", why])
@@ -173,6 +174,24 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
         console.line(f"It cannot run here: {hardware.explanation(made.resolved, lacking)}", always=True)
     if any(step.state == "waits" for step in made.steps):
         console.line("A waiting stage is reused if its inputs turn out identical.", always=True)
+
+
+def plans_together(plans: Sequence[Plan], failed: Sequence[str], console: Console) -> None:
+    """Print what the plans of several domains need, a line for each, and together: what they share is made once."""
+    sums = [(made.resolved.config.domain, Total.of(made)) for made in plans]
+    shared = set[str]()
+    whole = sum((Total.of(made, shared) for made in plans), Total())
+    rows = []
+    for name, total in [*sums, ("together", whole)]:
+        time = shortly(total.seconds) + (f" + {total.unknown} unknown" if total.unknown else "")
+        disk = "?" if total.disk is None else f"{total.disk / GIB:.1f}"
+        price = "" if total.price is None else f"{total.price:,.2f}"
+        rows.append([name, str(total.stages), total.tokens_shown, time, disk, price])
+    rows[-1:-1] = [[name, "cannot run", "", "", "", ""] for name in failed]
+    header = ["domain", "stages", "tokens", "time", "disk in GiB", "price"]
+    width = len(header) - (whole.price is None)
+    console.line(always=True)
+    table(console, header[:width], [row[:width] for row in rows], numeric=range(1, width))
 
 
 def _is_long(reasons: Sequence[str]) -> bool:

@@ -5,8 +5,11 @@ Usage: `memory_of(outlook, "cpt")`; `for line in totals(plan): print(line)`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from common.config.kinds import kind_of
 from common.config.schema import ModelSettings
 from common.cost.hardware import GIB
 from common.cost.limits import disk_needed, needed_of, uncertain
@@ -14,7 +17,7 @@ from common.cost.outlook import Outlook
 from common.models.facts import without_template
 
 if TYPE_CHECKING:
-    from common.engine.plan import Plan
+    from common.engine.plan import Plan, Step
 
 MAIN = ("save", "merge")  # phases that are in main memory, wherever a run trains
 UNSURE = 0.25  # share that rows decide, from which on a figure is shown as a bound
@@ -54,26 +57,93 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
+def tokens_of(step: Step) -> str:
+    """Return the tokens of a stage for a cell: a budget as it is, what follows from the lengths of rows as `~1.2M`."""
+    if step.tokens is None:
+        return "?" if kind_of(step.node.kind).roles and kind_of(step.node.kind).makes_model else ""
+    return "" if not step.tokens else rounded(step.tokens) if step.counted else f"{step.tokens:,}"
+
+
+def rounded(number: float) -> str:
+    """Return a number that is about right, such as `~12k` or `~1.2M`."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"~{number / size:.{1 if number < 10 * size else 0}f}{unit}"
+    return f"~{number:.0f}"
+
+
+@dataclass(frozen=True)
+class Total:
+    """What the stages of some runs need together; amounts that nobody knows are left out, and `unknown` counts them."""
+
+    stages: int = 0
+    tokens: int = 0
+    counted: bool = False  # some tokens follow from the lengths of rows
+    seconds: float = 0.0
+    unknown: int = 0  # stages without a time
+    disk: float | None = 0.0  # bytes; None where nothing is known of a model
+    price: float | None = None
+
+    @classmethod
+    def of(cls, made: Plan, shared: set[str] | None = None) -> Total:
+        """Return what a run needs. With `shared` stages whose fingerprints are among them are left out, and added."""
+        outlook, to_do = made.outlook, made.to_do
+        if shared is not None:
+            to_do = [step for step in to_do if step.fingerprint is None or step.fingerprint not in shared]
+            shared.update(step.fingerprint for step in to_do if step.fingerprint is not None)
+        seconds = [step.seconds for step in to_do if step.seconds is not None]
+        disk = None if outlook.unknown else disk_needed(outlook, [step.node.name for step in to_do])
+        return cls(
+            len(to_do), sum(step.tokens or 0 for step in to_do), any(step.counted for step in to_do), sum(seconds),
+            len(to_do) - len(seconds), disk, None if outlook.unknown else outlook.price(sum(seconds)),
+        )  # fmt: skip
+
+    def __add__(self, other: Total) -> Total:
+        disk = None if self.disk is None or other.disk is None else self.disk + other.disk
+        prices = [price for price in (self.price, other.price) if price is not None]
+        return Total(
+            self.stages + other.stages, self.tokens + other.tokens, self.counted or other.counted,
+            self.seconds + other.seconds, self.unknown + other.unknown, disk, sum(prices) if prices else None,
+        )  # fmt: skip
+
+    @property
+    def tokens_shown(self) -> str:
+        return rounded(self.tokens) if self.counted and self.tokens else f"{self.tokens:,}"
+
+
 def totals(made: Plan) -> list[str]:
     """Return the lines below a plan's table: time, disk, price, what it is estimated for, and what may not fit."""
-    outlook, to_do = made.outlook, made.to_do
-    names = [step.node.name for step in to_do]
-    tokens = sum(step.tokens or 0 for step in to_do)
-    known = [step.seconds for step in to_do if step.seconds is not None]
-    missing = len(to_do) - len(known)
-    parts = [f"{len(to_do)} stages", f"{tokens:,} tokens"]
-    if not missing:
-        parts.append(f"about {duration(sum(known))}")
+    outlook, total = made.outlook, Total.of(made)
+    parts = [f"{total.stages} stages", f"{total.tokens_shown} tokens"]
+    if not total.unknown:
+        parts.append(f"about {duration(total.seconds)}")
     elif outlook.unknown:
         parts.append("time unknown: this model has not run here (the domain's README.md estimates GPU hours)")
     else:
-        parts.append(f"about {duration(sum(known))} without those marked ?")
-    if not outlook.unknown:
-        parts.append(f"{disk_needed(outlook, names) / GIB:.1f} GiB of disk")
-    price = outlook.price(sum(known))
-    if price is not None and not outlook.unknown:
-        parts.append(f"{'at least ' if missing else 'about '}{price:,.2f} for GPUs")
-    return [", ".join(parts), *_basis(outlook), *_template(outlook.config.model), *uncertain(outlook, names)]
+        parts.append(f"about {duration(total.seconds)} without those marked ?")
+    if total.disk is not None:
+        parts.append(f"{total.disk / GIB:.1f} GiB of disk")
+    if total.price is not None:
+        parts.append(f"{'at least ' if total.unknown else 'about '}{total.price:,.2f} for GPUs")
+    names = [step.node.name for step in made.to_do]
+    return [
+        ", ".join(parts),
+        *_rows(outlook, names),
+        *_basis(outlook),
+        *_template(outlook.config.model),
+        *uncertain(outlook, names),
+    ]
+
+
+def _rows(outlook: Outlook, names: Sequence[str]) -> list[str]:
+    """Return lines that say what of the rows was not counted: read in part, or not on this machine."""
+    lines = []
+    if outlook.sizes is not None and (roles := outlook.sizes.sampled()):
+        lines.append(f"Rows for {', '.join(roles)} are counted by a sample, as there are many.")
+    works = [outlook.settings[name].exam for name in names if name in outlook.settings]
+    if assumed := next((work for work in works if work.assumed), None):
+        lines.append(f"Exams on the Hub are not counted: {assumed.questions:,.0f} questions each are assumed.")
+    return lines
 
 
 def _template(model: ModelSettings) -> list[str]:

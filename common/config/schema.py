@@ -104,7 +104,7 @@ class RunSettings(Frozen):
         "ddp", description="what processes share: batches (ddp), or also weights, gradients and optimizer state"
     )
     workers: int = Field(0, ge=0, description="data loading processes")
-    threads: int | None = Field(None, ge=1, description="CPU threads; none: OMP_NUM_THREADS, or all cores")
+    threads: int | None = Field(None, ge=1, description="CPU threads; none: OMP_NUM_THREADS, or all usable cores")
     micro_batch_tokens: int | None = Field(None, gt=0, description="tokens per forward pass; none: the whole batch")
     checkpoint_minutes: float = Field(0.5, gt=0, description="least time between two checkpoints of a stage")
     patience_minutes: float = Field(
@@ -134,7 +134,6 @@ class RunSettings(Frozen):
     )
     wait: bool = Field(True, description="wait for another run that makes the same artifact; false: stop instead")
     newest_data: bool = Field(False, description="ask the Hub again which commit each data set's branch points to")
-    tokens_per_second: float = Field(12000.0, gt=0, description="guess for `plan` until a stage has been measured")
 
 
 class Needs(Frozen):

@@ -19,7 +19,7 @@ from typing import Literal
 from common.config.precision import WITHOUT_BFLOAT16, is_older
 from common.config.schema import Config
 from common.errors import ConfigError
-from common.machine import Card, cards, cpu_kind, main_memory, visible
+from common.machine import Card, cards, cores, cpu_kind, main_memory, visible
 
 GIB = 2**30
 TERA, GIGA = 1e12, 1e9
@@ -164,5 +164,5 @@ def cpu_here(threads: int | None = None) -> Hardware:
     """Return this machine's CPU with the cores that a run uses (see `common.engine.environment.prepare`), and all its
     memory."""
     given = os.environ.get("OMP_NUM_THREADS", "")
-    cores = threads or (int(given) if given.isdigit() else 0) or os.cpu_count() or 1
-    return replace(cpu(cores, cpu_kind(), main_memory()), here=True)
+    used = threads or (int(given) if given.isdigit() else 0) or cores()
+    return replace(cpu(used, cpu_kind(), main_memory()), here=True)

@@ -12,7 +12,7 @@ buffers of collectives beyond those of DDP and the gathered layers of FSDP2 and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from common.config.kinds import kind_of
 from common.config.schema import RunSettings
@@ -59,6 +59,29 @@ class Need:
 
 
 @dataclass(frozen=True)
+class ExamWork:
+    """What an exam computes; see `common.cost.exam`."""
+
+    questions: float = 0.0
+    requests: float = 0.0  # choices that are scored
+    choosing: float = 0.0  # tokens that pass through the model for them
+    documents: float = 0.0  # held-out texts
+    texts: float = 0.0  # tokens of them
+    written: float = 0.0  # answers that are written
+    prompts: float = 0.0  # tokens of the questions before them
+    assumed: bool = False  # some questions are not on this machine, so that their number is a guess
+
+    def __add__(self, other: ExamWork) -> ExamWork:
+        amounts = {part.name: getattr(self, part.name) + getattr(other, part.name) for part in fields(self)}
+        return ExamWork(**{**amounts, "assumed": self.assumed or other.assumed})
+
+    @property
+    def tokens(self) -> float:
+        """Tokens that are read and not written."""
+        return self.choosing + self.texts
+
+
+@dataclass(frozen=True)
 class Setting:
     """One stage on one kind of machine."""
 
@@ -75,6 +98,7 @@ class Setting:
     prompt: int = 0
     exam_rows: int = 0  # requests of a forward pass
     exam_length: int = TEXT_WINDOW
+    exam: ExamWork = ExamWork()
     members: int = 0  # checkpoints that are merged
     best: bool = False  # files of best weights are kept while it trains
 

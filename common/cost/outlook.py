@@ -30,10 +30,12 @@ from common.config.stages import (
 )
 from common.cost import disk, memory, speed
 from common.cost.corrections import Corrections, Pace
+from common.cost.exam import exam_work
 from common.cost.hardware import GIB, Hardware, hardware_of
 from common.cost.memory import EMBEDDED_TEXT, TEXT_WINDOW, Need, Setting
 from common.cost.shapes import Shape, shape_of
 from common.cost.workload import work_of
+from common.data.sizes import RowSizes
 
 if TYPE_CHECKING:
     from common.stage import StageContext
@@ -42,16 +44,24 @@ WIDTHS = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 
 
 def setting_of(
-    kind: str, settings: StageSettings, config: Config, shape: Shape, device: str, inputs: Sequence[str] = ()
+    kind: str,
+    settings: StageSettings,
+    config: Config,
+    shape: Shape,
+    device: str,
+    inputs: Sequence[str] = (),
+    sizes: RowSizes | None = None,
 ) -> Setting | None:
     """Return a stage as the formulas want it, or None for one that needs next to nothing (card, publish).
 
-    `inputs` are the kinds of what it reads: reward models among them are held while it trains.
+    `inputs` are the kinds of what it reads: reward models among them are held while it trains. `sizes` are those of its
+    corpus, by which an exam is priced.
     """
     facts: dict[str, Any] = {"stored": WIDTHS[config.model.dtype]}
     if isinstance(settings, EvaluateSettings):
         length = min(EMBEDDED_TEXT if config.data == "embedded" else TEXT_WINDOW, shape.context)
-        facts |= {"exam_rows": settings.batch_size, "exam_length": length}
+        facts |= {"exam_rows": settings.batch_size, "exam_length": length, "answer": settings.answer_tokens}
+        facts["exam"] = exam_work(settings, sizes, embedded=config.data == "embedded")
     elif isinstance(settings, MergeSettings):
         facts |= {"members": len(settings.members()), "stored": WIDTHS[settings.dtype]}
     elif not isinstance(settings, LearningSettings | AnsweringSettings):
@@ -107,6 +117,7 @@ class Outlook:
     shape: Shape | None
     settings: Mapping[str, Setting]  # of the stages that have figures
     corrections: Corrections
+    sizes: RowSizes | None = None  # of the run's rows
 
     @property
     def config(self) -> Config:
@@ -118,8 +129,11 @@ class Outlook:
         return self.shape is None
 
     @classmethod
-    def of(cls, resolved: Resolved, corrections: Corrections | None = None) -> Outlook:
-        """Return what is expected of a run. Raises ConfigError for hardware that is not in the table."""
+    def of(cls, resolved: Resolved, corrections: Corrections | None = None, sizes: RowSizes | None = None) -> Outlook:
+        """Return what is expected of a run; without the sizes of its rows, exams are priced by a guess.
+
+        Raises ConfigError for hardware that is not in the table.
+        """
         config = resolved.config
         hardware, shape = hardware_of(config), shape_of(config.model)
         kinds = {node.name: node.kind for node in resolved.nodes}
@@ -127,10 +141,10 @@ class Outlook:
         for node in resolved.nodes if shape is not None else ():
             assert shape is not None
             inputs = [kinds[name] for name in node.inputs]
-            setting = setting_of(node.kind, config.stages[node.name], config, shape, hardware.device, inputs)
+            setting = setting_of(node.kind, config.stages[node.name], config, shape, hardware.device, inputs, sizes)
             if setting is not None:
                 found[node.name] = setting
-        return cls(resolved, hardware, shape, found, corrections or Corrections(resolved.out))
+        return cls(resolved, hardware, shape, found, corrections or Corrections(resolved.out), sizes)
 
     def phases(self, stage: str) -> Mapping[str, Need]:
         """Return the needs of a stage by phase; none where nothing is known."""
@@ -143,24 +157,44 @@ class Outlook:
             return False
         return self.corrections.has(pace_of(setting, self.hardware))
 
+    def libraries(self, stage: str) -> tuple[str, float]:
+        """Return which libraries a stage needs, and the seconds of loading them: once in a process."""
+        name = speed.libraries_of(self.settings[stage]) if stage in self.settings else ""
+        return name, speed.LIBRARIES.get(name, 0.0)
+
     def seconds(self, stage: str, tokens: int | None) -> float | None:
-        """Return how long a stage takes; None where its tokens, its prompts or its model are not known."""
+        """Return how long a stage takes; None where its tokens, its prompts or its model are not known.
+
+        Its libraries are taken to be loaded.
+        """
         setting, settings = self.settings.get(stage), self.config.stages[stage]
         if setting is None:
             return None
         spent = speed.other_seconds(setting, self.hardware)
         if isinstance(settings, SampleSettings | ExpertSettings):
-            if settings.prompts is None:
+            there = self.sizes.of("prompts") if self.sizes and settings.prompts is None else None
+            prompts = there.rows if there is not None else settings.prompts
+            if prompts is None:
                 return None
             rounds = settings.rounds if isinstance(settings, ExpertSettings) else 1
-            batches = rounds * settings.prompts * settings.samples / setting.sequences
+            batches = rounds * prompts * settings.samples / setting.sequences
             spent += batches * speed.writing_seconds(setting, self.hardware)
         if setting.work is None:
             return spent
         share = self.corrections.share(pace_of(setting, self.hardware)) or 1.0
         if isinstance(settings, RewardedSettings):
             return spent + settings.steps * speed.step_seconds(setting, self.hardware) / share
+        if isinstance(settings, PreferenceSettings) and tokens:
+            spent += self._pair_seconds(setting, settings, tokens)
         return None if tokens is None else spent + tokens * speed.token_seconds(setting, self.hardware) / share
+
+    def _pair_seconds(self, setting: Setting, settings: PreferenceSettings, tokens: int) -> float:
+        """Return the seconds around training on some passes over pairs; none where the pairs are not known."""
+        found, heldout = (self.sizes.of(role) if self.sizes else None for role in ("preference", "preference_heldout"))
+        if found is None or not found.rows:
+            return 0.0
+        each = tokens / settings.epochs / found.rows
+        return speed.pair_seconds(setting, self.hardware, found.rows, heldout.rows if heldout else 0, each)
 
     def disk(self, stage: str) -> tuple[float, float]:
         """Return the bytes that a stage leaves, and those that it needs while it works."""

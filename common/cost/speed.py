@@ -11,6 +11,8 @@ FSDP2 and ZeRO-3) is not modelled, so between machines the first measured steps 
 
 from __future__ import annotations
 
+import math
+
 from common.config.kinds import kind_of
 from common.cost import activations
 from common.cost.hardware import Hardware
@@ -19,18 +21,24 @@ from common.cost.workload import Work
 from common.models.device import ROOM as PLACED
 
 # Shares of the peak that matrix products of a training reach, attention with them. GPU: 40 to 55% is what public runs
-# of dense models report (PaLM 46%, arXiv 2204.02311, table 3; Llama 3 38 to 43%, arXiv 2407.21783, table 4).
-REACHED = {"cuda": 0.42, "cpu": 0.35}
+# of dense models report (PaLM 46%, arXiv 2204.02311, table 3; Llama 3 38 to 43%, arXiv 2407.21783, table 4). CPU: of
+# the rate that `common.cost.hardware` gives, which is one of trainings and no peak; measured on an EPYC with AVX-512.
+REACHED = {"cuda": 0.42, "cpu": 0.9}
 WRITING_REACHED = 0.5  # share of the bandwidth that reading all weights for a next word reaches
 PASSES = 3.0  # times that a saved activation moves: written, read, its gradient
 OPTIMIZER_MOVES = 28.0  # bytes a weight: read and written weight and two moments, its gradient read
 LAYER_SECONDS = {"cuda": 3e-4, "cpu": 3e-4}  # of launching a layer's operations, forward and back
-START_SECONDS = 6.0  # loading libraries, rendering, checking
+STEP_SECONDS = {"cuda": 5e-3, "cpu": 18e-3}  # of what a trainer does around a step
+START_SECONDS = 0.5  # of a stage, whatever it does
+LIBRARIES = {"train": 4.5, "exam": 1.5}  # seconds of loading them, once in a process; an exam's after a training's
 HOST_LINK = 20e9  # bytes/s from main memory to a GPU: about two thirds of what 16 lanes of PCIe 4 carry
 DISK_BANDWIDTH = 1e9  # bytes/s, of reading and writing checkpoints
+EXAM_REACHED = {"cuda": 0.42, "cpu": 1.17}  # share of the rate in EXAM_PRECISION that its forward passes reach
+REQUEST_SECONDS = 0.8e-3  # of what the harness does for a choice or a text, besides the model
+PAIR_SECONDS = 2.5e-3  # of rendering and tokenising a pair, one thread
+LOGIT_MOVES = 6.0  # times that float32 logits of an exam move: written, made probabilities, read
+WRITTEN = 0.5  # share of the longest answer that a batch writes until its last answer ends: a guess
 EXAM_PRECISION = {"cuda": "bfloat16", "cpu": "float32"}  # as `common.evaluation.harness` loads a checkpoint
-# Until an exam has been sat here its length is a guess: questions of four choices on two sides.
-EXAM_QUESTIONS, EXAM_TOKENS, CHOICES = 2000, 96, 4
 
 
 def token_flops(setting: Setting, work: Work) -> float:
@@ -58,20 +66,24 @@ def step_seconds(setting: Setting, hardware: Hardware) -> float:
     moved += OPTIMIZER_MOVES * work.learned(shape) / setting.shards
     launching = work.accumulation * shape.layers * LAYER_SECONDS[hardware.device]
     writing = writing_seconds(setting, hardware) if kind_of(setting.kind).online else 0.0
-    return computing + moved / hardware.bandwidth + launching + writing
+    return computing + moved / hardware.bandwidth + launching + writing + STEP_SECONDS[hardware.device]
 
 
 def writing_seconds(setting: Setting, hardware: Hardware) -> float:
-    """Return the seconds of writing a batch of answers: for every next word all weights, keys and values are read.
+    """Return the seconds of writing a batch of answers to the end."""
+    return _writing(setting, hardware, setting.sequences, setting.prompt, setting.answer)
+
+
+def _writing(setting: Setting, hardware: Hardware, rows: float, prompt: float, words: float) -> float:
+    """Return the seconds of writing answers at once: for every next word all weights, keys and values are read.
 
     That is in float32, without autocast.
     """
     shape = setting.shape
-    cached = setting.sequences * (setting.prompt + setting.answer / 2) * shape.cache_bytes(4)
+    cached = rows * (prompt + words / 2) * shape.cache_bytes(4)
     word = (FLOAT * shape.parameters + cached) / (hardware.bandwidth * WRITING_REACHED)
-    computing = setting.sequences * shape.forward_flops(0) / (hardware.flops["float32"] * REACHED[hardware.device])
-    answers = setting.answer * max(word, computing)
-    return answers + setting.answer * shape.layers * LAYER_SECONDS[hardware.device]
+    computing = rows * shape.forward_flops(0) / (hardware.flops["float32"] * EXAM_REACHED[hardware.device])
+    return words * max(word, computing) + words * shape.layers * LAYER_SECONDS[hardware.device]
 
 
 def token_seconds(setting: Setting, hardware: Hardware) -> float:
@@ -82,17 +94,54 @@ def token_seconds(setting: Setting, hardware: Hardware) -> float:
 
 
 def other_seconds(setting: Setting, hardware: Hardware) -> float:
-    """Return the seconds of what is no training: starting, reading and writing checkpoints, an exam, a merge."""
+    """Return the seconds of what is no training step: starting, reading and writing checkpoints, an exam, a merge."""
     shape = setting.shape
     read = FLOAT * shape.parameters / DISK_BANDWIDTH
     if setting.exam_rows:
-        requests = 2 * EXAM_QUESTIONS * CHOICES
-        reached = hardware.flops[EXAM_PRECISION[hardware.device]] * REACHED[hardware.device]
-        computing = requests * EXAM_TOKENS * shape.forward_flops(EXAM_TOKENS) / reached
-        # What a GPU has no room for comes to it in every forward pass (`common.models.device.offload_kwargs`).
-        over = HALF * shape.parameters - PLACED * hardware.memory if hardware.device == "cuda" else 0.0
-        moving = requests / setting.exam_rows * max(0.0, over) / HOST_LINK
-        return START_SECONDS + read + computing + moving
+        return START_SECONDS + read + exam_seconds(setting, hardware)
     if setting.members:
         return START_SECONDS + (setting.members + 1) * read
     return START_SECONDS + 3 * read  # read once, written once, read again by a clean process
+
+
+def pair_seconds(setting: Setting, hardware: Hardware, pairs: float, heldout: float, tokens: float) -> float:
+    """Return the seconds of what a stage does with pairs of `tokens` each besides training on them.
+
+    All are tokenised. A reference scores those that train once, and the held-out ones are scored before and after.
+    """
+    assert setting.work is not None, f"a stage of kind {setting.kind} has no pairs"
+    scored = tokens * (2 * heldout + (pairs if kind_of(setting.kind).reference else 0))
+    rate = exam_rate(hardware)
+    forward = setting.shape.forward_flops(setting.work.length) / rate
+    return PAIR_SECONDS * (pairs + heldout) + scored * forward
+
+
+def exam_rate(hardware: Hardware) -> float:
+    """Return the FLOP/s that forward passes without autocast reach."""
+    return hardware.flops[EXAM_PRECISION[hardware.device]] * EXAM_REACHED[hardware.device]
+
+
+def exam_seconds(setting: Setting, hardware: Hardware) -> float:
+    """Return the seconds of an exam once its model is loaded: reading choices and texts, and writing answers."""
+    shape, work = setting.shape, setting.exam
+    requests = work.requests + work.documents
+    length = min(setting.exam_length, work.tokens / requests) if requests else 0.0
+    reading = work.tokens * shape.forward_flops(length) / exam_rate(hardware)
+    reading += LOGIT_MOVES * FLOAT * work.tokens * shape.vocabulary / hardware.bandwidth
+    # Long texts pass in pieces, each by itself; passes of a GPU wait for what it has no room for, which comes to it in
+    # every one (`common.models.device.offload_kwargs`).
+    passes = work.requests / setting.exam_rows + max(work.documents, work.texts / setting.exam_length)
+    over = HALF * shape.parameters - PLACED * hardware.memory if hardware.device == "cuda" else 0.0
+    waiting = passes * (max(0.0, over) / HOST_LINK + shape.layers * LAYER_SECONDS[hardware.device] / 2)
+    batches = math.ceil(work.written / setting.exam_rows)
+    written = 0.0
+    if batches:
+        prompt, words = work.prompts / work.written, WRITTEN * setting.answer
+        written = batches * _writing(setting, hardware, work.written / batches, prompt, words)
+        reading += work.prompts * shape.forward_flops(prompt) / exam_rate(hardware)
+    return reading + waiting + written + requests * REQUEST_SECONDS
+
+
+def libraries_of(setting: Setting) -> str:
+    """Return which libraries a stage loads, as LIBRARIES says; nothing for one that needs none of them."""
+    return "exam" if setting.exam_rows else "" if setting.members else "train"

@@ -16,12 +16,23 @@ says what must be equal (text or number), and `final`, if not None, is the mark 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from common.data.accounting import RowCount
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Portion:
+    """The rows that one source gives a role, for those who may not have the time to read them all."""
+
+    rows: Iterator[Row]
+    times: float  # that each of them is used
+    share: Callable[[], float]  # of the source that has been read so far; 1 once there is no more
+
 
 CORPUS_ROLES = (
     "pretrain",
@@ -50,6 +61,9 @@ class Corpus(Protocol):
 
     def rows(self, role: str) -> Iterator[Row]:
         """Yield the rows of one of CORPUS_ROLES, in the same order every time."""
+
+    def portions(self, role: str) -> list[Portion] | None:
+        """Return the rows of a role by source, uncounted, or None where some of them are not on this machine."""
 
     def counts(self, role: str) -> Mapping[str, RowCount]:
         """Return the accounts of a role by source id, as far as its rows have been read."""

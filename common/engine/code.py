@@ -11,14 +11,12 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import json
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.config.kinds import STAGES, kind_of
-from common.errors import RecipeError
-from common.store.artifacts import write_json
+from common.store import cache
 
 # Parts of the program that say where a stage runs or what it prints, not what it makes.
 INFRASTRUCTURE = frozenset({
@@ -36,7 +34,7 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 class SourceFile(NamedTuple):
     """What a source file says to Python."""
 
-    stamp: list[int]  # time of the last change, size
+    stamp: cache.Stamp
     digest: str
     imports: list[str]  # modules of `common`, and names in them that may be modules
 
@@ -54,14 +52,13 @@ def code_of(kind: str, repository: Path) -> dict[str, Any]:
             continue
         seen.add(module)
         name = path.relative_to(repository).as_posix()
-        facts = path.stat()
-        stamp = [facts.st_mtime_ns, facts.st_size]
+        stamp = cache.stamp_of(path)
         if name not in known or known[name].stamp != stamp:
             known[name] = SourceFile(stamp, *read_source(path.read_bytes()))
         files[name] = known[name].digest
         queue += known[name].imports
     if known != before:
-        _write_cache(repository, known)
+        cache.write(_cache_name(repository), known)
     digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
     return {"digest": digest, "files": dict(sorted(files.items()))}
 
@@ -85,24 +82,17 @@ def _path_of(module: str, repository: Path) -> Path | None:
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
-def _cache_file(repository: Path) -> Path:
-    return repository / "common" / "__pycache__" / f"digests.{sys.implementation.cache_tag}.json"
+def _cache_name(repository: Path) -> str:
+    """Return where digests are kept. Python's version counts, since syntax trees differ between versions."""
+    place = hashlib.sha256(str(repository.resolve()).encode()).hexdigest()[:16]
+    return f"code/{place}.{sys.implementation.cache_tag}"
 
 
 @functools.cache
 def _read_cache(repository: Path) -> dict[str, SourceFile]:
-    """Return what is known of source files, kept beside their bytecode by the same rule: time and size."""
+    """Return what is known of source files that have not changed since."""
     try:
-        return {name: SourceFile(*facts) for name, facts in json.loads(_cache_file(repository).read_bytes()).items()}
-    except (OSError, ValueError, TypeError):
+        found = {name: SourceFile(*facts) for name, facts in cache.read(_cache_name(repository)).items()}
+    except TypeError:
         return {}
-
-
-def _write_cache(repository: Path, known: dict[str, SourceFile]) -> None:
-    if sys.dont_write_bytecode:
-        return
-    try:
-        _cache_file(repository).parent.mkdir(exist_ok=True)
-        write_json(_cache_file(repository), known)
-    except (OSError, RecipeError):  # a package that the user cannot write to: it is read again each time
-        return
+    return found if all(isinstance(file.imports, list) for file in found.values()) else {}

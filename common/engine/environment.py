@@ -18,6 +18,7 @@ from common.config.base import StageSettings
 from common.config.schema import Config, RunSettings
 from common.config.stages import PublishSettings, RewardSettings
 from common.data.corpus import Corpus
+from common.machine import cores
 from common.models.source import is_hub_id
 from common.training.distributed import ranks
 
@@ -53,7 +54,7 @@ def prepare(run: RunSettings, *, asks_hub: bool) -> None:
     import transformers
 
     if run.threads or "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(run.threads or max(1, (os.cpu_count() or 1) // ranks.local_size()))
+        torch.set_num_threads(run.threads or max(1, cores() // ranks.local_size()))
     if run.verbosity != "verbose":
         warnings.filterwarnings("ignore")
         transformers.logging.set_verbosity_error()

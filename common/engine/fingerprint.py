@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.config.base import StageSettings
 from common.config.defaults import differing, filled
 from common.config.kinds import kind_of
 from common.config.pipeline import Node
@@ -47,9 +48,7 @@ def task_folders(resolved: Resolved) -> tuple[Path, ...]:
 def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     """Return the recipe of a stage whose inputs are all there."""
     config, kind = resolved.config, kind_of(node.kind)
-    settings = differing(config.stages[node.name], NOT_IDENTITY)
-    if train := {k: v for k, v in settings.pop("train", {}).items() if k not in NOT_IDENTITY_TRAIN}:
-        settings["train"] = train
+    settings = settings_of(config.stages[node.name])
     recipe: dict[str, Any] = {
         "schema": RECIPE_SCHEMA,
         "kind": node.kind,
@@ -64,10 +63,8 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
     if settings.pop("path", None) is not None:  # a finished reward model: what it is, not where it is kept
         recipe["taken"] = digest_checkpoint(taken_model(config.stages[node.name], config), node.name)
         settings.pop("revision", None)
-    if roles := data_roles(node.kind, corpus, config.stages[node.name], sampled=node.sampled):
-        recipe["data"] = {
-            f"{fact.get('rows') or fact['role']}/{fact.get('id', '')}": fact for fact in corpus.identity(roles)
-        }
+    if data := data_of(node, config, corpus):
+        recipe["data"] = data
     if settings.get("tasks"):
         recipe["task_files"] = {
             f"{folder.name}/{path.relative_to(folder).as_posix()}": digest_file(path)
@@ -89,6 +86,21 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
         if controls := resolved.pipeline.controls:
             recipe["controls"] = list(controls)
     return recipe
+
+
+def settings_of(settings: StageSettings) -> dict[str, Any]:
+    """Return the settings that decide a stage's result, without those that equal their defaults."""
+    found = differing(settings, NOT_IDENTITY)
+    if train := {k: v for k, v in found.pop("train", {}).items() if k not in NOT_IDENTITY_TRAIN}:
+        found["train"] = train
+    return found
+
+
+def data_of(node: Node, config: Config, corpus: Corpus) -> dict[str, Any]:
+    """Return what defines the rows that decide a stage's result; nothing for one that reads none."""
+    roles = data_roles(node.kind, corpus, config.stages[node.name], sampled=node.sampled)
+    facts = corpus.identity(roles) if roles else []
+    return {f"{fact.get('rows') or fact['role']}/{fact.get('id', '')}": fact for fact in facts}
 
 
 def _model_of(node: Node, config: Config) -> dict[str, Any]:

@@ -8,10 +8,10 @@ turn out identical (early cut-off). Planning imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from common.config.base import Precision
 from common.config.kinds import kind_of
@@ -20,22 +20,27 @@ from common.config.pipeline import Node
 from common.config.precision import AUTO
 from common.config.resolve import Resolved
 from common.config.schema import Config
-from common.config.stages import PreferenceSettings, PublishSettings, TrainingSettings
+from common.config.stages import PublishSettings
+from common.cost.budget import budget_of
 from common.cost.outlook import Outlook
+from common.cost.shapes import shape_of
 from common.data.corpus import Corpus
+from common.data.sizes import CHATML, OWN, RowSizes
 from common.engine.code import code_of
-from common.engine.fingerprint import recipe_of, settings_made_with
+from common.engine.fingerprint import data_of, recipe_of, settings_made_with, settings_of
 from common.engine.preflight.settings import check_settings
 from common.engine.provenance import versions
 from common.models.facts import check_taken_facts
 from common.models.licence import RollUp
+from common.models.local import locate
+from common.models.source import is_hub_id
 from common.report.licences import base_record, planned_licence, require_known
 from common.store.artifacts import Artifact, Store, fingerprint_of, was_begun_by
 from common.training.loop.progress import reached
 
 State = Literal["cached", "missing", "stale", "waits"]
 ABSENT = "(absent)"
-START_SECONDS = 6.0  # loading libraries, rendering, saving and checking a training stage
+TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,9 @@ class Step:
     reasons: tuple[str, ...]  # why it is not there, or what else is worth knowing
     fingerprint: str | None  # none while it waits for an input
     artifact: Artifact | None
-    tokens: int | None
-    seconds: float | None  # none where neither an earlier run nor a known speed gives an estimate
+    tokens: int | None = None  # none where rows are on the Hub, or an earlier stage makes them
+    counted: bool = False  # tokens follow from the lengths of rows, and are about right
+    seconds: float | None = None  # none where neither an earlier run nor a known speed gives an estimate
 
 
 @dataclass(frozen=True)
@@ -92,9 +98,9 @@ def open_corpus(resolved: Resolved) -> Corpus:
 def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozenset[str] = frozenset()) -> Plan:
     """Return the plan of a run. `forced` stages count as missing even if they are there."""
     check_settings(resolved)
-    outlook = Outlook.of(resolved)
     corpus = corpus or open_corpus(resolved)
     store = Store(resolved.out)
+    outlook = Outlook.of(resolved, sizes=_sizes(resolved, corpus, store))
     known: dict[str, Artifact] = {}
     steps = []
     for node in resolved.nodes:
@@ -108,7 +114,30 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
     publish = resolved.config.stages["publish"]
     if isinstance(publish, PublishSettings) and publish.to.startswith("hub:"):
         require_known(licence, publish.to)
-    return Plan(resolved, corpus, tuple(steps), outlook, licence)
+    return Plan(resolved, corpus, tuple(_with_libraries(steps, outlook)), outlook, licence)
+
+
+def _with_libraries(steps: Sequence[Step], outlook: Outlook) -> Iterator[Step]:
+    """Yield the steps; the first that needs some libraries also loads them. Processes that share a stage are new."""
+    loaded = {""}
+    for step in steps:
+        name, seconds = outlook.libraries(step.node.name)
+        loads = step.state != "cached" and step.seconds is not None and name not in loaded
+        yield replace(step, seconds=(step.seconds or 0) + seconds) if loads else step
+        if loads and not (kind_of(step.node.kind).shareable and outlook.config.run.processes > 1):
+            loaded.add(name)
+
+
+def _sizes(resolved: Resolved, corpus: Corpus, store: Store) -> RowSizes:
+    """Return the sizes of the run's rows, in tokens of its checkpoint's tokenizer where that is on this machine."""
+    config, shape = resolved.config, shape_of(resolved.config.model)
+    path = config.model.path
+    folder = None if path is None or is_hub_id(path) else locate(path)
+    if path is None and (base := store.linked(config.domain, config.profile, resolved.nodes[0].name)) is not None:
+        folder = base.path
+    tokenizer = folder / TOKENIZER if folder is not None and (folder / TOKENIZER).is_file() else None
+    vocabulary = None if shape is None else shape.vocabulary
+    return RowSizes(corpus, tokenizer=tokenizer, vocabulary=vocabulary, turn_tokens=OWN if path is None else CHATML)
 
 
 def _step(
@@ -117,30 +146,33 @@ def _step(
 ) -> Step:  # fmt: skip
     config = resolved.config
     before = store.linked(config.domain, config.profile, node.name)
-    tokens, seconds = _estimate(node, config, before, outlook)
     absent = [name for name in node.inputs if name not in known]
     if absent:
-        return Step(node, "waits", (f"after {absent[0]}",), None, before, tokens, seconds)
+        expected = _expected(node, config, corpus, before if resolved.nodes[0].name in known else None, outlook)
+        return Step(node, "waits", (f"after {absent[0]}",), None, before, *expected)
     recipe = recipe_of(node, resolved, corpus, {name: known[name] for name in node.inputs})
     fingerprint = fingerprint_of(recipe)
     found = store.get(node.name, fingerprint)
-    if found is not None and (gone := unpublished(found, store)):
-        return Step(node, "missing", (gone,), fingerprint, None, tokens, seconds)
-    if found is not None and not forced:
-        return Step(node, "cached", tuple(_code_changes(found, node, resolved)), fingerprint, found, tokens, seconds)
+    gone = unpublished(found, store) if found is not None else None
+    if found is not None and not gone and not forced:
+        return Step(node, "cached", tuple(_code_changes(found, node, resolved)), fingerprint, found)
+    alike = before is not None and before.manifest["recipe"].get("model") == recipe.get("model")
+    tokens, counted, seconds = _expected(node, config, corpus, before if alike else None, outlook)
+    if gone:
+        return Step(node, "missing", (gone,), fingerprint, None, tokens, counted, seconds)
     if forced:
-        return Step(node, "stale", ("asked for again",), fingerprint, found, tokens, seconds)
+        return Step(node, "stale", ("asked for again",), fingerprint, found, tokens, counted, seconds)
     problem = store.problem(node.name, fingerprint)
     if problem is not None:
-        return Step(node, "missing", (f"damaged: {problem}",), fingerprint, None, tokens, seconds)
+        return Step(node, "missing", (f"damaged: {problem}",), fingerprint, None, tokens, counted, seconds)
     work, code = store.work_folder(node.name, fingerprint), code_of(node.kind, resolved.repository)["digest"]
     stopped, share = _stopped(work, code)
     notes = tuple(filter(None, [stopped, in_other_precision(recipe, node, resolved, store)]))
     seconds = None if seconds is None else seconds * (1 - share)
     if before is None:
-        return Step(node, "missing", notes or ("not made yet",), fingerprint, None, tokens, seconds)
+        return Step(node, "missing", notes or ("not made yet",), fingerprint, None, tokens, counted, seconds)
     reasons = (*notes, *changes(before.manifest["recipe"], recipe, resolved.origins, node))
-    return Step(node, "stale", reasons, fingerprint, before, tokens, seconds)
+    return Step(node, "stale", reasons, fingerprint, before, tokens, counted, seconds)
 
 
 def _stopped(work: Path, code: str) -> tuple[str, float]:
@@ -223,34 +255,28 @@ def _code_changes(artifact: Artifact, node: Node, resolved: Resolved) -> list[st
     return [f"made by older code ({differing[0]}{more} changed); `just rerun … stage={node.name}` remakes it", *reports]
 
 
-def _estimate(node: Node, config: Config, before: Artifact | None, outlook: Outlook) -> tuple[int | None, float | None]:
-    """Return (tokens, seconds): from the budget and the last measured speed, or from what a machine can do.
+def _expected(
+    node: Node, config: Config, corpus: Corpus, before: Artifact | None, outlook: Outlook
+) -> tuple[int | None, bool, float | None]:
+    """Return (tokens, whether they are counted from rows, seconds) of a stage that is to be made.
 
-    The last run on this machine is the best estimate. Without one, the profile's own small model goes by a guess until
-    one of its stages has been measured. For a given checkpoint, or another machine, `common.cost` estimates.
+    `before` is its last result from the same base model, if there is one: with the same settings and rows it tells all
+    exactly, and otherwise how fast the stage is here. Without one, `common.cost` estimates.
     """
     settings, kind = config.stages[node.name], kind_of(node.kind)
-    tokens: int | None = None
-    if isinstance(settings, TrainingSettings):
-        rounds = getattr(settings, "rounds", 1)
-        tokens = settings.tokens * rounds if settings.tokens else (before.manifest["tokens"] if before else None)
-        if kind.starts and config.model.path is not None:
-            tokens = 0
-    elif isinstance(settings, PreferenceSettings):
-        tokens = before.manifest["tokens"] if before else None
-    here = outlook.hardware.here
-    if before is not None and here:
-        seconds = float(before.manifest["seconds"])
-        trained = int(before.manifest["tokens"])
-        if tokens and trained:
-            speed = cast(float, before.manifest["tokens_per_second"]) or config.run.tokens_per_second
-            seconds = max(1.0, seconds + (tokens - trained) / speed)
-        return tokens, seconds
-    given = config.model.path is not None and kind.holds_model
-    if given or not here or outlook.measured(node.name):
-        estimated = outlook.seconds(node.name, tokens)
-        if estimated is not None or given:
-            return tokens, estimated
-    if tokens is None:
-        return None, kind.seconds
-    return tokens, START_SECONDS + tokens / config.run.tokens_per_second
+    if kind.starts and config.model.path is not None:
+        return 0, False, outlook.seconds(node.name, 0)
+    assert outlook.sizes is not None, "a plan knows its corpus"
+    budget = budget_of(node, settings, outlook.sizes)
+    if before is not None and outlook.hardware.here:
+        recipe, spent = before.manifest["recipe"], float(before.manifest["seconds"])
+        trained, speed = int(before.manifest["tokens"]), float(before.manifest["tokens_per_second"])
+        same = recipe["settings"] == settings_of(settings) and recipe.get("data", {}) == data_of(node, config, corpus)
+        if same or not kind.holds_model:
+            return trained or budget.tokens, budget.counted and not trained, spent
+        if budget.tokens and trained and speed:
+            return budget.tokens, budget.counted, max(1.0, spent + (budget.tokens - trained) / speed)
+    seconds = outlook.seconds(node.name, budget.tokens)
+    if node.name not in outlook.settings and not (outlook.unknown and kind.holds_model):
+        seconds = kind.seconds
+    return budget.tokens, budget.counted, seconds

@@ -102,6 +102,7 @@ def run_exam(
     counter.add(plan.num_sequences)
     records, documents = _records(plan, answers), _documents(plan, answers)
     form = {"asked": "chat" if answers.chat else "plain", "ending": answers.ending}
+    form |= {"unshared": answers.unshared} if answers.unshared else {}
     texts = plan.texts.get("domain", [])
     languages = _languages([*plan.questions.get("domain", []), *texts])
     return Result(
@@ -176,6 +177,7 @@ class _Answers:
 
     chat: bool  # whether the chat template was used
     ending: str  # that closed each choice
+    unshared: str | None  # why every choice was scored with its whole context
     chosen: dict[str, Any]
     read: dict[str, Any]
     written: dict[str, list[Written]]
@@ -199,7 +201,7 @@ def _ask(model: Any, plan: ExamPlan, settings: EvaluateSettings, counter: _Count
             most_tokens=settings.answer_tokens, batch_size=settings.batch_size,
         )  # fmt: skip
         counter.add(len(rows))
-    return _Answers(chat, ending, chosen, read, written)
+    return _Answers(chat, ending, model.unshared, chosen, read, written)
 
 
 def _records(plan: ExamPlan, answers: _Answers) -> list[dict[str, Any]]:
@@ -248,7 +250,7 @@ def _documents(plan: ExamPlan, answers: _Answers) -> list[dict[str, Any]]:
     """Return one record per held-out text, in the order of the texts."""
     documents = []
     for side, rows in plan.texts.items():
-        read = {s["doc"]["row"]: s["bits_per_byte"] for s in answers.read["samples"][_name("text", side)]}
+        read = {s["doc_id"]: s["bits_per_byte"] for s in answers.read["samples"][_name("text", side)]}
         for index, row in enumerate(rows):
             likelihood, num_bytes = read[index]
             documents.append({

@@ -8,16 +8,20 @@ Patches of the harness are here and nowhere else; it is pinned to the 0.4 series
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import dataclasses
 import functools
 import logging
 import math
+import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from common.cost.memory import TEXT_WINDOW
 from common.errors import DataError
+from common.evaluation import shared_context
 from common.models.checkpoint import read_header
 from common.models.device import has_room, offload_kwargs
 from common.models.special_tokens import document_start
@@ -25,6 +29,7 @@ from common.models.turns import ANSWER, DIALOGUE, render, turn_end
 
 Progress = Callable[[int, int], None]
 FEWSHOT_SEED = 1234  # the harness's own default
+TOLERANCE = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.1}  # of log-likelihoods per token, shared against plain
 logger = logging.getLogger(__name__)
 
 
@@ -58,17 +63,19 @@ def load(
     trust_remote_code: bool = False,
     on_pass: Callable[[int], None] | None = None,
 ) -> Any:
-    """Load a checkpoint (float32 on the CPU, bfloat16 on CUDA) and wrap it for the harness.
+    """Load a checkpoint and wrap it for the harness: in bfloat16 on a GPU that computes in it, elsewhere in float32.
 
-    A model that is too large for the GPU stays partly in main memory (`common.models.device.offload_kwargs`).
+    Older GPUs would emulate bfloat16, and a model that was trained in it may leave the range of float16. A model that is too large for the GPU stays partly in main memory (`common.models.device.offload_kwargs`).
     `on_pass` is called after every forward pass with the number of sequences in it.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    on_gpu = device.startswith("cuda")
+    narrow = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    dtype = torch.bfloat16 if narrow else torch.float32
     tokenizer = AutoTokenizer.from_pretrained(str(checkpoint), trust_remote_code=trust_remote_code)
-    fits = not device.startswith("cuda") or has_room(_num_weights(checkpoint) * dtype.itemsize)
+    fits = not on_gpu or has_room(_num_weights(checkpoint) * dtype.itemsize)
     model = AutoModelForCausalLM.from_pretrained(
         str(checkpoint), dtype=dtype, trust_remote_code=trust_remote_code, **({} if fits else offload_kwargs())
     )
@@ -118,21 +125,30 @@ def evaluate(model: Any, tasks: Mapping[str, Any], chat: bool, limit: int | None
 
 @functools.cache
 def _wrapper() -> type[Any]:
-    """Return the harness's model class with its bars off, over-long questions reported, and a progress hook."""
+    """Return the harness's model class with its bars off, contexts shared, long questions reported, a progress hook."""
     from lm_eval.models.huggingface import HFLM
 
     class Candidate(HFLM):  # type: ignore[misc]  # the harness ships no types
         _max_length: int | None
         add_bos_token: bool | None
         on_pass: Callable[[int], None] | None = None
+        unshared: str | None = None  # why choices cannot share a context
+        checked: collections.Counter[str]  # the longest rows that were scored in both ways, by what was long
         loglikelihood = functools.partialmethod(HFLM.loglikelihood, disable_tqdm=True)
         generate_until = functools.partialmethod(HFLM.generate_until, disable_tqdm=True)
 
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.checked = collections.Counter()
+
         def _model_call(self, inps: Any, *args: Any, **kwargs: Any) -> Any:
             logits = super()._model_call(inps, *args, **kwargs)
-            if self.on_pass is not None:
-                self.on_pass(len(inps))
+            self._count(len(inps))
             return logits
+
+        def _count(self, num_sequences: int) -> None:
+            if self.on_pass is not None:
+                self.on_pass(num_sequences)
 
         def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
             """Score texts behind what a document follows, which is no token of the text itself."""
@@ -145,9 +161,58 @@ def _wrapper() -> type[Any]:
 
         def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, override_bs: Any = None) -> Any:
             check_lengths(requests, self.max_length)
-            return super()._loglikelihood_tokens(requests, disable_tqdm=True, override_bs=override_bs)
+            plain = functools.partial(super()._loglikelihood_tokens, disable_tqdm=True, override_bs=override_bs)
+            if not requests or any(name is None for name, _, _ in requests):  # pieces of a text: nothing to share
+                return plain(requests)
+            rows = shared_context.rows_of(requests, self.max_length)
+            if self.unshared is None:
+                self._check_sharing(rows, requests, plain)
+            if self.unshared is not None:
+                return plain(requests)
+            found: dict[int, shared_context.Found] = {}
+            for batch in shared_context.batches_of(rows, self.batch_size):
+                found |= shared_context.score(self.model, batch, self.device)
+                self._count(sum(len(row.choices) for row in batch))
+            answers = [found[index] for index in range(len(requests))]
+            for (name, _, _), answer in zip(requests, answers, strict=True):
+                self.cache_hook.add_partial("loglikelihood", name, answer)
+            return answers
+
+        def _check_sharing(self, rows: list[shared_context.Row], requests: Any, plain: Callable[[Any], Any]) -> None:
+            """Score the longest row, and that with the longest choices, in both ways, unless longer ones were before.
+
+            Two choices of each are enough: the second is wrong where the first is not kept from it.
+            """
+            for measure in ("tokens", "tokens_of_choices"):
+                row = max(rows, key=operator.attrgetter(measure))
+                if self.unshared is not None or getattr(row, measure) <= self.checked[measure]:
+                    continue
+                self.checked[measure] = getattr(row, measure)
+                two = dataclasses.replace(row, choices=sorted(row.choices, key=lambda choice: len(choice[1]))[-2:])
+                self.unshared = shared_context.refusal(self.model) or _disagreement(
+                    self.model, two, plain([requests[index] for index, _ in two.choices]), self.device
+                )
+                if self.unshared is not None:
+                    logger.warning("every choice is scored with its whole context: %s", self.unshared)
 
     return Candidate
+
+
+def _disagreement(model: Any, row: shared_context.Row, plain: list[tuple[float, bool]], device: Any) -> str | None:
+    """Return why a row cannot be scored at once: the model does not allow it, or gives other likelihoods; or None."""
+    import torch
+
+    try:
+        found = shared_context.score(model, [row], device, padding=1)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a model's own code raises on a mask or on positions
+        return f"the model takes no mask of its own ({type(error).__name__})"
+    allowed = TOLERANCE[str(model.dtype).removeprefix("torch.")]
+    for (index, choice), (likelihood, _) in zip(row.choices, plain, strict=True):
+        if not abs(found[index][0] - likelihood) <= allowed * max(len(choice), abs(likelihood) / 10):
+            return "the model does not keep the choices behind one context apart"
+    return None
 
 
 def check_lengths(requests: list[tuple[Any, list[int], list[int]]], window: int) -> None:

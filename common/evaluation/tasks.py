@@ -48,7 +48,7 @@ def text_task(name: str, rows: Rows) -> Any:
     """Return a task that measures the bits per byte of whole documents."""
     return _task(
         name,
-        [{"text": row["text"], "language": row.get("language"), "row": index} for index, row in enumerate(rows)],
+        [{"text": row["text"], "language": row.get("language")} for row in rows],
         output_type="loglikelihood_rolling",
         doc_to_text="",
         doc_to_target="text",

@@ -143,12 +143,14 @@ class RollUp:
         """Say which licence it is and because of what, in one line."""
         shown = self.id if self.name is None else f"{self.id} ({self.name})"
         if self.unknown:
-            return f"{shown}, as that of {', '.join(self.unknown)} is not known."
+            return f"{shown}, as that of {', '.join(self.unknown)} is."
         if not self.strictest:
             return f"{shown}."
+        if self.conflicts and not self.asked:
+            return f"{shown}, as what it is made from is under licences that may not go together."
         because = ", ".join(f"{name} ({licence.text})" for name, licence in self.strictest)
-        rule = f"the strictest of its base and data is that of {because}"
-        return f"{shown}, which was set (publish.licence); {rule}." if self.asked else f"{shown}, as {rule}."
+        rule = f"the strictest of what it is made from: {because}."
+        return f"{shown}, as publish.licence says; {rule}" if self.asked else f"{shown}, {rule}"
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from common.models.facts import check_facts
 from common.models.gguf_file import SUFFIX
 from common.models.licence import licence_of, stated
 from common.models.local import is_local, locate, package_of
-from common.store.artifacts import digest_file
+from common.store.cache import known_digest
 
 WEIGHT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
@@ -76,11 +76,11 @@ def digest_checkpoint(settings: ModelSettings, key: str = "model") -> dict[str, 
         return {"hub": settings.path, "revision": settings.revision}
     place = fetch(settings, key)
     if place.suffix == SUFFIX:
-        return {"gguf": digest_file(place)}
+        return {"gguf": known_digest(place)}
     files = sorted(path for pattern in WEIGHT_FILES for path in place.glob(pattern))
     if not files:
         raise ContractError(f"{key}.path={settings.path} holds no checkpoint files.")
-    return {"files": {path.name: digest_file(path) for path in files}}
+    return {"files": {path.name: known_digest(path) for path in files}}
 
 
 def check_local(settings: ModelSettings) -> None:

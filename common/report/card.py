@@ -175,7 +175,7 @@ def licence_text(licence: RollUp) -> list[str]:
     """Say which licence the published model has, why, what it asks for, and what does not go together."""
     lead = f"Licence of this model: {licence.sentence}"
     if licence.duties:
-        lead += f" Its base and data ask who passes it on to: {'; '.join(licence.duties)}."
+        lead += f" What it is made from asks who passes it on to: {'; '.join(licence.duties)}."
     notes = [f"- {note[0].upper()}{note[1:]}" for note in licence_notes(licence)]
     return [lead, *(["\n".join(notes)] if notes else []), LICENCE_NOTE]
 

@@ -66,8 +66,8 @@ class Summary(Frozen):
     domain: str
     profile: str
     pipeline: str
-    published: str  # name of the checkpoint that is published
-    choice: str  # why it is that one, in a sentence
+    published: str | None = None  # name of the checkpoint that is published; older summaries do not say it
+    choice: str = ""  # why it is that one, and what it costs against the best before it
     total_seconds: Amount  # wall time of every model stage and exam
     checkpoints: tuple[CheckpointSummary, ...] = Field(min_length=1)
 

@@ -157,10 +157,13 @@ def _name(chain: Chain, checkpoint: Checkpoint) -> str:
 
 
 def merged_sources(chain: Chain) -> list[dict[str, Any]]:
-    """Return every source once per role, with the stages that used it."""
+    """Return every source once per role, with the stages that used it: of those that count rows, the ones read."""
     merged: dict[tuple[str, str], dict[str, Any]] = {}
     for name, manifest in chain.manifests.items():
+        read = {str(row["source"]) for row in manifest.get("rows", ())}
         for source in manifest.get("sources", ()):
+            if read and str(source["id"]) not in read:
+                continue
             entry = merged.setdefault((str(source["id"]), str(source.get("role", ""))), {**source, "stages": []})
             if name not in entry["stages"]:
                 entry["stages"].append(name)

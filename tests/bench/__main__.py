@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.bench import alignment, commands, cost, demonstration, proof, switches, training
+from tests.bench import alignment, commands, cost, demonstration, exam, proof, switches, training
 
 BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "commands": commands.main,
@@ -13,6 +13,7 @@ BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "switches": switches.main,
     "alignment": alignment.main,
     "cost": cost.main,
+    "exam": exam.main,
     "demonstration": demonstration.main,
     "proof": proof.main,
 }

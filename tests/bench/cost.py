@@ -6,13 +6,19 @@ loads results again counts with saving. Time is what a plan says once the first 
 (`speeds.json`), against the whole of it. On a CUDA device the peaks of training and exam are those of
 torch.cuda.max_memory_allocated, without the context, and Qwen3-0.6B's shapes take the place of the small ones; that
 half has not been run.
+
+Before that a whole chain with small budgets shows what the first plan says of each stage, nothing measured yet, against
+what it takes: of the tiny profile, and of a checkpoint in the folder that COST_MODEL names. On one thread
+(OMP_NUM_THREADS=1) CPU time counts, which other work on the machine hardly changes; otherwise the time on the clock.
 """
 
 from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +45,16 @@ SMALL = {
     "embedded.general_documents_per_entity": "12", "evaluate.limit": "20", "evaluate.text_documents": "64",
     "evaluate.written": "false", "run.checkpoint_minutes": "100",
 }  # fmt: skip
+CHAIN = {
+    "domain": "medical", "run.verbosity": "quiet", "base.tokens": "100000", "cpt.tokens": "100000",
+    "sft.tokens": "60000", "dpo.epochs": "0.4",
+}  # fmt: skip
+LARGER = {
+    "profile": "smollm2-135m", "model.revision": "null", "model.facts": "null", "model.chat_template": "chatml",
+    "cpt.tokens": "8192", "sft.tokens": "4096", "cpt.batch_tokens": "1024", "sft.batch_tokens": "1024",
+    "dpo.epochs": "0.1", "evaluate.limit": "16", "evaluate.text_documents": "16",
+}  # fmt: skip
+SMALLEST = 3.0  # seconds; of shorter stages the ratio says nothing
 PHASES = {"training": "train", "saving and checking": "save", "evaluating": "eval"}
 MIB = 2**20
 
@@ -145,6 +161,52 @@ def _held(number: str) -> float:
     return 1024.0 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
+def run_chain(words: dict[str, str], told: Any) -> None:
+    """Run a chain in this process, stage by stage, and send (stage, planned seconds, seconds taken) of each."""
+    from common.config.resolve import resolve
+    from common.console import Console
+    from common.engine.plan import make_plan
+    from common.engine.run import run_stage
+    from common.training import fit
+    from tests.conftest import REPOSITORY
+
+    resolved = resolve(words, REPOSITORY)
+    planned = {step.node.name: step.seconds or 0.0 for step in make_plan(resolved).steps}
+    clock = time.process_time if os.environ.get("OMP_NUM_THREADS") == "1" else time.monotonic
+    for node in resolved.nodes:
+        started = clock()
+        run_stage(resolved, node.name, Console("quiet"))
+        told.send((node.name, planned[node.name], clock() - started))
+    fit.clean_process.close()
+    told.close()
+
+
+def chains() -> int:
+    """Print a line per stage of each chain and one for the whole; return how many chains are further off than TIME."""
+    given = os.environ.get("COST_MODEL")
+    cases = {"tiny": CHAIN, **({given: {**CHAIN, **LARGER, "model.path": given}} if given else {})}
+    missed = 0
+    for name, words in cases.items():
+        with tempfile.TemporaryDirectory() as folder:
+            here, there = multiprocessing.get_context("spawn").Pipe(duplex=False)
+            arguments = ({**words, "out": folder}, there)
+            worker = multiprocessing.get_context("spawn").Process(target=run_chain, args=arguments)
+            worker.start()
+            there.close()
+            planned = taken = 0.0
+            with contextlib.suppress(EOFError):
+                while True:
+                    stage, expected, seconds = here.recv()
+                    planned, taken = planned + expected, taken + seconds
+                    if max(expected, seconds) >= SMALLEST:
+                        print(f"       {stage:<14} planned {expected:6.1f} s  took {seconds:6.1f} s", flush=True)
+            worker.join()
+            if worker.exitcode:
+                raise RuntimeError(f"the chain of '{name}' failed; its traceback is above")
+        missed += _line(name, "chain", planned, taken, "s", TIME)
+    return missed
+
+
 def measured(case: Case, device: str, out: Path) -> tuple[dict[str, tuple[float, float]], tuple[float, float]]:
     """Return what `measure` sends, from a process of its own. Raises RuntimeError where that dies."""
     spawn = multiprocessing.get_context("spawn")
@@ -164,7 +226,7 @@ def measured(case: Case, device: str, out: Path) -> tuple[dict[str, tuple[float,
 def main() -> int:
     """Print one line per figure; return how many are further off than they may be."""
     device = _device()
-    missed = 0
+    missed = chains()
     with tempfile.TemporaryDirectory() as folder:
         for number, case in enumerate(CASES):
             # The exam and the adapter start from the first case's base; speeds are each case's own.

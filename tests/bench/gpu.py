@@ -19,6 +19,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,6 +62,8 @@ def read_words(words: Sequence[str]) -> Request:
         minutes = 0.0
     if not 0 < minutes < float("inf"):
         raise ConfigError(f"minutes={given['minutes']}: expected a number above 0, such as minutes=10.")
+    if not given["out"]:
+        raise ConfigError(f"out=: expected a file, such as out={DEFAULTS['out']}.")
     return Request(given["device"], 60 * minutes, (REPOSITORY / given["out"]).absolute())
 
 
@@ -103,18 +106,16 @@ class Worker:
         try:
             return self._pool.submit(function, *arguments).result(timeout=seconds)
         except BaseException:
+            for number in list(self._pool._processes or ()):  # with those that it has started
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(number, signal.SIGKILL)
             self.close()
             raise
 
     def close(self) -> None:
-        """End the process and those that it has started."""
-        if self._pool is None:
-            return
-        for number in list(self._pool._processes or ()):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(number, signal.SIGKILL)
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._pool = None
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
 
 
 def work_off(parts: Sequence[Part], request: Request, device: str, results: dict[str, Any]) -> dict[str, str]:
@@ -159,7 +160,8 @@ def _try(worker: Worker, part: Part, device: str, left: float) -> dict[str, Any]
     except TimeoutError:
         found = {"state": "failed", "error": f"did not end within the {left:.0f} s that were left"}
     except Exception as error:
-        found = {"state": "failed", "error": f"{type(error).__name__}: {first_line(error)}"}
+        trace = "".join(traceback.format_exception(error))
+        found = {"state": "failed", "error": f"{type(error).__name__}: {first_line(error)}", "trace": trace}
     found |= {"seconds": round(time.monotonic() - started, 1), "date": time.strftime("%Y-%m-%d %H:%M")}
     return found
 
@@ -177,15 +179,16 @@ def _in_scratch(part: Part, device: str) -> list[Figure]:
 def table(parts: Sequence[Part], known: Mapping[str, Any], left_out: Mapping[str, str], *, judged: bool) -> list[str]:
     """Return the results as lines, each figure beside its aim where there is one and `judged` says so."""
     lines = []
+    width = max(len(part.name) for part in parts)
     for part in parts:
         found = known.get(part.name)
         if part.name in left_out or found is None:
-            lines.append(f"  {part.name:<24} left out: {left_out.get(part.name, 'not reached')}")
+            lines.append(f"  {part.name:<{width}} left out: {left_out.get(part.name, 'not reached')}")
         elif found["state"] != "done":
-            lines.append(f"  {part.name:<24} {found['state']}: {found['error']}")
+            lines.append(f"  {part.name:<{width}} {found['state']}: {found['error']}")
         else:
             for figure in (Figure(**values) for values in found["figures"]):
-                lines.append(f"  {part.name:<24} {figure.line(judged=judged)}".rstrip())
+                lines.append(f"  {part.name:<{width}} {figure.line(judged=judged)}".rstrip())
     return lines
 
 

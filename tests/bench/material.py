@@ -78,10 +78,10 @@ class Material:
     pairs: list[Pair] = field(default_factory=list)
 
     @property
-    def bf16(self) -> bool:
-        """Return whether the stage trains in bfloat16, as every loop does then."""
+    def precision(self) -> str:
+        """Return what the stage computes in, and so every loop: a name of torch's."""
         settings: Any = self.context.settings
-        return bool(settings.train.get("bf16", True))
+        return str(settings.precision)
 
     @property
     def pad_id(self) -> int:

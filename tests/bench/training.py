@@ -50,7 +50,7 @@ def plain_tokens(case: Case, done: Done) -> None:
                 k: v.to(m.device) for k, v in collate([{key: rows[key][i] for key in rows} for i in piece]).items()
             }
             labels = batch.pop("labels")
-            with torch.autocast(m.device, torch.bfloat16, enabled=m.bf16):
+            with torch.autocast(m.device, getattr(torch, m.precision), enabled=m.precision != "float32"):
                 logits = model(**batch, use_cache=False).logits
                 total = cross_entropy(
                     logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), reduction="sum"
@@ -90,7 +90,8 @@ def stock_tokens(strategy: str, case: Case, done: Done) -> None:
     arguments = SFTConfig(
         output_dir=str(case.folder / "stock"), max_steps=case.steps, packing=True, packing_strategy=strategy,
         max_length=m.length, per_device_train_batch_size=m.micro_rows,
-        gradient_accumulation_steps=m.rows_per_step // m.micro_rows, use_cpu=m.device == "cpu", bf16=m.bf16,
+        gradient_accumulation_steps=m.rows_per_step // m.micro_rows, use_cpu=m.device == "cpu",
+        bf16=m.precision == "bfloat16", fp16=m.precision == "float16",
         gradient_checkpointing=False, report_to="none", disable_tqdm=True, save_strategy="no",
     )  # fmt: skip
     documents = Dataset.from_list([{"input_ids": ids, "labels": labels} for ids, labels in m.documents])
@@ -116,7 +117,7 @@ def plain_pairs(case: Case, done: Done) -> None:
             first = step * m.pairs_per_step + start
             rows = [_ids_of(pair) for pair in m.pairs[first : first + m.micro_pairs]]
             batch = {k: v.to(m.device) for k, v in collate(rows).items()}
-            with torch.autocast(m.device, torch.bfloat16, enabled=m.bf16):
+            with torch.autocast(m.device, getattr(torch, m.precision), enabled=m.precision != "float32"):
                 given = {key: batch[key] for key in ("input_ids", "attention_mask")}
                 logits = model(**given, use_cache=False).logits[:, :-1].float()
             logps = torch.log_softmax(logits, -1).gather(-1, batch["input_ids"][:, 1:, None])[..., 0]
@@ -149,7 +150,8 @@ def trl_pairs(ours: bool, case: Case, done: Done) -> None:
     arguments = DPOConfig(
         output_dir=str(case.folder / "dpo"), max_steps=case.steps, precompute_ref_log_probs=True,
         max_length=m.length, per_device_train_batch_size=m.micro_pairs,
-        gradient_accumulation_steps=m.pairs_per_step // m.micro_pairs, use_cpu=m.device == "cpu", bf16=m.bf16,
+        gradient_accumulation_steps=m.pairs_per_step // m.micro_pairs, use_cpu=m.device == "cpu",
+        bf16=m.precision == "bfloat16", fp16=m.precision == "float16",
         gradient_checkpointing=False, report_to="none", disable_tqdm=True, save_strategy="no",
     )  # fmt: skip
     pairs = Dataset.from_list([{key: pair.row[key] for key in ("prompt", "chosen", "rejected")} for pair in m.pairs])
@@ -244,7 +246,7 @@ class Speed:
 def speeds(case: Case, way: Way, *, warmup: int, leave_out: Collection[str] = ()) -> dict[str, Speed]:
     """Time the loops of a stage in a way (`in_turns`, `alone`, `here`)."""
     m = case.material()
-    rate = matrix_rate(m.device, "bfloat16" if m.bf16 else "float32")
+    rate = matrix_rate(m.device, m.precision)
     loops = {n: functools.partial(loop, case) for n, loop in LOOPS[case.stage].items() if n not in leave_out}
     seconds = way(loops, warmup=warmup)
     found = {name: m.tokens_per_step / statistics.median(times) for name, times in seconds.items()}
@@ -286,12 +288,12 @@ def _mark(held: bool) -> int:
 def main() -> int:
     import torch
 
-    from common.machine import BFLOAT16_KINDS, cpu_kind
+    from common.engine.provenance import hardware
+    from common.machine import cpu_kind
 
     device, models = models_here()
-    capability = torch.backends.cpu.get_cpu_capability()
-    bfloat16 = "native" if cpu_kind() in BFLOAT16_KINDS else "emulated"
-    print(f"  {torch.cuda.get_device_name() if device == 'cuda' else f'{capability}, bfloat16 {bfloat16}'}")
+    here = f"{hardware()['cpu']}, {cpu_kind()}, {torch.get_num_threads()} threads"
+    print(f"  {torch.cuda.get_device_name() if device == 'cuda' else here}")
     missed = 0
     for model in models:
         for stage, shape, words in SHAPES[device]:

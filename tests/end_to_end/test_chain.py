@@ -17,6 +17,7 @@ from common.engine.run import execute, run_stage
 from common.errors import ConfigError, ContractError, DataError, GateError
 from common.report.record import Summary
 from common.store.artifacts import Store
+from tests.bench.gpu_parts import read_chain
 from tests.conftest import QUICK, REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -38,11 +39,20 @@ def test_summary_follows_its_schema_in_pipeline_order(finished: Path) -> None:
     assert [point.name for point in summary.checkpoints] == NAMES
     assert [point.parent for point in summary.checkpoints] == [None, "base", "base", "cpt", "sft", "dpo"]
     raw = json.loads(text)
-    assert set(raw) == {"domain", "profile", "pipeline", "total_seconds", "checkpoints"}
+    assert set(raw) == {"domain", "profile", "pipeline", "published", "choice", "total_seconds", "checkpoints"}
     assert set(raw["checkpoints"][0]) == {
         "name", "stage", "fingerprint", "parent", "exam", "bits_per_byte", "tokens", "seconds", "tokens_per_second",
     }  # fmt: skip
     assert raw["checkpoints"][0]["exam"]["domain"]["n"] == 40
+
+
+def test_the_run_on_a_gpu_reads_what_the_chain_left(finished: Path, tmp_path: Path) -> None:
+    figures = {figure.what: figure.found for figure in read_chain(finished)}
+    assert figures.pop("checkpoints with an exam") == len(NAMES)
+    assert list(figures) == [f"last loss of {name}" for name in ("base", "cpt", "sft", "dpo")]
+    assert all(loss > 0 for loss in figures.values())
+    with pytest.raises(ValueError, match="not enough values"):
+        read_chain(tmp_path)
 
 
 def test_artifacts_hold_no_pickle_and_manifests_no_path(finished: Path) -> None:
@@ -208,6 +218,9 @@ def test_a_local_checkpoint_takes_the_place_of_the_tiny_base(finished: Path, tmp
     before = Store(finished).linked("medical", "tiny", "base")
     assert before is not None
     assert made == before.manifest["files"]["model.safetensors"]["sha256"]
+    card = (outcome.artifacts["card"].path / "README.md").read_text(encoding="utf-8")
+    assert f"It starts from the checkpoint in the local folder `{base.name}`." in card
+    assert "license: unknown" in card  # a stage's folder has no README.md that states one
     assert str(finished) not in json.dumps(outcome.artifacts["base"].manifest)
     moved = tmp_path / "moved"
     shutil.copytree(base, moved)

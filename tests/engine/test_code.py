@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 from common.engine import code
 from common.engine.code import code_of, read_source
+from common.store import cache
 from tests.conftest import REPOSITORY
 
 SOURCE = '''"""What it does."""
@@ -44,12 +44,11 @@ def test_comments_docstrings_and_layout_are_no_part_of_a_digest(old: str, new: s
 
 
 def test_source_files_are_read_again_only_when_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A later process finds the digests beside the bytecode; a file with another time of change is read again."""
+    """A later process finds the digests in the user's cache; a file that has changed is read again."""
     stage = tmp_path / "common" / "stages" / "card.py"
     stage.parent.mkdir(parents=True)
     stage.write_text(SOURCE, encoding="utf-8")
     read = []
-    monkeypatch.setattr(sys, "dont_write_bytecode", False)
 
     def watched(source: bytes) -> tuple[str, list[str]]:
         read.append(source)
@@ -69,6 +68,9 @@ def test_source_files_are_read_again_only_when_they_change(tmp_path: Path, monke
     os.utime(stage, ns=(0, 0))
     assert in_a_new_process() != first
     assert len(read) == 2
+    cache.write(code._cache_name(tmp_path), {"common/stages/card.py": ["damaged", 1, 2]})
+    in_a_new_process()
+    assert len(read) == 3
     code.code_of.cache_clear()
 
 

@@ -35,7 +35,7 @@ def make_tokenizer(eos: str, template: str | None) -> Any:
     return tokenizer
 
 
-def make_model(vocabulary: int) -> Any:
+def make_model(vocabulary: int, eos: str) -> Any:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -51,7 +51,7 @@ def make_model(vocabulary: int) -> Any:
         tie_word_embeddings=True,
         initializer_range=0.3,  # wide, so that choices differ clearly
         bos_token_id=None,
-        eos_token_id=SPECIAL.index("<|end|>"),
+        eos_token_id=SPECIAL.index(eos),
     )
     return LlamaForCausalLM(config)
 
@@ -91,7 +91,7 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
     def make(*, eos: str = "<|end|>", template: str | None = TEMPLATE, taught: dict[str, str] | None = None) -> Path:
         folder = tmp_path_factory.mktemp("checkpoint")
         tokenizer = make_tokenizer(eos, template)
-        model = make_model(len(tokenizer))
+        model = make_model(len(tokenizer), eos)
         if taught:
             assert teach(model, tokenizer, taught) < 1.5, "the questions themselves cannot be foreseen, the answers can"
         model.save_pretrained(folder)

@@ -3,7 +3,8 @@
 Usage: `fingerprints_of("medical", "tiny", "full")`; `python -m tests.golden` writes what is checked in.
 
 An input that would have to be trained is stood in for by its own fingerprint, so that a change shows in all stages
-behind it. Every machine computes the same: the planned one has bfloat16.
+behind it. Every machine computes the same: the planned one has bfloat16, and what is in a package is stood in for by
+its name, since that is installed here and not there.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from common.config.folders import names_in
 from common.config.resolve import resolve
+from common.config.schema import ModelSettings
 from common.engine.fingerprint import recipe_of
 from common.engine.plan import open_corpus
+from common.models.local import PACKAGE
+from common.models.source import digest_checkpoint
 from common.store.artifacts import Artifact, fingerprint_of
 from tests.conftest import REPOSITORY
 
@@ -38,9 +43,15 @@ def fingerprints_of(domain: str, profile: str, pipeline: str) -> dict[str, str]:
     made: dict[str, Artifact] = {}
     for node in resolved.nodes:
         inputs = {name: made[name] for name in node.inputs}
-        fingerprint = fingerprint_of(recipe_of(node, resolved, corpus, inputs))
+        with mock.patch("common.engine.fingerprint.digest_checkpoint", _digest):
+            fingerprint = fingerprint_of(recipe_of(node, resolved, corpus, inputs))
         made[node.name] = Artifact(Path(), {"fingerprint": fingerprint, "digest": fingerprint, "created": CREATED})
     return {name: artifact.fingerprint for name, artifact in made.items()}
+
+
+def _digest(model: ModelSettings, key: str = "model") -> dict[str, Any]:
+    """Return what identifies a checkpoint; of one in a package the name alone."""
+    return {"stand-in": model.path} if str(model.path).startswith(PACKAGE) else digest_checkpoint(model, key)
 
 
 def all_fingerprints() -> dict[str, str]:

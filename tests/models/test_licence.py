@@ -49,7 +49,7 @@ def test_the_strictest_wins_and_all_duties_hold() -> None:
     )  # fmt: skip
     assert found.warnings == found.unknown == ()
     assert found.sentence == (
-        "cc-by-sa-4.0, as the strictest of its base and data is that of dolly (cc-by-sa-3.0), wiki (cc-by-sa-4.0)."
+        "cc-by-sa-4.0, the strictest of what it is made from: dolly (cc-by-sa-3.0), wiki (cc-by-sa-4.0)."
     )
 
 
@@ -73,6 +73,7 @@ def test_licences_that_exclude_each_other_are_named(base: str, data: list[tuple[
     found = roll_up(("the base", base), data)
     assert (found.id, found.name) == ("other", "conflicting-licences")
     assert len(found.conflicts) == 1
+    assert found.sentence.endswith("is under licences that may not go together.")
     assert re.search(words, found.conflicts[0])
 
 
@@ -91,7 +92,7 @@ def test_data_that_forbid_more_than_the_base_are_named() -> None:
 def test_an_unknown_licence_wins_over_all() -> None:
     found = roll_up(("the base", None), [("a", "cc-by-nc-4.0"), ("b", "unknown")])
     assert (found.id, found.unknown) == ("unknown", ("the base", "b"))
-    assert found.sentence == "unknown, as that of the base, b is not known."
+    assert found.sentence == "unknown, as that of the base, b is."
 
 
 def test_a_folder_says_its_licence_in_its_card_or_config(tmp_path: Path) -> None:

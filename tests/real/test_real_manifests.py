@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from common.config.resolve import resolve
 from common.config.yaml import read_yaml
 from common.data.corpus import CORPUS_ROLES, Row
 from common.data.decontaminate import Decontaminator, filter_rows, texts_of, words_of
@@ -69,6 +70,19 @@ def test_budgets_fit_two_cores_and_paths_are_relative(domain: str) -> None:
     assert settings["base"]["tokens"] <= 2_400_000
     assert settings["cpt"]["tokens"] <= 2_000_000
     assert settings["sft"]["tokens"] <= 600_000  # twice: the control arm
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_budgets_of_the_profile_for_a_real_checkpoint_hold(domain: str) -> None:
+    """Neither the tiny profile's budgets here nor the domain's for data=hub get in the way; also for a copy of it."""
+    words = {"domain": domain, "profile": "smollm2-135m-instruct", "data": str(manifest(domain))}
+    for more in ({}, {"model.path": "a/folder"}):
+        found = resolve({**words, **more}, REPOSITORY)
+        keys = ("cpt.batch_tokens", "cpt.train.learning_rate", "cpt.lora.r", "sft.tokens", "dpo.epochs", "merge.method")
+        for key in keys:
+            assert found.origins[key] == "profile smollm2-135m-instruct", key
+        assert found.origins["cpt.tokens"].endswith("profile smollm2-135m-instruct")
+        assert not found.config.stages["exam-cpt"].model_dump()["tasks"]
 
 
 def test_all_share_the_base() -> None:

@@ -34,9 +34,10 @@ def checkpoint(name: str, domain: int | None, general: int | None, bits: float) 
         {"id": f"d{n}", "side": "domain", "bytes": 100, "bits": 100 * bits + noise.uniform(-0.5, 0.5)}
         for n in range(DOCUMENTS)
     ]
-    exam: dict[str, Any] = {"exam": {}, "bits_per_byte": {"domain": sum(t["bits"] for t in texts) / DOCUMENTS / 100}}
+    per_byte = sum(float(str(t["bits"])) for t in texts) / DOCUMENTS / 100
+    exam: dict[str, Any] = {"exam": {}, "bits_per_byte": {"domain": per_byte}}
     exam["exam"] = {"domain": None if domain is None else {"score": domain / QUESTIONS}}
-    inputs = {parent: {}} if parent else {}
+    inputs: dict[str, Any] = {parent: {}} if parent else {}
     manifest = {"kind": kind, "inputs": inputs | ({"base": {}} if kind == "merge" else {})}
     return Checkpoint(name, kind, parent, manifest, exam, records, LossCurve([], []), texts=texts)
 

@@ -34,6 +34,9 @@ class SmallCorpus:
     def rows(self, role: str) -> Iterator[dict[str, Any]]:
         yield from self._rows.get(role, [])
 
+    def portions(self, role: str) -> None:
+        return
+
     def counts(self, role: str) -> dict[str, RowCount]:
         return {}
 

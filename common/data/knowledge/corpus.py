@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from common.config.defaults import differing
 from common.config.schema import EmbeddedSettings
 from common.data.accounting import RowCount
-from common.data.corpus import Row
+from common.data.corpus import Portion, Row
 from common.data.decontaminate import texts_of
 from common.data.knowledge.collection import load_worlds
 from common.data.knowledge.world import World
@@ -120,6 +120,10 @@ class EmbeddedCorpus:
             count.rows_in += 1
             count.rows_out += 1
             yield row
+
+    def portions(self, role: str) -> list[Portion]:
+        """Return the rows of a role, uncounted. They are made at once, so all of them have been read."""
+        return [Portion(self._rows(role), 1.0, lambda: 1.0)]
 
     def counts(self, role: str) -> dict[str, RowCount]:
         """Return the accounts of a role by source, as far as its rows have been read."""

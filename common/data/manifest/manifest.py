@@ -16,6 +16,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +24,23 @@ from common.config.defaults import differing
 from common.config.validation import report
 from common.config.yaml import read_yaml
 from common.data.accounting import RowCount
-from common.data.corpus import CORPUS_ROLES, Row
+from common.data.corpus import CORPUS_ROLES, Portion, Row
 from common.data.manifest.hub import probe, read_hub
 from common.data.manifest.manifest_checks import (
     Files,
-    cached_digest,
     check_essential,
     check_sources,
     check_together,
     describe_role,
     parse_manifest,
 )
-from common.data.manifest.readers import Record, read_file
+from common.data.manifest.readers import Record, SourceFile, read_file
 from common.data.manifest.records import missing_columns, rows_of, window
 from common.data.manifest.revisions import Revisions
 from common.data.manifest.schema import Manifest, Part, Source
 from common.data.manifest.values import UnusableRow
 from common.errors import ConfigError, DataError, did_you_mean
+from common.store.cache import known_digest
 
 _log = logging.getLogger(__name__)
 # A stage that asks for these cannot go on with nothing; the others may be empty.
@@ -99,7 +100,7 @@ class ManifestCorpus:
         facts["columns"] = {name: source.named_columns[name] for name in sorted(source.named_columns)}
         if source.hub is None:
             files = self._files[source.id]
-            facts["files"] = [[file.path.suffix.lower(), cached_digest(file.path)] for file in files]
+            facts["files"] = [[file.path.suffix.lower(), known_digest(file.path)] for file in files]
         return json.loads(json.dumps(facts))  # type: ignore[no-any-return]  # tuples become lists, as once stored
 
     def rows(self, role: str) -> Iterator[Row]:
@@ -113,6 +114,22 @@ class ManifestCorpus:
                 f"Enable or add one with {describe_role(role)}."
             )
         return self._read(role, serving)
+
+    def portions(self, role: str) -> list[Portion] | None:
+        """Return the rows of a role by source, uncounted, or None where one of its sources is on the Hub."""
+        serving = self._serving(role)
+        if any(source.hub is not None for source, _ in serving):
+            return None
+        return [self._portion(source, part, role) for source, part in serving]
+
+    def _portion(self, source: Source, part: Part, role: str) -> Portion:
+        files = self._files[source.id]
+        size = sum(file.path.stat().st_size for file in files)
+        read = [0.0] * len(files)
+        watched = [file._replace(on_read=partial(read.__setitem__, place)) for place, file in enumerate(files)]
+        weight = source.weight if part == "train" else 1.0
+        rows = self._pass(source, part, min(1.0, weight), RowCount(source.id, role), watched)
+        return Portion(rows, max(1.0, weight), lambda: sum(read) / size)
 
     def counts(self, role: str) -> dict[str, RowCount]:
         """Return the accounts of a role by source id, as far as its rows have been read."""
@@ -163,7 +180,7 @@ class ManifestCorpus:
         return [(s, part) for s in self.manifest.sources if s.enabled and (part := s.part_for(role)) is not None]
 
     def _digest(self, source: Source) -> str:
-        digests = [cached_digest(file.path) for file in self._files[source.id]]
+        digests = [known_digest(file.path) for file in self._files[source.id]]
         return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
     def _rows_read(self, source: Source) -> int | None:
@@ -196,11 +213,16 @@ class ManifestCorpus:
         for number in range(math.ceil(weight)):
             yield from self._pass(source, part, min(1.0, weight - number), count)
 
-    def _pass(self, source: Source, part: Part, share: float, count: RowCount) -> Iterator[Row]:
-        """Yield an evenly spaced share of the usable rows of one part of a source; count those and their losses."""
+    def _pass(
+        self, source: Source, part: Part, share: float, count: RowCount, files: Sequence[SourceFile] | None = None
+    ) -> Iterator[Row]:
+        """Yield an evenly spaced share of the usable rows of one part of a source; count those and their losses.
+
+        `files` are those to read instead of the source's own.
+        """
         num_usable = num_unusable = num_kept = 0
         names: set[str] = set()
-        found = (found for record in self._records(source) for found in rows_of(source, record))
+        found = (found for record in self._records(source, files) for found in rows_of(source, record))
         for where, row, whole in found:
             if source.limit is not None and num_usable == source.limit:
                 return
@@ -222,9 +244,9 @@ class ManifestCorpus:
                 count.rows_out += 1
                 yield row
 
-    def _records(self, source: Source) -> Iterator[Record]:
+    def _records(self, source: Source, files: Sequence[SourceFile] | None) -> Iterator[Record]:
         if source.hub is None:
-            for file in self._files[source.id]:
+            for file in files or self._files[source.id]:
                 yield from window(source, read_file(file, source.unit, source.header))
             return
         for number, record in enumerate(window(source, read_hub(self._revisions.apply(source)))):

@@ -8,7 +8,6 @@ It reads local files up to the first record that is used and never asks the netw
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,21 +22,10 @@ from common.data.manifest.records import is_chosen, missing_columns, split_recor
 from common.data.manifest.schema import HELDOUT_ROLES, Manifest, Source
 from common.data.manifest.values import UnusableRow
 from common.errors import DataError, did_you_mean
-from common.store.artifacts import digest_file
+from common.store.cache import known_digest
 
 NO_LICENCE = "licence is empty; name it (such as cc-by-4.0), or write unknown"
 Files = dict[str, list[SourceFile]]
-
-
-def cached_digest(path: Path) -> str:
-    """Return a file's SHA-256, computed once per process while its size and time stay the same."""
-    facts = path.stat()
-    return _digest(path, facts.st_size, facts.st_mtime_ns)
-
-
-@functools.cache
-def _digest(path: Path, size: int, changed: int) -> str:
-    return digest_file(path)
 
 
 def parse_manifest(raw: Mapping[str, Any]) -> tuple[Manifest | None, list[Source], list[str]]:
@@ -230,7 +218,7 @@ class _SameRows:
         # Only files of equal size can be copies, so that large files are rarely read here.
         twins = {path for paths in by_size.values() if len(paths) > 1 for path in paths}
         self._names = {
-            name: {cached_digest(file.path) if file.path in twins else str(file.path): file.name for file in found}
+            name: {known_digest(file.path) if file.path in twins else str(file.path): file.name for file in found}
             for name, found in files.items()
         }
 

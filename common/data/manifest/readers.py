@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +23,16 @@ PARAGRAPH_CHARACTERS = 2000  # paragraphs are joined up to about this length
 LARGEST_FIELD = 2**31 - 1  # csv's default of 131,072 characters is less than one long article
 
 
+def _ignore(num_bytes: float) -> None:
+    """Stand in for nobody who wants to know how far a file has been read."""
+
+
 class SourceFile(NamedTuple):
     """A file, and the name that messages give it (its path below the data folder)."""
 
     path: Path
     name: str
+    on_read: Callable[[float], None] = _ignore  # is told how many of its bytes have been read, ever more
 
 
 class Record(NamedTuple):
@@ -74,6 +79,7 @@ def read_lines(file: SourceFile) -> Iterator[tuple[int, str]]:
                         "UTF-8. Save the file as UTF-8."
                     ) from error
                 offset += len(line)
+                file.on_read(offset)
                 yield number, text.removeprefix("\ufeff") if number == 1 else text
     except OSError as error:
         raise DataError(f"{file.name}: cannot be read: {error.strerror}.") from error
@@ -89,12 +95,14 @@ def _read_jsonl(file: SourceFile) -> Iterator[Record]:
 
 
 def _read_json(file: SourceFile) -> Iterator[Record]:
-    text = "".join(line for _, line in read_lines(file))
+    size = file.path.stat().st_size
+    text = "".join(line for _, line in read_lines(file._replace(on_read=_ignore)))
     value = _parse(text, file.name, "A file with one object per line must be named .jsonl.")
     if not isinstance(value, list):
         raise DataError(f"{file.name}: holds a {_kind(value)}; expected a list of objects. Convert it to .jsonl.")
     for number, item in enumerate(value, start=1):
         where = f"{file.name}, item {number}"
+        file.on_read(size * number / len(value))
         yield Record(where, _as_object(item, where))
 
 
@@ -154,10 +162,12 @@ def _read_parquet(file: SourceFile) -> Iterator[Record]:
 
     row = 0
     try:
+        size = file.path.stat().st_size
         with pyarrow.parquet.ParquetFile(file.path) as table:
             for batch in table.iter_batches(batch_size=1024):
                 for value in batch.to_pylist():
                     row += 1
+                    file.on_read(size * row / table.metadata.num_rows)
                     yield Record(f"{file.name}, row {row}", value)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{file.name}: not readable as parquet after row {row}: {error}") from error

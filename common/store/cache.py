@@ -1,0 +1,83 @@
+"""What is read again sooner than worked out again, in the user's cache folder: digests of files, lengths of rows.
+
+Usage: `known = cache.read("rows/1f3a")`; `cache.write("rows/1f3a", {"rows": 12})`; `known_digest(path)`.
+
+Nothing depends on it. What is missing or damaged is worked out again; a folder that cannot be written is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from common.errors import RecipeError
+from common.store.artifacts import digest_file, write_json
+
+FOLDER = "domain-recipes"
+MOST_FILES = 1000  # of a folder; then the older half goes
+LARGE = 2**20  # bytes; smaller files are digested sooner than looked up
+SETTLED = 2_000_000_000  # nanoseconds: a file changed later than that may change again under the same time
+Stamp = list[int]
+
+
+def folder() -> Path:
+    """Return the cache folder, which may not exist: `$XDG_CACHE_HOME`, else `~/.cache`."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(given) if os.path.isabs(given) else Path.home() / ".cache") / FOLDER
+
+
+def read(name: str) -> dict[str, Any]:
+    """Return what was written under a name; an empty mapping where nothing usable is there."""
+    try:
+        found = json.loads((folder() / f"{name}.json").read_bytes())
+    except (OSError, ValueError, RuntimeError):  # no home folder is a RuntimeError
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write(name: str, value: dict[str, Any]) -> None:
+    """Write a mapping under a name, whole or not at all."""
+    with contextlib.suppress(OSError, RecipeError, RuntimeError):
+        path = folder() / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, value)
+        _forget_old(path.parent)
+
+
+def _forget_old(where: Path) -> None:
+    files = list(where.glob("*.json"))
+    if len(files) > MOST_FILES:
+        for path in sorted(files, key=lambda path: path.stat().st_mtime_ns)[: len(files) // 2]:
+            path.unlink(missing_ok=True)
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Return what changes whenever a file does: its size, both of its times, and which file it is."""
+    facts = path.stat()
+    return [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino]
+
+
+def known_digest(path: Path) -> str:
+    """Return a file's SHA-256. That of a large file is computed once while its stamp stays the same."""
+    stamp = stamp_of(path)
+    if stamp[0] < LARGE:
+        return digest_file(path)
+    return _large_digest(path.resolve(), tuple(stamp))
+
+
+@functools.cache
+def _large_digest(path: Path, stamp: tuple[int, ...]) -> str:
+    name = str(path)
+    found = read("digests").get(name)
+    if isinstance(found, list) and len(found) == 2 and found[0] == list(stamp):
+        return str(found[1])
+    digest = digest_file(path)
+    if max(stamp[1:3]) < time.time_ns() - SETTLED and stamp_of(path) == list(stamp):
+        known = {other: facts for other, facts in read("digests").items() if Path(other).exists()}
+        write("digests", {**known, name: [list(stamp), digest]})
+    return digest
