@@ -65,8 +65,9 @@ def load(
 ) -> Any:
     """Load a checkpoint and wrap it for the harness: in bfloat16 on a GPU that computes in it, elsewhere in float32.
 
-    Older GPUs would emulate bfloat16, and a model that was trained in it may leave the range of float16. A model that is too large for the GPU stays partly in main memory (`common.models.device.offload_kwargs`).
-    `on_pass` is called after every forward pass with the number of sequences in it.
+    Older GPUs would emulate bfloat16, and a model that was trained in it may leave the range of float16. A model that
+    is too large for the GPU stays partly in main memory (`common.models.device.offload_kwargs`). `on_pass` is called
+    after every forward pass with the number of sequences in it.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
