@@ -97,8 +97,8 @@ def check(node: Node, settings: MergeSettings, resolved: Resolved) -> None:
     config = known_config(resolved.config.model)
     if any(config.get(key) for key in EXPERTS):
         raise ConfigError(
-            f"{node.name}: mergekit writes the experts of a model of type {config.get('model_type')} under names of its "
-            "own, so it cannot be merged. Use a pipeline without a merge, such as pipeline=adapters."
+            f"{node.name}: mergekit writes the experts of a model of type {config.get('model_type')} under names of "
+            "its own, so it cannot be merged. Use a pipeline without a merge, such as pipeline=adapters."
         )
 
 

@@ -35,8 +35,7 @@ GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}
 WORDS = {
     **{key: value for key, value in QUICK.items() if not key.startswith("base.")}, "cpt.tokens": "4096",
     "sft.tokens": "4096", "dpo.epochs": "0.02", "evaluate.limit": "6", "evaluate.text_documents": "3",
-    "evaluate.answer_tokens": "8", "domain": "medical", "run.device": "cpu",
-    "model.licence": "mit",
+    "evaluate.answer_tokens": "8", "domain": "medical", "run.device": "cpu", "model.licence": "mit",
 }  # fmt: skip
 
 
@@ -196,6 +195,8 @@ def run_chain(name: str, root: Path) -> list[str]:
     folder = root / name
     publish(FAMILIES[name], folder)
     words = {**WORDS, "pipeline": FAMILIES[name].pipeline, "model.path": str(folder), "out": str(root / "out")}
+    if words["pipeline"] != "full":
+        del words["dpo.epochs"]
     outcome = execute(resolve(words, REPOSITORY), Console("quiet"))
     adjusted: list[str] = outcome.artifacts["base"].manifest["sources"][0]["adjusted"]
     return adjusted
