@@ -14,6 +14,7 @@ READ_OTHERWISE = {
     "Config.peft": "a value for all stages, which the layers give to each",
     "Config.precision": "the same",
     "Manifest.settings": "a layer, read before the manifest is checked",
+    "Manifest.profiles": "the same",
     "Knowledge.kind": "chooses the class, before the file is checked",
     "ProblemFile.kind": "as above",
     "Collection.kind": "as above",

@@ -27,6 +27,7 @@ from common.store.artifacts import Store
 from tests.conftest import REPOSITORY
 from tests.docs.keys import check_key
 from tests.docs.reading import DOCUMENTS, blocks
+from tests.models.test_gguf_file import write_gguf
 
 OTHER_PROGRAMS = ("pip",)
 OWN = {  # what a command takes beside the settings of a run
@@ -99,9 +100,18 @@ class Workplace:
         """Return a word with something real in the place of `<…>`."""
         key, equals, value = word.partition("=")
         value = value.replace("<owner>/<name>", "owner/name").replace("<owner/name>", "owner/name")
-        value = value.replace("<commit>", COMMIT).replace("<folder>", str(self.root))
+        value = value.replace("<commit>", COMMIT).replace("<folder>", str(self.root)).replace("<name>", "none-such")
+        if "<file.gguf>" in value:
+            value = value.replace("<file.gguf>", str(self.gguf()))
         assert "<" not in value, f"{word}: nothing is known to fill this in with"
         return f"{key}{equals}{value}" if equals else word
+
+    def gguf(self) -> Path:
+        """Return a tiny GGUF file; it is written once."""
+        path = self.root / "tiny.gguf"
+        if not path.is_file():
+            write_gguf(path, context=4096)
+        return path
 
     def check_command(self, command: str, words: dict[str, str]) -> None:
         if command == "new-domain":
@@ -150,11 +160,11 @@ class Workplace:
             resolved = resolve(words, self.root)
             try:
                 check_settings(resolved)
+                if not data.startswith("tests/real/"):
+                    make_plan(resolved)
             except DataError as error:
                 if "no such package is installed. Run: pip install" not in str(error):
                     raise
-            if not data.startswith("tests/real/"):
-                make_plan(resolved)
             self.planned[key] = resolved
         return self.planned[key]
 

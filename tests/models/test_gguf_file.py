@@ -20,7 +20,9 @@ HIDDEN, INNER, HEADS, CONTEXT = 32, 64, 2, 128
 PERMUTED = ("attn_q.weight", "attn_k.weight")  # llama.cpp stores the halves of a head in turns
 
 
-def write_gguf(path: Path, architecture: str = "llama", packed: str = "Q8_0") -> tuple[Any, Any]:
+def write_gguf(
+    path: Path, architecture: str = "llama", packed: str = "Q8_0", context: int = CONTEXT
+) -> tuple[Any, Any]:
     """Write a tiny model with a tokenizer as a GGUF file, its matrices packed. Return the model and the tokenizer."""
     import gguf
     import torch
@@ -30,13 +32,13 @@ def write_gguf(path: Path, architecture: str = "llama", packed: str = "Q8_0") ->
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=HIDDEN, intermediate_size=INNER, num_hidden_layers=1,
-        num_attention_heads=HEADS, num_key_value_heads=1, tie_word_embeddings=True, max_position_embeddings=CONTEXT,
+        num_attention_heads=HEADS, num_key_value_heads=1, tie_word_embeddings=True, max_position_embeddings=context,
     ))  # fmt: skip
     writer = gguf.GGUFWriter(str(path), architecture)
     writer.add_name("Tiny")
     writer.add_license("mit")
     for add, value in (
-        (writer.add_context_length, CONTEXT), (writer.add_embedding_length, HIDDEN), (writer.add_block_count, 1),
+        (writer.add_context_length, context), (writer.add_embedding_length, HIDDEN), (writer.add_block_count, 1),
         (writer.add_feed_forward_length, INNER), (writer.add_head_count, HEADS), (writer.add_head_count_kv, 1),
         (writer.add_layer_norm_rms_eps, 1e-6), (writer.add_rope_freq_base, 10000.0),
         (writer.add_vocab_size, len(tokenizer)), (writer.add_rope_dimension_count, HIDDEN // HEADS),
