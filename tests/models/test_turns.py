@@ -118,6 +118,9 @@ def test_a_row_that_the_template_refuses_or_whose_prompt_is_not_its_beginning_is
         + ("{% if add_generation_prompt %}assistant: {% endif %}")
     )
     assert list(encode_turns(tokenizer, [TURNS])) == [NOT_A_PREFIX]
+    (found,) = encode_turns(tokenizer, [TURNS], assistant_only=False)  # continued pre-training learns all of it
+    assert not isinstance(found, str)
+    assert all(found[1])
     with pytest.raises(ContractError, match=r"ends a prompt in '.*assistant: ', whose tokens are others"):
         require_trainable_template(tokenizer)
 
