@@ -27,6 +27,7 @@ from common.store.artifacts import Store
 from tests.conftest import REPOSITORY
 from tests.docs.keys import check_key
 from tests.docs.reading import DOCUMENTS, blocks
+from tests.models.test_gguf_file import write_gguf
 
 OTHER_PROGRAMS = ("pip",)
 OWN = {  # what a command takes beside the settings of a run
@@ -100,6 +101,9 @@ class Workplace:
         key, equals, value = word.partition("=")
         value = value.replace("<owner>/<name>", "owner/name").replace("<owner/name>", "owner/name")
         value = value.replace("<commit>", COMMIT).replace("<folder>", str(self.root))
+        if "<file.gguf>" in value:
+            write_gguf(self.root / "model.gguf")
+            value = value.replace("<file.gguf>", str(self.root / "model.gguf"))
         assert "<" not in value, f"{word}: nothing is known to fill this in with"
         return f"{key}{equals}{value}" if equals else word
 
