@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,9 +62,20 @@ def _unpacked(auto: Any, name: str, file: Path, **how: Any) -> PreTrainedModel:
     from transformers import GgufConfig
 
     how["quantization_config"] = GgufConfig(dequantize=True)
-    with explain_loading(name, file):
-        unpacked: PreTrainedModel = auto.from_pretrained(file.parent, gguf_file=file.name, **how)
+    with explain_loading(name, file), _alone(file) as folder:
+        unpacked: PreTrainedModel = auto.from_pretrained(folder, gguf_file=file.name, **how)
     return unpacked
+
+
+@contextlib.contextmanager
+def _alone(file: Path) -> Iterator[Path]:
+    """Yield a folder that holds a GGUF file and nothing else.
+
+    Its bytes alone identify it, and transformers 5.23 also reads a tokenizer_config.json or tokenizer.json beside it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / file.name).symlink_to(file.resolve())
+        yield Path(folder)
 
 
 @contextlib.contextmanager
@@ -115,7 +127,8 @@ def load_tokenizer(folder: Path, model: ModelSettings) -> PreTrainedTokenizerBas
 
     with explain_loading("tokenizer of", folder):
         if folder.suffix == SUFFIX:
-            return AutoTokenizer.from_pretrained(folder.parent, gguf_file=folder.name)
+            with _alone(folder) as place:
+                return AutoTokenizer.from_pretrained(place, gguf_file=folder.name)
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
 
 
