@@ -32,7 +32,7 @@ from common.training.distributed.loading import load_shared
 from common.training.fit import TrainResult, build_trainer, check_and_save, merge_adapter, report, trained_model
 from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop
-from common.training.options import preference_options
+from common.training.options import pair_steps, preference_options
 from common.training.patches import shard_references_by_layer
 from common.training.rows.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
 from common.training.rows.reader import origin
@@ -47,7 +47,7 @@ class PairTraining:
     """The training of one stage on pairs: builds one of TRL's trainers and runs it."""
 
     def __init__(self, context: StageContext, tokenizer: Any, pairs: list[Pair]) -> None:
-        self.context, self.tokenizer, self.pairs = context, tokenizer, pairs
+        self.context, self.tokenizer, self.pairs, self.num_pairs = context, tokenizer, pairs, len(pairs)
         self.settings, self.run = cast(PreferenceSettings, context.settings), context.config.run
         mean_tokens = sum(pair.num_tokens for pair in pairs) / len(pairs)
         self.loop = TrainingLoop(context, round(self.settings.batch_pairs * mean_tokens))
@@ -59,7 +59,7 @@ class PairTraining:
         """Return TRL's trainer over `rows`, `rows_per_pair` for each pair. Raises ConfigError for its options."""
         context = self.context
         options = preference_options(
-            self.settings, context.config, self.loop.folder, num_pairs=len(self.pairs), stage=context.stage,
+            self.settings, context.config, self.loop.folder, num_pairs=self.num_pairs, stage=context.stage,
             rows_per_pair=rows_per_pair,
         )  # fmt: skip
         return build_trainer(
@@ -97,6 +97,8 @@ class Tuning(PairTraining):
         check_limits(counts, cast(PreferenceSettings, context.settings).limits, context.stage)
         require_pairs(len(pairs), ranks.size(), f"Stage {context.stage}: {origin(context, 'preference')}")
         super().__init__(context, tokenizer, pairs)
+        if referenced and self.settings.epochs < 1:  # else the reference would read pairs that never train
+            self.pairs = pairs[: pair_steps(self.settings, len(pairs)) * self.settings.batch_pairs]
         self.referenced, self.counts = referenced, [*counts, *heldout_counts]
         self.whole_here = not parallel.is_sharded(run)
         if self.whole_here:

@@ -98,6 +98,11 @@ def sft_options(settings: TrainingSettings, config: Config, folder: Path, *, ste
     return {**options, "max_length": settings.sequence_length, **train}
 
 
+def pair_steps(settings: PreferenceSettings, num_pairs: int) -> int:
+    """Return the number of optimizer steps over a number of pairs."""
+    return max(1, round(settings.epochs * num_pairs / settings.batch_pairs))
+
+
 def preference_options(
     settings: PreferenceSettings, config: Config, folder: Path, *, num_pairs: int, stage: str, rows_per_pair: int = 1
 ) -> dict[str, Any]:
@@ -105,8 +110,7 @@ def preference_options(
 
     `rows_per_pair` is 2 for a trainer that takes the two answers of a pair as rows of their own.
     """
-    steps = max(1, round(settings.epochs * num_pairs / settings.batch_pairs))
-    options = _options(settings, config, folder, steps=steps, stage=stage)
+    options = _options(settings, config, folder, steps=pair_steps(settings, num_pairs), stage=stage)
     pairs = options["per_device_train_batch_size"]
     return {
         **options,

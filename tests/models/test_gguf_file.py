@@ -17,7 +17,7 @@ from common.models.facts import check_facts, context_of
 from common.models.gguf_file import FAMILIES, GgufHeader, config_of_gguf, read_gguf
 from tests.models.test_contracts import build
 
-HIDDEN, INNER, HEADS, CONTEXT = 32, 64, 2, 128
+HIDDEN, INNER, HEADS, CONTEXT = 32, 64, 2, 1024
 PERMUTED = ("attn_q.weight", "attn_k.weight")  # llama.cpp stores the halves of a head in turns
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,8 @@ from common.config.resolve import resolve
 from common.console import Console
 from common.engine.run import execute, run_stage
 from common.errors import ConfigError
+from common.stage import StageContext
+from common.stages import preference
 from tests.conftest import QUICK, REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -35,6 +39,20 @@ def test_its_pipeline_runs_to_a_card(pipeline: str, stage: str, merged: str, cop
     assert "Effect of preference tuning" in card
     summary = json.loads((copy / "runs" / "medical" / "tiny" / "summary.json").read_text(encoding="utf-8"))
     assert [point["name"] for point in summary["checkpoints"]] == ["base", "cpt", "sft", stage, merged]
+
+
+def test_the_reference_reads_only_pairs_that_train(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    dataset_of = preference._dataset_of
+
+    def counted(context: StageContext, rows: Sequence[Mapping[str, Any]]) -> Any:
+        read.append(len(rows))
+        return dataset_of(context, rows)
+
+    monkeypatch.setattr(preference, "_dataset_of", counted)
+    more = {"dpo.epochs": "0.1", "dpo.batch_pairs": "8"}
+    metrics = run_stage(resolve(words(copy, **more), REPOSITORY), "dpo", Console("quiet")).manifest["metrics"]
+    assert read == [8 * metrics["steps"]]
 
 
 def test_every_loss_of_trl_trains(copy: Path) -> None:
