@@ -143,9 +143,7 @@ def test_a_model_that_a_gpu_has_no_room_for_is_spread(
     folder = make_checkpoint()
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     assert harness._num_weights(folder) == sum(p.numel() for p in reference(folder)[0].parameters())
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
     monkeypatch.setattr(harness, "has_room", lambda num_bytes: num_bytes != 2 * harness._num_weights(folder))
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)  # torch without CUDA cannot say
     model = harness.load(folder, batch_size=4, device="cuda")
     assert model.device.type == "cpu"  # to move it whole would have failed
     ask = Instance("loglikelihood", {}, ("what is money", " paper coin"), 0, ("t", 0, 1))
