@@ -173,9 +173,13 @@ def read_header(shard: Path) -> dict[str, Any]:
         with shard.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             header: dict[str, Any] = json.loads(stream.read(length))
-    except (ValueError, OverflowError, MemoryError) as error:
+        header.pop("__metadata__", None)
+        for entry in header.values():
+            begin, end = entry["data_offsets"]
+            if not all(isinstance(number, int) for number in (begin, end, *entry["shape"])):
+                raise ValueError("sizes are no whole numbers")
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, MemoryError) as error:
         raise DataError(f"{shard} is no whole safetensors file; copy or download it again.") from error
-    header.pop("__metadata__", None)
     return header
 
 

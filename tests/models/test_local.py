@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,3 +101,21 @@ def test_a_checkpoint_tells_its_template_and_its_parameters_before_it_is_loaded(
     (tmp_path / "model" / "config.json").write_text("[]", encoding="utf-8")
     with pytest.raises(DataError, match=r"config\.json holds no settings of a model"):
         config_of(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        [],
+        {"a": 3},
+        {"a": {}},
+        {"a": {"shape": "xx", "data_offsets": [0, 0]}},
+        {"a": {"shape": [], "data_offsets": [0]}},
+    ],
+)
+def test_a_header_of_safetensors_that_says_nonsense_is_one_line(header: Any, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    text = json.dumps(header).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(DataError, match=r"model\.safetensors is no whole safetensors file"):
+        source.check_local(ModelSettings(path=str(tmp_path)))
