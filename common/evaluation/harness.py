@@ -23,7 +23,7 @@ from typing import Any
 from common.cost.memory import TEXT_WINDOW
 from common.errors import DataError
 from common.evaluation import shared_context
-from common.models.checkpoint import read_header
+from common.models.checkpoint import read_header, shards_of
 from common.models.device import has_room, offload_kwargs
 from common.models.special_tokens import document_start
 from common.models.turns import ANSWER, DIALOGUE, render, turn_end
@@ -93,7 +93,7 @@ def load(
 
 
 def _num_weights(folder: Path) -> int:
-    headers = (read_header(shard) for shard in folder.glob("*.safetensors"))
+    headers = (read_header(shard) for shard in shards_of(folder))
     return sum(math.prod(tensor["shape"]) for header in headers for tensor in header.values())
 
 

@@ -142,12 +142,9 @@ def check_weights(folder: Path) -> None:
         return
     if not (folder / "config.json").is_file():
         raise DataError(f"{folder} is no checkpoint: config.json is missing. Give a folder made by save_pretrained.")
-    shards = sorted(folder.glob("*.safetensors"))
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        expected = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        if missing := sorted(expected - {shard.name for shard in shards}):
-            raise DataError(f"{folder} lacks {missing[0]}, which its index names. Copy or download it again.")
+    shards = shards_of(folder)
+    if missing := sorted(_indexed(folder) - {shard.name for shard in shards}):
+        raise DataError(f"{folder} lacks {missing[0]}, which its index names. Copy or download it again.")
     if not shards:
         if pickled := pickles_of(folder):
             raise DataError(
@@ -165,6 +162,23 @@ def check_weights(folder: Path) -> None:
                 f"{shard} is cut short: {shard.stat().st_size:,} bytes, its header says {expected_size:,}. "
                 "Copy or download it again."
             )
+
+
+def shards_of(folder: Path) -> list[Path]:
+    """Return the files of weights that are read: those of the index, where there is one, else all.
+
+    Some folders hold the same weights a second time under other names, such as consolidated.safetensors.
+    """
+    named = _indexed(folder)
+    return sorted(shard for shard in folder.glob("*.safetensors") if not named or shard.name in named)
+
+
+def _indexed(folder: Path) -> set[str]:
+    index = folder / "model.safetensors.index.json"
+    try:
+        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{index} is no index of weights. Copy or download it again.") from error
 
 
 def read_header(shard: Path) -> dict[str, Any]:

@@ -119,3 +119,21 @@ def test_a_header_of_safetensors_that_says_nonsense_is_one_line(header: Any, tmp
     (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
     with pytest.raises(DataError, match=r"model\.safetensors is no whole safetensors file"):
         source.check_local(ModelSettings(path=str(tmp_path)))
+
+
+def test_weights_that_an_index_does_not_name_are_not_read(tmp_path: Path) -> None:
+    from common.models import checkpoint
+    from common.models.local import config_of
+    from tests.models.test_contracts import build
+
+    model, tokenizer = build()
+    checkpoint.save(model, tokenizer, tmp_path, "float32")
+    (tmp_path / "consolidated.safetensors").write_bytes(b"of another program")
+    index = tmp_path / "model.safetensors.index.json"
+    named = dict.fromkeys(model.state_dict(), "model.safetensors")
+    index.write_text(json.dumps({"weight_map": named}), encoding="utf-8")
+    checkpoint.check_weights(tmp_path)
+    assert config_of(tmp_path)["parameters"] == model.num_parameters()
+    index.write_text("[]", encoding="utf-8")
+    with pytest.raises(DataError, match=r"index\.json is no index of weights"):
+        checkpoint.check_weights(tmp_path)
