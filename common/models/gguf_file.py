@@ -156,8 +156,8 @@ def check_gguf(path: Path) -> GgufHeader:
         )
     if header.metadata.get("split.count", 1) != 1:
         raise DataError(
-            f"{path} is one part of a model in several files. Join them with llama.cpp's gguf-split --merge, and give "
-            "the file that it writes."
+            f"{path} is one part of a model in several files. Join them with llama.cpp's llama-gguf-split --merge, and "
+            "give the file that it writes."
         )
     known = config_of_gguf(header)
     if missing := [KEYS[key] for key in SHAPE if key not in known]:
