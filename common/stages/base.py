@@ -118,6 +118,9 @@ def _choose_template(model: Any, tokenizer: PreTrainedTokenizerBase, asked: str)
     Where a template writes a system turn of its own, it goes on doing so.
     """
     notes = []
+    if isinstance(tokenizer.chat_template, dict):  # by name, such as one for calls of tools
+        tokenizer.chat_template = tokenizer.chat_template.get("default")
+        notes.append("of its several chat templates only the default one is kept, as conversations are written in it")
     if asked == "own" and not tokenizer.chat_template:
         asked = "chatml" if knows_chatml(tokenizer) else "plain"
         why = "whose tokens it has" if asked == "chatml" else f"whose turns end in {tokenizer.eos_token!r}"
