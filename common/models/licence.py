@@ -63,7 +63,7 @@ SEVERAL_WORDS = (
     (re.compile(r"\bresearch (?:use )?only\b"), "research-only"),
     (re.compile(r"\bnon[ -]commercial\b"), "noncommercial"),
 )
-NO_IDS = ("noncommercial", "non-commercial", "terms", "edict", "public-domain", "public-record")
+NO_IDS = ("research-only", "noncommercial", "non-commercial", "terms", "edict", "public-domain", "public-record")
 CREATIVE_COMMONS = re.compile(r"\bcc[ -]by((?:[ -](?:nc|sa|nd))*)(?:[ -](\d\.\d))?\b")
 KEEPS_ITS_OWN = re.compile(r"(cc-by-sa|cc-by-nc-sa|odbl|agpl|lgpl|gpl|gfdl|mpl|eupl|epl|osl|cdla-sharing)\b")
 CREDIT = "credit the authors"

@@ -27,6 +27,7 @@ BASE = ("the base", "apache-2.0")
         ("CC BY-NC-SA 4.0", "cc-by-nc-sa-4.0", Strictness.NON_COMMERCIAL),
         ("odc-by, with non-commercial parts", "other", Strictness.NON_COMMERCIAL),
         ("cc-by-nd-4.0", "cc-by-nd-4.0", Strictness.RESTRICTED),
+        ("cc-by-4.0, research use only", "other", Strictness.RESTRICTED),
         ("llama3.1", "llama3.1", Strictness.CUSTOM),
         ("apache-2.0, and the terms of each source", "other", Strictness.CUSTOM),
         ("their own words", "other", Strictness.CUSTOM),
