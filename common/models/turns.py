@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from common.errors import ContractError
+from common.errors import ContractError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -77,6 +77,12 @@ def encode_turns(
         yield (ids, learned) if any(learned) or not plan[1] else NOT_A_PREFIX
 
 
+def opens_turn(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a prompt ends where the assistant's words begin; else a model writes the head of its turn by itself."""
+    before, whole = render(tokenizer, DIALOGUE[:1], prompt=True) or "", render(tokenizer, DIALOGUE) or ""
+    return not whole.startswith(before) or whole.removeprefix(before).lstrip().startswith(ANSWER)
+
+
 def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the template writes what a system turn says; true too where it refuses the same without one."""
     told = [{"role": "system", "content": "INSTRUCTION"}, *DIALOGUE]
@@ -106,10 +112,23 @@ def _parts(
 
 def require_trainable_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """Check that what the assistant writes can be found, and ends in a token of its own. Raises ContractError."""
+    from jinja2 import TemplateError
+
     if not tokenizer.chat_template:
         raise ContractError(f"The tokenizer has no chat template, so conversations cannot be trained on. {WITHOUT}")
-    if render(tokenizer, DIALOGUE) is None:
-        raise ContractError(f"The chat template refuses a question with its answer. {WITHOUT}")
+    try:
+        whole = str(tokenizer.apply_chat_template(list(DIALOGUE), tokenize=False))
+    except TemplateError as error:
+        line = getattr(error, "lineno", None)
+        place = f" in its line {line}" if line else ""
+        raise ContractError(
+            f"The chat template refuses a question with its answer{place}: {first_line(error)}. {WITHOUT}"
+        ) from error
+    if ANSWER not in whole:
+        raise ContractError(
+            f"The chat template does not write an answer as it stands: {ANSWER!r} is nowhere in {whole[-60:]!r}. "
+            f"{WITHOUT}"
+        )
     if turn_end(tokenizer) is None:
         raise ContractError(
             "The chat template writes no token of its own behind an assistant's turn, so a model would never learn to "

@@ -12,6 +12,7 @@ from common.models.turns import (
     NOT_A_PREFIX,
     REFUSED,
     encode_turns,
+    opens_turn,
     render,
     require_trainable_template,
     takes_system,
@@ -129,12 +130,27 @@ def test_templates_that_cannot_teach_to_stop_are_refused(tokenizer: Any) -> None
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     with pytest.raises(ContractError, match="no token of its own behind an assistant's turn"):
         require_trainable_template(tokenizer)
-    tokenizer.chat_template = "{{ raise_exception('never') }}"
-    with pytest.raises(ContractError, match="refuses a question with its answer"):
+    tokenizer.chat_template = "{{ raise_exception('never, since it is late') }}"
+    with pytest.raises(ContractError, match="refuses a question with its answer: never, since it is late"):
+        require_trainable_template(tokenizer)
+    tokenizer.chat_template = "first\n{% if %}"
+    with pytest.raises(ContractError, match="refuses a question with its answer in its line 2: "):
+        require_trainable_template(tokenizer)
+    tokenizer.chat_template = CHATML.replace("| trim", "| trim | upper")
+    with pytest.raises(ContractError, match=r"'answer' is nowhere in '.*ANSWER"):
         require_trainable_template(tokenizer)
     tokenizer.chat_template = None
     with pytest.raises(ContractError, match="has no chat template"):
         require_trainable_template(tokenizer)
+
+
+def test_a_template_that_does_not_begin_the_assistant_s_turn_is_told_from_one_that_does(tokenizer: Any) -> None:
+    tokenizer.chat_template = CHATML
+    assert opens_turn(tokenizer)
+    tokenizer.chat_template = CHATML.partition("{%- if add_generation_prompt %}")[0]
+    assert not opens_turn(tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}"  # no head at all
+    assert opens_turn(tokenizer)
 
 
 def test_a_system_turn_begins_the_user_s_where_the_template_has_none(tokenizer: Any) -> None:
