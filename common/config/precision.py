@@ -31,7 +31,9 @@ def native(run: Mapping[str, Any], needs: Mapping[str, Any]) -> tuple[Precision,
     if named is not None:
         return _of_name(str(named).lower())
     if device != "cpu":
-        gpus = visible(cards(), os.environ.get("CUDA_VISIBLE_DEVICES"))[: max(1, int(run.get("processes", 1)))]
+        asked = run.get("processes", 1)
+        used = asked if isinstance(asked, int) and asked > 0 else 1  # another value is refused with its section
+        gpus = visible(cards(), os.environ.get("CUDA_VISIBLE_DEVICES"))[:used]
         old = [gpu for gpu in gpus if is_older(gpu)]
         if old:
             return "float16", f"{old[0].name} has no bfloat16"

@@ -58,10 +58,6 @@ class Corrections:
         near = [share for key, share in self._shares.items() if pace.is_near(key)]
         return statistics.median(near) if near else None
 
-    def has(self, pace: Pace) -> bool:
-        """Whether this very stage kind and model was measured on the machine."""
-        return pace.key in self._shares
-
     def note(self, pace: Pace, *, estimated: float, seen: float) -> None:
         """Record the seconds of a step, estimated and measured; the last record counts."""
         self._shares = {**self._read(), pace.key: round(estimated / seen, 6)}  # another run may have written meanwhile

@@ -150,13 +150,6 @@ class Outlook:
         """Return the needs of a stage by phase; none where nothing is known."""
         return memory.phases_of(self.settings[stage]) if stage in self.settings else {}
 
-    def measured(self, stage: str) -> bool:
-        """Whether the training speed of such a stage is known on this machine."""
-        setting = self.settings.get(stage)
-        if setting is None or setting.work is None:
-            return False
-        return self.corrections.has(pace_of(setting, self.hardware))
-
     def libraries(self, stage: str) -> tuple[str, float]:
         """Return which libraries a stage needs, and the seconds of loading them: once in a process."""
         name = speed.libraries_of(self.settings[stage]) if stage in self.settings else ""

@@ -23,8 +23,9 @@ from common.data.corpus import Corpus, Portion, Row
 from common.errors import RecipeError
 from common.store import cache
 
-SCHEMA = 1  # goes up when the same rows are measured differently
+SCHEMA = 2  # goes up when the same rows are measured differently
 PATIENCE = 2.0  # seconds of computing in which all roles of a plan are read, however busy the machine is
+LEAST = 50  # rows of a source that are read however little time is left: fewer say nothing of their lengths
 SAMPLE = 400  # lengths that are kept of a role, at least, where it has as many rows
 TEXT_SAMPLE = 600  # characters of a row that the tokenizer is tried on
 CHATML, OWN = 5, 2  # tokens around what someone says: two marks, the name, two line ends; two marks in our template
@@ -173,7 +174,7 @@ class RowSizes:
                     seen.add(text)
                 sampler.add(row)
                 count += 1
-                if self._clock() > until and (share := portion.share()) < 1:
+                if count >= LEAST and self._clock() > until and (share := portion.share()) < 1:
                     whole = False
                     rows += portion.times * count / share
                     break

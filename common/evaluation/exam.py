@@ -47,6 +47,7 @@ class ExamQuestions:
 class Result:
     """The scores and records of one exam; `to_json` is the exam.json of a checkpoint."""
 
+    precision: str  # of the weights while they were asked; the device decides it, so it is no part of the recipe
     exam: dict[str, dict[str, Any] | None]  # side -> score, n, low, high
     bits_per_byte: dict[str, float | None]
     texts: dict[str, dict[str, Any]]  # side -> bits_per_byte, n documents, bytes, low, high
@@ -96,7 +97,7 @@ def run_exam(
         )
         answers = _ask(model, plan, settings, counter)
         further = extra.evaluate(model, extra_tasks, answers.chat, settings.limit)
-        tokenizer = model.tokenizer
+        tokenizer, precision = model.tokenizer, str(model.model.dtype).removeprefix("torch.")
         del model
     release_memory()
     counter.add(plan.num_sequences)
@@ -106,6 +107,7 @@ def run_exam(
     texts = plan.texts.get("domain", [])
     languages = _languages([*plan.questions.get("domain", []), *texts])
     return Result(
+        precision=precision,
         exam=by_side(records),
         bits_per_byte={
             side: answers.read["results"][_name("text", side)]["bits_per_byte,none"] if side in plan.texts else None

@@ -12,6 +12,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import itertools
 import logging
 import math
 import operator
@@ -22,7 +23,7 @@ from typing import Any
 from common.cost.memory import TEXT_WINDOW
 from common.errors import DataError
 from common.evaluation import shared_context
-from common.models.checkpoint import read_header
+from common.models.checkpoint import read_header, shards_of
 from common.models.device import has_room, offload_kwargs
 from common.models.special_tokens import document_start
 from common.models.turns import ANSWER, DIALOGUE, render, turn_end
@@ -92,7 +93,7 @@ def load(
 
 
 def _num_weights(folder: Path) -> int:
-    headers = (read_header(shard) for shard in folder.glob("*.safetensors"))
+    headers = (read_header(shard) for shard in shards_of(folder))
     return sum(math.prod(tensor["shape"]) for header in headers for tensor in header.values())
 
 
@@ -134,7 +135,7 @@ def _wrapper() -> type[Any]:
         add_bos_token: bool | None
         on_pass: Callable[[int], None] | None = None
         unshared: str | None = None  # why choices cannot share a context
-        checked: collections.Counter[str]  # the longest rows that were scored in both ways, by what was long
+        checked: collections.Counter[tuple[str, bool]]  # the longest rows scored in both ways; True: of several choices
         loglikelihood = functools.partialmethod(HFLM.loglikelihood, disable_tqdm=True)
         generate_until = functools.partialmethod(HFLM.generate_until, disable_tqdm=True)
 
@@ -182,13 +183,18 @@ def _wrapper() -> type[Any]:
         def _check_sharing(self, rows: list[shared_context.Row], requests: Any, plain: Callable[[Any], Any]) -> None:
             """Score the longest row, and that with the longest choices, in both ways, unless longer ones were before.
 
-            Two choices of each are enough: the second is wrong where the first is not kept from it.
+            The same for rows of several choices, as a row of one shows nothing of how choices are kept apart. Two of
+            each are enough: the second is wrong where the first is not kept from it.
             """
-            for measure in ("tokens", "tokens_of_choices"):
-                row = max(rows, key=operator.attrgetter(measure))
-                if self.unshared is not None or getattr(row, measure) <= self.checked[measure]:
+            several = [row for row in rows if len(row.choices) > 1]
+            for measure, pool in itertools.product(("tokens", "tokens_of_choices"), (rows, several)):
+                row = max(pool, key=operator.attrgetter(measure), default=None)
+                if row is None or self.unshared is not None:
                     continue
-                self.checked[measure] = getattr(row, measure)
+                key, long = (measure, len(row.choices) > 1), getattr(row, measure)
+                if long <= self.checked[key]:
+                    continue
+                self.checked[key] = long
                 two = dataclasses.replace(row, choices=sorted(row.choices, key=lambda choice: len(choice[1]))[-2:])
                 self.unshared = shared_context.refusal(self.model) or _disagreement(
                     self.model, two, plain([requests[index] for index, _ in two.choices]), self.device

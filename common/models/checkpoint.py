@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,9 +62,20 @@ def _unpacked(auto: Any, name: str, file: Path, **how: Any) -> PreTrainedModel:
     from transformers import GgufConfig
 
     how["quantization_config"] = GgufConfig(dequantize=True)
-    with explain_loading(name, file):
-        unpacked: PreTrainedModel = auto.from_pretrained(file.parent, gguf_file=file.name, **how)
+    with explain_loading(name, file), _alone(file) as folder:
+        unpacked: PreTrainedModel = auto.from_pretrained(folder, gguf_file=file.name, **how)
     return unpacked
+
+
+@contextlib.contextmanager
+def _alone(file: Path) -> Iterator[Path]:
+    """Yield a folder that holds a GGUF file and nothing else.
+
+    Its bytes alone identify it, and transformers 5.23 also reads a tokenizer_config.json or tokenizer.json beside it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / file.name).symlink_to(file.resolve())
+        yield Path(folder)
 
 
 @contextlib.contextmanager
@@ -115,7 +127,8 @@ def load_tokenizer(folder: Path, model: ModelSettings) -> PreTrainedTokenizerBas
 
     with explain_loading("tokenizer of", folder):
         if folder.suffix == SUFFIX:
-            return AutoTokenizer.from_pretrained(folder.parent, gguf_file=folder.name)
+            with _alone(folder) as place:
+                return AutoTokenizer.from_pretrained(place, gguf_file=folder.name)
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
 
 
@@ -129,12 +142,9 @@ def check_weights(folder: Path) -> None:
         return
     if not (folder / "config.json").is_file():
         raise DataError(f"{folder} is no checkpoint: config.json is missing. Give a folder made by save_pretrained.")
-    shards = sorted(folder.glob("*.safetensors"))
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        expected = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        if missing := sorted(expected - {shard.name for shard in shards}):
-            raise DataError(f"{folder} lacks {missing[0]}, which its index names. Copy or download it again.")
+    shards = shards_of(folder)
+    if missing := sorted(_indexed(folder) - {shard.name for shard in shards}):
+        raise DataError(f"{folder} lacks {missing[0]}, which its index names. Copy or download it again.")
     if not shards:
         if pickled := pickles_of(folder):
             raise DataError(
@@ -154,15 +164,36 @@ def check_weights(folder: Path) -> None:
             )
 
 
+def shards_of(folder: Path) -> list[Path]:
+    """Return the files of weights that are read: those of the index, where there is one, else all.
+
+    Some folders hold the same weights a second time under other names, such as consolidated.safetensors.
+    """
+    named = _indexed(folder)
+    return sorted(shard for shard in folder.glob("*.safetensors") if not named or shard.name in named)
+
+
+def _indexed(folder: Path) -> set[str]:
+    index = folder / "model.safetensors.index.json"
+    try:
+        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{index} is no index of weights. Copy or download it again.") from error
+
+
 def read_header(shard: Path) -> dict[str, Any]:
     """Return tensor name -> {dtype, shape, data_offsets} of a safetensors file. Raises DataError if it is broken."""
     try:
         with shard.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             header: dict[str, Any] = json.loads(stream.read(length))
-    except (ValueError, OverflowError, MemoryError) as error:
+        header.pop("__metadata__", None)
+        for entry in header.values():
+            begin, end = entry["data_offsets"]
+            if not all(isinstance(number, int) for number in (begin, end, *entry["shape"])):
+                raise ValueError("sizes are no whole numbers")
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, MemoryError) as error:
         raise DataError(f"{shard} is no whole safetensors file; copy or download it again.") from error
-    header.pop("__metadata__", None)
     return header
 
 

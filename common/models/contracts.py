@@ -73,8 +73,9 @@ def check_tied(model: Any) -> None:
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     if embedding.data_ptr() != head.data_ptr():
         raise ContractError(
-            "The configuration ties the output head to the embedding, but training has separated them; saving would "
-            "drop one. Call model.tie_weights(), or set tie_word_embeddings to false in config.json."
+            "The configuration ties the output head to the embedding, but the two differ: training has separated them, "
+            "or the checkpoint stores an lm_head.weight of its own. Saving would drop one. Set tie_word_embeddings to "
+            "false in its config.json."
         )
 
 

@@ -16,7 +16,8 @@ from typing import Any
 from common.errors import DataError, first_line
 
 PICKLES = ("*.bin", "*.pt", "*.pth")
-BESIDE = ("*.json", "*.jinja", "*.model", "*.txt")  # what a checkpoint holds beside its weights
+# What a checkpoint holds beside its weights; its README.md states the licence.
+BESIDE = ("*.json", "*.jinja", "*.model", "*.txt", "README.md")
 NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.bin", "scheduler.pt", "rng_state.pth")
 
 

@@ -9,7 +9,7 @@ the base model already identify it. So whenever facts are used they must agree w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,20 +25,26 @@ if TYPE_CHECKING:
 NOT_IN_CONFIG = ("parameters", "licence", "chat_template")
 
 
-def check_facts(folder: Path, model: ModelSettings) -> None:
-    """Compare what a checkpoint says of its shapes with the facts. Raises ConfigError naming file, key and values."""
+def check_facts(folder: Path, model: ModelSettings, *, besides: Collection[str] = ()) -> None:
+    """Compare what a checkpoint says of its shapes with the facts, all but those in `besides`.
+
+    Raises ConfigError naming file, key and values.
+    """
     if model.facts is None:
         return
     for key, found in _shape(config_of(folder)).items():
-        if found != (expected := getattr(model.facts, key)):
+        if key not in besides and found != (expected := getattr(model.facts, key)):
             path = folder / "config.json" if folder.is_dir() else folder
             raise ConfigError(_differs(str(path), key, found, expected))
 
 
 def check_taken_facts(kind: str, artifact: Path, model: ModelSettings) -> None:
-    """Compare the facts with the base model that a base stage took earlier. Raises ConfigError."""
-    if kind_of(kind).starts and model.path is not None and not model.new_tokens:  # those may have added rows
-        check_facts(artifact, model)
+    """Compare the facts with the base model that a base stage took earlier. Raises ConfigError.
+
+    That stage may have added rows to the vocabulary, also where nobody asked for new tokens.
+    """
+    if kind_of(kind).starts and model.path is not None:
+        check_facts(artifact, model, besides=("vocab_size",))
 
 
 def check_loaded(model: Any, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings, folder: Path) -> None:

@@ -8,6 +8,7 @@ The weights are read by transformers (`common.models.checkpoint`). Format: ggml'
 
 from __future__ import annotations
 
+import functools
 import math
 import mmap
 import struct
@@ -16,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import DataError
+from common.store.cache import stamp_of
 
 SUFFIX = ".gguf"
 STRING, ARRAY = 8, 9
+LONGEST_TEXT = 2**24  # bytes; a stranger's file may say anything
+LONGEST_LIST = 4096  # numbers that are kept of a list: one a layer, and not one a token
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 # Architectures of llama.cpp whose decoders transformers 5.23 unpacks -> their model_type.
 FAMILIES = {
@@ -33,10 +37,12 @@ KEYS = {  # of config.json -> of a header, behind the architecture's name
     "num_experts_per_tok": "expert_used_count",
 }  # fmt: skip
 
+SHAPE = ("hidden_size", "num_hidden_layers", "num_attention_heads")  # without which there is no model
+
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """Metadata without the lists of words, and of each tensor its shape, its type and where it begins."""
+    """Metadata without the lists that go by tokens, and of each tensor its shape, its type and where it begins."""
 
     metadata: dict[str, Any]
     tensors: dict[str, tuple[tuple[int, ...], int, int]]  # sizes, fastest first; type; offset from `start`
@@ -53,11 +59,19 @@ class GgufHeader:
 
 
 def read_gguf(path: Path) -> GgufHeader:
-    """Read the header. Raises DataError for a file that is none, or whose header is cut short."""
+    """Read the header, once while the file stays the same. Raises DataError for a file that is none, or cut short."""
+    try:
+        return _read(path, tuple(stamp_of(path)))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: Path, stamp: tuple[int, ...]) -> GgufHeader:
     try:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _Reader(data).header()
-    except (ValueError, struct.error, IndexError, KeyError) as error:
+    except (ValueError, TypeError, ArithmeticError, struct.error, IndexError, KeyError) as error:
         raise DataError(f"{path} is no whole GGUF file of version 2 or 3. Copy or download it again.") from error
 
 
@@ -78,6 +92,8 @@ class _Reader:
             name, (rank,) = self.text(), self.take("I")
             *sizes, kind, offset = self.take(f"{rank}QIQ")
             tensors[name] = (tuple(sizes), kind, offset)
+        if self.place > len(self.data):
+            raise ValueError("cut short")
         alignment = int(metadata.get("general.alignment", 32))
         return GgufHeader(metadata, tensors, -(-self.place // alignment) * alignment)
 
@@ -88,17 +104,22 @@ class _Reader:
 
     def text(self) -> str:
         (length,) = self.take("Q")
+        if length > LONGEST_TEXT:
+            raise ValueError("no text is as long")
         return bytes(self.take(f"{length}s")[0]).decode("utf-8", "replace")
 
     def value(self, kind: int) -> Any:
-        """Return a value; of a list of numbers the list, and of one of texts nothing."""
+        """Return a value; of a short list of numbers the list, and of a long one or one of texts nothing."""
         if kind == STRING:
             return self.text()
         if kind != ARRAY:
             return self.take(NUMBERS[kind])[0]
         inner, number = self.take("IQ")
-        if inner != STRING:
+        if inner != STRING and number <= LONGEST_LIST:
             return list(self.take(f"{number}{NUMBERS[inner]}"))
+        if inner != STRING:
+            self.place += number * struct.calcsize(f"<{NUMBERS[inner]}")
+            return None
         for _ in range(number):
             (length,) = struct.unpack_from("<Q", self.data, self.place)
             self.place += 8 + length
@@ -111,12 +132,14 @@ def config_of_gguf(header: GgufHeader) -> dict[str, Any]:
     found: dict[str, Any] = {"model_type": FAMILIES.get(name, name), "parameters": header.parameters}
     for key, inner in KEYS.items():
         value = given.get(f"{name}.{inner}")
-        if value is not None:
-            found[key] = max(value) if isinstance(value, list) else value  # some give a number per layer
-    if embedding := header.tensors.get("token_embd.weight"):
+        if isinstance(value, list):  # some give a number per layer
+            value = max(value, default=0)
+        if isinstance(value, int) and value > 0:
+            found[key] = value
+    if (embedding := header.tensors.get("token_embd.weight")) and embedding[0]:
         found["vocab_size"] = embedding[0][-1]
     size = given.get(f"{name}.attention.key_length")
-    if size is None and found.get("num_attention_heads"):
+    if size is None and {"hidden_size", "num_attention_heads"} <= found.keys():
         size = found["hidden_size"] // found["num_attention_heads"]
     return {**found, "head_dim": size, "tie_word_embeddings": "output.weight" not in header.tensors}
 
@@ -131,6 +154,14 @@ def check_gguf(path: Path) -> GgufHeader:
             f"{path} holds a model of the architecture {header.architecture or '(none)'}, which is not unpacked from "
             f"GGUF; known: {', '.join(FAMILIES)}. Give the model's folder of safetensors."
         )
+    if header.metadata.get("split.count", 1) != 1:
+        raise DataError(
+            f"{path} is one part of a model in several files. Join them with llama.cpp's llama-gguf-split --merge, and "
+            "give the file that it writes."
+        )
+    known = config_of_gguf(header)
+    if missing := [KEYS[key] for key in SHAPE if key not in known]:
+        raise DataError(f"{path}: its header lacks {header.architecture}.{missing[0]}. Give another GGUF file.")
     end = header.start
     for name, (sizes, kind, offset) in header.tensors.items():
         if kind not in GGML_QUANT_SIZES:

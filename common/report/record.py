@@ -28,7 +28,7 @@ MANIFEST_FIELDS = (
     "train_seconds", "tokens_per_second", "rows", "versions", "git", "seed", "created", "code", "files",
 )  # fmt: skip
 HARDWARE_FIELDS = ("cpu", "cores", "memory_gb", "gpu")
-EXAM_FIELDS = ("exam", "bits_per_byte", "texts", "tasks", "extra")
+EXAM_FIELDS = ("precision", "exam", "bits_per_byte", "texts", "tasks", "extra")
 
 
 class Result(Frozen):

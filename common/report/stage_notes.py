@@ -31,8 +31,17 @@ MODELS_NOTE = (
 
 
 def exam_warnings(chain: Chain) -> list[str]:
-    """Warn of exams with unbalanced answers: there a model that always gives the same answer looks able."""
+    """Warn of exams in different precisions, and of unbalanced answers, where one answer alone looks able."""
     warnings = []
+    taken: dict[str, list[str]] = {}
+    for checkpoint in chain.checkpoints:
+        if precision := checkpoint.exam.get("precision"):
+            taken.setdefault(str(precision), []).append(f"`{checkpoint.name}`")
+    if len(taken) > 1:
+        said = "; ".join(f"{', '.join(names)} in {precision}" for precision, names in taken.items())
+        warnings.append(
+            f"Not all exams were taken in the same precision: {said}. Small differences between these may be rounding."
+        )
     for side in SIDES:
         chance, answers = chain.chance(side), Counter(r["answer"] for r in chain.choices(side))
         if chance is None:

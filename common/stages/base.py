@@ -19,7 +19,7 @@ from common.models.facts import check_facts, check_loaded
 from common.models.source import describe, fetch
 from common.models.special_tokens import add_rows, num_ids, require_end, settle
 from common.models.tokenizer import FOLD_SYSTEM, PLAIN, common_words, give_chatml, knows_chatml, train_tokenizer
-from common.models.turns import require_trainable_template, takes_system
+from common.models.turns import opens_turn, require_trainable_template, takes_system
 from common.stage import StageContext, StageReport
 from common.training.fit import TrainResult, check_and_save, fit, report, text_probe
 from common.training.rows.rows import build_rows
@@ -118,6 +118,9 @@ def _choose_template(model: Any, tokenizer: PreTrainedTokenizerBase, asked: str)
     Where a template writes a system turn of its own, it goes on doing so.
     """
     notes = []
+    if isinstance(tokenizer.chat_template, dict):  # by name, such as one for calls of tools
+        tokenizer.chat_template = tokenizer.chat_template.get("default")
+        notes.append("of its several chat templates only the default one is kept, as conversations are written in it")
     if asked == "own" and not tokenizer.chat_template:
         asked = "chatml" if knows_chatml(tokenizer) else "plain"
         why = "whose tokens it has" if asked == "chatml" else f"whose turns end in {tokenizer.eos_token!r}"
@@ -129,4 +132,8 @@ def _choose_template(model: Any, tokenizer: PreTrainedTokenizerBase, asked: str)
     if not takes_system(tokenizer):
         tokenizer.chat_template = FOLD_SYSTEM + tokenizer.chat_template
         notes.append("its chat template has no system turn; the text of one begins the user's first turn")
+    if not opens_turn(tokenizer):
+        notes.append(
+            "its chat template does not begin the assistant's turn in a prompt, so the head of it is learned too"
+        )
     return notes

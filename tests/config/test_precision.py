@@ -121,6 +121,8 @@ def test_a_stage_overrides_the_run_and_the_words_of_trl_are_taken(
         ({"cpt.train.bf16": "yes please"}, "cpt.train.bf16 (command line): expected true or false, got 'yes please'."),
         ({"precision": "bf16"}, "precision (command line): expected auto, bfloat16, float16, float32; got 'bf16'."),
         ({"cpt.precision": "float8"}, "cpt.precision (command line): "),
+        ({"run.processes": "many"}, "run.processes (command line): expected a whole number"),
+        ({"run.processes": "null"}, "run.processes (command line): expected a whole number"),
     ],
 )
 def test_a_contradiction_is_one_line(words: dict[str, str], message: str) -> None:

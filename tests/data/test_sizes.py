@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from common.data.manifest.manifest import ManifestCorpus, load_manifest
-from common.data.sizes import CHATML, RowSizes, size_of, token_bytes
+from common.data.sizes import CHATML, LEAST, RowSizes, size_of, token_bytes
 from common.store import cache
 from common.store.artifacts import write_json
 
@@ -78,6 +78,23 @@ def test_a_large_file_is_counted_by_a_sample_which_is_said(tmp_path: Path) -> No
     assert not found.whole
     assert found.rows == pytest.approx(5000, rel=0.02)
     assert sizes.sampled() == ["cpt"]
+
+
+def test_a_role_that_no_time_is_left_for_is_known_by_more_than_one_row(tmp_path: Path) -> None:
+    rows = [{"text": "x" * (10 + 10 * (place % 2))} for place in range(5000)]
+    found = sizes_of(corpus_of(tmp_path, {"cpt": rows}), step=60).of("cpt")
+    assert found is not None
+    assert len(found.sample) == LEAST
+    assert found.mean_bytes == 15
+    assert found.rows == pytest.approx(5000, rel=0.02)
+
+
+def test_a_limit_counts_where_a_file_is_read_in_part(tmp_path: Path) -> None:
+    for more, expected in (({"limit": 200}, 200), ({"limit": 200, "weight": 0.5}, 100), ({"limit": 9000}, 5000)):
+        found = sizes_of(corpus_of(tmp_path, {"cpt": texts(5000)}, **more), step=60).of("cpt")
+        assert found is not None
+        assert not found.whole
+        assert found.rows == pytest.approx(expected, rel=0.02)
 
 
 def test_a_second_plan_reads_nothing_and_a_changed_file_is_read_again(

@@ -21,6 +21,7 @@ from common.cost.limits import disk_needed, needed_of
 from common.cost.outlook import Outlook
 from common.engine.preflight.settings import check_settings
 from common.errors import ConfigError
+from common.models.local import is_local
 from common.training.distributed import ranks
 from common.training.options import preference_options, rewarded_options, sft_options
 from tests.conftest import REPOSITORY, training
@@ -46,16 +47,20 @@ def facts_of(config: Config) -> ModelFacts:
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("domain", names_in(REPOSITORY / "domains", ""))
-def test_a_profile_can_run_every_domain_with_its_own_pipeline(domain: str, profile: str) -> None:
-    check_settings(resolved(profile, domain))
+def test_a_profile_can_run_every_domain_with_its_own_pipeline(
+    domain: str, profile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = resolved(profile, domain)
+    if is_local(found.config.model.path):  # the package may not be installed here
+        monkeypatch.setattr("common.engine.preflight.settings.check_local", lambda model: None)
+    check_settings(found)
 
 
 @pytest.mark.parametrize("profile", REAL)
 def test_a_checkpoint_is_pinned_and_described(profile: str) -> None:
     model = resolved(profile).config.model
     assert model.path is not None
-    assert model.revision is not None
-    assert len(model.revision) == 40
+    assert is_local(model.path) or len(model.revision or "") == 40  # a package's file is identified by its digest
     assert model.facts is not None
 
 
@@ -114,7 +119,7 @@ def test_the_classes_of_trl_take_its_settings(
         arguments = arguments_of(node, settings, found.config, tmp_path)
         seen += 1
         assert arguments.bf16
-        assert arguments.gradient_checkpointing or profile == "smollm2-135m"
+        assert arguments.gradient_checkpointing or profile.startswith("smollm2-135m")
         if isinstance(settings, TrainingSettings):
             rows = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * run.processes
             assert rows * settings.sequence_length == settings.batch_tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -129,6 +130,19 @@ def test_a_longer_question_is_checked_again(tokenizer: Any) -> None:
     model._loglikelihood_tokens(make_requests(longest=8))
     assert model.unshared is None
     model._loglikelihood_tokens(make_requests())
+    assert model.unshared is not None
+
+
+def test_rows_of_one_choice_do_not_stand_for_those_of_several(tokenizer: Any) -> None:
+    """One long answer is scored alike by a model whose window goes by places of the row, and several short are not."""
+    config, _ = OTHERS["gpt_neo"]
+    model = candidate(make("gpt_neo", config), tokenizer, batch_size=8, max_length=WINDOW)
+    rng = random.Random(2)
+    draw = functools.partial(rng.choices, range(1, 200))
+    long, context = draw(k=50), draw(k=20)
+    requests = [(("long", "0"), long, draw(k=30)), *((("short", str(n)), context, draw(k=5)) for n in range(5))]
+    for (_, seen, choice), (likelihood, _) in zip(requests, model._loglikelihood_tokens(requests), strict=True):
+        assert likelihood == pytest.approx(whole(model.model, seen, choice)[0], abs=1e-4)
     assert model.unshared is not None
 
 

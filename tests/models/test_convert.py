@@ -38,6 +38,7 @@ def pickled(tmp_path: Path) -> Path:
     (folder / "model.safetensors").unlink()
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
     torch.save({"lr": 0.1}, folder / "training_args.bin")
+    (folder / "README.md").write_text("---\nlicense: gemma\n---\n", encoding="utf-8")
     return folder
 
 
@@ -54,6 +55,7 @@ def test_pickled_weights_are_refused_with_the_command_that_converts_them(pickled
     assert done.stdout.strip() == f"Converted. Start from it with model.path={tmp_path / 'out'}"
     settings = ModelSettings(path=str(tmp_path / "out"))
     source.check_local(settings)
+    assert source.describe(settings)["licence"] == "gemma"
     model, tokenizer = checkpoint.load(tmp_path / "out", settings)
     built, known = build()
     assert tokenizer.get_vocab() == known.get_vocab()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from common.cost.shapes import shape_of
 from common.errors import ConfigError, DataError
 from common.models import checkpoint, source
 from common.models.facts import check_facts, context_of
-from common.models.gguf_file import FAMILIES, config_of_gguf, read_gguf
+from common.models.gguf_file import FAMILIES, GgufHeader, config_of_gguf, read_gguf
 from tests.models.test_contracts import build
 
-HIDDEN, INNER, HEADS, CONTEXT = 32, 64, 2, 128
+HIDDEN, INNER, HEADS, CONTEXT = 32, 64, 2, 1024
 PERMUTED = ("attn_q.weight", "attn_k.weight")  # llama.cpp stores the halves of a head in turns
 
 
@@ -137,3 +138,71 @@ def test_a_file_that_is_cut_short_or_of_another_kind_is_named(file: Path, tmp_pa
     write_gguf(tmp_path / "other.gguf", architecture="mamba")
     with pytest.raises(DataError, match="of the architecture mamba, which is not unpacked"):
         source.check_local(ModelSettings(path=str(tmp_path / "other.gguf")))
+
+
+def test_what_stands_beside_a_file_changes_nothing(tmp_path: Path) -> None:
+    """Its bytes are its identity, so nothing else may decide how it is read."""
+    file = tmp_path / "model.gguf"
+    _, tokenizer = write_gguf(file)
+    settings = ModelSettings(path=str(file))
+    before = checkpoint.load_tokenizer(file, settings)
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GemmaTokenizer"}', encoding="utf-8")
+    other = json.loads(tokenizer.backend_tokenizer.to_str())
+    other["model"]["merges"] = []
+    (tmp_path / "tokenizer.json").write_text(json.dumps(other), encoding="utf-8")
+    found = checkpoint.load_tokenizer(file, settings)
+    assert (type(found), found.get_vocab()) == (type(before), before.get_vocab())
+    assert found("a question").input_ids == before("a question").input_ids
+    for name, loaded in (("before", before), ("found", found)):
+        loaded.save_pretrained(tmp_path / name)
+    saved = [(tmp_path / name / "tokenizer_config.json").read_bytes() for name in ("before", "found")]
+    assert saved[0] == saved[1]  # with no name of a temporary folder
+
+
+def head(*keys: bytes, tensors: int = 0) -> bytes:
+    """Return the beginning of a GGUF file with some keys, each as it is stored."""
+    return b"GGUF" + struct.pack("<IQQ", 3, tensors, len(keys)) + b"".join(keys)
+
+
+def key(name: str, kind: int, value: bytes) -> bytes:
+    return struct.pack("<Q", len(name)) + name.encode() + struct.pack("<I", kind) + value
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        head(key("general.alignment", 4, struct.pack("<I", 0))),
+        head(key("general.alignment", 9, struct.pack("<IQI", 4, 1, 32))),
+        head(key("general.name", 8, struct.pack("<Q", 2**40))),
+        head(key("words", 9, struct.pack("<IQQ", 8, 2, 2**64 - 1))),
+        head(key("numbers", 9, struct.pack("<IQ", 11, 2**63))),
+        head(key("lists", 9, struct.pack("<IQ", 9, 1))),
+        head(tensors=1) + struct.pack("<QI", 0, 2**32 - 1),
+    ],
+)
+def test_a_header_that_says_nonsense_is_one_line(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "odd.gguf"
+    file.write_bytes(content + bytes(64 if content else 0))
+    with pytest.raises(DataError, match="no whole GGUF file of version 2 or 3"):
+        read_gguf(file)
+
+
+def test_a_header_without_shapes_is_named_before_it_is_loaded(tmp_path: Path) -> None:
+    file = tmp_path / "odd.gguf"
+    llama = key("general.architecture", 8, struct.pack("<Q", 5) + b"llama")
+    file.write_bytes(head(llama, key("llama.attention.head_count", 4, struct.pack("<I", 2))))
+    with pytest.raises(DataError, match=r"odd\.gguf: its header lacks llama\.embedding_length"):
+        source.check_local(ModelSettings(path=str(file)))
+    file.write_bytes(head(llama, key("split.count", 2, struct.pack("<H", 3))))
+    with pytest.raises(DataError, match=r"odd\.gguf is one part of a model in several files"):
+        source.check_local(ModelSettings(path=str(file)))
+
+
+def test_lists_by_token_are_not_kept(tmp_path: Path) -> None:
+    file = tmp_path / "long.gguf"
+    scores = key("tokenizer.ggml.scores", 9, struct.pack("<IQ", 6, 5000) + bytes(4 * 5000))
+    file.write_bytes(head(scores, key("llama.block_count", 4, struct.pack("<I", 7))))
+    assert read_gguf(file).metadata == {"llama.block_count": 7}
+    kinds = {"general.architecture": "llama", "llama.attention.head_count": [2, 4], "llama.block_count": "x"}
+    assert config_of_gguf(GgufHeader(kinds, {}, 0))["num_attention_heads"] == 4

@@ -27,6 +27,7 @@ BASE = ("the base", "apache-2.0")
         ("CC BY-NC-SA 4.0", "cc-by-nc-sa-4.0", Strictness.NON_COMMERCIAL),
         ("odc-by, with non-commercial parts", "other", Strictness.NON_COMMERCIAL),
         ("cc-by-nd-4.0", "cc-by-nd-4.0", Strictness.RESTRICTED),
+        ("cc-by-4.0, research use only", "other", Strictness.RESTRICTED),
         ("llama3.1", "llama3.1", Strictness.CUSTOM),
         ("apache-2.0, and the terms of each source", "other", Strictness.CUSTOM),
         ("their own words", "other", Strictness.CUSTOM),
@@ -104,7 +105,22 @@ def test_a_folder_says_its_licence_in_its_card_or_config(tmp_path: Path) -> None
     (tmp_path / "README.md").write_text("---\nlicense: other\nlicense_name: acme\nbase_model: [a/b]\n---\n# Model\n")
     assert stated(str(tmp_path)) == {"licence": "acme", "base_model": "a/b"}
     assert licence_of(model.model_copy(update={"licence": "llama3"})) == "llama3"
+    (tmp_path / "README.md").write_text("---\nlicense: [mit, cc-by-nc-4.0]\n---\n")
+    assert read_licence(licence_of(model)).id == "cc-by-nc-4.0"
     for broken in ("---\n- a list\n---\n", "---\n{\n---\n", "no head"):
         (tmp_path / "README.md").write_text(broken)
         assert licence_of(model) == "mit"
     assert licence_of(ModelSettings.model_validate({"architecture": {"hidden_size": 8}})) is None
+
+
+def test_what_strangers_wrote_is_cut_to_a_line_without_markup(tmp_path: Path) -> None:
+    head = {
+        "license": "MIT License. " + "Permission is granted to nobody. " * 20, "base_model": "../../home/me/model",
+        "model_name": "A `name`](https://example.org)\n\n# " + "x" * 500,
+    }  # fmt: skip
+    (tmp_path / "README.md").write_text(f"---\n{json.dumps(head)}\n---\n", encoding="utf-8")
+    found = stated(str(tmp_path))
+    assert found.keys() == {"licence", "title"}
+    assert read_licence(found["licence"]).strictness == Strictness.CUSTOM
+    assert found["title"].startswith("A name(https://example.org) # xxx")
+    assert len(found["title"]) == 200

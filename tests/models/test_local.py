@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +50,23 @@ def test_a_package_without_weights_is_refused() -> None:
         locate("package:pytest")
 
 
+def test_a_package_whose_file_is_gone_is_refused(package: Path) -> None:
+    (package / "tiny.gguf").unlink()
+    with pytest.raises(DataError, match="carries no GGUF file"):
+        locate("package:tiny-weights")
+
+
+def test_code_is_part_of_a_checkpoint_where_it_is_trusted(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "modeling.py").write_text("one = 1", encoding="utf-8")
+    read, trusted = (ModelSettings(path=str(tmp_path), trust_remote_code=trust) for trust in (False, True))
+    before = [source.digest_checkpoint(settings) for settings in (read, trusted)]
+    (tmp_path / "modeling.py").write_text("one = 2", encoding="utf-8")
+    after = [source.digest_checkpoint(settings) for settings in (read, trusted)]
+    assert before[0] == after[0]
+    assert before[1] != after[1]
+
+
 def test_a_folder_with_one_gguf_file_means_that_file(package: Path) -> None:
     assert locate(str(package)) == package / "tiny.gguf"
     write_gguf(package / "second.gguf")
@@ -82,3 +101,39 @@ def test_a_checkpoint_tells_its_template_and_its_parameters_before_it_is_loaded(
     (tmp_path / "model" / "config.json").write_text("[]", encoding="utf-8")
     with pytest.raises(DataError, match=r"config\.json holds no settings of a model"):
         config_of(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        [],
+        {"a": 3},
+        {"a": {}},
+        {"a": {"shape": "xx", "data_offsets": [0, 0]}},
+        {"a": {"shape": [], "data_offsets": [0]}},
+    ],
+)
+def test_a_header_of_safetensors_that_says_nonsense_is_one_line(header: Any, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    text = json.dumps(header).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(DataError, match=r"model\.safetensors is no whole safetensors file"):
+        source.check_local(ModelSettings(path=str(tmp_path)))
+
+
+def test_weights_that_an_index_does_not_name_are_not_read(tmp_path: Path) -> None:
+    from common.models import checkpoint
+    from common.models.local import config_of
+    from tests.models.test_contracts import build
+
+    model, tokenizer = build()
+    checkpoint.save(model, tokenizer, tmp_path, "float32")
+    (tmp_path / "consolidated.safetensors").write_bytes(b"of another program")
+    index = tmp_path / "model.safetensors.index.json"
+    named = dict.fromkeys(model.state_dict(), "model.safetensors")
+    index.write_text(json.dumps({"weight_map": named}), encoding="utf-8")
+    checkpoint.check_weights(tmp_path)
+    assert config_of(tmp_path)["parameters"] == model.num_parameters()
+    index.write_text("[]", encoding="utf-8")
+    with pytest.raises(DataError, match=r"index\.json is no index of weights"):
+        checkpoint.check_weights(tmp_path)

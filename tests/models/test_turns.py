@@ -12,6 +12,7 @@ from common.models.turns import (
     NOT_A_PREFIX,
     REFUSED,
     encode_turns,
+    opens_turn,
     render,
     require_trainable_template,
     takes_system,
@@ -118,6 +119,9 @@ def test_a_row_that_the_template_refuses_or_whose_prompt_is_not_its_beginning_is
         + ("{% if add_generation_prompt %}assistant: {% endif %}")
     )
     assert list(encode_turns(tokenizer, [TURNS])) == [NOT_A_PREFIX]
+    (found,) = encode_turns(tokenizer, [TURNS], assistant_only=False)  # continued pre-training learns all of it
+    assert not isinstance(found, str)
+    assert all(found[1])
     with pytest.raises(ContractError, match=r"ends a prompt in '.*assistant: ', whose tokens are others"):
         require_trainable_template(tokenizer)
 
@@ -126,12 +130,27 @@ def test_templates_that_cannot_teach_to_stop_are_refused(tokenizer: Any) -> None
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     with pytest.raises(ContractError, match="no token of its own behind an assistant's turn"):
         require_trainable_template(tokenizer)
-    tokenizer.chat_template = "{{ raise_exception('never') }}"
-    with pytest.raises(ContractError, match="refuses a question with its answer"):
+    tokenizer.chat_template = "{{ raise_exception('never, since it is late') }}"
+    with pytest.raises(ContractError, match="refuses a question with its answer: never, since it is late"):
+        require_trainable_template(tokenizer)
+    tokenizer.chat_template = "first\n{% if %}"
+    with pytest.raises(ContractError, match="refuses a question with its answer in its line 2: "):
+        require_trainable_template(tokenizer)
+    tokenizer.chat_template = CHATML.replace("| trim", "| trim | upper")
+    with pytest.raises(ContractError, match=r"'answer' is nowhere in '.*ANSWER"):
         require_trainable_template(tokenizer)
     tokenizer.chat_template = None
     with pytest.raises(ContractError, match="has no chat template"):
         require_trainable_template(tokenizer)
+
+
+def test_a_template_that_does_not_begin_the_assistant_s_turn_is_told_from_one_that_does(tokenizer: Any) -> None:
+    tokenizer.chat_template = CHATML
+    assert opens_turn(tokenizer)
+    tokenizer.chat_template = CHATML.partition("{%- if add_generation_prompt %}")[0]
+    assert not opens_turn(tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}"  # no head at all
+    assert opens_turn(tokenizer)
 
 
 def test_a_system_turn_begins_the_user_s_where_the_template_has_none(tokenizer: Any) -> None:

@@ -6,6 +6,7 @@ import getpass
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -246,6 +247,18 @@ def test_numbers_read_well() -> None:
         table([("x|y", "1")], {"a": lambda row: row[0], "b": lambda row: row[1]})
         == "| a    |   b |\n| ---- | --: |\n| x\\|y |   1 |"
     )
+
+
+def test_exams_of_different_machines_are_told_apart_by_their_precision(build_chain: BuildChain) -> None:
+    chain = load_chain(build_chain(), "merge")
+    precisions = {"base": "bfloat16", "merge": "float32"}
+    told = tuple(
+        replace(c, exam={**c.exam, "precision": precisions[c.name]} if c.name in precisions else c.exam)
+        for c in chain.checkpoints
+    )
+    (sentence,) = exam_warnings(replace(chain, checkpoints=told))
+    assert "same precision: `base` in bfloat16; `merge` in float32. Small differences" in sentence
+    assert exam_warnings(replace(chain, checkpoints=told[:1])) == []
 
 
 def test_an_exam_with_unbalanced_answers_is_said_to_be_one(build_chain: BuildChain) -> None:

@@ -14,8 +14,8 @@ from common.config.resolve import resolve
 from common.config.stages import PublishSettings
 from common.engine.plan import make_plan
 from common.errors import ConfigError
-from common.report.chain import load_chain
-from common.report.licences import licence_notes, licence_of_chain, restated, trained_on
+from common.report.chain import Chain, load_chain
+from common.report.licences import base_record, licence_notes, licence_of_chain, restated, trained_on
 from common.stage import StageContext
 from common.stages import card
 from common.store.artifacts import Artifact
@@ -71,13 +71,16 @@ def test_a_licence_that_is_set_is_never_freer_than_the_base_s(build_chain: Build
     chain = load_chain(inputs, "merge")
     with pytest.raises(ConfigError, match=r"publish\.licence=mit, but `ours` is under llama3"):
         licence_of_chain(chain, "mit")
-    free = {
-        **chain.manifests,
-        "base": {**chain.manifests["base"], "sources": [{**BASE, "role": "base model", "licence": "mit"}]},
-    }
-    found = licence_of_chain(replace(chain, manifests=free), "apache-2.0")
+
+    def under(licence: str) -> Chain:
+        sources = [{**BASE, "role": "base model", "licence": licence}]
+        return replace(chain, manifests={**chain.manifests, "base": {**chain.manifests["base"], "sources": sources}})
+
+    found = licence_of_chain(under("mit"), "apache-2.0")
     assert (found.id, found.asked) == ("apache-2.0", "apache-2.0")
     assert found.sentence.startswith("apache-2.0, as publish.licence says; the strictest of what it is made from: ")
+    with pytest.raises(ConfigError, match=r"but `ours` is under cc-by-sa-4\.0, which holds for what is made from it"):
+        licence_of_chain(under("cc-by-sa-4.0"), "cc-by-nc-4.0")
 
 
 def made_manifest(folder: Path, licence: str) -> str:
@@ -150,6 +153,16 @@ def test_a_base_s_own_terms_stay(asked: str, tmp_path: Path) -> None:
     words = {"profile": "qwen2.5-72b", "data": "embedded", "publish.licence": asked}
     with pytest.raises(ConfigError, match=rf"publish\.licence={asked}, but `Qwen/Qwen2\.5-72B` is under other"):
         planned(tmp_path, **words)
+
+
+def test_a_checkpoint_whose_files_state_another_licence_now_is_under_that(
+    build_chain: BuildChain, card_context: BuildContext, tmp_path: Path
+) -> None:
+    inputs = build_chain(base={**BASE, "licence": "mit"})
+    (tmp_path / "README.md").write_text("---\nlicense: gemma\n---\n", encoding="utf-8")
+    model = card_context(inputs).config.model.model_copy(update={"path": str(tmp_path)})
+    found = restated(load_chain(inputs, "merge"), model, cast("Any", Corpus()))
+    assert base_record(found.manifests.values()) == {**BASE, "role": "base model", "licence": "gemma"}
 
 
 def test_restating_keeps_all_else(build_chain: BuildChain, card_context: BuildContext) -> None:

@@ -97,6 +97,7 @@ def test_it_leaves_the_exam_and_every_answer(run_stage: Callable[[str], tuple[St
     assert sorted(path.name for path in out.iterdir()) == ["exam.json", "records.jsonl", "texts.jsonl"]
     parts = [
         "checkpoint",
+        "precision",
         "exam",
         "bits_per_byte",
         "texts",

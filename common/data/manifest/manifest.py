@@ -128,8 +128,10 @@ class ManifestCorpus:
         read = [0.0] * len(files)
         watched = [file._replace(on_read=partial(read.__setitem__, place)) for place, file in enumerate(files)]
         weight = source.weight if part == "train" else 1.0
-        rows = self._pass(source, part, min(1.0, weight), RowCount(source.id, role), watched)
-        return Portion(rows, max(1.0, weight), lambda: sum(read) / size)
+        kept, count = min(1.0, weight), RowCount(source.id, role)
+        most = math.inf if source.limit is None else kept * source.limit
+        rows = self._pass(source, part, kept, count, watched)
+        return Portion(rows, max(1.0, weight), lambda: max(sum(read) / size, count.num_kept / most))
 
     def counts(self, role: str) -> dict[str, RowCount]:
         """Return the accounts of a role by source id, as far as its rows have been read."""

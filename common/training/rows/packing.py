@@ -79,7 +79,8 @@ def _encode(
     """
     texts = [row["text"] for row in batch if "text" in row]
     text_ids = iter(tokenizer(texts)["input_ids"] if texts else [])
-    chats = encode_turns(tokenizer, [row["messages"] for row in batch if "text" not in row])
+    conversations = [row["messages"] for row in batch if "text" not in row]
+    chats = encode_turns(tokenizer, conversations, assistant_only=assistant_only)
     for row in batch:
         if "text" in row:
             ids = next(text_ids)
@@ -88,10 +89,7 @@ def _encode(
             yield ids, list(ids)
             continue
         found = next(chats)
-        if isinstance(found, str) or assistant_only:
-            yield found if isinstance(found, str) else (found[0], mask(*found))
-        else:
-            yield found[0], list(found[0])
+        yield found if isinstance(found, str) else (found[0], mask(*found))
 
 
 def mask(ids: Sequence[int], learned: Sequence[bool]) -> list[int]:
