@@ -24,7 +24,7 @@ class _Loader(yaml.SafeLoader):
     """Task files name Python functions by a tag of the harness, which say nothing here."""
 
 
-_Loader.add_multi_constructor("!", lambda loader, suffix, node: None)  # type: ignore[no-untyped-call]  # of PyYAML
+_Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 def hub_tasks(names: Sequence[str], folders: Sequence[Path]) -> list[str]:
