@@ -31,6 +31,7 @@ from common.engine.fingerprint import task_folders
 from common.engine.preflight import hardware
 from common.engine.preflight.backends import check_backends, learning
 from common.errors import ConfigError, DataError, RecipeError, first_line
+from common.evaluation.hub_tasks import check_reachable, hub_tasks
 from common.models.device import device_of
 from common.stage import data_roles
 from common.training.distributed import ranks
@@ -65,8 +66,10 @@ def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> N
     if tasks := list(dict.fromkeys(task for exam in exams for task in exam.tasks)):
         from common.evaluation import extra
 
+        folders = task_folders(resolved)
         try:
-            extra.load(tasks, task_folders(resolved))
+            check_reachable(hub_tasks(tasks, folders))
+            extra.load(tasks, folders)
         except (ConfigError, DataError) as error:
             problems.append(error)
     if len(problems) == 1:
