@@ -316,3 +316,9 @@ class PublishSettings(StageSettings):
         "named", description="named: the stage that the pipeline publishes; best: where that lost more than half of "
         "what was learned of the domain, the best stage before it",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _states_a_licence(self) -> PublishSettings:
+        if self.licence is not None and not self.licence.strip():
+            raise ValueError("licence is empty; give one, such as apache-2.0, or none")
+        return self
