@@ -146,6 +146,7 @@ def test_replay_mixes_text_and_chat(folder: Path) -> None:
     chat = {"path": "chat.jsonl", "columns": {"question": "q", "answer": "a"}}
     corpus = make(folder, CPT | {"role": "replay", "limit": 1}, CPT | chat | {"id": "chat", "role": "replay"})
     assert [row.keys() - {"source"} for row in corpus.rows("replay")] == [{"text"}, {"messages"}]
+    assert corpus.conversations("replay") == {"texts": False, "chat": True}
 
 
 def test_unusable_rows_are_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
