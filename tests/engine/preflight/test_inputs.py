@@ -70,6 +70,22 @@ def test_benchmarks_of_a_hub_that_is_not_asked_are_refused_without_the_harness(
     assert made(tmp_path) == []
 
 
+@pytest.mark.parametrize(("sources", "found"), [
+    ({"old": False}, "needs a source of conversations with role: replay; 'old' has texts"),
+    ({}, "needs a source of conversations with role: replay; there is none"),
+])  # fmt: skip
+def test_replay_without_a_conversation_is_said_before_the_first_stage(
+    sources: dict[str, bool], found: str, words: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus.EmbeddedCorpus, "conversations", lambda self, role: sources)
+    resolved = resolve(words | {"cpt.replay": "0", "sft.replay": "0.1"}, REPOSITORY)
+    with pytest.raises(DataError) as caught:
+        execute(resolved, Console("quiet"))
+    lines = str(caught.value).splitlines()  # the control arm has the settings of its stage
+    assert lines == [f"{name}.replay=0.1 {found}. Add one, or set {name}.replay=0." for name in ("sft-only", "sft")]
+    assert made(tmp_path) == []
+
+
 def test_a_single_stage_asks_too(words: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     resolved = resolve(words, REPOSITORY)
