@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 from common.config.kinds import kind_of
 from common.config.schema import ModelSettings
+from common.config.stages import EvaluateSettings
 from common.cost.hardware import GIB
 from common.cost.limits import disk_needed, needed_of, uncertain
 from common.cost.outlook import Outlook
+from common.engine.fingerprint import task_folders
+from common.evaluation.hub_tasks import hub_tasks
 from common.models.facts import without_template
 
 if TYPE_CHECKING:
@@ -136,13 +139,18 @@ def totals(made: Plan) -> list[str]:
 
 
 def _rows(outlook: Outlook, names: Sequence[str]) -> list[str]:
-    """Return lines that say what of the rows was not counted: read in part, or not on this machine."""
+    """Return lines that say what was not counted: rows read in part or not on this machine, and benchmarks."""
     lines = []
     if outlook.sizes is not None and (roles := outlook.sizes.sampled()):
         lines.append(f"Rows for {', '.join(roles)} are counted by a sample, as there are many.")
     works = [outlook.settings[name].exam for name in names if name in outlook.settings]
     if assumed := next((work for work in works if work.assumed), None):
         lines.append(f"Exams on the Hub are not counted: {assumed.questions:,.0f} questions each are assumed.")
+    stages = [outlook.config.stages[name] for name in names]
+    asked = [task for settings in stages if isinstance(settings, EvaluateSettings) for task in settings.tasks]
+    if number := len(hub_tasks(asked, task_folders(outlook.resolved))):
+        tasks = f"{number} benchmark task{'s' if number > 1 else ''}"
+        lines.append(f"Exams also ask {tasks} of the Hub, which are not counted; evaluate.tasks=[] leaves them out.")
     return lines
 
 

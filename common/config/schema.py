@@ -62,6 +62,12 @@ class ModelSettings(Frozen):
     def _one_origin(self) -> ModelSettings:
         if self.path is None and not self.architecture:
             raise ValueError("needs either model.path (a checkpoint) or model.architecture (to pretrain)")
+        if self.licence is not None and not self.licence.strip():
+            raise ValueError("model.licence is empty; give the checkpoint's licence, such as apache-2.0, or none")
+        if self.licence is not None and self.path is None:
+            raise ValueError(
+                f"model.licence={self.licence} is the licence of a checkpoint, and no model.path gives one; remove it"
+            )
         return self
 
 

@@ -79,6 +79,7 @@ class TrainingSettings(LearningSettings):
     """Settings of the stages that train on tokens; budgets do not change with the number of devices."""
 
     trainer: ClassVar[str] = "SFTConfig"
+    learns_answers: ClassVar[bool] = False  # of conversations, rather than texts
     guard: GuardSettings = Field(GuardSettings(spike=3.0), description="what to do about a loss spike")
     either: ClassVar[tuple[str, ...]] = ("tokens", "epochs")
 
@@ -95,6 +96,11 @@ class TrainingSettings(LearningSettings):
     validation: ValidationSettings = Field(
         ValidationSettings(), description="rows kept from training, to measure it by"
     )
+
+    @property
+    def assistant_only(self) -> bool:
+        """Whether only the assistant's tokens are learned, so that text has none, in replay too."""
+        return self.learns_answers and bool(self.train.get("assistant_only_loss", True))
 
     @model_validator(mode="after")
     def _fits_its_data(self) -> TrainingSettings:
@@ -132,6 +138,8 @@ class CptSettings(TrainingSettings):
 
 class SftSettings(TrainingSettings):
     """Supervised fine-tuning on conversations; only the assistant's tokens are learned."""
+
+    learns_answers: ClassVar[bool] = True
 
 
 class PreferenceSettings(LearningSettings):
@@ -203,6 +211,8 @@ class SampleSettings(SamplingSettings):
 
 class ExpertSettings(TrainingSettings, SamplingSettings):
     """Expert iteration: sample, verify, drop what occurs again, fine-tune on the rest; several rounds."""
+
+    learns_answers: ClassVar[bool] = True
 
     rounds: int = Field(2, ge=1, description="times that all prompts are answered and learned from")
     heldout: int = Field(64, ge=8, description="prompts that are kept from training, answered after every round")
@@ -316,3 +326,9 @@ class PublishSettings(StageSettings):
         "named", description="named: the stage that the pipeline publishes; best: where that lost more than half of "
         "what was learned of the domain, the best stage before it",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _states_a_licence(self) -> PublishSettings:
+        if self.licence is not None and not self.licence.strip():
+            raise ValueError("licence is empty; give one, such as apache-2.0, or none")
+        return self

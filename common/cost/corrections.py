@@ -2,9 +2,9 @@
 
 Usage: `corrections = Corrections(out)`; `corrections.share(pace)`; `corrections.note(pace, estimated=2.0, seen=1.5)`.
 
-The first steps of a training are measured (`common.cost.pace`); later plans of the same stage kind, model and machine
-take that speed, and of another model or kind on the machine the median of what is known. It says nothing about results
-and enters no fingerprint.
+The steps of a training are measured (`common.cost.pace`), and later plans of the same stage kind, model and machine
+take that speed. Others that are near take the median of what is known: the same machine, precision, kind of adapter and
+class of trainer, and a model of similar size. It says nothing about results and enters no fingerprint.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import re
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.config.kinds import kind_of, kinds
 from common.store.artifacts import write_json
 
 logger = logging.getLogger(__name__)
 NAME = "speeds.json"
+SCHEMA = 2  # files of schema 1 also hold measurements of a few steps, and count as none
 SEPARATOR = " | "
+NEAR = 3.0  # times as many parameters a model may have, or as few, to take another one's speed
+MOST = 5.0  # times as fast as estimated, or as slow; more says that something else was measured
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,20 @@ class Pace:
         return SEPARATOR.join((*machine, self.kind, self.peft, self.precision, f"{self.parameters} parameters"))
 
     def is_near(self, key: str) -> bool:
-        """Whether a key is of the same machine and number of processes."""
-        return key.startswith(SEPARATOR.join((self.hardware, f"{self.processes} processes")) + SEPARATOR)
+        """Whether what was measured under a key also says something of this."""
+        hardware, processes, kind, peft, precision, size = key.split(SEPARATOR)
+        parameters = int(size.split()[0])
+        return (
+            (hardware, processes, peft, precision)
+            == (self.hardware, f"{self.processes} processes", self.peft, self.precision)
+            and _trainer(kind) == _trainer(self.kind)
+            and max(parameters, self.parameters) <= NEAR * min(parameters, self.parameters)
+        )
+
+
+def _trainer(kind: str) -> str:
+    """Return the class that trains a kind of stage; a kind that is gone has one of its own."""
+    return getattr(kind_of(kind).settings, "trainer", kind) if kind in kinds() else kind
 
 
 class Corrections:
@@ -60,19 +77,24 @@ class Corrections:
 
     def note(self, pace: Pace, *, estimated: float, seen: float) -> None:
         """Record the seconds of a step, estimated and measured; the last record counts."""
-        self._shares = {**self._read(), pace.key: round(estimated / seen, 6)}  # another run may have written meanwhile
+        share = min(max(estimated / seen, 1 / MOST), MOST)
+        self._shares = {**self._read(), pace.key: round(share, 6)}  # another run may have written meanwhile
         self.path.parent.mkdir(parents=True, exist_ok=True)
         day = datetime.datetime.now(datetime.UTC).date().isoformat()
-        write_json(self.path, {"schema": 1, "changed": day, "speed over reckoned": self._shares})
+        write_json(self.path, {"schema": SCHEMA, "changed": day, "speed over reckoned": self._shares})
 
     def _read(self) -> dict[str, float]:
         if not self.path.is_file():
             return {}
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))["speed over reckoned"]
-            shares = {str(key): float(share) for key, share in found.items()}
-            if not all(0 < share < float("inf") for share in shares.values()):
-                raise ValueError("a speed is no positive number")
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+            if found["schema"] == 1:
+                return {}
+            shares = {str(key): float(share) for key, share in found["speed over reckoned"].items()}
+            if not all(1 / MOST <= share <= MOST for share in shares.values()):
+                raise ValueError(f"a speed is not between 1/{MOST:g} and {MOST:g} of the estimate")
+            if not all(re.fullmatch(r"([^|]+ \| ){5}[1-9]\d* parameters", key) for key in shares):
+                raise ValueError("a key does not name machine, processes, kind, adapter, precision and parameters")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             logger.warning("%s cannot be read (%s); plans use estimated speeds until it is replaced", self.path, error)
             return {}

@@ -4,9 +4,9 @@ Usage: `step_seconds(setting, hardware)`; `token_seconds(setting, hardware)`.
 
 A step is the sum of its matrix products at a share of the peak, of what its activations and its optimizer move through
 memory, and of a little per layer and pass. What a machine really does is a matter of its libraries, its other users
-and its heat: the first steps of every training are measured, and correct later plans (`common.cost.corrections`).
+and its heat: the steps of a training are measured, and correct later plans (`common.cost.corrections`).
 Processes are taken to share the work without loss: what they tell each other (gradients of DDP, gathered layers of
-FSDP2 and ZeRO-3) is not modelled, so between machines the first measured steps matter most.
+FSDP2 and ZeRO-3) is not modelled, so between machines measured steps matter most.
 """
 
 from __future__ import annotations

@@ -13,9 +13,17 @@ from typing import Any
 
 from common.config.base import Limits
 from common.errors import ContractError
+from common.models.turns import NOT_A_PREFIX, REFUSED
 
 # Reasons that a setting asks for: rows that are left out so are counted, but no limit is on them.
 BY_CHOICE = frozenset({"pass rate out of range", "no pass rate"})
+TOOL_CALLS = "tool calls are not supported yet"
+_TEMPLATE = "The checkpoint's chat template may be the cause: try model.chat_template=plain (or chatml)"
+_REMEDIES = {
+    TOOL_CALLS: "Leave such conversations out with where, or write their calls as text",
+    REFUSED: _TEMPLATE,
+    NOT_A_PREFIX: _TEMPLATE,
+}
 
 
 @dataclass
@@ -42,6 +50,20 @@ class RowCount:
     @property
     def num_lost(self) -> int:
         return sum(number for reason, number in self.dropped.items() if reason not in BY_CHOICE)
+
+    @property
+    def losses(self) -> str:
+        """How many rows were dropped for which reasons, for messages."""
+        return ", ".join(f"{reason} {number}" for reason, number in sorted(self.dropped.items())) or "none"
+
+    @property
+    def main_reason(self) -> str | None:
+        """Why most rows were dropped. A reason that a setting asks for comes last."""
+        return max(self.dropped, key=lambda name: (name not in BY_CHOICE, self.dropped[name]), default=None)
+
+    def remedy(self, otherwise: str) -> str:
+        """Return what to do about the main reason, or what else may help; without a full stop."""
+        return _REMEDIES.get(self.main_reason or "", otherwise)
 
     @property
     def num_kept(self) -> int:
@@ -73,7 +95,7 @@ def _check_dropped(counts: list[RowCount], limit: float, stage: str) -> None:
     if gone and limit < 1:
         raise ContractError(
             f"Stage {stage}: source '{gone[0].source}' lost all its {gone[0].rows_in} rows, {_main_reason(gone[0])}. "
-            f"Repair or disable the source, or set {key}=1."
+            f"{gone[0].remedy('Repair or disable the source')}, or set {key}=1."
         )
     total, lost = sum(count.rows_in for count in counts), sum(count.num_lost for count in counts)
     if total and lost / total > limit:
@@ -81,7 +103,7 @@ def _check_dropped(counts: list[RowCount], limit: float, stage: str) -> None:
         raise ContractError(
             f"Stage {stage}: {lost / total:.1%} of its rows were dropped, the limit is {limit:.1%}. Most are from "
             f"source '{worst.source}' ({worst.num_lost} of {worst.rows_in}), {_main_reason(worst)}. "
-            f"Repair the source, or raise {key}."
+            f"{worst.remedy('Repair the source')}, or raise {key}."
         )
 
 
@@ -99,5 +121,6 @@ def _check_share(
 
 
 def _main_reason(count: RowCount) -> str:
-    reason = max(count.dropped, key=lambda name: (name not in BY_CHOICE, count.dropped[name]))
+    reason = count.main_reason
+    assert reason is not None, "only a source that lost rows is named"
     return f"reason '{reason}' ({count.dropped[reason]} rows)"

@@ -71,6 +71,9 @@ class Corpus(Protocol):
     def exam_roles(self, role: str) -> tuple[str, ...]:
         """Return the roles of the exam questions that rows of a training role must not repeat."""
 
+    def conversations(self, role: str) -> Mapping[str, bool]:
+        """Return the sources of a role by id, each with whether it has conversations. Reads no row."""
+
     def check_rows(self, roles: Sequence[str]) -> None:
         """Read every local row of these roles once, so that a broken one shows before anything is spent."""
 

@@ -129,12 +129,17 @@ def _with_libraries(steps: Sequence[Step], outlook: Outlook) -> Iterator[Step]:
 
 
 def _sizes(resolved: Resolved, corpus: Corpus, store: Store) -> RowSizes:
-    """Return the sizes of the run's rows, in tokens of its checkpoint's tokenizer where that is on this machine."""
+    """Return the sizes of the run's rows, in tokens of its checkpoint's tokenizer where that is on this machine.
+
+    That of a base which is trained here counts only where it is the planned one, and not a former one of the profile.
+    """
     config, shape = resolved.config, shape_of(resolved.config.model)
     path = config.model.path
     folder = None if path is None or is_hub_id(path) else locate(path)
-    if path is None and (base := store.linked(config.domain, config.profile, resolved.nodes[0].name)) is not None:
-        folder = base.path
+    if path is None:
+        first = resolved.nodes[0]
+        base = store.get(first.name, fingerprint_of(recipe_of(first, resolved, corpus, {})))
+        folder = None if base is None else base.path
     tokenizer = folder / TOKENIZER if folder is not None and (folder / TOKENIZER).is_file() else None
     vocabulary = None if shape is None else shape.vocabulary
     return RowSizes(corpus, tokenizer=tokenizer, vocabulary=vocabulary, turn_tokens=OWN if path is None else CHATML)

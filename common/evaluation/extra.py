@@ -20,6 +20,7 @@ from typing import Any
 
 from common.errors import ConfigError, DataError, did_you_mean
 from common.evaluation import harness
+from common.evaluation.hub_tasks import LEAVE_OUT
 
 PARTS = ("tasks", "groups", "group_map")
 
@@ -124,7 +125,7 @@ def _describe(failures: Mapping[str, Exception]) -> str:
     install = "Install the packages named (lm-eval[ifeval], lm-eval[math]). " if packages else ""
     lines = [
         f"{len(failures)} of the harness tasks could not be loaded. {install}Check the network, HF_HUB_OFFLINE and "
-        "your access to gated data, or leave the tasks out; data=embedded needs none.",
+        f"your access to gated data, or {LEAVE_OUT}.",
         *(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items()),
     ]
     return "\n  - ".join(lines)

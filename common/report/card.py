@@ -19,7 +19,7 @@ from common.models.licence import RollUp
 from common.report import stage_notes, tables
 from common.report.chain import SIDES, Chain
 from common.report.headline import headline
-from common.report.licences import LOCAL, base_record, licence_notes, trained_on
+from common.report.licences import LOCAL, base_record, licence_facts, made_here, trained_on
 from common.report.markdown import duration, number
 
 if TYPE_CHECKING:
@@ -137,10 +137,11 @@ def _what_it_is(chain: Chain, about: About) -> str:
     steps = [f"{kind_of(c.kind).phrase or c.kind} (`{c.name}`)" for c in path]
     total = sum(float(m.get("seconds") or 0) for m in chain.manifests.values())
     tokens = sum(int(c.manifest.get("tokens") or 0) for c in chain.checkpoints)
+    made = len(made_here(chain))
     return (
         f"A language model for {about.title}. It was made by the pipeline `{about.pipeline}` with the profile "
         f"`{about.profile}` and seed {about.seed}. {_origin(chain)} The steps to this model: {', then '.join(steps)}. "
-        f"The whole run made {len(chain.checkpoints)} models from {number(tokens)} training tokens in "
+        f"The whole run made {made} model{'' if made == 1 else 's'} from {number(tokens)} training tokens in "
         f"{duration(total)}."
     )
 
@@ -176,7 +177,7 @@ def licence_text(licence: RollUp) -> list[str]:
     lead = f"Licence of this model: {licence.sentence}"
     if licence.duties:
         lead += f" What it is made from asks who passes it on to: {'; '.join(licence.duties)}."
-    notes = [f"- {note[0].upper()}{note[1:]}" for note in licence_notes(licence)]
+    notes = [f"- {note[0].upper()}{note[1:]}" for note in licence_facts(licence)]
     return [lead, *(["\n".join(notes)] if notes else []), LICENCE_NOTE]
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from common.evaluation.comparison import Comparison, TextComparison
 from common.report.chain import Chain
 from common.report.comparisons import Roles, find, find_roles
-from common.report.markdown import change_interval, interval, p_value, points
+from common.report.markdown import change_interval, interval, p_value, points, shows_no_change
+from common.report.stage_notes import preference_claim
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,7 @@ def _preference(chain: Chain, found: Evidence, roles: Roles) -> str:
         return ""
     parts = [found.both_sides(chain[roles.aligned].parent, roles.aligned)]
     if accuracy := chain[roles.aligned].metrics.get("preference_accuracy"):
-        share = f"{interval(accuracy)} of {accuracy['n']:,} held-out pairs"
-        parts.append(f"`{roles.aligned}` ranks the preferred answer first in {share}.")
+        parts.append(preference_claim(roles.aligned, accuracy))
     text = " ".join(filter(None, parts))
     return f"**Effect of preference tuning.** {text}" if text else ""
 
@@ -132,7 +132,10 @@ def describe_text(change: TextComparison) -> str:
     size = change_interval(change.change, change.low, change.high)
     if change.low is None:
         return f"went {values} ({size}, one document)"
-    verb = ("fell" if change.change < 0 else "rose") if change.proven else "did not change significantly"
+    if shows_no_change(change.change, change.low, change.high):
+        verb = "did not change"
+    else:
+        verb = ("fell" if change.change < 0 else "rose") if change.proven else "did not change significantly"
     return f"{verb}: {values} ({size} over {change.n:,} documents; lower is better)"
 
 

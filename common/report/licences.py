@@ -8,6 +8,7 @@ Exams do not count: they measure a model and teach it nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +23,13 @@ from common.data.corpus import Corpus
 from common.errors import ConfigError
 from common.models.licence import RollUp, Strictness, licence_of, read_licence, roll_up
 from common.models.source import is_hub_id
-from common.report.chain import Chain
+from common.report.chain import Chain, Checkpoint
 from common.stage import data_roles
 
 BASE = "base model"  # role of the record that a base stage leaves of a given checkpoint
 SETTING = "publish.licence"
 LOCAL = "local checkpoint"  # title of a checkpoint whose files do not name it
+NAME = re.compile(r"`[^`]+`")  # of a source or a base, in a sentence
 MEASURES = ("questions_", "text_", "preference_heldout")  # beginnings of the corpus roles that train nothing
 Facts = Mapping[str, Any]
 
@@ -36,6 +38,16 @@ def base_record(manifests: Iterable[Facts]) -> Facts | None:
     """Return what a base stage noted of the checkpoint that it took; None where a base was pretrained."""
     records = (source for manifest in manifests for source in manifest.get("sources", ()))
     return next((source for source in records if source.get("role") == BASE), None)
+
+
+def took(manifest: Facts) -> bool:
+    """Whether a stage took a checkpoint that was given, so that it made none."""
+    return base_record([manifest]) is not None
+
+
+def made_here(chain: Chain) -> list[Checkpoint]:
+    """Return the checkpoints that the run made: all but a base that was given."""
+    return [checkpoint for checkpoint in chain.checkpoints if not took(checkpoint.manifest)]
 
 
 def trained_on(chain: Chain, name: str) -> list[Facts]:
@@ -157,10 +169,28 @@ def _require_strict(rolled: RollUp, asked: str, layer: str) -> None:
         )
 
 
+def licence_facts(rolled: RollUp) -> list[str]:
+    """Return what is to be known of the licences, for readers of the card: what is missing, conflicts, limits."""
+    return [*(f"the licence of {name} is not known." for name in rolled.unknown), *rolled.warnings]
+
+
 def licence_notes(rolled: RollUp) -> list[str]:
-    """Return what a run should know of its licences before anything is spent: conflicts, limits, what is missing."""
+    """Return the same for who runs it, before anything is spent: each with the next step, and an odd id that was set.
+
+    A conflict that `publish.licence` settles has no next step.
+    """
     missing = [f"the licence of {name} is not known; {how_to_state(rolled, name)}" for name in rolled.unknown]
-    return [*missing, *rolled.warnings]
+    conflicts = [c if rolled.asked else f"{c} {_how_to_settle(rolled, c)}" for c in rolled.conflicts]
+    odd = []
+    if rolled.asked and rolled.id == "other" and rolled.asked != "other":
+        odd = [f"{SETTING}={rolled.asked} is no id that is known here; the card says `other` with this as its name."]
+    return [*missing, *conflicts, *rolled.limits, *odd]
+
+
+def _how_to_settle(rolled: RollUp, conflict: str) -> str:
+    """Return the next step for two licences that may not go together; the sources are those that the sentence names."""
+    sources = [name for name in dict.fromkeys(NAME.findall(conflict)) if name != rolled.base]
+    return f"Take {' or '.join(sources)} out of the data, or set {SETTING}=<id> if you know that they go together."
 
 
 def how_to_state(rolled: RollUp, name: str) -> str:

@@ -46,6 +46,12 @@ def change_interval(change: float, low: float | None, high: float | None) -> str
     return relative(change) + ("" if low is None else f" [{relative(low)}, {relative(high)}]")
 
 
+def shows_no_change(change: float, low: float | None, high: float | None) -> bool:
+    """Whether a change is 0 as `change_interval` prints it, or the printed interval of a change ends at 0."""
+    printed = [round(100 * value, 1) for value in (change, low, high) if value is not None]
+    return 0 in printed
+
+
 def p_value(p: float) -> str:
     """Return `< 0.001`, `0.031` or `0.50`."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"

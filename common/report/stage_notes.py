@@ -75,15 +75,24 @@ def training_notes(chain: Chain) -> list[str]:
             )
     for c in chain.checkpoints:
         if accuracy := c.metrics.get("preference_accuracy"):
-            share = f"in {interval(accuracy)} of {accuracy['n']:,} pairs"
-            if "before" in accuracy:
-                claim = f"gives the preferred answer the higher odds per token {share}. The model before it did so in "
-                claim += f"{percent(accuracy['before'])}."
-            else:
-                claim = "raises the probability of the preferred answer more than that of the rejected answer "
-                claim += f"{share}. Chance is 50%."
-            notes.append(f"On held-out pairs, `{c.name}` {claim}")
+            notes.append(preference_claim(c.name, accuracy))
     return notes
+
+
+def preference_claim(name: str, accuracy: Facts) -> str:
+    """Say what a stage's accuracy on held-out pairs measured.
+
+    With a reference (DPO): the pairs whose log-probability of the preferred answer minus that of the rejected one grew.
+    Without: the pairs whose preferred answer has the higher mean log-probability per token, after and before.
+    """
+    share = f"In {interval(accuracy)} of {accuracy['n']:,} held-out pairs, `{name}`"
+    if "before" in accuracy:
+        claim = "gives the preferred answer a higher probability per token than the rejected answer. The model before "
+        return f"{share} {claim}it did so in {percent(accuracy['before'])}."
+    return (
+        f"{share} made the preferred answer more probable, relative to the rejected answer, than it was before this "
+        "stage. Chance is 50%."
+    )
 
 
 def reward_models(chain: Chain) -> dict[str, Facts]:

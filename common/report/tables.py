@@ -13,8 +13,10 @@ from typing import Any
 import yaml
 
 from common.config.kinds import kind_of
+from common.config.schema import ModelSettings
 from common.evaluation.comparison import Comparison, TextComparison
 from common.report.chain import EXAM_KIND, Chain, Checkpoint
+from common.report.licences import BASE, MEASURES, base_record, named
 from common.report.markdown import (
     MISSING,
     change_interval,
@@ -29,8 +31,10 @@ from common.report.markdown import (
     short,
     table,
 )
+from common.store.artifacts import fingerprint_of
 
 Facts = Mapping[str, Any]
+USED_OF_A_GIVEN_BASE = ("dtype", "chat_template", "new_tokens", "trust_remote_code")  # of the settings in `model`
 # Parts of a recipe that have a section of their own, so that the settings stay readable.
 ELSEWHERE = frozenset({"inputs", "data", "corpus", "code", "kind", "stage", "parent", "schema"})
 WRITTEN_NOTE = (
@@ -167,7 +171,30 @@ def merged_sources(chain: Chain) -> list[dict[str, Any]]:
             entry = merged.setdefault((str(source["id"]), str(source.get("role", ""))), {**source, "stages": []})
             if name not in entry["stages"]:
                 entry["stages"].append(name)
+    for entry in merged.values():
+        entry["role"] = _roles_read(chain, entry)
+        if entry["role"] == BASE and not entry.get("revision"):
+            entry["digest"] = _given_digest(chain.manifests[entry["stages"][0]])
     return list(merged.values())
+
+
+def _roles_read(chain: Chain, source: Facts) -> str:
+    """Return a source's role; of several only those that this chain used, by the rows that its stages read."""
+    stated = str(source.get("role", ""))
+    if ", " not in stated:
+        return stated
+    rows = [row for manifest in chain.manifests.values() for row in manifest.get("rows", ())]
+    read = [str(row.get("role")) for row in rows if row["source"] == source["id"]]
+    trained = dict.fromkeys(role for role in read if not role.startswith(MEASURES))
+    return ", ".join([*trained, *(["eval"] if "eval" in stated.split(", ") else [])]) or stated
+
+
+def _given_digest(manifest: Facts) -> str | None:
+    """Return one digest for the files of a checkpoint that was given; None where a commit identifies it."""
+    model = (manifest.get("recipe") or {}).get("model") or {}
+    if model.get("gguf"):
+        return str(model["gguf"])
+    return fingerprint_of(model["files"]) if model.get("files") else None
 
 
 def data_table(chain: Chain) -> str:
@@ -230,7 +257,9 @@ def recipes(chain: Chain) -> str:
     blocks: dict[str, str] = {}
     for name, manifest in chain.manifests.items():
         recipe = {key: value for key, value in (manifest.get("recipe") or {}).items() if key not in ELSEWHERE}
-        if "settings" in manifest:  # with defaults, which a recipe leaves out
+        if record := base_record([manifest]):
+            recipe = {"seed": manifest.get("seed"), "model": _given(recipe.get("model") or {}, record)}
+        elif "settings" in manifest:  # with defaults, which a recipe leaves out
             recipe["settings"] = manifest["settings"]
         text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100)
         key = text if manifest["kind"] == EXAM_KIND else name
@@ -238,10 +267,20 @@ def recipes(chain: Chain) -> str:
     return "\n\n".join(blocks.values())
 
 
+def _given(model: Facts, record: Facts) -> dict[str, Any]:
+    """Return the settings that a checkpoint was taken with, defaults included, and what identifies it."""
+    name = record.get("title") if record.get("origin") == "hub" else record["id"]
+    used = {key: model.get(key, ModelSettings.model_fields[key].default) for key in USED_OF_A_GIVEN_BASE}
+    identity = {key: model[key] for key in ("revision", "gguf", "files") if key in model}
+    return {"path": name, **{key: list(v) if isinstance(v, tuple) else v for key, v in used.items()}, **identity}
+
+
 def lineage_table(chain: Chain) -> str:
     """What each stage was made from, by fingerprint and digest."""
 
     def inputs(m: Facts) -> str:
+        if record := base_record([m]):
+            return f"{named(record)} {short(record.get('revision') or _given_digest(m))}"
         return ", ".join(f"`{name}` {short(facts['fingerprint'])}" for name, facts in m.get("inputs", {}).items())
 
     def commit(m: Facts) -> str:

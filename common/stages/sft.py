@@ -44,7 +44,7 @@ def conversations(context: StageContext, tokenizer: Any) -> TrainingRows:
 
     Raises ConfigError and ContractError where the chat template cannot be learned from them.
     """
-    assistant_only = bool(cast(TrainingSettings, context.settings).train.get("assistant_only_loss", True))
+    assistant_only = cast(TrainingSettings, context.settings).assistant_only
     if assistant_only:
         require_trainable_template(tokenizer)
     elif not tokenizer.chat_template:

@@ -107,7 +107,7 @@ def measure(case: Case, device: str, out: Path, told: Any) -> None:
     from common.training.loop import memory
     from tests.conftest import REPOSITORY
 
-    pace.MEASURED = MEASURED
+    pace.ENOUGH = MEASURED
     resolved = resolve(words_of(case, device, out), REPOSITORY)
     found: dict[str, float] = {}
     original = memory.phase

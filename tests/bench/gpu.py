@@ -25,6 +25,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from common.errors import ConfigError, did_you_mean, first_line
 from common.store.artifacts import digest_file, fingerprint_of, write_json
 from tests.bench.figures import Figure, Part, SkippedError
@@ -32,6 +34,7 @@ from tests.conftest import REPOSITORY
 
 FORMAT = 1
 DEFAULTS = {"device": "cuda", "minutes": "10", "out": "runs/gpu.json"}
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 SLACK = 1.2  # a part may take so many times as long as it did before
 
 
@@ -69,9 +72,9 @@ def read_words(words: Sequence[str]) -> Request:
 
 def read_results(file: Path) -> dict[str, Any]:
     """Return what is known of each device, part by part. Raises ConfigError for a file that is something else."""
-    if not file.exists():
-        return {}
     try:
+        if not file.exists():
+            return {}
         found = json.loads(file.read_text(encoding="utf-8"))
         devices: dict[str, Any] = found["devices"]
         if found["format"] != FORMAT:
@@ -81,6 +84,28 @@ def read_results(file: Path) -> dict[str, Any]:
             f"out={file}: this is no file of results ({first_line(error)}). Name another, or remove it."
         ) from error
     return devices
+
+
+def check_writable(file: Path) -> None:
+    """Make the file's folder and try to write there. Raises ConfigError in one line, before anything has run."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(f"out={file}: cannot be written ({first_line(error)}). Name another file.") from error
+
+
+def stop_at_signals() -> None:
+    """Let SIGTERM and SIGINT end this process by an exception, so that what it has started ends with it."""
+
+    def stop(number: int, frame: object) -> None:
+        for again in STOPPING:
+            signal.signal(again, signal.SIG_IGN)  # a second one would leave children behind
+        raise SystemExit(128 + number)
+
+    for number in STOPPING:
+        signal.signal(number, stop)
 
 
 def code_and_versions() -> str:
@@ -106,9 +131,8 @@ class Worker:
         try:
             return self._pool.submit(function, *arguments).result(timeout=seconds)
         except BaseException:
-            for number in list(self._pool._processes or ()):  # with those that it has started
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(number, signal.SIGKILL)
+            for number in list(self._pool._processes or ()):
+                _kill(number)
             self.close()
             raise
 
@@ -116,6 +140,17 @@ class Worker:
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
+
+
+def _kill(number: int) -> None:
+    """Kill a process with all that it has started, those in sessions of their own too (`common.models.clean_load`)."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        worker = psutil.Process(number)
+        for process in (*worker.children(recursive=True), worker):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(number, signal.SIGKILL)  # those whose parent had ended
 
 
 def work_off(parts: Sequence[Part], request: Request, device: str, results: dict[str, Any]) -> dict[str, str]:
@@ -199,6 +234,7 @@ def main(words: Sequence[str]) -> int:
     try:
         request = read_words(words)
         results = read_results(request.file)
+        check_writable(request.file)
         worker = Worker()
         try:
             name = worker.run(name_of, request.device, seconds=request.seconds)
@@ -219,4 +255,5 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    stop_at_signals()
     sys.exit(main(sys.argv[1:]))

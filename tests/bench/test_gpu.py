@@ -5,17 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from common.errors import ConfigError
+from common.models.clean_load import CleanProcess
+from common.store.artifacts import write_json
 from tests.bench import gpu, gpu_parts
 from tests.bench.figures import Figure, Part, SkippedError
 from tests.bench.gpu import Request, read_results, read_words, table, work_off
 from tests.bench.material import SMALL
+from tests.conftest import REPOSITORY
 
 
 @pytest.mark.parametrize(
@@ -44,6 +51,47 @@ def test_a_file_of_something_else_is_not_overwritten(tmp_path: Path, capsys: pyt
     assert error.count("\n") == 1
     with pytest.raises(ConfigError, match="this is no file of results"):
         read_results(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["/dev/null/results.json", "/proc/nothing/results.json", "{tmp}/" + 300 * "a"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_runs(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "Worker", lambda: pytest.fail("something was run"))
+    file = place.format(tmp=tmp_path)
+    assert gpu.main(["device=cpu", f"out={file}"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: out={file}: ")
+    assert error.count("\n") == 1
+
+
+def checking(note: str) -> None:
+    """Start what a training starts, write down who runs, and never end."""
+    clean = CleanProcess()
+    clean.start()
+    assert clean._process is not None
+    write_json(Path(note), [os.getpid(), clean._process.pid])
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_all_that_was_started(number: signal.Signals, tmp_path: Path) -> None:
+    note = tmp_path / "processes.json"
+    code = (
+        "from tests.bench import gpu; from tests.bench.test_gpu import checking; gpu.stop_at_signals(); "
+        f"gpu.Worker().run(checking, {str(note)!r}, seconds=300)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY)
+    try:
+        end = time.monotonic() + 120
+        while not note.is_file() and time.monotonic() < end:
+            time.sleep(0.1)
+        started = [psutil.Process(pid) for pid in json.loads(note.read_text(encoding="utf-8"))]
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
+        assert psutil.wait_procs(started, timeout=20)[1] == []
+    finally:
+        process.kill()
 
 
 def test_without_a_gpu_the_cpu_half_is_named(

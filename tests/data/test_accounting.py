@@ -7,6 +7,7 @@ import pytest
 from common.config.base import Limits
 from common.data.accounting import RowCount, check_limits
 from common.errors import ContractError
+from common.models.turns import NOT_A_PREFIX
 
 LIMITS = Limits(dropped=0.05, truncated=0.1, masked=0.0)
 
@@ -38,6 +39,14 @@ def test_dropped_names_source_reason_share_limit_and_key() -> None:
     assert "Stage sft: 11.0% of its rows were dropped, the limit is 5.0%" in message
     assert "source 'bad' (21 of 100), reason 'empty text' (20 rows)" in message
     assert message.endswith("raise sft.limits.dropped.")
+
+
+@pytest.mark.parametrize("lost", [3, 100])
+def test_a_reason_of_the_template_names_the_template(lost: int) -> None:
+    bad = count("bad", 100)
+    bad.dropped = {NOT_A_PREFIX: lost - 1, "empty text": 1}
+    with pytest.raises(ContractError, match=r"chat template may be the cause: try model\.chat_template=plain"):
+        check_limits([bad], Limits(dropped=0.01), "sft")
 
 
 def test_a_source_that_loses_everything_stops_even_a_large_stage() -> None:

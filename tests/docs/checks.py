@@ -40,6 +40,9 @@ ROWS = {  # the files of the manifest in docs/your-own-data.md
     "reports/a.txt": "A report on trees.\n\nIt says that oaks grow slowly and live long.\n" * 30,
     "novels/a.txt": "Once upon a time there was a small house.\n\nNobody lived in it for years.\n" * 30,
     "general/a.md": "The sun rises in the east and sets in the west.\n",
+    "chats.jsonl": json.dumps(
+        {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "No."}]}
+    ),
     "faq.jsonl": json.dumps({"q": "What is an oak?", "a": "A tree."}),
     "pairs.jsonl": json.dumps({"p": "What is an oak?", "c": "A tree.", "r": "A fish."}),
     "exam.csv": "q,a,b,c,d,key\nWhich of these grows slowly?,oak,grass,moss,reed,A\n",

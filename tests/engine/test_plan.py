@@ -8,6 +8,8 @@ import pytest
 
 from common.config.resolve import resolve
 from common.console import Console
+from common.cost.shapes import shape_of
+from common.data.sizes import token_bytes
 from common.engine.code import code_of
 from common.engine.plan import Plan, make_plan
 from common.engine.run import run_stage
@@ -90,3 +92,19 @@ def test_bfloat16_where_it_is_emulated_is_told_with_the_factor(
     assert "cpu-2 emulates bfloat16, about 10 times slower than float32, and cpt will train in it." in said
     assert main(["plan", "domain=medical", f"out={tmp_path}", "run.hardware=t4", "precision=bfloat16"]) == 0
     assert "t4 emulates bfloat16, no faster than float32, and base, " in capsys.readouterr().out
+
+
+def test_rows_are_counted_with_the_tokenizer_of_the_planned_base_alone(finished: Path) -> None:
+    """The profile's link may show another base, whose tokenizer cuts texts otherwise."""
+    token_bytes_of = []
+    for change in ({}, {"base.tokens": "4096"}):
+        resolved = resolve({"domain": "medical", "out": str(finished), **QUICK, **change}, REPOSITORY)
+        sizes = make_plan(resolved).outlook.sizes
+        found = sizes.of("preference") if sizes is not None else None
+        assert found is not None
+        token_bytes_of.append(found.token_bytes)
+    assert (finished / "runs" / "medical" / "tiny" / "base" / "tokenizer.json").is_file()
+    shape = shape_of(resolved.config.model)
+    assert shape is not None
+    estimated = token_bytes(shape.vocabulary)
+    assert token_bytes_of[1] == estimated != token_bytes_of[0]

@@ -70,7 +70,10 @@ def test_data_that_could_not_be_loaded_names_the_task_and_the_way_out(
 ) -> None:
     write_questions(tmp_path, "borrowed", make_questions(2))
     (tmp_path / "borrowed.jsonl").unlink()
-    with pytest.raises(DataError, match=r"(?s)1 of the .*data=embedded needs none.*'borrowed' \(FileNotFoundError"):
+    with pytest.raises(
+        DataError,
+        match=r"(?s)1 of the .*\(evaluate\.tasks=\[\]\); data=.*'borrowed' \(FileNotFoundError",
+    ):
         extra.load(["borrowed"], manager=manager(tmp_path))
 
 

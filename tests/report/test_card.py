@@ -22,7 +22,7 @@ from common.report.record import Summary
 from common.report.stage_notes import exam_warnings
 from common.stage import StageContext
 from common.stages import card
-from common.store.artifacts import Artifact
+from common.store.artifacts import Artifact, fingerprint_of
 
 BuildChain = Callable[..., dict[str, Artifact]]
 BuildContext = Callable[..., StageContext]
@@ -142,6 +142,39 @@ def test_the_card_says_where_the_first_model_came_from(
     assert head.get("base_model") == base_model
 
 
+def test_a_base_that_was_given_is_told_as_one(build_chain: BuildChain, card_context: BuildContext) -> None:
+    record = {"id": "ours", "title": "local checkpoint", "origin": "local", "licence": "mit"}
+    inputs = build_chain(base=record)
+    base, cpt = (dict(inputs[name].manifest) for name in ("base", "cpt"))
+    model = {"architecture": {"hidden_size": 128}, "vocabulary_size": 2048, "files": {"config.json": "a" * 64}}
+    base |= {"recipe": {**base["recipe"], "model": model}, "settings": {"tokens": 500_000}}
+    several = {"sources": [{"id": "world", "role": "pretrain, replay, eval"}]}
+    cpt |= several | {"rows": [{"source": "world", "role": "replay", "rows_in": 9, "rows_out": 9}]}
+    exam = {**inputs["exam-base"].manifest, **several}
+    changed = {"base": base, "cpt": cpt, "exam-base": exam}
+    inputs |= {name: replace(inputs[name], manifest=manifest) for name, manifest in changed.items()}
+    context = card_context(inputs)
+    card.run(context)
+    _, body = readme(context.out)
+    assert "The whole run made 5 models from" in body  # of six
+    recipe = yaml.safe_load(body.split("<summary>base (base)</summary>")[1].split("```")[1].removeprefix("yaml"))
+    assert recipe == {
+        "seed": 7,
+        "model": {
+            "path": "ours", "dtype": "float32", "chat_template": "own", "new_tokens": [], "trust_remote_code": False,
+            "files": {"config.json": "a" * 64},
+        },
+    }  # fmt: skip
+    digest = fingerprint_of({"config.json": "a" * 64})[:12]
+    rows = [" ".join(line.split()) for line in body.splitlines()]
+    assert f"| `ours` | base model | mit | `{digest}` | `base` | — |" in rows
+    assert any(
+        row.startswith("| `base` | ") and f" | `ours` `{digest}` | `{inputs['base'].digest[:12]}`" in row
+        for row in rows
+    )
+    assert any(row.startswith("| `world` | replay, eval | ") for row in rows)
+
+
 def test_every_table_is_a_table_and_lines_up(written: tuple[Path, dict[str, Artifact]]) -> None:
     body = readme(written[0])[1]
     tokens = MarkdownIt("commonmark").enable("table").parse(body)
@@ -165,7 +198,7 @@ def test_the_sections_hold_the_facts_of_the_manifests(written: tuple[Path, dict[
     assert "`cccccccccccc` + local changes" in body
     assert "3 empty, 2 exam" in body
     assert "| torch   | 2.13.0  |" in body
-    assert "in 90.0% [77.0%, 96.0%] of 40 pairs" in body
+    assert "\n\nIn 90.0% [77.0%, 96.0%] of 40 held-out pairs, `dpo` made" in body
     assert body.count("<details>") == body.count("</details>") == 7  # six stages, and one for all exams
     assert "(local)/rows.jsonl" in body
     assert "It is not a doctor." in body

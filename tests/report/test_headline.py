@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from common.evaluation.comparison import TextComparison
 from common.report.chain import load_chain
 from common.report.comparisons import compare_chain, compare_chain_texts, find, find_roles
-from common.report.headline import headline
+from common.report.headline import describe_text, headline
+from common.report.stage_notes import preference_claim, training_notes
 from common.store.artifacts import Artifact
 
 BuildChain = Callable[..., dict[str, Artifact]]
@@ -41,7 +43,8 @@ def test_a_chain_that_worked_names_what_was_gained_forgotten_and_restored(build_
     assert "(+56.7 points [" in taught
     assert "McNemar p < 0.001)" in taught
     assert "fell from 83.3% [72.0%, 90.7%] (`base`) to 55.0%" in said["Forgetting"]
-    assert "90.0% [77.0%, 96.0%] of 40 held-out pairs" in said["Effect of preference tuning"]
+    claim = "In 90.0% [77.0%, 96.0%] of 40 held-out pairs, `dpo` made the preferred answer more probable, relative to "
+    assert claim in said["Effect of preference tuning"]
     assert (
         "The general score rose from 55.0% [42.5%, 66.9%] (`dpo`) to 76.7%"
         in said["The merge restored general ability"]
@@ -72,6 +75,31 @@ def test_one_document_and_no_exam_are_no_evidence(build_chain: BuildChain) -> No
     assert "(-10.0%, one document)" in headline(chain, compare_chain(chain), one)[0]
     lead = headline(chain, [], compare_chain_texts(chain))[0]
     assert lead.startswith("**Effect of the domain text.** After continued pre-training, the bits per byte of domain")
+
+
+@pytest.mark.parametrize(
+    ("change", "low", "high", "verb"),
+    [
+        (0.0004, 0.0001, 0.0010, "did not change"),  # printed as 0.0%
+        (0.0010, 0.0004, 0.0020, "did not change"),  # its interval is printed from 0.0%
+        (0.0010, -0.0010, 0.0020, "did not change significantly"),
+        (0.0010, 0.0006, 0.0020, "rose"),
+        (-0.0010, -0.0020, -0.0006, "fell"),
+    ],
+)
+def test_a_change_of_bits_that_is_printed_as_none_is_none(change: float, low: float, high: float, verb: str) -> None:
+    found = TextComparison("a", "b", "general", 5, 100, 4.877, 4.877 * (1 + change), change, low, high)
+    assert describe_text(found).startswith(f"{verb}: ")
+
+
+def test_both_sentences_on_preferences_are_one(build_chain: BuildChain) -> None:
+    chain = load_chain(build_chain())
+    (note,) = [note for note in training_notes(chain) if "held-out pairs" in note]
+    assert any(item.endswith(note) for item in headline(chain, compare_chain(chain)))
+    assert preference_claim("orpo", {"score": 0.9, "n": 40, "low": 0.77, "high": 0.96, "before": 0.5}) == (
+        "In 90.0% [77.0%, 96.0%] of 40 held-out pairs, `orpo` gives the preferred answer a higher probability per "
+        "token than the rejected answer. The model before it did so in 50.0%."
+    )
 
 
 def test_a_small_change_is_not_called_one(build_chain: BuildChain) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,16 @@ from common.config.resolve import resolve
 from common.config.stages import PublishSettings
 from common.engine.plan import make_plan
 from common.errors import ConfigError
+from common.models.licence import roll_up
 from common.report.chain import Chain, load_chain
-from common.report.licences import base_record, licence_notes, licence_of_chain, restated, trained_on
+from common.report.licences import (
+    base_record,
+    licence_facts,
+    licence_notes,
+    licence_of_chain,
+    restated,
+    trained_on,
+)
 from common.stage import StageContext
 from common.stages import card
 from common.store.artifacts import Artifact
@@ -46,7 +55,8 @@ def test_what_settings_and_data_say_today_counts_before_what_was_noted(
     card.run(context)
     said = (context.out / "README.md").read_text(encoding="utf-8")
     assert "license: unknown" in said
-    assert "- The licence of `ours` is not known; look where it comes from, and set model.licence=<id>" in said
+    assert "- The licence of `ours` is not known.\n" in said
+    assert "model.licence=" not in said  # the next step is for who runs it: `licence_notes`
     model = context.config.model.model_copy(update={"licence": "mit"})
     today = Corpus({**SOURCE, "licence": "cc-by-nc-4.0"})
     again = replace(context, config=context.config.model_copy(update={"model": model}), corpus=cast("Any", today))
@@ -123,6 +133,48 @@ def test_a_plan_knows_the_licence_of_its_data(tmp_path: Path) -> None:
         "the licence of `notes` is not known; look where it comes from, and write it beside the source "
         "(licence: <id>), such as apache-2.0."
     ]
+
+
+def test_a_conflict_names_the_sources_and_the_setting(tmp_path: Path) -> None:
+    data = Path(made_manifest(tmp_path, "cc-by-sa-4.0"))
+    text = data.read_text(encoding="utf-8").replace("match: text", "MATCH").replace("licence: mit", "licence: gpl-3.0")
+    data.write_text(text.replace("MATCH", "match: text"), encoding="utf-8")
+    licence = planned(tmp_path, data=str(data)).licence
+    assert licence.sentence.startswith("other (conflicting-licences), ")
+    (said,) = licence_notes(licence)
+    assert "`notes` (cc-by-sa-4.0)" in said
+    assert re.search(r"Take `\w+` or `\w+` out of the data, or set publish\.licence=<id> if you know that they", said)
+    assert licence_facts(licence) == list(licence.conflicts)  # the card gives no advice
+    settled = planned(tmp_path, data=str(data), **{"publish.licence": "gpl-3.0"}).licence
+    assert licence_notes(settled) == list(settled.conflicts)
+
+
+def test_only_sources_are_taken_out_of_the_data() -> None:
+    (said,) = licence_notes(roll_up(("`ours`", "gpl-3.0"), [("`web`", "cc-by-sa-4.0")]))
+    assert "Take `web` out of the data, or set publish.licence=<id>" in said
+
+
+def test_an_id_that_is_not_known_is_told(tmp_path: Path) -> None:
+    licence = planned(tmp_path, **{"publish.licence": "banana"}).licence
+    assert (licence.id, licence.name) == ("other", "banana")
+    assert licence_notes(licence) == [
+        "publish.licence=banana is no id that is known here; the card says `other` with this as its name."
+    ]
+    assert licence_notes(planned(tmp_path, **{"publish.licence": "mit"}).licence) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"model.path": "acme/model", "model.licence": ""}, r"model\.licence is empty"),
+        ({"model.licence": "mit"}, r"model\.licence=mit is the licence of a checkpoint, and no model\.path gives one"),
+        ({"publish.licence": ""}, r"publish.*licence is empty"),
+    ],
+)
+def test_a_licence_that_is_none_is_refused(words: dict[str, str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=said) as error:
+        planned(tmp_path, **words)
+    assert "\n" not in str(error.value).strip()
 
 
 def test_what_is_not_known_is_asked_for_before_it_goes_to_the_hub(tmp_path: Path) -> None:

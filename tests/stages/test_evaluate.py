@@ -43,6 +43,9 @@ class SmallCorpus:
     def exam_roles(self, role: str) -> tuple[str, ...]:
         return ()
 
+    def conversations(self, role: str) -> dict[str, bool]:
+        return {}
+
     def check_rows(self, roles: Sequence[str]) -> None:
         return
 

@@ -83,6 +83,10 @@ class EmbeddedCorpus:
         for side in self._files:
             self._load(side)
 
+    def conversations(self, role: str) -> dict[str, bool]:
+        """Return whether a role has conversations among its rows, under the name of its side."""
+        return {_role(role).side: "conversations" in _role(role).reads}
+
     def check_rows(self, roles: Sequence[str]) -> None:
         """Look for names of the exam in conversations and pairs; `check` has seen every fact and template."""
         for role in roles:

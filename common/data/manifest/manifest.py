@@ -141,6 +141,10 @@ class ManifestCorpus:
         """Return the roles of the exam that rows of a training role must not repeat: all questions and texts."""
         return ("questions_domain", "questions_general", "text_domain", "text_general")
 
+    def conversations(self, role: str) -> dict[str, bool]:
+        """Return the sources of a role, each with whether its rows are conversations, as its columns say."""
+        return {source.id: source.shape == "chat" for source, _ in self._serving(role)}
+
     def check_rows(self, roles: Sequence[str]) -> None:
         """Ask the Hub for each of its sources, and read every local row, of these roles; prompts are always asked for.
 
@@ -206,7 +210,7 @@ class ManifestCorpus:
                         continue
                     seen.add(digest)
                 yield row
-            _log.info("source %s: %d rows for %s; dropped: %s", source.id, num_rows, role, _losses(count))
+            _log.info("source %s: %d rows for %s; dropped: %s", source.id, num_rows, role, count.losses)
             _check_usable(source, part, count, num_rows)
 
     def _repeat(self, source: Source, part: Part, count: RowCount) -> Iterator[Row]:
@@ -282,10 +286,6 @@ def _check_usable(source: Source, part: Part, count: RowCount, num_rows: int) ->
         _log.warning("source %s: heldout %s keeps no row; the source is too small", source.id, source.heldout)
         return
     raise DataError(
-        f"Source '{source.id}' gives no usable row for {count.role}: {count.rows_in} read, dropped: {_losses(count)}. "
-        "Check its columns, where, skip, weight and heldout."
+        f"Source '{source.id}' gives no usable row for {count.role}: {count.rows_in} read, dropped: {count.losses}. "
+        f"{count.remedy('Check its columns, where, skip, weight and heldout')}."
     )
-
-
-def _losses(count: RowCount) -> str:
-    return ", ".join(f"{reason} {number}" for reason, number in sorted(count.dropped.items())) or "none"

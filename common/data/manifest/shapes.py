@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from common.data.accounting import TOOL_CALLS
 from common.data.answers import final_answer, parse_number
 from common.data.corpus import Row
 from common.data.manifest.readers import Record
@@ -121,6 +122,8 @@ def _messages(value: Any, name: str) -> list[dict[str, str]]:
         raise UnusableRow(f"empty {name}")
     messages = []
     for item in value:
+        if isinstance(item, Mapping) and (item.get("tool_calls") or item.get("role") == "tool"):
+            raise UnusableRow(TOOL_CALLS)
         if not isinstance(item, Mapping) or item.get("role") not in ("system", "user", "assistant"):
             raise UnusableRow(f"{name} hold an unknown role")
         messages.append({"role": str(item["role"]), "content": text_of(item.get("content"), name)})

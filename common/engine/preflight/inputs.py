@@ -7,8 +7,9 @@ Usage: `check_inputs(resolved, corpus, nodes)`, from `common.engine.run`. What f
 from __future__ import annotations
 
 import importlib
+import itertools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from common.engine.fingerprint import task_folders
 from common.engine.preflight import hardware
 from common.engine.preflight.backends import check_backends, learning
 from common.errors import ConfigError, DataError, RecipeError, first_line
+from common.evaluation.hub_tasks import check_reachable, hub_tasks
 from common.models.device import device_of
 from common.stage import data_roles
 from common.training.distributed import ranks
@@ -56,23 +58,40 @@ def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> N
         if isinstance(settings, MergeSettings):
             check_merge(settings, name)
     problems: list[RecipeError] = []
-    roles = [r for node in nodes for r in data_roles(node.kind, corpus, stages[node.name], sampled=node.sampled)]
+    roles = {n.name: data_roles(n.kind, corpus, stages[n.name], sampled=n.sampled) for n in nodes}
+    problems += [problem for name in roles if "replay" in roles[name] for problem in _replay(name, config, corpus)]
     try:
-        corpus.check_rows(list(dict.fromkeys(roles)))
+        corpus.check_rows(list(dict.fromkeys(itertools.chain(*roles.values()))))
     except DataError as error:
         problems.append(error)
     exams = [settings for settings in stages.values() if isinstance(settings, EvaluateSettings)]
     if tasks := list(dict.fromkeys(task for exam in exams for task in exam.tasks)):
         from common.evaluation import extra
 
+        folders = task_folders(resolved)
         try:
-            extra.load(tasks, task_folders(resolved))
+            check_reachable(hub_tasks(tasks, folders))
+            extra.load(tasks, folders)
         except (ConfigError, DataError) as error:
             problems.append(error)
     if len(problems) == 1:
         raise problems[0]
     if problems:
         raise DataError("\n".join(map(str, problems)))
+
+
+def _replay(name: str, config: Config, corpus: Corpus) -> Iterator[DataError]:
+    """Yield what is wrong where no source of replay has rows that a stage can learn from."""
+    settings, sources = config.stages[name], corpus.conversations("replay")
+    assert isinstance(settings, TrainingSettings), f"stage {name} has no replay"
+    if any(sources.values()) or (sources and not settings.assistant_only):
+        return
+    wanted = "conversations" if settings.assistant_only else "texts or conversations"
+    found = f"{', '.join(map(repr, sources))} has texts" if sources else "there is none"
+    yield DataError(
+        f"{name}.replay={settings.replay:g} needs a source of {wanted} with role: replay; {found}. Add one, or set "
+        f"{name}.replay=0."
+    )
 
 
 def check_arguments(config: Config, nodes: Sequence[Node]) -> None:

@@ -100,7 +100,8 @@ def mask(ids: Sequence[int], learned: Sequence[bool]) -> list[int]:
 def pack(rows: Iterable[TokenRow], sequence_length: int, folder: Path, name: str) -> Dataset:
     """Write token rows below `folder`, packed by best fit into rows of at most `sequence_length` tokens.
 
-    Documents longer than a row are split, so that no token is lost; shorter ones stay whole.
+    Documents longer than a row are split, so that no token is lost; shorter ones stay whole. No rows stay as they
+    are, since TRL fails on them.
     """
     import pyarrow as pa
     from datasets import Dataset
@@ -114,7 +115,8 @@ def pack(rows: Iterable[TokenRow], sequence_length: int, folder: Path, name: str
             columns = [[row.input_ids for row in batch], [row.labels for row in batch]]
             writer.write_batch(pa.record_batch([pa.array(c, pa.list_(pa.int32())) for c in columns], schema))
     options = {"cache_file_name": str(packed_file(folder, name)), "new_fingerprint": name, "batch_size": 20_000}
-    return pack_dataset(Dataset.from_file(str(tokens)), sequence_length, "bfd_split", options)
+    dataset = Dataset.from_file(str(tokens))
+    return pack_dataset(dataset, sequence_length, "bfd_split", options) if len(dataset) else dataset
 
 
 def packed_file(folder: Path, name: str) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -124,12 +125,16 @@ class Reader:
     def __init__(self, context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str, chat_only: bool) -> None:
         self.context, self.tokenizer, self.role, self.chat_only = context, tokenizer, role, chat_only
         self.accounts = Accounts(role)
+        self.texts = Counter[str]()  # left out by `chat_only`, by source
         self.num_tokens = 0
 
     def raw(self) -> Iterator[dict[str, Any]]:
         """Yield the role's rows as they were read; with `chat_only`, conversations alone."""
-        rows = read_role(self.context, self.role, self.accounts)
-        return (row for row in rows if not (self.chat_only and "text" in row))
+        for row in read_role(self.context, self.role, self.accounts):
+            if self.chat_only and "text" in row:
+                self.texts[row["source"]] += 1
+            else:
+                yield row
 
     def tokens(self, *, assistant_only: bool, sequence_length: int, budget: int | None) -> Iterator[TokenRow]:
         """Yield token rows until the budget is reached. `num_tokens` counts them."""

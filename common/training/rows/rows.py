@@ -98,12 +98,7 @@ def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: d
         wanted = round(total * length * share)
         stream = replay.tokens(assistant_only=assistant_only, sequence_length=length, budget=wanted)
         parts.append(pack(stream, length, folder, "replay"))
-        if not len(parts[1]):
-            kind = "conversations" if assistant_only else "rows"
-            raise DataError(
-                f"Stage {context.stage} asks for {settings.replay:.0%} replay, but the role replay has no {kind}. "
-                f"Add a source with role: replay, or set {context.stage}.replay=0."
-            )
+        _require_rows(parts[1], replay)
     training, kept = _split(len(packed), settings.validation.share, seed)
     num_replay = sum(map(len, parts[1:]))
     drawn = interleave(len(training), num_replay, total=total, replay=share, seed=seed)
@@ -138,9 +133,18 @@ def _readers(
 
 
 def _require_rows(rows: Sized, reader: Reader) -> None:
-    if not len(rows):
-        stage, place = reader.context.stage, origin(reader.context, reader.role)
-        raise DataError(f"Stage {stage}: {place} has no usable row. Check where it comes from.")
+    """Raise DataError where a reader gave no row, with what it found in each source."""
+    if len(rows):
+        return
+    stage, place = reader.context.stage, origin(reader.context, reader.role)
+    lost = [count for count in reader.accounts.values() if count.dropped]
+    found = [f"source '{count.source}': dropped {count.losses}" for count in lost]
+    found += [f"source '{name}': {number} texts, which have no answers" for name, number in reader.texts.items()]
+    kind = "conversations" if reader.chat_only else "rows"
+    otherwise = f"Add {kind} with role: replay" if reader.role == "replay" else "Check where it comes from"
+    remedy = max(lost, key=lambda count: count.num_dropped).remedy(otherwise) if lost else otherwise
+    without = f", or set {stage}.replay=0" if reader.role == "replay" else ""
+    raise DataError(f"Stage {stage}: {place} has no usable row ({'; '.join(found) or 'none read'}). {remedy}{without}.")
 
 
 def _num_kept(number: int, share: float) -> int:
@@ -184,12 +188,13 @@ def _rows_for_trl(
     readers, share = _readers(context, tokenizer, role, chat_only=chat_only)
     parts = [list(readers[0].raw())]
     for replay in readers[1:]:
-        parts.append(list(itertools.islice(replay.raw(), round(len(parts[0]) * share / (1 - share)))))
+        parts.append(list(itertools.islice(replay.raw(), max(1, round(len(parts[0]) * share / (1 - share))))))
     made = [
         list(tokenise(tokenizer, part, reader.accounts, assistant_only=chat_only))
         for reader, part in zip(readers, parts, strict=True)
     ]
-    _require_rows(made[0], readers[0])
+    for part, reader in zip(made, readers, strict=True):
+        _require_rows(part, reader)
     rows = list(shuffled(map(asdict, itertools.chain(*made)), f"{context.config.seed}/mix"))
     num_tokens = sum(len(row["input_ids"]) for row in rows)
     steps = steps_for(settings, max(1, round(num_tokens / settings.sequence_length)), context.stage)

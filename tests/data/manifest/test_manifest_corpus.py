@@ -146,6 +146,7 @@ def test_replay_mixes_text_and_chat(folder: Path) -> None:
     chat = {"path": "chat.jsonl", "columns": {"question": "q", "answer": "a"}}
     corpus = make(folder, CPT | {"role": "replay", "limit": 1}, CPT | chat | {"id": "chat", "role": "replay"})
     assert [row.keys() - {"source"} for row in corpus.rows("replay")] == [{"text"}, {"messages"}]
+    assert corpus.conversations("replay") == {"texts": False, "chat": True}
 
 
 def test_unusable_rows_are_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -171,6 +172,14 @@ def test_a_source_without_a_usable_row(folder: Path) -> None:
     write_rows(folder / "texts.jsonl", [{"text": ""}])
     with pytest.raises(DataError, match=r"Source 'texts' gives no usable row for cpt: 1 read, dropped: empty text 1"):
         list(make(folder, CPT).rows("cpt"))
+
+
+def test_a_source_of_tool_calls_alone_says_what_to_do(folder: Path) -> None:
+    called = {"role": "assistant", "content": "", "tool_calls": [{"type": "function"}]}
+    write_rows(folder / "texts.jsonl", [{"m": [{"role": "user", "content": "Hi?"}, called]}])
+    message = r"1 read, dropped: tool calls are not supported yet 1\. Leave such conversations out with where, or"
+    with pytest.raises(DataError, match=message):
+        make(folder, CPT | {"role": "sft", "columns": {"messages": "m"}}).check_rows(["sft"])
 
 
 def test_a_heldout_share_that_keeps_nothing_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -124,7 +124,9 @@ def test_chat_from_messages_keeps_role_and_content() -> None:
         ([USER], "do not end with an answer"),
         ([USER, USER, ANSWER], "do not alternate"),
         ([ANSWER], "do not alternate"),
-        ([USER, {"role": "tool", "content": "x"}], "unknown role"),
+        ([USER, {"role": "critic", "content": "x"}], "unknown role"),
+        ([USER, {"role": "tool", "content": "x"}], "tool calls are not supported yet"),
+        ([USER, {"role": "assistant", "content": "", "tool_calls": [{}]}, ANSWER], "tool calls are not supported yet"),
         ([USER, {"role": "assistant", "content": ""}], "empty messages"),
     ],
 )

@@ -15,6 +15,7 @@ from common.data.knowledge import corpus
 from common.engine.environment import hub_answers, needs_hub
 from common.engine.frozen_plan import freeze
 from common.engine.plan import open_corpus
+from common.engine.preflight import inputs
 from common.engine.run import execute, run_stage
 from common.errors import ConfigError, DataError
 from common.evaluation import extra
@@ -31,7 +32,8 @@ def made(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_benchmarks_are_asked_for_first(words: dict[str, str], tmp_path: Path) -> None:
+def test_benchmarks_are_asked_for_first(words: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "check_reachable", lambda tasks: None)
     resolved = resolve(words | {"evaluate.tasks": "[no_such_exam]"}, REPOSITORY)
     with pytest.raises(ConfigError, match="lm-evaluation-harness has no task 'no_such_exam'"):
         execute(resolved, Console("quiet"))
@@ -47,10 +49,41 @@ def test_rows_and_benchmarks_are_reported_together(words: dict[str, str], monkey
 
     monkeypatch.setattr(corpus.EmbeddedCorpus, "check_rows", rows)
     monkeypatch.setattr(extra, "load", tasks)
+    monkeypatch.setattr(inputs, "check_reachable", lambda tasks: None)
     resolved = resolve(words | {"exam-merge.tasks": "[arc_easy]"}, REPOSITORY)
     with pytest.raises(DataError) as caught:
         execute(resolved, Console("quiet"))
     assert str(caught.value) == "The rows are broken.\nThe benchmark cannot be had."
+
+
+def test_benchmarks_of_a_hub_that_is_not_asked_are_refused_without_the_harness(
+    words: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    monkeypatch.setattr(extra, "load", lambda *_: pytest.fail("the harness was asked"))
+    resolved = resolve(words | {"evaluate.tasks": "[medical_benchmarks]"}, REPOSITORY)
+    with pytest.raises(DataError, match=r"^9 benchmark tasks need .*leave the tasks out \(evaluate\.tasks=\[\]\)"):
+        execute(resolved, Console("quiet"))
+    assert made(tmp_path) == []
+
+
+@pytest.mark.parametrize(("sources", "found"), [
+    ({"old": False}, "needs a source of conversations with role: replay; 'old' has texts"),
+    ({}, "needs a source of conversations with role: replay; there is none"),
+])  # fmt: skip
+def test_replay_without_a_conversation_is_said_before_the_first_stage(
+    sources: dict[str, bool], found: str, words: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus.EmbeddedCorpus, "conversations", lambda self, role: sources)
+    resolved = resolve(words | {"cpt.replay": "0", "sft.replay": "0.1"}, REPOSITORY)
+    with pytest.raises(DataError) as caught:
+        execute(resolved, Console("quiet"))
+    lines = str(caught.value).splitlines()  # the control arm has the settings of its stage
+    assert lines == [f"{name}.replay=0.1 {found}. Add one, or set {name}.replay=0." for name in ("sft-only", "sft")]
+    assert made(tmp_path) == []
 
 
 def test_a_single_stage_asks_too(words: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

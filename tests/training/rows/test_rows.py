@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,9 +10,11 @@ from typing import Any, cast
 
 import pytest
 
-from common.config.stages import CptSettings
+from common.config.stages import CptSettings, SftSettings
 from common.data.accounting import RowCount
+from common.errors import DataError
 from common.models.tokenizer import train_tokenizer
+from common.models.turns import NOT_A_PREFIX
 from common.stage import StageContext, data_roles
 from common.training.rows.rows import build_rows
 
@@ -50,3 +53,38 @@ def test_rows_are_of_the_roles_that_the_recipe_lists(
     assert roles == set(data_roles("cpt", cast(Any, Corpus()), settings, sampled=False)) & {"cpt", "replay"}
     trained = [tokenizer.decode(row["input_ids"]) for row in rows.dataset]
     assert {role for role in ("cpt", "replay") for text in trained if f"{role} has" in text} == roles
+
+
+class Conversations(Corpus):
+    """Forty conversations of the role sft, and texts of every other."""
+
+    def rows(self, role: str) -> Iterator[dict[str, Any]]:
+        asked = {"role": "user", "content": "cpt has a text?"}
+        chats = [asked, {"role": "assistant", "content": "replay has one too"}]
+        return iter([{"messages": chats, "source": role}] * 40) if role == "sft" else super().rows(role)
+
+
+LOUD = "{% for m in messages %}<|user|>{{ m.content | upper if add_generation_prompt else m.content }}{% endfor %}"
+
+
+@pytest.mark.parametrize("packing", ["isolated", "trl"])
+@pytest.mark.parametrize(("replay", "template", "message"), [
+    (0.3, None, r"Stage sft: the role replay has no usable row \(source 'replay': 40 texts, which have no answers\)\. "
+     r"Add conversations with role: replay, or set sft\.replay=0\."),
+    (0.0, LOUD, rf"Stage sft: the role sft has no usable row \(source 'sft': dropped {NOT_A_PREFIX} 40\)\. "
+     r"The checkpoint's chat template may be the cause: try model\.chat_template=plain"),
+])  # fmt: skip
+def test_a_part_without_a_usable_row_says_what_was_found(
+    replay: float, template: str | None, message: str, packing: str, tokenizer: Any, tmp_path: Path
+) -> None:
+    settings = SftSettings.model_validate(
+        {"packing": packing, "replay": replay, "tokens": 2048, "batch_tokens": 256, "sequence_length": 64}
+    )
+    context = cast(StageContext, SimpleNamespace(
+        corpus=Conversations(), config=SimpleNamespace(seed=0), stage="sft", settings=settings, work=tmp_path,
+        inputs={},
+    ))  # fmt: skip
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = template or tokenizer.chat_template
+    with pytest.raises(DataError, match=message):
+        build_rows(context, tokenizer, role="sft", assistant_only=True)
