@@ -78,9 +78,10 @@ def encode_turns(
 
 
 def opens_turn(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a prompt ends where the assistant's words begin; else a model writes the head of its turn by itself."""
-    before, whole = render(tokenizer, DIALOGUE[:1], prompt=True) or "", render(tokenizer, DIALOGUE) or ""
-    return not whole.startswith(before) or whole.removeprefix(before).lstrip().startswith(ANSWER)
+    """Whether a prompt holds the head of the assistant's turn, if there is one; else a model writes it by itself."""
+    before, whole = render(tokenizer, DIALOGUE[:1]) or "", render(tokenizer, DIALOGUE) or ""
+    headless = not whole.startswith(before) or whole.removeprefix(before).lstrip().startswith(ANSWER)
+    return headless or render(tokenizer, DIALOGUE[:1], prompt=True) != before
 
 
 def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -42,18 +42,18 @@ def test_a_stage_that_learns_from_sampled_answers_is_unknown() -> None:
 
 
 @pytest.mark.slow
-def test_what_is_counted_is_what_a_run_trains_on(finished: Path) -> None:
+def test_what_is_counted_is_what_a_run_trains_on(copy: Path) -> None:
     """Epochs over the embedded rows, with the tokenizer of the finished run."""
     import json
 
     from common.console import Console
     from common.engine.run import run_stage
 
-    words = {"out": str(finished), **QUICK, "sft.epochs": "0.4", "sft.tokens": "null"}
-    tokenizer = finished / "runs" / "medical" / "tiny" / "base" / "tokenizer.json"
+    words = {"out": str(copy), **QUICK, "sft.epochs": "0.4", "sft.tokens": "null"}
+    tokenizer = copy / "runs" / "medical" / "tiny" / "base" / "tokenizer.json"
     for stage in ("dpo", "sft"):
         counted = budget(stage, tokenizer, **words).tokens
-        made = finished / "runs" / "medical" / "tiny" / stage / "manifest.json"
+        made = copy / "runs" / "medical" / "tiny" / stage / "manifest.json"
         real = (
             run_stage(run_of(**words), stage, Console("quiet")).manifest["tokens"]
             if stage == "sft"

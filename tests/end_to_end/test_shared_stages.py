@@ -93,7 +93,7 @@ def test_sharded_adapters_in_bfloat16_begin_at_their_reference(
     expected = without(alone, root, "dpo")  # in float32, with all weights: alike before the first step
     monkeypatch.setenv("PYTHONPATH", str(SHIM))
     monkeypatch.setenv("FSDP_ON_CPU_FACTS", str(facts))
-    words = {"dpo.precision": "bfloat16", "dpo.peft": "lora", "dpo.epochs": "0.05"}
+    words = {"dpo.precision": "bfloat16", "dpo.peft": "lora"}  # and the same pairs
     made = make(root, "dpo", **words, **{"run.processes": "2", "run.parallelism": "fsdp2"})
     begun = log(made)[0]
     assert begun["loss"] == pytest.approx(log(expected)[0]["loss"], rel=NARROW)
