@@ -64,20 +64,22 @@ stage *words: setup
 new-domain *words: setup
     {{ python }} -m common new-domain "$@"
 
-# the tests, offline, on the CPU: [fast=true] [tests/store -k name]; fast=true leaves out what is marked slow
+# the tests, offline, on the CPU: [fast=true | slow=true] [tests/store -k name]; fast=true leaves out what is marked slow
 [group('develop')]
 test *options: setup
     #!/usr/bin/env sh
     set -eu
+    left_out="not long"
     for option do
         shift
         case "$option" in
-            fast=true) set -- "$@" -m "not slow" ;;
-            fast=false) ;;
+            fast=true) left_out="not slow and not long" ;;
+            slow=true) left_out="" ;;
+            fast=false | slow=false) ;;
             *) set -- "$@" "$option" ;;
         esac
     done
-    exec {{ python }} -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
+    exec {{ python }} -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "$left_out" "$@"
 
 # lint, format and types
 [group('develop')]
