@@ -74,14 +74,16 @@ def heading(resolved: Resolved, console: Console) -> None:
 
 def _precision(resolved: Resolved) -> str:
     """Return what stages train in, with the reason where nobody chose it; nothing where none trains."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, str]] = {}  # precision -> stage -> reason
     for name, settings in resolved.config.stages.items():
         if (precision := getattr(settings, "precision", AUTO)) != AUTO:
             origin = resolved.origins.get(f"{name}.precision", "").partition(f"{AUTO}: ")[2]
-            found.setdefault(f"{precision} ({origin})" if origin else precision, []).append(name)
-    if len(found) < 2:
-        return "".join(f", {words}" for words in found)
-    return "".join(f", {words} in {', '.join(names)}" for words, names in found.items())
+            found.setdefault(precision, {})[name] = origin
+    if len(found) == 1:
+        ((precision, reasons),) = found.items()
+        reason, *others = set(reasons.values())
+        return f", {precision}" + (f" ({reason})" if reason and not others else "")
+    return "".join(f"; {precision}: {', '.join(stages)}" for precision, stages in found.items())
 
 
 def result(
@@ -270,7 +272,7 @@ def _finished(view: Path) -> list[str] | None:
 
 
 def _unfinished(view: Path) -> list[str] | None:
-    """Return the same for a plan without a newer card: its run is under way, was stopped, or has not begun."""
+    """Return the same for a plan without a newer card: its run is under way, was stopped, or has not started."""
     plan, summary = view / "plan.json", view / "summary.json"
     again = summary.is_file()
     if not plan.is_file() or (again and summary.stat().st_mtime_ns >= plan.stat().st_mtime_ns):

@@ -89,6 +89,4 @@ class StageSettings(Frozen):
     choice: ClassVar[str] = ""  # a key whose new value makes the other keys of lower layers meaningless
     by_kind: ClassVar[bool] = True  # a section named after the kind holds for all stages of it, whatever their names
     adapts: ClassVar[bool] = False  # whether it may train an adapter, so that a run-wide `peft` holds for it
-    either: ClassVar[
-        tuple[str, ...]
-    ] = ()  # keys that exclude each other: one of a layer replaces the others of lower layers
+    either: ClassVar[tuple[str, ...]] = ()  # keys that exclude each other: the one of the highest layer counts

@@ -34,6 +34,11 @@ def unshardable(settings: StageSettings, run: RunSettings) -> str:
     return f"train.optim={optimizer}" if needs_bitsandbytes(optimizer) else ""
 
 
+def pair_steps(settings: PreferenceSettings, num_pairs: float) -> int:
+    """Return the number of optimizer steps over a number of pairs."""
+    return max(1, round(settings.epochs * num_pairs / settings.batch_pairs))
+
+
 @dataclass(frozen=True)
 class Batch:
     """What a step of a stage learns from: a number of rows, pairs or prompts, set by one of its keys."""

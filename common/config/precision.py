@@ -1,4 +1,4 @@
-"""In which precision a stage trains: as it is told, or what the device that a run is planned for computes in.
+"""In which precision a stage trains: the one that was set, or what the device that a run is planned for computes in.
 
 Usage: `precision, because = native(run, needs)`; `values = with_precision(values, below, "cpt", "command line")`.
 

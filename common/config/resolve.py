@@ -91,7 +91,7 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     data_root = overrides.pop("data_root", None)
 
     command_line = Layer(COMMAND_LINE, nest(overrides))
-    layers = [Layer(f"profile {profile}", profile_values), Layer(f"pipeline {name}", pipeline.settings)]
+    layers = [Layer(f"profile {profile}", profile_values, profile), Layer(f"pipeline {name}", pipeline.settings)]
     file = read_domain_file(folder, repository / "pipelines")
     layers += _domain_layers(file, given, profile, layers, command_line)
     data = _data_of([*layers, command_line])
@@ -142,7 +142,8 @@ def _domain_layers(
     says for a profile does not hold on real data for a model that it was not made for.
     """
     of_all = Layer(f"domain {domain}", file.all)
-    block = [Layer(f"domain {domain}, profile {profile}", file.profiles[profile])] if profile in file.profiles else []
+    made_for = file.profiles.get(profile)
+    block = [] if made_for is None else [Layer(f"domain {domain}, profile {profile}", made_for, profile)]
     named = [layer for layer in (*lower, of_all, *block, command_line) if _names_model(layer)]
     own = _suits(profile, named)
     without_block = _data_of([*lower, of_all, command_line])
@@ -160,9 +161,9 @@ def _domain_layers(
 def _suits(profile: str, layers: Sequence[Layer]) -> bool:
     """Whether what is made for a profile suits the model: its own, its block's, or a checkpoint in the place of one."""
     named = [layer for layer in layers if _names_model(layer)]
-    if not named or named[-1].label.endswith(f"profile {profile}"):
+    if not named or named[-1].profile == profile:
         return True
-    return named[0].label == f"profile {profile}" and all(x.values["model"]["path"] for x in (named[0], named[-1]))
+    return named[0].profile == profile and all(x.values["model"]["path"] for x in (named[0], named[-1]))
 
 
 def _names_model(layer: Layer) -> bool:

@@ -34,6 +34,7 @@ class Layer:
 
     label: str
     values: Mapping[str, Any]
+    profile: str = ""  # that it is made for, and so for the model of it
 
 
 def label_of(key: str, origins: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from common.config.base import StageSettings
+from common.config.batches import pair_steps
 from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.stages import ExpertSettings, PreferenceSettings, TrainingSettings
@@ -59,5 +60,4 @@ def _paired(settings: PreferenceSettings, found: Sizes) -> int:
     if not kept:
         return 0
     num_pairs = found.rows * len(kept) / len(found.sample)
-    steps = max(1, round(settings.epochs * num_pairs / settings.batch_pairs))
-    return round(steps * settings.batch_pairs * sum(kept) / len(kept))
+    return round(pair_steps(settings, num_pairs) * settings.batch_pairs * sum(kept) / len(kept))

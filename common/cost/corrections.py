@@ -81,7 +81,7 @@ class Corrections:
         self._shares = {**self._read(), pace.key: round(share, 6)}  # another run may have written meanwhile
         self.path.parent.mkdir(parents=True, exist_ok=True)
         day = datetime.datetime.now(datetime.UTC).date().isoformat()
-        write_json(self.path, {"schema": SCHEMA, "changed": day, "speed over reckoned": self._shares})
+        write_json(self.path, {"schema": SCHEMA, "changed": day, "speed over estimated": self._shares})
 
     def _read(self) -> dict[str, float]:
         if not self.path.is_file():
@@ -90,7 +90,7 @@ class Corrections:
             found = json.loads(self.path.read_text(encoding="utf-8"))
             if found["schema"] == 1:
                 return {}
-            shares = {str(key): float(share) for key, share in found["speed over reckoned"].items()}
+            shares = {str(key): float(share) for key, share in found["speed over estimated"].items()}
             if not all(1 / MOST <= share <= MOST for share in shares.values()):
                 raise ValueError(f"a speed is not between 1/{MOST:g} and {MOST:g} of the estimate")
             if not all(re.fullmatch(r"([^|]+ \| ){5}[1-9]\d* parameters", key) for key in shares):

@@ -35,7 +35,7 @@ class Stopwatch:
 
     def __init__(self, context: StageContext, tokens_per_step: int) -> None:
         self.context, self.tokens_per_step = context, tokens_per_step
-        self.begun = self.last = 0.0  # after the first step, and after the last one
+        self.started = self.last = 0.0  # after the first step, and after the last one
         self.cpu = 0.0  # seconds of all threads when the first step ended
         self.seconds: deque[float] = deque(maxlen=MOST)
         self.steps = 0  # with the first
@@ -45,7 +45,7 @@ class Stopwatch:
         now = time.monotonic()
         self.steps += 1
         if self.steps == 1:
-            self.begun, self.cpu = now, time.process_time()
+            self.started, self.cpu = now, time.process_time()
         else:
             self.seconds.append(now - self.last)
         self.last = now
@@ -55,11 +55,11 @@ class Stopwatch:
 
     def _is_enough(self) -> bool:
         steps = self.steps - 1
-        return steps >= ENOUGH or (steps >= LEAST and self.last - self.begun >= ENOUGH_SECONDS)
+        return steps >= ENOUGH or (steps >= LEAST and self.last - self.started >= ENOUGH_SECONDS)
 
     def _is_alone(self, threads: int) -> bool:
         """Whether this process had its threads' time; others on the same cores make a machine look slow."""
-        return time.process_time() - self.cpu >= OWN * threads * (self.last - self.begun)
+        return time.process_time() - self.cpu >= OWN * threads * (self.last - self.started)
 
     def finish(self) -> None:
         """Record what was measured, if it is enough and the run is planned for this machine."""

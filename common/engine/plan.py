@@ -35,7 +35,7 @@ from common.models.licence import RollUp
 from common.models.local import locate
 from common.models.source import is_hub_id
 from common.report.licences import base_record, planned_licence, require_known
-from common.store.artifacts import Artifact, Store, fingerprint_of, was_begun_by
+from common.store.artifacts import Artifact, Store, fingerprint_of, was_started_by
 from common.training.loop.progress import reached
 
 State = Literal["cached", "missing", "stale", "waits"]
@@ -154,7 +154,8 @@ def _step(
     absent = [name for name in node.inputs if name not in known]
     if absent:
         expected = _expected(node, config, corpus, before if resolved.nodes[0].name in known else None, outlook)
-        return Step(node, "waits", (f"after {absent[0]}",), None, before, *expected)
+        latest = [other.name for other in resolved.nodes if other.name in absent][-1]
+        return Step(node, "waits", (f"after {latest}",), None, before, *expected)
     recipe = recipe_of(node, resolved, corpus, {name: known[name] for name in node.inputs})
     fingerprint = fingerprint_of(recipe)
     found = store.get(node.name, fingerprint)
@@ -184,7 +185,7 @@ def _stopped(work: Path, code: str) -> tuple[str, float]:
     """Return how far a stopped stage has come, in words and as a share of its steps; ("", 0) where nothing began."""
     if not work.exists():
         return "", 0.0
-    if not was_begun_by(work, code):
+    if not was_started_by(work, code):
         return "was stopped, and its code has changed since: starts over", 0.0
     step, steps = reached(work / "trainer")
     where = f" at step {step:,} of {steps:,}" if steps else ""
@@ -192,7 +193,7 @@ def _stopped(work: Path, code: str) -> tuple[str, float]:
 
 
 def in_other_precision(recipe: Mapping[str, Any], node: Node, resolved: Resolved, store: Store) -> str:
-    """Say that a stage was made or begun in another precision, as on another kind of CPU, and what goes on with it."""
+    """Say that a stage was made or started in another precision, and which setting keeps or continues that."""
     now = recipe["settings"].get("precision")
     if now is None:
         return ""
@@ -208,7 +209,7 @@ def in_other_precision(recipe: Mapping[str, Any], node: Node, resolved: Resolved
         if other != now and store.get(node.name, fingerprint) is not None:
             return f"made before in {other}, and this run trains in {now}{because}; {key}={other} keeps that result"
         work = store.work_folder(node.name, fingerprint)
-        if other != now and work.exists() and was_begun_by(work, code):
+        if other != now and work.exists() and was_started_by(work, code):
             return f"stopped before in {other}, and this run trains in {now}{because}; {key}={other} continues with it"
     return ""
 

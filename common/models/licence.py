@@ -2,7 +2,7 @@
 
 Usage: `found = roll_up([("the base model", "apache-2.0"), ("wikimedia", "cc-by-sa-4.0")])`; `found.id` is cc-by-sa-4.0.
 
-Licences are told apart by the ids of the Hub (which are those of SPDX where both have one). The order is ours: each
+Licences are identified by the ids of the Hub (which are those of SPDX where both have one). The order is ours: each
 class may do less than the one before it. Whether weights are a derived work of their training text is not settled law;
 the strictest licence is the careful reading, and no legal advice.
 """

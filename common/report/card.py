@@ -8,14 +8,13 @@ sentences `common.report.headline` and `common.report.stage_notes`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from common.config.kinds import kind_of
 from common.evaluation.comparison import Comparison, TextComparison
-from common.models.licence import RollUp
+from common.models.licence import HUB_ID, RollUp
 from common.report import stage_notes, tables
 from common.report.chain import SIDES, Chain
 from common.report.headline import headline
@@ -25,7 +24,6 @@ from common.report.markdown import duration, number
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-HUB_ID = re.compile(r"^[\w][\w.-]*/[\w.-]+$")
 USAGE = """\
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -169,7 +167,7 @@ def base_model(chain: Chain) -> str | None:
     """Return the Hub id that the model goes back to, or None where none is known."""
     record = base_record(chain.manifests.values()) or {}
     found = record.get("title") if record.get("origin") == "hub" else record.get("base_model")
-    return str(found) if found and HUB_ID.match(str(found)) else None
+    return str(found) if found and HUB_ID.fullmatch(str(found)) else None
 
 
 def licence_text(licence: RollUp) -> list[str]:
@@ -187,7 +185,7 @@ def front_matter(chain: Chain, about: About, licence: RollUp) -> str:
 
     sources = trained_on(chain, chain.published)
     names = [str(s[key]) for s in sources if s.get("revision") for key in ("title", "id") if s.get(key)]
-    hub_data = dict.fromkeys(name for name in names if HUB_ID.match(name))
+    hub_data = dict.fromkeys(name for name in names if HUB_ID.fullmatch(name))
     listed = ([s["language"]] if isinstance(s.get("language"), str) else s.get("language") or () for s in sources)
     languages = dict.fromkeys(str(language) for languages in listed for language in languages)
     kinds = [c.kind for c in chain.ancestors(chain.published) if not kind_of(c.kind).starts]

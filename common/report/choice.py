@@ -78,7 +78,7 @@ def _best(candidates: Sequence[Checkpoint], start: Checkpoint, named: Checkpoint
 
 
 def _like(found: Comparison | TextComparison | None) -> bool:
-    """Whether an interval cannot tell two checkpoints apart; without one they are told by their values."""
+    """Whether an interval cannot tell two checkpoints apart; without one their values decide."""
     return found is not None and found.low is not None and found.high is not None and found.low <= 0 <= found.high
 
 

@@ -2,7 +2,7 @@
 
 Usage: `lines = headline(chain, comparisons, texts)`, one Markdown list item each.
 
-Where the exam shows no change, the bits per byte of held-out texts are told too, as they show smaller ones. A change of
+Where the exam shows no change, the bits per byte of held-out texts follow, as they show smaller ones. A change of
 the score is called one only if the paired test is significant after Holm's adjustment, one of the bits per byte if its
 interval excludes 0. "Did not change significantly" does not mean that two models are equal.
 """

@@ -15,6 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from common.config.batches import pair_steps
 from common.config.pipeline import Node
 from common.config.schema import RunSettings
 from common.config.stages import PreferenceSettings
@@ -32,7 +33,7 @@ from common.training.distributed.loading import load_shared
 from common.training.fit import TrainResult, build_trainer, check_and_save, merge_adapter, report, trained_model
 from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop
-from common.training.options import pair_steps, preference_options
+from common.training.options import preference_options
 from common.training.patches import shard_references_by_layer
 from common.training.rows.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
 from common.training.rows.reader import origin

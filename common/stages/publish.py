@@ -56,7 +56,7 @@ def run(context: StageContext) -> StageReport:
         if context.inputs[CARD].manifest["metrics"].get("licence") == "unknown":
             raise ConfigError(
                 f"publish.to={settings.to}: the licence of the base model or of its data is not known; the card says "
-                "whose. State it as the card says, and run again."
+                "whose. Set model.licence=<id>, or licence: <id> beside the source in the manifest, and run again."
             )
         published = publish_to_hub(context, repo, private=settings.private, api=hub_api(repo))
     elif settings.to == "local":

@@ -104,7 +104,7 @@ def read_artifact(folder: Path) -> Artifact | None:
     return None if manifest is None or damage(folder, manifest) else Artifact(folder, manifest)
 
 
-def was_begun_by(work: Path, digest: str) -> bool:
+def was_started_by(work: Path, digest: str) -> bool:
     """Whether a scratch folder belongs to the code of that digest."""
     mark = work / CODE
     return mark.is_file() and mark.read_text(encoding="utf-8") == digest
@@ -131,7 +131,7 @@ class Store:
         A run must not mix steps of both. What is set aside stays until the stage is done and `collect` removes it.
         """
         work, aside = self.work_folder(stage, fingerprint), None
-        if (work / CODE).is_file() and not was_begun_by(work, code):
+        if (work / CODE).is_file() and not was_started_by(work, code):
             places = (work.with_name(f"{work.name}{ASIDE}{number}") for number in itertools.count(1))
             aside = work.rename(next(place for place in places if not place.exists()))
         work.mkdir(parents=True, exist_ok=True)

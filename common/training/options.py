@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from common.config.batches import Batch, accumulate, batch_of, require_shareable
+from common.config.batches import Batch, accumulate, batch_of, pair_steps, require_shareable
 from common.config.schema import Config
 from common.config.stages import (
     PreferenceSettings,
@@ -96,11 +96,6 @@ def sft_options(settings: TrainingSettings, config: Config, folder: Path, *, ste
         # Rows come tokenised and in their final order.
         options |= {"train_sampling_strategy": "sequential", "dataset_kwargs": {"skip_prepare_dataset": True}}
     return {**options, "max_length": settings.sequence_length, **train}
-
-
-def pair_steps(settings: PreferenceSettings, num_pairs: int) -> int:
-    """Return the number of optimizer steps over a number of pairs."""
-    return max(1, round(settings.epochs * num_pairs / settings.batch_pairs))
 
 
 def preference_options(

@@ -96,7 +96,7 @@ def words_of(case: Case, device: str, out: Path) -> dict[str, str]:
 
 
 def measure(case: Case, device: str, out: Path, told: Any) -> None:
-    """Run a stage in this process and send what it reckoned and what it took: {phase: (bytes, bytes)}, seconds."""
+    """Run a stage in this process and send what it estimated and what it took: {phase: (bytes, bytes)}, seconds."""
     from common.config.resolve import resolve
     from common.console import Console
     from common.cost import pace
@@ -125,16 +125,16 @@ def measure(case: Case, device: str, out: Path, told: Any) -> None:
     fit.clean_process.close()
     outlook = Outlook.of(resolved)
     needs = {name: need for name, need in outlook.phases(case.stage).items() if name in found}
-    reckoned = {name: need.device_total + need.host_total for name, need in needs.items()}
+    estimated = {name: need.device_total + need.host_total for name, need in needs.items()}
     if device == "cuda":
-        reckoned = {name: need.device_total - need.device["CUDA"] for name, need in needs.items() if name != "save"}
+        estimated = {name: need.device_total - need.device["CUDA"] for name, need in needs.items() if name != "save"}
     seconds = (0.0, 0.0)
     if tokens := int(artifact.manifest["tokens"]):
         setting = outlook.settings[case.stage]
         planned = outlook.seconds(case.stage, tokens)
         assert planned is not None
         seconds = planned - other_seconds(setting, outlook.hardware), float(artifact.manifest["train_seconds"])
-    told.send(({name: (size, found[name]) for name, size in reckoned.items()}, seconds))
+    told.send(({name: (size, found[name]) for name, size in estimated.items()}, seconds))
 
 
 def begin(device: str) -> None:
@@ -233,17 +233,17 @@ def main() -> int:
             out = Path(folder) / (str(number) if case.stage == "base" else "0")
             (out / "speeds.json").unlink(missing_ok=True)
             memory, seconds = measured(case, device, out)
-            for phase, (reckoned, seen) in memory.items():
-                missed += _line(case.name, phase, reckoned / MIB, seen / MIB, "MiB", MEMORY)
+            for phase, (estimated, seen) in memory.items():
+                missed += _line(case.name, phase, estimated / MIB, seen / MIB, "MiB", MEMORY)
             if seconds[1]:
                 missed += _line(case.name, "time", seconds[0], seconds[1], "s", TIME)
     return missed
 
 
-def _line(name: str, what: str, reckoned: float, seen: float, unit: str, limit: float) -> int:
-    off = reckoned / seen - 1
+def _line(name: str, what: str, estimated: float, seen: float, unit: str, limit: float) -> int:
+    off = estimated / seen - 1
     mark = "ok  " if abs(off) <= limit else "MISS"
-    figures = f"reckoned {reckoned:7,.0f} {unit:<3}  measured {seen:7,.0f} {unit:<3}  {off:+6.1%}"
+    figures = f"estimated {estimated:7,.0f} {unit:<3}  measured {seen:7,.0f} {unit:<3}  {off:+6.1%}"
     print(f"  {mark} {name:<30} {what:<6} {figures}", flush=True)
     return int(abs(off) > limit)
 

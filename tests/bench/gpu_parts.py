@@ -211,7 +211,7 @@ def against_plan(case: cost.Case, device: str, folder: Path) -> list[Figure]:
         case = dataclasses.replace(case, words=case.words | sizes)
     memory, (planned, taken) = cost.measured(case, device, folder)
     figures = [
-        Figure(f"memory, {phase}: plan against measured", reckoned / seen - 1, "share", within=cost.MEMORY)
-        for phase, (reckoned, seen) in memory.items()
+        Figure(f"memory, {phase}: plan against measured", estimated / seen - 1, "share", within=cost.MEMORY)
+        for phase, (estimated, seen) in memory.items()
     ]
     return [*figures, Figure("time: plan against measured", planned / taken - 1, "share", within=cost.TIME)]

@@ -152,15 +152,15 @@ def test_what_is_done_is_not_run_again_under_the_same_code(tmp_path: Path, monke
     results: dict[str, Any] = {"another": {"first": {"state": "done"}}}
     work_off(parts, request(tmp_path), "here", results)
     before = json.dumps(results["here"]["first"])
-    # Mended meanwhile, with a first part that would fail.
-    mended = [dataclasses.replace(parts[0], run=broken), dataclasses.replace(parts[1], run=counted)]
+    # Fixed meanwhile, with a first part that would fail.
+    fixed = [dataclasses.replace(parts[0], run=broken), dataclasses.replace(parts[1], run=counted)]
     results = read_results(request(tmp_path).file)
-    work_off(mended, request(tmp_path), "here", results)
+    work_off(fixed, request(tmp_path), "here", results)
     assert states(results) == {"first": "done", "broken": "done"}
     assert json.dumps(results["here"]["first"]) == before
     assert results["another"] == {"first": {"state": "done"}}
     monkeypatch.setattr(gpu, "code_and_versions", lambda: "other code")
-    work_off(mended, request(tmp_path), "here", results)
+    work_off(fixed, request(tmp_path), "here", results)
     assert states(results)["first"] == "failed"
 
 

@@ -114,7 +114,7 @@ def _work(loop: Loop, turn: Connection) -> None:
 def clock_here() -> Callable[[], float]:
     """Return the clock that is fair on this machine: CPU time where one thread does all the work.
 
-    On a GPU it waits for what was begun there.
+    On a GPU it waits for what was started there.
     """
     import torch
 

@@ -57,16 +57,16 @@ def test_a_share_is_bounded_and_files_of_short_measurements_count_as_none(
     for seen, share in ((100.0, 0.2), (0.01, 5.0)):
         found.note(HERE, estimated=1.0, seen=seen)
         assert Corrections(tmp_path).share(HERE) == share
-    (tmp_path / NAME).write_text(json.dumps({"schema": 1, "speed over reckoned": {HERE.key: 0.16}}))
+    (tmp_path / NAME).write_text(json.dumps({"schema": 1, "speed over estimated": {HERE.key: 0.16}}))
     assert Corrections(tmp_path).share(HERE) is None
     assert not caplog.text
 
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", "{}", '{"speed over reckoned": {}}', '{"schema": 2, "speed over reckoned": 3}',
-     *(f'{{"schema": 2, "speed over reckoned": {{"{HERE.key}": {share}}}}}' for share in ('"fast"', "0", "NaN", "9")),
-     '{"schema": 2, "speed over reckoned": {"a": 1}}'],
+    ["{", "[]", "{}", '{"speed over estimated": {}}', '{"schema": 2, "speed over estimated": 3}',
+     *(f'{{"schema": 2, "speed over estimated": {{"{HERE.key}": {share}}}}}' for share in ('"fast"', "0", "NaN", "9")),
+     '{"schema": 2, "speed over estimated": {"a": 1}}'],
 )  # fmt: skip
 def test_a_broken_file_counts_as_none_and_is_told(text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / NAME).write_text(text)
@@ -107,9 +107,9 @@ def ticking(monkeypatch: pytest.MonkeyPatch, seconds: list[float], own: float = 
 def test_the_first_steps_correct_the_next_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = {"domain": "medical", "run.device": "cpu", "out": str(tmp_path)}
     before = Outlook.of(resolve(words, REPOSITORY))
-    reckoned = step_seconds(before.settings["cpt"], before.hardware)
-    # The first step, and one in which a checkpoint was written, take longer; the median is twice what was reckoned.
-    ticking(monkeypatch, [2 * reckoned] * 4 + [15.0] + [2 * reckoned] * 46)
+    estimated = step_seconds(before.settings["cpt"], before.hardware)
+    # The first step, and one in which a checkpoint was written, take longer; the median is twice what was estimated.
+    ticking(monkeypatch, [2 * estimated] * 4 + [15.0] + [2 * estimated] * 46)
     watch = Stopwatch(context_of(tmp_path), 512)
     for _ in range(51):
         watch.step()

@@ -135,7 +135,7 @@ FAMILIES = {
     ),
 }  # fmt: skip
 FAST = ("gpt2", "gemma2")
-EVERY_RUN = (*FAST, "qwen3", "mistral", "phi3")  # each mends something that no other of these does
+EVERY_RUN = (*FAST, "qwen3", "mistral", "phi3")  # each needs a change that no other of these needs
 
 
 def marks_of(name: str) -> list[pytest.MarkDecorator]:

@@ -95,9 +95,9 @@ def test_sharded_adapters_in_bfloat16_begin_at_their_reference(
     monkeypatch.setenv("FSDP_ON_CPU_FACTS", str(facts))
     words = {"dpo.precision": "bfloat16", "dpo.peft": "lora"}  # and the same pairs
     made = make(root, "dpo", **words, **{"run.processes": "2", "run.parallelism": "fsdp2"})
-    begun = log(made)[0]
-    assert begun["loss"] == pytest.approx(log(expected)[0]["loss"], rel=NARROW)
-    assert abs(begun["rewards/chosen"]) < NARROW * 10
+    start = log(made)[0]
+    assert start["loss"] == pytest.approx(log(expected)[0]["loss"], rel=NARROW)
+    assert abs(start["rewards/chosen"]) < NARROW * 10
     told = [[json.loads(line) for line in (facts / f"{rank}.jsonl").open(encoding="utf-8")] for rank in range(2)]
     for models in told:
         assert [model["units"] > 2 for model in models] == [True, True]  # the reference, the learner
@@ -150,7 +150,7 @@ def test_a_silent_fallback_is_refused(alone: Path, tmp_path: Path) -> None:
 
 
 def test_stopped_and_killed_processes_go_on_to_the_same_result(alone: Path, tmp_path: Path) -> None:
-    """A signal saves and ends with 75; a killed process is named; one process then ends what two had begun."""
+    """A signal saves and ends with 75; a killed process is named; one process then ends what two had started."""
     root = tmp_path / "store"
     expected = without(alone, root, "cpt")
     plan = freeze(resolve({**WORDS, "out": str(root), "run.processes": "2"}, REPOSITORY))

@@ -1,4 +1,4 @@
-"""Benchmark tasks of the Hub are counted from the task files, and refused where the Hub cannot be had."""
+"""Benchmark tasks of the Hub are counted from the task files, and refused where the Hub cannot be reached."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from common.config.stages import EvaluateSettings
-from common.evaluation import harness
 from common.evaluation.exam import ExamQuestions, run_exam
 from common.evaluation.shared_context import Row, batches_of, refusal, rows_of, score
 
@@ -94,7 +93,9 @@ def test_each_family_gives_the_likelihoods_of_whole_sequences(family: str) -> No
 
 
 def candidate(model: Any, tokenizer: Any, **options: Any) -> Any:
-    return harness._wrapper()(pretrained=model, tokenizer=tokenizer, softmax_dtype="float32", **options)
+    from common.evaluation.candidate import Candidate
+
+    return Candidate(pretrained=model, tokenizer=tokenizer, softmax_dtype="float32", **options)
 
 
 @pytest.fixture(scope="module")

@@ -100,14 +100,14 @@ def test_collection_removes_what_no_run_refers_to(store: Store) -> None:
     sft = commit(store, "sft", "b", inputs={"base": base})
     lost = commit(store, "sft", "c")
     store.link("medical", "tiny", "sft", sft)
-    begun = store.work_folder("dpo", "unfinished")
-    begun.mkdir(parents=True)
+    unfinished = store.work_folder("dpo", "unfinished")
+    unfinished.mkdir(parents=True)
     done = {store.artifacts / ".work" / a.path.name for a in (base, sft, lost)}
     assert {folder for folder, _ in store.collect(dry=True)} == {lost.path, *done}
     assert lost.path.exists()
     store.collect(dry=False)
     assert not lost.path.exists()
-    assert all(path.exists() for path in (base.path, sft.path, begun))
+    assert all(path.exists() for path in (base.path, sft.path, unfinished))
 
 
 def test_scratch_that_was_stopped_before_its_mark_is_used_and_free_numbers_are_taken(store: Store) -> None:

@@ -1,6 +1,6 @@
 """What each process holds of a model: compared with what was asked for, and put together at the end.
 
-Usage: trainers get `callbacks=callbacks(config.run)`; `check(trainer, config.run)` once training has begun, and
+Usage: trainers get `callbacks=callbacks(config.run)`; `check(trainer, config.run)` once training has started, and
 `model = whole_model(trainer, folder, load)` after it.
 
 accelerate falls back silently where it cannot do what its file says (there is no FSDP on a CPU; without a GPU,

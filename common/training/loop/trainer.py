@@ -14,10 +14,10 @@ import functools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from common.config.base import GuardSettings
 from common.config.schema import RunSettings
+from common.config.stages import LearningSettings
 from common.cost.activations import LEAN_LOGITS
 from common.errors import ConfigError, ContractError
 from common.models.device import device_of
@@ -80,12 +80,13 @@ class TrainingLoop:
 
     def __init__(self, context: StageContext, tokens_per_step: int) -> None:
         self.context = context
+        self.settings = cast(LearningSettings, context.settings)
         self.folder = context.work / "trainer"
         self.tokens_per_step = tokens_per_step
         self.seconds = 0.0  # inside the loop, over all attempts
         self.steps = 0
         self.from_step = 0  # of the trainer checkpoint that this attempt resumes from
-        self.guard = LossSpikeGuard(getattr(context.settings, "guard", GuardSettings()), self.folder)
+        self.guard = LossSpikeGuard(self.settings.guard, self.folder)
 
     def run(self, trainer: Trainer, unit: str = "tokens") -> list[dict[str, Any]]:
         """Train to the end and return the log: one record per logging step, with the tokens or answers seen so far.
@@ -95,15 +96,15 @@ class TrainingLoop:
         from transformers.trainer_callback import PrinterCallback
 
         run, stage = self.context.config.run, self.context.stage
-        precision = getattr(self.context.settings, "precision", "float32")
         self.guard.restore()
         resume, before = self._newest()
         if resume is not None:
             logger.info("%s: resuming from %s", stage, resume.name)
             self.context.console.line(f"  {stage}: resuming at step {_step_of(resume)}")
         rows, total = trainer.train_dataset, trainer.args.max_steps
+        shown = f"{stage} ({self.settings.precision})"
         with (
-            self.context.console.progress(f"{stage} ({precision})", total * self.tokens_per_step, unit) as bar,
+            self.context.console.progress(shown, total * self.tokens_per_step, unit) as bar,
             stopping.catch_signals() as stop,
         ):
             progress = Progress(self.context, self.tokens_per_step, trainer, bar, self.guard, stop, before=before)
@@ -149,11 +150,10 @@ class TrainingLoop:
         """Skip the batches of a loss spike and return the trainer checkpoint before it. Raises ContractError."""
         guard, stage, step = self.guard, self.context.stage, trainer.state.global_step
         reason = f"Stage {stage}: {guard.problem} (step {step})"
-        wide = getattr(self.context.settings, "precision", "float32") == "float32"
         if guard.high:
             other = f", or allow high losses with {stage}.guard.spike=null"
         else:
-            other = "" if wide else f", or set {stage}.precision=float32"
+            other = "" if self.settings.precision == "float32" else f", or set {stage}.precision=float32"
         advice = f"Nothing is saved. Lower {stage}.train.learning_rate{other}."
         before = step - 1 - max(1, guard.high)  # losses are seen one step late
         if before <= self.from_step and not guard.high:  # the weights of that checkpoint are broken too
@@ -174,7 +174,7 @@ class TrainingLoop:
         return resume
 
     def _log(self, trainer: Trainer, unit: str) -> list[dict[str, Any]]:
-        left_out = unmeasured(self.context.config.run, getattr(self.context.settings, "train", {}))
+        left_out = unmeasured(self.context.config.run, self.settings.train)
         records = []
         for entry in trainer.state.log_history:
             if "loss" in entry:

@@ -45,7 +45,7 @@ def test_rows_and_benchmarks_are_reported_together(words: dict[str, str], monkey
         raise DataError("The rows are broken.")
 
     def tasks(names: object, folders: object) -> None:
-        raise DataError("The benchmark cannot be had.")
+        raise DataError("The benchmark could not be loaded.")
 
     monkeypatch.setattr(corpus.EmbeddedCorpus, "check_rows", rows)
     monkeypatch.setattr(extra, "load", tasks)
@@ -53,7 +53,7 @@ def test_rows_and_benchmarks_are_reported_together(words: dict[str, str], monkey
     resolved = resolve(words | {"exam-merge.tasks": "[arc_easy]"}, REPOSITORY)
     with pytest.raises(DataError) as caught:
         execute(resolved, Console("quiet"))
-    assert str(caught.value) == "The rows are broken.\nThe benchmark cannot be had."
+    assert str(caught.value) == "The rows are broken.\nThe benchmark could not be loaded."
 
 
 def test_benchmarks_of_a_hub_that_is_not_asked_are_refused_without_the_harness(

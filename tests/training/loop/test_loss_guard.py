@@ -11,6 +11,7 @@ import pytest
 
 from common.config.base import GuardSettings
 from common.config.resolve import resolve
+from common.config.stages import CptSettings
 from common.console import Console
 from common.engine.run import run_stage
 from common.errors import ContractError
@@ -114,7 +115,7 @@ def test_a_checkpoint_whose_weights_are_broken_is_not_tried_again(
     at: int, high: int, at_most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = SimpleNamespace(line=lambda *_, **__: None)
-    context: Any = SimpleNamespace(stage="cpt", work=tmp_path, settings=SimpleNamespace(), console=told)
+    context: Any = SimpleNamespace(stage="cpt", work=tmp_path, settings=CptSettings(tokens=512), console=told)
     loop = TrainingLoop(context, 512)
     loop.from_step, loop.guard.problem, loop.guard.high = 8, "the loss became NaN or infinite", high
     loop.folder.mkdir()

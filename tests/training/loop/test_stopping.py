@@ -39,7 +39,7 @@ def checkpoint(folder: Path, step: int, form: str) -> None:
 def test_the_newest_whole_checkpoint_is_found_and_what_is_newer_goes(tmp_path: Path) -> None:
     for step in (2, 10, 30):
         checkpoint(tmp_path, step, "whole in each process")
-    (tmp_path / "checkpoint-40").mkdir()  # begun, and not marked
+    (tmp_path / "checkpoint-40").mkdir()  # unfinished: not marked
     assert newest_whole(tmp_path, at_most=20) == (tmp_path / "checkpoint-10", 3.0, "whole in each process")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-2"]
 
