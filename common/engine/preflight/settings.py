@@ -15,7 +15,8 @@ from common.config.batches import SHARDED, batch_of, require_shareable, unsharda
 from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
-from common.config.schema import Config, RunSettings
+from common.config.schema import RunSettings
+from common.config.stage_sections import label_of
 from common.config.stages import AnsweringSettings
 from common.cost.hardware import hardware_of
 from common.engine.preflight.backends import check_device
@@ -37,7 +38,7 @@ def check_settings(resolved: Resolved) -> None:
     training = [node for node in resolved.nodes if not (kind_of(node.kind).starts and config.model.path is not None)]
     _check_sharing([node for node in training if kind_of(node.kind).shareable], resolved)
     for node in training:
-        _check_context(node.name, config.stages[node.name], config)
+        _check_context(node.name, config.stages[node.name], resolved)
     check_code(resolved)
     # Without consent, code of a domain from elsewhere is not read; then no stage uses it, or check_code had raised.
     verifiers, verify = verifiers_for(resolved), config.verify
@@ -117,16 +118,17 @@ def _check_shards(node: Node, settings: StageSettings, run: RunSettings) -> None
         )
 
 
-def _check_context(name: str, settings: StageSettings, config: Config) -> None:
+def _check_context(name: str, settings: StageSettings, resolved: Resolved) -> None:
     """Check that the model can read a stage's longest rows."""
-    context = context_of(config.model)
+    context = context_of(resolved.config.model)
     if context is None:
         return
     row = getattr(settings, "sequence_length", 0)
     if row > context:
+        layer = label_of(f"{name}.sequence_length", resolved.origins) or "default"
         raise ConfigError(
-            f"{name}.sequence_length={row} is longer than the model's context of {context} tokens "
-            "(max_position_embeddings); lower it."
+            f"{name}.sequence_length={row} ({layer}) is longer than the model's context of {context} tokens "
+            f"(max_position_embeddings); set {name}.sequence_length={context} or less."
         )
     if not isinstance(settings, AnsweringSettings):
         return

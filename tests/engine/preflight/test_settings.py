@@ -113,16 +113,19 @@ END_OF_TEXT = "<|endoftext|>"
         ),
         (
             {"cpt.sequence_length": "2048", "cpt.batch_tokens": "2048"},
-            r"cpt\.sequence_length=2048 is longer than the model's context of 1024 tokens",
+            r"cpt\.sequence_length=2048 \(command line\) is longer .* set cpt\.sequence_length=1024 or less",
         ),
-        ({"dpo.sequence_length": "1025"}, r"dpo\.sequence_length=1025 is longer than the model's context of 1024"),
+        (
+            {"dpo.sequence_length": "1025"},
+            r"dpo\.sequence_length=1025 \(command line\) is longer than the model's context of 1024",
+        ),
         (
             {"pipeline": "grpo", "grpo.answer_tokens": "800"},
             r"grpo\.prompt_tokens=256 and answer_tokens=800 make rows longer than",
         ),
         (
             {"profile": "qwen3-0.6b", "dpo.sequence_length": "32769"},
-            r"dpo\.sequence_length=32769 is longer than the model's context of 32768",
+            r"dpo\.sequence_length=32769 \(command line\) is longer than the model's context of 32768",
         ),
     ],
 )
