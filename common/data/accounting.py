@@ -34,6 +34,7 @@ class RowCount:
     role: str
     rows_in: int = 0  # read, before anything is dropped
     dropped: dict[str, int] = field(default_factory=dict)  # by reason
+    changed: dict[str, int] = field(default_factory=dict)  # rows that are not used as they stand, by what was done
     truncated: int = 0  # cut to the sequence length
     rows_out: int = 0  # given to the stage; with weight 2 each row twice
     tokens: int = 0
@@ -42,6 +43,9 @@ class RowCount:
 
     def drop(self, reason: str) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+    def change(self, what: str) -> None:
+        self.changed[what] = self.changed.get(what, 0) + 1
 
     @property
     def num_dropped(self) -> int:

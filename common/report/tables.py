@@ -224,7 +224,7 @@ def _stage_list(stages: Sequence[str]) -> str:
 
 
 def rows_table(chain: Chain) -> str:
-    """How many rows each training stage read, dropped and trained on."""
+    """How many rows each training stage read, dropped, changed and trained on."""
     rows = [(name, facts) for name, manifest in chain.manifests.items() for facts in manifest.get("rows", ())]
     return (
         table(
@@ -235,6 +235,7 @@ def rows_table(chain: Chain) -> str:
                 "Role": lambda row: str(row[1].get("role") or MISSING),
                 "Rows in": lambda row: number(row[1].get("rows_in")),
                 "Dropped": lambda row: reasons(row[1].get("dropped") or {}, "0"),
+                "Changed": lambda row: reasons(row[1].get("changed") or {}, "0"),
                 "Truncated": lambda row: str(row[1].get("truncated") or 0),
                 "Rows out": lambda row: number(row[1].get("rows_out")),
                 "Tokens": lambda row: number(row[1].get("tokens")),

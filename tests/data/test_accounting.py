@@ -22,7 +22,7 @@ def count(source: str, rows_in: int, dropped: int = 0, **facts: float) -> RowCou
 
 
 def test_as_dict_has_the_fields_of_the_manifest() -> None:
-    names = "source role rows_in dropped truncated rows_out tokens masked_share epochs"
+    names = "source role rows_in dropped changed truncated rows_out tokens masked_share epochs"
     assert " ".join(RowCount("a", "cpt").as_dict()) == names
 
 

@@ -248,6 +248,8 @@ class ManifestCorpus:
             if _is_due(num_kept, share):
                 count.rows_in += 1
                 count.rows_out += 1
+                for what in row.pop("changed", ()):
+                    count.change(what)
                 yield row
 
     def _records(self, source: Source, files: Sequence[SourceFile] | None) -> Iterator[Record]:

@@ -62,7 +62,7 @@ class Accounts(dict[str, RowCount]):
         return count
 
     def close(self, context: StageContext, epochs: float = 0.0, *, budgeted: bool = False) -> list[RowCount]:
-        """Add the rows that the corpus itself dropped, such as empty ones, and the totals. Return the accounts.
+        """Add the rows that the corpus itself dropped or changed, and the totals. Return the accounts.
 
         With `budgeted`, shuffling has read ahead of a token budget. A source then counts the same share of its dropped
         rows as was examined of its other rows. Answers sampled from a checkpoint are not read from the corpus.
@@ -72,9 +72,11 @@ class Accounts(dict[str, RowCount]):
             for source, read in context.corpus.counts(self.role).items():
                 partly = budgeted and read.rows_out
                 share = min(1.0, examined.get(source, 0) / read.rows_out) if partly else 1.0
-                for reason, number in read.dropped.items():
-                    if counted := round(number * share):
-                        self[source].dropped[reason] = self[source].dropped.get(reason, 0) + counted
+                own = self[source]
+                for found, added in ((read.dropped, own.dropped), (read.changed, own.changed)):
+                    for reason, number in found.items():
+                        if counted := round(number * share):
+                            added[reason] = added.get(reason, 0) + counted
         for count in self.values():
             masked = count.dropped.pop(NOTHING_TO_LEARN, 0)
             count.rows_in = count.num_dropped + masked + count.rows_out
