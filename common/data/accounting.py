@@ -15,8 +15,9 @@ from common.config.base import Limits
 from common.errors import ContractError
 from common.models.turns import NOT_A_PREFIX, REFUSED
 
-# Reasons that a setting asks for: rows that are left out so are counted, but no limit is on them.
-BY_CHOICE = frozenset({"pass rate out of range", "no pass rate"})
+EQUAL_SCORES, REVERSED_SCORES = "equal scores", "rejected scores higher than chosen"
+# Reasons that a setting or a column of scores asks for: rows left out so are counted, but no limit is on them.
+BY_CHOICE = frozenset({"pass rate out of range", "no pass rate", EQUAL_SCORES, REVERSED_SCORES})
 TOOL_CALLS = "tool calls are not supported yet"
 _TEMPLATE = "The checkpoint's chat template may be the cause: try model.chat_template=plain (or chatml)"
 _REMEDIES = {

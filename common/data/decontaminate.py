@@ -78,6 +78,8 @@ def texts_of(row: Row) -> Iterator[str]:
     """Yield each piece of text that a training row would teach."""
     if "text" in row:
         yield row["text"]
-    for name in ("messages", "prompt", "chosen", "rejected"):
+    for name in ("messages", "prompt", "chosen", "rejected", "completion"):
         for message in row.get(name, ()):
             yield message["content"]
+            if "reasoning_content" in message:
+                yield message["reasoning_content"]

@@ -28,6 +28,7 @@ PATIENCE = 2.0  # seconds of computing in which all roles of a plan are read, ho
 LEAST = 50  # rows of a source that are read however little time is left: fewer say nothing of their lengths
 SAMPLE = 400  # lengths that are kept of a role, at least, where it has as many rows
 TEXT_SAMPLE = 600  # characters of a row that the tokenizer is tried on
+SIDES = ("chosen", "rejected", "completion")  # what a preference has as answers
 CHATML, OWN = 5, 2  # tokens around what someone says: two marks, the name, two line ends; two marks in our template
 # UTF-8 bytes of a token by the size of the vocabulary, of English: byte-pair encodings of 512 to 16,384 tokens learned
 # on MedQuAD and novels and tried on other texts of theirs; SmolLM2's 49,152.
@@ -46,7 +47,7 @@ def size_of(row: Row) -> RowSize:
     """Return the size of a row of any kind."""
     turns = [*row.get("messages", ()), *row.get("prompt", ())]
     own = [row[key] for key in ("text", "question") if key in row] + [turn["content"] for turn in turns]
-    sides = ["".join(turn["content"] for turn in row[side]) for side in ("chosen", "rejected") if side in row]
+    sides = ["".join(turn["content"] for turn in row[side]) for side in SIDES if side in row]
     return RowSize(_bytes(own), tuple(_bytes([text]) for text in (*row.get("choices", ()), *sides)), len(turns))
 
 
@@ -107,7 +108,7 @@ class _Sampler:
 def _some_text(row: Row) -> str:
     if "text" in row or "question" in row:
         return str(row.get("text", row.get("question")))[:TEXT_SAMPLE]
-    turns = [*row.get("messages", ()), *row.get("prompt", ()), *row.get("chosen", ())]
+    turns = [*row.get("messages", ()), *row.get("prompt", ()), *row.get("chosen", ()), *row.get("completion", ())]
     return "\n".join(turn["content"] for turn in turns)[:TEXT_SAMPLE]
 
 

@@ -46,6 +46,12 @@ class SmallCorpus:
     def conversations(self, role: str) -> dict[str, bool]:
         return {}
 
+    def unpaired(self, role: str) -> dict[str, bool]:
+        return {}
+
+    def shapes(self) -> dict[str, str]:
+        return {}
+
     def check_rows(self, roles: Sequence[str]) -> None:
         return
 
