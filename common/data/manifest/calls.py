@@ -44,7 +44,9 @@ def _call(item: Any) -> dict[str, Any]:
     function = item.get("function", item) if isinstance(item, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"].strip():
         raise UnusableRow("a tool call without the name of a function")
-    given = next((function[key] for key in ("arguments", "parameters", "input") if function.get(key) is not None), {})
+    given: Any = next(
+        (function[key] for key in ("arguments", "parameters", "input") if function.get(key) is not None), {}
+    )
     arguments = parsed(given) if given != "" else {}
     if not isinstance(arguments, Mapping):
         raise UnusableRow("arguments of a tool call that are no JSON object")

@@ -41,7 +41,7 @@ class Peek:
 def peek(source: Source, files: Sequence[SourceFile]) -> Peek:
     """Return a local source with its columns, or what is wrong with it."""
     found = Peek(source)
-    looked = []
+    looked: list[_Look] = []
     for file in files:
         few = any(look.used for look in looked)
         looked.append(_look(source, file, 1 if few else MOST_RECORDS if source.unrecognised else SOME_RECORDS))
