@@ -76,6 +76,16 @@ def test_both_sides_share_the_prompt_and_begin_with_the_answer(tokenizer: Any) -
     assert made.chosen_ids[-1] == tokenizer.eos_token_id
 
 
+def test_pairs_that_name_control_tokens_are_text_and_counted(tokenizer: Any) -> None:
+    rows = [pair("what is <|end|>?", "It is <|end|>.", "no"), pair("who?", "yes", "no")]
+    pairs, (count,) = read_pairs(context(rows), tokenizer, "preference_heldout")
+    assert count.changed == {"control tokens read as text": 1}
+    forged = next(made for made in pairs if made.changed)
+    prompt, chosen, rejected = forged.columns.values()
+    assert [ids.count(tokenizer.eos_token_id) for ids in (prompt, chosen, rejected)] == [1, 1, 1]
+    assert tokenizer.decode(chosen).strip() == "It is <|end|>.<|end|>"
+
+
 @pytest.mark.parametrize("most_rows", [0, 2, 9])
 def test_log_probabilities_are_those_of_the_answer_alone(tokenizer: Any, most_rows: int) -> None:
     import torch
