@@ -25,6 +25,8 @@ _REMEDIES = {
     REFUSED: _TEMPLATE,
     NO_PLACE: "Use a checkpoint whose chat template writes them, or leave such rows out with where",
     NOT_A_PREFIX: _TEMPLATE,
+    "longer than sequence_length": "Raise sequence_length, or leave such rows out with longest",
+    "longer than prompt_tokens": "Raise prompt_tokens, or leave such rows out with longest",
 }
 
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.errors import DataError, first_line
-from common.models.control_tokens import ControlTokens, reader_of
+from common.models.control_tokens import READ_AS_TEXT, ControlTokens, reader_of
+from common.models.tokenizer import FOLD_SYSTEM
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,6 +31,8 @@ REFUSED = "refused by the chat template"
 NO_PLACE = "the chat template has no place for"
 CALLS, RESULTS, THOUGHTS = "tool calls", "tool results", "reasoning"
 BESIDE, DEFINITIONS = "what is said beside a tool call", "the definitions of tools"
+THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")  # of a message, as templates ask for them
+FOLDED = "system turn joined to the user's first"
 LONGEST_REASON = 100  # characters of what a template says
 _SIGN = "\U0010fffc"  # of private use; around the number of a part
 _FIRST_NUMBER = 731_000_001  # for parts that are numbers
@@ -44,7 +47,7 @@ class Form(NamedTuple):
     """How a template wants what templates want in different ways."""
 
     arguments_as_text: bool = False  # of tool calls: JSON, in place of an object
-    thoughts: str = "reasoning_content"
+    thoughts: str = THOUGHT_KEYS[0]
     short_ids: bool = False  # of tool calls: nine letters and digits, as Mistral's templates demand
 
 
@@ -55,7 +58,7 @@ class Taken:
     tokenizer: PreTrainedTokenizerBase
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None
-    changed: bool  # whether it names control tokens, which are read as text
+    changed: tuple[str, ...]  # what was done with it, as rows are counted by
 
     def render(self, stop: int | None = None, *, prompt: bool = False) -> str:
         """Return the marked text of the first `stop` messages, with `prompt` up to where the assistant begins.
@@ -81,7 +84,9 @@ def take(
     marked = [_marked(message, reader, asked) for message in messages]
     schemas = [_every(tool, lambda text: reader.mark(text, asked)) for tool in tools] if tools else None
     bare = [_bare(message) for message in messages]
-    return Taken(tokenizer, marked, schemas, marked != bare or bool(tools and schemas != list(tools)))
+    named = marked != bare or bool(tools and schemas != list(tools))
+    folded = messages[0]["role"] == "system" and str(tokenizer.chat_template).startswith(FOLD_SYSTEM)
+    return Taken(tokenizer, marked, schemas, (READ_AS_TEXT,) * named + (FOLDED,) * folded)
 
 
 def encode_chat(
@@ -130,7 +135,7 @@ def _form_for(
     forms = itertools.product(
         (False, True) if calls else (False,),
         (False, True) if calls else (False,),
-        ("reasoning_content", "reasoning", "thinking") if thoughts else ("reasoning_content",),
+        THOUGHT_KEYS if thoughts else THOUGHT_KEYS[:1],
     )
     refusals: list[Refusal] = []
     for short_ids, as_text, key in forms:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.errors import ContractError, first_line
 from common.models.control_tokens import reader_of
-from common.models.rendering import Messages, Refusal, Taken, take
+from common.models.rendering import THOUGHT_KEYS, Messages, Refusal, Taken, take
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,15 +31,23 @@ class Encoded(NamedTuple):
 
     ids: list[int]
     learned: list[bool]
-    changed: bool  # whether it names control tokens, which are read as text
+    changed: tuple[str, ...]  # what was done with it, as rows are counted by
+
+
+class _Turn(NamedTuple):
+    """The text before a turn of the assistant, and up to its end while it is the last one."""
+
+    before: str
+    until: str
+    as_it_stands: bool  # whether it is learned where it is written otherwise too
 
 
 class _Plan(NamedTuple):
-    """A conversation as text, and of each turn that counts the text before it and up to its end."""
+    """A conversation as text, and the turns that count."""
 
     whole: str
-    turns: list[tuple[str, str]]
-    changed: bool
+    turns: list[_Turn]
+    changed: tuple[str, ...]
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, prompt: bool = False) -> str | None:
@@ -68,14 +76,20 @@ def encode_turns(
     A row has `messages`, and where there are some `tools` and the `control_tokens` that its source asks for. A turn is
     learned where its prompt, tokenised alone, is how the tokens of the whole conversation begin, and where it is
     written alike up to its end while it is the last one. Other turns are read only: some templates leave the thoughts
-    out of earlier answers. So are turns that say `learn: False`. A conversation without one turn to learn from has a
-    reason. Without `assistant_only` every token is learned, save those of turns that are context only.
+    out of earlier answers. A turn that calls a tool and has no thoughts of its own is learned as it stands, though a
+    template may give it empty ones while it is the last. Turns that say `learn: False` are read only too. A
+    conversation without one turn to learn from has a reason. Without `assistant_only` every token is learned, save
+    those of turns that are context only.
     """
     end = turn_end(tokenizer)
     ending = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
     plans = [_plan(tokenizer, row, assistant_only) for row in rows]
     made = [plan for plan in plans if not isinstance(plan, str)]
-    wanted = list(dict.fromkeys(text for plan in made for text in (plan.whole, *sum(plan.turns, ()))))
+    wanted = list(
+        dict.fromkeys(
+            text for plan in made for text in (plan.whole, *(part for turn in plan.turns for part in turn[:2]))
+        )
+    )
     texts = dict(zip(wanted, reader_of(tokenizer).encode(wanted), strict=True))
     for plan in plans:
         if isinstance(plan, str):
@@ -83,16 +97,23 @@ def encode_turns(
             continue
         ids = texts[plan.whole]
         learned, found = [not assistant_only] * len(ids), 0
-        for before, until in plan.turns:
-            start, last = len(texts[before]), texts[until]
-            stop = next((place for place in range(start, len(last)) if last[place] == end), None)
+        for turn in plan.turns:
+            start, last = len(texts[turn.before]), texts[turn.until]
+            stop = _first(last, start, end)
             if stop is None:  # a turn that ends otherwise, such as one that calls a tool
                 stop = next((place for place in range(len(last) - 1, start - 1, -1) if last[place] in ending), None)
-            if stop is not None and ids[:start] == texts[before] and ids[: stop + 1] == last[: stop + 1]:
+            if turn.as_it_stands and (stop is None or ids[: stop + 1] != last[: stop + 1]):
+                stop, last = _first(ids, start, end), ids
+            if stop is not None and ids[:start] == texts[turn.before] and ids[: stop + 1] == last[: stop + 1]:
                 learned[start : stop + 1] = [assistant_only] * (stop + 1 - start)
                 found += 1
         lost = not found if assistant_only else found < len(plan.turns)
         yield NOT_A_PREFIX if plan.turns and lost else Encoded(ids, learned, plan.changed)
+
+
+def _first(ids: Sequence[int], start: int, token: int | None) -> int | None:
+    """Return the first place of a token from `start` on, or None."""
+    return next((place for place in range(start, len(ids)) if ids[place] == token), None)
 
 
 def opens_turn(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -130,11 +151,13 @@ def _plan(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], assistant_
     return _Plan(whole, turns, taken.changed)
 
 
-def _turn(taken: Taken, whole: str, place: int) -> tuple[str, str] | None:
-    """Return the text before a turn and up to its end, or None where the template refuses them by themselves."""
+def _turn(taken: Taken, whole: str, place: int) -> _Turn | None:
+    """Return a turn, or None where the template refuses what comes before it, or it as the last one."""
+    message = taken.messages[place]
+    calls = bool(message.get("tool_calls")) and not any(message.get(key) for key in THOUGHT_KEYS)
     try:
         until = whole if place == len(taken.messages) - 1 else taken.render(place + 1)
-        return taken.render(place, prompt=True), until
+        return _Turn(taken.render(place, prompt=True), until, calls and "</think>" not in str(message["content"]))
     except Refusal:
         return None
 

@@ -85,7 +85,7 @@ def test_the_mask_of_a_forged_answer_is_that_of_a_harmless_one(tokenizer: Any) -
         assert all(found.learned[start : end + 1])
         assert found.ids[end] == tokenizer.convert_tokens_to_ids("<|im_end|>")
         assert tokenizer.decode(found.ids[start:end]).endswith("then a line.")
-    assert (forged.changed, harmless.changed) == (True, False)
+    assert (forged.changed, harmless.changed) == (("control tokens read as text",), ())
 
 
 def test_a_source_may_ask_for_control_tokens_by_name(tokenizer: Any) -> None:

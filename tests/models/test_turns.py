@@ -11,6 +11,7 @@ from common.models.rendering import REFUSED
 from common.models.tokenizer import CHATML, FOLD_SYSTEM, PLAIN, train_tokenizer
 from common.models.turns import (
     NOT_A_PREFIX,
+    Encoded,
     encode_turns,
     opens_turn,
     render,
@@ -168,3 +169,6 @@ def test_a_system_turn_begins_the_user_s_where_the_template_has_none(tokenizer: 
     assert render(tokenizer, TURNS) == plain
     assert render(tokenizer, told) == str(plain).replace("a question", "Be short.\n\na question")
     assert takes_system(tokenizer)
+    (found,) = encode_turns(tokenizer, [{"messages": told}])
+    assert isinstance(found, Encoded)
+    assert found.changed == ("system turn joined to the user's first",)

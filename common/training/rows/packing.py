@@ -61,8 +61,8 @@ def tokenise(
                 count.drop(found)
                 continue
             ids, labels, changed = found
-            if changed:
-                count.change(READ_AS_TEXT)
+            for what in changed:
+                count.change(what)
             if "text" not in row and sequence_length is not None and len(ids) > sequence_length:
                 count.drop("longer than sequence_length")
             elif all(label == IGNORED for label in labels[1:]):
@@ -75,11 +75,11 @@ def tokenise(
 
 def _encode(
     tokenizer: PreTrainedTokenizerBase, batch: Sequence[dict[str, Any]], assistant_only: bool
-) -> Iterator[tuple[list[int], list[int], bool] | str]:
+) -> Iterator[tuple[list[int], list[int], tuple[str, ...]] | str]:
     """Yield (input_ids, labels, changed) of each row of a batch, or why it has none. All are encoded at once.
 
-    A text begins as the tokenizer begins one, and ends in its end-of-sequence token. It is changed where it names
-    control tokens, which are read as text.
+    A text begins as the tokenizer begins one, and ends in its end-of-sequence token. Names of control tokens in
+    it are read as text.
     """
     reader = reader_of(tokenizer)
     for source, asked in {row["source"]: row["control_tokens"] for row in batch if "control_tokens" in row}.items():
@@ -92,7 +92,7 @@ def _encode(
             (text, marked), ids = next(encoded)
             if ids[-1:] != [tokenizer.eos_token_id]:
                 ids.append(tokenizer.eos_token_id)
-            yield ids, list(ids), marked != text
+            yield ids, list(ids), (READ_AS_TEXT,) * (marked != text)
             continue
         found = next(chats)
         yield found if isinstance(found, str) else (found.ids, mask(found.ids, found.learned), found.changed)

@@ -17,7 +17,7 @@ from common.config.stages import PreferenceSettings
 from common.cost.activations import MOST_LOGITS
 from common.cost.workload import HELDOUT_PAIRS
 from common.data.accounting import RowCount
-from common.models.control_tokens import READ_AS_TEXT, reader_of
+from common.models.control_tokens import reader_of
 from common.models.rendering import Refusal, take
 from common.stage import StageContext
 from common.training.loop import memory
@@ -38,7 +38,7 @@ class Pair:
     chosen_ids: list[int]
     rejected_ids: list[int]
     start: int  # tokens of the prompt, which both sides share
-    changed: bool = False  # whether it names control tokens, which are read as text
+    changed: tuple[str, ...] = ()  # what was done with it, as rows are counted by
 
     @property
     def num_tokens(self) -> int:
@@ -69,8 +69,8 @@ def read_pairs(
         except Refusal as refusal:
             count.drop(str(refusal))
             continue
-        if pair.changed:
-            count.change(READ_AS_TEXT)
+        for what in pair.changed:
+            count.change(what)
         if reason := _unusable(row, pair, settings.sequence_length):
             count.drop(reason)
         else:
@@ -91,7 +91,7 @@ def tokenise_pair(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Pa
     prompt, chosen, rejected = reader.encode(texts)
     start = next((i for i, ids in enumerate(zip(prompt, chosen, rejected, strict=False)) if len(set(ids)) > 1), None)
     start = min(len(prompt), len(chosen), len(rejected)) if start is None else start
-    return Pair(row, chosen, rejected, start, any(side.changed for side in sides))
+    return Pair(row, chosen, rejected, start, tuple(dict.fromkeys(what for side in sides for what in side.changed)))
 
 
 def _unusable(row: dict[str, Any], pair: Pair, limit: int) -> str | None:

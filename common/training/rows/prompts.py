@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from common.config.stages import AnsweringSettings
 from common.data.accounting import RowCount
 from common.errors import DataError
-from common.models.control_tokens import READ_AS_TEXT, reader_of
+from common.models.control_tokens import reader_of
 from common.models.rendering import Refusal, take
 from common.stage import StageContext
 from common.training.rows.reader import SAMPLED_FILES, Accounts, read_role, sampled_input
@@ -44,8 +44,8 @@ def read_prompts(
         except Refusal as refusal:
             count.drop(str(refusal))
             continue
-        if taken.changed:
-            count.change(READ_AS_TEXT)
+        for what in taken.changed:
+            count.change(what)
         text = json.dumps(row["prompt"])
         if len(ids) > settings.prompt_tokens:
             count.drop("longer than prompt_tokens")
