@@ -162,7 +162,7 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
     if not made.to_do:
         console.line("Nothing to do.", always=True)
         return
-    for line in totals(made):
+    for line in (*made.notes, *totals(made)):
         console.line(line, always=True)
     if slow := emulated(made.resolved.config, [step.node.name for step in made.to_do]):
         console.line(slow, always=True)
