@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from common.data.accounting import TOOL_CALLS
 from common.data.corpus import Row
 from common.data.manifest.calls import parsed
 from common.data.manifest.cells import cell, joined_cells
@@ -28,24 +27,18 @@ from common.data.manifest.questions import (
 )
 from common.data.manifest.readers import Record
 from common.data.manifest.schema import Source
-from common.data.manifest.turn_order import check_learned
 from common.data.manifest.values import UnusableRow, answer_of, joined, text_of
 
 
 def shape_row(source: Source, record: Record) -> Row:
     """Return the row of a record. Raises UnusableRow with the reason why there is none."""
     row = _SHAPERS[source.shape](source, record)
-    if _calls_tools(row):
-        raise UnusableRow(TOOL_CALLS)
     if source.language is not None:
         row["language"] = source.language
+    if source.control_tokens:
+        row["control_tokens"] = list(source.control_tokens)
     row["source"] = source.id
     return row
-
-
-def _calls_tools(row: Row) -> bool:
-    turns = [turn for name in ("messages", "prompt", "chosen", "rejected", "completion") for turn in row.get(name, ())]
-    return "tools" in row or any(turn["role"] == "tool" or "tool_calls" in turn for turn in turns)
 
 
 def _text_row(source: Source, record: Record) -> Row:
@@ -65,7 +58,6 @@ def _chat_row(source: Source, record: Record) -> Row:
         if thoughts := joined_cells(source, record, "reasoning"):
             reply["reasoning_content"] = thoughts
         messages = folded(source, [*prompt, reply], changes)
-    check_learned(messages)
     row = with_tools(source, record, {"messages": messages}, changes) if source.talks else {"messages": messages}
     return _with_changes(row, changes)
 

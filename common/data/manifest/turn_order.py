@@ -11,7 +11,6 @@ from __future__ import annotations
 from common.data.manifest.messages import Message
 from common.data.manifest.values import UnusableRow
 
-NOTHING_LEARNED = "no turn is to be learned"
 _ALIKE = {
     "user": "two user turns in a row",
     "assistant": "two assistant turns in a row",
@@ -38,12 +37,6 @@ def fold_system(turns: list[Message], changes: list[str]) -> list[Message]:
         return turns
     changes.append("system text joined to the first user turn")
     return [{**turns[1], "content": f"{turns[0]['content'].strip()}\n\n{turns[1]['content']}"}, *turns[2:]]
-
-
-def check_learned(turns: list[Message]) -> None:
-    """Raise UnusableRow where every turn of the assistant is context only."""
-    if not any(turn["role"] == "assistant" and turn.get("learn", True) for turn in turns):
-        raise UnusableRow(NOTHING_LEARNED)
 
 
 def _without_empty_system(messages: list[Message], changes: list[str]) -> list[Message]:

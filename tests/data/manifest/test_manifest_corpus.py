@@ -174,14 +174,6 @@ def test_a_source_without_a_usable_row(folder: Path) -> None:
         list(make(folder, CPT).rows("cpt"))
 
 
-def test_a_source_of_tool_calls_alone_says_what_to_do(folder: Path) -> None:
-    called = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": {"name": "f"}}]}
-    write_rows(folder / "texts.jsonl", [{"m": [{"role": "user", "content": "Hi?"}, called]}])
-    message = r"1 read, dropped: tool calls are not supported yet 1\. Leave such conversations out with where, or"
-    with pytest.raises(DataError, match=message):
-        make(folder, CPT | {"role": "sft", "columns": {"messages": "m"}}).check_rows(["sft"])
-
-
 def test_a_heldout_share_that_keeps_nothing_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert not list(make(folder, CPT | {"heldout": 1e-9}).rows("text_domain"))
     assert "source texts: heldout 1e-09 keeps no row" in caplog.text

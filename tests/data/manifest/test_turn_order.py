@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common.data.manifest.turn_order import check_learned, fold_system, in_order
+from common.data.manifest.turn_order import fold_system, in_order
 from common.data.manifest.values import UnusableRow
 
 NAMES = {"s": "system", "u": "user", "a": "assistant", "c": "assistant", "t": "tool", "e": "user", "n": "assistant"}
@@ -113,12 +113,3 @@ def test_system_text_in_the_first_user_turn() -> None:
     assert changes == ["system text joined to the first user turn"]
     assert fold_system(turns("ua"), changes) == turns("ua")
     assert len(changes) == 1
-
-
-def test_a_conversation_of_which_nothing_is_learned() -> None:
-    given = turns("uaua")
-    given[1]["learn"] = False
-    check_learned(given)
-    given[3]["learn"] = False
-    with pytest.raises(UnusableRow, match="no turn is to be learned"):
-        check_learned(given)
