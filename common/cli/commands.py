@@ -201,10 +201,11 @@ def new_domain(program: Program, overrides: Overrides, *, name: str) -> None:
 
 def _resolve(program: Program, overrides: Overrides) -> tuple[Resolved, Console]:
     from common.config.resolve import resolve
+    from common.engine.own_data import fit_to_own_data
 
     if overrides.get("domain") == "all":
         raise ConfigError("domain=all works with run, rerun and plan only. Name one domain here.")
-    resolved = resolve(overrides, REPOSITORY, program.results)
+    resolved = fit_to_own_data(resolve(overrides, REPOSITORY, program.results))
     return resolved, Console(resolved.config.run.verbosity)
 
 

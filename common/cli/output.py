@@ -164,7 +164,7 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
     if not made.to_do:
         console.line("Nothing to do.", always=True)
         return
-    for line in totals(made):
+    for line in (*made.notes, *totals(made)):
         console.line(line, always=True)
     for name, found in made.corpus.findings().items():
         for line in found:

@@ -23,10 +23,11 @@ from common.console import Console
 from common.cost.limits import check_fits
 from common.engine import launch
 from common.engine.code import code_of
+from common.engine.corpora import open_corpus
 from common.engine.environment import hub_restored, needs_hub, prepare
 from common.engine.fingerprint import recipe_of, settings_made_with, task_folders
 from common.engine.frozen_plan import freeze
-from common.engine.plan import Plan, in_other_precision, make_plan, open_corpus, unpublished
+from common.engine.plan import Plan, in_other_precision, make_plan, unpublished
 from common.engine.preflight.backends import emulated
 from common.engine.preflight.domain_code import rewards_file
 from common.engine.preflight.inputs import check_inputs

@@ -1,6 +1,6 @@
 """Open a file as a stream of bytes, unpacked on the way where it is packed: gzip, bzip2, xz and Zstandard.
 
-Usage: `with open_bytes(file) as opened: line = opened[0].readline()`; `opened[1](len(line))` is how far that is on disk.
+Usage: `with open_bytes(file) as opened: line = opened[0].readline()`; `opened[1](len(line))` is the place on disk.
 
 What a file holds decides, not its name; where the two differ, that is told. It knows nothing of text.
 """
@@ -60,11 +60,11 @@ def open_bytes(file: SourceFile) -> Iterator[Opened]:
         yield io.BufferedReader(unpacked, BUFFER), lambda size: packed.count * size / max(1, size, unpacked.count)
 
 
-def _unpack(stream: io.RawIOBase, packing: str) -> Any:
+def _unpack(stream: Any, packing: str) -> Any:
     if packing == ".gz":
         return gzip.GzipFile(fileobj=stream)
     if packing == ".bz2":
-        return bz2.BZ2File(stream)  # type: ignore[call-overload]  # it only reads
+        return bz2.BZ2File(stream)
     if packing == ".xz":
         return lzma.LZMAFile(stream)
     import pyarrow  # Python has no Zstandard before 3.14
