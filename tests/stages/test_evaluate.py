@@ -46,6 +46,9 @@ class SmallCorpus:
     def conversations(self, role: str) -> dict[str, bool]:
         return {}
 
+    def findings(self) -> dict[str, list[str]]:
+        return {}
+
     def check_rows(self, roles: Sequence[str]) -> None:
         return
 
