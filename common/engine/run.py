@@ -22,6 +22,7 @@ from common.config.resolve import Resolved
 from common.console import Console
 from common.cost.limits import check_fits
 from common.engine import launch
+from common.engine.claim import lease_of
 from common.engine.code import code_of
 from common.engine.corpora import open_corpus
 from common.engine.environment import hub_restored, needs_hub, prepare
@@ -38,6 +39,7 @@ from common.models.device import release_memory
 from common.report.licences import licence_notes
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, Store, fingerprint_of, write_json, writing
+from common.store.leases import Lease
 from common.store.locks import Holder
 from common.training.distributed import ranks
 from common.training.distributed.gpu_lock import lock_gpus
@@ -61,14 +63,15 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
     left_out = check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do])
     _warn_of_emulation(plan, [step.node.name for step in plan.to_do], console)
-    run = Run(plan, console, Outcome(), left_out)
     for note in licence_notes(plan.licence) if plan.to_do else ():
         console.line(f"  licences: {note}", always=True)
-    freeze(resolved)
-    for step in plan.steps:
-        run.make(step.node, forced=step.node.name in forced)
-        run.gate(step.node)
-    run.write_summary()
+    with lease_of(plan) as lease:
+        run = Run(plan, console, Outcome(), lease, left_out)
+        freeze(resolved)
+        for step in plan.steps:
+            run.make(step.node, forced=step.node.name in forced)
+            run.gate(step.node)
+        run.write_summary()
     return run.outcome
 
 
@@ -91,14 +94,15 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
         check_fits(plan.outlook, [name], {name: step.fingerprint})
         left_out = check_inputs(resolved, corpus, [step.node])
         _warn_of_emulation(plan, [name], console)
-    run = Run(plan, console, Outcome(cached), left_out)
     for needed in step.node.inputs:
         if needed not in cached:
             raise DataError(f"Stage {name} needs {needed}, which is not made yet; run stage {needed} first.")
-    artifact = run.make(step.node, forced=forced)
-    run.gate(step.node)
-    if step.node.kind == "card":
-        run.write_summary()
+    with lease_of(plan) as lease:
+        run = Run(plan, console, Outcome(cached), lease, left_out)
+        artifact = run.make(step.node, forced=forced)
+        run.gate(step.node)
+        if step.node.kind == "card":
+            run.write_summary()
     return artifact
 
 
@@ -122,12 +126,15 @@ class Job:
 class Run:
     """One run: its plan, where results go, and what it has made so far."""
 
-    def __init__(self, plan: Plan, console: Console, outcome: Outcome, left_out: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, plan: Plan, console: Console, outcome: Outcome, lease: Lease, left_out: tuple[str, ...] = ()
+    ) -> None:
         """`left_out` are benchmarks that could not be had, and that exams go without."""
         self.resolved, self.config, self.corpus = plan.resolved, plan.resolved.config, plan.corpus
         self.store = Store(plan.resolved.out)
         self.console = console
         self.outcome = outcome
+        self.lease = lease
         self.left_out = left_out
         if left_out:
             console.line(
@@ -143,6 +150,10 @@ class Run:
         inputs = {name: self.outcome.artifacts[name] for name in node.inputs}
         recipe = recipe_of(node, self.resolved, self.corpus, inputs)
         job = Job(node, inputs, recipe, fingerprint_of(recipe), forced)
+        with writing(self.store.artifacts):
+            self.lease.add(
+                self.store.folder(node.name, job.fingerprint).name
+            )  # before anyone looks whether it is there
         artifact: Artifact | None = None
         with contextlib.ExitStack() as lock:
             if ranks.is_main_process():
@@ -157,7 +168,7 @@ class Run:
                 ranks.barrier()  # until all have left the scratch folder
                 if ranks.is_main_process():
                     artifact = self._commit(job, report, time.monotonic() - started)
-            if artifact is not None:  # linked under the lock, so that gc never sees it unreferred
+            if artifact is not None:
                 self.store.link(self.config.domain, self.config.profile, node.name, artifact)
         artifact = ranks.broadcast(artifact)
         assert artifact is not None, f"stage {node.name} ended well and left nothing"

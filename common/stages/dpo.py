@@ -22,7 +22,7 @@ def run(context: StageContext) -> StageReport:
 
     tuning = Tuning(context)
     places, (expected, _) = tuning.parent_logps()
-    rows = [{key: pair.row[key] for key in ("prompt", "chosen", "rejected")} for pair in tuning.pairs]
+    rows = [pair.columns for pair in tuning.pairs]
     trainer = tuning.trainer_of_parent(token_dpo_trainer(), DPOConfig, rows)
     recorded = trainer.train_dataset["ref_chosen_logps"]
     contracts.check_reference([float(recorded[place]) for place in places], expected)

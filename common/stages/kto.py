@@ -14,22 +14,23 @@ from common.config.stages import KtoSettings
 from common.models import contracts
 from common.stage import StageContext, StageReport
 from common.stages.preference import Tuning, check_precomputed
+from common.training.patches import token_kto_trainer
 
 SIDES = ("chosen", "rejected")
 
 
 def run(context: StageContext) -> StageReport:
     """Return the parent, tuned towards the wanted answers. Raises ContractError when it is not the reference."""
-    from trl import KTOConfig, KTOTrainer
+    from trl import KTOConfig
 
     tuning = Tuning(context)
     places, (chosen, rejected) = tuning.parent_logps()
     rows = [
-        {"prompt": pair.row["prompt"], "completion": pair.row[side], "label": side == "chosen"}
+        {"prompt_ids": ids[: pair.start], "completion_ids": ids[pair.start :], "label": side == "chosen"}
         for pair in tuning.pairs
-        for side in SIDES
+        for side, ids in zip(SIDES, (pair.chosen_ids, pair.rejected_ids), strict=True)
     ]
-    trainer = tuning.trainer_of_parent(KTOTrainer, KTOConfig, rows, rows_per_pair=len(SIDES))
+    trainer = tuning.trainer_of_parent(token_kto_trainer(), KTOConfig, rows, rows_per_pair=len(SIDES))
     recorded = trainer.train_dataset["ref_logps"]
     sides = [float(recorded[len(SIDES) * place + side]) for side in (0, 1) for place in places]
     contracts.check_reference(sides, [*chosen, *rejected])

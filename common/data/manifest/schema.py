@@ -101,6 +101,9 @@ class Source(Frozen):
     final: str | None = Field(None, min_length=1, description="the mark after which the final answer stands, as ####")
     unit: Literal["file", "paragraph", "line"] = Field("paragraph", description="txt and md: what makes a row")
     cut: Literal["paragraph", "line"] | None = Field(None, description="cut long text columns there, into many rows")
+    control_tokens: tuple[str, ...] = Field(
+        (), description="training only: names of control tokens that its texts mean as such, as <think>"
+    )
     language: str | None = Field(None, description="ISO 639 code, as in de, sw or zh-hans")
     licence: str = Field("", description="licence, as the Hub spells it; required")
     gated: bool = Field(False, description="the Hub gives it only to accounts that accepted its terms")
@@ -166,6 +169,8 @@ class Source(Frozen):
             yield f"side only makes sense with role eval, not {self.role}"
         if self.heldout and (self.role not in HELDOUT_ROLES or self.shape == "chat"):
             yield "heldout only makes sense for text rows (pretrain, cpt, replay) and for preference rows"
+        if self.control_tokens and self.role in ("prompts", "eval"):
+            yield f"control_tokens only makes sense in training; role {self.role} reads every name of one as text"
         if self.role == "cpt" and self.shape == "chat":
             yield "role cpt takes text rows; give columns: {text: ...}, or use role sft"
 

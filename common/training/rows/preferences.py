@@ -8,7 +8,8 @@ TRL's trainers do the training. These functions measure held-out accuracy and ch
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +17,8 @@ from common.config.stages import PreferenceSettings
 from common.cost.activations import MOST_LOGITS
 from common.cost.workload import HELDOUT_PAIRS
 from common.data.accounting import RowCount
+from common.models.control_tokens import reader_of
+from common.models.rendering import Refusal, take
 from common.stage import StageContext
 from common.training.loop import memory
 from common.training.rows.reader import Accounts, read_role
@@ -35,10 +38,17 @@ class Pair:
     chosen_ids: list[int]
     rejected_ids: list[int]
     start: int  # tokens of the prompt, which both sides share
+    changed: tuple[str, ...] = ()  # what was done with it, as rows are counted by
 
     @property
     def num_tokens(self) -> int:
         return len(self.chosen_ids) + len(self.rejected_ids)
+
+    @property
+    def columns(self) -> dict[str, list[int]]:
+        """The prompt and the two answers, each by itself, under TRL's names."""
+        start, sides = self.start, (self.chosen_ids, self.rejected_ids)
+        return {"prompt_ids": sides[0][:start], "chosen_ids": sides[0][start:], "rejected_ids": sides[1][start:]}
 
 
 def read_pairs(
@@ -54,7 +64,13 @@ def read_pairs(
     pairs = []
     for row in read_role(context, role, accounts):
         count = accounts[row["source"]]
-        pair = tokenise_pair(row, tokenizer)
+        try:
+            pair = tokenise_pair(row, tokenizer)
+        except Refusal as refusal:
+            count.drop(str(refusal))
+            continue
+        for what in pair.changed:
+            count.change(what)
         if reason := _unusable(row, pair, settings.sequence_length):
             count.drop(reason)
         else:
@@ -65,20 +81,21 @@ def read_pairs(
 
 
 def tokenise_pair(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Pair:
-    """Return a conversation's prompt with its two answers, as the tokenizer's template writes them."""
-
-    def encode(messages: list[dict[str, str]], **options: Any) -> list[int]:
-        ids: list[int] = tokenizer.apply_chat_template(messages, return_dict=False, **options)
-        return ids
-
-    prompt = encode(row["prompt"], add_generation_prompt=True)
-    chosen, rejected = encode(row["prompt"] + row["chosen"]), encode(row["prompt"] + row["rejected"])
+    """Return a conversation's prompt with its two answers, as the tokenizer's template writes them. Raises Refusal."""
+    reader, asked = reader_of(tokenizer), row.get("control_tokens", ())
+    reader.require(asked, row.get("source", ""))
+    sides = [
+        take(tokenizer, [*row["prompt"], *row[side]], row.get("tools"), asked=asked) for side in ("chosen", "rejected")
+    ]
+    texts = [sides[0].render(len(row["prompt"]), prompt=True), *(side.render() for side in sides)]
+    prompt, chosen, rejected = reader.encode(texts)
     start = next((i for i, ids in enumerate(zip(prompt, chosen, rejected, strict=False)) if len(set(ids)) > 1), None)
-    return Pair(row, chosen, rejected, min(len(prompt), len(chosen), len(rejected)) if start is None else start)
+    start = min(len(prompt), len(chosen), len(rejected)) if start is None else start
+    return Pair(row, chosen, rejected, start, tuple(dict.fromkeys(what for side in sides for what in side.changed)))
 
 
 def _unusable(row: dict[str, Any], pair: Pair, limit: int) -> str | None:
-    answers = ["".join(m["content"] for m in row[side]).strip() for side in ("chosen", "rejected")]
+    answers = [_said(row[side]) for side in ("chosen", "rejected")]
     if not all(answers):
         return "empty answer"
     if answers[0] == answers[1]:
@@ -86,6 +103,13 @@ def _unusable(row: dict[str, Any], pair: Pair, limit: int) -> str | None:
     if max(len(pair.chosen_ids), len(pair.rejected_ids)) > limit:
         return "longer than sequence_length"
     return None
+
+
+def _said(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return what an answer says, calls of tools included, to compare it with another."""
+    calls = [call["function"] for message in messages for call in message.get("tool_calls") or ()]
+    text = "".join(str(message["content"]) for message in messages).strip()
+    return text + (json.dumps(calls, sort_keys=True) if calls else "")
 
 
 def answer_logps(

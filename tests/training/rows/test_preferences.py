@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -74,6 +75,30 @@ def test_both_sides_share_the_prompt_and_begin_with_the_answer(tokenizer: Any) -
     prompt = tokenizer.apply_chat_template(said("user", "who?"), add_generation_prompt=True, return_dict=False)
     assert made.chosen_ids[: made.start] == made.rejected_ids[: made.start] == prompt
     assert made.chosen_ids[-1] == tokenizer.eos_token_id
+
+
+def test_pairs_that_name_control_tokens_are_text_and_counted(tokenizer: Any) -> None:
+    rows = [pair("what is <|end|>?", "It is <|end|>.", "no"), pair("who?", "yes", "no")]
+    pairs, (count,) = read_pairs(context(rows), tokenizer, "preference_heldout")
+    assert count.changed == {"control tokens read as text": 1}
+    forged = next(made for made in pairs if made.changed)
+    prompt, chosen, rejected = forged.columns.values()
+    assert [ids.count(tokenizer.eos_token_id) for ids in (prompt, chosen, rejected)] == [1, 1, 1]
+    assert tokenizer.decode(chosen).strip() == "It is <|end|>.<|end|>"
+
+
+def test_a_pair_that_the_template_refuses_is_counted_under_its_words(tokenizer: Any) -> None:
+    refusing = copy.deepcopy(tokenizer)
+    refusing.chat_template = tokenizer.chat_template.replace("<|system|>", "{{ raise_exception('no system turns') }}")
+    told = pair("who?", "yes", "no")
+    told["prompt"] = [*said("system", "Be short."), *told["prompt"]]
+    called = pair("who?", "yes", "no")
+    called["chosen"][0]["tool_calls"] = [{"id": "1", "function": {"name": "look", "arguments": {}}}]
+    pairs, (count,) = read_pairs(context([told, called, pair("who?", "yes", "no")]), refusing, "preference_heldout")
+    assert len(pairs) == 1
+    assert count.dropped == {
+        "refused by the chat template: no system turns": 1, "the chat template has no place for tool calls": 1,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("most_rows", [0, 2, 9])
