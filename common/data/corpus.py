@@ -85,6 +85,9 @@ class Corpus(Protocol):
     def shapes(self) -> Mapping[str, str]:
         """Return what the rows of each source were taken for, by id; nothing for rows that no file holds."""
 
+    def findings(self) -> Mapping[str, Sequence[str]]:
+        """Return what was found out about the files of each source so far, by id, where nobody had said it."""
+
     def check_rows(self, roles: Sequence[str]) -> None:
         """Read every local row of these roles once, so that a broken one shows before anything is spent."""
 

@@ -95,6 +95,10 @@ class EmbeddedCorpus:
         """Return nothing: these rows are rendered, not read."""
         return {}
 
+    def findings(self) -> dict[str, list[str]]:
+        """Return nothing: its files have one format."""
+        return {}
+
     def check_rows(self, roles: Sequence[str]) -> None:
         """Look for names of the exam in conversations and pairs; `check` has seen every fact and template."""
         for role in roles:

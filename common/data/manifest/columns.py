@@ -14,6 +14,16 @@ from typing import Literal, NamedTuple
 Shape = Literal["text", "chat", "preference", "prompts", "questions"]
 LISTS_OF_COLUMNS = ("choices", "context", "prompt", "question", "text")  # several of theirs may make one of ours
 
+# Columns beside a conversation that are read where the manifest names none: files that have them mean them.
+USUAL_SYSTEM = ("system", "system_prompt")
+USUAL_TOOLS = ("tools", "functions")
+MEDIA = {"<image>": ("image", "images"), "<video>": ("video", "videos"), "<audio>": ("audio", "audios")}
+# The same for the scores of a pair: of the better and of the worse answer.
+SCORES = tuple(
+    (name.format("chosen"), name.format("rejected"))
+    for name in ("score_{}", "{}_score", "{}-score", "rating_{}", "{}_rating", "{}-rating", "reward_{}", "{}_reward")
+)
+
 
 class Columns(NamedTuple):
     """One way of naming the columns of a kind of row."""
@@ -59,3 +69,17 @@ def form_of(shape: Shape, names: AbstractSet[str]) -> Columns | None:
 def names_of(*shapes: Shape) -> frozenset[str]:
     """Return all names that columns of these kinds of rows may have on our side."""
     return frozenset().union(*(form.required | form.optional for shape in shapes for form in COLUMNS[shape]))
+
+
+def is_of_messages(names: AbstractSet[str]) -> bool:
+    """Whether rows are made of messages, and not of single columns."""
+    return bool(names & {"messages", "completion", "chosen", "label"})
+
+
+def usual_beside(shape: Shape, names: AbstractSet[str]) -> tuple[str, ...]:
+    """Return the columns of a record that are read without being named, for rows of some named columns."""
+    if not is_of_messages(names):
+        return ()
+    scores = [name for pair in SCORES for name in pair] if shape == "preference" and "label" not in names else []
+    media = [name for pair in MEDIA.values() for name in pair]
+    return (*USUAL_SYSTEM, *USUAL_TOOLS, *media, *scores)

@@ -13,16 +13,12 @@ from typing import Any
 from common.data.corpus import Row
 from common.data.manifest.calls import read_tools
 from common.data.manifest.cells import cell, joined_cells
+from common.data.manifest.columns import MEDIA, USUAL_SYSTEM, USUAL_TOOLS
 from common.data.manifest.messages import Message, read_messages
 from common.data.manifest.readers import Record
 from common.data.manifest.schema import Source
 from common.data.manifest.turn_order import fold_system, in_order
 from common.data.manifest.values import UnusableRow, joined
-
-# Columns beside a conversation that are read where the manifest names none: files that have them mean them.
-USUAL_SYSTEM = ("system", "system_prompt")
-USUAL_TOOLS = ("tools", "functions")
-_MEDIA = {"<image>": ("image", "images"), "<video>": ("video", "videos"), "<audio>": ("audio", "audios")}
 
 
 def conversation(
@@ -73,7 +69,7 @@ def _system(source: Source, record: Record) -> str:
 
 def _check_media(record: Record, messages: list[Message]) -> None:
     """Raise UnusableRow for a conversation about pictures or sounds that stand beside it."""
-    for mark, columns in _MEDIA.items():
+    for mark, columns in MEDIA.items():
         if any(_holds(record.value.get(column)) for column in columns) and any(mark in m["content"] for m in messages):
             raise UnusableRow(f"a conversation about {columns[1]}, which are not supported")
 

@@ -11,14 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from common.data.manifest.calls import parsed
-from common.data.manifest.columns import Shape
-from common.data.manifest.conversations import USUAL_SYSTEM, USUAL_TOOLS
-from common.data.manifest.pairs import SCORES
+from common.data.manifest.columns import usual_beside
 from common.data.manifest.schema import Source
 from common.data.manifest.values import lookup
 
 MOST_NAMES = 6  # of columns that are not read
-_TALKS: tuple[Shape, ...] = ("chat", "preference")
 
 
 def describe(source: Source, records: Sequence[Mapping[str, Any]] = ()) -> str:
@@ -85,7 +82,4 @@ def _read(source: Source) -> Iterator[str]:
         yield column.partition(".")[0]
     if source.each is not None:
         yield source.each
-    if source.shape in _TALKS and source.talks:
-        yield from (*USUAL_SYSTEM, *USUAL_TOOLS)
-    if source.shape == "preference" and not source.unpaired:
-        yield from (name for pair in SCORES for name in pair)
+    yield from usual_beside(source.shape, source.columns.keys())

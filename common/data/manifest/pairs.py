@@ -14,6 +14,7 @@ from typing import Any
 from common.data.accounting import EQUAL_SCORES, REVERSED_SCORES
 from common.data.corpus import Row
 from common.data.manifest.cells import cell, joined_cells
+from common.data.manifest.columns import SCORES
 from common.data.manifest.conversations import arranged, folded, with_tools
 from common.data.manifest.messages import Message, is_conversation, read_messages, truth
 from common.data.manifest.readers import Record
@@ -23,11 +24,6 @@ from common.data.manifest.values import UnusableRow, lookup, text_of
 
 _TURN = re.compile(r"\n\n(Human|Assistant):[ ]?")
 _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
-# Columns of scores that are compared where the manifest names none, in pairs: of the better and of the worse answer.
-SCORES = tuple(
-    (a.format("chosen"), a.format("rejected"))
-    for a in ("score_{}", "{}_score", "{}_rating", "{}-rating", "rating_{}", "{}_reward", "reward_{}", "{}-score")
-)
 SHORTEST_REPEATED = 4  # words of a prompt that is cut from its answers; a shorter one may be how they begin
 _LABELS = {
     "desirable": True, "undesirable": False, "good": True, "bad": False, "chosen": True, "rejected": False,

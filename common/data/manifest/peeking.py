@@ -115,13 +115,17 @@ class _Look(NamedTuple):
 
 def _look(source: Source, file: SourceFile, most: int) -> _Look:
     """Read a file up to some records that are used. What is broken behind the first of them is told by a run."""
-    if file.path.stat().st_size == 0:
+    if file.size == 0:
         return _Look(file, None, [], f"{file.name} is empty")
     first: Record | None = None
     used: list[Record] = []
+    flaw = ""
     length = 0
     try:
-        for record in window(source, read_file(file, source.unit, source.header)):
+        for record in window(source, read_file(file, source.reading)):
+            if record.flaw is not None:
+                flaw = flaw or record.flaw.detail
+                continue
             first = first or record
             if _parts(source, record):
                 used.append(record)
@@ -131,6 +135,8 @@ def _look(source: Source, file: SourceFile, most: int) -> _Look:
     except DataError as error:
         if not used:
             return _Look(file, first, [], str(error).rstrip("."))
+    if first is None and flaw:
+        return _Look(file, None, [], f"{flaw}; no row of the file can be used")
     if first is None:
         skipped = f" after the {source.skip} that skip leaves out" if source.skip else ""
         return _Look(file, None, [], f"{file.name} has no row{skipped}")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from common.data.corpus import Row
 from common.data.manifest.calls import parsed
 from common.data.manifest.cells import cell, joined_cells
-from common.data.manifest.columns import Shape
+from common.data.manifest.columns import Shape, is_of_messages
 from common.data.manifest.conversations import arranged, conversation, folded, with_tools
 from common.data.manifest.messages import Message, is_conversation, read_messages
 from common.data.manifest.pairs import preference_row
@@ -58,7 +58,9 @@ def _chat_row(source: Source, record: Record) -> Row:
         if thoughts := joined_cells(source, record, "reasoning"):
             reply["reasoning_content"] = thoughts
         messages = folded(source, [*prompt, reply], changes)
-    row = with_tools(source, record, {"messages": messages}, changes) if source.talks else {"messages": messages}
+    row: Row = {"messages": messages}
+    if is_of_messages(source.columns.keys()):
+        row = with_tools(source, record, row, changes)
     return _with_changes(row, changes)
 
 

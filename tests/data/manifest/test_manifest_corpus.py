@@ -275,7 +275,7 @@ def test_columns_of_a_hub_source_are_checked_at_its_first_row(folder: Path, monk
 
 def test_faulty_questions_are_left_out_up_to_a_share(folder: Path) -> None:
     right = {"q": "Which?", "c": ["one", "two"], "a": 0}
-    exam = {"id": "exam", "role": "eval", "side": "domain", "path": "exam.jsonl", "licence": "mit"}
+    exam: dict[str, Any] = {"id": "exam", "role": "eval", "side": "domain", "path": "exam.jsonl", "licence": "mit"}
     exam |= {"columns": {"question": "q", "choices": "c", "answer": "a"}}
     faulty = [right | {"c": ["one", "One."]}, right | {"a": "three"}]
     write_rows(folder / "exam.jsonl", [*faulty, *[right] * 38])
