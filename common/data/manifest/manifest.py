@@ -31,7 +31,6 @@ from common.data.manifest.manifest_checks import (
     CheckedSources,
     check_essential,
     check_sources,
-    check_supported,
     check_together,
     describe_role,
     parse_manifest,
@@ -73,7 +72,6 @@ def load_manifest(
     if manifest is None:
         raise ConfigError(report(str(path), wrong + problems))
     manifest = manifest.model_copy(update={"sources": tuple(checked.sources)})
-    problems += check_supported(manifest.sources)
     problems += check_essential(manifest.sources, essential)
     if not any(source.enabled and source.role not in ("eval", "prompts") for source in manifest.sources):
         problems.append("no enabled source to train on. Enable or add one with role pretrain, cpt, sft or preference")

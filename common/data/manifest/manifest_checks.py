@@ -133,13 +133,6 @@ def check_essential(sources: Sequence[Source], roles: Sequence[str]) -> Iterator
         yield f"no enabled source has rows for {role}. {remedy}"
 
 
-def check_supported(sources: Sequence[Source]) -> Iterator[str]:
-    """Yield one line per enabled source whose rows no stage can learn from yet."""
-    for source in sources:
-        if source.enabled and source.unpaired:
-            yield f"source '{source.id}': single answers with a label are not learned yet; give pairs of answers"
-
-
 def describe_role(role: str) -> str:
     """Say which keys make a source serve a corpus role."""
     if role == "preference_heldout":
