@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from common.config.batches import pair_epochs
 from common.config.stages import PreferenceSettings
 from common.cost.activations import MOST_LOGITS
 from common.cost.workload import HELDOUT_PAIRS
@@ -61,7 +62,8 @@ def read_pairs(
             count.rows_out += 1
             count.tokens += pair.num_tokens
             pairs.append(pair)
-    return pairs, accounts.close(context, settings.epochs if role == "preference" else 0.0)
+    passes = pair_epochs(settings, len(pairs)) if role == "preference" else 0.0
+    return pairs, accounts.close(context, passes)
 
 
 def tokenise_pair(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Pair:
