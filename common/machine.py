@@ -6,7 +6,9 @@ Usage: `if cpu_kind() in BFLOAT16_KINDS: ...`; `visible(cards(), os.environ.get(
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,8 +86,36 @@ class Card:
     capability: float | None = None  # compute capability, such as 7.5; None where the driver does not say
 
 
-@functools.cache
 def cards() -> tuple[Card, ...]:
+    """Return the GPUs of this machine that torch can use: all that the driver lists, or none with a CPU build."""
+    return driver_cards() if torch_has_cuda() else ()
+
+
+def unused_gpu() -> str | None:
+    """Say which GPU is idle because torch was built without CUDA, and what to do; None where that is not so."""
+    if torch_has_cuda() or not (found := driver_cards()):
+        return None
+    name = found[0].name or "a GPU"
+    return f"This machine has {name}, but torch here is built without CUDA. Install a CUDA build of torch to use it."
+
+
+@functools.cache
+def torch_has_cuda() -> bool:
+    """Whether torch was built for CUDA or ROCm, as its version file says; true where it says nothing. Imports nothing.
+
+    The file is read as text, since importing torch takes seconds that a plan does not have.
+    """
+    spec = importlib.util.find_spec("torch")
+    try:
+        text = Path(spec.origin).with_name("version.py").read_text("utf-8") if spec and spec.origin else ""
+    except OSError:
+        return True
+    built = re.findall(r"^(?:cuda|hip)\b[^=\n]*=\s*(.+)$", text, re.MULTILINE)
+    return not built or any(value.strip() != "None" for value in built)
+
+
+@functools.cache
+def driver_cards() -> tuple[Card, ...]:
     """Return all GPUs of this machine in the order of `nvidia-smi`; where that fails, as many as its driver counts."""
     asked = ["nvidia-smi", "--query-gpu=uuid,memory.total,compute_cap,name", "--format=csv,noheader,nounits"]
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,3 +72,25 @@ def test_a_system_without_that_file_is_the_plainest_kind() -> None:
 def test_the_driver_says_memory_and_compute_capability_of_a_gpu() -> None:
     assert card_of("GPU-aa, 15360, 7.5, Tesla T4") == Card("Tesla T4", "GPU-aa", 15360 * 2**20, 7.5)
     assert card_of("GPU-aa, [N/A], [N/A], NVIDIA GB10") == Card("NVIDIA GB10", "GPU-aa", None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cuda: Optional[str] = None\nhip: Optional[str] = None\n", False),
+        ("cuda: Optional[str] = '12.8'\nhip: Optional[str] = None\n", True),
+        ("cuda = None\nhip = '6.4.1'\n", True),
+        ("__version__ = '2.13.0'\n", True),  # says nothing, so it may
+    ],
+)
+def test_what_torch_was_built_for_is_read_without_importing_it(
+    text: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "version.py").write_text(text, encoding="utf-8")
+    spec = importlib.machinery.ModuleSpec("torch", None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    machine.torch_has_cuda.cache_clear()
+    try:
+        assert machine.torch_has_cuda() is expected
+    finally:
+        machine.torch_has_cuda.cache_clear()

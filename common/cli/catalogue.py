@@ -148,8 +148,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "gc": Command(
         commands.gc, "remove results that no run refers to",
-        "Removes results that no folder in runs/ refers to, and scratch folders of stages that are finished. "
-        "With dry=true it only lists them.",
+        "Removes results that no folder in runs/ refers to and no run is using, and scratch of finished stages. "
+        "What the store did not make is left and listed, and so is all that would go with dry=true.",
         ("dry=true", "out=/data/results"),
         {"out": OUT, "dry": Option("true: list and remove nothing", switch=True)}, {},
     ),

@@ -122,9 +122,9 @@ def config(program: Program, overrides: Overrides, *, describe: str | None = Non
 
 
 def status(program: Program, overrides: Overrides, *, out: str | None = None) -> None:
-    from common.cli import output
+    from common.cli import results
 
-    output.status(REPOSITORY, Path(out) if out else program.results, Console())
+    results.status(REPOSITORY, Path(out) if out else program.results, Console())
 
 
 def stage(program: Program, overrides: Overrides, *, plan: str, stage: str, force: bool = False) -> None:
@@ -176,14 +176,11 @@ def publish(program: Program, overrides: Overrides, *, to: str | None = None) ->
 
 
 def gc(program: Program, overrides: Overrides, *, out: str | None = None, dry: bool = False) -> None:
+    from common.cli.results import collected
     from common.store.artifacts import Store
+    from common.store.collection import collect
 
-    removed = Store(Path(out) if out else program.results).collect(dry=dry)
-    console = Console()
-    for folder, size in removed:
-        console.line(f"  {folder.name}  {size / 1e6:,.1f} MB")
-    total = f"{len(removed)} folders, {sum(size for _, size in removed) / 1e6:,.1f} MB"
-    console.line(f"{'would remove' if dry else 'removed'} {total}")
+    collected(collect(Store(Path(out) if out else program.results), dry=dry), Console(), dry=dry)
 
 
 def new_domain(program: Program, overrides: Overrides, *, name: str) -> None:
@@ -201,10 +198,11 @@ def new_domain(program: Program, overrides: Overrides, *, name: str) -> None:
 
 def _resolve(program: Program, overrides: Overrides) -> tuple[Resolved, Console]:
     from common.config.resolve import resolve
+    from common.engine.own_data import fit_to_own_data
 
     if overrides.get("domain") == "all":
         raise ConfigError("domain=all works with run, rerun and plan only. Name one domain here.")
-    resolved = resolve(overrides, REPOSITORY, program.results)
+    resolved = fit_to_own_data(resolve(overrides, REPOSITORY, program.results))
     return resolved, Console(resolved.config.run.verbosity)
 
 

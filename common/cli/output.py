@@ -18,9 +18,7 @@ from typing import Any
 
 from common.cli.plan_costs import Total, memory_of, shortly, tokens_of, totals
 from common.cli.program import IN_CLONE, Program
-from common.config.folders import names_in
 from common.config.overrides import flatten
-from common.config.pipeline import Pipeline
 from common.config.precision import AUTO
 from common.config.resolve import Resolved
 from common.config.trl_block import told_lines
@@ -31,7 +29,7 @@ from common.engine.preflight import hardware
 from common.engine.preflight.backends import emulated
 from common.engine.run import Outcome
 from common.report.licences import licence_notes
-from common.store.artifacts import MANIFEST, Store
+from common.store.artifacts import Store
 
 DEFAULT = "default"
 LEAST_ROOM = 16  # columns; text that is wrapped into less is harder to read than lines that a terminal breaks
@@ -168,7 +166,7 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
     if not made.to_do:
         console.line("Nothing to do.", always=True)
         return
-    for line in totals(made):
+    for line in (*made.notes, *totals(made)):
         console.line(line, always=True)
     if slow := emulated(made.resolved.config, [step.node.name for step in made.to_do]):
         console.line(slow, always=True)
@@ -239,56 +237,6 @@ def _origin(key: str, origins: Mapping[str, str]) -> str:
     while key and key not in origins:
         key = key.rpartition(".")[0]
     return origins.get(key, DEFAULT)
-
-
-def status(repository: Path, root: Path, console: Console) -> None:
-    """Print a line for each domain and profile: scores of base and published checkpoint, versions, what is not done.
-
-    Domains from elsewhere show where they have been run.
-    """
-    rows = []
-    shipped = names_in(repository / "domains", "")
-    for domain in [*shipped, *(name for name in names_in(root / "runs", "") if name not in shipped)]:
-        published = sorted(
-            (path.name for path in (root / "models" / domain).glob("v*") if path.name[1:].isdigit()),
-            key=lambda version: int(version[1:]),
-        )
-        views = sorted({path.parent for path in (root / "runs" / domain).glob("*/*.json")})
-        for view in views:
-            for found in filter(None, (_finished(view), _unfinished(view))):
-                *shown, seconds = found
-                rows.append([domain, view.name, *shown, published[-1] if published else "-", seconds])
-        if not views:
-            rows.append([domain, "-", "-", "not run yet", "", "-", ""])
-    header = ["domain", "profile", "pipeline", "domain exam", "general exam", "published", "seconds"]
-    table(console, header, rows, numeric=(6,), spare=1)
-
-
-def _finished(view: Path) -> list[str] | None:
-    """Return pipeline, both exams and seconds of the last run that reached its card, if one did."""
-    path = view / "summary.json"
-    if not path.is_file():
-        return None
-    summary = json.loads(path.read_text(encoding="utf-8"))
-    first, last = summary["checkpoints"][0], published_of(summary)
-    exams = [f"{short_score(first, side)} -> {short_score(last, side)}" for side in ("domain", "general")]
-    return [summary["pipeline"], *exams, f"{summary['total_seconds']:.0f}"]
-
-
-def _unfinished(view: Path) -> list[str] | None:
-    """Return the same for a plan without a newer card: its run is under way, was stopped, or has not started."""
-    plan, summary = view / "plan.json", view / "summary.json"
-    again = summary.is_file()
-    if not plan.is_file() or (again and summary.stat().st_mtime_ns >= plan.stat().st_mtime_ns):
-        return None
-    try:
-        pipeline = Pipeline.model_validate(json.loads(plan.read_text(encoding="utf-8"))["pipeline"])
-    except (ValueError, KeyError):
-        return ["?", "plan.json cannot be read", "", ""]
-    names = [node.name for node in pipeline.nodes()]
-    made = sum((view / name / MANIFEST).is_file() for name in names)
-    # Links of the run before stand beside those of a new one.
-    return [pipeline.name, "not finished" if again else f"not finished: {made} of {len(names)} stages made", "", ""]
 
 
 def published_of(summary: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from common.cost.limits import disk_needed, needed_of, uncertain
 from common.cost.outlook import Outlook
 from common.engine.fingerprint import task_folders
 from common.evaluation.hub_tasks import hub_tasks
+from common.machine import unused_gpu
 from common.models.facts import without_template
 
 if TYPE_CHECKING:
@@ -169,9 +170,13 @@ def _basis(outlook: Outlook) -> list[str]:
     if outlook.unknown:
         return [f"Memory and disk are not estimated: nothing is known of {outlook.config.model.path} (model.facts)."]
     hardware, run = outlook.hardware, outlook.config.run
+    idle = [line] if run.device != "cpu" and (line := unused_gpu()) else []
     if hardware.here and hardware.device == "cpu" and run.processes == 1:
-        return []
+        return idle
     shared = f"{run.processes} x " if run.processes > 1 else ""
     held = f", {run.parallelism}" if run.processes > 1 else ""
     because = f" ({hardware.assumed}; run.hardware names another)" if hardware.assumed else ""
-    return [f"Memory in GiB, of each {shared}{hardware.name}{held}; `host` is main memory of a machine{because}."]
+    return [
+        f"Memory in GiB, of each {shared}{hardware.name}{held}; `host` is main memory of a machine{because}.",
+        *idle,
+    ]

@@ -3,7 +3,8 @@
 Usage: `resolved = resolve({"domain": "medical", "cpt.train.learning_rate": "1e-5"}, repository)`.
 
 Files hold plain nested keys; there is no inheritance inside them. Unknown keys are refused at every depth with
-the nearest valid one, and each value remembers the layer that set it.
+the nearest valid one, and each value remembers the layer that set it. A run with further layers is
+`common.config.variants`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ EMBEDDED = "embedded"  # the value of `data` for the knowledge that a domain bri
 HUB = "hub"  # and for the data sets that its data.yaml names
 DEFAULT_PIPELINE = "full"
 COMMAND_LINE = "command line"
+MANIFEST = "manifest "  # begins the labels of a manifest's layers
 OF_CHECKPOINT = ("revision", "facts", "chat_template")  # keys of `model` that hold for one `path`
 
 
@@ -103,35 +105,11 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     layers += _manifest_layers(folder / "data.yaml" if data == HUB else data, profile if own else None, profiles)
     layers.append(command_line)
 
-    config, origins = _build(folder.name, profile, layers, pipeline)
+    config, origins = build(folder.name, profile, layers, pipeline)
     return Resolved(
         config, origins, pipeline, pipeline.nodes(), repository, folder, Path(data_root) if data_root else None, out,
         layers=tuple(layers), code_allowed=code_allowed,
     )  # fmt: skip
-
-
-def with_overrides(resolved: Resolved, overrides: Mapping[str, str]) -> Config | None:
-    """Return the configuration with further overrides; None for a frozen plan."""
-    if not resolved.layers:
-        return None
-    layers = [*resolved.layers, Layer(COMMAND_LINE, nest(overrides))]
-    return _build(resolved.config.domain, resolved.config.profile, layers, resolved.pipeline)[0]
-
-
-def with_pipeline(resolved: Resolved, name: str) -> Resolved | None:
-    """Return a run with another pipeline; None for a frozen plan, and where an override is for a stage it lacks."""
-    if not resolved.layers:
-        return None
-    config, pipeline = resolved.config, load_pipeline(resolved.repository / "pipelines", name)
-    before = f"pipeline {config.pipeline}"
-    layers = [Layer(f"pipeline {name}", pipeline.settings) if x.label == before else x for x in resolved.layers]
-    try:
-        config, origins = _build(config.domain, config.profile, layers, pipeline)
-    except ConfigError:
-        return None
-    return replace(
-        resolved, config=config, origins=origins, pipeline=pipeline, nodes=pipeline.nodes(), layers=tuple(layers)
-    )
 
 
 def _domain_layers(
@@ -189,9 +167,9 @@ def _manifest_layers(data: str | Path, profile: str | None, known: Sequence[str]
     profiles = _keys_of(given, "profiles", path)
     if wrong := [name for name in profiles if name not in known]:
         raise ConfigError(f"{path}: profiles.{wrong[0]}: there is no such profile.{did_you_mean(wrong[0], known)}")
-    layers = [Layer(f"manifest {path.name}", _keys_of(given, "settings", path))]
+    layers = [Layer(f"{MANIFEST}{path.name}", _keys_of(given, "settings", path))]
     if profile in profiles:
-        layers.append(Layer(f"manifest {path.name}, profile {profile}", _keys_of(profiles, profile, path)))
+        layers.append(Layer(f"{MANIFEST}{path.name}, profile {profile}", _keys_of(profiles, profile, path)))
     return layers
 
 
@@ -202,7 +180,7 @@ def _keys_of(values: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
     return found
 
 
-def _build(domain: str, profile: str, layers: list[Layer], pipeline: Pipeline) -> tuple[Config, dict[str, str]]:
+def build(domain: str, profile: str, layers: Sequence[Layer], pipeline: Pipeline) -> tuple[Config, dict[str, str]]:
     """Merge the layers section by section, validate each, and remember who set what."""
     _check_sections(layers, pipeline)
     origins: dict[str, str] = {}
@@ -245,7 +223,7 @@ def _build(domain: str, profile: str, layers: list[Layer], pipeline: Pipeline) -
     return validated(Config, {**names, **merged, **sections, "stages": stages}, origin=origin), origins
 
 
-def _check_sections(layers: list[Layer], pipeline: Pipeline) -> None:
+def _check_sections(layers: Sequence[Layer], pipeline: Pipeline) -> None:
     """Check that each key at the top of a layer is a section, and on the command line one of this pipeline's."""
     nodes = {node.name: node for node in pipeline.nodes()}
     in_pipeline = {name for node in nodes.values() for name in section_names(node)}
@@ -278,7 +256,11 @@ def _gathered(problems: list[str]) -> Iterator[None]:
 
 
 def _stage_settings(
-    node: Node, layers: list[Layer], origins: dict[str, str], computes: tuple[Precision, str] | None, block: TrlBlock
+    node: Node,
+    layers: Sequence[Layer],
+    origins: dict[str, str],
+    computes: tuple[Precision, str] | None,
+    block: TrlBlock,
 ) -> StageSettings:
     """Merge one stage's keys: in each layer those of its kind, of its settings name, and of the stage itself.
 
@@ -293,7 +275,7 @@ def _stage_settings(
         for place, given in enumerate(values_of(node, layer, adapted=adapted)):
             values = given
             if cls.trainer:
-                values = block.take(given, layer.label, (number, place))
+                values = block.take(given, layer.label, (number, place), decided=bool(layer.stage))
                 values = with_precision(values, merged.get("precision"), node.name, layer.label)
             if not values:  # all that it says is in TRL's words
                 continue

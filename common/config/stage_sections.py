@@ -35,6 +35,7 @@ class Layer:
     label: str
     values: Mapping[str, Any]
     profile: str = ""  # that it is made for, and so for the model of it
+    stage: str = ""  # that it is made for alone, whatever other stages take its settings
 
 
 def label_of(key: str, origins: Mapping[str, str]) -> str:
@@ -59,6 +60,8 @@ def values_of(node: Node, layer: Layer, *, adapted: bool) -> Iterator[Mapping[st
     In each section, the block `adapter` holds for stages that do: their rates and sizes are not those of full
     fine-tuning.
     """
+    if layer.stage not in ("", node.name):
+        return
     settings = kind_of(node.kind).settings
     can = settings.adapts
     for name, holds in (("precision", bool(settings.trainer)), ("peft", can)):

@@ -33,6 +33,7 @@ class Given:
     value: Any
     label: str
     rank: Rank
+    decided: bool = False  # by the program, for the data of a run: it holds, and contradicts nobody
 
 
 @dataclass
@@ -51,13 +52,13 @@ class TrlBlock:
     kept: list[str] = field(default_factory=list)  # options that stay with TRL after all
     processes: int = 1  # that share a step
 
-    def take(self, values: Mapping[str, Any], label: str, rank: Rank) -> Mapping[str, Any]:
+    def take(self, values: Mapping[str, Any], label: str, rank: Rank, *, decided: bool = False) -> Mapping[str, Any]:
         """Return what one layer says, its numbers as numbers, without the options that the stage has words for."""
         train = values.get("train")
         others = {key: value for key, value in values.items() if key != "train"}
         for key, value in flatten(others).items():
             if value is not None:
-                self.own[key] = Given(value, label, rank)
+                self.own[key] = Given(value, label, rank, decided)
         if not isinstance(train, Mapping):
             return values
         meant = {str(name): as_meant(self.settings.trainer, str(name), value) for name, value in train.items()}
@@ -103,6 +104,9 @@ class TrlBlock:
         given = self.strongest(*names)
         own = self.own.get(key)
         if own is not None and own.rank >= given.rank and own.value != value:
+            if own.decided:
+                self.tell(f"{key}={plainly(own.value)} holds instead ({own.label})", *names)
+                return
             raise self.contradiction(f"{self.stage}.{key}={plainly(own.value)}", own, *names)
         self.made[key] = Given(value, f"{given.label}{FROM}train.{self._joined(names)}", given.rank)
         self.tell(f"{key}={plainly(value)}{because}", *names)

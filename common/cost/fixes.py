@@ -14,9 +14,10 @@ from typing import Any
 
 from common.config.batches import batch_of
 from common.config.kinds import kind_of
-from common.config.resolve import Resolved, with_overrides
+from common.config.resolve import Resolved
 from common.config.schema import Config
 from common.config.stages import EvaluateSettings, LearningSettings, PreferenceSettings
+from common.config.variants import with_overrides
 from common.cost.outlook import Outlook
 from common.machine import cards, visible
 

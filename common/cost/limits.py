@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.config.batches import unshardable
-from common.config.resolve import with_pipeline
 from common.config.stages import LearningSettings
+from common.config.variants import with_pipeline
 from common.cost.fixes import Fix, possible_fixes, with_fixes
 from common.cost.hardware import GIB
 from common.cost.memory import Need

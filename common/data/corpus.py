@@ -32,6 +32,7 @@ class Portion:
     rows: Iterator[Row]
     times: float  # that each of them is used
     share: Callable[[], float]  # of the source that has been read so far; 1 once there is no more
+    count: RowCount | None = None  # of the rows read so far; none where no row can be dropped
 
 
 CORPUS_ROLES = (
@@ -63,7 +64,7 @@ class Corpus(Protocol):
         """Yield the rows of one of CORPUS_ROLES, in the same order every time."""
 
     def portions(self, role: str) -> list[Portion] | None:
-        """Return the rows of a role by source, uncounted, or None where some of them are not on this machine."""
+        """Return the rows of a role by source, apart from its accounts; None where some are not on this machine."""
 
     def counts(self, role: str) -> Mapping[str, RowCount]:
         """Return the accounts of a role by source id, as far as its rows have been read."""

@@ -1,31 +1,34 @@
-"""How many rows a role has and how long they are: what a plan knows of data before a run, counted within a time limit.
+"""How many rows a role has, how long they are, and what is dropped of them: what a plan knows of data before a run.
 
 Usage: `sizes = RowSizes(corpus, tokenizer=None, vocabulary=2048).of("cpt")`; `sizes.rows`, `sizes.tokens(row)`.
 
-Sources that the limit leaves no time for are read in part, and the rest is taken to be like it. Figures are kept in the
-user's cache by what defines the rows, so that a second plan reads nothing. Rows that a stage leaves out because they
-repeat the exam are counted here. Nothing is asked of the Hub.
+A role is read up to a number of bytes, and the rest of its sources is taken to be like what was read: the same files
+give the same figures on every machine. They are kept in the user's cache by what defines the rows, so that a second
+plan reads nothing. Rows that a stage leaves out because they repeat the exam are counted here. Nothing is asked of the
+Hub.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import itertools
 import json
 import math
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from common.data.accounting import RowCount
 from common.data.corpus import Corpus, Portion, Row
 from common.errors import RecipeError
 from common.store import cache
 
-SCHEMA = 2  # goes up when the same rows are measured differently
-PATIENCE = 2.0  # seconds of computing in which all roles of a plan are read, however busy the machine is
-LEAST = 50  # rows of a source that are read however little time is left: fewer say nothing of their lengths
+SCHEMA = 3  # goes up when the same rows are measured differently
+MOST_BYTES = 32_000_000  # of a role that are read, all its sources together: at most about two seconds
+LEAST = 50  # rows of a source that are read however many bytes are: fewer say nothing of their lengths
 SAMPLE = 400  # lengths that are kept of a role, at least, where it has as many rows
 TEXT_SAMPLE = 600  # characters of a row that the tokenizer is tried on
 CHATML, OWN = 5, 2  # tokens around what someone says: two marks, the name, two line ends; two marks in our template
@@ -64,6 +67,7 @@ class Sizes:
     sample: tuple[RowSize, ...]
     token_bytes: float  # bytes of a token
     turn_tokens: int  # around what someone says
+    counts: tuple[RowCount, ...] = ()  # of what was read, by source: rows read, dropped and changed
 
     def tokens(self, size: int) -> float:
         """Return the tokens of some bytes."""
@@ -91,14 +95,13 @@ class _Sampler:
     """Keeps some of the items that pass, evenly spaced: every one until there are many, then every second, fourth, …"""
 
     def __init__(self) -> None:
-        self.kept: list[tuple[RowSize, str]] = []
+        self.kept: list[RowSize] = []
         self.stride, self.seen, self.bytes = 1, 0, 0
 
-    def add(self, row: Row) -> None:
-        size = size_of(row)
+    def add(self, size: RowSize) -> None:
         self.bytes += size.text + sum(size.answers)
         if self.seen % self.stride == 0:
-            self.kept.append((size, _some_text(row)))
+            self.kept.append(size)
             if len(self.kept) == 2 * SAMPLE:
                 self.kept, self.stride = self.kept[::2], 2 * self.stride
         self.seen += 1
@@ -116,82 +119,108 @@ class RowSizes:
 
     def __init__(
         self, corpus: Corpus, *, tokenizer: Path | None, vocabulary: int | None, turn_tokens: int = CHATML,
-        patience: float = PATIENCE, clock: Callable[[], float] = time.process_time,
+        most: int = MOST_BYTES,
     ) -> None:  # fmt: skip
         """`tokenizer` is a tokenizer.json, where there is one; without it tokens follow from the vocabulary's size."""
         self._corpus, self._tokenizer, self._vocabulary, self._turn_tokens = corpus, tokenizer, vocabulary, turn_tokens
-        self._left, self._clock = patience, clock
+        self._most = most
         self._known: dict[str, Sizes | None] = {}
+        self.problems: dict[str, str] = {}  # role -> why its rows cannot be read
 
     def of(self, role: str) -> Sizes | None:
         """Return the sizes of a role; None where some of its rows are on the Hub, or cannot be read."""
         if role not in self._known:
             try:
                 self._known[role] = self._find(role)
-            except RecipeError:  # the run says what is wrong with the data, and where
-                self._known[role] = None
+            except RecipeError as error:  # the run says what is wrong with all of the data
+                self._known[role], self.problems[role] = None, str(error)
         return self._known[role]
 
     def sampled(self) -> list[str]:
         """Return the roles asked for so far that were read in part."""
         return [role for role, sizes in self._known.items() if sizes is not None and not sizes.whole]
 
+    def counts(self) -> list[RowCount]:
+        """Return what was read of the roles asked for so far, by role and source."""
+        return [count for sizes in self._known.values() if sizes is not None for count in sizes.counts]
+
     def _find(self, role: str) -> Sizes | None:
         portions = self._corpus.portions(role)
         if portions is None:
             return None
-        name = self._name(role)
-        try:
-            found = cache.read(name)
-            rows = tuple(RowSize(text, tuple(answers), turns) for text, answers, turns in found["sample"])
-            return Sizes(**{**found, "sample": rows})
-        except (KeyError, TypeError, ValueError):
-            pass
-        started = self._clock()
-        sizes = self._count(portions, distinct=role.startswith("text_"))
-        self._left -= self._clock() - started
-        cache.write(name, asdict(sizes))
-        return sizes
-
-    def _name(self, role: str) -> str:
-        """Return what the figures depend on, as a name of the cache."""
-        tokenizer = cache.known_digest(self._tokenizer) if self._tokenizer else self._vocabulary
-        facts = [SCHEMA, role, self._corpus.identity([role]), tokenizer, self._turn_tokens]
-        return "rows/" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+        facts = [SCHEMA, _reader_code(), role, self._corpus.identity([role]), self._most]
+        found = _cached("rows", facts, lambda: asdict(self._count(portions, distinct=role.startswith("text_"))))
+        sizes = _sizes_of(found)
+        if self._tokenizer is None:
+            known = token_bytes(self._vocabulary)
+        else:
+            facts.append(cache.known_digest(self._tokenizer))
+            known = float(_cached("tokens", facts, lambda: {"bytes": self._token_bytes(role)})["bytes"])
+        return replace(sizes, token_bytes=known, turn_tokens=self._turn_tokens)
 
     def _count(self, portions: list[Portion], *, distinct: bool) -> Sizes:
         """Count the rows of a role; `distinct` says that a text which two sources give counts once."""
         sampler = _Sampler()
-        rows, whole, seen = 0.0, True, set[int]()
-        end = self._clock() + max(0.0, self._left)
+        rows, whole, seen, left = 0.0, True, set[int](), float(self._most)
         for number, portion in enumerate(portions):
-            until = self._clock() + (end - self._clock()) / (len(portions) - number)
-            count = 0
+            most, count, read = left / (len(portions) - number), 0, 0
             for row in portion.rows:
                 if distinct:
                     if (text := hash(row["text"])) in seen:
                         continue
                     seen.add(text)
-                sampler.add(row)
-                count += 1
-                if count >= LEAST and self._clock() > until and (share := portion.share()) < 1:
+                size = size_of(row)
+                sampler.add(size)
+                count, read = count + 1, read + size.text + sum(size.answers)
+                if count >= LEAST and read > most and (share := portion.share()) < 1:
                     whole = False
                     rows += portion.times * count / share
                     break
             else:
                 rows += portion.times * count
-        sizes, texts = zip(*sampler.kept, strict=True) if sampler.kept else ((), ())
+            left = max(0.0, left - read)
         mean = sampler.bytes / sampler.seen if sampler.seen else 0.0
-        return Sizes(round(rows), whole, mean, tuple(sizes), self._token_bytes(texts), self._turn_tokens)
+        counts = tuple(portion.count for portion in portions if portion.count is not None)
+        return Sizes(round(rows), whole, mean, tuple(sampler.kept), 0.0, 0, counts)
 
-    def _token_bytes(self, texts: Sequence[str]) -> float:
-        """Return the bytes of a token: as the tokenizer cuts some texts, or as vocabularies of its size do."""
-        if self._tokenizer is not None and any(texts):
-            from tokenizers import Tokenizer
+    def _token_bytes(self, role: str) -> float:
+        """Return the bytes of a token as the tokenizer cuts the first texts of each source."""
+        from tokenizers import Tokenizer
 
-            encoded = Tokenizer.from_file(str(self._tokenizer)).encode_batch(list(texts), add_special_tokens=False)
-            return _bytes(texts) / max(1, sum(len(text.ids) for text in encoded))
-        return token_bytes(self._vocabulary)
+        portions = self._corpus.portions(role) or []
+        each = -(-SAMPLE // max(1, len(portions)))
+        rows = (row for portion in portions for row in itertools.islice(portion.rows, each))
+        texts = [text for row in rows if (text := _some_text(row))]
+        if not texts:
+            return token_bytes(self._vocabulary)
+        encoded = Tokenizer.from_file(str(self._tokenizer)).encode_batch(texts, add_special_tokens=False)
+        return _bytes(texts) / max(1, sum(len(text.ids) for text in encoded))
+
+
+def _cached(folder: str, facts: list[Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what was made of some facts before, or make it now."""
+    name = f"{folder}/" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    found = cache.read(name)
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        _ = _sizes_of(found) if folder == "rows" else float(found["bytes"])
+        return found
+    made = make()
+    cache.write(name, made)
+    return made
+
+
+def _sizes_of(found: dict[str, Any]) -> Sizes:
+    """Return sizes as they were kept. Raises KeyError, TypeError or ValueError for what is damaged."""
+    sample = tuple(RowSize(text, tuple(answers), turns) for text, answers, turns in found["sample"])
+    counts = tuple(RowCount(**count) for count in found["counts"])
+    return Sizes(**{**found, "sample": sample, "counts": counts})
+
+
+@functools.cache
+def _reader_code() -> str:
+    """Return a digest of the code that reads rows: what it drops is part of what is kept."""
+    files = sorted((Path(__file__).parent / "manifest").glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def token_bytes(vocabulary: int | None) -> float:

@@ -25,9 +25,12 @@ from common.cost.budget import budget_of
 from common.cost.outlook import Outlook
 from common.cost.shapes import shape_of
 from common.data.corpus import Corpus
+from common.data.general_world import WithGeneralWorld
 from common.data.sizes import CHATML, OWN, RowSizes
 from common.engine.code import code_of
+from common.engine.corpora import open_corpus
 from common.engine.fingerprint import data_of, recipe_of, settings_made_with, settings_of
+from common.engine.own_data import reasons, repeated
 from common.engine.preflight.settings import check_settings
 from common.engine.provenance import versions
 from common.models.facts import check_taken_facts
@@ -66,33 +69,11 @@ class Plan:
     steps: tuple[Step, ...]
     outlook: Outlook  # what each of them will need
     licence: RollUp  # of what will be published
+    notes: tuple[str, ...] = ()  # what was decided for the user's own data, and what is worth knowing of them
 
     @property
     def to_do(self) -> list[Step]:
         return [step for step in self.steps if step.state != "cached"]
-
-
-def open_corpus(resolved: Resolved) -> Corpus:
-    """Return the corpus that the configuration names: embedded, the domain's Hub manifest, or a file's."""
-    from common.data.knowledge.corpus import GENERAL_KNOWLEDGE, EmbeddedCorpus
-
-    config = resolved.config
-    folder = resolved.domain_folder
-    if config.data == "embedded":
-        embedded = EmbeddedCorpus(folder / "knowledge.yaml", GENERAL_KNOWLEDGE, config.embedded, config.seed)
-        embedded.check()
-        return embedded
-    from common.data.manifest.manifest import load_manifest
-    from common.data.manifest.revisions import NAME, Revisions
-
-    path = folder / "data.yaml" if config.data == "hub" else Path(config.data)
-    kinds = [kind_of(node.kind) for node in resolved.nodes if not node.sampled]
-    taken = config.model.path is not None  # then the first stage reads no rows
-    reading = [kind for kind in kinds if kind.makes != "report" and not (taken and kind.starts)]
-    essential = {kind.roles[0] for kind in reading if kind.roles}
-    noted = resolved.out / NAME
-    revisions = Revisions(noted, fresh=True) if config.run.newest_data else Revisions(noted, resolved.hub_revisions)
-    return load_manifest(path, resolved.data_root, essential=sorted(essential), revisions=revisions)
 
 
 def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozenset[str] = frozenset()) -> Plan:
@@ -114,7 +95,14 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
     publish = resolved.config.stages["publish"]
     if isinstance(publish, PublishSettings) and publish.to.startswith("hub:"):
         require_known(licence, publish.to)
-    return Plan(resolved, corpus, tuple(_with_libraries(steps, outlook)), outlook, licence)
+    notes = _notes(resolved, corpus, outlook)
+    return Plan(resolved, corpus, tuple(_with_libraries(steps, outlook)), outlook, licence, notes)
+
+
+def _notes(resolved: Resolved, corpus: Corpus, outlook: Outlook) -> tuple[str, ...]:
+    assert outlook.sizes is not None, "a plan knows its corpus"
+    lent = [corpus.note] if isinstance(corpus, WithGeneralWorld) else []
+    return (*lent, *reasons(resolved), *repeated(resolved, corpus, outlook.sizes))
 
 
 def _with_libraries(steps: Sequence[Step], outlook: Outlook) -> Iterator[Step]:

@@ -22,11 +22,13 @@ from common.config.resolve import Resolved
 from common.console import Console
 from common.cost.limits import check_fits
 from common.engine import launch
+from common.engine.claim import lease_of
 from common.engine.code import code_of
+from common.engine.corpora import open_corpus
 from common.engine.environment import hub_restored, needs_hub, prepare
 from common.engine.fingerprint import recipe_of, settings_made_with, task_folders
 from common.engine.frozen_plan import freeze
-from common.engine.plan import Plan, in_other_precision, make_plan, open_corpus, unpublished
+from common.engine.plan import Plan, in_other_precision, make_plan, unpublished
 from common.engine.preflight.backends import emulated
 from common.engine.preflight.domain_code import rewards_file
 from common.engine.preflight.inputs import check_inputs
@@ -37,6 +39,7 @@ from common.models.device import release_memory
 from common.report.licences import licence_notes
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, Store, fingerprint_of, write_json, writing
+from common.store.leases import Lease
 from common.store.locks import Holder
 from common.training.distributed import ranks
 from common.training.distributed.gpu_lock import lock_gpus
@@ -60,14 +63,15 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
     check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do])
     _warn_of_emulation(plan, [step.node.name for step in plan.to_do], console)
-    run = Run(plan, console, Outcome())
     for note in licence_notes(plan.licence) if plan.to_do else ():
         console.line(f"  licences: {note}", always=True)
-    freeze(resolved)
-    for step in plan.steps:
-        run.make(step.node, forced=step.node.name in forced)
-        run.gate(step.node)
-    run.write_summary()
+    with lease_of(plan) as lease:
+        run = Run(plan, console, Outcome(), lease)
+        freeze(resolved)
+        for step in plan.steps:
+            run.make(step.node, forced=step.node.name in forced)
+            run.gate(step.node)
+        run.write_summary()
     return run.outcome
 
 
@@ -84,7 +88,6 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
         ranks.start(resolved.config.run)
     plan = make_plan(resolved, corpus)
     cached = {s.node.name: s.artifact for s in plan.steps if s.state == "cached" and s.artifact is not None}
-    run = Run(plan, console, Outcome(cached))
     step = next(step for step in plan.steps if step.node.name == name)
     if (step.state != "cached" or forced) and ranks.is_main_process():
         check_fits(plan.outlook, [name], {name: step.fingerprint})
@@ -93,10 +96,12 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
     for needed in step.node.inputs:
         if needed not in cached:
             raise DataError(f"Stage {name} needs {needed}, which is not made yet; run stage {needed} first.")
-    artifact = run.make(step.node, forced=forced)
-    run.gate(step.node)
-    if step.node.kind == "card":
-        run.write_summary()
+    with lease_of(plan) as lease:
+        run = Run(plan, console, Outcome(cached), lease)
+        artifact = run.make(step.node, forced=forced)
+        run.gate(step.node)
+        if step.node.kind == "card":
+            run.write_summary()
     return artifact
 
 
@@ -120,11 +125,12 @@ class Job:
 class Run:
     """One run: its plan, where results go, and what it has made so far."""
 
-    def __init__(self, plan: Plan, console: Console, outcome: Outcome) -> None:
+    def __init__(self, plan: Plan, console: Console, outcome: Outcome, lease: Lease) -> None:
         self.resolved, self.config, self.corpus = plan.resolved, plan.resolved.config, plan.corpus
         self.store = Store(plan.resolved.out)
         self.console = console
         self.outcome = outcome
+        self.lease = lease
 
     def make(self, node: Node, *, forced: bool) -> Artifact:
         """Return the result of a stage: the one that is there, or a new one, made by all processes that share it.
@@ -134,6 +140,10 @@ class Run:
         inputs = {name: self.outcome.artifacts[name] for name in node.inputs}
         recipe = recipe_of(node, self.resolved, self.corpus, inputs)
         job = Job(node, inputs, recipe, fingerprint_of(recipe), forced)
+        with writing(self.store.artifacts):
+            self.lease.add(
+                self.store.folder(node.name, job.fingerprint).name
+            )  # before anyone looks whether it is there
         artifact: Artifact | None = None
         with contextlib.ExitStack() as lock:
             if ranks.is_main_process():
@@ -148,7 +158,7 @@ class Run:
                 ranks.barrier()  # until all have left the scratch folder
                 if ranks.is_main_process():
                     artifact = self._commit(job, report, time.monotonic() - started)
-            if artifact is not None:  # linked under the lock, so that gc never sees it unreferred
+            if artifact is not None:
                 self.store.link(self.config.domain, self.config.profile, node.name, artifact)
         artifact = ranks.broadcast(artifact)
         assert artifact is not None, f"stage {node.name} ended well and left nothing"

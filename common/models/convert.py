@@ -7,6 +7,7 @@ A pickle can hold code, so a run never loads one. Here torch reads tensors alone
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 import sys
@@ -22,8 +23,21 @@ NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.
 
 
 def pickles_of(folder: Path) -> list[Path]:
-    """Return the pickled weights in a folder."""
-    return sorted(path for form in PICKLES for path in folder.glob(form) if path.name not in NOT_WEIGHTS)
+    """Return the pickled weights in a folder: the shards that its index names, else all that may be weights.
+
+    Raises DataError for an index that cannot be read, and for a shard that is missing.
+    """
+    indexes = sorted(folder.glob("*.bin.index.json"))
+    if not indexes:
+        return sorted(path for form in PICKLES for path in folder.glob(form) if path.name not in NOT_WEIGHTS)
+    try:
+        names = sorted(set(json.loads(indexes[0].read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(f"{indexes[0]} is no index of shards. Copy or download it again.") from error
+    missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
+    if missing:
+        raise DataError(f"{indexes[0]} names {missing[0]}, which is not in {folder}. Copy or download it again.")
+    return [folder / name for name in names]
 
 
 def convert(folder: Path, out: Path) -> None:

@@ -196,7 +196,9 @@ def _newest(ids: Sequence[str]) -> str:
 
 
 def _conflicts(members: Sequence[tuple[str, Licence]], top: Strictness) -> tuple[str, ...]:
-    """Name a pair for each two licences that both want to be kept, or where one of them forbids what another adds."""
+    """Name a pair for each two licences that both want to be kept, that each bring terms of their own, or where one of
+    them forbids what another adds.
+    """
     found = {}
     keeping = {licence.family: (name, licence) for name, licence in reversed(members) if licence.family}
     families = sorted(filter(None, keeping))
@@ -212,6 +214,13 @@ def _conflicts(members: Sequence[tuple[str, Licence]], top: Strictness) -> tuple
             f"{name} ({licence.id}) forbids further restrictions on what is made from it, and {stricter[0]} "
             f"({stricter[1].text}) brings some."
         )
+    own: dict[str, str] = {}
+    for name, licence in members:
+        if licence.strictness == Strictness.CUSTOM:
+            own.setdefault(licence.text.casefold(), f"{name} ({licence.text})")
+    if len(own) > 1:
+        pair = " and ".join(list(own.values())[:2])
+        found["custom"] = f"{pair} each have terms of their own, and what is made from both must follow both."
     return tuple(found.values())
 
 

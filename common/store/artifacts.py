@@ -7,7 +7,7 @@ Usage:
 
 `artifacts/<stage>-<fingerprint>/` holds the files and, written last, `manifest.json` with their sizes and
 digests; work happens in `artifacts/.work/` and becomes visible by one rename. A folder counts as
-done only if its manifest agrees with its files. What to make is decided by `common.engine.run`.
+done only if its manifest agrees with its name and its files. What to make is decided by `common.engine.run`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import errno
 import hashlib
 import itertools
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -26,11 +27,10 @@ from typing import Any, TextIO
 
 from common.errors import RecipeError, StoreError
 from common.store.locks import Holder, hold
+from common.store.manifest import MANIFEST, SCHEMA, damage, list_files, name_in, read_manifest
+from common.store.ownership import ASIDE, CODE, erase, not_a_result
 
-MANIFEST = "manifest.json"
-ASIDE = ".aside-"  # in the name of a scratch folder that other code left
-CODE = "code"  # in a scratch folder: the digest of the code that works there
-SCHEMA = 1
+log = logging.getLogger(__name__)
 FINGERPRINT_LENGTH = 16  # hex digits: 64 bits, so that two recipes never meet by chance
 # Files about how a result was made, not what it is: two runs with equal weights differ in these.
 VOLATILE = frozenset({MANIFEST, "log.jsonl"})
@@ -70,38 +70,20 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def list_files(folder: Path) -> list[Path]:
-    """Return the regular files below a folder in a stable order, the manifest left out."""
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() != MANIFEST)
-
-
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Return a folder's manifest, or None where there is none that can be read."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA or "files" not in manifest:
-        return None
-    return manifest
-
-
-def damage(folder: Path, manifest: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with a committed folder (a missing file, another size), or None."""
-    for name, facts in manifest["files"].items():
-        try:
-            size = (folder / name).stat().st_size
-        except OSError:
-            return f"{name} is missing"
-        if size != facts["size"]:
-            return f"{name} has {size} bytes, its manifest says {facts['size']}"
-    return None
-
-
 def read_artifact(folder: Path) -> Artifact | None:
     """Return the artifact in a folder, or None where there is none that is whole."""
     manifest = read_manifest(folder)
     return None if manifest is None or damage(folder, manifest) else Artifact(folder, manifest)
+
+
+def what_is_wrong(folder: Path) -> str | None:
+    """Return why a folder that exists is not the result that its name says, or None."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return f"no valid {MANIFEST}"
+    if name_in(manifest) != folder.name:
+        return f"its {MANIFEST} is of {name_in(manifest)}"
+    return damage(folder, manifest)
 
 
 def was_started_by(work: Path, digest: str) -> bool:
@@ -119,11 +101,16 @@ class Store:
         self.runs = root / "runs"
         self.models = root / "models"
 
+    @property
+    def work(self) -> Path:
+        """Scratch of stages that are not done."""
+        return self.artifacts / ".work"
+
     def folder(self, stage: str, fingerprint: str) -> Path:
         return self.artifacts / f"{stage}-{fingerprint}"
 
     def work_folder(self, stage: str, fingerprint: str) -> Path:
-        return self.artifacts / ".work" / f"{stage}-{fingerprint}"
+        return self.work / f"{stage}-{fingerprint}"
 
     def begin(self, stage: str, fingerprint: str, code: str) -> tuple[Path, Path | None]:
         """Return a stage's scratch folder, and where the scratch is now that other code left there.
@@ -142,15 +129,13 @@ class Store:
 
     def get(self, stage: str, fingerprint: str) -> Artifact | None:
         """Return the committed artifact, or None where it is missing or damaged."""
-        return read_artifact(self.folder(stage, fingerprint))
+        found = read_artifact(self.folder(stage, fingerprint))
+        return found if found is not None and name_in(found.manifest) == f"{stage}-{fingerprint}" else None
 
     def problem(self, stage: str, fingerprint: str) -> str | None:
         """Return why a folder that exists is not a valid artifact, or None."""
         folder = self.folder(stage, fingerprint)
-        if not folder.exists():
-            return None
-        manifest = read_manifest(folder)
-        return f"no valid {MANIFEST}" if manifest is None else damage(folder, manifest)
+        return what_is_wrong(folder) if folder.exists() else None
 
     @contextlib.contextmanager
     def lock(
@@ -167,7 +152,7 @@ class Store:
                 f"to wait for it, or let that run finish first. {holder.silence}".strip()
             )
 
-        path = self._lock_file(f"{stage}-{fingerprint}")
+        path = self.lock_file(f"{stage}-{fingerprint}")
         with contextlib.ExitStack() as held:
             with writing(self.artifacts):
                 held.enter_context(hold(path, wait=wait, busy=busy, on_wait=on_wait))
@@ -196,15 +181,26 @@ class Store:
                 write_json(target / MANIFEST, {**existing.manifest, **today})
                 shutil.rmtree(out)
                 return Artifact(target, {**existing.manifest, **today})
-            if target.exists():
-                aside = self.artifacts / ".work" / f"replaced-{target.name}-{os.getpid()}"
-                os.rename(target, aside)
-                os.rename(out, target)
-                shutil.rmtree(aside)
+            if os.path.lexists(target):
+                self._replace(target, out)
             else:
                 os.rename(out, target)
             _flush(self.artifacts)
         return Artifact(target, manifest)
+
+    def _replace(self, target: Path, out: Path) -> None:
+        """Put a new result in the place of an old one. What is not the old result alone is kept beside it."""
+        self.work.mkdir(exist_ok=True)
+        aside = self.work / f"replaced-{target.name}-{os.getpid()}"
+        reason = not_a_result(target)
+        os.rename(target, aside)
+        os.rename(out, target)
+        if reason is None:
+            erase(aside)
+            return
+        names = (self.artifacts / f"{target.name}.kept-{number}" for number in itertools.count(1))
+        kept = aside.rename(next(name for name in names if not os.path.lexists(name)))
+        log.warning("%s was replaced, and what was there is kept as %s: %s", target.name, kept, reason)
 
     def view(self, domain: str, profile: str) -> Path:
         return self.runs / domain / profile
@@ -227,53 +223,7 @@ class Store:
         """Return the artifact that the readable view points at, damaged ones left out."""
         return read_artifact((self.view(domain, profile) / stage).resolve())
 
-    def collect(self, *, dry: bool) -> list[tuple[Path, int]]:
-        """Remove artifacts that no view refers to, and scratch of stages that are done; return (folder, bytes).
-
-        With `dry` nothing is removed. What a referenced artifact was made from is kept too.
-        """
-        kept = self._referenced()
-        removed = []
-        candidates = [p for p in self.artifacts.glob("*") if p.is_dir() and not p.name.startswith(".")]
-        # Scratch of a stage that was stopped is kept: the same command continues from it.
-        scratch = [p for p in (self.artifacts / ".work").glob("*") if p.is_dir()]
-        for folder in scratch:
-            if folder.name.startswith("replaced-") or (self.artifacts / folder.name.split(ASIDE)[0]).exists():
-                candidates.append(folder)
-        for folder in sorted(candidates):
-            if folder.resolve() in kept:
-                continue
-            size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-            if dry or self._remove(folder):
-                removed.append((folder, size))
-        return removed
-
-    def _referenced(self) -> set[Path]:
-        """Return the results that a view refers to, and what they were made from."""
-        kept: set[Path] = set()
-        queue = [link.resolve() for link in self.runs.glob("*/*/*") if link.is_symlink()]
-        while queue:
-            folder = queue.pop()
-            if folder in kept or not folder.exists():
-                continue
-            kept.add(folder)
-            manifest = read_manifest(folder) or {}
-            queue += [self.folder(i["stage"], i["fingerprint"]).resolve() for i in manifest.get("inputs", {}).values()]
-        return kept
-
-    def _remove(self, folder: Path) -> bool:
-        """Remove a folder under its own lock; false where a running stage holds it, or a view refers to it by now."""
-        with writing(self.artifacts):
-            try:
-                with hold(self._lock_file(folder.name), wait=False, busy=lambda holder: BlockingIOError(holder.who)):
-                    if folder.resolve() in self._referenced():
-                        return False
-                    shutil.rmtree(folder)
-            except BlockingIOError:
-                return False
-        return True
-
-    def _lock_file(self, name: str) -> Path:
+    def lock_file(self, name: str) -> Path:
         return self.artifacts / ".locks" / f"{name}.lock"
 
 

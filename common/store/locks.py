@@ -71,6 +71,21 @@ def hold(
         lock.release()
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody holds a lock right now. Makes no file."""
+    import filelock
+
+    if not path.is_file():
+        return False
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except (filelock.Timeout, OSError):  # who may not look takes it for held
+        return True
+    lock.release()
+    return False
+
+
 def holder_of(path: Path) -> Holder:
     """Return who holds a lock."""
     beside = _beside(path)

@@ -17,8 +17,8 @@ from typing import Any
 
 from common.config.resolve import resolve
 from common.console import Console
+from common.engine.corpora import open_corpus
 from common.engine.environment import prepare
-from common.engine.plan import open_corpus
 from common.stage import StageContext
 from common.store.artifacts import Artifact
 from common.training.adapters import learner_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import yaml
 
 from common.config.overrides import flatten
 from common.config.resolve import Resolved, resolve
+from common.config.stage_sections import Layer
 from common.config.stages import DpoSettings, GrpoSettings, SftSettings
 from common.config.trl_block import told_lines
 from common.config.trl_mappings import PAIRWISE, REWARDED, TOKENS, rules_of
 from common.config.trl_options import OLDER, options_of
+from common.config.variants import with_layers
+from common.engine.corpora import open_corpus
 from common.engine.fingerprint import recipe_of
-from common.engine.plan import make_plan, open_corpus
+from common.engine.plan import make_plan
 from common.errors import ConfigError
 from tests.conftest import REPOSITORY
 
@@ -368,6 +372,18 @@ def test_a_stronger_layer_wins_over_ours_and_over_another_block(tmp_path: Path) 
     assert (settings["sequence_length"], settings["tokens"], settings["epochs"]) == (512, 8192, None)
     assert "num_train_epochs -> tokens=8192 of the command line holds instead" in told(found)
     assert found.origins["sft.sequence_length"] == "command line, from train.max_length"
+
+
+def test_what_is_decided_for_a_users_data_holds_over_a_weaker_block(tmp_path: Path) -> None:
+    """It is a layer above profile, pipeline and domain, which no user wrote."""
+    shutil.copytree(REPOSITORY / "domains" / "medical", tmp_path / "odd")
+    block = "all: {sft: {train: {per_device_train_batch_size: 8}}, card: {limits_of_use: None.}}"
+    (tmp_path / "odd" / "stages.yaml").write_text(block, encoding="utf-8")
+    found = with_layers(
+        run(domain=str(tmp_path / "odd")), [Layer("own data: small", {"sft": {"batch_tokens": 512}}, stage="sft")]
+    )
+    assert settings_of(found, "sft")["batch_tokens"] == 512
+    assert "batch_tokens=512 holds instead (own data: small)" in told(found)
 
 
 SAME = {

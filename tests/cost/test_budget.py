@@ -9,7 +9,7 @@ import pytest
 from common.config.resolve import Resolved, resolve
 from common.cost.budget import Budget, budget_of
 from common.data.sizes import OWN, RowSizes
-from common.engine.plan import open_corpus
+from common.engine.corpora import open_corpus
 from tests.conftest import QUICK, REPOSITORY
 
 

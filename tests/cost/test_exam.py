@@ -14,7 +14,7 @@ from common.cost.exam import exam_work, question_tokens
 from common.cost.memory import ExamWork
 from common.cost.outlook import Outlook
 from common.data.sizes import RowSizes
-from common.engine.plan import open_corpus
+from common.engine.corpora import open_corpus
 from tests.conftest import REPOSITORY
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from common.data.manifest.manifest import ManifestCorpus, load_manifest
-from common.data.sizes import CHATML, LEAST, RowSizes, size_of, token_bytes
+from common.data.sizes import CHATML, LEAST, MOST_BYTES, RowSizes, size_of, token_bytes
 from common.store import cache
 from common.store.artifacts import write_json
 
@@ -43,14 +41,9 @@ def texts(number: int) -> list[dict[str, Any]]:
     return [{"text": f"{place:06d} {WORDS}"} for place in range(number)]
 
 
-def clock(step: float) -> Iterator[float]:
-    return itertools.count(0.0, step)
-
-
-def sizes_of(corpus: ManifestCorpus, step: float = 0.0) -> RowSizes:
-    """Return sizes by a clock that goes on by `step` seconds whenever it is read."""
-    ticks = clock(step)
-    return RowSizes(corpus, tokenizer=None, vocabulary=2048, clock=lambda: next(ticks))
+def sizes_of(corpus: ManifestCorpus, most: int = MOST_BYTES) -> RowSizes:
+    """Return sizes that are read up to `most` bytes of a role."""
+    return RowSizes(corpus, tokenizer=None, vocabulary=2048, most=most)
 
 
 def test_rows_of_every_kind_are_measured_in_bytes() -> None:
@@ -72,7 +65,7 @@ def test_small_files_are_counted_whole(tmp_path: Path) -> None:
 
 
 def test_a_large_file_is_counted_by_a_sample_which_is_said(tmp_path: Path) -> None:
-    sizes = sizes_of(corpus_of(tmp_path, {"cpt": texts(5000)}), step=0.002)
+    sizes = sizes_of(corpus_of(tmp_path, {"cpt": texts(5000)}), most=50_000)
     found = sizes.of("cpt")
     assert found is not None
     assert not found.whole
@@ -80,9 +73,9 @@ def test_a_large_file_is_counted_by_a_sample_which_is_said(tmp_path: Path) -> No
     assert sizes.sampled() == ["cpt"]
 
 
-def test_a_role_that_no_time_is_left_for_is_known_by_more_than_one_row(tmp_path: Path) -> None:
+def test_a_role_of_which_no_more_is_read_is_known_by_more_than_one_row(tmp_path: Path) -> None:
     rows = [{"text": "x" * (10 + 10 * (place % 2))} for place in range(5000)]
-    found = sizes_of(corpus_of(tmp_path, {"cpt": rows}), step=60).of("cpt")
+    found = sizes_of(corpus_of(tmp_path, {"cpt": rows}), most=1).of("cpt")
     assert found is not None
     assert len(found.sample) == LEAST
     assert found.mean_bytes == 15
@@ -91,7 +84,7 @@ def test_a_role_that_no_time_is_left_for_is_known_by_more_than_one_row(tmp_path:
 
 def test_a_limit_counts_where_a_file_is_read_in_part(tmp_path: Path) -> None:
     for more, expected in (({"limit": 200}, 200), ({"limit": 200, "weight": 0.5}, 100), ({"limit": 9000}, 5000)):
-        found = sizes_of(corpus_of(tmp_path, {"cpt": texts(5000)}, **more), step=60).of("cpt")
+        found = sizes_of(corpus_of(tmp_path, {"cpt": texts(5000)}, **more), most=1).of("cpt")
         assert found is not None
         assert not found.whole
         assert found.rows == pytest.approx(expected, rel=0.02)

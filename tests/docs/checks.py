@@ -24,6 +24,7 @@ from common.engine.plan import make_plan
 from common.engine.preflight.settings import check_settings
 from common.errors import DataError
 from common.store.artifacts import Store
+from common.store.collection import collect
 from tests.conftest import REPOSITORY
 from tests.docs.keys import check_key
 from tests.docs.reading import DOCUMENTS, blocks
@@ -123,7 +124,7 @@ class Workplace:
             new_domain(words["name"], self.out / "new" / "domains", self.out / "new")
         elif command == "gc":
             assert set(words) <= {"out", "dry"}, words
-            Store(self.out).collect(dry=True)
+            collect(Store(self.out), dry=True)
         elif command == "status":
             assert set(words) <= {"out"}, words
         elif command == "stage":

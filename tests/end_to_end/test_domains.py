@@ -16,7 +16,7 @@ from common.config.stages import CardSettings, EvaluateSettings
 from common.console import Console
 from common.data.decontaminate import Decontaminator
 from common.data.manifest.manifest import load_manifest
-from common.engine.plan import open_corpus
+from common.engine.corpora import open_corpus
 from common.engine.preflight.settings import check_settings
 from common.engine.run import execute
 from common.errors import ConfigError

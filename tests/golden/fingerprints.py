@@ -18,8 +18,8 @@ from unittest import mock
 from common.config.folders import names_in
 from common.config.resolve import resolve
 from common.config.schema import ModelSettings
+from common.engine.corpora import open_corpus
 from common.engine.fingerprint import recipe_of
-from common.engine.plan import open_corpus
 from common.models.local import PACKAGE
 from common.models.source import digest_checkpoint
 from common.store.artifacts import Artifact, fingerprint_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,30 @@ def test_pickled_weights_are_refused_with_the_command_that_converts_them(pickled
     built, known = build()
     assert tokenizer.get_vocab() == known.get_vocab()
     assert all(torch.equal(weight, built.state_dict()[name]) for name, weight in model.state_dict().items())
+
+
+def test_of_a_checkpoint_in_shards_only_those_of_its_index_are_read(pickled: Path, tmp_path: Path) -> None:
+    import torch
+
+    weights = torch.load(pickled / "pytorch_model.bin", weights_only=True)
+    names = sorted(weights)
+    (pickled / "pytorch_model.bin").unlink()
+    places = {name: f"pytorch_model-0000{1 + place % 2}-of-00002.bin" for place, name in enumerate(names)}
+    for shard in set(places.values()):
+        torch.save({name: weights[name] for name in names if places[name] == shard}, pickled / shard)
+    # A copy of other weights, such as an original release beside the converted one.
+    torch.save({names[0]: torch.zeros(3)}, pickled / "consolidated.00.pth")
+    index = pickled / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": places}), encoding="utf-8")
+    convert(pickled, tmp_path / "out")
+    model, _ = checkpoint.load(tmp_path / "out", ModelSettings(path=str(tmp_path / "out")))
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
+    (pickled / "pytorch_model-00002-of-00002.bin").unlink()
+    with pytest.raises(DataError, match=r"index\.json names pytorch_model-00002-of-00002\.bin, which is not in"):
+        convert(pickled, tmp_path / "other")
+    index.write_text("[]", encoding="utf-8")
+    with pytest.raises(DataError, match="is no index of shards"):
+        convert(pickled, tmp_path / "other")
 
 
 def test_code_in_a_pickle_does_not_run(pickled: Path, tmp_path: Path) -> None:

@@ -65,6 +65,11 @@ def test_of_equally_strict_ones_the_base_s_is_kept() -> None:
         ("apache-2.0", [("a", "gpl-3.0"), ("b", "cc-by-sa-4.0")], r"b \(cc-by-sa-4\.0\) and a \(gpl-3\.0\) each ask"),
         ("apache-2.0", [("a", "cc-by-nc-sa-4.0"), ("b", "cc-by-sa-4.0")], r"each ask that what is made from them"),
         ("apache-2.0", [("a", "cc-by-sa-4.0"), ("b", "cc-by-nc-4.0")], r"a \(cc-by-sa-4\.0\) forbids further restr"),
+        (
+            "llama3",
+            [("a", "gemma"), ("b", "LLAMA3")],
+            r"the base \(llama3\) and a \(gemma\) each have terms of their own",
+        ),
         ("llama3", [("a", "cc-by-sa-4.0")], r"forbids further restrictions .* the base \(llama3\) brings some"),
     ],
 )

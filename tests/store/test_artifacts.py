@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -18,25 +19,16 @@ from typing import Any
 import pytest
 
 from common.errors import StoreError
-from common.store.artifacts import MANIFEST, Artifact, Store, fingerprint_of, read_manifest, writing
+from common.store.artifacts import Store, fingerprint_of, writing
+from common.store.collection import collect
 from common.store.locks import Holder, holder_of
+from common.store.manifest import MANIFEST
+from tests.store.results import commit
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
-
-
-def commit(
-    store: Store, stage: str, text: str, *, inputs: dict[str, Artifact] | None = None, recipe: Any = None
-) -> Artifact:
-    fingerprint = fingerprint_of({"stage": stage, "recipe": recipe or text})
-    out = store.work_folder(stage, fingerprint) / "out"
-    out.mkdir(parents=True)
-    (out / "model.safetensors").write_text(text, encoding="utf-8")
-    (out / "log.jsonl").write_text(os.urandom(4).hex(), encoding="utf-8")
-    links = {n: {"stage": a.stage, "fingerprint": a.fingerprint} for n, a in (inputs or {}).items()}
-    return store.commit(stage, fingerprint, out, {"stage": stage, "fingerprint": fingerprint, "inputs": links})
 
 
 def test_a_commit_is_whole_and_found_again(store: Store) -> None:
@@ -67,7 +59,7 @@ def test_a_different_result_replaces_the_old_one(store: Store) -> None:
     assert (second.path / "model.safetensors").read_text(encoding="utf-8") == "others"
 
 
-@pytest.mark.parametrize("harm", ["no manifest", "cut file", "missing file", "broken manifest"])
+@pytest.mark.parametrize("harm", ["no manifest", "cut file", "missing file", "broken manifest", "another's manifest"])
 def test_a_damaged_folder_is_never_taken_as_done(store: Store, harm: str) -> None:
     made = commit(store, "sft", "weights")
     weights = made.path / "model.safetensors"
@@ -77,6 +69,8 @@ def test_a_damaged_folder_is_never_taken_as_done(store: Store, harm: str) -> Non
         weights.write_text("wei", encoding="utf-8")
     elif harm == "missing file":
         weights.unlink()
+    elif harm == "another's manifest":
+        shutil.copy(commit(store, "cpt", "weights").path / MANIFEST, made.path / MANIFEST)
     else:
         (made.path / MANIFEST).write_text("{", encoding="utf-8")
     assert store.get("sft", made.fingerprint) is None
@@ -95,21 +89,6 @@ def test_links_are_relative_and_replaced(store: Store) -> None:
     assert [p.name for p in link.parent.iterdir()] == ["sft"]
 
 
-def test_collection_removes_what_no_run_refers_to(store: Store) -> None:
-    base = commit(store, "base", "a")
-    sft = commit(store, "sft", "b", inputs={"base": base})
-    lost = commit(store, "sft", "c")
-    store.link("medical", "tiny", "sft", sft)
-    unfinished = store.work_folder("dpo", "unfinished")
-    unfinished.mkdir(parents=True)
-    done = {store.artifacts / ".work" / a.path.name for a in (base, sft, lost)}
-    assert {folder for folder, _ in store.collect(dry=True)} == {lost.path, *done}
-    assert lost.path.exists()
-    store.collect(dry=False)
-    assert not lost.path.exists()
-    assert all(path.exists() for path in (base.path, sft.path, unfinished))
-
-
 def test_scratch_that_was_stopped_before_its_mark_is_used_and_free_numbers_are_taken(store: Store) -> None:
     store.work_folder("sft", "f").mkdir(parents=True)
     work, aside = store.begin("sft", "f", "code")  # killed between the folder and the mark
@@ -122,37 +101,47 @@ def test_scratch_that_was_stopped_before_its_mark_is_used_and_free_numbers_are_t
     assert aside == work.with_name(f"{work.name}.aside-1")
 
 
-def test_a_result_that_is_linked_while_others_are_removed_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = [commit(store, name, name) for name in ("cpt", "sft")]
-    remove = Store._remove
-
-    def link_first(self: Store, folder: Path) -> bool:
-        for artifact in made:
-            self.link("medical", "tiny", artifact.stage, artifact)
-        return remove(self, folder)
-
-    monkeypatch.setattr(Store, "_remove", link_first)
-    assert [folder for folder, _ in store.collect(dry=False) if folder in {artifact.path for artifact in made}] == []
-
-
 def test_scratch_of_other_code_is_set_aside_until_its_stage_is_done(store: Store) -> None:
-    work, aside = store.begin("sft", "f", "old code")
+    fingerprint = fingerprint_of({"stage": "sft", "recipe": "weights"})
+    work, aside = store.begin("sft", fingerprint, "old code")
     (work / "trainer").mkdir()
     assert aside is None
-    assert store.begin("sft", "f", "old code") == (work, None)
+    assert store.begin("sft", fingerprint, "old code") == (work, None)
     assert (work / "trainer").exists()
     for number in (1, 2):
-        same, aside = store.begin("sft", "f", f"newer code {number}")
+        same, aside = store.begin("sft", fingerprint, f"newer code {number}")
         assert same == work
         assert aside is not None
         assert (work / "code").read_text() == f"newer code {number}"
     assert (work.with_name(f"{work.name}.aside-1") / "trainer").exists()
     assert not (work / "trainer").exists()
-    assert store.collect(dry=False) == []  # the stage is not done
-    shutil.rmtree(store.work_folder("sft", "f"))
-    store.folder("sft", "f").mkdir()
-    assert {folder.name for folder, _ in store.collect(dry=False)} >= {"sft-f.aside-1", "sft-f.aside-2"}
-    assert not list((store.artifacts / ".work").glob("sft-f.aside-*"))
+    assert collect(store, dry=False).unused == ()  # the stage is not done
+    shutil.rmtree(work)
+    commit(store, "sft", "weights")
+    names = {folder.name for folder, _ in collect(store, dry=False).unused}
+    assert names >= {f"sft-{fingerprint}.aside-1", f"sft-{fingerprint}.aside-2"}
+    assert not list(store.work.glob("sft-*.aside-*"))
+
+
+def test_what_is_replaced_goes_and_what_is_not_ours_there_is_kept(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = commit(store, "sft", "weights", recipe=1)
+    commit(store, "sft", "others", recipe=1)
+    assert [path.name for path in store.artifacts.glob("*") if not path.name.startswith(".")] == [first.path.name]
+    (first.path / "notes.txt").write_text("mine", encoding="utf-8")
+    commit(store, "sft", "third", recipe=1)
+    kept = store.artifacts / f"{first.path.name}.kept-1"
+    assert (kept / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert "it holds notes.txt, which no stage made" in caplog.text
+    (elsewhere := store.root / "elsewhere").mkdir()
+    (elsewhere / "file").write_text("mine", encoding="utf-8")
+    shutil.rmtree(first.path)
+    first.path.symlink_to(elsewhere)
+    commit(store, "sft", "fourth", recipe=1)
+    assert (elsewhere / "file").exists()
+    assert (store.artifacts / f"{first.path.name}.kept-2").is_symlink()
+    assert (first.path / "model.safetensors").read_text(encoding="utf-8") == "fourth"
 
 
 def hold(root: str, ready: Any, release: Any) -> None:
@@ -198,11 +187,12 @@ def test_a_killed_holder_leaves_no_lock(store: Store) -> None:
     code = textwrap.dedent(f"""
         import os, signal
         from pathlib import Path
-        from common.artifacts import Store
+        from common.store.artifacts import Store
         with Store(Path({str(store.root)!r})).lock("sft", "f", wait=True):
             os.kill(os.getpid(), signal.SIGKILL)
     """)
-    subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2])
+    killed = subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2])
+    assert killed.returncode == -signal.SIGKILL
     with store.lock("sft", "f", wait=False):
         pass
 
@@ -229,13 +219,11 @@ def test_a_full_disk_while_saving_commits_nothing(store: Store, monkeypatch: pyt
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    work, _ = store.begin("sft", "f", "code")
+    (out := work / "out").mkdir()
+    (out / "model.safetensors").write_text("weights", encoding="utf-8")
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreError, match="Nothing half-made is kept"):
-        commit(store, "sft", "weights")
+        store.commit("sft", "f", out, {"stage": "sft", "fingerprint": "f"})
     monkeypatch.undo()
     assert not list(store.artifacts.glob("sft-*"))
-
-
-def test_a_manifest_of_another_schema_is_no_manifest(tmp_path: Path) -> None:
-    (tmp_path / MANIFEST).write_text(json.dumps({"schema": 99, "files": {}}), encoding="utf-8")
-    assert read_manifest(tmp_path) is None

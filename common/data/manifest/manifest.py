@@ -131,7 +131,7 @@ class ManifestCorpus:
         kept, count = min(1.0, weight), RowCount(source.id, role)
         most = math.inf if source.limit is None else kept * source.limit
         rows = self._pass(source, part, kept, count, watched)
-        return Portion(rows, max(1.0, weight), lambda: max(sum(read) / size, count.num_kept / most))
+        return Portion(rows, max(1.0, weight), lambda: max(sum(read) / size, count.num_kept / most), count)
 
     def counts(self, role: str) -> dict[str, RowCount]:
         """Return the accounts of a role by source id, as far as its rows have been read."""

@@ -19,7 +19,7 @@ from common.config.schema import Needs
 from common.config.yaml import read_yaml
 from common.cost.hardware import GIB
 from common.engine.environment import VISIBLE, environment
-from common.machine import cards, main_memory, visible
+from common.machine import cards, main_memory, unused_gpu, visible
 from common.store.artifacts import Store
 from common.training.distributed import ranks
 
@@ -92,8 +92,9 @@ def explanation(resolved: Resolved, found: list[str]) -> str:
     """Return the message about what this machine lacks."""
     others = [name for name in runnable(resolved) if name != resolved.config.profile]
     instead = f"Profiles that run here: {', '.join(others)}" if others else "No profile was made for less"
+    idle = f" {line}" if (line := unused_gpu()) else ""
     return (
-        f"profile={resolved.config.profile} needs {'; '.join(found)}. {instead}. Overrides such as "
+        f"profile={resolved.config.profile} needs {'; '.join(found)}.{idle} {instead}. Overrides such as "
         "needs.gpu_memory_gb=<GiB> or needs.device=cpu replace what the profile asks for."
     )
 

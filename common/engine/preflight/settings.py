@@ -17,7 +17,7 @@ from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.schema import RunSettings
 from common.config.stage_sections import label_of
-from common.config.stages import AnsweringSettings
+from common.config.stages import AnsweringSettings, TrainingSettings
 from common.cost.hardware import hardware_of
 from common.engine.preflight.backends import check_device
 from common.engine.preflight.domain_code import check_code, rewards_file
@@ -26,6 +26,7 @@ from common.models.facts import context_of
 from common.models.source import check_local
 from common.rewards.mix import check_rewards, check_verifier
 from common.rewards.own import verifiers_for
+from common.training.options import steps_for
 
 
 def check_settings(resolved: Resolved) -> None:
@@ -39,6 +40,8 @@ def check_settings(resolved: Resolved) -> None:
     _check_sharing([node for node in training if kind_of(node.kind).shareable], resolved)
     for node in training:
         _check_context(node.name, config.stages[node.name], resolved)
+        if isinstance(settings := config.stages[node.name], TrainingSettings):
+            steps_for(settings, 1, node.name)  # raises for a budget that makes no step, whatever the rows are
     check_code(resolved)
     # Without consent, code of a domain from elsewhere is not read; then no stage uses it, or check_code had raised.
     verifiers, verify = verifiers_for(resolved), config.verify

@@ -14,7 +14,7 @@ from common.data.manifest.hub import probe
 from common.data.manifest.readers import Record
 from common.data.manifest.revisions import NAME, Revisions
 from common.data.manifest.schema import Source
-from common.engine.plan import open_corpus
+from common.engine.corpora import open_corpus
 from common.errors import DataError
 from tests.conftest import REPOSITORY
 from tests.data.manifest.manifests import CPT, HUB, load, write_rows

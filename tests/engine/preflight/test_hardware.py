@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from common import machine
 from common.cli.main import main
 from common.config.resolve import resolve
 from common.config.schema import Config, Needs, RunSettings
 from common.console import Console
 from common.cost import hardware
 from common.engine import environment
-from common.engine.preflight.hardware import Machine, find_missing, machine_at, missing
+from common.engine.preflight.hardware import Machine, explanation, find_missing, machine_at, missing
 from common.engine.run import execute
 from common.errors import ConfigError
-from common.machine import cards
+from common.machine import driver_cards
 from common.training.distributed import ranks
 from tests.conftest import QUICK, REPOSITORY
 
@@ -68,9 +69,10 @@ def two_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is put back as it was
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(environment, "_limited", False)  # an earlier test's `prepare` may have set it
-    cards.cache_clear()
+    monkeypatch.setattr(machine, "torch_has_cuda", lambda: True)
+    driver_cards.cache_clear()
     yield
-    cards.cache_clear()
+    driver_cards.cache_clear()
 
 
 @pytest.mark.usefixtures("two_cards")
@@ -92,13 +94,25 @@ def test_cards_are_those_that_the_process_may_use(
 ) -> None:
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    machine = machine_at(tmp_path / "not" / "there")
-    assert list(machine.gpus) == pytest.approx(expected, abs=0.01)
+    found = machine_at(tmp_path / "not" / "there")
+    assert list(found.gpus) == pytest.approx(expected, abs=0.01)
     planned = hardware.gpu_here()  # the same card as the one that is planned for
     assert ([planned.memory / hardware.GIB] if planned else []) == pytest.approx(expected[:1], abs=0.01)
-    assert machine.host_memory is not None
-    assert machine.host_memory > 1
-    assert machine.disk is not None
+    assert found.host_memory is not None
+    assert found.host_memory > 1
+    assert found.disk is not None
+
+
+@pytest.mark.usefixtures("two_cards")
+def test_a_gpu_that_torch_cannot_use_counts_as_none_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "torch_has_cuda", lambda: False)
+    assert hardware.gpu_here() is None
+    resolved = resolve({"domain": "medical", "profile": "qwen3-0.6b", "out": str(tmp_path)}, REPOSITORY)
+    told = explanation(resolved, missing(resolved))
+    assert "1 CUDA GPU of 22 GiB (here none)" in told
+    assert "has NVIDIA GeForce RTX 4090, but torch here is built without CUDA. Install a CUDA build" in told
 
 
 @pytest.mark.usefixtures("two_cards")

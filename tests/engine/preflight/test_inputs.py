@@ -12,9 +12,9 @@ import pytest
 from common.config.resolve import resolve
 from common.console import Console
 from common.data.knowledge import corpus
+from common.engine.corpora import open_corpus
 from common.engine.environment import hub_answers, needs_hub
 from common.engine.frozen_plan import freeze
-from common.engine.plan import open_corpus
 from common.engine.preflight import inputs
 from common.engine.run import execute, run_stage
 from common.errors import ConfigError, DataError

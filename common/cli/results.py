@@ -1,0 +1,78 @@
+"""Print what the store holds: every domain at a glance, and what was removed.
+
+Usage: `results.status(repository, root, console)`; `results.collected(collect(store, dry=True), console, dry=True)`.
+
+Plans and the table of a run are `common.cli.output`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from common.cli.output import published_of, short_path, short_score, table
+from common.config.folders import names_in
+from common.config.pipeline import Pipeline
+from common.console import Console
+from common.store.collection import Found
+from common.store.manifest import MANIFEST
+
+
+def status(repository: Path, root: Path, console: Console) -> None:
+    """Print a line for each domain and profile: scores of base and published checkpoint, versions, what is not done.
+
+    Domains from elsewhere show where they have been run.
+    """
+    rows = []
+    shipped = names_in(repository / "domains", "")
+    for domain in [*shipped, *(name for name in names_in(root / "runs", "") if name not in shipped)]:
+        published = sorted(
+            (path.name for path in (root / "models" / domain).glob("v*") if path.name[1:].isdigit()),
+            key=lambda version: int(version[1:]),
+        )
+        views = sorted({path.parent for path in (root / "runs" / domain).glob("*/*.json")})
+        for view in views:
+            for found in filter(None, (_finished(view), _unfinished(view))):
+                *shown, seconds = found
+                rows.append([domain, view.name, *shown, published[-1] if published else "-", seconds])
+        if not views:
+            rows.append([domain, "-", "-", "not run yet", "", "-", ""])
+    header = ["domain", "profile", "pipeline", "domain exam", "general exam", "published", "seconds"]
+    table(console, header, rows, numeric=(6,), spare=1)
+
+
+def _finished(view: Path) -> list[str] | None:
+    """Return pipeline, both exams and seconds of the last run that reached its card, if one did."""
+    path = view / "summary.json"
+    if not path.is_file():
+        return None
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    first, last = summary["checkpoints"][0], published_of(summary)
+    exams = [f"{short_score(first, side)} -> {short_score(last, side)}" for side in ("domain", "general")]
+    return [summary["pipeline"], *exams, f"{summary['total_seconds']:.0f}"]
+
+
+def _unfinished(view: Path) -> list[str] | None:
+    """Return the same for a plan without a newer card: its run is under way, was stopped, or has not started."""
+    plan, summary = view / "plan.json", view / "summary.json"
+    again = summary.is_file()
+    if not plan.is_file() or (again and summary.stat().st_mtime_ns >= plan.stat().st_mtime_ns):
+        return None
+    try:
+        pipeline = Pipeline.model_validate(json.loads(plan.read_text(encoding="utf-8"))["pipeline"])
+    except (ValueError, KeyError):
+        return ["?", "plan.json cannot be read", "", ""]
+    names = [node.name for node in pipeline.nodes()]
+    made = sum((view / name / MANIFEST).is_file() for name in names)
+    # Links of the run before stand beside those of a new one.
+    return [pipeline.name, "not finished" if again else f"not finished: {made} of {len(names)} stages made", "", ""]
+
+
+def collected(found: Found, console: Console, *, dry: bool) -> None:
+    """Print what was removed, or would be, and what stays because this store did not make it."""
+    for folder, size in found.unused:
+        console.line(f"  {folder.name}  {size / 1e6:,.1f} MB")
+    for path, reason in found.foreign:
+        console.line(f"  left alone: {short_path(path)}: {reason}")
+    total = f"{len(found.unused)} folders, {sum(size for _, size in found.unused) / 1e6:,.1f} MB"
+    console.line(f"{'would remove' if dry else 'removed'} {total}")

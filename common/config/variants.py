@@ -1,0 +1,60 @@
+"""A resolved run with a change: further overrides, another pipeline, or layers that follow from its data.
+
+Usage: `again = with_layers(resolved, [Layer("own data: …", {"cpt": {"epochs": 4}}, stage="cpt")])`.
+
+It reads no data. What a user's own data ask for is `common.engine.own_data`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from common.config.overrides import nest
+from common.config.pipeline import load_pipeline
+from common.config.resolve import COMMAND_LINE, MANIFEST, Resolved, build
+from common.config.schema import Config
+from common.config.stage_sections import Layer
+from common.errors import ConfigError
+
+
+def with_overrides(resolved: Resolved, overrides: Mapping[str, str]) -> Config | None:
+    """Return the configuration with further overrides; None for a frozen plan."""
+    if not resolved.layers:
+        return None
+    layers = [*resolved.layers, Layer(COMMAND_LINE, nest(overrides))]
+    return build(resolved.config.domain, resolved.config.profile, layers, resolved.pipeline)[0]
+
+
+def with_layers(resolved: Resolved, added: Sequence[Layer]) -> Resolved:
+    """Return a run with layers above those of profile, pipeline and domain, and below what its user wrote.
+
+    A frozen plan stays as it is.
+    """
+    if not resolved.layers or not added:
+        return resolved
+    labels = [layer.label for layer in resolved.layers]
+    place = next(i for i, label in enumerate(labels) if label.startswith(MANIFEST) or label == COMMAND_LINE)
+    layers = (*resolved.layers[:place], *added, *resolved.layers[place:])
+    config, origins = build(resolved.config.domain, resolved.config.profile, layers, resolved.pipeline)
+    return replace(resolved, config=config, origins=origins, layers=layers)
+
+
+def with_pipeline(resolved: Resolved, name: str) -> Resolved | None:
+    """Return a run with another pipeline; None for a frozen plan, and where an override is for a stage it lacks.
+
+    Layers for single stages of the former pipeline are left out.
+    """
+    if not resolved.layers:
+        return None
+    config, pipeline = resolved.config, load_pipeline(resolved.repository / "pipelines", name)
+    before = f"pipeline {config.pipeline}"
+    kept = [layer for layer in resolved.layers if not layer.stage]
+    layers = [Layer(f"pipeline {name}", pipeline.settings) if x.label == before else x for x in kept]
+    try:
+        config, origins = build(config.domain, config.profile, layers, pipeline)
+    except ConfigError:
+        return None
+    return replace(
+        resolved, config=config, origins=origins, pipeline=pipeline, nodes=pipeline.nodes(), layers=tuple(layers)
+    )

@@ -1,0 +1,40 @@
+"""Open the rows that a run's configuration names: embedded knowledge, the domain's Hub manifest, or a user's.
+
+Usage: `corpus = open_corpus(resolved)`.
+
+A user's manifest without text to pretrain the tiny base on gets that of the embedded general world.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from common.config.kinds import kind_of
+from common.config.resolve import EMBEDDED, HUB, Resolved
+from common.data.corpus import Corpus
+
+
+def open_corpus(resolved: Resolved) -> Corpus:
+    """Return the corpus of a run. Raises ConfigError and DataError with all that is wrong with its manifest."""
+    from common.data.knowledge.corpus import GENERAL_KNOWLEDGE, EmbeddedCorpus
+
+    config = resolved.config
+    folder = resolved.domain_folder
+    embedded = EmbeddedCorpus(folder / "knowledge.yaml", GENERAL_KNOWLEDGE, config.embedded, config.seed)
+    if config.data == EMBEDDED:
+        embedded.check()
+        return embedded
+    from common.data.general_world import WithGeneralWorld
+    from common.data.manifest.manifest import load_manifest
+    from common.data.manifest.revisions import NAME, Revisions
+
+    path = folder / "data.yaml" if config.data == HUB else Path(config.data)
+    kinds = [kind_of(node.kind) for node in resolved.nodes if not node.sampled]
+    taken = config.model.path is not None  # then the first stage reads no rows
+    lends = not taken and config.data != HUB  # those data sets are for a checkpoint; the error says so
+    reading = [kind for kind in kinds if kind.makes != "report" and not (kind.starts and (taken or lends))]
+    essential = {kind.roles[0] for kind in reading if kind.roles}
+    noted = resolved.out / NAME
+    revisions = Revisions(noted, fresh=True) if config.run.newest_data else Revisions(noted, resolved.hub_revisions)
+    manifest = load_manifest(path, resolved.data_root, essential=sorted(essential), revisions=revisions)
+    return WithGeneralWorld(manifest, embedded) if lends and not manifest.conversations("pretrain") else manifest

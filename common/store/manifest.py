@@ -1,0 +1,71 @@
+"""A result's manifest: what it must hold to count as one, and what on the disk disagrees with it.
+
+Usage: `manifest = read_manifest(folder)`; `problem = damage(folder, manifest)`.
+
+Sizes are compared here, which costs nothing. Bytes are compared by `common.store.verify`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+RESULT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{16}")  # <stage>-<fingerprint>: the name of a result's folder
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Return the regular files below a folder in a stable order, the manifest left out."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() != MANIFEST)
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return a folder's manifest, or None where there is none that can be read and has the form of one."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        return None
+    files, inputs = manifest.get("files"), manifest.get("inputs", {})
+    well_formed = (
+        isinstance(files, dict)
+        and all(map(_is_file, files.items()))
+        and isinstance(inputs, dict)
+        and all(isinstance(facts, dict) and {"stage", "fingerprint"} <= set(facts) for facts in inputs.values())
+    )
+    return manifest if well_formed else None
+
+
+def _is_file(entry: tuple[str, Any]) -> bool:
+    """Whether an entry of `files` names a file below the folder, with its size and its digest."""
+    name, facts = entry
+    path = PurePosixPath(name)
+    below = not path.is_absolute() and ".." not in path.parts and bool(path.parts)
+    return below and isinstance(facts, dict) and type(facts.get("size")) is int and isinstance(facts.get("sha256"), str)
+
+
+def name_in(manifest: Mapping[str, Any]) -> str:
+    """Return the name of the folder that a manifest belongs in."""
+    return f"{manifest.get('stage')}-{manifest.get('fingerprint')}"
+
+
+def inputs_of(manifest: Mapping[str, Any]) -> list[str]:
+    """Return the names of the results that a result was made from."""
+    return [name_in(facts) for facts in manifest.get("inputs", {}).values()]
+
+
+def damage(folder: Path, manifest: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with a committed folder (a missing file, another size), or None."""
+    for name, facts in manifest["files"].items():
+        try:
+            size = (folder / name).stat().st_size
+        except OSError:
+            return f"{name} is missing"
+        if size != facts["size"]:
+            return f"{name} has {size} bytes, its manifest says {facts['size']}"
+    return None
