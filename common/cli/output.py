@@ -168,6 +168,9 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
         return
     for line in (*made.notes, *totals(made)):
         console.line(line, always=True)
+    for name, found in made.corpus.findings().items():
+        for line in found:
+            console.line(f"Source {name}: {line}", always=True)
     if slow := emulated(made.resolved.config, [step.node.name for step in made.to_do]):
         console.line(slow, always=True)
     if made.resolved.config.model.path is not None:

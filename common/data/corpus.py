@@ -75,6 +75,9 @@ class Corpus(Protocol):
     def conversations(self, role: str) -> Mapping[str, bool]:
         """Return the sources of a role by id, each with whether it has conversations. Reads no row."""
 
+    def findings(self) -> Mapping[str, Sequence[str]]:
+        """Return what was found out about the files of each source so far, by id, where nobody had said it."""
+
     def check_rows(self, roles: Sequence[str]) -> None:
         """Read every local row of these roles once, so that a broken one shows before anything is spent."""
 

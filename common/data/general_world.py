@@ -70,6 +70,10 @@ class WithGeneralWorld:
         """Whether the general world serves a role."""
         return role in self._lent
 
+    def findings(self) -> Mapping[str, Sequence[str]]:
+        """Return what was found out about the user's files so far."""
+        return self._own.findings()
+
     def check_rows(self, roles: Sequence[str]) -> None:
         """Read every local row of these roles once. Raises DataError with all that is wrong."""
         self._world.check_rows([role for role in roles if role in self._lent])

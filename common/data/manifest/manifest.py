@@ -25,6 +25,7 @@ from common.config.validation import report
 from common.config.yaml import read_yaml
 from common.data.accounting import RowCount
 from common.data.corpus import CORPUS_ROLES, Portion, Row
+from common.data.manifest.files.source_file import Told
 from common.data.manifest.hub import probe, read_hub
 from common.data.manifest.manifest_checks import (
     Files,
@@ -40,7 +41,6 @@ from common.data.manifest.revisions import Revisions
 from common.data.manifest.schema import Manifest, Part, Source
 from common.data.manifest.values import UnusableRow
 from common.errors import ConfigError, DataError, did_you_mean
-from common.store.cache import known_digest
 
 _log = logging.getLogger(__name__)
 # A stage that asks for these cannot go on with nothing; the others may be empty.
@@ -86,6 +86,9 @@ class ManifestCorpus:
         self._files = files
         self._revisions = revisions
         self._counts: dict[str, dict[str, RowCount]] = {}
+        self._told = {source.id: Told(source.id) for source in manifest.sources}
+        for name, found in files.items():
+            self._told[name] = next((file.tell for file in found if isinstance(file.tell, Told)), self._told[name])
 
     def identity(self, roles: Sequence[str]) -> list[dict[str, Any]]:
         """Return what defines the rows of these roles: digests or Hub revision, columns, weights. Never paths."""
@@ -100,7 +103,7 @@ class ManifestCorpus:
         facts["columns"] = {name: source.named_columns[name] for name in sorted(source.named_columns)}
         if source.hub is None:
             files = self._files[source.id]
-            facts["files"] = [[file.path.suffix.lower(), known_digest(file.path)] for file in files]
+            facts["files"] = [[file.format + file.packing, file.digest] for file in files]
         return json.loads(json.dumps(facts))  # type: ignore[no-any-return]  # tuples become lists, as once stored
 
     def rows(self, role: str) -> Iterator[Row]:
@@ -124,7 +127,7 @@ class ManifestCorpus:
 
     def _portion(self, source: Source, part: Part, role: str) -> Portion:
         files = self._files[source.id]
-        size = sum(file.path.stat().st_size for file in files)
+        size = sum(file.size for file in files)
         read = [0.0] * len(files)
         watched = [file._replace(on_read=partial(read.__setitem__, place)) for place, file in enumerate(files)]
         weight = source.weight if part == "train" else 1.0
@@ -136,6 +139,10 @@ class ManifestCorpus:
     def counts(self, role: str) -> dict[str, RowCount]:
         """Return the accounts of a role by source id, as far as its rows have been read."""
         return self._counts.get(role, {})
+
+    def findings(self) -> dict[str, list[str]]:
+        """Return what was found out about the sources so far: delimiters, encodings, the first row of each loss."""
+        return {name: told.messages for name, told in self._told.items() if told.messages}
 
     def exam_roles(self, role: str) -> tuple[str, ...]:
         """Return the roles of the exam that rows of a training role must not repeat: all questions and texts."""
@@ -186,7 +193,7 @@ class ManifestCorpus:
         return [(s, part) for s in self.manifest.sources if s.enabled and (part := s.part_for(role)) is not None]
 
     def _digest(self, source: Source) -> str:
-        digests = [known_digest(file.path) for file in self._files[source.id]]
+        digests = [file.digest for file in self._files[source.id]]
         return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
     def _rows_read(self, source: Source) -> int | None:
@@ -227,13 +234,16 @@ class ManifestCorpus:
         `files` are those to read instead of the source's own.
         """
         num_usable = num_unusable = num_kept = 0
-        names: set[str] = set()
+        names, reasons = set[str](), set[str]()
         found = (found for record in self._records(source, files) for found in rows_of(source, record))
-        for where, row, whole in found:
+        for where, row, whole, detail in found:
             if source.limit is not None and num_usable == source.limit:
                 return
             if isinstance(row, UnusableRow):
                 num_unusable += 1
+                if str(row) not in reasons:
+                    reasons.add(str(row))
+                    self._told[source.id](f"dropped first for '{row}': {detail or where}")
                 if _is_due(num_unusable, share):
                     count.rows_in += 1
                     count.drop(str(row))
@@ -255,7 +265,7 @@ class ManifestCorpus:
     def _records(self, source: Source, files: Sequence[SourceFile] | None) -> Iterator[Record]:
         if source.hub is None:
             for file in files or self._files[source.id]:
-                yield from window(source, read_file(file, source.unit, source.header))
+                yield from window(source, read_file(file, source.reading))
             return
         for number, record in enumerate(window(source, read_hub(self._revisions.apply(source)))):
             problems = [] if number else missing_columns(source, record.value, str(source.hub))

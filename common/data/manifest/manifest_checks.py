@@ -16,13 +16,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from common.config.validation import explain
+from common.data.manifest.files.locate import locate
+from common.data.manifest.files.source_file import Told
 from common.data.manifest.hub import gate_problem
-from common.data.manifest.readers import SUFFIXES, Record, SourceFile, read_file
+from common.data.manifest.readers import Record, SourceFile, read_file
 from common.data.manifest.records import is_chosen, missing_columns, split_record, window
 from common.data.manifest.schema import HELDOUT_ROLES, Manifest, Source
 from common.data.manifest.values import UnusableRow
-from common.errors import DataError, did_you_mean
-from common.store.cache import known_digest
+from common.errors import DataError
 
 NO_LICENCE = "licence is empty; name it (such as cc-by-4.0), or write unknown"
 Files = dict[str, list[SourceFile]]
@@ -57,7 +58,9 @@ def check_sources(sources: Sequence[Source], root: Path) -> tuple[Files, list[st
         if source.enabled and (gate := gate_problem(source)):
             found.append(gate)
         if source.enabled and source.path is not None:
-            files[source.id], wrong = _locate(source, root)
+            located, wrong = locate(source.paths, source.split, root)
+            told = Told(source.id)
+            files[source.id] = [file._replace(tell=told) for file in located]
             found += wrong + _peek_all(source, files[source.id])
         problems += [f"source '{source.id}': {problem}" for problem in found]
     return files, problems
@@ -110,46 +113,6 @@ def describe_role(role: str) -> str:
     return f"role: eval, side: {side} and {columns}{also}"
 
 
-def _locate(source: Source, root: Path) -> tuple[list[SourceFile], list[str]]:
-    """Return the files that a source's paths mean, in a stable order without repeats, and what is wrong."""
-    found: dict[Path, SourceFile] = {}
-    problems = []
-    for pattern in source.paths:
-        if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
-            problems.append(f"path {pattern} leaves the data folder {root}. {_OUTSIDE}")
-            continue
-        try:
-            paths = [root / pattern] if (root / pattern).exists() else sorted(root.glob(pattern))
-        except ValueError as error:
-            problems.append(f"path {pattern} is no pattern: {error}")
-            continue
-        paths = [path for path in paths if path.is_file()]
-        if not paths:
-            problems.append(_missing(pattern, root))
-        for path in paths:
-            name = path.relative_to(root).as_posix()
-            if not path.resolve().is_relative_to(root.resolve()):
-                problems.append(f"path {name} is a link that leaves the data folder {root}. {_OUTSIDE}")
-            elif path.suffix.lower() not in SUFFIXES:
-                problems.append(f"{name}: format '{path.suffix}' cannot be read. Expected {', '.join(SUFFIXES)}")
-            else:
-                found.setdefault(path.resolve(), SourceFile(path, name))
-    return list(found.values()), problems
-
-
-_OUTSIDE = "Give a path below it, and pass data_root=<folder> to read from another folder"
-
-
-def _missing(pattern: str, root: Path) -> str:
-    path = root / pattern
-    if path.is_dir():
-        return f"{pattern} is a folder. Give its files, such as {pattern.rstrip('/')}/*.jsonl"
-    if any(sign in pattern for sign in "*?["):
-        return f"no file matches {pattern} below {root}. Correct the pattern, or pass data_root=<folder>"
-    names = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
-    return f"no file {pattern} below {root}.{did_you_mean(path.name, names)} Or pass data_root=<folder>"
-
-
 def _peek_all(source: Source, files: Sequence[SourceFile]) -> list[str]:
     """Read the first used record of each file and compare its columns."""
     peeked = [_peek(source, file) for file in files]
@@ -162,16 +125,21 @@ def _peek_all(source: Source, files: Sequence[SourceFile]) -> list[str]:
 
 def _peek(source: Source, file: SourceFile) -> tuple[list[str], bool]:
     """Return the problems of a file's first used record, and whether there is a record that `where` chooses."""
-    if file.path.stat().st_size == 0:
+    if file.size == 0:
         return [f"{file.name} is empty"], False
-    first = None
+    first = flaw = None
     try:
-        for record in window(source, read_file(file, source.unit, source.header)):
+        for record in window(source, read_file(file, source.reading)):
+            if record.flaw is not None:
+                flaw = flaw or record.flaw
+                continue
             first = first or record
             if _chooses(source, record):
                 return missing_columns(source, record.value, file.name), True
     except DataError as error:
         return [str(error).rstrip(".")], False
+    if first is None and flaw is not None:
+        return [f"{flaw.detail}; no row of the file can be used"], False
     if first is None:
         skipped = f" after the {source.skip} that skip leaves out" if source.skip else ""
         return [f"{file.name} has no row{skipped}"], False
@@ -189,17 +157,17 @@ def _chooses(source: Source, record: Record) -> bool:
 
 def _same_cut(source: Source, other: Source) -> bool:
     """Whether two sources that read the same rows hold the same ones out."""
-    keys = ("shape", "named_columns", "unit", "header", "cut", "each", "heldout")
+    keys = ("shape", "named_columns", "reading", "cut", "each", "heldout")
     return all(getattr(source, key) == getattr(other, key) for key in keys)
 
 
 def _apart(source: Source, other: Source) -> bool:
     """Whether two sources that read one file, or one split, use different records of it, whatever is in them.
 
-    Places are those of the file's own records, before `where`, `each` and `cut`; `unit` and
-    `header` say what counts as one. Sources that count, or name the columns, differently never count as apart.
+    Places are those of the file's own records, before `where`, `each` and `cut`; `unit`, `header` and the like say
+    what counts as one. Sources that count, or name the columns, differently never count as apart.
     """
-    if (source.unit, source.header) != (other.unit, other.header):
+    if source.reading._replace(columns=()) != other.reading._replace(columns=()):
         return False
     ends = [None if item.take is None else item.skip + item.take for item in (source, other)]
     if (ends[0] is not None and ends[0] <= other.skip) or (ends[1] is not None and ends[1] <= source.skip):
@@ -214,11 +182,11 @@ class _SameRows:
     def __init__(self, files: Files) -> None:
         by_size: dict[int, set[Path]] = {}
         for file in (file for found in files.values() for file in found):
-            by_size.setdefault(file.path.stat().st_size, set()).add(file.path)
+            by_size.setdefault(file.size, set()).add(file.path)
         # Only files of equal size can be copies, so that large files are rarely read here.
         twins = {path for paths in by_size.values() if len(paths) > 1 for path in paths}
         self._names = {
-            name: {known_digest(file.path) if file.path in twins else str(file.path): file.name for file in found}
+            name: {file.digest if file.path in twins else str(file.path): file.name for file in found}
             for name, found in files.items()
         }
 

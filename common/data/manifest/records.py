@@ -25,6 +25,7 @@ class Found(NamedTuple):
     where: str
     row: Row | UnusableRow
     whole: Row  # what the row was cut out of, or the row itself; empty without one
+    detail: str = ""  # what the log says of the first row without one for this reason
 
 
 def window(source: Source, records: Iterable[Record]) -> Iterator[Record]:
@@ -35,6 +36,9 @@ def window(source: Source, records: Iterable[Record]) -> Iterator[Record]:
 
 def rows_of(source: Source, record: Record) -> Iterator[Found]:
     """Yield what a record gives: a row; several with `each` or `cut`; none where `where` asks for others."""
+    if record.flaw is not None:
+        yield Found(record.where, UnusableRow(record.flaw.reason), {}, record.flaw.detail)
+        return
     try:
         parts = split_record(source, record)
     except UnusableRow as reason:

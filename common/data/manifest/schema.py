@@ -8,6 +8,8 @@ It knows nothing of files: whether they exist and what is in them is `common.dat
 
 from __future__ import annotations
 
+import codecs
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
@@ -16,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from common.config.base import Frozen
 from common.data.decontaminate import words_of
+from common.data.manifest.files.source_file import FORMATS, LINES, TABLES, TEXTS, Reading, split_suffix
 from common.data.manifest.values import folded
 from common.errors import did_you_mean
 
@@ -28,8 +31,8 @@ HELDOUT_ROLES = {
     "cpt": "text_domain",
     "preference": "preference_heldout",
 }
-TEXT_SUFFIXES = (".txt", ".md")
-TABLE_SUFFIXES = (".csv", ".tsv")
+JSON = (".json", *LINES)
+ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1", "cp1250", "cp1251", "shift_jis", "gb18030")  # for hints
 LONGEST_QUESTION = 12  # words; see `common.data.decontaminate`
 LISTS_OF_COLUMNS = ("choices", "context", "question", "text")  # several of theirs may make one of ours
 
@@ -77,16 +80,22 @@ class Source(Frozen):
     id: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the source")
     role: Role = Field(description="what its rows are for: a stage, replay, prompts, or the exam (eval)")
     side: Literal["domain", "general"] | None = Field(None, description="eval only: which knowledge it measures")
-    path: str | tuple[str, ...] | None = Field(None, description="file, files or glob below the data folder")
+    path: str | tuple[str, ...] | None = Field(
+        None, description="file, files or glob below the data folder, or a folder that save_to_disk wrote"
+    )
     hub: str | None = Field(None, description="Hub id, as owner/name")
     config: str | None = Field(None, description="hub only: the data set's configuration")
-    split: str | None = Field(None, description="hub only: train, validation, test, ...")
+    split: str | None = Field(None, description="hub, and folders of save_to_disk: train, validation, test, ...")
     revision: str | None = Field(None, description="hub only: branch, tag or commit; none: the newest")
     data_files: str | tuple[str, ...] | None = Field(None, description="hub only: these files of the repository")
     columns: dict[str, str | tuple[str, ...]] = Field(
         default_factory=dict, description="our name -> theirs; a.0.b reaches inside, a.*.b is the list of all"
     )
     header: tuple[str, ...] | None = Field(None, description="csv and tsv without a first line of names: the names")
+    delimiter: str | None = Field(None, description="csv and tsv: the sign between fields, or tab; none: found out")
+    quoting: bool | None = Field(None, description="csv and tsv: whether quotes wrap fields; none: in csv, not in tsv")
+    encoding: str | None = Field(None, description="text files of all formats: as cp1252 or utf-16; none: found out")
+    records: str | None = Field(None, description="json: the key, as a or a.b, whose list holds the records")
     each: str | None = Field(None, description="a list column: one record per item, which takes the list's place")
     where: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="their column -> the value, or values, of the records to use"
@@ -101,6 +110,9 @@ class Source(Frozen):
     final: str | None = Field(None, min_length=1, description="the mark after which the final answer stands, as ####")
     unit: Literal["file", "paragraph", "line"] = Field("paragraph", description="txt and md: what makes a row")
     cut: Literal["paragraph", "line"] | None = Field(None, description="cut long text columns there, into many rows")
+    control_tokens: tuple[str, ...] = Field(
+        (), description="training only: names of control tokens that its texts mean as such, as <think>"
+    )
     language: str | None = Field(None, description="ISO 639 code, as in de, sw or zh-hans")
     licence: str = Field("", description="licence, as the Hub spells it; required")
     gated: bool = Field(False, description="the Hub gives it only to accounts that accepted its terms")
@@ -118,6 +130,24 @@ class Source(Frozen):
             if not isinstance(column, str) and name not in LISTS_OF_COLUMNS:
                 raise ValueError(f"'{name}' is a list of columns; only {', '.join(LISTS_OF_COLUMNS)} may be one")
         return columns
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_sign(cls, delimiter: str | None) -> str | None:
+        sign = "\t" if delimiter == "tab" else delimiter
+        if sign is not None and (len(sign) != 1 or sign in '"\r\n'):
+            raise ValueError(f"delimiter is {delimiter!r}; expected one sign, such as ';' or '|', or tab")
+        return sign
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, encoding: str | None) -> str | None:
+        try:
+            "".encode(encoding or "utf-8")  # some of the codecs that Python knows are not of text
+            return encoding if encoding is None else codecs.lookup(encoding).name
+        except LookupError:
+            hint = did_you_mean(encoding or "", ENCODINGS)
+            raise ValueError(f"encoding is {encoding!r}, which Python does not know.{hint}") from None
 
     @field_validator("where", mode="before")
     @classmethod
@@ -142,7 +172,7 @@ class Source(Frozen):
         return self
 
     def _origin_problems(self) -> Iterator[str]:
-        hub_keys = ("config", "split", "revision", "data_files", "gated")
+        hub_keys = ("config", "revision", "data_files", "gated")
         given = [key for key in hub_keys if getattr(self, key) not in (None, False)]
         if (self.path is None) == (self.hub is None):
             yield "needs either path (files) or hub (a data set of the Hub), and not both"
@@ -150,11 +180,15 @@ class Source(Frozen):
             yield f"{', '.join(given)} only make sense with hub"
         elif self.hub is not None and self.split is None:
             yield "needs split (train, validation, test, ...), so that exam and training rows cannot meet unseen"
-        elif self.header is not None:
-            if not self.paths or not all(path.lower().endswith(TABLE_SUFFIXES) for path in self.paths):
-                yield "header only makes sense with csv and tsv files"
-            elif len(set(self.header)) < len(self.header) or not self.header:
-                yield f"header must give each column its own name; it is {list(self.header)}"
+        elif self.split is not None and self._all_are(FORMATS):
+            yield "split only makes sense with hub, or with a folder of save_to_disk"
+        if self.header is not None and (len(set(self.header)) < len(self.header) or not self.header):
+            yield f"header must give each column its own name; it is {list(self.header)}"
+        for key, formats in (("header", TABLES), ("delimiter", TABLES), ("quoting", TABLES), ("records", JSON)):
+            if getattr(self, key) is not None and not self._all_are(formats):
+                yield f"{key} only makes sense with {' and '.join(name[1:] for name in formats)} files"
+        if self.encoding is not None and not self._all_are((*TABLES, *TEXTS, *JSON)):
+            yield "encoding only makes sense with files of text: csv, tsv, txt, md, json and jsonl"
 
     def _role_problems(self) -> Iterator[str]:
         if self.role == "eval":
@@ -166,6 +200,8 @@ class Source(Frozen):
             yield f"side only makes sense with role eval, not {self.role}"
         if self.heldout and (self.role not in HELDOUT_ROLES or self.shape == "chat"):
             yield "heldout only makes sense for text rows (pretrain, cpt, replay) and for preference rows"
+        if self.control_tokens and self.role in ("prompts", "eval"):
+            yield f"control_tokens only makes sense in training; role {self.role} reads every name of one as text"
         if self.role == "cpt" and self.shape == "chat":
             yield "role cpt takes text rows; give columns: {text: ...}, or use role sft"
 
@@ -237,7 +273,21 @@ class Source(Frozen):
 
     @property
     def is_plain_text(self) -> bool:
-        return bool(self.paths) and all(path.lower().endswith(TEXT_SUFFIXES) for path in self.paths)
+        return self._all_are(TEXTS)
+
+    def _all_are(self, formats: tuple[str, ...]) -> bool:
+        """Whether all paths end in one of some formats, packed or not."""
+        return bool(self.paths) and all(split_suffix(path)[0] in formats for path in self.paths)
+
+    @property
+    def reading(self) -> Reading:
+        """How its files are read."""
+        # A source that names no column may be one whose columns are still to be told, from all that there are.
+        named = [names if isinstance(names, tuple) else (names,) for names in self.columns.values()]
+        columns = [*itertools.chain(*named), *self.where, *([self.each] if self.each else [])] if named else []
+        return Reading(
+            self.unit, self.header, self.delimiter, self.quoting, self.encoding, self.records, tuple(columns)
+        )
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ def shape_row(source: Source, record: Record) -> Row:
     row = _SHAPERS[source.shape](source, record)
     if source.language is not None:
         row["language"] = source.language
+    if source.control_tokens:
+        row["control_tokens"] = list(source.control_tokens)
     row["source"] = source.id
     return row
 

@@ -49,7 +49,7 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
         ({"path": 5}, "sources.texts.path: expected text or a list; got 5."),
         ({"path": None}, "needs either path (files) or hub (a data set of the Hub), and not both"),
         ({"hub": "o/n"}, "needs either path (files) or hub"),
-        ({"split": "train"}, "split only make sense with hub"),
+        ({"split": "train"}, "split only makes sense with hub, or with a folder"),
         ({"path": None, "hub": "o/n"}, "needs split (train, validation, test, ...)"),
         ({"role": "eval"}, "role eval needs side: domain or general"),
         ({"role": "eval", "side": "domain", "weight": 2}, "weight only makes sense in training"),
@@ -251,3 +251,20 @@ def test_shipped_manifests_load(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for source in corpus.manifest.sources:
         assert not (source.enabled and source.gated), f"{source.id} is gated and enabled"
         assert not source.enabled or source.evidence != "U", f"{source.id} is unverified and enabled"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"delimiter": ";"}, "delimiter only makes sense with csv and tsv files"),
+        ({"path": "a.csv", "delimiter": "::"}, "delimiter is '::'; expected one sign, such as ';' or '|', or tab"),
+        ({"quoting": True}, "quoting only makes sense with csv and tsv files"),
+        ({"path": "a.csv", "records": "data"}, "records only makes sense with json and jsonl and ndjson files"),
+        ({"encoding": "utf-9"}, "encoding is 'utf-9', which Python does not know. Did you mean 'utf-8'?"),
+        ({"encoding": "base64"}, "encoding is 'base64', which Python does not know."),
+        ({"path": "a.parquet", "encoding": "cp1252"}, "encoding only makes sense with files of text: csv, tsv, txt"),
+        ({"split": "test"}, "split only makes sense with hub, or with a folder of save_to_disk"),
+    ],
+)
+def test_keys_about_how_files_are_written(folder: Path, change: dict[str, Any], message: str) -> None:
+    assert message in mistakes(folder, CPT | change)
