@@ -242,6 +242,11 @@ def test_answers_that_count_from_one() -> None:
     assert (named["choices"], named["answer"]) == (["a", "b"], 1)
 
 
+def test_answers_that_are_no_whole_numbers_do_not_count() -> None:
+    record = {"question": "Which?", "choices": ["a", "b"], "answer": "a", "label": float("nan")}
+    assert told("eval", record) == {"question": "question", "choices": "choices", "answer": "answer"}
+
+
 def test_two_columns_that_name_different_choices() -> None:
     record = {"question": "Which?", "choices": ["a", "b"], "answer": "a", "label": "b"}
     with pytest.raises(Unclear, match="'answer' and 'label' name different choices"):
