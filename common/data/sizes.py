@@ -26,7 +26,7 @@ from common.data.corpus import Corpus, Portion, Row
 from common.errors import RecipeError
 from common.store import cache
 
-SCHEMA = 3  # goes up when the same rows are measured differently
+SCHEMA = 4  # goes up when the same rows are measured differently
 MOST_BYTES = 32_000_000  # of a role that are read, all its sources together: at most about two seconds
 LEAST = 50  # rows of a source that are read however many bytes are: fewer say nothing of their lengths
 SAMPLE = 400  # lengths that are kept of a role, at least, where it has as many rows
@@ -68,6 +68,7 @@ class Sizes:
     token_bytes: float  # bytes of a token
     turn_tokens: int  # around what someone says
     counts: tuple[RowCount, ...] = ()  # of what was read, by source: rows read, dropped and changed
+    times: tuple[float, ...] = ()  # that the rows of each of these sources are used
 
     def tokens(self, size: int) -> float:
         """Return the tokens of some bytes."""
@@ -140,10 +141,6 @@ class RowSizes:
         """Return the roles asked for so far that were read in part."""
         return [role for role, sizes in self._known.items() if sizes is not None and not sizes.whole]
 
-    def counts(self) -> list[RowCount]:
-        """Return what was read of the roles asked for so far, by role and source."""
-        return [count for sizes in self._known.values() if sizes is not None for count in sizes.counts]
-
     def _find(self, role: str) -> Sizes | None:
         portions = self._corpus.portions(role)
         if portions is None:
@@ -180,8 +177,9 @@ class RowSizes:
                 rows += portion.times * count
             left = max(0.0, left - read)
         mean = sampler.bytes / sampler.seen if sampler.seen else 0.0
-        counts = tuple(portion.count for portion in portions if portion.count is not None)
-        return Sizes(round(rows), whole, mean, tuple(sampler.kept), 0.0, 0, counts)
+        told = [portion for portion in portions if portion.count is not None]
+        counts, times = tuple(p.count for p in told if p.count is not None), tuple(p.times for p in told)
+        return Sizes(round(rows), whole, mean, tuple(sampler.kept), 0.0, 0, counts, times)
 
     def _token_bytes(self, role: str) -> float:
         """Return the bytes of a token as the tokenizer cuts the first texts of each source."""
@@ -213,7 +211,7 @@ def _sizes_of(found: dict[str, Any]) -> Sizes:
     """Return sizes as they were kept. Raises KeyError, TypeError or ValueError for what is damaged."""
     sample = tuple(RowSize(text, tuple(answers), turns) for text, answers, turns in found["sample"])
     counts = tuple(RowCount(**count) for count in found["counts"])
-    return Sizes(**{**found, "sample": sample, "counts": counts})
+    return Sizes(**{**found, "sample": sample, "counts": counts, "times": tuple(found["times"])})
 
 
 @functools.cache
