@@ -99,7 +99,7 @@ def sft_options(settings: TrainingSettings, config: Config, folder: Path, *, ste
 
 
 def preference_options(
-    settings: PreferenceSettings, config: Config, folder: Path, *, num_pairs: int, stage: str, rows_per_pair: int = 1
+    settings: PreferenceSettings, config: Config, folder: Path, *, num_pairs: float, stage: str, rows_per_pair: int = 1
 ) -> dict[str, Any]:
     """Return the keyword arguments that TRL's config classes for pairs have in common.
 
