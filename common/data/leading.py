@@ -19,7 +19,7 @@ from common.data.corpus import Corpus, Portion, Row
 from common.data.sizes import RowSizes, size_of
 
 ROWS = 2000  # of a source
-BYTES = 2_000_000  # of a source
+BYTES = 500_000  # of a source
 HUB_ROWS = 200  # of a source on the Hub
 WORKERS = 8  # sources of the Hub that are read at once
 
@@ -49,11 +49,9 @@ class Leading:
 
     def rows(self, role: str) -> Iterator[Row]:
         """Yield the first rows of each source of a role that trains, and all rows of an exam."""
-        if role.startswith(("questions_", "text_")):
-            yield from self._corpus.rows(role)
-            return
         if role not in self._read:
-            self._read[role] = self._take(role)
+            exam = role.startswith(("questions_", "text_"))
+            self._read[role] = list(self._corpus.rows(role)) if exam else self._take(role)
         yield from self._read[role]
 
     def _take(self, role: str) -> list[Row]:

@@ -31,6 +31,7 @@ MOST_BYTES = 32_000_000  # of a role that are read, all its sources together: at
 LEAST = 50  # rows of a source that are read however many bytes are: fewer say nothing of their lengths
 SAMPLE = 400  # lengths that are kept of a role, at least, where it has as many rows
 TEXT_SAMPLE = 600  # characters of a row that the tokenizer is tried on
+SIDES = ("chosen", "rejected", "completion")  # of a pair, and of a single answer
 CHATML, OWN = 5, 2  # tokens around what someone says: two marks, the name, two line ends; two marks in our template
 # UTF-8 bytes of a token by the size of the vocabulary, of English: byte-pair encodings of 512 to 16,384 tokens learned
 # on MedQuAD and novels and tried on other texts of theirs; SmolLM2's 49,152.
@@ -41,7 +42,9 @@ class RowSize(NamedTuple):
     """One row in UTF-8 bytes."""
 
     text: int  # a document, a conversation, a prompt or a question
-    answers: tuple[int, ...]  # the choices of a question, or the two sides of a pair, or a single answer
+    answers: tuple[
+        int, ...
+    ]  # the choices of a question, the two sides of a pair, or a single answer, or a single answer
     turns: int  # of a conversation or prompt; 0: a document or a question
 
 

@@ -31,7 +31,12 @@ def losses(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus, sizes: Row
     """Return a line for each source that stages train on and that loses or changes rows by their shape."""
     roles = dict.fromkeys(role for node in nodes for role in _training_roles(node, resolved, corpus))
     found = [(role, rows) for role in roles if (rows := sizes.of(role)) is not None]
-    return [line for role, rows in found for count in rows.counts if (line := describe(count, role, _part(rows)))]
+    return [
+        line
+        for role, rows in found
+        for count in rows.counts
+        if (line := describe(count, role, "" if rows.whole else "read in part"))
+    ]
 
 
 def check_losses(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus, sizes: RowSizes) -> list[str]:
@@ -97,12 +102,15 @@ def scaled(count: RowCount, times: float) -> RowCount:
     return replace(count, rows_in=round(count.rows_in * times), dropped=dropped)
 
 
-def describe(count: RowCount, role: str, part: str = "") -> str:
-    """Return how many rows a source has, and how many are dropped or changed; empty where all are used as they are."""
+def describe(count: RowCount, label: str, part: str = "") -> str:
+    """Return how many rows a source has, and how many are dropped or changed; empty where all are used as they are.
+
+    `part` says how far it was read, where that is not all.
+    """
     told = [f"{count.num_dropped:,} dropped ({count.losses})"] if count.dropped else []
     told += [f"{number:,} {what}" for what, number in sorted(count.changed.items())]
-    where = f" ({part})" if part else ""
-    return f"{role}: source '{count.source}': {count.rows_in:,} rows{where}, {', '.join(told)}" if told else ""
+    rows = f"{count.rows_in:,} rows {part}".rstrip()
+    return f"{label}: source '{count.source}': {rows}, {', '.join(told)}" if told else ""
 
 
 def _training_roles(node: Node, resolved: Resolved, corpus: Corpus) -> list[str]:

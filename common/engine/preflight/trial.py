@@ -22,6 +22,7 @@ from common.config.schema import Config
 from common.config.stages import (
     AnsweringSettings,
     ExpertSettings,
+    KtoSettings,
     PreferenceSettings,
     RewardedSettings,
     TrainingSettings,
@@ -39,7 +40,7 @@ from common.stage import StageContext
 from common.stages.base import make_tokenizer, tokenizer_of
 from common.stages.preference import require_pairs
 from common.training.options import steps_for
-from common.training.rows.preferences import read_pairs
+from common.training.rows.preferences import read_pairs, read_preferences
 from common.training.rows.prompts import read_prompts
 from common.training.rows.reader import origin
 from common.training.rows.rows import SAMPLES, readers_of, require_rows
@@ -68,7 +69,12 @@ def try_rows(plan: Plan, console: Console) -> list[str]:
         return []
     lines: dict[str, None] = {}
     with console.progress("trying the rows", len(reading), "stages") as bar:
+        tried = set[str]()
         for number, node in enumerate(reading):
+            alike = f"{node.kind} {resolved.config.stages[node.name].model_dump_json()}"
+            if alike in tried:
+                continue
+            tried.add(alike)
             trial = Trial(node, resolved.config, part, tokenizer, guess)
             lines |= dict.fromkeys([*trial.doubts(), *trial.lines()])
             bar.update(number + 1)
@@ -165,7 +171,8 @@ class Trial:
         return [count for reader in readers for count in reader.finish(0.0)]
 
     def _pairs(self) -> list[RowCount]:
-        pairs, counts = read_pairs(self._context, self._tokenizer, "preference")
+        read = read_preferences if isinstance(self.settings, KtoSettings) else read_pairs
+        pairs, counts = read(self._context, self._tokenizer, "preference")
         self._found = len(pairs)
         return counts
 
@@ -227,5 +234,8 @@ class Trial:
     def lines(self) -> Iterator[str]:
         """Yield a line for each source that loses or changes rows."""
         for count in self.counts:
-            if line := describe(count, count.role, next(self._sampled([count]), "")):
+            found = self._part.parts.get(count.role, {}).get(count.source)
+            about = "many" if found is None or found.about is None else f"about {found.about:,}"
+            label = f"{self.node.name}, replay" if count.role == "replay" else self.node.name
+            if line := describe(count, label, f"of {about} tried" if any(self._sampled([count])) else ""):
                 yield line
