@@ -46,6 +46,12 @@ class SmallCorpus:
     def conversations(self, role: str) -> dict[str, bool]:
         return {}
 
+    def unpaired(self, role: str) -> dict[str, bool]:
+        return {}
+
+    def shapes(self) -> dict[str, str]:
+        return {}
+
     def findings(self) -> dict[str, list[str]]:
         return {}
 

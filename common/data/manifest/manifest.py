@@ -28,13 +28,14 @@ from common.data.corpus import CORPUS_ROLES, Portion, Row
 from common.data.manifest.files.source_file import Told
 from common.data.manifest.hub import probe, read_hub
 from common.data.manifest.manifest_checks import (
-    Files,
+    CheckedSources,
     check_essential,
     check_sources,
     check_together,
     describe_role,
     parse_manifest,
 )
+from common.data.manifest.questions import Faults
 from common.data.manifest.readers import Record, SourceFile, read_file
 from common.data.manifest.records import missing_columns, rows_of, window
 from common.data.manifest.revisions import Revisions
@@ -65,29 +66,32 @@ def load_manifest(
     if not isinstance(raw, dict):
         raise DataError(f"{path}: holds no keys at its top level. Expected title and sources.")
     manifest, sources, wrong = parse_manifest(raw)
-    files, problems = check_sources(sources, folder)
-    problems += check_together(sources, files)
+    known = revisions or Revisions(None)
+    checked = check_sources(sources, folder, lambda source: read_hub(known.pin(source)))
+    problems = [*checked.problems, *check_together(checked.sources, checked.files)]
     if manifest is None:
         raise ConfigError(report(str(path), wrong + problems))
+    manifest = manifest.model_copy(update={"sources": tuple(checked.sources)})
     problems += check_essential(manifest.sources, essential)
     if not any(source.enabled and source.role not in ("eval", "prompts") for source in manifest.sources):
         problems.append("no enabled source to train on. Enable or add one with role pretrain, cpt, sft or preference")
     if problems:
         raise DataError(report(str(path), problems))
-    return ManifestCorpus(manifest, files, revisions or Revisions(None))
+    return ManifestCorpus(manifest, checked, known)
 
 
 class ManifestCorpus:
     """The rows that a manifest describes. Counts are those of the newest pass over a role."""
 
-    def __init__(self, manifest: Manifest, files: Files, revisions: Revisions) -> None:
+    def __init__(self, manifest: Manifest, checked: CheckedSources, revisions: Revisions) -> None:
         self.manifest = manifest
         self.domain_title = manifest.title
-        self._files = files
+        self._files = checked.files
+        self._shapes = checked.shapes
         self._revisions = revisions
         self._counts: dict[str, dict[str, RowCount]] = {}
         self._told = {source.id: Told(source.id) for source in manifest.sources}
-        for name, found in files.items():
+        for name, found in checked.files.items():
             self._told[name] = next((file.tell for file in found if isinstance(file.tell, Told)), self._told[name])
 
     def identity(self, roles: Sequence[str]) -> list[dict[str, Any]]:
@@ -156,6 +160,14 @@ class ManifestCorpus:
         """Return the sources of a role, each with whether its rows are conversations, as its columns say."""
         return {source.id: source.shape == "chat" for source, _ in self._serving(role)}
 
+    def shapes(self) -> dict[str, str]:
+        """Return what the rows of each enabled source were taken for, by id."""
+        return {source.id: self._shapes[source.id] for source in self.manifest.sources if source.id in self._shapes}
+
+    def unpaired(self, role: str) -> dict[str, bool]:
+        """Return the sources of a role, each with whether its rows are single answers with a label, and no pairs."""
+        return {source.id: source.unpaired for source, _ in self._serving(role)}
+
     def check_rows(self, roles: Sequence[str]) -> None:
         """Ask the Hub for each of its sources, and read every local row, of these roles; prompts are always asked for.
 
@@ -211,6 +223,7 @@ class ManifestCorpus:
         seen: set[bytes] = set()
         for source, part in serving:
             count, num_rows = counts[source.id], 0
+            _log.info("source %s: read as %s", source.id, self._shapes.get(source.id, source.shape))
             for row in self._repeat(source, part, count):
                 num_rows += 1
                 if role.startswith("text_"):  # two sources over the same texts hold the same ones out
@@ -239,12 +252,14 @@ class ManifestCorpus:
         """
         num_usable = num_unusable = num_kept = 0
         names, reasons = set[str](), set[str]()
+        faults = Faults(source)
         found = (found for record in self._records(source, files) for found in rows_of(source, record))
         for where, row, whole, detail in found:
             if source.limit is not None and num_usable == source.limit:
-                return
+                break
             if isinstance(row, UnusableRow):
                 num_unusable += 1
+                faults.add(where, row)
                 if str(row) not in reasons:
                     reasons.add(str(row))
                     self._told[source.id](f"dropped first for '{row}': {detail or where}")
@@ -265,6 +280,7 @@ class ManifestCorpus:
                 for what in row.pop("changed", ()):
                     count.change(what)
                 yield row
+        faults.check(num_usable + num_unusable)
 
     def _records(self, source: Source, files: Sequence[SourceFile] | None) -> Iterator[Record]:
         if source.hub is None:

@@ -157,10 +157,10 @@ def check_arguments(config: Config, nodes: Sequence[Node]) -> None:
 
 
 def _options(name: str, settings: LearningSettings, config: Config, folder: Path) -> dict[str, Any]:
-    """Return the options that a stage gives its class. The numbers of steps and pairs are not known yet."""
+    """Return the options that a stage gives its class. The numbers of steps, pairs and prompts are not known yet."""
     if isinstance(settings, TrainingSettings):
         return sft_options(settings, config, folder, steps=100, stage=name)
     if isinstance(settings, PreferenceSettings):
         return preference_options(settings, config, folder, num_pairs=1000, stage=name)
     assert isinstance(settings, RewardedSettings), f"stage {name} has no trainer"
-    return rewarded_options(settings, config, folder, stage=name)
+    return rewarded_options(settings, config, folder, num_prompts=1000, stage=name)
