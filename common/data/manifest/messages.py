@@ -47,12 +47,16 @@ _METADATA = frozenset({
 })  # fmt: skip
 
 
-def is_conversation(value: Any) -> bool:
-    """Whether a value is a list of messages, by its first item; a text is one only where it names known speakers."""
+def is_conversation(value: Any, *, pairs: bool = True) -> bool:
+    """Whether a value is a list of messages, by its first item; a text is one only where it names known speakers.
+
+    `pairs` says whether questions with their answers count too.
+    """
     found = parsed(value)
     if not isinstance(found, list) or not found or not is_message(found[0]):
         return False
-    return not isinstance(value, str) or _role_of(_first(found[0], ROLE_KEYS)) is not None
+    speaker = _first(found[0], ROLE_KEYS)
+    return _role_of(speaker) is not None if isinstance(value, str) else pairs or speaker is not None
 
 
 def is_message(value: Any) -> bool:

@@ -98,6 +98,7 @@ def test_dolly_and_orca() -> None:
         ({"one": OPENAI, "two": OPENAI}, "'one' and 'two' hold conversations"),
         ({"question": "Why?", "note": "x"}, "none is the answer"),
         ({"title": "x"}, "none is the question"),
+        ({"instruction": "Why?", "instances": [{"input": "", "output": "So."}]}, "none is the answer"),
     ],
 )
 def test_what_has_two_readings_is_asked(record: dict[str, Any], doubt: str) -> None:
