@@ -124,7 +124,6 @@ def texts_of(row: Row) -> Iterator[str]:
     for name in ("messages", "prompt", "chosen", "rejected", "completion"):
         for message in row.get(name, ()):
             yield message["content"]
-            if "reasoning_content" in message:
-                yield message["reasoning_content"]
-            if "tool_calls" in message:
-                yield json.dumps(message["tool_calls"], ensure_ascii=False)
+            yield message.get("reasoning_content") or ""
+            for call in message.get("tool_calls") or ():
+                yield json.dumps(call["function"].get("arguments"), ensure_ascii=False)

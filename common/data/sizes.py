@@ -16,7 +16,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,11 +26,12 @@ from common.data.corpus import Corpus, Portion, Row
 from common.errors import RecipeError
 from common.store import cache
 
-SCHEMA = 3  # goes up when the same rows are measured differently
+SCHEMA = 4  # goes up when the same rows are measured differently
 MOST_BYTES = 32_000_000  # of a role that are read, all its sources together: at most about two seconds
 LEAST = 50  # rows of a source that are read however many bytes are: fewer say nothing of their lengths
 SAMPLE = 400  # lengths that are kept of a role, at least, where it has as many rows
 TEXT_SAMPLE = 600  # characters of a row that the tokenizer is tried on
+SIDES = ("chosen", "rejected", "completion")  # of a pair, and of a single answer
 CHATML, OWN = 5, 2  # tokens around what someone says: two marks, the name, two line ends; two marks in our template
 # UTF-8 bytes of a token by the size of the vocabulary, of English: byte-pair encodings of 512 to 16,384 tokens learned
 # on MedQuAD and novels and tried on other texts of theirs; SmolLM2's 49,152.
@@ -41,16 +42,26 @@ class RowSize(NamedTuple):
     """One row in UTF-8 bytes."""
 
     text: int  # a document, a conversation, a prompt or a question
-    answers: tuple[int, ...]  # the choices of a question, or the two sides of a pair
+    answers: tuple[
+        int, ...
+    ]  # the choices of a question, the two sides of a pair, or a single answer, or a single answer
     turns: int  # of a conversation or prompt; 0: a document or a question
 
 
 def size_of(row: Row) -> RowSize:
     """Return the size of a row of any kind."""
     turns = [*row.get("messages", ()), *row.get("prompt", ())]
-    own = [row[key] for key in ("text", "question") if key in row] + [turn["content"] for turn in turns]
-    sides = ["".join(turn["content"] for turn in row[side]) for side in ("chosen", "rejected") if side in row]
+    own = [row[key] for key in ("text", "question") if key in row] + [_said(turn) for turn in turns]
+    own += [json.dumps(row["tools"], ensure_ascii=False)] if row.get("tools") else []
+    sides = ["".join(map(_said, row[side])) for side in ("chosen", "rejected", "completion") if side in row]
     return RowSize(_bytes(own), tuple(_bytes([text]) for text in (*row.get("choices", ()), *sides)), len(turns))
+
+
+def _said(turn: Mapping[str, Any]) -> str:
+    """Return what a turn says, with its thoughts and its calls of tools."""
+    calls = turn.get("tool_calls")
+    text = str(turn["content"]) + str(turn.get("reasoning_content") or "")
+    return text + (json.dumps(calls, ensure_ascii=False) if calls else "")
 
 
 def _bytes(texts: Sequence[str]) -> int:
@@ -68,6 +79,7 @@ class Sizes:
     token_bytes: float  # bytes of a token
     turn_tokens: int  # around what someone says
     counts: tuple[RowCount, ...] = ()  # of what was read, by source: rows read, dropped and changed
+    times: tuple[float, ...] = ()  # that the rows of each of these sources are used
 
     def tokens(self, size: int) -> float:
         """Return the tokens of some bytes."""
@@ -110,8 +122,9 @@ class _Sampler:
 def _some_text(row: Row) -> str:
     if "text" in row or "question" in row:
         return str(row.get("text", row.get("question")))[:TEXT_SAMPLE]
-    turns = [*row.get("messages", ()), *row.get("prompt", ()), *row.get("chosen", ())]
-    return "\n".join(turn["content"] for turn in turns)[:TEXT_SAMPLE]
+    turns = [*row.get("messages", ()), *row.get("prompt", ())]
+    turns += [*row.get("chosen", ()), *row.get("completion", ())]
+    return "\n".join(map(_said, turns))[:TEXT_SAMPLE]
 
 
 class RowSizes:
@@ -139,10 +152,6 @@ class RowSizes:
     def sampled(self) -> list[str]:
         """Return the roles asked for so far that were read in part."""
         return [role for role, sizes in self._known.items() if sizes is not None and not sizes.whole]
-
-    def counts(self) -> list[RowCount]:
-        """Return what was read of the roles asked for so far, by role and source."""
-        return [count for sizes in self._known.values() if sizes is not None for count in sizes.counts]
 
     def _find(self, role: str) -> Sizes | None:
         portions = self._corpus.portions(role)
@@ -180,8 +189,9 @@ class RowSizes:
                 rows += portion.times * count
             left = max(0.0, left - read)
         mean = sampler.bytes / sampler.seen if sampler.seen else 0.0
-        counts = tuple(portion.count for portion in portions if portion.count is not None)
-        return Sizes(round(rows), whole, mean, tuple(sampler.kept), 0.0, 0, counts)
+        told = [portion for portion in portions if portion.count is not None]
+        counts, times = tuple(p.count for p in told if p.count is not None), tuple(p.times for p in told)
+        return Sizes(round(rows), whole, mean, tuple(sampler.kept), 0.0, 0, counts, times)
 
     def _token_bytes(self, role: str) -> float:
         """Return the bytes of a token as the tokenizer cuts the first texts of each source."""
@@ -213,7 +223,7 @@ def _sizes_of(found: dict[str, Any]) -> Sizes:
     """Return sizes as they were kept. Raises KeyError, TypeError or ValueError for what is damaged."""
     sample = tuple(RowSize(text, tuple(answers), turns) for text, answers, turns in found["sample"])
     counts = tuple(RowCount(**count) for count in found["counts"])
-    return Sizes(**{**found, "sample": sample, "counts": counts})
+    return Sizes(**{**found, "sample": sample, "counts": counts, "times": tuple(found["times"])})
 
 
 @functools.cache

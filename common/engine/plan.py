@@ -31,6 +31,7 @@ from common.engine.code import code_of
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import data_of, recipe_of, settings_made_with, settings_of
 from common.engine.own_data import reasons, repeated
+from common.engine.preflight.losses import check_losses, losses
 from common.engine.preflight.settings import check_settings
 from common.engine.provenance import versions
 from common.models.facts import check_taken_facts
@@ -38,6 +39,7 @@ from common.models.licence import RollUp
 from common.models.local import locate
 from common.models.source import is_hub_id
 from common.report.licences import base_record, planned_licence, require_known
+from common.stages.evaluate import LEFT_OUT
 from common.store.artifacts import Artifact, Store, fingerprint_of, was_started_by
 from common.training.loop.progress import reached
 
@@ -75,6 +77,11 @@ class Plan:
     def to_do(self) -> list[Step]:
         return [step for step in self.steps if step.state != "cached"]
 
+    def check_rows(self) -> list[str]:
+        """Stop where stages would lose more of their rows than they may; return what a sample makes likely."""
+        assert self.outlook.sizes is not None, "a plan knows its corpus"
+        return check_losses(self.resolved, [step.node for step in self.to_do], self.corpus, self.outlook.sizes)
+
 
 def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozenset[str] = frozenset()) -> Plan:
     """Return the plan of a run. `forced` stages count as missing even if they are there."""
@@ -95,14 +102,15 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
     publish = resolved.config.stages["publish"]
     if isinstance(publish, PublishSettings) and publish.to.startswith("hub:"):
         require_known(licence, publish.to)
-    notes = _notes(resolved, corpus, outlook)
+    notes = _notes(resolved, corpus, outlook, [step.node for step in steps if step.state != "cached"])
     return Plan(resolved, corpus, tuple(_with_libraries(steps, outlook)), outlook, licence, notes)
 
 
-def _notes(resolved: Resolved, corpus: Corpus, outlook: Outlook) -> tuple[str, ...]:
+def _notes(resolved: Resolved, corpus: Corpus, outlook: Outlook, to_do: Sequence[Node]) -> tuple[str, ...]:
     assert outlook.sizes is not None, "a plan knows its corpus"
     lent = [corpus.note] if isinstance(corpus, WithGeneralWorld) else []
-    return (*lent, *reasons(resolved), *repeated(resolved, corpus, outlook.sizes))
+    lost = losses(resolved, to_do, corpus, outlook.sizes)
+    return (*lent, *reasons(resolved), *repeated(resolved, corpus, outlook.sizes), *lost)
 
 
 def _with_libraries(steps: Sequence[Step], outlook: Outlook) -> Iterator[Step]:
@@ -149,7 +157,8 @@ def _step(
     found = store.get(node.name, fingerprint)
     gone = unpublished(found, store) if found is not None else None
     if found is not None and not gone and not forced:
-        return Step(node, "cached", tuple(_code_changes(found, node, resolved)), fingerprint, found)
+        notes = (*_left_out(found, node), *_code_changes(found, node, resolved))
+        return Step(node, "cached", notes, fingerprint, found)
     alike = before is not None and before.manifest["recipe"].get("model") == recipe.get("model")
     tokens, counted, seconds = _expected(node, config, corpus, before if alike else None, outlook)
     if gone:
@@ -231,6 +240,12 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], origins: Mapping[str
 def _short(value: Any) -> str:
     text = str(value)
     return f"{text[:12]}…" if len(text) >= 40 and " " not in text else text
+
+
+def _left_out(artifact: Artifact, node: Node) -> list[str]:
+    """Return which benchmarks an exam went without."""
+    names = artifact.manifest["metrics"].get(LEFT_OUT)
+    return [f"without {', '.join(names)}; `just rerun … stage={node.name}` asks for them again"] if names else []
 
 
 def _code_changes(artifact: Artifact, node: Node, resolved: Resolved) -> list[str]:

@@ -33,6 +33,7 @@ from common.engine.preflight.backends import emulated
 from common.engine.preflight.domain_code import rewards_file
 from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
+from common.engine.preflight.trial import try_rows
 from common.engine.provenance import provenance
 from common.errors import DataError, GateError
 from common.models.device import release_memory
@@ -61,12 +62,14 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     check_sharding(resolved)
     plan = make_plan(resolved, forced=forced)
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
-    check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do])
+    left_out = check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do], plan.outlook.sizes)
+    for line in [*plan.check_rows(), *try_rows(plan, console)] if plan.to_do else ():
+        console.line(f"  {line}", always=True)
     _warn_of_emulation(plan, [step.node.name for step in plan.to_do], console)
     for note in licence_notes(plan.licence) if plan.to_do else ():
         console.line(f"  licences: {note}", always=True)
     with lease_of(plan) as lease:
-        run = Run(plan, console, Outcome(), lease)
+        run = Run(plan, console, Outcome(), lease, left_out)
         freeze(resolved)
         for step in plan.steps:
             run.make(step.node, forced=step.node.name in forced)
@@ -88,16 +91,17 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
         ranks.start(resolved.config.run)
     plan = make_plan(resolved, corpus)
     cached = {s.node.name: s.artifact for s in plan.steps if s.state == "cached" and s.artifact is not None}
+    left_out: tuple[str, ...] = ()
     step = next(step for step in plan.steps if step.node.name == name)
     if (step.state != "cached" or forced) and ranks.is_main_process():
         check_fits(plan.outlook, [name], {name: step.fingerprint})
-        check_inputs(resolved, corpus, [step.node])
+        left_out = check_inputs(resolved, corpus, [step.node])
         _warn_of_emulation(plan, [name], console)
     for needed in step.node.inputs:
         if needed not in cached:
             raise DataError(f"Stage {name} needs {needed}, which is not made yet; run stage {needed} first.")
     with lease_of(plan) as lease:
-        run = Run(plan, console, Outcome(cached), lease)
+        run = Run(plan, console, Outcome(cached), lease, left_out)
         artifact = run.make(step.node, forced=forced)
         run.gate(step.node)
         if step.node.kind == "card":
@@ -125,12 +129,21 @@ class Job:
 class Run:
     """One run: its plan, where results go, and what it has made so far."""
 
-    def __init__(self, plan: Plan, console: Console, outcome: Outcome, lease: Lease) -> None:
+    def __init__(
+        self, plan: Plan, console: Console, outcome: Outcome, lease: Lease, left_out: tuple[str, ...] = ()
+    ) -> None:
+        """`left_out` are benchmarks that could not be had, and that exams go without."""
         self.resolved, self.config, self.corpus = plan.resolved, plan.resolved.config, plan.corpus
         self.store = Store(plan.resolved.out)
         self.console = console
         self.outcome = outcome
         self.lease = lease
+        self.left_out = left_out
+        if left_out:
+            console.line(
+                f"  benchmarks left out: {', '.join(left_out)}; their data sets could not be loaded, and nobody asked "
+                "for them by name. Your own exam is asked; the card says what is missing.", always=True,
+            )  # fmt: skip
 
     def make(self, node: Node, *, forced: bool) -> Artifact:
         """Return the result of a stage: the one that is there, or a new one, made by all processes that share it.
@@ -224,7 +237,7 @@ class Run:
         return StageContext(
             node.name, node.kind, self.config.stages[node.name], self.config, job.inputs, node.parent, self.corpus,
             out, work, self.store.models, self.console, task_folders(self.resolved), rewards_file(self.resolved),
-            self.resolved.pipeline.controls,
+            self.resolved.pipeline.controls, self.left_out,
         )  # fmt: skip
 
     def _commit(self, job: Job, report: StageReport, seconds: float) -> Artifact:

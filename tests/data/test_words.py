@@ -40,7 +40,7 @@ def test_scripts_without_spaces_count_by_weight() -> None:
 
 
 def test_what_is_ignored_is_what_unicode_ignores() -> None:
-    import regex
+    import regex  # type: ignore[import-untyped]  # a dependency of transformers, for the test alone
 
     ignored = [c for c in range(sys.maxunicode + 1) if regex.match(r"\p{Default_Ignorable_Code_Point}", chr(c))]
     left = [hex(place) for place in ignored if not words._LAYOUT.match(chr(place))]
