@@ -82,7 +82,7 @@ def plan(program: Program, overrides: Overrides, *, freeze: bool = False) -> Non
         output.plan(made, console, program)
         try:
             check_fits(made.outlook, [step.node.name for step in made.to_do])
-            for line in made.check_rows():
+            for line in made.check():
                 console.line(line, always=True)
         except (ConfigError, DataError, ContractError) as error:
             if not many:

@@ -47,6 +47,7 @@ HUB = "hub"  # and for the data sets that its data.yaml names
 DEFAULT_PIPELINE = "full"
 COMMAND_LINE = "command line"
 MANIFEST = "manifest "  # begins the labels of a manifest's layers
+OWN_KEYS = ("domain", "profile", "pipeline", "data_root", "out")  # of the command line that are no settings
 OF_CHECKPOINT = ("revision", "facts", "chat_template")  # keys of `model` that hold for one `path`
 
 
@@ -84,6 +85,10 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     """
     overrides = dict(overrides)
     given = overrides.pop("domain", "")
+    if not given and (
+        near := [key for key in overrides if "." not in key and "'domain'" in did_you_mean(key, OWN_KEYS)]
+    ):
+        raise ConfigError(f"{near[0]}: no such key. Did you mean 'domain'?")
     folder = find_domain(given, repository)
     code_allowed = take_consent(overrides, folder.name)
     profile = overrides.pop("profile", DEFAULT_PROFILE)
@@ -234,13 +239,19 @@ def _check_sections(layers: Sequence[Layer], pipeline: Pipeline) -> None:
                 raise ConfigError(f"{key} ({layer.label}): expected a finite number; got {value}.")
         for key, value in layer.values.items():
             if key not in known:
-                raise ConfigError(f"{key} ({layer.label}): no section or stage of that name.{did_you_mean(key, known)}")
+                meant = did_you_mean(key, {*known, *(OWN_KEYS if layer.label == COMMAND_LINE else ())})
+                raise ConfigError(f"{key} ({layer.label}): no section or stage of that name.{meant}")
             if key not in SCALARS and not isinstance(value, Mapping):
                 raise ConfigError(f"{key} ({layer.label}): expected keys below it, got {value!r}.")
-            if layer.label != COMMAND_LINE:
+            if layer.label not in (COMMAND_LINE, f"pipeline {pipeline.name}"):
                 continue
             if key in kinds() and key not in in_pipeline:
-                raise ConfigError(f"{key}: the pipeline {pipeline.name} has no such stage.{did_you_mean(key, nodes)}")
+                of_file = "" if layer.label == COMMAND_LINE else "settings."
+                raise ConfigError(
+                    f"{of_file}{key}: the pipeline {pipeline.name} has no such stage.{did_you_mean(key, nodes)}"
+                )
+            if layer.label != COMMAND_LINE:
+                continue
             for name, fixed in (nodes[key].fixed if key in nodes else {}).items():
                 if value.get(name, fixed) != fixed:
                     raise ConfigError(f"{key}.{name}: the pipeline {pipeline.name} fixes it at {fixed}; leave it out.")

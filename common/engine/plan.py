@@ -31,6 +31,7 @@ from common.engine.code import code_of
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import data_of, recipe_of, settings_made_with, settings_of
 from common.engine.own_data import reasons, repeated
+from common.engine.preflight.hardware import check_out
 from common.engine.preflight.losses import check_losses, losses
 from common.engine.preflight.settings import check_settings
 from common.engine.provenance import versions
@@ -77,9 +78,14 @@ class Plan:
     def to_do(self) -> list[Step]:
         return [step for step in self.steps if step.state != "cached"]
 
-    def check_rows(self) -> list[str]:
-        """Stop where stages would lose more of their rows than they may; return what a sample makes likely."""
+    def check(self) -> list[str]:
+        """Stop where results cannot be written, or stages would lose more of their rows than they may.
+
+        Returns what a sample of the rows makes likely.
+        """
         assert self.outlook.sizes is not None, "a plan knows its corpus"
+        if self.to_do:
+            check_out(self.resolved)
         return check_losses(self.resolved, [step.node for step in self.to_do], self.corpus, self.outlook.sizes)
 
 

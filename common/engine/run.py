@@ -63,7 +63,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     plan = make_plan(resolved, forced=forced)
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
     left_out = check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do], plan.outlook.sizes)
-    for line in [*plan.check_rows(), *try_rows(plan, console)] if plan.to_do else ():
+    for line in [*plan.check(), *try_rows(plan, console)] if plan.to_do else ():
         console.line(f"  {line}", always=True)
     _warn_of_emulation(plan, [step.node.name for step in plan.to_do], console)
     for note in licence_notes(plan.licence) if plan.to_do else ():

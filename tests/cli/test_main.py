@@ -59,6 +59,19 @@ def test_wrong_words_are_named(arguments: list[str], expected: str) -> None:
         (["new-domain", "name=Big"], "expected small letters"),
         (["gc", "dry=maybe"], "dry=maybe: expected true or false"),
         (["plan", "domain=medical", "model.path=/nonexistent/model"], "no such folder"),
+        (["plan", "domian=medical"], "domian: no such key. Did you mean 'domain'?"),
+        (
+            ["plan", "domain=medical", "pipline=full"],
+            "pipline (command line): no section or stage of that name. Did you",
+        ),
+        (
+            ["plan", "domain=medical", f"out={REPOSITORY}/domains"],
+            "is among the files of this program. Give a folder of its own",
+        ),
+        (
+            ["plan", "domain=medical", f"out={REPOSITORY}/README.md/store"],
+            "README.md is a file. Give a folder for results.",
+        ),
         (["plan", "domain=medical", "model.path=owner/name"], "needs model.revision=<commit>"),
         (["plan", "domain=medical", "model.path=owner/name", "model.revision=main"], "model.revision=main may move"),
         (["plan", "domain=medical", "data=hub"], "or start from a checkpoint: model.path=<folder, or owner/name"),
