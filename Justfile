@@ -54,7 +54,7 @@ publish *words: setup
 gc *words: setup
     {{ python }} -m common gc "$@"
 
-# one stage of a frozen plan, for schedulers: just stage runs/medical/tiny/plan.json sft
+# one stage of a frozen plan, for schedulers: just stage runs/medical/tiny/demonstration/plan.json sft
 [group('results')]
 stage *words: setup
     {{ python }} -m common stage "$@"

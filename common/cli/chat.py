@@ -14,6 +14,8 @@ from common.console import Console
 from common.engine.environment import prepare
 from common.engine.plan import make_plan
 from common.errors import DataError
+from common.store.artifacts import Store
+from common.store.runs import list_runs
 
 MAX_NEW_TOKENS = 256
 
@@ -32,7 +34,8 @@ def talk(resolved: Resolved, stage: str | None, prompt: str | None, console: Con
     if step.state != "cached" or step.artifact is None:
         raise DataError(
             f"There is no finished {stage} of {resolved.config.domain} with these settings ({step.state}: "
-            f"{step.reasons[0]}). Run `just run` with the same settings first."
+            f"{step.reasons[0]}). Run `just run` with the same settings first, or name another run. "
+            + list_runs(Store(resolved.out), resolved.config.domain)
         )
     prepare(resolved.config.run, asks_hub=False)
     from common.models import checkpoint

@@ -12,6 +12,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,7 +32,7 @@ def run(program: Program, overrides: Overrides, forced: frozenset[str] = frozens
     if overrides.get("domain") == "all":
         _run_all(program, overrides, forced)
         return
-    resolved, console = _resolve(program, overrides)
+    resolved, console = (_resolve_made if forced else _resolve)(program, overrides)
     for name in forced:
         _check_stage(resolved, name)
     _set_logging(console)
@@ -66,6 +67,7 @@ def plan(program: Program, overrides: Overrides, *, freeze: bool = False) -> Non
     from common.cli import output
     from common.cli.all_domains import DomainRun, plan_all
     from common.cost.limits import check_fits
+    from common.engine.claim import check_folder
     from common.engine.frozen_plan import freeze as write_plan
     from common.engine.plan import make_plan
     from common.engine.preflight.settings import check_sharding
@@ -87,6 +89,7 @@ def plan(program: Program, overrides: Overrides, *, freeze: bool = False) -> Non
                 raise
             failed.append(DomainRun(made.resolved.config.domain, problem=str(error)))
         if freeze:
+            check_folder(made.resolved)
             console.line(f"Frozen: {write_plan(made.resolved)}", always=True)
     if many and plans:
         names = [run.domain for run in failed]
@@ -146,7 +149,7 @@ def stage(program: Program, overrides: Overrides, *, plan: str, stage: str, forc
 def chat(program: Program, overrides: Overrides, *, stage: str | None = None, prompt: str | None = None) -> None:
     from common.cli.chat import talk
 
-    resolved, console = _resolve(program, overrides)
+    resolved, console = _resolve_made(program, overrides)
     models = resolved.pipeline.stages
     if stage and stage not in models:
         raise ConfigError(f"The stage '{stage}' makes no model to talk to.{did_you_mean(stage, models)}")
@@ -159,14 +162,19 @@ def publish(program: Program, overrides: Overrides, *, to: str | None = None) ->
     from common.cli.output import short_path
     from common.engine.plan import make_plan
     from common.engine.run import run_stage
+    from common.store.artifacts import Store
+    from common.store.runs import list_runs
 
+    resolved, console = _resolve_made(program, overrides)
     if to is not None:
-        overrides = {**overrides, "publish.to": f'"{to}"'}  # quoted: `hub:` alone would be read as a mapping
-    resolved, console = _resolve(program, overrides)
+        settings = resolved.config.stages["publish"].model_copy(update={"to": to})
+        stages = {**resolved.config.stages, "publish": settings}
+        resolved = replace(resolved, config=resolved.config.model_copy(update={"stages": stages}))
     waiting = [step.node.name for step in make_plan(resolved).to_do if step.node.name != "publish"]
     if waiting:
         raise ConfigError(
-            f"Nothing to publish yet: {waiting[0]} is not made. Run `just run domain={overrides['domain']}` first."
+            f"Nothing to publish yet: {waiting[0]} is not made. Run `just run domain={overrides['domain']}` first. "
+            + list_runs(Store(resolved.out), resolved.config.domain)
         )
     with clean_exit():
         artifact = run_stage(resolved, "publish", console)
@@ -204,6 +212,37 @@ def _resolve(program: Program, overrides: Overrides) -> tuple[Resolved, Console]
         raise ConfigError("domain=all works with run, rerun and plan only. Name one domain here.")
     resolved = fit_to_own_data(resolve(overrides, REPOSITORY, program.results))
     return resolved, Console(resolved.config.run.verbosity)
+
+
+def _resolve_made(program: Program, overrides: Overrides) -> tuple[Resolved, Console]:
+    """Resolve a run that is there: for its name and no setting, the one that was last planned under that name.
+
+    Raises ConfigError, with the runs that there are, where none has the name.
+    """
+    from common.config.folders import check_name, find_domain
+    from common.engine.frozen_plan import thaw
+    from common.store.artifacts import Store
+    from common.store.runs import list_runs, runs_in
+
+    where = {key: value for key, value in overrides.items() if key.startswith("run.")}
+    name, profile = overrides.get("name"), overrides.get("profile")
+    if name is None or set(overrides) - set(where) - {"domain", "profile", "pipeline", "name", "out"}:
+        return _resolve(program, overrides)
+    check_name("name", name)
+    domain, store = find_domain(overrides.get("domain", ""), REPOSITORY).name, Store(_out(program, overrides))
+    named = [each for each in runs_in(store, domain) if each.name == name and profile in (None, each.profile)]
+    found = [each for each in named if overrides.get("pipeline") in (None, each.pipeline) and each.plan.is_file()]
+    if not found:
+        raise ConfigError(f"There is no run name={name} of {domain} as asked for. {list_runs(store, domain)}")
+    if len(found) > 1:
+        labels = ", ".join(each.label for each in found)
+        raise ConfigError(f"name={name}: there is {labels}. Say which with profile=<profile>.")
+    resolved = thaw(found[0].plan, {**where, "out": str(store.root)}, REPOSITORY)
+    return resolved, Console(resolved.config.run.verbosity)
+
+
+def _out(program: Program, overrides: Overrides) -> Path:
+    return Path(overrides.get("out") or program.results).absolute()
 
 
 def _check_stage(resolved: Resolved, name: str) -> None:

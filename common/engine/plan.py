@@ -39,6 +39,7 @@ from common.models.local import locate
 from common.models.source import is_hub_id
 from common.report.licences import base_record, planned_licence, require_known
 from common.store.artifacts import Artifact, Store, fingerprint_of, was_started_by
+from common.store.runs import run_of
 from common.training.loop.progress import reached
 
 State = Literal["cached", "missing", "stale", "waits"]
@@ -138,7 +139,7 @@ def _step(
     forced: bool,
 ) -> Step:  # fmt: skip
     config = resolved.config
-    before = store.linked(config.domain, config.profile, node.name)
+    before = run_of(resolved).linked(node.name)
     absent = [name for name in node.inputs if name not in known]
     if absent:
         expected = _expected(node, config, corpus, before if resolved.nodes[0].name in known else None, outlook)
@@ -203,11 +204,16 @@ def in_other_precision(recipe: Mapping[str, Any], node: Node, resolved: Resolved
 
 
 def unpublished(artifact: Artifact, store: Store) -> str | None:
-    """Return that a published version is gone from the local registry, or None where it is there."""
-    metrics = artifact.manifest["metrics"]
-    if artifact.manifest["kind"] != "publish" or metrics["to"] != "local" or (store.root / metrics["path"]).is_dir():
+    """Return that a published version is gone, or not `latest` though that was asked for; None where all is there."""
+    metrics, settings = artifact.manifest["metrics"], artifact.manifest.get("settings", {})
+    if artifact.manifest["kind"] != "publish" or metrics["to"] != "local":
         return None
-    return f"{metrics['path']} is gone"
+    version = store.root / metrics["path"]
+    if not version.is_dir():
+        return f"{metrics['path']} is gone"
+    latest = version.parent / "latest"
+    elsewhere = settings.get("latest") and latest.resolve() != version.resolve()
+    return f"{Path(metrics['path']).parent}/latest is another version" if elsewhere else None
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], origins: Mapping[str, str], node: Node) -> list[str]:

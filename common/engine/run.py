@@ -22,7 +22,7 @@ from common.config.resolve import Resolved
 from common.console import Console
 from common.cost.limits import check_fits
 from common.engine import launch
-from common.engine.claim import lease_of
+from common.engine.claim import claimed
 from common.engine.code import code_of
 from common.engine.corpora import open_corpus
 from common.engine.environment import hub_restored, needs_hub, prepare
@@ -41,6 +41,7 @@ from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, Store, fingerprint_of, write_json, writing
 from common.store.leases import Lease
 from common.store.locks import Holder
+from common.store.runs import run_of
 from common.training.distributed import ranks
 from common.training.distributed.gpu_lock import lock_gpus
 from common.training.loop import memory
@@ -65,7 +66,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     _warn_of_emulation(plan, [step.node.name for step in plan.to_do], console)
     for note in licence_notes(plan.licence) if plan.to_do else ():
         console.line(f"  licences: {note}", always=True)
-    with lease_of(plan) as lease:
+    with claimed(plan, console) as lease:
         run = Run(plan, console, Outcome(), lease)
         freeze(resolved)
         for step in plan.steps:
@@ -96,7 +97,7 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
     for needed in step.node.inputs:
         if needed not in cached:
             raise DataError(f"Stage {name} needs {needed}, which is not made yet; run stage {needed} first.")
-    with lease_of(plan) as lease:
+    with claimed(plan, console) as lease:
         run = Run(plan, console, Outcome(cached), lease)
         artifact = run.make(step.node, forced=forced)
         run.gate(step.node)
@@ -128,6 +129,7 @@ class Run:
     def __init__(self, plan: Plan, console: Console, outcome: Outcome, lease: Lease) -> None:
         self.resolved, self.config, self.corpus = plan.resolved, plan.resolved.config, plan.corpus
         self.store = Store(plan.resolved.out)
+        self.folder = run_of(plan.resolved)
         self.console = console
         self.outcome = outcome
         self.lease = lease
@@ -159,7 +161,7 @@ class Run:
                 if ranks.is_main_process():
                     artifact = self._commit(job, report, time.monotonic() - started)
             if artifact is not None:
-                self.store.link(self.config.domain, self.config.profile, node.name, artifact)
+                self.folder.link(node.name, artifact)
         artifact = ranks.broadcast(artifact)
         assert artifact is not None, f"stage {node.name} ended well and left nothing"
         self.outcome.artifacts[node.name] = artifact
@@ -224,7 +226,7 @@ class Run:
         return StageContext(
             node.name, node.kind, self.config.stages[node.name], self.config, job.inputs, node.parent, self.corpus,
             out, work, self.store.models, self.console, task_folders(self.resolved), rewards_file(self.resolved),
-            self.resolved.pipeline.controls,
+            self.resolved.pipeline.controls, self.folder.label,
         )  # fmt: skip
 
     def _commit(self, job: Job, report: StageReport, seconds: float) -> Artifact:
@@ -275,8 +277,7 @@ class Run:
 
     def write_summary(self) -> None:
         """Put the card's summary where other tools read it, never older than the plan that led to it."""
-        view = self.store.view(self.config.domain, self.config.profile)
-        target, plan = view / "summary.json", view / "plan.json"
+        target, plan = self.folder.summary, self.folder.plan
         text = (self.outcome.artifacts["card"].path / "summary.json").read_text(encoding="utf-8")
         same = target.is_file() and target.read_text(encoding="utf-8") == text
         if not same or (plan.is_file() and plan.stat().st_mtime_ns > target.stat().st_mtime_ns):

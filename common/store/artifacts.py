@@ -93,7 +93,7 @@ def was_started_by(work: Path, digest: str) -> bool:
 
 
 class Store:
-    """The artifacts below one root folder, and the readable views of them."""
+    """The artifacts below one root folder. Their readable views are `common.store.runs`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -201,27 +201,6 @@ class Store:
         names = (self.artifacts / f"{target.name}.kept-{number}" for number in itertools.count(1))
         kept = aside.rename(next(name for name in names if not os.path.lexists(name)))
         log.warning("%s was replaced, and what was there is kept as %s: %s", target.name, kept, reason)
-
-    def view(self, domain: str, profile: str) -> Path:
-        return self.runs / domain / profile
-
-    def link(self, domain: str, profile: str, stage: str, artifact: Artifact) -> None:
-        """Point `runs/<domain>/<profile>/<stage>` at an artifact, replacing the link in one step."""
-        view = self.view(domain, profile)
-        link = view / stage
-        target = os.path.relpath(artifact.path, view)
-        if link.is_symlink() and os.readlink(link) == target:
-            return
-        with writing(self.runs):
-            view.mkdir(parents=True, exist_ok=True)
-            fresh = view / f".{stage}.{os.getpid()}"
-            fresh.unlink(missing_ok=True)
-            fresh.symlink_to(target)
-            os.replace(fresh, link)
-
-    def linked(self, domain: str, profile: str, stage: str) -> Artifact | None:
-        """Return the artifact that the readable view points at, damaged ones left out."""
-        return read_artifact((self.view(domain, profile) / stage).resolve())
 
     def lock_file(self, name: str) -> Path:
         return self.artifacts / ".locks" / f"{name}.lock"

@@ -20,7 +20,7 @@ from common.config.yaml import read_yaml
 from common.cost.hardware import GIB
 from common.engine.environment import VISIBLE, environment
 from common.machine import cards, main_memory, unused_gpu, visible
-from common.store.artifacts import Store
+from common.store.runs import run_of
 from common.training.distributed import ranks
 
 
@@ -113,6 +113,6 @@ def runnable(resolved: Resolved) -> list[str]:
 
 def _made(resolved: Resolved) -> float:
     """Return the GiB of this run's results that are there."""
-    view = Store(resolved.out).view(resolved.config.domain, resolved.config.profile)
+    view = run_of(resolved).path
     files = (path for link in view.glob("*") if link.is_dir() for path in link.rglob("*") if path.is_file())
     return sum(path.stat().st_size for path in files) / GIB
