@@ -158,6 +158,12 @@ COMMANDS: dict[str, Command] = {
         ("dry=true", "out=/data/results"),
         {"out": OUT, "dry": Option("true: list and remove nothing", switch=True)}, {},
     ),
+    "verify": Command(
+        commands.verify, "read every result and published model, and compare it with what was made",
+        "Reads every byte of the store's results and of the local published versions, and compares their digests. "
+        "Names each file that differs and the command that repairs it; then the exit code is 1.",
+        ("", "out=/data/results"), {"out": OUT}, {},
+    ),
     "new-domain": Command(
         commands.new_domain, "make the folder of a new domain, which already runs",
         "Makes a domain folder with example facts that run as they are, and comments that say what to replace. "

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from common.cli.program import REPOSITORY, Program
 from common.config.overrides import Overrides
 from common.console import Console
-from common.errors import ConfigError, RecipeError, did_you_mean
+from common.errors import ConfigError, RecipeError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
     from common.config.resolve import Resolved
@@ -161,19 +161,23 @@ def chat(program: Program, overrides: Overrides, *, stage: str | None = None, pr
 def publish(program: Program, overrides: Overrides, *, to: str | None = None) -> None:
     from common.cli.output import short_path
     from common.engine.plan import make_plan
+    from common.engine.repair import damage_of
     from common.engine.run import run_stage
     from common.store.artifacts import Store
-    from common.store.runs import list_runs
+    from common.store.runs import list_runs, run_of
 
     resolved, console = _resolve_made(program, overrides)
     if to is not None:
         settings = resolved.config.stages["publish"].model_copy(update={"to": to})
         stages = {**resolved.config.stages, "publish": settings}
         resolved = replace(resolved, config=resolved.config.model_copy(update={"stages": stages}))
-    waiting = [step.node.name for step in make_plan(resolved).to_do if step.node.name != "publish"]
+    waiting = [step for step in make_plan(resolved).to_do if step.node.name != "publish"]
     if waiting:
+        if message := damage_of(waiting[0], run_of(resolved)):
+            raise StoreError(message)
         raise ConfigError(
-            f"Nothing to publish yet: {waiting[0]} is not made. Run `just run domain={overrides['domain']}` first. "
+            f"Nothing to publish yet: {waiting[0].node.name} is not made. "
+            f"Run `just run domain={overrides['domain']}` first. "
             + list_runs(Store(resolved.out), resolved.config.domain)
         )
     with clean_exit():
@@ -189,6 +193,15 @@ def gc(program: Program, overrides: Overrides, *, out: str | None = None, dry: b
     from common.store.collection import collect
 
     collected(collect(Store(Path(out) if out else program.results), dry=dry), Console(), dry=dry)
+
+
+def verify(program: Program, overrides: Overrides, *, out: str | None = None) -> None:
+    from common.cli.results import verified
+    from common.store.artifacts import Store
+
+    different, total = verified(Store(Path(out).absolute() if out else program.results), Console(), program)
+    if different:
+        raise StoreError(f"{different} of {total} results and published versions are not what was made; see above.")
 
 
 def new_domain(program: Program, overrides: Overrides, *, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Print what the store holds: every domain at a glance, and what was removed.
+"""Print what the store holds: every domain at a glance, what was removed, and what is not what it was.
 
 Usage: `results.status(repository, root, console)`; `results.collected(collect(store, dry=True), console, dry=True)`.
 
@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from common.cli.output import published_of, short_path, short_score, table
+from common.cli.program import Program
 from common.config.folders import names_in
 from common.config.pipeline import Pipeline
 from common.console import Console
@@ -18,6 +19,7 @@ from common.store.artifacts import Store
 from common.store.collection import Found
 from common.store.manifest import MANIFEST
 from common.store.runs import RunFolder, runs_in
+from common.store.verify import size_of_all, verify
 
 
 def status(repository: Path, root: Path, console: Console) -> None:
@@ -79,3 +81,23 @@ def collected(found: Found, console: Console, *, dry: bool) -> None:
         console.line(f"  left alone: {short_path(path)}: {reason}")
     total = f"{len(found.unused)} folders, {sum(size for _, size in found.unused) / 1e6:,.1f} MB"
     console.line(f"{'would remove' if dry else 'removed'} {total}")
+
+
+def verified(store: Store, console: Console, program: Program) -> tuple[int, int]:
+    """Read everything that the store made, and print what differs; return how many do, of how many."""
+    different = total = done = 0
+    with console.progress("verify", size_of_all(store), "bytes") as bar:
+
+        def read(size: int) -> None:
+            nonlocal done
+            done += size
+            bar.update(done)
+
+        for found in verify(store, read):
+            total += 1
+            if found is not None:
+                different += found.matters
+                line = f"  {short_path(found.path)}: {found.problem}. {found.advice}"
+                console.line(program.say(line), always=True)
+    console.line(f"{total} results and published versions, {done / 1e6:,.1f} MB read, {different} different")
+    return different, total

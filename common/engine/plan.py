@@ -40,10 +40,12 @@ from common.models.source import is_hub_id
 from common.report.licences import base_record, planned_licence, require_known
 from common.store.artifacts import Artifact, Store, fingerprint_of, was_started_by
 from common.store.runs import run_of
+from common.store.verify import changed_since_published, seen_changed
 from common.training.loop.progress import reached
 
 State = Literal["cached", "missing", "stale", "waits"]
 ABSENT = "(absent)"
+DAMAGED = "damaged: "  # begins the reason of a step whose result is not what was committed
 TOKENIZER = "tokenizer.json"
 
 
@@ -148,18 +150,25 @@ def _step(
     recipe = recipe_of(node, resolved, corpus, {name: known[name] for name in node.inputs})
     fingerprint = fingerprint_of(recipe)
     found = store.get(node.name, fingerprint)
+    problem = store.problem(node.name, fingerprint) if found is None else seen_changed(found)
+    found = None if problem else found
     gone = unpublished(found, store) if found is not None else None
     if found is not None and not gone and not forced:
-        return Step(node, "cached", tuple(_code_changes(found, node, resolved)), fingerprint, found)
+        return Step(
+            node,
+            "cached",
+            (*_not_as_published(found, resolved), *_code_changes(found, node, resolved)),
+            fingerprint,
+            found,
+        )
     alike = before is not None and before.manifest["recipe"].get("model") == recipe.get("model")
     tokens, counted, seconds = _expected(node, config, corpus, before if alike else None, outlook)
     if gone:
         return Step(node, "missing", (gone,), fingerprint, None, tokens, counted, seconds)
     if forced:
         return Step(node, "stale", ("asked for again",), fingerprint, found, tokens, counted, seconds)
-    problem = store.problem(node.name, fingerprint)
     if problem is not None:
-        return Step(node, "missing", (f"damaged: {problem}",), fingerprint, None, tokens, counted, seconds)
+        return Step(node, "missing", (f"{DAMAGED}{problem}",), fingerprint, None, tokens, counted, seconds)
     work, code = store.work_folder(node.name, fingerprint), code_of(node.kind, resolved.repository)["digest"]
     stopped, share = _stopped(work, code)
     notes = tuple(filter(None, [stopped, in_other_precision(recipe, node, resolved, store)]))
@@ -214,6 +223,12 @@ def unpublished(artifact: Artifact, store: Store) -> str | None:
     latest = version.parent / "latest"
     elsewhere = settings.get("latest") and latest.resolve() != version.resolve()
     return f"{Path(metrics['path']).parent}/latest is another version" if elsewhere else None
+
+
+def _not_as_published(artifact: Artifact, resolved: Resolved) -> list[str]:
+    """Return that files of a published version are not what was published, and what to do."""
+    problem = changed_since_published(artifact, Store(resolved.out))
+    return [] if problem is None else [f"{DAMAGED}{problem}; `{run_of(resolved).rerun('publish')}` publishes it again"]
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], origins: Mapping[str, str], node: Node) -> list[str]:

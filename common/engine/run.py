@@ -34,14 +34,17 @@ from common.engine.preflight.domain_code import rewards_file
 from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
 from common.engine.provenance import provenance
-from common.errors import DataError, GateError
+from common.engine.repair import require_inputs, require_unchanged, tell_damage
+from common.errors import GateError
 from common.models.device import release_memory
 from common.report.licences import licence_notes
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, Store, fingerprint_of, write_json, writing
+from common.store.cache import remember
 from common.store.leases import Lease
 from common.store.locks import Holder
 from common.store.runs import run_of
+from common.store.verify import seen_changed
 from common.training.distributed import ranks
 from common.training.distributed.gpu_lock import lock_gpus
 from common.training.loop import memory
@@ -64,6 +67,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
     check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do])
     _warn_of_emulation(plan, [step.node.name for step in plan.to_do], console)
+    tell_damage(plan, console)
     for note in licence_notes(plan.licence) if plan.to_do else ():
         console.line(f"  licences: {note}", always=True)
     with claimed(plan, console) as lease:
@@ -94,9 +98,7 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
         check_fits(plan.outlook, [name], {name: step.fingerprint})
         check_inputs(resolved, corpus, [step.node])
         _warn_of_emulation(plan, [name], console)
-    for needed in step.node.inputs:
-        if needed not in cached:
-            raise DataError(f"Stage {name} needs {needed}, which is not made yet; run stage {needed} first.")
+    require_inputs(plan, step.node)
     with claimed(plan, console) as lease:
         run = Run(plan, console, Outcome(cached), lease)
         artifact = run.make(step.node, forced=forced)
@@ -151,6 +153,7 @@ class Run:
             if ranks.is_main_process():
                 artifact = self._find(job) or self._launch(job) or self._lock(job, lock)
                 if artifact is None:
+                    require_unchanged(inputs.values(), self.folder)
                     self._open_scratch(job)
             ranks.barrier(patiently=True)  # the others wait for as long as the lock is another run's
             if ranks.broadcast(artifact is None):
@@ -168,9 +171,9 @@ class Run:
         return artifact
 
     def _find(self, job: Job) -> Artifact | None:
-        """Return the result that is there, unless it is to be made again or its published version is gone."""
+        """Return the result that is there and whole, unless it is to be made again or its published version is gone."""
         found = None if job.forced else self.store.get(job.node.name, job.fingerprint)
-        return None if found is None or unpublished(found, self.store) else found
+        return None if found is None or unpublished(found, self.store) or seen_changed(found) else found
 
     def _launch(self, job: Job) -> Artifact | None:
         """Let processes of their own make the stage, and return what they committed; None where none are needed."""
@@ -259,6 +262,7 @@ class Run:
             **provenance(self.resolved.repository),
         }
         artifact = self.store.commit(node.name, job.fingerprint, work / "out", manifest)
+        remember({artifact.path / name: facts["sha256"] for name, facts in artifact.manifest["files"].items()})
         shutil.rmtree(work, ignore_errors=True)
         precision = getattr(self.config.stages[node.name], "precision", "")
         shown = f", {speed:,.0f} tokens/s in {precision}" if trained else ""

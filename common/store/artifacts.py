@@ -64,6 +64,11 @@ def fingerprint_of(recipe: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
 
 
+def digest_of(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the digest of a result from those of its files."""
+    return fingerprint_of({name: facts["sha256"] for name, facts in files.items() if name not in VOLATILE})
+
+
 def digest_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, read in pieces."""
     with path.open("rb") as stream:
@@ -84,6 +89,13 @@ def what_is_wrong(folder: Path) -> str | None:
     if name_in(manifest) != folder.name:
         return f"its {MANIFEST} is of {name_in(manifest)}"
     return damage(folder, manifest)
+
+
+def _is_as_committed(artifact: Artifact) -> bool:
+    """Whether every byte of a result is what its manifest says."""
+    return all(
+        digest_file(artifact.path / name) == facts["sha256"] for name, facts in artifact.manifest["files"].items()
+    )
 
 
 def was_started_by(work: Path, digest: str) -> bool:
@@ -171,12 +183,14 @@ class Store:
                 _flush(path)
                 name = path.relative_to(out).as_posix()
                 files[name] = {"size": path.stat().st_size, "sha256": digest_file(path)}
-            results = {name: facts["sha256"] for name, facts in files.items() if name not in VOLATILE}
-            manifest = {**manifest, "schema": SCHEMA, "files": files, "digest": fingerprint_of(results)}
-            write_json(out / MANIFEST, manifest)
+            manifest = {**manifest, "schema": SCHEMA, "files": files, "digest": digest_of(files)}
             existing = self.get(stage, fingerprint)
-            if existing is not None and existing.digest == manifest["digest"]:
-                # The same result by today's code and libraries; `created` stays, since cards refer to it.
+            equal = existing is not None and existing.digest == manifest["digest"]
+            if existing is not None and equal and "created" in existing.manifest:
+                manifest["created"] = existing.manifest["created"]  # cards refer to it
+            write_json(out / MANIFEST, manifest)
+            if existing is not None and equal and _is_as_committed(existing):
+                # The same result by today's code and libraries.
                 today: dict[str, Any] = {key: manifest[key] for key in ("code", "versions", "git") if key in manifest}
                 write_json(target / MANIFEST, {**existing.manifest, **today})
                 shutil.rmtree(out)

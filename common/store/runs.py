@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -52,6 +53,14 @@ class RunFolder:
     def label(self) -> str:
         """What people and other runs know it by, beside its domain."""
         return f"{self.profile}/{self.name}" if self.name else self.profile
+
+    def rerun(self, stage: str) -> str:
+        """Return the command that makes a stage of this run again, with the settings that it was planned with."""
+        root, folder = self.runs.parent, _read(self.plan).get("domain_folder")
+        words = [f"domain={folder or self.domain}", f"profile={self.profile}", f"stage={stage}"]
+        words += [f"name={self.name}"] if self.name else []
+        words += [f"out={root}"] if root != Path.cwd() else []
+        return f"just rerun {shlex.join(words)}"
 
     @property
     def pipeline(self) -> str | None:
@@ -103,6 +112,16 @@ def list_runs(store: Store, domain: str) -> str:
     if not labels:
         return f"There is no run of {domain} in {store.runs}."
     return f"There is {', '.join(labels)} (profile/name)."
+
+
+def list_links(store: Store) -> dict[str, str]:
+    """Return, by the name of a result, the command that makes it again in a run that refers to it."""
+    found = {}
+    for link in (path for depth in ("*/*/*", "*/*/*/*") for path in store.runs.glob(depth) if leads_to_result(path)):
+        domain, profile, *name, stage = link.relative_to(store.runs).parts
+        run = RunFolder(store.runs, domain, profile, "".join(name))
+        found[Path(os.readlink(link)).name] = run.rerun(stage)
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:

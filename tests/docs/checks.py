@@ -125,7 +125,7 @@ class Workplace:
         elif command == "gc":
             assert set(words) <= {"out", "dry"}, words
             collect(Store(self.out), dry=True)
-        elif command == "status":
+        elif command in ("status", "verify"):
             assert set(words) <= {"out"}, words
         elif command == "stage":
             self.check_stage(Path(words["plan"]), words["stage"])
