@@ -18,10 +18,10 @@ from common.cli.output import heading, outcome_notes, published_of, short_score,
 from common.config.folders import names_in
 from common.config.resolve import Resolved, resolve
 from common.console import Console
-from common.engine.own_data import fit_to_own_data
 from common.engine.plan import Plan, make_plan
 from common.engine.preflight.settings import check_sharding
 from common.engine.run import Outcome, execute
+from common.engine.settle import settled
 from common.errors import ConfigError, RecipeError, did_you_mean
 from common.store.runs import run_of
 
@@ -53,7 +53,7 @@ def plan_all(
     plans, failed = [], []
     for domain in names_in(repository / "domains", ""):
         try:
-            resolved = fit_to_own_data(resolve({**overrides, "domain": domain}, repository, results))
+            resolved = settled(resolve({**overrides, "domain": domain}, repository, results))
             check_sharding(resolved)
             plans.append(make_plan(resolved))
         except RecipeError as error:

@@ -66,16 +66,18 @@ def reply(model: Any, tokenizer: Any, messages: list[dict[str, str]]) -> str:
     """Return the model's answer to a conversation, up to its stop token."""
     import torch
 
-    inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-    room = int(model.config.max_position_embeddings) - inputs["input_ids"].shape[1]
+    from common.models.rendering import encode_chat
+
+    ids_BT = torch.tensor([encode_chat(tokenizer, messages, prompt=True)])
+    room = int(model.config.max_position_embeddings) - ids_BT.shape[1]
     if room < 1:
         raise DataError(
             f"The question is longer than the model's context of {model.config.max_position_embeddings} tokens."
         )
     with torch.inference_mode():
         output = model.generate(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"],
+            input_ids=ids_BT, attention_mask=torch.ones_like(ids_BT),
             max_new_tokens=min(MAX_NEW_TOKENS, room), do_sample=False,
         )  # fmt: skip
-    text: str = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    text: str = tokenizer.decode(output[0, ids_BT.shape[1] :], skip_special_tokens=True)
     return text.strip()

@@ -120,7 +120,7 @@ def config(program: Program, overrides: Overrides, *, describe: str | None = Non
         if not overrides:
             console.line("Add domain=<name> to see its value in a run and which layer set it.")
             return
-    resolved, console = _resolve(program, overrides)
+    resolved, console = _resolve(program, overrides, asks_hub=False)
     output.config(resolved, console, below=describe)
 
 
@@ -217,13 +217,14 @@ def new_domain(program: Program, overrides: Overrides, *, name: str) -> None:
     console.line("Its files say what to replace in the example.")
 
 
-def _resolve(program: Program, overrides: Overrides) -> tuple[Resolved, Console]:
+def _resolve(program: Program, overrides: Overrides, *, asks_hub: bool = True) -> tuple[Resolved, Console]:
     from common.config.resolve import resolve
-    from common.engine.own_data import fit_to_own_data
+    from common.engine.settle import settled
+    from common.models.source import commit_of
 
     if overrides.get("domain") == "all":
         raise ConfigError("domain=all works with run, rerun and plan only. Name one domain here.")
-    resolved = fit_to_own_data(resolve(overrides, REPOSITORY, program.results))
+    resolved = settled(resolve(overrides, REPOSITORY, program.results), commit_of if asks_hub else None)
     return resolved, Console(resolved.config.run.verbosity)
 
 

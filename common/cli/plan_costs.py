@@ -5,6 +5,7 @@ Usage: `memory_of(outlook, "cpt")`; `for line in totals(plan): print(line)`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -152,6 +153,11 @@ def _rows(outlook: Outlook, names: Sequence[str]) -> list[str]:
     if number := len(hub_tasks(asked, task_folders(outlook.resolved))):
         tasks = f"{number} benchmark task{'s' if number > 1 else ''}"
         lines.append(f"Exams also ask {tasks} of the Hub, which are not counted; evaluate.tasks=[] leaves them out.")
+        if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
+            lines.append(
+                "HF_HUB_OFFLINE is set: a run on your own files goes without those whose data are not in the cache, "
+                "unless you asked for them by name; others stop at once."
+            )
     return lines
 
 

@@ -26,15 +26,16 @@ def with_overrides(resolved: Resolved, overrides: Mapping[str, str]) -> Config |
     return build(resolved.config.domain, resolved.config.profile, layers, resolved.pipeline)[0]
 
 
-def with_layers(resolved: Resolved, added: Sequence[Layer]) -> Resolved:
+def with_layers(resolved: Resolved, added: Sequence[Layer], *, on_top: bool = False) -> Resolved:
     """Return a run with layers above those of profile, pipeline and domain, and below what its user wrote.
 
-    A frozen plan stays as it is.
+    With `on_top` they are above that too. A frozen plan stays as it is.
     """
     if not resolved.layers or not added:
         return resolved
     labels = [layer.label for layer in resolved.layers]
-    place = next(i for i, label in enumerate(labels) if label.startswith(MANIFEST) or label == COMMAND_LINE)
+    first = next(i for i, label in enumerate(labels) if label.startswith(MANIFEST) or label == COMMAND_LINE)
+    place = len(labels) if on_top else first
     layers = (*resolved.layers[:place], *added, *resolved.layers[place:])
     config, origins = build(resolved.config.domain, resolved.config.profile, layers, resolved.pipeline)
     return replace(resolved, config=config, origins=origins, layers=layers)

@@ -53,11 +53,15 @@ def _packed(settings: TrainingSettings, found: Sizes) -> int:
 
 
 def _paired(settings: PreferenceSettings, found: Sizes) -> int:
-    """Return the tokens of some passes over pairs, both sides with their prompt; too long ones are left out."""
+    """Return the tokens of some passes over pairs, both sides with their prompt; too long ones are left out.
+
+    Two single answers with a label are as much as a pair.
+    """
     turns = found.turn_tokens
-    pairs = [[found.tokens(row.text + size) + turns * (row.turns + 1) for size in row.answers] for row in found.sample]
-    kept = [sum(sides) for sides in pairs if max(sides) <= settings.sequence_length]
+    rows = [[found.tokens(row.text + size) + turns * (row.turns + 1) for size in row.answers] for row in found.sample]
+    kept = [sides for sides in rows if sides and max(sides) <= settings.sequence_length]
     if not kept:
         return 0
-    num_pairs = found.rows * len(kept) / len(found.sample)
-    return round(pair_steps(settings, num_pairs) * settings.batch_pairs * sum(kept) / len(kept))
+    pairs = sum(map(len, kept)) / 2
+    num_pairs = found.rows * pairs / len(found.sample)
+    return round(pair_steps(settings, num_pairs) * settings.batch_pairs * sum(map(sum, kept)) / pairs)

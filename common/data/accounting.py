@@ -13,16 +13,23 @@ from typing import Any
 
 from common.config.base import Limits
 from common.errors import ContractError
-from common.models.turns import NOT_A_PREFIX, REFUSED
+from common.models.rendering import NO_PLACE, REFUSED
+from common.models.turns import ALL_CONTEXT, NOT_A_PREFIX
 
-# Reasons that a setting asks for: rows that are left out so are counted, but no limit is on them.
-BY_CHOICE = frozenset({"pass rate out of range", "no pass rate"})
-TOOL_CALLS = "tool calls are not supported yet"
+EQUAL_SCORES, REVERSED_SCORES = "equal scores", "rejected scores higher than chosen"
+# Reasons that a setting or the data ask for: rows that are left out so are counted, but no limit is on them.
+BY_CHOICE = frozenset({"pass rate out of range", "no pass rate", ALL_CONTEXT, EQUAL_SCORES, REVERSED_SCORES})
+WRONG_NUMBER, NOT_CSV = "wrong number of fields", "not valid CSV"
+_QUOTES = "Quote fields that hold the delimiter or line ends, or name the file's own way with delimiter: and quoting:"
 _TEMPLATE = "The checkpoint's chat template may be the cause: try model.chat_template=plain (or chatml)"
 _REMEDIES = {
-    TOOL_CALLS: "Leave such conversations out with where, or write their calls as text",
+    WRONG_NUMBER: _QUOTES,
+    NOT_CSV: _QUOTES,
     REFUSED: _TEMPLATE,
+    NO_PLACE: "Use a checkpoint whose chat template writes them, or leave such rows out with where",
     NOT_A_PREFIX: _TEMPLATE,
+    "longer than sequence_length": "Raise sequence_length, or leave such rows out with longest",
+    "longer than prompt_tokens": "Raise prompt_tokens, or leave such rows out with longest",
 }
 
 
@@ -67,7 +74,8 @@ class RowCount:
 
     def remedy(self, otherwise: str) -> str:
         """Return what to do about the main reason, or what else may help; without a full stop."""
-        return _REMEDIES.get(self.main_reason or "", otherwise)
+        reason = self.main_reason or ""
+        return next((remedy for start, remedy in _REMEDIES.items() if reason.startswith(start)), otherwise)
 
     @property
     def num_kept(self) -> int:

@@ -10,6 +10,7 @@ six words. It finds copies, not paraphrases; questions under six words are too c
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
@@ -78,6 +79,9 @@ def texts_of(row: Row) -> Iterator[str]:
     """Yield each piece of text that a training row would teach."""
     if "text" in row:
         yield row["text"]
-    for name in ("messages", "prompt", "chosen", "rejected"):
+    for name in ("messages", "prompt", "chosen", "rejected", "completion"):
         for message in row.get(name, ()):
             yield message["content"]
+            yield message.get("reasoning_content") or ""
+            for call in message.get("tool_calls") or ():
+                yield json.dumps(call["function"].get("arguments"), ensure_ascii=False)

@@ -66,9 +66,21 @@ class WithGeneralWorld:
         """Return the sources of a role by id, each with whether it has conversations."""
         return self._of(role).conversations(role)
 
+    def unpaired(self, role: str) -> Mapping[str, bool]:
+        """Return the sources of a role by id, each with whether it has single answers with a label, and no pairs."""
+        return self._of(role).unpaired(role)
+
+    def shapes(self) -> Mapping[str, str]:
+        """Return what the rows of each of the user's sources were taken for, by id."""
+        return self._own.shapes()
+
     def lends(self, role: str) -> bool:
         """Whether the general world serves a role."""
         return role in self._lent
+
+    def findings(self) -> Mapping[str, Sequence[str]]:
+        """Return what was found out about the user's files so far."""
+        return self._own.findings()
 
     def check_rows(self, roles: Sequence[str]) -> None:
         """Read every local row of these roles once. Raises DataError with all that is wrong."""

@@ -16,7 +16,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from common.data.corpus import Corpus, Portion, Row
 from common.errors import RecipeError
 from common.store import cache
 
-SCHEMA = 3  # goes up when the same rows are measured differently
+SCHEMA = 4  # goes up when the same rows are measured differently
 MOST_BYTES = 32_000_000  # of a role that are read, all its sources together: at most about two seconds
 LEAST = 50  # rows of a source that are read however many bytes are: fewer say nothing of their lengths
 SAMPLE = 400  # lengths that are kept of a role, at least, where it has as many rows
@@ -41,16 +41,24 @@ class RowSize(NamedTuple):
     """One row in UTF-8 bytes."""
 
     text: int  # a document, a conversation, a prompt or a question
-    answers: tuple[int, ...]  # the choices of a question, or the two sides of a pair
+    answers: tuple[int, ...]  # the choices of a question, or the two sides of a pair, or a single answer
     turns: int  # of a conversation or prompt; 0: a document or a question
 
 
 def size_of(row: Row) -> RowSize:
     """Return the size of a row of any kind."""
     turns = [*row.get("messages", ()), *row.get("prompt", ())]
-    own = [row[key] for key in ("text", "question") if key in row] + [turn["content"] for turn in turns]
-    sides = ["".join(turn["content"] for turn in row[side]) for side in ("chosen", "rejected") if side in row]
+    own = [row[key] for key in ("text", "question") if key in row] + [_said(turn) for turn in turns]
+    own += [json.dumps(row["tools"], ensure_ascii=False)] if row.get("tools") else []
+    sides = ["".join(map(_said, row[side])) for side in ("chosen", "rejected", "completion") if side in row]
     return RowSize(_bytes(own), tuple(_bytes([text]) for text in (*row.get("choices", ()), *sides)), len(turns))
+
+
+def _said(turn: Mapping[str, Any]) -> str:
+    """Return what a turn says, with its thoughts and its calls of tools."""
+    calls = turn.get("tool_calls")
+    text = str(turn["content"]) + str(turn.get("reasoning_content") or "")
+    return text + (json.dumps(calls, ensure_ascii=False) if calls else "")
 
 
 def _bytes(texts: Sequence[str]) -> int:
@@ -110,8 +118,9 @@ class _Sampler:
 def _some_text(row: Row) -> str:
     if "text" in row or "question" in row:
         return str(row.get("text", row.get("question")))[:TEXT_SAMPLE]
-    turns = [*row.get("messages", ()), *row.get("prompt", ()), *row.get("chosen", ())]
-    return "\n".join(turn["content"] for turn in turns)[:TEXT_SAMPLE]
+    turns = [*row.get("messages", ()), *row.get("prompt", ())]
+    turns += [*row.get("chosen", ()), *row.get("completion", ())]
+    return "\n".join(map(_said, turns))[:TEXT_SAMPLE]
 
 
 class RowSizes:

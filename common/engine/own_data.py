@@ -118,10 +118,10 @@ def _following(
     One that reads other rows, as a control arm on replay alone does, gets about as many tokens.
     """
     name, size = own.node.name, own.settings.batch_tokens
-    if batch and _is_default(f"{name}.batch_tokens", resolved):
+    if batch and is_default(f"{name}.batch_tokens", resolved):
         size = batch[0].values[first.node.name]["batch_tokens"]
         yield _layer(name, {"batch_tokens": size}, f"as {first.node.name} has")
-    if layers and _is_default(f"{name}.tokens", resolved):
+    if layers and is_default(f"{name}.tokens", resolved):
         if own.settings.replay == first.settings.replay:
             yield _layer(name, {"epochs": PASSES}, f"{PASSES} passes, as {first.node.name} makes")
         else:
@@ -133,7 +133,7 @@ def _layer(stage: str, values: Mapping[str, object], reason: str) -> Layer:
     return Layer(f"{LABEL}{reason}", {stage: dict(values)}, stage=stage)
 
 
-def _is_default(key: str, resolved: Resolved) -> bool:
+def is_default(key: str, resolved: Resolved) -> bool:
     """Whether nobody chose a value for these data: it is a profile's, or a domain's for data of another kind."""
     origin = resolved.origins.get(key, "profile")
     return origin.startswith("profile") or (origin.startswith("domain ") and resolved.config.data != HUB)
@@ -142,7 +142,7 @@ def _is_default(key: str, resolved: Resolved) -> bool:
 def _too_often(own: _Own, resolved: Resolved) -> str:
     """Return why passes replace a stage's tokens; nothing where the tokens stay."""
     name, tokens = own.node.name, own.settings.tokens
-    if tokens is None or tokens <= PASSES * own.tokens or not _is_default(f"{name}.tokens", resolved):
+    if tokens is None or tokens <= PASSES * own.tokens or not is_default(f"{name}.tokens", resolved):
         return ""
     whose = resolved.origins.get(f"{name}.tokens", "profile").partition(" ")[0]
     what = "conversations" if own.settings.learns_answers else "text"
@@ -162,7 +162,7 @@ def _smaller_batch(own: _Own, resolved: Resolved, passes: float | None) -> list[
     while rows % 2 == 0 and rows // 2 >= least and spent / (rows * settings.sequence_length) < STEPS:
         rows //= 2
     batch = rows * settings.sequence_length
-    if batch == settings.batch_tokens or not _is_default(f"{name}.batch_tokens", resolved):
+    if batch == settings.batch_tokens or not is_default(f"{name}.batch_tokens", resolved):
         return []
     steps = spent / settings.batch_tokens
     few = "less than one step" if steps < 1 else f"{_number(steps)} steps"
@@ -177,7 +177,7 @@ def _without_replay(resolved: Resolved, corpus: Corpus) -> Iterator[Layer]:
         replay = getattr(settings, "replay", 0)
         if not isinstance(settings, TrainingSettings) or not 0 < replay < 1:
             continue
-        if kind_of(node.kind).starts or not _is_default(f"{node.name}.replay", resolved):
+        if kind_of(node.kind).starts or not is_default(f"{node.name}.replay", resolved):
             continue
         usable = any(sources.values()) if settings.assistant_only else bool(sources)
         if not usable:

@@ -38,6 +38,7 @@ from common.models.licence import RollUp
 from common.models.local import locate
 from common.models.source import is_hub_id
 from common.report.licences import base_record, planned_licence, require_known
+from common.stages.evaluate import LEFT_OUT
 from common.store.artifacts import Artifact, Store, fingerprint_of, was_started_by
 from common.store.runs import run_of
 from common.store.verify import changed_since_published, seen_changed
@@ -154,13 +155,8 @@ def _step(
     found = None if problem else found
     gone = unpublished(found, store) if found is not None else None
     if found is not None and not gone and not forced:
-        return Step(
-            node,
-            "cached",
-            (*_not_as_published(found, resolved), *_code_changes(found, node, resolved)),
-            fingerprint,
-            found,
-        )
+        notes = (*_not_as_published(found, resolved), *_left_out(found, node), *_code_changes(found, node, resolved))
+        return Step(node, "cached", notes, fingerprint, found)
     alike = before is not None and before.manifest["recipe"].get("model") == recipe.get("model")
     tokens, counted, seconds = _expected(node, config, corpus, before if alike else None, outlook)
     if gone:
@@ -252,6 +248,12 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], origins: Mapping[str
 def _short(value: Any) -> str:
     text = str(value)
     return f"{text[:12]}…" if len(text) >= 40 and " " not in text else text
+
+
+def _left_out(artifact: Artifact, node: Node) -> list[str]:
+    """Return which benchmarks an exam went without."""
+    names = artifact.manifest["metrics"].get(LEFT_OUT)
+    return [f"without {', '.join(names)}; `just rerun … stage={node.name}` asks for them again"] if names else []
 
 
 def _code_changes(artifact: Artifact, node: Node, resolved: Resolved) -> list[str]:

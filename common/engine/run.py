@@ -65,13 +65,13 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     check_sharding(resolved)
     plan = make_plan(resolved, forced=forced)
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
-    check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do])
+    left_out = check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do])
     _warn_of_emulation(plan, [step.node.name for step in plan.to_do], console)
     tell_damage(plan, console)
     for note in licence_notes(plan.licence) if plan.to_do else ():
         console.line(f"  licences: {note}", always=True)
     with claimed(plan, console) as lease:
-        run = Run(plan, console, Outcome(), lease)
+        run = Run(plan, console, Outcome(), lease, left_out)
         freeze(resolved)
         for step in plan.steps:
             run.make(step.node, forced=step.node.name in forced)
@@ -93,14 +93,15 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
         ranks.start(resolved.config.run)
     plan = make_plan(resolved, corpus)
     cached = {s.node.name: s.artifact for s in plan.steps if s.state == "cached" and s.artifact is not None}
+    left_out: tuple[str, ...] = ()
     step = next(step for step in plan.steps if step.node.name == name)
     if (step.state != "cached" or forced) and ranks.is_main_process():
         check_fits(plan.outlook, [name], {name: step.fingerprint})
-        check_inputs(resolved, corpus, [step.node])
+        left_out = check_inputs(resolved, corpus, [step.node])
         _warn_of_emulation(plan, [name], console)
     require_inputs(plan, step.node)
     with claimed(plan, console) as lease:
-        run = Run(plan, console, Outcome(cached), lease)
+        run = Run(plan, console, Outcome(cached), lease, left_out)
         artifact = run.make(step.node, forced=forced)
         run.gate(step.node)
         if step.node.kind == "card":
@@ -128,13 +129,22 @@ class Job:
 class Run:
     """One run: its plan, where results go, and what it has made so far."""
 
-    def __init__(self, plan: Plan, console: Console, outcome: Outcome, lease: Lease) -> None:
+    def __init__(
+        self, plan: Plan, console: Console, outcome: Outcome, lease: Lease, left_out: tuple[str, ...] = ()
+    ) -> None:
+        """`left_out` are benchmarks that could not be had, and that exams go without."""
         self.resolved, self.config, self.corpus = plan.resolved, plan.resolved.config, plan.corpus
         self.store = Store(plan.resolved.out)
         self.folder = run_of(plan.resolved)
         self.console = console
         self.outcome = outcome
         self.lease = lease
+        self.left_out = left_out
+        if left_out:
+            console.line(
+                f"  benchmarks left out: {', '.join(left_out)}; their data sets could not be loaded, and nobody asked "
+                "for them by name. Your own exam is asked; the card says what is missing.", always=True,
+            )  # fmt: skip
 
     def make(self, node: Node, *, forced: bool) -> Artifact:
         """Return the result of a stage: the one that is there, or a new one, made by all processes that share it.
@@ -229,7 +239,7 @@ class Run:
         return StageContext(
             node.name, node.kind, self.config.stages[node.name], self.config, job.inputs, node.parent, self.corpus,
             out, work, self.store.models, self.console, task_folders(self.resolved), rewards_file(self.resolved),
-            self.resolved.pipeline.controls, self.folder.label,
+            self.resolved.pipeline.controls, self.left_out, self.folder.label,
         )  # fmt: skip
 
     def _commit(self, job: Job, report: StageReport, seconds: float) -> Artifact:

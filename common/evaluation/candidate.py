@@ -22,6 +22,8 @@ from lm_eval.models.huggingface import HFLM
 from common.cost.memory import TEXT_WINDOW
 from common.errors import DataError
 from common.evaluation import shared_context
+from common.models.control_tokens import MARK, reader_of
+from common.models.rendering import marked_messages
 
 TOLERANCE = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.1}  # of log-likelihoods per token, shared against plain
 logger = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ class Candidate(HFLM):  # type: ignore[misc]  # the harness ships no types
     add_bos_token: bool | None
     on_pass: Callable[[int], None] | None = None
     unshared: str | None = None  # why choices cannot share a context
+    chat: bool = False  # whether strings were written by the chat template
+    ending: str = ""  # what closes every choice, written by us
     checked: collections.Counter[tuple[str, bool]]  # the longest rows scored in both ways; True: of several choices
     loglikelihood = functools.partialmethod(HFLM.loglikelihood, disable_tqdm=True)
     generate_until = functools.partialmethod(HFLM.generate_until, disable_tqdm=True)
@@ -41,6 +45,46 @@ class Candidate(HFLM):  # type: ignore[misc]  # the harness ships no types
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.checked = collections.Counter()
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """Return a conversation as text; the names of control tokens in it are marked as text."""
+        marked = marked_messages(self.tokenizer, chat_history)
+        return str(super().apply_chat_template(marked, add_generation_prompt=add_generation_prompt))
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        if self.chat:
+            text = continuation.removesuffix(self.ending)
+            continuation = reader_of(self.tokenizer).mark(text) + continuation[len(text) :]
+        pair: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
+        return pair
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **options: Any
+    ) -> list[int]:
+        """Return a string as ids; the names of control tokens in a text are text."""
+        marked = self._marked(string)
+        if MARK not in marked:
+            ids: list[int] = super().tok_encode(string, add_special_tokens, left_truncate_len, **options)
+            return ids
+        around = self.add_bos_token if add_special_tokens is None else add_special_tokens
+        (ids,) = reader_of(self.tokenizer).encode([marked], whole=around is not False)
+        return ids[-left_truncate_len:] if left_truncate_len else ids
+
+    def tok_batch_encode(
+        self, strings: list[str], padding_side: str = "left", left_truncate_len: int | None = None,
+        truncation: bool = False,
+    ) -> tuple[Any, Any]:  # fmt: skip
+        """Return strings as a padded batch of ids and its mask; the names of control tokens in texts are text."""
+        if not any(MARK in self._marked(string) for string in strings):
+            found: tuple[Any, Any] = super().tok_batch_encode(strings, padding_side, left_truncate_len, truncation)
+            return found
+        ids = [self.tok_encode(string) for string in strings]
+        batch = self.tokenizer.pad({"input_ids": ids}, padding_side=padding_side, return_tensors="pt")
+        last = slice(-left_truncate_len, None) if left_truncate_len else slice(None)
+        return batch["input_ids"][:, last], batch["attention_mask"][:, last]
+
+    def _marked(self, string: str) -> str:
+        return string if self.chat else reader_of(self.tokenizer).mark(string)
 
     def _model_call(self, inps: Any, *args: Any, **kwargs: Any) -> Any:
         logits = super()._model_call(inps, *args, **kwargs)

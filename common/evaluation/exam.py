@@ -193,8 +193,8 @@ def _ask(model: Any, plan: ExamPlan, settings: EvaluateSettings, counter: _Count
     ]
     texts = [text_task(_name("text", side), rows) for side, rows in plan.texts.items()]
     chosen, read = (
-        harness.evaluate(model, {"tasks": {task.task_name: task for task in tasks}}, with_chat)
-        for tasks, with_chat in ((questions, chat), (texts, False))
+        harness.evaluate(model, {"tasks": {task.task_name: task for task in tasks}}, with_chat, ending=closed_by)
+        for tasks, with_chat, closed_by in ((questions, chat, ending), (texts, False, ""))
     )
     written = {}
     for side, rows in plan.written.items():

@@ -91,8 +91,10 @@ def _num_weights(folder: Path) -> int:
     return sum(math.prod(tensor["shape"]) for header in headers for tensor in header.values())
 
 
-def evaluate(model: Any, tasks: Mapping[str, Any], chat: bool, limit: int | None = None) -> dict[str, Any]:
-    """Run loaded tasks and return the harness's results with a log of every sample.
+def evaluate(
+    model: Any, tasks: Mapping[str, Any], chat: bool, limit: int | None = None, *, ending: str = ""
+) -> dict[str, Any]:
+    """Run loaded tasks and return the harness's results with a log of every sample; `ending` closes every choice.
 
     This is `lm_eval.evaluate`: `simple_evaluate` also seeds the global generators and spends seconds on collecting
     facts of the machine. It makes no bootstrap: `common.evaluation.statistics` has the intervals.
@@ -105,6 +107,7 @@ def evaluate(model: Any, tasks: Mapping[str, Any], chat: bool, limit: int | None
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    model.chat, model.ending = chat, ending
     model.add_bos_token = False if chat else None  # a chat template writes the first token by itself, if it has one
     results = run(
         lm=model,

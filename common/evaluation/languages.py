@@ -12,6 +12,8 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from common.models.control_tokens import reader_of
+
 
 class LanguageCheck:
     """Identifies the exam's languages; `languages` is empty for an exam in one language."""
@@ -70,5 +72,6 @@ def fertility(tokenizer: Any, texts: Sequence[str]) -> float | None:
     characters = sum(len(text) for text in texts)
     if not characters:
         return None
-    tokens = sum(len(ids) for ids in tokenizer(list(texts), add_special_tokens=False).input_ids)
+    reader = reader_of(tokenizer)
+    tokens = sum(map(len, reader.encode([reader.mark(text) for text in texts])))
     return tokens / characters

@@ -15,6 +15,8 @@ from typing import Any
 
 from common.data.answers import exact, f1, final_answer, parse_number, same_number
 from common.evaluation.tasks import PLAIN_PROMPT
+from common.models.control_tokens import reader_of
+from common.models.rendering import encode_chat
 from common.models.special_tokens import stop_ids
 
 logger = logging.getLogger(__name__)
@@ -95,11 +97,11 @@ def _cut(prompts: list[list[int]], longest: int) -> list[list[int]]:
 
 def _prompt(tokenizer: Any, question: Question, chat: bool) -> list[int]:
     if not chat:
-        plain: list[int] = tokenizer(PLAIN_PROMPT.format(question=question)).input_ids
+        reader = reader_of(tokenizer)
+        (plain,) = reader.encode([reader.mark(PLAIN_PROMPT.format(question=question))], whole=True)
         return plain
     messages = [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
-    ids: list[int] = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    return ids
+    return encode_chat(tokenizer, messages, prompt=True)
 
 
 def _until_stop(ids: list[int], stops: frozenset[int], tokenizer: Any) -> Written:

@@ -7,7 +7,9 @@ It reads no weights: `common.models.checkpoint` does. How a path of this machine
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from common.models.local import is_local, locate, package_of
 from common.store.cache import known_digest
 
 WEIGHT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+COMMIT = r"[0-9a-f]{40}"
+PATIENCE = 10.0  # seconds for the Hub's answer
 CODE_FILES = ("*.py",)  # read only where `trust_remote_code` says so, and then part of what a checkpoint is
 
 
@@ -49,23 +53,67 @@ def fetch(settings: ModelSettings, key: str = "model") -> Path:
     if not is_hub_id(settings.path):
         return locate(settings.path, f"{key}.path")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    try:
+    with _explained(settings, key):
         return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=_files_of(settings)))
+
+
+def commit_of(settings: ModelSettings, key: str = "model") -> str:
+    """Ask the Hub which commit a checkpoint's revision, or else its main branch, stands for. Raises DataError.
+
+    Where the Hub does not answer, a ConfigError says which commit to give.
+    """
+    from huggingface_hub import HfApi
+
+    assert settings.path is not None
+    try:
+        with _explained(settings, key):
+            found = HfApi().model_info(settings.path, revision=settings.revision, timeout=PATIENCE).sha
+    except HubUnreachable as error:
+        raise ConfigError(_without_commit(settings, key, f", as {error.cause}")) from error
+    assert found is not None, "the Hub names a commit for every revision"
+    return found
+
+
+class HubUnreachable(DataError):
+    """The Hub did not answer for a checkpoint; `cause` says how."""
+
+    def __init__(self, message: str, cause: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+@contextlib.contextmanager
+def _explained(settings: ModelSettings, key: str) -> Iterator[None]:
+    """Turn what the Hub's client raises into a DataError that says what to do; never the client's own text."""
+    from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is not exported in its stubs
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )  # fmt: skip
+
+    given = f"{key}.path={settings.path}"
+    try:
+        yield
     except GatedRepoError as error:
-        raise DataError(
-            f"{key}.path={settings.path} is gated: accept its terms on its Hub page, then set HF_TOKEN."
-        ) from error
+        raise DataError(f"{given} is gated: accept its terms on its Hub page, then set HF_TOKEN.") from error
     except RepositoryNotFoundError as error:
-        raise DataError(
-            f"{key}.path={settings.path}: the Hub has no such model, or HF_TOKEN may not see it."
-        ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise DataError(
-            f"{key}.path={settings.path}: the Hub cannot be reached ({type(error).__name__}). profile=tiny needs no "
-            "network; a folder with the checkpoint works too."
-        ) from error
+        raise DataError(f"{given}: the Hub has no such model, or HF_TOKEN may not see it.") from error
+    except HFValidationError as error:
+        raise DataError(f"{given} is no name that the Hub allows; expected <owner>/<name>.") from error
+    except RevisionNotFoundError as error:
+        raise DataError(f"{given} has no branch, tag or commit '{settings.revision}' ({key}.revision).") from error
+    except (HfHubHTTPError, HTTPError, LocalEntryNotFoundError, OSError) as error:
+        offline = type(error).__name__ == "OfflineModeIsEnabled"
+        cause = "HF_HUB_OFFLINE is set" if offline else f"the Hub cannot be reached ({type(error).__name__})"
+        raise HubUnreachable(
+            f"{given}: the Hub cannot be reached ({type(error).__name__}). profile=tiny needs no network; a folder "
+            "with the checkpoint works too.", cause,
+        ) from error  # fmt: skip
 
 
 def digest_checkpoint(settings: ModelSettings, key: str = "model") -> dict[str, Any]:
@@ -124,10 +172,18 @@ def check_given(settings: ModelSettings, key: str = "model") -> None:
     """
     if not is_hub_id(settings.path):
         fetch(settings, key)
-    elif settings.revision is None:
-        raise ConfigError(f"{key}.path={settings.path} needs {key}.revision=<commit>, so that runs can be repeated.")
-    elif re.fullmatch(r"[0-9a-f]{40}", settings.revision) is None:
-        raise ConfigError(
-            f"{key}.revision={settings.revision} may move; give the commit that it stands for, 40 hexadecimal "
-            f"digits from the history of {settings.path}."
+    elif re.fullmatch(COMMIT, settings.revision or "") is None:
+        raise ConfigError(_without_commit(settings, key))
+
+
+def _without_commit(settings: ModelSettings, key: str, because: str = "") -> str:
+    """Say that a checkpoint of the Hub is not named by its commit."""
+    if settings.revision is None:
+        return (
+            f"{key}.path={settings.path} needs {key}.revision=<commit>{because}. A run that reaches the Hub once finds "
+            "and notes the commit by itself; a folder with the checkpoint needs none."
         )
+    return (
+        f"{key}.revision={settings.revision} may move{because}; give the commit that it stands for, 40 hexadecimal "
+        f"digits from the history of {settings.path}."
+    )

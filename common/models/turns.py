@@ -1,39 +1,60 @@
-"""Conversations as a chat template writes them, and which of their tokens the assistant wrote.
+"""Which tokens of a conversation the assistant wrote, as the chat template says.
 
-Usage: `for found in encode_turns(tokenizer, conversations): …`, each (ids, learned) or a reason; `turn_end(tokenizer)`.
+Usage: `for found in encode_turns(tokenizer, rows): …`, each Encoded or a reason; `turn_end(tokenizer)`.
 
 A template says by itself what the assistant writes: what stands behind the prompt of its turn, up to the token that
-ends the turn. So it needs no markers, and stays as it was published. T tokens of a conversation.
+ends the turn. So it needs no markers, and stays as it was published. How a conversation is written, and which parts of
+it a template has to take, is `common.models.rendering`. T tokens of a conversation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.errors import ContractError, first_line
+from common.models.control_tokens import reader_of
+from common.models.rendering import THOUGHT_KEYS, Messages, Refusal, Taken, take
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-REFUSED = "refused by the chat template"
 NOT_A_PREFIX = "its prompt is written otherwise in the whole conversation"
+ALL_CONTEXT = "every answer is context only"
 ANSWER = "answer"  # a common word, since a rare one has tokens that no blank before it joins
 DIALOGUE = ({"role": "user", "content": "question"}, {"role": "assistant", "content": ANSWER})
 WITHOUT = "Set model.chat_template=plain (or chatml, where the tokenizer has its tokens)."
-Conversation = Sequence[Mapping[str, str]]
 
 
-def render(tokenizer: PreTrainedTokenizerBase, messages: Conversation, *, prompt: bool = False) -> str | None:
-    """Return a conversation as text, with `prompt` up to where the assistant begins; None if the template refuses it.
+class Encoded(NamedTuple):
+    """A conversation of T tokens."""
 
-    Templates refuse by an error of their own: roles that do not alternate, or a role that they do not know.
-    """
-    from jinja2 import TemplateError
+    ids: list[int]
+    learned: list[bool]
+    changed: tuple[str, ...]  # what was done with it, as rows are counted by
 
+
+class _Turn(NamedTuple):
+    """The text before a turn of the assistant, and up to its end while it is the last one."""
+
+    before: str
+    until: str
+    as_it_stands: bool  # whether it is learned where it is written otherwise too
+
+
+class _Plan(NamedTuple):
+    """A conversation as text, and the turns that count."""
+
+    whole: str
+    turns: list[_Turn]
+    changed: tuple[str, ...]
+
+
+def render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, prompt: bool = False) -> str | None:
+    """Return a conversation of ours as text, with `prompt` up to where the assistant begins; None if it is refused."""
     try:
-        return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=prompt))
-    except TemplateError:
+        return take(tokenizer, messages).render(prompt=prompt)
+    except Refusal:
         return None
 
 
@@ -48,33 +69,51 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def encode_turns(
-    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation], *, assistant_only: bool = True
-) -> Iterator[tuple[list[int], list[bool]] | str]:
-    """Yield of each conversation (ids, learned), each of length T, or the reason why it cannot be learned.
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], *, assistant_only: bool = True
+) -> Iterator[Encoded | str]:
+    """Yield each conversation as tokens, with which of them are learned, or the reason why it cannot be learned.
 
-    A turn is learned where its prompt, tokenised alone, is how the tokens of the whole conversation begin, and where it
-    is written alike up to its end while it is the last one. Other turns are read only: some templates leave the
-    thoughts out of earlier answers. A conversation without one turn to learn from has a reason. Without
-    `assistant_only` every token is learned, so no turn has to be found.
+    A row has `messages`, and where there are some `tools` and the `control_tokens` that its source asks for. A turn is
+    learned where its prompt, tokenised alone, is how the tokens of the whole conversation begin, and where it is
+    written alike up to its end while it is the last one. Other turns are read only: some templates leave the thoughts
+    out of earlier answers. A turn that calls a tool and has no thoughts of its own is learned as it stands, though a
+    template may give it empty ones while it is the last. Turns that say `learn: False` are read only too. A
+    conversation without one turn to learn from has a reason. Without `assistant_only` every token is learned, save
+    those of turns that are context only.
     """
-    end = turn_end(tokenizer) if assistant_only else None
-    texts: dict[str, list[int]] = {}
-    plans = [_parts(tokenizer, messages, assistant_only) for messages in conversations]
-    wanted = list(dict.fromkeys(text for plan in plans if plan for text in (plan[0], *sum(plan[1], ()))))
-    if wanted:
-        texts = dict(zip(wanted, tokenizer(wanted, add_special_tokens=False)["input_ids"], strict=True))
+    end = turn_end(tokenizer)
+    ending = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+    plans = [_plan(tokenizer, row, assistant_only) for row in rows]
+    made = [plan for plan in plans if not isinstance(plan, str)]
+    wanted = list(
+        dict.fromkeys(
+            text for plan in made for text in (plan.whole, *(part for turn in plan.turns for part in turn[:2]))
+        )
+    )
+    texts = dict(zip(wanted, reader_of(tokenizer).encode(wanted), strict=True))
     for plan in plans:
-        if plan is None:
-            yield REFUSED
+        if isinstance(plan, str):
+            yield plan
             continue
-        ids = texts[plan[0]]
-        learned = [not assistant_only] * len(ids)
-        for before, until in plan[1]:
-            start, last = len(texts[before]), texts[until]
-            stop = next((place for place in range(start, len(ids)) if ids[place] == end), None)
-            if stop is not None and ids[:start] == texts[before] and ids[: stop + 1] == last[: stop + 1]:
-                learned[start : stop + 1] = [True] * (stop + 1 - start)
-        yield (ids, learned) if any(learned) or not plan[1] else NOT_A_PREFIX
+        ids = texts[plan.whole]
+        learned, found = [not assistant_only] * len(ids), 0
+        for turn in plan.turns:
+            start, last = len(texts[turn.before]), texts[turn.until]
+            stop = _first(last, start, end)
+            if stop is None:  # a turn that ends otherwise, such as one that calls a tool
+                stop = next((place for place in range(len(last) - 1, start - 1, -1) if last[place] in ending), None)
+            if turn.as_it_stands and (stop is None or ids[: stop + 1] != last[: stop + 1]):
+                stop, last = _first(ids, start, end), ids
+            if stop is not None and ids[:start] == texts[turn.before] and ids[: stop + 1] == last[: stop + 1]:
+                learned[start : stop + 1] = [assistant_only] * (stop + 1 - start)
+                found += 1
+        lost = not found if assistant_only else found < len(plan.turns)
+        yield NOT_A_PREFIX if plan.turns and lost else Encoded(ids, learned, plan.changed)
+
+
+def _first(ids: Sequence[int], start: int, token: int | None) -> int | None:
+    """Return the first place of a token from `start` on, or None."""
+    return next((place for place in range(start, len(ids)) if ids[place] == token), None)
 
 
 def opens_turn(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -90,25 +129,37 @@ def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
     return render(tokenizer, DIALOGUE) is None or "INSTRUCTION" in (render(tokenizer, told) or "")
 
 
-def _parts(
-    tokenizer: PreTrainedTokenizerBase, messages: Conversation, with_turns: bool
-) -> tuple[str, list[tuple[str, str]]] | None:
-    """Return a conversation as text, and of each turn of the assistant the text before it and up to its end.
+def _plan(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], assistant_only: bool) -> _Plan | str:
+    """Return what has to be encoded to find the turns that are learned or, without `assistant_only`, that are not.
 
-    None where the template refuses it; without turns where nobody asks for them.
+    A text is the reason why a conversation cannot be learned.
     """
-    whole = render(tokenizer, messages)
-    if whole is None:
+    messages = row["messages"]
+    answers = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+    learned = [place for place in answers if messages[place].get("learn") is not False]
+    if answers and not learned:
+        return ALL_CONTEXT
+    try:
+        taken = take(tokenizer, messages, row.get("tools"), asked=row.get("control_tokens", ()), learned=learned)
+        whole = taken.render()
+    except Refusal as refusal:
+        return str(refusal)
+    sought = learned if assistant_only else [place for place in answers if place not in learned]
+    turns = [turn for place in sought if place and (turn := _turn(taken, whole, place)) is not None]
+    if not assistant_only and len(turns) < len(sought):
+        return NOT_A_PREFIX  # what must not be learned cannot be told apart
+    return _Plan(whole, turns, taken.changed)
+
+
+def _turn(taken: Taken, whole: str, place: int) -> _Turn | None:
+    """Return a turn, or None where the template refuses what comes before it, or it as the last one."""
+    message = taken.messages[place]
+    calls = bool(message.get("tool_calls")) and not any(message.get(key) for key in THOUGHT_KEYS)
+    try:
+        until = whole if place == len(taken.messages) - 1 else taken.render(place + 1)
+        return _Turn(taken.render(place, prompt=True), until, calls and "</think>" not in str(message["content"]))
+    except Refusal:
         return None
-    answers = (place for place, message in enumerate(messages) if message["role"] == "assistant" and place > 0)
-    turns = list(answers) if with_turns else []
-    parts = []
-    for place in turns:
-        before = render(tokenizer, messages[:place], prompt=True)
-        until = whole if place == len(messages) - 1 else render(tokenizer, messages[: place + 1])
-        if before is not None and until is not None:
-            parts.append((before, until))
-    return whole, parts
 
 
 def require_trainable_template(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -135,7 +186,7 @@ def require_trainable_template(tokenizer: PreTrainedTokenizerBase) -> None:
             "The chat template writes no token of its own behind an assistant's turn, so a model would never learn to "
             f"stop. {WITHOUT}"
         )
-    (found,) = encode_turns(tokenizer, [DIALOGUE])
+    (found,) = encode_turns(tokenizer, [{"messages": DIALOGUE}])
     if isinstance(found, str):
         prompt = render(tokenizer, DIALOGUE[:1], prompt=True)
         raise ContractError(

@@ -114,11 +114,16 @@ def build_record(
         **facts,
         "published": chain.published,
         "stages": {name: _stage(manifest) for name, manifest in chain.manifests.items()},
-        "exams": {c.name: {key: c.exam.get(key) for key in EXAM_FIELDS} for c in chain.checkpoints if c.exam},
+        "exams": {c.name: _exam(c.exam) for c in chain.checkpoints if c.exam},
         "comparisons": [{**asdict(c), "proven": c.proven} for c in comparisons],
         "text_comparisons": [{**asdict(c), "proven": c.proven} for c in texts],
         "sources": merged_sources(chain),
     }
+
+
+def _exam(exam: Mapping[str, Any]) -> dict[str, Any]:
+    missing = {"left_out": exam["left_out"]} if exam.get("left_out") else {}
+    return {key: exam.get(key) for key in EXAM_FIELDS} | missing
 
 
 def _stage(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,6 +76,8 @@ def training_notes(chain: Chain) -> list[str]:
     for c in chain.checkpoints:
         if accuracy := c.metrics.get("preference_accuracy"):
             notes.append(preference_claim(c.name, accuracy))
+        if answers := c.metrics.get("answers"):
+            notes.append(_answers_note(c.name, answers, c.metrics.get("label_accuracy")))
     return notes
 
 
@@ -92,6 +94,22 @@ def preference_claim(name: str, accuracy: Facts) -> str:
     return (
         f"{share} made the preferred answer more probable, relative to the rejected answer, than it was before this "
         "stage. Chance is 50%."
+    )
+
+
+def _answers_note(name: str, answers: Facts, accuracy: Facts | None) -> str:
+    """Say what KTO learned from without pairs, how it weighed it, and whether held-out answers followed their label."""
+    wanted, unwanted = (
+        f"{number(answers[side])} {side} answers (weight {answers[weight]:g})"
+        for side, weight in (("wanted", "desirable_weight"), ("unwanted", "undesirable_weight"))
+    )
+    note = f"`{name}` learned from {wanted} and {unwanted}."
+    if accuracy is None:
+        return note
+    return (
+        f"{note} Of {number(accuracy['n'])} held-out answers with a label, {interval(accuracy)} followed it: wanted "
+        "ones became more probable than before this stage, unwanted ones less. This is a measure of ours, as such "
+        "answers have no other to be compared with."
     )
 
 

@@ -143,7 +143,12 @@ def exam_details(chain: Chain) -> list[str]:
             "Value": lambda row: f"{float(row[3]):.4f}",
         }, text=3)),
     )  # fmt: skip
-    return [part for title, note, body in sections if body for part in (f"### {title}", note, body) if part]
+    found = [part for title, note, body in sections if body for part in (f"### {title}", note, body) if part]
+    missing = dict.fromkeys(name for c in chain.checkpoints for name in c.exam.get("left_out") or ())
+    if missing:
+        names = ", ".join(map(code, missing))
+        found.append(f"Benchmarks left out, as their data sets could not be loaded when the exam was held: {names}.")
+    return found
 
 
 def _columns_table(chain: Chain, part: str) -> str:

@@ -16,6 +16,7 @@ from common.config.schema import ModelSettings
 from common.config.stages import AnsweringSettings
 from common.models import checkpoint
 from common.models.contracts import check_reward_model
+from common.models.rendering import encode_chat
 from common.rewards.mix import Mix, Scorer
 from common.rewards.own import own_names, verifiers_with
 from common.rewards.verifiers import VERIFIERS, Answer
@@ -48,7 +49,7 @@ def load_scorer(artifact: Artifact, settings: ModelSettings, device: str, *, bou
 
     def score(answers: Sequence[Answer]) -> list[float]:
         dialogues = [[*answer.prompt, {"role": "assistant", "content": answer.text}] for answer in answers]
-        rows = [tokenizer.apply_chat_template(dialogue, return_dict=False) for dialogue in dialogues]
+        rows = [encode_chat(tokenizer, dialogue) for dialogue in dialogues]
         numbers = [(reward - mean) / deviation for reward in rewards_of(model, rows, tokenizer.pad_token_id)]
         return [float(expit(number)) for number in numbers] if bounded else numbers
 

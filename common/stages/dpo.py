@@ -21,11 +21,11 @@ def run(context: StageContext) -> StageReport:
     from trl import DPOConfig
 
     tuning = Tuning(context)
-    places, (expected, _) = tuning.parent_logps()
-    rows = [{key: pair.row[key] for key in ("prompt", "chosen", "rejected")} for pair in tuning.pairs]
+    places, expected = tuning.parent_logps()
+    rows = [pair.columns for pair in tuning.whole_pairs]
     trainer = tuning.trainer_of_parent(token_dpo_trainer(), DPOConfig, rows)
     recorded = trainer.train_dataset["ref_chosen_logps"]
-    contracts.check_reference([float(recorded[place]) for place in places], expected)
+    contracts.check_reference([float(recorded[place]) for place in places], expected[::2])
     trained = tuning.train(trainer)
     del trainer  # and the state of its optimizer, before the held-out pairs are measured again
     return tuning.save(trained)

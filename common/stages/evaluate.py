@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Any
 
 from common.config.kinds import Kind
 from common.config.pipeline import Node
@@ -22,6 +23,7 @@ from common.training.loop import memory
 EXAM = "exam.json"
 RECORDS = "records.jsonl"  # one line per question
 TEXTS = "texts.jsonl"  # one line per held-out text
+LEFT_OUT = "left_out"  # benchmarks that were asked for and could not be had, in the exam and in the metrics
 logger = logging.getLogger(__name__)
 
 
@@ -33,6 +35,8 @@ def run(context: StageContext) -> StageReport:
 
     settings = context.settings
     assert isinstance(settings, EvaluateSettings), f"{context.stage} is of kind {context.kind}"
+    missing = [task for task in settings.tasks if task in context.left_out]
+    settings = settings.model_copy(update={"tasks": tuple(task for task in settings.tasks if task not in missing)})
     checkpoint = context.parent_artifact
     exam = ExamQuestions(
         questions={side: list(context.corpus.rows(f"questions_{side}")) for side in SIDES},
@@ -53,15 +57,16 @@ def run(context: StageContext) -> StageReport:
             trust_remote_code=context.config.model.trust_remote_code,
             task_folders=context.task_folders,
         )
-    write_json(context.out / EXAM, result.to_json(checkpoint.stage))
+    noted = {LEFT_OUT: missing} if missing else {}
+    write_json(context.out / EXAM, result.to_json(checkpoint.stage) | noted)
     for name, lines in ((RECORDS, result.records), (TEXTS, result.documents)):
         with (context.out / name).open("w", encoding="utf-8") as stream:
             stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    metrics = {f"{side}_score": facts["score"] for side, facts in result.exam.items() if facts}
+    metrics: dict[str, Any] = {f"{side}_score": facts["score"] for side, facts in result.exam.items() if facts}
     metrics |= {f"{side}_bits_per_byte": bits for side, bits in result.bits_per_byte.items() if bits is not None}
     logger.info("%s of %s: %s", context.stage, checkpoint.stage, metrics)
     sources = [source for source in context.corpus.sources() if "eval" in str(source["role"]).split(", ")]
-    return StageReport(metrics=metrics, sources=sources)
+    return StageReport(metrics=metrics | noted, sources=sources)
 
 
 def check(node: Node, settings: EvaluateSettings, resolved: Resolved) -> None:

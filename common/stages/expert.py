@@ -27,6 +27,7 @@ from common.errors import DataError
 from common.evaluation.statistics import wilson
 from common.models import checkpoint
 from common.models.device import device_of
+from common.models.rendering import encode_chat
 from common.rewards.mix import Mix, check_stage_rewards
 from common.rewards.reward_model import mix_of
 from common.stage import StageContext, StageReport
@@ -72,7 +73,7 @@ def run(context: StageContext) -> StageReport:
 
     chosen, records = iteration.run()
 
-    probe = tokenizer.apply_chat_template(training[0]["prompt"], add_generation_prompt=True, return_dict=False)
+    probe = encode_chat(tokenizer, training[0]["prompt"], prompt=True)
     log = _joined([record["log"] for record in records[1:]])
     rounds = [record["trained"] for record in records[1:]]
     steps, seconds, tokens = (sum(facts[key] for facts in rounds) for key in ("steps", "seconds", "tokens"))
@@ -187,7 +188,7 @@ class Iteration:
         inner = dataclasses.replace(self.context, work=folder, out=folder, inputs=inputs)
         rows = conversations(inner, self.tokenizer)
         trained = fit(inner, load_parent(inner)[0] if model is None else model, self.tokenizer, rows)
-        probe = self.tokenizer.apply_chat_template(self.training[0]["prompt"], return_dict=False)
+        probe = encode_chat(self.tokenizer, self.training[0]["prompt"])
         shutil.rmtree(folder / ADAPTER, ignore_errors=True)
         trained = merge_adapter(inner, trained, probe)
         facts |= {

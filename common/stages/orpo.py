@@ -23,7 +23,7 @@ def run(context: StageContext) -> StageReport:
     texts = {"prompt": "", "chosen": "", "rejected": ""}  # the trainer asks for them; it reads the tokens
     rows = [
         {**texts, "chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids, "start": pair.start}
-        for pair in tuning.pairs
+        for pair in tuning.whole_pairs
     ]
     trainer = tuning.trainer_of_parent(token_orpo_trainer(), ORPOConfig, rows)
     trained = tuning.train(trainer)

@@ -11,11 +11,12 @@ before is reported too.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from common.config.batches import pair_steps
+from common.config.batches import pair_epochs, pair_steps
 from common.config.pipeline import Node
 from common.config.schema import RunSettings
 from common.config.stages import PreferenceSettings
@@ -35,31 +36,45 @@ from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import preference_options
 from common.training.patches import shard_references_by_layer
-from common.training.rows.preferences import Pair, accuracy, answer_logps, ranked_first, read_pairs
+from common.training.rows.preferences import (
+    Pair,
+    Preference,
+    Single,
+    accuracy,
+    logps_of,
+    on_their_side,
+    ranked_first,
+    read_pairs,
+    read_preferences,
+)
 from common.training.rows.reader import origin
 from common.training.speed.scoring import scoring
 
 NUM_CHECKED = 16  # pairs whose reference log-probabilities are computed a second time
 NUM_CHECKED_SHARDED = 2  # of them, the shortest, where the first process computes on the CPU and the others wait
-Logps = tuple[list[float], list[float]]
 
 
 class PairTraining:
     """The training of one stage on pairs: builds one of TRL's trainers and runs it."""
 
-    def __init__(self, context: StageContext, tokenizer: Any, pairs: list[Pair]) -> None:
-        self.context, self.tokenizer, self.pairs, self.num_pairs = context, tokenizer, pairs, len(pairs)
+    def __init__(self, context: StageContext, tokenizer: Any, pairs: Sequence[Preference]) -> None:
+        """Two single answers are as much as a pair: `num_pairs` counts both."""
+        self.context, self.tokenizer, self.pairs = context, tokenizer, list(pairs)
+        self.num_pairs = sum(len(pair.sides) for pair in pairs) / 2
         self.settings, self.run = cast(PreferenceSettings, context.settings), context.config.run
-        mean_tokens = sum(pair.num_tokens for pair in pairs) / len(pairs)
+        mean_tokens = sum(pair.num_tokens for pair in pairs) / self.num_pairs
         self.loop = TrainingLoop(context, round(self.settings.batch_pairs * mean_tokens))
 
     def trainer(
         self, trainer_class: Any, config_class: Any, learner: Any, rows: Sequence[Mapping[str, Any]], *,
-        rows_per_pair: int = 1, task: str = "CAUSAL_LM", **more: Any,
+        rows_per_pair: int = 1, task: str = "CAUSAL_LM", derived: Mapping[str, Any] | None = None, **more: Any,
     ) -> Any:  # fmt: skip
-        """Return TRL's trainer over `rows`, `rows_per_pair` for each pair. Raises ConfigError for its options."""
+        """Return TRL's trainer over `rows`, `rows_per_pair` for each pair. Raises ConfigError for its options.
+
+        `derived` are options that follow from the rows; those of the user replace them.
+        """
         context = self.context
-        options = preference_options(
+        options = dict(derived or {}) | preference_options(
             self.settings, context.config, self.loop.folder, num_pairs=self.num_pairs, stage=context.stage,
             rows_per_pair=rows_per_pair,
         )  # fmt: skip
@@ -79,27 +94,31 @@ class PairTraining:
 class Tuning(PairTraining):
     """The training of one stage that tunes its parent, measured on pairs that never train.
 
-    `before` and `after` are the log-probabilities of these pairs' answers, before and after training.
+    `before` and `after` are the log-probabilities of their answers, one after another, before and after training.
     """
 
-    before: Logps = ([], [])
-    after: Logps = ([], [])
+    before: Sequence[float] = ()
+    after: Sequence[float] = ()
 
-    def __init__(self, context: StageContext, *, referenced: bool = True) -> None:
+    def __init__(self, context: StageContext, *, referenced: bool = True, singles: bool = False) -> None:
         """Read the pairs and the parent, and measure it. Raises DataError where there are too few pairs.
 
-        `referenced` says whether the method compares with the parent.
+        `referenced` says whether the method compares with the parent, `singles` whether it takes answers without a
+        pair.
         """
+        read = read_preferences if singles else read_pairs
         folder, run = context.parent_artifact.path, context.config.run
         tokenizer = checkpoint.load_tokenizer(folder, context.config.model)
         self.parent = load_shared(folder, context.config.model, run)
-        pairs, counts = read_pairs(context, tokenizer, "preference")
-        self.heldout, heldout_counts = read_pairs(context, tokenizer, "preference_heldout")
+        pairs, counts = read(context, tokenizer, "preference")
+        heldout, heldout_counts = read(context, tokenizer, "preference_heldout")
+        self.heldout = sorted(heldout, key=lambda one: isinstance(one, Single))  # pairs come first
         check_limits(counts, cast(PreferenceSettings, context.settings).limits, context.stage)
         require_pairs(len(pairs), ranks.size(), f"Stage {context.stage}: {origin(context, 'preference')}")
         super().__init__(context, tokenizer, pairs)
-        if referenced and self.settings.epochs < 1:  # else the reference would read pairs that never train
-            self.pairs = pairs[: pair_steps(self.settings, len(pairs)) * self.settings.batch_pairs]
+        # Else the reference would read pairs that never train.
+        if referenced and pair_epochs(self.settings, self.num_pairs) < 1:
+            self.pairs = _first(pairs, 2 * pair_steps(self.settings, self.num_pairs) * self.settings.batch_pairs)
         self.referenced, self.counts = referenced, [*counts, *heldout_counts]
         self.whole_here = not parallel.is_sharded(run)
         if self.whole_here:
@@ -107,23 +126,30 @@ class Tuning(PairTraining):
             if ranks.is_main_process():
                 self.before = self.logps(self.parent, self.heldout)
 
-    def logps(self, model: Any, pairs: list[Pair]) -> Logps:
-        return answer_logps(model, pairs, self.tokenizer.pad_token_id)
+    @property
+    def whole_pairs(self) -> list[Pair]:
+        """The pairs to train on, for a method that takes no single answers."""
+        return [one for one in self.pairs if isinstance(one, Pair)]
 
-    def parent_logps(self) -> tuple[list[int], Logps]:
-        """Return the places of a few pairs, and the log-probabilities that the parent gives to their two sides."""
+    def logps(self, model: Any, pairs: Sequence[Preference]) -> list[float]:
+        """Return the log-probabilities of all answers of some pairs, one after another."""
+        return logps_of(model, [side for pair in pairs for side in pair.sides], self.tokenizer.pad_token_id)
+
+    def parent_logps(self) -> tuple[list[int], list[float]]:
+        """Return the places of a few pairs, and the log-probabilities that the parent gives to their answers."""
         places = checked_pairs(self.pairs, self.run)
         return places, self.logps(self.parent, [self.pairs[place] for place in places])
 
     def trainer_of_parent(
-        self, trainer_class: Any, config_class: Any, rows: Sequence[Mapping[str, Any]], rows_per_pair: int = 1
-    ) -> Any:
+        self, trainer_class: Any, config_class: Any, rows: Sequence[Mapping[str, Any]], rows_per_pair: int = 1,
+        derived: Mapping[str, Any] | None = None,
+    ) -> Any:  # fmt: skip
         """Return a trainer of the parent, with the log-probabilities of its reference computed, where it has one."""
         learner = learner_of(self.context, self.parent)
         if self.referenced:
             with memory.phase(memory.SCORING), shard_references_by_layer(), scoring(self.run, self.settings.train):
                 trainer = self.trainer(
-                    trainer_class, config_class, learner, rows, rows_per_pair=rows_per_pair,
+                    trainer_class, config_class, learner, rows, rows_per_pair=rows_per_pair, derived=derived,
                     ref_model=reference_of(self.context, self.parent, learner),
                 )  # fmt: skip
             trainer.ref_model = None  # its log-probabilities are computed
@@ -145,35 +171,53 @@ class Tuning(PairTraining):
                 if ranks.is_main_process():
                     write_json(path, self.before)
             else:
-                chosen, rejected = json.loads(path.read_text(encoding="utf-8"))
-                self.before = (chosen, rejected)
+                self.before = json.loads(path.read_text(encoding="utf-8"))
 
         def end(args: Any, state: Any, control: Any, **_: Any) -> None:
             self.after = self.logps(trainer.model_wrapped, self.heldout)
 
         return callback(on_train_begin=begin, on_train_end=end)
 
-    def save(self, trained: TrainResult) -> StageReport:
-        """Measure the held-out pairs again, save the result, and return the stage's report."""
+    def save(self, trained: TrainResult, more: Mapping[str, Any] | None = None) -> StageReport:
+        """Measure the held-out pairs again, save the result, and return the stage's report with `more` metrics."""
         context, probe = self.context, self.pairs[0].chosen_ids
         trained = merge_adapter(context, trained, probe)
-        metrics: dict[str, Any] = {"pairs": len(self.pairs)}
+        metrics: dict[str, Any] = {"pairs": sum(isinstance(pair, Pair) for pair in self.pairs), **(more or {})}
         if self.heldout and ranks.is_main_process():
             if self.whole_here:
                 self.after = self.logps(to_device(trained.model, self.run), self.heldout)
-            metrics["preference_accuracy"] = self._accuracy()
+            metrics |= self._accuracies()
         metrics |= check_and_save(context, trained, self.tokenizer, probe=probe)
         return report(context, trained, metrics, self.counts)
 
-    def _accuracy(self) -> dict[str, Any]:
-        """Return the share of right held-out pairs, with a 95% interval."""
-        pairs, n = self.heldout, len(self.heldout)
-        right = accuracy(self.after, self.before) if self.referenced else ranked_first(self.after, pairs)
-        low, high = wilson(right, n)
-        found = {"score": right / n, "n": n, "low": low, "high": high}
-        if not self.referenced:
-            found["before"] = ranked_first(self.before, pairs) / n
-        return {name: round(value, 4) for name, value in found.items()}
+    def _accuracies(self) -> dict[str, Any]:
+        """Return the share of right held-out pairs, and of single answers on the side of their label."""
+        pairs = [one for one in self.heldout if isinstance(one, Pair)]
+        singles = [one for one in self.heldout if isinstance(one, Single)]
+        last = 2 * len(pairs)
+        before, after = ((found[0:last:2], found[1:last:2]) for found in (self.before, self.after))
+        metrics = {}
+        if pairs:
+            right = accuracy(after, before) if self.referenced else ranked_first(after, pairs)
+            metrics["preference_accuracy"] = _share(right, len(pairs))
+            if not self.referenced:
+                metrics["preference_accuracy"]["before"] = round(ranked_first(before, pairs) / len(pairs), 4)
+        if singles:
+            right = on_their_side(singles, self.after[last:], self.before[last:])
+            metrics["label_accuracy"] = _share(right, len(singles))
+        return metrics
+
+
+def _share(right: int, n: int) -> dict[str, Any]:
+    """Return a share with its 95% interval."""
+    low, high = wilson(right, n)
+    return {name: round(value, 4) for name, value in {"score": right / n, "n": n, "low": low, "high": high}.items()}
+
+
+def _first(pairs: Sequence[Preference], most: int) -> list[Preference]:
+    """Return the first pairs, as many as have `most` answers."""
+    answers = itertools.accumulate(len(pair.sides) for pair in pairs)
+    return [pair for pair, so_far in zip(pairs, answers, strict=True) if so_far <= most]
 
 
 def check_precomputed(node: Node, settings: PreferenceSettings, _: object) -> None:
@@ -193,7 +237,7 @@ def require_pairs(num_pairs: int, processes: int, place: str) -> None:
     raise DataError(f"{place} has {few}. {more}.")
 
 
-def checked_pairs(pairs: Sequence[Pair], run: RunSettings) -> list[int]:
+def checked_pairs(pairs: Sequence[Preference], run: RunSettings) -> list[int]:
     """Return the places of the pairs whose reference log-probabilities the first process computes a second time."""
     if not ranks.is_main_process():
         return []

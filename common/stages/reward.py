@@ -33,7 +33,7 @@ from common.stages.preference import PairTraining
 from common.training.adapters import reward_model_to_train
 from common.training.distributed import ranks
 from common.training.fit import TrainResult, check_and_save, merge_adapter, report
-from common.training.rows.preferences import Pair, read_pairs
+from common.training.rows.preferences import Pair, read_pairs, tokenise_pair
 
 NUM_COMPARED = 16  # conversations that two chat templates must write alike
 
@@ -116,8 +116,7 @@ def _require_same_tokens(context: StageContext, folder: Path, tokenizer: Any, pa
         raise ConfigError(f"{context.stage}.path: {error}") from error
     own = checkpoint.load_tokenizer(folder, context.config.model)
     for pair in pairs[:NUM_COMPARED]:
-        dialogue = [*pair.row["prompt"], *pair.row["chosen"]]
-        if own.apply_chat_template(dialogue, return_dict=False) != pair.chosen_ids:
+        if tokenise_pair(pair.row, own).chosen_ids != pair.chosen_ids:
             raise ConfigError(
                 f"{context.stage}.path: the reward model has another chat template than the chain, so it would read "
                 "conversations in a form that it was not trained on. Take one that was trained with the same template."

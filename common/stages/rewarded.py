@@ -22,6 +22,7 @@ from common.data.accounting import check_limits
 from common.errors import ConfigError, DataError
 from common.models import checkpoint, contracts
 from common.models.device import device_of
+from common.models.rendering import encode_chat
 from common.rewards.mix import Mix, check_stage_rewards, check_verifier
 from common.rewards.own import verifiers_for
 from common.rewards.reward_model import mix_of
@@ -34,7 +35,7 @@ from common.training.fit import TrainResult, build_trainer, check_and_save, repo
 from common.training.loop.reward_monitor import RewardMonitor
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import rewarded_options
-from common.training.patches import AddHead
+from common.training.patches import AddHead, text_prompt_trainer
 from common.training.rows.prompts import read_prompts
 from common.training.speed.scoring import head_of, scoring
 
@@ -73,7 +74,7 @@ def reinforce(context: StageContext) -> StageReport:
             f"({context.stage}.watch.prompts) and reads {settings.prompts_per_step} a step. Add prompts or lower these."
         )
     heldout, training = rows[:kept], rows[kept:]
-    probe = tokenizer.apply_chat_template(training[0]["prompt"], add_generation_prompt=True, return_dict=False)
+    probe = encode_chat(tokenizer, training[0]["prompt"], prompt=True)
     mix = mix_of(context, settings, device_of(context.config.run))
     monitor = RewardMonitor(context, _watch(context, heldout), heldout, tokenizer, settings.answer_tokens, mix)
 
@@ -117,12 +118,12 @@ def _train(
 
     settings, run = cast(RewardedSettings, context.settings), context.config.run
     config_class = getattr(trl, settings.trainer)
-    trainer_class = getattr(trl, settings.trainer.replace("Config", "Trainer"))
+    trainer_class = text_prompt_trainer(getattr(trl, settings.trainer.replace("Config", "Trainer")))
     loop = TrainingLoop(context, _answers(settings))
-    options = rewarded_options(settings, context.config, loop.folder, stage=context.stage)
+    options = rewarded_options(settings, context.config, loop.folder, num_prompts=len(rows), stage=context.stage)
     reward = Reward(monitor.mix, model.generation_config.eos_token_id, settings.samples)
     learner = learner_of(context, model)
-    asked = in_order(rows, settings.steps, settings.prompts_per_step, context.config.seed)
+    asked = in_order(rows, options["max_steps"], settings.prompts_per_step, context.config.seed)
     prompts = Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in asked])
     with scoring(run, settings.train):
         trainer = build_trainer(

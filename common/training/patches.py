@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from common.models.rendering import encode_chat
 from common.training.distributed import ranks
 
 REFERRING = ("dpo", "kto")  # trainers of TRL that shard a reference
@@ -73,9 +74,10 @@ def weighted_by_tokens(trainer_class: Any, count: Callable[[Mapping[str, Any]], 
 
 @functools.cache
 def token_dpo_trainer() -> Any:
-    """Return a DPOTrainer whose term `sft` is the mean over all chosen tokens of a step, however it is split.
+    """Return a DPOTrainer over rows that are tokenised already; its term `sft` is a mean over a step's chosen tokens.
 
-    TRL 1.16: see `weighted_by_tokens`; `_compute_loss` is the only place where the terms have their weights.
+    TRL 1.16: see `weighted_by_tokens`; `_compute_loss` is the only place where the terms have their weights. Its own
+    tokenising reads names of control tokens in a text as the tokens.
     """
     from trl import DPOTrainer
 
@@ -85,6 +87,9 @@ def token_dpo_trainer() -> Any:
 
     class TokenDpoTrainer(weighted_by_tokens(DPOTrainer, learned)):  # type: ignore[misc] # TRL is untyped
         loss_weights: list[float]
+
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset
 
         def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
             weights: list[float] = self.loss_weights
@@ -96,6 +101,44 @@ def token_dpo_trainer() -> Any:
                 self.loss_weights = weights
 
     return TokenDpoTrainer
+
+
+@functools.cache
+def token_kto_trainer() -> Any:
+    """Return a KTOTrainer over rows that are tokenised already: `prompt_ids`, `completion_ids` and `label`.
+
+    TRL 1.16: its own tokenising reads names of control tokens in a text as the tokens. As there, an answer's mismatched
+    one is that of the row before it in its micro batch (section 4.1 of the paper).
+    """
+    from trl import KTOConfig, KTOTrainer
+    from trl.trainer.kto_trainer import global_then_local_main_first
+
+    def rotated(rows: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        answers = rows["completion_ids"]
+        return {"KL_completion_ids": [answers[-1], *answers[:-1]]}
+
+    class TokenKtoTrainer(KTOTrainer):  # type: ignore[misc] # TRL is untyped
+        def _prepare_dataset(self, dataset: Any, tokenizer: Any, args: KTOConfig, name: str) -> Any:
+            if not self.calculate_KL:
+                return dataset
+            with global_then_local_main_first():
+                return dataset.map(rotated, batched=True, batch_size=args.per_device_train_batch_size)
+
+    return TokenKtoTrainer
+
+
+@functools.cache
+def text_prompt_trainer(trainer_class: Any) -> Any:
+    """Return a trainer of answers to prompts that reads names of control tokens in a prompt as text.
+
+    TRL 1.16: GRPO and RLOO read them as the tokens.
+    """
+
+    class TextPromptTrainer(trainer_class):  # type: ignore[misc] # TRL is untyped
+        def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
+            return [encode_chat(self.processing_class, prompt, prompt=True) for prompt in prompts], None, {}
+
+    return TextPromptTrainer
 
 
 @functools.cache

@@ -130,10 +130,7 @@ def plain_pairs(case: Case, done: Done) -> None:
 
 def _ids_of(pair: Pair) -> dict[str, Any]:
     """Return a pair as TRL's collator takes it, beside what a reference may have said."""
-    return {
-        "prompt_ids": pair.chosen_ids[: pair.start], "chosen_ids": pair.chosen_ids[pair.start :],
-        "rejected_ids": pair.rejected_ids[pair.start :], "ref_chosen_logps": -20.0, "ref_rejected_logps": -20.0,
-    }  # fmt: skip
+    return {**pair.columns, "ref_chosen_logps": -20.0, "ref_rejected_logps": -20.0}
 
 
 def trl_pairs(ours: bool, case: Case, done: Done) -> None:
@@ -154,7 +151,9 @@ def trl_pairs(ours: bool, case: Case, done: Done) -> None:
         bf16=m.precision == "bfloat16", fp16=m.precision == "float16",
         gradient_checkpointing=False, report_to="none", disable_tqdm=True, save_strategy="no",
     )  # fmt: skip
-    pairs = Dataset.from_list([{key: pair.row[key] for key in ("prompt", "chosen", "rejected")} for pair in m.pairs])
+    pairs = Dataset.from_list(
+        [pair.columns if ours else {key: pair.row[key] for key in ("prompt", "chosen", "rejected")} for pair in m.pairs]
+    )
     run = m.context.config.run
     with scoring(run, {}) if ours else nullcontext():
         trainer = (token_dpo_trainer() if ours else DPOTrainer)(

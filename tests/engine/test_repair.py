@@ -27,6 +27,12 @@ pytestmark = pytest.mark.slow
 WORDS = [f"{key}={value}" for key, value in QUICK.items()]
 
 
+@pytest.fixture(autouse=True)
+def _remembered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if files had been changed some time ago: see `common.store.cache`."""
+    monkeypatch.setattr(cache, "SETTLED", -(10**12))
+
+
 def weights(root: Path, stage: str) -> Path:
     found = linked(root, stage)
     assert found is not None

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from common.errors import ContractError
+from common.models.rendering import REFUSED
 from common.models.tokenizer import CHATML, FOLD_SYSTEM, PLAIN, train_tokenizer
 from common.models.turns import (
     NOT_A_PREFIX,
-    REFUSED,
+    Encoded,
     encode_turns,
     opens_turn,
     render,
@@ -74,9 +75,9 @@ TURNS = [user("a question"), said("an answer"), user("another"), said("a second 
 
 
 def learned(tokenizer: Any, messages: list[dict[str, str]]) -> str:
-    (found,) = encode_turns(tokenizer, [messages])
+    (found,) = encode_turns(tokenizer, [{"messages": messages}])
     assert not isinstance(found, str), found
-    return str(tokenizer.decode([token for token, mark in zip(*found, strict=True) if mark]))
+    return str(tokenizer.decode([token for token, mark in zip(found.ids, found.learned, strict=True) if mark]))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_an_answer_is_what_follows_its_prompt_up_to_the_end_of_the_turn(
     require_trainable_template(tokenizer)
     assert turn_end(tokenizer) == tokenizer.convert_tokens_to_ids(end)
     assert "".join(learned(tokenizer, TURNS).split()) == "".join(expected.split())
-    (found,) = encode_turns(tokenizer, [TURNS])
+    (found,) = encode_turns(tokenizer, [{"messages": TURNS}])
     assert found[0] == tokenizer.apply_chat_template(TURNS, return_dict=False)
 
 
@@ -106,20 +107,23 @@ def test_marked_templates_teach_the_tokens_that_their_markers_name(tokenizer: An
     for template in (tokenizer.chat_template, CHATML):
         tokenizer.chat_template = template
         expected = tokenizer.apply_chat_template(TURNS, return_dict=True, return_assistant_tokens_mask=True)
-        (found,) = encode_turns(tokenizer, [TURNS])
+        (found,) = encode_turns(tokenizer, [{"messages": TURNS}])
         assert [int(mark) for mark in found[1]] == expected["assistant_masks"]
 
 
 def test_a_row_that_the_template_refuses_or_whose_prompt_is_not_its_beginning_is_left_out(tokenizer: Any) -> None:
     tokenizer.chat_template = ALTERNATING
-    assert list(encode_turns(tokenizer, [[user("a"), user("b"), said("c")]])) == [REFUSED]
+    rows = [{"messages": [user("a"), user("b"), said("c")]}]
+    assert list(encode_turns(tokenizer, rows)) == [f"{REFUSED}: roles must alternate"]
     # A blank behind the prompt and a word of the answer are one token.
     tokenizer.chat_template = (
         "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}{{ eos_token }}{% endfor %}"
         + ("{% if add_generation_prompt %}assistant: {% endif %}")
     )
-    assert list(encode_turns(tokenizer, [TURNS])) == [NOT_A_PREFIX]
-    (found,) = encode_turns(tokenizer, [TURNS], assistant_only=False)  # continued pre-training learns all of it
+    assert list(encode_turns(tokenizer, [{"messages": TURNS}])) == [NOT_A_PREFIX]
+    (found,) = encode_turns(
+        tokenizer, [{"messages": TURNS}], assistant_only=False
+    )  # continued pre-training learns all of it
     assert not isinstance(found, str)
     assert all(found[1])
     with pytest.raises(ContractError, match=r"ends a prompt in '.*assistant: ', whose tokens are others"):
@@ -165,3 +169,6 @@ def test_a_system_turn_begins_the_user_s_where_the_template_has_none(tokenizer: 
     assert render(tokenizer, TURNS) == plain
     assert render(tokenizer, told) == str(plain).replace("a question", "Be short.\n\na question")
     assert takes_system(tokenizer)
+    (found,) = encode_turns(tokenizer, [{"messages": told}])
+    assert isinstance(found, Encoded)
+    assert found.changed == ("system turn joined to the user's first",)

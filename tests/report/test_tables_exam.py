@@ -54,3 +54,10 @@ def test_written_questions_have_no_commonest_answer(build_chain: BuildChain) -> 
         for c in chain.checkpoints
     )
     assert exam_warnings(dataclasses.replace(chain, checkpoints=unscored)) == []
+
+
+def test_benchmarks_that_could_not_be_had_are_named(build_chain: BuildChain) -> None:
+    text = "\n".join(exam_details(chain_with(build_chain(), {"left_out": ["medical_benchmarks"]})))
+    assert text == (
+        "Benchmarks left out, as their data sets could not be loaded when the exam was held: `medical_benchmarks`."
+    )

@@ -46,6 +46,15 @@ class SmallCorpus:
     def conversations(self, role: str) -> dict[str, bool]:
         return {}
 
+    def unpaired(self, role: str) -> dict[str, bool]:
+        return {}
+
+    def shapes(self) -> dict[str, str]:
+        return {}
+
+    def findings(self) -> dict[str, list[str]]:
+        return {}
+
     def check_rows(self, roles: Sequence[str]) -> None:
         return
 
@@ -64,9 +73,9 @@ def run_stage(
             "text_domain": [{"text": "what is copper money", "source": "made"}],
         }
     )
-    settings = EvaluateSettings(limit=8)
 
-    def run(name: str) -> tuple[StageReport, Path]:
+    def run(name: str, left_out: tuple[str, ...] = ()) -> tuple[StageReport, Path]:
+        settings = EvaluateSettings(limit=8, tasks=left_out)
         for part in ("out", "work"):
             (tmp_path / name / part).mkdir(parents=True)
         context = StageContext(
@@ -84,6 +93,7 @@ def run_stage(
             work=tmp_path / name / "work",
             models=tmp_path / "models",
             console=Console("quiet"),
+            left_out=left_out,
         )  # fmt: skip
         report = kind_of("evaluate").run(context)
         assert isinstance(report, StageReport)
@@ -140,3 +150,10 @@ def test_two_runs_leave_the_same_bytes(run_stage: Callable[[str], tuple[StageRep
     (_, first), (_, second) = run_stage("one"), run_stage("two")
     for name in ("exam.json", "records.jsonl", "texts.jsonl"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_a_benchmark_that_could_not_be_had_is_noted(run_stage: Callable[..., tuple[StageReport, Path]]) -> None:
+    report, out = run_stage("two", ("medical_benchmarks",))
+    exam = json.loads((out / "exam.json").read_text())
+    assert exam["left_out"] == report.metrics["left_out"] == ["medical_benchmarks"]
+    assert exam["extra"] == {}

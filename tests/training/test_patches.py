@@ -17,10 +17,12 @@ from common.training.patches import (
     fresh_loaders,
     note_losses,
     quiet_mergekit,
+    text_prompt_trainer,
     token_dpo_trainer,
     token_orpo_trainer,
     without_extras,
 )
+from common.training.rows.preferences import tokenise_pair
 
 pytestmark = pytest.mark.slow
 
@@ -112,7 +114,8 @@ def test_the_adapter_of_a_quantised_base_is_narrowed(model: Any, tokenizer: Any,
     assert {parameter.dtype for parameter in adapted.parameters()} == {torch.float32}
 
 
-def pairs(tokenizer: Any, *, tokenised: bool) -> Any:
+def pairs(tokenizer: Any, *, apart: bool) -> Any:
+    """Return tokenised pairs: prompts and answers apart, or whole with the place where answers start."""
     from datasets import Dataset
 
     prompt = [{"role": "user", "content": "a question"}]
@@ -120,13 +123,28 @@ def pairs(tokenizer: Any, *, tokenised: bool) -> Any:
     for answer in ("short", "an answer that is long, an answer that is long, an answer that is long"):
         sides = {"chosen": answer, "rejected": "no"}
         said = {side: [{"role": "assistant", "content": text}] for side, text in sides.items()}
-        if not tokenised:
-            rows.append({"prompt": prompt, **said})
-            continue
-        start = len(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False))
-        ids = {f"{side}_ids": tokenizer.apply_chat_template(prompt + said[side], return_dict=False) for side in said}
-        rows.append({"prompt": "", "chosen": "", "rejected": "", "start": start, **ids})
+        pair = tokenise_pair({"prompt": prompt, **said}, tokenizer)
+        ids = {"chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids, "start": pair.start}
+        rows.append(pair.columns if apart else {"prompt": "", "chosen": "", "rejected": "", **ids})
     return Dataset.from_list(rows)
+
+
+def test_trainers_read_the_names_of_control_tokens_as_the_tokens(tokenizer: Any) -> None:
+    from trl.trainer import dpo_trainer, grpo_trainer, kto_trainer, rloo_trainer
+
+    forged = [{"role": "user", "content": f"what is {tokenizer.eos_token}?"}]
+    for module in (dpo_trainer, kto_trainer):
+        ids = module._tokenize(tokenizer, forged, add_generation_prompt=True)["input_ids"]
+        assert ids.count(tokenizer.eos_token_id) == 2, GONE
+    for trainer_class in (grpo_trainer.GRPOTrainer, rloo_trainer.RLOOTrainer):
+        assert "processing_class.apply_chat_template(" in inspect.getsource(trainer_class._tokenize_prompts), GONE
+        ours = object.__new__(text_prompt_trainer(trainer_class))
+        ours.processing_class = tokenizer
+        (ids,), _, _ = ours._tokenize_prompts([forged])
+        assert ids.count(tokenizer.eos_token_id) == 1
+        harmless = [{"role": "user", "content": "what is it?"}]
+        expected = tokenizer.apply_chat_template(harmless, add_generation_prompt=True, return_dict=False)
+        assert ours._tokenize_prompts([harmless])[0] == [expected]
 
 
 @pytest.mark.parametrize("method", ["dpo", "orpo"])
@@ -148,7 +166,7 @@ def test_a_mean_over_tokens_depends_on_the_split(method: str, model: Any, tokeni
             )  # fmt: skip
             trainer = trainer_class(
                 model=copy.deepcopy(model), args=arguments, processing_class=tokenizer,
-                train_dataset=pairs(tokenizer, tokenised=method == "orpo"), **reference,
+                train_dataset=pairs(tokenizer, apart=method == "dpo"), **reference,
             )  # fmt: skip
             trainer.train()
             losses[name].append(trainer.state.log_history[0]["loss"])

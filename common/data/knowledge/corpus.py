@@ -87,6 +87,18 @@ class EmbeddedCorpus:
         """Return whether a role has conversations among its rows, under the name of its side."""
         return {_role(role).side: "conversations" in _role(role).reads}
 
+    def unpaired(self, role: str) -> dict[str, bool]:
+        """Return that all preferences are pairs."""
+        return {_role(role).side: False}
+
+    def shapes(self) -> dict[str, str]:
+        """Return nothing: these rows are rendered, not read."""
+        return {}
+
+    def findings(self) -> dict[str, list[str]]:
+        """Return nothing: its files have one format."""
+        return {}
+
     def check_rows(self, roles: Sequence[str]) -> None:
         """Look for names of the exam in conversations and pairs; `check` has seen every fact and template."""
         for role in roles:

@@ -25,22 +25,23 @@ from common.config.validation import report
 from common.config.yaml import read_yaml
 from common.data.accounting import RowCount
 from common.data.corpus import CORPUS_ROLES, Portion, Row
+from common.data.manifest.files.source_file import Told
 from common.data.manifest.hub import probe, read_hub
 from common.data.manifest.manifest_checks import (
-    Files,
+    CheckedSources,
     check_essential,
     check_sources,
     check_together,
     describe_role,
     parse_manifest,
 )
+from common.data.manifest.questions import Faults
 from common.data.manifest.readers import Record, SourceFile, read_file
 from common.data.manifest.records import missing_columns, rows_of, window
 from common.data.manifest.revisions import Revisions
 from common.data.manifest.schema import Manifest, Part, Source
 from common.data.manifest.values import UnusableRow
 from common.errors import ConfigError, DataError, did_you_mean
-from common.store.cache import known_digest
 
 _log = logging.getLogger(__name__)
 # A stage that asks for these cannot go on with nothing; the others may be empty.
@@ -65,27 +66,33 @@ def load_manifest(
     if not isinstance(raw, dict):
         raise DataError(f"{path}: holds no keys at its top level. Expected title and sources.")
     manifest, sources, wrong = parse_manifest(raw)
-    files, problems = check_sources(sources, folder)
-    problems += check_together(sources, files)
+    known = revisions or Revisions(None)
+    checked = check_sources(sources, folder, lambda source: read_hub(known.pin(source)))
+    problems = [*checked.problems, *check_together(checked.sources, checked.files)]
     if manifest is None:
         raise ConfigError(report(str(path), wrong + problems))
+    manifest = manifest.model_copy(update={"sources": tuple(checked.sources)})
     problems += check_essential(manifest.sources, essential)
     if not any(source.enabled and source.role not in ("eval", "prompts") for source in manifest.sources):
         problems.append("no enabled source to train on. Enable or add one with role pretrain, cpt, sft or preference")
     if problems:
         raise DataError(report(str(path), problems))
-    return ManifestCorpus(manifest, files, revisions or Revisions(None))
+    return ManifestCorpus(manifest, checked, known)
 
 
 class ManifestCorpus:
     """The rows that a manifest describes. Counts are those of the newest pass over a role."""
 
-    def __init__(self, manifest: Manifest, files: Files, revisions: Revisions) -> None:
+    def __init__(self, manifest: Manifest, checked: CheckedSources, revisions: Revisions) -> None:
         self.manifest = manifest
         self.domain_title = manifest.title
-        self._files = files
+        self._files = checked.files
+        self._shapes = checked.shapes
         self._revisions = revisions
         self._counts: dict[str, dict[str, RowCount]] = {}
+        self._told = {source.id: Told(source.id) for source in manifest.sources}
+        for name, found in checked.files.items():
+            self._told[name] = next((file.tell for file in found if isinstance(file.tell, Told)), self._told[name])
 
     def identity(self, roles: Sequence[str]) -> list[dict[str, Any]]:
         """Return what defines the rows of these roles: digests or Hub revision, columns, weights. Never paths."""
@@ -100,7 +107,7 @@ class ManifestCorpus:
         facts["columns"] = {name: source.named_columns[name] for name in sorted(source.named_columns)}
         if source.hub is None:
             files = self._files[source.id]
-            facts["files"] = [[file.path.suffix.lower(), known_digest(file.path)] for file in files]
+            facts["files"] = [[file.format + file.packing, file.digest] for file in files]
         return json.loads(json.dumps(facts))  # type: ignore[no-any-return]  # tuples become lists, as once stored
 
     def rows(self, role: str) -> Iterator[Row]:
@@ -124,7 +131,7 @@ class ManifestCorpus:
 
     def _portion(self, source: Source, part: Part, role: str) -> Portion:
         files = self._files[source.id]
-        size = sum(file.path.stat().st_size for file in files)
+        size = sum(file.size for file in files)
         read = [0.0] * len(files)
         watched = [file._replace(on_read=partial(read.__setitem__, place)) for place, file in enumerate(files)]
         weight = source.weight if part == "train" else 1.0
@@ -137,6 +144,10 @@ class ManifestCorpus:
         """Return the accounts of a role by source id, as far as its rows have been read."""
         return self._counts.get(role, {})
 
+    def findings(self) -> dict[str, list[str]]:
+        """Return what was found out about the sources so far: delimiters, encodings, the first row of each loss."""
+        return {name: told.messages for name, told in self._told.items() if told.messages}
+
     def exam_roles(self, role: str) -> tuple[str, ...]:
         """Return the roles of the exam that rows of a training role must not repeat: all questions and texts."""
         return ("questions_domain", "questions_general", "text_domain", "text_general")
@@ -144,6 +155,14 @@ class ManifestCorpus:
     def conversations(self, role: str) -> dict[str, bool]:
         """Return the sources of a role, each with whether its rows are conversations, as its columns say."""
         return {source.id: source.shape == "chat" for source, _ in self._serving(role)}
+
+    def shapes(self) -> dict[str, str]:
+        """Return what the rows of each enabled source were taken for, by id."""
+        return {source.id: self._shapes[source.id] for source in self.manifest.sources if source.id in self._shapes}
+
+    def unpaired(self, role: str) -> dict[str, bool]:
+        """Return the sources of a role, each with whether its rows are single answers with a label, and no pairs."""
+        return {source.id: source.unpaired for source, _ in self._serving(role)}
 
     def check_rows(self, roles: Sequence[str]) -> None:
         """Ask the Hub for each of its sources, and read every local row, of these roles; prompts are always asked for.
@@ -186,7 +205,7 @@ class ManifestCorpus:
         return [(s, part) for s in self.manifest.sources if s.enabled and (part := s.part_for(role)) is not None]
 
     def _digest(self, source: Source) -> str:
-        digests = [known_digest(file.path) for file in self._files[source.id]]
+        digests = [file.digest for file in self._files[source.id]]
         return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
     def _rows_read(self, source: Source) -> int | None:
@@ -200,6 +219,7 @@ class ManifestCorpus:
         seen: set[bytes] = set()
         for source, part in serving:
             count, num_rows = counts[source.id], 0
+            _log.info("source %s: read as %s", source.id, self._shapes.get(source.id, source.shape))
             for row in self._repeat(source, part, count):
                 num_rows += 1
                 if role.startswith("text_"):  # two sources over the same texts hold the same ones out
@@ -227,13 +247,18 @@ class ManifestCorpus:
         `files` are those to read instead of the source's own.
         """
         num_usable = num_unusable = num_kept = 0
-        names: set[str] = set()
+        names, reasons = set[str](), set[str]()
+        faults = Faults(source)
         found = (found for record in self._records(source, files) for found in rows_of(source, record))
-        for where, row, whole in found:
+        for where, row, whole, detail in found:
             if source.limit is not None and num_usable == source.limit:
-                return
+                break
             if isinstance(row, UnusableRow):
                 num_unusable += 1
+                faults.add(where, row)
+                if str(row) not in reasons:
+                    reasons.add(str(row))
+                    self._told[source.id](f"dropped first for '{row}': {detail or where}")
                 if _is_due(num_unusable, share):
                     count.rows_in += 1
                     count.drop(str(row))
@@ -251,11 +276,12 @@ class ManifestCorpus:
                 for what in row.pop("changed", ()):
                     count.change(what)
                 yield row
+        faults.check(num_usable + num_unusable)
 
     def _records(self, source: Source, files: Sequence[SourceFile] | None) -> Iterator[Record]:
         if source.hub is None:
             for file in files or self._files[source.id]:
-                yield from window(source, read_file(file, source.unit, source.header))
+                yield from window(source, read_file(file, source.reading))
             return
         for number, record in enumerate(window(source, read_hub(self._revisions.apply(source)))):
             problems = [] if number else missing_columns(source, record.value, str(source.hub))

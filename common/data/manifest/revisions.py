@@ -1,4 +1,4 @@
-"""Which commit of each Hub data set a run reads: asked for once, then kept with the results.
+"""Which commit of each Hub data set, and of each base model, a run reads: asked for once, then kept with the results.
 
 Usage: `revisions = Revisions(Path("out/hub_revisions.json")); pinned = revisions.pin(source)`.
 
@@ -58,6 +58,12 @@ class Revisions:
         if not re.search(_COMMIT, source.revision or "") and _key(source) not in self._commits:
             self._commits[_key(source)] = self._resolver(source)
         return self.apply(source)
+
+    def commit(self, name: str, ask: Callable[[], str] | None) -> str | None:
+        """Return the commit noted under a name, or what `ask` returns, which is then noted; None where nobody asks."""
+        if name not in self._commits and ask is not None:
+            self._commits[name] = ask()
+        return self._commits.get(name)
 
     def save(self) -> None:
         """Write what is new to the file; what other runs noted there since stays."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import importlib
 import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from common.config.kinds import kind_of
 from common.config.pipeline import Node
-from common.config.resolve import Resolved
+from common.config.resolve import EMBEDDED, HUB, Resolved
 from common.config.schema import Config
 from common.config.stages import (
     EvaluateSettings,
@@ -29,6 +29,7 @@ from common.config.trl_options import CLASSES
 from common.data.corpus import Corpus
 from common.engine.environment import needs_hub, prepare
 from common.engine.fingerprint import task_folders
+from common.engine.own_data import is_default
 from common.engine.preflight import hardware
 from common.engine.preflight.backends import check_backends, learning
 from common.errors import ConfigError, DataError, RecipeError, first_line
@@ -40,13 +41,14 @@ from common.training.merging import check_merge
 from common.training.options import preference_options, rewarded_options, sft_options
 
 
-def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> None:
+def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> tuple[str, ...]:
     """Read every local row, one of each data set of the Hub, and the benchmarks, that some stages need.
 
+    Returns the benchmarks that exams go without, as nobody asked for them by name and they could not be loaded.
     Raises DataError with all that is wrong, or ConfigError where only a benchmark's name is.
     """
     if not nodes:
-        return
+        return ()
     config = resolved.config
     stages = {node.name: config.stages[node.name] for node in nodes}
     if any(kind_of(node.kind).holds_model for node in nodes) and (found := hardware.missing(resolved)):
@@ -64,20 +66,50 @@ def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> N
         corpus.check_rows(list(dict.fromkeys(itertools.chain(*roles.values()))))
     except DataError as error:
         problems.append(error)
-    exams = [settings for settings in stages.values() if isinstance(settings, EvaluateSettings)]
-    if tasks := list(dict.fromkeys(task for exam in exams for task in exam.tasks)):
-        from common.evaluation import extra
-
-        folders = task_folders(resolved)
-        try:
-            check_reachable(hub_tasks(tasks, folders))
-            extra.load(tasks, folders)
-        except (ConfigError, DataError) as error:
-            problems.append(error)
+    asked = {name: settings.tasks for name, settings in stages.items() if isinstance(settings, EvaluateSettings)}
+    left_out: tuple[str, ...] = ()
+    try:
+        left_out = _missing_benchmarks(resolved, corpus, asked)
+    except (ConfigError, DataError) as error:
+        problems.append(error)
     if len(problems) == 1:
         raise problems[0]
     if problems:
         raise DataError("\n".join(map(str, problems)))
+    return left_out
+
+
+def _missing_benchmarks(resolved: Resolved, corpus: Corpus, asked: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Load the benchmarks that exams ask for; return those that could not be had and that a run can go without.
+
+    A run on a user's own files goes without what a domain or a profile asks for. What a user asks for is needed.
+    """
+    from common.evaluation import extra
+
+    tasks = list(dict.fromkeys(task for names in asked.values() for task in names))
+    if not tasks:
+        return ()
+    folders = task_folders(resolved)
+
+    def load(names: Sequence[str]) -> None:
+        check_reachable(hub_tasks(names, folders))
+        extra.load(names, folders)
+
+    try:
+        load(tasks)
+        return ()
+    except DataError:
+        on_hub = any("revision" in source for source in corpus.sources())
+        own = resolved.config.data not in (EMBEDDED, HUB) and not on_hub
+        if not own or not all(is_default(f"{name}.tasks", resolved) for name, names in asked.items() if names):
+            raise
+    missing = []
+    for task in tasks:
+        try:
+            load([task])
+        except DataError:
+            missing.append(task)
+    return tuple(missing)
 
 
 def _replay(name: str, config: Config, corpus: Corpus) -> Iterator[DataError]:
@@ -115,10 +147,10 @@ def check_arguments(config: Config, nodes: Sequence[Node]) -> None:
 
 
 def _options(name: str, settings: LearningSettings, config: Config, folder: Path) -> dict[str, Any]:
-    """Return the options that a stage gives its class. The numbers of steps and pairs are not known yet."""
+    """Return the options that a stage gives its class. The numbers of steps, pairs and prompts are not known yet."""
     if isinstance(settings, TrainingSettings):
         return sft_options(settings, config, folder, steps=100, stage=name)
     if isinstance(settings, PreferenceSettings):
         return preference_options(settings, config, folder, num_pairs=1000, stage=name)
     assert isinstance(settings, RewardedSettings), f"stage {name} has no trainer"
-    return rewarded_options(settings, config, folder, stage=name)
+    return rewarded_options(settings, config, folder, num_prompts=1000, stage=name)

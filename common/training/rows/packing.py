@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from common.models.control_tokens import READ_AS_TEXT, reader_of
 from common.models.turns import encode_turns
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ def tokenise(
             if isinstance(found, str):
                 count.drop(found)
                 continue
-            ids, labels = found
+            ids, labels, changed = found
+            for what in changed:
+                count.change(what)
             if "text" not in row and sequence_length is not None and len(ids) > sequence_length:
                 count.drop("longer than sequence_length")
             elif all(label == IGNORED for label in labels[1:]):
@@ -72,24 +75,27 @@ def tokenise(
 
 def _encode(
     tokenizer: PreTrainedTokenizerBase, batch: Sequence[dict[str, Any]], assistant_only: bool
-) -> Iterator[tuple[list[int], list[int]] | str]:
-    """Yield (input_ids, labels) of each row of a batch, or why it has none. All texts are encoded at once, and chats.
+) -> Iterator[tuple[list[int], list[int], tuple[str, ...]] | str]:
+    """Yield (input_ids, labels, changed) of each row of a batch, or why it has none. All are encoded at once.
 
-    A text begins as the tokenizer begins one, and ends in its end-of-sequence token.
+    A text begins as the tokenizer begins one, and ends in its end-of-sequence token. Names of control tokens in
+    it are read as text.
     """
-    texts = [row["text"] for row in batch if "text" in row]
-    text_ids = iter(tokenizer(texts)["input_ids"] if texts else [])
-    conversations = [row["messages"] for row in batch if "text" not in row]
-    chats = encode_turns(tokenizer, conversations, assistant_only=assistant_only)
+    reader = reader_of(tokenizer)
+    for source, asked in {row["source"]: row["control_tokens"] for row in batch if "control_tokens" in row}.items():
+        reader.require(asked, source)
+    texts = [(row["text"], reader.mark(row["text"], row.get("control_tokens", ()))) for row in batch if "text" in row]
+    encoded = zip(texts, reader.encode([marked for _, marked in texts], whole=True), strict=True)
+    chats = encode_turns(tokenizer, [row for row in batch if "text" not in row], assistant_only=assistant_only)
     for row in batch:
         if "text" in row:
-            ids = next(text_ids)
+            (text, marked), ids = next(encoded)
             if ids[-1:] != [tokenizer.eos_token_id]:
                 ids.append(tokenizer.eos_token_id)
-            yield ids, list(ids)
+            yield ids, list(ids), (READ_AS_TEXT,) * (marked != text)
             continue
         found = next(chats)
-        yield found if isinstance(found, str) else (found[0], mask(*found))
+        yield found if isinstance(found, str) else (found.ids, mask(found.ids, found.learned), found.changed)
 
 
 def mask(ids: Sequence[int], learned: Sequence[bool]) -> list[int]:

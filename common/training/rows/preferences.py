@@ -1,4 +1,4 @@
-"""Preference pairs as tokens, and the log-probabilities that a model gives to their two sides.
+"""Preference pairs and single answers with a label as tokens, and the log-probabilities that a model gives to answers.
 
 Usage: `pairs, counts = read_pairs(context, tokenizer, "preference")`; `answer_logps(model, pairs, pad_id)`.
 
@@ -8,14 +8,19 @@ TRL's trainers do the training. These functions measure held-out accuracy and ch
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from common.config.batches import pair_epochs
 from common.config.stages import PreferenceSettings
 from common.cost.activations import MOST_LOGITS
 from common.cost.workload import HELDOUT_PAIRS
 from common.data.accounting import RowCount
+from common.errors import DataError
+from common.models.control_tokens import reader_of
+from common.models.rendering import Refusal, take
 from common.stage import StageContext
 from common.training.loop import memory
 from common.training.rows.reader import Accounts, read_role
@@ -35,10 +40,55 @@ class Pair:
     chosen_ids: list[int]
     rejected_ids: list[int]
     start: int  # tokens of the prompt, which both sides share
+    changed: tuple[str, ...] = ()  # what was done with it, as rows are counted by
 
     @property
     def num_tokens(self) -> int:
         return len(self.chosen_ids) + len(self.rejected_ids)
+
+    @property
+    def sides(self) -> tuple[Answer, ...]:
+        """The chosen answer and the rejected one."""
+        return (tuple(self.chosen_ids), self.start), (tuple(self.rejected_ids), self.start)
+
+    @property
+    def labels(self) -> tuple[bool, ...]:
+        return True, False
+
+    @property
+    def columns(self) -> dict[str, list[int]]:
+        """The prompt and the two answers, each by itself, under TRL's names."""
+        start, sides = self.start, (self.chosen_ids, self.rejected_ids)
+        return {"prompt_ids": sides[0][:start], "chosen_ids": sides[0][start:], "rejected_ids": sides[1][start:]}
+
+
+@dataclass(frozen=True)
+class Single:
+    """One answer by itself: the conversation as messages and as tokens, where the answer begins, and if it is wanted.
+
+    Its attributes are those of a pair with one side.
+    """
+
+    row: dict[str, Any]
+    chosen_ids: list[int]
+    start: int
+    wanted: bool
+    changed: tuple[str, ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.chosen_ids)
+
+    @property
+    def sides(self) -> tuple[Answer, ...]:
+        return ((tuple(self.chosen_ids), self.start),)
+
+    @property
+    def labels(self) -> tuple[bool, ...]:
+        return (self.wanted,)
+
+
+Preference = Pair | Single
 
 
 def read_pairs(
@@ -47,51 +97,105 @@ def read_pairs(
     """Return the usable pairs of a role in seeded order, and the accounts of their sources.
 
     Dropped and counted: equal sides, empty answers, overlap with the exam (training only), and pairs longer than
-    `sequence_length`, since a cut would take the answer.
+    `sequence_length`, since a cut would take the answer. Raises DataError for a single answer with a label.
     """
+    found, counts = read_preferences(context, tokenizer, role)
+    pairs = [one for one in found if isinstance(one, Pair)]
+    if single := next((one for one in found if isinstance(one, Single)), None):
+        raise DataError(unpaired_refusal(context.stage, str(single.row.get("source", ""))))
+    return pairs, counts
+
+
+def read_preferences(
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str
+) -> tuple[list[Preference], list[RowCount]]:
+    """Return the usable pairs and single answers of a role, as `read_pairs` does pairs alone."""
     settings = cast(PreferenceSettings, context.settings)
     accounts = Accounts(role)
-    pairs = []
+    read: list[Preference] = []
     for row in read_role(context, role, accounts):
         count = accounts[row["source"]]
-        pair = tokenise_pair(row, tokenizer)
-        if reason := _unusable(row, pair, settings.sequence_length):
+        try:
+            one = tokenise_single(row, tokenizer) if "completion" in row else tokenise_pair(row, tokenizer)
+        except Refusal as refusal:
+            count.drop(str(refusal))
+            continue
+        for what in one.changed:
+            count.change(what)
+        if reason := _unusable(one, settings.sequence_length):
             count.drop(reason)
         else:
             count.rows_out += 1
-            count.tokens += pair.num_tokens
-            pairs.append(pair)
-    return pairs, accounts.close(context, settings.epochs if role == "preference" else 0.0)
+            count.tokens += one.num_tokens
+            read.append(one)
+    passes = pair_epochs(settings, sum(len(one.sides) for one in read) / 2) if role == "preference" else 0.0
+    return read, accounts.close(context, passes)
+
+
+def unpaired_refusal(stage: str, source: str) -> str:
+    """Say that a stage cannot learn from a source of single answers."""
+    return (
+        f"Stage {stage}: source '{source}' has single answers with a label; only kind kto learns from them. Use "
+        "pipeline=kto, or give pairs of a chosen and a rejected answer."
+    )
 
 
 def tokenise_pair(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Pair:
-    """Return a conversation's prompt with its two answers, as the tokenizer's template writes them."""
-
-    def encode(messages: list[dict[str, str]], **options: Any) -> list[int]:
-        ids: list[int] = tokenizer.apply_chat_template(messages, return_dict=False, **options)
-        return ids
-
-    prompt = encode(row["prompt"], add_generation_prompt=True)
-    chosen, rejected = encode(row["prompt"] + row["chosen"]), encode(row["prompt"] + row["rejected"])
+    """Return a conversation's prompt with its two answers, as the tokenizer's template writes them. Raises Refusal."""
+    reader, asked = reader_of(tokenizer), row.get("control_tokens", ())
+    reader.require(asked, row.get("source", ""))
+    sides = [
+        take(tokenizer, [*row["prompt"], *row[side]], row.get("tools"), asked=asked) for side in ("chosen", "rejected")
+    ]
+    texts = [sides[0].render(len(row["prompt"]), prompt=True), *(side.render() for side in sides)]
+    prompt, chosen, rejected = reader.encode(texts)
     start = next((i for i, ids in enumerate(zip(prompt, chosen, rejected, strict=False)) if len(set(ids)) > 1), None)
-    return Pair(row, chosen, rejected, min(len(prompt), len(chosen), len(rejected)) if start is None else start)
+    start = min(len(prompt), len(chosen), len(rejected)) if start is None else start
+    return Pair(row, chosen, rejected, start, tuple(dict.fromkeys(what for side in sides for what in side.changed)))
 
 
-def _unusable(row: dict[str, Any], pair: Pair, limit: int) -> str | None:
-    answers = ["".join(m["content"] for m in row[side]).strip() for side in ("chosen", "rejected")]
+def tokenise_single(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Single:
+    """Return a conversation's prompt with its answer, as the tokenizer's template writes them. Raises Refusal."""
+    reader, asked = reader_of(tokenizer), row.get("control_tokens", ())
+    reader.require(asked, row.get("source", ""))
+    taken = take(tokenizer, [*row["prompt"], *row["completion"]], row.get("tools"), asked=asked)
+    prompt, whole = reader.encode([taken.render(len(row["prompt"]), prompt=True), taken.render()])
+    shared = next((place for place, pair in enumerate(zip(prompt, whole, strict=False)) if pair[0] != pair[1]), None)
+    start = min(len(prompt), len(whole)) if shared is None else shared
+    return Single(row, whole, start, bool(row["label"]), taken.changed)
+
+
+def _unusable(one: Preference, limit: int) -> str | None:
+    names = ("completion",) if isinstance(one, Single) else ("chosen", "rejected")
+    answers = [_said(one.row[name]) for name in names]
     if not all(answers):
         return "empty answer"
-    if answers[0] == answers[1]:
+    if len(set(answers)) < len(answers):
         return "equal sides"
-    if max(len(pair.chosen_ids), len(pair.rejected_ids)) > limit:
+    if max(len(ids) for ids, _ in one.sides) > limit:
         return "longer than sequence_length"
     return None
+
+
+def _said(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return what an answer says, calls of tools included, to compare it with another."""
+    calls = [call["function"] for message in messages for call in message.get("tool_calls") or ()]
+    text = "".join(str(message["content"]) for message in messages).strip()
+    return text + (json.dumps(calls, sort_keys=True) if calls else "")
 
 
 def answer_logps(
     model: Any, pairs: Sequence[Pair], pad_id: int, batch_size: int = HELDOUT_PAIRS, most_logits: int = MOST_LOGITS
 ) -> tuple[list[float], list[float]]:
-    """Return the summed log-probabilities (nats) of the chosen and of the rejected answers, without autocast.
+    """Return the summed log-probabilities (nats) of the chosen and of the rejected answers, as `logps_of` does."""
+    found = logps_of(model, [side for pair in pairs for side in pair.sides], pad_id, batch_size, most_logits)
+    return found[::2], found[1::2]
+
+
+def logps_of(
+    model: Any, sides: Sequence[Answer], pad_id: int, batch_size: int = HELDOUT_PAIRS, most_logits: int = MOST_LOGITS
+) -> list[float]:
+    """Return the summed log-probability (nats) of each answer, without autocast.
 
     A forward pass reads at most `batch_size` answers and makes at most `most_logits` logits; one long answer may
     make more.
@@ -103,7 +207,6 @@ def answer_logps(
     bare = model.get_base_model() if hasattr(model, "get_base_model") else getattr(model, "module", model)
     partly = "logits_to_keep" in inspect.signature(bare.forward).parameters
     positions = most_logits // bare.config.get_text_config().vocab_size
-    sides = [(tuple(ids), pair.start) for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)]
     # Many pairs share an answer, and answers of similar length need little padding.
     unique = sorted(dict.fromkeys(sides), key=lambda answer: (len(answer[0]), answer[1]))
     found: dict[Answer, float] = {}
@@ -111,7 +214,7 @@ def answer_logps(
         for batch in _batches(unique, batch_size, positions):
             found.update(zip(batch, _logps(model, batch, pad_id, partly=partly).tolist(), strict=True))
     model.train(was_training)
-    return [found[answer] for answer in sides[::2]], [found[answer] for answer in sides[1::2]]
+    return [found[answer] for answer in sides]
 
 
 def _batches(answers: Sequence[Answer], size: int, positions: int) -> Iterator[list[Answer]]:
@@ -160,7 +263,17 @@ def accuracy(
     return sum((pc - rc) > (pr - rr) for pc, pr, rc, rr in columns)
 
 
-def ranked_first(logps: tuple[list[float], list[float]], pairs: Sequence[Pair]) -> int:
+def on_their_side(singles: Sequence[Single], policy: Sequence[float], reference: Sequence[float]) -> int:
+    """Count single answers whose implied reward beta * log(pi / pi_ref) has the sign of their label.
+
+    A measure of ours, for answers that have no other to be compared with: wanted ones have become likelier than they
+    were for the reference, unwanted ones less likely. The reward is that of KTO (Ethayarajh et al. 2024, section 3.2).
+    """
+    columns = zip(singles, policy, reference, strict=True)
+    return sum((after > before) if single.wanted else (after < before) for single, after, before in columns)
+
+
+def ranked_first(logps: tuple[Sequence[float], Sequence[float]], pairs: Sequence[Pair]) -> int:
     """Return in how many pairs the chosen answer has the higher log-probability per token (nats)."""
     sides = zip(*logps, pairs, strict=True)
     return sum(

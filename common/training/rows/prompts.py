@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 from common.config.stages import AnsweringSettings
 from common.data.accounting import RowCount
 from common.errors import DataError
+from common.models.control_tokens import reader_of
+from common.models.rendering import Refusal, take
 from common.stage import StageContext
 from common.training.rows.reader import SAMPLED_FILES, Accounts, read_role, sampled_input
 
@@ -36,7 +38,14 @@ def read_prompts(
     kept: dict[str, dict[str, Any]] = {}
     for row in read_role(context, "prompts", accounts):
         count = accounts[row["source"]]
-        ids = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=False)
+        try:
+            taken = take(tokenizer, row["prompt"], row.get("tools"))
+            (ids,) = reader_of(tokenizer).encode([taken.render(prompt=True)])
+        except Refusal as refusal:
+            count.drop(str(refusal))
+            continue
+        for what in taken.changed:
+            count.change(what)
         text = json.dumps(row["prompt"])
         if len(ids) > settings.prompt_tokens:
             count.drop("longer than prompt_tokens")

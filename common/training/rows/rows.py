@@ -197,7 +197,8 @@ def _rows_for_trl(
         _require_rows(part, reader)
     rows = list(shuffled(map(asdict, itertools.chain(*made)), f"{context.config.seed}/mix"))
     num_tokens = sum(len(row["input_ids"]) for row in rows)
-    steps = steps_for(settings, max(1, round(num_tokens / settings.sequence_length)), context.stage)
+    num_rows = round(num_tokens / settings.sequence_length) if settings.train.get("packing") else len(rows)
+    steps = steps_for(settings, max(1, num_rows), context.stage)
     counts = [count for reader in readers for count in reader.finish(steps * settings.batch_tokens / num_tokens)]
     check_limits(counts, settings.limits, context.stage)
     return TrainingRows(Dataset.from_list(rows), steps, counts, [TokenRow(**row) for row in rows[:SAMPLES]])

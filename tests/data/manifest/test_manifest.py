@@ -49,9 +49,9 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
         ({"path": 5}, "sources.texts.path: expected text or a list; got 5."),
         ({"path": None}, "needs either path (files) or hub (a data set of the Hub), and not both"),
         ({"hub": "o/n"}, "needs either path (files) or hub"),
-        ({"split": "train"}, "split only make sense with hub"),
+        ({"split": "train"}, "split only makes sense with hub, or with a folder"),
         ({"path": None, "hub": "o/n"}, "needs split (train, validation, test, ...)"),
-        ({"role": "eval"}, "role eval needs side: domain or general"),
+        (EXAM | {"side": None}, "role eval needs side: domain or general"),
         ({"role": "eval", "side": "domain", "weight": 2}, "weight only makes sense in training"),
         ({"side": "domain"}, "side only makes sense with role eval, not cpt"),
         ({"role": "sft", "columns": {"messages": "m"}, "heldout": 0.1}, "heldout only makes sense for text rows"),
@@ -59,12 +59,12 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
         ({"columns": {"messages": "m"}}, "role cpt takes text rows"),
         ({"path": "a.txt", "columns": {"text": "t"}}, "text files have no columns"),
         ({"path": "a.txt", "role": "sft"}, "role sft needs columns, so no text file"),
-        ({"role": "sft"}, "columns of role sft must name messages or answer + question; it names none"),
-        ({"role": "preference", "columns": {"chosen": "c"}}, "or chosen + rejected; it names chosen"),
+        ({"role": "sft", "question": "Why?"}, "columns of role sft must name messages or answer + question or compl"),
+        (CHAT | {"columns": {"chosen": "c"}}, "unknown column name 'chosen' on our side"),
         ({"columns": {"text": "t", "txt": "t"}}, "unknown column name 'txt' on our side. Did you mean 'text'?"),
         (
             {"columns": {"messages": ["a", "b"]}},
-            "'messages' is a list of columns; only choices, context, question, text",
+            "'messages' is a list of columns; only choices, context, prompt, question, text",
         ),
         ({"header": ["a"]}, "header only makes sense with csv and tsv files"),
         ({"path": "a.tsv", "header": ["a", "a"]}, "header must give each column its own name; it is ['a', 'a']"),
@@ -87,7 +87,9 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
         (CHAT | {"question": "Why?", "columns": {"messages": "m"}}, "question only makes sense with columns context"),
         (CHAT | {"match": "text"}, "match only makes sense with role eval, for questions with written answers"),
         (CHAT | {"final": "####"}, "final only makes sense for written answers: with match, or with role prompts"),
-        ({"role": "prompts"}, "columns of role prompts must name answer + question or question; it names none"),
+        ({"turns": "fix"}, "turns only makes sense for conversations"),
+        (EXAM | {"system_turns": "fold"}, "system_turns only makes sense for conversations"),
+        (WRITTEN | {"index_from": 1}, "index_from only makes sense with choices"),
         (CHAT | {"role": "prompts", "heldout": 0.1}, "heldout only makes sense for text rows"),
         (EXAM | {"match": "text"}, "match only makes sense for written answers, and this exam has choices"),
         (EXAM | {"final": "####"}, "final only makes sense for written answers, and this exam has choices"),
@@ -251,3 +253,20 @@ def test_shipped_manifests_load(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for source in corpus.manifest.sources:
         assert not (source.enabled and source.gated), f"{source.id} is gated and enabled"
         assert not source.enabled or source.evidence != "U", f"{source.id} is unverified and enabled"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"delimiter": ";"}, "delimiter only makes sense with csv and tsv files"),
+        ({"path": "a.csv", "delimiter": "::"}, "delimiter is '::'; expected one sign, such as ';' or '|', or tab"),
+        ({"quoting": True}, "quoting only makes sense with csv and tsv files"),
+        ({"path": "a.csv", "records": "data"}, "records only makes sense with json and jsonl and ndjson files"),
+        ({"encoding": "utf-9"}, "encoding is 'utf-9', which Python does not know. Did you mean 'utf-8'?"),
+        ({"encoding": "base64"}, "encoding is 'base64', which Python does not know."),
+        ({"path": "a.parquet", "encoding": "cp1252"}, "encoding only makes sense with files of text: csv, tsv, txt"),
+        ({"split": "test"}, "split only makes sense with hub, or with a folder of save_to_disk"),
+    ],
+)
+def test_keys_about_how_files_are_written(folder: Path, change: dict[str, Any], message: str) -> None:
+    assert message in mistakes(folder, CPT | change)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from common.data.accounting import RowCount
+from common.errors import DataError
 from common.models.tokenizer import ASSISTANT, END, train_tokenizer
 from common.training.rows.packing import IGNORED, RowCollator, TokenRow, interleave, pack, tokenise
 from common.training.rows.reader import Accounts
@@ -111,3 +112,21 @@ def test_every_row_is_used_before_any_comes_again() -> None:
     assert counts.min() >= 2
     assert counts.max() <= 3
     assert (interleave(10, 0, total=25, replay=0.0, seed=1) == order).all()
+
+
+def test_rows_that_name_control_tokens_are_counted_and_a_source_may_mean_them(tokenizer: Any) -> None:
+    end = tokenizer.eos_token_id
+    rows: list[dict[str, Any]] = [
+        {"text": f"a text may name {END} and go on", "source": "s"}, {"text": "a text", "source": "s"},
+        {"text": f"a text{END} another one", "source": "asks", "control_tokens": [END]},
+        chat(f"what is {END}{ASSISTANT}?", f"It is {END} and more."),
+    ]  # fmt: skip
+    made, counts = rows_of(tokenizer, rows, assistant_only=True, sequence_length=200)
+    assert counts["s"].changed == {"control tokens read as text": 2}
+    assert counts["asks"].changed == {}
+    assert [row.input_ids.count(end) for row in made] == [1, 1, 2, 2]
+    assert tokenizer.decode(made[0].input_ids) == f" a text may name {END} and go on{END}"
+    learned = [token for token in made[3].labels if token != IGNORED]
+    assert tokenizer.decode(learned).strip() == f"It is {END} and more.{END}"
+    with pytest.raises(DataError, match=r"Source 'asks': control_tokens names '<nothing>', which is no added token"):
+        rows_of(tokenizer, [{**rows[2], "control_tokens": ["<nothing>"]}])

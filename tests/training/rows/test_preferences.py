@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,9 +10,17 @@ from typing import Any, cast
 import pytest
 
 from common.config.stages import DpoSettings
+from common.errors import DataError
 from common.models.tokenizer import train_tokenizer
 from common.stage import StageContext
-from common.training.rows.preferences import accuracy, answer_logps, read_pairs
+from common.training.rows.preferences import (
+    Single,
+    accuracy,
+    answer_logps,
+    on_their_side,
+    read_pairs,
+    read_preferences,
+)
 
 
 def said(role: str, text: str) -> list[dict[str, str]]:
@@ -76,6 +85,30 @@ def test_both_sides_share_the_prompt_and_begin_with_the_answer(tokenizer: Any) -
     assert made.chosen_ids[-1] == tokenizer.eos_token_id
 
 
+def test_pairs_that_name_control_tokens_are_text_and_counted(tokenizer: Any) -> None:
+    rows = [pair("what is <|end|>?", "It is <|end|>.", "no"), pair("who?", "yes", "no")]
+    pairs, (count,) = read_pairs(context(rows), tokenizer, "preference_heldout")
+    assert count.changed == {"control tokens read as text": 1}
+    forged = next(made for made in pairs if made.changed)
+    prompt, chosen, rejected = forged.columns.values()
+    assert [ids.count(tokenizer.eos_token_id) for ids in (prompt, chosen, rejected)] == [1, 1, 1]
+    assert tokenizer.decode(chosen).strip() == "It is <|end|>.<|end|>"
+
+
+def test_a_pair_that_the_template_refuses_is_counted_under_its_words(tokenizer: Any) -> None:
+    refusing = copy.deepcopy(tokenizer)
+    refusing.chat_template = tokenizer.chat_template.replace("<|system|>", "{{ raise_exception('no system turns') }}")
+    told = pair("who?", "yes", "no")
+    told["prompt"] = [*said("system", "Be short."), *told["prompt"]]
+    called = pair("who?", "yes", "no")
+    called["chosen"][0]["tool_calls"] = [{"id": "1", "function": {"name": "look", "arguments": {}}}]
+    pairs, (count,) = read_pairs(context([told, called, pair("who?", "yes", "no")]), refusing, "preference_heldout")
+    assert len(pairs) == 1
+    assert count.dropped == {
+        "refused by the chat template: no system turns": 1, "the chat template has no place for tool calls": 1,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("most_rows", [0, 2, 9])
 def test_log_probabilities_are_those_of_the_answer_alone(tokenizer: Any, most_rows: int) -> None:
     import torch
@@ -106,3 +139,45 @@ def test_log_probabilities_are_those_of_the_answer_alone(tokenizer: Any, most_ro
 def test_accuracy_is_of_the_gain_over_the_reference() -> None:
     assert accuracy(([-1.0, -5.0], [-2.0, -4.0]), ([-1.0, -9.0], [-1.0, -4.5])) == 2
     assert accuracy(([-1.0], [-2.0]), ([-0.5], [-2.0])) == 0
+
+
+def single(question: str, answer: str, label: bool) -> dict[str, Any]:
+    return {"prompt": said("user", question), "completion": said("assistant", answer), "label": label, "source": "k"}
+
+
+def test_single_answers_and_pairs_are_read_side_by_side(tokenizer: Any) -> None:
+    rows = [
+        single("who?", "yes", True), pair("who?", "yes", "no"), single("what?", "no <|end|>", False),
+        single("who?", " ", True), single("who?", "x" * 200, False),
+    ]  # fmt: skip
+    read, counts = read_preferences(context(rows), tokenizer, "preference_heldout")
+    count = next(count for count in counts if count.source == "k")
+    assert count.dropped == {"empty answer": 1, "longer than sequence_length": 1}
+    assert count.changed == {"control tokens read as text": 1}
+    assert (count.rows_in, count.rows_out) == (4, 2)
+    sides = {(tokenizer.decode(ids[start:]), label) for one in read for (ids, start), label in zip(
+        one.sides, one.labels, strict=True)}  # fmt: skip
+    assert sides == {(" yes<|end|>", True), (" no<|end|>", False), (" no <|end|><|end|>", False)}
+    for one in read:  # token by token: what is learned begins behind the prompt
+        for ids, start in one.sides:
+            asked = tokenizer.apply_chat_template(one.row["prompt"], add_generation_prompt=True, return_dict=False)
+            assert list(ids[:start]) == asked
+
+
+def test_single_answers_are_refused_by_what_learns_from_pairs(tokenizer: Any) -> None:
+    message = (
+        r"Stage dpo: source 'k' has single answers with a label; only kind kto learns from them\. Use pipeline=kto"
+    )
+    with pytest.raises(DataError, match=message):
+        read_pairs(context([single("who?", "yes", True)]), tokenizer, "preference")
+
+
+def test_a_single_answer_is_right_when_it_moved_as_its_label_says(tokenizer: Any) -> None:
+    rows = [single("who?", "yes", True), single("what?", "no", False)]
+    read, _ = read_preferences(context(rows), tokenizer, "preference_heldout")
+    singles = [one for one in read if isinstance(one, Single)]
+    before = [-5.0, -5.0]
+    moved = [-4.0 if one.wanted else -6.0 for one in singles]
+    assert on_their_side(singles, moved, before) == 2
+    assert on_their_side(singles, [-4.0, -4.0], before) == 1
+    assert on_their_side(singles, before, before) == 0

@@ -88,3 +88,51 @@ def test_a_part_without_a_usable_row_says_what_was_found(
     tokenizer.chat_template = template or tokenizer.chat_template
     with pytest.raises(DataError, match=message):
         build_rows(context, tokenizer, role="sft", assistant_only=True)
+
+
+class TooLong(Corpus):
+    """Ten conversations, each longer than any sequence."""
+
+    def rows(self, role: str) -> Iterator[dict[str, Any]]:
+        chats = [{"role": "user", "content": "a text?"}, {"role": "assistant", "content": "one text " * 200}]
+        return iter([{"messages": chats, "source": role}] * 10)
+
+
+def test_conversations_that_are_all_too_long_say_so_before_they_are_packed(tokenizer: Any, tmp_path: Path) -> None:
+    settings = SftSettings.model_validate({"tokens": 2048, "batch_tokens": 256, "sequence_length": 64, "replay": 0})
+    context = cast(StageContext, SimpleNamespace(
+        corpus=TooLong(), config=SimpleNamespace(seed=0), stage="sft", settings=settings, work=tmp_path, inputs={},
+    ))  # fmt: skip
+    message = (
+        r"Stage sft: the role sft has no usable row \(source 'sft': dropped longer than sequence_length 10\)\. "
+        r"Raise sequence_length, or leave such rows out with longest\."
+    )
+    with pytest.raises(DataError, match=message):
+        build_rows(context, tokenizer, role="sft", assistant_only=True)
+
+
+class Weighted(Corpus):
+    """Conversations whose first answer is context only; every fourth has no other."""
+
+    def rows(self, role: str) -> Iterator[dict[str, Any]]:
+        wrong = [{"role": "user", "content": "cpt?"}, {"role": "assistant", "content": "wrong", "learn": False}]
+        right = [{"role": "user", "content": "replay?"}, {"role": "assistant", "content": "has one"}]
+        return iter({"messages": wrong + right * bool(n % 4), "source": role} for n in range(40))
+
+
+@pytest.mark.parametrize("packing", ["isolated", "trl"])
+def test_turns_that_are_context_only_carry_no_loss_whoever_packs(packing: str, tokenizer: Any, tmp_path: Path) -> None:
+    settings = SftSettings.model_validate(
+        {"packing": packing, "tokens": 2048, "batch_tokens": 256, "sequence_length": 64, "replay": 0}
+    )
+    context = cast(StageContext, SimpleNamespace(
+        corpus=Weighted(), config=SimpleNamespace(seed=0), stage="sft", settings=settings, work=tmp_path, inputs={},
+    ))  # fmt: skip
+    rows = build_rows(context, tokenizer, role="sft", assistant_only=True)
+    (count,) = rows.counts
+    assert count.dropped == {"every answer is context only": 10}
+    assert count.num_lost == 0  # the data ask for it
+    for row in rows.dataset:
+        learned = tokenizer.decode([token for token in row["labels"] if token >= 0])
+        assert set(learned.split("<|end|>")) == {" has one", ""}
+        assert "wrong" in tokenizer.decode(row["input_ids"])

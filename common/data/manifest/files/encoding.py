@@ -1,0 +1,165 @@
+"""Read a file as text: its encoding and its line ends are found out, or the encoding is named, and what was found told.
+
+Usage: `for number, line in read_lines(file, reading): ...`; a `Flaw` instead of a line is one that cannot be decoded.
+
+The rule, in this order: a byte order mark; zeros at every second place (UTF-16 without a mark); UTF-8. Where a line is
+no UTF-8 and nothing before it was proof of UTF-8, the file is taken for Windows-1252, as Excel and older editors write
+it; that is told, and refused where the result would not look like a language of western Europe. After proof of UTF-8
+(a character of several bytes) such a line is a damaged one. Nothing is guessed from frequencies of letters.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+from collections.abc import Iterator
+
+from common.data.manifest.files.compression import BUFFER, READ_ERRORS, open_bytes, read_problem
+from common.data.manifest.files.source_file import Flaw, Reading, SourceFile
+from common.errors import DataError
+
+FALLBACK = "cp1252"
+FOREIGN = 0.3  # share of letters beyond ASCII above which a line is no western European one: German has 0.02
+LONG = 2**20  # bytes of a line that is read in parts where nobody needs it whole
+FEWEST = 8  # letters beyond ASCII that the share is taken of
+_MARKS = (  # UTF-32 first, as its mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+ANOTHER = "Name another with encoding:, such as cp1251 or gb18030"
+Line = tuple[int, str | Flaw]
+
+
+def read_lines(file: SourceFile, reading: Reading, *, whole: bool = True) -> Iterator[Line]:
+    """Yield line numbers from 1, and lines with their ends, or why a line cannot be decoded.
+
+    Without `whole` a line of more than LONG bytes comes in parts, so that nobody has to hold it.
+    """
+    number = size = 0
+    inside = False  # a line that came in part
+    try:
+        with open_bytes(file) as (stream, position):
+            start = stream.peek(BUFFER)
+            wide = _wide(start, reading.encoding)
+            if wide and reading.encoding is None:
+                file.tell(f"{file.name} is read as {wide}, as its bytes say. {ANOTHER}")
+            decode = _Decoder(file, wide or reading.encoding)
+            width = 4 if wide and "32" in wide else 2 if wide else 1  # bytes of what `len` counts
+            cut = not whole and reading.encoding is None  # in others a character may be cut unseen
+            for line in _wide_lines(stream, wide) if wide else _lines(stream, start, whole=not cut):
+                number += not inside
+                size += len(line) * width
+                file.on_read(position(size))
+                inside = not whole and line[-1:] not in ("\n", b"\n")
+                yield number, (line if isinstance(line, str) else decode(number, line))
+            file.on_read(file.size)
+    except UnicodeDecodeError as error:
+        what = f"{file.name}, after line {number}: not {error.encoding}"
+        raise DataError(f"{what}: {error.reason}. {ANOTHER}.") from error
+    except READ_ERRORS as error:
+        raise read_problem(file, f"line {number}", error) from error
+
+
+def read_text(file: SourceFile, reading: Reading) -> Iterator[str]:
+    """Yield the text of a file, piece by piece. Raises DataError at the first line that cannot be decoded."""
+    for _, line in read_lines(file, reading, whole=False):
+        if isinstance(line, Flaw):
+            raise DataError(f"{line.detail}.")
+        yield line
+
+
+class _Decoder:
+    """Decodes lines of one file, and remembers what they proved about its encoding."""
+
+    def __init__(self, file: SourceFile, named: str | None) -> None:
+        self._file, self._named = file, named
+        self._is_utf8 = self._is_fallback = False
+
+    def __call__(self, number: int, line: bytes) -> str | Flaw:
+        if self._named is not None:
+            return self._decode_named(self._named, number, line)
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return self._fall_back(number, line, error)
+        self._is_utf8 = self._is_utf8 or not line.isascii()
+        return text.removeprefix("\ufeff") if number == 1 else text
+
+    def _decode_named(self, name: str, number: int, line: bytes) -> str | Flaw:
+        try:
+            text = line.decode(name)
+        except UnicodeDecodeError as error:
+            what = f"{self._file.name}, line {number}: byte {error.start + 1} of the line (0x{line[error.start]:02x})"
+            return Flaw(f"not {name}", f"{what} is not {name}, which encoding: names")
+        return text.removeprefix("\ufeff") if number == 1 else text
+
+    def _fall_back(self, number: int, line: bytes, error: UnicodeDecodeError) -> str | Flaw:
+        what = f"{self._file.name}, line {number}: byte {error.start + 1} of the line (0x{line[error.start]:02x})"
+        if self._is_utf8 and not self._is_fallback:
+            return Flaw("not UTF-8", f"{what} is not UTF-8, and the lines before it are. Save the file as UTF-8")
+        try:
+            text = line.decode(FALLBACK)
+        except UnicodeDecodeError:
+            text = ""
+        if not text or _is_foreign(text):
+            raise DataError(
+                f"{what} is not UTF-8, nor does the line look like Windows-1252. Name the file's encoding with "
+                "encoding:, such as cp1251, shift_jis or gb18030, or save it as UTF-8."
+            )
+        if not self._is_fallback:
+            self._file.tell(f"{what} is not UTF-8, so the file is read as Windows-1252 (cp1252). {ANOTHER}")
+        self._is_fallback = True
+        return text
+
+
+def _is_foreign(text: str) -> bool:
+    """Whether so many letters are beyond ASCII that another alphabet was meant."""
+    letters = [letter for letter in text if letter.isalpha() or letter > "\x7f"]
+    beyond = sum(letter > "\x7f" for letter in letters)
+    return beyond >= FEWEST and beyond > FOREIGN * len(letters)
+
+
+def _wide(start: bytes, named: str | None) -> str | None:
+    """Return the encoding of a file whose line ends are no single bytes, or None."""
+    if named is not None:
+        return named if codecs.lookup(named).name.startswith(("utf-16", "utf-32")) else None
+    for mark, name in _MARKS:
+        if start.startswith(mark):
+            return name
+    sample = start[: len(start) // 2 * 2][:4096]
+    half = len(sample) // 2
+    for name, zeros, others in (("utf-16-le", sample[1::2], sample[::2]), ("utf-16-be", sample[::2], sample[1::2])):
+        if half >= 4 and zeros.count(0) > 0.4 * half and others.count(0) == 0:
+            return name
+    return None
+
+
+def _wide_lines(stream: io.BufferedReader, encoding: str) -> Iterator[str]:
+    with io.TextIOWrapper(stream, encoding, newline="\n") as lines:
+        for number, line in enumerate(lines):
+            yield line if number else line.removeprefix("\ufeff")
+
+
+def _lines(stream: io.BufferedReader, start: bytes, *, whole: bool) -> Iterator[bytes]:
+    """Yield lines with their ends; carriage returns end them in a file that has no line feed where it begins."""
+    if b"\r" in start and b"\n" not in start:
+        yield from _lines_of_old_macs(stream)
+    elif whole:
+        yield from stream
+    else:
+        rest = b""
+        while block := rest + stream.readline(LONG):
+            end = len(block)
+            if end >= LONG:  # a character of UTF-8 may be cut: it begins with the last byte that continues none
+                end = next((place for place in range(end - 1, end - 4, -1) if block[place] & 0xC0 != 0x80), end)
+            yield block[:end]
+            rest = block[end:]
+
+
+def _lines_of_old_macs(stream: io.BufferedReader) -> Iterator[bytes]:
+    rest = b""
+    while block := stream.read1(BUFFER):
+        *lines, rest = (rest + block).split(b"\r")
+        yield from (line + b"\r" for line in lines)
+    if rest:
+        yield rest

@@ -1,0 +1,114 @@
+"""Read JSON lines, and JSON files of every layout that people have, an item at a time.
+
+Usage: `for record in read_json(file, reading): ...`, of a .json or .jsonl file.
+
+What a file holds decides, not its name: an object per line; a list of objects; objects one after the other, as jq
+writes them; one object with a list of records in it (`{"version": 1, "data": [...]}`), which `records:` names where
+there are several; one object whose values are the records. Whatever the name does not say is told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from common.data.manifest.files.encoding import read_lines, read_text
+from common.data.manifest.files.json_stream import Items, JsonStream, parse
+from common.data.manifest.files.source_file import LINES, Flaw, Reading, Record, SourceFile
+from common.errors import DataError
+
+_REPAIR = "Repair or remove this line."
+
+
+def read_json(file: SourceFile, reading: Reading) -> Iterator[Record]:
+    """Yield the records of a .json or .jsonl file. Raises DataError where it is not valid."""
+    lines = _has_lines(file, reading)
+    named = file.format in LINES
+    if lines and reading.records is None:
+        if not named:
+            file.tell(f"{file.name} is read as JSON lines, an object in each")
+        yield from _read_lines(file, reading)
+        return
+    if named:
+        file.tell(f"{file.name} is read as one JSON document, since its lines are no objects of their own")
+    yield from _read_document(file, reading)
+
+
+def _has_lines(file: SourceFile, reading: Reading) -> bool:
+    """Whether a file has an object in each line, by its first lines."""
+    quiet = SourceFile(file.path, file.name)
+    texts = (line for _, line in read_lines(quiet, reading, whole=False) if isinstance(line, Flaw) or line.strip())
+    first, second = next(texts, None), next(texts, None)
+    if file.format in LINES:  # the name says so, unless the first line cannot be an object
+        start = first.strip() if isinstance(first, str) else ""
+        opens = start == "{" and second is not None
+        return not (opens or (start.startswith("[") and not (second and _is_complete(start))))
+    if not isinstance(first, str) or second is None or not first.lstrip().startswith("{"):
+        return False
+    return _is_complete(first)
+
+
+def _is_complete(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _read_lines(file: SourceFile, reading: Reading) -> Iterator[Record]:
+    for number, line in read_lines(file, reading):
+        where = f"{file.name}, line {number}"
+        if isinstance(line, Flaw):
+            yield Record(where, {}, flaw=line)
+        elif line.strip():
+            value, twice = parse(line, where, _REPAIR)
+            yield _record(value, where, twice)
+
+
+def _record(value: Any, where: str, twice: str | None) -> Record:
+    if not isinstance(value, dict):
+        raise DataError(f'{where}: holds a {kind_of(value)}; expected an object like {{"text": ...}}.')
+    if twice is not None:
+        return Record(where, {}, flaw=Flaw("a key is given twice", f"{where}: has the key {twice!r} more than once"))
+    return Record(where, value)
+
+
+def kind_of(value: Any) -> str:
+    return {dict: "single object", list: "list", str: "string", type(None): "null"}.get(type(value), "number")
+
+
+def _read_document(file: SourceFile, reading: Reading) -> Iterator[Record]:
+    path = reading.records.split(".") if reading.records else _find_records(file, reading)
+    for number, (item, twice) in enumerate(_items(file, reading, path), start=1):
+        yield _record(item, f"{file.name}, item {number}", twice)
+
+
+def _items(file: SourceFile, reading: Reading, path: list[str] | None) -> Items:
+    """Yield the items below a path of keys; of an empty path those of the document's list, or its objects."""
+    stream = JsonStream(read_text(file, reading), file.name)
+    if path is None:
+        return stream.members()
+    return stream.items(path)
+
+
+def _find_records(file: SourceFile, reading: Reading) -> list[str] | None:
+    """Return the key whose list holds the records; [] for no single object; None where each value is one."""
+    quiet = SourceFile(file.path, file.name)
+    kinds = JsonStream(read_text(quiet, reading), file.name).layout()
+    if kinds is None:
+        return []
+    lists = [name for name, kind in kinds.items() if kind == "objects"]
+    if len(lists) == 1:
+        file.tell(f"{file.name} holds its records in '{lists[0]}'. Name another list with records:")
+        return lists
+    if lists:
+        raise DataError(f"{file.name}: holds records in {', '.join(lists)}. Name one with records: {lists[0]}.")
+    if len(kinds) > 1 and {*kinds.values()} == {"object"} and not {*kinds} & {*reading.columns}:
+        file.tell(f"{file.name} holds one object, and each of its {len(kinds)} values is read as a record")
+        return None
+    raise DataError(
+        f"{file.name}: holds a single object; expected a list of objects, or an object with one. Name the list inside "
+        f"with records:, or convert it to .jsonl. It has: {', '.join([*kinds][:14])}."
+    )

@@ -1,0 +1,80 @@
+"""Find the files that the paths of a source mean, below the data folder and nowhere else.
+
+Usage: `files, problems = locate(["texts/*.jsonl.gz"], split=None, root=Path("data"))`; no problem is raised.
+
+It looks at names, not into files, but for the two small ones that say how a folder of `save_to_disk` is made up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.data.manifest.files.arrow import is_saved, shards_of
+from common.data.manifest.files.source_file import READABLE, SourceFile, is_readable
+from common.errors import DataError, did_you_mean
+
+_OUTSIDE = "Give a path below it, and pass data_root=<folder> to read from another folder"
+_HUB_FOLDERS = ("datasets--", "models--", "spaces--")
+
+
+def locate(patterns: Sequence[str], split: str | None, root: Path) -> tuple[list[SourceFile], list[str]]:
+    """Return the files that paths mean, in a stable order without repeats, and what is wrong."""
+    found: dict[Path, SourceFile] = {}
+    problems = []
+    for pattern in patterns:
+        if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+            problems.append(f"path {pattern} leaves the data folder {root}. {_OUTSIDE}")
+            continue
+        try:
+            paths = [root / pattern] if (root / pattern).exists() else sorted(root.glob(pattern))
+        except ValueError as error:
+            problems.append(f"path {pattern} is no pattern: {error}")
+            continue
+        paths = [path for path in paths if path.is_file() or is_saved(path)]
+        if not paths:
+            problems.append(_missing(pattern, root))
+        for path in paths:
+            try:
+                found.setdefault(path.resolve(), _file(path, split, root))
+            except DataError as error:
+                problems.append(str(error))
+    return list(found.values()), problems
+
+
+def _file(path: Path, split: str | None, root: Path) -> SourceFile:
+    """Return a file, or the shards of a folder, as one of a source. Raises DataError where it may not be read."""
+    name = path.relative_to(root).as_posix()
+    if path.is_dir():
+        try:
+            shards = shards_of(path, split)
+        except DataError as error:
+            raise DataError(f"{name} {error}") from error
+    elif not is_readable(path.name):
+        raise DataError(f"{name}: format '{''.join(path.suffixes[-2:])}' cannot be read. Expected {READABLE}")
+    elif split is not None:
+        raise DataError(f"{name} is a file, and split only makes sense with a folder of save_to_disk. Remove split")
+    else:
+        shards = ()
+    for place in shards or (path,):
+        if not _stays(place.resolve(), root.resolve()):
+            raise DataError(f"path {name} is a link that leaves the data folder {root}. {_OUTSIDE}")
+    return SourceFile(path, name, shards=shards)
+
+
+def _stays(path: Path, root: Path) -> bool:
+    """Whether a path is below the data folder, or among the blobs of the Hub's cache that its snapshot links to."""
+    if path.is_relative_to(root):
+        return True
+    repositories = [folder for folder in root.parents if folder.name.startswith(_HUB_FOLDERS)]
+    return any(root.is_relative_to(own / "snapshots") and path.parent == own / "blobs" for own in repositories)
+
+
+def _missing(pattern: str, root: Path) -> str:
+    path = root / pattern
+    if path.is_dir():
+        return f"{pattern} is a folder. Give its files, such as {pattern.rstrip('/')}/*.jsonl"
+    if any(sign in pattern for sign in "*?["):
+        return f"no file matches {pattern} below {root}. Correct the pattern, or pass data_root=<folder>"
+    names = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
+    return f"no file {pattern} below {root}.{did_you_mean(path.name, names)} Or pass data_root=<folder>"

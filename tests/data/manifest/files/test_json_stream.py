@@ -1,0 +1,35 @@
+"""A document is read an item at a time, wherever its text is cut."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from common.data.manifest.files import json_stream
+from common.data.manifest.files.json_stream import JsonStream
+from common.data.manifest.readers import Reading, SourceFile, read_file
+
+VALUES = [{"a": -1.5e10, "b": [True, None, 'x\\"é\u2028']}, {}, {"c": {"d": []}}, 12345678, "\\u00e9", [], -0.5]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_wherever_the_text_is_cut(size: int, indent: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_stream, "_CHUNK", 1)
+    text = json.dumps({"k": 1, "data": VALUES}, indent=indent)
+    parts = [text[start : start + size] for start in range(0, len(text), size)]
+    assert [item for item, _ in JsonStream(iter(parts), "a").items(["data"])] == VALUES
+    assert JsonStream(iter(parts), "a").layout() == {"k": "value", "data": "objects"}
+
+
+def test_memory_holds_an_item_and_not_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"data": [{"text": "x" * 1000, "n": number} for number in range(30_000)]}))
+    tracemalloc.start()
+    assert sum(1 for _ in read_file(SourceFile(path, "a.json"), Reading())) == 30_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12e6  # of a file of 30 MB; its list of objects alone would be more

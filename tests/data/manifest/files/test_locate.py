@@ -1,0 +1,69 @@
+"""Paths mean files below the data folder, and links of the Hub's cache within one repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.data.manifest.files.locate import locate
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Path:
+    """A snapshot of a data set as the Hub's cache lays it out: names link to blobs."""
+    repository = tmp_path / "hub" / "datasets--owner--name"
+    folder = repository / "snapshots" / "0123abcd" / "data"
+    folder.mkdir(parents=True)
+    (repository / "blobs").mkdir()
+    (repository / "blobs" / "5ca1ab1e").write_text('{"q": "x"}\n')
+    (folder / "faq.jsonl").symlink_to("../../../blobs/5ca1ab1e")
+    return folder
+
+
+def test_links_within_a_repository_of_the_hubs_cache(snapshot: Path) -> None:
+    for root, pattern in ((snapshot, "faq.jsonl"), (snapshot.parent, "data/*.jsonl")):
+        files, problems = locate([pattern], None, root)
+        assert problems == []
+        assert (files[0].format, files[0].size) == (".jsonl", 11)  # the suffix is the link's, the bytes are the blob's
+
+
+def test_links_that_leave_it(snapshot: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.jsonl").write_text("{}")
+    other = tmp_path / "hub" / "datasets--other--name" / "blobs"
+    other.mkdir(parents=True)
+    (other / "1").write_text("{}")
+    repository = snapshot.parents[2]
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("{}")
+    for number, target in enumerate((tmp_path / "secret.jsonl", other / "1", repository / "refs" / "main")):
+        (snapshot / f"{number}.jsonl").symlink_to(target)
+        files, problems = locate([f"{number}.jsonl"], None, snapshot)
+        assert (files, len(problems)) == ([], 1)
+        assert "is a link that leaves the data folder" in problems[0]
+
+
+def test_saved_data_sets_and_splits(tmp_path: Path) -> None:
+    import datasets
+
+    data = datasets.Dataset.from_dict({"q": ["x"]})
+    data.save_to_disk(str(tmp_path / "faq"))
+    datasets.DatasetDict({"train": data, "test": data}).save_to_disk(str(tmp_path / "both"))
+    (tmp_path / "plain.jsonl").write_text("{}")
+    assert locate(["faq"], None, tmp_path)[0][0].shards[0].parent == tmp_path / "faq"
+    assert locate(["both"], "test", tmp_path)[0][0].shards[0].parent == tmp_path / "both" / "test"
+    for pattern, split, message in (
+        ("both", None, "both holds the splits train, test. Name one of them with split:"),
+        ("plain.jsonl", "test", "plain.jsonl is a file, and split only makes sense with a folder of save_to_disk"),
+        ("plain.zip", None, "no file plain.zip below"),
+    ):
+        assert locate([pattern], split, tmp_path)[1][0].startswith(message)
+    (tmp_path / "both" / "test" / "data-00000-of-00001.arrow").unlink()
+    (tmp_path / "both" / "test" / "data-00000-of-00001.arrow").symlink_to(tmp_path.parent)
+    assert "lacks data-00000-of-00001.arrow" in locate(["both"], "test", tmp_path)[1][0]
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.jsonl.rar", "a.parquet.gz", "a.gz", "a.pdf"])
+def test_formats_that_cannot_be_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    assert "cannot be read. Expected .jsonl, .ndjson, .json" in locate([name], None, tmp_path)[1][0]
