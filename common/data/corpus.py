@@ -37,6 +37,7 @@ class Portion:
     times: float  # that each of them is used
     share: Callable[[], float]  # of the source that has been read so far; 1 once there is no more
     count: RowCount | None = None  # of the rows read so far; none where no row can be dropped
+    far: bool = False  # on the Hub, where nothing says how many there are
 
 
 CORPUS_ROLES = (
@@ -67,8 +68,11 @@ class Corpus(Protocol):
     def rows(self, role: str) -> Iterator[Row]:
         """Yield the rows of one of CORPUS_ROLES, in the same order every time."""
 
-    def portions(self, role: str) -> list[Portion] | None:
-        """Return the rows of a role by source, apart from its accounts; None where some are not on this machine."""
+    def portions(self, role: str, *, hub: bool = False) -> list[Portion] | None:
+        """Return the rows of a role by source, apart from its accounts.
+
+        None where some are not on this machine; with `hub`, these are among them.
+        """
 
     def counts(self, role: str) -> Mapping[str, RowCount]:
         """Return the accounts of a role by source id, as far as its rows have been read."""

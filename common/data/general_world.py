@@ -50,9 +50,9 @@ class WithGeneralWorld:
         """Yield the rows of a role, in the same order every time."""
         return self._of(role).rows(role)
 
-    def portions(self, role: str) -> list[Portion] | None:
+    def portions(self, role: str, *, hub: bool = False) -> list[Portion] | None:
         """Return the rows of a role by source, apart from its accounts."""
-        return self._of(role).portions(role)
+        return self._of(role).portions(role, hub=hub)
 
     def counts(self, role: str) -> Mapping[str, RowCount]:
         """Return the accounts of a role by source id, as far as its rows have been read."""

@@ -137,7 +137,7 @@ class EmbeddedCorpus:
             count.rows_out += 1
             yield row
 
-    def portions(self, role: str) -> list[Portion]:
+    def portions(self, role: str, *, hub: bool = False) -> list[Portion]:
         """Return the rows of a role, uncounted. They are made at once, so all of them have been read."""
         return [Portion(self._rows(role), 1.0, lambda: 1.0)]
 

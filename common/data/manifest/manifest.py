@@ -122,15 +122,15 @@ class ManifestCorpus:
             )
         return self._read(role, serving)
 
-    def portions(self, role: str) -> list[Portion] | None:
-        """Return the rows of a role by source, uncounted, or None where one of its sources is on the Hub."""
+    def portions(self, role: str, *, hub: bool = False) -> list[Portion] | None:
+        """Return the rows of a role by source, or None where one of its sources is on the Hub; not so with `hub`."""
         serving = self._serving(role)
-        if any(source.hub is not None for source, _ in serving):
+        if not hub and any(source.hub is not None for source, _ in serving):
             return None
         return [self._portion(source, part, role) for source, part in serving]
 
     def _portion(self, source: Source, part: Part, role: str) -> Portion:
-        files = self._files[source.id]
+        files = self._files.get(source.id, [])  # none of a data set of the Hub
         size = sum(file.size for file in files)
         read = [0.0] * len(files)
         watched = [file._replace(on_read=partial(read.__setitem__, place)) for place, file in enumerate(files)]
@@ -138,7 +138,11 @@ class ManifestCorpus:
         kept, count = min(1.0, weight), RowCount(source.id, role)
         most = math.inf if source.limit is None else kept * source.limit
         rows = self._pass(source, part, kept, count, watched)
-        return Portion(rows, max(1.0, weight), lambda: max(sum(read) / size, count.num_kept / most), count)
+
+        def share() -> float:
+            return max(sum(read) / size if size else 0.0, count.num_kept / most)
+
+        return Portion(rows, max(1.0, weight), share, count, far=source.hub is not None)
 
     def counts(self, role: str) -> dict[str, RowCount]:
         """Return the accounts of a role by source id, as far as its rows have been read."""
