@@ -168,6 +168,8 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
         return
     for line in (*made.notes, *totals(made)):
         console.line(line, always=True)
+    for name, shape in made.corpus.shapes().items():
+        console.line(f"Source {name}: {shape}", always=True)
     for name, found in made.corpus.findings().items():
         for line in found:
             console.line(f"Source {name}: {line}", always=True)

@@ -296,7 +296,7 @@ def test_trackio_prints_of_its_own_accord(tmp_path: Path) -> None:
     code = (
         "import contextlib, sys; from common.training.patches import quiet_trackio; import trackio\n"
         "with quiet_trackio() if sys.argv[1] == 'quiet' else contextlib.nullcontext():\n"
-        "    run = trackio.init('p', embed=False, auto_log_gpu=False, auto_log_cpu=False); run.finish()\n"
+        "    trackio.init('p', embed=False, auto_log_gpu=False, auto_log_cpu=False); trackio.finish()\n"
     )
     environment = {**os.environ, "TRACKIO_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     loud, quiet = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import sys
 import threading
@@ -17,7 +18,6 @@ from common.config.resolve import resolve
 from common.console import Console
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import recipe_of
-from common.engine.preflight import settings as preflight
 from common.engine.preflight.settings import check_settings
 from common.engine.run import run_stage
 from common.errors import ConfigError
@@ -178,7 +178,7 @@ def test_an_unknown_tracker_is_refused(words: dict[str, str], expected: str) -> 
 
 
 def test_a_tracker_that_is_not_installed_is_found_by_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     resolved = resolve({"domain": "medical", "pipeline": "full", "sft.train.report_to": "wandb"}, REPOSITORY)
     with pytest.raises(ConfigError) as caught:
         check_settings(resolved)
