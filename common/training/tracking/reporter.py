@@ -123,12 +123,12 @@ def told_of(context: StageContext) -> Told:
     chain = f"{config.domain}/{config.profile}"
     facts = {
         "domain": config.domain, "profile": config.profile, "pipeline": config.pipeline, "stage": context.stage,
-        "kind": context.kind, "seed": config.seed, "fingerprint": context.run_id,
+        "kind": context.kind, "seed": config.seed, "fingerprint": context.result_id,
         **flatten(context.settings.model_dump(mode="json")),
     }  # fmt: skip
     shown = {key: without_secrets(value) if isinstance(value, str) else value for key, value in facts.items()}
     return Told(
-        f"{chain}/{context.stage}/{context.run_id}", f"{context.stage}-{context.run_id}", f"{chain}/{config.pipeline}",
+        f"{chain}/{context.stage}/{context.result_id}", f"{context.stage}-{context.result_id}", f"{chain}/{config.pipeline}",
         shown, context.models.parent / "trackers", context.work,
     )  # fmt: skip
 

@@ -82,7 +82,7 @@ def attempt(tmp_path: Path, checkpoint: Path) -> Try:
         }
         given |= {"model.path": str(model), "model.licence": "mit"} if model else {}
         plan = make_plan(settled(resolve({**given, "evaluate.tasks": "[]", **words}, REPOSITORY)))
-        return [*plan.check_rows(), *try_rows(plan, Console("quiet"))]
+        return [*plan.check(), *try_rows(plan, Console("quiet"))]
 
     return attempt
 
@@ -172,7 +172,7 @@ def test_turns_that_no_stage_can_learn_are_told_by_the_plan(
     words = ["domain=medical", f"data={tmp_path / 'data.yaml'}", "pipeline=sft-only", f"out={tmp_path / 'out'}"]
     assert main(["plan", *words, "sft.replay=0"]) == 1
     printed = capsys.readouterr()
-    assert "\nsft: source 'sft': 4 rows, 1 dropped (messages do not end with an answer 1)\n" in printed.out
+    assert "\nsft: source 'sft': 4 rows, 1 dropped (ends in a user turn 1)\n" in printed.out
     assert printed.err.startswith("error: Stage sft: 25.0% of its rows were dropped, the limit is 5.0%. Most are from")
     assert main(["plan", *words, "sft.replay=0", "sft.limits.dropped=0.3"]) == 0
 

@@ -37,7 +37,7 @@ def context_of(tmp_path: Path, *named: str, stage: str = "base") -> StageContext
     folders = (tmp_path / "out", tmp_path / "work", tmp_path / "models")
     return StageContext(
         stage, "base", resolved.config.stages[stage], resolved.config, {}, None, open_corpus(resolved), *folders,
-         Console("quiet", io.StringIO()), run_id="0123456789ab",
+         Console("quiet", io.StringIO()), result_id="0123456789ab",
     )  # fmt: skip
 
 
