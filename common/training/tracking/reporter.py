@@ -128,8 +128,8 @@ def told_of(context: StageContext) -> Told:
     }  # fmt: skip
     shown = {key: without_secrets(value) if isinstance(value, str) else value for key, value in facts.items()}
     return Told(
-        f"{chain}/{context.stage}/{context.result_id}", f"{context.stage}-{context.result_id}", f"{chain}/{config.pipeline}",
-        shown, context.models.parent / "trackers", context.work,
+        f"{chain}/{context.stage}/{context.result_id}", f"{context.stage}-{context.result_id}",
+        f"{chain}/{config.pipeline}", shown, context.models.parent / "trackers", context.work,
     )  # fmt: skip
 
 
