@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from common.cli.program import REPOSITORY, Program
 from common.config.overrides import Overrides
 from common.console import Console
-from common.errors import ConfigError, RecipeError, did_you_mean
+from common.errors import ConfigError, ContractError, DataError, RecipeError, did_you_mean
 
 if TYPE_CHECKING:
     from common.config.resolve import Resolved
@@ -82,7 +82,9 @@ def plan(program: Program, overrides: Overrides, *, freeze: bool = False) -> Non
         output.plan(made, console, program)
         try:
             check_fits(made.outlook, [step.node.name for step in made.to_do])
-        except ConfigError as error:
+            for line in made.check_rows():
+                console.line(line, always=True)
+        except (ConfigError, DataError, ContractError) as error:
             if not many:
                 raise
             failed.append(DomainRun(made.resolved.config.domain, problem=str(error)))

@@ -21,6 +21,7 @@ from common.cli.program import IN_CLONE, Program
 from common.config.overrides import flatten
 from common.config.precision import AUTO
 from common.config.resolve import Resolved
+from common.config.trl_block import told_lines
 from common.console import Console
 from common.cost.hardware import GIB
 from common.engine.plan import Plan
@@ -68,6 +69,9 @@ def heading(resolved: Resolved, console: Console) -> None:
     precision = _precision(resolved)
     what = f"pipeline {config.pipeline}, profile {config.profile}, {data}, seed {config.seed}{precision}"
     console.line(f"{config.domain}: {what}")
+    for told in told_lines(resolved.origins):
+        for line in textwrap.wrap(told, shutil.get_terminal_size((120, 0)).columns - 4, subsequent_indent="  "):
+            console.line(f"  {line}")
 
 
 def _precision(resolved: Resolved) -> str:
@@ -164,6 +168,8 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
         return
     for line in (*made.notes, *totals(made)):
         console.line(line, always=True)
+    for name, shape in made.corpus.shapes().items():
+        console.line(f"Source {name}: {shape}", always=True)
     for name, found in made.corpus.findings().items():
         for line in found:
             console.line(f"Source {name}: {line}", always=True)

@@ -7,40 +7,47 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # of a file or folder; it leads nowhere else
 TrainOptions = dict[str, Any]
 Peft = Literal["full", "lora", "qlora"]
 Precision = Literal["bfloat16", "float16", "float32"]
-AskedPrecision = Literal["auto", "bfloat16", "float16", "float32"]
+PRECISIONS = ("auto", "bfloat16", "float16", "float32")
+SPELLINGS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}  # as other programs write them
+AskedPrecision = Annotated[
+    Literal["auto", "bfloat16", "float16", "float32"],
+    BeforeValidator(lambda value: SPELLINGS.get(value, value) if isinstance(value, str) else value),
+]
 
 
 class Frozen(BaseModel):
-    """Base of all settings: immutable, unknown keys refused, no silent type coercion of strings."""
+    """Base of all settings: immutable, unknown keys refused, numbers finite, no silent type coercion of strings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True, allow_inf_nan=False)
 
 
 class Schedule(Frozen):
     """Learning rate over the steps: re-warmed from zero to the peak, then held and decayed to a floor.
 
-    `cosine` decays at once (re-warming as in Gupta et al. 2023), `wsd` holds the peak and decays at the end
+    `cosine` and `linear` decay at once (re-warming as in Gupta et al. 2023), `wsd` holds the peak and decays at the end
     (warmup-stable-decay), `constant` holds it to the end.
     """
 
-    kind: Literal["cosine", "wsd", "constant"] = Field(
+    kind: Literal["cosine", "wsd", "constant", "linear"] = Field(
         "cosine",
-        description="decay over all steps (cosine), at the end (wsd: warmup-stable-decay), or never (constant)",
+        description="decay over all steps (cosine, linear), at the end (wsd: warmup-stable-decay), or never (constant)",
     )
-    warmup: Share = Field(0.02, description="share of all steps spent warming up")
+    warmup: float = Field(0.02, ge=0, description="share of all steps spent warming up; from 1 on, a number of steps")
     decay: Share = Field(0.2, description="share of all steps spent decaying (wsd only)")
     floor: Share = Field(0.1, description="lowest rate after the decay, as a share of the peak")
 
     @model_validator(mode="after")
     def _fits(self) -> Schedule:
-        if self.kind == "wsd" and self.warmup + self.decay > 1.0:
+        if self.warmup > 1 and not self.warmup.is_integer():
+            raise ValueError(f"warmup {self.warmup:g} is neither a share of the steps nor a number of steps")
+        if self.kind == "wsd" and self.warmup < 1 and self.warmup + self.decay > 1.0:
             raise ValueError(f"warmup {self.warmup} and decay {self.decay} take more than all steps; lower one")
         return self
 

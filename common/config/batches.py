@@ -36,7 +36,25 @@ def unshardable(settings: StageSettings, run: RunSettings) -> str:
 
 def pair_steps(settings: PreferenceSettings, num_pairs: float) -> int:
     """Return the number of optimizer steps over a number of pairs."""
-    return max(1, round(settings.epochs * num_pairs / settings.batch_pairs))
+    return settings.steps or max(1, round(settings.epochs * num_pairs / settings.batch_pairs))
+
+
+def pair_epochs(settings: PreferenceSettings, num_pairs: float) -> float:
+    """Return the passes over a number of pairs."""
+    return settings.steps * settings.batch_pairs / max(1, num_pairs) if settings.steps else settings.epochs
+
+
+def rewarded_steps(settings: RewardedSettings, num_prompts: float) -> int:
+    """Return the number of optimizer steps over a number of prompts."""
+    if settings.epochs is None:
+        return settings.steps
+    return max(1, math.ceil(settings.epochs * num_prompts / settings.prompts_per_step))
+
+
+def micro_tokens(settings: StageSettings, run: RunSettings) -> int | None:
+    """Return the tokens of a forward pass: the least that the stage or the run asks for; None for a whole batch."""
+    asked = [size for size in (getattr(settings, "micro_batch_tokens", None), run.micro_batch_tokens) if size]
+    return min(asked) if asked else None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from common.config.base import Precision
+from common.config.base import SPELLINGS, Precision
 from common.errors import ConfigError
 from common.machine import BFLOAT16_KINDS, Card, cards, cpu_kind, visible
 
@@ -65,6 +65,8 @@ def with_precision(values: Mapping[str, Any], below: str | None, stage: str, lab
     `below` is what lower layers say. True is that precision; false takes it away, which leaves float32. Raises
     ConfigError where the layer contradicts itself.
     """
+    if (spelled := str(values.get("precision"))) in SPELLINGS:
+        values = {**values, "precision": SPELLINGS[spelled]}
     train = values.get("train")
     if not isinstance(train, Mapping) or not FLAGS.keys() & train.keys():
         return values

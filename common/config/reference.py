@@ -20,7 +20,8 @@ from common.config.kinds import kinds
 from common.config.pipeline import Pipeline
 from common.config.schema import SCALARS, SECTIONS, Config, section_of
 from common.config.stage_sections import ADAPTER
-from common.config.trl_options import options_of, owned_by, plain_types
+from common.config.trl_mappings import rules_of
+from common.config.trl_options import OLDER, options_of, plain_types
 from common.errors import ConfigError, did_you_mean
 
 LAYER = {"$ref": "layer.json"}  # a file beside the others, as editors find it
@@ -129,7 +130,7 @@ def _layer() -> dict[str, Any]:
         schema = found[name] = _partial(model.model_json_schema())
         nested |= schema.pop("$defs", {})
         if trainer := getattr(model, "trainer", ""):
-            schema["properties"]["train"] = _train_schema(trainer)
+            schema["properties"]["train"] = _train_schema(trainer, model)
         if getattr(model, "adapts", False):
             what = "settings that hold only where the stage trains an adapter"
             schema["properties"][ADAPTER] = {"$ref": f"#/$defs/{name}", "description": what}
@@ -143,9 +144,10 @@ def _layer() -> dict[str, Any]:
     }
 
 
-def _train_schema(trainer: str) -> dict[str, Any]:
-    owned = owned_by(trainer)
-    options = {name: _option_schema(kind) for name, kind in options_of(trainer).items() if name not in owned}
+def _train_schema(trainer: str, settings: type[BaseModel]) -> dict[str, Any]:
+    """Return the schema of a `train:` block: what TRL has, and older names that are taken as settings of ours."""
+    older = {name: kind for name, kind in OLDER.items() if name in rules_of(settings)}
+    options = {name: _option_schema(kind) for name, kind in {**older, **options_of(trainer)}.items()}
     return {
         "type": "object",
         "description": f"options of TRL's {trainer}, by their own names",

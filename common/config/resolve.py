@@ -20,7 +20,7 @@ from common.config.base import Precision, StageSettings
 from common.config.files import DomainFile, read_domain_file
 from common.config.folders import find_domain, names_in, read_named
 from common.config.kinds import kind_of, kinds
-from common.config.overrides import nest, take_consent
+from common.config.overrides import flatten, nest, take_consent
 from common.config.pipeline import Node, Pipeline, load_pipeline
 from common.config.precision import AUTO, native, with_precision
 from common.config.schema import SCALARS, SECTIONS, Config, VerifySettings, section_of
@@ -34,6 +34,9 @@ from common.config.stage_sections import (
     values_of,
 )
 from common.config.stages import AnsweringSettings, RewardedSettings
+from common.config.trl_block import TrlBlock, nested, processes_of
+from common.config.trl_mappings import rules_of, run_wide, translate
+from common.config.trl_options import is_finite
 from common.config.validation import validated
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, did_you_mean
@@ -194,11 +197,20 @@ def build(domain: str, profile: str, layers: Sequence[Layer], pipeline: Pipeline
     sections: dict[str, Any] = {}
     computes = native(merged.get("run", {}), merged.get("needs", {}))
     taken = merged["model"].get("path") is not None
+    blocks: list[TrlBlock] = []
     for node in pipeline.nodes():
         with _gathered(problems):
             fixed = Layer(f"pipeline {pipeline.name}", {node.name: node.fixed})
             trains = not (taken and kind_of(node.kind).starts)
-            stages[node.name] = _stage_settings(node, [*layers, fixed], origins, computes if trains else None)
+            cls = kind_of(node.kind).settings
+            blocks.append(TrlBlock(node.name, cls, rules_of(cls), processes=processes_of(merged.get("run", {}))))
+            stages[node.name] = _stage_settings(
+                node, [*layers, fixed], origins, computes if trains else None, blocks[-1]
+            )
+    with _gathered(problems):
+        for key, given in run_wide(blocks, [(layer.label, layer.values) for layer in layers]):
+            for name, value in nested(key, given.value).items():
+                merged[name] = _merge(merged.get(name), value, name, given.label, origins)
     for key in SECTIONS:
         if key in merged:
             with _gathered(problems):
@@ -217,6 +229,9 @@ def _check_sections(layers: Sequence[Layer], pipeline: Pipeline) -> None:
     in_pipeline = {name for node in nodes.values() for name in section_names(node)}
     known = {*SECTIONS, *SCALARS, *nodes, *kinds()}
     for layer in layers:
+        for key, value in flatten(layer.values).items():
+            if not is_finite(value):
+                raise ConfigError(f"{key} ({layer.label}): expected a finite number; got {value}.")
         for key, value in layer.values.items():
             if key not in known:
                 raise ConfigError(f"{key} ({layer.label}): no section or stage of that name.{did_you_mean(key, known)}")
@@ -241,24 +256,39 @@ def _gathered(problems: list[str]) -> Iterator[None]:
 
 
 def _stage_settings(
-    node: Node, layers: Sequence[Layer], origins: dict[str, str], computes: tuple[Precision, str] | None
+    node: Node,
+    layers: Sequence[Layer],
+    origins: dict[str, str],
+    computes: tuple[Precision, str] | None,
+    block: TrlBlock,
 ) -> StageSettings:
     """Merge one stage's keys: in each layer those of its kind, of its settings name, and of the stage itself.
 
+    What they say in TRL's words (`block`) is put into the stage's own at the end, when all that it needs is known.
     `computes` is what the run's device computes in, and why; None where the stage takes a model and trains none. Such a
     stage has no precision, so that its result is the same on every machine.
     """
     merged: Any = {}
     cls = kind_of(node.kind).settings
     adapted = is_adapted(node, layers)
-    for layer in layers:
-        for given in values_of(node, layer, adapted=adapted):
-            values = with_precision(given, merged.get("precision"), node.name, layer.label) if cls.trainer else given
+    for number, layer in enumerate(layers):
+        for place, given in enumerate(values_of(node, layer, adapted=adapted)):
+            values = given
+            if cls.trainer:
+                values = block.take(given, layer.label, (number, place), decided=bool(layer.stage))
+                values = with_precision(values, merged.get("precision"), node.name, layer.label)
+            if not values:  # all that it says is in TRL's words
+                continue
             if cls.choice in values and values[cls.choice] != merged.get(cls.choice):
                 merged = {}
-            if any(values.get(name) is not None for name in cls.either):
-                merged = {name: value for name, value in merged.items() if name not in cls.either}
-            merged = _merge(merged, values, node.name, layer.label, origins)
+            merged = _merge(_without_others(merged, values, cls), values, node.name, layer.label, origins)
+    kept = translate(block, merged)
+    for key, said in block.made.items():
+        values = nested(key, said.value)
+        merged = _merge(_without_others(merged, values, cls), values, node.name, said.label, origins)
+    for name, value in kept.items():
+        merged = _merge(merged, {"train": {name: value}}, node.name, block.words[name].label, origins)
+    origins |= block.told_origins()
     if computes is None or merged.get("path") is not None:
         merged.pop("precision", None)
         origins.pop(f"{node.name}.precision", None)
@@ -267,6 +297,14 @@ def _stage_settings(
     settings = validated(cls, merged, prefix=node.name, origin=functools.partial(label_of, origins=origins))
     check_options(settings, node)
     return settings
+
+
+def _without_others(merged: Any, values: Mapping[str, Any], cls: type[StageSettings]) -> Any:
+    """Return what lower layers say, without the keys that a value of this one excludes. Raises ConfigError for two."""
+    said = [name for name in cls.either if values.get(name) is not None]
+    if len(said) > 1:
+        raise ConfigError(f"{' and '.join(said)} are both set; keep one.")
+    return {name: value for name, value in merged.items() if name not in cls.either} if said else merged
 
 
 def _verified(settings: StageSettings, verify: VerifySettings) -> StageSettings:

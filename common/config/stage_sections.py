@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from common.config.base import AskedPrecision, Peft, StageSettings
+from common.config.base import PRECISIONS, SPELLINGS, Peft, StageSettings
 from common.config.folders import is_path
 from common.config.kinds import kind_of
 from common.config.pipeline import Node
@@ -24,7 +24,7 @@ from common.config.trl_options import (
 )
 from common.errors import ConfigError, did_you_mean
 
-RUN_WIDE = {"peft": get_args(Peft), "precision": get_args(AskedPrecision)}  # settings that hold for every stage
+RUN_WIDE = {"peft": get_args(Peft), "precision": PRECISIONS}  # settings that hold for every stage
 ADAPTER = "adapter"  # in a stage's section: what holds only where it trains an adapter
 
 
@@ -67,11 +67,14 @@ def values_of(node: Node, layer: Layer, *, adapted: bool) -> Iterator[Mapping[st
     for name, holds in (("precision", bool(settings.trainer)), ("peft", can)):
         if holds and name in layer.values:
             value, choices = layer.values[name], RUN_WIDE[name]
+            if name == "precision":
+                value = SPELLINGS.get(str(value), value)
             if value not in choices:
-                raise ConfigError(
-                    f"{name} ({layer.label}): expected {', '.join(choices)}; got {value!r}."
-                    f"{did_you_mean(str(value), choices)}"
-                )
+                *most, last = choices
+                near = did_you_mean(str(value), choices)
+                hint = "" if near.startswith(" Known") else near  # they are listed already
+                expected = f"{', '.join(most)} or {last}"
+                raise ConfigError(f"{name} ({layer.label}): expected {expected}; got {value!r}.{hint}")
             yield {name: value}
     for key in section_names(node):
         values = layer.values.get(key, {})
@@ -104,8 +107,7 @@ def check_options(settings: StageSettings, node: Node) -> None:
     """Check the blocks whose keys are those of a library's class. Raises ConfigError."""
     train = getattr(settings, "train", {})
     if settings.trainer:
-        packing = getattr(settings, "packing", "isolated")
-        check_train_options(settings.trainer, train, stage=node.name, packing=packing)
+        check_train_options(settings.trainer, train, stage=node.name)
     if (lora := getattr(settings, "lora", None)) is not None:
         check_lora_options(lora, stage=node.name)
     if (quantization := getattr(settings, "quantization", None)) is not None:

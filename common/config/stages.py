@@ -51,6 +51,9 @@ class LearningSettings(StageSettings):
         "auto", description="of matrix products while it trains; auto: bfloat16, or what the device has instead"
     )
     train: TrainOptions = Field(default_factory=dict, description="options of the TRL config class, by their own names")
+    micro_batch_tokens: int | None = Field(
+        None, gt=0, description="tokens per forward pass of this stage; none: run.micro_batch_tokens"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -108,8 +111,6 @@ class TrainingSettings(LearningSettings):
             raise ValueError(
                 "validation.share keeps packed rows, which packing: trl has none of; set packing: isolated"
             )
-        if self.tokens is not None and self.epochs is not None:
-            raise ValueError("tokens and epochs are both set; keep one")
         if self.batch_tokens % self.sequence_length:
             below = self.batch_tokens // self.sequence_length * self.sequence_length
             near = " or ".join(str(size) for size in (below, below + self.sequence_length) if size)
@@ -145,7 +146,10 @@ class SftSettings(TrainingSettings):
 class PreferenceSettings(LearningSettings):
     """Settings of the stages that learn from pairs of a chosen and a rejected answer."""
 
+    either: ClassVar[tuple[str, ...]] = ("epochs", "steps")
+
     epochs: float = Field(1.0, gt=0, description="passes over the pairs")
+    steps: int | None = Field(None, gt=0, description="optimizer steps, instead of passes; none: epochs count")
     batch_pairs: int = Field(16, gt=0, description="pairs per optimizer step, over all devices")
     sequence_length: int = Field(128, ge=16, description="longest prompt plus answer, in tokens")
 
@@ -243,7 +247,10 @@ class WatchSettings(Frozen):
 class RewardedSettings(LearningSettings, AnsweringSettings):
     """Settings of the stages that learn from rewards on answers of their own."""
 
+    either: ClassVar[tuple[str, ...]] = ("steps", "epochs")
+
     steps: int = Field(200, gt=0, description="optimizer steps")
+    epochs: float | None = Field(None, gt=0, description="passes over the prompts, instead of steps; none: steps count")
     prompts_per_step: int = Field(16, gt=0, description="prompts per step, over all devices")
     hard: Share | None = Field(
         None, description="only prompts whose pass rate is above 0 and at most this, as sampled answers tell; none: all"

@@ -9,8 +9,10 @@ a test compares them with the real classes. The real class is still built, and c
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import importlib.util
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,68 +44,22 @@ CLASSES: dict[str, Files] = {
 }
 
 
-def _by_name(advice: dict[str, str]) -> dict[str, str]:
-    """Return name -> advice of a table that gives several names, with spaces between them, the same advice."""
-    return {name: text for names, text in advice.items() for name in names.split()}
-
-
-# Options that a stage derives from its own settings: name -> what to set instead.
-OWNED = _by_name({
-    "output_dir": "out=<folder>",
-    "resume_from_checkpoint": "nothing: a stage resumes by itself",
-    "num_train_epochs": "{stage}.epochs",
-    "max_steps": "{stage}.tokens",
-    "per_device_train_batch_size gradient_accumulation_steps":
-        "{stage}.batch_tokens, and run.micro_batch_tokens for memory",
-    "lr_scheduler_type": "{stage}.schedule.kind",
-    "lr_scheduler_kwargs": "{stage}.schedule",
-    "warmup_ratio warmup_steps": "{stage}.schedule.warmup",
-    "seed data_seed": "seed=<number>",
-    "max_length": "{stage}.sequence_length",
-    "use_cpu no_cuda": "run.device",
-    "report_to": "nothing: the log is in the artifact's log.jsonl",
-    "push_to_hub hub_model_id": "publish.to=hub:<owner>/<name>",
-    "hub_token": "the environment variable HF_TOKEN",
-    "dataloader_num_workers": "run.workers",
-    "save_strategy save_steps": "run.checkpoint_minutes",
-    "trust_remote_code": "model.trust_remote_code",
-    "model_init_kwargs": "model.dtype and model.revision",
-    "eval_strategy do_eval load_best_model_at_end": "nothing: the exam evaluates every stage that the pipeline names",
-    "save_only_model": "nothing: a stage needs the optimizer's state to resume",
-    "remove_unused_columns": "nothing: the columns follow from the packing",
-    "fsdp fsdp_config": "run.parallelism=fsdp2 and run.processes",
-    "deepspeed": "run.parallelism=zero3 and run.processes",
-    "accelerator_config": "nothing: processes are set up by run.parallelism and run.processes",
-})  # fmt: skip
-PAIRWISE = ("DPOConfig", "KTOConfig", "ORPOConfig", "RewardConfig")
-OWNED_PAIRWISE = _by_name({
-    "max_steps": "{stage}.epochs",
-    "per_device_train_batch_size gradient_accumulation_steps":
-        "{stage}.batch_pairs, and run.micro_batch_tokens for memory",
-})  # fmt: skip
-REWARDED = ("GRPOConfig", "RLOOConfig")
-OWNED_REWARDED = _by_name({
-    "max_steps num_train_epochs": "{stage}.steps",
-    "per_device_train_batch_size gradient_accumulation_steps":
-        "{stage}.prompts_per_step, and run.micro_batch_tokens for memory",
-    "num_generations": "{stage}.samples",
-    "generation_batch_size": "{stage}.prompts_per_step",
-    "max_completion_length": "{stage}.answer_tokens",
-    "reward_weights": "{stage}.rewards.<name>.weight",
-    "shuffle_dataset": "nothing: prompts come in a seeded order, a new one for every pass",
-    "logging_steps": "nothing: every step is logged",
-    "sync_ref_model": "nothing: the reference is the stage before, from the first step to the last",
-    "num_iterations steps_per_generation":
-        "nothing: answers are used once, so that a run that was stopped can go on exactly",
-})  # fmt: skip
-# Options of TRL's own row preparation, which `packing: isolated` replaces.
-TRL_ROWS_ONLY = (
-    "packing", "packing_strategy", "padding_free", "pad_to_multiple_of", "eval_packing", "truncation_mode",
-    "shuffle_dataset", "dataset_text_field", "dataset_kwargs", "dataset_num_proc", "eos_token", "pad_token",
-    "chat_template_path", "completion_only_loss", "train_sampling_strategy",
-)  # fmt: skip
+# Options of older versions, and of TRL's command line, that are still in people's files: name -> annotation.
+OLDER = {
+    "warmup_ratio": "float | None", "no_cuda": "bool", "max_seq_length": "int | None",
+    "max_prompt_length": "int | None",
+    "max_completion_length": "int | None", "evaluation_strategy": "str", "overwrite_output_dir": "bool",
+    "logging_dir": "str | None", "save_safetensors": "bool", "group_by_length": "bool", "dtype": "str | None",
+    "torch_dtype": "str | None", "model_name_or_path": "str | None", "model_revision": "str | None",
+    "attn_implementation": "str | None", "dataset_name": "str | None", "dataset_config": "str | None",
+    "dataset_train_split": "str", "dataset_test_split": "str", "use_peft": "bool", "load_in_4bit": "bool",
+    "load_in_8bit": "bool", "lora_r": "int | None", "lora_alpha": "int | None", "lora_dropout": "float | None",
+    "lora_target_modules": "list[str] | str | None", "lora_modules_to_save": "list[str] | None", "use_dora": "bool",
+    "use_rslora": "bool", "truncation_mode": "str", "padding_free": "bool", "dataset_num_proc": "int | None",
+}  # fmt: skip
 # Options whose negative values TRL accepts silently.
 NOT_NEGATIVE = ("learning_rate", "weight_decay", "beta", "adam_epsilon", "label_smoothing_factor", "label_smoothing")
+BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
 # First values of an adapter that leave the weights under it alone.
 STARTS = ("gaussian", "orthogonal")
 # Packages of the optimizers whose names begin so (transformers, trainer_optimizer.py).
@@ -160,24 +116,65 @@ def _parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def owned_by(class_name: str) -> dict[str, str]:
-    """Return the options of a TRL class that a stage derives from its own settings -> what to set instead."""
-    extra = OWNED_PAIRWISE if class_name in PAIRWISE else OWNED_REWARDED if class_name in REWARDED else {}
-    return OWNED | extra
+def annotation_of(class_name: str, name: str) -> str | None:
+    """Return the annotation of an option that a class has, or had; None where it is unknown."""
+    return options_of(class_name).get(name, OLDER.get(name))
 
 
-def check_train_options(class_name: str, train: Mapping[str, Any], *, stage: str, packing: str = "isolated") -> None:
+@functools.cache
+def default_option(class_name: str, name: str) -> Any:
+    """Return the default that a config class has for a plain option."""
+    for package, path, cls in reversed(CLASSES[class_name]):
+        for node in _body(package, path, cls):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == name:
+                given = {part.arg: part.value for part in getattr(node.value, "keywords", ())}
+                return ast.literal_eval(given["default"] if given else node.value or ast.Constant(None))
+    raise KeyError(name)
+
+
+def as_meant(class_name: str, name: str, value: Any) -> Any:
+    """Return a value of an option as its class means it, where it is the text of a number, of a boolean or of None.
+
+    YAML reads `None` as text, and so do quotes around a number; TRL's own command line takes both.
+    """
+    annotation = annotation_of(class_name, name)
+    if not isinstance(value, str) or annotation is None:
+        return int(value) if isinstance(value, float) and annotation and _counts(annotation, value) else value
+    text = value.strip()
+    if text == "None":
+        return None
+    types = plain_types(annotation)
+    if "str" in types or not types:
+        return value
+    if "bool" in types and text.lower() in BOOLEANS:
+        return BOOLEANS[text.lower()]
+    for kind in (int, float):
+        if kind.__name__ in types or (kind is int and "float" in types):
+            with contextlib.suppress(ValueError):
+                return kind(text)
+    with contextlib.suppress(ValueError):  # such as 1e3 for a number of steps
+        if "int" in types and float(text).is_integer():
+            return int(float(text))
+    return value
+
+
+def _counts(annotation: str, value: float) -> bool:
+    """Whether a number with a point stands for a whole one, such as 1e3 steps."""
+    types = plain_types(annotation)
+    return "int" in types and "float" not in types and value.is_integer()
+
+
+def check_pasted(key: str, label: str, name: str, value: Any, class_name: str) -> None:
+    """Check the type of an option that a stage takes as a setting of its own. Raises ConfigError."""
+    annotation = annotation_of(class_name, name)
+    if annotation is not None:
+        _check_type(f"{key} ({label})", value, annotation)
+
+
+def check_train_options(class_name: str, train: Mapping[str, Any], *, stage: str) -> None:
     """Check a `train:` block against its TRL class. Raises ConfigError for the first wrong name or type."""
-    known, owned = options_of(class_name), owned_by(class_name)
     for name, value in train.items():
         key = f"{stage}.train.{name}"
-        if name in owned:
-            advice = owned[name].format(stage=stage)
-            if advice.startswith("nothing: "):
-                raise ConfigError(f"{key} cannot be set here: {advice.removeprefix('nothing: ')}.")
-            raise ConfigError(f"{key} is derived here; set {advice} instead.")
-        if name in TRL_ROWS_ONLY and class_name == "SFTConfig" and packing == "isolated" and name in known:
-            raise ConfigError(f"{key} belongs to TRL's own row preparation; set {stage}.packing=trl to use it.")
         _check_option(key, value, class_name, "TRL")
         if name == "optim" and value not in (names := optimizers()):
             raise ConfigError(f"{key}={value}: transformers has no such optimizer.{did_you_mean(str(value), names)}")
@@ -236,8 +233,22 @@ def _check_option(key: str, value: Any, class_name: str, library: str) -> None:
     known, name = options_of(class_name), key.split(".", 2)[2]
     if name not in known:
         raise ConfigError(f"{key}: {class_name} of {library} has no option '{name}'.{did_you_mean(name, known)}")
-    annotation = known[name]
+    _check_type(key, value, known[name])
+
+
+def _check_type(key: str, value: Any, annotation: str) -> None:
     types = tuple(kind for name in plain_types(annotation) for kind in SIMPLE_TYPES[name])
     boolean = isinstance(value, bool) and bool not in types  # to Python, it is an int
     if value is not None and types and (boolean or not isinstance(value, types)):
         raise ConfigError(f"{key}: expected {annotation}, got {value!r} ({type(value).__name__}).")
+    if not is_finite(value):
+        raise ConfigError(f"{key}: expected finite numbers, got {value!r}.")
+
+
+def is_finite(value: Any) -> bool:
+    """Whether no number in a value, or in the lists and mappings within it, is infinite or NaN."""
+    if isinstance(value, Mapping):
+        return all(map(is_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

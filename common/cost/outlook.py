@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from common.config.base import StageSettings
+from common.config.batches import pair_epochs, rewarded_steps
 from common.config.kinds import kind_of
 from common.config.resolve import Resolved
 from common.config.schema import Config
@@ -176,7 +177,11 @@ class Outlook:
             return spent
         share = self.corrections.share(pace_of(setting, self.hardware)) or 1.0
         if isinstance(settings, RewardedSettings):
-            return spent + settings.steps * speed.step_seconds(setting, self.hardware) / share
+            there = self.sizes.of("prompts") if self.sizes and settings.epochs is not None else None
+            if settings.epochs is not None and there is None:
+                return None
+            steps = rewarded_steps(settings, max(0, there.rows - settings.watch.prompts) if there else 0)
+            return spent + steps * speed.step_seconds(setting, self.hardware) / share
         if isinstance(settings, PreferenceSettings) and tokens:
             spent += self._pair_seconds(setting, settings, tokens)
         return None if tokens is None else spent + tokens * speed.token_seconds(setting, self.hardware) / share
@@ -186,7 +191,7 @@ class Outlook:
         found, heldout = (self.sizes.of(role) if self.sizes else None for role in ("preference", "preference_heldout"))
         if found is None or not found.rows:
             return 0.0
-        each = tokens / settings.epochs / found.rows
+        each = tokens / pair_epochs(settings, found.rows) / found.rows
         return speed.pair_seconds(setting, self.hardware, found.rows, heldout.rows if heldout else 0, each)
 
     def disk(self, stage: str) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from common.config.base import AskedPrecision, Peft
-from common.config.batches import accumulate
+from common.config.batches import accumulate, micro_tokens
 from common.config.kinds import kind_of
 from common.config.schema import Config, RunSettings
 from common.config.stages import LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings
@@ -85,16 +85,16 @@ class Work:
 
 
 def work_of(kind: str, settings: LearningSettings, config: Config) -> Work:
-    """Return what a training stage computes at once under `run.processes` and `run.micro_batch_tokens`."""
+    """Return what a training stage computes at once under `run.processes` and its tokens of a forward pass."""
     train, run = settings.train, config.run
     head: Head
     if isinstance(settings, RewardedSettings):
         length = settings.prompt_tokens + settings.answer_tokens
-        rows, accumulation = split(settings.prompts_per_step * settings.samples, length, run)
+        rows, accumulation = split(settings.prompts_per_step * settings.samples, length, settings, run)
         scored, head, certain = rows * settings.answer_tokens, "scored", False
     elif isinstance(settings, PreferenceSettings):
         length = settings.sequence_length
-        pairs, accumulation = split(settings.batch_pairs, 2 * length, run)
+        pairs, accumulation = split(settings.batch_pairs, 2 * length, settings, run)
         rows, certain = 2 * pairs, False
         head = "full" if settings.trainer == "ORPOConfig" else "scored"
         if kind_of(kind).makes == "reward model":
@@ -103,7 +103,7 @@ def work_of(kind: str, settings: LearningSettings, config: Config) -> Work:
     else:
         assert isinstance(settings, TrainingSettings)
         length = settings.sequence_length
-        rows, accumulation = split(settings.batch_tokens // length, length, run)
+        rows, accumulation = split(settings.batch_tokens // length, length, settings, run)
         scored, certain = rows * length, True
         # Whether the logits are few enough for one piece is for the shape to say: see `common.cost.activations`.
         head = "lean" if settings.packing == "isolated" and not run.token_metrics else "chunked"
@@ -116,7 +116,8 @@ def work_of(kind: str, settings: LearningSettings, config: Config) -> Work:
     )  # fmt: skip
 
 
-def split(batch: int, tokens_each: int, run: RunSettings) -> tuple[int, int]:
+def split(batch: int, tokens_each: int, settings: LearningSettings, run: RunSettings) -> tuple[int, int]:
     """Return (units of a forward pass, forward passes of a step) in one of `run.processes`."""
-    most = None if run.micro_batch_tokens is None else run.micro_batch_tokens // tokens_each
+    micro = micro_tokens(settings, run)
+    most = None if micro is None else micro // tokens_each
     return accumulate(max(1, batch // run.processes), most)

@@ -16,14 +16,13 @@ from common.errors import ContractError
 from common.models.rendering import NO_PLACE, REFUSED
 from common.models.turns import ALL_CONTEXT, NOT_A_PREFIX
 
+EQUAL_SCORES, REVERSED_SCORES = "equal scores", "rejected scores higher than chosen"
 # Reasons that a setting or the data ask for: rows that are left out so are counted, but no limit is on them.
-BY_CHOICE = frozenset({"pass rate out of range", "no pass rate", ALL_CONTEXT})
-TOOL_CALLS = "tool calls are not supported yet"
+BY_CHOICE = frozenset({"pass rate out of range", "no pass rate", ALL_CONTEXT, EQUAL_SCORES, REVERSED_SCORES})
 WRONG_NUMBER, NOT_CSV = "wrong number of fields", "not valid CSV"
 _QUOTES = "Quote fields that hold the delimiter or line ends, or name the file's own way with delimiter: and quoting:"
 _TEMPLATE = "The checkpoint's chat template may be the cause: try model.chat_template=plain (or chatml)"
 _REMEDIES = {
-    TOOL_CALLS: "Leave such conversations out with where, or write their calls as text",
     WRONG_NUMBER: _QUOTES,
     NOT_CSV: _QUOTES,
     REFUSED: _TEMPLATE,

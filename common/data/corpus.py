@@ -6,12 +6,16 @@ It is the contract only. `common.data.manifest.manifest` reads files and Hub dat
 renders a domain's own knowledge.
 
 Rows are plain dicts, each with its `source`, and its `language` where that is known: text rows {"text"}, chat rows
-{"messages"}, preference rows {"prompt", "chosen", "rejected"} (lists of messages), prompt rows {"prompt", "answer"}
-whose answer can be verified (and "choices" where they have some; without "answer" where only a reward model can judge),
-and question rows. Those are {"id", "question", "choices", "answer"}, the answer being the place of the right choice;
-or, where answers are written out, {"id", "question", "answers", "match", "final"}: any of the answers is right, `match`
-says what must be equal (text or number), and `final`, if not None, is the mark after which a model's own answer stands
-(it is already cut from these).
+{"messages"}, preference rows {"prompt", "chosen", "rejected"} (lists of messages) or {"prompt", "completion", "label"}
+where answers come one by one, prompt rows {"prompt", "answer"} whose answer can be verified (and "choices" where they
+have some; without "answer" where only a reward model can judge), and question rows. Those are {"id", "question",
+"choices", "answer"}, the answer being the place of the right choice; or, where answers are written out, {"id",
+"question", "answers", "match", "final"}: any of the answers is right, `match` says what must be equal (text or number),
+and `final`, if not None, is the mark after which a model's own answer stands (it is already cut from these).
+
+A message has role (system, user, assistant, tool) and content, and may have tool_calls (their arguments as objects),
+reasoning_content, name and tool_call_id; "learn" is False in a turn of the assistant that is context only. Rows of
+conversations may have "tools", as OpenAI's function schemas.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ class Portion:
     times: float  # that each of them is used
     share: Callable[[], float]  # of the source that has been read so far; 1 once there is no more
     count: RowCount | None = None  # of the rows read so far; none where no row can be dropped
+    far: bool = False  # on the Hub, where nothing says how many there are
 
 
 CORPUS_ROLES = (
@@ -63,8 +68,11 @@ class Corpus(Protocol):
     def rows(self, role: str) -> Iterator[Row]:
         """Yield the rows of one of CORPUS_ROLES, in the same order every time."""
 
-    def portions(self, role: str) -> list[Portion] | None:
-        """Return the rows of a role by source, apart from its accounts; None where some are not on this machine."""
+    def portions(self, role: str, *, hub: bool = False) -> list[Portion] | None:
+        """Return the rows of a role by source, apart from its accounts.
+
+        None where some are not on this machine; with `hub`, these are among them.
+        """
 
     def counts(self, role: str) -> Mapping[str, RowCount]:
         """Return the accounts of a role by source id, as far as its rows have been read."""
@@ -74,6 +82,12 @@ class Corpus(Protocol):
 
     def conversations(self, role: str) -> Mapping[str, bool]:
         """Return the sources of a role by id, each with whether it has conversations. Reads no row."""
+
+    def unpaired(self, role: str) -> Mapping[str, bool]:
+        """Return the sources of a role by id, each with whether it has single answers with a label, and no pairs."""
+
+    def shapes(self) -> Mapping[str, str]:
+        """Return what the rows of each source were taken for, by id; nothing for rows that no file holds."""
 
     def findings(self) -> Mapping[str, Sequence[str]]:
         """Return what was found out about the files of each source so far, by id, where nobody had said it."""

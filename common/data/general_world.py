@@ -50,9 +50,9 @@ class WithGeneralWorld:
         """Yield the rows of a role, in the same order every time."""
         return self._of(role).rows(role)
 
-    def portions(self, role: str) -> list[Portion] | None:
+    def portions(self, role: str, *, hub: bool = False) -> list[Portion] | None:
         """Return the rows of a role by source, apart from its accounts."""
-        return self._of(role).portions(role)
+        return self._of(role).portions(role, hub=hub)
 
     def counts(self, role: str) -> Mapping[str, RowCount]:
         """Return the accounts of a role by source id, as far as its rows have been read."""
@@ -65,6 +65,14 @@ class WithGeneralWorld:
     def conversations(self, role: str) -> Mapping[str, bool]:
         """Return the sources of a role by id, each with whether it has conversations."""
         return self._of(role).conversations(role)
+
+    def unpaired(self, role: str) -> Mapping[str, bool]:
+        """Return the sources of a role by id, each with whether it has single answers with a label, and no pairs."""
+        return self._of(role).unpaired(role)
+
+    def shapes(self) -> Mapping[str, str]:
+        """Return what the rows of each of the user's sources were taken for, by id."""
+        return self._own.shapes()
 
     def lends(self, role: str) -> bool:
         """Whether the general world serves a role."""

@@ -31,6 +31,7 @@ MOST_BYTES = 32_000_000  # of a role that are read, all its sources together: at
 LEAST = 50  # rows of a source that are read however many bytes are: fewer say nothing of their lengths
 SAMPLE = 400  # lengths that are kept of a role, at least, where it has as many rows
 TEXT_SAMPLE = 600  # characters of a row that the tokenizer is tried on
+SIDES = ("chosen", "rejected", "completion")  # of a pair, and of a single answer
 CHATML, OWN = 5, 2  # tokens around what someone says: two marks, the name, two line ends; two marks in our template
 # UTF-8 bytes of a token by the size of the vocabulary, of English: byte-pair encodings of 512 to 16,384 tokens learned
 # on MedQuAD and novels and tried on other texts of theirs; SmolLM2's 49,152.
@@ -41,7 +42,9 @@ class RowSize(NamedTuple):
     """One row in UTF-8 bytes."""
 
     text: int  # a document, a conversation, a prompt or a question
-    answers: tuple[int, ...]  # the choices of a question, or the two sides of a pair, or a single answer
+    answers: tuple[
+        int, ...
+    ]  # the choices of a question, the two sides of a pair, or a single answer, or a single answer
     turns: int  # of a conversation or prompt; 0: a document or a question
 
 
@@ -76,6 +79,7 @@ class Sizes:
     token_bytes: float  # bytes of a token
     turn_tokens: int  # around what someone says
     counts: tuple[RowCount, ...] = ()  # of what was read, by source: rows read, dropped and changed
+    times: tuple[float, ...] = ()  # that the rows of each of these sources are used
 
     def tokens(self, size: int) -> float:
         """Return the tokens of some bytes."""
@@ -149,10 +153,6 @@ class RowSizes:
         """Return the roles asked for so far that were read in part."""
         return [role for role, sizes in self._known.items() if sizes is not None and not sizes.whole]
 
-    def counts(self) -> list[RowCount]:
-        """Return what was read of the roles asked for so far, by role and source."""
-        return [count for sizes in self._known.values() if sizes is not None for count in sizes.counts]
-
     def _find(self, role: str) -> Sizes | None:
         portions = self._corpus.portions(role)
         if portions is None:
@@ -189,8 +189,9 @@ class RowSizes:
                 rows += portion.times * count
             left = max(0.0, left - read)
         mean = sampler.bytes / sampler.seen if sampler.seen else 0.0
-        counts = tuple(portion.count for portion in portions if portion.count is not None)
-        return Sizes(round(rows), whole, mean, tuple(sampler.kept), 0.0, 0, counts)
+        told = [portion for portion in portions if portion.count is not None]
+        counts, times = tuple(p.count for p in told if p.count is not None), tuple(p.times for p in told)
+        return Sizes(round(rows), whole, mean, tuple(sampler.kept), 0.0, 0, counts, times)
 
     def _token_bytes(self, role: str) -> float:
         """Return the bytes of a token as the tokenizer cuts the first texts of each source."""
@@ -222,7 +223,7 @@ def _sizes_of(found: dict[str, Any]) -> Sizes:
     """Return sizes as they were kept. Raises KeyError, TypeError or ValueError for what is damaged."""
     sample = tuple(RowSize(text, tuple(answers), turns) for text, answers, turns in found["sample"])
     counts = tuple(RowCount(**count) for count in found["counts"])
-    return Sizes(**{**found, "sample": sample, "counts": counts})
+    return Sizes(**{**found, "sample": sample, "counts": counts, "times": tuple(found["times"])})
 
 
 @functools.cache

@@ -29,8 +29,8 @@ from common.store.artifacts import Artifact, digest_file
 
 # Goes up by one when a default changes, or what counts as identity does: then every stage is made again.
 RECIPE_SCHEMA = 1
-# Limits stop a stage or do nothing: they change no result.
-NOT_IDENTITY = ("limits",)
+# Limits stop a stage or do nothing, and forward passes are summed to the same step: they change no result.
+NOT_IDENTITY = ("limits", "micro_batch_tokens")
 # Options of a `train:` block that only log, or load the same rows in the same order.
 NOT_IDENTITY_TRAIN = frozenset({
     "logging_strategy", "logging_steps", "logging_first_step", "log_on_each_node", "log_level", "log_level_replica",

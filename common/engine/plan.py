@@ -31,6 +31,7 @@ from common.engine.code import code_of
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import data_of, recipe_of, settings_made_with, settings_of
 from common.engine.own_data import reasons, repeated
+from common.engine.preflight.losses import check_losses, losses
 from common.engine.preflight.settings import check_settings
 from common.engine.provenance import versions
 from common.models.facts import check_taken_facts
@@ -76,6 +77,11 @@ class Plan:
     def to_do(self) -> list[Step]:
         return [step for step in self.steps if step.state != "cached"]
 
+    def check_rows(self) -> list[str]:
+        """Stop where stages would lose more of their rows than they may; return what a sample makes likely."""
+        assert self.outlook.sizes is not None, "a plan knows its corpus"
+        return check_losses(self.resolved, [step.node for step in self.to_do], self.corpus, self.outlook.sizes)
+
 
 def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozenset[str] = frozenset()) -> Plan:
     """Return the plan of a run. `forced` stages count as missing even if they are there."""
@@ -96,14 +102,15 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
     publish = resolved.config.stages["publish"]
     if isinstance(publish, PublishSettings) and publish.to.startswith("hub:"):
         require_known(licence, publish.to)
-    notes = _notes(resolved, corpus, outlook)
+    notes = _notes(resolved, corpus, outlook, [step.node for step in steps if step.state != "cached"])
     return Plan(resolved, corpus, tuple(_with_libraries(steps, outlook)), outlook, licence, notes)
 
 
-def _notes(resolved: Resolved, corpus: Corpus, outlook: Outlook) -> tuple[str, ...]:
+def _notes(resolved: Resolved, corpus: Corpus, outlook: Outlook, to_do: Sequence[Node]) -> tuple[str, ...]:
     assert outlook.sizes is not None, "a plan knows its corpus"
     lent = [corpus.note] if isinstance(corpus, WithGeneralWorld) else []
-    return (*lent, *reasons(resolved), *repeated(resolved, corpus, outlook.sizes))
+    lost = losses(resolved, to_do, corpus, outlook.sizes)
+    return (*lent, *reasons(resolved), *repeated(resolved, corpus, outlook.sizes), *lost)
 
 
 def _with_libraries(steps: Sequence[Step], outlook: Outlook) -> Iterator[Step]:

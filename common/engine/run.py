@@ -33,6 +33,7 @@ from common.engine.preflight.backends import emulated
 from common.engine.preflight.domain_code import rewards_file
 from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
+from common.engine.preflight.trial import try_rows
 from common.engine.provenance import provenance
 from common.errors import DataError, GateError
 from common.models.device import release_memory
@@ -61,7 +62,9 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     check_sharding(resolved)
     plan = make_plan(resolved, forced=forced)
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
-    left_out = check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do])
+    left_out = check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do], plan.outlook.sizes)
+    for line in [*plan.check_rows(), *try_rows(plan, console)] if plan.to_do else ():
+        console.line(f"  {line}", always=True)
     _warn_of_emulation(plan, [step.node.name for step in plan.to_do], console)
     for note in licence_notes(plan.licence) if plan.to_do else ():
         console.line(f"  licences: {note}", always=True)

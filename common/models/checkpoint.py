@@ -132,6 +132,28 @@ def load_tokenizer(folder: Path, model: ModelSettings) -> PreTrainedTokenizerBas
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
 
 
+def load_skeleton(folder: Path, model: ModelSettings) -> PreTrainedModel:
+    """Build the model of a folder without its weights: what it is called by, its sizes, and how it generates.
+
+    Raises DataError naming the folder.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(explain_loading("configuration of", folder))
+        how: dict[str, Any] = {"trust_remote_code": model.trust_remote_code}
+        place = folder
+        if folder.suffix == SUFFIX:
+            place, how["gguf_file"] = stack.enter_context(_alone(folder)), folder.name
+        config = AutoConfig.from_pretrained(place, **how)
+        with torch.device("meta"):
+            skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+        if (place / "generation_config.json").is_file():
+            skeleton.generation_config = GenerationConfig.from_pretrained(place)
+    return skeleton
+
+
 def check_weights(folder: Path) -> None:
     """Check that a folder holds whole safetensors weights, or that a GGUF file is whole.
 

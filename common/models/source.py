@@ -24,7 +24,8 @@ from common.models.licence import licence_of, stated
 from common.models.local import is_local, locate, package_of
 from common.store.cache import known_digest
 
-WEIGHT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+WEIGHTS = "*.safetensors"
+WEIGHT_FILES = ("*.json", WEIGHTS, "*.jinja", "*.model", "*.txt")
 COMMIT = r"[0-9a-f]{40}"
 PATIENCE = 10.0  # seconds for the Hub's answer
 CODE_FILES = ("*.py",)  # read only where `trust_remote_code` says so, and then part of what a checkpoint is
@@ -56,6 +57,25 @@ def fetch(settings: ModelSettings, key: str = "model") -> Path:
 
     with _explained(settings, key):
         return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=_files_of(settings)))
+
+
+def find_tokenizer(settings: ModelSettings) -> Path | None:
+    """Return the place of a checkpoint whose tokenizer can be read now, weights or not; None where there is none.
+
+    Of a checkpoint of the Hub the small files alone are downloaded, where it answers.
+    """
+    assert settings.path is not None
+    if not is_hub_id(settings.path):
+        return locate(settings.path)
+    from huggingface_hub import snapshot_download
+
+    small = [pattern for pattern in _files_of(settings) if pattern != WEIGHTS]
+    try:
+        with _explained(settings, "model"):
+            place = Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=small))
+    except DataError:  # the stage says so
+        return None
+    return place if (place / "config.json").is_file() else None
 
 
 def commit_of(settings: ModelSettings, key: str = "model") -> str:

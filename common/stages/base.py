@@ -8,6 +8,7 @@ Pretraining is for models that fit the embedded world; a real profile names a ch
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.kinds import Kind
@@ -89,6 +90,16 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
     source = {**describe(settings), "role": "base model", "revision": settings.revision, "rows": None}
     metrics = {"parameters": model.num_parameters(), "steps": 0}
     return StageReport(metrics=metrics, sources=[{**source, "adjusted": adjusted}])
+
+
+def tokenizer_of(place: Path, settings: ModelSettings) -> PreTrainedTokenizerBase:
+    """Return the tokenizer that the chain will have, with what this stage makes of it; no weight is loaded.
+
+    Raises ContractError for what cannot be put right, as the stage itself would.
+    """
+    model, tokenizer = checkpoint.load_skeleton(place, settings), checkpoint.load_tokenizer(place, settings)
+    _adjust(model, tokenizer, settings)
+    return tokenizer
 
 
 def _adjust(model: Any, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings) -> list[str]:

@@ -16,7 +16,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from common.config.batches import pair_steps
+from common.config.batches import pair_epochs, pair_steps
 from common.config.pipeline import Node
 from common.config.schema import RunSettings
 from common.config.stages import PreferenceSettings
@@ -116,7 +116,8 @@ class Tuning(PairTraining):
         check_limits(counts, cast(PreferenceSettings, context.settings).limits, context.stage)
         require_pairs(len(pairs), ranks.size(), f"Stage {context.stage}: {origin(context, 'preference')}")
         super().__init__(context, tokenizer, pairs)
-        if referenced and self.settings.epochs < 1:  # else the reference would read pairs that never train
+        # Else the reference would read pairs that never train.
+        if referenced and pair_epochs(self.settings, self.num_pairs) < 1:
             self.pairs = _first(pairs, 2 * pair_steps(self.settings, self.num_pairs) * self.settings.batch_pairs)
         self.referenced, self.counts = referenced, [*counts, *heldout_counts]
         self.whole_here = not parallel.is_sharded(run)

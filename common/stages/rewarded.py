@@ -120,10 +120,10 @@ def _train(
     config_class = getattr(trl, settings.trainer)
     trainer_class = text_prompt_trainer(getattr(trl, settings.trainer.replace("Config", "Trainer")))
     loop = TrainingLoop(context, _answers(settings))
-    options = rewarded_options(settings, context.config, loop.folder, stage=context.stage)
+    options = rewarded_options(settings, context.config, loop.folder, num_prompts=len(rows), stage=context.stage)
     reward = Reward(monitor.mix, model.generation_config.eos_token_id, settings.samples)
     learner = learner_of(context, model)
-    asked = in_order(rows, settings.steps, settings.prompts_per_step, context.config.seed)
+    asked = in_order(rows, options["max_steps"], settings.prompts_per_step, context.config.seed)
     prompts = Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in asked])
     with scoring(run, settings.train):
         trainer = build_trainer(

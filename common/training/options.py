@@ -12,7 +12,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-from common.config.batches import Batch, accumulate, batch_of, pair_steps, require_shareable
+from common.config.batches import (
+    Batch,
+    accumulate,
+    batch_of,
+    micro_tokens,
+    pair_steps,
+    require_shareable,
+    rewarded_steps,
+)
 from common.config.schema import Config
 from common.config.stages import (
     PreferenceSettings,
@@ -58,7 +66,7 @@ def _options(
     """Return what every trainer gets: folder, logging, schedule, its share of the batch, and what is switched off."""
     batch, run = batch_of(stage, settings), config.run
     assert batch is not None, f"{stage} has no batch"
-    rows, accumulation = split_batch(batch, run.micro_batch_tokens)
+    rows, accumulation = split_batch(batch, micro_tokens(settings, run))
     on_cpu = device_of(run) == "cpu"
     return {
         "output_dir": str(folder),
@@ -116,10 +124,12 @@ def preference_options(
     }
 
 
-def rewarded_options(settings: RewardedSettings, config: Config, folder: Path, *, stage: str) -> dict[str, Any]:
+def rewarded_options(
+    settings: RewardedSettings, config: Config, folder: Path, *, num_prompts: int, stage: str
+) -> dict[str, Any]:
     """Return the keyword arguments that TRL's config classes for rewards have in common. Every step is logged."""
     return {
-        **_options(settings, config, folder, steps=settings.steps, stage=stage),
+        **_options(settings, config, folder, steps=rewarded_steps(settings, num_prompts), stage=stage),
         "logging_steps": 1,
         "per_device_eval_batch_size": settings.samples,
         "num_generations": settings.samples,

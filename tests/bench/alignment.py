@@ -68,7 +68,7 @@ def rewarded(
     settings: Any = context.settings
     rows, _ = read_prompts(context, tokenizer)
     few = settings.model_copy(update={"steps": steps, "answer_tokens": 32})
-    options = rewarded_options(few, context.config, context.work / "trainer", stage=name)
+    options = rewarded_options(few, context.config, context.work / "trainer", num_prompts=len(rows), stage=name)
     mix = Mix.of({"exact": {"weight": 1.0}})
     reward: Any = Reward(mix, tokenizer.eos_token_id, settings.samples) if ours else plain_reward
     with scoring(context.config.run, settings.train) if ours else contextlib.nullcontext():

@@ -95,6 +95,10 @@ def test_a_machine_of_the_table_has_the_precision_that_it_is_fastest_in(name: st
         ({"cpt.train.fp16": "false", "precision": "float16"}, "float32"),
         ({"cpt.train.bf16": "false", "precision": "float16"}, "float16"),
         ({"cpt.train.bf16": "null"}, "bfloat16"),
+        ({"precision": "fp16"}, "float16"),
+        ({"precision": "fp32"}, "float32"),
+        ({"cpt.precision": "fp16"}, "float16"),
+        ({"cpt.precision": "bf16", "cpt.train.bf16": "true"}, "bfloat16"),
     ],
 )
 def test_a_stage_overrides_the_run_and_the_words_of_trl_are_taken(
@@ -119,7 +123,7 @@ def test_a_stage_overrides_the_run_and_the_words_of_trl_are_taken(
         ),
         ({"cpt.train.bf16": "true", "cpt.train.fp16": "true"}, "cpt.train.fp16=true and cpt.train.bf16=true exclude"),
         ({"cpt.train.bf16": "yes please"}, "cpt.train.bf16 (command line): expected true or false, got 'yes please'."),
-        ({"precision": "bf16"}, "precision (command line): expected auto, bfloat16, float16, float32; got 'bf16'."),
+        ({"precision": "fp8"}, "precision (command line): expected auto, bfloat16, float16 or float32; got 'fp8'."),
         ({"cpt.precision": "float8"}, "cpt.precision (command line): "),
         ({"run.processes": "many"}, "run.processes (command line): expected a whole number"),
         ({"run.processes": "null"}, "run.processes (command line): expected a whole number"),

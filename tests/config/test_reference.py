@@ -72,9 +72,9 @@ def test_every_shipped_file_names_its_schema(name: str, path: Path) -> None:
     ("name", "values"),
     [
         ("stages", {"all": {"cpt": {"tokns": 5}}}),
-        ("stages", {"checkpoint": {"cpt": {"schedule": {"kind": "linear"}}}}),
+        ("stages", {"checkpoint": {"cpt": {"schedule": {"kind": "polynomial"}}}}),
         ("stages", {"profiles": {"tiny": {"sft": {"train": {"learning_rat": 1e-5}}}}}),
-        ("stages", {"all": {"sft": {"adapter": {"train": {"max_steps": 5}}}}}),
+        ("stages", {"all": {"sft": {"adapter": {"train": {"max_stps": 5}}}}}),
         ("profile", {"run": {"processes": 0}}),
         ("pipeline", {"description": "x", "stages": {"base": {"kind": "bas"}}, "exam": [], "publish": "base"}),
         ("data", {"title": "x", "sources": [{"id": "a", "role": "cpt", "licens": "mit"}]}),
@@ -112,7 +112,8 @@ def test_all_of_it_can_be_described(key: str) -> None:
 
 def test_a_setting_is_described_with_type_default_and_meaning() -> None:
     assert describe("cpt.schedule.warmup") == [
-        "cpt.schedule.warmup (number, at least 0, at most 1; default: 0.02): share of all steps spent warming up"
+        "cpt.schedule.warmup (number, at least 0; default: 0.02): share of all steps spent warming up; from 1 on, a "
+        "number of steps"
     ]
     assert describe("cpt.schedule")[0] == "cpt.schedule: learning rate over the steps"
     assert len(describe("cpt.schedule")) == 5

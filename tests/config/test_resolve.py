@@ -80,7 +80,7 @@ def test_values_may_hold_spaces_and_equal_signs() -> None:
         ({"domain": "medical", "dpo.train.betta": "1"}, "DPOConfig of TRL has no option 'betta'. Did you mean 'beta'?"),
         ({"domain": "medical", "cpt.train.learning_rate": "fast"}, "cpt.train.learning_rate: expected float, got 'fast' (str)"),
         ({"domain": "medical", "cpt.train.learning_rate": "-1"}, "cpt.train.learning_rate: expected a number of at least 0, got -1"),
-        ({"domain": "medical", "cpt.train.max_steps": "5"}, "cpt.train.max_steps is derived here; set cpt.tokens instead"),
+        ({"domain": "medical", "seed": "4294967296"}, "seed (command line): expected at most 4294967295; got 4294967296"),
         ({"domain": "medical", "cpt.train.packing_strategy": "wrapped"}, "set cpt.packing=trl to use it"),
         ({"domain": "medical", "cpt.peft": "lora", "cpt.lora.rr": "8"}, "LoraConfig of peft has no option 'rr'. Did you mean 'r'?"),
         ({"domain": "medical", "cpt": "5"}, "cpt (command line): expected keys below it, got 5"),

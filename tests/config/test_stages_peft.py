@@ -76,7 +76,7 @@ def test_full_fine_tuning_is_the_default_and_no_part_of_a_recipe(copy: Path) -> 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ({"peft": "qlra"}, "peft (command line): expected full, lora, qlora; got 'qlra'. Did you mean 'qlora'?"),
+        ({"peft": "qlra"}, "peft (command line): expected full, lora or qlora; got 'qlra'. Did you mean 'qlora'?"),
         ({"base.peft": "lora"}, "base: peft is lora, but the base has no model before it to adapt; remove peft"),
         ({"sft.lora.r": "4"}, "sft: lora is set, but peft is full; set peft=lora (or qlora), or remove lora"),
         ({"sft.peft": "lora", "sft.quantization.load_in_4bit": "true"}, "sft: quantization is set, but peft is lora; set peft=qlora"),

@@ -12,9 +12,11 @@ import pytest
 from common.config.resolve import resolve
 from common.config.trl_options import (
     CLASSES,
-    OWNED,
+    OLDER,
     PACKAGES,
-    TRL_ROWS_ONLY,
+    as_meant,
+    default_option,
+    is_finite,
     needs_bitsandbytes,
     optimizers,
     options_of,
@@ -54,10 +56,38 @@ def test_optimizers_of_bitsandbytes_are_known_by_their_names() -> None:
     assert {name.value for name in OptimizerNames if needs_bitsandbytes(name.value)} == real
 
 
-def test_owned_and_refused_options_exist_in_trl() -> None:
-    known = {*options_of("SFTConfig"), *options_of("DPOConfig")}
-    older = {"warmup_ratio", "no_cuda"}  # gone from transformers 5, still in many people's files
-    assert {*OWNED, *TRL_ROWS_ONLY} - known == older
+def test_older_options_are_gone_from_some_class_of_trl() -> None:
+    trainers = [name for name in CLASSES if name not in ("LoraConfig", "BitsAndBytesConfig")]
+    assert [name for name in OLDER if all(name in options_of(trainer) for trainer in trainers)] == []
+
+
+def test_defaults_are_those_of_the_dataclass() -> None:
+    from trl import GRPOConfig, SFTConfig
+
+    for cls, names in ((SFTConfig, ("per_device_train_batch_size", "max_length")), (GRPOConfig, ("num_generations",))):
+        for name in names:
+            assert default_option(cls.__name__, name) == cls.__dataclass_fields__[name].default
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "meant"),
+    [
+        ("learning_rate", "2e-5", 2e-5), ("learning_rate", " 1 ", 1), ("max_steps", "1e3", 1000),
+        ("max_steps", 1e3, 1000),
+        ("max_steps", 1.5, 1.5), ("packing", "True", True), ("packing", "no", False), ("max_length", "None", None),
+        ("max_length", "1024", 1024), ("optim", "adamw_torch", "adamw_torch"), ("learning_rate", "fast", "fast"),
+        ("bf16", "true", True), ("report_to", "None", None), ("no_such_option", "5", "5"), ("eval_steps", "0.1", 0.1),
+    ],
+)  # fmt: skip
+def test_text_is_taken_as_the_class_means_it(name: str, given: object, meant: object) -> None:
+    found = as_meant("SFTConfig", name, given)
+    assert (found, type(found)) == (meant, type(meant))
+
+
+def test_numbers_are_finite_at_every_depth() -> None:
+    assert is_finite({"a": [1.0, {"b": 2}], "c": "nan"})
+    assert not is_finite({"a": [1.0, {"b": float("nan")}]})
+    assert not is_finite((float("-inf"),))
 
 
 def test_planning_commands_import_nothing_heavy() -> None:
@@ -89,8 +119,11 @@ def test_optimizers_are_those_of_transformers() -> None:
             {"cpt.train.optim": "galore_adamw"},
             r"galore_adamw needs the package galore_torch, .* or use adamw_torch",
         ),
-        ({"cpt.train.fsdp": "full_shard"}, r"cpt\.train\.fsdp is derived here; set run\.parallelism=fsdp2"),
-        ({"cpt.train.deepspeed": "x.json"}, r"cpt\.train\.deepspeed is derived here; set run\.parallelism=zero3"),
+        ({"cpt.train.learning_rate": "inf"}, r"cpt\.train\.learning_rate: expected finite numbers, got inf\."),
+        ({"cpt.train.learning_rate": ".inf"}, r"cpt\.train\.learning_rate \(command line\): expected a finite number"),
+        ({"dpo.train.loss_weights": "[1.0, .nan]"}, r"dpo\.train\.loss_weights \(command line\): expected a finite"),
+        ({"merge.parameters.t": ".nan"}, r"merge\.parameters\.t \(command line\): expected a finite number; got nan"),
+        ({"cpt.epochs": "inf"}, r"cpt\.epochs \(command line\): expected a finite number; got 'inf'"),
     ],
 )
 def test_what_cannot_train_is_told_by_plan(words: dict[str, str], expected: str) -> None:

@@ -11,6 +11,7 @@ from common.config.kinds import kind_of, kinds
 from common.config.overrides import ALLOW_CODE
 from common.config.pipeline import load_pipeline
 from common.config.schema import SECTIONS, Config
+from common.config.trl_mappings import rules_of
 from common.config.trl_options import options_of
 from tests.conftest import REPOSITORY
 
@@ -53,6 +54,6 @@ def check_key(key: str) -> None:
         annotation = cls.model_fields[part].annotation
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             if part == "train" and rest[number + 1 :]:
-                assert rest[number + 1] in options_of(getattr(cls, "trainer", "")), key
+                assert rest[number + 1] in {**rules_of(cls), **options_of(getattr(cls, "trainer", ""))}, key
             return
         cls = annotation

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from common.config.folders import names_in
 from common.config.kinds import kinds
+from common.config.resolve import resolve
 from common.config.schema import Needs
+from common.config.trl_options import OLDER, options_of
 from common.config.yaml import read_yaml
 from common.cost.hardware import TABLE
+from common.errors import ConfigError
 from common.rewards.verifiers import VERIFIERS
 from tests.bench.tables import SENTENCES
 from tests.conftest import REPOSITORY
@@ -129,3 +133,39 @@ def test_what_a_page_describes_is_there(phrase: str) -> None:
     path = REPOSITORY / place
     files = sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.is_file() else []
     assert any(mark in read(file) for file in files), f"{place} has no {mark!r}"
+
+
+def test_what_an_option_of_trl_becomes_is_what_the_page_says() -> None:
+    """Each row of the table is resolved in both forms, and the options that the page lists are what it says."""
+    page = read(DOCS / "coming-from-trl.md")
+    table = page.split("| in TRL's words | here |")[1].split("\n\n")[0].splitlines()[2:]
+    for row in table:
+        theirs, ours = (re.findall(r"`([^`]+)`", cell)[0] for cell in row.strip("|").split(" | "))
+        stage = theirs.partition(".")[0]
+        words = {"pipeline": "full" if stage in ("sft", "dpo") else stage, "domain": "medical"}
+        found = [
+            resolve(words | dict(word.split("=", 1) for word in shlex.split(text)), REPOSITORY).config
+            for text in (theirs, ours)
+        ]
+        assert found[0] == found[1], row
+    for start, asked, effect in (
+        ("These have no effect", "no effect", True),
+        ("These are refused", "", False),
+    ):
+        listed = page.split(start)[1].split(": ", 1)[1].split("So is a value")[0].split("\n\n")[0]
+        for name in re.findall(r"`(\w+)`", listed):
+            value = SAMPLE_VALUES.get(
+                name, "true" if OLDER.get(name, options_of("SFTConfig").get(name)) == "bool" else "x"
+            )
+            if effect:
+                origins = resolve({"domain": "medical", f"sft.train.{name}": value}, REPOSITORY).origins
+                assert asked in origins[f"sft.train.{name}"], name
+            else:
+                with pytest.raises(ConfigError, match=rf"sft(-only)?\.train\.{name} "):
+                    resolve({"domain": "medical", f"sft.train.{name}": value}, REPOSITORY)
+
+
+SAMPLE_VALUES = {  # of options that take neither text nor true
+    "save_steps": "5", "eval_steps": "5", "per_device_eval_batch_size": "5", "dataset_num_proc": "5", "lora_r": "5",
+    "model_init_kwargs": "{dtype: float32}", "hub_private_repo": "true",
+}  # fmt: skip

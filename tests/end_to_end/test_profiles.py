@@ -98,7 +98,7 @@ def arguments_of(node: Node, settings: LearningSettings, config: Config, folder:
     if isinstance(settings, PreferenceSettings):
         return cls(**preference_options(settings, config, folder, num_pairs=1000, stage=node.name))
     assert isinstance(settings, RewardedSettings)
-    return cls(**rewarded_options(settings, config, folder, stage=node.name))
+    return cls(**rewarded_options(settings, config, folder, num_prompts=1000, stage=node.name))
 
 
 @pytest.mark.parametrize("profile", REAL)

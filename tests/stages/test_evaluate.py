@@ -34,7 +34,7 @@ class SmallCorpus:
     def rows(self, role: str) -> Iterator[dict[str, Any]]:
         yield from self._rows.get(role, [])
 
-    def portions(self, role: str) -> None:
+    def portions(self, role: str, *, hub: bool = False) -> None:
         return
 
     def counts(self, role: str) -> dict[str, RowCount]:
@@ -44,6 +44,12 @@ class SmallCorpus:
         return ()
 
     def conversations(self, role: str) -> dict[str, bool]:
+        return {}
+
+    def unpaired(self, role: str) -> dict[str, bool]:
+        return {}
+
+    def shapes(self) -> dict[str, str]:
         return {}
 
     def findings(self) -> dict[str, list[str]]:

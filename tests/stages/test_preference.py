@@ -79,7 +79,7 @@ def test_every_loss_of_trl_trains(copy: Path) -> None:
         ("dpo", {"dpo.train.precompute_ref_log_probs": "false"}, "the reference is always precomputed here"),
         ("kto", {"pipeline": "kto", "kto.train.precompute_ref_log_probs": "false"}, "always precomputed here"),
         ("kto", {"pipeline": "kto", "kto.train.beat": "0.1"}, "KTOConfig of TRL has no option 'beat'"),
-        ("orpo", {"pipeline": "orpo", "orpo.train.max_steps": "3"}, "set orpo.epochs instead"),
+        ("orpo", {"pipeline": "orpo", "orpo.train.max_steps": "3", "orpo.epochs": "1"}, "contradict each other"),
     ],
 )  # fmt: skip
 def test_mistakes_in_settings(stage: str, option: dict[str, str], expected: str, copy: Path) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from common.config.batches import Batch
-from common.config.schema import Config, ModelSettings
-from common.config.stages import CptSettings, DpoSettings
+from common.config.batches import Batch, micro_tokens, pair_epochs, pair_steps, rewarded_steps
+from common.config.schema import Config, ModelSettings, RunSettings
+from common.config.stages import CptSettings, DpoSettings, GrpoSettings
 from common.errors import ConfigError
 from common.training.options import preference_options, sft_options, split_batch, steps_for
 
@@ -58,3 +58,18 @@ def test_the_train_block_has_the_last_word_and_reaches_trl(tmp_path: Path) -> No
     dpo = DpoSettings(train={"loss_type": ["ipo"], "beta": 0.5})
     pairs = DPOConfig(**preference_options(dpo, CONFIG, tmp_path, num_pairs=64, stage="dpo"))
     assert (pairs.loss_type, pairs.beta, pairs.max_steps) == (["ipo"], 0.5, 4)
+
+
+def test_steps_and_passes_say_the_same_of_pairs_and_prompts() -> None:
+    assert pair_steps(DpoSettings(steps=7), 1000) == 7
+    assert pair_epochs(DpoSettings(steps=7), 56) == 2.0
+    assert pair_steps(DpoSettings(epochs=2), 56) == 7
+    assert rewarded_steps(GrpoSettings(steps=9), 1000) == 9
+    assert rewarded_steps(GrpoSettings(epochs=2, prompts_per_step=16), 100) == 13
+
+
+def test_a_forward_pass_takes_the_least_that_the_stage_or_the_run_asks_for(tmp_path: Path) -> None:
+    own = CptSettings(tokens=20_480, micro_batch_tokens=256)
+    assert [micro_tokens(own, RunSettings(micro_batch_tokens=size)) for size in (None, 128, 512)] == [256, 128, 256]
+    made = sft_options(own, CONFIG, tmp_path, steps=10, stage="cpt")
+    assert (made["per_device_train_batch_size"], made["gradient_accumulation_steps"]) == (2, 8)

@@ -87,6 +87,14 @@ class EmbeddedCorpus:
         """Return whether a role has conversations among its rows, under the name of its side."""
         return {_role(role).side: "conversations" in _role(role).reads}
 
+    def unpaired(self, role: str) -> dict[str, bool]:
+        """Return that all preferences are pairs."""
+        return {_role(role).side: False}
+
+    def shapes(self) -> dict[str, str]:
+        """Return nothing: these rows are rendered, not read."""
+        return {}
+
     def findings(self) -> dict[str, list[str]]:
         """Return nothing: its files have one format."""
         return {}
@@ -129,7 +137,7 @@ class EmbeddedCorpus:
             count.rows_out += 1
             yield row
 
-    def portions(self, role: str) -> list[Portion]:
+    def portions(self, role: str, *, hub: bool = False) -> list[Portion]:
         """Return the rows of a role, uncounted. They are made at once, so all of them have been read."""
         return [Portion(self._rows(role), 1.0, lambda: 1.0)]
 

@@ -28,13 +28,14 @@ from common.data.corpus import CORPUS_ROLES, Portion, Row
 from common.data.manifest.files.source_file import Told
 from common.data.manifest.hub import probe, read_hub
 from common.data.manifest.manifest_checks import (
-    Files,
+    CheckedSources,
     check_essential,
     check_sources,
     check_together,
     describe_role,
     parse_manifest,
 )
+from common.data.manifest.questions import Faults
 from common.data.manifest.readers import Record, SourceFile, read_file
 from common.data.manifest.records import missing_columns, rows_of, window
 from common.data.manifest.revisions import Revisions
@@ -65,29 +66,32 @@ def load_manifest(
     if not isinstance(raw, dict):
         raise DataError(f"{path}: holds no keys at its top level. Expected title and sources.")
     manifest, sources, wrong = parse_manifest(raw)
-    files, problems = check_sources(sources, folder)
-    problems += check_together(sources, files)
+    known = revisions or Revisions(None)
+    checked = check_sources(sources, folder, lambda source: read_hub(known.pin(source)))
+    problems = [*checked.problems, *check_together(checked.sources, checked.files)]
     if manifest is None:
         raise ConfigError(report(str(path), wrong + problems))
+    manifest = manifest.model_copy(update={"sources": tuple(checked.sources)})
     problems += check_essential(manifest.sources, essential)
     if not any(source.enabled and source.role not in ("eval", "prompts") for source in manifest.sources):
         problems.append("no enabled source to train on. Enable or add one with role pretrain, cpt, sft or preference")
     if problems:
         raise DataError(report(str(path), problems))
-    return ManifestCorpus(manifest, files, revisions or Revisions(None))
+    return ManifestCorpus(manifest, checked, known)
 
 
 class ManifestCorpus:
     """The rows that a manifest describes. Counts are those of the newest pass over a role."""
 
-    def __init__(self, manifest: Manifest, files: Files, revisions: Revisions) -> None:
+    def __init__(self, manifest: Manifest, checked: CheckedSources, revisions: Revisions) -> None:
         self.manifest = manifest
         self.domain_title = manifest.title
-        self._files = files
+        self._files = checked.files
+        self._shapes = checked.shapes
         self._revisions = revisions
         self._counts: dict[str, dict[str, RowCount]] = {}
         self._told = {source.id: Told(source.id) for source in manifest.sources}
-        for name, found in files.items():
+        for name, found in checked.files.items():
             self._told[name] = next((file.tell for file in found if isinstance(file.tell, Told)), self._told[name])
 
     def identity(self, roles: Sequence[str]) -> list[dict[str, Any]]:
@@ -118,15 +122,15 @@ class ManifestCorpus:
             )
         return self._read(role, serving)
 
-    def portions(self, role: str) -> list[Portion] | None:
-        """Return the rows of a role by source, uncounted, or None where one of its sources is on the Hub."""
+    def portions(self, role: str, *, hub: bool = False) -> list[Portion] | None:
+        """Return the rows of a role by source, or None where one of its sources is on the Hub; not so with `hub`."""
         serving = self._serving(role)
-        if any(source.hub is not None for source, _ in serving):
+        if not hub and any(source.hub is not None for source, _ in serving):
             return None
         return [self._portion(source, part, role) for source, part in serving]
 
     def _portion(self, source: Source, part: Part, role: str) -> Portion:
-        files = self._files[source.id]
+        files = self._files.get(source.id, [])  # none of a data set of the Hub
         size = sum(file.size for file in files)
         read = [0.0] * len(files)
         watched = [file._replace(on_read=partial(read.__setitem__, place)) for place, file in enumerate(files)]
@@ -134,7 +138,11 @@ class ManifestCorpus:
         kept, count = min(1.0, weight), RowCount(source.id, role)
         most = math.inf if source.limit is None else kept * source.limit
         rows = self._pass(source, part, kept, count, watched)
-        return Portion(rows, max(1.0, weight), lambda: max(sum(read) / size, count.num_kept / most), count)
+
+        def share() -> float:
+            return max(sum(read) / size if size else 0.0, count.num_kept / most)
+
+        return Portion(rows, max(1.0, weight), share, count, far=source.hub is not None)
 
     def counts(self, role: str) -> dict[str, RowCount]:
         """Return the accounts of a role by source id, as far as its rows have been read."""
@@ -151,6 +159,14 @@ class ManifestCorpus:
     def conversations(self, role: str) -> dict[str, bool]:
         """Return the sources of a role, each with whether its rows are conversations, as its columns say."""
         return {source.id: source.shape == "chat" for source, _ in self._serving(role)}
+
+    def shapes(self) -> dict[str, str]:
+        """Return what the rows of each enabled source were taken for, by id."""
+        return {source.id: self._shapes[source.id] for source in self.manifest.sources if source.id in self._shapes}
+
+    def unpaired(self, role: str) -> dict[str, bool]:
+        """Return the sources of a role, each with whether its rows are single answers with a label, and no pairs."""
+        return {source.id: source.unpaired for source, _ in self._serving(role)}
 
     def check_rows(self, roles: Sequence[str]) -> None:
         """Ask the Hub for each of its sources, and read every local row, of these roles; prompts are always asked for.
@@ -207,6 +223,7 @@ class ManifestCorpus:
         seen: set[bytes] = set()
         for source, part in serving:
             count, num_rows = counts[source.id], 0
+            _log.info("source %s: read as %s", source.id, self._shapes.get(source.id, source.shape))
             for row in self._repeat(source, part, count):
                 num_rows += 1
                 if role.startswith("text_"):  # two sources over the same texts hold the same ones out
@@ -235,12 +252,14 @@ class ManifestCorpus:
         """
         num_usable = num_unusable = num_kept = 0
         names, reasons = set[str](), set[str]()
+        faults = Faults(source)
         found = (found for record in self._records(source, files) for found in rows_of(source, record))
         for where, row, whole, detail in found:
             if source.limit is not None and num_usable == source.limit:
-                return
+                break
             if isinstance(row, UnusableRow):
                 num_unusable += 1
+                faults.add(where, row)
                 if str(row) not in reasons:
                     reasons.add(str(row))
                     self._told[source.id](f"dropped first for '{row}': {detail or where}")
@@ -261,6 +280,7 @@ class ManifestCorpus:
                 for what in row.pop("changed", ()):
                     count.change(what)
                 yield row
+        faults.check(num_usable + num_unusable)
 
     def _records(self, source: Source, files: Sequence[SourceFile] | None) -> Iterator[Record]:
         if source.hub is None:

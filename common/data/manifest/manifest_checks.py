@@ -1,28 +1,30 @@
 """Find every problem of a manifest before anything is spent: files, columns, licences, gates, leaks.
 
-Usage: `files, problems = check_sources(manifest.sources, root)`; no problem is raised, all are returned.
+Usage: `checked = check_sources(manifest.sources, root, read)`; no problem is raised, all are in `checked.problems`.
 
-It reads local files up to the first record that is used and never asks the network: that is
-`common.data.manifest.hub`. Problems further down a file are reported when its rows are read.
+Of files it reads the first records (`common.data.manifest.peeking`), of the Hub only what tells columns that the
+manifest leaves out. Problems further down a file are reported when its rows are read.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from common.config.validation import explain
+from common.data.manifest.descriptions import describe
 from common.data.manifest.files.locate import locate
 from common.data.manifest.files.source_file import Told
 from common.data.manifest.hub import gate_problem
-from common.data.manifest.readers import Record, SourceFile, read_file
-from common.data.manifest.records import is_chosen, missing_columns, split_record, window
+from common.data.manifest.peeking import Peek, peek, peek_records
+from common.data.manifest.readers import Record, SourceFile
+from common.data.manifest.records import window
 from common.data.manifest.schema import HELDOUT_ROLES, Manifest, Source
-from common.data.manifest.values import UnusableRow
 from common.errors import DataError
 
 NO_LICENCE = "licence is empty; name it (such as cc-by-4.0), or write unknown"
@@ -47,23 +49,54 @@ def parse_manifest(raw: Mapping[str, Any]) -> tuple[Manifest | None, list[Source
     return None, right, problems
 
 
-def check_sources(sources: Sequence[Source], root: Path) -> tuple[Files, list[str]]:
-    """Return the local files of each enabled source, and one line per problem of a single source."""
-    files: Files = {}
-    problems: list[str] = []
+@dataclass
+class CheckedSources:
+    """The sources of a manifest with the columns that were recognised, their files, and what is wrong with each."""
+
+    sources: list[Source]
+    files: Files
+    shapes: dict[str, str]  # what the rows of a source were taken for
+    problems: list[str]
+
+
+def check_sources(
+    sources: Sequence[Source], root: Path, of_hub: Callable[[Source], Iterator[Record]]
+) -> CheckedSources:
+    """Return the sources, the local files of each enabled one, and one line per problem of a single source.
+
+    `of_hub` reads a data set of the Hub: only for those whose columns are not named.
+    """
+    done = CheckedSources([], {}, {}, [])
     for source in sources:
-        found: list[str] = []
+        problems: list[str] = []
+        found = Peek(source)
         if not source.licence.strip():
-            found.append(NO_LICENCE)
-        if source.enabled and (gate := gate_problem(source)):
-            found.append(gate)
+            problems.append(NO_LICENCE)
+        gate = gate_problem(source) if source.enabled else None
         if source.enabled and source.path is not None:
             located, wrong = locate(source.paths, source.split, root)
             told = Told(source.id)
-            files[source.id] = [file._replace(tell=told) for file in located]
-            found += wrong + _peek_all(source, files[source.id])
-        problems += [f"source '{source.id}': {problem}" for problem in found]
-    return files, problems
+            done.files[source.id] = [file._replace(tell=told) for file in located]
+            problems += wrong
+            found = peek(source, done.files[source.id])
+        elif source.enabled and gate is None:
+            found = _peek_hub(source, of_hub)
+        done.sources.append(found.source)
+        if found.shape:
+            done.shapes[source.id] = found.shape
+        problems += [*([gate] if gate else []), *found.problems]
+        done.problems += [f"source '{source.id}': {problem}" for problem in problems]
+    return done
+
+
+def _peek_hub(source: Source, of_hub: Callable[[Source], Iterator[Record]]) -> Peek:
+    if not source.unrecognised:
+        return Peek(source, shape=describe(source))
+    try:
+        return peek_records(source, window(source, of_hub(source)), f"{source.hub}[{source.split}]")
+    except DataError as error:
+        message = str(error).removeprefix(f"Source '{source.id}': ").rstrip(".")
+        return Peek(source, [f"{message}; with columns named, it is not asked before a run"])
 
 
 def check_together(sources: Sequence[Source], files: Files) -> Iterator[str]:
@@ -111,48 +144,6 @@ def describe_role(role: str) -> str:
     others = [source for source, heldout in HELDOUT_ROLES.items() if heldout == role]
     also = f", or a heldout share on role {' or '.join(others)}" if others else ""
     return f"role: eval, side: {side} and {columns}{also}"
-
-
-def _peek_all(source: Source, files: Sequence[SourceFile]) -> list[str]:
-    """Read the first used record of each file and compare its columns."""
-    peeked = [_peek(source, file) for file in files]
-    problems = [problem for wrong, _ in peeked for problem in wrong]
-    if files and not problems and not any(chosen for _, chosen in peeked):
-        conditions = ", ".join(f"{column}: {' or '.join(values)}" for column, values in source.where.items())
-        problems.append(f"no record of {', '.join(file.name for file in files)} has where {conditions}")
-    return problems
-
-
-def _peek(source: Source, file: SourceFile) -> tuple[list[str], bool]:
-    """Return the problems of a file's first used record, and whether there is a record that `where` chooses."""
-    if file.size == 0:
-        return [f"{file.name} is empty"], False
-    first = flaw = None
-    try:
-        for record in window(source, read_file(file, source.reading)):
-            if record.flaw is not None:
-                flaw = flaw or record.flaw
-                continue
-            first = first or record
-            if _chooses(source, record):
-                return missing_columns(source, record.value, file.name), True
-    except DataError as error:
-        return [str(error).rstrip(".")], False
-    if first is None and flaw is not None:
-        return [f"{flaw.detail}; no row of the file can be used"], False
-    if first is None:
-        skipped = f" after the {source.skip} that skip leaves out" if source.skip else ""
-        return [f"{file.name} has no row{skipped}"], False
-    wrong = missing_columns(source, first.value, file.name)
-    # Objects of several kinds in one file may have other columns than the ones that are chosen.
-    return [problem for problem in wrong if "(for where)" in problem or "(for each)" in problem], False
-
-
-def _chooses(source: Source, record: Record) -> bool:
-    try:
-        return any(is_chosen(source, part) for part in split_record(source, record))
-    except UnusableRow:
-        return not source.where
 
 
 def _same_cut(source: Source, other: Source) -> bool:

@@ -8,6 +8,7 @@ What the columns of a record become is `common.data.manifest.shapes`.
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -64,8 +65,13 @@ def rows_of(source: Source, record: Record) -> Iterator[Found]:
 def _num_characters(row: Row) -> int:
     """How long a row is for a model: all it reads, with the longer of two answers; of an exam only what is asked."""
     own = len(row["text"]) if "text" in row else len(row.get("question", ""))
-    sides = [sum(len(turn["content"]) for turn in row.get(name, ())) for name in ("chosen", "rejected")]
-    return own + max(sides) + sum(len(turn["content"]) for turn in (*row.get("messages", ()), *row.get("prompt", ())))
+    sides = [sum(map(_length_of, row.get(name, ()))) for name in ("chosen", "rejected", "completion")]
+    return own + max(sides) + sum(map(_length_of, (*row.get("messages", ()), *row.get("prompt", ()))))
+
+
+def _length_of(turn: dict[str, Any]) -> int:
+    calls = sum(len(json.dumps(call["function"])) for call in turn.get("tool_calls", ()))
+    return len(turn["content"]) + len(turn.get("reasoning_content", "")) + calls
 
 
 def split_record(source: Source, record: Record) -> list[Record]:

@@ -1,29 +1,30 @@
-"""What a data manifest may say: its keys, the columns that each kind of row needs, and which roles a source serves.
+"""What a data manifest may say: its keys, what goes together, and which roles a source serves.
 
 Usage: `source = Source.model_validate({"id": ..., "role": "cpt", ...})`, usually through
 `common.data.manifest.manifest.load_manifest`.
 
-It knows nothing of files: whether they exist and what is in them is `common.data.manifest.manifest_checks`.
+It knows nothing of files: whether they exist and what is in them is `common.data.manifest.manifest_checks`. Columns
+that a manifest leaves out are told from the file by `common.data.manifest.recognition`, and checked then.
 """
 
 from __future__ import annotations
 
 import codecs
 import itertools
-import re
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from common.config.base import Frozen
 from common.data.decontaminate import words_of
+from common.data.manifest.columns import COLUMNS, LISTS_OF_COLUMNS, Shape, form_of, names_of, usual_beside
 from common.data.manifest.files.source_file import FORMATS, LINES, TABLES, TEXTS, Reading, split_suffix
+from common.data.manifest.language_codes import language_problem
 from common.data.manifest.values import folded
 from common.errors import did_you_mean
 
 Role = Literal["pretrain", "cpt", "replay", "sft", "preference", "prompts", "eval"]
-Shape = Literal["text", "chat", "preference", "prompts", "questions"]
 Part = Literal["train", "heldout"]
 HELDOUT_ROLES = {
     "pretrain": "text_general",
@@ -34,43 +35,15 @@ HELDOUT_ROLES = {
 JSON = (".json", *LINES)
 ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1", "cp1250", "cp1251", "shift_jis", "gb18030")  # for hints
 LONGEST_QUESTION = 12  # words; see `common.data.decontaminate`
-LISTS_OF_COLUMNS = ("choices", "context", "question", "text")  # several of theirs may make one of ours
-
-# What py3langid 0.4 tells apart, as its model takes seconds to load; a test compares the two.
-_IDENTIFIED = """
-    ace af am an ar ary arz as az ba bcl be bg bn br bs ca crh cs cy da de dz el en eo es et eu ext fa fi fo fr
-    fuv fy ga gcf gcr gd gl gom grc gu gug guw ha hbo he hi hr ht hu hy id ig is it ja jv ka kab kik kk km kn ko
-    ku ky la lb lg lij ln lo lt ltg lv mg mk ml mn mr ms mt my ne nl nn no nso oc om or pa pcm pl ps pt qu ro ru
-    rw sa sdh se si sk sl sn so sq sr st sv sw ta te tg th tk tl tr tt ug uk ur uz uzs vec vi vo wa wuu xh yo yue
-    zh zu
-"""
-IDENTIFIED = frozenset(_IDENTIFIED.split())
-_CODE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})*")
-
-
-class Columns(NamedTuple):
-    """One way of naming the columns of a kind of row."""
-
-    required: frozenset[str]
-    optional: frozenset[str] = frozenset()
-
-
-_DIALOGUE = Columns(frozenset({"question", "answer"}), frozenset({"system", "context", "choices", "labels"}))
-COLUMNS: dict[Shape, tuple[Columns, ...]] = {
-    "text": (Columns(frozenset({"text"})),),
-    "chat": (Columns(frozenset({"messages"})), _DIALOGUE),
-    "prompts": (
-        _DIALOGUE,
-        Columns(frozenset({"question"}), frozenset({"system", "context"})),  # for rewards that need no known answer
-    ),
-    "preference": (
-        Columns(frozenset({"transcript_chosen", "transcript_rejected"})),
-        Columns(frozenset({"chosen", "rejected"}), frozenset({"prompt"})),
-    ),
-    "questions": (
-        Columns(frozenset({"question", "answer"}), frozenset({"answers", "choices", "labels", "context", "id"})),
-        Columns(frozenset({"question", "answers"}), frozenset({"choices", "labels", "context", "id"})),
-    ),
+# The kinds of rows that a role may have; with several, the columns decide.
+SHAPES: dict[Role, tuple[Shape, ...]] = {
+    "pretrain": ("text",),
+    "cpt": ("text",),
+    "replay": ("text", "chat"),
+    "sft": ("chat",),
+    "preference": ("preference",),
+    "prompts": ("prompts",),
+    "eval": ("questions", "text", "preference"),
 }
 
 
@@ -89,7 +62,8 @@ class Source(Frozen):
     revision: str | None = Field(None, description="hub only: branch, tag or commit; none: the newest")
     data_files: str | tuple[str, ...] | None = Field(None, description="hub only: these files of the repository")
     columns: dict[str, str | tuple[str, ...]] = Field(
-        default_factory=dict, description="our name -> theirs; a.0.b reaches inside, a.*.b is the list of all"
+        default_factory=dict,
+        description="our name -> theirs; a.0.b reaches inside, a.*.b is the list of all; none: told from the file",
     )
     header: tuple[str, ...] | None = Field(None, description="csv and tsv without a first line of names: the names")
     delimiter: str | None = Field(None, description="csv and tsv: the sign between fields, or tab; none: found out")
@@ -109,6 +83,13 @@ class Source(Frozen):
     question: str | None = Field(None, min_length=1, description="the same question about every record's context")
     choices: tuple[str, ...] | None = Field(None, description="the same choices for every question")
     match: Literal["text", "number"] | None = Field(None, description="exams with written answers: what must be equal")
+    index_from: Literal[0, 1] = Field(0, description="exam answers that are numbers count the choices from this one")
+    turns: Literal["strict", "fix"] = Field(
+        "strict", description="conversations out of order: strict leaves them out; fix trims and joins their turns"
+    )
+    system_turns: Literal["keep", "fold"] = Field(
+        "keep", description="fold: system text begins the first user turn, for templates that refuse system turns"
+    )
     final: str | None = Field(None, min_length=1, description="the mark after which the final answer stands, as ####")
     unit: Literal["file", "paragraph", "line"] = Field("paragraph", description="txt and md: what makes a row")
     cut: Literal["paragraph", "line"] | None = Field(None, description="cut long text columns there, into many rows")
@@ -167,6 +148,7 @@ class Source(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> Source:
         problems = [*self._origin_problems(), *self._role_problems(), *self._column_problems()]
+        problems += self._conversation_problems()
         if self.language is not None:
             problems += language_problem(self.language, answered=self.shape == "questions")
         if problems:
@@ -194,7 +176,7 @@ class Source(Frozen):
 
     def _role_problems(self) -> Iterator[str]:
         if self.role == "eval":
-            if self.side is None and self.shape != "preference":
+            if self.side is None and self.shape != "preference" and not self._undecided:
                 yield "role eval needs side: domain or general"
             if self.weight != 1:
                 yield "weight only makes sense in training; an exam asks each question once"
@@ -216,15 +198,17 @@ class Source(Frozen):
             elif self.cut:
                 yield "cut is for text columns; text files have unit"
             return
-        names = frozenset(self.named_columns) | ({"question"} if self.question is not None else frozenset())
-        form = next((form for form in COLUMNS[self.shape] if form.required <= names), None)
-        if form is None:
+        names = self._names
+        form = form_of(self.shape, names)
+        if form is None and self.question is not None:
             ways = " or ".join(" + ".join(sorted(form.required)) for form in COLUMNS[self.shape])
             yield f"columns of role {self.role} must name {ways}; it names {', '.join(sorted(names)) or 'none'}"
             return
-        known = form.required | form.optional
+        known = names_of(*SHAPES[self.role]) if form is None or self._undecided else form.required | form.optional
         for name in sorted(names - known):
             yield f"unknown column name '{name}' on our side.{did_you_mean(name, known)}"
+        if self._undecided:  # the rest is checked once the file has told the columns
+            return
         if self.question is not None:
             yield from self._question_problems(self.question)
         if self.cut is not None and self.shape != "text":
@@ -245,6 +229,11 @@ class Source(Frozen):
                 "of an exam are left out, and each would"
             )
 
+    def _conversation_problems(self) -> Iterator[str]:
+        talks = self.shape in ("chat", "preference", "prompts") or self._undecided
+        keys = [key for key, usual in (("turns", "strict"), ("system_turns", "keep")) if getattr(self, key) != usual]
+        yield from (f"{key} only makes sense for conversations" for key in keys if not talks)
+
     def _choice_problems(self) -> Iterator[str]:
         if self.choices is None:
             return
@@ -255,6 +244,8 @@ class Source(Frozen):
 
     def _answer_problems(self) -> Iterator[str]:
         fixed, names = self.choices is not None, self.columns.keys()
+        if self.index_from and "choices" not in names and not fixed:
+            yield "index_from only makes sense with choices"
         if self.shape != "questions":
             if self.match is not None:
                 yield "match only makes sense with role eval, for questions with written answers"
@@ -284,9 +275,12 @@ class Source(Frozen):
     @property
     def reading(self) -> Reading:
         """How its files are read."""
-        # A source that names no column may be one whose columns are still to be told, from all that there are.
+        # Columns that are still to be told are told from all that there are.
         named = [names if isinstance(names, tuple) else (names,) for names in self.columns.values()]
-        columns = [*itertools.chain(*named), *self.where, *([self.each] if self.each else [])] if named else []
+        beside = usual_beside(self.shape, self.columns.keys())
+        columns = [*itertools.chain(*named), *self.where, *([self.each] if self.each else []), *beside]
+        if self.unrecognised:
+            columns = []
         return Reading(
             self.unit, self.header, self.delimiter, self.quoting, self.encoding, self.records, tuple(columns)
         )
@@ -303,14 +297,40 @@ class Source(Frozen):
         return {"text": "text"}
 
     @property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.named_columns) | ({"question"} if self.question is not None else frozenset())
+
+    @property
+    def unrecognised(self) -> bool:
+        """Whether the columns that are named make no row yet, so that a file must tell the others.
+
+        Text of the Hub is read from the column `text`, so that nothing is asked to know it.
+        """
+        if self.is_plain_text:
+            return False
+        if not self.columns and self.hub is not None and SHAPES[self.role] == ("text",):
+            return False
+        return not self.columns or form_of(self.shape, self._names) is None
+
+    @property
+    def _undecided(self) -> bool:
+        """Whether a file must still tell what kind of rows it has."""
+        return self.unrecognised and SHAPES[self.role] != ("text",)
+
+    @property
+    def unpaired(self) -> bool:
+        """Whether its rows are single answers with a label, as KTO learns from, and no pairs."""
+        return self.shape == "preference" and "label" in self.columns
+
+    @property
     def shape(self) -> Shape:
         """The kind of row, by the role and the columns that are named."""
         names = self.columns.keys() | ({"question"} if self.question is not None else set())
         if self.role == "prompts":
             return "prompts"
-        if self.role == "preference" or (self.role == "eval" and names & {"chosen", "transcript_chosen"}):
+        if self.role == "preference" or (self.role == "eval" and names & {"chosen", "transcript_chosen", "label"}):
             return "preference"
-        if self.role == "sft" or (self.role != "eval" and names & {"messages", "question", "answer"}):
+        if self.role == "sft" or (self.role != "eval" and names & {"messages", "question", "answer", "completion"}):
             return "chat"
         return "questions" if names & {"question", "answer", "answers"} else "text"
 
@@ -333,16 +353,3 @@ class Manifest(Frozen):
         default_factory=dict, description="a further layer for the runs of one profile, by name"
     )
     sources: tuple[Source, ...] = Field(description="the data sets, each in one role")
-
-
-def language_problem(code: str, *, answered: bool) -> list[str]:
-    """Return what is wrong with a code, if anything; answers are only checked in languages that can be identified."""
-    if not _CODE.fullmatch(code):
-        hint = f"write {code.lower()}" if _CODE.fullmatch(code.lower()) else "its name is no code"
-        return [f"language is {code!r}; expected an ISO 639 code in small letters, as en, sw or zh-hans; {hint}"]
-    primary = code.partition("-")[0]
-    if answered and primary not in IDENTIFIED:
-        hint = did_you_mean(primary, IDENTIFIED)
-        near = hint if "Did you mean" in hint else ""
-        return [f"language is {code!r}, which py3langid cannot identify, so no answer could be checked.{near}"]
-    return []

@@ -16,7 +16,11 @@ _UNSEEN = object()
 
 
 class UnusableRow(Exception):
-    """The record gives no row; the message is the reason that is counted."""
+    """The record gives no row; the message is the reason that is counted, `detail` what this one held."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.detail = detail
 
 
 def folded(text: str) -> str:

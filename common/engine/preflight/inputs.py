@@ -27,6 +27,7 @@ from common.config.stages import (
 )
 from common.config.trl_options import CLASSES
 from common.data.corpus import Corpus
+from common.data.sizes import RowSizes, Sizes
 from common.engine.environment import needs_hub, prepare
 from common.engine.fingerprint import task_folders
 from common.engine.own_data import is_default
@@ -41,9 +42,12 @@ from common.training.merging import check_merge
 from common.training.options import preference_options, rewarded_options, sft_options
 
 
-def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> tuple[str, ...]:
-    """Read every local row, one of each data set of the Hub, and the benchmarks, that some stages need.
+def check_inputs(
+    resolved: Resolved, corpus: Corpus, nodes: Sequence[Node], sizes: RowSizes | None = None
+) -> tuple[str, ...]:
+    """Read the local rows, one of each data set of the Hub, and the benchmarks, that some stages need.
 
+    Roles that `sizes` have read, in whole or up to their limit, are not read again.
     Returns the benchmarks that exams go without, as nobody asked for them by name and they could not be loaded.
     Raises DataError with all that is wrong, or ConfigError where only a benchmark's name is.
     """
@@ -63,7 +67,8 @@ def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> t
     roles = {n.name: data_roles(n.kind, corpus, stages[n.name], sampled=n.sampled) for n in nodes}
     problems += [problem for name in roles if "replay" in roles[name] for problem in _replay(name, config, corpus)]
     try:
-        corpus.check_rows(list(dict.fromkeys(itertools.chain(*roles.values()))))
+        needed = dict.fromkeys(itertools.chain(*roles.values()))
+        corpus.check_rows([role for role in needed if not (sizes and _is_read(sizes.of(role)))])
     except DataError as error:
         problems.append(error)
     asked = {name: settings.tasks for name, settings in stages.items() if isinstance(settings, EvaluateSettings)}
@@ -77,6 +82,11 @@ def check_inputs(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> t
     if problems:
         raise DataError("\n".join(map(str, problems)))
     return left_out
+
+
+def _is_read(found: Sizes | None) -> bool:
+    """Whether rows of a role were read without a fault, and each of its sources gives some."""
+    return found is not None and bool(found.counts) and all(count.rows_out for count in found.counts)
 
 
 def _missing_benchmarks(resolved: Resolved, corpus: Corpus, asked: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -147,10 +157,10 @@ def check_arguments(config: Config, nodes: Sequence[Node]) -> None:
 
 
 def _options(name: str, settings: LearningSettings, config: Config, folder: Path) -> dict[str, Any]:
-    """Return the options that a stage gives its class. The numbers of steps and pairs are not known yet."""
+    """Return the options that a stage gives its class. The numbers of steps, pairs and prompts are not known yet."""
     if isinstance(settings, TrainingSettings):
         return sft_options(settings, config, folder, steps=100, stage=name)
     if isinstance(settings, PreferenceSettings):
         return preference_options(settings, config, folder, num_pairs=1000, stage=name)
     assert isinstance(settings, RewardedSettings), f"stage {name} has no trainer"
-    return rewarded_options(settings, config, folder, stage=name)
+    return rewarded_options(settings, config, folder, num_prompts=1000, stage=name)

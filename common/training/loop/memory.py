@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from common.config.batches import batch_of
+from common.config.batches import batch_of, micro_tokens
 from common.config.stages import EvaluateSettings, LearningSettings, SamplingSettings
 from common.cost.outlook import expected
 from common.errors import ResourceError, first_line
@@ -89,7 +89,7 @@ def remedies(context: StageContext) -> list[str]:
     elif isinstance(settings, LearningSettings) and _phase in (TRAINING, SCORING):
         batch = batch_of(context.stage, settings)
         assert batch is not None, f"{context.stage} has no batch"
-        now = min(run.micro_batch_tokens or batch.tokens, batch.tokens // run.processes)
+        now = min(micro_tokens(settings, run) or batch.tokens, batch.tokens // run.processes)
         if now // 2 >= batch.tokens_each:
             found.append(f"run.micro_batch_tokens={now // 2} (now {now})")
         if _phase == SCORING:

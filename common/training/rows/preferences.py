@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from common.config.batches import pair_epochs
 from common.config.stages import PreferenceSettings
 from common.cost.activations import MOST_LOGITS
 from common.cost.workload import HELDOUT_PAIRS
@@ -127,7 +128,8 @@ def read_preferences(
             count.rows_out += 1
             count.tokens += one.num_tokens
             read.append(one)
-    return read, accounts.close(context, settings.epochs if role == "preference" else 0.0)
+    passes = pair_epochs(settings, sum(len(one.sides) for one in read) / 2) if role == "preference" else 0.0
+    return read, accounts.close(context, passes)
 
 
 def unpaired_refusal(stage: str, source: str) -> str:

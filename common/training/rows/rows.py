@@ -85,12 +85,12 @@ def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: d
     folder, length, seed = context.work / ROWS, settings.sequence_length, context.config.seed
     shutil.rmtree(folder, ignore_errors=True)
     budget = settings.tokens
-    readers, share = _readers(context, tokenizer, asked["role"], chat_only=assistant_only)
+    readers, share = readers_of(context, tokenizer, asked["role"], chat_only=assistant_only)
     own_budget = None if budget is None else round(budget * (1 - share))
     stream = readers[0].tokens(assistant_only=assistant_only, sequence_length=length, budget=own_budget)
     samples = list(itertools.islice(stream, SAMPLES))
     packed = pack(itertools.chain(samples, stream), length, folder, readers[0].role)
-    _require_rows(packed, readers[0])
+    require_rows(packed, readers[0])
     steps = steps_for(settings, len(packed) - _num_kept(len(packed), settings.validation.share), context.stage)
     total = steps * (settings.batch_tokens // length)
     parts = [packed]
@@ -98,7 +98,7 @@ def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: d
         wanted = round(total * length * share)
         stream = replay.tokens(assistant_only=assistant_only, sequence_length=length, budget=wanted)
         parts.append(pack(stream, length, folder, "replay"))
-        _require_rows(parts[1], replay)
+        require_rows(parts[1], replay)
     training, kept = _split(len(packed), settings.validation.share, seed)
     num_replay = sum(map(len, parts[1:]))
     drawn = interleave(len(training), num_replay, total=total, replay=share, seed=seed)
@@ -118,7 +118,7 @@ def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: d
     write_json(folder / MADE, made)
 
 
-def _readers(
+def readers_of(
     context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str, *, chat_only: bool
 ) -> tuple[list[Reader], float]:
     """Return the readers of a stage's role and of its replay, and the share of replay; with 1 it is the role itself.
@@ -132,7 +132,7 @@ def _readers(
     return [Reader(context, tokenizer, role, chat_only=False), *([replay] if share else [])], share
 
 
-def _require_rows(rows: Sized, reader: Reader) -> None:
+def require_rows(rows: Sized, reader: Reader) -> None:
     """Raise DataError where a reader gave no row, with what it found in each source."""
     if len(rows):
         return
@@ -185,7 +185,7 @@ def _rows_for_trl(
     from datasets import Dataset
 
     settings = cast(TrainingSettings, context.settings)
-    readers, share = _readers(context, tokenizer, role, chat_only=chat_only)
+    readers, share = readers_of(context, tokenizer, role, chat_only=chat_only)
     parts = [list(readers[0].raw())]
     for replay in readers[1:]:
         parts.append(list(itertools.islice(replay.raw(), max(1, round(len(parts[0]) * share / (1 - share))))))
@@ -194,10 +194,11 @@ def _rows_for_trl(
         for reader, part in zip(readers, parts, strict=True)
     ]
     for part, reader in zip(made, readers, strict=True):
-        _require_rows(part, reader)
+        require_rows(part, reader)
     rows = list(shuffled(map(asdict, itertools.chain(*made)), f"{context.config.seed}/mix"))
     num_tokens = sum(len(row["input_ids"]) for row in rows)
-    steps = steps_for(settings, max(1, round(num_tokens / settings.sequence_length)), context.stage)
+    num_rows = round(num_tokens / settings.sequence_length) if settings.train.get("packing") else len(rows)
+    steps = steps_for(settings, max(1, num_rows), context.stage)
     counts = [count for reader in readers for count in reader.finish(steps * settings.batch_tokens / num_tokens)]
     check_limits(counts, settings.limits, context.stage)
     return TrainingRows(Dataset.from_list(rows), steps, counts, [TokenRow(**row) for row in rows[:SAMPLES]])

@@ -174,14 +174,6 @@ def test_a_source_without_a_usable_row(folder: Path) -> None:
         list(make(folder, CPT).rows("cpt"))
 
 
-def test_a_source_of_tool_calls_alone_says_what_to_do(folder: Path) -> None:
-    called = {"role": "assistant", "content": "", "tool_calls": [{"type": "function"}]}
-    write_rows(folder / "texts.jsonl", [{"m": [{"role": "user", "content": "Hi?"}, called]}])
-    message = r"1 read, dropped: tool calls are not supported yet 1\. Leave such conversations out with where, or"
-    with pytest.raises(DataError, match=message):
-        make(folder, CPT | {"role": "sft", "columns": {"messages": "m"}}).check_rows(["sft"])
-
-
 def test_a_heldout_share_that_keeps_nothing_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert not list(make(folder, CPT | {"heldout": 1e-9}).rows("text_domain"))
     assert "source texts: heldout 1e-09 keeps no row" in caplog.text
@@ -279,3 +271,38 @@ def test_columns_of_a_hub_source_are_checked_at_its_first_row(folder: Path, monk
     with pytest.raises(DataError, match=r"Source 'h': .*repository has no column 'txt' \(for text\)\. It has: body"):
         list(make(folder, hub | {"columns": {"text": "txt"}}).rows("cpt"))
     assert list(make(folder, hub | {"columns": {"text": "body"}}).rows("cpt")) == [{"text": "x", "source": "h"}]
+
+
+def test_faulty_questions_are_left_out_up_to_a_share(folder: Path) -> None:
+    right = {"q": "Which?", "c": ["one", "two"], "a": 0}
+    exam: dict[str, Any] = {"id": "exam", "role": "eval", "side": "domain", "path": "exam.jsonl", "licence": "mit"}
+    exam |= {"columns": {"question": "q", "choices": "c", "answer": "a"}}
+    faulty = [right | {"c": ["one", "One."]}, right | {"a": "three"}]
+    write_rows(folder / "exam.jsonl", [*faulty, *[right] * 38])
+    corpus = make(folder, CPT, exam)
+    assert len(list(corpus.rows("questions_domain"))) == 38
+    dropped = {"a choice is given twice": 1, "the answer is none of the choices": 1}
+    assert corpus.counts("questions_domain")["exam"].dropped == dropped
+    write_rows(folder / "exam.jsonl", [*faulty, *[right] * 37])
+    message = (
+        r"Source 'exam', exam\.jsonl, line 1: the choice 'one' is given twice in \['one', 'One\.'\], among its own "
+        r"distractors\. 2 of 39 questions have such faults; up to 5% would be left out\. An answer is an index from 0"
+    )
+    with pytest.raises(DataError, match=message):
+        list(make(folder, CPT, exam).rows("questions_domain"))
+    with pytest.raises(DataError, match=message):
+        make(folder, CPT, exam).check_rows(["questions_domain"])
+
+
+def test_changes_of_rows_are_counted(folder: Path) -> None:
+    turns = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Yes."}]
+    write_rows(folder / "texts.jsonl", [{"m": turns}, {"m": [*turns, turns[0]]}, {"m": turns[:1]}])
+    chats = CPT | {"role": "sft", "columns": {"messages": "m"}}
+    strict, fixed = make(folder, chats), make(folder, chats | {"turns": "fix"})
+    assert [row["messages"] for row in strict.rows("sft")] == [turns]
+    assert strict.counts("sft")["texts"].dropped == {"ends in a user turn": 2}
+    assert [row["messages"] for row in fixed.rows("sft")] == [turns, turns]
+    count = fixed.counts("sft")["texts"]
+    assert count.changed == {"turns after the last answer left out": 1}
+    assert count.dropped == {"ends in a user turn": 1}
+    assert strict.identity(["sft"]) != fixed.identity(["sft"])

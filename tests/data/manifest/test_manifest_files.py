@@ -18,8 +18,8 @@ def test_rows_that_cannot_be_read_are_counted_and_the_first_of_each_kind_is_told
     list(corpus.rows("sft"))
     first, second, third = corpus.findings()["faq"]  # each once, however often the rows are read
     assert first.startswith("faq.csv is read with semicolons")
-    assert second.startswith("dropped first for 'wrong number of fields': faq.csv, line 3: has 3 fields")
-    assert third.startswith("faq.csv, line 4: byte 5 of the line (0xfc) is not UTF-8, so the file is read as")
+    assert second.startswith("faq.csv, line 4: byte 5 of the line (0xfc) is not UTF-8, so the file is read as")
+    assert third.startswith("dropped first for 'wrong number of fields': faq.csv, line 3: has 3 fields")
 
 
 def test_a_file_without_one_row_that_fits(folder: Path) -> None:

@@ -10,7 +10,6 @@ from common.data.manifest.readers import Record
 from common.data.manifest.schema import Source
 from common.data.manifest.shapes import shape_row
 from common.data.manifest.values import UnusableRow
-from common.errors import DataError
 
 USER = {"role": "user", "content": "Hi?"}
 ANSWER = {"role": "assistant", "content": "Yes."}
@@ -120,14 +119,18 @@ def test_chat_from_messages_keeps_role_and_content() -> None:
     ("messages", "reason"),
     [
         ([], "empty messages"),
-        ("text", "empty messages"),
-        ([USER], "do not end with an answer"),
-        ([USER, USER, ANSWER], "do not alternate"),
-        ([ANSWER], "do not alternate"),
-        ([USER, {"role": "critic", "content": "x"}], "unknown role"),
-        ([USER, {"role": "tool", "content": "x"}], "tool calls are not supported yet"),
-        ([USER, {"role": "assistant", "content": "", "tool_calls": [{}]}, ANSWER], "tool calls are not supported yet"),
-        ([USER, {"role": "assistant", "content": ""}], "empty messages"),
+        ("text", "messages are no list of messages"),
+        ([USER], "ends in a user turn"),
+        ([{"role": "system", "content": "s"}], "a system turn alone"),
+        ([USER, USER, ANSWER], "two user turns in a row"),
+        ([USER, ANSWER, ANSWER], "two assistant turns in a row"),
+        ([ANSWER], "starts with the assistant"),
+        ([USER, ANSWER, {"role": "system", "content": "s"}, USER, ANSWER], "a system turn after the start"),
+        ([USER, {"role": "critic", "content": "x"}], "messages hold an unknown role"),
+        ([USER, {"role": "tool", "content": "x"}], "a tool turn without a call"),
+        ([USER, {"role": "assistant", "content": ""}], "an empty assistant turn"),
+        ([{"role": "user", "content": " "}, ANSWER], "an empty user turn"),
+        ([USER, "text"], "messages hold something that is no message"),
     ],
 )
 def test_messages_that_are_no_conversation(messages: Any, reason: str) -> None:
@@ -167,8 +170,8 @@ def test_preference_from_transcripts() -> None:
         ("\n\nHuman: a\n\nAssistant: b", "\n\nHuman: x\n\nAssistant: b", "answer different prompts"),
         ("\n\nHuman: a\n\nAssistant: b", "\n\nHuman: a\n\nAssistant: c\n\nHuman: d\n\nAssistant: e", "before the last"),
         ("Just text", "\n\nHuman: a\n\nAssistant: b", "does not begin with a turn"),
-        ("\n\nHuman: a\n\nAssistant:", "\n\nHuman: a\n\nAssistant: b", "empty transcript"),
-        ("\n\nHuman: a\n\nHuman: b\n\nAssistant: c", "\n\nHuman: a\n\nAssistant: b", "do not alternate"),
+        ("\n\nHuman: a\n\nAssistant:", "\n\nHuman: a\n\nAssistant: b", "an empty assistant turn"),
+        ("\n\nHuman: a\n\nHuman: b\n\nAssistant: c", "\n\nHuman: a\n\nAssistant: b", "two user turns in a row"),
     ],
 )
 def test_preferences_that_compare_nothing(chosen: str, rejected: str, reason: str) -> None:
@@ -208,9 +211,9 @@ def test_choices_with_labels() -> None:
 
 @pytest.mark.parametrize("answer", [2, -1, "C", "three", True])
 def test_an_answer_that_is_no_choice(answer: Any) -> None:
-    message = r"Source 's', a\.jsonl, line 7: the answer .* is none of the choices \['one', 'two'\]"
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UnusableRow, match="the answer is none of the choices") as caught:
         ask({"q": "Which?", "c": ["one", "two"], "a": answer}, {"choices": "c"})
+    assert caught.value.detail == f"the answer {answer!r} is none of the choices ['one', 'two']"
 
 
 @pytest.mark.parametrize(
@@ -279,8 +282,78 @@ def test_an_answer_in_a_list_of_one() -> None:
 
 def test_a_choice_given_twice() -> None:
     value = {"q": "Which?", "c": ["Aspirin", "Iron", " aspirin "], "a": 0}
-    message = r"Source 's', a\.jsonl, line 7: the choice 'Aspirin' is given twice in .*among its own distractors\. Fix"
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UnusableRow, match="a choice is given twice") as caught:
         ask(value, {"choices": "c"})
-    with pytest.raises(UnusableRow, match="a choice is given twice"):
-        ask(value, {"choices": "c"}, path=None, hub="o/n", split="test")
+    assert caught.value.detail == (
+        "the choice 'Aspirin' is given twice in ['Aspirin', 'Iron', 'aspirin'], among its own distractors"
+    )
+
+
+@pytest.mark.parametrize(
+    ("choices", "answer", "place"),
+    [
+        (["A)21", "B)21.5", "C)22"], "C", 2),
+        (["A. 21", "B. 21.5", "C. 22"], "b", 1),
+        (["(A) 21", "(B) 21.5", "(C) 22"], "(B)", 1),
+        (["(A) 21", "(B) 21.5", "(C) 22"], "C) 22", 2),
+        (["a: 21", "b: 21.5", "c: 22"], "21.5", 1),
+    ],
+)
+def test_choices_behind_their_letters(choices: list[str], answer: str, place: int) -> None:
+    row = ask({"q": "Which?", "c": choices, "a": answer}, {"choices": "c"})
+    assert (row["choices"], row["answer"]) == (["21", "21.5", "22"], place)
+
+
+@pytest.mark.parametrize("choices", [["A) x", "y"], ["B) x", "A) y"], ["A x", "B y"], ["Anna", "Bob"]])
+def test_choices_that_only_look_like_it(choices: list[str]) -> None:
+    assert ask({"q": "Which?", "c": choices, "a": 1}, {"choices": "c"})["choices"] == choices
+
+
+def test_answers_that_count_from_one() -> None:
+    facts: dict[str, Any] = {"index_from": 1}
+    for answer, place in ((1, 0), ("2", 1), (2.0, 1), ("B", 1), ("x", 0)):
+        assert ask({"q": "?", "c": ["x", "y"], "a": answer}, {"choices": "c"}, **facts)["answer"] == place
+    with pytest.raises(UnusableRow, match="none of the choices"):
+        ask({"q": "?", "c": ["x", "y"], "a": 0}, {"choices": "c"}, **facts)
+
+
+def test_fewer_choices_than_columns() -> None:
+    columns = {"choices": ["x", "y", "z"]}
+    assert ask({"q": "?", "x": "a", "y": "b", "z": ""}, columns | {"answer": "x"})["choices"] == ["a", "b"]
+    with pytest.raises(UnusableRow, match="empty choice"):
+        ask({"q": "?", "x": "a", "y": "", "z": "b"}, columns | {"answer": "x"})
+
+
+def test_what_stands_beside_a_conversation() -> None:
+    value = {"m": [USER, ANSWER], "system": "Be kind."}
+    system = {"role": "system", "content": "Be kind."}
+    assert shape("sft", value, {"messages": "m"}) == {"messages": [system, USER, ANSWER]}
+    own = shape("sft", value | {"m": [system | {"content": "s"}, USER, ANSWER]}, {"messages": "m"})
+    assert own["messages"][0]["content"] == "s"
+    assert own["changed"] == ("system text beside a conversation that has its own left out",)
+    pictured = {"m": [{"role": "user", "content": "<image> What is it?"}, ANSWER], "images": ["a.png"]}
+    with pytest.raises(UnusableRow, match="a conversation about images, which are not supported"):
+        shape("sft", pictured, {"messages": "m"})
+    assert len(shape("sft", pictured | {"images": []}, {"messages": "m"})["messages"]) == 2
+
+
+def test_repairs_and_folded_system_text() -> None:
+    system = {"role": "system", "content": "Be kind."}
+    with pytest.raises(UnusableRow, match="ends in a user turn"):
+        shape("sft", {"m": [USER, ANSWER, USER]}, {"messages": "m"})
+    row = shape("sft", {"m": [system, USER, ANSWER, USER]}, {"messages": "m"}, turns="fix", system_turns="fold")
+    assert row["messages"] == [{"role": "user", "content": "Be kind.\n\nHi?"}, ANSWER]
+    assert row["changed"] == ("turns after the last answer left out", "system text joined to the first user turn")
+    columns = {"question": "q", "answer": "a", "system": "s"}
+    folded = shape("sft", {"q": "Hi?", "a": "Yes.", "s": "Be kind."}, columns, system_turns="fold")
+    assert folded["messages"] == row["messages"]
+
+
+def test_turns_that_are_context_only() -> None:
+    row = shape("sft", {"m": [USER, OTHER | {"weight": 0}, USER, ANSWER | {"weight": 1}]}, {"messages": "m"})
+    assert row["messages"] == [USER, OTHER | {"learn": False}, USER, ANSWER]
+
+
+def test_reasoning_beside_an_answer() -> None:
+    row = shape("sft", {"q": "Hi?", "a": "Yes.", "r": "So."}, {"question": "q", "answer": "a", "reasoning": "r"})
+    assert row["messages"][1] == ANSWER | {"reasoning_content": "So."}

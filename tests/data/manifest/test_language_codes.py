@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.data.manifest.schema import IDENTIFIED, language_problem
+from common.data.manifest.language_codes import IDENTIFIED, language_problem
 
 
 @pytest.mark.parametrize(("code", "answered"), [("sw", True), ("zh-hans", True), ("quz", False), ("de-at", False)])

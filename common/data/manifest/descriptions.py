@@ -1,0 +1,85 @@
+"""Say in a line what a source's rows were taken for, for plans and logs.
+
+Usage: `describe(source, records)`: "ShareGPT conversations (conversations); not read: id".
+
+It decides nothing: which columns are read is in the source by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from common.data.manifest.calls import parsed
+from common.data.manifest.columns import usual_beside
+from common.data.manifest.schema import Source
+from common.data.manifest.values import lookup
+
+MOST_NAMES = 6  # of columns that are not read
+
+
+def describe(source: Source, records: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Return the kind of the rows, the columns that they are made of, and those of the records that nobody reads."""
+    if source.is_plain_text:
+        return f"text, a row for each {source.unit}"
+    named = ", ".join(
+        theirs if ours == theirs else f"{ours}: {theirs if isinstance(theirs, str) else ' + '.join(theirs)}"
+        for ours, theirs in source.named_columns.items()
+    )
+    extra = [key for key in ("match", "final", "index_from", "turns", "system_turns") if _is_set(source, key)]
+    facts = "".join(f", {key} {getattr(source, key)}" for key in extra)
+    unread = [name for name in dict.fromkeys(name for record in records for name in record) if not _reads(source, name)]
+    more = f" and {len(unread) - MOST_NAMES} more" if len(unread) > MOST_NAMES else ""
+    left = f"; not read: {', '.join(unread[:MOST_NAMES])}{more}" if unread else ""
+    return f"{_kind(source, records)} ({named}{facts}){left}"
+
+
+def _is_set(source: Source, key: str) -> bool:
+    return bool(getattr(source, key) != Source.model_fields[key].default)
+
+
+def _kind(source: Source, records: Sequence[Mapping[str, Any]]) -> str:
+    names = source.columns
+    if source.shape == "text":
+        return "text"
+    if source.shape == "preference":
+        if "transcript_chosen" in names:
+            return "pairs of transcripts"
+        return "single answers with a label" if source.unpaired else "pairs of answers"
+    if source.shape == "questions":
+        return "questions with choices" if source.match is None else "questions with written answers"
+    if source.shape == "prompts":
+        return "prompts with known answers" if "answer" in names else "prompts"
+    if "messages" in names:
+        return f"{_writer(source, records)} conversations"
+    if "completion" in names:
+        return "prompts and completions"
+    alpaca = (names.get("question"), names.get("answer")) == ("instruction", "output")
+    return "Alpaca instructions" if alpaca else "questions and answers"
+
+
+def _writer(source: Source, records: Sequence[Mapping[str, Any]]) -> str:
+    """Name the notation of the first message: the key of its speaker says it."""
+    for record in records:
+        value = parsed(lookup(record, str(source.columns["messages"])))
+        first = value[0] if isinstance(value, list) and value else None
+        if isinstance(first, Mapping):
+            return "ShareGPT" if "from" in first else "OpenAI" if "role" in first else "other"
+    return "chat" if not records else "unreadable"
+
+
+def _reads(source: Source, name: str) -> bool:
+    return name in set(_read(source))
+
+
+def _read(source: Source) -> Iterator[str]:
+    """Yield the columns of a record that its row is made of or chosen by."""
+    theirs = [
+        name for names in source.named_columns.values() for name in ([names] if isinstance(names, str) else names)
+    ]
+    for column in (*theirs, *source.where):
+        yield column
+        yield column.partition(".")[0]
+    if source.each is not None:
+        yield source.each
+    yield from usual_beside(source.shape, source.columns.keys())

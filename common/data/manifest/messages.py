@@ -1,0 +1,264 @@
+"""Read the messages of a conversation as files write them: OpenAI's, ShareGPT's, pairs, parts, JSON in a string.
+
+Usage: `turns = read_messages(value, "messages", changes)`; what is not used as it stands is added to `changes`.
+
+A message comes out with role and content, and with tool_calls, reasoning_content, name, tool_call_id and `learn: False`
+where the file has them. Whether turns follow each other as they must is `common.data.manifest.turn_order`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from common.data.manifest.calls import parsed, read_calls
+from common.data.manifest.values import UnusableRow
+
+Message = dict[str, Any]
+ROLE_KEYS = ("role", "from", "speaker", "author")
+TEXT_KEYS = ("content", "value", "text", "message", "parts")
+CALLING = "function_call"
+SPEAKERS = {
+    "system": ("system", "developer"),
+    "user": ("user", "human", "prompter"),
+    "assistant": ("assistant", "gpt", "chatgpt", "bing", "bard", "model", "bot", "chatbot", "ai"),
+    "tool": ("tool", "function", "observation", "function_response", "tool_response", "tool_result", "ipython"),
+    CALLING: (CALLING, "tool_call"),
+}  # fmt: skip
+_ROLES = {name: role for role, names in SPEAKERS.items() for name in names}
+# A question and its answer in one item, as some files write a turn of both.
+ASKING = ("human", "user", "input", "question", "instruction", "prompt")
+ANSWERING = ("assistant", "gpt", "bot", "output", "answer", "response")
+REASONING = ("reasoning_content", "reasoning", "thinking")
+# Whether a turn is learned, by key: what true means.
+WEIGHTS = {
+    "weight": True, "train": True, "learn": True, "trainable": True, "loss": True, "loss_weight": True,
+    "output_with_loss": True, "mask": False, "masked": False,
+}  # fmt: skip
+_PARTLY = ("train_detail", "training_detail", "train_offsets")  # which words of a turn are learned
+_MEDIA = ("audio", "image", "images", "image_url", "video", "videos", "file", "files", "attachments", "refusal")
+# They say when, where or by whom something was said; nothing of it is learned.
+_METADATA = frozenset({
+    "id", "uuid", "idx", "index", "turn", "turn_id", "message_id", "parent_id", "conversation_id", "name", "model",
+    "timestamp", "time", "date", "create_time", "created", "created_at", "updated_at", "lang", "language", "metadata",
+    "meta", "hash", "token_count", "num_tokens", "tokens", "usage", "finish_reason", "stop_reason", "annotations",
+    "tool_call_id", "source", "likes", "rank", "emoji", "toxic", "moderation", "type", "end_turn", "recipient",
+})  # fmt: skip
+
+
+def is_conversation(value: Any) -> bool:
+    """Whether a value is a list of messages, by its first item; a text is one only where it names known speakers."""
+    found = parsed(value)
+    if not isinstance(found, list) or not found or not is_message(found[0]):
+        return False
+    return not isinstance(value, str) or _role_of(_first(found[0], ROLE_KEYS)) is not None
+
+
+def is_message(value: Any) -> bool:
+    """Whether a value is one message, or a question with its answer."""
+    if not isinstance(value, Mapping):
+        return False
+    return (_first(value, ROLE_KEYS) is not None and _key(value, (*TEXT_KEYS, "tool_calls")) is not None) or (
+        _key(value, ASKING) is not None and _key(value, ANSWERING) is not None
+    )
+
+
+def read_messages(value: Any, name: str, changes: list[str]) -> list[Message]:
+    """Return the messages of a conversation. Raises UnusableRow for what is none, or cannot be said in our rows."""
+    found = parsed(value)
+    found = [found] if is_message(found) else found
+    if found is None or found == [] or found == "":
+        raise UnusableRow(f"empty {name}")
+    if not isinstance(found, list):
+        raise UnusableRow(f"{name} are no list of messages")
+    messages: list[Message] = []
+    for item in found:
+        for message in _read(parsed(item), name, changes):
+            if message.pop(CALLING, False) and messages and messages[-1]["role"] == "assistant":
+                _join_calls(messages[-1], message, changes)
+            else:
+                messages.append(message)
+    return messages
+
+
+def _join_calls(before: Message, message: Message, changes: list[str]) -> None:
+    """Put a call that has a turn of its own into the assistant's turn before it, where the model makes it."""
+    if before.get("learn", True) != message.get("learn", True):
+        raise UnusableRow("a call and the text before it are not learned alike")
+    before["tool_calls"] = [*before.get("tool_calls", ()), *message["tool_calls"]]
+    changes.append("calls joined to the turn before them")
+
+
+def _read(item: Any, name: str, changes: list[str]) -> list[Message]:
+    if not isinstance(item, Mapping):
+        raise UnusableRow(f"{name} hold something that is no message")
+    speaker, asking, answering = _first(item, ROLE_KEYS), _key(item, ASKING), _key(item, ANSWERING)
+    if speaker is None and asking and answering:
+        rest = {key: found for key, found in item.items() if key not in (asking, answering, "system")}
+        system = [{"role": "system", "content": item["system"]}] if item.get("system") else []
+        pair = [{"role": "user", "content": item[asking]}, {**rest, "role": "assistant", "content": item[answering]}]
+        return [message for part in (*system, *pair) for message in _read(part, name, changes)]
+    role = _role_of(speaker)
+    if role is None:
+        raise UnusableRow(f"{name} hold an unknown role")
+    if str(speaker).strip().casefold() == "developer":
+        changes.append("developer turns read as system turns")
+    return _Turn(item, role, name, changes).messages()
+
+
+def _role_of(speaker: Any) -> str | None:
+    return _ROLES.get(speaker.strip().casefold()) if isinstance(speaker, str) else None
+
+
+class _Turn:
+    """One message of a file on its way to ours: its text, and what stands beside it."""
+
+    def __init__(self, item: Mapping[str, Any], role: str, name: str, changes: list[str]) -> None:
+        self.item, self.role, self.name, self.changes = item, role, name, changes
+        self.content, self.reasoning = "", ""
+        self.calls: list[dict[str, Any]] = []
+        self.results: list[Message] = []  # of tools, as parts of a user's turn
+
+    def messages(self) -> list[Message]:
+        key = _key(self.item, TEXT_KEYS)
+        value = self.item[key] if key else None
+        if self.role == CALLING:
+            self.calls = read_calls(value)
+        else:
+            self._take(value)
+        self._take_beside(key)
+        message: Message = {"role": "assistant" if self.role == CALLING else self.role, "content": self.content}
+        if self.calls:
+            message["tool_calls"] = self.calls
+        if self.reasoning.strip():
+            message["reasoning_content"] = self.reasoning
+        if self.role == "tool":
+            names = {key: str(self.item[key]) for key in ("name", "tool_call_id") if self.item.get(key)}
+            message |= names
+        if self._learned() is False:
+            message["learn"] = False
+        if self.role == CALLING:
+            message[CALLING] = True
+        alone = self.results and not self.content.strip()
+        return [*self.results, *([] if alone else [message])]
+
+    def _take(self, value: Any) -> None:
+        """Add a text, a part, or a list of parts to the turn."""
+        if value is None:
+            return
+        if isinstance(value, str):
+            self.content = _encodable(value, self.name)
+        elif isinstance(value, list) and all(isinstance(part, str | Mapping) for part in value):
+            if self.role == "tool" and not all(_is_part(part) for part in value):
+                self.content = _as_json(value, self.changes)
+                return
+            texts = [text for part in value if (text := self._part(part))]
+            self.content = "\n".join(texts)
+        elif isinstance(value, Mapping) and (_is_part(value)) and self.role != "tool":
+            self.content = self._part(value)
+        elif self.role == "tool":
+            self.content = _as_json(value, self.changes)
+        else:
+            raise UnusableRow(f"{self.name} is no text")
+
+    def _part(self, part: str | Mapping[str, Any]) -> str:
+        """Return the text of a part; calls, thoughts and results go where rows have them."""
+        if isinstance(part, str):
+            return _encodable(part, self.name)
+        kind = str(part.get("type") or part.get("content_type") or "text").casefold()
+        text = part.get("text")
+        if kind in ("text", "input_text", "output_text") and isinstance(text, str):
+            return _encodable(text, self.name)
+        if kind in ("thinking", "reasoning") and self.role == "assistant":
+            self.reasoning += str(part.get("thinking") or text or "")
+        elif kind in ("tool_use", "function_call") and self.role == "assistant":
+            self.calls += read_calls(part)
+        elif kind == "tool_result" and self.role == "user":
+            inner = _Turn({"tool_call_id": part.get("tool_use_id"), "content": part.get("content")}, "tool", self.name,
+                          self.changes)  # fmt: skip
+            self.results += inner.messages()
+        else:
+            raise UnusableRow(f"a part that is no text ({kind[:20]})")
+        return ""
+
+    def _take_beside(self, text_key: str | None) -> None:
+        """Read what stands beside the text of a message; what rows have no place for is dropped or counted."""
+        talks = self.role in ("assistant", CALLING)
+        for key, value in self.item.items():
+            if key == text_key or key in ROLE_KEYS or key in WEIGHTS or _is_nothing(value):
+                continue
+            if key in ("tool_calls", CALLING) and talks:
+                self.calls += read_calls(value)
+            elif key in REASONING and talks:
+                self._think(value)
+            elif key in _MEDIA:
+                raise UnusableRow(f"a turn with {key}, which is not supported")
+            elif key in _PARTLY:
+                raise UnusableRow(f"a turn whose {key} cannot be obeyed")
+            elif key not in _METADATA:
+                self.changes.append(f"'{key[:30]}' of a turn not read")
+
+    def _think(self, value: Any) -> None:
+        if not isinstance(value, str):
+            raise UnusableRow("reasoning that is no text")
+        if self.reasoning.strip() and self.reasoning != value:
+            raise UnusableRow("two different reasonings of one turn")
+        self.reasoning = _encodable(value, self.name)
+
+    def _learned(self) -> bool | None:
+        """Return whether a turn is marked to be learned; None where nothing marks it."""
+        wishes = set()
+        for key, meaning in WEIGHTS.items():
+            value = self.item.get(key)
+            if _is_nothing(value) and not isinstance(value, bool | int | float):
+                continue
+            wish = truth(value)
+            if wish is None:
+                raise UnusableRow(f"a turn's {key} is neither 0 nor 1")
+            wishes.add(wish == meaning)
+        if len(wishes) > 1:
+            raise UnusableRow("marks of a turn that contradict each other")
+        if self.role in ("assistant", CALLING):
+            return wishes.pop() if wishes else None
+        return None
+
+
+_TRUE, _FALSE = frozenset({"1", "1.0", "true", "yes"}), frozenset({"0", "0.0", "false", "no"})
+
+
+def truth(value: Any) -> bool | None:
+    """Return what 0, 1, true or false says, as a value or as text; None for anything else."""
+    text = str(value).strip().casefold()
+    return True if text in _TRUE else False if text in _FALSE else None
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or value == "" or value == [] or value == {} or value is False
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, Mapping) and ("type" in value or "text" in value))
+
+
+def _as_json(value: Any, changes: list[str]) -> str:
+    changes.append("results of tools written as JSON")
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _encodable(text: str, name: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which no tokenizer takes
+        raise UnusableRow(f"broken characters in {name}") from None
+    return text
+
+
+def _key(item: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    """Return the first of some keys that a message has, one that holds something before one that is null."""
+    have = [key for key in names if key in item]
+    return next((key for key in have if item[key] is not None), have[0] if have else None)
+
+
+def _first(item: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    return next((item[key] for key in names if isinstance(item.get(key), str)), None)

@@ -1,0 +1,90 @@
+"""Tell which columns of a file make preferences: two answers to a prompt, or one answer with a label.
+
+Usage: `columns = preference_columns(fields, source.columns)`; raises `Unclear` with what is in doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from common.data.manifest.fields import Fields, Unclear
+from common.data.manifest.messages import ROLE_KEYS
+from common.data.manifest.pairs import label_of
+
+CHOSEN = ("chosen", "preferred_output", "preferred", "accepted", "chosen_response", "preferred_response")
+REJECTED = ("rejected", "non_preferred_output", "dispreferred", "rejected_response", "dispreferred_response")
+PROMPTS = ("prompt", "instruction", "question", "query", "conversations", "conversation", "messages", "input")
+COMPLETIONS = ("completion", "response", "output", "answer")
+LABELS = ("label", "kto_tag", "kto_label", "desirable", "is_desirable", "thumbs_up")
+SYSTEM = ("system", "system_prompt")
+Named = dict[str, Any]
+
+
+def preference_columns(fields: Fields, given: Mapping[str, Any]) -> Named:
+    """Return the columns of pairs, or of single answers; those that are given need not be found."""
+    names = {side: fields.first(usual) for side, usual in (("chosen", CHOSEN), ("rejected", REJECTED))}
+    found = {side: fields.column(name) for side, name in names.items() if name and side not in given}
+    if {"chosen", "rejected"} <= found.keys() | given.keys():
+        return _pair(fields, names, found, given)
+    if found:
+        (side,) = found
+        raise Unclear(f"'{found[side]}' has no column beside it with the other answer")
+    return _labelled(fields, given)
+
+
+def _pair(fields: Fields, names: Mapping[str, str | None], found: Named, given: Mapping[str, Any]) -> Named:
+    chosen = names["chosen"] if "chosen" in found else None
+    if chosen and len(found) == 2 and "prompt" not in given:
+        if all(isinstance(value, str) and value.lstrip().startswith("Human:") for value in fields.values(chosen)):
+            return {f"transcript_{side}": column for side, column in found.items()}
+        if fields.is_conversation(chosen) and not all(map(_begins_with_answer, fields.values(chosen))):
+            return found | _system(fields)
+    if "prompt" in given:
+        return found | _system(fields)
+    if fields.holds("input", dict) and all("messages" in value for value in fields.values("input")):
+        return found | {"prompt": f"{fields.column('input')}.messages"}  # as OpenAI's service takes them
+    return found | {"prompt": _prompt(fields)} | _system(fields)
+
+
+def _prompt(fields: Fields) -> str | tuple[str, str]:
+    asked = [name for name in PROMPTS if fields.is_answer(name)]
+    if asked[:1] == ["instruction"] and fields.fits("input", str):  # what it is about follows an instruction
+        return fields.column("instruction"), fields.column("input")
+    if asked[:1] == ["prompt"]:
+        asked = [name for name in asked if not fields.is_conversation(name)] or asked[:1]
+    if len(asked) > 1:
+        raise Unclear(f"{fields.both(asked)} could be the prompt")
+    if not asked:
+        raise Unclear("none is the prompt")
+    return fields.column(asked[0])
+
+
+def _system(fields: Fields) -> Named:
+    name = next((name for name in SYSTEM if fields.fits(name, str)), None)
+    return {"system": fields.column(name)} if name else {}
+
+
+def _begins_with_answer(value: Any) -> bool:
+    """Whether messages begin with the assistant, so that the prompt stands elsewhere."""
+    first = value[0] if isinstance(value, list) and value else value
+    speaker = next((first[key] for key in ROLE_KEYS if first.get(key)), "") if isinstance(first, Mapping) else ""
+    return str(speaker).casefold() in ("assistant", "gpt")
+
+
+def _labelled(fields: Fields, given: Mapping[str, Any]) -> Named:
+    label = next((name for name in LABELS if fields.values(name)), None)
+    if label is None and "label" not in given:
+        raise Unclear("none is a pair of answers, or a label of one")
+    if label is not None and any(label_of(value) is None for value in fields.values(label)):
+        raise Unclear(f"'{fields.column(label)}' is neither true nor false")
+    named = {"label": fields.column(label)} if label is not None else {}
+    answers = [name for name in COMPLETIONS if fields.is_answer(name)]
+    talks = [name for name in fields.conversations() if name not in (*COMPLETIONS, "prompt")]
+    if talks and not answers and "completion" not in given:
+        return named | {"messages": fields.column(talks[0])}
+    if len(answers) != 1 and "completion" not in given:
+        raise Unclear(f"{fields.both(answers)} could be the answer" if answers else "none is the answer")
+    completion = {"completion": fields.column(answers[0])} if "completion" not in given else {}
+    prompt = {"prompt": _prompt(fields)} if "prompt" not in given else {}
+    return named | completion | prompt | _system(fields)

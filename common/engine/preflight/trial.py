@@ -1,0 +1,241 @@
+"""A trial reading of the rows of every stage, by the code that reads them in the stage, before the first one begins.
+
+Usage: `lines = try_rows(plan, console)`, from `common.engine.run`.
+
+Small sources are read whole, of large ones and of the Hub's the first rows. What a stage would stop for stops the run
+here, in the stage's own words: rows that a chat template refuses, that are all too long, or that leave nothing to
+learn; and a tokenizer or a chat template that no stage can work with. It trains nothing, and it reads no weights.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from common.config.base import StageSettings
+from common.config.kinds import kind_of
+from common.config.pipeline import Node
+from common.config.resolve import EMBEDDED
+from common.config.schema import Config
+from common.config.stages import (
+    AnsweringSettings,
+    ExpertSettings,
+    KtoSettings,
+    PreferenceSettings,
+    RewardedSettings,
+    TrainingSettings,
+)
+from common.console import Console
+from common.data.accounting import RowCount
+from common.data.leading import Leading
+from common.engine.plan import Plan
+from common.engine.preflight.losses import describe, judge, scaled
+from common.errors import ContractError, DataError
+from common.models import checkpoint, contracts
+from common.models.source import find_tokenizer
+from common.models.turns import require_trainable_template
+from common.stage import StageContext
+from common.stages.base import make_tokenizer, tokenizer_of
+from common.stages.preference import require_pairs
+from common.training.options import steps_for
+from common.training.rows.preferences import read_pairs, read_preferences
+from common.training.rows.prompts import read_prompts
+from common.training.rows.reader import origin
+from common.training.rows.rows import SAMPLES, readers_of, require_rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PRETRAIN_BYTES = 16_000_000  # of text that a tokenizer is trained on for a trial
+CANNOT = (RuntimeError, NotImplementedError, ValueError, KeyError, AttributeError, OSError)
+
+
+def try_rows(plan: Plan, console: Console) -> list[str]:
+    """Read the rows of the stages that will run. Returns what is worth saying, a line each.
+
+    Raises ContractError, DataError and ConfigError as the first of them would that cannot go on.
+    """
+    resolved, nodes = plan.resolved, [step.node for step in plan.to_do]
+    reading = [node for node in nodes if _reads(node, resolved.config)]
+    takes = any(kind_of(node.kind).starts for node in nodes) and resolved.config.model.path is not None
+    if resolved.config.data == EMBEDDED and not takes:
+        return []
+    assert plan.outlook.sizes is not None, "a plan knows its corpus"
+    part = Leading(plan.corpus, plan.outlook.sizes)
+    tokenizer, guess = _tokenizer(plan, part)
+    if tokenizer is None or resolved.config.data == EMBEDDED:
+        return []
+    lines: dict[str, None] = {}
+    with console.progress("trying the rows", len(reading), "stages") as bar:
+        tried = set[str]()
+        for number, node in enumerate(reading):
+            alike = f"{node.kind} {resolved.config.stages[node.name].model_dump_json()}"
+            if alike in tried:
+                continue
+            tried.add(alike)
+            trial = Trial(node, resolved.config, part, tokenizer, guess)
+            lines |= dict.fromkeys([*trial.doubts(), *trial.lines()])
+            bar.update(number + 1)
+    return list(lines)
+
+
+def _reads(node: Node, config: Config) -> bool:
+    """Whether a stage trains on rows of the corpus that are there before it begins."""
+    kind = kind_of(node.kind)
+    return bool(kind.roles) and kind.makes != "report" and not node.sampled and not kind.starts
+
+
+def _tokenizer(plan: Plan, part: Leading) -> tuple[PreTrainedTokenizerBase | None, str]:
+    """Return the tokenizer of the chain: of a base that is made, of a checkpoint as the base will take it, or trained.
+
+    Besides, what is uncertain about it: where there is much text, it is trained on a part. None where it is out of
+    reach.
+    """
+    config, first = plan.resolved.config, plan.steps[0]
+    if first.state == "cached" and first.artifact is not None:
+        return checkpoint.load_tokenizer(first.artifact.path, config.model), ""
+    if config.model.path is not None:
+        place = find_tokenizer(config.model)
+        return (None if place is None else _taken(place, config)), ""
+    found = plan.outlook.sizes.of("pretrain") if plan.outlook.sizes is not None else None
+    small = found is not None and found.whole and found.rows * found.mean_bytes <= PRETRAIN_BYTES
+    context = _context(first.node, config, plan.corpus if small else part, config.stages[first.node.name])
+    return make_tokenizer(context), "" if small else "with a tokenizer of the first rows"
+
+
+def _taken(place: Path, config: Config) -> PreTrainedTokenizerBase | None:
+    """Return a checkpoint's tokenizer as the base stage will leave it; None for a checkpoint that only weights tell of.
+
+    Raises ContractError for what that stage would refuse.
+    """
+    try:
+        return tokenizer_of(place, config.model)
+    except (ContractError, DataError):
+        raise
+    except CANNOT:
+        return None
+
+
+def _context(node: Node, config: Config, corpus: Any, settings: StageSettings) -> StageContext:
+    nowhere = Path()
+    return StageContext(
+        node.name, node.kind, settings, config, {}, node.parent, corpus, nowhere, nowhere, nowhere, Console("quiet")
+    )
+
+
+class Trial:
+    """The rows of one stage, as it would read them."""
+
+    def __init__(
+        self, node: Node, config: Config, part: Leading, tokenizer: PreTrainedTokenizerBase, guess: str = ""
+    ) -> None:
+        """Read them. Raises DataError where nothing usable was found, even in a part, and ContractError.
+
+        `guess` says what is uncertain about the tokenizer.
+        """
+        settings = config.stages[node.name]
+        if isinstance(settings, RewardedSettings):
+            settings = settings.model_copy(update={"hard": None})  # pass rates come from an earlier stage
+        self.node, self.settings, self.config = node, settings, config
+        self._part, self._tokenizer, self._guess = part, tokenizer, guess
+        self._context = _context(node, config, part, settings)
+        self._found = 0  # usable pairs, or prompts
+        if isinstance(settings, AnsweringSettings):
+            self.counts = self._prompts()
+        elif isinstance(settings, PreferenceSettings):
+            self.counts = self._pairs()
+        else:
+            self.counts = self._rows(cast(TrainingSettings, settings))
+
+    def _rows(self, settings: TrainingSettings) -> list[RowCount]:
+        """Read texts and conversations up to the stage's budget; of replay, as many as it needs."""
+        if settings.assistant_only:
+            require_trainable_template(self._tokenizer)
+        role, length = kind_of(self.node.kind).roles[0], settings.sequence_length
+        readers, share = readers_of(self._context, self._tokenizer, role, chat_only=settings.assistant_only)
+        budget = None if settings.tokens is None else round(settings.tokens * (1 - share))
+        for reader in readers:
+            rows = reader.tokens(
+                assistant_only=settings.assistant_only, budget=budget,
+                sequence_length=length if settings.packing == "isolated" else cast(int, None),
+            )  # fmt: skip
+            samples = list(itertools.islice(rows, SAMPLES))
+            number = len(samples) + sum(1 for _ in rows)
+            require_rows(range(number), reader)
+            if settings.learns_answers and reader is readers[0]:
+                contracts.check_stop_is_learned([row.labels for row in samples], self._tokenizer)
+            steps = steps_for(settings, max(1, round(reader.num_tokens / length)), self.node.name)
+            budget = round(steps * settings.batch_tokens * share)
+        return [count for reader in readers for count in reader.finish(0.0)]
+
+    def _pairs(self) -> list[RowCount]:
+        read = read_preferences if isinstance(self.settings, KtoSettings) else read_pairs
+        pairs, counts = read(self._context, self._tokenizer, "preference")
+        self._found = len(pairs)
+        return counts
+
+    def _prompts(self) -> list[RowCount]:
+        rows, counts = read_prompts(self._context, self._tokenizer)
+        self._found = len(rows)
+        return counts
+
+    def _require_enough(self) -> None:
+        """Raise DataError where fewer pairs or prompts are usable than the stage needs."""
+        settings, whole = self.settings, self._is_whole(self.counts)
+        if isinstance(settings, PreferenceSettings):
+            place = f"Stage {self.node.name}: {origin(self._context, 'preference')}"
+            require_pairs(self._found, self.config.run.processes if whole else 0, place)
+        if not isinstance(settings, AnsweringSettings):
+            return
+        least = settings.heldout + 1 if isinstance(settings, ExpertSettings) else 1
+        if isinstance(settings, RewardedSettings):
+            least = settings.watch.prompts + settings.prompts_per_step
+        if self._found < least and whole:
+            losses = "; ".join(
+                f"source '{count.source}': dropped {count.losses}" for count in self.counts if count.dropped
+            )
+            raise DataError(
+                f"Stage {self.node.name} has {self._found} usable prompts and needs {least}"
+                f"{f' ({losses})' if losses else ''}. Add sources with role: prompts."
+            )
+
+    def _is_whole(self, counts: Sequence[RowCount]) -> bool:
+        return not (self._guess or any(self._sampled(counts)))
+
+    def _sampled(self, counts: Sequence[RowCount]) -> Iterator[str]:
+        """Yield what was read of each source of which not all was."""
+        for count in counts:
+            part = self._part.parts.get(count.role, {}).get(count.source)
+            if part is not None and not part.whole:
+                about = "" if part.about is None else f" of about {part.about:,}"
+                yield f"in the first {part.rows:,}{about} rows of source '{count.source}'"
+
+    def doubts(self) -> list[str]:
+        """Hold what was lost against the stage's limits, and what is left against its needs.
+
+        Returns what a sample makes likely. Raises ContractError and DataError.
+        """
+        counts = []
+        for count in self.counts:
+            part = self._part.parts.get(count.role, {}).get(count.source)
+            if part is None:
+                counts.append(count)
+                continue
+            more = part.about / part.rows if part.about and part.rows and not part.whole else 1.0
+            counts.append(scaled(count, part.times * more))
+        limits = getattr(self.settings, "limits")  # noqa: B009  # all that read rows have them
+        seen = ", ".join([*self._sampled(self.counts), *([self._guess] if self._guess else [])])
+        found = judge(counts, limits, self.node.name, seen)
+        self._require_enough()
+        return found
+
+    def lines(self) -> Iterator[str]:
+        """Yield a line for each source that loses or changes rows."""
+        for count in self.counts:
+            found = self._part.parts.get(count.role, {}).get(count.source)
+            about = "many" if found is None or found.about is None else f"about {found.about:,}"
+            label = f"{self.node.name}, replay" if count.role == "replay" else self.node.name
+            if line := describe(count, label, f"of {about} tried" if any(self._sampled([count])) else ""):
+                yield line

@@ -1,0 +1,456 @@
+"""A pasted block of TRL's: what each option becomes, what is told, and what is refused with one line."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from common.config.overrides import flatten
+from common.config.resolve import Resolved, resolve
+from common.config.stage_sections import Layer
+from common.config.stages import DpoSettings, GrpoSettings, SftSettings
+from common.config.trl_block import told_lines
+from common.config.trl_mappings import PAIRWISE, REWARDED, TOKENS, rules_of
+from common.config.trl_options import OLDER, options_of
+from common.config.variants import with_layers
+from common.engine.corpora import open_corpus
+from common.engine.fingerprint import recipe_of
+from common.engine.plan import make_plan
+from common.errors import ConfigError
+from tests.conftest import REPOSITORY
+
+# As people write them down, in the words of TRL's classes; numbers that a command line takes are text in YAML.
+SFT = """
+output_dir: ./sft-out
+num_train_epochs: 3
+max_length: 512
+packing: true
+per_device_train_batch_size: 4
+gradient_accumulation_steps: 8
+gradient_checkpointing: true
+learning_rate: "2e-5"
+lr_scheduler_type: cosine_with_min_lr
+lr_scheduler_kwargs: {min_lr_rate: 0.1}
+warmup_ratio: 0.03
+weight_decay: "0.0"
+bf16: true
+seed: 42
+logging_steps: 10
+eval_strategy: steps
+eval_steps: 100
+save_strategy: steps
+save_steps: 200
+save_total_limit: 2
+dataset_text_field: text
+report_to: none
+push_to_hub: false
+"""
+DPO = """
+output_dir: zephyr-dpo
+overwrite_output_dir: True
+num_train_epochs: 1
+beta: 0.05
+loss_type: [sigmoid]
+max_length: 512
+max_prompt_length: 256
+per_device_train_batch_size: 2
+per_device_eval_batch_size: 4
+gradient_accumulation_steps: 8
+learning_rate: 5.0e-7
+lr_scheduler_type: linear
+warmup_steps: 100
+optim: adamw_torch
+bf16: true
+do_eval: true
+eval_strategy: "no"
+hub_model_id: null
+remove_unused_columns: false
+report_to: []
+"""
+GRPO = """
+output_dir: grpo-out
+num_generations: 8
+max_prompt_length: 128
+max_completion_length: 64
+per_device_train_batch_size: 8
+gradient_accumulation_steps: 4
+num_train_epochs: 1
+max_steps: -1
+learning_rate: "1e-6"
+beta: 0.04
+temperature: 0.9
+lr_scheduler_type: constant
+bf16: true
+logging_steps: 1
+log_completions: false
+save_steps: 50
+use_vllm: false
+remove_unused_columns: False
+seed: "42"
+"""
+
+
+def run(**words: str) -> Resolved:
+    return resolve({"domain": "medical", "pipeline": "full", **words}, REPOSITORY)
+
+
+def of_manifest(folder: Path, settings: str, **words: str) -> Resolved:
+    """Resolve a run with the settings of a manifest."""
+    (folder / "own.yaml").write_text(f"settings: {{{settings}}}\n", encoding="utf-8")
+    return run(data=str(folder / "own.yaml"), **words)
+
+
+def pasted(stage: str, text: str, pipeline: str = "full", **words: str) -> Resolved:
+    """Resolve a run with a block for one stage on the command line."""
+    return run(**{"pipeline": pipeline, f"{stage}.train": yaml.safe_dump(yaml.safe_load(text)), **words})
+
+
+def settings_of(found: Resolved, stage: str) -> dict[str, Any]:
+    return flatten(found.config.stages[stage].model_dump(mode="json"))
+
+
+def told(found: Resolved) -> str:
+    return "\n".join(told_lines(found.origins))
+
+
+# Stage, what is pasted, what it is in our words.
+MEANT: list[tuple[str, str, dict[str, Any]]] = [
+    ("sft", "num_train_epochs: 3", {"epochs": 3.0, "tokens": None}),
+    ("sft", "num_train_epochs: '2'", {"epochs": 2.0}),
+    ("sft", "{max_steps: 10, num_train_epochs: 3}", {"tokens": 10240, "epochs": None}),
+    ("sft", "{max_steps: -1, num_train_epochs: 3}", {"epochs": 3.0}),
+    ("sft", "max_steps: 1e1", {"tokens": 10240}),
+    ("sft", "max_length: 256", {"sequence_length": 256}),
+    ("sft", "max_seq_length: '256'", {"sequence_length": 256}),
+    (
+        "sft",
+        "{max_length: 256, per_device_train_batch_size: 4, gradient_accumulation_steps: 2}",
+        {"batch_tokens": 2048, "micro_batch_tokens": 1024},
+    ),
+    ("sft", "per_device_train_batch_size: 4", {"batch_tokens": 512, "micro_batch_tokens": 512}),
+    ("sft", "gradient_accumulation_steps: 2", {"batch_tokens": 2048, "micro_batch_tokens": 1024}),
+    ("sft", "lr_scheduler_type: cosine", {"schedule.kind": "cosine", "schedule.floor": 0.0}),
+    ("sft", "lr_scheduler_type: linear", {"schedule.kind": "linear", "schedule.floor": 0.0}),
+    ("sft", "lr_scheduler_type: constant", {"schedule.kind": "constant", "schedule.warmup": 0.0}),
+    ("sft", "lr_scheduler_type: constant_with_warmup", {"schedule.kind": "constant", "schedule.warmup": 0.05}),
+    ("sft", "warmup_ratio: 0.1", {"schedule.warmup": 0.1}),
+    ("sft", "warmup_steps: 100", {"schedule.warmup": 100.0}),
+    ("sft", "warmup_steps: 0.1", {"schedule.warmup": 0.1}),
+    ("sft", "{warmup_steps: 0, warmup_ratio: 0.1}", {"schedule.warmup": 0.1}),
+    ("sft", "{warmup_steps: 7, warmup_ratio: 0.1}", {"schedule.warmup": 7.0}),
+    ("sft", "packing: true", {"packing": "isolated"}),
+    ("sft", "{packing: true, packing_strategy: bfd}", {"packing": "isolated"}),
+    (
+        "sft",
+        "{packing: true, packing_strategy: wrapped}",
+        {"packing": "trl", "train.packing": True, "train.packing_strategy": "wrapped"},
+    ),
+    ("sft", "{packing: false, eos_token: x}", {"packing": "trl", "train.packing": False, "train.eos_token": "x"}),
+    ("sft", "{bf16: 'False', fp16: 'no'}", {"precision": "float32"}),
+    ("sft", "learning_rate: '2e-5'", {"train.learning_rate": 2e-5}),
+    ("dpo", "{num_train_epochs: 2, max_length: 64}", {"epochs": 2.0, "sequence_length": 64}),
+    ("dpo", "max_steps: 50", {"steps": 50}),
+    (
+        "dpo",
+        "{per_device_train_batch_size: 2, gradient_accumulation_steps: 4}",
+        {"batch_pairs": 8, "micro_batch_tokens": 512},
+    ),
+]
+OTHERS: list[tuple[str, str, str, dict[str, Any]]] = [
+    ("kto", "kto", "per_device_train_batch_size: 8", {"batch_pairs": 4, "micro_batch_tokens": 1024}),
+    ("orpo", "orpo", "{max_length: 200, max_completion_length: 100}", {"sequence_length": 200}),
+    ("rlhf", "reward", "{per_device_train_batch_size: 8, max_steps: 3}", {"batch_pairs": 8, "steps": 3}),
+    (
+        "grpo",
+        "grpo",
+        "{num_generations: 4, per_device_train_batch_size: 8, gradient_accumulation_steps: 3}",
+        {"samples": 4, "prompts_per_step": 6, "micro_batch_tokens": 8 * (256 + 96)},
+    ),
+    ("grpo", "grpo", "{max_prompt_length: 64, max_completion_length: 32}", {"prompt_tokens": 64, "answer_tokens": 32}),
+    ("grpo", "grpo", "num_train_epochs: 2", {"epochs": 2.0}),
+    ("rloo", "rloo", "{max_steps: 30, num_train_epochs: 2}", {"steps": 30, "epochs": None}),
+    ("grpo", "grpo", "{num_iterations: 1, shuffle_dataset: true, generation_batch_size: 128}", {"steps": 60}),
+]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "stage", "text", "expected"), [*(("full", *case) for case in MEANT), *OTHERS], ids=str
+)
+def test_what_means_the_same_is_taken_as_ours(pipeline: str, stage: str, text: str, expected: dict[str, Any]) -> None:
+    found = settings_of(pasted(stage, text, pipeline), stage)
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_processes_count_as_they_do_for_trl() -> None:
+    text = "{per_device_train_batch_size: 4, gradient_accumulation_steps: 2}"
+    found = settings_of(pasted("sft", text, **{"run.processes": "2"}), "sft")
+    assert (found["batch_tokens"], found["micro_batch_tokens"]) == (2 * 4 * 2 * 128, 4 * 128)
+
+
+def test_the_seed_is_that_of_the_run() -> None:
+    found = pasted("sft", "{seed: 7, data_seed: 7}")
+    assert found.config.seed == 7
+    assert found.origins["seed"] == "command line, from sft.train.seed"
+    assert "seed -> seed=7, for the whole run" in told(found)
+
+
+def test_best_weights_are_kept_where_rows_are_kept_to_choose_by() -> None:
+    found = pasted("sft", "{load_best_model_at_end: true}", **{"sft.validation.share": "0.1"})
+    assert settings_of(found, "sft")["validation.keep"] == "best"
+    assert "the best weights by held-out prompts are kept" in told(
+        pasted("grpo", "{load_best_model_at_end: true}", "grpo")
+    )
+
+
+# Options without effect on any result, and what is said of them.
+WITHOUT_EFFECT = [
+    ("output_dir: somewhere", "results are in the store"),
+    ("{save_steps: 5, save_strategy: epoch, save_only_model: true}", "trainer checkpoints are written by time"),
+    ("eval_strategy: epoch", "the exam evaluates, and validation.share keeps rows to measure by"),
+    ("per_device_eval_batch_size: 4", "the exam evaluates"),
+    ("remove_unused_columns: true", "rows are prepared here"),
+    ("dataset_text_field: body", "a manifest names the fields of its rows"),
+    ("hub_private_repo: true", "nothing is pushed while a stage trains"),
+    ("do_train: true", "a stage trains by itself"),
+    ("group_by_length: true", "the order of rows is seeded"),
+    ("{lr_scheduler_type: constant, warmup_ratio: 0.1}", "a constant rate has no warm-up"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), WITHOUT_EFFECT)
+def test_what_changes_no_result_is_told_and_leaves_no_trace(text: str, expected: str) -> None:
+    found = pasted("sft", text)
+    assert expected in told(found)
+    if "constant" not in text:
+        assert found.config == run().config
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "push_to_hub: false", "hub_model_id: null", "report_to: none", "report_to: []", "deepspeed: null", "fsdp: ''",
+        "eval_strategy: 'no'", "load_best_model_at_end: false", "resume_from_checkpoint: None", "use_cpu: false",
+        "trust_remote_code: false", "auto_find_batch_size: false", "eos_token: null", "shuffle_dataset: false",
+        "completion_only_loss: true", "packing_strategy: bfd", "max_length: null", "lr_scheduler_kwargs: {}",
+        "model_init_kwargs: null", "truncation_mode: keep_start", "torch_dtype: auto", "max_steps: -1",
+    ],
+)  # fmt: skip
+def test_what_asks_for_nothing_is_accepted(text: str) -> None:
+    assert pasted("sft", text).config == run().config
+
+
+REFUSED = [
+    ("sft", "push_to_hub: true", "cannot be set here: set publish.to=hub:<owner>/<name> instead, which publishes"),
+    ("sft", "hub_model_id: me/mine", "cannot be set here: set publish.to=hub:me/mine instead"),
+    ("sft", "hub_token: hf_secret", "belongs in the environment variable HF_TOKEN."),
+    ("sft", "resume_from_checkpoint: out/checkpoint-5", "cannot be set here: a stage resumes by itself"),
+    ("sft", "use_cpu: true", "is derived here; set run.device=cpu instead."),
+    ("sft", "auto_find_batch_size: true", "would change the batch; set run.micro_batch_tokens instead"),
+    ("sft", "model_init_kwargs: {dtype: bfloat16}", "belongs to the model; set model.dtype"),
+    ("sft", "model_name_or_path: o/n", "belongs to the model; set model.path instead."),
+    ("sft", "attn_implementation: sdpa", "is derived here; set run.attention instead."),
+    ("sft", "dataset_name: o/n", "names data, which are the sources of a manifest: data=<file>."),
+    ("sft", "use_peft: true", "is derived here; set sft.peft=lora instead."),
+    ("sft", "lora_r: 16", "belongs to the adapter; set sft.lora.r instead."),
+    ("sft", "fsdp: full_shard", "is derived here; set run.parallelism=fsdp2 and run.processes instead."),
+    ("sft", "deepspeed: x.json", "is derived here; set run.parallelism=zero3 and run.processes instead."),
+    ("sft", "load_best_model_at_end: true", "needs rows to choose by; add sft.validation.share=0.01, or leave it out."),
+    ("dpo", "load_best_model_at_end: true", "cannot be set here: the last weights are kept."),
+    ("sft", "{seed: 1, data_seed: 2}", "is another than seed=1. A run has one seed."),
+    ("sft", "packing_strategy: wrapped", "belongs to TRL's own row preparation; set sft.packing=trl to use it."),
+    ("sft", "eos_token: '<|im_end|>'", "belongs to TRL's own row preparation; set sft.packing=trl to use it."),
+    ("sft", "completion_only_loss: false", "is not so here: set sft.train.assistant_only_loss=false instead."),
+    ("cpt", "completion_only_loss: true", "is not so here: set a stage of kind sft instead."),
+    ("sft", "max_length: long", "(command line): expected int | None, got 'long' (str)."),
+    ("sft", "max_length: 8", "sft.sequence_length (command line, from train.max_length): expected at least 16; got 8."),
+    ("sft", "num_train_epochs: 0", "sft.epochs (command line, from train.num_train_epochs): expected more than 0"),
+    ("sft", "num_train_epochs: .nan", "expected a finite number; got nan."),
+    ("sft", "num_train_epochs: 'inf'", "expected finite numbers, got inf."),
+]  # fmt: skip
+REFUSED_OTHERS = [
+    (
+        "kto",
+        "kto",
+        "{per_device_train_batch_size: 3, gradient_accumulation_steps: 1}",
+        "makes 3 answers a step, which are no whole number of pairs.",
+    ),
+    (
+        "grpo",
+        "grpo",
+        "{per_device_train_batch_size: 3, gradient_accumulation_steps: 2}",
+        "makes 3 x 2 = 6 answers a step, which are no whole number of prompts with 8 answers each",
+    ),
+    ("grpo", "grpo", "num_iterations: 2", "cannot be 2 here: answers are used once"),
+    ("grpo", "grpo", "generation_batch_size: 64", "Leave it out, or set 128."),
+    ("grpo", "grpo", "reward_weights: [1.0]", "is derived here; set grpo.rewards.<name>.weight instead."),
+    ("grpo", "grpo", "shuffle_dataset: false", "cannot be false here: prompts come in a seeded order"),
+    ("grpo", "grpo", "sync_ref_model: true", "the reference is the stage before, from the first step to the last"),
+]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "stage", "text", "expected"), [*(("full", *case) for case in REFUSED), *REFUSED_OTHERS], ids=str
+)
+def test_what_contradicts_is_refused_in_one_line(pipeline: str, stage: str, text: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        pasted(stage, text, pipeline)
+    message = str(caught.value)
+    assert expected in message
+    assert "\n" not in message
+    assert message.startswith((f"{stage}.", "expected"))
+    assert "hf_secret" not in message
+
+
+@pytest.mark.parametrize(
+    ("manifest", "words", "expected"),
+    [
+        (
+            "sft: {train: {max_length: 256}, sequence_length: 512}",
+            {},
+            "sft.train.max_length=256 (manifest own.yaml) and sft.sequence_length=512 (manifest own.yaml) contradict "
+            "each other. Leave out one.",
+        ),
+        (
+            "sft: {train: {max_length: 256}}",
+            {"sft.sequence_length": "512"},
+            "sft.train.max_length=256 (manifest own.yaml) and sft.sequence_length=512 (command line) contradict",
+        ),
+        (
+            "sft: {train: {per_device_train_batch_size: 2, gradient_accumulation_steps: 3}}",
+            {"sft.batch_tokens": "1024"},
+            "sft.train.per_device_train_batch_size=2 x gradient_accumulation_steps=3 (manifest own.yaml) and "
+            "sft.batch_tokens=1024 (command line) contradict",
+        ),
+        (
+            "sft: {train: {num_train_epochs: 2}, tokens: 8192}",
+            {},
+            "sft.train.num_train_epochs=2 (manifest own.yaml) and sft.tokens=8192 (manifest own.yaml) contradict",
+        ),
+        (
+            "sft: {train: {lr_scheduler_type: cosine}, schedule: {kind: constant}}",
+            {},
+            "sft.train.lr_scheduler_type=cosine (manifest own.yaml) and sft.schedule.kind=constant (manifest own.yaml)",
+        ),
+        (
+            "sft: {train: {packing: false}, packing: isolated}",
+            {},
+            "sft.train.packing=false (manifest own.yaml) and sft.packing=isolated (manifest own.yaml) contradict",
+        ),
+        (
+            "sft: {train: {seed: 3}}",
+            {"seed": "4"},
+            "sft.train.seed=3 (manifest own.yaml) and seed=4 (command line) contradict each other. Leave out one.",
+        ),
+        (
+            "sft: {train: {seed: 3}}, dpo: {train: {seed: 4}}",
+            {},
+            "sft.train gives seed=3 and dpo.train seed=4, and a run has one. Leave out one.",
+        ),
+    ],
+)
+def test_a_value_given_twice_with_another_meaning_names_both_layers(
+    manifest: str, words: dict[str, str], expected: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        of_manifest(tmp_path, manifest, **words)
+    assert str(caught.value).startswith(expected)
+
+
+def test_given_twice_with_one_meaning_it_holds(tmp_path: Path) -> None:
+    manifest = "sft: {train: {max_length: 256, seed: 3}, sequence_length: 256}"
+    assert settings_of(of_manifest(tmp_path, manifest, seed="3"), "sft")["sequence_length"] == 256
+
+
+def test_a_stronger_layer_wins_over_ours_and_over_another_block(tmp_path: Path) -> None:
+    manifest = "sft: {train: {max_length: 256, num_train_epochs: 2}}"
+    found = of_manifest(tmp_path, manifest, **{"sft.train.max_length": "512", "sft.tokens": "8192"})
+    settings = settings_of(found, "sft")
+    assert (settings["sequence_length"], settings["tokens"], settings["epochs"]) == (512, 8192, None)
+    assert "num_train_epochs -> tokens=8192 of the command line holds instead" in told(found)
+    assert found.origins["sft.sequence_length"] == "command line, from train.max_length"
+
+
+def test_what_is_decided_for_a_users_data_holds_over_a_weaker_block(tmp_path: Path) -> None:
+    """It is a layer above profile, pipeline and domain, which no user wrote."""
+    shutil.copytree(REPOSITORY / "domains" / "medical", tmp_path / "odd")
+    block = "all: {sft: {train: {per_device_train_batch_size: 8}}, card: {limits_of_use: None.}}"
+    (tmp_path / "odd" / "stages.yaml").write_text(block, encoding="utf-8")
+    found = with_layers(
+        run(domain=str(tmp_path / "odd")), [Layer("own data: small", {"sft": {"batch_tokens": 512}}, stage="sft")]
+    )
+    assert settings_of(found, "sft")["batch_tokens"] == 512
+    assert "batch_tokens=512 holds instead (own data: small)" in told(found)
+
+
+SAME = {
+    "sft": (
+        SFT,
+        "sft",
+        {
+            "sft.epochs": "3", "sft.sequence_length": "512", "sft.batch_tokens": "16384", "seed": "42",
+            "sft.schedule": "{kind: cosine, floor: 0.1, warmup: 0.03}", "sft.precision": "bfloat16",
+            "sft.train": "{learning_rate: 2.0e-5, gradient_checkpointing: true, weight_decay: 0}",
+        },
+    ),
+    "full": (
+        DPO,
+        "dpo",
+        {
+            "dpo.epochs": "1", "dpo.sequence_length": "512", "dpo.batch_pairs": "16", "dpo.precision": "bfloat16",
+            "dpo.schedule": "{kind: linear, floor: 0, warmup: 100}",
+            "dpo.train": "{learning_rate: 5.0e-7, beta: 0.05, loss_type: [sigmoid], optim: adamw_torch}",
+        },
+    ),
+    "grpo": (
+        GRPO,
+        "grpo",
+        {
+            "grpo.epochs": "1", "grpo.prompts_per_step": "4", "grpo.samples": "8", "grpo.prompt_tokens": "128",
+            "grpo.answer_tokens": "64", "grpo.precision": "bfloat16", "seed": "42",
+            "grpo.schedule": "{kind: constant, warmup: 0}",
+            "grpo.train": "{learning_rate: 1.0e-6, beta: 0.04, temperature: 0.9, log_completions: false, "
+            "use_vllm: false}",
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pipeline", SAME)
+def test_a_pasted_block_and_our_own_words_have_one_fingerprint(pipeline: str) -> None:
+    text, stage, ours = SAME[pipeline]
+    name = "full" if pipeline == "sft" else pipeline
+    words = {} if stage != "dpo" else {"dpo.train.loss_weights": "[1.0]"}
+    recipes = []
+    for found in (pasted(stage, text, name, **words), run(**{"pipeline": name, **ours, **words})):
+        node = next(node for node in found.nodes if node.name == stage)
+        recipes.append(recipe_of(node, found, open_corpus(found), {}))
+    assert recipes[0] == recipes[1]
+
+
+@pytest.mark.parametrize(
+    ("stage", "text", "pipeline"), [("sft", SFT, "full"), ("dpo", DPO, "full"), ("grpo", GRPO, "grpo")]
+)
+def test_a_whole_block_goes_through_plan_and_is_told(stage: str, text: str, pipeline: str, tmp_path: Path) -> None:
+    words = {"dpo.train.loss_weights": "[1.0]"} if stage == "dpo" else {}
+    found = pasted(stage, text, pipeline, out=str(tmp_path), **words)
+    assert make_plan(found).to_do
+    given = yaml.safe_load(text)
+    stages: dict[str, Any] = dict(found.config.stages)
+    left = stages[stage].train
+    assert not set(rules_of(type(found.config.stages[stage]))) & left.keys()
+    shown = told(found)
+    quiet: tuple[Any, ...] = ("no", "none", None, False, [], -1)
+    for name in given.keys() - left.keys() - {"bf16"}:
+        assert name in shown or given[name] in quiet, name
+
+
+def test_every_mapped_option_is_one_of_trl_or_was_one() -> None:
+    of_trl = {"SFTConfig": TOKENS, "DPOConfig": PAIRWISE, "GRPOConfig": REWARDED}
+    for trainer, rules in of_trl.items():
+        assert set(rules) - options_of(trainer).keys() <= OLDER.keys(), trainer
+    assert OLDER.keys() <= {*TOKENS, *PAIRWISE, *REWARDED}
+    assert [rules_of(cls) for cls in (SftSettings, DpoSettings, GrpoSettings)] == list(of_trl.values())

@@ -1,0 +1,355 @@
+"""Columns that a manifest leaves out are told from the first records, where names and values leave one reading."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.data.manifest.fields import Unclear
+from common.data.manifest.readers import Record
+from common.data.manifest.recognition import recognise
+from common.data.manifest.records import rows_of
+from common.data.manifest.revisions import Revisions
+from common.data.manifest.schema import Source
+from common.data.manifest.values import UnusableRow
+from common.errors import ConfigError, DataError
+from tests.data.manifest.manifests import CPT, EXAM, load, problems, write_rows
+
+SHAREGPT = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]
+OPENAI = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+FIRST = {"role": "user", "content": "Why?"}
+LAST = {"role": "assistant", "content": "So."}
+WORSE = {"role": "assistant", "content": "No."}
+
+
+def source(role: str, **facts: Any) -> Source:
+    side = {"side": "domain"} if role == "eval" else {}
+    return Source.model_validate({"id": "s", "role": role, "path": "a.jsonl", "licence": "mit"} | side | facts)
+
+
+def told(role: str, *records: dict[str, Any], **facts: Any) -> dict[str, Any]:
+    keys = recognise(source(role, **facts), records)
+    return keys if len(keys) > 1 else keys["columns"]
+
+
+def row_of(role: str, *records: dict[str, Any], **facts: Any) -> Any:
+    given = source(role, **facts)
+    whole = Source.model_validate(given.model_dump() | recognise(given, records))
+    (found,) = rows_of(whole, Record("a.jsonl, line 1", records[0]))
+    assert not isinstance(found.row, UnusableRow), found.row
+    return {key: value for key, value in found.row.items() if key not in ("source", "id")}
+
+
+@pytest.mark.parametrize(
+    ("record", "columns"),
+    [
+        ({"id": 1, "conversations": SHAREGPT, "system": "", "tools": "[]"}, {"messages": "conversations"}),
+        ({"messages": OPENAI, "tools": []}, {"messages": "messages"}),
+        ({"prompt": "Why?", "messages": OPENAI, "chosen": OPENAI, "rejected": OPENAI}, {"messages": "messages"}),
+        ({"history_of_talk": OPENAI}, {"messages": "history_of_talk"}),
+        ({"conversation": [{"human": "Why?", "assistant": "So."}]}, {"messages": "conversation"}),
+        ({"conversation": [{"input": "Why?", "output": "So."}]}, {"messages": "conversation"}),
+        ({"messages": json.dumps(OPENAI)}, {"messages": "messages"}),
+        ({"messages": str(OPENAI)}, {"messages": "messages"}),  # as pandas writes lists into a csv file
+        ({"prompt": [FIRST], "completion": [LAST]}, {"prompt": "prompt", "completion": "completion"}),
+        ({"prompt": "Why?", "completion": "So."}, {"prompt": "prompt", "completion": "completion"}),
+        ({"question": "Why?", "answer": "So.", "id": 5}, {"question": "question", "answer": "answer"}),
+        ({"q": "Why?", "a": "So."}, {"question": "q", "answer": "a"}),
+        ({"Question": "Why?", "Response": "So."}, {"question": "Question", "answer": "Response"}),
+        ({"input": "Why?", "output": "So."}, {"question": "input", "answer": "output"}),
+    ],
+)
+def test_conversations(record: dict[str, Any], columns: dict[str, str]) -> None:
+    assert told("sft", record) == columns
+    assert row_of("sft", record)["messages"] == [FIRST, LAST]
+    assert told("replay", record) == columns
+
+
+def test_alpaca_with_its_input_system_text_and_history() -> None:
+    plain = {"instruction": "Why?", "input": "", "output": "So."}
+    whole = {**plain, "input": "It rains.", "system": "Be brief.", "history": [["Hi?", "Yes."]]}
+    assert told("sft", plain) == {"question": "instruction", "context": "input", "answer": "output"}
+    assert row_of("sft", plain)["messages"] == [FIRST, LAST]
+    assert told("sft", plain, whole).keys() == {"question", "context", "answer", "system", "history"}
+    roles = ("system", "user", "assistant", "user", "assistant")
+    contents = ("Be brief.", "Hi?", "Yes.", "Why?\n\nIt rains.", "So.")
+    expected = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+    assert row_of("sft", whole)["messages"] == expected
+
+
+def test_dolly_and_orca() -> None:
+    dolly = {"instruction": "Why?", "context": "It rains.", "response": "So.", "category": "qa"}
+    assert told("sft", dolly) == {"question": "instruction", "context": "context", "answer": "response"}
+    orca = {"id": "1", "system_prompt": "Be brief.", "question": "Why?", "response": "So."}
+    assert told("sft", orca) == {"question": "question", "answer": "response", "system": "system_prompt"}
+
+
+@pytest.mark.parametrize(
+    ("record", "doubt"),
+    [
+        ({"problem": "1+1", "solution": "It is 2.", "answer": "2"}, "'answer' and 'solution' could be the answer"),
+        (
+            {"question": "Why?", "prompt": "Answer: Why?", "answer": "So."},
+            "'question' and 'prompt' could be the question",
+        ),
+        ({"one": OPENAI, "two": OPENAI}, "'one' and 'two' hold conversations"),
+        ({"question": "Why?", "note": "x"}, "none is the answer"),
+        ({"title": "x"}, "none is the question"),
+    ],
+)
+def test_what_has_two_readings_is_asked(record: dict[str, Any], doubt: str) -> None:
+    with pytest.raises(Unclear, match=doubt):
+        told("sft", record)
+
+
+def test_columns_that_are_given_stay() -> None:
+    record = {"problem": "1+1", "solution": "It is 2.", "answer": "2", "system": "Be brief."}
+    assert told("sft", record, columns={"answer": "solution"}) == {
+        "question": "problem", "answer": "solution", "system": "system",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("record", "columns"),
+    [
+        ({"text": "x", "url": "y"}, {"text": "text"}),
+        ({"content": "x", "url": "y"}, {"text": "content"}),
+        ({"sentences": "x"}, {"text": "sentences"}),
+    ],
+)
+def test_texts(record: dict[str, Any], columns: dict[str, str]) -> None:
+    for role in ("cpt", "pretrain", "replay", "eval"):
+        assert told(role, record) == columns, role
+
+
+def test_texts_that_are_not_clear() -> None:
+    with pytest.raises(Unclear, match="'content' and 'body' could be the text"):
+        told("cpt", {"content": "x", "body": "y"})
+    assert told("replay", {"text": "<|user|>", "messages": OPENAI}) == {"messages": "messages"}
+
+
+PAIR = {"prompt": [FIRST], "chosen": [LAST], "rejected": [WORSE]}
+
+
+@pytest.mark.parametrize(
+    ("record", "names"),
+    [
+        ({"prompt": "Why?", "chosen": "So.", "rejected": "No."}, {"prompt", "chosen", "rejected"}),
+        ({"prompt": [FIRST], "chosen": [LAST], "rejected": [WORSE]}, {"prompt", "chosen", "rejected"}),
+        ({"prompt": "Why?", "chosen": [FIRST, LAST], "rejected": [FIRST, WORSE]}, {"chosen", "rejected"}),
+        (
+            {"conversations": SHAREGPT[:1], "chosen": SHAREGPT[1], "rejected": {"from": "gpt", "value": "No."}},
+            {"prompt", "chosen", "rejected"},
+        ),
+        ({"instruction": "Why?", "input": "", "chosen": "So.", "rejected": "No."}, {"prompt", "chosen", "rejected"}),
+        ({"question": "Why?", "chosen": "So.", "rejected": "No."}, {"prompt", "chosen", "rejected"}),
+        (
+            {"input": {"messages": [FIRST]}, "preferred_output": [LAST], "non_preferred_output": [WORSE]},
+            {"prompt", "chosen", "rejected"},
+        ),
+        (
+            {"chosen": "\n\nHuman: Why?\n\nAssistant: So.", "rejected": "\n\nHuman: Why?\n\nAssistant: No."},
+            {"transcript_chosen", "transcript_rejected"},
+        ),
+    ],
+)
+def test_pairs(record: dict[str, Any], names: set[str]) -> None:
+    columns = told("preference", record)
+    assert columns.keys() == names
+    assert row_of("preference", record) == PAIR
+    assert told("eval", record) == columns
+
+
+@pytest.mark.parametrize(
+    ("record", "names"),
+    [
+        ({"prompt": "Why?", "completion": "So.", "label": True}, {"prompt", "completion", "label"}),
+        ({"prompt": "Why?", "response": "So.", "label": "desirable"}, {"prompt", "completion", "label"}),
+        ({"prompt": [FIRST], "completion": [LAST], "label": 1}, {"prompt", "completion", "label"}),
+        ({"messages": OPENAI, "kto_tag": True}, {"messages", "label"}),
+        ({"conversations": SHAREGPT, "label": "true"}, {"messages", "label"}),
+    ],
+)
+def test_single_answers_with_a_label(record: dict[str, Any], names: set[str]) -> None:
+    assert told("preference", record).keys() == names
+    assert row_of("preference", record) == {"prompt": [FIRST], "completion": [LAST], "label": True}
+
+
+@pytest.mark.parametrize(
+    ("record", "doubt"),
+    [
+        ({"prompt": "Why?", "chosen": "So."}, "'chosen' has no column beside it"),
+        ({"prompt": "Why?", "completion": "So.", "label": "sports"}, "'label' is neither true nor false"),
+        ({"prompt": "Why?", "answer": "So."}, "none is a pair of answers, or a label of one"),
+        ({"chosen": "So.", "rejected": "No."}, "none is the prompt"),
+        ({"prompt": "Why?", "question": "Why?", "chosen": "So.", "rejected": "No."}, "could be the prompt"),
+        ({"prompt": "Why?", "answer": "x", "output": "y", "label": 1}, "'output' and 'answer' could be the answer"),
+    ],
+)
+def test_preferences_that_are_not_clear(record: dict[str, Any], doubt: str) -> None:
+    with pytest.raises(Unclear, match=doubt):
+        told("preference", record)
+
+
+def test_prompts() -> None:
+    assert told("prompts", {"prompt": "1+1?", "ground_truth": 2}) == {"question": "prompt", "answer": "ground_truth"}
+    assert told("prompts", {"question": "1+1?", "answer": "So it is.\n#### 2"}) == {
+        "columns": {"question": "question", "answer": "answer"}, "final": "####",
+    }  # fmt: skip
+    assert row_of("prompts", {"prompt": [FIRST], "solution": "So."}) == {"prompt": [FIRST], "answer": "So."}
+    assert told("prompts", {"instruction": "Write.", "other": 1}) == {"question": "instruction"}
+    with pytest.raises(Unclear, match="'answer' and 'solution' could be the answer"):
+        told("prompts", {"problem": "1+1?", "answer": "2", "solution": "It is 2."})
+
+
+ASKED = {"question": "Which?", "choices": ["one", "two", "three"], "answer": 1}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"question": "Which?", "choices": ["one", "two", "three"], "answer": 1, "subject": "x"},  # MMLU
+        {"question": "Which?", "choices": {"text": ["one", "two", "three"], "label": [*"ABC"]}, "answerKey": "B"},
+        {"question": {"stem": "Which?", "choices": [{"text": t, "label": n} for t, n in (("one", "1"), ("two", "2"),
+                      ("three", "3"))]}, "answerKey": "2"},
+        {"question": "Which?", "options": {"A": "one", "B": "two", "C": "three"}, "answer": "two", "answer_idx": "B"},
+        {"question": "Which?", "opa": "one", "opb": "two", "opc": "three", "cop": 1, "exp": "so"},  # MedMCQA
+        {"URL": "u", "Question": "Which?", "Option A": "one", "Option B": "two", "Option C": "three", "Prompt": "Q: …",
+         "GT": "B"},  # CTI-MCQ
+        {"id": 0, "question": "Which?", "A": "one", "B": "two", "C": "three", "answer": "B"},  # C-Eval
+        {"question": "Which?", "options": ["A)one", "B)two", "C)three"], "rationale": "So.", "correct": "B"},  # AQuA
+        {"question": "Which?", "options": ["(A) one", "(B) two", "(C) three"], "answer": "(B)"},
+        {"question": "Which?", "choices": "['one', 'two', 'three']", "answer": "two"},
+        {"question": "Which?", "options": ["one", "two", "three"], "answer": "B", "answer_index": 1},  # MMLU-Pro
+        {"question": "Which?", "choice1": "one", "choice2": "two", "choice3": "three", "choice4": "", "answer": "two"},
+    ],
+)  # fmt: skip
+def test_exams_with_choices(record: dict[str, Any]) -> None:
+    others = {"answer": 0, "cop": 0} if isinstance(record.get("answer", record.get("cop")), int) else {}
+    assert row_of("eval", record, record | {key: 0 for key in others if key in record}) == ASKED
+
+
+def test_answers_that_count_from_one() -> None:
+    rows = [{"question": "Which?", "options": ["a", "b"], "answer": number} for number in (1, 2, 1)]
+    assert told("eval", *rows)["index_from"] == 1
+    assert row_of("eval", *rows)["answer"] == 0
+    with pytest.raises(Unclear, match="'answer' counts the choices from 0 or from 1; say which with index_from"):
+        told("eval", rows[0] | {"options": ["a", "b", "c"]})
+    named = row_of("eval", {"question": "Which?", "sentence": "x", "option1": "a", "option2": "b", "answer": "2"})
+    assert (named["choices"], named["answer"]) == (["a", "b"], 1)
+
+
+def test_two_columns_that_name_different_choices() -> None:
+    record = {"question": "Which?", "choices": ["a", "b"], "answer": "a", "label": "b"}
+    with pytest.raises(Unclear, match="'answer' and 'label' name different choices"):
+        told("eval", record)
+
+
+def test_exams_with_written_answers() -> None:
+    gsm = {"question": "1+1?", "answer": "It is so.\n#### 1,002"}
+    assert told("eval", gsm) == {
+        "columns": {"question": "question", "answer": "answer"}, "final": "####", "match": "number",
+    }  # fmt: skip
+    assert row_of("eval", gsm)["answers"] == ["1,002"]
+    assert told("eval", {"question": "1+1?", "answer": 2})["match"] == "number"
+    assert told("eval", {"question": "Who?", "answers": ["x", "y"]}, match="text") == {
+        "question": "question", "answers": "answers",
+    }  # fmt: skip
+    with pytest.raises(Unclear, match="match: text or number must say what counts as equal"):
+        told("eval", {"question": "Who?", "answer": "Ada"})
+
+
+def test_chat_and_prompts_with_choices() -> None:
+    asked = "Which?\nA. one\nB. two\nC. three"
+    assert row_of("sft", ASKED, ASKED | {"answer": 0})["messages"][0]["content"] == asked
+    assert row_of("prompts", ASKED, ASKED | {"answer": 0})["answer"] == "B. two"
+
+
+def test_items_of_a_list() -> None:
+    record = {"title": "x", "qas": [{"question": "Why?", "answer": "So."}]}
+    item = record | {"qas": record["qas"][0]}
+    assert told("sft", item, each="qas") == {"question": "qas.question", "answer": "qas.answer"}
+
+
+# --- in a manifest ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_recognised_is_the_same_as_what_is_named(folder: Path) -> None:
+    write_rows(folder / "chats.jsonl", [{"conversations": SHAREGPT, "id": number} for number in range(3)])
+    chats = {"id": "chats", "role": "sft", "path": "chats.jsonl", "licence": "mit"}
+    found = load(folder, CPT, chats)
+    named = load(folder, CPT | {"columns": {"text": "text"}}, chats | {"columns": {"messages": "conversations"}})
+    for role in ("cpt", "sft"):
+        assert found.identity([role]) == named.identity([role])
+    assert found.identity(["sft"])[0]["columns"] == {"messages": "conversations"}
+    assert [row["messages"] for row in found.rows("sft")] == [[FIRST, LAST]] * 3
+    assert found.shapes() == {
+        "texts": "text (text); not read: body",
+        "chats": "ShareGPT conversations (messages: conversations); not read: id",
+    }
+    assert found.conversations("sft") == {"chats": True}
+
+
+def test_what_fits_nothing_is_one_line(folder: Path) -> None:
+    write_rows(folder / "chats.jsonl", [{"title": "x", "note": "y"}])
+    text = problems(folder, CPT, {"id": "chats", "role": "sft", "path": "chats.jsonl", "licence": "mit"})
+    assert text.endswith(
+        "source 'chats': chats.jsonl: what role sft needs is not clear from its columns (title, note): none is the "
+        "question. Write columns: {messages: …} or columns: {question: …, answer: …}."
+    )
+    assert len(text.splitlines()) == 1
+
+
+def test_what_is_rare_is_looked_for_in_more_than_one_record(folder: Path) -> None:
+    plain = {"instruction": "Why?", "output": "So."}
+    write_rows(folder / "chats.jsonl", [plain] * 40 + [plain | {"system": "Be brief."}])
+    corpus = load(folder, CPT, {"id": "chats", "role": "sft", "path": "chats.jsonl", "licence": "mit"})
+    assert corpus.identity(["sft"])[0]["columns"]["system"] == "system"
+    assert len(list(corpus.rows("sft"))) == 41
+
+
+def test_a_recognised_exam_needs_its_side(folder: Path) -> None:
+    exam = {key: value for key, value in EXAM.items() if key not in ("side", "columns", "choices")}
+    write_rows(folder / "exam.jsonl", [ASKED, ASKED | {"answer": 0}])
+    assert "taken for columns: {choices: choices, question: question, answer: answer}; but role eval needs side" in (
+        problems(folder, CPT, exam)
+    )
+
+
+def test_a_misspelt_name_on_our_side(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown column name 'mesages' on our side\. Did you mean 'messages'"):
+        load(folder, CPT | {"role": "sft", "columns": {"mesages": "m"}})
+
+
+def test_a_data_set_of_the_hub_is_asked_only_where_columns_are_missing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def read(given: Source) -> Any:
+        asked.append((given.id, given.revision))
+        yield Record("o/n[train], row 1", {"conversations": SHAREGPT})
+
+    monkeypatch.setattr("common.data.manifest.manifest.read_hub", read)
+    monkeypatch.setattr(
+        "common.data.manifest.manifest.Revisions.pin", lambda self, s: s.model_copy(update={"revision": "c"})
+    )
+    hub = {"id": "hub", "role": "sft", "hub": "o/n", "split": "train", "licence": "mit"}
+    corpus = load(folder, CPT, hub, hub | {"id": "named", "split": "other", "columns": {"messages": "m"}})
+    assert asked == [("hub", "c")]
+    assert corpus.shapes()["hub"] == "ShareGPT conversations (messages: conversations)"
+    assert corpus.shapes()["named"] == "chat conversations (messages: m)"
+
+
+def test_a_data_set_of_the_hub_that_cannot_be_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(given: Source) -> Any:
+        raise DataError(f"Source '{given.id}': the Hub could not be reached.")
+
+    monkeypatch.setattr("common.data.manifest.manifest.read_hub", read)
+    monkeypatch.setattr(Revisions, "pin", lambda self, given: given)
+    hub = {"id": "hub", "role": "sft", "hub": "o/n", "split": "train", "licence": "mit"}
+    text = problems(folder, CPT, hub)
+    assert "source 'hub': the Hub could not be reached; with columns named, it is not asked before a run." in text
