@@ -22,7 +22,14 @@ BY_CHOICE = frozenset({"pass rate out of range", "no pass rate", ALL_CONTEXT, EQ
 WRONG_NUMBER, NOT_CSV = "wrong number of fields", "not valid CSV"
 _QUOTES = "Quote fields that hold the delimiter or line ends, or name the file's own way with delimiter: and quoting:"
 _TEMPLATE = "The checkpoint's chat template may be the cause: try model.chat_template=plain (or chatml)"
+# How reasons begin that `turns: fix` repairs; see `common.data.manifest.turn_order`.
+ENDS_IN, STARTS_WITH, TWO_OF_ONE = "ends in a ", "starts with ", "two "
+_FIX = "Repair the conversations, or set turns: fix in the source"
 _REMEDIES = {
+    ENDS_IN: _FIX,
+    STARTS_WITH: _FIX,
+    f"{TWO_OF_ONE}user turns": _FIX,
+    f"{TWO_OF_ONE}assistant turns": _FIX,
     WRONG_NUMBER: _QUOTES,
     NOT_CSV: _QUOTES,
     REFUSED: _TEMPLATE,

@@ -164,6 +164,7 @@ def test_plan_and_config_show_the_reason(folder: Path, capsys: pytest.CaptureFix
     planned = capsys.readouterr().out
     assert "\ncpt: 4 passes over 0.11 MB of local text (about 36,000 tokens); the profile's 800,000" in planned
     assert "\nNo source has role: pretrain, so the tiny base learns from the embedded general world, as do" in planned
+    assert re.search(r"\nSource faq: questions and answers \(question: \w+, answer: \w+\)\n", planned)
     assert main(["config", *words]) == 0
     shown = capsys.readouterr().out
     assert re.search(r"\n  cpt\.epochs +4\.0 +own data: 4 passes over 0\.11 MB", shown)

@@ -50,6 +50,7 @@ def _call(item: Any) -> dict[str, Any]:
     arguments = parsed(given) if given != "" else {}
     if not isinstance(arguments, Mapping):
         raise UnusableRow("arguments of a tool call that are no JSON object")
+    _check_characters(function["name"], arguments)
     name = {"id": str(item["id"])} if item.get("id") else {}
     return {**name, "type": "function", "function": {"name": function["name"], "arguments": dict(arguments)}}
 
@@ -69,4 +70,13 @@ def _tool(item: Any) -> dict[str, Any]:
     schema = {key: found for key, found in function.items() if key != "input_schema" and found is not None}
     if isinstance(function.get("input_schema"), Mapping):  # as Anthropic writes it
         schema["parameters"] = function["input_schema"]
+    _check_characters(schema)
     return {"type": "function", "function": schema}
+
+
+def _check_characters(*values: Any) -> None:
+    """Raise UnusableRow for half of a surrogate pair anywhere inside, which no tokenizer takes."""
+    try:
+        json.dumps(values, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        raise UnusableRow("broken characters in a tool call") from None

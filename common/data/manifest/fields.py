@@ -14,6 +14,7 @@ from common.data.manifest.calls import parsed
 from common.data.manifest.messages import is_conversation, is_message
 
 Types = type | tuple[type, ...]
+CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "contents")
 NUMBER_OR_TEXT = (str, int, float)
 
 
@@ -72,9 +73,14 @@ class Fields:
         return next((name for name in names if self.holds(name, types)), None)
 
     def is_conversation(self, name: str) -> bool:
-        """Whether nearly all values of a column are lists of messages, or empty."""
+        """Whether nearly all values of a column are lists of messages, or empty.
+
+        Questions with answers are turns of one conversation only where the name of the column says so: else each may be
+        for itself.
+        """
+        pairs = name in CONVERSATIONS
         values = [value for value in self._raw(name) if value is not None and value not in ("", [])]
-        return bool(values) and _mostly([is_conversation(value) for value in values])
+        return bool(values) and _mostly([is_conversation(value, pairs=pairs) for value in values])
 
     def is_answer(self, name: str) -> bool:
         """Whether nearly all values of a column are texts, messages or lists of them."""

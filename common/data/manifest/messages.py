@@ -47,12 +47,16 @@ _METADATA = frozenset({
 })  # fmt: skip
 
 
-def is_conversation(value: Any) -> bool:
-    """Whether a value is a list of messages, by its first item; a text is one only where it names known speakers."""
+def is_conversation(value: Any, *, pairs: bool = True) -> bool:
+    """Whether a value is a list of messages, by its first item; a text is one only where it names known speakers.
+
+    `pairs` says whether questions with their answers count too.
+    """
     found = parsed(value)
     if not isinstance(found, list) or not found or not is_message(found[0]):
         return False
-    return not isinstance(value, str) or _role_of(_first(found[0], ROLE_KEYS)) is not None
+    speaker = _first(found[0], ROLE_KEYS)
+    return _role_of(speaker) is not None if isinstance(value, str) else pairs or speaker is not None
 
 
 def is_message(value: Any) -> bool:
@@ -125,6 +129,8 @@ class _Turn:
         value = self.item[key] if key else None
         if self.role == CALLING:
             self.calls = read_calls(value)
+            if not self.calls:
+                raise UnusableRow("a tool call without the name of a function")
         else:
             self._take(value)
         self._take_beside(key)
@@ -134,7 +140,11 @@ class _Turn:
         if self.reasoning.strip():
             message["reasoning_content"] = self.reasoning
         if self.role == "tool":
-            names = {key: str(self.item[key]) for key in ("name", "tool_call_id") if self.item.get(key)}
+            names = {
+                key: _encodable(str(self.item[key]), self.name)
+                for key in ("name", "tool_call_id")
+                if self.item.get(key)
+            }
             message |= names
         if self._learned() is False:
             message["learn"] = False
@@ -171,7 +181,7 @@ class _Turn:
         if kind in ("text", "input_text", "output_text") and isinstance(text, str):
             return _encodable(text, self.name)
         if kind in ("thinking", "reasoning") and self.role == "assistant":
-            self.reasoning += str(part.get("thinking") or text or "")
+            self.reasoning += _encodable(str(part.get("thinking") or text or ""), self.name)
         elif kind in ("tool_use", "function_call") and self.role == "assistant":
             self.calls += read_calls(part)
         elif kind == "tool_result" and self.role == "user":
@@ -243,7 +253,7 @@ def _is_part(value: Any) -> bool:
 
 def _as_json(value: Any, changes: list[str]) -> str:
     changes.append("results of tools written as JSON")
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return _encodable(json.dumps(value, ensure_ascii=False, default=str), "results of tools")
 
 
 def _encodable(text: str, name: str) -> str:

@@ -192,6 +192,8 @@ def _counted_from(rows: Sequence[tuple[Any, list[str], list[str]]]) -> int | Non
     counting = []
     for value, texts, labels in rows:
         text = str(value).strip()
+        if isinstance(value, float) and not value.is_integer():
+            continue
         if isinstance(value, int | float) or (text.isdecimal() and text not in [*texts, *labels]):
             counting.append((int(value), len(texts)))
     if not counting or any(number == 0 for number, _ in counting):

@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from common.data.manifest.columns import Shape
-from common.data.manifest.fields import NUMBER_OR_TEXT, Fields, Unclear
+from common.data.manifest.fields import CONVERSATIONS, NUMBER_OR_TEXT, Fields, Unclear
 from common.data.manifest.recognised_exams import GSM8K_MARK, exam_keys, has_choices, written_keys
 from common.data.manifest.recognised_pairs import CHOSEN, REJECTED, preference_columns
 from common.data.manifest.schema import Source
 
 Keys = dict[str, Any]
-CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "contents")
 QUESTIONS = ("instruction", "question", "query", "prompt", "problem", "input", "q", "user", "human")
 ANSWERS = ("output", "response", "answer", "completion", "solution", "a", "assistant", "gpt", "reply")
 SYSTEM = ("system", "system_prompt", "system_message")

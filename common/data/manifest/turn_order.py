@@ -8,13 +8,14 @@ is `common.data.manifest.messages`.
 
 from __future__ import annotations
 
+from common.data.accounting import ENDS_IN, STARTS_WITH, TWO_OF_ONE
 from common.data.manifest.messages import Message
 from common.data.manifest.values import UnusableRow
 
 _ALIKE = {
-    "user": "two user turns in a row",
-    "assistant": "two assistant turns in a row",
-    "system": "two system turns in a row",
+    "user": f"{TWO_OF_ONE}user turns in a row",
+    "assistant": f"{TWO_OF_ONE}assistant turns in a row",
+    "system": f"{TWO_OF_ONE}system turns in a row",
 }
 
 
@@ -98,11 +99,11 @@ def _check(turns: list[Message], *, answered: bool) -> None:
         if role == "system":
             raise UnusableRow("a system turn after the start")
         if before in ("", "system") and role != "user":
-            raise UnusableRow("starts with the assistant" if role == "assistant" else "starts with a tool turn")
+            raise UnusableRow(STARTS_WITH + ("the assistant" if role == "assistant" else "a tool turn"))
         if _is_empty(turn):
             raise UnusableRow(f"an empty {role} turn")
         if role == "tool" and before == "user":
             raise UnusableRow("a tool turn without a call")
         before = role
     if answered and before != "assistant":
-        raise UnusableRow(f"ends in a {before} turn")
+        raise UnusableRow(f"{ENDS_IN}{before} turn")

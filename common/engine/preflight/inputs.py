@@ -19,6 +19,7 @@ from common.config.resolve import EMBEDDED, HUB, Resolved
 from common.config.schema import Config
 from common.config.stages import (
     EvaluateSettings,
+    KtoSettings,
     LearningSettings,
     MergeSettings,
     PreferenceSettings,
@@ -40,6 +41,7 @@ from common.stage import data_roles
 from common.training.distributed import ranks
 from common.training.merging import check_merge
 from common.training.options import preference_options, rewarded_options, sft_options
+from common.training.rows.preferences import unpaired_refusal
 
 
 def check_inputs(
@@ -66,6 +68,7 @@ def check_inputs(
     problems: list[RecipeError] = []
     roles = {n.name: data_roles(n.kind, corpus, stages[n.name], sampled=n.sampled) for n in nodes}
     problems += [problem for name in roles if "replay" in roles[name] for problem in _replay(name, config, corpus)]
+    problems += [problem for name in roles if "preference" in roles[name] for problem in _single(name, config, corpus)]
     try:
         needed = dict.fromkeys(itertools.chain(*roles.values()))
         corpus.check_rows([role for role in needed if not (sizes and _is_read(sizes.of(role)))])
@@ -120,6 +123,13 @@ def _missing_benchmarks(resolved: Resolved, corpus: Corpus, asked: Mapping[str, 
         except DataError:
             missing.append(task)
     return tuple(missing)
+
+
+def _single(name: str, config: Config, corpus: Corpus) -> Iterator[DataError]:
+    """Yield a line per source of single answers that a stage cannot learn from."""
+    if not isinstance(config.stages[name], KtoSettings):
+        sources = {**corpus.unpaired("preference"), **corpus.unpaired("preference_heldout")}
+        yield from (DataError(unpaired_refusal(name, source)) for source, single in sources.items() if single)
 
 
 def _replay(name: str, config: Config, corpus: Corpus) -> Iterator[DataError]:

@@ -306,3 +306,10 @@ def test_changes_of_rows_are_counted(folder: Path) -> None:
     assert count.changed == {"turns after the last answer left out": 1}
     assert count.dropped == {"ends in a user turn": 1}
     assert strict.identity(["sft"]) != fixed.identity(["sft"])
+
+
+def test_conversations_out_of_order_alone_say_what_to_do(folder: Path) -> None:
+    write_rows(folder / "texts.jsonl", [{"m": [{"role": "user", "content": "Hi?"}]}])
+    message = r"1 read, dropped: ends in a user turn 1\. Repair the conversations, or set turns: fix in the source\."
+    with pytest.raises(DataError, match=message):
+        make(folder, CPT | {"role": "sft", "columns": {"messages": "m"}}).check_rows(["sft"])

@@ -160,6 +160,8 @@ def test_marks_of_turns_to_learn(marks: dict[str, Any], learned: bool | None) ->
             ANSWER | {"tool_calls": [{"name": "f", "arguments": "x"}]},
             "arguments of a tool call that are no JSON object",
         ),
+        ({"from": "function_call", "value": "[]"}, "a tool call without the name of a function"),
+        (ANSWER | {"tool_calls": [{"name": "f", "arguments": {"a": "\ud800"}}]}, "broken characters in a tool call"),
         ({"role": "user", "content": 5}, "messages is no text"),
         ({"role": "user", "content": "a\ud800"}, "broken characters in messages"),
         ({"role": "critic", "content": "x"}, "messages hold an unknown role"),

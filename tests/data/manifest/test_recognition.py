@@ -98,6 +98,7 @@ def test_dolly_and_orca() -> None:
         ({"one": OPENAI, "two": OPENAI}, "'one' and 'two' hold conversations"),
         ({"question": "Why?", "note": "x"}, "none is the answer"),
         ({"title": "x"}, "none is the question"),
+        ({"instruction": "Why?", "instances": [{"input": "", "output": "So."}]}, "none is the answer"),
     ],
 )
 def test_what_has_two_readings_is_asked(record: dict[str, Any], doubt: str) -> None:
@@ -240,6 +241,11 @@ def test_answers_that_count_from_one() -> None:
         told("eval", rows[0] | {"options": ["a", "b", "c"]})
     named = row_of("eval", {"question": "Which?", "sentence": "x", "option1": "a", "option2": "b", "answer": "2"})
     assert (named["choices"], named["answer"]) == (["a", "b"], 1)
+
+
+def test_answers_that_are_no_whole_numbers_do_not_count() -> None:
+    record = {"question": "Which?", "choices": ["a", "b"], "answer": "a", "label": float("nan")}
+    assert told("eval", record) == {"question": "question", "choices": "choices", "answer": "answer"}
 
 
 def test_two_columns_that_name_different_choices() -> None:

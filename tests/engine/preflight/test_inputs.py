@@ -203,3 +203,28 @@ def test_a_merge_is_judged_before_the_first_stage(
     with pytest.raises(ConfigError, match=message):
         execute(resolve(words | keys, REPOSITORY), Console("quiet"))
     assert made(tmp_path) == []
+
+
+def test_single_answers_are_for_kto_alone(tmp_path: Path) -> None:
+    rows = {
+        "chats.jsonl": {"question": "What is it?", "answer": "It is so."},
+        "kto.jsonl": {"prompt": "What is it?", "completion": "It is so.", "label": True},
+        "exam.jsonl": {"question": "Which is it?", "choices": ["one", "two"], "answer": 0},
+    }
+    for name, row in rows.items():
+        (tmp_path / name).write_text(json.dumps(row) + "\n")
+    (tmp_path / "data.yaml").write_text(
+        "title: T\nsources:\n"
+        "  - {id: chats, role: sft, path: chats.jsonl, licence: mit}\n"
+        "  - {id: notes, role: cpt, path: chats.jsonl, columns: {text: answer}, licence: mit}\n"
+        "  - {id: labels, role: preference, path: kto.jsonl, licence: mit}\n"
+        "  - {id: exam, role: eval, side: domain, path: exam.jsonl, licence: mit}\n"
+    )
+    words = {"domain": "medical", "out": str(tmp_path / "out"), "data": str(tmp_path / "data.yaml"), **QUICK}
+    resolved = resolve(words | {"pipeline": "full"}, REPOSITORY)
+    message = (
+        "Stage dpo: source 'labels' has single answers with a label; only kind kto learns from them. Use pipeline=kto"
+    )
+    with pytest.raises(DataError, match=message):
+        execute(resolved, Console("quiet"))
+    assert made(tmp_path / "out") == []

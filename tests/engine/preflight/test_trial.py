@@ -172,7 +172,7 @@ def test_turns_that_no_stage_can_learn_are_told_by_the_plan(
     words = ["domain=medical", f"data={tmp_path / 'data.yaml'}", "pipeline=sft-only", f"out={tmp_path / 'out'}"]
     assert main(["plan", *words, "sft.replay=0"]) == 1
     printed = capsys.readouterr()
-    assert "\nsft: source 'sft': 4 rows, 1 dropped (messages do not end with an answer 1)\n" in printed.out
+    assert "\nsft: source 'sft': 4 rows, 1 dropped (ends in a user turn 1)\n" in printed.out
     assert printed.err.startswith("error: Stage sft: 25.0% of its rows were dropped, the limit is 5.0%. Most are from")
     assert main(["plan", *words, "sft.replay=0", "sft.limits.dropped=0.3"]) == 0
 
