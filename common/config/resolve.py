@@ -18,7 +18,7 @@ from typing import Any
 
 from common.config.base import Precision, StageSettings
 from common.config.files import DomainFile, read_domain_file
-from common.config.folders import find_domain, names_in, read_named
+from common.config.folders import find_domain, name_of_run, names_in, read_named
 from common.config.kinds import kind_of, kinds
 from common.config.overrides import flatten, nest, take_consent
 from common.config.pipeline import Node, Pipeline, load_pipeline
@@ -47,6 +47,7 @@ HUB = "hub"  # and for the data sets that its data.yaml names
 DEFAULT_PIPELINE = "full"
 COMMAND_LINE = "command line"
 MANIFEST = "manifest "  # begins the labels of a manifest's layers
+OWN_KEYS = ("domain", "profile", "pipeline", "data_root", "out")  # of the command line that are no settings
 OF_CHECKPOINT = ("revision", "facts", "chat_template")  # keys of `model` that hold for one `path`
 
 
@@ -65,11 +66,17 @@ class Resolved:
     hub_revisions: Mapping[str, str] = field(default_factory=dict)  # of a frozen plan: `owner/name@branch` -> commit
     layers: tuple[Layer, ...] = ()  # what it was put together from; a frozen plan has none
     code_allowed: bool = False  # by the command line of this very run
+    given_name: str | None = None  # of the run; none: that of its pipeline
 
     @property
     def shipped(self) -> bool:
         """Whether the domain came with the package, or is in the clone's `domains/`."""
         return self.domain_folder.parent == self.repository / "domains"
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run's folder in `runs/<domain>/<profile>/`."""
+        return self.given_name or self.config.pipeline
 
     @property
     def may_run_code(self) -> bool:
@@ -84,6 +91,10 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     """
     overrides = dict(overrides)
     given = overrides.pop("domain", "")
+    if not given and (
+        near := [key for key in overrides if "." not in key and "'domain'" in did_you_mean(key, OWN_KEYS)]
+    ):
+        raise ConfigError(f"{near[0]}: no such key. Did you mean 'domain'?")
     folder = find_domain(given, repository)
     code_allowed = take_consent(overrides, folder.name)
     profile = overrides.pop("profile", DEFAULT_PROFILE)
@@ -92,6 +103,7 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     profile_values.pop("description", None)
     name = overrides.pop("pipeline", preferred)
     pipeline = load_pipeline(repository / "pipelines", name)
+    given_name = name_of_run(overrides.pop("name", None), name, repository)
     out = Path(overrides.pop("out", "") or results or repository).absolute()
     data_root = overrides.pop("data_root", None)
 
@@ -108,7 +120,7 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     config, origins = build(folder.name, profile, layers, pipeline)
     return Resolved(
         config, origins, pipeline, pipeline.nodes(), repository, folder, Path(data_root) if data_root else None, out,
-        layers=tuple(layers), code_allowed=code_allowed,
+        layers=tuple(layers), code_allowed=code_allowed, given_name=given_name,
     )  # fmt: skip
 
 
@@ -234,13 +246,19 @@ def _check_sections(layers: Sequence[Layer], pipeline: Pipeline) -> None:
                 raise ConfigError(f"{key} ({layer.label}): expected a finite number; got {value}.")
         for key, value in layer.values.items():
             if key not in known:
-                raise ConfigError(f"{key} ({layer.label}): no section or stage of that name.{did_you_mean(key, known)}")
+                meant = did_you_mean(key, {*known, *(OWN_KEYS if layer.label == COMMAND_LINE else ())})
+                raise ConfigError(f"{key} ({layer.label}): no section or stage of that name.{meant}")
             if key not in SCALARS and not isinstance(value, Mapping):
                 raise ConfigError(f"{key} ({layer.label}): expected keys below it, got {value!r}.")
-            if layer.label != COMMAND_LINE:
+            if layer.label not in (COMMAND_LINE, f"pipeline {pipeline.name}"):
                 continue
             if key in kinds() and key not in in_pipeline:
-                raise ConfigError(f"{key}: the pipeline {pipeline.name} has no such stage.{did_you_mean(key, nodes)}")
+                of_file = "" if layer.label == COMMAND_LINE else "settings."
+                raise ConfigError(
+                    f"{of_file}{key}: the pipeline {pipeline.name} has no such stage.{did_you_mean(key, nodes)}"
+                )
+            if layer.label != COMMAND_LINE:
+                continue
             for name, fixed in (nodes[key].fixed if key in nodes else {}).items():
                 if value.get(name, fixed) != fixed:
                     raise ConfigError(f"{key}.{name}: the pipeline {pipeline.name} fixes it at {fixed}; leave it out.")

@@ -10,6 +10,7 @@ why. What a user, a manifest or a pipeline sets is never changed.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from common.data.general_world import WithGeneralWorld
 from common.data.sizes import CHATML, OWN, RowSizes, Sizes
 from common.engine.corpora import open_corpus
 from common.errors import RecipeError
+from common.models.facts import context_of
 
 LABEL = "own data: "
 # Up to about four passes over a text are nearly as good as new text: Muennighoff et al. 2023, arXiv 2305.16264.
@@ -41,7 +43,8 @@ def fit_to_own_data(resolved: Resolved) -> Resolved:
     if resolved.config.data == EMBEDDED or not resolved.layers:
         return resolved
     with contextlib.suppress(RecipeError):
-        return with_layers(resolved, list(_layers(resolved, open_corpus(resolved))))
+        short = with_layers(resolved, list(_within_context(resolved)))
+        return with_layers(short, list(_layers(short, open_corpus(short))))
     return resolved
 
 
@@ -87,6 +90,22 @@ def _own_stages(resolved: Resolved, corpus: Corpus, sizes: RowSizes) -> Iterator
         found = None if lent else sizes.of(role)  # none too where rows are on the Hub
         if found is not None and (tokens := found.total(settings.sequence_length)):
             yield _Own(node, settings, found, tokens)
+
+
+def _within_context(resolved: Resolved) -> Iterator[Layer]:
+    """Shorten rows that a profile or a domain made longer than the model can read."""
+    context = context_of(resolved.config.model)
+    for node in resolved.nodes if context else ():
+        settings, name = resolved.config.stages[node.name], node.name
+        length = getattr(settings, "sequence_length", 0)
+        if context is None or length <= context or not is_default(f"{name}.sequence_length", resolved):
+            continue
+        fits = 2 ** int(math.log2(context))
+        yield _layer(name, {"sequence_length": fits}, f"rows of {fits} tokens, as the model's context is {context}")
+        batch = getattr(settings, "batch_tokens", fits)
+        if batch % fits and is_default(f"{name}.batch_tokens", resolved):
+            whole = max(fits, batch // fits * fits)
+            yield _layer(name, {"batch_tokens": whole}, f"batches of whole rows of {fits} tokens")
 
 
 def _layers(resolved: Resolved, corpus: Corpus) -> Iterator[Layer]:

@@ -94,6 +94,11 @@ def run(context: StageContext) -> StageReport:
 def check(node: Node, settings: MergeSettings, resolved: Resolved) -> None:
     """Check what is merged, and that mergekit knows where its weights stand. Raises ConfigError."""
     check_stages(settings, node.inputs, node.name)
+    if not settings.members():
+        raise ConfigError(
+            f"{node.name}.models is empty, so there is nothing to merge. Name each model with "
+            f"{node.name}.models.<stage>={{}}; the stages that it may take are {', '.join(node.inputs)}."
+        )
     config = known_config(resolved.config.model)
     if any(config.get(key) for key in EXPERTS):
         raise ConfigError(

@@ -59,6 +59,19 @@ def test_wrong_words_are_named(arguments: list[str], expected: str) -> None:
         (["new-domain", "name=Big"], "expected small letters"),
         (["gc", "dry=maybe"], "dry=maybe: expected true or false"),
         (["plan", "domain=medical", "model.path=/nonexistent/model"], "no such folder"),
+        (["plan", "domian=medical"], "domian: no such key. Did you mean 'domain'?"),
+        (
+            ["plan", "domain=medical", "pipline=full"],
+            "pipline (command line): no section or stage of that name. Did you",
+        ),
+        (
+            ["plan", "domain=medical", f"out={REPOSITORY}/domains"],
+            "is among the files of this program. Give a folder of its own",
+        ),
+        (
+            ["plan", "domain=medical", f"out={REPOSITORY}/README.md/store"],
+            "README.md is a file. Give a folder for results.",
+        ),
         (["plan", "domain=medical", "model.path=owner/name"], "needs model.revision=<commit>"),
         (["plan", "domain=medical", "model.path=owner/name", "model.revision=main"], "model.revision=main may move"),
         (["plan", "domain=medical", "data=hub"], "or start from a checkpoint: model.path=<folder, or owner/name"),
@@ -112,7 +125,7 @@ def test_status_tells_of_a_plan_that_came_after_the_last_card(copy: Path, capsys
     capsys.readouterr()
     assert main(["status", f"out={copy}"]) == 0
     assert "not finished" not in capsys.readouterr().out
-    view = copy / "runs" / "medical" / "tiny"
+    view = copy / "runs" / "medical" / "tiny" / "demonstration"
     (view / "plan.json").write_text("{}", encoding="utf-8")
     (view / "summary.json").unlink()
     assert main(["status", f"out={copy}"]) == 0
@@ -131,7 +144,7 @@ def test_what_talks_to_a_result_are_the_words_that_made_it(finished: Path, capsy
 
 def test_a_plan_can_be_frozen_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "domain=medical", f"out={tmp_path}", "freeze=true"]) == 0
-    assert (tmp_path / "runs" / "medical" / "tiny" / "plan.json").is_file()
+    assert (tmp_path / "runs" / "medical" / "tiny" / "demonstration" / "plan.json").is_file()
     assert main(["plan", "domain=medical", "freeze=maybe"]) == 1
     assert "freeze=maybe: expected true or false" in capsys.readouterr().err
 

@@ -278,6 +278,17 @@ def test_a_merge_of_another_name_has_settings_of_its_own(tmp_path: Path) -> None
         resolve({**words, "merge.method": "ties"}, REPOSITORY)
 
 
+def test_settings_of_a_pipeline_are_for_stages_that_it_has(tmp_path: Path) -> None:
+    odd_domain(tmp_path, "{}")
+    (tmp_path / "pipelines").unlink()
+    shutil.copytree(REPOSITORY / "pipelines", tmp_path / "pipelines")
+    path = tmp_path / "pipelines" / "mine.yaml"
+    text = "description: x\nstages: {base: {kind: base}, sft: {kind: sft, from: base}}\nexam: [sft]\npublish: sft\n"
+    path.write_text(f"{text}settings: {{dpo: {{epochs: 2}}}}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"^settings\.dpo: the pipeline mine has no such stage\."):
+        resolve({"domain": "odd", "pipeline": "mine"}, tmp_path)
+
+
 def test_all_unknown_sections_of_a_domain_file_are_named_at_once(tmp_path: Path) -> None:
     odd_domain(tmp_path, "all: {crd: {}}\ncheckpoint: {cptt: {tokens: 5}}\nprofiles: {tinny: {}}\n")
     with pytest.raises(ConfigError) as caught:

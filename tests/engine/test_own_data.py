@@ -105,6 +105,17 @@ def test_a_pipelines_budget_stays(folder: Path) -> None:
     assert training(resolved.config, "sft").tokens == 24576
 
 
+def test_rows_are_no_longer_than_a_model_can_read(folder: Path) -> None:
+    (folder / "model").mkdir()
+    write_json(folder / "model" / "config.json", {"model_type": "llama", "max_position_embeddings": 600})
+    words = {"pipeline": "cpt-sft", "model.path": str(folder / "model")}
+    resolved = fitted(folder, "text", "faq", **words)
+    assert training(resolved.config, "cpt").sequence_length == training(resolved.config, "sft").sequence_length == 512
+    assert "cpt: rows of 512 tokens, as the model's context is 600" in reasons(resolved)
+    chosen = fitted(folder, "text", "faq", **words, **{"sft.sequence_length": "1024"})
+    assert training(chosen.config, "sft").sequence_length == 1024  # the plan refuses it
+
+
 def test_enough_text_keeps_the_tokens(folder: Path) -> None:
     path = folder / "text.jsonl"
     path.write_text("".join(line.replace("Day", f"Year {n}, day") + "\n" for n in range(8)

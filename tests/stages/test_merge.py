@@ -14,14 +14,17 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
+from common.config.pipeline import Node
+from common.config.resolve import resolve
 from common.config.schema import Config
 from common.config.stages import MergeSettings
 from common.console import Console
 from common.errors import ConfigError, ContractError, StoreError
 from common.stage import StageContext
-from common.stages.merge import run
+from common.stages.merge import check, run
 from common.store.artifacts import Artifact, fingerprint_of
 from common.training.merging import build_recipe
+from tests.conftest import REPOSITORY
 
 torch = pytest.importorskip("torch")
 STAGES = ("base", "sft", "dpo")
@@ -339,3 +342,12 @@ def test_full_disk_is_met_before_the_merge(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(StoreError, match=r"The disk of .* is full"):
         merge(tmp_path, checkpoints, method="linear", models=WEIGHTED)
+
+
+def test_a_merge_of_nothing_is_refused_by_the_plan() -> None:
+    node = Node("blend", "merge", "dpo", ("dpo", "base"), "blend")
+    resolved = resolve({"domain": "medical"}, REPOSITORY)
+    with pytest.raises(
+        ConfigError, match=r"^blend\.models is empty, so there is nothing to merge\. Name .* are dpo, base\.$"
+    ):
+        check(node, MergeSettings(), resolved)

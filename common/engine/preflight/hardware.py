@@ -8,6 +8,7 @@ needs at least; what a run is expected to take is `common.cost`.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from common.config.schema import Needs
 from common.config.yaml import read_yaml
 from common.cost.hardware import GIB
 from common.engine.environment import VISIBLE, environment
+from common.errors import ConfigError
 from common.machine import cards, main_memory, unused_gpu, visible
-from common.store.artifacts import Store
+from common.store.runs import run_of
 from common.training.distributed import ranks
 
 
@@ -111,8 +113,21 @@ def runnable(resolved: Resolved) -> list[str]:
     return fitting
 
 
+def check_out(resolved: Resolved) -> None:
+    """Check that results can be written where they go, and that nothing shipped is there. Raises ConfigError."""
+    out, repository = resolved.out, resolved.repository
+    shipped = [repository / name for name in ("common", "domains", "pipelines")]
+    if any(out.resolve() == folder or folder in out.resolve().parents for folder in map(Path.resolve, shipped)):
+        raise ConfigError(f"out={out} is among the files of this program. Give a folder of its own for results.")
+    there = next(place for place in (out, *out.parents) if place.exists())
+    if not there.is_dir():
+        raise ConfigError(f"out={out}: {there} is a file. Give a folder for results.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"out={out}: {there} cannot be written. Give another folder, or make this one writable.")
+
+
 def _made(resolved: Resolved) -> float:
     """Return the GiB of this run's results that are there."""
-    view = Store(resolved.out).view(resolved.config.domain, resolved.config.profile)
+    view = run_of(resolved).path
     files = (path for link in view.glob("*") if link.is_dir() for path in link.rglob("*") if path.is_file())
     return sum(path.stat().st_size for path in files) / GIB

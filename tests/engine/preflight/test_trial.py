@@ -82,7 +82,7 @@ def attempt(tmp_path: Path, checkpoint: Path) -> Try:
         }
         given |= {"model.path": str(model), "model.licence": "mit"} if model else {}
         plan = make_plan(settled(resolve({**given, "evaluate.tasks": "[]", **words}, REPOSITORY)))
-        return [*plan.check_rows(), *try_rows(plan, Console("quiet"))]
+        return [*plan.check(), *try_rows(plan, Console("quiet"))]
 
     return attempt
 
