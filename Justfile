@@ -54,7 +54,12 @@ publish *words: setup
 gc *words: setup
     {{ python }} -m common gc "$@"
 
-# one stage of a frozen plan, for schedulers: just stage runs/medical/tiny/plan.json sft
+# read every result and published model, and compare it with what was made
+[group('results')]
+verify *words: setup
+    {{ python }} -m common verify "$@"
+
+# one stage of a frozen plan, for schedulers: just stage runs/medical/tiny/demonstration/plan.json sft
 [group('results')]
 stage *words: setup
     {{ python }} -m common stage "$@"

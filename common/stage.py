@@ -39,6 +39,7 @@ class StageContext:
     rewards_file: Path = Path("rewards.py")  # of the domain; read where its rewards are named
     controls: tuple[str, ...] = ()  # the pipeline's control arms, by stage name; the card compares with them
     left_out: tuple[str, ...] = ()  # benchmarks that could not be had, and that the exam goes without
+    run: str = ""  # <profile>/<name> of the run; says whose a published version is
 
     @property
     def parent_artifact(self) -> Artifact:

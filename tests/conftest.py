@@ -12,6 +12,8 @@ import pytest
 
 from common.config.schema import Config
 from common.config.stages import TrainingSettings
+from common.store.artifacts import Artifact, Store
+from common.store.runs import RunFolder
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -55,6 +57,11 @@ def training(config: Config, stage: str) -> TrainingSettings:
     settings = config.stages[stage]
     assert isinstance(settings, TrainingSettings)
     return settings
+
+
+def linked(root: Path, stage: str, name: str = "demonstration") -> Artifact | None:
+    """Return the result that a link of a medical run on the tiny profile leads to."""
+    return RunFolder(Store(root).runs, "medical", "tiny", name).linked(stage)
 
 
 @pytest.fixture(autouse=True)

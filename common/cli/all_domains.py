@@ -23,7 +23,7 @@ from common.engine.preflight.settings import check_sharding
 from common.engine.run import Outcome, execute
 from common.engine.settle import settled
 from common.errors import ConfigError, RecipeError, did_you_mean
-from common.store.artifacts import Store
+from common.store.runs import run_of
 
 ALL = "all"
 logger = logging.getLogger(__name__)
@@ -105,8 +105,7 @@ def show_runs(runs: Sequence[DomainRun], console: Console) -> None:
     summaries = {}
     for run in runs:
         if run.outcome is not None and run.resolved is not None:
-            view = Store(run.resolved.out).view(run.domain, run.resolved.config.profile)
-            summaries[run.domain] = json.loads((view / "summary.json").read_text(encoding="utf-8"))
+            summaries[run.domain] = json.loads(run_of(run.resolved).summary.read_text(encoding="utf-8"))
             names |= dict.fromkeys(point["name"] for point in summaries[run.domain]["checkpoints"])
     rows = []
     for run in runs:

@@ -59,6 +59,7 @@ RUN_SETTINGS = {
     "domain": "shipped domain, such as medical, or the path of a domain folder, such as ./chemistry",
     "profile": "model and budgets (default: tiny)",
     "pipeline": "stages and their order (default: the profile's, or full)",
+    "name": "name of the run, for a recipe beside others of its pipeline (default: the pipeline's)",
     "data": "embedded, hub, or the path of a data manifest (default: the profile's)",
     "data_root": "folder where relative paths of a manifest start (default: the manifest's folder)",
     "out": "folder of artifacts/, runs/ and models/ (default: the clone, or the current folder if installed)",
@@ -98,7 +99,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "rerun": Command(
         commands.rerun, "make one stage again, even if it is up to date",
-        "Makes one stage again. Later stages follow only if its result differs.",
+        "Makes one stage again; later stages follow only if its result differs. "
+        "With name= and no settings it is the run that was last planned under that name.",
         ("domain=medical stage=sft", "domain=all stage=card"),
         {"stage": Option("name of the stage", needed=True)},
         ALL_SETTINGS,
@@ -112,13 +114,13 @@ COMMANDS: dict[str, Command] = {
     ),
     "status": Command(
         commands.status, "every domain at a glance: scores, published versions, unfinished runs",
-        "Shows one line for each domain and profile: exam scores of the base and of the published checkpoint. "
+        "Shows one line for each run: exam scores of the base and of the published checkpoint. "
         "Runs that have not finished say how far they are.",
         ("", "out=/data/results"), {"out": OUT}, {},
     ),
     "chat": Command(
         commands.chat, "talk to a finished model",
-        "Loads a model of a finished run and answers greedily, with the model's own chat template. "
+        "Loads a model of a finished run (with name= and no settings, of the run of that name) and answers greedily. "
         "Without prompt it holds a conversation until an empty line.",
         ("domain=medical", 'domain=medical stage=sft prompt="What is the capital of Japan?"'),
         {
@@ -138,7 +140,10 @@ COMMANDS: dict[str, Command] = {
         commands.stage, "run one stage of a frozen plan, for schedulers",
         "Runs one stage of a frozen plan, whose inputs must be there. "
         "It does nothing if the stage is finished, and holds a lock while it works.",
-        ("runs/medical/tiny/plan.json sft", "plan=runs/medical/tiny/plan.json stage=sft force=true"),
+        (
+            "runs/medical/tiny/demonstration/plan.json sft",
+            "plan=runs/medical/tiny/demonstration/plan.json stage=sft force=true",
+        ),
         {
             "plan": Option("plan.json that `run` or `plan freeze=true` wrote; may be given first, without plan=", True),
             "stage": Option("name of the stage; may be given second, without stage=", needed=True),
@@ -152,6 +157,12 @@ COMMANDS: dict[str, Command] = {
         "What the store did not make is left and listed, and so is all that would go with dry=true.",
         ("dry=true", "out=/data/results"),
         {"out": OUT, "dry": Option("true: list and remove nothing", switch=True)}, {},
+    ),
+    "verify": Command(
+        commands.verify, "read every result and published model, and compare it with what was made",
+        "Reads every byte of the store's results and of the local published versions, and compares their digests. "
+        "Names each file that differs and the command that repairs it; then the exit code is 1.",
+        ("", "out=/data/results"), {"out": OUT}, {},
     ),
     "new-domain": Command(
         commands.new_domain, "make the folder of a new domain, which already runs",

@@ -13,7 +13,10 @@ from common.config.resolve import Resolved
 from common.console import Console
 from common.engine.environment import prepare
 from common.engine.plan import make_plan
-from common.errors import DataError
+from common.engine.repair import damage_of, require_unchanged
+from common.errors import DataError, StoreError
+from common.store.artifacts import Store
+from common.store.runs import list_runs, run_of
 
 MAX_NEW_TOKENS = 256
 
@@ -30,10 +33,14 @@ def talk(resolved: Resolved, stage: str | None, prompt: str | None, console: Con
         stage = str(told.get("published", resolved.pipeline.publish))
     step = steps[stage]
     if step.state != "cached" or step.artifact is None:
+        if message := damage_of(step, run_of(resolved)):
+            raise StoreError(message)
         raise DataError(
             f"There is no finished {stage} of {resolved.config.domain} with these settings ({step.state}: "
-            f"{step.reasons[0]}). Run `just run` with the same settings first."
+            f"{step.reasons[0]}). Run `just run` with the same settings first, or name another run. "
+            + list_runs(Store(resolved.out), resolved.config.domain)
         )
+    require_unchanged([step.artifact], run_of(resolved))
     prepare(resolved.config.run, asks_hub=False)
     from common.models import checkpoint
 

@@ -12,13 +12,14 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from common.cli.program import REPOSITORY, Program
 from common.config.overrides import Overrides
 from common.console import Console
-from common.errors import ConfigError, ContractError, DataError, RecipeError, did_you_mean
+from common.errors import ConfigError, ContractError, DataError, RecipeError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
     from common.config.resolve import Resolved
@@ -31,7 +32,7 @@ def run(program: Program, overrides: Overrides, forced: frozenset[str] = frozens
     if overrides.get("domain") == "all":
         _run_all(program, overrides, forced)
         return
-    resolved, console = _resolve(program, overrides)
+    resolved, console = (_resolve_made if forced else _resolve)(program, overrides)
     for name in forced:
         _check_stage(resolved, name)
     _set_logging(console)
@@ -66,6 +67,7 @@ def plan(program: Program, overrides: Overrides, *, freeze: bool = False) -> Non
     from common.cli import output
     from common.cli.all_domains import DomainRun, plan_all
     from common.cost.limits import check_fits
+    from common.engine.claim import check_folder
     from common.engine.frozen_plan import freeze as write_plan
     from common.engine.plan import make_plan
     from common.engine.preflight.settings import check_sharding
@@ -89,6 +91,7 @@ def plan(program: Program, overrides: Overrides, *, freeze: bool = False) -> Non
                 raise
             failed.append(DomainRun(made.resolved.config.domain, problem=str(error)))
         if freeze:
+            check_folder(made.resolved)
             console.line(f"Frozen: {write_plan(made.resolved)}", always=True)
     if many and plans:
         names = [run.domain for run in failed]
@@ -148,7 +151,7 @@ def stage(program: Program, overrides: Overrides, *, plan: str, stage: str, forc
 def chat(program: Program, overrides: Overrides, *, stage: str | None = None, prompt: str | None = None) -> None:
     from common.cli.chat import talk
 
-    resolved, console = _resolve(program, overrides)
+    resolved, console = _resolve_made(program, overrides)
     models = resolved.pipeline.stages
     if stage and stage not in models:
         raise ConfigError(f"The stage '{stage}' makes no model to talk to.{did_you_mean(stage, models)}")
@@ -160,15 +163,24 @@ def chat(program: Program, overrides: Overrides, *, stage: str | None = None, pr
 def publish(program: Program, overrides: Overrides, *, to: str | None = None) -> None:
     from common.cli.output import short_path
     from common.engine.plan import make_plan
+    from common.engine.repair import damage_of
     from common.engine.run import run_stage
+    from common.store.artifacts import Store
+    from common.store.runs import list_runs, run_of
 
+    resolved, console = _resolve_made(program, overrides)
     if to is not None:
-        overrides = {**overrides, "publish.to": f'"{to}"'}  # quoted: `hub:` alone would be read as a mapping
-    resolved, console = _resolve(program, overrides)
-    waiting = [step.node.name for step in make_plan(resolved).to_do if step.node.name != "publish"]
+        settings = resolved.config.stages["publish"].model_copy(update={"to": to})
+        stages = {**resolved.config.stages, "publish": settings}
+        resolved = replace(resolved, config=resolved.config.model_copy(update={"stages": stages}))
+    waiting = [step for step in make_plan(resolved).to_do if step.node.name != "publish"]
     if waiting:
+        if message := damage_of(waiting[0], run_of(resolved)):
+            raise StoreError(message)
         raise ConfigError(
-            f"Nothing to publish yet: {waiting[0]} is not made. Run `just run domain={overrides['domain']}` first."
+            f"Nothing to publish yet: {waiting[0].node.name} is not made. "
+            f"Run `just run domain={overrides['domain']}` first. "
+            + list_runs(Store(resolved.out), resolved.config.domain)
         )
     with clean_exit():
         artifact = run_stage(resolved, "publish", console)
@@ -183,6 +195,15 @@ def gc(program: Program, overrides: Overrides, *, out: str | None = None, dry: b
     from common.store.collection import collect
 
     collected(collect(Store(Path(out) if out else program.results), dry=dry), Console(), dry=dry)
+
+
+def verify(program: Program, overrides: Overrides, *, out: str | None = None) -> None:
+    from common.cli.results import verified
+    from common.store.artifacts import Store
+
+    different, total = verified(Store(Path(out).absolute() if out else program.results), Console(), program)
+    if different:
+        raise StoreError(f"{different} of {total} results and published versions are not what was made; see above.")
 
 
 def new_domain(program: Program, overrides: Overrides, *, name: str) -> None:
@@ -207,6 +228,37 @@ def _resolve(program: Program, overrides: Overrides, *, asks_hub: bool = True) -
         raise ConfigError("domain=all works with run, rerun and plan only. Name one domain here.")
     resolved = settled(resolve(overrides, REPOSITORY, program.results), commit_of if asks_hub else None)
     return resolved, Console(resolved.config.run.verbosity)
+
+
+def _resolve_made(program: Program, overrides: Overrides) -> tuple[Resolved, Console]:
+    """Resolve a run that is there: for its name and no setting, the one that was last planned under that name.
+
+    Raises ConfigError, with the runs that there are, where none has the name.
+    """
+    from common.config.folders import check_name, find_domain
+    from common.engine.frozen_plan import thaw
+    from common.store.artifacts import Store
+    from common.store.runs import list_runs, runs_in
+
+    where = {key: value for key, value in overrides.items() if key.startswith("run.")}
+    name, profile = overrides.get("name"), overrides.get("profile")
+    if name is None or set(overrides) - set(where) - {"domain", "profile", "pipeline", "name", "out"}:
+        return _resolve(program, overrides)
+    check_name("name", name)
+    domain, store = find_domain(overrides.get("domain", ""), REPOSITORY).name, Store(_out(program, overrides))
+    named = [each for each in runs_in(store, domain) if each.name == name and profile in (None, each.profile)]
+    found = [each for each in named if overrides.get("pipeline") in (None, each.pipeline) and each.plan.is_file()]
+    if not found:
+        raise ConfigError(f"There is no run name={name} of {domain} as asked for. {list_runs(store, domain)}")
+    if len(found) > 1:
+        labels = ", ".join(each.label for each in found)
+        raise ConfigError(f"name={name}: there is {labels}. Say which with profile=<profile>.")
+    resolved = thaw(found[0].plan, {**where, "out": str(store.root)}, REPOSITORY)
+    return resolved, Console(resolved.config.run.verbosity)
+
+
+def _out(program: Program, overrides: Overrides) -> Path:
+    return Path(overrides.get("out") or program.results).absolute()
 
 
 def _check_stage(resolved: Resolved, name: str) -> None:

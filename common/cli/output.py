@@ -29,7 +29,7 @@ from common.engine.preflight import hardware
 from common.engine.preflight.backends import emulated
 from common.engine.run import Outcome
 from common.report.licences import licence_notes
-from common.store.artifacts import Store
+from common.store.runs import run_of
 
 DEFAULT = "default"
 LEAST_ROOM = 16  # columns; text that is wrapped into less is harder to read than lines that a terminal breaks
@@ -92,10 +92,9 @@ def result(
     resolved: Resolved, outcome: Outcome, console: Console, overrides: Mapping[str, str], command: str = "just"
 ) -> None:
     """Print the chain's table, what was made, and where the model and its card are. `overrides` chose the run."""
-    config = resolved.config
     same_run = shlex.join(f"{key}={value}" for key, value in overrides.items())
-    view = Store(resolved.out).view(config.domain, config.profile)
-    summary = json.loads((view / "summary.json").read_text(encoding="utf-8"))
+    folder = run_of(resolved)
+    summary = json.loads(folder.summary.read_text(encoding="utf-8"))
     console.line()
     scores(summary, console)
     console.line()
@@ -104,10 +103,12 @@ def result(
     for line in outcome_notes(outcome):
         console.line(line, always=True)
     metrics = outcome.artifacts["publish"].manifest["metrics"]
-    console.line(f"Card:  {short_path(view)}/card/README.md", always=True)
+    console.line(f"Card:  {short_path(folder.path)}/card/README.md", always=True)
     if published := metrics.get("path"):
         where = short_path(resolved.out / published) if metrics["to"] == "local" else published
         console.line(f"Model: {where}", always=True)
+    if (latest := metrics.get("latest")) not in (None, metrics.get("version")):
+        console.line(f"{latest} of another run stays the latest; publish.latest=true moves it here.", always=True)
     if outcome.made:
         console.line(f"Talk to it: {command} chat {same_run}")
 

@@ -1,4 +1,4 @@
-"""Print what the store holds: every domain at a glance, and what was removed.
+"""Print what the store holds: every domain at a glance, what was removed, and what is not what it was.
 
 Usage: `results.status(repository, root, console)`; `results.collected(collect(store, dry=True), console, dry=True)`.
 
@@ -11,15 +11,19 @@ import json
 from pathlib import Path
 
 from common.cli.output import published_of, short_path, short_score, table
+from common.cli.program import Program
 from common.config.folders import names_in
 from common.config.pipeline import Pipeline
 from common.console import Console
+from common.store.artifacts import Store
 from common.store.collection import Found
 from common.store.manifest import MANIFEST
+from common.store.runs import RunFolder, runs_in
+from common.store.verify import size_of_all, verify
 
 
 def status(repository: Path, root: Path, console: Console) -> None:
-    """Print a line for each domain and profile: scores of base and published checkpoint, versions, what is not done.
+    """Print a line for each run: scores of base and published checkpoint, versions, what is not done.
 
     Domains from elsewhere show where they have been run.
     """
@@ -30,40 +34,41 @@ def status(repository: Path, root: Path, console: Console) -> None:
             (path.name for path in (root / "models" / domain).glob("v*") if path.name[1:].isdigit()),
             key=lambda version: int(version[1:]),
         )
-        views = sorted({path.parent for path in (root / "runs" / domain).glob("*/*.json")})
-        for view in views:
-            for found in filter(None, (_finished(view), _unfinished(view))):
-                *shown, seconds = found
-                rows.append([domain, view.name, *shown, published[-1] if published else "-", seconds])
-        if not views:
+        runs = runs_in(Store(root), domain)
+        for run in runs:
+            for pipeline, *shown, seconds in filter(None, (_finished(run), _unfinished(run))):
+                name = pipeline if run.name in ("", pipeline) else f"{run.name} ({pipeline})"
+                rows.append([domain, run.profile, name, *shown, published[-1] if published else "-", seconds])
+        if not runs:
             rows.append([domain, "-", "-", "not run yet", "", "-", ""])
-    header = ["domain", "profile", "pipeline", "domain exam", "general exam", "published", "seconds"]
+    header = ["domain", "profile", "run (pipeline)", "domain exam", "general exam", "published", "seconds"]
     table(console, header, rows, numeric=(6,), spare=1)
 
 
-def _finished(view: Path) -> list[str] | None:
+def _finished(run: RunFolder) -> list[str] | None:
     """Return pipeline, both exams and seconds of the last run that reached its card, if one did."""
-    path = view / "summary.json"
-    if not path.is_file():
-        return None
-    summary = json.loads(path.read_text(encoding="utf-8"))
-    first, last = summary["checkpoints"][0], published_of(summary)
-    exams = [f"{short_score(first, side)} -> {short_score(last, side)}" for side in ("domain", "general")]
-    return [summary["pipeline"], *exams, f"{summary['total_seconds']:.0f}"]
-
-
-def _unfinished(view: Path) -> list[str] | None:
-    """Return the same for a plan without a newer card: its run is under way, was stopped, or has not started."""
-    plan, summary = view / "plan.json", view / "summary.json"
-    again = summary.is_file()
-    if not plan.is_file() or (again and summary.stat().st_mtime_ns >= plan.stat().st_mtime_ns):
+    if not run.summary.is_file():
         return None
     try:
-        pipeline = Pipeline.model_validate(json.loads(plan.read_text(encoding="utf-8"))["pipeline"])
-    except (ValueError, KeyError):
+        summary = json.loads(run.summary.read_text(encoding="utf-8"))
+        first, last = summary["checkpoints"][0], published_of(summary)
+        exams = [f"{short_score(first, side)} -> {short_score(last, side)}" for side in ("domain", "general")]
+        return [summary["pipeline"], *exams, f"{summary['total_seconds']:.0f}"]
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return ["?", "summary.json cannot be read", "", ""]
+
+
+def _unfinished(run: RunFolder) -> list[str] | None:
+    """Return the same for a plan without a newer card: its run is under way, was stopped, or has not started."""
+    again = run.summary.is_file()
+    if not run.plan.is_file() or (again and run.summary.stat().st_mtime_ns >= run.plan.stat().st_mtime_ns):
+        return None
+    try:
+        pipeline = Pipeline.model_validate(json.loads(run.plan.read_text(encoding="utf-8"))["pipeline"])
+    except (OSError, ValueError, KeyError, TypeError):
         return ["?", "plan.json cannot be read", "", ""]
     names = [node.name for node in pipeline.nodes()]
-    made = sum((view / name / MANIFEST).is_file() for name in names)
+    made = sum((run.path / name / MANIFEST).is_file() for name in names)
     # Links of the run before stand beside those of a new one.
     return [pipeline.name, "not finished" if again else f"not finished: {made} of {len(names)} stages made", "", ""]
 
@@ -76,3 +81,23 @@ def collected(found: Found, console: Console, *, dry: bool) -> None:
         console.line(f"  left alone: {short_path(path)}: {reason}")
     total = f"{len(found.unused)} folders, {sum(size for _, size in found.unused) / 1e6:,.1f} MB"
     console.line(f"{'would remove' if dry else 'removed'} {total}")
+
+
+def verified(store: Store, console: Console, program: Program) -> tuple[int, int]:
+    """Read everything that the store made, and print what differs; return how many do, of how many."""
+    different = total = done = 0
+    with console.progress("verify", size_of_all(store), "bytes") as bar:
+
+        def read(size: int) -> None:
+            nonlocal done
+            done += size
+            bar.update(done)
+
+        for found in verify(store, read):
+            total += 1
+            if found is not None:
+                different += found.matters
+                line = f"  {short_path(found.path)}: {found.problem}. {found.advice}"
+                console.line(program.say(line), always=True)
+    console.line(f"{total} results and published versions, {done / 1e6:,.1f} MB read, {different} different")
+    return different, total

@@ -10,10 +10,38 @@ import re
 from pathlib import Path
 from typing import Any
 
+from common.config.base import LONGEST_NAME, NAME
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, did_you_mean
 
 DOMAIN_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+def is_name(text: str) -> bool:
+    """Whether a text may be the name of a file or folder here."""
+    return len(text) <= LONGEST_NAME and re.fullmatch(NAME.removesuffix("$"), text) is not None
+
+
+def check_name(key: str, text: str) -> str:
+    """Return a name that a user gave. Raises ConfigError for one that is malformed."""
+    if not is_name(text):
+        raise ConfigError(
+            f"{key}={text[:LONGEST_NAME]!r}: expected letters, digits, '.', '_' and '-', a letter or digit first, and "
+            f"at most {LONGEST_NAME} of them."
+        )
+    return text
+
+
+def name_of_run(given: str | None, pipeline: str, repository: Path) -> str | None:
+    """Return the name that a user gave a run. Raises ConfigError for a malformed one, and for another pipeline's."""
+    if given is None:
+        return None
+    if check_name("name", given) != pipeline and given in names_in(repository / "pipelines"):
+        raise ConfigError(
+            f"name={given}: runs of the pipeline {given} have that name, and this one is of {pipeline}. Choose "
+            f"another, such as my-{given}, or leave name out."
+        )
+    return given
 
 
 def names_in(folder: Path, suffix: str = ".yaml") -> list[str]:

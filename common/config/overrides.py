@@ -13,7 +13,7 @@ from common.errors import ConfigError, did_you_mean
 
 LOUDNESS = {"-v": "verbose", "verbose": "verbose", "-q": "quiet", "quiet": "quiet"}
 # Taken as they are, never parsed: a commit may look like a number.
-RAW = ("domain", "profile", "pipeline", "data", "data_root", "out", "model.path", "model.revision")
+RAW = ("domain", "profile", "pipeline", "name", "data", "data_root", "out", "model.path", "model.revision")
 ALLOW_CODE = "run.allow_code"
 Overrides = dict[str, str]
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from common.config.base import Precision, StageSettings
 from common.config.files import DomainFile, read_domain_file
-from common.config.folders import find_domain, names_in, read_named
+from common.config.folders import find_domain, name_of_run, names_in, read_named
 from common.config.kinds import kind_of, kinds
 from common.config.overrides import flatten, nest, take_consent
 from common.config.pipeline import Node, Pipeline, load_pipeline
@@ -66,11 +66,17 @@ class Resolved:
     hub_revisions: Mapping[str, str] = field(default_factory=dict)  # of a frozen plan: `owner/name@branch` -> commit
     layers: tuple[Layer, ...] = ()  # what it was put together from; a frozen plan has none
     code_allowed: bool = False  # by the command line of this very run
+    given_name: str | None = None  # of the run; none: that of its pipeline
 
     @property
     def shipped(self) -> bool:
         """Whether the domain came with the package, or is in the clone's `domains/`."""
         return self.domain_folder.parent == self.repository / "domains"
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run's folder in `runs/<domain>/<profile>/`."""
+        return self.given_name or self.config.pipeline
 
     @property
     def may_run_code(self) -> bool:
@@ -97,6 +103,7 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     profile_values.pop("description", None)
     name = overrides.pop("pipeline", preferred)
     pipeline = load_pipeline(repository / "pipelines", name)
+    given_name = name_of_run(overrides.pop("name", None), name, repository)
     out = Path(overrides.pop("out", "") or results or repository).absolute()
     data_root = overrides.pop("data_root", None)
 
@@ -113,7 +120,7 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     config, origins = build(folder.name, profile, layers, pipeline)
     return Resolved(
         config, origins, pipeline, pipeline.nodes(), repository, folder, Path(data_root) if data_root else None, out,
-        layers=tuple(layers), code_allowed=code_allowed,
+        layers=tuple(layers), code_allowed=code_allowed, given_name=given_name,
     )  # fmt: skip
 
 

@@ -325,6 +325,10 @@ class PublishSettings(StageSettings):
 
     to: str = Field("local", description="local (models/<domain>/<version>), hub:<owner>/<name>, or none")
     private: bool = Field(True, description="hub only: make the repository private")
+    latest: bool = Field(
+        False, description="local only: let models/<domain>/latest point here, whichever run it belongs to; "
+        "false: only where it belongs to this run, or to none",
+    )  # fmt: skip
     licence: str | None = Field(
         None,
         description="licence of what is published, as the Hub spells it; none: the strictest of base and data",

@@ -1,6 +1,6 @@
-"""What a run claims in its store before it works there: the results that it reads and makes.
+"""What a run claims in its store before it works there: its folder, and the results that it reads and makes.
 
-Usage: `with lease_of(plan) as lease: ...`.
+Usage: `with claimed(plan, console) as lease: ...`; `check_folder(resolved)` before a plan is frozen alone.
 
 Waiting for another run that makes the same result is `common.engine.run`.
 """
@@ -10,21 +10,75 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from common.config.resolve import Resolved
+from common.console import Console
+from common.engine.frozen_plan import frozen
 from common.engine.plan import Plan
-from common.store.artifacts import Store, writing
-from common.store.leases import Lease, leased
+from common.errors import ConfigError, StoreError
+from common.store.artifacts import Store, fingerprint_of, writing
+from common.store.leases import Lease, guarded, leased, live
+from common.store.runs import move_old, run_of
 from common.training.distributed import ranks
+
+WHERE = ("origins", "hub_revisions")  # keys of a frozen plan that two runs of one recipe may differ in
 
 
 @contextlib.contextmanager
-def lease_of(plan: Plan) -> Iterator[Lease]:
-    """Hold what a plan found until the run ends. The main process does so for all that share a stage."""
-    artifacts = Store(plan.resolved.out).artifacts
+def claimed(plan: Plan, console: Console) -> Iterator[Lease]:
+    """Hold a run's folder, and what its plan found, until the run ends; the main process does so for all.
+
+    Raises ConfigError where the folder is another pipeline's, and StoreError where a run of another recipe is under
+    way there: their links and summaries would be mixed.
+    """
+    resolved, artifacts = plan.resolved, Store(plan.resolved.out).artifacts
     if not ranks.is_main_process():
         yield Lease(artifacts, None)
         return
     with contextlib.ExitStack() as held:
         with writing(artifacts):
-            lease = held.enter_context(leased(artifacts))
+            check_folder(resolved)
+            move_old_run(resolved, console)
+            lease = held.enter_context(leased(artifacts, run=_run(resolved), recipe=_recipe(resolved)))
             lease.add(*(step.artifact.path.name for step in plan.steps if step.artifact is not None))
+            check_folder(resolved)  # of two that began at once, at least one finds the other
         yield lease
+
+
+def check_folder(resolved: Resolved) -> None:
+    """Check that a run may write its folder. Raises ConfigError or StoreError."""
+    folder = run_of(resolved)
+    held, ours = folder.pipeline, resolved.config.pipeline
+    if held not in (None, ours):
+        raise ConfigError(
+            f"{folder.path} holds a run of the pipeline {held}, and this one is of {ours}. Give it another name: "
+            "name=<name>."
+        )
+    run, recipe = _run(resolved), _recipe(resolved)
+    for facts in live(Store(resolved.out).artifacts):
+        if facts.get("run") == run and facts.get("recipe") != recipe:
+            raise StoreError(
+                f"A run of {folder.label} with other settings is under way (process {facts.get('pid')} on "
+                f"{facts.get('host')}). Let it finish first, or give this run a name of its own: name=<name>."
+            )
+
+
+def move_old_run(resolved: Resolved, console: Console) -> None:
+    """Give what is left of the time before runs had names a folder of its own, and say so."""
+    store, config = Store(resolved.out), resolved.config
+    old = store.runs / config.domain / config.profile
+    if not any(path.is_symlink() or path.suffix == ".json" for path in (old.iterdir() if old.is_dir() else ())):
+        return
+    with guarded(store.artifacts):
+        moved = move_old(store, config.domain, config.profile)
+    if moved is not None:
+        console.line(f"  The run in {old} is now in {moved.path}: each recipe has a folder of its own.", always=True)
+
+
+def _run(resolved: Resolved) -> str:
+    return f"{resolved.config.domain}/{run_of(resolved).label}"
+
+
+def _recipe(resolved: Resolved) -> str:
+    """Return what tells two runs apart that would write different things into one folder; never where they run."""
+    plan = {key: value for key, value in frozen(resolved).items() if key not in WHERE}
+    return fingerprint_of({**plan, "config": {key: value for key, value in plan["config"].items() if key != "run"}})

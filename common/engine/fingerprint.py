@@ -78,7 +78,7 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
         recipe |= {"domain": config.domain, "profile": config.profile, "pipeline": config.pipeline}
         recipe |= {"chain_seed": config.seed, "made": {}}
     if node.kind == "card":  # It says when and how its chain was made: a remade stage needs a new card, even if equal.
-        recipe["publish"] = differing(config.stages["publish"], ("to", "private"))
+        recipe["publish"] = differing(config.stages["publish"], ("to", "private", "latest"))
         recipe["gate"] = differing(config.gate, ("mode", "min_domain_gain"))
         stated = {str(source["id"]): source.get("licence") for source in corpus.sources()}
         recipe["licences"] = {**stated, "base model": licence_of(config.model)}

@@ -1,6 +1,6 @@
 """Write a resolved run as a frozen plan and read it back, so that a stage runs as planned even if files change since.
 
-Usage: `path = freeze(resolved)`, such as runs/medical/tiny/plan.json; `resolved = thaw(path, overrides, repository)`.
+Usage: `path = freeze(resolved)`, in the run's folder; `resolved = thaw(path, overrides, repository)`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.config.folders import find_domain
+from common.config.folders import check_name, find_domain
 from common.config.kinds import kind_of
 from common.config.overrides import nest, take_consent
 from common.config.pipeline import Pipeline
@@ -21,18 +21,20 @@ from common.config.validation import validated
 from common.data.manifest.revisions import NAME, Revisions
 from common.errors import ConfigError, did_you_mean
 from common.store.artifacts import Store, write_json, writing
+from common.store.runs import PLAN, run_of
 
 SCHEMA = 1  # of a frozen plan
+USUAL = f"runs/<domain>/<profile>/<pipeline or name>/{PLAN}"
+MOST_NEAR = 8
 
 
 def freeze(resolved: Resolved) -> Path:
-    """Write the plan that any scheduler can drive: `runs/<domain>/<profile>/plan.json`."""
-    store, plan = Store(resolved.out), frozen(resolved)
-    path = store.view(resolved.config.domain, resolved.config.profile) / "plan.json"
+    """Write the plan that any scheduler can drive: `runs/<domain>/<profile>/<name>/plan.json`."""
+    plan, path = frozen(resolved), run_of(resolved).plan
     with contextlib.suppress(OSError, ValueError):  # missing, or not whole: it is written again
         if json.loads(path.read_text(encoding="utf-8")) == plan:
             return path
-    with writing(store.runs):
+    with writing(Store(resolved.out).runs):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, plan)
     return path
@@ -43,6 +45,7 @@ def frozen(resolved: Resolved) -> dict[str, Any]:
     local = resolved.config.data == "embedded"
     return {
         "schema": SCHEMA,
+        "name": resolved.run_name,
         "config": resolved.config.model_dump(mode="json", exclude={"stages"}),
         "stages": {name: settings.model_dump(mode="json") for name, settings in resolved.config.stages.items()},
         "origins": dict(resolved.origins),
@@ -68,10 +71,12 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
         stages = {name: cls.model_validate(plan["stages"][name]) for name, cls in classes.items()}
         config = Config.model_validate({**plan["config"], "stages": {}})
         data_root = Path(plan["data_root"]) if plan.get("data_root") else None
+        name = check_name("name", plan.get("name", pipeline.name))
+    except FileNotFoundError:
+        raise ConfigError(f"There is no plan {path}. {_plans_near(path)}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"{path} is not a frozen plan ({type(error).__name__}). `just run` writes one, as "
-            "runs/<domain>/<profile>/plan.json."
+            f"{path} is not a frozen plan ({type(error).__name__}). `just run` writes one, as {USUAL}."
         ) from None
     overrides = dict(overrides)
     out = overrides.pop("out", None)
@@ -84,16 +89,29 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
     given = {**config.run.model_dump(), **nest(overrides).get("run", {})}
     run = validated(RunSettings, given, prefix="run")
     config = config.model_copy(update={"run": run, "stages": stages})
-    # The plan is in <out>/runs/<domain>/<profile>/plan.json.
-    above = path.resolve().parents
-    if out is None and (len(above) < 4 or above[2].name != "runs"):
-        raise ConfigError(f"{path} is outside a store's runs/<domain>/<profile>/; give out=<folder of the store>.")
-    root = Path(out).absolute() if out else above[3]
+    root = Path(out).absolute() if out else _store_of(path, config, name)
     elsewhere = plan.get("domain_folder")
     folder = find_domain(elsewhere or config.domain, repository)
     if folder.name != config.domain:
         raise ConfigError(f"{path}: its domain is '{config.domain}', but its domain_folder is {folder}. Plan it again.")
     return Resolved(
         config, plan.get("origins", {}), pipeline, pipeline.nodes(), repository, folder, data_root, root,
-        plan.get("hub_revisions", {}), code_allowed=code_allowed,
+        plan.get("hub_revisions", {}), code_allowed=code_allowed, given_name=name,
     )  # fmt: skip
+
+
+def _store_of(path: Path, config: Config, name: str) -> Path:
+    """Return the store whose `runs/` a plan is in; plans from before runs had names are a folder higher up."""
+    folder = path.resolve().parent
+    for parts in (("runs", config.domain, config.profile, name), ("runs", config.domain, config.profile)):
+        if folder.parts[-len(parts) :] == parts:
+            return folder.parents[len(parts) - 1]
+    raise ConfigError(f"{path} is outside a store's {Path(USUAL).parent}/; give out=<folder of the store>.")
+
+
+def _plans_near(path: Path) -> str:
+    """Return which plans there are in the folder of a missing one, beside it, and below it."""
+    near = [found for place in (path.parent, path.parent.parent) for found in sorted(place.glob(f"*/{PLAN}"))]
+    if near:
+        return f"There is {', '.join(str(found) for found in near[:MOST_NEAR])}."
+    return f"`just run` and `just plan domain=<domain> freeze=true` write one, as {USUAL}."

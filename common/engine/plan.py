@@ -42,10 +42,13 @@ from common.models.source import is_hub_id
 from common.report.licences import base_record, planned_licence, require_known
 from common.stages.evaluate import LEFT_OUT
 from common.store.artifacts import Artifact, Store, fingerprint_of, was_started_by
+from common.store.runs import run_of
+from common.store.verify import changed_since_published, seen_changed
 from common.training.loop.progress import reached
 
 State = Literal["cached", "missing", "stale", "waits"]
 ABSENT = "(absent)"
+DAMAGED = "damaged: "  # begins the reason of a step whose result is not what was committed
 TOKENIZER = "tokenizer.json"
 
 
@@ -152,7 +155,7 @@ def _step(
     forced: bool,
 ) -> Step:  # fmt: skip
     config = resolved.config
-    before = store.linked(config.domain, config.profile, node.name)
+    before = run_of(resolved).linked(node.name)
     absent = [name for name in node.inputs if name not in known]
     if absent:
         expected = _expected(node, config, corpus, before if resolved.nodes[0].name in known else None, outlook)
@@ -161,9 +164,11 @@ def _step(
     recipe = recipe_of(node, resolved, corpus, {name: known[name] for name in node.inputs})
     fingerprint = fingerprint_of(recipe)
     found = store.get(node.name, fingerprint)
+    problem = store.problem(node.name, fingerprint) if found is None else seen_changed(found)
+    found = None if problem else found
     gone = unpublished(found, store) if found is not None else None
     if found is not None and not gone and not forced:
-        notes = (*_left_out(found, node), *_code_changes(found, node, resolved))
+        notes = (*_not_as_published(found, resolved), *_left_out(found, node), *_code_changes(found, node, resolved))
         return Step(node, "cached", notes, fingerprint, found)
     alike = before is not None and before.manifest["recipe"].get("model") == recipe.get("model")
     tokens, counted, seconds = _expected(node, config, corpus, before if alike else None, outlook)
@@ -171,9 +176,8 @@ def _step(
         return Step(node, "missing", (gone,), fingerprint, None, tokens, counted, seconds)
     if forced:
         return Step(node, "stale", ("asked for again",), fingerprint, found, tokens, counted, seconds)
-    problem = store.problem(node.name, fingerprint)
     if problem is not None:
-        return Step(node, "missing", (f"damaged: {problem}",), fingerprint, None, tokens, counted, seconds)
+        return Step(node, "missing", (f"{DAMAGED}{problem}",), fingerprint, None, tokens, counted, seconds)
     work, code = store.work_folder(node.name, fingerprint), code_of(node.kind, resolved.repository)["digest"]
     stopped, share = _stopped(work, code)
     notes = tuple(filter(None, [stopped, in_other_precision(recipe, node, resolved, store)]))
@@ -218,11 +222,22 @@ def in_other_precision(recipe: Mapping[str, Any], node: Node, resolved: Resolved
 
 
 def unpublished(artifact: Artifact, store: Store) -> str | None:
-    """Return that a published version is gone from the local registry, or None where it is there."""
-    metrics = artifact.manifest["metrics"]
-    if artifact.manifest["kind"] != "publish" or metrics["to"] != "local" or (store.root / metrics["path"]).is_dir():
+    """Return that a published version is gone, or not `latest` though that was asked for; None where all is there."""
+    metrics, settings = artifact.manifest["metrics"], artifact.manifest.get("settings", {})
+    if artifact.manifest["kind"] != "publish" or metrics["to"] != "local":
         return None
-    return f"{metrics['path']} is gone"
+    version = store.root / metrics["path"]
+    if not version.is_dir():
+        return f"{metrics['path']} is gone"
+    latest = version.parent / "latest"
+    elsewhere = settings.get("latest") and latest.resolve() != version.resolve()
+    return f"{Path(metrics['path']).parent}/latest is another version" if elsewhere else None
+
+
+def _not_as_published(artifact: Artifact, resolved: Resolved) -> list[str]:
+    """Return that files of a published version are not what was published, and what to do."""
+    problem = changed_since_published(artifact, Store(resolved.out))
+    return [] if problem is None else [f"{DAMAGED}{problem}; `{run_of(resolved).rerun('publish')}` publishes it again"]
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], origins: Mapping[str, str], node: Node) -> list[str]:

@@ -22,7 +22,7 @@ from common.config.resolve import Resolved
 from common.console import Console
 from common.cost.limits import check_fits
 from common.engine import launch
-from common.engine.claim import lease_of
+from common.engine.claim import claimed
 from common.engine.code import code_of
 from common.engine.corpora import open_corpus
 from common.engine.environment import hub_restored, needs_hub, prepare
@@ -35,13 +35,17 @@ from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
 from common.engine.preflight.trial import try_rows
 from common.engine.provenance import provenance
-from common.errors import DataError, GateError
+from common.engine.repair import require_inputs, require_unchanged, tell_damage
+from common.errors import GateError
 from common.models.device import release_memory
 from common.report.licences import licence_notes
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, Store, fingerprint_of, write_json, writing
+from common.store.cache import remember
 from common.store.leases import Lease
 from common.store.locks import Holder
+from common.store.runs import run_of
+from common.store.verify import seen_changed
 from common.training.distributed import ranks
 from common.training.distributed.gpu_lock import lock_gpus
 from common.training.loop import memory
@@ -66,9 +70,10 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     for line in [*plan.check(), *try_rows(plan, console)] if plan.to_do else ():
         console.line(f"  {line}", always=True)
     _warn_of_emulation(plan, [step.node.name for step in plan.to_do], console)
+    tell_damage(plan, console)
     for note in licence_notes(plan.licence) if plan.to_do else ():
         console.line(f"  licences: {note}", always=True)
-    with lease_of(plan) as lease:
+    with claimed(plan, console) as lease:
         run = Run(plan, console, Outcome(), lease, left_out)
         freeze(resolved)
         for step in plan.steps:
@@ -97,10 +102,8 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
         check_fits(plan.outlook, [name], {name: step.fingerprint})
         left_out = check_inputs(resolved, corpus, [step.node])
         _warn_of_emulation(plan, [name], console)
-    for needed in step.node.inputs:
-        if needed not in cached:
-            raise DataError(f"Stage {name} needs {needed}, which is not made yet; run stage {needed} first.")
-    with lease_of(plan) as lease:
+    require_inputs(plan, step.node)
+    with claimed(plan, console) as lease:
         run = Run(plan, console, Outcome(cached), lease, left_out)
         artifact = run.make(step.node, forced=forced)
         run.gate(step.node)
@@ -135,6 +138,7 @@ class Run:
         """`left_out` are benchmarks that could not be had, and that exams go without."""
         self.resolved, self.config, self.corpus = plan.resolved, plan.resolved.config, plan.corpus
         self.store = Store(plan.resolved.out)
+        self.folder = run_of(plan.resolved)
         self.console = console
         self.outcome = outcome
         self.lease = lease
@@ -162,6 +166,7 @@ class Run:
             if ranks.is_main_process():
                 artifact = self._find(job) or self._launch(job) or self._lock(job, lock)
                 if artifact is None:
+                    require_unchanged(inputs.values(), self.folder)
                     self._open_scratch(job)
             ranks.barrier(patiently=True)  # the others wait for as long as the lock is another run's
             if ranks.broadcast(artifact is None):
@@ -172,16 +177,16 @@ class Run:
                 if ranks.is_main_process():
                     artifact = self._commit(job, report, time.monotonic() - started)
             if artifact is not None:
-                self.store.link(self.config.domain, self.config.profile, node.name, artifact)
+                self.folder.link(node.name, artifact)
         artifact = ranks.broadcast(artifact)
         assert artifact is not None, f"stage {node.name} ended well and left nothing"
         self.outcome.artifacts[node.name] = artifact
         return artifact
 
     def _find(self, job: Job) -> Artifact | None:
-        """Return the result that is there, unless it is to be made again or its published version is gone."""
+        """Return the result that is there and whole, unless it is to be made again or its published version is gone."""
         found = None if job.forced else self.store.get(job.node.name, job.fingerprint)
-        return None if found is None or unpublished(found, self.store) else found
+        return None if found is None or unpublished(found, self.store) or seen_changed(found) else found
 
     def _launch(self, job: Job) -> Artifact | None:
         """Let processes of their own make the stage, and return what they committed; None where none are needed."""
@@ -237,7 +242,7 @@ class Run:
         return StageContext(
             node.name, node.kind, self.config.stages[node.name], self.config, job.inputs, node.parent, self.corpus,
             out, work, self.store.models, self.console, task_folders(self.resolved), rewards_file(self.resolved),
-            self.resolved.pipeline.controls, self.left_out,
+            self.resolved.pipeline.controls, self.left_out, self.folder.label,
         )  # fmt: skip
 
     def _commit(self, job: Job, report: StageReport, seconds: float) -> Artifact:
@@ -270,6 +275,7 @@ class Run:
             **provenance(self.resolved.repository),
         }
         artifact = self.store.commit(node.name, job.fingerprint, work / "out", manifest)
+        remember({artifact.path / name: facts["sha256"] for name, facts in artifact.manifest["files"].items()})
         shutil.rmtree(work, ignore_errors=True)
         precision = getattr(self.config.stages[node.name], "precision", "")
         shown = f", {speed:,.0f} tokens/s in {precision}" if trained else ""
@@ -288,8 +294,7 @@ class Run:
 
     def write_summary(self) -> None:
         """Put the card's summary where other tools read it, never older than the plan that led to it."""
-        view = self.store.view(self.config.domain, self.config.profile)
-        target, plan = view / "summary.json", view / "plan.json"
+        target, plan = self.folder.summary, self.folder.plan
         text = (self.outcome.artifacts["card"].path / "summary.json").read_text(encoding="utf-8")
         same = target.is_file() and target.read_text(encoding="utf-8") == text
         if not same or (plan.is_file() and plan.stat().st_mtime_ns > target.stat().st_mtime_ns):

@@ -2,7 +2,8 @@
 
 Usage: `run(context)`; `context.inputs["card"]` is the card, which says which of the other inputs is published.
 
-Locally a version is `models/<domain>/v<n>/`, written under a temporary name and then renamed; `latest` points at it.
+Locally a version is `models/<domain>/v<n>/`, written under a temporary name and then renamed. `latest` points at the
+newest of the run that it belongs to; a version of another run moves it only where `publish.latest` asks.
 If a version already has the same model and card, no new one is made. Files are published unchanged.
 """
 
@@ -50,7 +51,7 @@ def hub_repository(to: str) -> str | None:
 
 def run(context: StageContext) -> StageReport:
     """Publish and write `published.json` into `context.out`."""
-    settings = context.settings
+    settings, latest = context.settings, {}
     assert isinstance(settings, PublishSettings)
     if repo := hub_repository(settings.to):
         if context.inputs[CARD].manifest["metrics"].get("licence") == "unknown":
@@ -61,10 +62,11 @@ def run(context: StageContext) -> StageReport:
         published = publish_to_hub(context, repo, private=settings.private, api=hub_api(repo))
     elif settings.to == "local":
         published = publish_locally(context)
+        latest = {"latest": point_latest(context, published["version"])}
     else:
         published = {"to": "none", "version": None, "path": None, "files": {}}
     write_json(context.out / "published.json", published)
-    return StageReport(metrics={key: published[key] for key in ("to", "version", "path")})
+    return StageReport(metrics={key: published[key] for key in ("to", "version", "path")} | latest)
 
 
 KIND = Kind(
@@ -90,7 +92,6 @@ def publish_locally(context: StageContext) -> dict[str, Any]:
             log.info("publish: %s already has this model and card", version)
         else:
             version = _new_version(context, folder, files)
-        _point_latest(folder, version)
     path = f"{folder.name}/{version}"
     return {"to": "local", "version": version, "path": f"{context.models.name}/{path}", "files": digests(files)}
 
@@ -179,7 +180,7 @@ def _new_version(context: StageContext, folder: Path, files: Files) -> str:
         copy_files(files, fresh)
         while True:
             version = f"v{max(_versions(folder), default=0) + 1}"
-            names = {"domain": context.config.domain, "version": version}
+            names = {"domain": context.config.domain, "version": version, "run": context.run}
             write_json(fresh / RECORD, {**names, **_identity(model, card), "files": digests(files)})
             try:
                 os.rename(fresh, folder / version)
@@ -192,8 +193,23 @@ def _new_version(context: StageContext, folder: Path, files: Files) -> str:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _point_latest(folder: Path, version: str) -> None:
-    """Point the relative link `latest` at a version, replacing the old link in one step."""
+def point_latest(context: StageContext, version: str) -> str:
+    """Point the relative link `latest` at a version, in one step, unless it belongs to another run. Return its target.
+
+    A link that leads nowhere, and a version that does not say whose it is, belong to nobody.
+    """
+    folder = context.models / context.config.domain
+    settings, link = context.settings, folder / LATEST
+    assert isinstance(settings, PublishSettings)
+    owner = _read_record(link).get("run")
+    if owner not in (None, "", context.run) and not settings.latest:
+        return os.readlink(link) if link.is_symlink() else LATEST
+    with writing(folder):
+        _point(folder, version)
+    return version
+
+
+def _point(folder: Path, version: str) -> None:
     fresh = folder / f".{LATEST}-{os.getpid()}"
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(version)

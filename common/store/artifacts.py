@@ -64,6 +64,11 @@ def fingerprint_of(recipe: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
 
 
+def digest_of(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the digest of a result from those of its files."""
+    return fingerprint_of({name: facts["sha256"] for name, facts in files.items() if name not in VOLATILE})
+
+
 def digest_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, read in pieces."""
     with path.open("rb") as stream:
@@ -86,6 +91,13 @@ def what_is_wrong(folder: Path) -> str | None:
     return damage(folder, manifest)
 
 
+def _is_as_committed(artifact: Artifact) -> bool:
+    """Whether every byte of a result is what its manifest says."""
+    return all(
+        digest_file(artifact.path / name) == facts["sha256"] for name, facts in artifact.manifest["files"].items()
+    )
+
+
 def was_started_by(work: Path, digest: str) -> bool:
     """Whether a scratch folder belongs to the code of that digest."""
     mark = work / CODE
@@ -93,7 +105,7 @@ def was_started_by(work: Path, digest: str) -> bool:
 
 
 class Store:
-    """The artifacts below one root folder, and the readable views of them."""
+    """The artifacts below one root folder. Their readable views are `common.store.runs`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -171,12 +183,14 @@ class Store:
                 _flush(path)
                 name = path.relative_to(out).as_posix()
                 files[name] = {"size": path.stat().st_size, "sha256": digest_file(path)}
-            results = {name: facts["sha256"] for name, facts in files.items() if name not in VOLATILE}
-            manifest = {**manifest, "schema": SCHEMA, "files": files, "digest": fingerprint_of(results)}
-            write_json(out / MANIFEST, manifest)
+            manifest = {**manifest, "schema": SCHEMA, "files": files, "digest": digest_of(files)}
             existing = self.get(stage, fingerprint)
-            if existing is not None and existing.digest == manifest["digest"]:
-                # The same result by today's code and libraries; `created` stays, since cards refer to it.
+            equal = existing is not None and existing.digest == manifest["digest"]
+            if existing is not None and equal and "created" in existing.manifest:
+                manifest["created"] = existing.manifest["created"]  # cards refer to it
+            write_json(out / MANIFEST, manifest)
+            if existing is not None and equal and _is_as_committed(existing):
+                # The same result by today's code and libraries.
                 today: dict[str, Any] = {key: manifest[key] for key in ("code", "versions", "git") if key in manifest}
                 write_json(target / MANIFEST, {**existing.manifest, **today})
                 shutil.rmtree(out)
@@ -201,27 +215,6 @@ class Store:
         names = (self.artifacts / f"{target.name}.kept-{number}" for number in itertools.count(1))
         kept = aside.rename(next(name for name in names if not os.path.lexists(name)))
         log.warning("%s was replaced, and what was there is kept as %s: %s", target.name, kept, reason)
-
-    def view(self, domain: str, profile: str) -> Path:
-        return self.runs / domain / profile
-
-    def link(self, domain: str, profile: str, stage: str, artifact: Artifact) -> None:
-        """Point `runs/<domain>/<profile>/<stage>` at an artifact, replacing the link in one step."""
-        view = self.view(domain, profile)
-        link = view / stage
-        target = os.path.relpath(artifact.path, view)
-        if link.is_symlink() and os.readlink(link) == target:
-            return
-        with writing(self.runs):
-            view.mkdir(parents=True, exist_ok=True)
-            fresh = view / f".{stage}.{os.getpid()}"
-            fresh.unlink(missing_ok=True)
-            fresh.symlink_to(target)
-            os.replace(fresh, link)
-
-    def linked(self, domain: str, profile: str, stage: str) -> Artifact | None:
-        """Return the artifact that the readable view points at, damaged ones left out."""
-        return read_artifact((self.view(domain, profile) / stage).resolve())
 
     def lock_file(self, name: str) -> Path:
         return self.artifacts / ".locks" / f"{name}.lock"

@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,24 @@ def known_digest(path: Path) -> str:
     return _large_digest(path.resolve(), tuple(stamp))
 
 
+def seen_digest(path: Path) -> str | None:
+    """Return the same, but None for a large file that was never digested here: it would have to be read."""
+    large = path.stat().st_size >= LARGE
+    return None if large and str(path.resolve()) not in read("digests") else known_digest(path)
+
+
+def remember(digests: Mapping[Path, str]) -> None:
+    """Note the digests of files that this process has just written, and that nobody else writes."""
+    large = {path: digest for path, digest in digests.items() if path.stat().st_size >= LARGE}
+    if large:
+        new = {str(path.resolve()): [stamp_of(path), digest] for path, digest in large.items()}
+        write("digests", {**_existing(), **new})
+
+
+def _existing() -> dict[str, Any]:
+    return {path: facts for path, facts in read("digests").items() if Path(path).exists()}
+
+
 @functools.cache
 def _large_digest(path: Path, stamp: tuple[int, ...]) -> str:
     name = str(path)
@@ -78,6 +97,5 @@ def _large_digest(path: Path, stamp: tuple[int, ...]) -> str:
         return str(found[1])
     digest = digest_file(path)
     if max(stamp[1:3]) < time.time_ns() - SETTLED and stamp_of(path) == list(stamp):
-        known = {other: facts for other, facts in read("digests").items() if Path(other).exists()}
-        write("digests", {**known, name: [list(stamp), digest]})
+        write("digests", {**_existing(), name: [list(stamp), digest]})
     return digest

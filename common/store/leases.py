@@ -15,7 +15,7 @@ import json
 import os
 import platform
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,11 @@ def guarded(artifacts: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def leased(artifacts: Path) -> Iterator[Lease]:
-    """Hold a lease for as long as a run lasts. Raises OSError where the disk is full."""
+def leased(artifacts: Path, **facts: str) -> Iterator[Lease]:
+    """Hold a lease for as long as a run lasts, with what others should know of it. Raises OSError on a full disk."""
     with contextlib.ExitStack() as held:
         try:
-            lease = held.enter_context(_held(artifacts))
+            lease = held.enter_context(_held(artifacts, facts))
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise
@@ -76,12 +76,14 @@ def leased(artifacts: Path) -> Iterator[Lease]:
 
 
 @contextlib.contextmanager
-def _held(artifacts: Path) -> Iterator[Lease]:
+def _held(artifacts: Path, facts: Mapping[str, str]) -> Iterator[Lease]:
     import filelock
 
     name = f"{os.getpid()}-{secrets.token_hex(4)}"
     lock = filelock.FileLock(artifacts / FOLDER / f"{name}.lock")
-    lease = Lease(artifacts, artifacts / FOLDER / f"{name}.json", {"host": platform.node(), "pid": os.getpid()})
+    lease = Lease(
+        artifacts, artifacts / FOLDER / f"{name}.json", {"host": platform.node(), "pid": os.getpid(), **facts}
+    )
     with guarded(artifacts):
         (artifacts / FOLDER).mkdir(exist_ok=True)
         lock.acquire(timeout=PATIENCE_SECONDS)

@@ -31,7 +31,7 @@ def run_all(root: Path, seed: int) -> tuple[float, float]:
 
 def read(root: Path, domain: str) -> dict[str, float]:
     """Return the scores of one domain's chain as `<checkpoint> <side>`, and what else has a floor."""
-    view = root / "runs" / domain / "tiny"
+    view = root / "runs" / domain / "tiny" / "demonstration"
     points = json.loads((view / "summary.json").read_text(encoding="utf-8"))["checkpoints"]
     found: dict[str, Any] = {f"{p['name']} {s}": p["exam"][s]["score"] for p in points for s in ("general", "domain")}
     manifest = json.loads((view / "dpo" / "manifest.json").read_text(encoding="utf-8"))

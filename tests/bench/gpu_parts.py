@@ -91,7 +91,7 @@ def tiny_chain(device: str, folder: Path) -> list[Figure]:
 
 def read_chain(root: Path) -> list[Figure]:
     """Return what a finished run of one domain says of itself. Raises ValueError where there is none."""
-    (view,) = root.glob("runs/*/*")
+    (view,) = root.glob("runs/*/*/*")
     assert (view / "card" / "README.md").is_file(), "the chain ended without a card"
     points = json.loads((view / "summary.json").read_text(encoding="utf-8"))["checkpoints"]
     manifests = {

@@ -27,7 +27,7 @@ def run(root: Path, seed: int, domain: str, pipeline: str, *words: str) -> Path:
     given = [f"domain={domain}", f"pipeline={pipeline}", f"seed={seed}", f"out={root}", *words, "quiet"]
     given += os.environ.get("PROOF_WORDS", "").split()
     subprocess.run([sys.executable, "-m", "common", "run", *given], cwd=REPOSITORY, check=True)
-    return root / "runs" / domain / "tiny"
+    return root / "runs" / domain / "tiny" / pipeline
 
 
 def metrics(view: Path, stage: str) -> dict[str, Any]:

@@ -30,7 +30,9 @@ SENTENCES = {  # in a domain's README: what is before a number of its probes, an
 
 
 def main(root: Path) -> None:
-    views = {domain: root / "runs" / domain / "tiny" for domain in names_in(REPOSITORY / "domains", "")}
+    views = {
+        domain: root / "runs" / domain / "tiny" / "demonstration" for domain in names_in(REPOSITORY / "domains", "")
+    }
     chains = {domain: json.loads((view / "summary.json").read_text(encoding="utf-8")) for domain, view in views.items()}
     readme = REPOSITORY / "README.md"
     text = put(readme.read_text(encoding="utf-8"), r"(?<=```\n)stage  .*?(?=```)", printed(chains["medical"]))

@@ -125,7 +125,7 @@ def test_status_tells_of_a_plan_that_came_after_the_last_card(copy: Path, capsys
     capsys.readouterr()
     assert main(["status", f"out={copy}"]) == 0
     assert "not finished" not in capsys.readouterr().out
-    view = copy / "runs" / "medical" / "tiny"
+    view = copy / "runs" / "medical" / "tiny" / "demonstration"
     (view / "plan.json").write_text("{}", encoding="utf-8")
     (view / "summary.json").unlink()
     assert main(["status", f"out={copy}"]) == 0
@@ -144,7 +144,7 @@ def test_what_talks_to_a_result_are_the_words_that_made_it(finished: Path, capsy
 
 def test_a_plan_can_be_frozen_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "domain=medical", f"out={tmp_path}", "freeze=true"]) == 0
-    assert (tmp_path / "runs" / "medical" / "tiny" / "plan.json").is_file()
+    assert (tmp_path / "runs" / "medical" / "tiny" / "demonstration" / "plan.json").is_file()
     assert main(["plan", "domain=medical", "freeze=maybe"]) == 1
     assert "freeze=maybe: expected true or false" in capsys.readouterr().err
 

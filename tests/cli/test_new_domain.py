@@ -51,7 +51,7 @@ def test_a_new_domain_with_three_more_facts_runs_to_a_card(repository: Path, tmp
     card = (outcome.artifacts["card"].path / "README.md").read_text(encoding="utf-8")
     assert "43 entities x 3 attributes" in card
     assert "Not for any use but learning how a domain is made" in card
-    view = tmp_path / "store" / "runs" / "chemistry" / "tiny" / "summary.json"
+    view = tmp_path / "store" / "runs" / "chemistry" / "tiny" / "demonstration" / "summary.json"
     assert json.loads(view.read_text(encoding="utf-8"))["domain"] == "chemistry"
     assert [path.name for path in (repository / "domains").iterdir()] == ["chemistry"]
 

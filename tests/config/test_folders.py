@@ -99,3 +99,17 @@ def test_a_mistake_in_its_settings_names_its_file(mine: Path, monkeypatch: pytes
     monkeypatch.chdir(mine.parent)
     with pytest.raises(ConfigError, match=r"cpt\.tokns \(domain \./mine; \./mine/stages\.yaml\): unknown key\."):
         resolve({"domain": "./mine"}, REPOSITORY)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "-x", ".hidden", "a b", "a\n", "ä", "x" * 101])
+def test_a_malformed_name_of_a_run_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"name=.*: expected letters, digits, '\.', '_' and '-', a letter or digit"):
+        resolve({"domain": "medical", "name": name}, REPOSITORY)
+
+
+def test_the_name_of_a_pipeline_is_for_its_own_runs() -> None:
+    assert resolve({"domain": "medical", "name": "try_2.b-C"}, REPOSITORY).run_name == "try_2.b-C"
+    assert resolve({"domain": "medical", "name": "full", "pipeline": "full"}, REPOSITORY).run_name == "full"
+    assert resolve({"domain": "medical", "pipeline": "full"}, REPOSITORY).run_name == "full"
+    with pytest.raises(ConfigError, match=r"name=full: runs of the pipeline full have that name, .* such as my-full"):
+        resolve({"domain": "medical", "name": "full", "pipeline": "sft-only"}, REPOSITORY)

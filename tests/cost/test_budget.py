@@ -50,10 +50,10 @@ def test_what_is_counted_is_what_a_run_trains_on(copy: Path) -> None:
     from common.engine.run import run_stage
 
     words = {"out": str(copy), **QUICK, "sft.epochs": "0.4", "sft.tokens": "null"}
-    tokenizer = copy / "runs" / "medical" / "tiny" / "base" / "tokenizer.json"
+    tokenizer = copy / "runs" / "medical" / "tiny" / "demonstration" / "base" / "tokenizer.json"
     for stage in ("dpo", "sft"):
         counted = budget(stage, tokenizer, **words).tokens
-        made = copy / "runs" / "medical" / "tiny" / stage / "manifest.json"
+        made = copy / "runs" / "medical" / "tiny" / "demonstration" / stage / "manifest.json"
         real = (
             run_stage(run_of(**words), stage, Console("quiet")).manifest["tokens"]
             if stage == "sft"

@@ -125,7 +125,7 @@ class Workplace:
         elif command == "gc":
             assert set(words) <= {"out", "dry"}, words
             collect(Store(self.out), dry=True)
-        elif command == "status":
+        elif command in ("status", "verify"):
             assert set(words) <= {"out"}, words
         elif command == "stage":
             self.check_stage(Path(words["plan"]), words["stage"])
@@ -136,8 +136,10 @@ class Workplace:
 
     def check_stage(self, plan: Path, stage: str) -> None:
         """Freeze the run that a plan's path names, read the plan back, and look for the stage."""
-        _, domain, profile, _ = plan.parts
-        resolved = resolve({"domain": domain, "profile": profile, "out": str(self.out)}, self.root)
+        _, domain, profile, pipeline, _ = plan.parts
+        resolved = resolve(
+            {"domain": domain, "profile": profile, "pipeline": pipeline, "out": str(self.out)}, self.root
+        )
         thawed = thaw(freeze(resolved), {}, self.root)
         assert stage in [node.name for node in thawed.nodes], stage
 

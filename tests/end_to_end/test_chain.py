@@ -16,9 +16,8 @@ from common.engine.plan import Plan, make_plan
 from common.engine.run import execute, run_stage
 from common.errors import ConfigError, ContractError, DataError, GateError
 from common.report.record import Summary
-from common.store.artifacts import Store
 from tests.bench.gpu_parts import read_chain
-from tests.conftest import QUICK, REPOSITORY
+from tests.conftest import QUICK, REPOSITORY, linked
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +33,7 @@ def states(plan: Plan) -> dict[str, str]:
 
 
 def test_summary_follows_its_schema_in_pipeline_order(finished: Path) -> None:
-    text = (finished / "runs" / "medical" / "tiny" / "summary.json").read_text(encoding="utf-8")
+    text = (finished / "runs" / "medical" / "tiny" / "demonstration" / "summary.json").read_text(encoding="utf-8")
     summary = Summary.model_validate_json(text)
     assert [point.name for point in summary.checkpoints] == NAMES
     assert [point.parent for point in summary.checkpoints] == [None, "base", "base", "cpt", "sft", "dpo"]
@@ -114,7 +113,7 @@ def test_a_different_result_remakes_what_follows_and_going_back_is_instant(copy:
 
 
 def test_changed_code_is_reported(copy: Path) -> None:
-    manifest = (copy / "runs" / "medical" / "tiny" / "cpt" / "manifest.json").resolve()
+    manifest = (copy / "runs" / "medical" / "tiny" / "demonstration" / "cpt" / "manifest.json").resolve()
     content = json.loads(manifest.read_text(encoding="utf-8"))
     content["code"]["files"]["common/stages/cpt.py"] = "0" * 16
     manifest.write_text(json.dumps(content), encoding="utf-8")
@@ -125,8 +124,8 @@ def test_changed_code_is_reported(copy: Path) -> None:
 
 def test_a_damaged_artifact_is_made_again(copy: Path) -> None:
     resolved = resolve({"domain": "medical", "out": str(copy), **QUICK}, REPOSITORY)
-    link = copy / "runs" / "medical" / "tiny" / "merge" / "model.safetensors"
-    digest = Store(copy).linked("medical", "tiny", "merge")
+    link = copy / "runs" / "medical" / "tiny" / "demonstration" / "merge" / "model.safetensors"
+    digest = linked(copy, "merge")
     link.resolve().write_bytes(b"short")
     step = next(step for step in make_plan(resolved).steps if step.node.name == "merge")
     assert (step.state, step.reasons[0].split(":")[0]) == ("missing", "damaged")
@@ -144,8 +143,8 @@ def test_a_published_version_that_is_gone_comes_back(copy: Path) -> None:
 
 
 def test_a_stage_runs_alone_from_a_frozen_plan(copy: Path) -> None:
-    plan = copy / "runs" / "medical" / "tiny" / "plan.json"
-    before = Store(copy).linked("medical", "tiny", "sft")
+    plan = copy / "runs" / "medical" / "tiny" / "demonstration" / "plan.json"
+    before = linked(copy, "sft")
     assert before is not None
     shutil.rmtree(before.path)
     resolved = thaw(plan, {}, REPOSITORY)
@@ -158,7 +157,7 @@ def test_a_stage_runs_alone_from_a_frozen_plan(copy: Path) -> None:
 
 
 def test_a_frozen_plan_cannot_be_changed(finished: Path) -> None:
-    plan = finished / "runs" / "medical" / "tiny" / "plan.json"
+    plan = finished / "runs" / "medical" / "tiny" / "demonstration" / "plan.json"
     with pytest.raises(ConfigError, match=r"sft\.tokens: a frozen plan takes run\.\* and out only"):
         thaw(plan, {"sft.tokens": "5"}, REPOSITORY)
     with pytest.raises(ConfigError, match="is not a frozen plan"):
@@ -180,7 +179,7 @@ def test_lora_hands_on_a_merged_model_and_its_adapter(copy: Path) -> None:
         "sft.lora": "{r: 4, target_modules: [q_proj, v_proj]}",
     }
     execute(resolve(words, REPOSITORY), Console("quiet"))
-    folder = copy / "runs" / "medical" / "tiny" / "sft"
+    folder = copy / "runs" / "medical" / "tiny" / "demonstration" / "sft"
     assert (folder / "adapter" / "adapter_model.safetensors").is_file()
     assert json.loads((folder / "manifest.json").read_text())["metrics"]["adapter_merge_difference"] < 1e-3
 
@@ -211,11 +210,11 @@ def test_a_broken_row_stops_a_run_before_anything_is_spent(tmp_path: Path) -> No
 
 
 def test_a_local_checkpoint_takes_the_place_of_the_tiny_base(finished: Path, tmp_path: Path) -> None:
-    base = finished / "runs" / "medical" / "tiny" / "base"
+    base = finished / "runs" / "medical" / "tiny" / "demonstration" / "base"
     words = {"domain": "medical", "out": str(tmp_path / "a"), **QUICK, "pipeline": "full", "model.path": str(base)}
     outcome = execute(resolve(words, REPOSITORY), Console("quiet"))
     made = outcome.artifacts["base"].manifest["files"]["model.safetensors"]["sha256"]
-    before = Store(finished).linked("medical", "tiny", "base")
+    before = linked(finished, "base")
     assert before is not None
     assert made == before.manifest["files"]["model.safetensors"]["sha256"]
     card = (outcome.artifacts["card"].path / "README.md").read_text(encoding="utf-8")
@@ -230,7 +229,7 @@ def test_a_local_checkpoint_takes_the_place_of_the_tiny_base(finished: Path, tmp
 
 def test_a_checkpoint_that_cannot_learn_to_stop_or_is_cut_short_is_refused(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    shutil.copytree(finished / "runs" / "medical" / "tiny" / "base", folder)
+    shutil.copytree(finished / "runs" / "medical" / "tiny" / "demonstration" / "base", folder)
     words = {"domain": "medical", "out": str(tmp_path / "a"), **QUICK, "model.path": str(folder)}
     template = folder / "chat_template.jinja"
     text = template.read_text(encoding="utf-8")

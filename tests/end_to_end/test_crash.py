@@ -20,8 +20,7 @@ from common.console import Console
 from common.engine.frozen_plan import freeze
 from common.engine.plan import make_plan
 from common.engine.run import run_stage
-from common.store.artifacts import Store
-from tests.conftest import QUICK, REPOSITORY
+from tests.conftest import QUICK, REPOSITORY, linked
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +39,7 @@ def with_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(root: Path) -> subprocess.Popen[str]:
-    plan = root / "runs" / "medical" / "tiny" / "plan.json"
+    plan = root / "runs" / "medical" / "tiny" / "demonstration" / "plan.json"
     words = [str(plan), "cpt", "run.checkpoint_minutes=0.003", "run.verbosity=normal"]
     return subprocess.Popen(
         [sys.executable, "-m", "common", "stage", *words],
@@ -84,7 +83,7 @@ def while_the_result_is_saved(root: Path) -> bool:
 
 
 def digest(root: Path) -> str:
-    artifact = Store(root).linked("medical", "tiny", "cpt")
+    artifact = linked(root, "cpt")
     assert artifact is not None
     return artifact.digest
 

@@ -100,7 +100,9 @@ def test_it_runs_to_a_card_with_its_own_limits(domain: str, store: Path) -> None
     card = (outcome.artifacts["card"].path / "README.md").read_text(encoding="utf-8")
     assert settings.limits_of_use.strip() in card
     assert "### Written answers" in card
-    summary = json.loads((store / "runs" / domain / "tiny" / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads(
+        (store / "runs" / domain / "tiny" / "demonstration" / "summary.json").read_text(encoding="utf-8")
+    )
     assert all(point["exam"]["domain"]["n"] > 0 for point in summary["checkpoints"])
 
 

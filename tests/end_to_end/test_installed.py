@@ -131,7 +131,7 @@ def test_a_run_leaves_its_results_in_the_current_folder(site: Path, tmp_path: Pa
     assert '"commit": null' in manifest
     assert "common/training/fit.py" in manifest  # code is known by its digests
     assert "chemistry" in installed(site, tmp_path, "status").stdout
-    view = tmp_path / "runs" / "chemistry" / "tiny"
+    view = tmp_path / "runs" / "chemistry" / "tiny" / "sft-only"
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     done = installed(site, elsewhere, "stage", str(view / "plan.json"), "card")

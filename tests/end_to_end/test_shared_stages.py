@@ -24,8 +24,8 @@ from common.console import Console
 from common.engine.frozen_plan import freeze
 from common.engine.run import run_stage
 from common.errors import LaunchError
-from common.store.artifacts import Artifact, Store
-from tests.conftest import QUICK, REPOSITORY
+from common.store.artifacts import Artifact
+from tests.conftest import QUICK, REPOSITORY, linked
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +55,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def without(alone: Path, root: Path, stage: str) -> Artifact:
     """Copy a store without one stage's result; return that result."""
     shutil.copytree(alone, root, symlinks=True)
-    made = Store(alone).linked("medical", "tiny", stage)
+    made = linked(alone, stage)
     assert made is not None
     shutil.rmtree(root / "artifacts" / made.path.name)
     return made

@@ -103,7 +103,7 @@ def test_rows_are_counted_with_the_tokenizer_of_the_planned_base_alone(finished:
         found = sizes.of("preference") if sizes is not None else None
         assert found is not None
         token_bytes_of.append(found.token_bytes)
-    assert (finished / "runs" / "medical" / "tiny" / "base" / "tokenizer.json").is_file()
+    assert (finished / "runs" / "medical" / "tiny" / "demonstration" / "base" / "tokenizer.json").is_file()
     shape = shape_of(resolved.config.model)
     assert shape is not None
     estimated = token_bytes(shape.vocabulary)

@@ -87,5 +87,5 @@ def test_few_calls_lead_from_a_frozen_plan_to_the_trainer(stack: list[str], tmp_
     words = [f"{key}={value}" for key, value in {**QUICK, "out": str(tmp_path)}.items()]
     assert main(["plan", "domain=medical", "freeze=true", *words]) == 0
     with pytest.raises(Reached):
-        main(["stage", str(tmp_path / "runs" / "medical" / "tiny" / "plan.json"), "base"])
+        main(["stage", str(tmp_path / "runs" / "medical" / "tiny" / "demonstration" / "plan.json"), "base"])
     assert len(stack) <= MOST_FRAMES, " -> ".join(stack)

@@ -37,7 +37,7 @@ def test_its_pipeline_runs_to_a_card(pipeline: str, stage: str, merged: str, cop
     card = (outcome.artifacts["card"].path / "README.md").read_text(encoding="utf-8")
     assert f"`{stage}`" in card
     assert "Effect of preference tuning" in card
-    summary = json.loads((copy / "runs" / "medical" / "tiny" / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads((copy / "runs" / "medical" / "tiny" / pipeline / "summary.json").read_text(encoding="utf-8"))
     assert [point["name"] for point in summary["checkpoints"]] == ["base", "cpt", "sft", stage, merged]
 
 

@@ -63,7 +63,7 @@ def make(tmp_path: Path) -> Make:
     return build
 
 
-def context_of(root: Path, model: Artifact, card: Artifact, **settings: Any) -> StageContext:
+def context_of(root: Path, model: Artifact, card: Artifact, run: str = "tiny/full", **settings: Any) -> StageContext:
     out, work = root / "publish-out", root / "publish-work"
     for folder in (out, work):
         folder.mkdir(exist_ok=True)
@@ -82,6 +82,7 @@ def context_of(root: Path, model: Artifact, card: Artifact, **settings: Any) -> 
         work=work,
         models=root / "models",
         console=None,  # type: ignore[arg-type]  # and shows no progress
+        run=run,
     )
 
 
@@ -138,6 +139,29 @@ def test_latest_is_a_relative_link_that_moves(make: Make, tmp_path: Path) -> Non
     published(make(card={**CARD, "README.md": b"# another card\n"}))
     assert latest.readlink() == Path("v2")
     assert (latest / "README.md").read_bytes() == b"# another card\n"
+
+
+def test_latest_belongs_to_a_run_and_another_moves_it_only_when_asked(make: Make, tmp_path: Path) -> None:
+    latest, other = tmp_path / "models" / "medical" / "latest", {**CARD, "README.md": b"# another run's card\n"}
+    published(make())
+    report = publish.run(make(card=other, run="tiny/sft-only"))
+    assert (report.metrics["version"], report.metrics["latest"]) == ("v2", "v1")
+    assert latest.readlink() == Path("v1")
+    report = publish.run(make(card=other, run="tiny/sft-only", latest=True))
+    assert (report.metrics["version"], report.metrics["latest"]) == ("v2", "v2")
+    assert latest.readlink() == Path("v2")
+    published(make())
+    assert latest.readlink() == Path("v2")  # it belongs to the other run now
+    latest.unlink()
+    published(make())
+    assert latest.readlink() == Path("v1")
+
+
+def test_a_version_from_before_runs_had_names_gives_latest_up(make: Make, tmp_path: Path) -> None:
+    latest = tmp_path / "models" / "medical" / "latest"
+    published(make(run=""))
+    published(make(card={**CARD, "README.md": b"# another card\n"}))
+    assert latest.readlink() == Path("v2")
 
 
 def test_the_same_model_and_card_take_the_same_version(make: Make) -> None:

@@ -44,7 +44,7 @@ def trained(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def reward_of(root: Path) -> Artifact:
-    folder = root / "runs" / "medical" / "tiny" / "reward"
+    folder = root / "runs" / "medical" / "tiny" / "rlhf" / "reward"
     return Artifact(folder.resolve(), json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
 
 
@@ -156,14 +156,16 @@ def test_the_padding_of_a_given_one_does_not_matter(trained: Path, tmp_path: Pat
     shutil.move(tmp_path / "other", tmp_path / "moved")
     moved = resolve(words(tmp_path / "store", **{"reward.path": str(tmp_path / "moved")}), REPOSITORY)
     assert run_stage(moved, "reward", Console("quiet")).fingerprint == taken["fingerprint"]
-    shutil.copy(trained / "runs" / "medical" / "tiny" / "reward" / "config.json", tmp_path / "moved" / "config.json")
+    shutil.copy(
+        trained / "runs" / "medical" / "tiny" / "rlhf" / "reward" / "config.json", tmp_path / "moved" / "config.json"
+    )
     (step,) = [step for step in make_plan(moved).steps if step.node.name == "reward"]
     assert step.state == "stale"  # other content, although it lies in the same place
 
 
 def test_a_language_model_is_no_reward_model(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "store", symlinks=True)
-    more = {"reward.path": str(trained / "runs" / "medical" / "tiny" / "sft")}
+    more = {"reward.path": str(trained / "runs" / "medical" / "tiny" / "demonstration" / "sft")}
     with pytest.raises(DataError, match=r"is no reward model: config\.json names LlamaForCausalLM"):
         run_stage(resolve(words(tmp_path / "store", **more), REPOSITORY), "reward", Console("quiet"))
 

@@ -129,7 +129,7 @@ def test_without_signal_no_weight_moves(copy: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Mix, "of", lambda *args, **kwargs: same)
     artifact = run_stage(resolve(words(copy), REPOSITORY), "grpo", Console("quiet"))
     assert artifact.manifest["metrics"]["no_signal"] == 2
-    before = load_file(copy / "runs" / "medical" / "tiny" / "sft" / "model.safetensors")
+    before = load_file(copy / "runs" / "medical" / "tiny" / "demonstration" / "sft" / "model.safetensors")
     after = load_file(artifact.path / "model.safetensors")
     assert all(bool((before[name] == after[name]).all()) for name in before)
 

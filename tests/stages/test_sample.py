@@ -92,7 +92,7 @@ def test_a_killed_run_ends_with_the_same_weights(restart: str, copy: Path, tmp_p
     shutil.copytree(copy, tmp_path / "other", symlinks=True)
     resolved = resolve(rlvr(copy, restart=restart), REPOSITORY)
     whole = run_stage(resolved, "expert", Console("quiet"))
-    parent, _ = checkpoint.load(copy / "runs" / "medical" / "tiny" / "sft", resolved.config.model)
+    parent, _ = checkpoint.load(copy / "runs" / "medical" / "tiny" / "demonstration" / "sft", resolved.config.model)
     original = fit
     rounds: list[str] = []
     from_parent: list[bool] = []

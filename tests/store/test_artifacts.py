@@ -77,18 +77,6 @@ def test_a_damaged_folder_is_never_taken_as_done(store: Store, harm: str) -> Non
     assert store.problem("sft", made.fingerprint) is not None
 
 
-def test_links_are_relative_and_replaced(store: Store) -> None:
-    first, second = commit(store, "sft", "a"), commit(store, "sft", "b")
-    store.link("medical", "tiny", "sft", first)
-    store.link("medical", "tiny", "sft", second)
-    link = store.view("medical", "tiny") / "sft"
-    assert not os.path.isabs(os.readlink(link))
-    found = store.linked("medical", "tiny", "sft")
-    assert found is not None
-    assert found.digest == second.digest
-    assert [p.name for p in link.parent.iterdir()] == ["sft"]
-
-
 def test_scratch_that_was_stopped_before_its_mark_is_used_and_free_numbers_are_taken(store: Store) -> None:
     store.work_folder("sft", "f").mkdir(parents=True)
     work, aside = store.begin("sft", "f", "code")  # killed between the folder and the mark

@@ -18,6 +18,7 @@ from common.store.collection import Found, collect, linked_names
 from common.store.leases import leased, names_in_use
 from common.store.manifest import MANIFEST
 from common.store.ownership import erase
+from common.store.runs import RunFolder
 from tests.store.results import commit
 
 NAME = "sft-0123456789abcdef"
@@ -36,7 +37,7 @@ def test_what_no_run_refers_to_goes(store: Store) -> None:
     base = commit(store, "base", "a")
     sft = commit(store, "sft", "b", inputs={"base": base})
     lost = commit(store, "sft", "c")
-    store.link("medical", "tiny", "sft", sft)
+    RunFolder(store.runs, "medical", "tiny", "full").link("sft", sft)
     unfinished, _ = store.begin("dpo", "0123456789abcdef", "code")
     done, _ = store.begin("base", base.fingerprint, "code")
     dry = collect(store, dry=True)

@@ -17,11 +17,11 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from common.config.base import Frozen
-from common.data.decontaminate import words_of
 from common.data.manifest.columns import COLUMNS, LISTS_OF_COLUMNS, Shape, form_of, names_of, usual_beside
 from common.data.manifest.files.source_file import FORMATS, LINES, TABLES, TEXTS, Reading, split_suffix
 from common.data.manifest.language_codes import language_problem
 from common.data.manifest.values import folded
+from common.data.words import count_words
 from common.errors import did_you_mean
 
 Role = Literal["pretrain", "cpt", "replay", "sft", "preference", "prompts", "eval"]
@@ -34,7 +34,7 @@ HELDOUT_ROLES = {
 }
 JSON = (".json", *LINES)
 ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1", "cp1250", "cp1251", "shift_jis", "gb18030")  # for hints
-LONGEST_QUESTION = 12  # words; see `common.data.decontaminate`
+LONGEST_QUESTION = 12  # words; see `common.data.words`
 # The kinds of rows that a role may have; with several, the columns decide.
 SHAPES: dict[Role, tuple[Shape, ...]] = {
     "pretrain": ("text",),
@@ -67,7 +67,9 @@ class Source(Frozen):
     )
     header: tuple[str, ...] | None = Field(None, description="csv and tsv without a first line of names: the names")
     delimiter: str | None = Field(None, description="csv and tsv: the sign between fields, or tab; none: found out")
-    quoting: bool | None = Field(None, description="csv and tsv: whether quotes wrap fields; none: in csv, not in tsv")
+    quoting: bool | None = Field(
+        None, description="csv and tsv: whether quotes wrap fields; none: in csv, in tsv where its rows show it"
+    )
     encoding: str | None = Field(None, description="text files of all formats: as cp1252 or utf-16; none: found out")
     records: str | None = Field(None, description="json: the key, as a or a.b, whose list holds the records")
     each: str | None = Field(None, description="a list column: one record per item, which takes the list's place")
@@ -221,7 +223,7 @@ class Source(Frozen):
             yield "the question is given twice: as a column and as a fixed text; keep one"
         elif "context" not in self.columns:
             yield "the same question for every record needs columns.context: what it is asked about"
-        elif len(words_of(question)) > LONGEST_QUESTION:
+        elif count_words(question) > LONGEST_QUESTION:
             yield (
                 f"the same question for every record may have {LONGEST_QUESTION} words; training rows that repeat more "
                 "of an exam are left out, and each would"

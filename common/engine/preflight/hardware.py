@@ -22,7 +22,7 @@ from common.cost.hardware import GIB
 from common.engine.environment import VISIBLE, environment
 from common.errors import ConfigError
 from common.machine import cards, main_memory, unused_gpu, visible
-from common.store.artifacts import Store
+from common.store.runs import run_of
 from common.training.distributed import ranks
 
 
@@ -128,6 +128,6 @@ def check_out(resolved: Resolved) -> None:
 
 def _made(resolved: Resolved) -> float:
     """Return the GiB of this run's results that are there."""
-    view = Store(resolved.out).view(resolved.config.domain, resolved.config.profile)
+    view = run_of(resolved).path
     files = (path for link in view.glob("*") if link.is_dir() for path in link.rglob("*") if path.is_file())
     return sum(path.stat().st_size for path in files) / GIB

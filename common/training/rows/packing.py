@@ -12,12 +12,13 @@ Shapes: B rows of a batch, T tokens of a row.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from common.data.decontaminate import texts_of
+from common.data.words import pieces_of_text
 from common.models.control_tokens import READ_AS_TEXT, reader_of
 from common.models.turns import encode_turns
 
@@ -33,7 +34,10 @@ _T = TypeVar("_T")
 
 IGNORED = -100  # label of a token that carries no loss
 BATCH = 1000
+BATCH_SIZE = 2**20  # characters, or tokens, of a batch: a thousand long documents would take gigabytes
+LONG = 2**18  # characters of a text that are tokenised at once: a token of it takes about 400 bytes
 NOTHING_TO_LEARN = "nothing to learn from"
+TOO_LONG = "longer than sequence_length"
 
 
 @dataclass(frozen=True)
@@ -52,25 +56,71 @@ def tokenise(
 
     A conversation whose turns cannot be told apart is left out (`common.models.turns`). One longer than
     `sequence_length` is dropped whole rather than cut, since the cut would take the answer. The account of its source
-    counts both. TRL, which gets rows of any length, cuts or splits them itself.
+    counts both. TRL, which gets rows of any length, cuts or splits them itself. A text of more than LONG characters
+    comes in several token rows, so that who has a budget of tokens may stop within it.
     """
-    for batch in _batches(rows):
+    told: set[str] = set()  # of the text that comes in pieces
+    for batch in _batches(_in_pieces(tokenizer, rows, accounts, sequence_length), _num_characters):
         for row, found in zip(batch, _encode(tokenizer, batch, assistant_only), strict=True):
             count = accounts[row["source"]]
             if isinstance(found, str):
                 count.drop(found)
                 continue
             ids, labels, changed = found
+            begins, in_pieces = row.get("piece", WHOLE).first, "piece" in row
+            told = set() if begins else told
             for what in changed:
-                count.change(what)
+                if what not in told:
+                    count.change(what)
+            told.update(changed)
             if "text" not in row and sequence_length is not None and len(ids) > sequence_length:
-                count.drop("longer than sequence_length")
-            elif all(label == IGNORED for label in labels[1:]):
+                count.drop(TOO_LONG)
+            elif not in_pieces and all(label == IGNORED for label in labels[1:]):
                 count.drop(NOTHING_TO_LEARN)
             else:
-                count.rows_out += 1
+                count.rows_out += begins
                 count.tokens += len(ids)
                 yield TokenRow(ids, labels)
+
+
+class Piece(NamedTuple):
+    """Whether a part of a text is its beginning, and whether its end."""
+
+    first: bool
+    last: bool
+
+
+WHOLE = Piece(True, True)
+
+
+def _in_pieces(
+    tokenizer: PreTrainedTokenizerBase, rows: Iterable[dict[str, Any]], accounts: Mapping[str, RowCount],
+    sequence_length: int | None,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Yield rows; a long text comes in pieces, and a conversation that no sequence could hold is dropped unread.
+
+    A piece ends before a blank where it has one, as words do for every tokenizer: their tokens together are those of
+    the text, but for what a tokenizer puts before a text of its own accord.
+    """
+    for row in rows:
+        size = _num_characters(row)
+        if size <= LONG:
+            yield row
+        elif "text" not in row:
+            longest = max(map(len, tokenizer.get_vocab()))
+            if sequence_length is not None and size > sequence_length * longest:
+                accounts[row["source"]].drop(TOO_LONG)
+            else:
+                yield row
+        else:
+            read = 0
+            for text in pieces_of_text(row["text"], LONG):
+                read += len(text)
+                yield row | {"text": text, "piece": Piece(read == len(text), read == size)}
+
+
+def _num_characters(row: dict[str, Any]) -> int:
+    return sum(map(len, texts_of(row)))
 
 
 def _encode(
@@ -85,12 +135,18 @@ def _encode(
     for source, asked in {row["source"]: row["control_tokens"] for row in batch if "control_tokens" in row}.items():
         reader.require(asked, source)
     texts = [(row["text"], reader.mark(row["text"], row.get("control_tokens", ()))) for row in batch if "text" in row]
-    encoded = zip(texts, reader.encode([marked for _, marked in texts], whole=True), strict=True)
+    pieces = [row.get("piece", WHOLE) for row in batch if "text" in row]
+    beginning = iter(reader.encode([t[1] for t, piece in zip(texts, pieces, strict=True) if piece.first], whole=True))
+    encoded = zip(texts, pieces, strict=True)
     chats = encode_turns(tokenizer, [row for row in batch if "text" not in row], assistant_only=assistant_only)
     for row in batch:
         if "text" in row:
-            (text, marked), ids = next(encoded)
-            if ids[-1:] != [tokenizer.eos_token_id]:
+            (text, marked), piece = next(encoded)
+            ids = next(beginning) if piece.first else reader.encode([marked])[0]
+            ended = ids[-1:] == [tokenizer.eos_token_id]
+            if ended and not piece.last:
+                ids.pop()
+            elif piece.last and not ended:
                 ids.append(tokenizer.eos_token_id)
             yield ids, list(ids), (READ_AS_TEXT,) * (marked != text)
             continue
@@ -117,7 +173,7 @@ def pack(rows: Iterable[TokenRow], sequence_length: int, folder: Path, name: str
     tokens = folder / f"{name}.tokens.arrow"
     schema = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
     with tokens.open("wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for batch in _batches(rows):
+        for batch in _batches(rows, lambda row: len(row.input_ids)):
             columns = [[row.input_ids for row in batch], [row.labels for row in batch]]
             writer.write_batch(pa.record_batch([pa.array(c, pa.list_(pa.int32())) for c in columns], schema))
     options = {"cache_file_name": str(packed_file(folder, name)), "new_fingerprint": name, "batch_size": 20_000}
@@ -130,9 +186,17 @@ def packed_file(folder: Path, name: str) -> Path:
     return folder / f"{name}.packed.arrow"
 
 
-def _batches(rows: Iterable[_T]) -> Iterator[list[_T]]:
-    iterator = iter(rows)
-    while batch := list(itertools.islice(iterator, BATCH)):
+def _batches(rows: Iterable[_T], size_of: Callable[[_T], int]) -> Iterator[list[_T]]:
+    """Yield rows in lists that are short in number and in size."""
+    batch: list[_T] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += size_of(row)
+        if len(batch) == BATCH or size >= BATCH_SIZE:
+            yield batch
+            batch, size = [], 0
+    if batch:
         yield batch
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.kinds import kind_of
 from common.data.accounting import RowCount
-from common.data.decontaminate import EXAM_OVERLAP, Decontaminator, filter_rows
+from common.data.decontaminate import EXAM_OVERLAP, Decontaminator, filter_rows, texts_of
 from common.stage import StageContext
 from common.store.artifacts import Artifact
 from common.training.rows.packing import NOTHING_TO_LEARN, TokenRow, tokenise
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SAMPLED_FILES = {"preference": "pairs.jsonl", "sft": "answers.jsonl", "prompts": "prompts.jsonl"}  # of a sample
 SHUFFLE_BUFFER = 100_000  # rows held while sources are shuffled through each other
+SHUFFLE_CHARACTERS = 2**28  # of those rows, unless a single one has more
 
 
 def sampled_input(context: StageContext) -> Artifact | None:
@@ -92,25 +93,36 @@ def _without_exam(
     exams = context.corpus.exam_roles(role)
     asked = (row["question"] for exam in exams if exam.startswith("questions") for row in context.corpus.rows(exam))
     held_out = (row["text"] for exam in exams if exam.startswith("text") for row in context.corpus.rows(exam))
-    questions, texts = Decontaminator(asked), set(map(hash, held_out))
+    questions, texts = Decontaminator(asked), set(map(_digest_text, held_out))
     for row in filter_rows(rows, questions, accounts):
-        if "text" in row and hash(row["text"]) in texts:
+        if "text" in row and _digest_text(row["text"]) in texts:
             accounts[row["source"]].drop(EXAM_OVERLAP)
         else:
             yield row
 
 
+def _digest_text(text: str) -> int:
+    """Return what texts have in common that differ in blanks, line ends and case alone."""
+    return hash("".join(text.casefold().split()))
+
+
 def shuffled(rows: Iterable[dict[str, Any]], key: str) -> Iterator[dict[str, Any]]:
-    """Yield rows in a seeded random order, through a buffer: up to SHUFFLE_BUFFER rows it is a full shuffle."""
+    """Yield rows in a seeded random order, through a buffer: up to SHUFFLE_BUFFER rows it is a full shuffle.
+
+    Long rows fill the buffer sooner. Rows then leave it until the new one has room.
+    """
     rng = random.Random(key)
     buffer: list[dict[str, Any]] = []
+    held = 0
     for row in rows:
-        if len(buffer) < SHUFFLE_BUFFER:
-            buffer.append(row)
-            continue
-        place = rng.randrange(SHUFFLE_BUFFER)
-        yield buffer[place]
-        buffer[place] = row
+        held += sum(map(len, texts_of(row)))
+        buffer.append(row)
+        while len(buffer) > SHUFFLE_BUFFER or (held > SHUFFLE_CHARACTERS and len(buffer) > 1):
+            place = rng.randrange(len(buffer) - 1)
+            leaving, buffer[place] = buffer[place], buffer[-1]
+            buffer.pop()
+            held -= sum(map(len, texts_of(leaving)))
+            yield leaving
     rng.shuffle(buffer)
     yield from buffer
 

@@ -82,7 +82,7 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
         ({"question": "Why?"}, "role cpt takes text rows; give columns: {text: ...}, or use role sft"),
         (CHAT | {"question": "Why?"}, "the question is given twice: as a column and as a fixed text; keep one"),
         (CHAT | {"question": "Why?", "columns": {"answer": "a"}}, "question for every record needs columns.context"),
-        (CHAT | {"question": "为什么" * 5, "columns": {"context": "c", "answer": "a"}}, "record may have 12 words"),
+        (CHAT | {"question": "为什么" * 8, "columns": {"context": "c", "answer": "a"}}, "record may have 12 words"),
         (CHAT | {"question": "Why " * 13, "columns": {"context": "c", "answer": "a"}}, "record may have 12 words"),
         (CHAT | {"question": "Why?", "columns": {"messages": "m"}}, "question only makes sense with columns context"),
         (CHAT | {"match": "text"}, "match only makes sense with role eval, for questions with written answers"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from common.data.accounting import RowCount
 from common.errors import DataError
 from common.models.tokenizer import ASSISTANT, END, train_tokenizer
+from common.training.rows import packing
 from common.training.rows.packing import IGNORED, RowCollator, TokenRow, interleave, pack, tokenise
 from common.training.rows.reader import Accounts
 
@@ -130,3 +132,41 @@ def test_rows_that_name_control_tokens_are_counted_and_a_source_may_mean_them(to
     assert tokenizer.decode(learned).strip() == f"It is {END} and more.{END}"
     with pytest.raises(DataError, match=r"Source 'asks': control_tokens names '<nothing>', which is no added token"):
         rows_of(tokenizer, [{**rows[2], "control_tokens": ["<nothing>"]}])
+
+
+def test_a_long_text_comes_in_pieces_that_together_are_its_tokens(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = " ".join(TEXTS)
+    ((whole,), _) = rows_of(tokenizer, [{"text": text, "source": "s"}])
+    monkeypatch.setattr(packing, "LONG", 500)
+    pieces, counts = rows_of(tokenizer, [{"text": text, "source": "s"}, {"text": TEXTS[0], "source": "s"}])
+    assert len(pieces) > 5
+    assert [token for row in pieces[:-1] for token in row.input_ids] == whole.input_ids
+    assert [row.labels for row in pieces] == [row.input_ids for row in pieces]
+    assert (counts["s"].rows_out, counts["s"].tokens) == (2, sum(len(row.input_ids) for row in pieces))
+
+
+def test_who_stops_within_a_long_text_has_it_tokenised_no_further(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "LONG", 500)
+    monkeypatch.setattr(packing, "BATCH_SIZE", 500)
+    asked: list[str] = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number in range(5):
+            asked.append(str(number))
+            yield {"text": " ".join(TEXTS), "source": "s"}
+
+    made = tokenise(tokenizer, rows(), Accounts("cpt"), assistant_only=False)
+    next(made), next(made)
+    assert asked == ["0"]
+
+
+def test_a_conversation_that_no_sequence_could_hold_is_dropped_unread(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "LONG", 500)
+    made, counts = rows_of(tokenizer, [chat("Why?", "word " * 5000), chat("Why?", "So.")], assistant_only=True)
+    assert (len(made), counts["s"].dropped) == (1, {"longer than sequence_length": 1})
