@@ -40,6 +40,7 @@ class StageContext:
     controls: tuple[str, ...] = ()  # the pipeline's control arms, by stage name; the card compares with them
     left_out: tuple[str, ...] = ()  # benchmarks that could not be had, and that the exam goes without
     run: str = ""  # <profile>/<name> of the run; says whose a published version is
+    result_id: str = ""  # the head of its fingerprint, by which trackers know it
 
     @property
     def parent_artifact(self) -> Artifact:

@@ -8,9 +8,9 @@ never enter a fingerprint; all others do.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from common.config.base import AskedPrecision, Frozen, Name, Peft, Share, StageSettings
 
@@ -100,6 +100,18 @@ class VerifySettings(Frozen):
     check: str | None = Field(None, description="reward that says whether an answer is right; none: nothing can")
 
 
+TrackerName = Literal["trackio", "tensorboard", "wandb", "mlflow"]
+
+
+def _names(value: Any) -> Any:
+    """Return trackers as a list, however they are written; `none` names none."""
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",")]
+    if value is None or not isinstance(value, list | tuple):
+        return () if value is None else value
+    return tuple(dict.fromkeys(name for name in value if name not in ("none", "None", "", None)))
+
+
 class RunSettings(Frozen):
     """Where and how loudly it runs. Nothing here enters a fingerprint; the device decides what precision=auto means."""
 
@@ -137,6 +149,9 @@ class RunSettings(Frozen):
     )
     gpu_lock: bool = Field(
         True, description="one stage at a time on a GPU; false: share it, as two small jobs on one large card may"
+    )
+    report_to: Annotated[tuple[TrackerName, ...], BeforeValidator(_names)] = Field(
+        (), description="trackers that the numbers of training stages and exams go to; none: log.jsonl alone"
     )
     wait: bool = Field(True, description="wait for another run that makes the same artifact; false: stop instead")
     newest_data: bool = Field(False, description="ask the Hub again which commit each data set's branch points to")

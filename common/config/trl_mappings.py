@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from common.config.overrides import flatten
 from common.config.stages import PreferenceSettings, RewardedSettings
 from common.config.trl_block import FROM, Given, TrlBlock, plainly
 from common.config.trl_rules import (
@@ -176,10 +177,16 @@ def run_wide(
                     f"{key}={plainly(given.value)}, and a run has one. Leave out one."
                 )
     for key, (block, given) in found.items():
+        name = key.rpartition(".")[2]
         for label, values in layers[given.rank[0] :]:
-            if values.get(key, given.value) != given.value:
-                raise ConfigError(
-                    f"{block.stage}.train.{key}={plainly(given.value)} ({given.label}) and {key}="
-                    f"{plainly(values[key])} ({label}) contradict each other. Leave out one."
-                )
-        yield key, replace(given, label=f"{given.label}{FROM}{block.stage}.train.{key}")
+            own = flatten(values).get(key, given.value)
+            if own == given.value:
+                continue
+            if key.startswith("run."):  # it changes no result, so the stronger layer simply holds
+                break
+            raise ConfigError(
+                f"{block.stage}.train.{name}={plainly(given.value)} ({given.label}) and {key}={plainly(own)} ({label}) "
+                "contradict each other. Leave out one."
+            )
+        else:
+            yield key, replace(given, label=f"{given.label}{FROM}{block.stage}.train.{name}")

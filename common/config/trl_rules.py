@@ -191,8 +191,11 @@ def best(block: TrlBlock, name: str) -> None:
 
 
 def report_to(block: TrlBlock, name: str) -> None:
-    if block.value(name) not in NEUTRAL and block.value(name) != ["none"]:
-        raise block.refused(name, "cannot be set here: the log is in the artifact's log.jsonl.")
+    """Trackers are those of the run: a chain has one place for its curves."""
+    given = block.value(name)
+    names = [str(one) for one in (given if isinstance(given, list) else [given]) if one not in NEUTRAL]
+    if names:
+        block.set_run_wide("run.report_to", ", ".join(names), name)
 
 
 def pushed(block: TrlBlock, name: str) -> None:

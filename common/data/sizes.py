@@ -229,7 +229,7 @@ def _sizes_of(found: dict[str, Any]) -> Sizes:
 @functools.cache
 def _reader_code() -> str:
     """Return a digest of the code that reads rows: what it drops is part of what is kept."""
-    files = sorted((Path(__file__).parent / "manifest").glob("*.py"))
+    files = sorted((Path(__file__).parent / "manifest").rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

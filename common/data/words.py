@@ -10,10 +10,9 @@ writers leave out: Arabic and Hebrew points, the Arabic tatweel, accents of stre
 A hyphen or apostrophe within a word may end a line there, be part of the word, or be left out by a writer. So such a
 word is known in two forms, cut and joined.
 
-Scripts without spaces between words are cut into their characters, each with its marks. How many of them make a word
-is the ratio of characters to English words in translations of one text, the Universal Declaration of Human Rights: of
-Han 1.7; of kana 3, as Japanese with its Han characters then has 2.6; of Thai, Lao, Khmer and Burmese 4 characters
-with their marks. Counted so, thirteen words are about as unlikely to be met by chance in each script.
+Scripts without spaces between words are cut into their characters, each with its marks. How many of them count as a
+word is ours, about what a translation needs for an English word: of Han 1.7 characters, of kana 3, of Thai, Lao, Khmer
+and Burmese 4 with their marks. Thirteen words are then about as unlikely to be met by chance in each script.
 """
 
 from __future__ import annotations

@@ -7,9 +7,12 @@ A user's manifest without text to pretrain the tiny base on gets that of the emb
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from common.config.folders import names_in
 from common.config.kinds import kind_of
+from common.config.pipeline import Node, load_pipeline
 from common.config.resolve import EMBEDDED, HUB, Resolved
 from common.data.corpus import Corpus
 
@@ -29,12 +32,26 @@ def open_corpus(resolved: Resolved) -> Corpus:
     from common.data.manifest.revisions import NAME, Revisions
 
     path = folder / "data.yaml" if config.data == HUB else Path(config.data)
-    kinds = [kind_of(node.kind) for node in resolved.nodes if not node.sampled]
     taken = config.model.path is not None  # then the first stage reads no rows
     lends = not taken and config.data != HUB  # those data sets are for a checkpoint; the error says so
-    reading = [kind for kind in kinds if kind.makes != "report" and not (kind.starts and (taken or lends))]
-    essential = {kind.roles[0] for kind in reading if kind.roles}
+    essential = _essential(resolved.nodes, pretrains=not (taken or lends))
     noted = resolved.out / NAME
     revisions = Revisions(noted, fresh=True) if config.run.newest_data else Revisions(noted, resolved.hub_revisions)
-    manifest = load_manifest(path, resolved.data_root, essential=sorted(essential), revisions=revisions)
+
+    def suited(serves: Callable[[str], bool]) -> list[str]:
+        folder = resolved.repository / "pipelines"
+        needed = {
+            name: _essential(load_pipeline(folder, name).nodes(), pretrains=not (taken or lends))
+            for name in names_in(folder)
+        }
+        return [name for name, roles in needed.items() if all(map(serves, roles))]
+
+    manifest = load_manifest(path, resolved.data_root, essential=sorted(essential), revisions=revisions, suited=suited)
     return WithGeneralWorld(manifest, embedded) if lends and not manifest.conversations("pretrain") else manifest
+
+
+def _essential(nodes: Sequence[Node], *, pretrains: bool) -> set[str]:
+    """Return the roles that stages cannot do without; a base reads rows only where it is pretrained on the data."""
+    kinds = [kind_of(node.kind) for node in nodes if not node.sampled]
+    reading = [kind for kind in kinds if kind.makes != "report" and (pretrains or not kind.starts)]
+    return {kind.roles[0] for kind in reading if kind.roles}

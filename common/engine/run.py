@@ -49,6 +49,8 @@ from common.training.distributed import ranks
 from common.training.distributed.gpu_lock import lock_gpus
 from common.training.loop import memory
 
+RESULT_ID = 12  # digits of a fingerprint that trackers are told
+
 
 @dataclass
 class Outcome:
@@ -230,7 +232,7 @@ class Run:
         return StageContext(
             node.name, node.kind, self.config.stages[node.name], self.config, job.inputs, node.parent, self.corpus,
             out, work, self.store.models, self.console, task_folders(self.resolved), rewards_file(self.resolved),
-            self.resolved.pipeline.controls, self.left_out, self.folder.label,
+            self.resolved.pipeline.controls, self.left_out, self.folder.label, job.fingerprint[:RESULT_ID],
         )  # fmt: skip
 
     def _commit(self, job: Job, report: StageReport, seconds: float) -> Artifact:

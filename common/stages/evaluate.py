@@ -19,6 +19,7 @@ from common.errors import ConfigError
 from common.stage import StageContext, StageReport
 from common.store.artifacts import write_json
 from common.training.loop import memory
+from common.training.tracking.reporter import reporting
 
 EXAM = "exam.json"
 RECORDS = "records.jsonl"  # one line per question
@@ -65,6 +66,10 @@ def run(context: StageContext) -> StageReport:
     metrics: dict[str, Any] = {f"{side}_score": facts["score"] for side, facts in result.exam.items() if facts}
     metrics |= {f"{side}_bits_per_byte": bits for side, bits in result.bits_per_byte.items() if bits is not None}
     logger.info("%s of %s: %s", context.stage, checkpoint.stage, metrics)
+    with reporting(context) as reporter:
+        if reporter is not None:
+            reporter.open(0)
+            reporter.log({f"exam/{name}": value for name, value in metrics.items()}, 0)
     sources = [source for source in context.corpus.sources() if "eval" in str(source["role"]).split(", ")]
     return StageReport(metrics=metrics | noted, sources=sources)
 

@@ -238,6 +238,26 @@ def quiet_mergekit() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def quiet_trackio() -> Iterator[None]:
+    """Let trackio print nothing.
+
+    trackio 0.43 prints seven lines for each run, and has no option for it.
+    """
+    import trackio
+    import trackio.run
+    import trackio.utils
+
+    modules: list[Any] = [trackio, trackio.run, trackio.utils]
+    for module in modules:
+        module.print = lambda *_, **__: None  # found before the builtin one
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.print
+
+
+@contextlib.contextmanager
 def _replaced(trainers: Sequence[str], name: str, ours: Any) -> Iterator[None]:
     """Let TRL's trainers call `ours` where they call a function of theirs."""
     modules: list[Any] = [importlib.import_module(f"trl.trainer.{trainer}_trainer") for trainer in trainers]

@@ -33,6 +33,7 @@ def test_it_resolves_on_the_tiny_profile_and_with_a_checkpoint(name: str) -> Non
         ("residual", ["base", "instruct", "cpt", "residual"]),
         ("sec", ["base", "instruct", "cpt", "ties"]),
         ("sft-only", ["base", "sft"]),
+        ("dpo-only", ["base", "dpo"]),
         ("cpt-sft", ["base", "cpt", "sft"]),
         ("adapters", ["base", "cpt-lora", "sft-lora", "cpt", "sft"]),
     ],
@@ -40,7 +41,8 @@ def test_it_resolves_on_the_tiny_profile_and_with_a_checkpoint(name: str) -> Non
 def test_it_runs_to_a_card(pipeline: str, checkpoints: list[str], finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "store", symlinks=True)
     words = WORDS | {"pipeline": pipeline, "out": str(tmp_path / "store"), "instruct.tokens": "8192"}
-    absent = {"cpt", "instruct"} - set(checkpoints)
+    words |= {"dpo.epochs": QUICK["dpo.epochs"]} if "dpo" in checkpoints else {}
+    absent = {"cpt", "sft", "instruct"} - set(checkpoints)
     words = {key: value for key, value in words.items() if key.partition(".")[0] not in absent}
     artifacts = execute(resolve(words, REPOSITORY), Console("quiet")).artifacts
     assert [name for name in artifacts if f"exam-{name}" in artifacts] == checkpoints

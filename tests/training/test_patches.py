@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from common.training.patches import (
     without_extras,
 )
 from common.training.rows.preferences import tokenise_pair
+from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
@@ -285,3 +289,22 @@ def test_torch_has_no_way_back_from_compiling() -> None:
     assert layer._compiled_call_impl is not None
     patches.uncompile(layer)
     assert layer._compiled_call_impl is None
+
+
+def test_trackio_prints_of_its_own_accord(tmp_path: Path) -> None:
+    pytest.importorskip("trackio")
+    code = (
+        "import contextlib, sys; from common.training.patches import quiet_trackio; import trackio\n"
+        "with quiet_trackio() if sys.argv[1] == 'quiet' else contextlib.nullcontext():\n"
+        "    trackio.init('p', embed=False, auto_log_gpu=False, auto_log_cpu=False); trackio.finish()\n"
+    )
+    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    loud, quiet = (
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code, how], env=environment, cwd=REPOSITORY, capture_output=True,
+            text=True, check=True,
+        ).stdout
+        for how in ("loud", "quiet")
+    )  # fmt: skip
+    assert "Trackio" in loud
+    assert "Trackio" not in quiet

@@ -29,6 +29,7 @@ from common.data.manifest.files.source_file import Told
 from common.data.manifest.hub import probe, read_hub
 from common.data.manifest.manifest_checks import (
     CheckedSources,
+    Suited,
     check_essential,
     check_sources,
     check_together,
@@ -51,11 +52,13 @@ _NOT_IDENTITY = ("path", "licence", "gated", "enabled", "evidence", "note", "col
 
 
 def load_manifest(
-    path: Path, root: Path | None, *, essential: Sequence[str] = (), revisions: Revisions | None = None
-) -> ManifestCorpus:
+    path: Path, root: Path | None, *, essential: Sequence[str] = (), revisions: Revisions | None = None,
+    suited: Suited = lambda serves: (),
+) -> ManifestCorpus:  # fmt: skip
     """Load and check a manifest. Relative paths are below `root`, or below the manifest's folder.
 
     `essential` are the corpus roles that the run cannot do without; training on something is always essential.
+    `suited` names the pipelines that could do with the roles that have rows.
     `revisions` are the commits of data sets of the Hub that are known, and where new ones are noted.
     Raises ConfigError for keys and values, DataError for everything else, each with all problems at once.
     """
@@ -72,7 +75,7 @@ def load_manifest(
     if manifest is None:
         raise ConfigError(report(str(path), wrong + problems))
     manifest = manifest.model_copy(update={"sources": tuple(checked.sources)})
-    problems += check_essential(manifest.sources, essential)
+    problems += check_essential(manifest.sources, essential, suited)
     if not any(source.enabled and source.role not in ("eval", "prompts") for source in manifest.sources):
         problems.append("no enabled source to train on. Enable or add one with role pretrain, cpt, sft or preference")
     if problems:

@@ -29,6 +29,8 @@ from common.errors import DataError
 
 NO_LICENCE = "licence is empty; name it (such as cc-by-4.0), or write unknown"
 Files = dict[str, list[SourceFile]]
+# Given which corpus roles have rows, the names of the pipelines that need no others.
+Suited = Callable[[Callable[[str], bool]], Sequence[str]]
 
 
 def parse_manifest(raw: Mapping[str, Any]) -> tuple[Manifest | None, list[Source], list[str]]:
@@ -120,8 +122,9 @@ def check_together(sources: Sequence[Source], files: Files) -> Iterator[str]:
                 )
 
 
-def check_essential(sources: Sequence[Source], roles: Sequence[str]) -> Iterator[str]:
-    """Yield one line per role that no enabled source serves."""
+def check_essential(sources: Sequence[Source], roles: Sequence[str], suited: Suited) -> Iterator[str]:
+    """Yield one line per role that no enabled source serves, with the pipelines that need none but served ones."""
+    others = ""
     for role in roles:
         serving = [source for source in sources if source.part_for(role)]
         if any(source.enabled for source in serving):
@@ -130,6 +133,9 @@ def check_essential(sources: Sequence[Source], roles: Sequence[str]) -> Iterator
         remedy = f"Enable one of {disabled}" if disabled else f"Add one with {describe_role(role)}"
         if role == "pretrain":
             remedy += ", or start from a checkpoint: model.path=<folder, or owner/name of the Hub>"
+        elif not others and (names := suited(lambda role: any(s.enabled and s.part_for(role) for s in sources))):
+            others = f", or take a pipeline that these data have rows for: {', '.join(names)}"
+            remedy += others
         yield f"no enabled source has rows for {role}. {remedy}"
 
 

@@ -177,13 +177,13 @@ class _Turn:
         if isinstance(part, str):
             return _encodable(part, self.name)
         kind = str(part.get("type") or part.get("content_type") or "text").casefold()
-        text = part.get("text")
+        text = _first(part, ("text", "value", "content", "thinking", "reasoning"))
         if kind in ("text", "input_text", "output_text") and isinstance(text, str):
             return _encodable(text, self.name)
         if kind in ("thinking", "reasoning") and self.role == "assistant":
-            self.reasoning += _encodable(str(part.get("thinking") or text or ""), self.name)
-        elif kind in ("tool_use", "function_call") and self.role == "assistant":
-            self.calls += read_calls(part)
+            self.reasoning += _encodable(text or "", self.name)
+        elif kind in ("tool_use", "tool_call", CALLING) and self.role == "assistant":
+            self.calls += read_calls(part.get("value") or part)
         elif kind == "tool_result" and self.role == "user":
             inner = _Turn({"tool_call_id": part.get("tool_use_id"), "content": part.get("content")}, "tool", self.name,
                           self.changes)  # fmt: skip

@@ -12,8 +12,23 @@ from common.data.manifest.fields import Fields, Unclear
 from common.data.manifest.messages import ROLE_KEYS
 from common.data.manifest.pairs import label_of
 
-CHOSEN = ("chosen", "preferred_output", "preferred", "accepted", "chosen_response", "preferred_response")
-REJECTED = ("rejected", "non_preferred_output", "dispreferred", "rejected_response", "dispreferred_response")
+CHOSEN = (
+    "chosen",
+    "preferred_output",
+    "preferred",
+    "accepted",
+    "chosen_response",
+    "preferred_response",
+    "chosen_messages",
+)
+REJECTED = (
+    "rejected",
+    "non_preferred_output",
+    "dispreferred",
+    "rejected_response",
+    "dispreferred_response",
+    "rejected_messages",
+)
 PROMPTS = ("prompt", "instruction", "question", "query", "conversations", "conversation", "messages", "input")
 COMPLETIONS = ("completion", "response", "output", "answer")
 LABELS = ("label", "kto_tag", "kto_label", "desirable", "is_desirable", "thumbs_up")

@@ -67,7 +67,9 @@ class Source(Frozen):
     )
     header: tuple[str, ...] | None = Field(None, description="csv and tsv without a first line of names: the names")
     delimiter: str | None = Field(None, description="csv and tsv: the sign between fields, or tab; none: found out")
-    quoting: bool | None = Field(None, description="csv and tsv: whether quotes wrap fields; none: in csv, not in tsv")
+    quoting: bool | None = Field(
+        None, description="csv and tsv: whether quotes wrap fields; none: in csv, in tsv where its rows show it"
+    )
     encoding: str | None = Field(None, description="text files of all formats: as cp1252 or utf-16; none: found out")
     records: str | None = Field(None, description="json: the key, as a or a.b, whose list holds the records")
     each: str | None = Field(None, description="a list column: one record per item, which takes the list's place")

@@ -34,6 +34,7 @@ def check_settings(resolved: Resolved) -> None:
     config = resolved.config
     device = hardware_of(config).device
     _check_processes(config.run, device)
+    _check_trackers(resolved)
     check_device(config, [node.name for node in resolved.nodes], device)
     check_local(config.model)
     training = [node for node in resolved.nodes if not (kind_of(node.kind).starts and config.model.path is not None)]
@@ -82,6 +83,18 @@ def _check_processes(run: RunSettings, device: str) -> None:
             "run.parallelism=zero3 needs the package deepspeed, which is not installed here. Install it, or use "
             f"run.parallelism={instead}."
         )
+
+
+def _check_trackers(resolved: Resolved) -> None:
+    """Check that the trackers that are named are installed: who names one wants its curves. Raises ConfigError."""
+    for name in resolved.config.run.report_to:
+        if importlib.util.find_spec(name) is None:
+            origin = label_of("run.report_to", resolved.origins)
+            where = f"run.report_to={name} ({origin})" if origin else f"run.report_to={name}"
+            raise ConfigError(
+                f"{where}: the package {name} is not installed here. Run: pip install 'domain-recipes[trackers]', or "
+                "leave it out."
+            )
 
 
 def _check_sharing(nodes: Sequence[Node], resolved: Resolved) -> None:

@@ -31,6 +31,7 @@ from common.training.speed import heap
 from common.training.speed.attention import with_attention
 from common.training.speed.compiling import compiled
 from common.training.speed.scoring import unmeasured
+from common.training.tracking.reporter import reporting
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -106,10 +107,13 @@ class TrainingLoop:
         with (
             self.context.console.progress(shown, total * self.tokens_per_step, unit) as bar,
             stopping.catch_signals() as stop,
+            reporting(self.context) as reporter,
         ):
             progress = Progress(self.context, self.tokens_per_step, trainer, bar, self.guard, stop, before=before)
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(progress.callback())
+            if reporter is not None:
+                trainer.add_callback(reporter.callback())
             float32_adapter(trainer.model)
             with writing(self.folder), _stopped_first(stop), optimized_for(trainer, run, stage):
                 while True:

@@ -69,15 +69,14 @@ def tokenise(
             ids, labels, changed = found
             begins, in_pieces = row.get("piece", WHOLE).first, "piece" in row
             told = set() if begins else told
-            for what in changed:
-                if what not in told:
-                    count.change(what)
-            told.update(changed)
             if "text" not in row and sequence_length is not None and len(ids) > sequence_length:
                 count.drop(TOO_LONG)
             elif not in_pieces and all(label == IGNORED for label in labels[1:]):
                 count.drop(NOTHING_TO_LEARN)
             else:
+                for what in set(changed) - told:
+                    count.change(what)
+                told.update(changed)
                 count.rows_out += begins
                 count.tokens += len(ids)
                 yield TokenRow(ids, labels)

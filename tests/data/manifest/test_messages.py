@@ -124,6 +124,23 @@ def test_reasoning_as_a_part() -> None:
     assert read({"role": "assistant", "content": parts}) == [ANSWER | {"reasoning_content": "So."}]
 
 
+@pytest.mark.parametrize(
+    "call", ['{"name": "find", "arguments": {"city": "Ur"}}', {"name": "find", "arguments": {"city": "Ur"}}]
+)
+def test_parts_whose_text_is_their_value(call: Any) -> None:
+    parts = [
+        {"type": "reasoning", "value": "So."}, {"type": "text", "value": "Yes."}, {"type": "tool_call", "value": call},
+    ]  # fmt: skip
+    question = {"role": "user", "content": [{"type": "text", "value": "Is it?"}], "loss_weight": 0.0}
+    asked, answer = read_messages(
+        [question, {"role": "assistant", "content": parts, "loss_weight": 1.0}], "messages", []
+    )
+    assert asked == {"role": "user", "content": "Is it?"}
+    assert (answer["content"], answer["reasoning_content"]) == ("Yes.", "So.")
+    assert answer["tool_calls"][0]["function"] == {"name": "find", "arguments": {"city": "Ur"}}
+    assert "learn" not in answer
+
+
 def test_parts_of_text_are_joined() -> None:
     parts = [{"type": "text", "text": "One."}, {"type": "text", "text": "Two."}]
     for found in (read({"role": "user", "content": parts}), read({"role": "user", "parts": [{"text": "One.\nTwo."}]})):

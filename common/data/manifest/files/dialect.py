@@ -5,6 +5,7 @@ Usage: `dialect = find_dialect(file, reading)`; `dialect.delimiter`, `dialect.qu
 A named delimiter is taken as it is. Else the first of these rules that tells one from the others decides: a header
 that has the columns which the source names; the same number of fields, two or more, in most rows; the suffix. A
 decimal comma or a semicolon within a text does not make the rows of a file equal, so neither is taken for a delimiter.
+In a tsv file quotation marks are text, unless its rows fit the header with quoting alone.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ def find_dialect(file: SourceFile, reading: Reading) -> Dialect:
     delimiter = reading.delimiter or _find_delimiter(lines, usual, quoting, reading)
     if reading.delimiter is None and delimiter != usual:
         file.tell(f"{file.name} is read with {NAMES[delimiter]} between its fields. Name others with delimiter:")
+    if reading.quoting is None and not quoting and _needs_quoting(lines, delimiter):
+        file.tell(f"{file.name} is read with quotation marks around fields. quoting: false takes them as they stand")
+        return Dialect(delimiter, quoting=True)
     if reading.quoting is None and not quoting and _has_wrapped_fields(lines, delimiter):
         file.tell(
             f"{file.name} has fields in quotation marks, which are read as they stand. If the marks only wrap the "
@@ -99,6 +103,25 @@ def _score(rows: Sequence[Sequence[str]], named: set[str], header: Sequence[str]
     counts = Counter(map(len, others if header is None else rows))
     fits = counts[width] if counts else 1
     return known, width > 1 and fits >= 0.8 * (sum(counts.values()) or 1)
+
+
+def _needs_quoting(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether rows fit the header only if quotation marks wrap fields, or marks within wrapped fields are doubled.
+
+    A mark that is a character of the text stands alone somewhere, so that the rows do not fit with quoting.
+    """
+    plain = _rows(lines, delimiter, quoting=False)
+    try:
+        quoted = [row for row in csv.reader(lines, delimiter=delimiter, strict=True) if row]
+    except csv.Error as error:
+        if len(lines) < SAMPLE_LINES or "unexpected end" not in str(error):
+            return False
+        quoted = _rows(lines, delimiter, quoting=True)[:-1]  # the sample ends within a row
+    if len(quoted) < 2 or any(len(row) != len(quoted[0]) for row in quoted):
+        return False
+    if any(len(row) != len(plain[0]) for row in plain):
+        return any("\n" in cell or delimiter in cell for row in quoted for cell in row)
+    return _has_wrapped_fields(lines, delimiter) and any('""' in cell[1:-1] for row in plain for cell in row)
 
 
 def _has_wrapped_fields(lines: Sequence[str], delimiter: str) -> bool:

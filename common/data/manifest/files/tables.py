@@ -3,8 +3,9 @@
 Usage: `for record in read_table(file, Reading(delimiter=";")): ...`.
 
 The delimiter is found by `common.data.manifest.files.dialect` unless it is named. A tsv file has no quoting unless it
-is asked for, since a quotation mark in it is nearly always a character of the text. In a csv file a quote that is
-never closed, or closes in the middle of a field, spoils its own line alone: reading goes on with the next line.
+is asked for, or its first rows show it: a quotation mark in it is nearly always a character of the text. In a csv file
+a quote that is never closed, or closes in the middle of a field, spoils its own line alone: reading goes on with the
+next line.
 """
 
 from __future__ import annotations

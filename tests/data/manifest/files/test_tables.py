@@ -20,6 +20,28 @@ def test_a_quote_that_opens_in_one_row_and_closes_in_another_is_text_in_a_tsv(tm
     assert (found.flaws, found.told) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (['"one\ttwo"', '"three\nfour"'], {"q": "one\ttwo", "a": "three\nfour"}),
+        (["one", '"<p class=""a"">two</p>"'], {"q": "one", "a": '<p class="a">two</p>'}),
+    ],
+)
+def test_quoting_of_a_tsv_is_found_where_its_rows_show_it(
+    tmp_path: Path, fields: list[str], expected: dict[str, str]
+) -> None:
+    content = "q\ta\n" + "".join("\t".join(row) + "\n" for row in [*ROWS[:5], fields, *ROWS[:5]])
+    found = read(tmp_path, "a.tsv", content)
+    assert found.values[5] == expected
+    assert (len(found.values), found.flaws) == (11, [])
+    assert found.told == ["a.tsv is read with quotation marks around fields. quoting: false takes them as they stand"]
+    # One mark that stands alone, and the marks are text again.
+    found = read(tmp_path, "a.tsv", content + '"5 inch rule\tlong\n')
+    assert found.told != ["a.tsv is read with quotation marks around fields. quoting: false takes them as they stand"]
+    assert found.values[-1] == {"q": '"5 inch rule', "a": "long"}
+    assert read(tmp_path, "a.tsv", content, quoting=False).values[5] != expected
+
+
 def test_quoting_of_a_tsv_is_asked_for(tmp_path: Path) -> None:
     content = 'q\ta\n"one\ttwo"\t"three\nfour"\n'
     found = read(tmp_path, "a.tsv", content, quoting=True)
