@@ -16,7 +16,7 @@ from common.engine.frozen_plan import frozen
 from common.engine.plan import Plan
 from common.errors import ConfigError, StoreError
 from common.store.artifacts import Store, fingerprint_of, writing
-from common.store.leases import Lease, guarded, leased, live
+from common.store.leases import Lease, guarded, leased, under_way
 from common.store.runs import move_old, run_of
 from common.training.distributed import ranks
 
@@ -54,7 +54,7 @@ def check_folder(resolved: Resolved) -> None:
             "name=<name>."
         )
     run, recipe = _run(resolved), _recipe(resolved)
-    for facts in live(Store(resolved.out).artifacts):
+    for facts in under_way(Store(resolved.out).artifacts):
         if facts.get("run") == run and facts.get("recipe") != recipe:
             raise StoreError(
                 f"A run of {folder.label} with other settings is under way (process {facts.get('pid')} on "

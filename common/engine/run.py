@@ -12,9 +12,8 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from common.config.kinds import kind_of
 from common.config.pipeline import Node
@@ -26,15 +25,15 @@ from common.engine.claim import claimed
 from common.engine.code import code_of
 from common.engine.corpora import open_corpus
 from common.engine.environment import hub_restored, needs_hub, prepare
-from common.engine.fingerprint import recipe_of, settings_made_with, task_folders
+from common.engine.fingerprint import recipe_of, task_folders
 from common.engine.frozen_plan import freeze
+from common.engine.job import Job, manifest_of
 from common.engine.plan import Plan, in_other_precision, make_plan, unpublished
 from common.engine.preflight.backends import emulated
 from common.engine.preflight.domain_code import rewards_file
 from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
 from common.engine.preflight.trial import try_rows
-from common.engine.provenance import provenance
 from common.engine.repair import require_inputs, require_unchanged, tell_damage
 from common.errors import GateError
 from common.models.device import release_memory
@@ -118,17 +117,6 @@ def _warn_of_emulation(plan: Plan, stages: Sequence[str], console: Console) -> N
     """Say what it costs that stages train in bfloat16 on a device that has none; once, not in each process."""
     if not launch.is_launched() and (warning := emulated(plan.resolved.config, stages)):
         console.line(f"  {warning}", always=True)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One stage that is to be there at the end: what it is made from, and the name of the result."""
-
-    node: Node
-    inputs: dict[str, Artifact]
-    recipe: Mapping[str, Any]
-    fingerprint: str
-    forced: bool  # make it again even if it is there
 
 
 class Run:
@@ -249,38 +237,15 @@ class Run:
 
     def _commit(self, job: Job, report: StageReport, seconds: float) -> Artifact:
         """Commit the result of a stage with everything that is known of it, and remove the scratch."""
-        node, trained = job.node, report.train_seconds
-        work = self.store.work_folder(node.name, job.fingerprint)
+        node, work = job.node, self.store.work_folder(job.node.name, job.fingerprint)
         before = self.store.get(node.name, job.fingerprint)
-        speed = round(report.tokens / trained, 1) if trained else 0.0
-        manifest = {
-            "stage": node.name,
-            "kind": node.kind,
-            "fingerprint": job.fingerprint,
-            "recipe": job.recipe,
-            "settings": settings_made_with(job.recipe),
-            "inputs": {
-                name: {"stage": artifact.stage, "fingerprint": artifact.fingerprint, "digest": artifact.digest}
-                for name, artifact in job.inputs.items()
-            },
-            "parent": node.parent,
-            "metrics": report.metrics,
-            "tokens": report.tokens,
-            "seconds": round(max(seconds, trained), 2),  # the latter counts earlier attempts too
-            "train_seconds": round(trained, 2),
-            "tokens_per_second": speed,
-            "rows": report.rows,
-            "sources": report.sources,
-            "processes": ranks.size(),
-            "seed": self.config.seed,
-            "code": code_of(node.kind, self.resolved.repository),
-            **provenance(self.resolved.repository),
-        }
+        manifest = manifest_of(job, report, seconds, self.resolved)
         artifact = self.store.commit(node.name, job.fingerprint, work / "out", manifest)
         remember({artifact.path / name: facts["sha256"] for name, facts in artifact.manifest["files"].items()})
         shutil.rmtree(work, ignore_errors=True)
         precision = getattr(self.config.stages[node.name], "precision", "")
-        shown = f", {speed:,.0f} tokens/s in {precision}" if trained else ""
+        speed = manifest["tokens_per_second"]
+        shown = f", {speed:,.0f} tokens/s in {precision}" if report.train_seconds else ""
         self.console.line(f"  {node.name:<14} made in {seconds:5.1f} s{shown}  [{job.fingerprint[:8]}]")
         if not launch.is_launched():
             self._note(job, artifact, before)

@@ -115,6 +115,19 @@ def live(artifacts: Path, *, clean: bool = False) -> Iterator[dict[str, Any]]:
         lock.release()
 
 
+def under_way(artifacts: Path) -> list[dict[str, Any]]:
+    """Return what is known of the runs that are under way. No two look at once: each takes the other for a holder."""
+    if not (artifacts / FOLDER).is_dir():
+        return []
+    try:
+        with guarded(artifacts):
+            return list(live(artifacts, clean=True))
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+    return list(live(artifacts))
+
+
 def names_in_use(artifacts: Path, *, clean: bool = False) -> set[str]:
     """Return the results that runs which are under way read or make."""
     found: set[str] = set()

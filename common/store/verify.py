@@ -99,11 +99,20 @@ def verify(store: Store, watch: Callable[[int], None]) -> Iterator[Difference | 
 
     links = list_links(store)
     for path in _results(store):
-        manifest = read_manifest(path)
-        problem = what_is_wrong(path) or changed(Artifact(path, manifest or {}), read)
+        manifest, problem = _read_result(path, read)
+        if problem and (
+            manifest != read_manifest(path) or not path.is_dir()
+        ):  # a run has replaced or removed it meanwhile
+            manifest, problem = _read_result(path, read) if path.is_dir() else (None, None)
         advice = f"Make it again with `{links[path.name]}`." if path.name in links else _without_a_run(manifest)
         yield Difference(path, problem, advice) if problem else None
     yield from _verify_versions(store, read)
+
+
+def _read_result(path: Path, read: Digest) -> tuple[dict[str, Any] | None, str | None]:
+    """Return a result's manifest, and what is wrong with it."""
+    manifest = read_manifest(path)
+    return manifest, what_is_wrong(path) or changed(Artifact(path, manifest or {}), read)
 
 
 def _without_a_run(manifest: Mapping[str, Any] | None) -> str:

@@ -163,6 +163,22 @@ def test_the_command_reads_everything_and_names_what_differs(store: Store, capsy
         assert line.endswith(tail)
 
 
+@pytest.mark.parametrize("end", ["replaced", "removed"])
+def test_a_result_that_goes_while_it_is_read_is_no_difference(store: Store, end: str) -> None:
+    made = commit(store, "sft", "weights", recipe=1)
+
+    def meanwhile(size: int) -> None:
+        if not done:
+            done.append(size)
+            if end == "replaced":
+                commit(store, "sft", "others", recipe=1)
+            else:
+                shutil.rmtree(made.path)
+
+    done: list[int] = []
+    assert list(verify(store, meanwhile)) == [None]
+
+
 def test_a_changed_version_counts_until_the_same_is_there_whole(store: Store) -> None:
     flip(version(store, "v1", "card") / "README.md")
     (found,) = verify(store, lambda size: None)

@@ -69,11 +69,13 @@ class Revisions:
         """Write what is new to the file; what other runs noted there since stays."""
         if self._path is None or not self._commits:
             return
-        kept = _read(self._path)
-        together = kept | self._commits
-        if together != kept:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._path, dict(sorted(together.items())))
+        if self._commits.items() <= _read(self._path).items():
+            return
+        import filelock
+
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(self._path.with_name(f".{self._path.name}.lock")):
+            write_json(self._path, dict(sorted((_read(self._path) | self._commits).items())))
 
 
 def _key(source: Source) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,19 @@ def test_asked_anew_it_takes_the_newest_and_keeps_what_others_noted(tmp_path: Pa
     assert fresh.pin(source()).revision == NEW
     fresh.save()
     assert json.loads(path.read_text()) == {"o/a@main": NEW, "o/z@main": OLD}
+
+
+def test_two_runs_that_note_commits_at_once_lose_none(tmp_path: Path) -> None:
+    path, names = tmp_path / NAME, [f"n{number}" for number in range(24)]
+
+    def note(name: str) -> None:
+        noted = Revisions(path, resolver=lambda source: OLD)
+        noted.pin(source(name))
+        noted.save()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(note, names))
+    assert json.loads(path.read_text()) == {f"o/{name}@main": OLD for name in sorted(names)}
 
 
 def test_a_frozen_plan_wins_over_the_store(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""One stage that a run makes: what it is made from, and what its manifest says of it.
+
+Usage: `job = Job(node, inputs, recipe, fingerprint, forced)`; `manifest = manifest_of(job, report, seconds, resolved)`.
+
+Making it is `common.engine.run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from common.config.pipeline import Node
+from common.config.resolve import Resolved
+from common.engine.code import code_of
+from common.engine.fingerprint import settings_made_with
+from common.engine.provenance import provenance
+from common.stage import StageReport
+from common.store.artifacts import Artifact
+from common.training.distributed import ranks
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage that is to be there at the end: what it is made from, and the name of the result."""
+
+    node: Node
+    inputs: dict[str, Artifact]
+    recipe: Mapping[str, Any]
+    fingerprint: str
+    forced: bool  # make it again even if it is there
+
+
+def manifest_of(job: Job, report: StageReport, seconds: float, resolved: Resolved) -> dict[str, Any]:
+    """Return everything that is known of a stage's result; the store adds its files and digests."""
+    node, trained = job.node, report.train_seconds
+    return {
+        "stage": node.name,
+        "kind": node.kind,
+        "fingerprint": job.fingerprint,
+        "recipe": job.recipe,
+        "settings": settings_made_with(job.recipe),
+        "inputs": {
+            name: {"stage": artifact.stage, "fingerprint": artifact.fingerprint, "digest": artifact.digest}
+            for name, artifact in job.inputs.items()
+        },
+        "parent": node.parent,
+        "metrics": report.metrics,
+        "tokens": report.tokens,
+        "seconds": round(max(seconds, trained), 2),  # the latter counts earlier attempts too
+        "train_seconds": round(trained, 2),
+        "tokens_per_second": round(report.tokens / trained, 1) if trained else 0.0,
+        "rows": report.rows,
+        "sources": report.sources,
+        "processes": ranks.size(),
+        "seed": resolved.config.seed,
+        "code": code_of(node.kind, resolved.repository),
+        **provenance(resolved.repository),
+    }
