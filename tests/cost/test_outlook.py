@@ -121,7 +121,7 @@ def test_planning_imports_nothing_heavy(tmp_path: Path, words: list[str]) -> Non
     sources: list[dict[str, Any]] = [
         {"id": role, "role": role, "path": "notes.txt", "licence": "mit"} for role in ("pretrain", "cpt")
     ]
-    pair = {"chosen": "c", "rejected": "r"}
+    pair = {"prompt": "q", "chosen": "c", "rejected": "r"}
     (tmp_path / "rows.jsonl").write_text('{"q": "Why?", "a": "Because.", "c": "Yes.", "r": "No."}\n', encoding="utf-8")
     more = {"path": "rows.jsonl", "licence": "mit"}
     sources.append({"id": "sft", "role": "sft", "columns": {"question": "q", "answer": "a"}, **more})
