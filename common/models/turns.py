@@ -120,7 +120,9 @@ def _turns(plans: Sequence[_Plan | str]) -> Iterator[list[tuple[int, _Turn]]]:
     batch: list[tuple[int, _Turn]] = []
     size = 0
     for number, plan in enumerate(plans):
-        for place in () if isinstance(plan, str) else plan.sought:
+        if isinstance(plan, str):
+            continue
+        for place in plan.sought:
             if not place or (turn := _turn(plan, place)) is None:
                 continue
             batch.append((number, turn))
