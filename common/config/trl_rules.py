@@ -123,7 +123,8 @@ def batch(block: TrlBlock, name: str) -> None:
                 raise block.refused(names[0], f"makes {rows} answers a step, which are no whole number of pairs.")
     else:
         key, length = "batch_tokens", block.now("sequence_length")
-        value, because = rows * length, f" ({count} rows of {length} tokens)"
+        whole = "" if "packing" in block.words else "; full ones, where TRL pads one example in each: packing: false"
+        value, because = rows * length, f" ({count} rows of {length} tokens{whole})"
     block.set(key, value, *names, because=because)
     if each and "micro_batch_tokens" not in block.own:
         block.set("micro_batch_tokens", int(each * length), *names)

@@ -42,9 +42,7 @@ class RowSize(NamedTuple):
     """One row in UTF-8 bytes."""
 
     text: int  # a document, a conversation, a prompt or a question
-    answers: tuple[
-        int, ...
-    ]  # the choices of a question, the two sides of a pair, or a single answer, or a single answer
+    answers: tuple[int, ...]  # the choices of a question, the two sides of a pair, or a single answer
     turns: int  # of a conversation or prompt; 0: a document or a question
 
 
@@ -229,7 +227,7 @@ def _sizes_of(found: dict[str, Any]) -> Sizes:
 @functools.cache
 def _reader_code() -> str:
     """Return a digest of the code that reads rows: what it drops is part of what is kept."""
-    files = sorted((Path(__file__).parent / "manifest").rglob("*.py"))
+    files = sorted([*(Path(__file__).parent / "manifest").rglob("*.py"), *Path(__file__).parent.glob("*.py")])
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

@@ -32,7 +32,7 @@ from common.data.accounting import RowCount
 from common.data.leading import Leading
 from common.engine.plan import Plan
 from common.engine.preflight.losses import describe, judge, scaled
-from common.errors import ContractError, DataError
+from common.errors import DataError, RecipeError, first_line
 from common.models import checkpoint, contracts
 from common.models.source import find_tokenizer
 from common.models.turns import require_trainable_template
@@ -65,8 +65,10 @@ def try_rows(plan: Plan, console: Console) -> list[str]:
     assert plan.outlook.sizes is not None, "a plan knows its corpus"
     part = Leading(plan.corpus, plan.outlook.sizes)
     tokenizer, guess = _tokenizer(plan, part)
-    if tokenizer is None or resolved.config.data == EMBEDDED:
+    if resolved.config.data == EMBEDDED:
         return []
+    if tokenizer is None:
+        return [f"rows are not tried before the first stage: {guess}"]
     lines: dict[str, None] = {}
     with console.progress("trying the rows", len(reading), "stages") as bar:
         tried = set[str]()
@@ -91,31 +93,25 @@ def _tokenizer(plan: Plan, part: Leading) -> tuple[PreTrainedTokenizerBase | Non
     """Return the tokenizer of the chain: of a base that is made, of a checkpoint as the base will take it, or trained.
 
     Besides, what is uncertain about it: where there is much text, it is trained on a part. None where it is out of
-    reach.
+    reach, with the reason.
     """
     config, first = plan.resolved.config, plan.steps[0]
     if first.state == "cached" and first.artifact is not None:
         return checkpoint.load_tokenizer(first.artifact.path, config.model), ""
     if config.model.path is not None:
         place = find_tokenizer(config.model)
-        return (None if place is None else _taken(place, config)), ""
+        if place is None:
+            return None, "the checkpoint's tokenizer is not on this machine yet"
+        try:
+            return tokenizer_of(place, config.model), ""
+        except RecipeError:
+            raise
+        except CANNOT as error:  # what only the weights tell is for the base stage
+            return None, f"the tokenizer cannot be read without the weights ({first_line(error)})"
     found = plan.outlook.sizes.of("pretrain") if plan.outlook.sizes is not None else None
     small = found is not None and found.whole and found.rows * found.mean_bytes <= PRETRAIN_BYTES
     context = _context(first.node, config, plan.corpus if small else part, config.stages[first.node.name])
     return make_tokenizer(context), "" if small else "with a tokenizer of the first rows"
-
-
-def _taken(place: Path, config: Config) -> PreTrainedTokenizerBase | None:
-    """Return a checkpoint's tokenizer as the base stage will leave it; None for a checkpoint that only weights tell of.
-
-    Raises ContractError for what that stage would refuse.
-    """
-    try:
-        return tokenizer_of(place, config.model)
-    except (ContractError, DataError):
-        raise
-    except CANNOT:
-        return None
 
 
 def _context(node: Node, config: Config, corpus: Any, settings: StageSettings) -> StageContext:

@@ -156,6 +156,13 @@ def test_faults_of_a_template_and_a_tokenizer_are_found_before_the_base(attempt:
         attempt(sft=rows, model=tmp_path / "large")
 
 
+def test_a_checkpoint_that_transformers_does_not_know_is_found_before_the_base(attempt: Try, tmp_path: Path) -> None:
+    publish(FAMILIES["smollm"], tmp_path / "odd")
+    (tmp_path / "odd" / "config.json").write_text('{"model_type": "no-such-model"}', encoding="utf-8")
+    with pytest.raises(DataError, match=r"odd cannot be loaded: .* model type `no-such-model`"):
+        attempt(sft=[chat(0)], model=tmp_path / "odd")
+
+
 def test_the_tiny_base_is_tried_with_the_tokenizer_that_it_will_have(attempt: Try) -> None:
     rows = [chat(number, answer="a thing of many words " * 60) for number in range(30)]
     with pytest.raises(DataError, match=r"^Stage sft: the role sft has no usable row"):
