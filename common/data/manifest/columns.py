@@ -18,7 +18,7 @@ LISTS_OF_COLUMNS = ("choices", "context", "prompt", "question", "text")  # sever
 # Columns beside a conversation that are read where the manifest names none: files that have them mean them.
 USUAL_SYSTEM = ("system", "system_prompt")
 USUAL_TOOLS = ("tools", "functions")
-MEDIA = {"<image>": ("image", "images"), "<video>": ("video", "videos"), "<audio>": ("audio", "audios")}
+MEDIA = (("image", "images"), ("video", "videos"), ("audio", "audios"))
 # The same for the scores of a pair: of the better and of the worse answer.
 SCORES = tuple(
     (name.format("chosen"), name.format("rejected"))
@@ -103,6 +103,8 @@ def _rare(shape: Shape, columns: Mapping[str, Any]) -> Iterator[tuple[str, str]]
         yield "history", "history"
     if shape == "preference" and columns.get("prompt") in ("instruction", ("instruction",)):
         yield "prompt", "input"
+    if shape == "preference" and columns.get("prompt") == "input.messages":
+        yield "tools", "input.tools"
     choices = columns.get("choices", ())
     if isinstance(choices, tuple) and choices and choices[-1][-1:] not in ("", "9", "j", "J", "z", "Z"):
         yield "choices", choices[-1][:-1] + chr(ord(choices[-1][-1]) + 1)
@@ -118,5 +120,5 @@ def usual_beside(shape: Shape, names: AbstractSet[str]) -> tuple[str, ...]:
     if not is_of_messages(names):
         return ()
     scores = [name for pair in SCORES for name in pair] if shape == "preference" and "label" not in names else []
-    media = [name for pair in MEDIA.values() for name in pair]
+    media = [name for pair in MEDIA for name in pair]
     return (*USUAL_SYSTEM, *USUAL_TOOLS, *media, *scores)

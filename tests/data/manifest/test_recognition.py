@@ -344,6 +344,14 @@ def test_a_fifth_choice_that_the_first_hundred_records_lack(folder: Path) -> Non
     assert named.identity(["questions_domain"]) == corpus.identity(["questions_domain"])
 
 
+def test_the_tools_of_openai_preferences() -> None:
+    schema = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    row = {"preferred_output": [LAST], "non_preferred_output": [WORSE]}
+    asked = row | {"input": {"messages": [FIRST], "tools": [schema], "parallel_tool_calls": True}}
+    assert row_of("preference", asked)["tools"] == [schema]
+    assert "tools" not in row_of("preference", row | {"input": {"messages": [FIRST]}})
+
+
 def test_a_pair_whose_input_comes_late(folder: Path) -> None:
     pair = {"instruction": "Why?", "chosen": "So.", "rejected": "No."}
     write_rows(folder / "pairs.jsonl", [pair] * 120 + [pair | {"input": "It rains."}])
