@@ -87,9 +87,9 @@ def _plain_letters() -> dict[str, str]:
     """Return the letters of Latin and Greek that have accents, each with the one that is left without them."""
     plain = {"\u0110": "D", "\u0111": "d", "\u0131": "i", "\u0141": "L", "\u0142": "l", "\u00d8": "O", "\u00f8": "o"}
     for place in (*range(0xC0, 0x250), *range(0x370, 0x400), *range(0x1E00, 0x2000)):
-        base, *accents = unicodedata.normalize("NFD", chr(place))
-        if accents and all("\u0300" <= accent <= "\u036f" for accent in accents):
-            plain[chr(place)] = base
+        parts = unicodedata.normalize("NFD", chr(place))
+        if len(parts) > 1 and all("\u0300" <= accent <= "\u036f" for accent in parts[1:]):
+            plain[chr(place)] = parts[0]
     return plain
 
 

@@ -1,10 +1,11 @@
-"""Exam questions in six scripts, three languages with accents, copies of them as they turn up in texts, and clean rows that look alike.
+"""Exam questions in six scripts and of three languages with accents, copies as they turn up, and clean rows.
 
 Usage: `for question in exam("thai"): ...`; `CHANGES["soft hyphens"](question)`; `clean("thai")`.
 
 Questions and clean rows fill one template with the same words, but never with the same pair of them.
 """
 
+# ruff: noqa: RUF001 - Turkish and Greek are written in letters that look like others.
 from __future__ import annotations
 
 import re

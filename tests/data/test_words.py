@@ -16,7 +16,9 @@ def test_words_have_one_spelling() -> None:
     assert words_of("\uff26\uff35\uff2c\uff2c\u3000\ufb01t") == ["full", "fit"]
     assert words_of("di\u00adag\u200bno\u200dsed \ufeff\u202bx\u202c") == ["diagnosed", "x"]
     assert words_of("\u0643\u062a\u0640\u0640\u0627\u0628\u064f") == ["\u0643\u062a\u0627\u0628"]
-    assert words_of("\u0130stanbul \U0001f600") == words_of("\u0130stanbul") == words_of("i\u0307stanbul") == ["istanbul"]
+    assert (
+        words_of("\u0130stanbul \U0001f600") == words_of("\u0130stanbul") == words_of("i\u0307stanbul") == ["istanbul"]
+    )
     assert words_of("\u0386\u03a3\u0398\u039c\u0391") == words_of("\u03b1\u03c3\u03b8\u03bc\u03b1")
     assert words_of("\u0439") == ["\u0439"] != words_of("\u0438")  # letters of their own, of Cyrillic
 

@@ -335,7 +335,10 @@ def test_columns_that_the_first_hundred_records_lack_are_read(folder: Path) -> N
 
 def test_a_fifth_choice_that_the_first_hundred_records_lack(folder: Path) -> None:
     asked = {"question": "Which?", "A": "a", "B": "b1", "C": "c1", "D": "d1", "answer": "B"}
-    write_rows(folder / "exam.jsonl", [asked | {"answer": "ABCD"[n % 4]} for n in range(120)] + [asked | {"E": "e1", "answer": "E"}])
+    write_rows(
+        folder / "exam.jsonl",
+        [asked | {"answer": "ABCD"[n % 4]} for n in range(120)] + [asked | {"E": "e1", "answer": "E"}],
+    )
     exam = {"id": "exam", "role": "eval", "side": "domain", "path": "exam.jsonl", "licence": "mit"}
     corpus = load(folder, CPT, exam)
     last = list(corpus.rows("questions_domain"))[-1]
