@@ -49,6 +49,10 @@ class Fields:
     def column(self, name: str) -> str:
         return self.names[name]
 
+    def columns(self, names: Sequence[str]) -> str | tuple[str, ...]:
+        """Return one column as such, several as the list that a manifest has for them."""
+        return self.column(names[0]) if len(names) == 1 else tuple(map(self.column, names))
+
     def values(self, name: str) -> list[Any]:
         """Return what a column holds, as far as it holds anything; lists and objects in strings are read."""
         return [value for value in self.rows(name) if value is not None]
@@ -61,8 +65,14 @@ class Fields:
         return self._rows[name] if name in self.names else [None] * self.num_records
 
     def fits(self, name: str, types: Types) -> bool:
-        """Whether there is such a column, and hardly anything in it is of another type."""
-        return name in self.names and _mostly([isinstance(value, types) for value in self.values(name)])
+        """Whether there is such a column, and hardly anything in it is of another type.
+
+        A text that holds a list or an object is both, since an answer may be written in JSON.
+        """
+        either = zip(self._raw(name), self.rows(name), strict=True)
+        return name in self.names and _mostly(
+            [isinstance(raw, types) or isinstance(value, types) for raw, value in either if value is not None]
+        )
 
     def holds(self, name: str, types: Types) -> bool:
         """Whether there is such a column with values, nearly all of these types."""
@@ -84,7 +94,7 @@ class Fields:
 
     def is_answer(self, name: str) -> bool:
         """Whether nearly all values of a column are texts, messages or lists of them."""
-        values = self.values(name)
+        values = [value for value in self._raw(name) if value is not None]
         fitting = [isinstance(value, str) or is_message(value) or is_conversation(value) for value in values]
         return bool(values) and _mostly(fitting)
 
