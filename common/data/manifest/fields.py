@@ -28,6 +28,7 @@ class Fields:
     def __init__(self, records: Sequence[Mapping[str, Any]], each: str | None = None) -> None:
         self.names: dict[str, str] = {}  # simple name -> column as it is reached in a record
         self._rows: dict[str, list[Any]] = {}
+        self._parsed: dict[str, list[Any]] = {}
         self.num_records = len(records)
         for number, record in enumerate(records):
             item = record.get(each) if each is not None else None
@@ -43,7 +44,7 @@ class Fields:
         named = {name for column in columns for name in ([column] if isinstance(column, str) else column)}
         rest = Fields([])
         rest.names = {name: column for name, column in self.names.items() if column not in named}
-        rest._rows, rest.num_records = self._rows, self.num_records
+        rest._rows, rest._parsed, rest.num_records = self._rows, self._parsed, self.num_records
         return rest
 
     def column(self, name: str) -> str:
@@ -59,7 +60,11 @@ class Fields:
 
     def rows(self, name: str) -> list[Any]:
         """Return what a column holds by record; None where it holds nothing."""
-        return [parsed(value) for value in self._raw(name)]
+        if name not in self.names:
+            return [None] * self.num_records
+        if name not in self._parsed:
+            self._parsed[name] = [parsed(value) for value in self._rows[name]]
+        return self._parsed[name]
 
     def _raw(self, name: str) -> list[Any]:
         return self._rows[name] if name in self.names else [None] * self.num_records

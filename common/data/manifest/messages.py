@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.data.manifest.calls import parsed, read_calls
-from common.data.manifest.values import UnusableRow, joined
+from common.data.manifest.values import UnusableRow, as_written, joined
 
 Message = dict[str, Any]
 ROLE_KEYS = ("role", "from", "speaker", "author")
@@ -282,7 +282,7 @@ def _is_part(value: Any) -> bool:
 
 def _as_json(value: Any, changes: list[str]) -> str:
     changes.append("results of tools written as JSON")
-    return _encodable(json.dumps(value, ensure_ascii=False, default=str), "results of tools")
+    return _encodable(json.dumps(value, ensure_ascii=False, default=as_written), "results of tools")
 
 
 def _encodable(text: str, name: str) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from common.data.manifest.fields import Unclear
-from common.data.manifest.readers import Record
+from common.data.manifest.fields import Fields, Unclear
+from common.data.manifest.peeking import MOST_CHARACTERS, MOST_RECORDS, peek
+from common.data.manifest.readers import Record, SourceFile
 from common.data.manifest.recognition import recognise
 from common.data.manifest.records import rows_of
 from common.data.manifest.revisions import Revisions
@@ -428,6 +429,30 @@ def test_a_pair_whose_input_comes_late(folder: Path) -> None:
     write_rows(folder / "pairs.jsonl", [pair] * 120 + [pair | {"input": "It rains."}])
     corpus = load(folder, CPT, {"id": "pairs", "role": "preference", "path": "pairs.jsonl", "licence": "mit"})
     assert list(corpus.rows("preference"))[-1]["prompt"][0]["content"] == "Why?\n\nIt rains."
+
+
+def test_few_conversations_are_looked_at_where_they_are_long(folder: Path) -> None:
+    long = {"messages": [{"role": "user", "content": "Why? " * 10_000}, OPENAI[1]]}
+    write_rows(folder / "chats.jsonl", [long] * MOST_RECORDS)
+    read_so_far: list[float] = []
+    file = SourceFile(folder / "chats.jsonl", "chats.jsonl", read_so_far.append)
+    assert peek(source("sft", path="chats.jsonl"), [file]).source.columns == {"messages": "messages"}
+    assert len(read_so_far) < MOST_RECORDS - 10
+    assert read_so_far[-1] == pytest.approx(MOST_CHARACTERS, rel=0.05)
+
+
+def test_a_column_of_json_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def parse(value: Any) -> Any:
+        asked.append(value)
+        return json.loads(value)
+
+    monkeypatch.setattr("common.data.manifest.fields.parsed", parse)
+    fields = Fields([{"a": "[1]"}, {"a": "[2]"}])
+    assert fields.holds("a", list)
+    assert fields.without(["b"]).rows("a") == [[1], [2]]
+    assert asked == ["[1]", "[2]"]
 
 
 def test_a_recognised_exam_needs_its_side(folder: Path) -> None:
