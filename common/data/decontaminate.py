@@ -11,9 +11,9 @@ not paraphrases; questions under six words are too common to look for.
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from common.data.accounting import RowCount
 from common.data.corpus import Row
@@ -23,6 +23,7 @@ SHORTEST_QUESTION = 6  # words
 EXAM_OVERLAP = "exam overlap"
 HEAD = 4  # words of a run that are looked up before the whole of it
 LONG = 2**18  # characters of a text that are cut into words at once
+SPAN = 100  # characters that a word of a run takes at most on average, with what stands around it
 _APOSTROPHES, _HYPHENS = re.compile("['\u2019]"), re.compile("(?<=\\w)[-\u2010\u2011](?=\\w)")
 
 
@@ -69,16 +70,15 @@ class Decontaminator:
 
     def hit(self, text: str) -> str | None:
         """Return the exam question that the text repeats, or None."""
-        if len(text) <= LONG:
-            return self._find(cut(text))
-        before: list[str] = []
+        if not self._runs:
+            return None
+        before = ""
         for piece in pieces_of_text(text, LONG):
-            found = cut(piece)
-            words = before + found.words  # a run may lie across two pieces
-            question = self._find(found._replace(words=words))
+            piece = before + piece  # a run, or a word that a hyphen joins, may lie across two pieces
+            question = self._find(cut(piece))
             if question is not None:
                 return question
-            before = words[-self._longest :]
+            before = piece[-SPAN * self._longest :]
         return None
 
     def _find(self, found: Cut) -> str | None:
@@ -126,4 +126,16 @@ def texts_of(row: Row) -> Iterator[str]:
             yield message["content"]
             yield message.get("reasoning_content") or ""
             for call in message.get("tool_calls") or ():
-                yield json.dumps(call["function"].get("arguments"), ensure_ascii=False)
+                yield from _strings(call["function"].get("arguments"))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Yield every text inside a value, names of keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.items():
+            yield from _strings(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(item)

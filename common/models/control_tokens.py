@@ -103,8 +103,12 @@ class ControlTokens:
         def read(found: re.Match[str]) -> str:
             return self._read[found[0]] if found[0] in self._read else aliases[found[0]]
 
-        renamed = re.sub(f"{MARK}.|{_any_of(self._ordered)}", read, text, flags=re.DOTALL)
+        renamed = self._marked_or_named.sub(read, text)
         return list(core.encode(renamed, add_special_tokens=whole).ids)
+
+    @functools.cached_property
+    def _marked_or_named(self) -> re.Pattern[str]:
+        return re.compile(f"{MARK}.|{_any_of(self._ordered)}", re.DOTALL)
 
     @functools.cached_property
     def _renamed(self) -> tuple[Any, dict[str, str]]:
@@ -125,10 +129,14 @@ class ControlTokens:
             assert core.token_to_id(alias) == self._tokenizer.convert_tokens_to_ids(name), name
         return core, aliases
 
+    @functools.cached_property
+    def _named(self) -> re.Pattern[str]:
+        return re.compile(f"({_any_of(self._ordered)})")
+
     def _encode_in_pieces(self, text: str, whole: bool) -> list[int]:
         """Encode what stands between control tokens by itself, for a tokenizer that is written in Python."""
         ids = self._tokenizer("", add_special_tokens=whole)["input_ids"]
-        pieces = re.split(f"({_any_of(self._ordered)})", text)
+        pieces = self._named.split(text)
         known = {self._tokenizer.convert_tokens_to_ids(name) for name in self.names}
         for place, piece in enumerate(pieces):
             if place % 2:

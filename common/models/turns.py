@@ -9,8 +9,8 @@ it a template has to take, is `common.models.rendering`. T tokens of a conversat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from common.errors import ContractError, first_line
 from common.models.control_tokens import reader_of
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 NOT_A_PREFIX = "its prompt is written otherwise in the whole conversation"
 ALL_CONTEXT = "every answer is context only"
+TOO_LONG = "longer than sequence_length"
+READ_ONLY = "earlier answers read only, as the template writes them otherwise"
 ANSWER = "answer"  # a common word, since a rare one has tokens that no blank before it joins
 DIALOGUE = ({"role": "user", "content": "question"}, {"role": "assistant", "content": ANSWER})
+BATCH_SIZE = 2**20  # characters of beginnings that are encoded at once: all those of a conversation grow as its square
 WITHOUT = "Set model.chat_template=plain (or chatml, where the tokenizer has its tokens)."
 
 
@@ -43,11 +46,11 @@ class _Turn(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """A conversation as text, and the turns that count."""
+    """A conversation as text, and the places of the turns that are learned or, where all else is, that are not."""
 
+    taken: Taken
     whole: str
-    turns: list[_Turn]
-    changed: tuple[str, ...]
+    sought: list[int]
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, prompt: bool = False) -> str | None:
@@ -69,8 +72,9 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def encode_turns(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], *, assistant_only: bool = True
-) -> Iterator[Encoded | str]:
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], *, assistant_only: bool = True,
+    sequence_length: int | None = None,
+) -> Iterator[Encoded | str]:  # fmt: skip
     """Yield each conversation as tokens, with which of them are learned, or the reason why it cannot be learned.
 
     A row has `messages`, and where there are some `tools` and the `control_tokens` that its source asks for. A turn is
@@ -78,37 +82,74 @@ def encode_turns(
     written alike up to its end while it is the last one. Other turns are read only: some templates leave the thoughts
     out of earlier answers. A turn that calls a tool and has no thoughts of its own is learned as it stands, though a
     template may give it empty ones while it is the last. Turns that say `learn: False` are read only too. A
-    conversation without one turn to learn from has a reason. Without `assistant_only` every token is learned, save
-    those of turns that are context only.
+    conversation without one turn to learn from has a reason, and so has one of more than `sequence_length` tokens.
+    Without `assistant_only` every token is learned, save those of turns that are context only.
     """
-    end = turn_end(tokenizer)
+    reader, end = reader_of(tokenizer), turn_end(tokenizer)
     ending = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
     plans = [_plan(tokenizer, row, assistant_only) for row in rows]
-    made = [plan for plan in plans if not isinstance(plan, str)]
-    wanted = list(
-        dict.fromkeys(
-            text for plan in made for text in (plan.whole, *(part for turn in plan.turns for part in turn[:2]))
-        )
-    )
-    texts = dict(zip(wanted, reader_of(tokenizer).encode(wanted), strict=True))
-    for plan in plans:
+    written = list(dict.fromkeys(plan.whole for plan in plans if not isinstance(plan, str)))
+    whole = dict(zip(written, reader.encode(written), strict=True))
+    for number, plan in enumerate(plans):
+        if not isinstance(plan, str) and sequence_length is not None and len(whole[plan.whole]) > sequence_length:
+            plans[number] = TOO_LONG
+    spans: list[list[tuple[int, int] | None]] = [[] for _ in plans]
+    for batch in _turns(plans):
+        wanted = list(dict.fromkeys(text for _, turn in batch for text in turn[:2] if text not in whole))
+        texts = whole | dict(zip(wanted, reader.encode(wanted), strict=True))
+        for number, turn in batch:
+            ids = whole[cast(_Plan, plans[number]).whole]
+            spans[number].append(_span(turn, ids, texts[turn.before], texts[turn.until], end, ending))
+    for plan, tried in zip(plans, spans, strict=True):
         if isinstance(plan, str):
             yield plan
             continue
-        ids = texts[plan.whole]
-        learned, found = [not assistant_only] * len(ids), 0
-        for turn in plan.turns:
-            start, last = len(texts[turn.before]), texts[turn.until]
-            stop = _first(last, start, end)
-            if stop is None:  # a turn that ends otherwise, such as one that calls a tool
-                stop = next((place for place in range(len(last) - 1, start - 1, -1) if last[place] in ending), None)
-            if turn.as_it_stands and (stop is None or ids[: stop + 1] != last[: stop + 1]):
-                stop, last = _first(ids, start, end), ids
-            if stop is not None and ids[:start] == texts[turn.before] and ids[: stop + 1] == last[: stop + 1]:
-                learned[start : stop + 1] = [assistant_only] * (stop + 1 - start)
-                found += 1
-        lost = not found if assistant_only else found < len(plan.turns)
-        yield NOT_A_PREFIX if plan.turns and lost else Encoded(ids, learned, plan.changed)
+        found = [span for span in tried if span is not None]
+        if (tried and not found) if assistant_only else len(found) < len(plan.sought):
+            yield NOT_A_PREFIX
+            continue
+        ids = whole[plan.whole]
+        learned = [not assistant_only] * len(ids)
+        for start, stop in found:
+            learned[start:stop] = [assistant_only] * (stop - start)
+        yield Encoded(ids, learned, plan.taken.changed + (READ_ONLY,) * (len(found) < len(tried)))
+
+
+def _turns(plans: Sequence[_Plan | str]) -> Iterator[list[tuple[int, _Turn]]]:
+    """Yield the turns that are sought, each with the number of its conversation, in batches of bounded size."""
+    batch: list[tuple[int, _Turn]] = []
+    size = 0
+    for number, plan in enumerate(plans):
+        if isinstance(plan, str):
+            continue
+        for place in plan.sought:
+            if not place or (turn := _turn(plan, place)) is None:
+                continue
+            batch.append((number, turn))
+            size += len(turn.before) + len(turn.until)
+            if size >= BATCH_SIZE:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _span(
+    turn: _Turn, ids: Sequence[int], before: Sequence[int], last: Sequence[int], end: int | None, ending: Set[int]
+) -> tuple[int, int] | None:
+    """Return where a turn begins in a conversation, and where it has ended; None where it is written otherwise there.
+
+    `before` and `last` are the turn's texts as tokens, `end` ends a turn, and `ending` are tokens that may.
+    """
+    start = len(before)
+    stop = _first(last, start, end)
+    if stop is None:  # a turn that ends otherwise, such as one that calls a tool
+        stop = next((place for place in range(len(last) - 1, start - 1, -1) if last[place] in ending), None)
+    if turn.as_it_stands and (stop is None or ids[: stop + 1] != last[: stop + 1]):
+        stop, last = _first(ids, start, end), ids
+    if stop is None or ids[:start] != before or ids[: stop + 1] != last[: stop + 1]:
+        return None
+    return start, stop + 1
 
 
 def _first(ids: Sequence[int], start: int, token: int | None) -> int | None:
@@ -130,10 +171,7 @@ def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def _plan(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], assistant_only: bool) -> _Plan | str:
-    """Return what has to be encoded to find the turns that are learned or, without `assistant_only`, that are not.
-
-    A text is the reason why a conversation cannot be learned.
-    """
+    """Return a conversation as text, or the reason why it cannot be learned."""
     messages = row["messages"]
     answers = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
     learned = [place for place in answers if messages[place].get("learn") is not False]
@@ -144,19 +182,16 @@ def _plan(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], assistant_
         whole = taken.render()
     except Refusal as refusal:
         return str(refusal)
-    sought = learned if assistant_only else [place for place in answers if place not in learned]
-    turns = [turn for place in sought if place and (turn := _turn(taken, whole, place)) is not None]
-    if not assistant_only and len(turns) < len(sought):
-        return NOT_A_PREFIX  # what must not be learned cannot be told apart
-    return _Plan(whole, turns, taken.changed)
+    return _Plan(taken, whole, learned if assistant_only else [place for place in answers if place not in learned])
 
 
-def _turn(taken: Taken, whole: str, place: int) -> _Turn | None:
+def _turn(plan: _Plan, place: int) -> _Turn | None:
     """Return a turn, or None where the template refuses what comes before it, or it as the last one."""
+    taken = plan.taken
     message = taken.messages[place]
     calls = bool(message.get("tool_calls")) and not any(message.get(key) for key in THOUGHT_KEYS)
     try:
-        until = whole if place == len(taken.messages) - 1 else taken.render(place + 1)
+        until = plan.whole if place == len(taken.messages) - 1 else taken.render(place + 1)
         return _Turn(taken.render(place, prompt=True), until, calls and "</think>" not in str(message["content"]))
     except Refusal:
         return None

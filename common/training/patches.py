@@ -18,6 +18,7 @@ from typing import Any
 
 from common.models.rendering import encode_chat
 from common.training.distributed import ranks
+from common.training.rows.mismatched import mismatched
 
 REFERRING = ("dpo", "kto")  # trainers of TRL that shard a reference
 SCORING = ("dpo", "kto", "grpo", "rloo")  # trainers of TRL that ask the model for log-probabilities
@@ -107,22 +108,21 @@ def token_dpo_trainer() -> Any:
 def token_kto_trainer() -> Any:
     """Return a KTOTrainer over rows that are tokenised already: `prompt_ids`, `completion_ids` and `label`.
 
-    TRL 1.16: its own tokenising reads names of control tokens in a text as the tokens. As there, an answer's mismatched
-    one is that of the row before it in its micro batch (section 4.1 of the paper).
+    TRL 1.16: its own tokenising reads names of control tokens in a text as the tokens. It takes the row before as a
+    row's mismatched answer, and where pairs stand side by side that is the other answer to the same prompt.
     """
+    from datasets import concatenate_datasets
     from trl import KTOConfig, KTOTrainer
     from trl.trainer.kto_trainer import global_then_local_main_first
-
-    def rotated(rows: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-        answers = rows["completion_ids"]
-        return {"KL_completion_ids": [answers[-1], *answers[:-1]]}
 
     class TokenKtoTrainer(KTOTrainer):  # type: ignore[misc] # TRL is untyped
         def _prepare_dataset(self, dataset: Any, tokenizer: Any, args: KTOConfig, name: str) -> Any:
             if not self.calculate_KL:
                 return dataset
+            sources = mismatched([tuple(ids) for ids in dataset["prompt_ids"]], args.per_device_train_batch_size)
+            answers = dataset.select_columns("completion_ids").rename_column("completion_ids", "KL_completion_ids")
             with global_then_local_main_first():
-                return dataset.map(rotated, batched=True, batch_size=args.per_device_train_batch_size)
+                return concatenate_datasets([dataset, answers.select(sources)], axis=1)
 
     return TokenKtoTrainer
 

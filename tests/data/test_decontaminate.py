@@ -110,11 +110,31 @@ def test_a_question_far_inside_a_long_text(guard: Decontaminator, monkeypatch: p
     assert guard.hit("a " * 1000) is None
 
 
+def test_a_hyphenated_copy_lies_across_the_pieces_of_a_long_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.data.decontaminate.LONG", 100)
+    question = "Which newly diagnosed disease of the inner ear is treated with antibiotics?"
+    guard, copy = Decontaminator([question]), question.replace("diagnosed", "diag-\nnosed")
+    for shift in range(120):
+        assert guard.hit("a " * 500 + "b" * shift + " " + copy + " c" * 500) == question, shift
+
+
+def test_without_questions_a_long_text_is_not_cut_into_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.data.decontaminate.LONG", 100)
+    monkeypatch.setattr("common.data.decontaminate.cut", None)
+    assert Decontaminator([]).hit("a " * 1000) is None
+
+
 def test_what_a_model_thinks_and_calls_is_looked_at_too(guard: Decontaminator) -> None:
     turn = {"role": "assistant", "content": "", "reasoning_content": SHORT}
-    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"arguments": {"q": SHORT}}}]}
-    for row in ({"messages": [turn]}, {"messages": [call]}, {"prompt": [], "completion": [{"content": SHORT}]}):
-        assert list(filter_rows([row | {"source": "a"}], guard, RowCount("a", "sft"))) == []
+    broken = SHORT.replace(" of ", "\nof\n")
+    calls = [
+        {"role": "assistant", "content": "", "tool_calls": [{"function": {"arguments": arguments}}]}
+        for arguments in ({"q": SHORT}, {"asked": [1, {"q": broken}]}, {broken: None}, broken)
+    ]
+    for message in (turn, *calls):
+        assert list(filter_rows([{"messages": [message], "source": "a"}], guard, RowCount("a", "sft"))) == [], message
+    row = {"prompt": [], "completion": [{"content": SHORT}], "source": "a"}
+    assert list(filter_rows([row], guard, RowCount("a", "sft"))) == []
 
 
 def test_a_million_words_take_seconds() -> None:

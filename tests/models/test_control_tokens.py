@@ -132,3 +132,10 @@ def test_the_reader_follows_a_new_template_and_new_tokens() -> None:
     assert not reader_of(tokenizer).holds("<turn>")
     tokenizer.chat_template = PLAIN + "<turn>"
     assert reader_of(tokenizer).holds("<turn>")
+
+
+def test_the_pattern_of_the_names_is_made_once(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = reader_of(tokenizer)
+    first = reader.encode([reader.mark(NAMED)])
+    monkeypatch.setattr("common.models.control_tokens._any_of", None)
+    assert reader.encode([reader.mark(NAMED)]) == first

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from common.errors import ContractError
+from common.models import turns
+from common.models.control_tokens import ControlTokens
 from common.models.rendering import REFUSED
 from common.models.tokenizer import CHATML, FOLD_SYSTEM, PLAIN, train_tokenizer
 from common.models.turns import (
     NOT_A_PREFIX,
+    READ_ONLY,
+    TOO_LONG,
     Encoded,
     encode_turns,
     opens_turn,
@@ -101,6 +106,7 @@ def test_an_answer_is_what_follows_its_prompt_up_to_the_end_of_the_turn(
     assert "".join(learned(tokenizer, TURNS).split()) == "".join(expected.split())
     (found,) = encode_turns(tokenizer, [{"messages": TURNS}])
     assert found[0] == tokenizer.apply_chat_template(TURNS, return_dict=False)
+    assert found[2] == (READ_ONLY,) * (template == THINKING)  # the first answer loses what the last one has
 
 
 def test_marked_templates_teach_the_tokens_that_their_markers_name(tokenizer: Any) -> None:
@@ -172,3 +178,28 @@ def test_a_system_turn_begins_the_user_s_where_the_template_has_none(tokenizer: 
     (found,) = encode_turns(tokenizer, [{"messages": told}])
     assert isinstance(found, Encoded)
     assert found.changed == ("system turn joined to the user's first",)
+
+
+def test_a_long_conversation_takes_bounded_memory_and_one_that_is_too_long_is_encoded_once(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def encode(self: ControlTokens, texts: Sequence[str], **options: Any) -> list[list[int]]:
+        sizes.append(sum(map(len, texts)))
+        return whole(self, texts, **options)
+
+    rows = [{"messages": TURNS * 10}, {"messages": TURNS}]
+    expected = list(encode_turns(tokenizer, rows))
+    whole = ControlTokens.encode
+    monkeypatch.setattr(ControlTokens, "encode", encode)
+    monkeypatch.setattr(turns, "BATCH_SIZE", 2000)
+    assert list(encode_turns(tokenizer, rows)) == expected
+    written = [str(render(tokenizer, row["messages"])) for row in rows]
+    assert sizes[0] == sum(map(len, written))
+    assert max(sizes[1:]) < 2000 + 2 * sizes[0]
+    assert sum(sizes[1:]) > 4 * (2000 + 2 * sizes[0])
+    sizes.clear()
+    (long, short) = encode_turns(tokenizer, rows, sequence_length=100)
+    assert (long, short) == (TOO_LONG, expected[1])
+    assert sum(sizes) < sum(map(len, written)) + 4 * len(written[1])

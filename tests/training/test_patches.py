@@ -22,6 +22,7 @@ from common.training.patches import (
     quiet_mergekit,
     text_prompt_trainer,
     token_dpo_trainer,
+    token_kto_trainer,
     token_orpo_trainer,
     without_extras,
 )
@@ -176,6 +177,34 @@ def test_a_mean_over_tokens_depends_on_the_split(method: str, model: Any, tokeni
             losses[name].append(trainer.state.log_history[0]["loss"])
     assert losses["ours"][0] == pytest.approx(losses["ours"][1], rel=1e-4)
     assert losses["theirs"][0] != pytest.approx(losses["theirs"][1], rel=1e-2), GONE
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_a_mismatched_answer_belongs_to_another_prompt(rows: int, model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    from datasets import Dataset
+    from trl import KTOConfig, KTOTrainer
+
+    # As TRL's own: the row before, which for pairs side by side is the other answer to the same prompt.
+    assert 'examples["completion_ids"][-1]] + examples["completion_ids"][:-1]' in inspect.getsource(KTOTrainer), GONE
+    material = [
+        {"prompt_ids": [10 + pair], "completion_ids": [10 + pair, 50 + label], "label": bool(label)}
+        for pair in range(4) for label in (1, 0)
+    ]  # fmt: skip
+    arguments = KTOConfig(
+        output_dir=str(tmp_path), per_device_train_batch_size=rows, precompute_ref_log_probs=True, save_strategy="no",
+        **ARGUMENTS,
+    )  # fmt: skip
+    trainer = token_kto_trainer()(
+        model=model, ref_model=copy.deepcopy(model), args=arguments, processing_class=tokenizer,
+        train_dataset=Dataset.from_list(material),
+    )  # fmt: skip
+    made = list(trainer.train_dataset)
+    assert [row["completion_ids"] for row in made] == [row["completion_ids"] for row in material]
+    assert all(row["KL_completion_ids"][0] != row["prompt_ids"][0] for row in made)
+    assert all(row["KL_completion_ids"][1] == row["completion_ids"][1] for row in made)
+    (batch, *_) = trainer.get_train_dataloader()
+    assert (batch["KL_input_ids"][:, 0] != batch["KL_input_ids"][:, 1]).all()
+    trainer.train()
 
 
 def test_mergekit_logs_through_the_root_logger(monkeypatch: pytest.MonkeyPatch) -> None:

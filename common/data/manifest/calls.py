@@ -12,25 +12,31 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from common.data.manifest.values import UnusableRow
+from common.data.manifest.values import UnusableRow, as_written
 
-LONGEST_LITERAL = (
-    1_000_000  # characters of Python's notation that are read; its parser takes far more memory than JSON's
-)
+# Characters of Python's notation that are read; its parser takes far more memory than JSON's.
+LONGEST_LITERAL = 1_000_000
 
 
 def parsed(value: Any) -> Any:
-    """Return what a string holds in JSON, or in Python's notation as pandas writes it; other values as they are."""
+    """Return what a string holds in JSON, or in Python's notation as pandas writes it; other values as they are.
+
+    What JSON has no word for, such as a set, stays the text that it was.
+    """
     if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
         return value
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
         pass
-    try:
-        return ast.literal_eval(value) if len(value) <= LONGEST_LITERAL else value
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    if len(value) > LONGEST_LITERAL:
         return value
+    try:
+        found = ast.literal_eval(value)
+        json.dumps(found)
+    except (TypeError, ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+    return found
 
 
 def read_calls(value: Any) -> list[dict[str, Any]]:
@@ -77,6 +83,6 @@ def _tool(item: Any) -> dict[str, Any]:
 def _check_characters(*values: Any) -> None:
     """Raise UnusableRow for half of a surrogate pair anywhere inside, which no tokenizer takes."""
     try:
-        json.dumps(values, ensure_ascii=False, default=str).encode()
+        json.dumps(values, ensure_ascii=False, default=as_written).encode()
     except UnicodeEncodeError:
         raise UnusableRow("broken characters in a tool call") from None

@@ -26,7 +26,9 @@ def describe(source: Source, records: Sequence[Mapping[str, Any]] = ()) -> str:
         theirs if ours == theirs else f"{ours}: {theirs if isinstance(theirs, str) else ' + '.join(theirs)}"
         for ours, theirs in source.named_columns.items()
     )
-    extra = [key for key in ("match", "final", "index_from", "turns", "system_turns") if _is_set(source, key)]
+    extra = [
+        key for key in ("match", "final", "index_from", "answer_by", "turns", "system_turns") if _is_set(source, key)
+    ]
     facts = "".join(f", {key} {getattr(source, key)}" for key in extra)
     unread = [name for name in dict.fromkeys(name for record in records for name in record) if not _reads(source, name)]
     more = f" and {len(unread) - MOST_NAMES} more" if len(unread) > MOST_NAMES else ""

@@ -28,6 +28,7 @@ class Fields:
     def __init__(self, records: Sequence[Mapping[str, Any]], each: str | None = None) -> None:
         self.names: dict[str, str] = {}  # simple name -> column as it is reached in a record
         self._rows: dict[str, list[Any]] = {}
+        self._parsed: dict[str, list[Any]] = {}
         self.num_records = len(records)
         for number, record in enumerate(records):
             item = record.get(each) if each is not None else None
@@ -43,11 +44,15 @@ class Fields:
         named = {name for column in columns for name in ([column] if isinstance(column, str) else column)}
         rest = Fields([])
         rest.names = {name: column for name, column in self.names.items() if column not in named}
-        rest._rows, rest.num_records = self._rows, self.num_records
+        rest._rows, rest._parsed, rest.num_records = self._rows, self._parsed, self.num_records
         return rest
 
     def column(self, name: str) -> str:
         return self.names[name]
+
+    def columns(self, names: Sequence[str]) -> str | tuple[str, ...]:
+        """Return one column as such, several as the list that a manifest has for them."""
+        return self.column(names[0]) if len(names) == 1 else tuple(map(self.column, names))
 
     def values(self, name: str) -> list[Any]:
         """Return what a column holds, as far as it holds anything; lists and objects in strings are read."""
@@ -55,14 +60,24 @@ class Fields:
 
     def rows(self, name: str) -> list[Any]:
         """Return what a column holds by record; None where it holds nothing."""
-        return [parsed(value) for value in self._raw(name)]
+        if name not in self.names:
+            return [None] * self.num_records
+        if name not in self._parsed:
+            self._parsed[name] = [parsed(value) for value in self._rows[name]]
+        return self._parsed[name]
 
     def _raw(self, name: str) -> list[Any]:
         return self._rows[name] if name in self.names else [None] * self.num_records
 
     def fits(self, name: str, types: Types) -> bool:
-        """Whether there is such a column, and hardly anything in it is of another type."""
-        return name in self.names and _mostly([isinstance(value, types) for value in self.values(name)])
+        """Whether there is such a column, and hardly anything in it is of another type.
+
+        A text that holds a list or an object is both, since an answer may be written in JSON.
+        """
+        either = zip(self._raw(name), self.rows(name), strict=True)
+        return name in self.names and _mostly(
+            [isinstance(raw, types) or isinstance(value, types) for raw, value in either if value is not None]
+        )
 
     def holds(self, name: str, types: Types) -> bool:
         """Whether there is such a column with values, nearly all of these types."""
@@ -84,7 +99,7 @@ class Fields:
 
     def is_answer(self, name: str) -> bool:
         """Whether nearly all values of a column are texts, messages or lists of them."""
-        values = self.values(name)
+        values = [value for value in self._raw(name) if value is not None]
         fitting = [isinstance(value, str) or is_message(value) or is_conversation(value) for value in values]
         return bool(values) and _mostly(fitting)
 

@@ -38,7 +38,7 @@ from common.data.manifest.manifest_checks import (
 )
 from common.data.manifest.questions import Faults
 from common.data.manifest.readers import Record, SourceFile, read_file
-from common.data.manifest.records import missing_columns, rows_of, window
+from common.data.manifest.records import missing_columns, rows_of, window, with_answers_told
 from common.data.manifest.revisions import Revisions
 from common.data.manifest.schema import Manifest, Part, Source
 from common.data.manifest.values import UnusableRow
@@ -256,7 +256,8 @@ class ManifestCorpus:
         num_usable = num_unusable = num_kept = 0
         names, reasons = set[str](), set[str]()
         faults = Faults(source)
-        found = (found for record in self._records(source, files) for found in rows_of(source, record))
+        source, records = with_answers_told(source, self._records(source, files))
+        found = (found for record in records for found in rows_of(source, record))
         for where, row, whole, detail in found:
             if source.limit is not None and num_usable == source.limit:
                 break
@@ -287,8 +288,10 @@ class ManifestCorpus:
 
     def _records(self, source: Source, files: Sequence[SourceFile] | None) -> Iterator[Record]:
         if source.hub is None:
-            for file in files or self._files[source.id]:
-                yield from window(source, read_file(file, source.reading))
+            files = files or self._files[source.id]
+            for place, file in enumerate(files, start=1):
+                for record in window(source, read_file(file, source.reading)):
+                    yield record._replace(file=place) if len(files) > 1 else record
             return
         for number, record in enumerate(window(source, read_hub(self._revisions.apply(source)))):
             problems = [] if number else missing_columns(source, record.value, str(source.hub))

@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.data.manifest.calls import parsed, read_calls
-from common.data.manifest.values import UnusableRow
+from common.data.manifest.values import UnusableRow, as_written, joined
 
 Message = dict[str, Any]
 ROLE_KEYS = ("role", "from", "speaker", "author")
 TEXT_KEYS = ("content", "value", "text", "message", "parts")
 CALLING = "function_call"
+PARTS_JOINED = "parts of a turn joined by a blank line"  # nothing in a file says what stands between them
 SPEAKERS = {
     "system": ("system", "developer"),
     "user": ("user", "human", "prompter"),
@@ -28,7 +29,7 @@ SPEAKERS = {
 }  # fmt: skip
 _ROLES = {name: role for role, names in SPEAKERS.items() for name in names}
 # A question and its answer in one item, as some files write a turn of both.
-ASKING = ("human", "user", "input", "question", "instruction", "prompt")
+ASKING = ("human", "user", "instruction", "input", "question", "prompt")
 ANSWERING = ("assistant", "gpt", "bot", "output", "answer", "response")
 REASONING = ("reasoning_content", "reasoning", "thinking")
 # Whether a turn is learned, by key: what true means.
@@ -90,7 +91,12 @@ def _join_calls(before: Message, message: Message, changes: list[str]) -> None:
     """Put a call that has a turn of its own into the assistant's turn before it, where the model makes it."""
     if before.get("learn", True) != message.get("learn", True):
         raise UnusableRow("a call and the text before it are not learned alike")
+    thoughts = {turn["reasoning_content"] for turn in (before, message) if "reasoning_content" in turn}
+    if len(thoughts) > 1:
+        raise UnusableRow("two different reasonings of one turn")
     before["tool_calls"] = [*before.get("tool_calls", ()), *message["tool_calls"]]
+    if thoughts:
+        (before["reasoning_content"],) = thoughts
     changes.append("calls joined to the turn before them")
 
 
@@ -99,9 +105,13 @@ def _read(item: Any, name: str, changes: list[str]) -> list[Message]:
         raise UnusableRow(f"{name} hold something that is no message")
     speaker, asking, answering = _first(item, ROLE_KEYS), _key(item, ASKING), _key(item, ANSWERING)
     if speaker is None and asking and answering:
-        rest = {key: found for key, found in item.items() if key not in (asking, answering, "system")}
+        asked, used = item[asking], [asking, answering, "system"]
+        if asking == "instruction" and isinstance(asked, str) and isinstance(item.get("input"), str):
+            asked = joined([asked, item["input"]], name)  # what an instruction is about follows it
+            used.append("input")
+        rest = {key: found for key, found in item.items() if key not in used}
         system = [{"role": "system", "content": item["system"]}] if item.get("system") else []
-        pair = [{"role": "user", "content": item[asking]}, {**rest, "role": "assistant", "content": item[answering]}]
+        pair = [{"role": "user", "content": asked}, {**rest, "role": "assistant", "content": item[answering]}]
         return [message for part in (*system, *pair) for message in _read(part, name, changes)]
     role = _role_of(speaker)
     if role is None:
@@ -164,7 +174,9 @@ class _Turn:
                 self.content = _as_json(value, self.changes)
                 return
             texts = [text for part in value if (text := self._part(part))]
-            self.content = "\n".join(texts)
+            self.content = "\n\n".join(texts)
+            if len(texts) > 1:
+                self.changes.append(PARTS_JOINED)
         elif isinstance(value, Mapping) and (_is_part(value)) and self.role != "tool":
             self.content = self._part(value)
         elif self.role == "tool":
@@ -181,7 +193,10 @@ class _Turn:
         if kind in ("text", "input_text", "output_text") and isinstance(text, str):
             return _encodable(text, self.name)
         if kind in ("thinking", "reasoning") and self.role == "assistant":
-            self.reasoning += _encodable(text or "", self.name)
+            thoughts = [thought for thought in (self.reasoning, _encodable(text or "", self.name)) if thought]
+            self.reasoning = "\n\n".join(thoughts)
+            if len(thoughts) > 1:
+                self.changes.append(PARTS_JOINED)
         elif kind in ("tool_use", "tool_call", CALLING) and self.role == "assistant":
             self.calls += read_calls(part.get("value") or part)
         elif kind == "tool_result" and self.role == "user":
@@ -253,7 +268,7 @@ def _is_part(value: Any) -> bool:
 
 def _as_json(value: Any, changes: list[str]) -> str:
     changes.append("results of tools written as JSON")
-    return _encodable(json.dumps(value, ensure_ascii=False, default=str), "results of tools")
+    return _encodable(json.dumps(value, ensure_ascii=False, default=as_written), "results of tools")
 
 
 def _encodable(text: str, name: str) -> str:

@@ -129,7 +129,7 @@ def _look(source: Source, file: SourceFile, most: int) -> _Look:
             first = first or record
             if _parts(source, record):
                 used.append(record)
-                length += sum(len(value) for value in record.value.values() if isinstance(value, str))
+                length += _num_characters(record.value)
             if len(used) == (1 if source.is_plain_text else most) or length >= MOST_CHARACTERS:
                 break
     except DataError as error:
@@ -141,6 +141,18 @@ def _look(source: Source, file: SourceFile, most: int) -> _Look:
         skipped = f" after the {source.skip} that skip leaves out" if source.skip else ""
         return _Look(file, None, [], f"{file.name} has no row{skipped}")
     return _Look(file, first, used)
+
+
+def _num_characters(value: Any) -> int:
+    """Count the characters of all texts in a value, and the bytes of pictures."""
+    count, rest = 0, [value]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, str | bytes):
+            count += len(item)
+        elif isinstance(item, dict | list):
+            rest.extend(item.values() if isinstance(item, dict) else item)
+    return count
 
 
 def _parts(source: Source, record: Record) -> list[Record]:

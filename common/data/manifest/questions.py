@@ -7,8 +7,9 @@ A question that cannot be asked is an `UnusableRow`. `Faults` stops a source tha
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from common.data.answers import final_answer, parse_number
@@ -16,7 +17,7 @@ from common.data.corpus import Row
 from common.data.manifest.calls import parsed
 from common.data.manifest.cells import cell, joined_cells
 from common.data.manifest.readers import Record
-from common.data.manifest.schema import Source
+from common.data.manifest.schema import AnswerBy, Source
 from common.data.manifest.values import ABSENT, UnusableRow, answer_of, folded, text_of
 from common.errors import DataError
 
@@ -24,6 +25,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # Faults of an exam's own: some are in many an official file, and more than a few say that the file is read wrongly.
 GIVEN_TWICE, NO_CHOICE = "a choice is given twice", "the answer is none of the choices"
 MOST_FAULTS = 0.05  # of an exam's questions; CTI-MCQ has some in 2,500
+Asked = tuple[Any, list[str], list[str]]  # an answer as it is written, the choices, and their labels
 _PREFIX = re.compile(r"\s*[(\[]?([A-Za-z])\s?[).\]:]\s*(?=\S)")
 
 
@@ -106,6 +108,35 @@ def _question_id(source: Source, record: Record) -> str:
 
 def choices_and_answer(source: Source, record: Record) -> tuple[list[str], int]:
     """Return the choices and the index of the right one. Raises UnusableRow when it is none, or two are equal."""
+    answer, choices, labels = _given(source, record)
+    index = answer_index(answer, choices, labels, source.index_from, source.answer_by)
+    if index is None:
+        raise UnusableRow(NO_CHOICE, f"the answer {answer!r} is none of the choices {choices}")
+    return choices, index
+
+
+def with_answer_by(source: Source, records: Iterable[Record]) -> Source:
+    """Return a source that says how its answers name their choices, as some of its records show."""
+    rows = []
+    for record in records:
+        with contextlib.suppress(UnusableRow):
+            rows.append(_given(source, record))
+    return source.model_copy(update={"answer_by": answered_by(rows, source.index_from)})
+
+
+def answered_by(rows: Iterable[Asked], first: int = 0) -> AnswerBy | None:
+    """Return how most answers name their choices, of those that can only be a text or only a mark; None without any."""
+    texts = marks = 0
+    for answer, choices, labels in rows:
+        if isinstance(answer, str):
+            text = answer.strip().casefold()
+            is_text, is_mark = (any(text in names for names in found) for found in _names(choices, labels, first))
+            texts, marks = texts + (is_text and not is_mark), marks + (is_mark and not is_text)
+    return "mark" if marks > texts else "text" if texts > marks else None
+
+
+def _given(source: Source, record: Record) -> Asked:
+    """Return the answer as it is written, the choices and their labels. Raises UnusableRow where one is missing."""
     labels, choices = _choices(source, record)
     seen = [folded(choice) for choice in choices]
     if len(set(seen)) < len(seen):  # a right answer could be among its own distractors
@@ -120,10 +151,7 @@ def choices_and_answer(source: Source, record: Record) -> tuple[list[str], int]:
         answer = answer[0] if answer else None
     if answer is None or answer == "":
         raise UnusableRow("empty answer")
-    index = answer_index(answer, choices, labels, source.index_from)
-    if index is None:
-        raise UnusableRow(NO_CHOICE, f"the answer {answer!r} is none of the choices {choices}")
-    return choices, index
+    return answer, choices, labels
 
 
 def _choices(source: Source, record: Record) -> tuple[list[str], list[str]]:
@@ -153,16 +181,29 @@ def without_letters(choices: Sequence[str]) -> list[str] | None:
     return [choice[match.end() :].strip() for choice, match in zip(choices, found, strict=True) if match]
 
 
-def answer_index(answer: Any, choices: Sequence[str], labels: Sequence[str], first: int = 0) -> int | None:
-    """Whole numbers count from `first`; texts are a choice, then its label or letter, then a number as text."""
+def _names(choices: Sequence[str], labels: Sequence[str], first: int) -> tuple[list[list[str]], list[list[str]]]:
+    """Return the texts of choices, and their marks: labels or letters, then numbers; all in small letters."""
+    numbers = [str(place) for place in range(first, first + len(choices))]
+    texts, marks, places = (
+        [name.casefold() for name in names][: len(choices)] for names in (choices, labels or LETTERS, numbers)
+    )
+    return [texts], [marks, places]
+
+
+def answer_index(
+    answer: Any, choices: Sequence[str], labels: Sequence[str], first: int = 0, by: AnswerBy | None = None
+) -> int | None:
+    """Whole numbers count from `first`; texts are a choice, then its label or letter, then a number as text.
+
+    By mark the choice comes last. By text a number that is no choice is none: it would be another one's place.
+    """
     if isinstance(answer, float) and answer.is_integer():  # a column of numbers with a gap in it
         answer = int(answer)
     if isinstance(answer, int) and not isinstance(answer, bool):  # JSON's true is no index
         return answer - first if 0 <= answer - first < len(choices) else None
     text = str(answer).strip()
-    numbers = [str(place) for place in range(first, first + len(choices))]
-    for names in (choices, labels or LETTERS, numbers):
-        known = [name.casefold() for name in names][: len(choices)]
+    texts, marks = _names(choices, labels, first)
+    for known in [*marks, *texts] if by == "mark" else [*texts, *marks[: 1 if by == "text" else None]]:
         if text.casefold() in known:
             return known.index(text.casefold())
     lettered = re.fullmatch(r"[(\[]?([A-Za-z])[).\]:]?(\s.*)?", text, re.DOTALL)  # "(B)", "B.", "B) 21"

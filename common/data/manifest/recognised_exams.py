@@ -13,7 +13,7 @@ from typing import Any
 
 from common.data.answers import final_answer, parse_number
 from common.data.manifest.fields import NUMBER_OR_TEXT, Fields, Unclear
-from common.data.manifest.questions import answer_index, without_letters
+from common.data.manifest.questions import answer_index, answered_by, without_letters
 
 Keys = dict[str, Any]
 QUESTIONS = ("question", "query", "problem", "stem", "question_stem", "question_text", "goal", "ctx", "q", "prompt")
@@ -31,6 +31,8 @@ _CHOICE_COLUMN = re.compile(
     r"(?P<stem>(?:option|choice|answer|ans|opt|op|ending|sol|choice_text)?)_?(?P<label>[a-j]|\d)"
 )
 
+_WRONG_COLUMN = re.compile(r"(distractor|incorrect_answer|wrong_answer)_?\d")  # beside `correct_answer`, as in SciQ
+
 Rows = list[tuple[list[str], list[str]] | None]  # of each record the choices and their labels; None without any
 
 
@@ -41,11 +43,17 @@ def has_choices(fields: Fields) -> bool:
     )
 
 
+def right_and_wrong(fields: Fields) -> list[str]:
+    """Return the columns of a right answer and wrong ones. Only an exam may read them, as the right one is first."""
+    wrong = [name for name in fields.names if _WRONG_COLUMN.fullmatch(name) and fields.fits(name, NUMBER_OR_TEXT)]
+    return ["correct_answer", *wrong] if wrong and fields.holds("correct_answer", NUMBER_OR_TEXT) else []
+
+
 def exam_keys(fields: Fields, given: Mapping[str, Any], fixed: Sequence[str] | None = None) -> Keys:
     """Return the columns of questions with choices, and where numbers count from; `fixed` are choices of all."""
     if (stem := _nested(fields)) and not given:
-        named = {"question": f"{stem}.stem", "choices": f"{stem}.choices.*.text", "labels": f"{stem}.choices.*.label"}
-        return {"columns": {**named, "answer": _answer_by_name(fields)}}
+        nested = {"question": f"{stem}.stem", "choices": f"{stem}.choices.*.text", "labels": f"{stem}.choices.*.label"}
+        return {"columns": {**nested, "answer": _answer_by_name(fields)}}
     named, choices = _choices(fields, fixed)
     question = fields.first(QUESTIONS, str)
     if question is None and "question" not in given:
@@ -53,8 +61,8 @@ def exam_keys(fields: Fields, given: Mapping[str, Any], fixed: Sequence[str] | N
     if question is not None:
         named["question"] = fields.column(question)
     about = [name for name in CONTEXT if fields.holds(name, (str, list)) and name != question]
-    if len(about) == 1:
-        named["context"] = fields.column(about[0])
+    if about:
+        named["context"] = fields.columns(about)
     answer, first = _answer(fields, choices) if "answer" not in given else (None, 0)
     if answer:
         named["answer"] = fields.column(answer)
@@ -126,10 +134,10 @@ def _choices(fields: Fields, fixed: Sequence[str] | None) -> tuple[Keys, Rows]:
         return {}, [(list(fixed), [])] * fields.num_records
     if name := fields.first(CHOICES, (list, dict)):
         return _of_one_column(fields, name)
-    columns = _choice_columns(fields)
-    held = zip(*(fields.rows(name) for name in columns.values()), strict=True)
+    columns = [*_choice_columns(fields).values()] or right_and_wrong(fields)
+    held = zip(*(fields.rows(name) for name in columns), strict=True)
     rows = [[str(item) for item in row if item not in (None, "")] for row in held]
-    return {"choices": tuple(fields.column(name) for name in columns.values())}, [(row, []) for row in rows]
+    return {"choices": tuple(fields.column(name) for name in columns)}, [(row, []) for row in rows]
 
 
 def _of_one_column(fields: Fields, name: str) -> tuple[Keys, Rows]:
@@ -158,16 +166,19 @@ def _texts(values: Iterable[Any]) -> list[str]:
 
 def _answer(fields: Fields, choices: Rows) -> tuple[str, int]:
     """Return the column that names one of the choices in every record, and whether its numbers count from 0 or 1."""
-    told: dict[str, tuple[int, list[int | None]]] = {}
+    told: dict[str, tuple[int, dict[int, int | None]]] = {}
     open_to_both = []
     for name in ANSWERS:
         if not fields.holds(name, (*NUMBER_OR_TEXT, list)):
             continue
         answers = [value[0] if isinstance(value, list) and len(value) == 1 else value for value in fields.rows(name)]
-        rows = [(value, *row) for value, row in zip(answers, choices, strict=True) if row and value not in (None, "")]
-        first = _counted_from(rows)
-        indices = [answer_index(value, texts, labels, first or 0) for value, texts, labels in rows]
-        if not indices or sum(index is None for index in indices) > len(indices) // 10:
+        both = enumerate(zip(answers, choices, strict=True))
+        rows = {number: (value, *row) for number, (value, row) in both if row and value not in (None, "")}
+        first = _counted_from(list(rows.values()))
+        by = answered_by(rows.values(), first or 0)
+        first = 0 if by == "text" else first
+        indices = {number: answer_index(*row, first or 0, by) for number, row in rows.items()}
+        if not indices or [*indices.values()].count(None) > len(indices) // 10:
             continue
         if first is None:
             open_to_both.append(name)
@@ -180,9 +191,8 @@ def _answer(fields: Fields, choices: Rows) -> tuple[str, int]:
         raise Unclear("none names one of the choices in every record, so none is the answer")
     name, (counted, found) = next(iter(told.items()))
     for other, (_, indices) in told.items():
-        if len(indices) == len(found) and any(
-            None not in pair and len(set(pair)) > 1 for pair in zip(found, indices, strict=True)
-        ):
+        pairs = [{found[number], indices[number]} for number in found.keys() & indices.keys()]
+        if any(None not in pair and len(pair) > 1 for pair in pairs):
             raise Unclear(f"{fields.both([name, other])} name different choices")
     return name, counted
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from common.data.manifest.columns import Shape
 from common.data.manifest.fields import CONVERSATIONS, NUMBER_OR_TEXT, Fields, Unclear
-from common.data.manifest.recognised_exams import GSM8K_MARK, exam_keys, has_choices, written_keys
+from common.data.manifest.recognised_exams import GSM8K_MARK, exam_keys, has_choices, right_and_wrong, written_keys
 from common.data.manifest.recognised_pairs import CHOSEN, REJECTED, preference_columns
 from common.data.manifest.schema import Source
 
@@ -70,7 +70,8 @@ def _replay(fields: Fields) -> Keys:
 def _exam(source: Source, fields: Fields) -> Keys:
     if fields.first(CHOSEN) and fields.first(REJECTED):
         return {"columns": preference_columns(fields, source.columns)}
-    if source.match is None and (has_choices(fields) or source.choices is not None):
+    chosen = has_choices(fields) or source.choices is not None or right_and_wrong(fields)
+    if source.match is None and chosen:
         return exam_keys(fields, source.columns, fixed=source.choices)
     if "text" in fields.names and "question" not in fields.names and not source.columns:
         return _text(fields)
@@ -99,11 +100,11 @@ def _chat(fields: Fields) -> Keys:
     return {"columns": named | _beside(fields, question)}
 
 
-def _beside(fields: Fields, question: str) -> dict[str, str]:
+def _beside(fields: Fields, question: str) -> Keys:
     """Return the columns that go with a question: what it is about, system text, the turns before it."""
     about = ["input"] if question == "instruction" and fields.fits("input", str) else []
     about += [name for name in CONTEXT if fields.holds(name, (str, list))]
-    found = {"context": fields.column(about[0])} if about else {}
+    found: Keys = {"context": fields.columns(about)} if about else {}
     if system := next((name for name in SYSTEM if fields.fits(name, str)), None):
         found["system"] = fields.column(system)
     if fields.holds("history", list):
@@ -113,7 +114,7 @@ def _beside(fields: Fields, question: str) -> dict[str, str]:
 
 def clear(fields: Fields, names: Sequence[str], what: str) -> str:
     """Return the one column that goes by one of some names; an instruction's input is what it is about."""
-    found = [name for name in names if fields.holds(name, NUMBER_OR_TEXT)]
+    found = [name for name in names if fields.holds(name, NUMBER_OR_TEXT) and not fields.is_conversation(name)]
     if found[:1] == ["instruction"]:
         found = [name for name in found if name != "input"]
     if len(found) > 1:
@@ -133,9 +134,7 @@ def _prompts(source: Source, fields: Fields) -> Keys:
     if talks := [name for name in ("prompt", *CONVERSATIONS) if fields.is_conversation(name)]:
         named["prompt"] = fields.column(talks[0])
     elif "question" not in source.columns:
-        question = clear(
-            fields, [name for name in QUESTIONS if name != "input" or len(fields.names) < 3], "the question"
-        )
+        question = clear(fields, QUESTIONS, "the question")
         named |= {"question": fields.column(question)} | _beside(fields, question)
         named.pop("history", None)
     marked = answers and source.final is None and all(GSM8K_MARK in str(value) for value in fields.values(answers[0]))

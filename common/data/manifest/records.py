@@ -7,17 +7,21 @@ What the columns of a record become is `common.data.manifest.shapes`.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from common.data.corpus import Row
+from common.data.manifest.questions import with_answer_by
 from common.data.manifest.readers import Record, pieces_of
 from common.data.manifest.schema import Source
 from common.data.manifest.shapes import shape_row
 from common.data.manifest.values import ABSENT, UnusableRow, lacks, lookup
 from common.errors import did_you_mean
+
+FIRST_RECORDS = 100  # of a source with choices: they tell how all its answers name them
 
 
 class Found(NamedTuple):
@@ -33,6 +37,21 @@ def window(source: Source, records: Iterable[Record]) -> Iterator[Record]:
     """Yield the records of one file, or of one split, that `skip`, `take` and `every` let through."""
     end = None if source.take is None else source.skip + source.take
     return itertools.islice(records, source.skip, end, source.every)
+
+
+def with_answers_told(source: Source, records: Iterator[Record]) -> tuple[Source, Iterator[Record]]:
+    """Return a source that says how its answers name choices, by the first of its records, and all of these."""
+    if source.answer_by is not None or (source.choices is None and "choices" not in source.columns):
+        return source, records
+    first = list(itertools.islice(records, FIRST_RECORDS))
+    return with_answer_by(source, parts_of(source, first)), itertools.chain(first, records)
+
+
+def parts_of(source: Source, records: Iterable[Record]) -> Iterator[Record]:
+    """Yield the parts of records that are used, as far as there are any."""
+    for record in records:
+        with contextlib.suppress(UnusableRow):
+            yield from (part for part in split_record(source, record) if is_chosen(source, part))
 
 
 def rows_of(source: Source, record: Record) -> Iterator[Found]:
@@ -84,7 +103,9 @@ def split_record(source: Source, record: Record) -> list[Record]:
     if not items:
         raise UnusableRow(f"empty {source.each}")
     return [
-        Record(f"{record.where}, {source.each} {number}", record.value | {source.each: item}, inside=True)
+        record._replace(
+            where=f"{record.where}, {source.each} {number}", value=record.value | {source.each: item}, inside=True
+        )
         for number, item in enumerate(items, start=1)
     ]
 

@@ -26,6 +26,7 @@ from common.errors import did_you_mean
 
 Role = Literal["pretrain", "cpt", "replay", "sft", "preference", "prompts", "eval"]
 Part = Literal["train", "heldout"]
+AnswerBy = Literal["text", "mark"]
 HELDOUT_ROLES = {
     "pretrain": "text_general",
     "replay": "text_general",
@@ -84,6 +85,10 @@ class Source(Frozen):
     choices: tuple[str, ...] | None = Field(None, description="the same choices for every question")
     match: Literal["text", "number"] | None = Field(None, description="exams with written answers: what must be equal")
     index_from: Literal[0, 1] = Field(0, description="exam answers that are numbers count the choices from this one")
+    answer_by: AnswerBy | None = Field(
+        None,
+        description="answers that are text name a choice by its text, or its letter or number; none: found out",
+    )
     turns: Literal["strict", "fix"] = Field(
         "strict", description="conversations out of order: strict leaves them out; fix trims and joins their turns"
     )
@@ -244,8 +249,8 @@ class Source(Frozen):
 
     def _answer_problems(self) -> Iterator[str]:
         fixed, names = self.choices is not None, self.columns.keys()
-        if self.index_from and "choices" not in names and not fixed:
-            yield "index_from only makes sense with choices"
+        keys = ("index_from", "answer_by") if "choices" not in names and not fixed else ()
+        yield from (f"{key} only makes sense with choices" for key in keys if getattr(self, key))
         if self.shape != "questions":
             if self.match is not None:
                 yield "match only makes sense with role eval, for questions with written answers"

@@ -23,6 +23,13 @@ class UnusableRow(Exception):
         self.detail = detail
 
 
+def as_written(value: Any) -> str:
+    """Return what stands in JSON for a value that JSON has not. Raises UnusableRow for bytes that are no text."""
+    if isinstance(value, bytes):
+        raise UnusableRow("bytes that are no text")
+    return str(value)
+
+
 def folded(text: str) -> str:
     """Return a choice as it is compared with others: no case, single blanks, no closing full stop."""
     return " ".join(text.casefold().split()).removesuffix(".").rstrip()

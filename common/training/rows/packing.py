@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from common.data.decontaminate import texts_of
 from common.data.words import pieces_of_text
 from common.models.control_tokens import READ_AS_TEXT, reader_of
-from common.models.turns import encode_turns
+from common.models.turns import TOO_LONG, encode_turns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +37,6 @@ BATCH = 1000
 BATCH_SIZE = 2**20  # characters, or tokens, of a batch: a thousand long documents would take gigabytes
 LONG = 2**18  # characters of a text that are tokenised at once: a token of it takes about 400 bytes
 NOTHING_TO_LEARN = "nothing to learn from"
-TOO_LONG = "longer than sequence_length"
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def tokenise(
     """
     told: set[str] = set()  # of the text that comes in pieces
     for batch in _batches(_in_pieces(tokenizer, rows, accounts, sequence_length), _num_characters):
-        for row, found in zip(batch, _encode(tokenizer, batch, assistant_only), strict=True):
+        for row, found in zip(batch, _encode(tokenizer, batch, assistant_only, sequence_length), strict=True):
             count = accounts[row["source"]]
             if isinstance(found, str):
                 count.drop(found)
@@ -69,9 +68,7 @@ def tokenise(
             ids, labels, changed = found
             begins, in_pieces = row.get("piece", WHOLE).first, "piece" in row
             told = set() if begins else told
-            if "text" not in row and sequence_length is not None and len(ids) > sequence_length:
-                count.drop(TOO_LONG)
-            elif not in_pieces and all(label == IGNORED for label in labels[1:]):
+            if not in_pieces and all(label == IGNORED for label in labels[1:]):
                 count.drop(NOTHING_TO_LEARN)
             else:
                 for what in set(changed) - told:
@@ -101,12 +98,13 @@ def _in_pieces(
     A piece ends before a blank where it has one, as words do for every tokenizer: their tokens together are those of
     the text, but for what a tokenizer puts before a text of its own accord.
     """
+    longest = 0  # characters of a token
     for row in rows:
         size = _num_characters(row)
         if size <= LONG:
             yield row
         elif "text" not in row:
-            longest = max(map(len, tokenizer.get_vocab()))
+            longest = longest or max(map(len, tokenizer.get_vocab()))
             if sequence_length is not None and size > sequence_length * longest:
                 accounts[row["source"]].drop(TOO_LONG)
             else:
@@ -123,8 +121,9 @@ def _num_characters(row: dict[str, Any]) -> int:
 
 
 def _encode(
-    tokenizer: PreTrainedTokenizerBase, batch: Sequence[dict[str, Any]], assistant_only: bool
-) -> Iterator[tuple[list[int], list[int], tuple[str, ...]] | str]:
+    tokenizer: PreTrainedTokenizerBase, batch: Sequence[dict[str, Any]], assistant_only: bool,
+    sequence_length: int | None,
+) -> Iterator[tuple[list[int], list[int], tuple[str, ...]] | str]:  # fmt: skip
     """Yield (input_ids, labels, changed) of each row of a batch, or why it has none. All are encoded at once.
 
     A text begins as the tokenizer begins one, and ends in its end-of-sequence token. Names of control tokens in
@@ -137,7 +136,10 @@ def _encode(
     pieces = [row.get("piece", WHOLE) for row in batch if "text" in row]
     beginning = iter(reader.encode([t[1] for t, piece in zip(texts, pieces, strict=True) if piece.first], whole=True))
     encoded = zip(texts, pieces, strict=True)
-    chats = encode_turns(tokenizer, [row for row in batch if "text" not in row], assistant_only=assistant_only)
+    chats = encode_turns(
+        tokenizer, [row for row in batch if "text" not in row], assistant_only=assistant_only,
+        sequence_length=sequence_length,
+    )  # fmt: skip
     for row in batch:
         if "text" in row:
             (text, marked), piece = next(encoded)

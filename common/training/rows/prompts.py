@@ -39,7 +39,7 @@ def read_prompts(
     for row in read_role(context, "prompts", accounts):
         count = accounts[row["source"]]
         try:
-            taken = take(tokenizer, row["prompt"], row.get("tools"))
+            taken = take(tokenizer, row["prompt"])
             (ids,) = reader_of(tokenizer).encode([taken.render(prompt=True)])
         except Refusal as refusal:
             count.drop(str(refusal))

@@ -90,6 +90,7 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
         ({"turns": "fix"}, "turns only makes sense for conversations"),
         (EXAM | {"system_turns": "fold"}, "system_turns only makes sense for conversations"),
         (WRITTEN | {"index_from": 1}, "index_from only makes sense with choices"),
+        (WRITTEN | {"answer_by": "mark"}, "answer_by only makes sense with choices"),
         (CHAT | {"role": "prompts", "heldout": 0.1}, "heldout only makes sense for text rows"),
         (EXAM | {"match": "text"}, "match only makes sense for written answers, and this exam has choices"),
         (EXAM | {"final": "####"}, "final only makes sense for written answers, and this exam has choices"),

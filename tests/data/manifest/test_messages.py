@@ -51,6 +51,12 @@ def test_question_and_answer_in_one_item() -> None:
     assert answer == ANSWER | {"learn": False}
 
 
+def test_an_instruction_in_one_item_comes_before_its_input() -> None:
+    asked = {"role": "user", "content": "Sum.\n\n1 2"}
+    assert read({"input": "1 2", "instruction": "Sum.", "output": "Yes."}) == [asked, ANSWER]
+    assert read({"input": "", "instruction": "Hi?", "output": "Yes."}) == [USER, ANSWER]
+
+
 @pytest.mark.parametrize("text", [json.dumps([USER, ANSWER]), str([USER, ANSWER])])
 def test_messages_in_a_string(text: str) -> None:
     changes: list[str] = []
@@ -107,6 +113,16 @@ def test_a_call_after_text_is_the_same_turn() -> None:
     assert set(changes) == {"calls joined to the turn before them"}
 
 
+def test_a_call_that_is_joined_keeps_its_reasoning() -> None:
+    call = {"role": "tool_call", "content": '{"name": "add", "arguments": {"a": 1}}', "reasoning": "I add."}
+    found, _ = read_counted(USER, ANSWER, call)
+    assert found[1] == ANSWER | {"tool_calls": [CALL], "reasoning_content": "I add."}
+    found, _ = read_counted(USER, ANSWER | {"reasoning": "I add."}, call | {"reasoning": None})
+    assert found[1]["reasoning_content"] == "I add."
+    with pytest.raises(UnusableRow, match="two different reasonings of one turn"):
+        read_counted(USER, ANSWER | {"reasoning": "I say."}, call)
+
+
 def test_results_that_are_objects_are_written_as_json() -> None:
     found, changes = read_counted({"role": "tool", "content": {"größe": 2}})
     assert found == [{"role": "tool", "content": '{"größe": 2}'}]
@@ -143,8 +159,15 @@ def test_parts_whose_text_is_their_value(call: Any) -> None:
 
 def test_parts_of_text_are_joined() -> None:
     parts = [{"type": "text", "text": "One."}, {"type": "text", "text": "Two."}]
-    for found in (read({"role": "user", "content": parts}), read({"role": "user", "parts": [{"text": "One.\nTwo."}]})):
-        assert found == [{"role": "user", "content": "One.\nTwo."}]
+    for message in ({"role": "user", "content": parts}, {"role": "user", "parts": ["One.", "Two."]}):
+        found, changes = read_counted(message)
+        assert found == [{"role": "user", "content": "One.\n\nTwo."}]
+        assert changes == ["parts of a turn joined by a blank line"]
+    assert read({"role": "user", "parts": [{"text": "One."}, {"text": ""}]}) == [{"role": "user", "content": "One."}]
+    thoughts = [{"type": "thinking", "thinking": text} for text in ("So.", "", "Then.")]
+    found, changes = read_counted({"role": "assistant", "content": [*thoughts, "Yes."]})
+    assert found == [ANSWER | {"reasoning_content": "So.\n\nThen."}]
+    assert changes == ["parts of a turn joined by a blank line"]
 
 
 @pytest.mark.parametrize(

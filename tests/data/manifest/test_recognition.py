@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from common.data.manifest.fields import Unclear
-from common.data.manifest.readers import Record
+from common.data.manifest.fields import Fields, Unclear
+from common.data.manifest.peeking import MOST_CHARACTERS, MOST_RECORDS, peek
+from common.data.manifest.readers import Record, SourceFile
 from common.data.manifest.recognition import recognise
 from common.data.manifest.records import rows_of
 from common.data.manifest.revisions import Revisions
@@ -254,6 +255,74 @@ def test_two_columns_that_name_different_choices() -> None:
         told("eval", record)
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        {
+            "question": "Which?",
+            "distractor3": "c",
+            "distractor1": "a",
+            "distractor2": "b",
+            "correct_answer": "d",
+        },  # SciQ
+        {"Question": "Which?", "Correct Answer": "d", "Incorrect Answer 1": "c", "Incorrect Answer 2": "b"},  # GPQA
+    ],
+)
+def test_a_right_answer_beside_wrong_ones(record: dict[str, Any]) -> None:
+    row = row_of("eval", record)
+    assert row["question"] == "Which?"
+    assert (row["choices"][0], row["answer"]) == ("d", 0)
+    assert sorted(row["choices"]) == sorted(value for value in record.values() if value != "Which?")
+    with pytest.raises(Unclear):  # the right choice of every row trained on would be A
+        told("sft", record)
+
+
+def test_columns_that_differ_are_seen_where_one_has_gaps() -> None:
+    rows = [{"question": "Which?", "choices": ["a", "b"], "answer": "a", "label": label} for label in ("", "b", "a")]
+    with pytest.raises(Unclear, match="'answer' and 'label' name different choices"):
+        told("eval", *rows)
+
+
+def test_places_told_by_most_records_are_not_taken_for_choices() -> None:
+    others = [
+        {"question": "Which?", "choices": ["w", "x", "y", "z"], "answer": str(n), "key": "ABCD"[n]} for n in (0, 2)
+    ]
+    sums = {"question": "1+3?", "choices": ["2", "3", "4", "5"], "answer": "2", "key": "C"}
+    assert told("eval", *others, sums)["answer"] == "answer"  # else answer and key would name different choices
+
+
+def test_numbers_of_choices_are_no_places_for_one_wrong_answer() -> None:
+    rows = [{"question": "3+1?", "choices": ["4", "7", "8", "9"], "answer": "4"}] * 2
+    rows += [{"question": "3+4?", "choices": ["4", "7", "8", "9"], "answer": "7"}] * 10
+    wrong = {"question": "2+4?", "choices": ["5", "6", "7", "8"], "answer": "4"}
+    assert told("eval", *rows, wrong) == {"question": "question", "choices": "choices", "answer": "answer"}
+
+
+def test_an_answer_may_be_json_as_text() -> None:
+    record = {"instruction": "Which?", "input": '{"b": 2}', "output": '{"a": 1}'}
+    assert told("sft", record) == {"question": "instruction", "context": "input", "answer": "output"}
+    assert row_of("sft", record)["messages"][1]["content"] == '{"a": 1}'
+    completed = {"prompt": "Which?", "completion": '{"a": 1}'}
+    assert told("sft", completed) == {name: name for name in completed}
+    labelled = completed | {"label": True}
+    assert told("preference", labelled) == {name: name for name in labelled}
+    with pytest.raises(Unclear, match="none is the question"):  # messages are no text
+        told("sft", {"prompt": json.dumps([FIRST]), "response": "So."})
+
+
+def test_all_that_a_question_is_about_is_read() -> None:
+    record = {"instruction": "Why?", "input": "It rains.", "context": "In May.", "output": "So."}
+    assert told("sft", record)["context"] == ("input", "context")
+    assert row_of("sft", record)["messages"][0]["content"] == "Why?\n\nIt rains.\n\nIn May."
+    exam = ASKED | {"article": "It rains.", "passage": "In May.", "answer": 0}
+    assert told("eval", exam)["context"] == ("passage", "article")
+
+
+def test_an_input_beside_a_prompt_is_asked_about() -> None:
+    with pytest.raises(Unclear, match="'prompt' and 'input' could be the question"):
+        told("prompts", {"prompt": "Why?", "input": "It rains.", "source": "x"})
+
+
 def test_exams_with_written_answers() -> None:
     gsm = {"question": "1+1?", "answer": "It is so.\n#### 1,002"}
     assert told("eval", gsm) == {
@@ -315,6 +384,30 @@ def test_what_is_rare_is_looked_for_in_more_than_one_record(folder: Path) -> Non
     corpus = load(folder, CPT, {"id": "chats", "role": "sft", "path": "chats.jsonl", "licence": "mit"})
     assert corpus.identity(["sft"])[0]["columns"]["system"] == "system"
     assert len(list(corpus.rows("sft"))) == 41
+
+
+def test_few_conversations_are_looked_at_where_they_are_long(folder: Path) -> None:
+    long = {"messages": [{"role": "user", "content": "Why? " * 10_000}, OPENAI[1]]}
+    write_rows(folder / "chats.jsonl", [long] * MOST_RECORDS)
+    read_so_far: list[float] = []
+    file = SourceFile(folder / "chats.jsonl", "chats.jsonl", read_so_far.append)
+    assert peek(source("sft", path="chats.jsonl"), [file]).source.columns == {"messages": "messages"}
+    assert len(read_so_far) < MOST_RECORDS - 10
+    assert read_so_far[-1] == pytest.approx(MOST_CHARACTERS, rel=0.05)
+
+
+def test_a_column_of_json_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def parse(value: Any) -> Any:
+        asked.append(value)
+        return json.loads(value)
+
+    monkeypatch.setattr("common.data.manifest.fields.parsed", parse)
+    fields = Fields([{"a": "[1]"}, {"a": "[2]"}])
+    assert fields.holds("a", list)
+    assert fields.without(["b"]).rows("a") == [[1], [2]]
+    assert asked == ["[1]", "[2]"]
 
 
 def test_a_recognised_exam_needs_its_side(folder: Path) -> None:

@@ -168,5 +168,8 @@ def test_a_conversation_that_no_sequence_could_hold_is_dropped_unread(
     tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packing, "LONG", 500)
-    made, counts = rows_of(tokenizer, [chat("Why?", "word " * 5000), chat("Why?", "So.")], assistant_only=True)
-    assert (len(made), counts["s"].dropped) == (1, {"longer than sequence_length": 1})
+    vocabulary, read = tokenizer.get_vocab(), iter([None])
+    monkeypatch.setattr(tokenizer, "get_vocab", lambda: next(read) or vocabulary)  # once: of a hundred thousand words
+    rows = [chat("Why?", "word " * 5000), chat("Why?", "So."), chat("Why?", "word " * 5000)]
+    made, counts = rows_of(tokenizer, rows, assistant_only=True)
+    assert (len(made), counts["s"].dropped) == (1, {"longer than sequence_length": 2})

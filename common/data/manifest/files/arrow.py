@@ -28,6 +28,8 @@ BATCH_ROWS = 1024
 BATCH_BYTES = 2**26  # of a batch, as far as a parquet file says how large its rows are
 STATE, SPLITS = "state.json", "dataset_dict.json"  # that save_to_disk writes: of a data set, and of several splits
 
+_AGAIN = "Save the data set again, or copy all its files"
+
 
 def is_saved(folder: Path) -> bool:
     """Whether a folder was written by `save_to_disk`."""
@@ -37,7 +39,7 @@ def is_saved(folder: Path) -> bool:
 def shards_of(folder: Path, split: str | None) -> tuple[Path, ...]:
     """Return the arrow files of a saved data set, or of one split of several, in their order. Raises DataError."""
     if (folder / SPLITS).is_file():
-        names = [str(name) for name in _read_json(folder / SPLITS).get("splits", [])]
+        names = _names(folder / SPLITS, _read_json(folder / SPLITS).get("splits", []))
         if split not in names:
             raise DataError(f"holds the splits {', '.join(names)}. Name one of them with split:")
         folder = folder / str(split)
@@ -45,19 +47,36 @@ def shards_of(folder: Path, split: str | None) -> tuple[Path, ...]:
     own = state.get("_split")
     if split is not None and own not in (None, split):
         raise DataError(f"holds the split {own} alone, and the source asks for {split}")
-    shards = tuple(folder / str(item["filename"]) for item in state.get("_data_files", ()))
+    shards = tuple(folder / name for name in _names(folder / STATE, state.get("_data_files", []), "filename"))
     gone = [shard.name for shard in shards if not shard.is_file()]
     if gone or not shards:
-        raise DataError(f"lacks {', '.join(gone) or 'its arrow files'}. Save the data set again, or copy all its files")
+        raise DataError(f"lacks {', '.join(gone) or 'its arrow files'}. {_AGAIN}")
     return shards
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"has a {path.name} that cannot be read: {error}") from error
-    return found if isinstance(found, dict) else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, first_line(error)) from error
+    if not isinstance(found, dict):
+        raise _damaged(path, "it holds no object")
+    return found
+
+
+def _names(path: Path, listed: Any, key: str | None = None) -> list[str]:
+    """Return the names that a list in a file of `save_to_disk` holds, each in an object at a key where one is given."""
+    try:
+        names = [item if key is None else item[key] for item in listed]
+    except (KeyError, TypeError, IndexError):
+        names = [None]
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in names):
+        raise _damaged(path, "it lists something that has no name")
+    return names
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"has a {path.name} that cannot be read: {why}. {_AGAIN}")
 
 
 def read_arrow(file: SourceFile, reading: Reading) -> Iterator[Record]:
@@ -193,7 +212,10 @@ def _as_text(array: pyarrow.Array) -> pyarrow.Array:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON could have held it: dates, decimals and bytes are text, inside lists too."""
+    """Return a value as JSON could have held it: dates, decimals and bytes are text, inside lists too.
+
+    Bytes that are no text, such as those of a picture, stay bytes: whether a row needs them is not known here.
+    """
     if isinstance(value, str | int | float | None):
         return value
     if isinstance(value, list):
@@ -201,7 +223,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, bytes):
-        return value.decode("utf-8")
+        with contextlib.suppress(UnicodeDecodeError):
+            return value.decode("utf-8")
+        return value
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     return str(value) if isinstance(value, decimal.Decimal | uuid.UUID | datetime.timedelta) else value

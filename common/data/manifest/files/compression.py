@@ -12,6 +12,7 @@ import contextlib
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,7 +21,11 @@ from common.data.manifest.files.source_file import SourceFile
 from common.errors import DataError
 
 BUFFER = 1 << 16  # bytes of its beginning that a look at a file can see
-_BEGINNINGS = {b"\x1f\x8b\x08": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
+# Of bz2 with its first block, or its end: three letters could begin a text. The others hold bytes that begin none.
+_BEGINNINGS = {
+    ".gz": re.compile(rb"\x1f\x8b\x08"), ".bz2": re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"),
+    ".xz": re.compile(rb"\xfd7zXZ\x00"), ".zst": re.compile(rb"\x28\xb5\x2f\xfd"),
+}  # fmt: skip
 _TEXT_CONTROLS = frozenset(b"\t\n\r\f\x1b\x00")  # NUL: half of a character of UTF-16
 READ_ERRORS = (OSError, EOFError, lzma.LZMAError, zlib.error)
 Position = Callable[[int], float]  # how far in the file on disk some unpacked bytes reach, about
@@ -49,7 +54,7 @@ def open_bytes(file: SourceFile) -> Iterator[Opened]:
     with file.path.open("rb") as raw:
         start = raw.read(BUFFER)
         raw.seek(0)
-        found = next((packing for sign, packing in _BEGINNINGS.items() if start.startswith(sign)), "")
+        found = next((packing for packing, sign in _BEGINNINGS.items() if sign.match(start)), "")
         if found != file.packing:
             _tell_apart(file, found, start)
         if not found:

@@ -23,6 +23,8 @@ from common.data.manifest.files.source_file import Reading, SourceFile
 NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 SAMPLE_LINES = 200
 SAMPLE_CHARACTERS = 2**20
+LARGEST_FIELD = 2**31 - 1  # csv's default of 131,072 characters is less than one long article
+csv.field_size_limit(LARGEST_FIELD)  # of the process: set here, as this is imported before any table is read
 _ANNOUNCED = re.compile('"?sep=(.)"?')
 
 

@@ -20,6 +20,7 @@ from common.errors import DataError
 
 FALLBACK = "cp1252"
 FOREIGN = 0.3  # share of letters beyond ASCII above which a line is no western European one: German has 0.02
+LONGEST_LINE = 2**26  # bytes, or characters of UTF-16, at which a line that has to be held whole is given up
 LONG = 2**20  # bytes of a line that is read in parts where nobody needs it whole
 FEWEST = 8  # letters beyond ASCII that the share is taken of
 _MARKS = (  # UTF-32 first, as its mark begins with that of UTF-16
@@ -33,7 +34,8 @@ Line = tuple[int, str | Flaw]
 def read_lines(file: SourceFile, reading: Reading, *, whole: bool = True) -> Iterator[Line]:
     """Yield line numbers from 1, and lines with their ends, or why a line cannot be decoded.
 
-    Without `whole` a line of more than LONG bytes comes in parts, so that nobody has to hold it.
+    Without `whole` a line of more than LONG bytes comes in parts, so that nobody has to hold it; with it, one of
+    LONGEST_LINE is a flaw: a few kilobytes of a packed file may unpack to more than the memory.
     """
     number = size = 0
     inside = False  # a line that came in part
@@ -46,12 +48,20 @@ def read_lines(file: SourceFile, reading: Reading, *, whole: bool = True) -> Ite
             decode = _Decoder(file, wide or reading.encoding)
             width = 4 if wide and "32" in wide else 2 if wide else 1  # bytes of what `len` counts
             cut = not whole and reading.encoding is None  # in others a character may be cut unseen
-            for line in _wide_lines(stream, wide) if wide else _lines(stream, start, whole=not cut):
-                number += not inside
+            longest = LONGEST_LINE if whole else -1
+            ends = (b"\r",) if not wide and _is_of_old_mac(start) else ("\n", b"\n")
+            lines = _wide_lines(stream, wide, longest) if wide else _lines(stream, start, longest, cut=cut)
+            for line in lines:
+                goes_on = inside
+                number += not goes_on
                 size += len(line) * width
                 file.on_read(position(size))
-                inside = not whole and line[-1:] not in ("\n", b"\n")
-                yield number, (line if isinstance(line, str) else decode(number, line))
+                held = len(line) < LONGEST_LINE
+                inside = line[-1:] not in ends and not (whole and held)
+                if not whole or (held and not goes_on):
+                    yield number, (line if isinstance(line, str) else decode(number, line))
+                elif not goes_on:
+                    yield number, _too_long(file, number)
             file.on_read(file.size)
     except UnicodeDecodeError as error:
         what = f"{file.name}, after line {number}: not {error.encoding}"
@@ -66,6 +76,11 @@ def read_text(file: SourceFile, reading: Reading) -> Iterator[str]:
         if isinstance(line, Flaw):
             raise DataError(f"{line.detail}.")
         yield line
+
+
+def _too_long(file: SourceFile, number: int) -> Flaw:
+    where = f"{file.name}, line {number}"
+    return Flaw("line too long", f"{where}: has {LONGEST_LINE:,} characters or more. Break it into several records")
 
 
 class _Decoder:
@@ -134,18 +149,23 @@ def _wide(start: bytes, named: str | None) -> str | None:
     return None
 
 
-def _wide_lines(stream: io.BufferedReader, encoding: str) -> Iterator[str]:
+def _wide_lines(stream: io.BufferedReader, encoding: str, longest: int) -> Iterator[str]:
     with io.TextIOWrapper(stream, encoding, newline="\n") as lines:
-        for number, line in enumerate(lines):
+        for number, line in enumerate(iter(lambda: lines.readline(longest), "")):
             yield line if number else line.removeprefix("\ufeff")
 
 
-def _lines(stream: io.BufferedReader, start: bytes, *, whole: bool) -> Iterator[bytes]:
-    """Yield lines with their ends; carriage returns end them in a file that has no line feed where it begins."""
-    if b"\r" in start and b"\n" not in start:
-        yield from _lines_of_old_macs(stream)
-    elif whole:
-        yield from stream
+def _is_of_old_mac(start: bytes) -> bool:
+    """Whether carriage returns end lines: a file has no line feed where it begins."""
+    return b"\r" in start and b"\n" not in start
+
+
+def _lines(stream: io.BufferedReader, start: bytes, longest: int, *, cut: bool) -> Iterator[bytes]:
+    """Yield lines with their ends; one that reaches `longest`, or may be cut, in parts. -1 is no limit."""
+    if _is_of_old_mac(start):
+        yield from _lines_of_old_macs(stream, longest)
+    elif not cut:
+        yield from iter(lambda: stream.readline(longest), b"")
     else:
         rest = b""
         while block := rest + stream.readline(LONG):
@@ -156,10 +176,13 @@ def _lines(stream: io.BufferedReader, start: bytes, *, whole: bool) -> Iterator[
             rest = block[end:]
 
 
-def _lines_of_old_macs(stream: io.BufferedReader) -> Iterator[bytes]:
+def _lines_of_old_macs(stream: io.BufferedReader, longest: int) -> Iterator[bytes]:
     rest = b""
     while block := stream.read1(BUFFER):
         *lines, rest = (rest + block).split(b"\r")
         yield from (line + b"\r" for line in lines)
+        if len(rest) >= longest > 0:
+            yield rest
+            rest = b""
     if rest:
         yield rest

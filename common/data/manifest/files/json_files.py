@@ -9,14 +9,17 @@ there are several; one object whose values are the records. Whatever the name do
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from common.data.manifest.files.encoding import read_lines, read_text
-from common.data.manifest.files.json_stream import Items, JsonStream, parse
+from common.data.manifest.files.json_stream import Decoder, Items, JsonStream
 from common.data.manifest.files.source_file import LINES, Flaw, Reading, Record, SourceFile
 from common.errors import DataError
+from common.store.cache import stamp_of
 
 _REPAIR = "Repair or remove this line."
 
@@ -58,12 +61,13 @@ def _is_complete(line: str) -> bool:
 
 
 def _read_lines(file: SourceFile, reading: Reading) -> Iterator[Record]:
+    decoder = Decoder()
     for number, line in read_lines(file, reading):
         where = f"{file.name}, line {number}"
         if isinstance(line, Flaw):
             yield Record(where, {}, flaw=line)
         elif line.strip():
-            value, twice = parse(line, where, _REPAIR)
+            value, twice = decoder.parse(line, where, _REPAIR)
             yield _record(value, where, twice)
 
 
@@ -93,10 +97,15 @@ def _items(file: SourceFile, reading: Reading, path: list[str] | None) -> Items:
     return stream.items(path)
 
 
+@functools.lru_cache(maxsize=16)
+def _layout(path: Path, name: str, stamp: tuple[int, ...], reading: Reading) -> dict[str, str] | None:
+    """Return what the keys of a document hold. All of it is read for that, so that a file's answer is remembered."""
+    return JsonStream(read_text(SourceFile(path, name), reading), name).layout()
+
+
 def _find_records(file: SourceFile, reading: Reading) -> list[str] | None:
     """Return the key whose list holds the records; [] for no single object; None where each value is one."""
-    quiet = SourceFile(file.path, file.name)
-    kinds = JsonStream(read_text(quiet, reading), file.name).layout()
+    kinds = _layout(file.path, file.name, tuple(stamp_of(file.path)), Reading(encoding=reading.encoding))
     if kinds is None:
         return []
     lists = [name for name, kind in kinds.items() if kind == "objects"]

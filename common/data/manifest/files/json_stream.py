@@ -22,11 +22,11 @@ _LONGEST_SIGN = 16  # characters: an error nearer to the end of what has been re
 Items = Iterator[tuple[Any, str | None]]
 
 
-class _Decoder:
-    """Python's decoder, which also notes a key that an object gives twice."""
+class Decoder:
+    """Python's decoder, which also notes a key that an object gives twice; of one thread alone, as it notes."""
 
     def __init__(self) -> None:
-        self.twice: str | None = None
+        self._twice: str | None = None
         self._json = json.JSONDecoder(
             object_pairs_hook=self._object, parse_constant=lambda name: None if name == "NaN" else float(name)
         )
@@ -35,28 +35,24 @@ class _Decoder:
         made = dict(pairs)
         if len(made) < len(pairs):
             names = [name for name, _ in pairs]
-            self.twice = next(name for name in names if names.count(name) > 1)
+            self._twice = next(name for name in names if names.count(name) > 1)
         return made
 
     def decode(self, text: str, start: int) -> tuple[Any, int, str | None]:
         """Return a value, where it ends, and a key that it gives twice."""
-        self.twice = None
+        self._twice = None
         value, end = self._json.raw_decode(text, start)
-        return value, end, self.twice
+        return value, end, self._twice
 
-
-_LINE = _Decoder()
-
-
-def parse(text: str, where: str, advice: str) -> tuple[Any, str | None]:
-    """Return the value of a whole text, and a key that it gives twice. Raises DataError."""
-    try:
-        value, end, twice = _LINE.decode(text, _skip(text, 0))
-        if (end := _skip(text, end)) < len(text):
-            raise json.JSONDecodeError("Extra data", text, end)
-    except (ValueError, RecursionError) as error:
-        raise _invalid(error, where, advice) from error
-    return value, twice
+    def parse(self, text: str, where: str, advice: str) -> tuple[Any, str | None]:
+        """Return the value of a whole text, and a key that it gives twice. Raises DataError."""
+        try:
+            value, end, twice = self.decode(text, _skip(text, 0))
+            if (end := _skip(text, end)) < len(text):
+                raise json.JSONDecodeError("Extra data", text, end)
+        except (ValueError, RecursionError) as error:
+            raise _invalid(error, where, advice) from error
+        return value, twice
 
 
 def _skip(text: str, start: int) -> int:
@@ -80,7 +76,7 @@ class JsonStream:
         self._texts, self._name = texts, name
         self._text, self._at, self._ended = "", 0, False
         self._lines = 0  # line ends in front of `_text`
-        self._decoder = _Decoder()
+        self._decoder = Decoder()
 
     def items(self, path: list[str]) -> Items:
         """Yield the items of the list, or the values of the object, at a path of keys.

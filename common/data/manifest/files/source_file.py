@@ -112,8 +112,10 @@ class Record(NamedTuple):
     value: dict[str, Any]
     inside: bool = False  # an item of a list in a record of the file
     flaw: Flaw | None = None  # a record that is dropped, and why; `value` is empty then
+    file: int = 0  # of a source with several files the place of the record's own among them, from 1
 
     @property
     def number(self) -> str:
-        """The place alone: `12`, or `3.2` inside a record."""
-        return ".".join(part.rsplit(" ", 1)[-1] for part in self.where.rsplit(", ", 1 + self.inside)[1:])
+        """The place alone: `12`, or `3.2` inside a record; of the second of several files `2.12`."""
+        inside = [part.rsplit(" ", 1)[-1] for part in self.where.rsplit(", ", 1 + self.inside)[1:]]
+        return ".".join([*([str(self.file)] if self.file else []), *inside])

@@ -22,7 +22,6 @@ from common.data.manifest.files.source_file import Flaw, Reading, Record, Source
 from common.data.manifest.files.texts import nul_flaw
 from common.errors import DataError
 
-LARGEST_FIELD = 2**31 - 1  # csv's default of 131,072 characters is less than one long article
 LONGEST_ROW = 2**26  # characters of one row in which a closing quote is looked for
 Row = tuple[int, list[str] | Flaw]
 
@@ -110,7 +109,6 @@ class _Lines:
 
 
 def _quoted_rows(file: SourceFile, lines: Iterator[Line], delimiter: str) -> Iterator[Row]:
-    csv.field_size_limit(LARGEST_FIELD)
     source = _Lines(lines)
     width = 0  # fields of the first row
     while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import pytest
 
 from common.data.manifest.files.arrow import shards_of
 from common.data.manifest.readers import Reading, SourceFile, read_file
+from common.data.manifest.records import rows_of
+from common.data.manifest.schema import Source
+from common.data.manifest.values import UnusableRow
 from common.errors import DataError
 from tests.data.manifest.files.reading import Found
 
@@ -82,8 +86,35 @@ def test_values_become_text(tmp_path: Path, name: str) -> None:
         {"day": "2024-05-01", "price": "1.50", "raw": "bytes", "n": 3, "list": [{"day": "2024-05-01", "raw": "x"}],
          "kind": "a"}
     ]  # fmt: skip
-    found = written(tmp_path, name, {"raw": [b"\xff\xfe"]}, columns=("raw",))
-    assert found.reasons == ["a cell cannot be decoded"]
+
+
+@FORMATS
+def test_a_picture_beside_a_conversation_costs_no_row(tmp_path: Path, name: str) -> None:
+    talk = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    seen = [{"role": "user", "content": "<image> Why?"}, talk[1]]
+    columns = {"messages": [talk, seen], "image": [BAD, BAD], "images": [[{"bytes": BAD, "path": None}]] * 2}
+    facts = {"id": "s", "role": "sft", "path": name, "licence": "mit", "columns": {"messages": "messages"}}
+    source = Source.model_validate(facts)
+    found = written(tmp_path, name, columns, columns=source.reading.columns)
+    assert [value["image"] for value in found.values] == [BAD, BAD]
+    kept, lost = [made.row for record in found.records for made in rows_of(source, record)]
+    assert not isinstance(kept, UnusableRow)
+    assert str(lost) == "a conversation about images, which are not supported"
+
+
+def test_bytes_that_are_no_text_do_not_get_into_rows(tmp_path: Path) -> None:
+    call = {"function": {"name": "f", "arguments": {"x": BAD}}}
+    turns = {
+        "f": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "tool_calls": [call]}],
+        "tool": [{"role": "tool", "content": {"x": BAD}}],
+        "user": [{"role": "user", "content": BAD}],
+    }
+    facts = {"id": "s", "role": "sft", "path": "a.parquet", "licence": "mit", "columns": {"messages": "messages"}}
+    source = Source.model_validate(facts)
+    for talk in turns.values():
+        found = written(tmp_path, "a.parquet", {"messages": [talk]}, columns=("messages",))
+        (made,) = rows_of(source, found.records[0])
+        assert str(made.row) in ("bytes that are no text", "messages is no text")
 
 
 def test_nested_columns_and_names_with_dots(tmp_path: Path) -> None:
@@ -144,6 +175,24 @@ def test_saved_folders_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "one" / "state.json").write_text("{")
     with pytest.raises(DataError, match=r"has a state\.json that cannot be read"):
         shards_of(tmp_path / "one", None)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        *(("dataset_dict.json", text) for text in ("null", '["x"]', '{"splits": null}', '{"splits": [{}]}')),
+        *(("state.json", text) for text in ("null", '["x"]', "[{}]", '{"_data_files": null}', '{"_data_files": [{}]}')),
+        *(
+            ("state.json", text)
+            for text in ('{"_data_files": ["x"]}', '{"_data_files": [{"filename": 1}]}', "[" * 99999)
+        ),
+    ],
+)
+def test_a_saved_folder_with_a_damaged_list_says_what_to_do(tmp_path: Path, file: str, content: str) -> None:
+    (tmp_path / file).write_text(content)
+    message = rf"^has a {re.escape(file)} that cannot be read: .*\. Save the data set again, or copy all its files$"
+    with pytest.raises(DataError, match=message):
+        shards_of(tmp_path, "train")
 
 
 @FORMATS

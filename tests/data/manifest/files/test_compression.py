@@ -90,3 +90,12 @@ def test_a_name_that_lies_is_told(tmp_path: Path) -> None:
     assert read(tmp_path, "c.jsonl.gz", zstandard(b'{"a": 1}')).told[0].startswith("c.jsonl.gz is a .zst file")
     with pytest.raises(DataError, match=r"d\.jsonl\.gz: is no \.gz file, nor text\. Download or pack it again"):
         read(tmp_path, "d.jsonl.gz", b"\x01\x02\x03\x04")
+
+
+def test_a_text_that_begins_as_bzip2_does(tmp_path: Path) -> None:
+    for text in ("BZh is a bus line.", "BZh9 too"):
+        found = read(tmp_path, "a.txt", text)
+        assert ([value["text"] for value in found.values], found.told) == ([text], [])
+    assert read(tmp_path, "a.txt", bz2.compress(b"")).told == [
+        "a.txt is a .bz2 file, whatever its name says, and is unpacked as one"
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,15 @@ def test_a_delimiter_that_is_named_or_announced(tmp_path: Path) -> None:
 
 def test_names_that_are_given(tmp_path: Path) -> None:
     assert read(tmp_path, "a.csv", "1;2,5\n3;4,5\n", header=("q", "a")).values[1] == {"q": "3", "a": "4,5"}
+
+
+def test_a_long_field_is_read_alike_in_a_new_process(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text(f'q\ta\n"one\t1"\t"{"x" * 200_000}"\n"two"\t"y"\n')
+    program = f"""
+from pathlib import Path
+from common.data.manifest.readers import Reading, SourceFile, read_file
+print([record.value["q"] for record in read_file(SourceFile(Path({str(path)!r}), "a.tsv"), Reading())])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['one\\t1', 'two']"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from common.errors import DataError
-from tests.data.manifest.files.reading import read
+from tests.data.manifest.files.reading import Found, read
 
 GERMAN = "Ein Hafenkran hebt Lasten \u2013 für Schiffe."
 
@@ -74,3 +76,30 @@ def test_line_ends_of_old_macs(tmp_path: Path) -> None:
 def test_a_long_line_of_json_is_read_in_parts_that_cut_no_character(tmp_path: Path) -> None:
     text = "é漢" * 1_000_000
     assert read(tmp_path, "a.json", f'[{{"text": "{text}"}}]').values == [{"text": text}]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "end"), [("utf-8", "\n"), ("utf-8", "\r"), ("utf-16", "\n"), ("cp1252", "\n"), ("cp1252", "\r")]
+)
+def test_a_line_that_is_too_long_to_be_held_is_lost_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, end: str
+) -> None:
+    monkeypatch.setattr("common.data.manifest.files.encoding.LONGEST_LINE", 100)
+    text = end.join(["café", "x" * 1000, "tea", "y" * 98, "z" * 100])
+    found = read(tmp_path, "a.txt", text.encode(encoding), unit="line")
+    assert [value["text"] for value in found.values] == ["café", "tea", "y" * 98]
+    assert found.reasons == ["line too long"] * 2
+    assert found.flaws[0] == "a.txt, line 2: has 100 characters or more. Break it into several records"
+    assert "line 5" in found.flaws[1]
+    assert read(tmp_path, "a.txt", text.encode(encoding), unit="file").flaws == []  # nobody has to hold a line of it
+
+
+def test_a_line_that_unpacks_to_a_thousand_times_its_size(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"t": "' + bytes(150_000_000).replace(b"\0", b"x") + b'"}\n{"t": "y"}\n', 1))
+    tracemalloc.start()
+    found = Found(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.values, found.reasons) == ([{"t": "y"}], ["line too long"])
+    assert peak < 220e6  # before: two and a half times the line

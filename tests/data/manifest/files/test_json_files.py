@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from common.data.manifest.files.json_stream import JsonStream
 from common.errors import DataError
-from tests.data.manifest.files.reading import read
+from tests.data.manifest.files.reading import Found, read
 
 ROWS = [{"q": f"Question {number}?", "a": number} for number in range(3)]
 
@@ -82,3 +83,21 @@ def test_broken_files(tmp_path: Path, name: str, content: str, message: str) -> 
         return
     with pytest.raises(DataError, match=message):
         read(tmp_path, name, content)
+
+
+def test_the_list_with_the_records_is_looked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[JsonStream] = []
+    layout = JsonStream.layout
+
+    def look(stream: JsonStream) -> dict[str, str] | None:
+        looked.append(stream)
+        return layout(stream)
+
+    monkeypatch.setattr(JsonStream, "layout", look)
+    (tmp_path / "a.json").write_text(json.dumps({"data": ROWS}))
+    for _ in range(3):
+        found = Found(tmp_path / "a.json")
+        assert found.values == ROWS
+        assert found.told == ["a.json holds its records in 'data'. Name another list with records:"]
+    assert len(looked) == 1
+    assert read(tmp_path, "a.json", json.dumps({"rows": ROWS})).values == ROWS  # another file now

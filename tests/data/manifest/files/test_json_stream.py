@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -33,3 +35,25 @@ def test_memory_holds_an_item_and_not_the_file(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 12e6  # of a file of 30 MB; its list of objects alone would be more
+
+
+def test_files_that_are_read_at_once_do_not_see_each_others_keys(tmp_path: Path) -> None:
+    flaws: list[int] = []
+
+    def read(text: str) -> None:
+        path = tmp_path / f"{len(text)}.jsonl"
+        path.write_text(text * 20_000)
+        flaws.append(sum(record.flaw is not None for record in read_file(SourceFile(path, "a.jsonl"), Reading())))
+
+    texts = ('{"a": 1}\n', '{"b": 1, "b": 22}\n')
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=read, args=(text,)) for text in texts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(switching)
+    assert sorted(flaws) == [0, 20_000]
