@@ -22,7 +22,7 @@ from typing import Any
 
 from common.config.defaults import differing
 from common.config.validation import report
-from common.config.yaml import read_yaml
+from common.config.yaml import read_manifest
 from common.data.accounting import RowCount
 from common.data.corpus import CORPUS_ROLES, Portion, Row
 from common.data.manifest.files.source_file import Told
@@ -65,7 +65,7 @@ def load_manifest(
     folder = path.parent if root is None else root
     if not folder.is_dir():
         raise DataError(f"data_root={folder} is not a folder. Pass the folder that the paths in {path} start from.")
-    raw = read_yaml(path)
+    raw = read_manifest(path)
     if not isinstance(raw, dict):
         raise DataError(f"{path}: holds no keys at its top level. Expected title and sources.")
     manifest, sources, wrong = parse_manifest(raw)
