@@ -38,7 +38,7 @@ from common.config.trl_block import TrlBlock, nested, processes_of
 from common.config.trl_mappings import rules_of, run_wide, translate
 from common.config.trl_options import is_finite
 from common.config.validation import validated
-from common.config.yaml import read_yaml
+from common.config.yaml import read_manifest
 from common.errors import ConfigError, did_you_mean
 
 DEFAULT_PROFILE = "tiny"
@@ -174,7 +174,7 @@ def _manifest_layers(data: str | Path, profile: str | None, known: Sequence[str]
     if data == EMBEDDED:
         return []
     path = Path(data)
-    raw = read_yaml(path)
+    raw = read_manifest(path)
     given = raw if isinstance(raw, dict) else {}
     profiles = _keys_of(given, "profiles", path)
     if wrong := [name for name in profiles if name not in known]:

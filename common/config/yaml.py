@@ -15,6 +15,7 @@ import yaml
 
 from common.errors import DataError
 
+MANIFESTS = (".yaml", ".yml", ".json")  # JSON is YAML too
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same loader, ten times as fast where libyaml is
 
 
@@ -72,6 +73,17 @@ def read_yaml(path: Path) -> Any:
         raise DataError(f"{path}{where}: not valid YAML: {error.problem or error.context}.") from error
     except yaml.YAMLError as error:
         raise DataError(f"{path}: not valid YAML: {error}.") from error
+
+
+def read_manifest(path: Path) -> Any:
+    """Return the value of the manifest that `data=` names. Raises DataError, also for what cannot be one."""
+    if path.is_dir() or (path.is_file() and path.suffix.lower() not in MANIFESTS):
+        what = "a folder" if path.is_dir() else f"a {path.suffix or 'nameless'} file"
+        raise DataError(
+            f"data={path} is {what}. Expected a manifest: a .yaml file with title and sources, each with its id, role, "
+            "path and licence (docs/your-own-data.md)."
+        )
+    return read_yaml(path)
 
 
 def parse_value(text: str) -> Any:

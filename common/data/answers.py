@@ -4,7 +4,7 @@ Usage: `same_number(parse_number("It grew by 12.5%."), 12.5)`, `exact(reply, ["s
 `f1(reply, accepted)`.
 
 It compares two texts; which part of a reply is the answer is the caller's business. Words are compared as SQuAD's
-evaluation does (Rajpurkar et al. 2016, arXiv 1606.05250). Numbers are read in English notation only.
+evaluation does (Rajpurkar et al. 2016, arXiv 1606.05250).
 """
 
 from __future__ import annotations
@@ -17,11 +17,20 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 MINUS = "-\u2212\u2013"  # hyphen, minus sign, en dash
+_UNSIGNED = r"(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
 # A number that does not go on from a word or number before it: "2019-2020" holds 2019 and 2020, "Q3" none.
 _NUMBER = re.compile(
     rf"(?<![\w.])(?P<sign>[{MINUS}](?=[$€£¥.\d]))?(?P<currency>[$€£¥]\s?(?P<inner>[{MINUS}])?)?"
-    r"(?P<digits>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+    r"(?:(?P<power>\d+(?:\.\d+)?[eE][-+]?\d+)(?!\w)"
+    rf"|(?<!/)(?:(?P<whole>\d{{1,2}}) )?(?P<over>{_UNSIGNED})\s?/\s?(?P<under>{_UNSIGNED})(?!\s?/|[.,]?\d)"
+    r"|(?P<dotted>[1-9]\d{0,2}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})(?![.,]?\d))"  # 1.234,5 and 1.234.567
+    r"|(?P<spaced>[1-9]\d{0,2}(?P<gap>[ \u00a0\u2009\u202f'\u2019])\d{3}(?:(?P=gap)\d{3})*(?:\.\d+|,\d{1,2})?(?!\d))"
+    r"|(?<!\d,)(?P<comma>\d+,(?:\d{1,2}|\d{4,5})|0,\d+)(?![.,]?\d)"
+    rf"|(?P<digits>{_UNSIGNED}|\.\d+))"
 )
+# Digits that hang together, as in a date, a time or a number of some other notation.
+_RUN = re.compile(r"\d+(?:[.,:/^'\u2019]\d+)+")
+_LIST = re.compile(r"(?!.*,\d{3}(?:,|$))[\d,]+|[\d.]+")  # "1,2,3" and "1.2.3", where one part is read
 _BEFORE_BRACKETED = re.compile(r"\(\s*$")
 _AFTER_BRACKETED = re.compile(r"\s*%?\s*\)")
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
@@ -30,18 +39,38 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 def parse_number(text: str) -> float | None:
     """Return the last number of a text, or None where it has none.
 
-    Thousands commas, a currency sign and "%" are dropped ("12.5%" is 12.5), and a number alone in brackets is
-    negative, as accounts write it: "(12.3)" is -12.3.
+    A currency sign and "%" are dropped ("12.5%" is 12.5), and a number alone in brackets is negative, as accounts write
+    it: "(12.3)" is -12.3. What only one notation writes is read in that: 1,234.5; 1.234,5; 1 234; 1,5; 3/4; 1e3. A
+    comma before three digits parts thousands, and a point alone is decimal. None too where the last number is but a
+    part of something else, such as a date, so that nothing is half read.
     """
     numbers = list(_NUMBER.finditer(text))
     if not numbers:
         return None
     found = numbers[-1]
-    value = float(found["digits"].replace(",", ""))
-    if not math.isfinite(value):  # hundreds of digits
+    value = _value(found)
+    if value is None or not math.isfinite(value):  # hundreds of digits
         return None
+    for run in _RUN.finditer(text):
+        beyond = run.start() < found.end() < run.end() or run.start() < found.start("digits") < run.end() == found.end()
+        if beyond and not _LIST.fullmatch(run[0]):
+            return None
     bracketed = _BEFORE_BRACKETED.search(text[: found.start()]) and _AFTER_BRACKETED.match(text, found.end())
-    return -value if found["sign"] or found["inner"] or bracketed else value
+    return -value if found["sign"] or found["inner"] or (bracketed and not found["over"]) else value
+
+
+def _value(found: re.Match[str]) -> float | None:
+    """Return a number in any of its notations, without its sign; None for a fraction that is none."""
+    if found["over"]:
+        over, under = (float(found[name].replace(",", "")) for name in ("over", "under"))
+        if not under or (found["whole"] and over >= under):
+            return None
+        return float(found["whole"] or 0) + over / under
+    if european := found["dotted"] or found["comma"]:
+        return float(european.replace(".", "").replace(",", "."))
+    if found["spaced"]:
+        return float(found["spaced"].replace(found["gap"], "").replace(",", "."))
+    return float(found["power"] or found["digits"].replace(",", ""))
 
 
 def final_answer(text: str, mark: str) -> str:

@@ -5,7 +5,8 @@ Usage: `words_of("diag-\\nnosed")`; `cut(text).joined`; `count_words("中国的�
 Words are runs of letters, digits and the marks that belong to them, as Unicode segments text (UAX 29): a vowel sign
 of Devanagari is part of its word. What is only layout goes first: compatibility forms (full width, ligatures), case,
 characters that are ignored when shown (soft hyphens, joiners, marks of direction, byte order marks), and pointing that
-writers leave out: Arabic and Hebrew points, the Arabic tatweel, accents of stress, the dots of the Russian io.
+writers leave out: Arabic and Hebrew points, the Arabic tatweel, accents of stress, the dots of the Russian io. So do
+the accents of Latin and Greek, which capitals, keyboards and extraction lose, and the tags and entities of HTML.
 
 A hyphen or apostrophe within a word may end a line there, be part of the word, or be left out by a writer. So such a
 word is known in two forms, cut and joined.
@@ -17,6 +18,7 @@ and Burmese 4 with their marks. Thirteen words are then about as unlikely to be 
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -34,7 +36,7 @@ _UNSPACED = {  # script -> (weight of a character, first and last code point of 
 _LAYOUT = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
     "\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-    "\u0300\u0301\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc]+"
+    "\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc]+"
 )
 _SPELLINGS = (("\u2010", "-"), ("\u2011", "-"), ("\u2019", "'"), ("\u0451", "\u0435"), ("_", " "))
 _JOINT = re.compile(r"-\s*|'")  # behind an apostrophe and a blank a new word begins
@@ -44,6 +46,14 @@ _SIMPLE = re.compile(r"\w+(?:(?:-\s*|')\w+)*")
 _NOT_SIMPLE = re.compile(
     "[^\x00-\xac\xae-\u02ff\u0370-\u0482\u048a-\u052f\u10a0-\u10ff\u1e00-\u200a\u2010-\u2029\u2030-\u205f"
     "\u20a0-\u20cf\u2100-\u2bff\uac00-\ud7a3]"
+)
+
+# Tags of a word's own letters, as in H<sub>2</sub>O, and those that part words; others may be part of the text.
+_ATTRIBUTES = r"(?:\s+[\w:-]+\s*=[^<>]*)?\s*/?>"
+_INSIDE = re.compile(r"</?(?:a|b|big|code|em|font|i|mark|s|small|span|strong|sub|sup|tt|u)" + _ATTRIBUTES, re.I)
+_BETWEEN = re.compile(
+    r"</?(?:blockquote|br|center|dd|div|dl|dt|h[1-6]|hr|img|li|ol|p|pre|table|tbody|td|th|thead|tr|ul)" + _ATTRIBUTES,
+    re.I,
 )
 
 
@@ -73,6 +83,20 @@ def _pattern() -> re.Pattern[str]:
 _ANY = _pattern()
 
 
+def _plain_letters() -> dict[str, str]:
+    """Return the letters of Latin and Greek that have accents, each with the one that is left without them."""
+    plain = {"\u0110": "D", "\u0111": "d", "\u0131": "i", "\u0141": "L", "\u0142": "l", "\u00d8": "O", "\u00f8": "o"}
+    for place in (*range(0xC0, 0x250), *range(0x370, 0x400), *range(0x1E00, 0x2000)):
+        parts = unicodedata.normalize("NFD", chr(place))
+        if len(parts) > 1 and all("\u0300" <= accent <= "\u036f" for accent in parts[1:]):
+            plain[chr(place)] = parts[0]
+    return plain
+
+
+_PLAIN = _plain_letters()
+_ACCENTED = re.compile(f"[{_ranges(sorted(map(ord, _PLAIN)))}]")
+
+
 class Cut(NamedTuple):
     """A text as words, cut at hyphens and apostrophes; and, where it has some, joined at them."""
 
@@ -84,11 +108,15 @@ class Cut(NamedTuple):
 
 def cut(text: str) -> Cut:
     """Return the words of a text in both forms."""
+    if "&" in text:
+        text = html.unescape(text)
+    if "<" in text:
+        text = _BETWEEN.sub(" ", _INSIDE.sub("", text))
     if text.isascii():
         text = text.lower()
         found = _ASCII.findall(text)
     else:
-        text = unicodedata.normalize("NFKC", text)
+        text = _ACCENTED.sub(lambda letter: _PLAIN[letter[0]], unicodedata.normalize("NFKC", text))
         simple = _NOT_SIMPLE.search(text) is None
         text = (text if simple else _LAYOUT.sub("", text)).casefold()
         for sign, usual in _SPELLINGS:

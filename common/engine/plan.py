@@ -34,6 +34,7 @@ from common.engine.own_data import reasons, repeated
 from common.engine.preflight.hardware import check_out
 from common.engine.preflight.losses import check_losses, losses
 from common.engine.preflight.settings import check_settings
+from common.engine.preflight.sources import check_sources
 from common.engine.provenance import versions
 from common.models.facts import check_taken_facts
 from common.models.licence import RollUp
@@ -82,13 +83,14 @@ class Plan:
         return [step for step in self.steps if step.state != "cached"]
 
     def check(self) -> list[str]:
-        """Stop where results cannot be written, or stages would lose more of their rows than they may.
+        """Stop where results cannot be written, sources do not suit a stage, or it would lose too many of their rows.
 
         Returns what a sample of the rows makes likely.
         """
         assert self.outlook.sizes is not None, "a plan knows its corpus"
         if self.to_do:
             check_out(self.resolved)
+        check_sources(self.resolved, [step.node for step in self.to_do], self.corpus)
         return check_losses(self.resolved, [step.node for step in self.to_do], self.corpus, self.outlook.sizes)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.config.yaml import read_yaml
+from common.config.yaml import read_manifest, read_yaml
 from common.errors import DataError
 
 
@@ -49,3 +49,11 @@ def test_missing_and_unreadable_files(tmp_path: Path) -> None:
         read_yaml(tmp_path / "none.yaml")
     with pytest.raises(DataError, match=r"cannot be read: Is a directory"):
         read_yaml(tmp_path)
+
+
+def test_what_cannot_be_a_manifest_is_told_with_what_is_expected(tmp_path: Path) -> None:
+    (tmp_path / "faq.jsonl").write_text('{"a": 1}\n{"a": 2}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"^data=.*faq\.jsonl is a \.jsonl file\. Expected a manifest: a \.yaml file"):
+        read_manifest(tmp_path / "faq.jsonl")
+    with pytest.raises(DataError, match=r"^data=.* is a folder\. Expected a manifest"):
+        read_manifest(tmp_path)

@@ -1,10 +1,11 @@
-"""Exam questions in six scripts, copies of them as they turn up in texts, and clean rows that look alike.
+"""Exam questions in six scripts and of three languages with accents, copies as they turn up, and clean rows.
 
 Usage: `for question in exam("thai"): ...`; `CHANGES["soft hyphens"](question)`; `clean("thai")`.
 
 Questions and clean rows fill one template with the same words, but never with the same pair of them.
 """
 
+# ruff: noqa: RUF001 - Turkish and Greek are written in letters that look like others.
 from __future__ import annotations
 
 import re
@@ -42,6 +43,21 @@ _LISTS = {
         "โรคหืด เบาหวาน เกาต์ โลหิตจาง ไมเกรน ลมชัก ความดันสูง วัณโรค",
         "ชีพจร น้ำหนัก อุณหภูมิ ครีเอตินิน โพแทสเซียม โซเดียม ฮีโมโกลบิน น้ำตาล",
     ),
+    "turkish": (
+        "İstanbul Boğazı kıyısında {x} ve {y} şikayetiyle gelen hastada {z} normalse ilk hangi ilaç verilir?",
+        "astım diyabet gut anemi migren epilepsi hipertansiyon artrit",
+        "nabız ağırlık ısı kreatinin potasyum sodyum hemoglobin glikoz",
+    ),
+    "greek": (
+        "Ποιο φάρμακο δίνεται πρώτο σε έναν ασθενή με {x} και {y} όταν η τιμή για {z} είναι φυσιολογική;",
+        "άσθμα διαβήτη αρθρίτιδα αναιμία ημικρανία επιληψία υπέρταση βρογχίτιδα",
+        "σφυγμό βάρος θερμοκρασία κρεατινίνη κάλιο νάτριο αιμοσφαιρίνη γλυκόζη",
+    ),
+    "vietnamese": (
+        "Thuốc nào được dùng đầu tiên cho người bệnh bị {x} và {y} khi chỉ số {z} vẫn bình thường?",
+        "hen gút lao sởi cúm phong suyễn dại",
+        "mạch cân nhiệt kali natri đường sắt đạm",
+    ),
 }  # fmt: skip
 SCRIPTS = tuple(_LISTS)
 AROUND = {
@@ -50,6 +66,9 @@ AROUND = {
     "arabic": ("ملاحظات من المستشفى. ", " الجواب في الفصل التالي."),
     "cyrillic": ("Заметки из больницы. ", " Ответ в следующей главе."),
     "han": ("医院笔记。", "答案在下一章。"),
+    "turkish": ("Hastaneden notlar. ", " Cevap sonraki bölümde."),
+    "greek": ("Σημειώσεις από το νοσοκομείο. ", " Η απάντηση είναι στο επόμενο κεφάλαιο."),
+    "vietnamese": ("Ghi chép từ bệnh viện. ", " Câu trả lời ở chương sau."),
     "thai": ("บันทึกจากโรงพยาบาล ", " คำตอบอยู่ในบทถัดไป"),
 }
 
@@ -97,6 +116,12 @@ def _pointed(text: str) -> str:
     )
 
 
+def _unaccented(text: str) -> str:
+    """Take the accents off Latin and Greek letters."""
+    bare = re.sub("([A-Za-z\u0370-\u03ff])[\u0300-\u036f]+", "\\1", unicodedata.normalize("NFD", text))
+    return unicodedata.normalize("NFC", bare).replace("\u0111", "d").replace("\u0131", "i")
+
+
 CHANGES: dict[str, Callable[[str], str]] = {
     "exact": str,
     "spaced": lambda text: text.replace(" ", " \n  "),
@@ -104,6 +129,12 @@ CHANGES: dict[str, Callable[[str], str]] = {
     "hyphenated, lines joined": lambda text: _within(text, "- ", 5) if " " in text[:24] else _within(text, " ", 7),
     "hyphens within words": lambda text: _within(text, "-", 5) if " " in text[:24] else text,
     "upper case": str.upper,
+    "lower case": str.lower,
+    "without accents": _unaccented,
+    "capitals without accents": lambda text: _unaccented(text).upper(),
+    "with an emoji": lambda text: text.replace(" ", " \U0001f600 ", 3),
+    "tags": lambda text: "<p>" + _within(text.replace(" ", "<br/> "), "<b class='x'>", 4) + "</p>",
+    "entities": lambda text: text.encode("ascii", "xmlcharrefreplace").decode().replace(" ", "&nbsp;"),
     "soft hyphens": lambda text: _within(text, "\u00ad", 3),
     "zero-width spaces": lambda text: _within(text, "\u200b", 2),
     "marks of direction": lambda text: "\u202b" + text.replace(" ", " \u200f") + "\u202c",

@@ -12,10 +12,20 @@ from common.data.words import count_words, cut, pieces_of_text, words_of
 
 
 def test_words_have_one_spelling() -> None:
-    assert words_of("_Caf\u00e9_ STRASSE") == words_of("cafe\u0301 straße") == ["café", "strasse"]
+    assert words_of("_Caf\u00e9_ STRASSE") == words_of("cafe\u0301 straße") == ["cafe", "strasse"]
     assert words_of("\uff26\uff35\uff2c\uff2c\u3000\ufb01t") == ["full", "fit"]
     assert words_of("di\u00adag\u200bno\u200dsed \ufeff\u202bx\u202c") == ["diagnosed", "x"]
     assert words_of("\u0643\u062a\u0640\u0640\u0627\u0628\u064f") == ["\u0643\u062a\u0627\u0628"]
+    assert (
+        words_of("\u0130stanbul \U0001f600") == words_of("\u0130stanbul") == words_of("i\u0307stanbul") == ["istanbul"]
+    )
+    assert words_of("\u0386\u03a3\u0398\u039c\u0391") == words_of("\u03b1\u03c3\u03b8\u03bc\u03b1")
+    assert words_of("\u0439") == ["\u0439"] != words_of("\u0438")  # letters of their own, of Cyrillic
+
+
+def test_html_is_undone_where_it_is_html() -> None:
+    assert words_of("H<sub>2</sub>O<br>is&nbsp;wet &amp; <a href='x y'>cold</a>") == ["h2o", "is", "wet", "cold"]
+    assert words_of("a<b and c>d, <think>") == ["a", "b", "and", "c", "d", "think"]
 
 
 def test_marks_belong_to_their_word() -> None:
@@ -28,7 +38,7 @@ def test_hyphens_and_apostrophes_give_two_forms() -> None:
         ["diag", "nosed", "don", "t", "so"], ["diagnosed", "dont", "so"], (0, 1), (2, 2)
     )  # fmt: skip
     assert cut("a - b, 'c' d").joined is None
-    assert cut("caf\u00e9 l\u2019\u00e9t\u00e9 post\u2010op").joined == ["café", "lété", "postop"]
+    assert cut("caf\u00e9 l\u2019\u00e9t\u00e9 post\u2010op").joined == ["cafe", "lete", "postop"]
 
 
 def test_scripts_without_spaces_count_by_weight() -> None:

@@ -33,7 +33,7 @@ def arranged(
     source: Source, record: Record, messages: list[Message], changes: list[str], *, answered: bool = True
 ) -> list[Message]:
     """Return turns in order, with the system text that stands beside them."""
-    _check_media(record, messages)
+    _check_media(record)
     if text := _system(source, record):
         if messages and messages[0]["role"] == "system" and messages[0]["content"].strip():
             if messages[0]["content"].strip() != text:
@@ -67,12 +67,14 @@ def _system(source: Source, record: Record) -> str:
     return joined(found, "system") if isinstance(found, str) else ""
 
 
-def _check_media(record: Record, messages: list[Message]) -> None:
-    """Raise UnusableRow for a conversation about pictures or sounds that stand beside it."""
-    for mark, columns in MEDIA.items():
-        if any(_holds(record.value.get(column)) for column in columns) and any(mark in m["content"] for m in messages):
+def _check_media(record: Record) -> None:
+    """Raise UnusableRow for a conversation about pictures or sounds beside it, whether its text marks them or not."""
+    for columns in MEDIA:
+        if any(_holds(record.value.get(column)) for column in columns):
             raise UnusableRow(f"a conversation about {columns[1]}, which are not supported")
 
 
 def _holds(value: Any) -> bool:
-    return isinstance(value, str | list | Mapping | bytes) and len(value) > 0
+    if isinstance(value, list):
+        return any(map(_holds, value))
+    return isinstance(value, str | Mapping | bytes) and len(value) > 0

@@ -71,10 +71,10 @@ def _writer(source: Source, records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _reads(source: Source, name: str) -> bool:
-    return name in set(_read(source))
+    return name in set(read_columns(source))
 
 
-def _read(source: Source) -> Iterator[str]:
+def read_columns(source: Source) -> Iterator[str]:
     """Yield the columns of a record that its row is made of or chosen by."""
     theirs = [
         name for names in source.named_columns.values() for name in ([names] if isinstance(names, str) else names)

@@ -22,7 +22,7 @@ from typing import Any
 
 from common.config.defaults import differing
 from common.config.validation import report
-from common.config.yaml import read_yaml
+from common.config.yaml import read_manifest
 from common.data.accounting import RowCount
 from common.data.corpus import CORPUS_ROLES, Portion, Row
 from common.data.manifest.files.source_file import Told
@@ -38,7 +38,7 @@ from common.data.manifest.manifest_checks import (
 )
 from common.data.manifest.questions import Faults
 from common.data.manifest.readers import Record, SourceFile, read_file
-from common.data.manifest.records import missing_columns, rows_of, window, with_answers_told
+from common.data.manifest.records import Found, missing_columns, rows_of, window, with_answers_told
 from common.data.manifest.revisions import Revisions
 from common.data.manifest.schema import Manifest, Part, Source
 from common.data.manifest.values import UnusableRow
@@ -65,7 +65,7 @@ def load_manifest(
     folder = path.parent if root is None else root
     if not folder.is_dir():
         raise DataError(f"data_root={folder} is not a folder. Pass the folder that the paths in {path} start from.")
-    raw = read_yaml(path)
+    raw = read_manifest(path)
     if not isinstance(raw, dict):
         raise DataError(f"{path}: holds no keys at its top level. Expected title and sources.")
     manifest, sources, wrong = parse_manifest(raw)
@@ -91,6 +91,7 @@ class ManifestCorpus:
         self.domain_title = manifest.title
         self._files = checked.files
         self._shapes = checked.shapes
+        self._seen = checked.seen
         self._revisions = revisions
         self._counts: dict[str, dict[str, RowCount]] = {}
         self._told = {source.id: Told(source.id) for source in manifest.sources}
@@ -257,7 +258,11 @@ class ManifestCorpus:
         names, reasons = set[str](), set[str]()
         faults = Faults(source)
         source, records = with_answers_told(source, self._records(source, files))
-        found = (found for record in records for found in rows_of(source, record))
+        found = (
+            found
+            for record in records
+            for found in _telling_late(rows_of(source, record), record, self._seen.get(source.id))
+        )
         for where, row, whole, detail in found:
             if source.limit is not None and num_usable == source.limit:
                 break
@@ -298,6 +303,17 @@ class ManifestCorpus:
             if problems:
                 raise DataError("\n".join(f"Source '{source.id}': {problem}" for problem in problems))
             yield record
+
+
+def _telling_late(found: Iterator[Found], record: Record, seen: frozenset[str] | None) -> Iterator[Found]:
+    """Add to rows the columns that nobody reads because the records that told the columns of a source lack them."""
+    names = set() if seen is None else record.value.keys() - seen
+    late = sorted(name for name in names if record.value[name] not in (None, "", [], {}))
+    for one in found:
+        if late and not isinstance(one.row, UnusableRow):
+            what = f"'{late[0][:30]}' not read, a column that the first rows lack"
+            one = one._replace(row=one.row | {"changed": (*one.row.get("changed", ()), what)})
+        yield one
 
 
 def is_held_out(row: Row, share: float) -> bool:

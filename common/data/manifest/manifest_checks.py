@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class CheckedSources:
     files: Files
     shapes: dict[str, str]  # what the rows of a source were taken for
     problems: list[str]
+    seen: dict[str, frozenset[str]] = field(default_factory=dict)  # columns of sources that were recognised
 
 
 def check_sources(
@@ -86,6 +87,8 @@ def check_sources(
         done.sources.append(found.source)
         if found.shape:
             done.shapes[source.id] = found.shape
+        if found.seen is not None:
+            done.seen[source.id] = found.seen
         problems += [*([gate] if gate else []), *found.problems]
         done.problems += [f"source '{source.id}': {problem}" for problem in problems]
     return done

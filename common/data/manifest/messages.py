@@ -45,6 +45,7 @@ _METADATA = frozenset({
     "timestamp", "time", "date", "create_time", "created", "created_at", "updated_at", "lang", "language", "metadata",
     "meta", "hash", "token_count", "num_tokens", "tokens", "usage", "finish_reason", "stop_reason", "annotations",
     "tool_call_id", "source", "likes", "rank", "emoji", "toxic", "moderation", "type", "end_turn", "recipient",
+    "status", "update_time", "channel",
 })  # fmt: skip
 
 
@@ -56,15 +57,15 @@ def is_conversation(value: Any, *, pairs: bool = True) -> bool:
     found = parsed(value)
     if not isinstance(found, list) or not found or not is_message(found[0]):
         return False
-    speaker = _first(found[0], ROLE_KEYS)
-    return _role_of(speaker) is not None if isinstance(value, str) else pairs or speaker is not None
+    speaker = _speaker(found[0])
+    return role_of(found[0]) is not None if isinstance(value, str) else pairs or speaker is not None
 
 
 def is_message(value: Any) -> bool:
     """Whether a value is one message, or a question with its answer."""
     if not isinstance(value, Mapping):
         return False
-    return (_first(value, ROLE_KEYS) is not None and _key(value, (*TEXT_KEYS, "tool_calls")) is not None) or (
+    return (_speaker(value) is not None and _key(value, (*TEXT_KEYS, "tool_calls")) is not None) or (
         _key(value, ASKING) is not None and _key(value, ANSWERING) is not None
     )
 
@@ -103,7 +104,7 @@ def _join_calls(before: Message, message: Message, changes: list[str]) -> None:
 def _read(item: Any, name: str, changes: list[str]) -> list[Message]:
     if not isinstance(item, Mapping):
         raise UnusableRow(f"{name} hold something that is no message")
-    speaker, asking, answering = _first(item, ROLE_KEYS), _key(item, ASKING), _key(item, ANSWERING)
+    speaker, asking, answering = _speaker(item), _key(item, ASKING), _key(item, ANSWERING)
     if speaker is None and asking and answering:
         asked, used = item[asking], [asking, answering, "system"]
         if asking == "instruction" and isinstance(asked, str) and isinstance(item.get("input"), str):
@@ -113,16 +114,27 @@ def _read(item: Any, name: str, changes: list[str]) -> list[Message]:
         system = [{"role": "system", "content": item["system"]}] if item.get("system") else []
         pair = [{"role": "user", "content": asked}, {**rest, "role": "assistant", "content": item[answering]}]
         return [message for part in (*system, *pair) for message in _read(part, name, changes)]
-    role = _role_of(speaker)
+    role = role_of(item)
     if role is None:
-        raise UnusableRow(f"{name} hold an unknown role")
+        given = f"the unknown role '{speaker[:20]}'" if isinstance(speaker, str) else "a message without a role"
+        raise UnusableRow(f"{name} hold {given}")
     if str(speaker).strip().casefold() == "developer":
         changes.append("developer turns read as system turns")
     return _Turn(item, role, name, changes).messages()
 
 
-def _role_of(speaker: Any) -> str | None:
-    return _ROLES.get(speaker.strip().casefold()) if isinstance(speaker, str) else None
+def _speaker(item: Mapping[str, Any]) -> str | None:
+    """Return whom a message names as its speaker: also `author: {role: user}`, and LangChain's `type: human`."""
+    author, kind = item.get("author"), item.get("type")
+    inner = author.get("role") if isinstance(author, Mapping) else None
+    typed = kind if isinstance(kind, str) and _ROLES.get(kind.casefold(), CALLING) != CALLING else None
+    found = _first(item, ROLE_KEYS) or inner or typed
+    return found if isinstance(found, str) else None
+
+
+def role_of(item: Mapping[str, Any]) -> str | None:
+    """Return the side that a message is of; None for one that is not known."""
+    return _ROLES.get((_speaker(item) or "").strip().casefold())
 
 
 class _Turn:
@@ -167,6 +179,8 @@ class _Turn:
         """Add a text, a part, or a list of parts to the turn."""
         if value is None:
             return
+        if isinstance(value, Mapping) and isinstance(value.get("parts"), list):  # as ChatGPT's export has them
+            value = value["parts"]
         if isinstance(value, str):
             self.content = _encodable(value, self.name)
         elif isinstance(value, list) and all(isinstance(part, str | Mapping) for part in value):

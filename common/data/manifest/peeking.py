@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from common.data.manifest.descriptions import describe
+from common.data.manifest.columns import are_rare, with_rare
+from common.data.manifest.descriptions import describe, read_columns
 from common.data.manifest.fields import Unclear
 from common.data.manifest.readers import Record, SourceFile, read_file
 from common.data.manifest.recognition import WAYS, recognise
@@ -36,6 +37,8 @@ class Peek:
     source: Source  # with the columns that were recognised
     problems: list[str] = field(default_factory=list)
     shape: str = ""  # what its rows were taken for
+    # The columns that were there to be recognised, and those that are read; None where all are named.
+    seen: frozenset[str] | None = None
 
 
 def peek(source: Source, files: Sequence[SourceFile]) -> Peek:
@@ -76,7 +79,12 @@ def _tell(found: Peek, values: Sequence[dict[str, Any]], place: str) -> None:
     if found.source.unrecognised:
         try:
             keys = recognise(found.source, values)
-            found.source = Source.model_validate(found.source.model_dump() | keys)
+            given = found.source
+            found.source = Source.model_validate(given.model_dump() | keys)
+            if given.is_json and given.each is None:
+                keys["columns"] = with_rare(found.source.shape, found.source.columns) | given.columns
+                found.source = Source.model_validate(given.model_dump() | keys)
+            found.seen = frozenset(name for value in values for name in value) | {*read_columns(found.source)}
         except Unclear as unclear:
             found.problems.append(_unclear(found.source, values, place, str(unclear)))
             return
@@ -170,6 +178,9 @@ def _missing(source: Source, look: _Look) -> list[str]:
         wrong = missing_columns(source, look.first.value, look.file.name)
         return [problem for problem in wrong if "(for where)" in problem or "(for each)" in problem]
     lacking = _lacking_in_all(source, look)
+    if source.is_json:
+        rare = [f"no column '{theirs}' (for {ours})" for ours, theirs in are_rare(source.shape, source.columns)]
+        lacking = [problem for problem in lacking if not any(mark in problem for mark in rare)]
     if lacking and len(look.used) == 1:
         lacking = _lacking_in_all(source, _look(source, look.file, MOST_RECORDS))
     return lacking

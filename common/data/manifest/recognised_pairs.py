@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.data.manifest.fields import Fields, Unclear
-from common.data.manifest.messages import ROLE_KEYS
+from common.data.manifest.messages import role_of
 from common.data.manifest.pairs import label_of
 
 CHOSEN = (
@@ -58,7 +58,9 @@ def _pair(fields: Fields, names: Mapping[str, str | None], found: Named, given: 
     if "prompt" in given:
         return found | _system(fields)
     if fields.holds("input", dict) and all("messages" in value for value in fields.values("input")):
-        return found | {"prompt": f"{fields.column('input')}.messages"}  # as OpenAI's service takes them
+        column = fields.column("input")  # as OpenAI's service takes them
+        tools = {"tools": f"{column}.tools"} if any(value.get("tools") for value in fields.values("input")) else {}
+        return found | {"prompt": f"{column}.messages"} | tools
     return found | {"prompt": _prompt(fields)} | _system(fields)
 
 
@@ -83,8 +85,7 @@ def _system(fields: Fields) -> Named:
 def _begins_with_answer(value: Any) -> bool:
     """Whether messages begin with the assistant, so that the prompt stands elsewhere."""
     first = value[0] if isinstance(value, list) and value else value
-    speaker = next((first[key] for key in ROLE_KEYS if first.get(key)), "") if isinstance(first, Mapping) else ""
-    return str(speaker).casefold() in ("assistant", "gpt")
+    return isinstance(first, Mapping) and role_of(first) == "assistant"
 
 
 def _labelled(fields: Fields, given: Mapping[str, Any]) -> Named:

@@ -270,6 +270,11 @@ class Source(Frozen):
             yield f"{choices}; or match: text or number, where answers are written out"
 
     @property
+    def is_json(self) -> bool:
+        """Whether it is files of JSON, in which each record may have other columns."""
+        return self._all_are(JSON)
+
+    @property
     def is_plain_text(self) -> bool:
         return self._all_are(TEXTS)
 

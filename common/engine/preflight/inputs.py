@@ -19,7 +19,6 @@ from common.config.resolve import EMBEDDED, HUB, Resolved
 from common.config.schema import Config
 from common.config.stages import (
     EvaluateSettings,
-    KtoSettings,
     LearningSettings,
     MergeSettings,
     PreferenceSettings,
@@ -34,6 +33,7 @@ from common.engine.fingerprint import task_folders
 from common.engine.own_data import is_default
 from common.engine.preflight import hardware
 from common.engine.preflight.backends import check_backends, learning
+from common.engine.preflight.sources import empty_exam
 from common.errors import ConfigError, DataError, RecipeError, first_line
 from common.evaluation.hub_tasks import check_reachable, hub_tasks
 from common.models.device import device_of
@@ -41,7 +41,6 @@ from common.stage import data_roles
 from common.training.distributed import ranks
 from common.training.merging import check_merge
 from common.training.options import preference_options, rewarded_options, sft_options
-from common.training.rows.preferences import unpaired_refusal
 
 
 def check_inputs(
@@ -68,7 +67,6 @@ def check_inputs(
     problems: list[RecipeError] = []
     roles = {n.name: data_roles(n.kind, corpus, stages[n.name], sampled=n.sampled) for n in nodes}
     problems += [problem for name in roles if "replay" in roles[name] for problem in _replay(name, config, corpus)]
-    problems += [problem for name in roles if "preference" in roles[name] for problem in _single(name, config, corpus)]
     try:
         needed = dict.fromkeys(itertools.chain(*roles.values()))
         corpus.check_rows([role for role in needed if not (sizes and _is_read(sizes.of(role)))])
@@ -78,6 +76,7 @@ def check_inputs(
     left_out: tuple[str, ...] = ()
     try:
         left_out = _missing_benchmarks(resolved, corpus, asked)
+        problems += map(DataError, empty_exam(resolved, nodes, corpus, left_out) if left_out else ())
     except (ConfigError, DataError) as error:
         problems.append(error)
     if len(problems) == 1:
@@ -123,13 +122,6 @@ def _missing_benchmarks(resolved: Resolved, corpus: Corpus, asked: Mapping[str, 
         except DataError:
             missing.append(task)
     return tuple(missing)
-
-
-def _single(name: str, config: Config, corpus: Corpus) -> Iterator[DataError]:
-    """Yield a line per source of single answers that a stage cannot learn from."""
-    if not isinstance(config.stages[name], KtoSettings):
-        sources = {**corpus.unpaired("preference"), **corpus.unpaired("preference_heldout")}
-        yield from (DataError(unpaired_refusal(name, source)) for source, single in sources.items() if single)
 
 
 def _replay(name: str, config: Config, corpus: Corpus) -> Iterator[DataError]:

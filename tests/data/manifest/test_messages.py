@@ -35,6 +35,18 @@ def test_speakers(first: str, second: str) -> None:
         assert read({who: first, what: "Hi?"}, {who: second, what: "Yes."}) == [USER, ANSWER]
 
 
+def test_speakers_of_langchain_and_of_chatgpt_exports() -> None:
+    assert read({"type": "human", "content": "Hi?"}, {"type": "ai", "content": "Yes."}) == [USER, ANSWER]
+    exported = [
+        {"author": {"role": role, "metadata": {}}, "content": {"content_type": "text", "parts": [text]}, "weight": 1.0,
+         "status": "finished_successfully"}
+        for role, text in (("user", "Hi?"), ("assistant", "Yes."))
+    ]  # fmt: skip
+    assert is_conversation(exported)
+    assert read(*exported) == [USER, ANSWER]
+    assert not is_conversation([{"type": "text", "text": "Hi?"}])  # a part
+
+
 def test_a_developer_speaks_as_system() -> None:
     found, changes = read_counted({"role": "developer", "content": "Be brief."}, USER, ANSWER)
     assert found[0] == {"role": "system", "content": "Be brief."}
@@ -204,7 +216,7 @@ def test_marks_of_turns_to_learn(marks: dict[str, Any], learned: bool | None) ->
         (ANSWER | {"tool_calls": [{"name": "f", "arguments": {"a": "\ud800"}}]}, "broken characters in a tool call"),
         ({"role": "user", "content": 5}, "messages is no text"),
         ({"role": "user", "content": "a\ud800"}, "broken characters in messages"),
-        ({"role": "critic", "content": "x"}, "messages hold an unknown role"),
+        ({"role": "critic", "content": "x"}, "messages hold the unknown role 'critic'"),
         ("text", "messages hold something that is no message"),
     ],
 )

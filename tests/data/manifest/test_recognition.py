@@ -386,6 +386,51 @@ def test_what_is_rare_is_looked_for_in_more_than_one_record(folder: Path) -> Non
     assert len(list(corpus.rows("sft"))) == 41
 
 
+def test_columns_that_the_first_hundred_records_lack_are_read(folder: Path) -> None:
+    plain = {"instruction": "Why?", "output": "So."}
+    late = {"instruction": "Why?", "input": "It rains.", "system": "Be brief.", "output": "So.", "history": []}
+    write_rows(folder / "chats.jsonl", [plain] * 200 + [late, plain | {"context_2": "Lost."}])
+    chats = {"id": "chats", "role": "sft", "path": "chats.jsonl", "licence": "mit"}
+    corpus = load(folder, CPT, chats)
+    messages = [row["messages"] for row in corpus.rows("sft")][200]
+    assert [turn["content"] for turn in messages] == ["Be brief.", "Why?\n\nIt rains.", "So."]
+    assert corpus.counts("sft")["chats"].changed == {"'context_2' not read, a column that the first rows lack": 1}
+    columns = corpus.identity(["sft"])[0]["columns"]
+    told = "context: input, system, history"
+    assert told in corpus.shapes()["chats"]
+    # What is printed may be written out.
+    assert load(folder, CPT, chats | {"columns": columns}).identity(["sft"]) == corpus.identity(["sft"])
+
+
+def test_a_fifth_choice_that_the_first_hundred_records_lack(folder: Path) -> None:
+    asked = {"question": "Which?", "A": "a", "B": "b1", "C": "c1", "D": "d1", "answer": "B"}
+    write_rows(
+        folder / "exam.jsonl",
+        [asked | {"answer": "ABCD"[n % 4]} for n in range(120)] + [asked | {"E": "e1", "answer": "E"}],
+    )
+    exam = {"id": "exam", "role": "eval", "side": "domain", "path": "exam.jsonl", "licence": "mit"}
+    corpus = load(folder, CPT, exam)
+    last = list(corpus.rows("questions_domain"))[-1]
+    assert (last["choices"][-1], last["answer"]) == ("e1", 4)
+    named = load(folder, CPT, exam | {"columns": corpus.identity(["questions_domain"])[0]["columns"]})
+    assert named.identity(["questions_domain"]) == corpus.identity(["questions_domain"])
+
+
+def test_the_tools_of_openai_preferences() -> None:
+    schema = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    row = {"preferred_output": [LAST], "non_preferred_output": [WORSE]}
+    asked = row | {"input": {"messages": [FIRST], "tools": [schema], "parallel_tool_calls": True}}
+    assert row_of("preference", asked)["tools"] == [schema]
+    assert "tools" not in row_of("preference", row | {"input": {"messages": [FIRST]}})
+
+
+def test_a_pair_whose_input_comes_late(folder: Path) -> None:
+    pair = {"instruction": "Why?", "chosen": "So.", "rejected": "No."}
+    write_rows(folder / "pairs.jsonl", [pair] * 120 + [pair | {"input": "It rains."}])
+    corpus = load(folder, CPT, {"id": "pairs", "role": "preference", "path": "pairs.jsonl", "licence": "mit"})
+    assert list(corpus.rows("preference"))[-1]["prompt"][0]["content"] == "Why?\n\nIt rains."
+
+
 def test_few_conversations_are_looked_at_where_they_are_long(folder: Path) -> None:
     long = {"messages": [{"role": "user", "content": "Why? " * 10_000}, OPENAI[1]]}
     write_rows(folder / "chats.jsonl", [long] * MOST_RECORDS)

@@ -126,7 +126,7 @@ def test_chat_from_messages_keeps_role_and_content() -> None:
         ([USER, ANSWER, ANSWER], "two assistant turns in a row"),
         ([ANSWER], "starts with the assistant"),
         ([USER, ANSWER, {"role": "system", "content": "s"}, USER, ANSWER], "a system turn after the start"),
-        ([USER, {"role": "critic", "content": "x"}], "messages hold an unknown role"),
+        ([USER, {"role": "critic", "content": "x"}], "messages hold the unknown role 'critic'"),
         ([USER, {"role": "tool", "content": "x"}], "a tool turn without a call"),
         ([USER, {"role": "assistant", "content": ""}], "an empty assistant turn"),
         ([{"role": "user", "content": " "}, ANSWER], "an empty user turn"),
@@ -334,7 +334,11 @@ def test_what_stands_beside_a_conversation() -> None:
     pictured = {"m": [{"role": "user", "content": "<image> What is it?"}, ANSWER], "images": ["a.png"]}
     with pytest.raises(UnusableRow, match="a conversation about images, which are not supported"):
         shape("sft", pictured, {"messages": "m"})
-    assert len(shape("sft", pictured | {"images": []}, {"messages": "m"})["messages"]) == 2
+    for column in ("images", "audios", "videos"):  # whether the text marks their places or not
+        with pytest.raises(UnusableRow, match=f"a conversation about {column}"):
+            shape("sft", {"m": [USER, ANSWER], column: ["a.bin"]}, {"messages": "m"})
+    for nothing in ([], [None], "", None):
+        assert len(shape("sft", pictured | {"images": nothing}, {"messages": "m"})["messages"]) == 2
 
 
 def test_repairs_and_folded_system_text() -> None:

@@ -81,7 +81,7 @@ def attempt(tmp_path: Path, checkpoint: Path) -> Try:
             "out": str(tmp_path / "out"),
         }
         given |= {"model.path": str(model), "model.licence": "mit"} if model else {}
-        plan = make_plan(settled(resolve({**given, "evaluate.tasks": "[]", **words}, REPOSITORY)))
+        plan = make_plan(settled(resolve({**given, "evaluate.tasks": "[arc_easy]", **words}, REPOSITORY)))
         return [*plan.check(), *try_rows(plan, Console("quiet"))]
 
     return attempt

@@ -89,17 +89,16 @@ def test_values_become_text(tmp_path: Path, name: str) -> None:
 
 
 @FORMATS
-def test_a_picture_beside_a_conversation_costs_no_row(tmp_path: Path, name: str) -> None:
+def test_a_picture_beside_a_conversation_is_the_reason_that_is_counted(tmp_path: Path, name: str) -> None:
     talk = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
-    seen = [{"role": "user", "content": "<image> Why?"}, talk[1]]
-    columns = {"messages": [talk, seen], "image": [BAD, BAD], "images": [[{"bytes": BAD, "path": None}]] * 2}
+    columns = {"messages": [talk, talk], "image": [BAD, None], "images": [[{"bytes": BAD, "path": None}], None]}
     facts = {"id": "s", "role": "sft", "path": name, "licence": "mit", "columns": {"messages": "messages"}}
     source = Source.model_validate(facts)
     found = written(tmp_path, name, columns, columns=source.reading.columns)
-    assert [value["image"] for value in found.values] == [BAD, BAD]
-    kept, lost = [made.row for record in found.records for made in rows_of(source, record)]
-    assert not isinstance(kept, UnusableRow)
+    assert [value["image"] for value in found.values] == [BAD, None]
+    lost, kept = [made.row for record in found.records for made in rows_of(source, record)]
     assert str(lost) == "a conversation about images, which are not supported"
+    assert not isinstance(kept, UnusableRow)
 
 
 def test_bytes_that_are_no_text_do_not_get_into_rows(tmp_path: Path) -> None:
