@@ -30,19 +30,24 @@ def status(repository: Path, root: Path, console: Console) -> None:
     rows = []
     shipped = names_in(repository / "domains", "")
     for domain in [*shipped, *(name for name in names_in(root / "runs", "") if name not in shipped)]:
-        published = sorted(
-            (path.name for path in (root / "models" / domain).glob("v*") if path.name[1:].isdigit()),
-            key=lambda version: int(version[1:]),
-        )
         runs = runs_in(Store(root), domain)
         for run in runs:
             for pipeline, *shown, seconds in filter(None, (_finished(run), _unfinished(run))):
                 name = pipeline if run.name in ("", pipeline) else f"{run.name} ({pipeline})"
-                rows.append([domain, run.profile, name, *shown, published[-1] if published else "-", seconds])
+                rows.append([domain, run.profile, name, *shown, _published(run), seconds])
         if not runs:
             rows.append([domain, "-", "-", "not run yet", "", "-", ""])
     header = ["domain", "profile", "run (pipeline)", "domain exam", "general exam", "published", "seconds"]
     table(console, header, rows, numeric=(6,), spare=1)
+
+
+def _published(run: RunFolder) -> str:
+    """Return the version, or the place on the Hub, that a run has published."""
+    try:
+        metrics = json.loads((run.path / "publish" / MANIFEST).read_text(encoding="utf-8"))["metrics"]
+        return str(metrics.get("version") or metrics["to"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "-"
 
 
 def _finished(run: RunFolder) -> list[str] | None:

@@ -32,7 +32,8 @@ def describe(source: Source, records: Sequence[Mapping[str, Any]] = ()) -> str:
     facts = "".join(f", {key} {getattr(source, key)}" for key in extra)
     unread = [name for name in dict.fromkeys(name for record in records for name in record) if not _reads(source, name)]
     more = f" and {len(unread) - MOST_NAMES} more" if len(unread) > MOST_NAMES else ""
-    left = f"; not read: {', '.join(unread[:MOST_NAMES])}{more}" if unread else ""
+    names = [name or "a column without a name" for name in unread[:MOST_NAMES]]
+    left = f"; not read: {', '.join(names)}{more}" if unread else ""
     return f"{_kind(source, records)} ({named}{facts}){left}"
 
 

@@ -72,6 +72,8 @@ def _stays(path: Path, root: Path) -> bool:
 
 def _missing(pattern: str, root: Path) -> str:
     path = root / pattern
+    if path.is_symlink():
+        return f"{pattern} is a link to {path.readlink()}, which is not there. Copy or download the file again"
     if path.is_dir():
         return f"{pattern} is a folder. Give its files, such as {pattern.rstrip('/')}/*.jsonl"
     if any(sign in pattern for sign in "*?["):

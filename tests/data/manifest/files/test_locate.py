@@ -28,6 +28,14 @@ def test_links_within_a_repository_of_the_hubs_cache(snapshot: Path) -> None:
         assert (files[0].format, files[0].size) == (".jsonl", 11)  # the suffix is the link's, the bytes are the blob's
 
 
+def test_a_link_to_nothing_is_told_with_its_target(snapshot: Path) -> None:
+    (snapshot.parents[2] / "blobs" / "5ca1ab1e").unlink()
+    _, problems = locate(["faq.jsonl"], None, snapshot)
+    assert problems == [
+        "faq.jsonl is a link to ../../../blobs/5ca1ab1e, which is not there. Copy or download the file again"
+    ]
+
+
 def test_links_that_leave_it(snapshot: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.jsonl").write_text("{}")
     other = tmp_path / "hub" / "datasets--other--name" / "blobs"
