@@ -7,6 +7,7 @@ Which of the two a source gives, its columns say (`Source.unpaired`). Scores bes
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from typing import Any
@@ -30,6 +31,9 @@ _LABELS = {
     "thumbs_up": True, "thumbs_down": False, "up": True, "down": False, "like": True, "dislike": False,
     "positive": True, "negative": False, "-1": False, "-1.0": False,
 }  # fmt: skip
+TAKEN = "true and false, 1 and 0 or -1, yes and no, " + ", ".join(
+    f"{good} and {bad}" for good, bad in itertools.pairwise(name for name in _LABELS if name[0] != "-") if _LABELS[good]
+)
 
 
 def preference_row(source: Source, record: Record) -> Row:
@@ -76,7 +80,7 @@ def _unpaired(source: Source, record: Record, changes: list[str]) -> Row:
     given = cell(source, record, "label")
     label = label_of(given)
     if label is None:
-        raise UnusableRow("empty label" if given in (None, "") else "label is neither true nor false")
+        raise UnusableRow("empty label") if given in (None, "") else UnusableRow(*neither(given))
     if "messages" in source.columns:
         read = read_messages(cell(source, record, "messages"), "messages", changes)
         turns = arranged(source, record, read, changes)
@@ -87,6 +91,11 @@ def _unpaired(source: Source, record: Record, changes: list[str]) -> Row:
     if len(turns) < 2 or turns[-2]["role"] not in ("user", "tool"):
         raise UnusableRow("empty prompt")
     return {"prompt": turns[:-1], "completion": turns[-1:], "label": label}
+
+
+def neither(label: Any) -> tuple[str, str]:
+    """Return what is said of a label that means nothing, and which it is."""
+    return "label is neither true nor false", f"{str(label)[:30]!r} is not among {TAKEN}"
 
 
 def label_of(value: Any) -> bool | None:

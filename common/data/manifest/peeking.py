@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from common.data.manifest.columns import are_rare, with_rare
 from common.data.manifest.descriptions import describe, read_columns
 from common.data.manifest.fields import Unclear
+from common.data.manifest.files.source_file import TABLES
 from common.data.manifest.readers import Record, SourceFile, read_file
 from common.data.manifest.recognition import WAYS, recognise
 from common.data.manifest.records import is_chosen, missing_columns, split_record, window
@@ -28,6 +29,8 @@ MOST_RECORDS = 100  # of a source that are looked at: what is rare in it is not 
 SOME_RECORDS = 20  # where the columns are given
 MOST_CHARACTERS = 4_000_000  # and fewer of them where they are long
 MOST_COLUMNS = 12  # that a message names
+LONGEST_NAME = 60  # characters of a column's name; a longer one is rather a text
+HEADLESS = "Its first line looks like a row: name the columns with header: [question, A, B, …]"
 
 
 @dataclass
@@ -57,10 +60,22 @@ def peek(source: Source, files: Sequence[SourceFile]) -> Peek:
         _tell(found, values[:MOST_RECORDS], sample.file.name)
     if not found.problems:
         found.problems += [problem for look in looked for problem in _missing(found.source, look)]
+    if sample is not None and _is_headless(source, sample):
+        found.problems = [f"{problem}. {HEADLESS}" for problem in found.problems]
     if files and not found.problems and sample is None:
         conditions = ", ".join(f"{column}: {' or '.join(values)}" for column, values in source.where.items())
         found.problems.append(f"no record of {', '.join(file.name for file in files)} has where {conditions}")
     return found
+
+
+def _is_headless(source: Source, look: _Look) -> bool:
+    """Whether the names of a table's columns look like what is in a row."""
+    names = [*look.used[0].value] if look.file.format in TABLES and source.header is None else []
+    return any(len(name) > LONGEST_NAME or name.strip().endswith(("?", ".")) or _is_number(name) for name in names)
+
+
+def _is_number(name: str) -> bool:
+    return name.strip().lstrip("-").replace(".", "", 1).isdecimal()
 
 
 def peek_records(source: Source, records: Iterable[Record], place: str) -> Peek:

@@ -16,6 +16,8 @@ from common.data.answers import final_answer, parse_number
 from common.data.corpus import Row
 from common.data.manifest.calls import parsed
 from common.data.manifest.cells import cell, joined_cells
+from common.data.manifest.fields import Unclear
+from common.data.manifest.messages import truth
 from common.data.manifest.readers import Record
 from common.data.manifest.schema import AnswerBy, Source
 from common.data.manifest.values import ABSENT, UnusableRow, answer_of, folded, text_of
@@ -121,12 +123,28 @@ def with_answer_by(source: Source, records: Iterable[Record]) -> Source:
     for record in records:
         with contextlib.suppress(UnusableRow):
             rows.append(_given(source, record))
-    return source.model_copy(update={"answer_by": answered_by(rows, source.index_from)})
+    try:
+        return source.model_copy(update={"answer_by": answered_by(rows, source.index_from)})
+    except Unclear as unclear:
+        raise DataError(f"Source '{source.id}': {unclear}.") from None
 
 
 def answered_by(rows: Iterable[Asked], first: int = 0) -> AnswerBy | None:
-    """Return how most answers name their choices, of those that can only be a text or only a mark; None without any."""
+    """Return how most answers name their choices, of those that can only be a text or only a mark; None without any.
+
+    Numbers, which are no text, are places; but values where all are among their choices and not all can be places.
+    Raises Unclear where they can all be both, of different choices.
+    """
+    rows = list(rows)
     texts = marks = 0
+    numbers = [(str(row[0]), _place(*row, first), row[1]) for row in rows if _is_whole(row[0])]
+    if numbers and all(text in choices for text, _, choices in numbers):
+        if any(place is None for _, place, _ in numbers):
+            return "text"
+        if any(choices.index(text) != place for text, place, choices in numbers):
+            raise Unclear(
+                "its answers can be values of the choices or their places; say which: answer_by: text or mark"
+            )
     for answer, choices, labels in rows:
         if isinstance(answer, str):
             text = answer.strip().casefold()
@@ -160,7 +178,7 @@ def _choices(source: Source, record: Record) -> tuple[list[str], list[str]]:
     if isinstance(source.columns.get("choices"), tuple):  # a question may use fewer of the columns than there are
         while given and (given[-1] is ABSENT or given[-1] is None or given[-1] == ""):
             given.pop()
-    labels: list[str] = []
+    labels = labels_of_columns(source.columns.get("choices"))
     if isinstance(given, Mapping):  # {"A": "...", "B": "..."}
         held = {label: item for label, item in given.items() if item is not None}
         labels, given = [str(label) for label in held], list(held.values())
@@ -170,6 +188,12 @@ def _choices(source: Source, record: Record) -> tuple[list[str], list[str]]:
     if (bare := without_letters(choices)) is not None and not labels and not source.choices:
         return list(LETTERS[: len(bare)]), bare
     return labels, choices
+
+
+def labels_of_columns(columns: Any) -> list[str]:
+    """Return the letters that name columns of one choice each, as A to D, or option_a and on; none for others."""
+    ends = [column[-1:].upper() for column in columns] if isinstance(columns, tuple) else []
+    return ends if ends == list(LETTERS[: len(ends)]) else []
 
 
 def without_letters(choices: Sequence[str]) -> list[str] | None:
@@ -190,20 +214,44 @@ def _names(choices: Sequence[str], labels: Sequence[str], first: int) -> tuple[l
     return [texts], [marks, places]
 
 
+def _is_whole(answer: Any) -> bool:
+    return isinstance(answer, int) and not isinstance(answer, bool)  # JSON's true is no index
+
+
+def _place(answer: int, choices: Sequence[str], labels: Sequence[str], first: int) -> int | None:
+    """Return the choice that a number names by its label, or counted from `first`."""
+    if str(answer) in labels[: len(choices)]:
+        return labels.index(str(answer))
+    return answer - first if 0 <= answer - first < len(choices) else None
+
+
+def _said(answer: str, choices: Sequence[str]) -> str:
+    """Return an answer as the choices would say it: true as yes where they are yes and no."""
+    known = {folded(choice) for choice in choices}
+    sense = truth(answer) if answer.casefold() in ("true", "false") and answer.casefold() not in known else None
+    return ("yes" if sense else "no") if sense is not None and {"yes", "no"} <= known else answer
+
+
 def answer_index(
     answer: Any, choices: Sequence[str], labels: Sequence[str], first: int = 0, by: AnswerBy | None = None
 ) -> int | None:
     """Whole numbers count from `first`; texts are a choice, then its label or letter, then a number as text.
 
-    By mark the choice comes last. By text a number that is no choice is none: it would be another one's place.
+    Labels that the file gives come before choices. By mark the choice comes last. By text a number that is no choice is
+    none: it would be another one's place.
     """
     if isinstance(answer, float) and answer.is_integer():  # a column of numbers with a gap in it
         answer = int(answer)
-    if isinstance(answer, int) and not isinstance(answer, bool):  # JSON's true is no index
-        return answer - first if 0 <= answer - first < len(choices) else None
-    text = str(answer).strip()
+    if _is_whole(answer) and by != "text":
+        return _place(answer, choices, labels, first)
+    text = _said(str(answer).strip(), choices)
     texts, marks = _names(choices, labels, first)
-    for known in [*marks, *texts] if by == "mark" else [*texts, *marks[: 1 if by == "text" else None]]:
+    orders = {
+        "mark": [*marks, *texts],
+        "text": [*texts, *([] if _is_whole(answer) else marks[:1])],
+        None: [marks[0], *texts, marks[1]] if labels else [*texts, *marks],
+    }
+    for known in orders[by]:
         if text.casefold() in known:
             return known.index(text.casefold())
     lettered = re.fullmatch(r"[(\[]?([A-Za-z])[).\]:]?(\s.*)?", text, re.DOTALL)  # "(B)", "B.", "B) 21"

@@ -13,7 +13,7 @@ from typing import Any
 
 from common.data.answers import final_answer, parse_number
 from common.data.manifest.fields import NUMBER_OR_TEXT, Fields, Unclear
-from common.data.manifest.questions import answer_index, answered_by, without_letters
+from common.data.manifest.questions import answer_index, answered_by, labels_of_columns, without_letters
 
 Keys = dict[str, Any]
 QUESTIONS = ("question", "query", "problem", "stem", "question_stem", "question_text", "goal", "ctx", "q", "prompt")
@@ -87,6 +87,8 @@ def written_keys(fields: Fields, given: Mapping[str, Any], match: str | None, fi
         keys["final"] = GSM8K_MARK.strip()
         values = [final_answer(str(value), keys["final"]) for value in values]
     if match is None:
+        if values and all(isinstance(value, bool) for value in values):
+            raise Unclear("the answers are true or false, so choices: [no, yes] must say what is chosen from")
         if not values or not all(_is_number(value) for value in values):
             raise Unclear("the answers are written out, so match: text or number must say what counts as equal")
         keys["match"] = "number"
@@ -137,7 +139,8 @@ def _choices(fields: Fields, fixed: Sequence[str] | None) -> tuple[Keys, Rows]:
     columns = [*_choice_columns(fields).values()] or right_and_wrong(fields)
     held = zip(*(fields.rows(name) for name in columns), strict=True)
     rows = [[str(item) for item in row if item not in (None, "")] for row in held]
-    return {"choices": tuple(fields.column(name) for name in columns)}, [(row, []) for row in rows]
+    named = tuple(fields.column(name) for name in columns)
+    return {"choices": named}, [(row, labels_of_columns(named)) for row in rows]
 
 
 def _of_one_column(fields: Fields, name: str) -> tuple[Keys, Rows]:
@@ -151,11 +154,16 @@ def _of_one_column(fields: Fields, name: str) -> tuple[Keys, Rows]:
     if not all(isinstance(value, list) for value in values):
         raise Unclear(f"'{column}' holds lists in some records and objects in others")
     items = [item for value in values for item in value]
-    if items and all(isinstance(item, dict) and "text" in item for item in items):
-        key = next((key for key in ("label", "key", "id") if all(key in item for item in items)), None)
-        named = {"choices": f"{column}.*.text"} | ({"labels": f"{column}.*.{key}"} if key else {})
+    if items and all(isinstance(item, dict) for item in items):
+        text = next((key for key in ("text", "value", "content") if all(key in item for item in items)), None)
+        if text is None:
+            keys = ", ".join(items[0])
+            raise Unclear(f"'{column}' holds objects ({keys}), so write choices: {column}.*.<the key of their text>")
+        labels = ("label", "key", "id", "letter")
+        key = next((key for key in labels if all(key in item for item in items)), None)
+        named = {"choices": f"{column}.*.{text}"} | ({"labels": f"{column}.*.{key}"} if key else {})
         return named, [
-            v and (_texts(i["text"] for i in v), _texts(i[key] for i in v) if key else []) for v in fields.rows(name)
+            v and (_texts(i[text] for i in v), _texts(i[key] for i in v) if key else []) for v in fields.rows(name)
         ]
     return {"choices": column}, [v and (without_letters(_texts(v)) or _texts(v), []) for v in fields.rows(name)]
 
@@ -167,7 +175,8 @@ def _texts(values: Iterable[Any]) -> list[str]:
 def _answer(fields: Fields, choices: Rows) -> tuple[str, int]:
     """Return the column that names one of the choices in every record, and whether its numbers count from 0 or 1."""
     told: dict[str, tuple[int, dict[int, int | None]]] = {}
-    open_to_both = []
+    open_to_both: list[str] = []
+    doubts: list[str] = []
     for name in ANSWERS:
         if not fields.holds(name, (*NUMBER_OR_TEXT, list)):
             continue
@@ -175,7 +184,11 @@ def _answer(fields: Fields, choices: Rows) -> tuple[str, int]:
         both = enumerate(zip(answers, choices, strict=True))
         rows = {number: (value, *row) for number, (value, row) in both if row and value not in (None, "")}
         first = _counted_from(list(rows.values()))
-        by = answered_by(rows.values(), first or 0)
+        try:
+            by = answered_by(rows.values(), first or 0)
+        except Unclear as unclear:
+            doubts.append(f"'{fields.column(name)}': {unclear}")
+            continue
         first = 0 if by == "text" else first
         indices = {number: answer_index(*row, first or 0, by) for number, row in rows.items()}
         if not indices or [*indices.values()].count(None) > len(indices) // 10:
@@ -184,6 +197,8 @@ def _answer(fields: Fields, choices: Rows) -> tuple[str, int]:
             open_to_both.append(name)
         else:
             told[name] = first, indices
+    if not told and doubts:
+        raise Unclear(doubts[0])
     if not told and open_to_both:
         column = fields.column(open_to_both[0])
         raise Unclear(f"'{column}' counts the choices from 0 or from 1; say which with index_from")
@@ -202,7 +217,7 @@ def _counted_from(rows: Sequence[tuple[Any, list[str], list[str]]]) -> int | Non
     counting = []
     for value, texts, labels in rows:
         text = str(value).strip()
-        if isinstance(value, float) and not value.is_integer():
+        if isinstance(value, bool) or text in labels or (isinstance(value, float) and not value.is_integer()):
             continue
         if isinstance(value, int | float) or (text.isdecimal() and text not in [*texts, *labels]):
             counting.append((int(value), len(texts)))

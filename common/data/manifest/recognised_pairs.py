@@ -10,7 +10,7 @@ from typing import Any
 
 from common.data.manifest.fields import Fields, Unclear
 from common.data.manifest.messages import role_of
-from common.data.manifest.pairs import label_of
+from common.data.manifest.pairs import label_of, neither
 
 CHOSEN = (
     "chosen",
@@ -92,8 +92,9 @@ def _labelled(fields: Fields, given: Mapping[str, Any]) -> Named:
     label = next((name for name in LABELS if fields.values(name)), None)
     if label is None and "label" not in given:
         raise Unclear("none is a pair of answers, or a label of one")
-    if label is not None and any(label_of(value) is None for value in fields.values(label)):
-        raise Unclear(f"'{fields.column(label)}' is neither true nor false")
+    odd = [value for value in fields.values(label) if label_of(value) is None] if label is not None else []
+    if label is not None and odd:
+        raise Unclear(f"'{fields.column(label)}' is neither true nor false: {neither(odd[0])[1]}")
     named = {"label": fields.column(label)} if label is not None else {}
     answers = [name for name in COMPLETIONS if fields.is_answer(name)]
     talks = [name for name in fields.conversations() if name not in (*COMPLETIONS, "prompt")]

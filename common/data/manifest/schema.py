@@ -87,7 +87,7 @@ class Source(Frozen):
     index_from: Literal[0, 1] = Field(0, description="exam answers that are numbers count the choices from this one")
     answer_by: AnswerBy | None = Field(
         None,
-        description="answers that are text name a choice by its text, or its letter or number; none: found out",
+        description="whether answers name a choice by its text, or by its letter or place; none: found out",
     )
     turns: Literal["strict", "fix"] = Field(
         "strict", description="conversations out of order: strict leaves them out; fix trims and joins their turns"

@@ -184,7 +184,10 @@ def test_single_answers_with_a_label(record: dict[str, Any], names: set[str]) ->
     ("record", "doubt"),
     [
         ({"prompt": "Why?", "chosen": "So."}, "'chosen' has no column beside it"),
-        ({"prompt": "Why?", "completion": "So.", "label": "sports"}, "'label' is neither true nor false"),
+        (
+            {"prompt": "Why?", "completion": "So.", "label": "sports"},
+            "'label' is neither true nor false: 'sports' is not among true and false, 1 and 0 or -1, yes and no",
+        ),
         ({"prompt": "Why?", "answer": "So."}, "none is a pair of answers, or a label of one"),
         ({"chosen": "So.", "rejected": "No."}, "none is the prompt"),
         ({"prompt": "Why?", "question": "Why?", "chosen": "So.", "rejected": "No."}, "could be the prompt"),
@@ -422,6 +425,94 @@ def test_the_tools_of_openai_preferences() -> None:
     asked = row | {"input": {"messages": [FIRST], "tools": [schema], "parallel_tool_calls": True}}
     assert row_of("preference", asked)["tools"] == [schema]
     assert "tools" not in row_of("preference", row | {"input": {"messages": [FIRST]}})
+
+
+def test_choices_that_are_objects() -> None:
+    listed = [{"key": "A", "value": "a1"}, {"key": "B", "value": "b1"}]
+    asked = {"question": "Which?", "options": listed, "answer_idx": "B"}
+    columns = {"choices": "options.*.value", "labels": "options.*.key"}
+    assert told("eval", asked) == columns | {"question": "question", "answer": "answer_idx"}
+    assert row_of("eval", asked)["answer"] == 1
+    with pytest.raises(Unclear, match=r"'options' holds objects \(name\), so write choices: options\.\*\.<the key"):
+        told("eval", asked | {"options": [{"name": "a"}, {"name": "b"}]})
+
+
+BLOOD = {"A": "B", "B": "A", "C": "AB", "D": "O"}
+LABELLED = [
+    {"options": BLOOD},
+    {"choices": {"text": [*BLOOD.values()], "label": [*BLOOD]}},
+    {"options": [{"key": key, "value": value} for key, value in BLOOD.items()]},
+    BLOOD,
+    {f"option_{key.lower()}": value for key, value in BLOOD.items()},
+    {"options": [f"{key}) {value}" for key, value in BLOOD.items()]},
+]
+
+
+@pytest.mark.parametrize("given", LABELLED)
+def test_a_letter_is_a_label_before_it_is_the_text_of_a_choice(given: dict[str, Any]) -> None:
+    found = row_of("eval", {"question": "Which?", **given, "answer": "A"})
+    assert found["choices"][found["answer"]] == "B"
+
+
+def test_numbers_that_are_labels_or_values_of_choices() -> None:
+    asked = {"question": "How many?", "choices": [0, 1, 2, 3]}
+    assert row_of("eval", asked | {"answer": 1}, asked | {"answer": 0})["answer"] == 1
+    labelled = {"question": "Which?", "choices": {"text": ["a1", "b1", "c1"], "label": ["1", "2", "3"]}}
+    assert row_of("eval", labelled | {"answer": 2}, labelled | {"answer": 1})["answer"] == 1
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_numbers_that_can_be_values_or_places_are_asked_for(folder: Path, named: bool) -> None:
+    asked = {"question": "How many?", "choices": [3, 2, 1, 0]}
+    write_rows(folder / "exam.jsonl", [asked | {"answer": 0}, asked | {"answer": 1}])
+    exam = {"id": "exam", "role": "eval", "side": "domain", "path": "exam.jsonl", "licence": "mit"}
+    exam |= {"columns": {name: name for name in ("question", "choices", "answer")}} if named else {}
+    doubt = "its answers can be values of the choices or their places; say which: answer_by: text or mark"
+    with pytest.raises(DataError, match=doubt):
+        list(load(folder, CPT, exam).rows("questions_domain"))
+    for by, first in (("text", 3), ("mark", 0)):
+        given = exam | {"columns": {name: name for name in ("question", "choices", "answer")}, "answer_by": by}
+        assert next(iter(load(folder, CPT, given).rows("questions_domain")))["answer"] == first
+
+
+@pytest.mark.parametrize("choices", [[1, 2, 3, 4], [10, 20, 30, 40]])
+def test_numbers_some_of_which_can_be_no_place_are_values(folder: Path, choices: list[int]) -> None:
+    asked = {"question": "How many?", "choices": choices}
+    write_rows(folder / "exam.jsonl", [asked | {"answer": choices[place]} for place in (0, 1, 3)])
+    exam = {"id": "exam", "role": "eval", "side": "domain", "path": "exam.jsonl", "licence": "mit"}
+    named = exam | {"columns": {name: name for name in ("question", "choices", "answer")}}
+    for given in (exam, named):
+        assert [row["answer"] for row in load(folder, CPT, given).rows("questions_domain")] == [0, 1, 3]
+
+
+def test_answers_that_are_true_or_false() -> None:
+    asked = {"question": "Is it?", "passage": "It is.", "answer": True}
+    for choices in (["no", "yes"], ["Yes", "No", "Maybe"], ["false", "true"]):
+        found = row_of("eval", asked, asked | {"answer": False}, choices=choices)
+        assert choices[found["answer"]].lower() in ("yes", "true")
+    with pytest.raises(Unclear, match=r"the answers are true or false, so choices: \[no, yes\] must say"):
+        told("eval", asked)
+
+
+def test_a_table_without_a_header_is_told(folder: Path) -> None:
+    (folder / "exam.csv").write_text("What is one and one?,0,1,2,3,C\nWhat is two and two?,1,2,3,4,D\n")
+    exam = {"id": "exam", "role": "eval", "side": "domain", "path": "exam.csv", "licence": "mit"}
+    hint = "Its first line looks like a row: name the columns with header: [question, A, B, …]"
+    columns = {"question": "q", "choices": ["a", "b", "c", "d"], "answer": "k"}
+    assert hint in problems(folder, CPT, exam)
+    assert hint in problems(folder, CPT, exam | {"columns": columns})
+    (folder / "exam.csv").write_text("What is one and one?,2,2,3,4,A\n" * 3)
+    assert "if it is a row, name the columns with header:" in problems(folder, CPT, exam)
+    named = exam | {"header": ["question", "A", "B", "C", "D", "answer"]}
+    (folder / "exam.csv").write_text("What is one and one?,0,1,2,3,C\nWhat is two and two?,1,2,3,4,D\n")
+    assert [row["answer"] for row in load(folder, CPT, named).rows("questions_domain")] == [2, 3]
+
+
+@pytest.mark.parametrize("title", ["Questions of 2024,,\n", "Questions of 2024\n"])
+def test_a_title_above_the_header_is_told(folder: Path, title: str) -> None:
+    (folder / "chats.csv").write_text(title + "question,answer,id\nWhy?,So.,1\n")
+    text = problems(folder, CPT, {"id": "chats", "role": "sft", "path": "chats.csv", "licence": "mit"})
+    assert "title; delete" in text
 
 
 def test_a_pair_whose_input_comes_late(folder: Path) -> None:

@@ -49,7 +49,8 @@ def read_table(file: SourceFile, reading: Reading) -> Iterator[Record]:
 def _does_not_fit(where: str, found: int, expected: int, dialect: Dialect) -> Flaw:
     name = NAMES.get(dialect.delimiter, repr(dialect.delimiter))
     advice = (
-        f"Quote fields that hold {name} or line ends" if dialect.quoting
+        "Its first line may be a title; delete what stands above the header" if expected == 1
+        else f"Quote fields that hold {name} or line ends" if dialect.quoting
         else "Fields in quotation marks that hold tabs or line ends need quoting: true"
     )  # fmt: skip
     return Flaw(WRONG_NUMBER, f"{where}: has {found} fields, the header has {expected}. {advice}")
@@ -58,7 +59,13 @@ def _does_not_fit(where: str, found: int, expected: int, dialect: Dialect) -> Fl
 def _check_header(cells: list[str], where: str) -> list[str]:
     twice = sorted({cell for cell in cells if cells.count(cell) > 1})
     if twice:
-        raise DataError(f"{where}: the header names {twice} more than once. Give each column its own name.")
+        title = sum(map(bool, cells)) == 1
+        advice = (
+            "It looks like a title; delete it above the header"
+            if title
+            else ("Give each column its own name; if it is a row, name the columns with header:")
+        )
+        raise DataError(f"{where}: the header names {twice} more than once. {advice}.")
     return cells
 
 
