@@ -60,18 +60,21 @@ def peek(source: Source, files: Sequence[SourceFile]) -> Peek:
         _tell(found, values[:MOST_RECORDS], sample.file.name)
     if not found.problems:
         found.problems += [problem for look in looked for problem in _missing(found.source, look)]
-    if sample is not None and _is_headless(source, sample):
-        found.problems = [f"{problem}. {HEADLESS}" for problem in found.problems]
+    if found.problems and sample is not None and (hint := _about_header(source, sample)):
+        found.problems = [f"{problem}. {hint}" for problem in found.problems]
     if files and not found.problems and sample is None:
         conditions = ", ".join(f"{column}: {' or '.join(values)}" for column, values in source.where.items())
         found.problems.append(f"no record of {', '.join(file.name for file in files)} has where {conditions}")
     return found
 
 
-def _is_headless(source: Source, look: _Look) -> bool:
-    """Whether the names of a table's columns look like what is in a row."""
+def _about_header(source: Source, look: _Look) -> str:
+    """Return what to do where the names of a table's columns look like a title, or like what is in a row."""
     names = [*look.used[0].value] if look.file.format in TABLES and source.header is None else []
-    return any(len(name) > LONGEST_NAME or name.strip().endswith(("?", ".")) or _is_number(name) for name in names)
+    if len(names) > 1 and sum(map(bool, names)) == 1:
+        return "Its first line looks like a title: delete it above the header"
+    rows = any(len(name) > LONGEST_NAME or name.strip().endswith(("?", ".")) or _is_number(name) for name in names)
+    return HEADLESS if rows else ""
 
 
 def _is_number(name: str) -> bool:

@@ -126,6 +126,8 @@ def with_answer_by(source: Source, records: Iterable[Record]) -> Source:
     try:
         return source.model_copy(update={"answer_by": answered_by(rows, source.index_from)})
     except Unclear as unclear:
+        if source.index_from:  # said already
+            return source.model_copy(update={"answer_by": "mark"})
         raise DataError(f"Source '{source.id}': {unclear}.") from None
 
 
@@ -184,6 +186,10 @@ def _choices(source: Source, record: Record) -> tuple[list[str], list[str]]:
         labels, given = [str(label) for label in held], list(held.values())
     if not isinstance(given, list) or len(given) < 2:
         raise UnusableRow("fewer than two choices")
+    if isinstance(given[0], Mapping):
+        raise UnusableRow(
+            f"choices that are objects: name their text, as {source.columns['choices']}.*.{[*given[0]][-1]}"
+        )
     choices = [text_of(str(item) if isinstance(item, int | float) else item, "choice").strip() for item in given]
     if (bare := without_letters(choices)) is not None and not labels and not source.choices:
         return list(LETTERS[: len(bare)]), bare

@@ -470,6 +470,10 @@ def test_numbers_that_can_be_values_or_places_are_asked_for(folder: Path, named:
     doubt = "its answers can be values of the choices or their places; say which: answer_by: text or mark"
     with pytest.raises(DataError, match=doubt):
         list(load(folder, CPT, exam).rows("questions_domain"))
+    ones = exam | {"columns": {name: name for name in ("question", "choices", "answer")}, "index_from": 1}
+    write_rows(folder / "exam.jsonl", [asked | {"answer": 1}, asked | {"answer": 2}])
+    assert [row["answer"] for row in load(folder, CPT, ones).rows("questions_domain")] == [0, 1]
+    write_rows(folder / "exam.jsonl", [asked | {"answer": 0}, asked | {"answer": 1}])
     for by, first in (("text", 3), ("mark", 0)):
         given = exam | {"columns": {name: name for name in ("question", "choices", "answer")}, "answer_by": by}
         assert next(iter(load(folder, CPT, given).rows("questions_domain")))["answer"] == first
@@ -508,11 +512,13 @@ def test_a_table_without_a_header_is_told(folder: Path) -> None:
     assert [row["answer"] for row in load(folder, CPT, named).rows("questions_domain")] == [2, 3]
 
 
-@pytest.mark.parametrize("title", ["Questions of 2024,,\n", "Questions of 2024\n"])
+@pytest.mark.parametrize("title", ["Questions of 2024,,\n", "Questions of 2024\n", "Questions of 2024,\n"])
 def test_a_title_above_the_header_is_told(folder: Path, title: str) -> None:
-    (folder / "chats.csv").write_text(title + "question,answer,id\nWhy?,So.,1\n")
+    rows = ["question,answer\nWhy?,So.\n", "question,answer,id\nWhy?,So.,1\n"][title.count(",") != 1]
+    (folder / "chats.csv").write_text(title + rows)
     text = problems(folder, CPT, {"id": "chats", "role": "sft", "path": "chats.csv", "licence": "mit"})
-    assert "title; delete" in text
+    assert "title" in text
+    assert "above the header" in text
 
 
 def test_a_pair_whose_input_comes_late(folder: Path) -> None:

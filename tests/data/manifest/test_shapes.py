@@ -361,3 +361,9 @@ def test_turns_that_are_context_only() -> None:
 def test_reasoning_beside_an_answer() -> None:
     row = shape("sft", {"q": "Hi?", "a": "Yes.", "r": "So."}, {"question": "q", "answer": "a", "reasoning": "r"})
     assert row["messages"][1] == ANSWER | {"reasoning_content": "So."}
+
+
+def test_choices_that_are_objects_are_told_how_to_be_named() -> None:
+    value = {"q": "Which?", "o": [{"key": "A", "value": "a"}, {"key": "B", "value": "b"}], "a": "A"}
+    with pytest.raises(UnusableRow, match=r"choices that are objects: name their text, as o\.\*\.value"):
+        ask(value, {"choices": "o"})
