@@ -15,6 +15,12 @@ from common.data.manifest.files.source_file import READABLE, SourceFile, is_read
 from common.errors import DataError, did_you_mean
 
 _OUTSIDE = "Give a path below it, and pass data_root=<folder> to read from another folder"
+_TABLE, _PACKED = "Save the sheet as .csv", "Unpack it, and give the files in it"
+ADVICE = {
+    ".xlsx": _TABLE, ".xls": _TABLE, ".ods": _TABLE, ".zip": _PACKED, ".tar": _PACKED, ".tgz": _PACKED, ".7z": _PACKED,
+    ".pdf": "Write its text into a .txt file", ".docx": "Save it as .txt", ".doc": "Save it as .txt",
+    ".html": "Write its text into a .txt or .md file", ".pkl": "Save it as .jsonl or .parquet; pickles are never read",
+}  # fmt: skip
 _HUB_FOLDERS = ("datasets--", "models--", "spaces--")
 
 
@@ -31,7 +37,9 @@ def locate(patterns: Sequence[str], split: str | None, root: Path) -> tuple[list
         except ValueError as error:
             problems.append(f"path {pattern} is no pattern: {error}")
             continue
+        # Systems leave hidden files beside others, such as `._a.jsonl`; a pattern does not mean them.
         paths = [path for path in paths if path.is_file() or is_saved(path)]
+        paths = [path for path in paths if path == root / pattern or not path.name.startswith(".")]
         if not paths:
             problems.append(_missing(pattern, root))
         for path in paths:
@@ -51,7 +59,8 @@ def _file(path: Path, split: str | None, root: Path) -> SourceFile:
         except DataError as error:
             raise DataError(f"{name} {error}") from error
     elif not is_readable(path.name):
-        raise DataError(f"{name}: format '{''.join(path.suffixes[-2:])}' cannot be read. Expected {READABLE}")
+        advice = ADVICE.get(path.suffix.lower(), f"Expected {READABLE}")
+        raise DataError(f"{name}: format '{''.join(path.suffixes[-2:])}' cannot be read. {advice}")
     elif split is not None:
         raise DataError(f"{name} is a file, and split only makes sense with a folder of save_to_disk. Remove split")
     else:

@@ -71,7 +71,29 @@ def test_saved_data_sets_and_splits(tmp_path: Path) -> None:
     assert "lacks data-00000-of-00001.arrow" in locate(["both"], "test", tmp_path)[1][0]
 
 
-@pytest.mark.parametrize("name", ["a.zip", "a.jsonl.rar", "a.parquet.gz", "a.gz", "a.pdf"])
+@pytest.mark.parametrize("name", ["a.jsonl.rar", "a.parquet.gz", "a.gz"])
 def test_formats_that_cannot_be_read(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     assert "cannot be read. Expected .jsonl, .ndjson, .json" in locate([name], None, tmp_path)[1][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a.xlsx", "Save the sheet as .csv"),
+        ("a.zip", "Unpack it"),
+        ("a.pdf", "Write its text into"),
+        ("a.abc", "Expected"),
+    ],
+)
+def test_what_cannot_be_read_says_what_to_do(name: str, advice: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    _, (problem,) = locate([name], None, tmp_path)
+    assert f"{name}: format '{Path(name).suffix}' cannot be read. {advice}" in problem
+
+
+def test_hidden_files_are_not_meant_by_a_pattern(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "._a.jsonl"):
+        (tmp_path / name).write_text("{}\n")
+    assert [file.name for file in locate(["*.jsonl"], None, tmp_path)[0]] == ["a.jsonl"]
+    assert [file.name for file in locate(["._a.jsonl"], None, tmp_path)[0]] == ["._a.jsonl"]
