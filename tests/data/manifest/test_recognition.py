@@ -465,12 +465,13 @@ def test_numbers_that_are_labels_or_values_of_choices() -> None:
 def test_numbers_that_can_be_values_or_places_are_asked_for(folder: Path, named: bool) -> None:
     asked = {"question": "How many?", "choices": [3, 2, 1, 0]}
     write_rows(folder / "exam.jsonl", [asked | {"answer": 0}, asked | {"answer": 1}])
-    exam = {"id": "exam", "role": "eval", "side": "domain", "path": "exam.jsonl", "licence": "mit"}
-    exam |= {"columns": {name: name for name in ("question", "choices", "answer")}} if named else {}
+    columns = {name: name for name in ("question", "choices", "answer")}
+    exam: dict[str, Any] = {"id": "exam", "role": "eval", "side": "domain", "path": "exam.jsonl", "licence": "mit"}
+    exam |= {"columns": columns} if named else {}
     doubt = "its answers can be values of the choices or their places; say which: answer_by: text or mark"
     with pytest.raises(DataError, match=doubt):
         list(load(folder, CPT, exam).rows("questions_domain"))
-    ones = exam | {"columns": {name: name for name in ("question", "choices", "answer")}, "index_from": 1}
+    ones = exam | {"columns": columns, "index_from": 1}
     write_rows(folder / "exam.jsonl", [asked | {"answer": 1}, asked | {"answer": 2}])
     assert [row["answer"] for row in load(folder, CPT, ones).rows("questions_domain")] == [0, 1]
     write_rows(folder / "exam.jsonl", [asked | {"answer": 0}, asked | {"answer": 1}])
