@@ -33,7 +33,7 @@ def test_it_resolves_on_the_tiny_profile_and_with_a_checkpoint(name: str) -> Non
         ("residual", ["base", "instruct", "cpt", "residual"]),
         ("sec", ["base", "instruct", "cpt", "ties"]),
         ("sft-only", ["base", "sft"]),
-        ("dpo-only", ["base", "dpo"]),
+        pytest.param("dpo-only", ["base", "dpo"], marks=pytest.mark.long),
         ("cpt-sft", ["base", "cpt", "sft"]),
         ("adapters", ["base", "cpt-lora", "sft-lora", "cpt", "sft"]),
     ],

@@ -189,7 +189,7 @@ def test_a_classifier_of_several_classes_is_none(trained: Path, tmp_path: Path) 
         ({"reward.path": "owner/name"}, "reward.path=owner/name needs reward.revision=<commit>"),
         ({"reward.path": "./nowhere"}, "reward.path=./nowhere: no such folder"),
         ({"reward.train.betta": "1"}, "RewardConfig of TRL has no option 'betta'"),
-        ({"reward.train.max_steps": "1"}, "set reward.epochs instead"),
+        ({"reward.train.max_steps": "1"}, "and reward.epochs=0.2 (command line) contradict each other"),
     ],
 )
 def test_mistakes_in_settings(option: dict[str, str], expected: str, tmp_path: Path) -> None:
