@@ -30,7 +30,8 @@ def describe(source: Source, records: Sequence[Mapping[str, Any]] = ()) -> str:
         key for key in ("match", "final", "index_from", "answer_by", "turns", "system_turns") if _is_set(source, key)
     ]
     facts = "".join(f", {key} {getattr(source, key)}" for key in extra)
-    unread = [name for name in dict.fromkeys(name for record in records for name in record) if not _reads(source, name)]
+    read = {*read_columns(source)}
+    unread = [name for name in dict.fromkeys(name for record in records for name in record) if name not in read]
     more = f" and {len(unread) - MOST_NAMES} more" if len(unread) > MOST_NAMES else ""
     names = [name or "a column without a name" for name in unread[:MOST_NAMES]]
     left = f"; not read: {', '.join(names)}{more}" if unread else ""
@@ -69,10 +70,6 @@ def _writer(source: Source, records: Sequence[Mapping[str, Any]]) -> str:
         if isinstance(first, Mapping):
             return "ShareGPT" if "from" in first else "OpenAI" if "role" in first else "other"
     return "chat" if not records else "unreadable"
-
-
-def _reads(source: Source, name: str) -> bool:
-    return name in set(read_columns(source))
 
 
 def read_columns(source: Source) -> Iterator[str]:

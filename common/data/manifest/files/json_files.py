@@ -4,7 +4,7 @@ Usage: `for record in read_json(file, reading): ...`, of a .json or .jsonl file.
 
 What a file holds decides, not its name: an object per line; a list of objects; objects one after the other, as jq
 writes them; one object with a list of records in it (`{"version": 1, "data": [...]}`), which `records:` names where
-there are several; one object whose values are the records. Whatever the name does not say is told.
+there are several; one object whose values are the records. Whatever the name does not say is reported.
 """
 
 from __future__ import annotations
