@@ -22,7 +22,8 @@ def describe(source: Source, records: Sequence[Mapping[str, Any]] = ()) -> str:
     """Return the kind of the rows, the columns that they are made of, and those of the records that nobody reads."""
     if source.is_plain_text:
         return f"text, a row for each {source.unit}"
-    here, later = [], []  # columns that some records have, and those that a later one may have
+    here: list[str] = []  # columns that some records have
+    later: list[str] = []  # those that a later record may have
     for ours, theirs in source.named_columns.items():
         text = theirs if isinstance(theirs, str) else " + ".join(theirs)
         names = (theirs,) if isinstance(theirs, str) else theirs
