@@ -1,4 +1,4 @@
-"""What a machine lacks for a profile: found without torch, told by plan, refused by run, with the profiles that fit."""
+"""What a machine lacks for a profile: found without torch, said by plan, refused by run, with the profiles that fit."""
 
 from __future__ import annotations
 
