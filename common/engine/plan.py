@@ -96,8 +96,8 @@ class Plan:
 
 def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozenset[str] = frozenset()) -> Plan:
     """Return the plan of a run. `forced` stages count as missing even if they are there."""
+    corpus = corpus or open_corpus(resolved)  # before the settings, which are fitted to data that can be read
     check_settings(resolved)
-    corpus = corpus or open_corpus(resolved)
     store = Store(resolved.out)
     outlook = Outlook.of(resolved, sizes=_sizes(resolved, corpus, store))
     known: dict[str, Artifact] = {}

@@ -13,7 +13,7 @@ from typing import Any
 from common.data.manifest.calls import parsed
 from common.data.manifest.columns import usual_beside
 from common.data.manifest.schema import Source
-from common.data.manifest.values import lookup
+from common.data.manifest.values import ABSENT, lookup
 
 MOST_NAMES = 6  # of columns that are not read
 
@@ -22,19 +22,23 @@ def describe(source: Source, records: Sequence[Mapping[str, Any]] = ()) -> str:
     """Return the kind of the rows, the columns that they are made of, and those of the records that nobody reads."""
     if source.is_plain_text:
         return f"text, a row for each {source.unit}"
-    named = ", ".join(
-        theirs if ours == theirs else f"{ours}: {theirs if isinstance(theirs, str) else ' + '.join(theirs)}"
-        for ours, theirs in source.named_columns.items()
-    )
+    here, later = [], []  # columns that some records have, and those that a later one may have
+    for ours, theirs in source.named_columns.items():
+        text = theirs if isinstance(theirs, str) else " + ".join(theirs)
+        names = (theirs,) if isinstance(theirs, str) else theirs
+        lacking = bool(records) and not any(lookup(record, name) is not ABSENT for record in records for name in names)
+        (later if lacking else here).append(text if ours == text else f"{ours}: {text}")
+    named = ", ".join(here)
     extra = [
         key for key in ("match", "final", "index_from", "answer_by", "turns", "system_turns") if _is_set(source, key)
     ]
     facts = "".join(f", {key} {getattr(source, key)}" for key in extra)
     unread = [name for name in dict.fromkeys(name for record in records for name in record) if not _reads(source, name)]
     more = f" and {len(unread) - MOST_NAMES} more" if len(unread) > MOST_NAMES else ""
-    names = [name or "a column without a name" for name in unread[:MOST_NAMES]]
-    left = f"; not read: {', '.join(names)}{more}" if unread else ""
-    return f"{_kind(source, records)} ({named}{facts}){left}"
+    shown = [name or "a column without a name" for name in unread[:MOST_NAMES]]
+    left = f"; not read: {', '.join(shown)}{more}" if unread else ""
+    beside = f"; where a row has them: {', '.join(later)}" if later else ""
+    return f"{_kind(source, records)} ({named}{facts}){beside}{left}"
 
 
 def _is_set(source: Source, key: str) -> bool:

@@ -4,7 +4,8 @@ Usage: `for record in read_json(file, reading): ...`, of a .json or .jsonl file.
 
 What a file holds decides, not its name: an object per line; a list of objects; objects one after the other, as jq
 writes them; one object with a list of records in it (`{"version": 1, "data": [...]}`), which `records:` names where
-there are several; one object whose values are the records. Whatever the name does not say is told.
+there are several; one object whose values are the records; one object of columns, as pandas and datasets write tables.
+Whatever the name does not say is shown.
 """
 
 from __future__ import annotations
@@ -84,6 +85,10 @@ def kind_of(value: Any) -> str:
 
 
 def _read_document(file: SourceFile, reading: Reading) -> Iterator[Record]:
+    if reading.records is None and _has_columns(file, reading):
+        file.tell(f"{file.name} holds columns, whose rows are read as records")
+        yield from _read_columns(file, reading)
+        return
     path = reading.records.split(".") if reading.records else _find_records(file, reading)
     for number, (item, twice) in enumerate(_items(file, reading, path), start=1):
         yield _record(item, f"{file.name}, item {number}", twice)
@@ -103,9 +108,33 @@ def _layout(path: Path, name: str, stamp: tuple[int, ...], reading: Reading) -> 
     return JsonStream(read_text(SourceFile(path, name), reading), name).layout()
 
 
+def _kinds(file: SourceFile, reading: Reading) -> dict[str, str] | None:
+    return _layout(file.path, file.name, tuple(stamp_of(file.path)), Reading(encoding=reading.encoding))
+
+
+def _has_columns(file: SourceFile, reading: Reading) -> bool:
+    """Whether the only object of a file holds columns: lists of values, or objects of values by the row's number."""
+    found = {*(_kinds(file, reading) or {}).values()}
+    if found == {"object"}:
+        first = next(iter(_items(file, reading, None)))[0]
+        return bool(first) and all(name.isdecimal() for name in first) and not {*first} & {*reading.columns}
+    return found == {"list"}
+
+
+def _read_columns(file: SourceFile, reading: Reading) -> Iterator[Record]:
+    """Yield the rows of a table that is written column by column, which has to be read whole."""
+    table = json.loads("".join(read_text(file, reading)), parse_constant=lambda _: None)
+    columns = {name: list(column.values() if isinstance(column, dict) else column) for name, column in table.items()}
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len({*lengths.values()}) > 1:
+        raise DataError(f"{file.name}: holds columns of different lengths: {lengths}. Write an object per row.")
+    for number, cells in enumerate(zip(*columns.values(), strict=True), start=1):
+        yield Record(f"{file.name}, item {number}", dict(zip(columns, cells, strict=True)))
+
+
 def _find_records(file: SourceFile, reading: Reading) -> list[str] | None:
     """Return the key whose list holds the records; [] for no single object; None where each value is one."""
-    kinds = _layout(file.path, file.name, tuple(stamp_of(file.path)), Reading(encoding=reading.encoding))
+    kinds = _kinds(file, reading)
     if kinds is None:
         return []
     lists = [name for name, kind in kinds.items() if kind == "objects"]

@@ -33,6 +33,12 @@ ROWS = [{"q": f"Question {number}?", "a": number} for number in range(3)]
             json.dumps({"17": ROWS[0], "18": ROWS[1], "19": ROWS[2]}),
             "each of its 3 values is read as",
         ),
+        ("a.json", json.dumps({name: [row[name] for row in ROWS] for name in ("q", "a")}), "holds columns"),
+        (
+            "a.json",  # as pandas writes a table by default
+            json.dumps({name: {str(n): row[name] for n, row in enumerate(ROWS)} for name in ("q", "a")}),
+            "holds columns",
+        ),
     ],
 )
 def test_layouts(tmp_path: Path, name: str, content: str, told: str | None) -> None:
@@ -40,6 +46,11 @@ def test_layouts(tmp_path: Path, name: str, content: str, told: str | None) -> N
     assert found.values == ROWS
     assert (told is None) == (found.told == [])
     assert told is None or told in found.told[0]
+
+
+def test_columns_of_different_lengths_are_no_table(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.json: holds columns of different lengths: \{'q': 2, 'a': 1\}"):
+        read(tmp_path, "a.json", '{"q": ["x", "y"], "a": [1]}')
 
 
 def test_a_list_that_is_named(tmp_path: Path) -> None:
