@@ -3,16 +3,16 @@
 Usage: `part = Leading(corpus, sizes)`; `list(part.rows("sft"))`; `part.parts["sft"]["faq"].rows` of how many.
 
 A source that has no more than these rows is read whole. Exams stay whole; one that is on the Hub, or in long files, is
-left out. Accounts are those of the rows that were read.
+left out. Accounts are those of the rows that were read. It offers what reading a training role asks for, not a whole
+`common.data.corpus.Corpus`.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from common.data.accounting import RowCount
 from common.data.corpus import Corpus, Portion, Row
@@ -43,10 +43,6 @@ class Leading:
         self._read: dict[str, list[Row]] = {}
         self._counts: dict[str, dict[str, RowCount]] = {}
 
-    @property
-    def domain_title(self) -> str:
-        return self._corpus.domain_title
-
     def rows(self, role: str) -> Iterator[Row]:
         """Yield the first rows of each source of a role that trains, and all rows of an exam."""
         if role not in self._read:
@@ -70,10 +66,6 @@ class Leading:
             counts[count.source], parts[count.source] = count, Part(count.rows_in, whole, portion.times, about)
         return list(itertools.chain.from_iterable(rows for rows, _ in taken))
 
-    def portions(self, role: str, *, hub: bool = False) -> list[Portion] | None:
-        """Return the rows of a role by source, as the whole corpus has them."""
-        return self._corpus.portions(role, hub=hub)
-
     def counts(self, role: str) -> Mapping[str, RowCount]:
         """Return the accounts of a role by source id, of the rows that were read."""
         return self._counts.get(role, {})
@@ -82,22 +74,6 @@ class Leading:
         """Return the exams that rows of a role must not repeat, where they can be read in a moment."""
         known = {exam: self._sizes.of(exam) for exam in self._corpus.exam_roles(role)}
         return tuple(exam for exam, found in known.items() if found is not None and found.whole)
-
-    def identity(self, roles: Sequence[str]) -> list[dict[str, Any]]:
-        """Return what defines the rows of these roles in the whole corpus."""
-        return self._corpus.identity(roles)
-
-    def conversations(self, role: str) -> Mapping[str, bool]:
-        """Return the sources of a role by id, each with whether it has conversations."""
-        return self._corpus.conversations(role)
-
-    def check_rows(self, roles: Sequence[str]) -> None:
-        """Check the rows of the whole corpus."""
-        self._corpus.check_rows(roles)
-
-    def sources(self) -> list[dict[str, Any]]:
-        """Return the sources of the whole corpus."""
-        return self._corpus.sources()
 
 
 def _first_rows(portion: Portion) -> tuple[list[Row], bool]:
@@ -109,7 +85,6 @@ def _first_rows(portion: Portion) -> tuple[list[Row], bool]:
     for row in portion.rows:
         if len(rows) == most or read > BYTES:
             return rows, False
-        size = size_of(row)
         rows.append(row)
-        read += size.text + sum(size.answers)
+        read += size_of(row).total
     return rows, True

@@ -45,13 +45,17 @@ class RowSize(NamedTuple):
     answers: tuple[int, ...]  # the choices of a question, the two sides of a pair, or a single answer
     turns: int  # of a conversation or prompt; 0: a document or a question
 
+    @property
+    def total(self) -> int:
+        return self.text + sum(self.answers)
+
 
 def size_of(row: Row) -> RowSize:
     """Return the size of a row of any kind."""
     turns = [*row.get("messages", ()), *row.get("prompt", ())]
     own = [row[key] for key in ("text", "question") if key in row] + [_said(turn) for turn in turns]
     own += [json.dumps(row["tools"], ensure_ascii=False)] if row.get("tools") else []
-    sides = ["".join(map(_said, row[side])) for side in ("chosen", "rejected", "completion") if side in row]
+    sides = ["".join(map(_said, row[side])) for side in SIDES if side in row]
     return RowSize(_bytes(own), tuple(_bytes([text]) for text in (*row.get("choices", ()), *sides)), len(turns))
 
 
@@ -85,14 +89,14 @@ class Sizes:
 
     def conversations(self) -> list[float]:
         """Return the tokens of every sampled row, with those around its turns; a document ends in one more."""
-        return [self.tokens(row.text + sum(row.answers)) + (self.turn_tokens * row.turns or 1) for row in self.sample]
+        return [self.tokens(row.total) + (self.turn_tokens * row.turns or 1) for row in self.sample]
 
     def total(self, longest: int | None = None) -> float:
         """Return the tokens of all rows; conversations longer than `longest` are left out."""
         if not self.sample:
             return 0.0
-        sampled = [row.text + sum(row.answers) for row in self.sample]
-        scale = self.mean_bytes * len(sampled) / sum(sampled) if sum(sampled) else 1.0
+        sampled = sum(row.total for row in self.sample)
+        scale = self.mean_bytes * len(self.sample) / sampled if sampled else 1.0
         kept = (
             tokens
             for row, tokens in zip(self.sample, self.conversations(), strict=True)
@@ -109,7 +113,7 @@ class _Sampler:
         self.stride, self.seen, self.bytes = 1, 0, 0
 
     def add(self, size: RowSize) -> None:
-        self.bytes += size.text + sum(size.answers)
+        self.bytes += size.total
         if self.seen % self.stride == 0:
             self.kept.append(size)
             if len(self.kept) == 2 * SAMPLE:
@@ -178,7 +182,7 @@ class RowSizes:
                     seen.add(text)
                 size = size_of(row)
                 sampler.add(size)
-                count, read = count + 1, read + size.text + sum(size.answers)
+                count, read = count + 1, read + size.total
                 if count >= LEAST and read > most and (share := portion.share()) < 1:
                     whole = False
                     rows += portion.times * count / share
@@ -187,8 +191,8 @@ class RowSizes:
                 rows += portion.times * count
             left = max(0.0, left - read)
         mean = sampler.bytes / sampler.seen if sampler.seen else 0.0
-        told = [portion for portion in portions if portion.count is not None]
-        counts, times = tuple(p.count for p in told if p.count is not None), tuple(p.times for p in told)
+        counted = [(portion.count, portion.times) for portion in portions if portion.count is not None]
+        counts, times = tuple(count for count, _ in counted), tuple(times for _, times in counted)
         return Sizes(round(rows), whole, mean, tuple(sampler.kept), 0.0, 0, counts, times)
 
     def _token_bytes(self, role: str) -> float:

@@ -139,7 +139,9 @@ CHANGES: dict[str, Callable[[str], str]] = {
     "zero-width spaces": lambda text: _within(text, "\u200b", 2),
     "marks of direction": lambda text: "\u202b" + text.replace(" ", " \u200f") + "\u202c",
     "full width": _full_width,
-    "punctuated anew": lambda text: "\u00ab" + re.sub(r"[,?\u061f]", " \u2026 ", text).replace(" ", "_ ") + "\u00bb!",
+    "punctuated otherwise": lambda text: (
+        "\u00ab" + re.sub(r"[,?\u061f]", " \u2026 ", text).replace(" ", "_ ") + "\u00bb!"
+    ),
     "decomposed": lambda text: unicodedata.normalize("NFD", text),
     "pointed": _pointed,
 }

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from common.data.manifest.values import UnusableRow, as_written
+from common.data.manifest.values import UnusableRow, as_written, encodable
 
 # Characters of Python's notation that are read; its parser takes far more memory than JSON's.
 LONGEST_LITERAL = 1_000_000
@@ -81,8 +81,5 @@ def _tool(item: Any) -> dict[str, Any]:
 
 
 def _check_characters(*values: Any) -> None:
-    """Raise UnusableRow for half of a surrogate pair anywhere inside, which no tokenizer takes."""
-    try:
-        json.dumps(values, ensure_ascii=False, default=as_written).encode()
-    except UnicodeEncodeError:
-        raise UnusableRow("broken characters in a tool call") from None
+    """Raise UnusableRow for characters that cannot be encoded anywhere inside."""
+    encodable(json.dumps(values, ensure_ascii=False, default=as_written), "a tool call")

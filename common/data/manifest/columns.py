@@ -2,8 +2,8 @@
 
 Usage: `form_of("chat", {"question", "answer"})`; None where the names make no row of that kind.
 
-It knows names only. Which column of a file goes under which name is the manifest's to say, or is told from the file by
-`common.data.manifest.recognition`.
+It knows names only. Which column of a file goes under which name is the manifest's to say, or recognised from the file
+by `common.data.manifest.recognition`.
 """
 
 from __future__ import annotations

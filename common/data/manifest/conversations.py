@@ -60,6 +60,11 @@ def with_tools(source: Source, record: Record, row: Row, changes: list[str]) -> 
     return row | {"tools": tools} if tools else row
 
 
+def with_changes(row: Row, changes: list[str]) -> Row:
+    """Return a row with what was changed in it, each once; as it is where nothing was."""
+    return row | {"changed": tuple(dict.fromkeys(changes))} if changes else row
+
+
 def _system(source: Source, record: Record) -> str:
     if "system" in source.columns:
         return joined_cells(source, record, "system")

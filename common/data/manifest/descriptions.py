@@ -22,7 +22,8 @@ def describe(source: Source, records: Sequence[Mapping[str, Any]] = ()) -> str:
     """Return the kind of the rows, the columns that they are made of, and those of the records that nobody reads."""
     if source.is_plain_text:
         return f"text, a row for each {source.unit}"
-    here, later = [], []  # columns that some records have, and those that a later one may have
+    here: list[str] = []  # columns that some records have
+    later: list[str] = []  # those that a later record may have
     for ours, theirs in source.named_columns.items():
         text = theirs if isinstance(theirs, str) else " + ".join(theirs)
         names = (theirs,) if isinstance(theirs, str) else theirs
@@ -33,7 +34,8 @@ def describe(source: Source, records: Sequence[Mapping[str, Any]] = ()) -> str:
         key for key in ("match", "final", "index_from", "answer_by", "turns", "system_turns") if _is_set(source, key)
     ]
     facts = "".join(f", {key} {getattr(source, key)}" for key in extra)
-    unread = [name for name in dict.fromkeys(name for record in records for name in record) if not _reads(source, name)]
+    read = {*read_columns(source)}
+    unread = [name for name in dict.fromkeys(name for record in records for name in record) if name not in read]
     more = f" and {len(unread) - MOST_NAMES} more" if len(unread) > MOST_NAMES else ""
     shown = [name or "a column without a name" for name in unread[:MOST_NAMES]]
     left = f"; not read: {', '.join(shown)}{more}" if unread else ""
@@ -73,10 +75,6 @@ def _writer(source: Source, records: Sequence[Mapping[str, Any]]) -> str:
         if isinstance(first, Mapping):
             return "ShareGPT" if "from" in first else "OpenAI" if "role" in first else "other"
     return "chat" if not records else "unreadable"
-
-
-def _reads(source: Source, name: str) -> bool:
-    return name in set(read_columns(source))
 
 
 def read_columns(source: Source) -> Iterator[str]:

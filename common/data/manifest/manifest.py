@@ -25,7 +25,6 @@ from common.config.validation import report
 from common.config.yaml import read_manifest
 from common.data.accounting import RowCount
 from common.data.corpus import CORPUS_ROLES, Portion, Row
-from common.data.manifest.files.source_file import Told
 from common.data.manifest.hub import probe, read_hub
 from common.data.manifest.manifest_checks import (
     CheckedSources,
@@ -94,9 +93,7 @@ class ManifestCorpus:
         self._seen = checked.seen
         self._revisions = revisions
         self._counts: dict[str, dict[str, RowCount]] = {}
-        self._told = {source.id: Told(source.id) for source in manifest.sources}
-        for name, found in checked.files.items():
-            self._told[name] = next((file.tell for file in found if isinstance(file.tell, Told)), self._told[name])
+        self._findings = checked.findings
 
     def identity(self, roles: Sequence[str]) -> list[dict[str, Any]]:
         """Return what defines the rows of these roles: digests or Hub revision, columns, weights. Never paths."""
@@ -154,7 +151,7 @@ class ManifestCorpus:
 
     def findings(self) -> dict[str, list[str]]:
         """Return what was found out about the sources so far: delimiters, encodings, the first row of each loss."""
-        return {name: told.messages for name, told in self._told.items() if told.messages}
+        return {name: found.messages for name, found in self._findings.items() if found.messages}
 
     def exam_roles(self, role: str) -> tuple[str, ...]:
         """Return the roles of the exam that rows of a training role must not repeat: all questions and texts."""
@@ -271,7 +268,7 @@ class ManifestCorpus:
                 faults.add(where, row)
                 if str(row) not in reasons:
                     reasons.add(str(row))
-                    self._told[source.id](f"dropped first for '{row}': {detail or where}")
+                    self._findings[source.id](f"dropped first for '{row}': {detail or where}")
                 if _is_due(num_unusable, share):
                     count.rows_in += 1
                     count.drop(str(row))

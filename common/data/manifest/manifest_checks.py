@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from common.config.validation import explain
 from common.data.manifest.descriptions import describe
 from common.data.manifest.files.locate import locate
-from common.data.manifest.files.source_file import Told
+from common.data.manifest.files.source_file import Findings
 from common.data.manifest.hub import gate_problem
 from common.data.manifest.peeking import Peek, peek, peek_records
 from common.data.manifest.readers import Record, SourceFile
@@ -59,6 +59,7 @@ class CheckedSources:
     files: Files
     shapes: dict[str, str]  # what the rows of a source were taken for
     problems: list[str]
+    findings: dict[str, Findings]  # what was found out about the data of a source
     seen: dict[str, frozenset[str]] = field(default_factory=dict)  # columns of sources that were recognised
 
 
@@ -69,7 +70,7 @@ def check_sources(
 
     `of_hub` reads a data set of the Hub: only for those whose columns are not named.
     """
-    done = CheckedSources([], {}, {}, [])
+    done = CheckedSources([], {}, {}, [], {source.id: Findings(source.id) for source in sources})
     for source in sources:
         problems: list[str] = []
         found = Peek(source)
@@ -78,8 +79,7 @@ def check_sources(
         gate = gate_problem(source) if source.enabled else None
         if source.enabled and source.path is not None:
             located, wrong = locate(source.paths, source.split, root)
-            told = Told(source.id)
-            done.files[source.id] = [file._replace(tell=told) for file in located]
+            done.files[source.id] = [file._replace(tell=done.findings[source.id]) for file in located]
             problems += wrong
             found = peek(source, done.files[source.id])
         elif source.enabled and gate is None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.data.manifest.calls import parsed, read_calls
-from common.data.manifest.values import UnusableRow, as_written, joined
+from common.data.manifest.values import UnusableRow, as_written, encodable, joined
 
 Message = dict[str, Any]
 ROLE_KEYS = ("role", "from", "speaker", "author")
@@ -162,12 +162,8 @@ class _Turn:
         if self.reasoning.strip():
             message["reasoning_content"] = self.reasoning
         if self.role == "tool":
-            names = {
-                key: _encodable(str(self.item[key]), self.name)
-                for key in ("name", "tool_call_id")
-                if self.item.get(key)
-            }
-            message |= names
+            names = [key for key in ("name", "tool_call_id") if self.item.get(key)]
+            message |= {key: encodable(str(self.item[key]), self.name) for key in names}
         if self._learned() is False:
             message["learn"] = False
         if self.role == CALLING:
@@ -182,7 +178,7 @@ class _Turn:
         if isinstance(value, Mapping) and isinstance(value.get("parts"), list):  # as ChatGPT's export has them
             value = value["parts"]
         if isinstance(value, str):
-            self.content = _encodable(value, self.name)
+            self.content = encodable(value, self.name)
         elif isinstance(value, list) and all(isinstance(part, str | Mapping) for part in value):
             if self.role == "tool" and not all(_is_part(part) for part in value):
                 self.content = _as_json(value, self.changes)
@@ -191,7 +187,7 @@ class _Turn:
             self.content = "\n\n".join(texts)
             if len(texts) > 1:
                 self.changes.append(PARTS_JOINED)
-        elif isinstance(value, Mapping) and (_is_part(value)) and self.role != "tool":
+        elif isinstance(value, Mapping) and _is_part(value) and self.role != "tool":
             self.content = self._part(value)
         elif self.role == "tool":
             self.content = _as_json(value, self.changes)
@@ -201,13 +197,13 @@ class _Turn:
     def _part(self, part: str | Mapping[str, Any]) -> str:
         """Return the text of a part; calls, thoughts and results go where rows have them."""
         if isinstance(part, str):
-            return _encodable(part, self.name)
+            return encodable(part, self.name)
         kind = str(part.get("type") or part.get("content_type") or "text").casefold()
         text = _first(part, ("text", "value", "content", "thinking", "reasoning"))
         if kind in ("text", "input_text", "output_text") and isinstance(text, str):
-            return _encodable(text, self.name)
+            return encodable(text, self.name)
         if kind in ("thinking", "reasoning") and self.role == "assistant":
-            thoughts = [thought for thought in (self.reasoning, _encodable(text or "", self.name)) if thought]
+            thoughts = [thought for thought in (self.reasoning, encodable(text or "", self.name)) if thought]
             self.reasoning = "\n\n".join(thoughts)
             if len(thoughts) > 1:
                 self.changes.append(PARTS_JOINED)
@@ -243,7 +239,7 @@ class _Turn:
             raise UnusableRow("reasoning that is no text")
         if self.reasoning.strip() and self.reasoning != value:
             raise UnusableRow("two different reasonings of one turn")
-        self.reasoning = _encodable(value, self.name)
+        self.reasoning = encodable(value, self.name)
 
     def _learned(self) -> bool | None:
         """Return whether a turn is marked to be learned; None where nothing marks it."""
@@ -282,15 +278,7 @@ def _is_part(value: Any) -> bool:
 
 def _as_json(value: Any, changes: list[str]) -> str:
     changes.append("results of tools written as JSON")
-    return _encodable(json.dumps(value, ensure_ascii=False, default=as_written), "results of tools")
-
-
-def _encodable(text: str, name: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which no tokenizer takes
-        raise UnusableRow(f"broken characters in {name}") from None
-    return text
+    return encodable(json.dumps(value, ensure_ascii=False, default=as_written), "results of tools")
 
 
 def _key(item: Mapping[str, Any], names: tuple[str, ...]) -> str | None:

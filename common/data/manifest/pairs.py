@@ -16,7 +16,7 @@ from common.data.accounting import EQUAL_SCORES, REVERSED_SCORES
 from common.data.corpus import Row
 from common.data.manifest.cells import cell, joined_cells
 from common.data.manifest.columns import SCORES
-from common.data.manifest.conversations import arranged, folded, with_tools
+from common.data.manifest.conversations import arranged, folded, with_changes, with_tools
 from common.data.manifest.messages import Message, is_conversation, read_messages, truth
 from common.data.manifest.readers import Record
 from common.data.manifest.schema import Source
@@ -45,8 +45,7 @@ def preference_row(source: Source, record: Record) -> Row:
         if any(turn.get("learn") is False for turn in row[name]):
             raise UnusableRow(f"{name} is marked not to be learned")
     row["prompt"] = [{key: found for key, found in turn.items() if key != "learn"} for turn in row["prompt"]]
-    row = with_tools(source, record, row, changes)
-    return row | {"changed": tuple(dict.fromkeys(changes))} if changes else row
+    return with_changes(with_tools(source, record, row, changes), changes)
 
 
 def _pair(source: Source, record: Record, changes: list[str]) -> Row:

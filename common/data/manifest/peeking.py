@@ -1,4 +1,4 @@
-"""Read the first used records of a source: they tell columns that a manifest leaves out, and whether named ones exist.
+"""Read the first used records of a source: they show which columns a manifest leaves out, and whether named ones exist.
 
 Usage: `found = peek(source, files)`; `found.source` has its columns, `found.shape` says what it was taken for.
 
@@ -140,7 +140,7 @@ class _Look(NamedTuple):
 
 
 def _look(source: Source, file: SourceFile, most: int) -> _Look:
-    """Read a file up to some records that are used. What is broken behind the first of them is told by a run."""
+    """Read a file up to some records that are used. What is broken behind the first of them is reported by a run."""
     if file.size == 0:
         return _Look(file, None, [], f"{file.name} is empty")
     first: Record | None = None

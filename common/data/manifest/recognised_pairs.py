@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from common.data.manifest.columns import USUAL_SYSTEM
 from common.data.manifest.fields import Fields, Unclear
 from common.data.manifest.messages import role_of
 from common.data.manifest.pairs import label_of, neither
@@ -32,7 +33,6 @@ REJECTED = (
 PROMPTS = ("prompt", "instruction", "question", "query", "conversations", "conversation", "messages", "input")
 COMPLETIONS = ("completion", "response", "output", "answer")
 LABELS = ("label", "kto_tag", "kto_label", "desirable", "is_desirable", "thumbs_up")
-SYSTEM = ("system", "system_prompt")
 Named = dict[str, Any]
 
 
@@ -78,7 +78,7 @@ def _prompt(fields: Fields) -> str | tuple[str, str]:
 
 
 def _system(fields: Fields) -> Named:
-    name = next((name for name in SYSTEM if fields.fits(name, str)), None)
+    name = next((name for name in USUAL_SYSTEM if fields.fits(name, str)), None)
     return {"system": fields.column(name)} if name else {}
 
 

@@ -3,7 +3,7 @@
 Usage: `keys = recognise(source, records)`, then `Source.model_validate(source.model_dump() | keys)`.
 
 It decides only where names and values leave one reading; else it raises `Unclear` with what it saw. Columns that the
-manifest gives stay. Exams are told by `common.data.manifest.recognised_exams`, pairs by `recognised_pairs`.
+manifest gives stay. Exams are recognised by `common.data.manifest.recognised_exams`, pairs by `recognised_pairs`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from common.data.manifest.columns import Shape
+from common.data.manifest.columns import USUAL_SYSTEM, Shape
 from common.data.manifest.fields import CONVERSATIONS, NUMBER_OR_TEXT, Fields, Unclear
 from common.data.manifest.recognised_exams import GSM8K_MARK, exam_keys, has_choices, right_and_wrong, written_keys
 from common.data.manifest.recognised_pairs import CHOSEN, REJECTED, preference_columns
@@ -20,7 +20,7 @@ from common.data.manifest.schema import Source
 Keys = dict[str, Any]
 QUESTIONS = ("instruction", "question", "query", "prompt", "problem", "input", "q", "user", "human")
 ANSWERS = ("output", "response", "answer", "completion", "solution", "a", "assistant", "gpt", "reply")
-SYSTEM = ("system", "system_prompt", "system_message")
+SYSTEM = (*USUAL_SYSTEM, "system_message")
 CONTEXT = ("context", "passage")
 VERIFIED = ("answer", "solution", "ground_truth", "final_answer", "target")
 TEXTS = ("content", "body", "article", "document", "passage", "page_content", "raw_content", "markdown")

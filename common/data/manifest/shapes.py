@@ -14,7 +14,7 @@ from common.data.corpus import Row
 from common.data.manifest.calls import parsed
 from common.data.manifest.cells import cell, joined_cells
 from common.data.manifest.columns import Shape, is_of_messages
-from common.data.manifest.conversations import arranged, conversation, folded, with_tools
+from common.data.manifest.conversations import arranged, conversation, folded, with_changes, with_tools
 from common.data.manifest.messages import Message, is_conversation, read_messages
 from common.data.manifest.pairs import preference_row
 from common.data.manifest.questions import (
@@ -61,11 +61,7 @@ def _chat_row(source: Source, record: Record) -> Row:
     row: Row = {"messages": messages}
     if is_of_messages(source.columns.keys()):
         row = with_tools(source, record, row, changes)
-    return _with_changes(row, changes)
-
-
-def _with_changes(row: Row, changes: list[str]) -> Row:
-    return row | {"changed": tuple(dict.fromkeys(changes))} if changes else row
+    return with_changes(row, changes)
 
 
 def _completed(source: Source, record: Record, changes: list[str]) -> list[Message]:
@@ -91,7 +87,7 @@ def _prompt_row(source: Source, record: Record) -> Row:
             raise UnusableRow("prompt does not end in a user turn")
         answer = cell(source, record, "answer")
         known = {} if answer is None else {"answer": final_of(source, answer_of(answer))}
-        return _with_changes({"prompt": prompt, **known}, changes)
+        return with_changes({"prompt": prompt, **known}, changes)
     if "answer" not in source.columns:
         return {"prompt": _asking(source, record, question_of(source, record))}
     prompt, answer = _dialogue(source, record)

@@ -81,11 +81,16 @@ def text_of(value: Any, name: str) -> str:
         raise UnusableRow(f"{name} is no text")
     if not value.strip():
         raise UnusableRow(f"empty {name}")
+    return encodable(value, name)
+
+
+def encodable(text: str, name: str) -> str:
+    """Return a text as it is. Raises UnusableRow for half of a surrogate pair, which no tokenizer takes."""
     try:
-        value.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which no tokenizer takes
+        text.encode()
+    except UnicodeEncodeError:
         raise UnusableRow(f"broken characters in {name}") from None
-    return value
+    return text
 
 
 def joined(value: Any, name: str) -> str:

@@ -53,6 +53,7 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
         ({"path": None, "hub": "o/n"}, "needs split (train, validation, test, ...)"),
         (EXAM | {"side": None}, "role eval needs side: domain or general"),
         ({"role": "eval", "side": "domain", "weight": 2}, "weight only makes sense in training"),
+        ({"role": "eval", "side": "domain", "control_tokens": ["<a>"]}, "control_tokens only makes sense in training"),
         ({"side": "domain"}, "side only makes sense with role eval, not cpt"),
         ({"role": "sft", "columns": {"messages": "m"}, "heldout": 0.1}, "heldout only makes sense for text rows"),
         ({"role": "replay", "columns": {"messages": "m"}, "heldout": 0.1}, "heldout only makes sense for text rows"),

@@ -9,23 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from common.data.corpus import CORPUS_ROLES, Corpus
-from common.data.manifest.manifest import ManifestCorpus, load_manifest
 from common.errors import DataError
-
-CPT = {"id": "texts", "role": "cpt", "path": "texts.jsonl", "licence": "mit"}
-
-
-def make(folder: Path, *sources: dict[str, Any]) -> ManifestCorpus:
-    path = folder / "data.yaml"
-    path.write_text(yaml.safe_dump({"title": "T", "sources": list(sources)}))
-    return load_manifest(path, None)
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+from tests.data.manifest.manifests import CPT, load, write_rows
 
 
 @pytest.fixture
@@ -39,7 +26,7 @@ def numbers(corpus: Corpus, role: str = "cpt") -> list[int]:
 
 
 def test_rows_and_their_source(folder: Path) -> None:
-    corpus = make(folder, CPT)
+    corpus = load(folder, CPT)
     assert next(corpus.rows("cpt")) == {"text": "Text 0.", "source": "texts"}
     assert numbers(corpus) == numbers(corpus) == list(range(200))
 
@@ -54,14 +41,14 @@ def test_rows_and_their_source(folder: Path) -> None:
     ],
 )
 def test_weight_and_limit(folder: Path, weight: float, limit: int, expected: list[int]) -> None:
-    corpus = make(folder, CPT | {"weight": weight, "limit": limit})
+    corpus = load(folder, CPT | {"weight": weight, "limit": limit})
     assert numbers(corpus) == expected
     count = corpus.counts("cpt")["texts"]
     assert (count.rows_in, count.rows_out) == (len(expected), len(expected))
 
 
 def test_heldout_is_a_stable_share_that_training_never_sees(folder: Path) -> None:
-    corpus = make(
+    corpus = load(
         folder,
         CPT | {"heldout": 0.2, "weight": 2, "limit": 150},
         CPT | {"id": "base", "role": "pretrain", "heldout": 0.2},
@@ -81,7 +68,7 @@ def test_heldout_is_a_stable_share_that_training_never_sees(folder: Path) -> Non
 
 def test_held_out_documents_are_whole(tmp_path: Path) -> None:
     write_rows(tmp_path / "texts.jsonl", [{"text": f"Text {i}.\n" * 400} for i in range(40)])
-    corpus = make(tmp_path, CPT | {"cut": "line", "heldout": 0.2})
+    corpus = load(tmp_path, CPT | {"cut": "line", "heldout": 0.2})
     train, held = set(numbers(corpus)), set(numbers(corpus, "text_domain"))
     assert len(train) + len(held) == 40
     assert train
@@ -93,7 +80,7 @@ def test_heldout_preferences_keep_one_prompt_on_one_side(tmp_path: Path) -> None
     write_rows(tmp_path / "p.jsonl", [{"p": f"Q{i // 2}?", "c": f"c{i}", "r": f"r{i}"} for i in range(200)])
     columns = {"prompt": "p", "chosen": "c", "rejected": "r"}
     facts = {"id": "p", "role": "preference", "path": "p.jsonl", "columns": columns, "licence": "mit", "heldout": 0.2}
-    corpus = make(tmp_path, facts)
+    corpus = load(tmp_path, facts)
     roles = ("preference", "preference_heldout")
     train, held = ([row["prompt"][0]["content"] for row in corpus.rows(role)] for role in roles)
     assert len(train) + len(held) == 200
@@ -107,7 +94,7 @@ def test_eval_sources_serve_their_side(folder: Path) -> None:
     (folder / "held.txt").write_text("One.")
     exam = {"role": "eval", "licence": "mit"}
     asked = {"path": "exam.jsonl", "columns": {"question": "q", "answer": "a"}, "choices": ["yes", "no"]}
-    corpus = make(
+    corpus = load(
         folder,
         CPT,
         exam | asked | {"id": "e", "side": "domain"},
@@ -127,7 +114,7 @@ def test_prompts_and_written_exams_in_a_language(folder: Path) -> None:
     asked = {"path": "exam.tsv", "header": ["question", "answer"], "match": "number", "language": "sw"}
     columns = {"question": "question", "answer": "answer"}
     exam = {"id": "e", "role": "eval", "side": "domain", "licence": "mit", "columns": columns}
-    corpus = make(folder, CPT, CPT | prompts | {"id": "p", "role": "prompts"}, exam | asked)
+    corpus = load(folder, CPT, CPT | prompts | {"id": "p", "role": "prompts"}, exam | asked)
     assert list(corpus.rows("prompts")) == [
         {"prompt": [{"role": "user", "content": "How many?"}], "answer": "18", "source": "p"}
     ]
@@ -138,20 +125,20 @@ def test_prompts_and_written_exams_in_a_language(folder: Path) -> None:
         }
     ]  # fmt: skip
     assert corpus.counts("questions_domain")["e"].dropped == {"no number in answer": 1}
-    assert list(make(folder, CPT).rows("prompts")) == []
+    assert list(load(folder, CPT).rows("prompts")) == []
 
 
 def test_replay_mixes_text_and_chat(folder: Path) -> None:
     write_rows(folder / "chat.jsonl", [{"q": "a?", "a": "b"}])
     chat = {"path": "chat.jsonl", "columns": {"question": "q", "answer": "a"}}
-    corpus = make(folder, CPT | {"role": "replay", "limit": 1}, CPT | chat | {"id": "chat", "role": "replay"})
+    corpus = load(folder, CPT | {"role": "replay", "limit": 1}, CPT | chat | {"id": "chat", "role": "replay"})
     assert [row.keys() - {"source"} for row in corpus.rows("replay")] == [{"text"}, {"messages"}]
     assert corpus.conversations("replay") == {"texts": False, "chat": True}
 
 
 def test_unusable_rows_are_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_rows(folder / "texts.jsonl", [{"text": "a"}, {"text": ""}, {"text": 5}, {"other": 1}, {"text": "b"}])
-    corpus = make(folder, CPT)
+    corpus = load(folder, CPT)
     with caplog.at_level(logging.INFO):
         assert len(list(corpus.rows("cpt"))) == 2
     count = corpus.counts("cpt")["texts"]
@@ -162,7 +149,7 @@ def test_unusable_rows_are_counted(folder: Path, caplog: pytest.LogCaptureFixtur
 @pytest.mark.parametrize(("weight", "dropped"), [(1, 2), (2, 4), (0.5, 1)])
 def test_a_weight_keeps_the_share_of_rows_dropped(folder: Path, weight: float, dropped: int) -> None:
     write_rows(folder / "texts.jsonl", [{"text": text} for text in ("a", "", "b", "", "c", "d")])
-    corpus = make(folder, CPT | {"weight": weight})
+    corpus = load(folder, CPT | {"weight": weight})
     assert len(list(corpus.rows("cpt"))) == 4 * weight
     count = corpus.counts("cpt")["texts"]
     assert (count.rows_in, count.rows_out, count.num_dropped) == (6 * weight, 4 * weight, dropped)
@@ -171,16 +158,16 @@ def test_a_weight_keeps_the_share_of_rows_dropped(folder: Path, weight: float, d
 def test_a_source_without_a_usable_row(folder: Path) -> None:
     write_rows(folder / "texts.jsonl", [{"text": ""}])
     with pytest.raises(DataError, match=r"Source 'texts' gives no usable row for cpt: 1 read, dropped: empty text 1"):
-        list(make(folder, CPT).rows("cpt"))
+        list(load(folder, CPT).rows("cpt"))
 
 
 def test_a_heldout_share_that_keeps_nothing_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert not list(make(folder, CPT | {"heldout": 1e-9}).rows("text_domain"))
+    assert not list(load(folder, CPT | {"heldout": 1e-9}).rows("text_domain"))
     assert "source texts: heldout 1e-09 keeps no row" in caplog.text
 
 
 def test_roles_that_are_not_there(folder: Path) -> None:
-    corpus = make(folder, CPT)
+    corpus = load(folder, CPT)
     with pytest.raises(DataError, match=r"'T' has no enabled source with rows for sft.*role: sft"):
         corpus.rows("sft")
     with pytest.raises(DataError, match=r"no rows for 'questions_domian'. Did you mean 'questions_domain'"):
@@ -193,24 +180,24 @@ def test_a_question_id_twice(folder: Path) -> None:
     columns = {"id": "i", "question": "q", "answer": "a"}
     exam = {"id": "e", "role": "eval", "side": "domain", "path": "exam.jsonl", "columns": columns, "licence": "mit"}
     with pytest.raises(DataError, match=r"Source 'e', exam\.jsonl, line 2: id 'e:1' is given twice"):
-        list(make(folder, CPT, exam | {"choices": ["yes", "no"]}).rows("questions_domain"))
+        list(load(folder, CPT, exam | {"choices": ["yes", "no"]}).rows("questions_domain"))
 
 
 def test_identity_tells_what_changes_the_rows_and_no_paths(folder: Path) -> None:
-    first = make(folder, CPT).identity(["cpt"])
+    first = load(folder, CPT).identity(["cpt"])
     assert json.loads(json.dumps(first)) == first
     assert str(folder) not in json.dumps(first)
     assert "texts.jsonl" not in json.dumps(first)
-    assert make(folder, CPT | {"licence": "apache-2.0", "note": "n"}).identity(["cpt"]) == first
-    assert make(folder, CPT).identity(["replay"]) == []
+    assert load(folder, CPT | {"licence": "apache-2.0", "note": "n"}).identity(["cpt"]) == first
+    assert load(folder, CPT).identity(["replay"]) == []
     for change in ({"weight": 2}, {"limit": 9}, {"heldout": 0.1}, {"unit": "line"}):
-        assert make(folder, CPT | change).identity(["cpt"]) != first
+        assert load(folder, CPT | change).identity(["cpt"]) != first
     os.rename(folder / "texts.jsonl", folder / "moved.jsonl")
     moved = CPT | {"path": "moved.jsonl"}
-    assert make(folder, moved).identity(["cpt"]) == first
+    assert load(folder, moved).identity(["cpt"]) == first
     with (folder / "moved.jsonl").open("a") as stream:
         stream.write('{"text": "one more"}\n')
-    assert make(folder, moved).identity(["cpt"]) != first
+    assert load(folder, moved).identity(["cpt"]) != first
 
 
 @pytest.mark.parametrize(
@@ -224,7 +211,7 @@ def test_identity_holds_each_key_that_changes_rows(folder: Path, change: dict[st
     (folder / "texts.csv").write_text("text\na\n")
     write_rows(folder / "texts.jsonl", [{"text": ["a"] if "each" in change else "a"}] * 5)
     source = CPT | ({"path": "texts.csv"} if "header" in change else {})
-    before, after = (make(folder, source | more).identity(["cpt"])[0] for more in ({}, change))
+    before, after = (load(folder, source | more).identity(["cpt"])[0] for more in ({}, change))
     assert before != after
     # Defaults are left out, so that a new key changes no fingerprint.
     assert set(before) == {"id", "role", "columns", "files", "rows", "part"}
@@ -235,22 +222,22 @@ def test_identity_of_an_exam_with_written_answers(folder: Path) -> None:
     columns = {"context": "q", "answer": "a"}
     exam = {"id": "e", "role": "eval", "side": "domain", "path": "exam.jsonl", "columns": columns, "licence": "mit"}
     exam |= {"match": "number", "question": "How many?", "final": "####"}
-    (facts,) = make(folder, CPT, exam).identity(["questions_domain"])
+    (facts,) = load(folder, CPT, exam).identity(["questions_domain"])
     assert facts.items() >= {"match": "number", "question": "How many?", "final": "####"}.items()
 
 
 def test_identity_of_a_hub_source(folder: Path) -> None:
     hub = {"id": "h", "role": "cpt", "hub": "o/n", "split": "train", "revision": "abc", "licence": "mit"}
-    (facts,) = make(folder, hub).identity(["cpt"])
+    (facts,) = load(folder, hub).identity(["cpt"])
     expected = {"hub": "o/n", "split": "train", "revision": "abc", "columns": {"text": "text"}}
     assert facts.items() >= expected.items()
-    assert make(folder, hub).sources() == [
+    assert load(folder, hub).sources() == [
         {"id": "h", "role": "cpt", "title": "o/n", "licence": "mit", "revision": "abc", "rows": None}
     ]
 
 
 def test_sources_for_the_card(folder: Path) -> None:
-    corpus = make(folder, CPT | {"weight": 2}, CPT | {"id": "off", "enabled": False})
+    corpus = load(folder, CPT | {"weight": 2}, CPT | {"id": "off", "enabled": False})
     (before,) = corpus.sources()
     assert before["rows"] is None
     list(corpus.rows("cpt"))
@@ -269,8 +256,8 @@ def test_columns_of_a_hub_source_are_checked_at_its_first_row(folder: Path, monk
     write_rows(repository / "train.jsonl", [{"body": "x"}])
     hub = {"id": "h", "role": "cpt", "hub": str(repository), "split": "train", "licence": "mit"}
     with pytest.raises(DataError, match=r"Source 'h': .*repository has no column 'txt' \(for text\)\. It has: body"):
-        list(make(folder, hub | {"columns": {"text": "txt"}}).rows("cpt"))
-    assert list(make(folder, hub | {"columns": {"text": "body"}}).rows("cpt")) == [{"text": "x", "source": "h"}]
+        list(load(folder, hub | {"columns": {"text": "txt"}}).rows("cpt"))
+    assert list(load(folder, hub | {"columns": {"text": "body"}}).rows("cpt")) == [{"text": "x", "source": "h"}]
 
 
 def test_questions_of_several_files_are_named_by_file_and_place(folder: Path) -> None:
@@ -278,9 +265,9 @@ def test_questions_of_several_files_are_named_by_file_and_place(folder: Path) ->
         write_rows(folder / f"{name}.jsonl", [{"q": f"{name}?", "a": "no"}] * 2)
     exam: dict[str, Any] = {"id": "e", "role": "eval", "side": "domain", "choices": ["yes", "no"], "licence": "mit"}
     exam |= {"columns": {"question": "q", "answer": "a"}}
-    found = make(folder, CPT, exam | {"path": "ex*.jsonl"}).rows("questions_domain")
+    found = load(folder, CPT, exam | {"path": "ex*.jsonl"}).rows("questions_domain")
     assert [row["id"] for row in found] == ["e:1.1", "e:1.2", "e:2.1", "e:2.2"]
-    found = make(folder, CPT, exam | {"path": "ex1.jsonl"}).rows("questions_domain")
+    found = load(folder, CPT, exam | {"path": "ex1.jsonl"}).rows("questions_domain")
     assert [row["id"] for row in found] == ["e:1", "e:2"]
 
 
@@ -301,7 +288,7 @@ def test_a_source_decides_whether_numbers_are_choices_or_places(
     (folder / "exam.csv").write_text("".join(["q,A,B,C,D,a\n", *lines]))
     exam: dict[str, Any] = {"id": "e", "role": "eval", "side": "domain", "path": "exam.csv", "licence": "mit"}
     exam |= {"columns": {"question": "q", "choices": ["A", "B", "C", "D"], "answer": "a"}} | facts
-    assert {row["answer"] for row in make(folder, CPT, exam).rows("questions_domain")} == answers
+    assert {row["answer"] for row in load(folder, CPT, exam).rows("questions_domain")} == answers
 
 
 def test_a_number_that_is_no_choice_is_no_place_among_texts(folder: Path) -> None:
@@ -309,7 +296,7 @@ def test_a_number_that_is_no_choice_is_no_place_among_texts(folder: Path) -> Non
     write_rows(folder / "exam.jsonl", [right] * 38 + [right | {"a": "2"}])
     columns = {"question": "q", "choices": "c", "answer": "a"}
     exam = {"id": "e", "role": "eval", "side": "domain", "path": "exam.jsonl", "columns": columns, "licence": "mit"}
-    corpus = make(folder, CPT, exam)
+    corpus = load(folder, CPT, exam)
     assert len(list(corpus.rows("questions_domain"))) == 38
     assert corpus.counts("questions_domain")["e"].dropped == {"the answer is none of the choices": 1}
 
@@ -320,8 +307,8 @@ def test_letters_that_are_choices_too_are_read_as_the_others(folder: Path) -> No
     columns = {"question": "q", "choices": "c", "answer": "a"}
     chat = {"id": "e", "role": "sft", "path": "exam.jsonl", "columns": columns, "licence": "mit"}
     exam = chat | {"role": "eval", "side": "domain"}
-    assert [row["answer"] for row in make(folder, CPT, exam).rows("questions_domain")] == [1, 1, 1, 1]
-    (*_, last) = make(folder, CPT, chat).rows("sft")
+    assert [row["answer"] for row in load(folder, CPT, exam).rows("questions_domain")] == [1, 1, 1, 1]
+    (*_, last) = load(folder, CPT, chat).rows("sft")
     assert last["messages"][1]["content"] == "B. A"
 
 
@@ -331,7 +318,7 @@ def test_faulty_questions_are_left_out_up_to_a_share(folder: Path) -> None:
     exam |= {"columns": {"question": "q", "choices": "c", "answer": "a"}}
     faulty = [right | {"c": ["one", "One."]}, right | {"a": "three"}]
     write_rows(folder / "exam.jsonl", [*faulty, *[right] * 38])
-    corpus = make(folder, CPT, exam)
+    corpus = load(folder, CPT, exam)
     assert len(list(corpus.rows("questions_domain"))) == 38
     dropped = {"a choice is given twice": 1, "the answer is none of the choices": 1}
     assert corpus.counts("questions_domain")["exam"].dropped == dropped
@@ -341,16 +328,16 @@ def test_faulty_questions_are_left_out_up_to_a_share(folder: Path) -> None:
         r"distractors\. 2 of 39 questions have such faults; up to 5% would be left out\. An answer is an index from 0"
     )
     with pytest.raises(DataError, match=message):
-        list(make(folder, CPT, exam).rows("questions_domain"))
+        list(load(folder, CPT, exam).rows("questions_domain"))
     with pytest.raises(DataError, match=message):
-        make(folder, CPT, exam).check_rows(["questions_domain"])
+        load(folder, CPT, exam).check_rows(["questions_domain"])
 
 
 def test_changes_of_rows_are_counted(folder: Path) -> None:
     turns = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Yes."}]
     write_rows(folder / "texts.jsonl", [{"m": turns}, {"m": [*turns, turns[0]]}, {"m": turns[:1]}])
     chats = CPT | {"role": "sft", "columns": {"messages": "m"}}
-    strict, fixed = make(folder, chats), make(folder, chats | {"turns": "fix"})
+    strict, fixed = load(folder, chats), load(folder, chats | {"turns": "fix"})
     assert [row["messages"] for row in strict.rows("sft")] == [turns]
     assert strict.counts("sft")["texts"].dropped == {"ends in a user turn": 2}
     assert [row["messages"] for row in fixed.rows("sft")] == [turns, turns]
@@ -364,4 +351,4 @@ def test_conversations_out_of_order_alone_say_what_to_do(folder: Path) -> None:
     write_rows(folder / "texts.jsonl", [{"m": [{"role": "user", "content": "Hi?"}]}])
     message = r"1 read, dropped: ends in a user turn 1\. Repair the conversations, or set turns: fix in the source\."
     with pytest.raises(DataError, match=message):
-        make(folder, CPT | {"role": "sft", "columns": {"messages": "m"}}).check_rows(["sft"])
+        load(folder, CPT | {"role": "sft", "columns": {"messages": "m"}}).check_rows(["sft"])

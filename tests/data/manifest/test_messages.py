@@ -240,3 +240,9 @@ def test_truth() -> None:
     assert [truth(value) for value in (1, "1.0", True, "YES", 0, False, "no", 0.5, None, "")] == [
         True, True, True, True, False, False, False, None, None, None,
     ]  # fmt: skip
+
+
+def test_a_call_and_text_that_are_not_learned_alike() -> None:
+    call = {"from": "function_call", "value": '{"name": "add", "arguments": {"a": 1}}', "train": False}
+    with pytest.raises(UnusableRow, match="a call and the text before it are not learned alike"):
+        read(USER, {"from": "gpt", "value": "Let me see.", "train": True}, call)

@@ -1,4 +1,4 @@
-"""A run reads the commits that the first run of its store found, until it is told to ask anew."""
+"""A run reads the commits that the first run of its store found, until `run.newest_data` asks again."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_branch_is_asked_for_once_and_read_at_its_commit(tmp_path: Path) -> No
     assert json.loads(path.read_text()) == {"o/a@main": OLD, "o/b@v1": OLD}
 
 
-def test_asked_anew_it_takes_the_newest_and_keeps_what_others_noted(tmp_path: Path) -> None:
+def test_asked_again_it_takes_the_newest_and_keeps_what_others_noted(tmp_path: Path) -> None:
     path = tmp_path / NAME
     path.write_text(json.dumps({"o/a@main": OLD, "o/z@main": OLD}))
     fresh = Revisions(path, fresh=True, resolver=lambda source: NEW)
@@ -124,7 +124,7 @@ def test_rows_identity_and_card_have_the_commit(folder: Path, monkeypatch: pytes
 def test_a_run_keeps_them_in_its_store(tmp_path: Path) -> None:
     (tmp_path / revisions.NAME).write_text(json.dumps({"eloukas/edgar-corpus@refs/convert/parquet": OLD}))
     words = {"domain": "finance", "model.path": "o/n", "model.revision": OLD, "data": "hub", "out": str(tmp_path)}
-    for anew, expected in ((False, OLD), (True, "refs/convert/parquet")):
-        corpus = open_corpus(resolve(words | {"run.newest_data": str(anew).lower()}, REPOSITORY))
+    for again, expected in ((False, OLD), (True, "refs/convert/parquet")):
+        corpus = open_corpus(resolve(words | {"run.newest_data": str(again).lower()}, REPOSITORY))
         (fact,) = (fact for fact in corpus.identity(["cpt"]) if fact["id"] == "annual-reports")
         assert fact["revision"] == expected

@@ -367,3 +367,15 @@ def test_choices_that_are_objects_are_told_how_to_be_named() -> None:
     value = {"q": "Which?", "o": [{"key": "A", "value": "a"}, {"key": "B", "value": "b"}], "a": "A"}
     with pytest.raises(UnusableRow, match=r"choices that are objects: name their text, as o\.\*\.value"):
         ask(value, {"choices": "o"})
+
+
+def test_a_history_that_is_no_list_of_pairs() -> None:
+    columns = {"question": "q", "answer": "a", "history": "h"}
+    with pytest.raises(UnusableRow, match="history that is no list of pairs"):
+        shape("sft", {"q": "Why?", "a": "So.", "h": [["Hi?"]]}, columns)
+
+
+def test_a_prompt_that_ends_in_a_tool_turn() -> None:
+    call = {"role": "assistant", "content": "", "tool_calls": [{"name": "add", "arguments": {}}]}
+    with pytest.raises(UnusableRow, match="prompt does not end in a user turn"):
+        shape("prompts", {"p": [USER, call, {"role": "tool", "content": "2"}]}, {"prompt": "p"})

@@ -2,7 +2,7 @@
 
 Usage: `with open_bytes(file) as opened: line = opened[0].readline()`; `opened[1](len(line))` is the place on disk.
 
-What a file holds decides, not its name; where the two differ, that is told. It knows nothing of text.
+What a file holds decides, not its name; where the two differ, that is reported. It knows nothing of text.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def open_bytes(file: SourceFile) -> Iterator[Opened]:
         raw.seek(0)
         found = next((packing for packing, sign in _BEGINNINGS.items() if sign.match(start)), "")
         if found != file.packing:
-            _tell_apart(file, found, start)
+            _report_packing(file, found, start)
         if not found:
             yield io.BufferedReader(raw, BUFFER), float
             return
@@ -77,8 +77,8 @@ def _unpack(stream: Any, packing: str) -> Any:
     return pyarrow.CompressedInputStream(stream, "zstd")
 
 
-def _tell_apart(file: SourceFile, found: str, start: bytes) -> None:
-    """Tell that a file is packed otherwise than its name says. Raises DataError where it then cannot be text."""
+def _report_packing(file: SourceFile, found: str, start: bytes) -> None:
+    """Report that a file is packed otherwise than its name says. Raises DataError where it then cannot be text."""
     if found:
         file.tell(f"{file.name} is a {found} file, whatever its name says, and is unpacked as one")
     elif any(byte < 32 and byte not in _TEXT_CONTROLS for byte in start):

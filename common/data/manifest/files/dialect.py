@@ -37,7 +37,7 @@ class Dialect(NamedTuple):
 
 
 def find_dialect(file: SourceFile, reading: Reading) -> Dialect:
-    """Return how a table is written: as the source says, else as its first rows show; a surprise is told."""
+    """Return how a table is written: as the source says, else as its first rows show; a surprise is reported."""
     usual = "\t" if file.format == ".tsv" else ","
     quoting = reading.quoting if reading.quoting is not None else file.format != ".tsv"
     lines = _sample(file, reading)
@@ -60,7 +60,7 @@ def find_dialect(file: SourceFile, reading: Reading) -> Dialect:
 
 def _sample(file: SourceFile, reading: Reading) -> list[str]:
     lines, size = [], 0
-    quiet = SourceFile(file.path, file.name)  # what the encoding is will be told when the rows are read
+    quiet = SourceFile(file.path, file.name)  # what the encoding is will be reported when the rows are read
     for _, line in itertools.islice(read_lines(quiet, reading), SAMPLE_LINES):
         if isinstance(line, str):
             lines.append(line)

@@ -1,11 +1,11 @@
-"""Read a file as text: its encoding and its line ends are found out, or the encoding is named, and what was found told.
+"""Read a file as text: its encoding, unless it is named, and its line ends are found out and reported.
 
 Usage: `for number, line in read_lines(file, reading): ...`; a `Flaw` instead of a line is one that cannot be decoded.
 
 The rule, in this order: a byte order mark; zeros at every second place (UTF-16 without a mark); UTF-8. Where a line is
 no UTF-8 and nothing before it was proof of UTF-8, the file is taken for Windows-1252, as Excel and older editors write
-it; that is told, and refused where the result would not look like a language of western Europe. After proof of UTF-8
-(a character of several bytes) such a line is a damaged one. Nothing is guessed from frequencies of letters.
+it; that is reported, and refused where the result would not look like a language of western Europe. After proof of
+UTF-8 (a character of several bytes) such a line is a damaged one. Nothing is guessed from frequencies of letters.
 """
 
 from __future__ import annotations
@@ -100,16 +100,19 @@ class _Decoder:
         self._is_utf8 = self._is_utf8 or not line.isascii()
         return text.removeprefix("\ufeff") if number == 1 else text
 
+    def _place(self, number: int, line: bytes, error: UnicodeDecodeError) -> str:
+        return f"{self._file.name}, line {number}: byte {error.start + 1} of the line (0x{line[error.start]:02x})"
+
     def _decode_named(self, name: str, number: int, line: bytes) -> str | Flaw:
         try:
             text = line.decode(name)
         except UnicodeDecodeError as error:
-            what = f"{self._file.name}, line {number}: byte {error.start + 1} of the line (0x{line[error.start]:02x})"
+            what = self._place(number, line, error)
             return Flaw(f"not {name}", f"{what} is not {name}, which encoding: names")
         return text.removeprefix("\ufeff") if number == 1 else text
 
     def _fall_back(self, number: int, line: bytes, error: UnicodeDecodeError) -> str | Flaw:
-        what = f"{self._file.name}, line {number}: byte {error.start + 1} of the line (0x{line[error.start]:02x})"
+        what = self._place(number, line, error)
         if self._is_utf8 and not self._is_fallback:
             return Flaw("not UTF-8", f"{what} is not UTF-8, and the lines before it are. Save the file as UTF-8")
         try:

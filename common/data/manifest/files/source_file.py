@@ -42,7 +42,7 @@ def is_readable(name: str) -> bool:
     return form in FORMATS and not (packing and form in (".parquet", *ARROW))
 
 
-class Told:
+class Findings:
     """What was found out about the data of one source: each finding once, in the log and to be listed."""
 
     def __init__(self, source: str) -> None:
@@ -61,8 +61,8 @@ class SourceFile(NamedTuple):
 
     path: Path
     name: str
-    on_read: Callable[[float], None] = _ignore  # is told how many of its bytes have been read, ever more
-    tell: Callable[[str], None] = _ignore  # is told what was found out about it: a delimiter, an encoding
+    on_read: Callable[[float], None] = _ignore  # takes how many of its bytes have been read, ever more
+    tell: Callable[[str], None] = _ignore  # takes what was found out about it: a delimiter, an encoding
     shards: tuple[Path, ...] = ()  # of a folder, in their order
 
     @property
@@ -87,7 +87,7 @@ class SourceFile(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """How the files of a source are to be read. What is None is found out from a file, and told."""
+    """How the files of a source are to be read. What is None is found out from a file, and reported."""
 
     unit: str = "paragraph"  # txt and md: what makes a record
     header: tuple[str, ...] | None = None  # csv and tsv without a line of names: the names

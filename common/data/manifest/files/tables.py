@@ -59,12 +59,9 @@ def _does_not_fit(where: str, found: int, expected: int, dialect: Dialect) -> Fl
 def _check_header(cells: list[str], where: str) -> list[str]:
     twice = sorted({cell for cell in cells if cells.count(cell) > 1})
     if twice:
-        title = sum(map(bool, cells)) == 1
-        advice = (
-            "It looks like a title; delete it above the header"
-            if title
-            else ("Give each column its own name; if it is a row, name the columns with header:")
-        )
+        advice = "Give each column its own name; if it is a row, name the columns with header:"
+        if sum(map(bool, cells)) == 1:
+            advice = "It looks like a title; delete it above the header"
         raise DataError(f"{where}: the header names {twice} more than once. {advice}.")
     return cells
 

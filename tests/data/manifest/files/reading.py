@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from common.data.manifest.files.source_file import Told
+from common.data.manifest.files.source_file import Findings
 from common.data.manifest.readers import Reading, SourceFile, read_file
 
 
@@ -13,7 +13,7 @@ class Found:
     """The records of a file, and what was told of it."""
 
     def __init__(self, path: Path, **reading: Any) -> None:
-        told = Told("s")
+        told = Findings("s")
         self.records = list(read_file(SourceFile(path, path.name, tell=told), Reading(**reading)))
         self.told = told.messages
 

@@ -13,6 +13,7 @@ import pytest
 from common.data.manifest.files import json_stream
 from common.data.manifest.files.json_stream import JsonStream
 from common.data.manifest.readers import Reading, SourceFile, read_file
+from common.errors import DataError
 
 VALUES = [{"a": -1.5e10, "b": [True, None, 'x\\"é\u2028']}, {}, {"c": {"d": []}}, 12345678, "\\u00e9", [], -0.5]
 
@@ -57,3 +58,8 @@ def test_files_that_are_read_at_once_do_not_see_each_others_keys(tmp_path: Path)
     finally:
         sys.setswitchinterval(switching)
     assert sorted(flaws) == [0, 20_000]
+
+
+def test_a_key_that_is_no_text() -> None:
+    with pytest.raises(DataError, match="a: not valid JSON: Expecting property name enclosed in double quotes"):
+        list(JsonStream(iter(["{1: 2}"]), "a").members())
