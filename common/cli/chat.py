@@ -29,8 +29,8 @@ def talk(resolved: Resolved, stage: str | None, prompt: str | None, console: Con
     steps = {step.node.name: step for step in make_plan(resolved).steps}
     if stage is None:
         card = steps["card"]
-        told = card.artifact.manifest["metrics"] if card.state == "cached" and card.artifact is not None else {}
-        stage = str(told.get("published", resolved.pipeline.publish))
+        metrics = card.artifact.manifest["metrics"] if card.state == "cached" and card.artifact is not None else {}
+        stage = str(metrics.get("published", resolved.pipeline.publish))
     step = steps[stage]
     if step.state != "cached" or step.artifact is None:
         if message := damage_of(step, run_of(resolved)):

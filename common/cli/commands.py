@@ -129,7 +129,7 @@ def config(program: Program, overrides: Overrides, *, describe: str | None = Non
 def status(program: Program, overrides: Overrides, *, out: str | None = None) -> None:
     from common.cli import results
 
-    results.status(REPOSITORY, Path(out) if out else program.results, Console())
+    results.status(REPOSITORY, _root(program, out), Console())
 
 
 def stage(program: Program, overrides: Overrides, *, plan: str, stage: str, force: bool = False) -> None:
@@ -194,14 +194,14 @@ def gc(program: Program, overrides: Overrides, *, out: str | None = None, dry: b
     from common.store.artifacts import Store
     from common.store.collection import collect
 
-    collected(collect(Store(Path(out) if out else program.results), dry=dry), Console(), dry=dry)
+    collected(collect(Store(_root(program, out)), dry=dry), Console(), dry=dry)
 
 
 def verify(program: Program, overrides: Overrides, *, out: str | None = None) -> None:
     from common.cli.results import verified
     from common.store.artifacts import Store
 
-    different, total = verified(Store(Path(out).absolute() if out else program.results), Console(), program)
+    different, total = verified(Store(_root(program, out)), Console(), program)
     if different:
         raise StoreError(f"{different} of {total} results and published versions are not what was made; see above.")
 
@@ -245,7 +245,10 @@ def _resolve_made(program: Program, overrides: Overrides) -> tuple[Resolved, Con
     if name is None or set(overrides) - set(where) - {"domain", "profile", "pipeline", "name", "out"}:
         return _resolve(program, overrides)
     check_name("name", name)
-    domain, store = find_domain(overrides.get("domain", ""), REPOSITORY).name, Store(_out(program, overrides))
+    domain, store = (
+        find_domain(overrides.get("domain", ""), REPOSITORY).name,
+        Store(_root(program, overrides.get("out"))),
+    )
     named = [each for each in runs_in(store, domain) if each.name == name and profile in (None, each.profile)]
     found = [each for each in named if overrides.get("pipeline") in (None, each.pipeline) and each.plan.is_file()]
     if not found:
@@ -257,8 +260,9 @@ def _resolve_made(program: Program, overrides: Overrides) -> tuple[Resolved, Con
     return resolved, Console(resolved.config.run.verbosity)
 
 
-def _out(program: Program, overrides: Overrides) -> Path:
-    return Path(overrides.get("out") or program.results).absolute()
+def _root(program: Program, out: str | None) -> Path:
+    """Return the folder of the results."""
+    return Path(out or program.results).absolute()
 
 
 def _check_stage(resolved: Resolved, name: str) -> None:

@@ -69,8 +69,8 @@ def heading(resolved: Resolved, console: Console) -> None:
     precision = _precision(resolved)
     what = f"pipeline {config.pipeline}, profile {config.profile}, {data}, seed {config.seed}{precision}"
     console.line(f"{config.domain}: {what}")
-    for told in told_lines(resolved.origins):
-        for line in textwrap.wrap(told, shutil.get_terminal_size((120, 0)).columns - 4, subsequent_indent="  "):
+    for sentence in told_lines(resolved.origins):
+        for line in textwrap.wrap(sentence, shutil.get_terminal_size((120, 0)).columns - 4, subsequent_indent="  "):
             console.line(f"  {line}")
 
 
@@ -115,10 +115,10 @@ def result(
 
 def outcome_notes(outcome: Outcome) -> list[str]:
     """Return what whoever reads no card should know: that what is published lost much, or has no known licence."""
-    told = outcome.artifacts["card"].manifest["metrics"]
-    choice = told.get("choice") or {}
+    metrics = outcome.artifacts["card"].manifest["metrics"]
+    choice = metrics.get("choice") or {}
     shown = choice.get("lost") is not None
-    return [*([choice["sentence"]] if shown else []), *(f"Licences: {note}" for note in told.get("licences", ()))]
+    return [*([choice["sentence"]] if shown else []), *(f"Licences: {note}" for note in metrics.get("licences", ()))]
 
 
 def short_path(path: Path) -> str:

@@ -5,7 +5,7 @@ Usage: `class DpoSettings(StageSettings): ...`; a stage's module declares it as 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -16,10 +16,10 @@ Name = Annotated[str, Field(pattern=NAME)]
 TrainOptions = dict[str, Any]
 Peft = Literal["full", "lora", "qlora"]
 Precision = Literal["bfloat16", "float16", "float32"]
-PRECISIONS = ("auto", "bfloat16", "float16", "float32")
+PRECISIONS = ("auto", *get_args(Precision))
 SPELLINGS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}  # as other programs write them
 AskedPrecision = Annotated[
-    Literal["auto", "bfloat16", "float16", "float32"],
+    Literal["auto", Precision],
     BeforeValidator(lambda value: SPELLINGS.get(value, value) if isinstance(value, str) else value),
 ]
 

@@ -19,7 +19,7 @@ DOMAIN_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 def is_name(text: str) -> bool:
     """Whether a text may be the name of a file or folder here."""
-    return len(text) <= LONGEST_NAME and re.fullmatch(NAME.removesuffix("$"), text) is not None
+    return len(text) <= LONGEST_NAME and re.fullmatch(NAME, text) is not None
 
 
 def check_name(key: str, text: str) -> str:

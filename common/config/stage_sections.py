@@ -1,6 +1,6 @@
 """What each layer says of one stage: run-wide, by kind, by name, and what holds only with an adapter.
 
-Usage: `for values in values_of(node, layer, adapted=is_adapted(node, layers)): ...`, as `common.config.resolve` does.
+Usage: `for values in values_of(node, layer, adapted=is_adapted(node, layers)): ...`, as `common.config.build` does.
 
 It neither reads files nor validates values; of the blocks whose keys belong to a library's class it checks the names.
 """

@@ -132,7 +132,7 @@ class TrlBlock:
         self.told.pop(name, None)
 
     def told_origins(self) -> dict[str, str]:
-        """Return what became of each option, as the origin of its own key."""
+        """Return what each option is here, as the origin of its own key."""
         return {
             f"{self.stage}.train.{names}": f"{self.strongest(*names.split(AND)).label}{TOLD}{text}"
             for names, text in self.told.items()
@@ -172,7 +172,7 @@ def plainly(value: Any) -> str:
 
 
 def told_lines(origins: Mapping[str, str]) -> list[str]:
-    """Return what became of the options that the layers give in TRL's words, a line for the stages that are alike."""
+    """Return what the options that the layers give in TRL's words are here, a line for the stages that are alike."""
     found: dict[str, dict[str, list[str]]] = {}  # stage -> what options are here -> the options
     for key, origin in origins.items():
         stage, train, names = key.partition(".train.")

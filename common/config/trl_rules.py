@@ -1,10 +1,10 @@
-"""What an option of a pasted TRL block is here: rules that read it, and set, tell or refuse.
+"""What an option of a pasted TRL block is here: rules that read it, and set, note or refuse.
 
 Usage: `rule = is_("sequence_length")`, then `rule(block, "max_length")`; which option has which rule is
 `common.config.trl_mappings`.
 
-Nothing is guessed: an option is taken as the setting of ours that means the same, told as without effect where no
-result depends on it, and refused where it contradicts.
+Nothing is guessed: an option is taken as the setting of ours that means the same, shown as without effect where
+no result depends on it, and refused where it contradicts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def is_(key: str) -> Rule:
 
 
 def unused(text: str) -> Rule:
-    """Return the rule of an option that changes no result: it is told, and has no effect."""
+    """Return the rule of an option that changes no result: it has no effect, which a plan shows."""
 
     def rule(block: TrlBlock, name: str) -> None:
         if block.value(name) not in NEUTRAL:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from common.config.build import COMMAND_LINE, build
 from common.config.overrides import nest
 from common.config.pipeline import load_pipeline
-from common.config.resolve import COMMAND_LINE, MANIFEST, Resolved, build
+from common.config.resolve import MANIFEST, Resolved
 from common.config.schema import Config
 from common.config.stage_sections import Layer
 from common.errors import ConfigError

@@ -217,7 +217,7 @@ def _size(parts: Mapping[str, float]) -> float:
 def _scored(setting: Setting, work: Work, device: Mapping[str, float]) -> dict[str, float]:
     """Return what scoring pairs needs beyond training: float32 logits and their exponentials, 8 bytes each.
 
-    `common.training.rows.preferences.answer_logps` reads held-out pairs, and those that check the reference, by 32
+    `common.training.rows.preferences.logps_of` reads held-out pairs, and those that check the reference, by 32
     answers, padded, before the optimizer has a state and after training; never more logits at once than MOST_LOGITS, or
     those of one row.
     """

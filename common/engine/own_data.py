@@ -61,7 +61,7 @@ def repeated(resolved: Resolved, corpus: Corpus, sizes: RowSizes) -> Iterator[st
         passes = settings.epochs if settings.tokens is None else settings.tokens / own.tokens
         if not settings.learns_answers and (passes or 0) > PASSES:
             yield (
-                f"{name}: reads its {amount(own.found)} of text {_number(passes or 0)} times. Up to about {PASSES} "
+                f"{name}: reads its {_amount(own.found)} of text {_number(passes or 0)} times. Up to about {PASSES} "
                 f"passes are nearly as good as new text, and more are worth little (arXiv 2305.16264); {name}.epochs="
                 f"{PASSES} stops there."
             )
@@ -163,11 +163,11 @@ def _too_often(own: _Own, resolved: Resolved) -> str:
     name, tokens = own.node.name, own.settings.tokens
     if tokens is None or tokens <= PASSES * own.tokens or not is_default(f"{name}.tokens", resolved):
         return ""
-    whose = resolved.origins.get(f"{name}.tokens", "profile").partition(" ")[0]
     what = "conversations" if own.settings.learns_answers else "text"
     return (
-        f"{PASSES} passes over {amount(own.found)} of local {what} (about {_number(own.tokens)} tokens); the {whose}'s "
-        f"{tokens:,} tokens would read it {_number(tokens / own.tokens)} times ({name}.tokens={tokens} keeps them)"
+        f"{PASSES} passes over {_amount(own.found)} of local {what} (about {_number(own.tokens)} tokens); the "
+        f"{_whose(f'{name}.tokens', resolved)}'s {tokens:,} tokens would read it {_number(tokens / own.tokens)} times "
+        f"({name}.tokens={tokens} keeps them)"
     )
 
 
@@ -196,23 +196,24 @@ def _without_replay(resolved: Resolved, corpus: Corpus) -> Iterator[Layer]:
         replay = getattr(settings, "replay", 0)
         if not isinstance(settings, TrainingSettings) or not 0 < replay < 1:
             continue
-        if kind_of(node.kind).starts or not is_default(f"{node.name}.replay", resolved):
+        if kind_of(node.kind).starts or not is_default(key := f"{node.name}.replay", resolved):
             continue
         usable = any(sources.values()) if settings.assistant_only else bool(sources)
         if not usable:
             what = "conversations" if settings.assistant_only else "text"
             yield _layer(
                 node.name, {"replay": 0},
-                f"no replay, as no source has {what} with role: replay; the {_whose(node.name, resolved)}'s {replay:g} "
-                f"of general {what} keeps more of what the model knows",
+                f"no replay, as no source has {what} with role: replay; the {_whose(key, resolved)}'s {replay:g} of "
+                f"general {what} keeps more of what the model knows",
             )  # fmt: skip
 
 
-def _whose(stage: str, resolved: Resolved) -> str:
-    return resolved.origins.get(f"{stage}.replay", "profile").partition(" ")[0]
+def _whose(key: str, resolved: Resolved) -> str:
+    """Return who set a default: `profile` or `domain`."""
+    return resolved.origins.get(key, "profile").partition(" ")[0]
 
 
-def amount(found: Sizes) -> str:
+def _amount(found: Sizes) -> str:
     """Return how much text there is."""
     size = found.mean_bytes * found.rows
     for unit, each in (("GB", 1e9), ("MB", 1e6)):

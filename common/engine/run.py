@@ -49,7 +49,7 @@ from common.training.distributed import ranks
 from common.training.distributed.gpu_lock import lock_gpus
 from common.training.loop import memory
 
-RESULT_ID = 12  # digits of a fingerprint that trackers are told
+RESULT_ID = 12  # digits of a fingerprint that trackers show
 
 
 @dataclass
@@ -125,7 +125,7 @@ class Run:
     def __init__(
         self, plan: Plan, console: Console, outcome: Outcome, lease: Lease, left_out: tuple[str, ...] = ()
     ) -> None:
-        """`left_out` are benchmarks that could not be had, and that exams go without."""
+        """`left_out` are benchmarks that could not be loaded, and that exams go without."""
         self.resolved, self.config, self.corpus = plan.resolved, plan.resolved.config, plan.corpus
         self.store = Store(plan.resolved.out)
         self.folder = run_of(plan.resolved)

@@ -80,10 +80,10 @@ def _alone(file: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def explain_loading(name: str, folder: Path) -> Iterator[None]:
-    """Turn what transformers raises into a DataError that names the folder."""
+    """Turn what transformers raises, or code that came with a checkpoint, into a DataError that names the folder."""
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError) as error:
         raise DataError(f"The {name} {folder} cannot be loaded: {first_line(error)}") from error
 
 

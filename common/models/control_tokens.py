@@ -1,6 +1,6 @@
 """Keeps the names of control tokens that occur in data as the text that they are.
 
-Usage: `reader = reader_of(tokenizer)`; `ids = reader.encode([reader.mark(text)])`; `reader.holds(text)`.
+Usage: `reader = reader_of(tokenizer)`; `ids = reader.encode([reader.mark(text)])`.
 
 A tokenizer reads the name of a control token as the token wherever it stands, so a question about ChatML could end its
 own turn. Data are marked before a template writes them, and what is marked is encoded as ordinary text. Without such a
@@ -35,7 +35,7 @@ _readers: weakref.WeakKeyDictionary[Any, tuple[Any, ControlTokens]] = weakref.We
 
 
 def reader_of(tokenizer: PreTrainedTokenizerBase) -> ControlTokens:
-    """Return what reads data with this tokenizer, made anew once its template or its tokens change."""
+    """Return what reads data with this tokenizer, and a new one once its template or its tokens change."""
     state = (str(tokenizer.chat_template), len(tokenizer), str(tokenizer.special_tokens_map))
     found = _readers.get(tokenizer)
     if found is None or found[0] != state:
@@ -59,10 +59,6 @@ class ControlTokens:
         self._found = re.compile(_any_of([*self._ordered, MARK]))
         self._marks = {name: MARK + chr(_FIRST + place) for place, name in enumerate(self._ordered)} | {MARK: MARK * 2}
         self._read = {mark: name for name, mark in self._marks.items()}
-
-    def holds(self, text: str, asked: Collection[str] = ()) -> bool:
-        """Whether a text names a control token that it does not ask for."""
-        return any(found[0] not in asked and found[0] != MARK for found in self._found.finditer(text))
 
     def mark(self, text: str, asked: Collection[str] = ()) -> str:
         """Return a text with each name of a control token replaced by a mark, those that are asked for excepted."""

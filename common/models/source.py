@@ -53,10 +53,7 @@ def fetch(settings: ModelSettings, key: str = "model") -> Path:
     assert settings.path is not None
     if not is_hub_id(settings.path):
         return locate(settings.path, f"{key}.path")
-    from huggingface_hub import snapshot_download
-
-    with _explained(settings, key):
-        return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=_files_of(settings)))
+    return _download(settings, key, _files_of(settings))
 
 
 def find_tokenizer(settings: ModelSettings) -> Path | None:
@@ -67,15 +64,19 @@ def find_tokenizer(settings: ModelSettings) -> Path | None:
     assert settings.path is not None
     if not is_hub_id(settings.path):
         return locate(settings.path)
-    from huggingface_hub import snapshot_download
-
-    small = [pattern for pattern in _files_of(settings) if pattern != WEIGHTS]
     try:
-        with _explained(settings, "model"):
-            place = Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=small))
+        place = _download(settings, "model", [pattern for pattern in _files_of(settings) if pattern != WEIGHTS])
     except DataError:  # the stage says so
         return None
     return place if (place / "config.json").is_file() else None
+
+
+def _download(settings: ModelSettings, key: str, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    assert settings.path is not None
+    with _explained(settings, key):
+        return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=patterns))
 
 
 def commit_of(settings: ModelSettings, key: str = "model") -> str:
@@ -177,11 +178,11 @@ def describe(settings: ModelSettings) -> dict[str, Any]:
     licence = licence_of(settings)
     if is_hub_id(settings.path):
         return {"id": Path(settings.path).name, "title": settings.path, "licence": licence, "origin": "hub"}
-    place, package, told = locate(settings.path), package_of(settings.path), stated(settings.path)
-    origin = {"id": place.name, "title": told.get("title") or "local checkpoint", "origin": "local"}
+    place, package, said = locate(settings.path), package_of(settings.path), stated(settings.path)
+    origin = {"id": place.name, "title": said.get("title") or "local checkpoint", "origin": "local"}
     if package is not None:
         origin |= {"id": f"{package.name} {package.version}", "origin": "package"}
-    made_from = {"base_model": told["base_model"]} if "base_model" in told else {}
+    made_from = {"base_model": said["base_model"]} if "base_model" in said else {}
     return {**origin, "licence": licence, **made_from}
 
 

@@ -166,8 +166,8 @@ def opens_turn(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the template writes what a system turn says; true too where it refuses the same without one."""
-    told = [{"role": "system", "content": "INSTRUCTION"}, *DIALOGUE]
-    return render(tokenizer, DIALOGUE) is None or "INSTRUCTION" in (render(tokenizer, told) or "")
+    instructed = [{"role": "system", "content": "INSTRUCTION"}, *DIALOGUE]
+    return render(tokenizer, DIALOGUE) is None or "INSTRUCTION" in (render(tokenizer, instructed) or "")
 
 
 def _plan(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], assistant_only: bool) -> _Plan | str:

@@ -2,8 +2,8 @@
 
 Usage: `(out / "README.md").write_text(render_card(chain, comparisons, texts, about))`.
 
-It puts the parts in order: results are read in `common.report.chain`, the tables are `common.report.tables`, the
-sentences `common.report.headline` and `common.report.stage_notes`.
+It puts the parts in order: results are read in `common.report.chain`, the tables are `common.report.exam_tables` and
+`common.report.tables`, the sentences `common.report.headline` and `common.report.stage_notes`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from common.config.kinds import kind_of
 from common.evaluation.comparison import Comparison, TextComparison
 from common.models.licence import HUB_ID, RollUp
-from common.report import stage_notes, tables
+from common.report import exam_tables, stage_notes, tables
 from common.report.chain import SIDES, Chain
 from common.report.headline import headline
 from common.report.licences import LOCAL, base_record, licence_facts, made_here, trained_on
@@ -92,7 +92,7 @@ def render_card(
         *stage_notes.exam_warnings(chain),
         SCORES_NOTE,
         "## Stages",
-        tables.results_table(chain),
+        exam_tables.results_table(chain),
         "Bits per byte are measured on held-out text; lower is better. Tokens are positions of packed rows, including "
         f"padding. The table of rows below counts tokens of the texts only. The published model, `{chain.published}`, "
         "is in bold.",
@@ -102,9 +102,9 @@ def render_card(
         *stage_notes.reward_notes(chain),
         *stage_notes.sampling_notes(chain),
         *stage_notes.adapter_notes(chain, comparisons),
-        *tables.exam_details(chain),
-        *(["### All comparisons", tables.comparison_table(comparisons)] if comparisons else []),
-        *(["### Comparisons by held-out text", TEXTS_NOTE, tables.text_comparison_table(texts)] if texts else []),
+        *exam_tables.exam_details(chain),
+        *(["### All comparisons", exam_tables.comparison_table(comparisons)] if comparisons else []),
+        *(["### Comparisons by held-out text", TEXTS_NOTE, exam_tables.text_comparison_table(texts)] if texts else []),
         "## Intended use",
         about.intended_use or "The domain states no intended use.",
         "## Limits",

@@ -24,7 +24,7 @@ from common.training.tracking.reporter import reporting
 EXAM = "exam.json"
 RECORDS = "records.jsonl"  # one line per question
 TEXTS = "texts.jsonl"  # one line per held-out text
-LEFT_OUT = "left_out"  # benchmarks that were asked for and could not be had, in the exam and in the metrics
+LEFT_OUT = "left_out"  # benchmarks that were asked for and could not be loaded, in the exam and in the metrics
 logger = logging.getLogger(__name__)
 
 

@@ -185,7 +185,7 @@ class Iteration:
         write_rows(folder / SAMPLED_FILES["sft"], kept)
         sampled = Artifact(folder, {"kind": "sample"})
         inputs = {"sampled": sampled, **self.context.inputs}  # the first one that brings samples counts
-        known = f"{self.context.result_id}-round-{number}"  # its steps begin anew
+        known = f"{self.context.result_id}-round-{number}"  # its steps begin at zero
         inner = dataclasses.replace(self.context, work=folder, out=folder, inputs=inputs, result_id=known)
         rows = conversations(inner, self.tokenizer)
         trained = fit(inner, load_parent(inner)[0] if model is None else model, self.tokenizer, rows)

@@ -9,7 +9,6 @@ If a version already has the same model and card, no new one is made. Files are 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -24,6 +23,8 @@ from common.errors import ConfigError, DataError, did_you_mean
 from common.report.bundle import Files, copy_files, difference, digests, matches, select_files
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, write_json, writing
+from common.store.manifest import read_mapping
+from common.store.verify import PUBLISHED
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CARD = "card"
-RECORD = "publish.json"
 LATEST = "latest"
 VERSION = re.compile(r"^v([1-9]\d*)$")
 HUB_TARGET = re.compile(r"^hub:(?P<repo>[\w][\w.-]*/[\w.-]+)$")
@@ -155,19 +155,11 @@ def _versions(folder: Path) -> list[int]:
 def _same_version(folder: Path, identity: Mapping[str, Any], files: Files) -> str | None:
     """Return the newest complete version with the same model digest and card digest."""
     for number in reversed(_versions(folder)):
-        record = _read_record(folder / f"v{number}")
+        record = read_mapping(folder / f"v{number}" / PUBLISHED)  # empty for a folder of other origin
         same = all(record.get(part, {}).get("digest") == identity[part]["digest"] for part in ("model", "card"))
         if same and not any(difference(folder / f"v{number}" / name, facts) for name, (_, facts) in files.items()):
             return f"v{number}"
     return None
-
-
-def _read_record(version: Path) -> dict[str, Any]:
-    try:
-        record = json.loads((version / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # a folder of other origin: its number is taken, its content is not ours
-    return record if isinstance(record, dict) else {}
 
 
 def _new_version(context: StageContext, folder: Path, files: Files) -> str:
@@ -181,7 +173,7 @@ def _new_version(context: StageContext, folder: Path, files: Files) -> str:
         while True:
             version = f"v{max(_versions(folder), default=0) + 1}"
             names = {"domain": context.config.domain, "version": version, "run": context.run}
-            write_json(fresh / RECORD, {**names, **_identity(model, card), "files": digests(files)})
+            write_json(fresh / PUBLISHED, {**names, **_identity(model, card), "files": digests(files)})
             try:
                 os.rename(fresh, folder / version)
             except OSError:
@@ -201,7 +193,7 @@ def point_latest(context: StageContext, version: str) -> str:
     folder = context.models / context.config.domain
     settings, link = context.settings, folder / LATEST
     assert isinstance(settings, PublishSettings)
-    owner = _read_record(link).get("run")
+    owner = read_mapping(link / PUBLISHED).get("run")
     if owner not in (None, "", context.run) and not settings.latest:
         return os.readlink(link) if link.is_symlink() else LATEST
     with writing(folder):

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.store.manifest import read_mapping
+
 FOLDER = ".leases"
 LOOK_SECONDS = 0.01  # between two looks at the guard, which nobody holds for long
 PATIENCE_SECONDS = 10.0  # somebody may be looking whether a new lease is held
@@ -104,11 +106,8 @@ def live(artifacts: Path, *, clean: bool = False) -> Iterator[dict[str, Any]]:
         lock = filelock.FileLock(path)
         try:
             lock.acquire(timeout=0)
-        except filelock.Timeout:
-            yield _read(path.with_suffix(".json"))
-            continue
-        except OSError:  # of a store that only another user may write: who cannot look takes it for held
-            yield _read(path.with_suffix(".json"))
+        except (filelock.Timeout, OSError):  # who may not look takes it for held
+            yield read_mapping(path.with_suffix(".json"))
             continue
         if clean:
             _forget(path)
@@ -135,14 +134,6 @@ def names_in_use(artifacts: Path, *, clean: bool = False) -> set[str]:
         results = facts.get("results", [])
         found.update(map(str, results if isinstance(results, list) else []))
     return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def _forget(lock: Path) -> None:

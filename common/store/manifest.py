@@ -23,13 +23,19 @@ def list_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() != MANIFEST)
 
 
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Return the mapping in a JSON file; an empty one where the file is missing, broken or holds something else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Return a folder's manifest, or None where there is none that can be read and has the form of one."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+    manifest = read_mapping(folder / MANIFEST)
+    if manifest.get("schema") != SCHEMA:
         return None
     files, inputs = manifest.get("files"), manifest.get("inputs", {})
     well_formed = (

@@ -1,6 +1,6 @@
 """What in a store's folders the store itself made, so that nothing else is ever removed.
 
-Usage: `reason = not_a_result(folder)`, None for a folder that is this store's alone; `erase(folder, MANIFEST)`.
+Usage: `reason = not_a_result(folder)`, None for a folder that is this store's alone; `erase(folder)`.
 
 A result is known by its manifest, which names its folder and every file in it; scratch by its name and by the file
 `code` in it. No symbolic link is followed. Which of them are still in use is `common.store.collection`.
@@ -23,22 +23,18 @@ SCRATCH = re.compile(rf"(?P<result>{RESULT.pattern})(?:{re.escape(ASIDE)}\d+)?")
 UNFINISHED = re.compile(rf"\.{re.escape(MANIFEST)}\.\d+")  # a manifest that a killed process was writing
 
 
-def not_a_result(folder: Path, name: str = "") -> str | None:
-    """Return why a folder is not a result of this store and nothing else, or None where it is.
-
-    `name` is the one that it had before it was moved.
-    """
-    name = name or folder.name
+def not_a_result(folder: Path) -> str | None:
+    """Return why a folder is not a result of this store and nothing else, or None where it is."""
     if folder.is_symlink():
         return "it is a link, which is not followed"
     if not folder.is_dir():
         return "it is a file that no stage made"
-    if not RESULT.fullmatch(name):
+    if not RESULT.fullmatch(folder.name):
         return "its name is not that of a result"
     manifest = None if (folder / MANIFEST).is_symlink() else read_manifest(folder)
     if manifest is None:
         return f"it has no valid {MANIFEST}"
-    if name_in(manifest) != name:
+    if name_in(manifest) != folder.name:
         return f"its {MANIFEST} is of {name_in(manifest)}"
     known = {MANIFEST, *manifest["files"]}
     strange = (found for found in _files_in(folder) if found not in known and not UNFINISHED.fullmatch(found))

@@ -9,19 +9,17 @@ of a profile shared `runs/<domain>/<profile>/`: `move_old` puts what is there in
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from common.config.folders import is_name
 from common.config.resolve import Resolved
 from common.store.artifacts import Artifact, Store, read_artifact, writing
-from common.store.manifest import RESULT
+from common.store.manifest import RESULT, read_mapping
 
 PLAN, SUMMARY = "plan.json", "summary.json"
 MOVING = ".moving-"  # begins the name of a folder that an old run is being moved into
@@ -56,7 +54,7 @@ class RunFolder:
 
     def rerun(self, stage: str) -> str:
         """Return the command that makes a stage of this run again, with the settings that it was planned with."""
-        root, folder = self.runs.parent, _read(self.plan).get("domain_folder")
+        root, folder = self.runs.parent, read_mapping(self.plan).get("domain_folder")
         words = [f"domain={folder or self.domain}", f"profile={self.profile}", f"stage={stage}"]
         words += [f"name={self.name}"] if self.name else []
         words += [f"out={root}"] if root != Path.cwd() else []
@@ -65,8 +63,8 @@ class RunFolder:
     @property
     def pipeline(self) -> str | None:
         """The pipeline of what was planned or finished here last; None where nothing says it."""
-        plan = _read(self.plan).get("pipeline")
-        name = plan.get("name") if isinstance(plan, dict) else _read(self.summary).get("pipeline")
+        plan = read_mapping(self.plan).get("pipeline")
+        name = plan.get("name") if isinstance(plan, dict) else read_mapping(self.summary).get("pipeline")
         return name if isinstance(name, str) else None
 
     def link(self, stage: str, artifact: Artifact) -> None:
@@ -122,14 +120,6 @@ def list_links(store: Store) -> dict[str, str]:
         run = RunFolder(store.runs, domain, profile, "".join(name))
         found[Path(os.readlink(link)).name] = run.rerun(stage)
     return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def move_old(store: Store, domain: str, profile: str) -> RunFolder | None:

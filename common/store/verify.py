@@ -17,7 +17,7 @@ from typing import Any
 
 from common.store.artifacts import Artifact, Store, digest_file, digest_of, what_is_wrong
 from common.store.cache import known_digest, seen_digest
-from common.store.manifest import MANIFEST, RESULT, damage, read_manifest
+from common.store.manifest import MANIFEST, RESULT, damage, read_manifest, read_mapping
 from common.store.runs import list_links
 
 PUBLISHED = "publish.json"  # in a published version: what it holds
@@ -41,19 +41,12 @@ def changed(artifact: Artifact, digest: Digest = known_digest) -> str | None:
         return problem
     if manifest.get("digest") != digest_of(manifest["files"]):
         return f"{MANIFEST} does not agree with itself"
-    return _first_difference(
-        artifact.path, {name: facts["sha256"] for name, facts in manifest["files"].items()}, digest
-    )
+    return changed_file(artifact.path, {name: facts["sha256"] for name, facts in manifest["files"].items()}, digest)
 
 
 def seen_changed(artifact: Artifact) -> str | None:
     """Return the same at a glance: a large file is read only where it was known and has been written to since."""
     return changed(artifact, seen_digest)
-
-
-def changed_version(version: Path, files: Mapping[str, str], digest: Digest = seen_digest) -> str | None:
-    """Return which file of a published version is not what was published, or None."""
-    return _first_difference(version, files, digest)
 
 
 def changed_since_published(artifact: Artifact, store: Store) -> str | None:
@@ -62,11 +55,12 @@ def changed_since_published(artifact: Artifact, store: Store) -> str | None:
     if artifact.manifest.get("kind") != "publish" or metrics.get("to") != "local":
         return None
     version = store.root / metrics["path"]
-    problem = changed_version(version, _files_of(version))
+    problem = changed_file(version, _files_of(version))
     return None if problem is None else f"{metrics['path']}: {problem}"
 
 
-def _first_difference(folder: Path, files: Mapping[str, str], digest: Digest) -> str | None:
+def changed_file(folder: Path, files: Mapping[str, str], digest: Digest = seen_digest) -> str | None:
+    """Return which file below a folder has not the digest that it should have, or None."""
     for name, expected in files.items():
         try:
             found = digest(folder / name)
@@ -100,9 +94,8 @@ def verify(store: Store, watch: Callable[[int], None]) -> Iterator[Difference | 
     links = list_links(store)
     for path in _results(store):
         manifest, problem = _read_result(path, read)
-        if problem and (
-            manifest != read_manifest(path) or not path.is_dir()
-        ):  # a run has replaced or removed it meanwhile
+        # A run may have replaced or removed it meanwhile.
+        if problem and (manifest != read_manifest(path) or not path.is_dir()):
             manifest, problem = _read_result(path, read) if path.is_dir() else (None, None)
         advice = f"Make it again with `{links[path.name]}`." if path.name in links else _without_a_run(manifest)
         yield Difference(path, problem, advice) if problem else None
@@ -123,7 +116,7 @@ def _verify_versions(store: Store, read: Digest) -> Iterator[Difference | None]:
     whole: dict[str, Path] = {}
     broken: dict[Path, str] = {}
     for version in _versions(store):
-        if problem := changed_version(version, _files_of(version), read):
+        if problem := changed_file(version, _files_of(version), read):
             broken[version] = problem
         else:
             whole[_identity(version)] = version
@@ -146,19 +139,11 @@ def _versions(store: Store) -> list[Path]:
     return sorted(path for path in store.models.glob("*/v*") if not path.is_symlink() and _files_of(path))
 
 
-def _record(version: Path) -> dict[str, Any]:
-    try:
-        record = json.loads((version / PUBLISHED).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
 def _files_of(version: Path) -> dict[str, str]:
-    files = _record(version).get("files")
+    files = read_mapping(version / PUBLISHED).get("files")
     return files if isinstance(files, dict) and all(isinstance(value, str) for value in files.values()) else {}
 
 
 def _identity(version: Path) -> str:
-    record = _record(version)
+    record = read_mapping(version / PUBLISHED)
     return json.dumps([record.get("domain"), record.get("model"), record.get("card")], sort_keys=True)

@@ -85,7 +85,7 @@ def test_values_may_hold_spaces_and_equal_signs() -> None:
         ({"domain": "medical", "cpt.peft": "lora", "cpt.lora.rr": "8"}, "LoraConfig of peft has no option 'rr'. Did you mean 'r'?"),
         ({"domain": "medical", "cpt": "5"}, "cpt (command line): expected keys below it, got 5"),
         ({"domain": "medical", "pipeline": "full", "sft-only.tokens": "5"}, "sft-only (command line): no section or stage of that name"),
-        ({"domain": "medical", "cpt.tokens": "4096", "cpt.epochs": "2"}, "tokens and epochs are both set; keep one"),
+        ({"domain": "medical", "cpt.tokens": "4096", "cpt.epochs": "2"}, "cpt (command line): tokens and epochs are both set; keep one"),
         ({"domain": "medical", "cpt.batch_tokens": "2000"}, "batch_tokens=2000 is no multiple of sequence_length=256, and a step reads whole rows; set batch_tokens=1792 or 2048"),
     ],
 )  # fmt: skip

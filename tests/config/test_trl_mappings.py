@@ -1,8 +1,7 @@
-"""A pasted block of TRL's: what each option becomes, what is told, and what is refused with one line."""
+"""A pasted block of TRL's: what each option becomes, what has no effect, and what is refused with one line."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,10 @@ import yaml
 
 from common.config.overrides import flatten
 from common.config.resolve import Resolved, resolve
-from common.config.stage_sections import Layer
 from common.config.stages import DpoSettings, GrpoSettings, SftSettings
 from common.config.trl_block import told_lines
 from common.config.trl_mappings import PAIRWISE, REWARDED, TOKENS, rules_of
 from common.config.trl_options import OLDER, options_of
-from common.config.variants import with_layers
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import recipe_of
 from common.engine.plan import make_plan
@@ -96,12 +93,6 @@ seed: "42"
 
 def run(**words: str) -> Resolved:
     return resolve({"domain": "medical", "pipeline": "full", **words}, REPOSITORY)
-
-
-def of_manifest(folder: Path, settings: str, **words: str) -> Resolved:
-    """Resolve a run with the settings of a manifest."""
-    (folder / "own.yaml").write_text(f"settings: {{{settings}}}\n", encoding="utf-8")
-    return run(data=str(folder / "own.yaml"), **words)
 
 
 def pasted(stage: str, text: str, pipeline: str = "full", **words: str) -> Resolved:
@@ -222,7 +213,7 @@ WITHOUT_EFFECT = [
 
 
 @pytest.mark.parametrize(("text", "expected"), WITHOUT_EFFECT)
-def test_what_changes_no_result_is_told_and_leaves_no_trace(text: str, expected: str) -> None:
+def test_what_changes_no_result_is_shown_and_leaves_no_trace(text: str, expected: str) -> None:
     found = pasted("sft", text)
     assert expected in told(found)
     if "constant" not in text:
@@ -305,87 +296,6 @@ def test_what_contradicts_is_refused_in_one_line(pipeline: str, stage: str, text
     assert "hf_secret" not in message
 
 
-@pytest.mark.parametrize(
-    ("manifest", "words", "expected"),
-    [
-        (
-            "sft: {train: {max_length: 256}, sequence_length: 512}",
-            {},
-            "sft.train.max_length=256 (manifest own.yaml) and sft.sequence_length=512 (manifest own.yaml) contradict "
-            "each other. Leave out one.",
-        ),
-        (
-            "sft: {train: {max_length: 256}}",
-            {"sft.sequence_length": "512"},
-            "sft.train.max_length=256 (manifest own.yaml) and sft.sequence_length=512 (command line) contradict",
-        ),
-        (
-            "sft: {train: {per_device_train_batch_size: 2, gradient_accumulation_steps: 3}}",
-            {"sft.batch_tokens": "1024"},
-            "sft.train.per_device_train_batch_size=2 x gradient_accumulation_steps=3 (manifest own.yaml) and "
-            "sft.batch_tokens=1024 (command line) contradict",
-        ),
-        (
-            "sft: {train: {num_train_epochs: 2}, tokens: 8192}",
-            {},
-            "sft.train.num_train_epochs=2 (manifest own.yaml) and sft.tokens=8192 (manifest own.yaml) contradict",
-        ),
-        (
-            "sft: {train: {lr_scheduler_type: cosine}, schedule: {kind: constant}}",
-            {},
-            "sft.train.lr_scheduler_type=cosine (manifest own.yaml) and sft.schedule.kind=constant (manifest own.yaml)",
-        ),
-        (
-            "sft: {train: {packing: false}, packing: isolated}",
-            {},
-            "sft.train.packing=false (manifest own.yaml) and sft.packing=isolated (manifest own.yaml) contradict",
-        ),
-        (
-            "sft: {train: {seed: 3}}",
-            {"seed": "4"},
-            "sft.train.seed=3 (manifest own.yaml) and seed=4 (command line) contradict each other. Leave out one.",
-        ),
-        (
-            "sft: {train: {seed: 3}}, dpo: {train: {seed: 4}}",
-            {},
-            "sft.train gives seed=3 and dpo.train seed=4, and a run has one. Leave out one.",
-        ),
-    ],
-)
-def test_a_value_given_twice_with_another_meaning_names_both_layers(
-    manifest: str, words: dict[str, str], expected: str, tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigError) as caught:
-        of_manifest(tmp_path, manifest, **words)
-    assert str(caught.value).startswith(expected)
-
-
-def test_given_twice_with_one_meaning_it_holds(tmp_path: Path) -> None:
-    manifest = "sft: {train: {max_length: 256, seed: 3}, sequence_length: 256}"
-    assert settings_of(of_manifest(tmp_path, manifest, seed="3"), "sft")["sequence_length"] == 256
-
-
-def test_a_stronger_layer_wins_over_ours_and_over_another_block(tmp_path: Path) -> None:
-    manifest = "sft: {train: {max_length: 256, num_train_epochs: 2}}"
-    found = of_manifest(tmp_path, manifest, **{"sft.train.max_length": "512", "sft.tokens": "8192"})
-    settings = settings_of(found, "sft")
-    assert (settings["sequence_length"], settings["tokens"], settings["epochs"]) == (512, 8192, None)
-    assert "num_train_epochs -> tokens=8192 of the command line holds instead" in told(found)
-    assert found.origins["sft.sequence_length"] == "command line, from train.max_length"
-
-
-def test_what_is_decided_for_a_users_data_holds_over_a_weaker_block(tmp_path: Path) -> None:
-    """It is a layer above profile, pipeline and domain, which no user wrote."""
-    shutil.copytree(REPOSITORY / "domains" / "medical", tmp_path / "odd")
-    block = "all: {sft: {train: {per_device_train_batch_size: 8}}, card: {limits_of_use: None.}}"
-    (tmp_path / "odd" / "stages.yaml").write_text(block, encoding="utf-8")
-    found = with_layers(
-        run(domain=str(tmp_path / "odd")), [Layer("own data: small", {"sft": {"batch_tokens": 512}}, stage="sft")]
-    )
-    assert settings_of(found, "sft")["batch_tokens"] == 512
-    assert "batch_tokens=512 holds instead (own data: small)" in told(found)
-
-
 SAME = {
     "sft": (
         SFT,
@@ -434,7 +344,7 @@ def test_a_pasted_block_and_our_own_words_have_one_fingerprint(pipeline: str) ->
 @pytest.mark.parametrize(
     ("stage", "text", "pipeline"), [("sft", SFT, "full"), ("dpo", DPO, "full"), ("grpo", GRPO, "grpo")]
 )
-def test_a_whole_block_goes_through_plan_and_is_told(stage: str, text: str, pipeline: str, tmp_path: Path) -> None:
+def test_a_whole_block_goes_through_plan_and_is_shown(stage: str, text: str, pipeline: str, tmp_path: Path) -> None:
     words = {"dpo.train.loss_weights": "[1.0]"} if stage == "dpo" else {}
     found = pasted(stage, text, pipeline, out=str(tmp_path), **words)
     assert make_plan(found).to_do

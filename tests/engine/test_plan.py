@@ -19,7 +19,7 @@ from tests.conftest import QUICK, REPOSITORY
 
 def plan_in(device: str, out: Path, monkeypatch: pytest.MonkeyPatch, **words: str) -> Plan:
     """Return a plan on a machine whose device computes in a precision."""
-    monkeypatch.setattr("common.config.resolve.native", lambda *_: (device, "as it happens to"))
+    monkeypatch.setattr("common.config.build.native", lambda *_: (device, "as it happens to"))
     given = {key.replace("__", "."): value for key, value in words.items()}
     return make_plan(resolve({"domain": "medical", "out": str(out), **QUICK, **given}, REPOSITORY))
 

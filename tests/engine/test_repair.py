@@ -1,4 +1,4 @@
-"""A result that was changed is told before it is read, with the command that repairs it, and that command does."""
+"""A result that was changed is reported before it is read, with the command that repairs it, and that command does."""
 
 from __future__ import annotations
 

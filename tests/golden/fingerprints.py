@@ -37,7 +37,7 @@ def shipped() -> list[tuple[str, str, str]]:
 
 def fingerprints_of(domain: str, profile: str, pipeline: str) -> dict[str, str]:
     """Return the fingerprint of each stage, in running order."""
-    with mock.patch("common.config.resolve.native", return_value=("bfloat16", "as everywhere")):
+    with mock.patch("common.config.build.native", return_value=("bfloat16", "as everywhere")):
         resolved = resolve({"domain": domain, "profile": profile, "pipeline": pipeline}, REPOSITORY)
     corpus = open_corpus(resolved)
     made: dict[str, Artifact] = {}

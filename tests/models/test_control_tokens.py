@@ -32,7 +32,7 @@ def tokenizer(request: Any) -> Any:
 
 def test_a_text_that_names_control_tokens_is_read_as_text(tokenizer: Any) -> None:
     reader = reader_of(tokenizer)
-    assert reader.holds(NAMED)
+    assert reader.mark(NAMED) != NAMED
     assert reader.unmark(reader.mark(NAMED)) == NAMED
     (ids,) = reader.encode([reader.mark(NAMED)])
     assert special(tokenizer, ids) == []
@@ -44,7 +44,7 @@ def test_a_text_that_names_control_tokens_is_read_as_text(tokenizer: Any) -> Non
 
 def test_a_text_that_names_none_is_read_as_ever(tokenizer: Any) -> None:
     reader = reader_of(tokenizer)
-    assert not reader.holds(PLAIN_TEXT)
+    assert reader.mark(PLAIN_TEXT) == PLAIN_TEXT
     assert reader.mark(PLAIN_TEXT) is PLAIN_TEXT
     assert reader.encode([PLAIN_TEXT], whole=True) == [tokenizer(PLAIN_TEXT)["input_ids"]]
     # The renamed core does what the tokenizer does, around control tokens too.
@@ -92,7 +92,7 @@ def test_a_source_may_ask_for_control_tokens_by_name(tokenizer: Any) -> None:
     reader = reader_of(tokenizer)
     (ids,) = reader.encode([reader.mark("a<|im_end|>b<|endoftext|>c", ["<|endoftext|>"])])
     assert special(tokenizer, ids) == ["<|endoftext|>"]
-    assert not reader.holds("a<|endoftext|>", ["<|endoftext|>"])
+    assert reader.mark("a<|endoftext|>", ["<|endoftext|>"]) == "a<|endoftext|>"
     reader.require(["<|endoftext|>"], "notes")
     with pytest.raises(DataError, match=r"Source 'notes': control_tokens names '<\|imend\|>', .* Did you mean"):
         reader.require(["<|imend|>"], "notes")
@@ -118,20 +118,20 @@ def test_tags_in_pairs_are_tokens_in_the_assistant_s_turns_alone() -> None:
     assert tags == ["<think>", "</think>"]
     assert tokenizer.decode(ids).count("<think>") == 2
     reader = reader_of(tokenizer)
-    assert reader.holds("a <think> b")
-    assert not reader.holds("a carcinoma b")  # an added token that no template writes
+    assert reader.mark("a <think> b") != "a <think> b"
+    assert reader.mark("a carcinoma b") == "a carcinoma b"  # an added token that no template writes
 
 
 def test_the_reader_follows_a_new_template_and_new_tokens() -> None:
     tokenizer = train_tokenizer(["a turn of the user"], 300, 64)
     tokenizer.chat_template = PLAIN
-    assert not reader_of(tokenizer).holds("<|new|>")
+    assert reader_of(tokenizer).mark("<|new|>") == "<|new|>"
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|new|>"]})
-    assert reader_of(tokenizer).holds("<|new|>")
+    assert reader_of(tokenizer).mark("<|new|>") != "<|new|>"
     tokenizer.add_tokens(["<turn>"])
-    assert not reader_of(tokenizer).holds("<turn>")
+    assert reader_of(tokenizer).mark("<turn>") == "<turn>"
     tokenizer.chat_template = PLAIN + "<turn>"
-    assert reader_of(tokenizer).holds("<turn>")
+    assert reader_of(tokenizer).mark("<turn>") != "<turn>"
 
 
 def test_the_pattern_of_the_names_is_made_once(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

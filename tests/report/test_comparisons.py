@@ -12,7 +12,7 @@ import pytest
 from common.evaluation.comparison import compare_texts
 from common.report.chain import Chain, load_chain
 from common.report.comparisons import compare_chain, compare_chain_texts, find, find_roles
-from common.report.tables import results_table, text_comparison_table
+from common.report.exam_tables import results_table, text_comparison_table
 from common.store.artifacts import Artifact
 
 BuildChain = Callable[..., dict[str, Artifact]]

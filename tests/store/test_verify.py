@@ -16,7 +16,7 @@ from common.store.artifacts import Artifact, Store, digest_file
 from common.store.cache import remember
 from common.store.manifest import MANIFEST
 from common.store.runs import RunFolder
-from common.store.verify import changed, changed_version, seen_changed, size_of_all, verify
+from common.store.verify import changed, changed_file, seen_changed, size_of_all, verify
 from tests.store.results import commit
 
 LARGE = "w" * (2 * cache.LARGE)
@@ -95,8 +95,8 @@ def test_a_manifest_that_was_edited_does_not_agree_with_itself(store: Store) -> 
 
 def test_a_file_that_is_missing_or_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    assert changed_version(tmp_path, {"a": "0"}) == "a is missing"
-    assert changed_version(tmp_path, {"folder": "0"}, digest_file) == "folder cannot be read (Is a directory)"
+    assert changed_file(tmp_path, {"a": "0"}) == "a is missing"
+    assert changed_file(tmp_path, {"folder": "0"}, digest_file) == "folder cannot be read (Is a directory)"
 
 
 def test_making_it_again_puts_changed_bytes_right(store: Store) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.config.resolve import COMMAND_LINE, Resolved
+from common.config.build import COMMAND_LINE
+from common.config.resolve import Resolved
 from common.config.stages import EvaluateSettings
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, DataError

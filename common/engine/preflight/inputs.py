@@ -92,7 +92,7 @@ def _is_read(found: Sizes | None) -> bool:
 
 
 def _missing_benchmarks(resolved: Resolved, corpus: Corpus, asked: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Load the benchmarks that exams ask for; return those that could not be had and that a run can go without.
+    """Load the benchmarks that exams ask for; return those that could not be loaded and that a run can go without.
 
     A run on a user's own files goes without what a domain or a profile asks for. What a user asks for is needed.
     """

@@ -107,10 +107,10 @@ def describe(count: RowCount, label: str, part: str = "") -> str:
 
     `part` says how far it was read, where that is not all.
     """
-    told = [f"{count.num_dropped:,} dropped ({count.losses})"] if count.dropped else []
-    told += [f"{number:,} {what}" for what, number in sorted(count.changed.items())]
+    parts = [f"{count.num_dropped:,} dropped ({count.losses})"] if count.dropped else []
+    parts += [f"{number:,} {what}" for what, number in sorted(count.changed.items())]
     rows = f"{count.rows_in:,} rows {part}".rstrip()
-    return f"{label}: source '{count.source}': {rows}, {', '.join(told)}" if told else ""
+    return f"{label}: source '{count.source}': {rows}, {', '.join(parts)}" if parts else ""
 
 
 def _training_roles(node: Node, resolved: Resolved, corpus: Corpus) -> list[str]:

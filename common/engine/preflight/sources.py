@@ -42,7 +42,7 @@ def _single_answers(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus) -
 def empty_exam(
     resolved: Resolved, nodes: Sequence[Node], corpus: Corpus, left_out: Collection[str] = ()
 ) -> Iterator[str]:
-    """Yield a line where an exam would have nothing to ask; `left_out` are benchmarks that could not be had."""
+    """Yield a line where an exam would have nothing to ask; `left_out` are benchmarks that could not be loaded."""
     served = any(corpus.conversations(role) for role in EXAM_ROLES)
     for node in nodes:
         settings = resolved.config.stages[node.name]

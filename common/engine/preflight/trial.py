@@ -32,7 +32,7 @@ from common.data.accounting import RowCount
 from common.data.leading import Leading
 from common.engine.plan import Plan
 from common.engine.preflight.losses import describe, judge, scaled
-from common.errors import DataError, RecipeError, first_line
+from common.errors import DataError
 from common.models import checkpoint, contracts
 from common.models.source import find_tokenizer
 from common.models.turns import require_trainable_template
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PRETRAIN_BYTES = 16_000_000  # of text that a tokenizer is trained on for a trial
-CANNOT = (RuntimeError, NotImplementedError, ValueError, KeyError, AttributeError, OSError)
 
 
 def try_rows(plan: Plan, console: Console) -> list[str]:
@@ -68,7 +67,7 @@ def try_rows(plan: Plan, console: Console) -> list[str]:
     if resolved.config.data == EMBEDDED:
         return []
     if tokenizer is None:
-        return [f"rows are not tried before the first stage: {guess}"]
+        return ["rows are not tried before the first stage: the checkpoint's tokenizer is not on this machine yet"]
     lines: dict[str, None] = {}
     with console.progress("trying the rows", len(reading), "stages") as bar:
         tried = set[str]()
@@ -92,22 +91,15 @@ def _reads(node: Node, config: Config) -> bool:
 def _tokenizer(plan: Plan, part: Leading) -> tuple[PreTrainedTokenizerBase | None, str]:
     """Return the tokenizer of the chain: of a base that is made, of a checkpoint as the base will take it, or trained.
 
-    Besides, what is uncertain about it: where there is much text, it is trained on a part. None where it is out of
-    reach, with the reason.
+    Besides, what is uncertain about it: where there is much text, it is trained on a part. None where the checkpoint's
+    is not on this machine.
     """
     config, first = plan.resolved.config, plan.steps[0]
     if first.state == "cached" and first.artifact is not None:
         return checkpoint.load_tokenizer(first.artifact.path, config.model), ""
     if config.model.path is not None:
         place = find_tokenizer(config.model)
-        if place is None:
-            return None, "the checkpoint's tokenizer is not on this machine yet"
-        try:
-            return tokenizer_of(place, config.model), ""
-        except RecipeError:
-            raise
-        except CANNOT as error:  # what only the weights tell is for the base stage
-            return None, f"the tokenizer cannot be read without the weights ({first_line(error)})"
+        return None if place is None else tokenizer_of(place, config.model), ""
     found = plan.outlook.sizes.of("pretrain") if plan.outlook.sizes is not None else None
     small = found is not None and found.whole and found.rows * found.mean_bytes <= PRETRAIN_BYTES
     context = _context(first.node, config, plan.corpus if small else part, config.stages[first.node.name])

@@ -53,12 +53,12 @@ def tokenise(
 ) -> Iterator[TokenRow]:  # fmt: skip
     """Yield token rows; `assistant_only` masks all but the assistant's tokens in conversations.
 
-    A conversation whose turns cannot be told apart is left out (`common.models.turns`). One longer than
+    A conversation whose turns cannot be found is left out (`common.models.turns`). One longer than
     `sequence_length` is dropped whole rather than cut, since the cut would take the answer. The account of its source
     counts both. TRL, which gets rows of any length, cuts or splits them itself. A text of more than LONG characters
     comes in several token rows, so that who has a budget of tokens may stop within it.
     """
-    told: set[str] = set()  # of the text that comes in pieces
+    counted: set[str] = set()  # of the text that comes in pieces
     for batch in _batches(_in_pieces(tokenizer, rows, accounts, sequence_length), _num_characters):
         for row, found in zip(batch, _encode(tokenizer, batch, assistant_only, sequence_length), strict=True):
             count = accounts[row["source"]]
@@ -67,16 +67,16 @@ def tokenise(
                 continue
             ids, labels, changed = found
             begins, in_pieces = row.get("piece", WHOLE).first, "piece" in row
-            told = set() if begins else told
+            counted = set() if begins else counted
             if not in_pieces and all(label == IGNORED for label in labels[1:]):
                 count.drop(NOTHING_TO_LEARN)
-            else:
-                for what in set(changed) - told:
-                    count.change(what)
-                told.update(changed)
-                count.rows_out += begins
-                count.tokens += len(ids)
-                yield TokenRow(ids, labels)
+                continue
+            for what in set(changed) - counted:
+                count.change(what)
+            counted.update(changed)
+            count.rows_out += begins
+            count.tokens += len(ids)
+            yield TokenRow(ids, labels)
 
 
 class Piece(NamedTuple):

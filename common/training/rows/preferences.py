@@ -1,6 +1,6 @@
 """Preference pairs and single answers with a label as tokens, and the log-probabilities that a model gives to answers.
 
-Usage: `pairs, counts = read_pairs(context, tokenizer, "preference")`; `answer_logps(model, pairs, pad_id)`.
+Usage: `pairs, counts = read_pairs(context, tokenizer, "preference")`; `logps_of(model, pairs[0].sides, pad_id)`.
 
 TRL's trainers do the training. These functions measure held-out accuracy and check the reference independently.
 """
@@ -149,8 +149,7 @@ def tokenise_pair(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Pa
     ]
     texts = [sides[0].render(len(row["prompt"]), prompt=True), *(side.render() for side in sides)]
     prompt, chosen, rejected = reader.encode(texts)
-    start = next((i for i, ids in enumerate(zip(prompt, chosen, rejected, strict=False)) if len(set(ids)) > 1), None)
-    start = min(len(prompt), len(chosen), len(rejected)) if start is None else start
+    start = _num_shared(prompt, chosen, rejected)
     return Pair(row, chosen, rejected, start, tuple(dict.fromkeys(what for side in sides for what in side.changed)))
 
 
@@ -160,9 +159,12 @@ def tokenise_single(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> 
     reader.require(asked, row.get("source", ""))
     taken = take(tokenizer, [*row["prompt"], *row["completion"]], row.get("tools"), asked=asked)
     prompt, whole = reader.encode([taken.render(len(row["prompt"]), prompt=True), taken.render()])
-    shared = next((place for place, pair in enumerate(zip(prompt, whole, strict=False)) if pair[0] != pair[1]), None)
-    start = min(len(prompt), len(whole)) if shared is None else shared
-    return Single(row, whole, start, bool(row["label"]), taken.changed)
+    return Single(row, whole, _num_shared(prompt, whole), bool(row["label"]), taken.changed)
+
+
+def _num_shared(*texts: list[int]) -> int:
+    """Return how many tokens some texts have in common at their beginning."""
+    return next((i for i, ids in enumerate(zip(*texts, strict=False)) if len(set(ids)) > 1), min(map(len, texts)))
 
 
 def _unusable(one: Preference, limit: int) -> str | None:
@@ -182,14 +184,6 @@ def _said(messages: Sequence[Mapping[str, Any]]) -> str:
     calls = [call["function"] for message in messages for call in message.get("tool_calls") or ()]
     text = "".join(str(message["content"]) for message in messages).strip()
     return text + (json.dumps(calls, sort_keys=True) if calls else "")
-
-
-def answer_logps(
-    model: Any, pairs: Sequence[Pair], pad_id: int, batch_size: int = HELDOUT_PAIRS, most_logits: int = MOST_LOGITS
-) -> tuple[list[float], list[float]]:
-    """Return the summed log-probabilities (nats) of the chosen and of the rejected answers, as `logps_of` does."""
-    found = logps_of(model, [side for pair in pairs for side in pair.sides], pad_id, batch_size, most_logits)
-    return found[::2], found[1::2]
 
 
 def logps_of(

@@ -1,10 +1,10 @@
-"""Tell trackers (`run.report_to`) the numbers of a stage while it runs, so that none of them can stop or delay it.
+"""Send trackers (`run.report_to`) the numbers of a stage while it runs, so that none of them can stop or delay it.
 
 Usage: `with reporting(context) as reporter: trainer.add_callback(reporter.callback())`; after an exam,
 `with reporting(context) as reporter: reporter.log(metrics, 0)`.
 
 Each tracker has a thread of its own, which the training never waits for. One that cannot be imported, fails or hangs is
-left out, and told once. Only the first process reports. What is reported is never part of a result.
+left out, and that is said once. Only the first process reports. What is reported is never part of a result.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from common.errors import first_line
 from common.stage import StageContext
 from common.training.callbacks import callback
 from common.training.distributed import ranks
-from common.training.tracking.trackers import Told, Tracker, tracker_of
+from common.training.tracking.trackers import RunFacts, Tracker, tracker_of
 
 logger = logging.getLogger(__name__)
 WAIT = 30.0  # seconds that trackers have at the end of a stage, all of them together, to take what is left
@@ -36,9 +36,9 @@ HIDDEN = "***"
 class Reporter:
     """The trackers of one stage."""
 
-    def __init__(self, context: StageContext, told: Told) -> None:
+    def __init__(self, context: StageContext, about: RunFacts) -> None:
         self.context = context
-        self.lines = [Line(name, told, self._left_out) for name in context.config.run.report_to]
+        self.lines = [Line(name, about, self._left_out) for name in context.config.run.report_to]
         self.shown: set[str] = set()
 
     def log(self, numbers: Mapping[str, Any], step: int) -> None:
@@ -85,8 +85,8 @@ class Reporter:
 class Line:
     """A tracker, and the thread that talks to it: all calls of one tracker come from one thread, in order."""
 
-    def __init__(self, name: str, told: Told, failed: Callable[[str, str], None]) -> None:
-        self.name, self.told, self.failed, self.broken = name, told, failed, False
+    def __init__(self, name: str, about: RunFacts, failed: Callable[[str, str], None]) -> None:
+        self.name, self.about, self.failed, self.broken = name, about, failed, False
         self.calls: queue.Queue[tuple[str, tuple[Any, ...]]] = queue.Queue()
         self.finished = threading.Event()
         self.thread = threading.Thread(target=self._work, name=f"tracker-{name}", daemon=True)
@@ -106,7 +106,7 @@ class Line:
             call, arguments = self.calls.get()
             try:
                 if not self.broken:
-                    tracker = tracker or tracker_of(self.name, self.told)
+                    tracker = tracker or tracker_of(self.name, self.about)
                     getattr(tracker, call)(*arguments)
             except BaseException as error:  # a tracker may exit the process where it lacks a key
                 if not self.broken:
@@ -117,8 +117,8 @@ class Line:
                 self.finished.set()
 
 
-def told_of(context: StageContext) -> Told:
-    """Return what trackers are told of a stage."""
+def facts_of(context: StageContext) -> RunFacts:
+    """Return what trackers get to know of a stage."""
     config = context.config
     chain = f"{config.domain}/{config.profile}"
     facts = {
@@ -127,7 +127,7 @@ def told_of(context: StageContext) -> Told:
         **flatten(context.settings.model_dump(mode="json")),
     }  # fmt: skip
     shown = {key: without_secrets(value) if isinstance(value, str) else value for key, value in facts.items()}
-    return Told(
+    return RunFacts(
         f"{chain}/{context.stage}/{context.result_id}", f"{context.stage}-{context.result_id}",
         f"{chain}/{config.pipeline}", shown, context.models.parent / "trackers", context.work,
     )  # fmt: skip
@@ -148,7 +148,7 @@ def reporting(context: StageContext) -> Iterator[Reporter | None]:
     if not context.config.run.report_to or not ranks.is_main_process():
         yield None
         return
-    reporter = Reporter(context, told_of(context))
+    reporter = Reporter(context, facts_of(context))
     try:
         yield reporter
     finally:

@@ -1,11 +1,11 @@
 """Programs that draw the course of a training: trackio, tensorboard, wandb and mlflow, behind one small interface.
 
-Usage: `tracker = tracker_of("trackio", told)`; `tracker.open(step=0)`, `tracker.log({"train/loss": 1.0}, 5)`,
+Usage: `tracker = tracker_of("trackio", about)`; `tracker.open(step=0)`, `tracker.log({"train/loss": 1.0}, 5)`,
 `tracker.close()`.
 
 Each goes on with the run of the same stage result, in a process that was started again too. They may raise and hang:
 that they stop no training is the business of `common.training.tracking.reporter`. Without a network or a key they keep
-what they are told on this machine.
+what they are given on this machine.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ PATIENCE = 5.0  # seconds that a server has to answer
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a tracker is told of a run before its first number."""
+class RunFacts:
+    """What a tracker gets to know of a run before its first number."""
 
     name: str  # domain/profile/stage/fingerprint
     identity: str  # of the run, where the tracker takes one of ours: from the stage and its fingerprint
@@ -40,10 +40,10 @@ class Told:
 
 
 class Tracker(ABC):
-    """One program that is told the numbers of one run."""
+    """One program that gets the numbers of one run."""
 
-    def __init__(self, told: Told) -> None:
-        self.told = told
+    def __init__(self, about: RunFacts) -> None:
+        self.about = about
 
     @abstractmethod
     def open(self, step: int) -> None:
@@ -65,10 +65,10 @@ class Trackio(Tracker):
         import trackio
 
         if self.run is None:
-            facts = dict(self.told.facts)
+            facts = dict(self.about.facts)
             with quiet_trackio():  # no measuring threads beside the training, and no page that nobody asked for
                 self.run = trackio.init(
-                    os.environ.get("TRACKIO_PROJECT", PROJECT), name=self.told.name, group=self.told.group,
+                    os.environ.get("TRACKIO_PROJECT", PROJECT), name=self.about.name, group=self.about.group,
                     config=facts, resume="allow", embed=False, auto_log_gpu=False, auto_log_cpu=False,
                 )  # fmt: skip
 
@@ -91,10 +91,10 @@ class Tensorboard(Tracker):
         from torch.utils.tensorboard import SummaryWriter
 
         self.close()
-        folder = self.told.folder / "tensorboard" / self.told.name
+        folder = self.about.folder / "tensorboard" / self.about.name
         self.writer = SummaryWriter(log_dir=str(folder), purge_step=step + 1 if step else None)
         if not step:
-            self.writer.add_text("settings", f"```\n{json.dumps(dict(self.told.facts), indent=1)}\n```")
+            self.writer.add_text("settings", f"```\n{json.dumps(dict(self.about.facts), indent=1)}\n```")
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
         for name, value in numbers.items():
@@ -117,10 +117,10 @@ class Wandb(Tracker):
 
         if self.run is not None:
             return
-        self.told.folder.mkdir(parents=True, exist_ok=True)
+        self.about.folder.mkdir(parents=True, exist_ok=True)
         self.run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", PROJECT), name=self.told.name, id=self.told.identity,
-            group=self.told.group, config=dict(self.told.facts), resume="allow", dir=str(self.told.folder),
+            project=os.environ.get("WANDB_PROJECT", PROJECT), name=self.about.name, id=self.about.identity,
+            group=self.about.group, config=dict(self.about.facts), resume="allow", dir=str(self.about.folder),
             mode=os.environ.get("WANDB_MODE") or ("online" if self._answers(wandb) else "offline"),
         )  # fmt: skip
         self.run.define_metric("step")
@@ -151,9 +151,9 @@ class Mlflow(Tracker):
 
         if self.run is not None:
             return
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or (self.told.folder / "mlruns").absolute().as_uri()
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or (self.about.folder / "mlruns").absolute().as_uri()
         self.client = MlflowClient(tracking_uri=uri)
-        note = self.told.scratch / "mlflow-run.txt"
+        note = self.about.scratch / "mlflow-run.txt"
         if note.is_file():
             self.run = note.read_text(encoding="utf-8")
             self.client.update_run(self.run, status="RUNNING")
@@ -161,9 +161,9 @@ class Mlflow(Tracker):
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         found = self.client.get_experiment_by_name(name)
         experiment = self.client.create_experiment(name) if found is None else found.experiment_id
-        self.run = str(self.client.create_run(experiment, run_name=self.told.name).info.run_id)
+        self.run = str(self.client.create_run(experiment, run_name=self.about.name).info.run_id)
         note.write_text(self.run, encoding="utf-8")
-        for key, value in self.told.facts.items():
+        for key, value in self.about.facts.items():
             self.client.log_param(self.run, key, str(value)[:250])
 
     def log(self, numbers: Mapping[str, float], step: int) -> None:
@@ -179,9 +179,9 @@ class Mlflow(Tracker):
 TRACKERS: dict[str, type[Tracker]] = {"trackio": Trackio, "tensorboard": Tensorboard, "wandb": Wandb, "mlflow": Mlflow}
 
 
-def tracker_of(name: str, told: Told) -> Tracker:
+def tracker_of(name: str, about: RunFacts) -> Tracker:
     """Return a tracker by its name, which is that of its package too."""
-    return TRACKERS[name](told)
+    return TRACKERS[name](about)
 
 
 def answers(address: str) -> bool:

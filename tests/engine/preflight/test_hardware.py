@@ -1,4 +1,4 @@
-"""What a machine lacks for a profile: found without torch, told by plan, refused by run, with the profiles that fit."""
+"""What a machine lacks for a profile: found without torch, said by plan, refused by run, with the profiles that fit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from common.config.schema import Config, Needs, RunSettings
 from common.console import Console
 from common.cost import hardware
 from common.engine import environment
-from common.engine.preflight.hardware import Machine, explanation, find_missing, machine_at, missing
+from common.engine.preflight.hardware import Machine, check_out, explanation, find_missing, machine_at, missing
 from common.engine.run import execute
 from common.errors import ConfigError
 from common.machine import driver_cards
@@ -175,3 +175,13 @@ def test_a_plan_tells_what_is_missing_and_which_profiles_run_here(
 
 def config(**words: str) -> Config:
     return resolve({"domain": "medical", **words}, REPOSITORY).config
+
+
+def test_a_folder_for_results_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved = resolve({"domain": "medical", "out": str(tmp_path / "new" / "store")}, REPOSITORY)
+    check_out(resolved)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(ConfigError, match=rf"^out=.*: {tmp_path} cannot be written\. Give another folder, or make"):
+        check_out(resolved)

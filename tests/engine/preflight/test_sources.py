@@ -1,4 +1,4 @@
-"""Sources that a stage cannot use are told by the plan, by their columns alone."""
+"""Sources that a stage cannot use are named by the plan, by their columns alone."""
 
 from __future__ import annotations
 

@@ -163,6 +163,29 @@ def test_a_checkpoint_that_transformers_does_not_know_is_found_before_the_base(a
         attempt(sft=[chat(0)], model=tmp_path / "odd")
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("from transformers import NoLongerThere", "cannot import name 'NoLongerThere'"),
+        ("raise AttributeError('no such part')", "no such part"),
+    ],
+)
+def test_code_of_a_checkpoint_that_is_too_old_is_found_before_the_base(
+    line: str, expected: str, attempt: Try, tmp_path: Path
+) -> None:
+    publish(FAMILIES["smollm"], tmp_path / "old")
+    write_json(tmp_path / "old" / "config.json", {"model_type": "old", "auto_map": {"AutoConfig": "own.OldConfig"}})
+    (tmp_path / "old" / "own.py").write_text(f"{line}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"old cannot be loaded: {expected}"):
+        attempt(sft=[chat(0)], model=tmp_path / "old", model__trust_remote_code="true")
+
+
+def test_without_its_tokenizer_a_checkpoint_is_not_tried(attempt: Try, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (line,) = attempt(sft=[chat(0)], model=Path("owner/name"), model__revision="0" * 40)
+    assert line == "rows are not tried before the first stage: the checkpoint's tokenizer is not on this machine yet"
+
+
 def test_the_tiny_base_is_tried_with_the_tokenizer_that_it_will_have(attempt: Try) -> None:
     rows = [chat(number, answer="a thing of many words " * 60) for number in range(30)]
     with pytest.raises(DataError, match=r"^Stage sft: the role sft has no usable row"):
@@ -170,7 +193,7 @@ def test_the_tiny_base_is_tried_with_the_tokenizer_that_it_will_have(attempt: Tr
     assert attempt(sft=[chat(number) for number in range(60)], model=None) == []
 
 
-def test_turns_that_no_stage_can_learn_are_told_by_the_plan(
+def test_turns_that_no_stage_can_learn_are_named_by_the_plan(
     attempt: Try, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cut = {"messages": chat(1)["messages"][:1]}
@@ -184,7 +207,7 @@ def test_turns_that_no_stage_can_learn_are_told_by_the_plan(
     assert main(["plan", *words, "sft.replay=0", "sft.limits.dropped=0.3"]) == 0
 
 
-def test_rows_that_cannot_be_read_are_told_by_the_plan(
+def test_rows_that_cannot_be_read_are_named_by_the_plan(
     attempt: Try, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     attempt(sft=[chat(1), chat(2)])

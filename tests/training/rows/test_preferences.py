@@ -16,7 +16,7 @@ from common.stage import StageContext
 from common.training.rows.preferences import (
     Single,
     accuracy,
-    answer_logps,
+    logps_of,
     on_their_side,
     read_pairs,
     read_preferences,
@@ -124,10 +124,11 @@ def test_log_probabilities_are_those_of_the_answer_alone(tokenizer: Any, most_ro
     limit = most_rows * 8 * len(tokenizer)
     seen: list[int] = []
     model.lm_head.register_forward_hook(lambda module, given, logits: seen.append(logits.numel()))
-    chosen, rejected = answer_logps(model, pairs, tokenizer.pad_token_id, batch_size=2, most_logits=limit)
+    sides = [side for made in pairs for side in made.sides]
+    found = logps_of(model, sides, tokenizer.pad_token_id, batch_size=2, most_logits=limit)
     assert len(seen) == 4 if most_rows == 0 else max(seen) <= limit
     assert max(seen) < 2 * max(len(made.chosen_ids) for made in pairs) * len(tokenizer)  # none for the prompts
-    for side, values in (("chosen_ids", chosen), ("rejected_ids", rejected)):
+    for side, values in (("chosen_ids", found[::2]), ("rejected_ids", found[1::2])):
         for made, value in zip(pairs, values, strict=True):
             ids = getattr(made, side)
             with torch.inference_mode():

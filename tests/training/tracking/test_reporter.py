@@ -1,4 +1,4 @@
-"""Trackers that cannot be had, fail, leave the process or hang: the stage goes on, and says so once."""
+"""Trackers that cannot be loaded, fail, leave the process or hang: the stage goes on, and says so once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from common.errors import ConfigError
 from common.stage import StageContext
 from common.training.distributed import ranks
 from common.training.tracking import reporter, trackers
-from common.training.tracking.reporter import reporting, told_of, without_secrets
+from common.training.tracking.reporter import facts_of, reporting, without_secrets
 from common.training.tracking.trackers import Tracker
 from tests.conftest import QUICK, REPOSITORY
 
@@ -100,7 +100,7 @@ def test_numbers_arrive_in_order_and_the_run_is_closed(tmp_path: Path, monkeypat
         ("close", OSError("disk full"), "wandb is left out: OSError: disk full. The stage goes on"),
     ],
 )
-def test_one_that_fails_is_told_once(
+def test_one_that_fails_is_named_once(
     call: str, error: BaseException, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Any] = []
@@ -133,11 +133,11 @@ def test_only_the_first_process_reports(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_run_is_known_by_where_it_belongs(tmp_path: Path) -> None:
-    told = told_of(context_of(tmp_path, "wandb"))
-    assert told.name == "medical/tiny/base/0123456789ab"
-    assert told.identity == "base-0123456789ab"
-    assert told.facts["train.learning_rate"] == 2.5e-3
-    assert told.folder == tmp_path / "trackers"
+    about = facts_of(context_of(tmp_path, "wandb"))
+    assert about.name == "medical/tiny/base/0123456789ab"
+    assert about.identity == "base-0123456789ab"
+    assert about.facts["train.learning_rate"] == 2.5e-3
+    assert about.folder == tmp_path / "trackers"
 
 
 def test_secrets_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What each tracker is told, over two processes that make one run: trackio and tensorboard for real."""
+"""What each tracker gets, over two processes that make one run: trackio and tensorboard for real."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from common.training.tracking import trackers
-from common.training.tracking.trackers import Told, answers, tracker_of
+from common.training.tracking.trackers import RunFacts, answers, tracker_of
 from tests.conftest import REPOSITORY
 
 NAME = "medical/tiny/sft/0123456789ab"
@@ -21,15 +21,15 @@ NAME = "medical/tiny/sft/0123456789ab"
 ATTEMPTS = ((0, (1, 2, 3)), (2, (3, 4)))
 
 
-def told_for(folder: Path) -> Told:
+def facts_for(folder: Path) -> RunFacts:
     facts = {"stage": "sft", "train.learning_rate": 1e-3, "lora": None}
-    return Told(NAME, "sft-0123456789ab", "medical/tiny/full", facts, folder / "trackers", folder)
+    return RunFacts(NAME, "sft-0123456789ab", "medical/tiny/full", facts, folder / "trackers", folder)
 
 
 def tell(name: str, folder: Path) -> None:
     """Tell a tracker two attempts at one run, each through an object of its own."""
     for start, steps in ATTEMPTS:
-        tracker = tracker_of(name, told_for(folder))
+        tracker = tracker_of(name, facts_for(folder))
         tracker.open(start)
         for step in steps:
             tracker.log({"train/loss": 10.0 * start + step}, step)
@@ -51,7 +51,7 @@ def test_trackio_keeps_one_run_over_two_processes(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tests.training.tracking import test_trackers as t\n"
         "start, steps = t.ATTEMPTS[int(sys.argv[1])]\n"
-        "tracker = t.tracker_of('trackio', t.told_for(Path(sys.argv[2]))); tracker.open(start)\n"
+        "tracker = t.tracker_of('trackio', t.facts_for(Path(sys.argv[2]))); tracker.open(start)\n"
         "for step in steps: tracker.log({'train/loss': 10.0 * start + step}, step)\n"
         "tracker.close()\n"
     )
@@ -73,7 +73,7 @@ def test_trackio_keeps_one_run_over_two_processes(tmp_path: Path) -> None:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
-    """Stand-ins for wandb and mlflow, which note what they are told. They have the signatures that we call."""
+    """Stand-ins for wandb and mlflow, which note what they get. They have the signatures that we call."""
     noted: list[tuple[str, Any]] = []
     for name in [name for name in os.environ if name.startswith(("WANDB_", "MLFLOW_"))]:
         monkeypatch.delenv(name)
@@ -125,7 +125,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     return noted
 
 
-def test_wandb_is_told_one_run_and_stays_offline_without_a_key(calls: list[tuple[str, Any]], tmp_path: Path) -> None:
+def test_wandb_gets_one_run_and_stays_offline_without_a_key(calls: list[tuple[str, Any]], tmp_path: Path) -> None:
     tell("wandb", tmp_path)
     starts = [options for call, options in calls if call == "init"]
     assert [(o["id"], o["resume"], o["mode"], o["name"]) for o in starts] == [

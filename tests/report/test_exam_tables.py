@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from common.report.chain import Chain, load_chain
+from common.report.exam_tables import exam_details
 from common.report.stage_notes import exam_warnings
-from common.report.tables import exam_details
 from common.store.artifacts import Artifact
 
 BuildChain = Callable[..., dict[str, Artifact]]
