@@ -14,7 +14,7 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.cli.plan_costs import Total, memory_of, shortly, tokens_of, totals
 from common.cli.program import IN_CLONE, Program
@@ -24,12 +24,14 @@ from common.config.resolve import Resolved
 from common.config.trl_block import told_lines
 from common.console import Console
 from common.cost.hardware import GIB
-from common.engine.plan import Plan
 from common.engine.preflight import hardware
 from common.engine.preflight.backends import emulated
-from common.engine.run import Outcome
 from common.report.licences import licence_notes
 from common.store.runs import run_of
+
+if TYPE_CHECKING:  # what a run needs is loaded by those who run
+    from common.engine.plan import Plan
+    from common.engine.run import Outcome
 
 DEFAULT = "default"
 LEAST_ROOM = 16  # columns; text that is wrapped into less is harder to read than lines that a terminal breaks

@@ -12,6 +12,7 @@ from typing import Any
 
 from common.data.manifest.calls import parsed
 from common.data.manifest.columns import usual_beside
+from common.data.manifest.files.texts import PARAGRAPH_CHARACTERS
 from common.data.manifest.schema import Source
 from common.data.manifest.values import ABSENT, lookup
 
@@ -21,7 +22,8 @@ MOST_NAMES = 6  # of columns that are not read
 def describe(source: Source, records: Sequence[Mapping[str, Any]] = ()) -> str:
     """Return the kind of the rows, the columns that they are made of, and those of the records that nobody reads."""
     if source.is_plain_text:
-        return f"text, a row for each {source.unit}"
+        joined = f", joined to about {PARAGRAPH_CHARACTERS:,} characters" if source.unit == "paragraph" else ""
+        return f"text, a row for each {source.unit}{joined}"
     here: list[str] = []  # columns that some records have
     later: list[str] = []  # those that a later record may have
     for ours, theirs in source.named_columns.items():
