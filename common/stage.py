@@ -38,7 +38,7 @@ class StageContext:
     task_folders: tuple[Path, ...] = ()  # with harness task files of our own
     rewards_file: Path = Path("rewards.py")  # of the domain; read where its rewards are named
     controls: tuple[str, ...] = ()  # the pipeline's control arms, by stage name; the card compares with them
-    left_out: tuple[str, ...] = ()  # benchmarks that could not be had, and that the exam goes without
+    left_out: tuple[str, ...] = ()  # benchmarks that could not be loaded, and that the exam goes without
     run: str = ""  # <profile>/<name> of the run; says whose a published version is
     result_id: str = ""  # the head of its fingerprint, by which trackers know it
 

@@ -4,7 +4,7 @@ Usage: `source = Source.model_validate({"id": ..., "role": "cpt", ...})`, usuall
 `common.data.manifest.manifest.load_manifest`.
 
 It knows nothing of files: whether they exist and what is in them is `common.data.manifest.manifest_checks`. Columns
-that a manifest leaves out are told from the file by `common.data.manifest.recognition`, and checked then.
+that a manifest leaves out are recognised in the file by `common.data.manifest.recognition`, and checked then.
 """
 
 from __future__ import annotations
@@ -285,7 +285,7 @@ class Source(Frozen):
     @property
     def reading(self) -> Reading:
         """How its files are read."""
-        # Columns that are still to be told are told from all that there are.
+        # Columns that are still unknown are recognised among all that there are.
         named = [names if isinstance(names, tuple) else (names,) for names in self.columns.values()]
         beside = usual_beside(self.shape, self.columns.keys())
         columns = [*itertools.chain(*named), *self.where, *([self.each] if self.each else []), *beside]
