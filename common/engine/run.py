@@ -36,6 +36,7 @@ from common.engine.preflight.settings import check_sharding
 from common.engine.preflight.trial import try_rows
 from common.engine.repair import require_inputs, require_unchanged, tell_damage
 from common.errors import GateError
+from common.models.boundary import explain_panics
 from common.models.device import release_memory
 from common.report.licences import licence_notes
 from common.stage import StageContext, StageReport
@@ -68,7 +69,9 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     plan = make_plan(resolved, forced=forced)
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
     left_out = check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do], plan.outlook.sizes)
-    for line in [*plan.check(), *try_rows(plan, console)] if plan.to_do else ():
+    with explain_panics("The rows"):
+        lines = [*plan.check(), *try_rows(plan, console)] if plan.to_do else []
+    for line in lines:
         console.line(f"  {line}", always=True)
     _warn_of_emulation(plan, [step.node.name for step in plan.to_do], console)
     tell_damage(plan, console)
@@ -297,7 +300,7 @@ def ready(context: StageContext) -> Iterator[None]:
     gpus: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if kind_of(context.kind).on_gpu:
         gpus = lock_gpus(context.config.run, context.stage, context.console)
-    with memory.explain_errors(context), gpus:
+    with memory.explain_errors(context), explain_panics(f"Stage {context.stage}"), gpus:
         ranks.barrier(patiently=True)
         try:
             yield

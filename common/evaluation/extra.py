@@ -21,6 +21,7 @@ from typing import Any
 from common.errors import ConfigError, DataError, did_you_mean
 from common.evaluation import harness
 from common.evaluation.hub_tasks import LEAVE_OUT
+from common.models.finite import require_finite
 
 PARTS = ("tasks", "groups", "group_map")
 
@@ -77,6 +78,8 @@ def evaluate(model: Any, tasks: dict[str, Any], chat: bool, limit: int | None) -
         name: {k.removesuffix(",none"): float(v) for k, v in metrics.items() if "," in k and isinstance(v, int | float)}
         for name, metrics in results["results"].items()
     }
+    for name, metrics in scores.items():
+        require_finite(metrics.items(), f"Task {name}", f"Train the stage again, or {LEAVE_OUT}.")
     form = "chat" if chat else "plain"
     facts = {
         name: {"version": version, "asked": form, "shots": results["n-shot"].get(name)}

@@ -16,8 +16,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from common.models.checkpoint import read_header, shards_of
 from common.models.device import has_room, offload_kwargs
+from common.models.shards import read_header, shards_of
 from common.models.special_tokens import document_start
 from common.models.turns import ANSWER, DIALOGUE, render, turn_end
 

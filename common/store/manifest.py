@@ -7,11 +7,12 @@ Sizes are compared here, which costs nothing. Bytes are compared by `common.stor
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from common.config.json import parse_json
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -26,8 +27,8 @@ def list_files(folder: Path) -> list[Path]:
 def read_mapping(path: Path) -> dict[str, Any]:
     """Return the mapping in a JSON file; an empty one where the file is missing, broken or holds something else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
