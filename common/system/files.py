@@ -8,10 +8,10 @@ Raises what `open` raises, and NotRegular, a DataError and an OSError, for a nam
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 from common.errors import DataError
 
@@ -45,7 +45,7 @@ def _kind(facts: os.stat_result) -> str | None:
     return None if stat.S_ISREG(facts.st_mode) else KINDS.get(stat.S_IFMT(facts.st_mode), "no file of a known kind")
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Open a regular file for reading bytes. Raises NotRegular, at once, for anything else."""
     if kind := _kind(os.stat(path)):  # opening a device may do something already
         raise NotRegular(path, kind)
@@ -53,7 +53,7 @@ def open_regular(path: Path) -> BinaryIO:
     if kind := _kind(os.fstat(descriptor)):  # put there since
         os.close(descriptor)
         raise NotRegular(path, kind)
-    return os.fdopen(descriptor, "rb")
+    return io.BufferedReader(io.FileIO(descriptor, "rb"))
 
 
 def read_bytes(path: Path) -> bytes:
