@@ -166,8 +166,8 @@ def load_skeleton(folder: Path, model: ModelSettings) -> PreTrainedModel:
             skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
         if (place / "generation_config.json").is_file():
             skeleton.generation_config = GenerationConfig.from_pretrained(place)
-    if place.is_dir():
-        _check_shapes(skeleton, place)
+    if folder.is_dir():
+        _check_shapes(skeleton, folder)
     return skeleton
 
 

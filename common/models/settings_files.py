@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.json import read_json
+from common.config.text_file import MIB, read_text_file
 from common.errors import DataError
 from common.models.boundary import COPY_AGAIN
 
@@ -48,9 +49,13 @@ def _are_templates(value: Any) -> bool:
     """One template, or several by name: as a list of pairs, or as a mapping."""
     if isinstance(value, list):
         return all(isinstance(one, dict) and {"name", "template"} <= one.keys() for one in value) and all(
-            isinstance(one[key], str) for one in value for key in ("name", "template")
+            isinstance(one["name"], str) and _is_template(one["template"]) for one in value
         )
-    return isinstance(value, str) or (isinstance(value, dict) and all(isinstance(one, str) for one in value.values()))
+    return _is_template(value) or (isinstance(value, dict) and all(map(_is_template, value.values())))
+
+
+def _is_template(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MIB
 
 
 def _are_added(value: Any) -> bool:
@@ -100,7 +105,7 @@ RULES: Mapping[str, tuple[str, Mapping[str, Rule]]] = {  # file -> what it holds
         {
             **dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), TOKEN), "tokenizer_class": TEXT,
             "model_max_length": ("a number above 0", lambda value: _is_fraction(value) and value > 0),
-            "chat_template": ("a template as text, or several by name", _are_templates),
+            "chat_template": (f"a template as text of at most {MIB:,} characters, or several by name", _are_templates),
             "added_tokens_decoder": ("an object from ids to tokens with a text `content`", _are_added),
         },
     ),
@@ -125,10 +130,7 @@ def check_settings(folder: Path) -> None:
         if name != CONFIG and (folder / name).is_file():
             _read(folder / name)
     if (path := folder / TEMPLATE).is_file():
-        try:
-            path.read_bytes().decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not UTF-8; expected a chat template as text. {COPY_AGAIN}") from error
+        read_text_file(path, largest=MIB)
 
 
 def _require_file(path: Path) -> None:

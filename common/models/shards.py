@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import itertools
 import math
-import stat
+import os
 from pathlib import Path
 from typing import Any
 
 from common.config.json import LARGEST, parse_json, read_json
 from common.errors import DataError
 from common.models.boundary import COPY_AGAIN
+from common.system.files import open_regular
 
 INDEX = "model.safetensors.index.json"
 BITS = {  # of a number, by its type in a header
@@ -68,24 +69,22 @@ def _index(folder: Path) -> dict[str, str]:
 def read_header(shard: Path) -> Header:
     """Return tensor name -> {dtype, shape, data_offsets} of a safetensors file. Raises DataError if it is broken."""
     try:
-        facts = shard.stat()
-        if not stat.S_ISREG(facts.st_mode):
-            raise DataError(f"{shard} is no file. Put the checkpoint's safetensors file there.")
-        with shard.open("rb") as stream:
+        with open_regular(shard) as stream:
+            size = os.fstat(stream.fileno()).st_size
             length = int.from_bytes(stream.read(8), "little")
-            if not 0 < length <= min(facts.st_size - 8, LARGEST):
-                raise ValueError(f"its header would have {length:,} bytes, the file has {facts.st_size:,}")
+            if not 0 < length <= min(size - 8, LARGEST):
+                raise ValueError(f"its header would have {length:,} bytes, the file has {size:,}")
             header = parse_json(stream.read(length).decode("utf-8"))
         end = _check_header(header)
+    except DataError:
+        raise
     except OSError as error:
-        raise DataError(f"{shard} cannot be read ({error.strerror}). Copy or download it again.") from error
+        raise DataError(f"{shard} cannot be read ({error.strerror}). {COPY_AGAIN}") from error
     except ValueError as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{shard} is no whole safetensors file: {error}. {COPY_AGAIN}") from error
-    if facts.st_size != (expected := 8 + length + end):
-        wrong = "is cut short" if facts.st_size < expected else "goes on behind its last tensor"
-        raise DataError(f"{shard} {wrong}: {facts.st_size:,} bytes, its header says {expected:,}. {COPY_AGAIN}")
+    if size != (expected := 8 + length + end):
+        wrong = "is cut short" if size < expected else "goes on behind its last tensor"
+        raise DataError(f"{shard} {wrong}: {size:,} bytes, its header says {expected:,}. {COPY_AGAIN}")
     return header
 
 
