@@ -9,6 +9,7 @@ model: an adapter is merged first and saved in a folder of its own.
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -56,23 +57,35 @@ def _load(
 
     check_weights(folder)
     how |= {"dtype": torch.float32, "trust_remote_code": model.trust_remote_code}
+    how["output_loading_info"] = True
     if folder.suffix == SUFFIX:
-        loaded, missing = _unpacked(auto, name, folder, **how)
+        loaded, report = _unpacked(auto, name, folder, **how)
     else:
         with explain_loading(name, folder):
-            loaded, report = auto.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **how)
-        missing = report["missing_keys"]
-    if unfilled := sorted(set(missing) - set(new)):
+            loaded, report = auto.from_pretrained(folder, use_safetensors=True, **how)
+    if unfilled := sorted(set(report["missing_keys"]) - set(new)):
         raise DataError(
             f"The {name} {folder} lacks tensors of its model ({len(unfilled)}), such as {unfilled[0]}; they would be "
             f"random. {COPY_AGAIN}"
+        )
+    known = {_of_any_layer(tensor) for tensor in loaded.state_dict()}
+    numbered = [tensor for tensor in sorted(report["unexpected_keys"]) if _of_any_layer(tensor) != tensor]
+    if surplus := [tensor for tensor in numbered if _of_any_layer(tensor) in known]:
+        raise DataError(
+            f"The {name} {folder} has more layers than its config.json says, as {surplus[0]}; they would be left out. "
+            "Correct num_hidden_layers there, or give the files of one checkpoint."
         )
     require_finite(loaded.named_parameters(), f"The {name} {folder}", DIVERGED, DataError)
     return loaded
 
 
-def _unpacked(auto: Any, name: str, file: Path, **how: Any) -> tuple[PreTrainedModel, Collection[str]]:
-    """Load a GGUF file as an ordinary model, whatever its weights were packed in.
+def _of_any_layer(tensor: str) -> str:
+    """Return the name of a tensor with the numbers of its layer and its expert left out."""
+    return re.sub(r"\.\d+\.", ".#.", tensor)
+
+
+def _unpacked(auto: Any, name: str, file: Path, **how: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Load a GGUF file as an ordinary model, whatever its weights were packed in; with the report of its loading.
 
     transformers 5.23 unpacks every weight of most architectures in any case, but then calls the model quantised and
     refuses to save it, unless `dequantize` was asked for.
@@ -81,8 +94,8 @@ def _unpacked(auto: Any, name: str, file: Path, **how: Any) -> tuple[PreTrainedM
 
     how["quantization_config"] = GgufConfig(dequantize=True)
     with explain_loading(name, file), _alone(file) as folder:
-        unpacked, report = auto.from_pretrained(folder, gguf_file=file.name, output_loading_info=True, **how)
-    return unpacked, report["missing_keys"]
+        unpacked, report = auto.from_pretrained(folder, gguf_file=file.name, **how)
+    return unpacked, report
 
 
 @contextlib.contextmanager

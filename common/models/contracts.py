@@ -132,7 +132,8 @@ def check_saved(
     """A clean process finds every tensor by its name, keeps tied weights tied and computes the same logits."""
     import numpy as np
 
-    require_finite([("a logit", logits_TV)], "The trained model", "Nothing is committed. Lower the learning rate.")
+    advice = "Nothing is committed. Train it at a lower learning rate, or give another checkpoint."
+    require_finite([("a logit", logits_TV)], "The model of this stage", advice)
     reference = work / "probe.npy"
     np.save(reference, logits_TV.numpy(), allow_pickle=False)
     found = clean.ask({

@@ -96,6 +96,10 @@ RULES: Mapping[str, tuple[str, Mapping[str, Rule]]] = {  # file -> what it holds
                 "a list of names",
                 lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
             ),
+            "quantization_config": (
+                "an object with a text `quant_method`",
+                lambda value: isinstance(value, dict) and isinstance(value.get("quant_method"), str),
+            ),
             "tie_word_embeddings": ("true or false", lambda value: isinstance(value, bool)),
         },
     ),
@@ -149,6 +153,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not (path.exists() or path.is_symlink()):
         raise DataError(f"{folder} is no checkpoint: {CONFIG} is missing. Give a folder made by save_pretrained.")
+    if path.is_file() and (size := path.stat().st_size) > MIB:  # which transformers copies again and again
+        raise DataError(f"{path} has {size:,} bytes; expected the settings of a model, {MIB:,} at most. {COPY_AGAIN}")
     return _read(path)
 
 

@@ -12,7 +12,7 @@ import itertools
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from common.config.json import LARGEST, parse_json, read_json
 from common.errors import DataError
@@ -36,8 +36,9 @@ def check_shards(folder: Path) -> list[Path]:
     named = _index(folder)
     for shard in shards:
         header = read_header(shard)
-        if absent := [tensor for tensor, file in named.items() if file == shard.name and tensor not in header]:
-            raise DataError(f"{shard} lacks the tensor {absent[0][:60]}, which {INDEX} puts there. {COPY_AGAIN}")
+        names = [tensor for tensor, file in named.items() if file == shard.name]
+        if names and header.keys().isdisjoint(names):
+            raise DataError(f"{shard} has no tensor that {INDEX} puts there, as {names[0][:60]}. {COPY_AGAIN}")
     return shards
 
 
@@ -74,7 +75,7 @@ def read_header(shard: Path) -> Header:
             length = int.from_bytes(stream.read(8), "little")
             if not 0 < length <= min(size - 8, LARGEST):
                 raise ValueError(f"its header would have {length:,} bytes, the file has {size:,}")
-            header = parse_json(stream.read(length).decode("utf-8"))
+            header: Header = parse_json(stream.read(length).decode("utf-8"))
         end = _check_header(header)
     except DataError:
         raise
@@ -119,5 +120,5 @@ def _span(name: str, entry: Any) -> tuple[int, int]:
     return begin, end
 
 
-def _are_sizes(value: Any) -> bool:
+def _are_sizes(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)

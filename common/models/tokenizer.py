@@ -97,11 +97,11 @@ def fault_of(tokenizer: Any) -> str:
     if not hasattr(tokenizer, "get_vocab"):
         return f"is none but a {type(tokenizer).__name__} (tokenizer_class in tokenizer_config.json)"
     for text in PROBES:
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         if not ids:
             return f"writes {text!r} as no token at all; expected some (tokenizer.json)"
         if len(ids) > MOST_TOKENS * len(text):
-            return f"writes {len(text)} characters as {len(ids):,} tokens; expected a few each (tokenizer.json)"
+            return f"writes {text!r} as {len(ids):,} tokens; expected a few for each character (tokenizer.json)"
     return ""
 
 
