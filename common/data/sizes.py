@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 
 from common.data.accounting import RowCount
 from common.data.corpus import Corpus, Portion, Row
-from common.errors import RecipeError
-from common.models.boundary import explain_loading
+from common.errors import DataError, RecipeError
+from common.models.boundary import COPY_AGAIN, explain_loading
+from common.models.tokenizer import fault_in_words
 from common.store import cache
 
 SCHEMA = 4  # goes up when the same rows are measured differently
@@ -208,7 +209,10 @@ class RowSizes:
             return token_bytes(self._vocabulary)
         assert self._tokenizer is not None, "without one the vocabulary's size is used"
         with explain_loading("tokenizer of", self._tokenizer.parent):
-            encoded = Tokenizer.from_file(str(self._tokenizer)).encode_batch(texts, add_special_tokens=False)
+            core = Tokenizer.from_file(str(self._tokenizer))
+            if wrong := fault_in_words(lambda text: core.encode(text, add_special_tokens=False).ids):
+                raise DataError(f"The tokenizer of {self._tokenizer.parent} {wrong}. {COPY_AGAIN}")
+            encoded = core.encode_batch(texts, add_special_tokens=False)
         return _bytes(texts) / max(1, sum(len(text.ids) for text in encoded))
 
 

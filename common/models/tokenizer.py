@@ -8,7 +8,7 @@ words, never on a domain, so all domains share one base.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,8 +96,14 @@ def fault_of(tokenizer: Any) -> str:
     """
     if not hasattr(tokenizer, "get_vocab"):
         return f"is none but a {type(tokenizer).__name__} (tokenizer_class in tokenizer_config.json)"
+    _ = tokenizer.all_special_ids  # fails where a special token is an empty text
+    return fault_in_words(lambda text: list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]))
+
+
+def fault_in_words(encode: Callable[[str], list[int]]) -> str:
+    """Return what is wrong with the ids of a few texts, else nothing."""
     for text in PROBES:
-        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        ids = encode(text)
         if not ids:
             return f"writes {text!r} as no token at all; expected some (tokenizer.json)"
         if len(ids) > MOST_TOKENS * len(text):

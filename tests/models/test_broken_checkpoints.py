@@ -160,6 +160,9 @@ PLANNED: dict[str, Case] = {
     "a template of megabytes": (template("x" * 2_000_000), "expected a template as text of at most 1,048,576"),
     "a tokenizer that leads nowhere": (instead(TOKENS, lambda p: p.symlink_to("/none")), f"{TOKENS} cannot be read"),
     "a stray link in a circle": (lambda f: (f / "x.json").symlink_to("x.json"), "x.json cannot be read"),
+    "an index of pickles, of brackets": (
+        lambda f: [(f / WEIGHTS).unlink(), write("pytorch_model.bin.index.json", DEEP)(f)], "index.json: not valid JSON"
+    ),
     "an adapter beside the model": (write("adapter_config.json", "{}"), "makes this folder an adapter"),
     "GGUF of nothing": (gguf(lambda _: b""), "model.gguf is no whole GGUF file"),
     "GGUF of another magic": (gguf(lambda data: b"GGML" + data[4:]), "model.gguf is no whole GGUF file"),
@@ -203,6 +206,8 @@ TRIED: dict[str, Case] = {
         put(TOKENS, normalizer={"type": "Replace", "pattern": {"Regex": "."}, "content": "y" * 5000}),
         "writes 'a' as 5,001 tokens",
     ),
+    "a special token without text": (put(TOKENIZER, unk_token=""), "maximum recursion depth exceeded"),
+    "several answers at once": (put(GENERATION, num_return_sequences=7), "generation_config.json cannot be saved for"),
     "a class that is no tokenizer": (put(TOKENIZER, tokenizer_class="LlamaConfig"), "is none but a LlamaConfig"),
     "names for inputs as a number": (put(TOKENIZER, model_input_names=3), "The tokenizer of"),
     "a template that divides": (template("{{ 1 / 0 }}"), "division by zero"),
