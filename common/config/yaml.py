@@ -47,13 +47,13 @@ class _Open:
     """A list or mapping whose end has not been read."""
 
     value: list[Any] | dict[Any, Any]
-    start: yaml.Event
+    start: Any  # the event
     before: int  # values that were read before it
     is_foreign: bool  # a tag of another program stands before it
     waits: bool = False  # a mapping: whether `key` waits for its value
     key: Any = None
 
-    def take(self, value: Any, event: yaml.NodeEvent) -> None:
+    def take(self, value: Any, event: Any) -> None:
         """Add an item, a key, or the value of the last key."""
         if isinstance(self.value, list):
             self.value.append(value)
@@ -75,6 +75,7 @@ def _build(text: str, *, any_tag: bool) -> Any:
     known: dict[str, tuple[Any, int]] = {}  # anchor -> its value, and how many it holds
     path: list[_Open] = []
     root: Any = None
+    event: Any  # of several classes, by what begins or ends there
     count = repeated = documents = 0
     for event in yaml.parse(text, Loader=_Parser):
         anchor = getattr(event, "anchor", None)
@@ -85,8 +86,9 @@ def _build(text: str, *, any_tag: bool) -> Any:
                 raise _problem("another document begins; write one in a file", event)
             continue
         if isinstance(event, yaml.CollectionStartEvent):
-            kind, made = ("map", {}) if isinstance(event, yaml.MappingStartEvent) else ("seq", [])
-            path.append(_Open(made, event, before, _is_foreign(event, {kind}, any_tag)))
+            made: list[Any] | dict[Any, Any] = {} if isinstance(event, yaml.MappingStartEvent) else []
+            foreign = _is_foreign(event, {"map" if isinstance(made, dict) else "seq"}, any_tag)
+            path.append(_Open(made, event, before, foreign))
             count += 1
             if len(path) > DEEPEST:
                 raise _problem(f"more than {DEEPEST} lists and mappings inside each other", event)
@@ -118,7 +120,7 @@ def _build(text: str, *, any_tag: bool) -> Any:
     return root
 
 
-def _scalar(event: yaml.ScalarEvent, any_tag: bool) -> Any:
+def _scalar(event: Any, any_tag: bool) -> Any:
     """Return a text, number, boolean or null; a tag such as `!!int` may stand before anything."""
     text = event.value
     if event.tag in (None, "!"):
@@ -140,7 +142,7 @@ def _scalar(event: yaml.ScalarEvent, any_tag: bool) -> Any:
         raise _problem(f"{quoted(text)} is no {name}", event) from None
 
 
-def _is_foreign(event: yaml.NodeEvent, names: set[str], any_tag: bool) -> bool:
+def _is_foreign(event: Any, names: set[str], any_tag: bool) -> bool:
     """Whether a tag of another program stands before a value. Raises YAMLError where none may."""
     tag: str | None = event.tag
     if tag in (None, "!") or (tag.startswith(_CORE) and tag.removeprefix(_CORE) in names):
@@ -151,7 +153,7 @@ def _is_foreign(event: yaml.NodeEvent, names: set[str], any_tag: bool) -> bool:
     raise _problem(f"the tag {shown} is not read here; write a plain value", event)
 
 
-def _problem(message: str, event: yaml.Event) -> yaml.MarkedYAMLError:
+def _problem(message: str, event: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(None, None, message, event.start_mark)
 
 
