@@ -17,7 +17,7 @@ from typing import Any
 
 from common.config.json import read_json
 from common.config.text_file import MIB, read_text_file
-from common.errors import DataError
+from common.errors import DataError, quoted
 from common.models.boundary import COPY_AGAIN
 
 CONFIG, GENERATION, TOKENIZER = "config.json", "generation_config.json", "tokenizer_config.json"
@@ -25,7 +25,6 @@ ADAPTER = "adapter_config.json"
 TEMPLATE = "chat_template.jinja"
 SUFFIXES = (".json", ".safetensors", ".jinja", ".model", ".txt")  # of the files that may be read
 LARGEST, MOST_LAYERS = 2**31, 10_000  # of a size; of layers, each of which is built before a weight is read
-LONGEST = 40  # characters of a value in a message
 Rule = tuple[str, Callable[[Any], bool]]  # what is expected, and whether a value is that
 
 
@@ -162,16 +161,11 @@ def _read(path: Path) -> dict[str, Any]:
     holds, rules = RULES[path.name]
     found = read_json(path, strict=False)
     if not isinstance(found, dict):
-        raise DataError(f"{path} holds {_short(found)}; expected a JSON object with {holds}. {COPY_AGAIN}")
+        raise DataError(f"{path} holds {quoted(found)}; expected a JSON object with {holds}. {COPY_AGAIN}")
     for key, (expected, fits) in rules.items():
         value = found.get(key)
         if value is not None and not fits(value):
             raise DataError(
-                f"{path}: {key} is {_short(value)}; expected {expected}. Correct the file, or copy it again."
+                f"{path}: {key} is {quoted(value)}; expected {expected}. Correct the file, or copy it again."
             )
     return found
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -52,6 +52,16 @@ def longer(name: str) -> Break:
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes() + b"more")
 
 
+def renamed(name: str, other: str, beside: tuple[str, str]) -> Break:
+    """Give a file another name, and write one beside it."""
+
+    def change(folder: Path) -> None:
+        (folder / name).rename(folder / other)
+        write(*beside)(folder)
+
+    return change
+
+
 def instead(name: str, make: Callable[[Path], Any]) -> Break:
     """Put what `make` makes in a file's place."""
 

@@ -36,6 +36,7 @@ from tests.models.breaking import (
     instead,
     longer,
     put,
+    renamed,
     template,
     weights,
     write,
@@ -161,7 +162,7 @@ PLANNED: dict[str, Case] = {
     "a tokenizer that leads nowhere": (instead(TOKENS, lambda p: p.symlink_to("/none")), f"{TOKENS} cannot be read"),
     "a stray link in a circle": (lambda f: (f / "x.json").symlink_to("x.json"), "x.json cannot be read"),
     "an index of pickles, of brackets": (
-        lambda f: [(f / WEIGHTS).unlink(), write("pytorch_model.bin.index.json", DEEP)(f)], "index.json: not valid JSON"
+        renamed(WEIGHTS, "pytorch_model.bin", ("pytorch_model.bin.index.json", DEEP)), "index.json: not valid JSON"
     ),
     "an adapter beside the model": (write("adapter_config.json", "{}"), "makes this folder an adapter"),
     "GGUF of nothing": (gguf(lambda _: b""), "model.gguf is no whole GGUF file"),
@@ -207,7 +208,7 @@ TRIED: dict[str, Case] = {
         "writes 'a' as 5,001 tokens",
     ),
     "a special token without text": (put(TOKENIZER, unk_token=""), "maximum recursion depth exceeded"),
-    "several answers at once": (put(GENERATION, num_return_sequences=7), "generation_config.json cannot be saved for"),
+    "several answers at once": (put(GENERATION, num_return_sequences=7), "num_return_sequences"),
     "a class that is no tokenizer": (put(TOKENIZER, tokenizer_class="LlamaConfig"), "is none but a LlamaConfig"),
     "names for inputs as a number": (put(TOKENIZER, model_input_names=3), "The tokenizer of"),
     "a template that divides": (template("{{ 1 / 0 }}"), "division by zero"),
