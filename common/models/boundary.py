@@ -72,5 +72,5 @@ def _is_raised_here(error: BaseException) -> bool:
 def reason_of(error: BaseException) -> str:
     """Return what a library says, in one line of bounded length, with the kind of error where it says little."""
     said = " ".join(str(error).split()).rstrip(".")
-    said = said if len(said) > 20 else f"{type(error).__name__} {said}".rstrip()
+    said = said if said and not isinstance(error, KeyError) else f"{type(error).__name__} {said}".rstrip()
     return said if len(said) <= LONGEST else f"{said[:LONGEST]}…"
