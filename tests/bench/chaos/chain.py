@@ -204,7 +204,7 @@ def _card(folder: Path) -> Iterator[tuple[str, str]]:
         if path.suffix == ".json" and path.name != "manifest.json":
             yield path.name, _without_times(json.loads(path.read_bytes()))
         elif path.suffix == ".md":
-            yield path.name, _prose_without_times(path.read_text(encoding="utf-8"))
+            yield path.name, prose_without_times(path.read_text(encoding="utf-8"))
         else:
             yield path.name, "there"
 
@@ -229,7 +229,7 @@ def _without_times(value: Any) -> str:
     return json.dumps(strip(value), sort_keys=True)
 
 
-def _prose_without_times(text: str) -> str:
+def prose_without_times(text: str) -> str:
     """Return a card's prose without seconds, and without the tokens per second that follow them in a table."""
     lines = (re.sub(r"(?<=S \|) +[\d,]+ \|", " R |", re.sub(r" *[\d,.]+ (s|seconds|minutes?)\b", " S", line))
              for line in text.splitlines())  # fmt: skip
