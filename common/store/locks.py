@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.system.files import read_text
+
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
@@ -91,7 +93,7 @@ def holder_of(path: Path) -> Holder:
     """Return who holds a lock."""
     beside = _beside(path)
     try:
-        facts = json.loads(beside.read_text(encoding="utf-8"))
+        facts = json.loads(read_text(beside))
         silent = time.time() - beside.stat().st_mtime
         here = facts["host"] == platform.node()
         where = "" if here else f" on {facts['host']}"
