@@ -122,13 +122,13 @@ def environment(cache: Path) -> dict[str, str]:
 
 
 def start(arguments: list[str], log: Path, *, warm: bool = False, env: Mapping[str, str] | None = None) -> Process:
-    """Start a command in a session of its own; `warm` in a fork of this process, once `load()` was called."""
+    """Start a command in a process group of its own; `warm` in a fork of this process, once `load()` was called."""
     env = {**environment(log.parent / "cache"), **(env or {})}
     with log.open("wb") as stream:
         if not warm:
             popen = subprocess.Popen(
                 [sys.executable, "-m", "common", *arguments], cwd=REPOSITORY, env=env, stdin=subprocess.DEVNULL,
-                stdout=stream, stderr=subprocess.STDOUT, start_new_session=True,
+                stdout=stream, stderr=subprocess.STDOUT, process_group=0,
             )  # fmt: skip
             return Process(popen.pid, log, popen)
         sys.stdout.flush()
@@ -142,7 +142,7 @@ def _become(arguments: list[str], output: int, env: Mapping[str, str]) -> NoRetu
     """Be the command, in a process that was forked, and end with its exit code."""
     code = 70
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.bench.chaos import chain
 
+LOOK_SECONDS = 0.002
 STARTS = 4  # of this many runs one begins in a fresh interpreter
 
 
@@ -96,10 +97,27 @@ class Bed:
 
         One in six is in the first second.
         """
-        made = {path.name.rpartition("-")[0] for path in (root / "artifacts").glob("*-????????????????")}
         left = self.start_seconds["fork" if warm else "fresh"]
-        left += sum(seconds for stage, seconds in self.stage_seconds.items() if stage not in made)
+        left += sum(self.stage_seconds[stage] for stage in self.stages_left(root))
         return self.rng.uniform(0, 1.0 if self.rng.random() < 1 / 6 else left)
+
+    def stages_left(self, root: Path) -> list[str]:
+        made = {path.name.rpartition("-")[0] for path in (root / "artifacts").glob("*-????????????????")}
+        return [stage for stage in self.stage_seconds if stage not in made]
+
+    def wait_for_moment(self, root: Path, run: chain.Process, *, warm: bool) -> int | None:
+        """Wait for a random moment of a run; return its exit code where it has ended before.
+
+        Half of them are uniform over the time that is left. The others are uniform over a stage, so that short ones are
+        met too, and over the moments in which its scratch is removed and the next begins.
+        """
+        left = self.stages_left(root)
+        if not left or self.rng.random() < 0.5:
+            return run.wait(self.moment(root, warm=warm))
+        stage = self.rng.choice(left)
+        while run.poll() is None and not any((root / "artifacts").glob(f".work/{stage}-????????????????")):
+            time.sleep(LOOK_SECONDS)
+        return run.wait(self.rng.uniform(0, 1.1 * self.stage_seconds[stage] + 0.1))
 
     def show(self, outcome: Outcome) -> None:
         """Print how far a kind of fault is."""

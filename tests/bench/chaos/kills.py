@@ -32,7 +32,7 @@ def _kill_once(bed: Bed, root: Path, outcome: Outcome, env: dict[str, str] | Non
     """Start the command and kill it at a random instant. Returns whether it still ran then."""
     warm = bed.warm()
     run = bed.start(root, warm=warm, env=env)
-    if run.wait(bed.moment(root, warm=warm)) is not None:
+    if bed.wait_for_moment(root, run, warm=warm) is not None:
         outcome.wrong += [problem] if (problem := run.problem()) else []
         return False
     run.kill()
@@ -49,7 +49,7 @@ def signalled(bed: Bed, storms: int) -> Outcome:
         for _ in range(min(MOST_KILLS, storms - outcome.faults)):
             warm = bed.warm()
             run = bed.start(root, warm=warm)
-            run.wait(bed.moment(root, warm=warm))
+            bed.wait_for_moment(root, run, warm=warm)
             sent = bed.rng.choice((signal.SIGTERM, signal.SIGINT))
             for _ in range(bed.rng.randint(1, 4)):
                 run.send(sent)
