@@ -18,9 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.errors import ConfigError, DataError, did_you_mean
+from common.config.yaml import read_yaml
+from common.errors import ConfigError, DataError, did_you_mean, first_line
 from common.evaluation import harness
 from common.evaluation.hub_tasks import LEAVE_OUT
+from common.system.files import check_files
 
 PARTS = ("tasks", "groups", "group_map")
 
@@ -87,17 +89,27 @@ def evaluate(model: Any, tasks: dict[str, Any], chat: bool, limit: int | None) -
 
 @functools.cache  # reading the index takes seconds, and a run has many exams
 def task_manager(folders: tuple[Path, ...] = ()) -> Any:
-    """Return the harness's index of its own tasks and of those in some folders; later folders override."""
+    """Return the harness's index of its own tasks and of those in some folders; later folders override.
+
+    Raises DataError where a folder holds what is no file, which the harness would wait for.
+    """
     from lm_eval.tasks import TaskManager
 
-    return TaskManager(include_path=[str(folder) for folder in folders] or None)
+    for folder in folders:
+        check_files(folder, below=True)
+    with harness.bounded_files(folders):
+        return TaskManager(include_path=[str(folder) for folder in folders] or None)
 
 
 def _where_to_look(name: str, folders: Sequence[Path]) -> str:
     """Return the next step for an unknown name; the harness ignores a file that it cannot read."""
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
-            return f"{folder / name}.yaml exists, but is not valid YAML with `task: {name}` or `group: {name}`."
+            try:
+                read_yaml(folder / f"{name}.yaml", any_tag=True)
+            except DataError as error:
+                return f"{error} Fix it."
+            return f"{folder / name}.yaml exists, but has no `task: {name}` or `group: {name}`."
     own = ", ".join(str(folder) for folder in folders)
     return f"`lm-eval ls tasks` lists all{f'; ours are in {own}' if own else ''}."
 
@@ -119,8 +131,7 @@ def _failures(manager: Any, name: str, error: Exception) -> dict[str, Exception]
 def _describe(failures: Mapping[str, Exception]) -> str:
     by_reason: dict[str, list[str]] = {}
     for name, error in failures.items():
-        lines = str(error).strip().splitlines() or ["no message"]
-        by_reason.setdefault(f"{type(error).__name__}: {lines[0]}", []).append(f"'{name}'")
+        by_reason.setdefault(f"{type(error).__name__}: {first_line(error)}", []).append(f"'{name}'")
     packages = any(isinstance(error, ImportError) for error in failures.values())
     install = "Install the packages named (lm-eval[ifeval], lm-eval[math]). " if packages else ""
     lines = [
