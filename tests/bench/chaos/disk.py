@@ -19,6 +19,7 @@ SIZE = 200_000_000  # bytes of the file system; a whole chain takes about 10 MB
 PHASES = ("plan", "base", "exam-base", "cpt", "sft", "dpo", "merge", "exam-merge", "card", "publish")
 MOST_FREE = 300_000  # bytes that are left; a stage writes more than that with its trainer checkpoints
 LOOK_SECONDS = 0.002
+MOST_PARTS = 50
 SIGNS = ("disk of ", "GiB of disk")  # of the two errors: while it writes, and before it begins
 
 
@@ -80,12 +81,15 @@ def _fill_in(bed: Bed, root: Path, phase: str, outcome: Outcome) -> None:
 
 
 def _fill(filler: Path, free: int) -> None:
-    """Take all of a file system but so many bytes."""
+    """Take all of a file system but so many bytes, in parts, since the run writes too."""
     with filler.open("wb") as stream:
-        facts = os.statvfs(filler)
-        size = facts.f_bavail * facts.f_frsize - free
-        if size > 0:
-            os.posix_fallocate(stream.fileno(), 0, size)
+        for _ in range(MOST_PARTS):
+            facts = os.statvfs(filler)
+            size = facts.f_bavail * facts.f_frsize - free
+            if size <= 0:
+                return
+            with contextlib.suppress(OSError):  # the run took some of it meanwhile
+                os.posix_fallocate(stream.fileno(), os.fstat(stream.fileno()).st_size, size)
 
 
 def unwritable(bed: Bed) -> Outcome:
