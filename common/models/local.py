@@ -17,6 +17,7 @@ from typing import Any
 from common.errors import DataError
 from common.models.checkpoint import read_header, shards_of
 from common.models.gguf_file import SUFFIX, config_of_gguf, read_gguf
+from common.system.files import NotRegular, check_files, kind_of, read_text
 
 PACKAGE = "package:"
 OLD_NAMES = {  # today's key -> GPT-2's
@@ -35,7 +36,10 @@ def locate(path: str, key: str = "model.path") -> Path:
     if path.startswith(PACKAGE):
         return _in_package(path.removeprefix(PACKAGE), key)
     place = Path(os.path.expanduser(path))
+    if (kind := kind_of(place)) and not place.is_dir():
+        raise NotRegular(place, kind)
     if os.path.isdir(place):
+        check_files(place)
         files = [] if any(place.glob("*.safetensors")) else sorted(place.glob(f"*{SUFFIX}"))
         return _only(files, f"{key}={path}") if files else place
     if os.path.isfile(place) and not path.endswith(SUFFIX):
@@ -58,7 +62,7 @@ def config_of(place: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except ValueError as error:
         raise DataError(f"{path} is no JSON ({error}). Copy or download it again.") from error
     if not isinstance(found, dict):
@@ -78,7 +82,7 @@ def lacks_template(place: Path) -> bool:
     if any((place / name).exists() for name in ("chat_template.jinja", "chat_template.json")):
         return False
     path = place / "tokenizer_config.json"
-    return not (path.is_file() and '"chat_template"' in path.read_text(encoding="utf-8"))
+    return not (path.is_file() and '"chat_template"' in read_text(path))
 
 
 def package_of(path: str) -> importlib.metadata.Distribution | None:
