@@ -91,7 +91,8 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
             f"{path} is not a frozen plan ({type(error).__name__}). `just run` writes one, as {USUAL}."
         ) from None
     try:
-        plan, pipeline, config, stages = _checked(raw, path)
+        plan = validated(PlanFile, raw, path=path)
+        pipeline, config, stages = _checked(plan, path)
     except ConfigError as error:
         raise ConfigError(f"{error} Undo the edit, or plan it again.") from None
     name = plan.name or pipeline.name
@@ -117,9 +118,8 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
     )  # fmt: skip
 
 
-def _checked(raw: Any, path: Path) -> tuple[PlanFile, Pipeline, Config, dict[str, StageSettings]]:
+def _checked(plan: PlanFile, path: Path) -> tuple[Pipeline, Config, dict[str, StageSettings]]:
     """Return the parts of a plan that somebody may have edited. Raises ConfigError for what is no longer right."""
-    plan = validated(PlanFile, raw, path=path)
     pipeline = parse_pipeline(plan.pipeline, f"{path}, pipeline")
     config = validated(Config, {**plan.config, "stages": {}}, path=path, prefix="config")
     if config.pipeline != pipeline.name:
@@ -131,7 +131,7 @@ def _checked(raw: Any, path: Path) -> tuple[PlanFile, Pipeline, Config, dict[str
         cls, key = kind_of(node.kind).settings, f"stages.{node.name}"
         stages[node.name] = validated(cls, plan.stages[node.name], path=path, prefix=key)
         check_options(stages[node.name], node)
-    return plan, pipeline, config, stages
+    return pipeline, config, stages
 
 
 def _store_of(path: Path, config: Config, name: str) -> Path:

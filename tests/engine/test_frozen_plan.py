@@ -50,7 +50,7 @@ def test_of_a_plan_that_is_missing_those_near_it_are_named(run: Resolved, tmp_pa
         with pytest.raises(ConfigError, match=rf"There is no plan {missing}\. There is {path}\."):
             thaw(missing, {}, REPOSITORY)
     with pytest.raises(ConfigError, match="`just plan domain=<domain> freeze=true` write one, as runs/<domain>"):
-        thaw(tmp_path / "plan.json", {}, REPOSITORY)
+        thaw(tmp_path / "no" / "such" / "plan.json", {}, REPOSITORY)
 
 
 def test_a_plan_outside_a_store_needs_its_store(run: Resolved, tmp_path: Path) -> None:
