@@ -25,6 +25,7 @@ from common.report.bundle import Files, copy_files, difference, digests, matches
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, write_json, writing
 from common.store.manifest import read_mapping
+from common.store.ownership import NEW_VERSION
 from common.store.verify import PUBLISHED
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _same_version(folder: Path, identity: Mapping[str, Any], files: Files) -> st
 def _new_version(context: StageContext, folder: Path, files: Files) -> str:
     """Copy into a hidden folder next to the versions, then rename it to the next free number."""
     model, card = chosen_model(context), context.inputs[CARD]
-    fresh = folder / f".new-{os.getpid()}"
+    fresh = folder / f"{NEW_VERSION}{context.work.name}"  # the next attempt of this stage begins it again
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
     try:
@@ -208,7 +209,7 @@ def point_latest(context: StageContext, version: str) -> str:
 
 
 def _point(folder: Path, version: str) -> None:
-    fresh = folder / f".{LATEST}-{os.getpid()}"
+    fresh = folder / f".{LATEST}.{os.getpid()}"
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(version)
     os.replace(fresh, folder / LATEST)

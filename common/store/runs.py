@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ from common.system.files import read_bytes
 
 PLAN, SUMMARY = "plan.json", "summary.json"
 MOVING = ".moving-"  # begins the name of a folder that an old run is being moved into
+TEMPORARY = re.compile(r"\..+\.\d+")  # .<name>.<process>: replaces <name> in one step
 UNKNOWN = "earlier"  # name of an old run that does not say its pipeline
 
 
@@ -117,12 +119,27 @@ def list_runs(store: Store, domain: str) -> str:
 def list_links(store: Store) -> dict[str, str]:
     """Return, by the name of a result, the command that makes it again in a run that refers to it."""
     found = {}
-    for link in (path for depth in ("*/*/*", "*/*/*/*") for path in store.runs.glob(depth) if leads_to_result(path)):
+    for link in links_of_runs(store):
         domain, profile, *name, stage = parts = link.relative_to(store.runs).parts
         if all(map(is_name, parts)):
             run = RunFolder(store.runs, domain, profile, "".join(name))
             found[Path(os.readlink(link)).name] = run.rerun(stage)
     return found
+
+
+def links_of_runs(store: Store) -> list[Path]:
+    """Return the links of all runs, but for those that a killed process was about to put in the place of another."""
+    links = (path for depth in ("*/*/*", "*/*/*/*") for path in store.runs.glob(depth) if leads_to_result(path))
+    return [link for link in links if not TEMPORARY.fullmatch(link.name)]
+
+
+def temporary_files(store: Store) -> list[Path]:
+    """Return what a process was about to put in the place of a link, a plan, a summary or `latest`."""
+    found = [path for path in sorted(store.runs.glob("*/*/*/.*")) if leads_to_result(path)]
+    for name in (PLAN, SUMMARY):
+        found += [path for path in store.runs.glob(f"*/*/*/.{name}.*") if path.is_file() and not path.is_symlink()]
+    found += [path for path in store.models.glob("*/.latest.*") if path.is_symlink()]
+    return [path for path in found if TEMPORARY.fullmatch(path.name)]
 
 
 def move_old(store: Store, domain: str, profile: str) -> RunFolder | None:
