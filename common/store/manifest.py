@@ -13,11 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-<<<<<<< HEAD
 from common.config.json import parse_json
-=======
 from common.config.names import NAME
->>>>>>> main
 from common.system.files import kind_of, read_text
 
 MANIFEST = "manifest.json"
