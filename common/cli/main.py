@@ -3,23 +3,25 @@
 Usage: `python -m common run domain=medical cpt.train.learning_rate=1e-3`, usually through `just`; the installed
 command is `domain-recipes`.
 
-It reads the command line, prints errors and chooses the exit code. The commands are `common.cli.commands`.
+It reads the command line, prints errors and chooses the exit code. The commands are `common.cli.commands`. All else is
+imported within, so that a signal finds its handler from the first moment on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
+import select
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from common import __version__
-from common.cli.catalogue import COMMANDS
-from common.cli.help import help_for
-from common.cli.program import Program, installed, of_module
-from common.config.overrides import parse
-from common.console import Console
-from common.errors import RecipeError
+from common.system.signals import BY_HAND, TEMPORARY, code_of, end_at_once, stop_on_signals
+
+if TYPE_CHECKING:
+    from common.cli.program import Program
+
+STOPPED = "\nStopped. Finished stages are kept. The same command continues where this one stopped."
 
 
 def main(arguments: Sequence[str], program: Program | None = None) -> int:
@@ -27,14 +29,34 @@ def main(arguments: Sequence[str], program: Program | None = None) -> int:
 
     0; 1 for a user's mistake; 130 when stopped by hand; 75 when a scheduler's signal stopped it and it may go on later.
     """
+    try:
+        return _run(arguments, program)
+    except KeyboardInterrupt as stop:
+        _say(STOPPED)
+        return code_of(stop)
+    except BrokenPipeError:
+        if not _is_closed(1):  # then a pipe of our own is meant
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+
+
+def _run(arguments: Sequence[str], program: Program | None) -> int:
+    from common import __version__
+    from common.cli.catalogue import COMMANDS
+    from common.cli.help import help_for
+    from common.cli.program import of_module
+    from common.config.overrides import parse
+    from common.console import Console
+    from common.errors import RecipeError
+
     program = program or of_module()
     # Set before any numeric library loads: threads that spin long while they wait make a shared machine crawl. About as
     # long as it takes to sleep and wake costs little on an idle one.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-    from common.engine.launch import TEMPORARY, enter, report
+    from common.engine.launch import enter, report
 
-    errors = Console(stream=sys.stderr)
     enter()
     try:
         text = f"domain-recipes {__version__}" if list(arguments) == ["--version"] else None
@@ -47,15 +69,7 @@ def main(arguments: Sequence[str], program: Program | None = None) -> int:
         COMMANDS[name].run(program, settings, **own)
     except RecipeError as error:
         if not report(error):
-            errors.line(f"error: {program.say(str(error))}", always=True)
-        return 1
-    except KeyboardInterrupt as stop:
-        errors.line(
-            "\nStopped. Finished stages are kept. The same command continues where this one stopped.", always=True
-        )
-        return 130 if getattr(stop, "signum", signal.SIGINT) == signal.SIGINT else TEMPORARY
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _say(f"error: {program.say(str(error))}")
         return 1
     except Exception as error:
         report(error)
@@ -63,6 +77,46 @@ def main(arguments: Sequence[str], program: Program | None = None) -> int:
     return 0
 
 
+def _say(text: str) -> None:
+    """Print a line to standard error, if anybody can still read it."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _is_closed(descriptor: int) -> bool:
+    """Whether whoever read what this process writes there is gone."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & (select.POLLERR | select.POLLNVAL) for _, event in poll.poll(0))
+
+
+def _start(arguments: Sequence[str], *, installed: bool) -> int:
+    """Run a command as a program of its own: with its handlers of signals, and whatever streams it was given."""
+    stop_on_signals()
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:  # closed by whoever started it; the next file that is opened would stand for it
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8"))
+    try:
+        from common.cli import program
+
+        code = main(arguments, program.installed() if installed else program.of_module())
+    except KeyboardInterrupt as stop:
+        code = code_of(stop)
+    end_at_once()
+    if code in (BY_HAND, TEMPORARY):  # threads that wait for something are not waited for
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    return code
+
+
+def module_main() -> int:
+    """Run `python -m common`, which is what `just` runs."""
+    return _start(sys.argv[1:], installed=False)
+
+
 def console_main() -> int:
     """Run the installed command `domain-recipes`, in whatever folder it is called."""
-    return main(sys.argv[1:], installed())
+    return _start(sys.argv[1:], installed=True)

@@ -45,6 +45,7 @@ from common.store.leases import Lease
 from common.store.locks import Holder
 from common.store.runs import run_of
 from common.store.verify import seen_changed
+from common.system.signals import stop_if_asked
 from common.training.distributed import ranks
 from common.training.distributed.gpu_lock import lock_gpus
 from common.training.loop import memory
@@ -78,6 +79,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
         run = Run(plan, console, Outcome(), lease, left_out)
         freeze(resolved)
         for step in plan.steps:
+            stop_if_asked()
             run.make(step.node, forced=step.node.name in forced)
             run.gate(step.node)
         run.write_summary()

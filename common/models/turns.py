@@ -209,9 +209,9 @@ def require_trainable_template(tokenizer: PreTrainedTokenizerBase) -> None:
         raise
     except REFUSALS as error:
         line = getattr(error, "lineno", None)
-        place = f" in its line {line}" if line else ""
+        place, reason = f" in its line {line}" if line else "", first_line(error).rstrip(".")
         raise ContractError(
-            f"The chat template refuses a question with its answer{place}: {first_line(error)}. {WITHOUT}"
+            f"The chat template refuses a question with its answer{place}: {reason}. {WITHOUT}"
         ) from error
     if ANSWER not in whole:
         raise ContractError(

@@ -23,7 +23,7 @@ LIMIT = 0.3
 def test_what_does_not_end_is_stopped(program: str) -> None:
     before = signal.getsignal(signal.SIGALRM)
     with pytest.raises(Exceeded, match=r"0\.3 seconds"), limited(LIMIT, 2**30):
-        exec(program.replace("x = 9\nfor _ in range(9): x = x ** 9", "x = 9\nfor _ in range(9): x = x ** 9"), {})
+        exec(program, {})
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
