@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any, Literal
 
+from common.errors import StoreError
+
 Verbosity = Literal["quiet", "normal", "verbose"]
 BAR_AFTER_SECONDS = 2.0
 LINE_EVERY_SECONDS = 15.0
@@ -77,9 +79,14 @@ class Console:
         self.terminal = (stream or sys.stdout).isatty()
 
     def line(self, text: str = "", *, always: bool = False) -> None:
-        """Print one line; `always` also when quiet."""
+        """Print one line; `always` also when quiet. Raises StoreError, or BrokenPipeError where nobody reads it."""
         if always or self.verbosity != "quiet":
-            print(text, file=self.stream or sys.stdout, flush=True)
+            try:
+                print(text, file=self.stream or sys.stdout, flush=True)
+            except OSError as error:
+                if isinstance(error, BrokenPipeError):
+                    raise
+                raise StoreError(f"What this command prints cannot be written: {error.strerror}.") from error
 
     @contextlib.contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Bar]:

@@ -14,14 +14,13 @@ import os
 import select
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.system.signals import BY_HAND, TEMPORARY, code_of, end_at_once, stop_on_signals
+from common.system import signals
 
 if TYPE_CHECKING:
     from common.cli.program import Program
-
-STOPPED = "\nStopped. Finished stages are kept. The same command continues where this one stopped."
 
 
 def main(arguments: Sequence[str], program: Program | None = None) -> int:
@@ -32,8 +31,8 @@ def main(arguments: Sequence[str], program: Program | None = None) -> int:
     try:
         return _run(arguments, program)
     except KeyboardInterrupt as stop:
-        _say(STOPPED)
-        return code_of(stop)
+        signals.say_stopped()
+        return signals.code_of(stop)
     except BrokenPipeError:
         if not _is_closed(1):  # then a pipe of our own is meant
             raise
@@ -58,6 +57,7 @@ def _run(arguments: Sequence[str], program: Program | None) -> int:
     from common.engine.launch import enter, report
 
     enter()
+    failure: RecipeError
     try:
         text = f"domain-recipes {__version__}" if list(arguments) == ["--version"] else None
         text = text or help_for(arguments, program.command)
@@ -68,13 +68,20 @@ def _run(arguments: Sequence[str], program: Program | None) -> int:
         own, settings = COMMANDS[name].split(name, overrides)
         COMMANDS[name].run(program, settings, **own)
     except RecipeError as error:
-        if not report(error):
-            _say(f"error: {program.say(str(error))}")
-        return 1
+        failure = error
     except Exception as error:
-        report(error)
-        raise
-    return 0
+        from common.store.artifacts import disk_full, is_full
+
+        if not is_full(error):
+            report(error)
+            raise
+        named = getattr(error, "filename", None)  # not in the store, as of temporary files
+        failure = disk_full(Path(named).parent if isinstance(named, str) else Path(os.environ.get("TMPDIR", "/tmp")))
+    else:
+        return 0
+    if not report(failure):
+        _say(f"error: {program.say(str(failure))}")
+    return 1
 
 
 def _say(text: str) -> None:
@@ -92,7 +99,8 @@ def _is_closed(descriptor: int) -> bool:
 
 def _start(arguments: Sequence[str], *, installed: bool) -> int:
     """Run a command as a program of its own: with its handlers of signals, and whatever streams it was given."""
-    stop_on_signals()
+    signals.is_program = True
+    signals.stop_on_signals()
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:  # closed by whoever started it; the next file that is opened would stand for it
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
@@ -102,13 +110,10 @@ def _start(arguments: Sequence[str], *, installed: bool) -> int:
 
         code = main(arguments, program.installed() if installed else program.of_module())
     except KeyboardInterrupt as stop:
-        code = code_of(stop)
-    end_at_once()
-    if code in (BY_HAND, TEMPORARY):  # threads that wait for something are not waited for
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(code)
+        code = signals.code_of(stop)
+    signals.end_at_once()
+    if code in (signals.BY_HAND, signals.TEMPORARY):
+        signals.leave(code)
     return code
 
 

@@ -129,6 +129,7 @@ class Run:
     ) -> None:
         """`left_out` are benchmarks that could not be loaded, and that exams go without."""
         self.resolved, self.config, self.corpus = plan.resolved, plan.resolved.config, plan.corpus
+        self.outlook = plan.outlook
         self.store = Store(plan.resolved.out)
         self.folder = run_of(plan.resolved)
         self.console = console
@@ -163,7 +164,7 @@ class Run:
             ranks.barrier(patiently=True)  # the others wait for as long as the lock is another run's
             if ranks.broadcast(artifact is None):
                 started, context = time.monotonic(), self._context(job)
-                with writing(context.work), ready(context):
+                with writing(context.work, sum(self.outlook.disk(node.name))), ready(context):
                     report: StageReport = kind_of(node.kind).run(context)
                 ranks.barrier()  # until all have left the scratch folder
                 if ranks.is_main_process():

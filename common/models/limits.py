@@ -9,6 +9,7 @@ Templates raise REFUSALS. What a conversation is before and after is `common.mod
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +26,7 @@ SECONDS = 5.0  # of the processor for one conversation, which usually takes a th
 MEMORY = 2**31  # bytes; the longest line that is read makes a fourth of that
 PATIENCE = 20.0  # seconds for a text of any length
 SLOWEST = 20_000  # characters in a second; a tokenizer that is written in Python reads ten times as many
+TRYING = ("The quick brown fox jumps over the lazy dog.\n", *(f"{sign * 2000}." for sign in " \naA0é字!"))
 # By an error of their own, for roles that do not alternate or that they do not know, or one of Python's on the way.
 REFUSALS = (TemplateError, TypeError, LookupError, AttributeError, ValueError, ArithmeticError, RecursionError)
 
@@ -46,6 +48,26 @@ def within_limits(tokenizer: PreTrainedTokenizerBase, turns: int) -> Iterator[No
             f"The chat template of {tokenizer.name_or_path} was stopped: it used more than {limit} for a conversation "
             f"of {turns} turn{'s' if turns != 1 else ''}. Correct it, or set model.chat_template=plain (or chatml)."
         ) from None
+
+
+def try_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Tokenise what makes patterns explode, before anything is spent. Raises DataError as `in_time` does."""
+    with _quiet():
+        in_time(tokenizer, lambda: tokenizer(list(TRYING), add_special_tokens=False), TRYING)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep off the screen what a library in Rust prints by itself when it fails."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
 
 
 def in_time(tokenizer: PreTrainedTokenizerBase, read: Callable[[], Result], texts: Sequence[str]) -> Result:

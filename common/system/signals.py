@@ -8,7 +8,9 @@ How a training finishes its step and saves first is `common.training.loop.stoppi
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
@@ -19,6 +21,8 @@ BY_HAND = 130  # exit code after Ctrl-C, as shells have it
 HANGUP = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, *HANGUP)
 
+STOPPED = "\nStopped. Finished stages are kept. The same command continues where this one stopped."
+is_program = False  # whether this process is a command of ours and nothing else
 _asked: list[int] = []  # signals that have come
 
 
@@ -36,16 +40,47 @@ def code_of(stop: KeyboardInterrupt) -> int:
 
 
 def stop_on_signals() -> None:
-    """Let every signal stop this program where it is, as Ctrl-C does."""
+    """Let every signal stop this program where it is, as Ctrl-C does.
+
+    In the middle of an import a program of its own ends there and then: libraries take the exception for one of theirs,
+    and some that are written in C++ abort.
+    """
 
     def stop(signum: int, frame: FrameType | None) -> NoReturn:
         _asked.append(signum)
-        raise Preempted(signum)
+        stopped = Preempted(signum)
+        if is_program and _imports(frame):
+            say_stopped()
+            leave(code_of(stopped))
+        raise stopped
 
     _asked.clear()
 
     for number in SIGNALS:
         signal.signal(number, stop)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a module is being imported where a signal came."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def say_stopped() -> None:
+    """Print that the program was stopped, if anybody can still read it."""
+    with contextlib.suppress(OSError, ValueError):
+        print(STOPPED, file=sys.stderr, flush=True)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process at once, whatever its threads wait for."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def stop_if_asked() -> None:

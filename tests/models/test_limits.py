@@ -63,6 +63,9 @@ def test_a_tokenizer_whose_pattern_explodes_is_named(monkeypatch: pytest.MonkeyP
     core.pre_tokenizer = pre_tokenizers.Split(Regex("(([a-z]+)+)+Q"), "isolated")
     with pytest.raises(DataError, match=r"folder/checkpoint fails \(Onig.+ at 1 text of 60 characters\. Correct the"):
         reader_of(tokenizer).encode(["a" * 60])
+    with pytest.raises(DataError, match=r"fails \(Onig.+ at 9 texts of"):
+        limits.try_tokenizer(tokenizer)
+    limits.try_tokenizer(KINDS["llama"]())
     monkeypatch.setattr(limits, "PATIENCE", 0.0)
     with pytest.raises(DataError, match="takes more than 0 seconds at 1 text"):
         reader_of(tokenizer).encode(["a" * 60])
