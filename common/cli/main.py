@@ -10,6 +10,7 @@ imported within, so that a signal finds its handler from the first moment on.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import select
 import sys
@@ -17,6 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common import __version__
+from common.console import Console
+from common.errors import RecipeError
 from common.system import signals
 
 if TYPE_CHECKING:
@@ -28,37 +32,22 @@ def main(arguments: Sequence[str], program: Program | None = None) -> int:
 
     0; 1 for a user's mistake; 130 when stopped by hand; 75 when a scheduler's signal stopped it and it may go on later.
     """
-    try:
-        return _run(arguments, program)
-    except KeyboardInterrupt as stop:
-        signals.say_stopped()
-        return signals.code_of(stop)
-    except BrokenPipeError:
-        if not _is_closed(1):  # then a pipe of our own is meant
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-
-
-def _run(arguments: Sequence[str], program: Program | None) -> int:
-    from common import __version__
-    from common.cli.catalogue import COMMANDS
-    from common.cli.help import help_for
-    from common.cli.program import of_module
-    from common.config.overrides import parse
-    from common.console import Console
-    from common.errors import RecipeError
-
-    program = program or of_module()
     # Set before any numeric library loads: threads that spin long while they wait make a shared machine crawl. About as
     # long as it takes to sleep and wake costs little on an idle one.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-    from common.engine.launch import enter, report
-
-    enter()
-    failure: RecipeError
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal's encoding lacks is written as an escape
+            stream.reconfigure(errors="backslashreplace")
     try:
+        from common.cli.catalogue import COMMANDS
+        from common.cli.help import help_for
+        from common.cli.program import of_module
+        from common.config.overrides import parse
+        from common.engine.launch import enter
+
+        program = program or of_module()
+        enter()
         text = f"domain-recipes {__version__}" if list(arguments) == ["--version"] else None
         text = text or help_for(arguments, program.command)
         if text is not None:
@@ -67,27 +56,36 @@ def _run(arguments: Sequence[str], program: Program | None) -> int:
         name, overrides = parse(arguments, COMMANDS)
         own, settings = COMMANDS[name].split(name, overrides)
         COMMANDS[name].run(program, settings, **own)
-    except RecipeError as error:
-        failure = error
+    except KeyboardInterrupt as stop:
+        signals.say_stopped()
+        return signals.code_of(stop)
+    except BrokenPipeError as error:
+        if not _is_closed(1):  # then a pipe of our own is meant
+            return _failed(error, program)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except Exception as error:
-        from common.store.artifacts import disk_full, is_full
+        return _failed(error, program)
+    return 0
 
-        if not is_full(error):
-            report(error)
-            raise
+
+def _failed(error: Exception, program: Program | None) -> int:
+    """Print a user's mistake, or leave it for the launcher, and return the exit code. Raises whatever is none."""
+    from common.engine.launch import report
+    from common.store.artifacts import disk_full, is_full
+
+    failure = error
+    if not isinstance(error, RecipeError) and is_full(error):
         named = getattr(error, "filename", None)  # not in the store, as of temporary files
         failure = disk_full(Path(named).parent if isinstance(named, str) else Path(os.environ.get("TMPDIR", "/tmp")))
-    else:
-        return 0
-    if not report(failure):
-        _say(f"error: {program.say(str(failure))}")
+    if report(failure) and isinstance(failure, RecipeError):
+        return 1
+    if not isinstance(failure, RecipeError):
+        raise failure
+    with contextlib.suppress(OSError, RecipeError):  # nobody can read it
+        said = str(failure) if program is None else program.say(str(failure))
+        Console(stream=sys.stderr).lines(f"error: {said}")
     return 1
-
-
-def _say(text: str) -> None:
-    """Print a line to standard error, if anybody can still read it."""
-    with contextlib.suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)
 
 
 def _is_closed(descriptor: int) -> bool:

@@ -277,10 +277,11 @@ def is_full(error: BaseException | None) -> bool:
 
 def disk_full(folder: Path, needed: float = 0.0) -> StoreError:
     """Return what to raise where nothing more can be written below a folder."""
-    free = shutil.disk_usage(next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists()))
-    about = f", and about {needed / 1e6:.0f} MB are needed" if needed else ""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    about = f" About {needed / 1e6:.0f} MB are needed here." if needed else ""
     return StoreError(
-        f"The disk of {folder} is full ({free.free / 1e6:.0f} MB free{about}). Nothing half-made is kept as done; "
+        f"The disk of {folder} is full ({free / 1e6:.0f} MB free).{about} Nothing half-made is kept as done; "
         "free some space (`just gc` removes results that no run refers to) and run the same command again."
     )
 
