@@ -47,6 +47,7 @@ from common.store.leases import Lease
 from common.store.locks import Holder
 from common.store.runs import run_of
 from common.store.verify import seen_changed
+from common.system.signals import stop_if_asked
 from common.training.distributed import ranks
 from common.training.distributed.gpu_lock import lock_gpus
 from common.training.loop import memory
@@ -70,9 +71,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     plan = make_plan(resolved, forced=forced)
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
     left_out = check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do], plan.outlook.sizes)
-    with explain_panics("The rows"):
-        lines = [*plan.check(), *try_rows(plan, console)] if plan.to_do else []
-    for line in lines:
+    for line in [*plan.check(), *try_rows(plan, console)] if plan.to_do else ():
         console.line(f"  {line}", always=True)
     _warn_of_emulation(plan, [step.node.name for step in plan.to_do], console)
     tell_damage(plan, console)
@@ -82,6 +81,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
         run = Run(plan, console, Outcome(), lease, left_out)
         freeze(resolved)
         for step in plan.steps:
+            stop_if_asked()
             run.make(step.node, forced=step.node.name in forced)
             run.gate(step.node)
         run.write_summary()
@@ -131,6 +131,7 @@ class Run:
     ) -> None:
         """`left_out` are benchmarks that could not be loaded, and that exams go without."""
         self.resolved, self.config, self.corpus = plan.resolved, plan.resolved.config, plan.corpus
+        self.outlook = plan.outlook
         self.store = Store(plan.resolved.out)
         self.folder = run_of(plan.resolved)
         self.console = console
@@ -165,7 +166,7 @@ class Run:
             ranks.barrier(patiently=True)  # the others wait for as long as the lock is another run's
             if ranks.broadcast(artifact is None):
                 started, context = time.monotonic(), self._context(job)
-                with writing(context.work), ready(context):
+                with writing(context.work, sum(self.outlook.disk(node.name))), ready(context):
                     report: StageReport = kind_of(node.kind).run(context)
                 ranks.barrier()  # until all have left the scratch folder
                 if ranks.is_main_process():

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.errors import DataError, first_line
-from common.models.boundary import is_foreign
 from common.models.control_tokens import READ_AS_TEXT, ControlTokens, reader_of
 from common.models.tokenizer import FOLD_SYSTEM
 
@@ -107,15 +106,14 @@ def marked_messages(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> l
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, tools: Tools | None, prompt: bool) -> str:
-    """Return what a template writes. It refuses by any error, for roles that do not alternate or do not exist."""
+    from common.models.limits import REFUSALS, apply_template
+
     options = {"tools": list(tools)} if tools else {}
     try:
-        return str(
-            tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=prompt, **options)
-        )
-    except Exception as error:
-        if not is_foreign(error):
-            raise
+        return apply_template(tokenizer, messages, add_generation_prompt=prompt, **options)
+    except DataError:
+        raise
+    except REFUSALS as error:
         raise Refusal(f"{REFUSED}: {first_line(error)[:LONGEST_REASON]}") from error
 
 
