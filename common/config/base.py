@@ -5,7 +5,7 @@ Usage: `class DpoSettings(StageSettings): ...`; a stage's module declares it as 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -14,6 +14,9 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of a file or folder; it leads nowhere 
 LONGEST_NAME = 100
 Name = Annotated[str, Field(pattern=NAME)]
 TrainOptions = dict[str, Any]
+T = TypeVar("T")
+OF_DATA = "of data"  # marks the fields that a data manifest may set; all others are closed to it
+OfData = Annotated[T, OF_DATA]
 Peft = Literal["full", "lora", "qlora"]
 Precision = Literal["bfloat16", "float16", "float32"]
 PRECISIONS = ("auto", *get_args(Precision))

@@ -16,6 +16,7 @@ from typing import Any
 from common.config.build import COMMAND_LINE, OWN_KEYS, build
 from common.config.files import DomainFile, read_domain_file
 from common.config.folders import find_domain, name_of_run, names_in, read_named
+from common.config.manifest_settings import check_manifest_settings
 from common.config.overrides import nest, take_consent
 from common.config.pipeline import Node, Pipeline, load_pipeline
 from common.config.schema import Config
@@ -93,7 +94,8 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     data = _data_of([*layers, command_line])
     own = _suits(profile, [*layers, command_line])
     profiles = names_in(repository / "pipelines" / "profiles")
-    layers += _manifest_layers(folder / "data.yaml" if data == HUB else data, profile if own else None, profiles)
+    manifest = folder / "data.yaml" if data == HUB else data
+    layers += _manifest_layers(manifest, profile if own else None, profiles, pipeline)
     layers.append(command_line)
 
     config, origins = build(folder.name, profile, layers, pipeline)
@@ -148,7 +150,9 @@ def _data_of(layers: Sequence[Layer]) -> str:
     return next((str(layer.values["data"]) for layer in reversed(layers) if "data" in layer.values), EMBEDDED)
 
 
-def _manifest_layers(data: str | Path, profile: str | None, known: Sequence[str]) -> list[Layer]:
+def _manifest_layers(
+    data: str | Path, profile: str | None, known: Sequence[str], pipeline: Pipeline
+) -> list[Layer]:  # fmt: skip
     """Return a manifest's settings for all runs, and those for the profile whose model is in use."""
     if data == EMBEDDED:
         return []
@@ -158,6 +162,8 @@ def _manifest_layers(data: str | Path, profile: str | None, known: Sequence[str]
     profiles = _keys_of(given, "profiles", path)
     if wrong := [name for name in profiles if name not in known]:
         raise ConfigError(f"{path}: profiles.{wrong[0]}: there is no such profile.{did_you_mean(wrong[0], known)}")
+    blocks = {f"profiles.{name}": _keys_of(profiles, name, path) for name in profiles}
+    check_manifest_settings(path, {"settings": _keys_of(given, "settings", path), **blocks}, pipeline)
     layers = [Layer(f"{MANIFEST}{path.name}", _keys_of(given, "settings", path))]
     if profile in profiles:
         layers.append(Layer(f"{MANIFEST}{path.name}, profile {profile}", _keys_of(profiles, profile, path)))
