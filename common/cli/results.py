@@ -20,6 +20,7 @@ from common.store.collection import Found
 from common.store.manifest import MANIFEST
 from common.store.runs import RunFolder, runs_in
 from common.store.verify import size_of_all, verify
+from common.system.files import read_text
 
 
 def status(repository: Path, root: Path, console: Console) -> None:
@@ -44,7 +45,7 @@ def status(repository: Path, root: Path, console: Console) -> None:
 def _published(run: RunFolder) -> str:
     """Return the version, or the place on the Hub, that a run has published."""
     try:
-        metrics = json.loads((run.path / "publish" / MANIFEST).read_text(encoding="utf-8"))["metrics"]
+        metrics = json.loads(read_text(run.path / "publish" / MANIFEST))["metrics"]
         return str(metrics.get("version") or metrics["to"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "-"
@@ -55,7 +56,7 @@ def _finished(run: RunFolder) -> list[str] | None:
     if not run.summary.is_file():
         return None
     try:
-        summary = json.loads(run.summary.read_text(encoding="utf-8"))
+        summary = json.loads(read_text(run.summary))
         first, last = summary["checkpoints"][0], published_of(summary)
         exams = [f"{short_score(first, side)} -> {short_score(last, side)}" for side in ("domain", "general")]
         return [summary["pipeline"], *exams, f"{summary['total_seconds']:.0f}"]
@@ -69,7 +70,7 @@ def _unfinished(run: RunFolder) -> list[str] | None:
     if not run.plan.is_file() or (again and run.summary.stat().st_mtime_ns >= run.plan.stat().st_mtime_ns):
         return None
     try:
-        pipeline = Pipeline.model_validate(json.loads(run.plan.read_text(encoding="utf-8"))["pipeline"])
+        pipeline = Pipeline.model_validate(json.loads(read_text(run.plan))["pipeline"])
     except (OSError, ValueError, KeyError, TypeError):
         return ["?", "plan.json cannot be read", "", ""]
     names = [node.name for node in pipeline.nodes()]

@@ -18,6 +18,7 @@ from common.config.schema import SCALARS, SECTIONS
 from common.config.validation import report, validated
 from common.config.yaml import read_yaml
 from common.errors import ConfigError, DataError, did_you_mean
+from common.system.files import NotRegular, kind_of
 
 DOMAIN_FILES = ("knowledge.yaml", "data.yaml", "stages.yaml")
 
@@ -36,6 +37,9 @@ def read_domain_file(folder: Path, pipelines: Path) -> DomainFile:
     """Read stages.yaml. Raises DataError for missing files and ConfigError with every unknown section of it."""
     path = folder / "stages.yaml"
     profiles = names_in(pipelines / "profiles")
+    for name in DOMAIN_FILES:
+        if (kind := kind_of(folder / name)) and not (folder / name).is_dir():
+            raise NotRegular(folder / name, kind)
     missing = [name for name in DOMAIN_FILES if not (folder / name).is_file()]
     if missing:
         raise DataError(

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from common.errors import DataError
+from common.system.files import read_text
 
 MANIFESTS = (".yaml", ".yml", ".json")  # JSON is YAML too
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same loader, ten times as fast where libyaml is
@@ -58,7 +59,7 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 def read_yaml(path: Path) -> Any:
     """Return the value of a YAML file. Raises DataError: no such file, not UTF-8, or a syntax error's line."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, "utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
     except UnicodeDecodeError as error:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from common.config.kinds import kind_of, kinds
 from common.store.artifacts import write_json
+from common.system.files import read_text
 
 logger = logging.getLogger(__name__)
 NAME = "speeds.json"
@@ -87,7 +88,7 @@ class Corrections:
         if not self.path.is_file():
             return {}
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
+            found = json.loads(read_text(self.path))
             if found["schema"] == 1:
                 return {}
             shares = {str(key): float(share) for key, share in found["speed over estimated"].items()}

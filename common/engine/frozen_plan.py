@@ -22,6 +22,7 @@ from common.data.manifest.revisions import NAME, Revisions
 from common.errors import ConfigError, did_you_mean
 from common.store.artifacts import Store, write_json, writing
 from common.store.runs import PLAN, run_of
+from common.system.files import read_text
 
 SCHEMA = 1  # of a frozen plan
 USUAL = f"runs/<domain>/<profile>/<pipeline or name>/{PLAN}"
@@ -32,7 +33,7 @@ def freeze(resolved: Resolved) -> Path:
     """Write the plan that any scheduler can drive: `runs/<domain>/<profile>/<name>/plan.json`."""
     plan, path = frozen(resolved), run_of(resolved).plan
     with contextlib.suppress(OSError, ValueError):  # missing, or not whole: it is written again
-        if json.loads(path.read_text(encoding="utf-8")) == plan:
+        if json.loads(read_text(path)) == plan:
             return path
     with writing(Store(resolved.out).runs):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +64,7 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
     Raises ConfigError when the file is not a plan, or an override would change the plan.
     """
     try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
+        plan = json.loads(read_text(path))
         if plan["schema"] != SCHEMA:
             raise ValueError(f"schema {plan['schema']}, expected {SCHEMA}")
         pipeline = Pipeline.model_validate(plan["pipeline"])

@@ -21,6 +21,7 @@ from typing import Any
 from common.errors import ConfigError, DataError, did_you_mean
 from common.evaluation import harness
 from common.evaluation.hub_tasks import LEAVE_OUT
+from common.system.files import check_files
 
 PARTS = ("tasks", "groups", "group_map")
 
@@ -87,9 +88,14 @@ def evaluate(model: Any, tasks: dict[str, Any], chat: bool, limit: int | None) -
 
 @functools.cache  # reading the index takes seconds, and a run has many exams
 def task_manager(folders: tuple[Path, ...] = ()) -> Any:
-    """Return the harness's index of its own tasks and of those in some folders; later folders override."""
+    """Return the harness's index of its own tasks and of those in some folders; later folders override.
+
+    Raises DataError where a folder holds what is no file, which the harness would wait for.
+    """
     from lm_eval.tasks import TaskManager
 
+    for folder in folders:
+        check_files(folder, below=True)
     return TaskManager(include_path=[str(folder) for folder in folders] or None)
 
 

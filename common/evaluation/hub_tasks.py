@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from common.errors import DataError
+from common.system.files import read_text
 
 LEAVE_OUT = "leave the tasks out (evaluate.tasks=[]); data=embedded needs none"
 LOCAL = frozenset({"arrow", "csv", "generator", "json", "parquet", "text"})  # what `datasets` reads from files
@@ -47,7 +48,7 @@ def _read(folders: Sequence[Path]) -> dict[str, Any]:
     files: dict[str, Any] = {}
     for path in (path for folder in folders for path in sorted(folder.rglob("*.yaml"))):
         try:
-            found = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+            found = yaml.load(read_text(path), Loader=_Loader)
         except (OSError, ValueError, yaml.YAMLError):
             continue
         name = found.get("group", found.get("task")) if isinstance(found, dict) else None

@@ -19,6 +19,7 @@ from common.config.schema import ModelSettings
 from common.errors import ContractError, DataError, first_line
 from common.models.convert import pickles_of
 from common.models.gguf_file import SUFFIX, check_gguf
+from common.system.files import open_regular, read_text
 
 # Settings of generation that mean something for sampling alone.
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h")
@@ -117,7 +118,7 @@ def load_reward_model(folder: Path, model: ModelSettings, seed: int | None = Non
 
 def architecture(folder: Path) -> str:
     """Return the class that config.json names first, or an empty text."""
-    found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures")
+    found = json.loads(read_text(folder / "config.json")).get("architectures")
     return str(found[0]) if found else ""
 
 
@@ -177,7 +178,7 @@ def check_weights(folder: Path) -> None:
     for shard in shards:
         header = read_header(shard)
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        with shard.open("rb") as stream:
+        with open_regular(shard) as stream:
             expected_size = 8 + int.from_bytes(stream.read(8), "little") + end
         if shard.stat().st_size != expected_size:
             raise DataError(
@@ -198,7 +199,7 @@ def shards_of(folder: Path) -> list[Path]:
 def _indexed(folder: Path) -> set[str]:
     index = folder / "model.safetensors.index.json"
     try:
-        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
+        return set(json.loads(read_text(index))["weight_map"].values()) if index.is_file() else set()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{index} is no index of weights. Copy or download it again.") from error
 
@@ -206,7 +207,7 @@ def _indexed(folder: Path) -> set[str]:
 def read_header(shard: Path) -> dict[str, Any]:
     """Return tensor name -> {dtype, shape, data_offsets} of a safetensors file. Raises DataError if it is broken."""
     try:
-        with shard.open("rb") as stream:
+        with open_regular(shard) as stream:
             length = int.from_bytes(stream.read(8), "little")
             header: dict[str, Any] = json.loads(stream.read(length))
         header.pop("__metadata__", None)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import DataError, first_line
+from common.system.files import read_text
 
 PICKLES = ("*.bin", "*.pt", "*.pth")
 # What a checkpoint holds beside its weights; its README.md states the licence.
@@ -31,7 +32,7 @@ def pickles_of(folder: Path) -> list[Path]:
     if not indexes:
         return sorted(path for form in PICKLES for path in folder.glob(form) if path.name not in NOT_WEIGHTS)
     try:
-        names = sorted(set(json.loads(indexes[0].read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(json.loads(read_text(indexes[0]))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{indexes[0]} is no index of shards. Copy or download it again.") from error
     missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]

@@ -18,6 +18,7 @@ from typing import Any
 
 from common.errors import DataError
 from common.store.cache import stamp_of
+from common.system.files import open_regular
 
 SUFFIX = ".gguf"
 STRING, ARRAY = 8, 9
@@ -69,7 +70,7 @@ def read_gguf(path: Path) -> GgufHeader:
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, stamp: tuple[int, ...]) -> GgufHeader:
     try:
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with open_regular(path) as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _Reader(data).header()
     except (ValueError, TypeError, ArithmeticError, struct.error, IndexError, KeyError) as error:
         raise DataError(f"{path} is no whole GGUF file of version 2 or 3. Copy or download it again.") from error

@@ -16,6 +16,7 @@ from typing import Any
 from common.errors import DataError
 from common.models.checkpoint import read_header, shards_of
 from common.models.gguf_file import SUFFIX, config_of_gguf, read_gguf
+from common.system.files import NotRegular, check_files, kind_of, read_text
 
 PACKAGE = "package:"
 OLD_NAMES = {  # today's key -> GPT-2's
@@ -34,7 +35,10 @@ def locate(path: str, key: str = "model.path") -> Path:
     if path.startswith(PACKAGE):
         return _in_package(path.removeprefix(PACKAGE), key)
     place = Path(path).expanduser()
+    if (kind := kind_of(place)) and not place.is_dir():
+        raise NotRegular(place, kind)
     if place.is_dir():
+        check_files(place)
         files = [] if any(place.glob("*.safetensors")) else sorted(place.glob(f"*{SUFFIX}"))
         return _only(files, f"{key}={path}") if files else place
     if place.is_file() and not path.endswith(SUFFIX):
@@ -57,7 +61,7 @@ def config_of(place: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except ValueError as error:
         raise DataError(f"{path} is no JSON ({error}). Copy or download it again.") from error
     if not isinstance(found, dict):
@@ -77,7 +81,7 @@ def lacks_template(place: Path) -> bool:
     if any((place / name).exists() for name in ("chat_template.jinja", "chat_template.json")):
         return False
     path = place / "tokenizer_config.json"
-    return not (path.is_file() and '"chat_template"' in path.read_text(encoding="utf-8"))
+    return not (path.is_file() and '"chat_template"' in read_text(path))
 
 
 def package_of(path: str) -> importlib.metadata.Distribution | None:

@@ -29,6 +29,7 @@ from common.config.resolve import Resolved
 from common.config.stages import AnsweringSettings, RewardedSettings
 from common.errors import ConfigError
 from common.rewards.verifiers import VERIFIERS, Verifier, options_of_function
+from common.system.files import read_bytes
 
 FILE = "rewards.py"
 RESERVED = ("weight", "model")  # keys of every reward, so that no option can have their names
@@ -51,7 +52,7 @@ def verifiers_with(path: Path) -> Mapping[str, Verifier]:
     """
     if not path.is_file():
         return VERIFIERS
-    return {**VERIFIERS, **_load(path, path.read_bytes())}
+    return {**VERIFIERS, **_load(path, read_bytes(path))}
 
 
 def verifiers_for(resolved: Resolved) -> Mapping[str, Verifier]:

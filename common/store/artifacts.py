@@ -29,6 +29,7 @@ from common.errors import RecipeError, StoreError
 from common.store.locks import Holder, hold
 from common.store.manifest import MANIFEST, SCHEMA, damage, list_files, name_in, read_manifest
 from common.store.ownership import ASIDE, CODE, erase, not_a_result
+from common.system.files import open_regular, read_text
 
 log = logging.getLogger(__name__)
 FINGERPRINT_LENGTH = 16  # hex digits: 64 bits, so that two recipes never meet by chance
@@ -71,7 +72,7 @@ def digest_of(files: Mapping[str, Mapping[str, Any]]) -> str:
 
 def digest_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, read in pieces."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -101,7 +102,7 @@ def _is_as_committed(artifact: Artifact) -> bool:
 def was_started_by(work: Path, digest: str) -> bool:
     """Whether a scratch folder belongs to the code of that digest."""
     mark = work / CODE
-    return mark.is_file() and mark.read_text(encoding="utf-8") == digest
+    return mark.is_file() and read_text(mark) == digest
 
 
 class Store:

@@ -18,6 +18,7 @@ from typing import Any
 
 from common.errors import RecipeError
 from common.store.artifacts import digest_file, write_json
+from common.system.files import read_bytes
 
 FOLDER = "domain-recipes"
 MOST_FILES = 1000  # of a folder; then the older half goes
@@ -35,7 +36,7 @@ def folder() -> Path:
 def read(name: str) -> dict[str, Any]:
     """Return what was written under a name; an empty mapping where nothing usable is there."""
     try:
-        found = json.loads((folder() / f"{name}.json").read_bytes())
+        found = json.loads(read_bytes(folder() / f"{name}.json"))
     except (OSError, ValueError, RuntimeError):  # no home folder is a RuntimeError
         return {}
     return found if isinstance(found, dict) else {}

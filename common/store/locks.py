@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.system.files import read_text
+
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
@@ -90,7 +92,7 @@ def holder_of(path: Path) -> Holder:
     """Return who holds a lock."""
     beside = _beside(path)
     try:
-        facts = json.loads(beside.read_text(encoding="utf-8"))
+        facts = json.loads(read_text(beside))
         silent = time.time() - beside.stat().st_mtime
         where = "" if facts["host"] == platform.node() else f" on {facts['host']}"
         who = f"another run (process {facts['pid']}{where})"

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from common.system.files import kind_of, read_text
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -26,7 +29,7 @@ def list_files(folder: Path) -> list[Path]:
 def read_mapping(path: Path) -> dict[str, Any]:
     """Return the mapping in a JSON file; an empty one where the file is missing, broken or holds something else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -69,9 +72,12 @@ def damage(folder: Path, manifest: Mapping[str, Any]) -> str | None:
     """Return what is wrong with a committed folder (a missing file, another size), or None."""
     for name, facts in manifest["files"].items():
         try:
-            size = (folder / name).stat().st_size
+            found = (folder / name).stat()
         except OSError:
             return f"{name} is missing"
+        if not stat.S_ISREG(found.st_mode):
+            return f"{name} is {kind_of(folder / name)}, not a file"
+        size = found.st_size
         if size != facts["size"]:
             return f"{name} has {size} bytes, its manifest says {facts['size']}"
     return None

@@ -20,6 +20,7 @@ from common.config.folders import is_name
 from common.config.resolve import Resolved
 from common.store.artifacts import Artifact, Store, read_artifact, writing
 from common.store.manifest import RESULT, read_mapping
+from common.system.files import read_bytes
 
 PLAN, SUMMARY = "plan.json", "summary.json"
 MOVING = ".moving-"  # begins the name of a folder that an old run is being moved into
@@ -171,4 +172,4 @@ def _holds(folder: RunFolder, links: dict[str, str], files: Iterable[Path]) -> b
         for stage, result in links.items()
     )
     copied = ((path, folder.path / path.name) for path in files)
-    return same and all(copy.is_file() and copy.read_bytes() == path.read_bytes() for path, copy in copied)
+    return same and all(copy.is_file() and read_bytes(copy) == read_bytes(path) for path, copy in copied)

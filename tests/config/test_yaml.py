@@ -47,7 +47,7 @@ def test_mistakes_are_placed(tmp_path: Path, text: str | bytes, message: str) ->
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.yaml: no such file"):
         read_yaml(tmp_path / "none.yaml")
-    with pytest.raises(DataError, match=r"cannot be read: Is a directory"):
+    with pytest.raises(DataError, match=r"cannot be read: it is a folder, not a regular file"):
         read_yaml(tmp_path)
 
 

@@ -96,7 +96,10 @@ def test_a_manifest_that_was_edited_does_not_agree_with_itself(store: Store) -> 
 def test_a_file_that_is_missing_or_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     assert changed_file(tmp_path, {"a": "0"}) == "a is missing"
-    assert changed_file(tmp_path, {"folder": "0"}, digest_file) == "folder cannot be read (Is a directory)"
+    assert (
+        changed_file(tmp_path, {"folder": "0"}, digest_file)
+        == "folder cannot be read (it is a folder, not a regular file)"
+    )
 
 
 def test_making_it_again_puts_changed_bytes_right(store: Store) -> None:

@@ -19,6 +19,7 @@ from common.data.manifest.hub import commit_of
 from common.data.manifest.schema import Source
 from common.errors import DataError
 from common.store.artifacts import write_json
+from common.system.files import read_bytes
 
 NAME = "hub_revisions.json"
 _COMMIT = r"^[0-9a-f]{40}$"
@@ -86,7 +87,7 @@ def _read(path: Path | None) -> dict[str, str]:
     if path is None or not path.is_file():
         return {}
     try:
-        return _COMMITS.validate_json(path.read_bytes())
+        return _COMMITS.validate_json(read_bytes(path))
     except ValidationError as error:
         problem = error.errors()[0]["msg"]
         raise DataError(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.data.manifest.files.source_file import Flaw, Reading, Record, SourceFile
 from common.errors import DataError, first_line
+from common.system.files import read_text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -56,7 +57,7 @@ def shards_of(folder: Path, split: str | None) -> tuple[Path, ...]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, first_line(error)) from error
     if not isinstance(found, dict):

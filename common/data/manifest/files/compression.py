@@ -19,6 +19,7 @@ from typing import Any
 
 from common.data.manifest.files.source_file import SourceFile
 from common.errors import DataError
+from common.system.files import open_regular
 
 BUFFER = 1 << 16  # bytes of its beginning that a look at a file can see
 # Of bz2 with its first block, or its end: three letters could begin a text. The others hold bytes that begin none.
@@ -51,7 +52,7 @@ class _Counted(io.RawIOBase):
 @contextlib.contextmanager
 def open_bytes(file: SourceFile) -> Iterator[Opened]:
     """Open a file for reading, unpacked. Raises DataError where its name says packed and its bytes say damaged."""
-    with file.path.open("rb") as raw:
+    with open_regular(file.path) as raw:
         start = raw.read(BUFFER)
         raw.seek(0)
         found = next((packing for packing, sign in _BEGINNINGS.items() if sign.match(start)), "")

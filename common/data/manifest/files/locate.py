@@ -13,6 +13,7 @@ from pathlib import Path
 from common.data.manifest.files.arrow import is_saved, shards_of
 from common.data.manifest.files.source_file import READABLE, SourceFile, is_readable
 from common.errors import DataError, did_you_mean
+from common.system.files import kind_of
 
 _OUTSIDE = "Give a path below it, and pass data_root=<folder> to read from another folder"
 _TABLE, _PACKED = "Save the sheet as .csv", "Unpack it, and give the files in it"
@@ -83,6 +84,8 @@ def _missing(pattern: str, root: Path) -> str:
     path = root / pattern
     if path.is_symlink():
         return f"{pattern} is a link to {path.readlink()}, which is not there. Copy or download the file again"
+    if (kind := kind_of(path)) and not path.is_dir():
+        return f"{pattern} is {kind}, not a file that can be read again. Write what it gives into a file"
     if path.is_dir():
         return f"{pattern} is a folder. Give its files, such as {pattern.rstrip('/')}/*.jsonl"
     if any(sign in pattern for sign in "*?["):

@@ -1,0 +1,85 @@
+"""Read a JSON file that anyone may have written: bounded in size and depth, and with one meaning.
+
+Usage: `facts = read_json(folder / "config.json", strict=False)`; `plan = read_json(path, advice="Plan it again.")`.
+
+It reads and reports; what the keys mean is the caller's business. Rows of data are read by
+`common.data.manifest.files`. Raises DataError with the file's name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from common.config.text_file import MIB, read_text_file
+from common.errors import DataError
+
+LARGEST = 64 * MIB  # the tokenizers of today's largest vocabularies have 35
+DEEPEST = 100  # lists and objects inside each other; what is written to be read has fewer than 20
+
+
+def read_json(path: Path, *, strict: bool = True, advice: str = "Copy or download it again.") -> Any:
+    """Return the value of a JSON file. Raises DataError: missing, not UTF-8, not JSON, too large or too deep.
+
+    `strict` also refuses what libraries accept in the files of checkpoints: a key that is given twice, NaN, Infinity.
+    """
+    text = read_text_file(path, largest=LARGEST)
+    try:
+        return parse_json(text, strict=strict)
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON: {error}. {advice}") from error
+
+
+def parse_json(text: str, *, strict: bool = True) -> Any:
+    """Return the value of a JSON text. Raises ValueError with the reason alone."""
+    try:
+        if strict:
+            value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_finite)
+        else:
+            value = json.loads(text)
+        deep = text.count("[") + text.count("{") > DEEPEST and depth_of(value) > DEEPEST
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} (line {error.lineno}, column {error.colno})") from None
+    except RecursionError:
+        deep = True
+    except ValueError as error:
+        raise ValueError("a number of thousands of digits" if "integer string" in str(error) else str(error)) from None
+    if deep:
+        raise ValueError(f"more than {DEEPEST} lists and objects inside each other")
+    if "\\ud" in text.lower():  # half of a pair of escapes is no character and cannot be written or shown
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("an escape such as \\ud800 that is half a character") from None
+    return value
+
+
+def depth_of(value: Any) -> int:
+    """Return how many lists and mappings are inside each other, without recursion."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+    return depth
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in made if names.count(name) > 1)
+        raise ValueError(f"key {twice[:60]!r} is given twice")
+    return made
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:60]} is no finite number")
+    return value
