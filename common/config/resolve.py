@@ -45,7 +45,7 @@ class Resolved:
     out: Path = field(default_factory=Path)  # of artifacts/, runs/, models/ and speeds.json
     hub_revisions: Mapping[str, str] = field(default_factory=dict)  # of a frozen plan: `owner/name@branch` -> commit
     layers: tuple[Layer, ...] = ()  # what it was put together from; a frozen plan has none
-    code_allowed: bool = False  # by the command line of this very run
+    consent: str | None = None  # of the command line of this very run: the digest of code that may run, or ANY
     given_name: str | None = None  # of the run; none: that of its pipeline
 
     @property
@@ -57,11 +57,6 @@ class Resolved:
     def run_name(self) -> str:
         """Name of the run's folder in `runs/<domain>/<profile>/`."""
         return self.given_name or self.config.pipeline
-
-    @property
-    def may_run_code(self) -> bool:
-        """Whether Python code of the domain's folder may be executed."""
-        return self.shipped or self.code_allowed
 
 
 def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None = None) -> Resolved:
@@ -76,7 +71,7 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     ):
         raise ConfigError(f"{near[0]}: no such key. Did you mean 'domain'?")
     folder = find_domain(given, repository)
-    code_allowed = take_consent(overrides, folder.name)
+    consent = take_consent(overrides, folder.name)
     profile = overrides.pop("profile", DEFAULT_PROFILE)
     profile_values = read_named(repository / "pipelines" / "profiles", "profile", profile, "sections of settings")
     preferred = profile_values.pop("pipeline", DEFAULT_PIPELINE)
@@ -101,7 +96,7 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     config, origins = build(folder.name, profile, layers, pipeline)
     return Resolved(
         config, origins, pipeline, pipeline.nodes(), repository, folder, Path(data_root) if data_root else None, out,
-        layers=tuple(layers), code_allowed=code_allowed, given_name=given_name,
+        layers=tuple(layers), consent=consent, given_name=given_name,
     )  # fmt: skip
 
 

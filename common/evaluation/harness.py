@@ -18,6 +18,7 @@ from typing import Any
 
 from common.models.checkpoint import read_header, shards_of
 from common.models.device import has_room, offload_kwargs
+from common.models.remote_code import loadable
 from common.models.special_tokens import document_start
 from common.models.turns import ANSWER, DIALOGUE, render, turn_end
 
@@ -70,10 +71,11 @@ def load(
     on_gpu = device.startswith("cuda")
     narrow = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     dtype = torch.bfloat16 if narrow else torch.float32
-    tokenizer = AutoTokenizer.from_pretrained(str(checkpoint), trust_remote_code=trust_remote_code)
+    place = str(loadable(checkpoint, trust_remote_code))
+    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
     fits = not on_gpu or has_room(_num_weights(checkpoint) * dtype.itemsize)
     model = AutoModelForCausalLM.from_pretrained(
-        str(checkpoint), dtype=dtype, trust_remote_code=trust_remote_code, **({} if fits else offload_kwargs())
+        place, dtype=dtype, trust_remote_code=trust_remote_code, **({} if fits else offload_kwargs())
     )
     if fits:
         model.to(torch.device(device))
