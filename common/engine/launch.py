@@ -72,15 +72,15 @@ def launch(resolved: Resolved, stage: str, plan: Path, console: Console, *, forc
     ConfigError where a scheduler has to start them.
     """
     run = resolved.config.run
+    allowed = list(filter(None, [granted(resolved)]))  # to run the code that this process has checked, by its digest
     if run.machines > 1:
         each = run.processes // run.machines
         raise ConfigError(
             f"run.machines={run.machines}: start stage {stage} on every machine, for instance with `torchrun "
             f"--nnodes={run.machines} --nproc-per-node={each} --rdzv-backend=c10d --rdzv-endpoint=<host>:<port> -m "
-            f"common stage {plan} {stage}`; then go on with the same command as now."
+            f"common stage {' '.join([str(plan), stage, *allowed])}`; then go on with the same command as now."
         )
-    settings = [f"out={resolved.out.resolve()}", *(["force=true"] if forced else [])]
-    settings += filter(None, [granted(resolved)])  # to the code that this process has checked, by its digest
+    settings = [f"out={resolved.out.resolve()}", *(["force=true"] if forced else []), *allowed]
     shared = accelerate_environment(resolved.repository, run, run.processes)
     # They import `common` from here, and nothing from the current folder, which may be any.
     path = [str(resolved.repository), *filter(None, [os.environ.get("PYTHONPATH")])]

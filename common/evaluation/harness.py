@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from common.errors import DataError
 from common.models.checkpoint import read_header, shards_of
 from common.models.device import has_room, offload_kwargs
 from common.models.remote_code import loadable
@@ -47,6 +48,27 @@ def quiet() -> Iterator[None]:
             after.callback(transformers_logging.enable_progress_bar)
             transformers_logging.disable_progress_bar()
         yield
+
+
+@contextlib.contextmanager
+def metrics_of_its_own() -> Iterator[None]:
+    """Let tasks name metrics of the harness alone: for any other it fetches code from the Hub, and runs it."""
+    import lm_eval.api.metrics  # noqa: F401  # registers them
+    import lm_eval.api.task as task_module
+    from lm_eval.api.registry import metric_registry
+
+    found = task_module.get_metric
+
+    def get(name: str, hf_evaluate_metric: bool = False) -> Any:
+        if hf_evaluate_metric or name not in metric_registry:
+            raise DataError(f"the metric {name} is code of the Hub, which is not run; the harness has others")
+        return found(name)
+
+    task_module.get_metric = get
+    try:
+        yield
+    finally:
+        task_module.get_metric = found
 
 
 def load(
