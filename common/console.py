@@ -8,14 +8,25 @@ Only the command line and this module print; library code logs. Bars appear for 
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Iterator
 from typing import IO, Any, Literal
 
+from common.errors import visible
+
 Verbosity = Literal["quiet", "normal", "verbose"]
 BAR_AFTER_SECONDS = 2.0
 LINE_EVERY_SECONDS = 15.0
+
+
+class LogFormatter(logging.Formatter):
+    """Writes a record's message as one line, whatever is quoted in it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = visible(record.message, "\t")
+        return super().formatMessage(record)
 
 
 class Bar:
@@ -59,13 +70,13 @@ class Bar:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         if self._live is None:
-            self._live = Progress(
-                TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-                TextColumn("{task.fields[speed]}"), TimeRemainingColumn(), transient=True,
+            self._live = Progress(  # without markup: labels and remarks hold names that others chose
+                TextColumn("  {task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+                TextColumn("{task.fields[speed]}", markup=False), TimeRemainingColumn(), transient=True,
             )  # fmt: skip
             self._live.start()
-            self._task = self._live.add_task(self.label, total=self.total, speed="")
-        self._live.update(self._task, completed=done, speed=self._speed(done).removeprefix(", "))
+            self._task = self._live.add_task(visible(self.label), total=self.total, speed="")
+        self._live.update(self._task, completed=done, speed=visible(self._speed(done).removeprefix(", ")))
 
 
 class Console:
@@ -76,10 +87,14 @@ class Console:
         self.stream = stream
         self.terminal = (stream or sys.stdout).isatty()
 
-    def line(self, text: str = "", *, always: bool = False) -> None:
-        """Print one line; `always` also when quiet."""
+    def line(self, text: str = "", *, always: bool = False, keep: str = "\t") -> None:
+        """Print one line, whatever is quoted in it; `always` also when quiet."""
         if always or self.verbosity != "quiet":
-            print(text, file=self.stream or sys.stdout, flush=True)
+            print(visible(text, keep), file=self.stream or sys.stdout, flush=True)
+
+    def lines(self, text: str) -> None:
+        """Print a text that may have several lines, also when quiet."""
+        self.line(text, always=True, keep="\t\n")
 
     @contextlib.contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Bar]:

@@ -22,7 +22,7 @@ from common.engine.plan import Plan, make_plan
 from common.engine.preflight.settings import check_sharding
 from common.engine.run import Outcome, execute
 from common.engine.settle import settled
-from common.errors import ConfigError, RecipeError, did_you_mean
+from common.errors import ConfigError, RecipeError, did_you_mean, first_line
 from common.store.runs import run_of
 
 ALL = "all"
@@ -77,7 +77,7 @@ def run_all(
     for name in sorted(forced - set(known)):
         raise ConfigError(f"No domain's pipeline has a stage '{name}'.{did_you_mean(name, known)}")
     for run in runs:
-        console.line(f"{run.domain} cannot run: {run.problem}", always=True)
+        console.lines(f"{run.domain} cannot run: {run.problem}")
     for plan in plans:
         resolved = plan.resolved
         run = DomainRun(resolved.config.domain, resolved)
@@ -92,10 +92,10 @@ def run_all(
             run.problem = str(error)
         except Exception as error:  # a bug in one domain's data or code must not cost the others their night
             logger.exception("%s failed", run.domain)
-            run.problem = f"unexpected {type(error).__name__}: {error}"
+            run.problem = f"unexpected {type(error).__name__}: {first_line(error)}"
         run.seconds = time.monotonic() - started
         if run.problem:
-            console.line(f"{run.domain} failed: {run.problem}", always=True)
+            console.lines(f"{run.domain} failed: {run.problem}")
     return sorted(runs, key=lambda run: run.domain)
 
 

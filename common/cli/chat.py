@@ -47,12 +47,12 @@ def talk(resolved: Resolved, stage: str | None, prompt: str | None, console: Con
     model, tokenizer = checkpoint.load(step.artifact.path, resolved.config.model)
     model.eval()
     if prompt is not None:
-        console.line(reply(model, tokenizer, [{"role": "user", "content": prompt}]), always=True)
+        console.lines(reply(model, tokenizer, [{"role": "user", "content": prompt}]))
         return
     console.line(f"{stage} of {resolved.config.domain}. An empty line ends the conversation.", always=True)
     while text := _ask():
         # Each question is asked alone, because the small models have learned single turns.
-        console.line(reply(model, tokenizer, [{"role": "user", "content": text}]), always=True)
+        console.lines(reply(model, tokenizer, [{"role": "user", "content": text}]))
 
 
 def _ask() -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from common.cli.program import REPOSITORY, Program
 from common.config.overrides import Overrides
-from common.console import Console
+from common.console import Console, LogFormatter
 from common.errors import ConfigError, ContractError, DataError, RecipeError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
@@ -273,7 +273,9 @@ def _check_stage(resolved: Resolved, name: str) -> None:
 
 def _set_logging(console: Console) -> None:
     level = {"quiet": logging.ERROR, "normal": logging.WARNING, "verbose": logging.INFO}[console.verbosity]
-    logging.basicConfig(level=logging.WARNING, format="  %(name)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogFormatter("  %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("common").setLevel(level)
 
 

@@ -8,6 +8,7 @@ It reads the command line, prints errors and chooses the exit code. The commands
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -34,25 +35,26 @@ def main(arguments: Sequence[str], program: Program | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     from common.engine.launch import TEMPORARY, enter, report
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal's encoding lacks is written as an escape
+            stream.reconfigure(errors="backslashreplace")
     errors = Console(stream=sys.stderr)
     enter()
     try:
         text = f"domain-recipes {__version__}" if list(arguments) == ["--version"] else None
         text = text or help_for(arguments, program.command)
         if text is not None:
-            Console().line(text, always=True)
+            Console().lines(text)
             return 0
         name, overrides = parse(arguments, COMMANDS)
         own, settings = COMMANDS[name].split(name, overrides)
         COMMANDS[name].run(program, settings, **own)
     except RecipeError as error:
         if not report(error):
-            errors.line(f"error: {program.say(str(error))}", always=True)
+            errors.lines(f"error: {program.say(str(error))}")
         return 1
     except KeyboardInterrupt as stop:
-        errors.line(
-            "\nStopped. Finished stages are kept. The same command continues where this one stopped.", always=True
-        )
+        errors.lines("\nStopped. Finished stages are kept. The same command continues where this one stopped.")
         return 130 if getattr(stop, "signum", signal.SIGINT) == signal.SIGINT else TEMPORARY
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

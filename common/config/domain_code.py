@@ -18,7 +18,8 @@ from typing import Any
 import yaml
 
 from common.config.files import DOMAIN_FILES
-from common.errors import ConfigError
+from common.config.yaml import parse_yaml
+from common.errors import ConfigError, first_line
 from common.system.outside_code import files_below, private_folder, read_files, require
 
 REWARDS = "rewards.py"
@@ -49,10 +50,12 @@ def read_code(folder: Path) -> DomainCode:
     found = dict(files_below(folder))
     is_code = {name for name in found if name not in SETTINGS and (_is_exam(name) or _suffix(name) not in DATA)}
     files = read_files(((name, path) for name, path in found.items() if name in is_code), str(folder))
-    lists = {name: data for name, data in files.items() if _is_exam(name) and _lists_names(data)}
+    lists = {name: data for name, data in files.items() if _is_exam(name) and _lists_names(folder / name, data)}
     code = {name: data for name, data in files.items() if name not in lists}
-    for name in filter(_may_be_included, code):
-        _check_exam(folder, name, code[name], {*filter(_may_be_included, code), *lists})
+    exams = {name: _parse(folder / name, data) for name, data in code.items() if _may_be_included(name)}
+    known = {*lists, *(name for name, value in exams.items() if isinstance(value, dict))}
+    for name, value in exams.items():
+        _check_exam(folder, name, value, known)
     data = {name: path for name, path in found.items() if name not in files and path.is_file()}
     return DomainCode(code, lists, data)
 
@@ -92,25 +95,33 @@ class Function(str):
 _Loader.add_constructor("!function", lambda loader, node: Function(str(loader.construct_scalar(node))))
 
 
-def _parse(data: bytes) -> Any:
-    """Return what an exam file says; None where the harness could not read it either."""
+def _parse(path: Path, data: bytes) -> Any:
+    """Return what an exam file says, as the harness would read it; None for a file of another kind.
+
+    Raises ConfigError where it cannot be read within the bounds of `common.config.yaml`, whose reader has no functions.
+    """
     try:
-        return yaml.load(data, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return None
+        text = data.decode("utf-8-sig")
+        parse_yaml(text, any_tag=True)
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError) as error:
+        if path.suffix.lower() not in TASK_FILES:
+            return None
+        why = getattr(error, "problem", None) or first_line(error)
+        raise ConfigError(f"{path}: what it would run cannot be read: {why}. Write it as plain YAML.") from error
 
 
-def _lists_names(data: bytes) -> bool:
+def _lists_names(path: Path, data: bytes) -> bool:
     """Whether an exam file is a group of tasks by name, and so holds no code."""
-    value = _parse(data)
+    value = _parse(path, data)
     tasks = value.get("task", []) if isinstance(value, dict) and value.keys() <= GROUP_KEYS else None
     return isinstance(tasks, list) and all(type(name) is str for name in tasks)
 
 
-def _check_exam(folder: Path, name: str, data: bytes, known: Collection[str]) -> None:
+def _check_exam(folder: Path, name: str, exam: Any, known: Collection[str]) -> None:
     """Refuse what an exam file would run or read that is not among the files that are consented to."""
     path = folder / name
-    for key, value in _pairs(_parse(data)):
+    for key, value in _pairs(exam):
         if isinstance(value, Function) and not FUNCTION.fullmatch(value):
             raise ConfigError(
                 f"{path}: !function {value} leads out of the folder; expected <module>.<function>, of a file beside it."

@@ -8,10 +8,10 @@ find out an encoding and hold a row at a time.
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 
 from common.errors import DataError
+from common.system.files import open_regular
 
 MIB = 2**20
 
@@ -19,13 +19,10 @@ MIB = 2**20
 def read_text_file(path: Path, *, largest: int) -> str:
     """Return the text of a file, without a byte order mark.
 
-    Raises DataError: missing, no regular file (a FIFO would be waited for), of more than `largest` bytes, not UTF-8.
+    Raises DataError: missing, no regular file, of more than `largest` bytes, not UTF-8.
     """
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-            raise DataError(f"{path}: is no regular file but a pipe or a device. Give a file.")
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             data = stream.read(largest + 1)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None

@@ -1,79 +1,191 @@
-"""Read a YAML file the way its author meant it: no `yes` turned into true, no key lost to a second one.
+"""Read a YAML file the way its author meant it, within bounds: no `yes` turned into true, no key lost to a second one.
 
 Usage: `value = read_yaml(Path("data.yaml"))`.
 
-It reads and reports; what the keys mean is the caller's business. Raises DataError with file and line.
+It reads and reports; what the keys mean is the caller's business. Raises DataError with file and line. A file that
+anyone may have written costs seconds at most: its size, depth, aliases and numbers are bounded before it is built.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from common.errors import DataError
-from common.system.files import read_text
+from common.config.text_file import MIB, read_text_file
+from common.errors import LONGEST_QUOTE, DataError, cut, quoted
 
 MANIFESTS = (".yaml", ".yml", ".json")  # JSON is YAML too
-_Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same loader, ten times as fast where libyaml is
-
-
-class _Loader(_Parser):  # type: ignore[misc]  # chosen at import
-    """PyYAML's safe loader with the booleans and floats of YAML 1.2, refusing a key that is given twice."""
-
-
-# YAML 1.1 reads `choices: [yes, no]` as booleans and `1e-5` as a string; both surprise.
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":timestamp"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+LARGEST = 16 * MIB
+DEEPEST = 100  # lists and mappings inside each other; where libyaml builds values, some ten thousand end the process
+MOST_REPEATED = 100_000  # values that aliases may add to a file
+LONG = 64  # characters of a text that count as one more value
+LONGEST_NUMBER = 400  # characters; the longest float has 310 digits
+FRONT_MATTER = re.compile(r"\s*---[ \t]*\r?\n(.*?)^(?:---|\.\.\.)[ \t]*\r?$", re.DOTALL | re.MULTILINE)
+_Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
+_CORE = "tag:yaml.org,2002:"
+_PLAIN = frozenset({"null", "bool", "int", "float"})
+_KEYS = (str, int, float, bool, type(None))
+_MAKER = yaml.constructor.SafeConstructor()
+# YAML 1.1 reads `choices: [yes, no]` as booleans and `1e-5` as a string; both surprise. So do dates.
+_TYPES: dict[str, list[tuple[str, re.Pattern[str]]]] = {
+    first: [(tag.removeprefix(_CORE), pattern) for tag, pattern in types if tag.endswith((":null", ":int", ":merge"))]
+    for first, types in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^(?:[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
-    list("-+0123456789."),
-)
+for _first in "tTfF":
+    _TYPES.setdefault(_first, []).append(("bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")))
+for _first in "-+0123456789.":
+    _number = r"^(?:[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    _TYPES.setdefault(_first, []).append(("float", re.compile(_number)))
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str | int | float | bool | None):
-            raise yaml.MarkedYAMLError(None, None, "a key is a list or a mapping", key_node.start_mark)
-        if key in seen:
-            raise yaml.MarkedYAMLError(None, None, f"key '{key}' is given twice", key_node.start_mark)
-        seen.add(key)
-    loader.flatten_mapping(node)
-    mapping: dict[Any, Any] = loader.construct_mapping(node, deep=True)
-    return mapping
+@dataclass(slots=True)
+class _Open:
+    """A list or mapping whose end has not been read."""
+
+    value: list[Any] | dict[Any, Any]
+    start: Any  # the event
+    before: int  # values that were read before it
+    is_foreign: bool  # a tag of another program stands before it
+    waits: bool = False  # a mapping: whether `key` waits for its value
+    key: Any = None
+
+    def take(self, value: Any, event: Any) -> None:
+        """Add an item, a key, or the value of the last key."""
+        if isinstance(self.value, list):
+            self.value.append(value)
+        elif self.waits:
+            self.value[self.key], self.waits = value, False
+        elif not isinstance(value, _KEYS):
+            raise _problem("a key is a list or a mapping", event)
+        elif value in self.value:
+            raise _problem(f"key {quoted(str(value))} is given twice", event)
+        else:
+            self.key, self.waits = value, True
 
 
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+def _build(text: str, *, any_tag: bool) -> Any:
+    """Return the value of a text, made of the parser's events: they need no recursion, and are counted on the way.
+
+    Raises YAMLError, before a value grows beyond the bounds.
+    """
+    known: dict[str, tuple[Any, int]] = {}  # anchor -> its value, and how many it holds
+    path: list[_Open] = []
+    root: Any = None
+    event: Any  # of several classes, by what begins or ends there
+    count = repeated = documents = 0
+    for event in yaml.parse(text, Loader=_Parser):
+        anchor = getattr(event, "anchor", None)
+        before = count
+        if isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                raise _problem("another document begins; write one in a file", event)
+            continue
+        if isinstance(event, yaml.CollectionStartEvent):
+            made: list[Any] | dict[Any, Any] = {} if isinstance(event, yaml.MappingStartEvent) else []
+            foreign = _is_foreign(event, {"map" if isinstance(made, dict) else "seq"}, any_tag)
+            path.append(_Open(made, event, before, foreign))
+            count += 1
+            if len(path) > DEEPEST:
+                raise _problem(f"more than {DEEPEST} lists and mappings inside each other", event)
+            continue
+        if isinstance(event, yaml.AliasEvent):
+            if any(anchor == outer.start.anchor for outer in path):
+                raise _problem(f"the alias {quoted(anchor)} stands inside what it means", event)
+            if anchor not in known:
+                raise _problem(f"there is no {quoted(anchor)} for this alias to mean", event)
+            value, size = known[anchor]
+            count, repeated = count + size, repeated + size
+            if repeated > MOST_REPEATED:
+                raise _problem(f"its aliases repeat more than {MOST_REPEATED:,} values; write fewer of them", event)
+        elif isinstance(event, yaml.ScalarEvent):
+            value = _scalar(event, any_tag)
+            count += 1 + len(event.value) // LONG
+        elif isinstance(event, yaml.CollectionEndEvent):
+            done = path.pop()
+            value = None if done.is_foreign else done.value
+            event, anchor, before = done.start, done.start.anchor, done.before
+        else:
+            continue
+        if anchor and not isinstance(event, yaml.AliasEvent):
+            known[anchor] = value, count - before
+        if path:
+            path[-1].take(value, event)
+        else:
+            root = value
+    return root
 
 
-def read_yaml(path: Path) -> Any:
-    """Return the value of a YAML file. Raises DataError: no such file, not UTF-8, or a syntax error's line."""
+def _scalar(event: Any, any_tag: bool) -> Any:
+    """Return a text, number, boolean or null; a tag such as `!!int` may stand before anything."""
+    text = event.value
+    if event.tag in (None, "!"):
+        types = _TYPES.get(text[:1], ()) if event.implicit[0] and event.tag is None else ()
+        name = next((name for name, pattern in types if pattern.match(text)), "str")
+        if name == "merge":
+            raise _problem("merge keys (<<) are not read; write the keys out", event)
+    elif _is_foreign(event, {"str", *_PLAIN}, any_tag):
+        return None
+    else:
+        name = event.tag.removeprefix(_CORE)
+    if name == "str":
+        return text
+    if len(text) > LONGEST_NUMBER:
+        raise _problem(f"a number of {len(text):,} characters; at most {LONGEST_NUMBER} are read", event)
     try:
-        text = read_text(path, "utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file.") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8.") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}.") from error
+        return getattr(_MAKER, f"construct_yaml_{name}")(yaml.ScalarNode(_CORE + name, text))
+    except (ValueError, KeyError, IndexError):
+        raise _problem(f"{quoted(text)} is no {name}", event) from None
+
+
+def _is_foreign(event: Any, names: set[str], any_tag: bool) -> bool:
+    """Whether a tag of another program stands before a value. Raises YAMLError where none may."""
+    tag: str | None = event.tag
+    if tag in (None, "!") or (tag.startswith(_CORE) and tag.removeprefix(_CORE) in names):
+        return False
+    if any_tag and tag.startswith("!"):
+        return True
+    shown = cut(tag.replace(_CORE, "!!"), LONGEST_QUOTE)
+    raise _problem(f"the tag {shown} is not read here; write a plain value", event)
+
+
+def _problem(message: str, event: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(None, None, message, event.start_mark)
+
+
+def parse_yaml(text: str, *, any_tag: bool = False) -> Any:
+    """Return the value of a YAML text, within the same bounds as a file's. Raises YAMLError."""
+    return _build(text, any_tag=any_tag)
+
+
+def read_yaml(path: Path, *, any_tag: bool = False) -> Any:
+    """Return the value of a YAML file; with `any_tag` values with the tags of another program are None.
+
+    Raises DataError: no such file, too large, not UTF-8, or a line with what is wrong there.
+    """
+    text = read_text_file(path, largest=LARGEST)
     try:
-        return yaml.load(text, Loader=_Loader)
+        return _build(text, any_tag=any_tag)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise DataError(f"{path}{where}: not valid YAML: {error.problem or error.context}.") from error
     except yaml.YAMLError as error:
-        raise DataError(f"{path}: not valid YAML: {error}.") from error
+        raise DataError(f"{path}: not valid YAML: {str(error).splitlines()[0]}.") from error
+
+
+def read_front_matter(path: Path) -> dict[str, Any]:
+    """Return the mapping between `---` lines at the start of a text; an empty one where none can be read."""
+    try:
+        found = FRONT_MATTER.match(read_text_file(path, largest=LARGEST))
+        value = _build(found[1], any_tag=True) if found else None
+    except (DataError, yaml.YAMLError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def read_manifest(path: Path) -> Any:
@@ -92,6 +204,6 @@ def parse_value(text: str) -> Any:
     if not text.strip():
         return text
     try:
-        return yaml.load(text, Loader=_Loader)
+        return _build(text, any_tag=False)
     except yaml.YAMLError:
         return text

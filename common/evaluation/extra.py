@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.errors import ConfigError, DataError, did_you_mean
+from common.config.yaml import read_yaml
+from common.errors import ConfigError, DataError, did_you_mean, first_line
 from common.evaluation import harness
 from common.evaluation.hub_tasks import LEAVE_OUT
 from common.system.files import check_files
@@ -99,14 +100,19 @@ def task_manager(folders: tuple[Path, ...] = ()) -> Any:
 
     for folder in folders:
         check_files(folder, below=True)
-    return TaskManager(include_path=[str(folder) for folder in folders] or None)
+    with harness.bounded_files(folders):
+        return TaskManager(include_path=[str(folder) for folder in folders] or None)
 
 
 def _where_to_look(name: str, folders: Sequence[Path]) -> str:
     """Return the next step for an unknown name; the harness ignores a file that it cannot read."""
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
-            return f"{folder / name}.yaml exists, but is not valid YAML with `task: {name}` or `group: {name}`."
+            try:
+                read_yaml(folder / f"{name}.yaml", any_tag=True)
+            except DataError as error:
+                return f"{error} Fix it."
+            return f"{folder / name}.yaml exists, but has no `task: {name}` or `group: {name}`."
     own = ", ".join(str(folder) for folder in folders)
     return f"`lm-eval ls tasks` lists all{f'; ours are in {own}' if own else ''}."
 
@@ -128,8 +134,7 @@ def _failures(manager: Any, name: str, error: Exception) -> dict[str, Exception]
 def _describe(failures: Mapping[str, Exception]) -> str:
     by_reason: dict[str, list[str]] = {}
     for name, error in failures.items():
-        lines = str(error).strip().splitlines() or ["no message"]
-        by_reason.setdefault(f"{type(error).__name__}: {lines[0]}", []).append(f"'{name}'")
+        by_reason.setdefault(f"{type(error).__name__}: {first_line(error)}", []).append(f"'{name}'")
     packages = any(isinstance(error, ImportError) for error in failures.values())
     install = "Install the packages named (lm-eval[ifeval], lm-eval[math]). " if packages else ""
     lines = [

@@ -12,20 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from common.config.yaml import read_yaml
 from common.errors import DataError
-from common.system.files import read_text
 
 LEAVE_OUT = "leave the tasks out (evaluate.tasks=[]); data=embedded needs none"
 LOCAL = frozenset({"arrow", "csv", "generator", "json", "parquet", "text"})  # what `datasets` reads from files
-
-
-class _Loader(yaml.SafeLoader):
-    """Task files name Python functions by a tag of the harness, which say nothing here."""
-
-
-_Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 def hub_tasks(names: Sequence[str], folders: Sequence[Path]) -> list[str]:
@@ -48,8 +39,8 @@ def _read(folders: Sequence[Path]) -> dict[str, Any]:
     files: dict[str, Any] = {}
     for path in (path for folder in folders for path in sorted(folder.rglob("*.yaml"))):
         try:
-            found = yaml.load(read_text(path), Loader=_Loader)
-        except (OSError, ValueError, yaml.YAMLError):
+            found = read_yaml(path, any_tag=True)  # the harness names Python functions by a tag
+        except DataError:
             continue
         name = found.get("group", found.get("task")) if isinstance(found, dict) else None
         if isinstance(name, str):

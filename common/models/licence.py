@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.schema import ModelSettings
+from common.config.yaml import read_front_matter
 from common.errors import DataError
 from common.models.gguf_file import read_gguf
 from common.models.local import config_of, locate, package_of
@@ -277,7 +278,7 @@ def stated(path: str) -> dict[str, str]:
 
 def _stated_by_folder(folder: Path) -> dict[str, Any]:
     card = folder / "README.md"
-    head = _head_of(card) if card.is_file() else {}
+    head = read_front_matter(card) if card.is_file() else {}
     licence, base = (head.get(key) for key in ("license", "base_model"))
     if isinstance(licence, list):  # all of them hold
         licence = ", ".join(map(str, licence))
@@ -293,14 +294,3 @@ def _stated_by_gguf(file: Path) -> dict[str, Any]:
     address = HUB_ADDRESS.match(str(header.get("general.base_model.0.repo_url")))
     found = {"title": header.get("general.name"), "base_model": address[1] if address else None}
     return found | ({"licence": header["general.license"]} if header.get("general.license") else {})
-
-
-def _head_of(card: Path) -> dict[str, Any]:
-    """Return the front matter of a model card; nothing where it has none, or none that can be read."""
-    import yaml
-    from huggingface_hub import metadata_load
-
-    try:
-        return metadata_load(card) or {}
-    except (ValueError, yaml.YAMLError):  # others wrote the file, and a run does not need it
-        return {}

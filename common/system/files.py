@@ -26,11 +26,11 @@ class NotRegular(DataError, OSError):
     """A path leads to something that is no file with an end."""
 
     def __init__(self, path: Path, kind: str) -> None:
-        super().__init__(kind)
+        super().__init__(f"{path}: it is {kind}, not a regular file. Give a file that holds the content.")
         self.errno, self.strerror, self.filename = errno.EINVAL, f"it is {kind}, not a regular file", str(path)
 
-    def __str__(self) -> str:
-        return f"{self.filename}: {self.strerror}. Give a file that holds the content."
+    def __str__(self) -> str:  # not that of OSError
+        return str(self.args[0])
 
 
 def kind_of(path: Path) -> str | None:

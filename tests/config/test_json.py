@@ -59,13 +59,13 @@ def test_what_is_no_file() -> None:
         read_json(Path("none.json"))
     with pytest.raises(DataError, match="cannot be read: embedded null byte"):
         read_json(Path("a\0b"))
-    with pytest.raises(DataError, match="is no regular file but a pipe or a device"):
+    with pytest.raises(DataError, match="cannot be read: it is a device, not a regular file"):
         read_json(Path("/dev/zero"))
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.json")
-    with pytest.raises(DataError, match="is no regular file"):
+    with pytest.raises(DataError, match="it is a named pipe, not a regular file"):
         read_json(tmp_path / "a.json")
 
 

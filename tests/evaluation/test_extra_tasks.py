@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 def manager(folder: Path) -> Any:
     from lm_eval.tasks import TaskManager
 
-    return TaskManager(include_path=str(folder), include_defaults=False)
+    with harness.bounded_files([folder]):
+        return TaskManager(include_path=str(folder), include_defaults=False)
 
 
 def write_questions(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
@@ -116,12 +117,20 @@ def test_a_missing_package_is_not_taken_for_missing_data(tmp_path: Path) -> None
         extra.load(["strict"], manager=manager(tmp_path))
 
 
-@pytest.mark.parametrize(("text", "found"), [("task: [broken", True), ("title: broken\n", True), (None, False)])
-def test_an_unknown_name_says_where_to_look(text: str | None, found: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("task: [broken", "broken.yaml, line 2, column 1: not valid YAML"),
+        ("[" * 100_000, "broken.yaml, line 1, column 101: not valid YAML: more than 100 lists"),
+        ("title: broken\n", "broken.yaml exists, but has no `task: broken`"),
+        (None, "ours are in "),
+    ],
+    ids=range(4),
+)
+def test_an_unknown_name_says_where_to_look(text: str | None, message: str, tmp_path: Path) -> None:
     write_task(tmp_path, "first")
     if text is not None:
         (tmp_path / "broken.yaml").write_text(text)
-    message = "broken.yaml exists, but is not valid YAML with `task: broken`" if found else "ours are in "
     with pytest.raises(ConfigError, match=re.escape(message)):
         extra.load(["broken"], (tmp_path,), manager=manager(tmp_path))
 
