@@ -149,12 +149,11 @@ def _inside(name: str, target: str) -> str | None:
 
 
 def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield each key of nested values with each text, number or item of a list that it holds; each value once."""
-    left, seen = [("", value)], set[int]()
+    """Yield each key of nested values with each text, number or item of a list that it holds."""
+    left = [("", value)]
     while left:
         key, found = left.pop()
-        if not isinstance(found, dict | list):
-            yield key, found
-        elif id(found) not in seen:  # an alias names the same value again, as often as its author likes
-            seen.add(id(found))
+        if isinstance(found, dict | list):
             left += found.items() if isinstance(found, dict) else [(key, item) for item in found]
+        else:
+            yield key, found

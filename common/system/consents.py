@@ -71,9 +71,9 @@ def remember(domain: str, files: Mapping[str, str]) -> Path:
     """Store a consent, whole or not at all, and return its file. Raises OSError and RuntimeError where it cannot."""
     consent = Consent(domain, files, datetime.date.today().isoformat())
     folder().parent.parent.mkdir(parents=True, exist_ok=True)
-    for place in (folder().parent, folder()):
+    for path in (folder().parent, folder()):
         with contextlib.suppress(FileExistsError):
-            place.mkdir(mode=0o700)
+            path.mkdir(mode=0o700)
     with _opened(folder()) as place:
         facts = {"domain": domain, "digest": consent.digest, "given": consent.given, "files": dict(files)}
         fresh = f".{_name(consent)}.{os.getpid()}"

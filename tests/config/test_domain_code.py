@@ -57,9 +57,15 @@ def test_what_is_included_is_looked_at_too(tmp_path: Path) -> None:
     assert set(read.lists) == {"eval/list.yaml"}
 
 
-def test_values_that_name_each_other_are_read_once(tmp_path: Path) -> None:
+def test_what_cannot_be_read_within_bounds_is_refused(tmp_path: Path) -> None:
     bomb = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30))
-    assert "eval/task.yaml" in read_code(folder_with(tmp_path, {"eval/task.yaml": f"task: t\n{bomb}"})).code
+    for text, why in ((f"task: t\n{bomb}", "its aliases repeat more than"), ("[" * 100_000, "more than 100 lists")):
+        with pytest.raises(ConfigError, match=rf"task\.yaml: what it would run cannot be read: {why}"):
+            read_code(folder_with(tmp_path, {"eval/task.yaml": text}))
+    assert (
+        "eval/LICENSE"
+        in read_code(folder_with(tmp_path, {"eval/task.yaml": "task: t", "eval/LICENSE": "a: b: c"})).code
+    )
 
 
 def test_all_but_settings_and_data_is_code(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from common.system import consents
 from common.system.consents import Consent, folder, remember, stored
 
 FILES = {"rewards.py": "a" * 64, "eval/helper.py": "b" * 64}
@@ -63,6 +62,11 @@ def _pipe(path: Path) -> None:
     os.mkfifo(path, 0o600)
 
 
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 HARM: dict[str, Callable[[Path], object]] = {
     "half written": lambda path: path.write_text(path.read_text("utf-8")[:-30], encoding="utf-8"),
     "empty": lambda path: path.write_text("", encoding="utf-8"),
@@ -76,7 +80,7 @@ HARM: dict[str, Callable[[Path], object]] = {
     "a link": _linked,
     "a link to its folder": _folder_linked,
     "a pipe": _pipe,
-    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a folder": _folder,
     "others may write it": lambda path: path.chmod(0o666),
     "its group may write it": lambda path: path.chmod(0o620),
     "others may write its folder": lambda path: path.parent.chmod(0o777),
@@ -116,7 +120,7 @@ def test_a_kill_while_writing_leaves_what_was_there(monkeypatch: pytest.MonkeyPa
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(consents.os, "rename", stop)
+    monkeypatch.setattr(os, "rename", stop)
     with pytest.raises(KeyboardInterrupt):
         remember("mine", {"rewards.py": "c" * 64})
     assert [found.files for found in stored("mine")] == [FILES]

@@ -131,9 +131,9 @@ def _code_of_checkpoints(
     for name, settings in stages.items():
         if isinstance(settings, RewardSettings) and settings.path is not None:
             given[name] = taken_model(settings, resolved.config)
-    for name, settings in given.items():
-        if files := code_of(fetch_code(settings, name)):
-            yield OutsideCode(f"of the checkpoint {settings.path}", f"{name}/", files)
+    for name, taken in given.items():
+        if files := code_of(fetch_code(taken, name)):
+            yield OutsideCode(f"of the checkpoint {taken.path}", f"{name}/", files)
 
 
 def _named(found: Any) -> dict[str, bytes]:
