@@ -35,12 +35,12 @@ Strategy = st.SearchStrategy[Case]
 
 
 def _yaml(value: Any) -> bytes:
-    """Write a document. What YAML cannot hold, such as half of a pair of surrogates, is written as bytes."""
+    """Write a document. What YAML cannot hold, such as half of a surrogate pair, is escaped in JSON."""
     try:
         return yaml.dump(value, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=10**6).encode(
             "utf-8", "surrogatepass"
         )
-    except (yaml.YAMLError, RecursionError):
+    except (yaml.YAMLError, RecursionError, UnicodeEncodeError):
         return json.dumps(value, default=str).encode()
 
 
