@@ -155,8 +155,6 @@ def chat(program: Program, overrides: Overrides, *, stage: str | None = None, pr
     models = resolved.pipeline.stages
     if stage and stage not in models:
         raise ConfigError(f"The stage '{stage}' makes no model to talk to.{did_you_mean(stage, models)}")
-    if prompt is not None and not prompt.strip():
-        raise ConfigError("prompt is empty. Write a question, or leave prompt out to hold a conversation.")
     talk(resolved, stage, prompt, console)
 
 
@@ -235,7 +233,8 @@ def _resolve_made(program: Program, overrides: Overrides) -> tuple[Resolved, Con
 
     Raises ConfigError, with the runs that there are, where none has the name.
     """
-    from common.config.folders import check_name, find_domain
+    from common.config.folders import find_domain
+    from common.config.names import check_name
     from common.engine.frozen_plan import thaw
     from common.store.artifacts import Store
     from common.store.runs import list_runs, runs_in

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -267,6 +268,9 @@ class Run:
         if not same or (plan.is_file() and plan.stat().st_mtime_ns > target.stat().st_mtime_ns):
             with writing(self.store.runs):
                 write_json(target, json.loads(text))
+                planned = plan.stat().st_mtime_ns if plan.is_file() else 0
+                if planned > target.stat().st_mtime_ns:  # the clock was set back since
+                    os.utime(target, ns=(planned, planned))
 
     def gate(self, node: Node) -> None:
         """Compare an examined stage with the base; warn or stop as the settings say."""

@@ -8,6 +8,7 @@ It reads no weights: `common.models.checkpoint` does. How a path of this machine
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,7 @@ def is_hub_id(path: str | None) -> bool:
     """Whether a model path means the Hub: `owner/name` and no such folder here."""
     if path is None or is_local(path):
         return False
-    return re.fullmatch(r"[^./~][^/]*/[^/]*", path) is not None and not Path(path).is_dir()
+    return re.fullmatch(r"[^./~][^/]*/[^/]*", path) is not None and not os.path.isdir(path)
 
 
 def taken_model(settings: StageSettings, config: Config) -> ModelSettings:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -126,6 +128,12 @@ def test_status_tells_of_a_plan_that_came_after_the_last_card(copy: Path, capsys
     assert main(["status", f"out={copy}"]) == 0
     assert "not finished" not in capsys.readouterr().out
     view = copy / "runs" / "medical" / "tiny" / "demonstration"
+    hour = time.time() + 3600  # as a clock wrote it that was set back since
+    os.utime(view / "plan.json", (hour, hour))
+    assert main(["run", "domain=medical", f"out={copy}", *WORDS]) == 0
+    capsys.readouterr()
+    assert main(["status", f"out={copy}"]) == 0
+    assert "not finished" not in capsys.readouterr().out
     (view / "plan.json").write_text("{}", encoding="utf-8")
     (view / "summary.json").unlink()
     assert main(["status", f"out={copy}"]) == 0
