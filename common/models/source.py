@@ -24,6 +24,7 @@ from common.models.gguf_file import SUFFIX
 from common.models.licence import licence_of, stated
 from common.models.local import is_local, locate, package_of
 from common.models.remote_code import PYTHON
+from common.store.artifacts import disk_full, is_full
 from common.store.cache import known_digest
 from common.system.outside_code import files_below
 
@@ -123,6 +124,7 @@ class HubUnreachable(DataError):
 @contextlib.contextmanager
 def _explained(settings: ModelSettings, key: str) -> Iterator[None]:
     """Turn what the Hub's client raises into a DataError that says what to do; never the client's own text."""
+    from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is not exported in its stubs
         GatedRepoError,
         HfHubHTTPError,
@@ -145,6 +147,8 @@ def _explained(settings: ModelSettings, key: str) -> Iterator[None]:
     except RevisionNotFoundError as error:
         raise DataError(f"{given} has no branch, tag or commit '{settings.revision}' ({key}.revision).") from error
     except (HfHubHTTPError, HTTPError, LocalEntryNotFoundError, OSError) as error:
+        if is_full(error):
+            raise disk_full(Path(HF_HUB_CACHE)) from error
         offline = type(error).__name__ == "OfflineModeIsEnabled"
         cause = "HF_HUB_OFFLINE is set" if offline else f"the Hub cannot be reached ({type(error).__name__})"
         raise HubUnreachable(
