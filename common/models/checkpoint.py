@@ -21,6 +21,7 @@ from common.models.boundary import COPY_AGAIN, explain_loading
 from common.models.convert import pickles_of
 from common.models.finite import require_finite
 from common.models.gguf_file import SUFFIX, check_gguf
+from common.models.remote_code import loadable
 from common.models.settings_files import CONFIG, check_settings, read_config
 from common.models.shards import check_shards, read_header, shards_of
 from common.models.tokenizer import fault_of
@@ -61,8 +62,9 @@ def _load(
     if folder.suffix == SUFFIX:
         loaded, report = _unpacked(auto, name, folder, **how)
     else:
+        place = loadable(folder, model.trust_remote_code)
         with explain_loading(name, folder):
-            loaded, report = auto.from_pretrained(folder, use_safetensors=True, **how)
+            loaded, report = auto.from_pretrained(place, use_safetensors=True, **how)
     if unfilled := sorted(set(report["missing_keys"]) - set(new)):
         raise DataError(
             f"The {name} {folder} lacks tensors of its model ({len(unfilled)}), such as {unfilled[0]}; they would be "
@@ -151,9 +153,10 @@ def load_tokenizer(folder: Path, model: ModelSettings) -> PreTrainedTokenizerBas
     with explain_loading("tokenizer of", folder):
         if folder.suffix == SUFFIX:
             with _alone(folder) as place:
-                tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=folder.name)
+                tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=folder.name, trust_remote_code=False)
         else:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
+            trusted = model.trust_remote_code
+            tokenizer = AutoTokenizer.from_pretrained(loadable(folder, trusted), trust_remote_code=trusted)
         wrong = fault_of(tokenizer)
     if wrong:
         raise DataError(f"The tokenizer of {folder} {wrong}. {COPY_AGAIN}")
@@ -168,10 +171,10 @@ def load_skeleton(folder: Path, model: ModelSettings) -> PreTrainedModel:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
+    place = loadable(folder, model.trust_remote_code)
     with contextlib.ExitStack() as stack:
         stack.enter_context(explain_loading("configuration of", folder))
         how: dict[str, Any] = {"trust_remote_code": model.trust_remote_code}
-        place = folder
         if folder.suffix == SUFFIX:
             place, how["gguf_file"] = stack.enter_context(_alone(folder)), folder.name
         config = AutoConfig.from_pretrained(place, **how)
