@@ -145,6 +145,7 @@ PLANNED: dict[str, Case] = {
     "a model type of its own kind": (put(CONFIG, model_type=["llama"]), "model_type is ['llama']; expected a text"),
     "a type of numbers as a list": (put(CONFIG, dtype=["float32"]), "dtype is ['float32']; expected a text"),
     "quantised in no known way": (put(CONFIG, quantization_config={}), "quantization_config is {}; expected an object"),
+    "attention that is returned": (put(CONFIG, output_attentions=True), "output_attentions is True; expected false"),
     "architectures as text": (put(CONFIG, architectures="X"), "architectures is 'X'; expected a list of names"),
     "a stop token as text": (put(GENERATION, eos_token_id="x"), f"{GENERATION}: eos_token_id is 'x'; expected the"),
     "stop tokens as lists": (put(GENERATION, eos_token_id=[[1]]), "eos_token_id is [[1]]; expected the place"),
