@@ -108,17 +108,20 @@ bench *words: setup
 gpu *words: setup
     {{ python }} -m tests.bench.gpu "$@"
 
-# the virtual environment with pinned versions; does nothing when it is up to date
+# the virtual environment with pinned versions, checked by their hashes; does nothing when it is up to date
 [group('develop')]
 setup:
     #!/usr/bin/env sh
     set -eu
-    if [ -f .venv/stamp ] && cat pyproject.toml constraints.txt | cmp -s - .venv/stamp; then exit 0; fi
+    if [ -f .venv/stamp ] && cat pyproject.toml requirements.lock | cmp -s - .venv/stamp; then exit 0; fi
     echo "Setting up .venv with pinned versions (once, about two minutes) …"
     base="${PYTHON:-python3.11}"
     command -v "$base" >/dev/null 2>&1 || base=python3
     "$base" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo "error: Python 3.11 or newer is needed; set PYTHON=<path>." >&2; exit 1; }
     "$base" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-    cat pyproject.toml constraints.txt > .venv/stamp
+    install=".venv/bin/python -m pip install --quiet --disable-pip-version-check"
+    $install --no-deps --require-hashes -r requirements.lock
+    $install "$(sed -n 's/^    "\(torch[<>=].*\)",$/\1/p' pyproject.toml)"
+    $install --no-deps --no-build-isolation -e .
+    cat pyproject.toml requirements.lock > .venv/stamp
     echo "Ready."

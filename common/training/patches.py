@@ -1,4 +1,4 @@
-"""Where pinned libraries (constraints.txt) do something else than a training needs: each change to them is a function.
+"""Where pinned libraries (requirements.lock) do something else than a training needs: each change is a function.
 
 Usage: `class Trainer(without_extras(SFTTrainer)): …`; `float32_adapter(trainer.model)`; see each function.
 

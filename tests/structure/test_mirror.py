@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 # What is about more than one module: benchmarks, documents, whole runs, golden files, real data, and the tree itself.
-APART = {"bench", "docs", "end_to_end", "golden", "real", "structure"}
+APART = {"bench", "docs", "end_to_end", "fuzz", "golden", "real", "structure"}
 
 
 def is_mirrored(path: Path, common: Path) -> bool:
