@@ -8,6 +8,7 @@ It reads the command line, prints errors and chooses the exit code. The commands
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -20,7 +21,7 @@ from common.cli.help import help_for
 from common.cli.program import Program, installed, of_module
 from common.config.overrides import parse
 from common.console import Console
-from common.errors import RecipeError
+from common.errors import RecipeError, quoted
 
 
 def main(arguments: Sequence[str], program: Program | None = None) -> int:
@@ -56,7 +57,13 @@ def main(arguments: Sequence[str], program: Program | None = None) -> int:
     except KeyboardInterrupt as stop:
         errors.lines("\nStopped. Finished stages are kept. The same command continues where this one stopped.")
         return 130 if getattr(stop, "signum", signal.SIGINT) == signal.SIGINT else TEMPORARY
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # wherever the name came from
+            errors.lines(f"error: {error.strerror}: {quoted(str(error.filename))}. Give a shorter one.")
+            return 1
+        if not isinstance(error, BrokenPipeError):
+            report(error)
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:

@@ -7,12 +7,12 @@ Plans and the table of a run are `common.cli.output`.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from common.cli.output import published_of, short_path, short_score, table
 from common.cli.program import Program
 from common.config.folders import names_in
+from common.config.json import read_json
 from common.config.pipeline import Pipeline
 from common.console import Console
 from common.store.artifacts import Store
@@ -20,7 +20,6 @@ from common.store.collection import Found
 from common.store.manifest import MANIFEST
 from common.store.runs import RunFolder, runs_in
 from common.store.verify import size_of_all, verify
-from common.system.files import read_text
 
 
 def status(repository: Path, root: Path, console: Console) -> None:
@@ -45,7 +44,7 @@ def status(repository: Path, root: Path, console: Console) -> None:
 def _published(run: RunFolder) -> str:
     """Return the version, or the place on the Hub, that a run has published."""
     try:
-        metrics = json.loads(read_text(run.path / "publish" / MANIFEST))["metrics"]
+        metrics = read_json(run.path / "publish" / MANIFEST, strict=False)["metrics"]
         return str(metrics.get("version") or metrics["to"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "-"
@@ -56,7 +55,7 @@ def _finished(run: RunFolder) -> list[str] | None:
     if not run.summary.is_file():
         return None
     try:
-        summary = json.loads(read_text(run.summary))
+        summary = read_json(run.summary, strict=False)
         first, last = summary["checkpoints"][0], published_of(summary)
         exams = [f"{short_score(first, side)} -> {short_score(last, side)}" for side in ("domain", "general")]
         return [summary["pipeline"], *exams, f"{summary['total_seconds']:.0f}"]
@@ -70,7 +69,7 @@ def _unfinished(run: RunFolder) -> list[str] | None:
     if not run.plan.is_file() or (again and run.summary.stat().st_mtime_ns >= run.plan.stat().st_mtime_ns):
         return None
     try:
-        pipeline = Pipeline.model_validate(json.loads(read_text(run.plan))["pipeline"])
+        pipeline = Pipeline.model_validate(read_json(run.plan)["pipeline"])
     except (OSError, ValueError, KeyError, TypeError):
         return ["?", "plan.json cannot be read", "", ""]
     names = [node.name for node in pipeline.nodes()]

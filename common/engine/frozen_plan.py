@@ -6,12 +6,12 @@ Usage: `path = freeze(resolved)`, in the run's folder; `resolved = thaw(path, ov
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from common.config.folders import check_name, find_domain
+from common.config.json import read_json
 from common.config.kinds import kind_of
 from common.config.overrides import nest, take_consent
 from common.config.pipeline import Pipeline
@@ -22,7 +22,6 @@ from common.data.manifest.revisions import NAME, Revisions
 from common.errors import ConfigError, did_you_mean
 from common.store.artifacts import Store, write_json, writing
 from common.store.runs import PLAN, run_of
-from common.system.files import read_text
 
 SCHEMA = 1  # of a frozen plan
 USUAL = f"runs/<domain>/<profile>/<pipeline or name>/{PLAN}"
@@ -33,7 +32,7 @@ def freeze(resolved: Resolved) -> Path:
     """Write the plan that any scheduler can drive: `runs/<domain>/<profile>/<name>/plan.json`."""
     plan, path = frozen(resolved), run_of(resolved).plan
     with contextlib.suppress(OSError, ValueError):  # missing, or not whole: it is written again
-        if json.loads(read_text(path)) == plan:
+        if read_json(path) == plan:
             return path
     with writing(Store(resolved.out).runs):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,8 +62,10 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
 
     Raises ConfigError when the file is not a plan, or an override would change the plan.
     """
+    if not path.exists():
+        raise ConfigError(f"There is no plan {path}. {_plans_near(path)}")
     try:
-        plan = json.loads(read_text(path))
+        plan = read_json(path)
         if plan["schema"] != SCHEMA:
             raise ValueError(f"schema {plan['schema']}, expected {SCHEMA}")
         pipeline = Pipeline.model_validate(plan["pipeline"])
@@ -73,8 +74,6 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
         config = Config.model_validate({**plan["config"], "stages": {}})
         data_root = Path(plan["data_root"]) if plan.get("data_root") else None
         name = check_name("name", plan.get("name", pipeline.name))
-    except FileNotFoundError:
-        raise ConfigError(f"There is no plan {path}. {_plans_near(path)}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path} is not a frozen plan ({type(error).__name__}). `just run` writes one, as {USUAL}."

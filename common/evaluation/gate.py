@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.config.json import read_json
 from common.config.schema import GateSettings
 from common.errors import ContractError
 from common.evaluation.comparison import Comparison, adjust, compare
@@ -73,6 +74,6 @@ def check_artifacts(settings: GateSettings, exam: Path, base: Path) -> list[str]
 
 def _read(folder: Path) -> tuple[str, Records]:
     """Return the checkpoint that an exam is of, and its records."""
-    name = json.loads((folder / "exam.json").read_text(encoding="utf-8"))["checkpoint"]
+    name = read_json(folder / "exam.json", strict=False)["checkpoint"]
     with (folder / "records.jsonl").open(encoding="utf-8") as lines:
         return str(name), [json.loads(line) for line in lines]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.config.json import read_json
 from common.config.kinds import Part, kind_of
 from common.errors import ContractError
 from common.evaluation.scores import SIDES as SIDES
@@ -163,7 +164,7 @@ def _parent_of(manifest: Mapping[str, Any]) -> str | None:
 
 def _read_exam(folder: Path) -> dict[str, Any]:
     try:
-        exam = json.loads((folder / "exam.json").read_text(encoding="utf-8"))
+        exam = read_json(folder / "exam.json", strict=False)
     except (OSError, ValueError) as error:
         raise ContractError(
             f"The exam in {folder.name} has no readable exam.json ({error.__class__.__name__}). "

@@ -34,7 +34,7 @@ def test_a_value_may_hold_spaces_and_equal_signs() -> None:
     [
         (["rnu"], "There is no command 'rnu'. Did you mean 'run'?"),
         (["run", "medical"], "Expected key=value, such as domain=medical; got 'medical'."),
-        (["run", "domain=a", "domain=b"], "'domain' is given twice: a and b"),
+        (["run", "domain=a", "domain=b"], "'domain' is given twice: 'a' and 'b'"),
     ],
 )
 def test_wrong_words_are_named(arguments: list[str], expected: str) -> None:
