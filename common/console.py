@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any, Literal
 
-from common.errors import cut, visible
+from common.errors import StoreError, cut, visible
 
 Verbosity = Literal["quiet", "normal", "verbose"]
 BAR_AFTER_SECONDS = 2.0
@@ -98,7 +98,13 @@ class Console:
         self._print(visible(text, "\t\n"))
 
     def _print(self, text: str) -> None:
-        print(text, file=self.stream or sys.stdout, flush=True)
+        """Raises StoreError, or BrokenPipeError where nobody reads it."""
+        try:
+            print(text, file=self.stream or sys.stdout, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise StoreError(f"What this command prints cannot be written: {error.strerror}.") from error
 
     @contextlib.contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Bar]:

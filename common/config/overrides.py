@@ -43,6 +43,8 @@ def parse(arguments: Sequence[str], commands: Collection[str]) -> tuple[str, Ove
         if key in overrides:
             both = f"{quoted(overrides[key])} and {quoted(value)}"
             raise ConfigError(f"{quoted(key)} is given twice: {both}. Keep one.")
+        if key in RAW and key != "domain" and not value.strip():
+            raise ConfigError(f"{key} is empty. Give a value, or leave {key} out.")
         overrides[key] = value
     return command, overrides
 

@@ -3,20 +3,23 @@
 Usage: `found = collect(store, dry=True)`; `found.unused` goes, `found.foreign` is not ours and stays.
 
 A result stays while a link of a run refers to it, while a run that is under way reads or makes it, and while another
-result that stays was made from it. Scratch goes once its stage is done.
+result that stays was made from it. Scratch goes once its stage is done, and what a killed run was writing in the
+folders of runs and models once no run needs it.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.store.artifacts import Store, read_artifact, writing
 from common.store.leases import guarded, names_in_use
 from common.store.locks import is_held
-from common.store.manifest import inputs_of, read_manifest
-from common.store.ownership import MOVED, SCRATCH, erase, not_a_result, not_scratch
+from common.store.manifest import RESULT, inputs_of, read_manifest
+from common.store.ownership import MOVED, NEW_VERSION, SCRATCH, erase, not_a_result, not_scratch
+from common.store.runs import links_of_runs, temporary_files
 
 OURS = (".work", ".locks", ".leases")  # folders of `artifacts/` that hold no results
 
@@ -37,20 +40,24 @@ def collect(store: Store, *, dry: bool) -> Found:
     if not store.artifacts.is_dir():
         return Found((), ())
     if dry:
-        unused, foreign = _survey(store, clean=False)
-        return _told(unused, unused, foreign)
+        unused, foreign, cut_short = _survey(store, clean=False)
+        return Found((*_sizes(unused, unused), *_sizes(cut_short, cut_short)), tuple(foreign))
     with writing(store.artifacts):
         with guarded(store.artifacts):
-            unused, foreign = _survey(store, clean=True)
+            unused, foreign, cut_short = _survey(store, clean=True)
+            sizes = _sizes(cut_short, cut_short)
+            for path in cut_short:
+                _remove(path)
             moved = [_move_away(store, folder, number) for number, folder in enumerate(unused)]
-        found = _told(unused, moved, foreign)
+        found = Found((*_sizes(unused, moved), *sizes), tuple(foreign))
         for folder in moved:
             erase(folder)
     return found
 
 
-def _told(unused: list[Path], where: list[Path], foreign: list[tuple[Path, str]]) -> Found:
-    return Found(tuple((folder, size_of(now)) for folder, now in zip(unused, where, strict=True)), tuple(foreign))
+def _sizes(folders: list[Path], where: list[Path]) -> list[tuple[Path, int]]:
+    """Return folders with their bytes, which are now in another place."""
+    return [(folder, size_of(now)) for folder, now in zip(folders, where, strict=True)]
 
 
 def _move_away(store: Store, folder: Path, number: int) -> Path:
@@ -63,8 +70,15 @@ def _move_away(store: Store, folder: Path, number: int) -> Path:
     return folder.rename(away)
 
 
-def _survey(store: Store, *, clean: bool) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Return the folders that nothing uses, and what is not this store's, with the reason."""
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _survey(store: Store, *, clean: bool) -> tuple[list[Path], list[tuple[Path, str]], list[Path]]:
+    """Return the folders that nothing uses, what is not this store's, with the reason, and what kills cut short."""
     running = names_in_use(store.artifacts, clean=clean)
     used = _with_inputs(store, linked_names(store) | running)
     unused, foreign = [], []
@@ -81,7 +95,19 @@ def _survey(store: Store, *, clean: bool) -> tuple[list[Path], list[tuple[Path, 
             foreign.append((path, reason))
         elif moved or (scratch and _is_done(scratch["result"], store, running)):
             unused.append(path)
-    return unused, foreign
+    return unused, foreign, _cut_short(store, running)
+
+
+def _cut_short(store: Store, running: set[str]) -> list[Path]:
+    """Return what killed runs were writing outside of `artifacts/`: versions, links, plans. Runs write them anew."""
+    versions = [
+        path
+        for path in sorted(store.models.glob(f"*/{NEW_VERSION}*"))
+        if RESULT.fullmatch(result := path.name.removeprefix(NEW_VERSION)) and result not in running
+    ]
+    return [path for path in versions if path.is_dir() and not path.is_symlink()] + (
+        [] if running else temporary_files(store)
+    )
 
 
 def _is_done(result: str, store: Store, running: set[str]) -> bool:
@@ -105,11 +131,12 @@ def _with_inputs(store: Store, names: set[str]) -> set[str]:
 
 def linked_names(store: Store) -> set[str]:
     """Return the names of the results that links of runs lead to."""
-    links = (path for depth in ("*/*/*", "*/*/*/*") for path in store.runs.glob(depth) if path.is_symlink())
-    return {Path(os.readlink(link)).name for link in links}
+    return {Path(os.readlink(link)).name for link in links_of_runs(store)}
 
 
 def size_of(folder: Path) -> int:
-    """Return the bytes of the files below a folder; of links their own."""
+    """Return the bytes of a file, or of the files below a folder; of links their own."""
+    if folder.is_symlink() or not folder.is_dir():
+        return os.lstat(folder).st_size
     paths = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
     return sum(os.lstat(path).st_size for path in paths)

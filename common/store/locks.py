@@ -3,7 +3,8 @@
 Usage: `with hold(path, wait=True, busy=error, on_wait=console.line): …`.
 
 The system frees a lock when its holder dies. A network disk may not notice that a machine is gone. So a holder writes
-who it is into a file next to the lock and touches it every half minute. Those that wait show when that stops.
+who it is into a file next to the lock and touches it every half minute. Those that wait on another machine show when
+that stops.
 """
 
 from __future__ import annotations
@@ -94,11 +95,12 @@ def holder_of(path: Path) -> Holder:
     try:
         facts = read_json(beside)
         silent = time.time() - beside.stat().st_mtime
-        where = "" if facts["host"] == platform.node() else f" on {facts['host']}"
+        here = facts["host"] == platform.node()
+        where = "" if here else f" on {facts['host']}"
         who = f"another run (process {facts['pid']}{where})"
     except (OSError, ValueError, KeyError, TypeError):
         return Holder("another run", "")
-    if silent < SILENT_SECONDS:
+    if here or silent < SILENT_SECONDS:  # a lock that is held on this machine has a holder, whatever the clock says
         return Holder(who, "")
     minutes = f"Nothing was heard of it for {silent / 60:.0f} minutes"
     return Holder(who, f"{minutes}: if its machine is gone, remove {path}.")

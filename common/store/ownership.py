@@ -20,6 +20,7 @@ CODE = "code"  # in a scratch folder: the digest of the code that works there
 ASIDE = ".aside-"  # in the name of a scratch folder that other code left
 MOVED = re.compile(rf"(?:replaced|removed)-(?P<name>{RESULT.pattern}(?:{re.escape(ASIDE)}\d+)?)-\d+")
 SCRATCH = re.compile(rf"(?P<result>{RESULT.pattern})(?:{re.escape(ASIDE)}\d+)?")
+NEW_VERSION = ".new-"  # begins the name of a version that is being published; the scratch of its stage follows
 UNFINISHED = re.compile(rf"\.{re.escape(MANIFEST)}\.\d+")  # a manifest that a killed process was writing
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config.folders import is_name
+from common.config.names import is_name
 from common.config.resolve import Resolved
 from common.store.artifacts import Artifact, Store, read_artifact, writing
 from common.store.manifest import RESULT, read_mapping
@@ -24,6 +25,7 @@ from common.system.files import read_bytes
 
 PLAN, SUMMARY = "plan.json", "summary.json"
 MOVING = ".moving-"  # begins the name of a folder that an old run is being moved into
+TEMPORARY = re.compile(r"\..+\.\d+")  # .<name>.<process>: replaces <name> in one step
 UNKNOWN = "earlier"  # name of an old run that does not say its pipeline
 
 
@@ -66,7 +68,7 @@ class RunFolder:
         """The pipeline of what was planned or finished here last; None where nothing says it."""
         plan = read_mapping(self.plan).get("pipeline")
         name = plan.get("name") if isinstance(plan, dict) else read_mapping(self.summary).get("pipeline")
-        return name if isinstance(name, str) else None
+        return name if is_name(name) else None
 
     def link(self, stage: str, artifact: Artifact) -> None:
         """Point `<stage>` at an artifact, replacing the link in one step."""
@@ -96,11 +98,12 @@ def run_of(resolved: Resolved) -> RunFolder:
 
 def runs_in(store: Store, domain: str) -> list[RunFolder]:
     """Return the runs of a domain that have a plan or a summary, those of the old place included."""
-    folders = {path.parent for depth in ("*", "*/*") for path in (store.runs / domain).glob(f"{depth}/*.json")}
+    files = (path for depth in ("*", "*/*") for path in (store.runs / domain).glob(f"{depth}/*.json"))
+    folders = {path.parent for path in files if path.name in (PLAN, SUMMARY)}
     found = []
     for folder in sorted(folders):
         profile, *name = folder.relative_to(store.runs / domain).parts
-        if not leads_to_result(folder) and not any(part.startswith(".") for part in (profile, *name)):
+        if not leads_to_result(folder) and all(map(is_name, (profile, *name))):
             found.append(RunFolder(store.runs, domain, profile, "".join(name)))
     return found
 
@@ -116,11 +119,27 @@ def list_runs(store: Store, domain: str) -> str:
 def list_links(store: Store) -> dict[str, str]:
     """Return, by the name of a result, the command that makes it again in a run that refers to it."""
     found = {}
-    for link in (path for depth in ("*/*/*", "*/*/*/*") for path in store.runs.glob(depth) if leads_to_result(path)):
-        domain, profile, *name, stage = link.relative_to(store.runs).parts
-        run = RunFolder(store.runs, domain, profile, "".join(name))
-        found[Path(os.readlink(link)).name] = run.rerun(stage)
+    for link in links_of_runs(store):
+        domain, profile, *name, stage = parts = link.relative_to(store.runs).parts
+        if all(map(is_name, parts)):
+            run = RunFolder(store.runs, domain, profile, "".join(name))
+            found[Path(os.readlink(link)).name] = run.rerun(stage)
     return found
+
+
+def links_of_runs(store: Store) -> list[Path]:
+    """Return the links of all runs, but for those that a killed process was about to put in the place of another."""
+    links = (path for depth in ("*/*/*", "*/*/*/*") for path in store.runs.glob(depth) if leads_to_result(path))
+    return [link for link in links if not TEMPORARY.fullmatch(link.name)]
+
+
+def temporary_files(store: Store) -> list[Path]:
+    """Return what a process was about to put in the place of a link, a plan, a summary or `latest`."""
+    found = [path for path in sorted(store.runs.glob("*/*/*/.*")) if leads_to_result(path)]
+    for name in (PLAN, SUMMARY):
+        found += [path for path in store.runs.glob(f"*/*/*/.{name}.*") if path.is_file() and not path.is_symlink()]
+    found += [path for path in store.models.glob("*/.latest.*") if path.is_symlink()]
+    return [path for path in found if TEMPORARY.fullmatch(path.name)]
 
 
 def move_old(store: Store, domain: str, profile: str) -> RunFolder | None:
@@ -138,7 +157,7 @@ def move_old(store: Store, domain: str, profile: str) -> RunFolder | None:
     with writing(store.runs):
         for left in old.path.glob(f"{MOVING}*"):
             shutil.rmtree(left, ignore_errors=True)
-        name = old.pipeline if old.pipeline and is_name(old.pipeline) else UNKNOWN
+        name = old.pipeline or UNKNOWN
         new = next(each for each in _free(old, name) if _holds(each, links, files) or not os.path.lexists(each.path))
         if not new.path.is_dir():
             fresh = old.path / f"{MOVING}{os.getpid()}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,13 @@ def test_wrong_words_are_named(arguments: list[str], expected: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (["plan", "domain=" + "x" * 5000], "error: File name too long: 'xxx"),
+        (["plan", "domain=medical", "out=" + "x" * 5000], "error: File name too long: '/"),
+        (["plan", "domain=medical", "out=a\0b"], r"error: 'out=a\x00b' holds a NUL character. Leave it out."),
+        (["plan", "domain=medical", "data=\udcff"], r"error: 'data=\udcff' is not UTF-8. Give names and values in"),
+        (["plan", "domain=medical", "cpt.tokens=" + "[" * 100_000], "cpt.tokens"),
+        (["plan", "domain=medical", "cpt.tokens=" + "1" * 5000], "cpt.tokens"),
+        (["x\nerror: y\x1b[2J"], r"error: There is no command 'x\nerror: y\x1b[2J'"),
         (["plan", "domain=medicl"], "error: There is no domain 'medicl'. Did you mean 'medical'?"),
         (["rerun", "domain=medical"], "error: rerun needs stage=<stage>."),
         (["rerun", "domain=medical", "stage=sfft"], "has no stage 'sfft'. Did you mean 'sft'?"),
@@ -126,6 +136,12 @@ def test_status_tells_of_a_plan_that_came_after_the_last_card(copy: Path, capsys
     assert main(["status", f"out={copy}"]) == 0
     assert "not finished" not in capsys.readouterr().out
     view = copy / "runs" / "medical" / "tiny" / "demonstration"
+    hour = time.time() + 3600  # as a clock wrote it that was set back since
+    os.utime(view / "plan.json", (hour, hour))
+    assert main(["run", "domain=medical", f"out={copy}", *WORDS]) == 0
+    capsys.readouterr()
+    assert main(["status", f"out={copy}"]) == 0
+    assert "not finished" not in capsys.readouterr().out
     (view / "plan.json").write_text("{}", encoding="utf-8")
     (view / "summary.json").unlink()
     assert main(["status", f"out={copy}"]) == 0
@@ -203,3 +219,29 @@ def test_the_module_runs_from_the_repository() -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.startswith("error: There is no domain")
+
+
+@pytest.mark.parametrize(
+    ("streams", "code", "expected"),
+    [
+        ("| true", 1, ""),
+        (">&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        ("> /dev/full", 1, "error: What this command prints cannot be written: No space left on device.\n"),
+    ],
+)
+def test_whatever_the_streams_are_there_is_no_traceback(streams: str, code: int, expected: str) -> None:
+    script = f"set -o pipefail; {sys.executable} -m common --help {streams}"
+    found = subprocess.run(["bash", "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (code, expected)
+
+
+def test_a_full_disk_outside_the_store_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "/tmp/x/y")
+
+    monkeypatch.setitem(COMMANDS, "status", replace(COMMANDS["status"], run=fail))
+    assert main(["status"]) == 1
+    assert capsys.readouterr().err.startswith("error: The disk of /tmp/x is full (")

@@ -221,3 +221,30 @@ def test_two_runs_and_two_collections_at_once(store: Store) -> None:
     assert names_in_use(store.artifacts) == set()
     collect(store, dry=False)
     assert json.dumps(sorted(path.name for path in store.work.iterdir())) == "[]"
+
+
+def test_what_killed_runs_were_writing_goes_once_no_run_needs_it(store: Store) -> None:
+    kept = commit(store, "sft", "a")
+    run = RunFolder(store.runs, "medical", "tiny", "full")
+    run.link("sft", kept)
+    lost = commit(store, "dpo", "b")
+    (run.path / ".dpo.4194304").symlink_to(os.path.relpath(lost.path, run.path))
+    (run.path / ".plan.json.4194304").write_text("{", encoding="utf-8")
+    version = store.models / "medical" / ".new-publish-0123456789abcdef"
+    version.mkdir(parents=True)
+    (version / "model.safetensors").write_bytes(b"half")
+    (version.parent / ".latest.4194304").symlink_to("v1")
+    ours = {*run.path.glob(".*"), *version.parent.glob(".*")}
+    others = [run.path / ".notes", version.parent / ".new-idea", run.path / ".notes.7"]
+    for path in others:
+        path.write_text("of the user", encoding="utf-8")
+    assert linked_names(store) == {kept.path.name}
+    with leased(store.artifacts) as lease:
+        lease.add(version.name.removeprefix(".new-"))
+        assert unused(collect(store, dry=False)) == {lost.path.name}
+    dry = collect(store, dry=True)
+    assert {path for path, _ in dry.unused} == ours
+    assert collect(store, dry=False) == dry
+    assert not any(os.path.lexists(path) for path in ours)
+    assert all(path.exists() for path in others)
+    assert kept.path.exists()

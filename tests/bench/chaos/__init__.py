@@ -1,0 +1,1 @@
+"""`just bench chaos`: a chain of seconds under faults must end with what an undisturbed one makes."""
