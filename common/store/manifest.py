@@ -30,7 +30,7 @@ def list_files(folder: Path) -> list[Path]:
 def read_mapping(path: Path) -> dict[str, Any]:
     """Return the mapping in a JSON file; an empty one where the file is missing, broken or holds something else."""
     try:
-        found = read_json(path, strict=False)
+        found = read_json(path)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

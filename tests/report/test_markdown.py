@@ -65,7 +65,9 @@ def test_a_folded_block_ends_where_it_should(text: str) -> None:
     inside = f"{text}\n```\n</details>\n# heading\n`````\n"
     tokens = READER.parse(details(text, "yaml", inside))
     assert [token.type for token in tokens if token.type != "html_block"] == ["fence"]
-    assert next(token.content for token in tokens if token.type == "fence").startswith(visible(text.splitlines()[0], "\t"))
+    assert next(token.content for token in tokens if token.type == "fence").startswith(
+        visible(text.splitlines()[0], "\t")
+    )
     summary = tokens[0].content.split("<summary>")[1].partition("</summary>")[0]
     assert "<" not in summary
 
