@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from common.config.json import parse_json
+from common.config.json import read_json
 from common.config.names import NAME
-from common.system.files import kind_of, read_text
+from common.system.files import kind_of
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -30,7 +30,7 @@ def list_files(folder: Path) -> list[Path]:
 def read_mapping(path: Path) -> dict[str, Any]:
     """Return the mapping in a JSON file; an empty one where the file is missing, broken or holds something else."""
     try:
-        found = parse_json(read_text(path))
+        found = read_json(path)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
