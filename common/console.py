@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import IO, Any, Literal
 
 from common.errors import StoreError, visible
+from common.system.secrets import hide
 
 Verbosity = Literal["quiet", "normal", "verbose"]
 BAR_AFTER_SECONDS = 2.0
@@ -25,7 +26,7 @@ class LogFormatter(logging.Formatter):
     """Writes a record's message as one line, whatever is quoted in it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = visible(record.message, "\t")
+        record.message = visible(hide(record.message), "\t")
         return super().formatMessage(record)
 
 
@@ -94,7 +95,7 @@ class Console:
         """
         if always or self.verbosity != "quiet":
             try:
-                print(visible(text, keep), file=self.stream or sys.stdout, flush=True)
+                print(visible(hide(text), keep), file=self.stream or sys.stdout, flush=True)
             except BrokenPipeError:
                 raise
             except OSError as error:

@@ -22,6 +22,7 @@ from common.config.schema import Config
 from common.config.stage_sections import Layer, adapters_alone
 from common.config.yaml import read_manifest
 from common.errors import ConfigError, did_you_mean
+from common.system.secrets import find
 
 DEFAULT_PROFILE = "tiny"
 EMBEDDED = "embedded"  # the value of `data` for the knowledge that a domain brings
@@ -68,6 +69,7 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
 
     Raises ConfigError or DataError for the first thing that is wrong.
     """
+    check_secrets(overrides, COMMAND_LINE)
     overrides = dict(overrides)
     given = overrides.pop("domain", "")
     if not given and (
@@ -96,12 +98,23 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     profiles = names_in(repository / "pipelines" / "profiles")
     layers += _manifest_layers(folder / "data.yaml" if data == HUB else data, profile if own else None, profiles)
     layers.append(command_line)
+    for layer in layers[:-1]:
+        check_secrets(layer.values, layer.label)
 
     config, origins = build(folder.name, profile, layers, pipeline)
     return Resolved(
         config, origins, pipeline, pipeline.nodes(), repository, folder, Path(data_root) if data_root else None, out,
         layers=tuple(layers), code_allowed=code_allowed, given_name=given_name,
     )  # fmt: skip
+
+
+def check_secrets(values: Mapping[str, Any], where: str) -> None:
+    """Refuse settings with a token or password, which would be written into plans and results. Raises ConfigError."""
+    if place := find(values):
+        raise ConfigError(
+            f"{place} ({where}) holds what looks like an access token or a password. Plans, results and cards keep all "
+            "settings: take it out, and set the variable that its program reads, such as HF_TOKEN."
+        )
 
 
 def _domain_layers(

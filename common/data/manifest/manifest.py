@@ -42,6 +42,7 @@ from common.data.manifest.revisions import Revisions
 from common.data.manifest.schema import Manifest, Part, Source
 from common.data.manifest.values import UnusableRow
 from common.errors import ConfigError, DataError, did_you_mean
+from common.system.secrets import find
 
 _log = logging.getLogger(__name__)
 MOST_SOURCES = 10_000  # each is opened and looked into more than once before a run
@@ -68,6 +69,11 @@ def load_manifest(
     raw = read_manifest(path)
     if not isinstance(raw, dict):
         raise DataError(f"{path}: holds no keys at its top level. Expected title and sources.")
+    if place := find(raw):
+        raise DataError(
+            f"{path}: {place} holds what looks like an access token or a password. Results keep what a manifest says: "
+            "take it out, and set HF_TOKEN or run `hf auth login`."
+        )
     listed = raw.get("sources")
     if isinstance(listed, list) and len(listed) > MOST_SOURCES:
         raise DataError(
