@@ -55,7 +55,9 @@ def _message(text: str) -> str:
         left_out = f"… {len(lines) - MOST_LINES + 1} more lines …"
         lines = [*lines[: MOST_LINES - 11], left_out, *lines[-10:]]
     lines = [cut(visible(cut(line, LONGEST_LINE)), LONGEST_LINE) for line in lines]
-    return "\n".join(line if number == 0 or line[:1] in ("", " ") else f"  {line}" for number, line in enumerate(lines))
+    return "\n".join(
+        line if number == 0 or not line or line.startswith("  ") else f"  {line}" for number, line in enumerate(lines)
+    )
 
 
 class RecipeError(Exception):
@@ -99,10 +101,13 @@ def first_line(error: Exception) -> str:
     return cut(visible(line), LONGEST_REASON)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean 'x'?` for the nearest known name, or the list of known names when none is near."""
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` for the nearest known name, or the list of known names when none is near.
+
+    A key of a YAML file may be a number.
+    """
     names = sorted({str(item) for item in known})
-    near = difflib.get_close_matches(name[:LONGEST_NAME], names[:MOST_NAMES], n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(name)[:LONGEST_NAME], names[:MOST_NAMES], n=1, cutoff=0.6)
     if near:
         return f" Did you mean {quoted(near[0])}?"
     if not names:

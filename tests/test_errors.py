@@ -67,7 +67,7 @@ def test_a_message_is_bounded_and_keeps_its_start_and_its_end() -> None:
 
 
 def test_no_line_of_a_message_but_its_first_stands_at_the_margin() -> None:
-    assert str(DataError("a 'x\nerror: forged\n  - item\x1b[1A'")) == "a 'x\n  error: forged\n  - item\\x1b[1A'"
+    assert str(DataError("a\nerror: forged\n b\n  - item\x1b[1A")) == "a\n  error: forged\n   b\n  - item\\x1b[1A"
     again = DataError(str(DataError("a\nb")))
     assert str(again) == "a\n  b"
     assert again.args == ("a\n  b",)
@@ -84,3 +84,4 @@ def test_near_names_are_found_among_many_and_shown_short() -> None:
     assert len(did_you_mean("x", [f"\n{i}" * 500 for i in range(20)])) < 14 * 82 + 20
     assert "\n" not in did_you_mean("x", ["\n" * 5])
     assert did_you_mean("a" * 1_000_000, ["a" * 1_000_000])
+    assert did_you_mean(12, ["123", "x"]) == " Did you mean '123'?"  # a key of a YAML file may be a number

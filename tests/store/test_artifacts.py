@@ -230,6 +230,9 @@ def test_a_full_disk_while_saving_commits_nothing(store: Store, monkeypatch: pyt
     ],
 )  # fmt: skip
 def test_a_full_disk_in_a_library_s_own_words_is_a_sentence(error: Exception, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"is full \(\d+ MB free\)\. About 7 MB are needed here\. Nothing half-made"):
-        with writing(tmp_path / "new", needed=7e6), writing(tmp_path / "inner"):
-            raise DataError("The exam cannot be written.") from error
+    with (
+        pytest.raises(StoreError, match=r"is full \(\d+ MB free\)\. About 7 MB are needed here\. Nothing half-made"),
+        writing(tmp_path / "new", needed=7e6),
+        writing(tmp_path / "inner"),
+    ):
+        raise DataError("The exam cannot be written.") from error

@@ -113,15 +113,15 @@ def check_together(sources: Sequence[Source], files: Files) -> Iterator[str]:
     enabled = [source for source in sources if source.enabled]
     same = _SameRows(files)
     kept: dict[str, dict[int, Source]] = {}  # sources whose rows others may not use, by what they read
-    for place, source in enumerate(enabled):
+    for number, source in enumerate(enabled):
         for key in same.keys(source) if source.role == "eval" or source.heldout else ():
-            kept.setdefault(key, {})[place] = source
+            kept.setdefault(key, {})[number] = source
     training = [source for source in enabled if source.role != "eval"]
     if sum(len(kept.get(key, ())) for source in training for key in same.keys(source)) > MOST_PAIRS:
         yield f"so many sources read the same files that there are over {MOST_PAIRS:,} pairs to compare. Join sources"
         return
     for source in training:
-        near = {place: other for key in same.keys(source) for place, other in kept.get(key, {}).items()}
+        near = {number: other for key in same.keys(source) for number, other in kept.get(key, {}).items()}
         for _, other in sorted(near.items()):
             if other.role == "eval" and (place := same.exam(source, other)):
                 yield (

@@ -91,8 +91,14 @@ def test_what_another_user_put_for_the_holder_is_neither_written_nor_waited_for(
     mine.write_text("precious")
     gpu_lock.lock_folder().mkdir()
     holder = gpu_lock.lock_folder() / "gpu-a.holder"
-    {"link": lambda: holder.symlink_to(mine), "second name": lambda: holder.hardlink_to(mine),
-     "pipe": lambda: os.mkfifo(holder), "folder": holder.mkdir}[kind]()  # fmt: skip
+    if kind == "link":
+        holder.symlink_to(mine)
+    elif kind == "second name":
+        holder.hardlink_to(mine)
+    elif kind == "pipe":
+        os.mkfifo(holder)
+    else:
+        holder.mkdir()
     with gpu_lock.held(["a"], RunSettings(), "cpt", Console("quiet")):
         assert is_held(gpu_lock.lock_folder() / "gpu-a.lock")
         assert holder_of(gpu_lock.lock_folder() / "gpu-a.lock").who == "another run"
