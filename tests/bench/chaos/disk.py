@@ -43,7 +43,7 @@ def mounted(folder: Path) -> Iterator[str]:
 
 def full(bed: Bed, passes: int = 1) -> Outcome:
     """Fill the disk as each phase begins, but for a few bytes; the command must say so, and go on with space again."""
-    outcome = Outcome("disk full")
+    outcome = bed.outcome("disk full")
     disk = bed.folder / "disk"
     with mounted(disk) as problem:
         outcome.skipped = problem
@@ -52,7 +52,7 @@ def full(bed: Bed, passes: int = 1) -> Outcome:
             for phase in PHASES:
                 _fill_in(bed, root, phase, outcome)
             bed.finish(root, outcome)
-            bed.show(outcome)
+            outcome.show()
     return outcome
 
 
@@ -94,7 +94,7 @@ def _fill(filler: Path, free: int) -> None:
 
 def unwritable(bed: Bed) -> Outcome:
     """Make the store read-only half-way: an error; and when the chain is done: nothing to do, and no error."""
-    outcome = Outcome("read-only")
+    outcome = bed.outcome("read-only")
     disk = bed.folder / "read-only"
     with mounted(disk) as problem:
         outcome.skipped = problem
