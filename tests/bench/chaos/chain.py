@@ -42,8 +42,9 @@ WORDS = {
     "run.device": "cpu", "run.checkpoint_minutes": "0.002",
 }  # fmt: skip
 DPO = {"dpo.epochs": "0.05"}
-# What may differ between two equal results: the log of a training that was resumed has other times in it.
-TIMES = ("seconds", "train_seconds", "total_seconds", "tokens_per_second", "created", "log.jsonl")
+# What may differ between two equal results. The log of a training that was resumed has other times in it, and somebody
+# may commit while the bench runs.
+TIMES = ("seconds", "train_seconds", "total_seconds", "tokens_per_second", "created", "log.jsonl", "git")
 SHIM = Path(__file__).parent / "shim"  # its `sitecustomize.py` brings faults into a command
 PATIENCE_SECONDS = 600.0  # of a run; longer is a hang
 
@@ -232,9 +233,12 @@ def _without_times(value: Any) -> str:
 
 
 def prose_without_times(text: str) -> str:
-    """Return a card's prose without seconds, and without the tokens per second that follow them in a table."""
-    lines = (re.sub(r"(?<=S \|) +[\d,]+ \|", " R |", re.sub(r" *[\d,.]+ (s|seconds|minutes?)\b", " S", line))
-             for line in text.splitlines())  # fmt: skip
+    """Return a card's prose without seconds, the tokens per second after them in a table, and the commit at its end."""
+    lines = []
+    for line in text.splitlines():
+        line = re.sub(r" *[\d,.]+ (s|seconds|minutes?)\b", " S", line)
+        line = re.sub(r"(?<=S \|) +[\d,]+ \|", " R |", line)
+        lines.append(re.sub(r"\| (Commit|`[0-9a-f]{12}`[^|]*|-+) *\|$", "|", line))
     return "\n".join(lines)
 
 
