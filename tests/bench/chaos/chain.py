@@ -236,7 +236,7 @@ def prose_without_times(text: str) -> str:
     """Return a card's prose without seconds, the tokens per second after them in a table, and the commit at its end."""
     lines = []
     for line in text.splitlines():
-        line = re.sub(r" *[\d,.]+ (s|seconds|minutes?)\b", " S", line)
+        line = re.sub(r"( *[\d,.]+ (s|min|h|seconds|minutes?)\b)+", " S", line)
         line = re.sub(r"(?<=S \|) +[\d,]+ \|", " R |", line)
         lines.append(re.sub(r"\| (Commit|`[0-9a-f]{12}`[^|]*|-+) *\|$", "|", line))
     return "\n".join(lines)
