@@ -238,7 +238,8 @@ def prose_without_times(text: str) -> str:
     for line in text.splitlines():
         line = re.sub(r"( *[\d,.]+ (s|min|h|seconds|minutes?)\b)+", " S", line)
         line = re.sub(r"(?<=S \|) +[\d,]+ \|", " R |", line)
-        lines.append(re.sub(r"\| (Commit|`[0-9a-f]{12}`[^|]*|-+) *\|$", "|", line))
+        line = re.sub(r"\| (Commit|`[0-9a-f]{12}`[^|]*|-+) *\|$", "|", line)
+        lines.append(re.sub(r" +", " ", re.sub(r"-{2,}", "--", line)))  # columns are as wide as what is in them
     return "\n".join(lines)
 
 
