@@ -44,6 +44,8 @@ class Command:
             value = overrides.get(key)
             if option.needed and not value:
                 raise ConfigError(f"{name} needs {key}=<{key}>.")
+            if value is not None and not value.strip():
+                raise ConfigError(f"{key} is empty. It takes: {option.meaning}. Give it, or leave {key} out.")
             if option.switch and value not in (None, "true", "false"):
                 raise ConfigError(f"{key}={value}: expected true or false.")
             if value is not None:

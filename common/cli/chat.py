@@ -16,6 +16,7 @@ from common.engine.plan import make_plan
 from common.engine.repair import damage_of, require_unchanged
 from common.errors import DataError, StoreError
 from common.store.artifacts import Store
+from common.store.manifest import MANIFEST
 from common.store.runs import list_runs, run_of
 
 MAX_NEW_TOKENS = 256
@@ -31,6 +32,8 @@ def talk(resolved: Resolved, stage: str | None, prompt: str | None, console: Con
         card = steps["card"]
         metrics = card.artifact.manifest["metrics"] if card.state == "cached" and card.artifact is not None else {}
         stage = str(metrics.get("published", resolved.pipeline.publish))
+        if stage not in resolved.pipeline.stages:
+            raise StoreError(f"The card's {MANIFEST} says that '{stage}' is published, which makes no model here.")
     step = steps[stage]
     if step.state != "cached" or step.artifact is None:
         if message := damage_of(step, run_of(resolved)):

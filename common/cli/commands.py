@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
 from common.cli.program import REPOSITORY, Program
 from common.config.overrides import Overrides
@@ -155,8 +154,6 @@ def chat(program: Program, overrides: Overrides, *, stage: str | None = None, pr
     models = resolved.pipeline.stages
     if stage and stage not in models:
         raise ConfigError(f"The stage '{stage}' makes no model to talk to.{did_you_mean(stage, models)}")
-    if prompt is not None and not prompt.strip():
-        raise ConfigError("prompt is empty. Write a question, or leave prompt out to hold a conversation.")
     talk(resolved, stage, prompt, console)
 
 
@@ -235,7 +232,8 @@ def _resolve_made(program: Program, overrides: Overrides) -> tuple[Resolved, Con
 
     Raises ConfigError, with the runs that there are, where none has the name.
     """
-    from common.config.folders import check_name, find_domain
+    from common.config.folders import find_domain
+    from common.config.names import check_name
     from common.engine.frozen_plan import thaw
     from common.store.artifacts import Store
     from common.store.runs import list_runs, runs_in
@@ -282,14 +280,10 @@ def _set_logging(console: Console) -> None:
 @contextlib.contextmanager
 def clean_exit() -> Iterator[None]:
     """Let the signals of schedulers stop a run as Ctrl-C does, and end the checking process with it."""
-    from common.training.loop.stopping import Preempted, signals_restored
-
-    def stop(signum: int, frame: Any) -> NoReturn:
-        raise Preempted(signum)
+    from common.system.signals import signals_restored, stop_on_signals
 
     with signals_restored():
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, stop)
+        stop_on_signals()
         try:
             yield
         finally:

@@ -7,18 +7,16 @@ The files come from `common/cli/starter`; they are copied once and belong to the
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 from pathlib import Path
 
 from common.config.folders import names_in
+from common.config.names import LONGEST, domain_flaw
 from common.errors import ConfigError
 from common.store.artifacts import writing
 
 STARTER = Path(__file__).parent / "starter"
-NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-RESERVED = ("all",)
 
 
 def new_domain(name: str, parent: Path, repository: Path, *, command: str = "just") -> tuple[str, list[Path]]:
@@ -26,11 +24,8 @@ def new_domain(name: str, parent: Path, repository: Path, *, command: str = "jus
 
     Raises ConfigError for a malformed name or one that is taken.
     """
-    if not NAME.fullmatch(name) or name in RESERVED:
-        raise ConfigError(
-            f"name={name}: expected small letters, digits and single hyphens, beginning with a letter, such as "
-            f"name=chemistry{'; all means every domain' if name in RESERVED else ''}."
-        )
+    if problem := domain_flaw(name):
+        raise ConfigError(f"name={name[:LONGEST]!r}: {problem}.")
     shipped = repository / "domains"
     folder = parent / name
     if folder.exists():

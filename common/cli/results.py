@@ -13,7 +13,8 @@ from pathlib import Path
 from common.cli.output import published_of, short_path, short_score, table
 from common.cli.program import Program
 from common.config.folders import names_in
-from common.config.pipeline import Pipeline
+from common.config.names import check_name
+from common.config.pipeline import parse_pipeline
 from common.console import Console
 from common.store.artifacts import Store
 from common.store.collection import Found
@@ -47,7 +48,7 @@ def _published(run: RunFolder) -> str:
     try:
         metrics = json.loads(read_text(run.path / "publish" / MANIFEST))["metrics"]
         return str(metrics.get("version") or metrics["to"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "-"
 
 
@@ -59,8 +60,8 @@ def _finished(run: RunFolder) -> list[str] | None:
         summary = json.loads(read_text(run.summary))
         first, last = summary["checkpoints"][0], published_of(summary)
         exams = [f"{short_score(first, side)} -> {short_score(last, side)}" for side in ("domain", "general")]
-        return [summary["pipeline"], *exams, f"{summary['total_seconds']:.0f}"]
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return [check_name("pipeline", summary["pipeline"]), *exams, f"{summary['total_seconds']:.0f}"]
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         return ["?", "summary.json cannot be read", "", ""]
 
 
@@ -70,10 +71,10 @@ def _unfinished(run: RunFolder) -> list[str] | None:
     if not run.plan.is_file() or (again and run.summary.stat().st_mtime_ns >= run.plan.stat().st_mtime_ns):
         return None
     try:
-        pipeline = Pipeline.model_validate(json.loads(read_text(run.plan))["pipeline"])
-    except (OSError, ValueError, KeyError, TypeError):
+        pipeline = parse_pipeline(json.loads(read_text(run.plan))["pipeline"], run.plan)
+        names = [node.name for node in pipeline.nodes()]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ["?", "plan.json cannot be read", "", ""]
-    names = [node.name for node in pipeline.nodes()]
     made = sum((run.path / name / MANIFEST).is_file() for name in names)
     # Links of the run before stand beside those of a new one.
     return [pipeline.name, "not finished" if again else f"not finished: {made} of {len(names)} stages made", "", ""]

@@ -10,9 +10,6 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of a file or folder; it leads nowhere else
-LONGEST_NAME = 100
-Name = Annotated[str, Field(pattern=NAME)]
 TrainOptions = dict[str, Any]
 Peft = Literal["full", "lora", "qlora"]
 Precision = Literal["bfloat16", "float16", "float32"]

@@ -39,6 +39,8 @@ def parse(arguments: Sequence[str], commands: Collection[str]) -> tuple[str, Ove
             raise ConfigError(f"Expected key=value, such as domain=medical; got '{argument}'.")
         if key in overrides:
             raise ConfigError(f"'{key}' is given twice: {overrides[key]} and {value}. Keep one.")
+        if key in RAW and key != "domain" and not value.strip():
+            raise ConfigError(f"{key} is empty. Give a value, or leave {key} out.")
         overrides[key] = value
     return command, overrides
 

@@ -14,11 +14,12 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from common.config.base import Frozen, Name
-from common.config.folders import read_named
+from common.config.base import Frozen
+from common.config.folders import names_in, pass_over, read_named
 from common.config.kinds import kind_of, kinds
+from common.config.names import Name, twins
 from common.config.validation import validated
-from common.errors import ConfigError, did_you_mean
+from common.errors import ConfigError, RecipeError, did_you_mean
 
 
 def _known(name: str) -> str:
@@ -95,20 +96,46 @@ class Pipeline(Frozen):
         return tuple(stage for stage in self.stages if stage in line)
 
 
-def load_pipeline(folder: Path, name: str) -> Pipeline:
-    """Read and check `<folder>/<name>.yaml`. Raises ConfigError naming the file and the key."""
-    raw = read_named(folder, "pipeline", name, "description, stages, exam, publish")
+def load_pipeline(folder: Path, name: str, said_by: str = "") -> Pipeline:
+    """Read and check `<folder>/<name>.yaml`. Raises ConfigError naming the file and the key.
+
+    `said_by` is the layer that chose it, where that is not the command line.
+    """
+    raw = read_named(folder, "pipeline", name, "description, stages, exam, publish", said_by)
     path = folder / f"{name}.yaml"
-    pipeline = validated(Pipeline, {"name": name, **raw}, path=path)
+    if raw.get("name", name) != name:
+        raise ConfigError(f"{path}: name: a pipeline is named after its file, {name}; leave the key out.")
+    return parse_pipeline({**raw, "name": name}, path)
+
+
+def load_pipelines(folder: Path) -> dict[str, Pipeline]:
+    """Return every pipeline of a folder that can be read; a broken one is named in a warning and left out."""
+    found = {}
+    for name in names_in(folder):
+        try:
+            found[name] = load_pipeline(folder, name)
+        except RecipeError as error:
+            pass_over(folder / f"{name}.yaml", str(error))
+    return found
+
+
+def parse_pipeline(raw: Any, path: str | Path) -> Pipeline:
+    """Check a pipeline of a file or of a frozen plan, which `path` names. Raises ConfigError with it and the key."""
+    pipeline = validated(Pipeline, raw, path=path)
     _check_edges(pipeline, path)
     return pipeline
 
 
-def _check_edges(pipeline: Pipeline, path: Path) -> None:
+def _check_edges(pipeline: Pipeline, path: str | Path) -> None:
     """Every edge leads to a stage above it; only a base starts from nothing."""
+    if pair := twins(pipeline.stages):
+        raise ConfigError(
+            f"{path}: stages.{pair[1]}: only capital letters tell it from the stage '{pair[0]}', and some disks do not "
+            "see them; choose another name."
+        )
     above: list[str] = []
     for name, spec in pipeline.stages.items():
-        if name in ("card", "publish", "evaluate") or name.startswith("exam-"):
+        if name.casefold() in ("card", "publish", "evaluate") or name.casefold().startswith("exam-"):
             raise ConfigError(f"{path}: stages.{name}: this name is taken by the pipeline itself; choose another.")
         starts = kind_of(spec.kind).starts
         if starts != (spec.parent is None):
@@ -132,7 +159,7 @@ def _check_edges(pipeline: Pipeline, path: Path) -> None:
                 raise ConfigError(f"{path}: {key}: '{name}' is a {kind} stage, which makes no language model.")
 
 
-def _check_read(name: str, spec: StageSpec, pipeline: Pipeline, path: Path) -> None:
+def _check_read(name: str, spec: StageSpec, pipeline: Pipeline, path: str | Path) -> None:
     """What a stage names in `with` is something that it reads, and sampled answers come from one stage."""
     reads = kind_of(spec.kind).reads
     others = {other: kind_of(pipeline.stages[other].kind) for other in spec.others}

@@ -80,8 +80,9 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     profile_values = read_named(repository / "pipelines" / "profiles", "profile", profile, "sections of settings")
     preferred = profile_values.pop("pipeline", DEFAULT_PIPELINE)
     profile_values.pop("description", None)
+    said_by = "" if "pipeline" in overrides else f"profile {profile}"
     name = overrides.pop("pipeline", preferred)
-    pipeline = load_pipeline(repository / "pipelines", name)
+    pipeline = load_pipeline(repository / "pipelines", name, said_by)
     given_name = name_of_run(overrides.pop("name", None), name, repository)
     out = Path(overrides.pop("out", "") or results or repository).absolute()
     data_root = overrides.pop("data_root", None)

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from common.config.base import AskedPrecision, Frozen, Name, Peft, Share, StageSettings
+from common.config.base import AskedPrecision, Frozen, Peft, Share, StageSettings
+from common.config.names import Name
 
 
 class ModelFacts(Frozen):

@@ -34,7 +34,7 @@ LIMITS = {
 
 
 def validated(
-    model: type[Model], raw: Any, *, path: Path | None = None, prefix: str = "",
+    model: type[Model], raw: Any, *, path: str | Path | None = None, prefix: str = "",
     origin: Callable[[str], str] = lambda key: "",
 ) -> Model:  # fmt: skip
     """Return the settings in `raw`. Raises ConfigError as `explain` says, under the file's path where one is given."""
@@ -76,7 +76,7 @@ def explain(
             expected = _expected(item) + "".join(further)
             unquoted = expected == "expected text" and isinstance(item["input"], int | float)
             quotes = "; put it in quotes" if unquoted else ""
-            lines.append(f"{where}: {expected}; got {_shown(item['input'])}{quotes}.")
+            lines.append(f"{where}{': ' if where else ''}{expected}; got {_shown(item['input'])}{quotes}.")
     return lines
 
 

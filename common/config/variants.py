@@ -16,7 +16,7 @@ from common.config.pipeline import load_pipeline
 from common.config.resolve import MANIFEST, Resolved
 from common.config.schema import Config
 from common.config.stage_sections import Layer
-from common.errors import ConfigError
+from common.errors import RecipeError
 
 
 def with_overrides(resolved: Resolved, overrides: Mapping[str, str]) -> Config | None:
@@ -43,19 +43,20 @@ def with_layers(resolved: Resolved, added: Sequence[Layer], *, on_top: bool = Fa
 
 
 def with_pipeline(resolved: Resolved, name: str) -> Resolved | None:
-    """Return a run with another pipeline; None for a frozen plan, and where an override is for a stage it lacks.
+    """Return a run with another pipeline; None for a frozen plan, a broken one, and an override for a stage it lacks.
 
     Layers for single stages of the former pipeline are left out.
     """
     if not resolved.layers:
         return None
-    config, pipeline = resolved.config, load_pipeline(resolved.repository / "pipelines", name)
+    config = resolved.config
     before = f"pipeline {config.pipeline}"
     kept = [layer for layer in resolved.layers if not layer.stage]
-    layers = [Layer(f"pipeline {name}", pipeline.settings) if x.label == before else x for x in kept]
     try:
+        pipeline = load_pipeline(resolved.repository / "pipelines", name)
+        layers = [Layer(f"pipeline {name}", pipeline.settings) if x.label == before else x for x in kept]
         config, origins = build(config.domain, config.profile, layers, pipeline)
-    except ConfigError:
+    except RecipeError:
         return None
     return replace(
         resolved, config=config, origins=origins, pipeline=pipeline, nodes=pipeline.nodes(), layers=tuple(layers)

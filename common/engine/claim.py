@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from common.config.folders import names_in
+from common.config.names import twins
 from common.config.resolve import Resolved
 from common.console import Console
 from common.engine.frozen_plan import frozen
@@ -17,7 +19,7 @@ from common.engine.plan import Plan
 from common.errors import ConfigError, StoreError
 from common.store.artifacts import Store, fingerprint_of, writing
 from common.store.leases import Lease, guarded, leased, under_way
-from common.store.runs import move_old, run_of
+from common.store.runs import leads_to_result, move_old, run_of
 from common.training.distributed import ranks
 
 WHERE = ("origins", "hub_revisions")  # keys of a frozen plan that two runs of one recipe may differ in
@@ -47,6 +49,14 @@ def claimed(plan: Plan, console: Console) -> Iterator[Lease]:
 def check_folder(resolved: Resolved) -> None:
     """Check that a run may write its folder. Raises ConfigError or StoreError."""
     folder = run_of(resolved)
+    if leads_to_result(folder.path):
+        raise ConfigError(f"{folder.path} is a link to a result. Give the run another name: name=<name>.")
+    for other in names_in(folder.path.parent, ""):
+        if twins([folder.name, other]):
+            raise ConfigError(
+                f"name={folder.name}: only capital letters tell it from the run {other}, and some disks do not see "
+                "them. Give it another name: name=<name>."
+            )
     held, ours = folder.pipeline, resolved.config.pipeline
     if held not in (None, ours):
         raise ConfigError(

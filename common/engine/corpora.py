@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from common.config.folders import names_in
 from common.config.kinds import kind_of
-from common.config.pipeline import Node, load_pipeline
+from common.config.pipeline import Node, load_pipelines
 from common.config.resolve import EMBEDDED, HUB, Resolved
 from common.data.corpus import Corpus
 
@@ -39,10 +38,9 @@ def open_corpus(resolved: Resolved) -> Corpus:
     revisions = Revisions(noted, fresh=True) if config.run.newest_data else Revisions(noted, resolved.hub_revisions)
 
     def suited(serves: Callable[[str], bool]) -> list[str]:
-        folder = resolved.repository / "pipelines"
         needed = {
-            name: _essential(load_pipeline(folder, name).nodes(), pretrains=not (taken or lends))
-            for name in names_in(folder)
+            name: _essential(pipeline.nodes(), pretrains=not (taken or lends))
+            for name, pipeline in load_pipelines(resolved.repository / "pipelines").items()
         }
         return [name for name, roles in needed.items() if all(map(serves, roles))]
 

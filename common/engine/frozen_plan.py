@@ -9,14 +9,19 @@ import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from common.config.folders import check_name, find_domain
+from pydantic import Field
+
+from common.config.base import Frozen, StageSettings
+from common.config.folders import find_domain
 from common.config.kinds import kind_of
+from common.config.names import Name
 from common.config.overrides import nest, take_consent
-from common.config.pipeline import Pipeline
+from common.config.pipeline import Pipeline, parse_pipeline
 from common.config.resolve import Resolved
 from common.config.schema import Config, RunSettings
+from common.config.stage_sections import check_options
 from common.config.validation import validated
 from common.data.manifest.revisions import NAME, Revisions
 from common.errors import ConfigError, did_you_mean
@@ -27,6 +32,20 @@ from common.system.files import read_text
 SCHEMA = 1  # of a frozen plan
 USUAL = f"runs/<domain>/<profile>/<pipeline or name>/{PLAN}"
 MOST_NEAR = 8
+
+
+class PlanFile(Frozen):
+    """The keys of a frozen plan; what is below them is checked as the settings that it is for."""
+
+    version: Literal[1] = Field(alias="schema", description="of this form")
+    name: Name | None = Field(None, description="of the run; none: that of its pipeline")
+    config: dict[str, Any] = Field(description="all settings that belong to no stage")
+    stages: dict[str, Any] = Field(description="settings of each stage")
+    origins: dict[str, str] = Field(default_factory=dict, description="the layer that set each key")
+    pipeline: dict[str, Any] = Field(description="stages and their order, as in a pipeline file")
+    domain_folder: str | None = Field(None, description="of a domain from elsewhere")
+    data_root: str | None = Field(None, description="folder where relative paths of a manifest start")
+    hub_revisions: dict[str, str] = Field(default_factory=dict, description="branch of a data set -> commit")
 
 
 def freeze(resolved: Resolved) -> Path:
@@ -64,21 +83,19 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
     Raises ConfigError when the file is not a plan, or an override would change the plan.
     """
     try:
-        plan = json.loads(read_text(path))
-        if plan["schema"] != SCHEMA:
-            raise ValueError(f"schema {plan['schema']}, expected {SCHEMA}")
-        pipeline = Pipeline.model_validate(plan["pipeline"])
-        classes = {node.name: kind_of(node.kind).settings for node in pipeline.nodes()}
-        stages = {name: cls.model_validate(plan["stages"][name]) for name, cls in classes.items()}
-        config = Config.model_validate({**plan["config"], "stages": {}})
-        data_root = Path(plan["data_root"]) if plan.get("data_root") else None
-        name = check_name("name", plan.get("name", pipeline.name))
+        raw = json.loads(read_text(path))
     except FileNotFoundError:
         raise ConfigError(f"There is no plan {path}. {_plans_near(path)}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not a frozen plan ({type(error).__name__}). `just run` writes one, as {USUAL}."
         ) from None
+    try:
+        plan = validated(PlanFile, raw, path=path)
+        pipeline, config, stages = _checked(plan, path)
+    except ConfigError as error:
+        raise ConfigError(f"{error} Undo the edit, or plan it again.") from None
+    name = plan.name or pipeline.name
     overrides = dict(overrides)
     out = overrides.pop("out", None)
     code_allowed = take_consent(overrides, config.domain)
@@ -90,15 +107,31 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
     given = {**config.run.model_dump(), **nest(overrides).get("run", {})}
     run = validated(RunSettings, given, prefix="run")
     config = config.model_copy(update={"run": run, "stages": stages})
+    data_root = Path(plan.data_root) if plan.data_root else None
     root = Path(out).absolute() if out else _store_of(path, config, name)
-    elsewhere = plan.get("domain_folder")
-    folder = find_domain(elsewhere or config.domain, repository)
+    folder = find_domain(plan.domain_folder or config.domain, repository)
     if folder.name != config.domain:
         raise ConfigError(f"{path}: its domain is '{config.domain}', but its domain_folder is {folder}. Plan it again.")
     return Resolved(
-        config, plan.get("origins", {}), pipeline, pipeline.nodes(), repository, folder, data_root, root,
-        plan.get("hub_revisions", {}), code_allowed=code_allowed, given_name=name,
+        config, plan.origins, pipeline, pipeline.nodes(), repository, folder, data_root, root,
+        plan.hub_revisions, code_allowed=code_allowed, given_name=name,
     )  # fmt: skip
+
+
+def _checked(plan: PlanFile, path: Path) -> tuple[Pipeline, Config, dict[str, StageSettings]]:
+    """Return the parts of a plan that somebody may have edited. Raises ConfigError for what is no longer right."""
+    pipeline = parse_pipeline(plan.pipeline, f"{path}, pipeline")
+    config = validated(Config, {**plan.config, "stages": {}}, path=path, prefix="config")
+    if config.pipeline != pipeline.name:
+        raise ConfigError(f"{path}: its pipeline is '{pipeline.name}', and its settings are of '{config.pipeline}'.")
+    stages = {}
+    for node in pipeline.nodes():
+        if node.name not in plan.stages:
+            raise ConfigError(f"{path}: stages.{node.name} is missing.")
+        cls, key = kind_of(node.kind).settings, f"stages.{node.name}"
+        stages[node.name] = validated(cls, plan.stages[node.name], path=path, prefix=key)
+        check_options(stages[node.name], node)
+    return pipeline, config, stages
 
 
 def _store_of(path: Path, config: Config, name: str) -> Path:

@@ -35,8 +35,8 @@ from common.engine.environment import environment
 from common.engine.frozen_plan import frozen
 from common.errors import ConfigError, LaunchError, RecipeError
 from common.store.artifacts import write_json
+from common.system.signals import SIGNALS, Preempted, signals_restored
 from common.training.distributed import ranks
-from common.training.loop.stopping import SIGNALS, Preempted, signals_restored
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing import PContext, RunProcsResult
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 LAUNCHER = "DOMAIN_RECIPES_LAUNCHER"  # environment: the number of the process that `launch` runs in
 SET_BY_ACCELERATE = "ACCELERATE_MIXED_PRECISION"  # environment, whatever the value
-TEMPORARY = 75  # exit code of a run that was asked to stop and may be started again (EX_TEMPFAIL of sysexits.h)
 LINES = 12  # of a dead process's output that are shown
 GRACE_SECONDS = 600.0  # that processes have to save a checkpoint once they are asked to stop
 WATCH_SECONDS = 0.2

@@ -46,6 +46,7 @@ from common.store.leases import Lease
 from common.store.locks import Holder
 from common.store.runs import run_of
 from common.store.verify import seen_changed
+from common.system.signals import stop_if_asked
 from common.training.distributed import ranks
 from common.training.distributed.gpu_lock import lock_gpus
 from common.training.loop import memory
@@ -79,6 +80,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
         run = Run(plan, console, Outcome(), lease, left_out)
         freeze(resolved)
         for step in plan.steps:
+            stop_if_asked()
             run.make(step.node, forced=step.node.name in forced)
             run.gate(step.node)
         run.write_summary()
@@ -128,6 +130,7 @@ class Run:
     ) -> None:
         """`left_out` are benchmarks that could not be loaded, and that exams go without."""
         self.resolved, self.config, self.corpus = plan.resolved, plan.resolved.config, plan.corpus
+        self.outlook = plan.outlook
         self.store = Store(plan.resolved.out)
         self.folder = run_of(plan.resolved)
         self.console = console
@@ -162,7 +165,7 @@ class Run:
             ranks.barrier(patiently=True)  # the others wait for as long as the lock is another run's
             if ranks.broadcast(artifact is None):
                 started, context = time.monotonic(), self._context(job)
-                with writing(context.work), ready(context):
+                with writing(context.work, sum(self.outlook.disk(node.name))), ready(context):
                     report: StageReport = kind_of(node.kind).run(context)
                 ranks.barrier()  # until all have left the scratch folder
                 if ranks.is_main_process():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +35,18 @@ def locate(path: str, key: str = "model.path") -> Path:
     """Return the folder of safetensors or the GGUF file that a path means. Raises DataError that says what to do."""
     if path.startswith(PACKAGE):
         return _in_package(path.removeprefix(PACKAGE), key)
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     if (kind := kind_of(place)) and not place.is_dir():
         raise NotRegular(place, kind)
-    if place.is_dir():
+    if os.path.isdir(place):
         check_files(place)
         files = [] if any(place.glob("*.safetensors")) else sorted(place.glob(f"*{SUFFIX}"))
         return _only(files, f"{key}={path}") if files else place
-    if place.is_file() and not path.endswith(SUFFIX):
+    if os.path.isfile(place) and not path.endswith(SUFFIX):
         raise DataError(f"{key}={path} is a file, but no GGUF file. Give the folder of the checkpoint.")
     if not path.endswith(SUFFIX):
         raise DataError(f"{key}={path}: no such folder. Give a checkpoint folder, a GGUF file or a Hub id.")
-    if not place.is_file():
+    if not os.path.isfile(place):
         raise DataError(f"{key}={path}: no such file. Give a GGUF file, a checkpoint folder or a Hub id.")
     return place
 

@@ -8,6 +8,7 @@ It reads no weights: `common.models.checkpoint` does. How a path of this machine
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from common.models.facts import check_facts
 from common.models.gguf_file import SUFFIX
 from common.models.licence import licence_of, stated
 from common.models.local import is_local, locate, package_of
+from common.store.artifacts import disk_full, is_full
 from common.store.cache import known_digest
 
 WEIGHTS = "*.safetensors"
@@ -35,7 +37,7 @@ def is_hub_id(path: str | None) -> bool:
     """Whether a model path means the Hub: `owner/name` and no such folder here."""
     if path is None or is_local(path):
         return False
-    return re.fullmatch(r"[^./~][^/]*/[^/]*", path) is not None and not Path(path).is_dir()
+    return re.fullmatch(r"[^./~][^/]*/[^/]*", path) is not None and not os.path.isdir(path)
 
 
 def taken_model(settings: StageSettings, config: Config) -> ModelSettings:
@@ -107,6 +109,7 @@ class HubUnreachable(DataError):
 @contextlib.contextmanager
 def _explained(settings: ModelSettings, key: str) -> Iterator[None]:
     """Turn what the Hub's client raises into a DataError that says what to do; never the client's own text."""
+    from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is not exported in its stubs
         GatedRepoError,
         HfHubHTTPError,
@@ -129,6 +132,8 @@ def _explained(settings: ModelSettings, key: str) -> Iterator[None]:
     except RevisionNotFoundError as error:
         raise DataError(f"{given} has no branch, tag or commit '{settings.revision}' ({key}.revision).") from error
     except (HfHubHTTPError, HTTPError, LocalEntryNotFoundError, OSError) as error:
+        if is_full(error):
+            raise disk_full(Path(HF_HUB_CACHE)) from error
         offline = type(error).__name__ == "OfflineModeIsEnabled"
         cause = "HF_HUB_OFFLINE is set" if offline else f"the Hub cannot be reached ({type(error).__name__})"
         raise HubUnreachable(

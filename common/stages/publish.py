@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.kinds import Kind
+from common.config.names import is_name
 from common.config.stages import PublishSettings
 from common.errors import ConfigError, DataError, did_you_mean
 from common.report.bundle import Files, copy_files, difference, digests, matches, select_files
@@ -34,16 +35,17 @@ log = logging.getLogger(__name__)
 
 CARD = "card"
 LATEST = "latest"
-VERSION = re.compile(r"^v([1-9]\d*)$")
-HUB_TARGET = re.compile(r"^hub:(?P<repo>[\w][\w.-]*/[\w.-]+)$")
+VERSION = re.compile(r"v([1-9][0-9]{0,8})")
+HUB = "hub:"
 
 
 def hub_repository(to: str) -> str | None:
     """Return the <owner>/<name> that the setting `to` names; None where it is local or none. Raises ConfigError."""
     if to in ("local", "none"):
         return None
-    if match := HUB_TARGET.match(to):
-        return match["repo"]
+    owner, slash, name = to.removeprefix(HUB).partition("/")
+    if to.startswith(HUB) and slash and is_name(owner) and is_name(name.removeprefix("_")):
+        return f"{owner}/{name}"
     raise ConfigError(
         f"publish.to is '{to}', expected local, none or hub:<owner>/<name>, such as hub:acme/med-1b."
         + (did_you_mean(to, ("local", "none")) if ":" not in to else "")
@@ -78,7 +80,10 @@ KIND = Kind(
 
 def chosen_model(context: StageContext) -> Artifact:
     """Return the model that the card describes: the stage that the pipeline names, or the one chosen in its place."""
-    return context.inputs[context.inputs[CARD].manifest["metrics"].get("published", context.parent)]
+    chosen = context.inputs[CARD].manifest["metrics"].get("published", context.parent)
+    if chosen not in context.inputs:
+        raise DataError(f"The card's manifest says that '{chosen}' is published, and there is no such stage before it.")
+    return context.inputs[chosen]
 
 
 def publish_locally(context: StageContext) -> dict[str, Any]:
@@ -150,7 +155,7 @@ def _identity(model: Artifact, card: Artifact) -> dict[str, Any]:
 
 
 def _versions(folder: Path) -> list[int]:
-    return sorted(int(match[1]) for match in map(VERSION.match, os.listdir(folder)) if match)
+    return sorted(int(match[1]) for match in map(VERSION.fullmatch, os.listdir(folder)) if match)
 
 
 def _same_version(folder: Path, identity: Mapping[str, Any], files: Files) -> str | None:
@@ -196,7 +201,8 @@ def point_latest(context: StageContext, version: str) -> str:
     assert isinstance(settings, PublishSettings)
     owner = read_mapping(link / PUBLISHED).get("run")
     if owner not in (None, "", context.run) and not settings.latest:
-        return os.readlink(link) if link.is_symlink() else LATEST
+        version = os.readlink(link) if link.is_symlink() else LATEST
+        return version if VERSION.fullmatch(version) else LATEST
     with writing(folder):
         _point(folder, version)
     return version

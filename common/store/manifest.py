@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from common.config.names import NAME
 from common.system.files import kind_of, read_text
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
-RESULT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{16}")  # <stage>-<fingerprint>: the name of a result's folder
+RESULT = re.compile(rf"{NAME}-[0-9a-f]{{16}}")  # <stage>-<fingerprint>: the name of a result's folder
 
 
 def list_files(folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config.folders import is_name
+from common.config.names import is_name
 from common.config.resolve import Resolved
 from common.store.artifacts import Artifact, Store, read_artifact, writing
 from common.store.manifest import RESULT, read_mapping
@@ -68,7 +68,7 @@ class RunFolder:
         """The pipeline of what was planned or finished here last; None where nothing says it."""
         plan = read_mapping(self.plan).get("pipeline")
         name = plan.get("name") if isinstance(plan, dict) else read_mapping(self.summary).get("pipeline")
-        return name if isinstance(name, str) else None
+        return name if is_name(name) else None
 
     def link(self, stage: str, artifact: Artifact) -> None:
         """Point `<stage>` at an artifact, replacing the link in one step."""
@@ -98,11 +98,12 @@ def run_of(resolved: Resolved) -> RunFolder:
 
 def runs_in(store: Store, domain: str) -> list[RunFolder]:
     """Return the runs of a domain that have a plan or a summary, those of the old place included."""
-    folders = {path.parent for depth in ("*", "*/*") for path in (store.runs / domain).glob(f"{depth}/*.json")}
+    files = (path for depth in ("*", "*/*") for path in (store.runs / domain).glob(f"{depth}/*.json"))
+    folders = {path.parent for path in files if path.name in (PLAN, SUMMARY)}
     found = []
     for folder in sorted(folders):
         profile, *name = folder.relative_to(store.runs / domain).parts
-        if not leads_to_result(folder) and not any(part.startswith(".") for part in (profile, *name)):
+        if not leads_to_result(folder) and all(map(is_name, (profile, *name))):
             found.append(RunFolder(store.runs, domain, profile, "".join(name)))
     return found
 
@@ -119,9 +120,10 @@ def list_links(store: Store) -> dict[str, str]:
     """Return, by the name of a result, the command that makes it again in a run that refers to it."""
     found = {}
     for link in links_of_runs(store):
-        domain, profile, *name, stage = link.relative_to(store.runs).parts
-        run = RunFolder(store.runs, domain, profile, "".join(name))
-        found[Path(os.readlink(link)).name] = run.rerun(stage)
+        domain, profile, *name, stage = parts = link.relative_to(store.runs).parts
+        if all(map(is_name, parts)):
+            run = RunFolder(store.runs, domain, profile, "".join(name))
+            found[Path(os.readlink(link)).name] = run.rerun(stage)
     return found
 
 
@@ -155,7 +157,7 @@ def move_old(store: Store, domain: str, profile: str) -> RunFolder | None:
     with writing(store.runs):
         for left in old.path.glob(f"{MOVING}*"):
             shutil.rmtree(left, ignore_errors=True)
-        name = old.pipeline if old.pipeline and is_name(old.pipeline) else UNKNOWN
+        name = old.pipeline or UNKNOWN
         new = next(each for each in _free(old, name) if _holds(each, links, files) or not os.path.lexists(each.path))
         if not new.path.is_dir():
             fresh = old.path / f"{MOVING}{os.getpid()}"

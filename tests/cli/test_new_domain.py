@@ -62,9 +62,9 @@ def test_its_manifest_of_hub_data_is_sound(repository: Path) -> None:
     assert {source["id"] for source in corpus.sources()} == {"wikimedia", "dolly", "commonsense-qa"}
 
 
-@pytest.mark.parametrize("name", ["Chemistry", "two words", "a/b", "..", "1st", "x_", "all", ""])
+@pytest.mark.parametrize("name", ["Chemistry", "two words", "a/b", "..", "con", "x.", "all", "", "x" * 101])
 def test_bad_names_are_refused(repository: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="expected small letters"):
+    with pytest.raises(ConfigError, match=r"name='.*': (expected|domain=all|Windows|a name)"):
         new_domain(name, repository / "domains", repository)
 
 

@@ -19,6 +19,7 @@ READ_OTHERWISE = {
     "ProblemFile.kind": "as above",
     "Collection.kind": "as above",
     "Pipeline.description": "for those who read the file",
+    "PlanFile.version": "compared while the file is checked",
     "Attribute.label": "as above",
     "Knowledge.entity": "as above",
     "Source.evidence": "as above",

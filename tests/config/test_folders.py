@@ -45,10 +45,10 @@ def test_a_shipped_domain_is_the_same_by_its_path(monkeypatch: pytest.MonkeyPatc
         ("medicl", "There is no domain 'medicl'. Did you mean 'medical'?"),
         ("mine", "There is no domain 'mine'. For the folder of that name here, use domain=./mine."),
         ("./there", "domain=./there: there is no such folder. `just new-domain name=<name>` makes one."),
-        ("./Mine", "expected small letters, digits and hyphens, got 'Mine'. Rename the folder."),
+        ("./Mine", "named after its folder, 'Mine': expected small letters; mine would do. Rename the folder."),
         ("./medical", "the name 'medical' is taken by a shipped domain. Rename the folder, such as my-medical."),
-        ("./all", "the name 'all' is taken by domain=all. Rename the folder, such as my-all."),
-        ("..", "expected small letters, digits and hyphens, got 'Above_it'"),
+        ("./all", "'all': domain=all means every domain; choose another. Rename the folder."),
+        ("..", "'Above_it': expected small letters; above_it would do."),
     ],
 )
 def test_mistakes(given: str, expected: str, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,9 @@ def test_a_run_reads_that_folder_and_plans_keep_it(mine: Path, tmp_path: Path, m
         thaw(path, {}, REPOSITORY)
     for key in ("domain", "profile"):
         path.write_text(json.dumps({**plan, "config": {**plan["config"], key: "../elsewhere"}}), encoding="utf-8")
-        with pytest.raises(ConfigError, match=r"plan\.json is not a frozen plan"):
+        with pytest.raises(
+            ConfigError, match=rf"plan\.json: config\.{key}: expected letters, .* got '\.\./elsewhere'\."
+        ):
             thaw(path, {}, REPOSITORY)
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from common.config.base import Frozen
+from common.config.names import Name
 from common.data.manifest.columns import COLUMNS, LISTS_OF_COLUMNS, Shape, form_of, names_of, usual_beside
 from common.data.manifest.files.source_file import FORMATS, LINES, TABLES, TEXTS, Reading, split_suffix
 from common.data.manifest.language_codes import language_problem
@@ -51,7 +52,7 @@ SHAPES: dict[Role, tuple[Shape, ...]] = {
 class Source(Frozen):
     """One data set, or one part of it, in one role."""
 
-    id: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the source")
+    id: Name = Field(description="name of the source")
     role: Role = Field(description="what its rows are for: a stage, replay, prompts, or the exam (eval)")
     side: Literal["domain", "general"] | None = Field(None, description="eval only: which knowledge it measures")
     path: str | tuple[str, ...] | None = Field(

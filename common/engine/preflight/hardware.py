@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config.folders import names_in
+from common.config.folders import names_in, pass_over, read_named
 from common.config.resolve import Resolved
 from common.config.schema import Needs
-from common.config.yaml import read_yaml
+from common.config.validation import validated
 from common.cost.hardware import GIB
 from common.engine.environment import VISIBLE, environment
-from common.errors import ConfigError
+from common.errors import ConfigError, RecipeError
 from common.machine import cards, main_memory, unused_gpu, visible
 from common.store.runs import run_of
 from common.training.distributed import ranks
@@ -107,7 +107,13 @@ def runnable(resolved: Resolved) -> list[str]:
     machine = machine_at(resolved.out)
     fitting = []
     for name in names_in(folder):
-        needs = Needs.model_validate((read_yaml(folder / f"{name}.yaml") or {}).get("needs", {}))
+        path = folder / f"{name}.yaml"
+        try:
+            values = read_named(folder, "profile", name, "sections of settings")
+            needs = validated(Needs, values.get("needs", {}), path=path, prefix="needs")
+        except RecipeError as error:
+            pass_over(path, str(error))
+            continue
         if needs.machines == 1 and not find_missing(needs, machine):
             fitting.append(name)
     return fitting
