@@ -9,6 +9,7 @@ folders of runs and models once no run needs it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -138,5 +139,9 @@ def size_of(folder: Path) -> int:
     """Return the bytes of a file, or of the files below a folder; of links their own."""
     if folder.is_symlink() or not folder.is_dir():
         return os.lstat(folder).st_size
-    paths = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
-    return sum(os.lstat(path).st_size for path in paths)
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # another process removes it too
+                size += os.lstat(os.path.join(place, name)).st_size
+    return size
