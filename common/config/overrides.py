@@ -9,12 +9,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from common.config.yaml import parse_value
-from common.errors import ConfigError, did_you_mean
+from common.errors import ConfigError, did_you_mean, quoted
 
 LOUDNESS = {"-v": "verbose", "verbose": "verbose", "-q": "quiet", "quiet": "quiet"}
 # Taken as they are, never parsed: a commit may look like a number.
 RAW = ("domain", "profile", "pipeline", "name", "data", "data_root", "out", "model.path", "model.revision")
 ALLOW_CODE = "run.allow_code"
+ANY = "any"  # consent to whatever code is there now
 Overrides = dict[str, str]
 
 
@@ -23,9 +24,12 @@ def parse(arguments: Sequence[str], commands: Collection[str]) -> tuple[str, Ove
 
     Raises ConfigError for an argument without `=`, a key given twice, or an unknown command.
     """
+    for argument in arguments:
+        if "\0" in argument or not argument.isascii():
+            _check_text(argument)
     command, *rest = arguments
     if command not in commands:
-        raise ConfigError(f"There is no command '{command}'.{did_you_mean(command, commands)}")
+        raise ConfigError(f"There is no command {quoted(command)}.{did_you_mean(command, commands)}")
     if command == "stage":  # its plan and its stage may come first, without their keys
         for place, key in enumerate(("plan", "stage")[: len(rest)]):
             if "=" not in rest[place] and rest[place] not in LOUDNESS:
@@ -36,21 +40,41 @@ def parse(arguments: Sequence[str], commands: Collection[str]) -> tuple[str, Ove
             argument = f"run.verbosity={LOUDNESS[argument]}"
         key, separator, value = argument.partition("=")
         if not separator or not key:
-            raise ConfigError(f"Expected key=value, such as domain=medical; got '{argument}'.")
+            raise ConfigError(f"Expected key=value, such as domain=medical; got {quoted(argument)}.")
         if key in overrides:
-            raise ConfigError(f"'{key}' is given twice: {overrides[key]} and {value}. Keep one.")
+            both = f"{quoted(overrides[key])} and {quoted(value)}"
+            raise ConfigError(f"{quoted(key)} is given twice: {both}. Keep one.")
         if key in RAW and key != "domain" and not value.strip():
             raise ConfigError(f"{key} is empty. Give a value, or leave {key} out.")
         overrides[key] = value
     return command, overrides
 
 
-def take_consent(overrides: Overrides, domain: str) -> bool:
-    """Take `run.allow_code` out; return whether code of the domain may run. Raises ConfigError for another's name."""
+def _check_text(argument: str) -> None:
+    """Refuse what no file of a run can hold: bytes of another encoding, and NUL. Raises ConfigError."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{quoted(argument)} is not UTF-8. Give names and values in UTF-8.") from None
+    if "\0" in argument:
+        raise ConfigError(f"{quoted(argument)} holds a NUL character. Leave it out.")
+
+
+def take_consent(overrides: Overrides, domain: str) -> str | None:
+    """Take `run.allow_code` out; return the digest of the code that may run, ANY for the domain's name alone, or None.
+
+    Raises ConfigError for another's name.
+    """
     allowed = overrides.pop(ALLOW_CODE, None)
-    if allowed not in (None, domain):
-        raise ConfigError(f"{ALLOW_CODE}={allowed}: expected the name of this run's domain, {domain}.")
-    return allowed is not None
+    name, at, digest = (allowed or "").partition("@")
+    if allowed is None:
+        return None
+    if name != domain or (at and not digest):
+        raise ConfigError(
+            f"{ALLOW_CODE}={allowed}: expected the name of this run's domain, {domain}, or {domain}@<digest>, "
+            "as `plan` shows it."
+        )
+    return digest or ANY
 
 
 def nest(overrides: Mapping[str, str]) -> dict[str, Any]:

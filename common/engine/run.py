@@ -31,12 +31,13 @@ from common.engine.frozen_plan import freeze
 from common.engine.job import Job, manifest_of
 from common.engine.plan import Plan, in_other_precision, make_plan, unpublished
 from common.engine.preflight.backends import emulated
-from common.engine.preflight.domain_code import rewards_file
+from common.engine.preflight.domain_code import exam_folders, rewards_file
 from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
 from common.engine.preflight.trial import try_rows
 from common.engine.repair import require_inputs, require_unchanged, tell_damage
 from common.errors import GateError
+from common.models.boundary import explain_panics
 from common.models.device import release_memory
 from common.report.licences import licence_notes
 from common.stage import StageContext, StageReport
@@ -233,9 +234,12 @@ class Run:
         if not ranks.is_main_process():
             out = work / "processes" / str(ranks.rank())
             out.mkdir(parents=True, exist_ok=True)
+        settings, folders = self.config.stages[node.name], task_folders(self.resolved)
+        if getattr(settings, "tasks", ()):
+            folders = exam_folders(folders, self.resolved)
         return StageContext(
-            node.name, node.kind, self.config.stages[node.name], self.config, job.inputs, node.parent, self.corpus,
-            out, work, self.store.models, self.console, task_folders(self.resolved), rewards_file(self.resolved),
+            node.name, node.kind, settings, self.config, job.inputs, node.parent, self.corpus,
+            out, work, self.store.models, self.console, folders, rewards_file(self.resolved, settings),
             self.resolved.pipeline.controls, self.left_out, self.folder.label, job.fingerprint[:RESULT_ID],
         )  # fmt: skip
 
@@ -304,7 +308,7 @@ def ready(context: StageContext) -> Iterator[None]:
     gpus: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if kind_of(context.kind).on_gpu:
         gpus = lock_gpus(context.config.run, context.stage, context.console)
-    with memory.explain_errors(context), gpus:
+    with memory.explain_errors(context), explain_panics(f"Stage {context.stage}"), gpus:
         ranks.barrier(patiently=True)
         try:
             yield

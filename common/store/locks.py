@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.system.files import read_text
+from common.config.json import read_json
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -93,12 +93,12 @@ def holder_of(path: Path) -> Holder:
     """Return who holds a lock."""
     beside = _beside(path)
     try:
-        facts = json.loads(read_text(beside))
+        facts = read_json(beside)
         silent = time.time() - beside.stat().st_mtime
         here = facts["host"] == platform.node()
         where = "" if here else f" on {facts['host']}"
         who = f"another run (process {facts['pid']}{where})"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return Holder("another run", "")
     if here or silent < SILENT_SECONDS:  # a lock that is held on this machine has a holder, whatever the clock says
         return Holder(who, "")

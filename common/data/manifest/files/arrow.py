@@ -11,15 +11,14 @@ from __future__ import annotations
 import contextlib
 import datetime
 import decimal
-import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.config.json import read_json
 from common.data.manifest.files.source_file import Flaw, Reading, Record, SourceFile
 from common.errors import DataError, first_line
-from common.system.files import read_text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -57,8 +56,8 @@ def shards_of(folder: Path, split: str | None) -> tuple[Path, ...]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
+        found = read_json(path, strict=False)
+    except (OSError, ValueError) as error:
         raise _damaged(path, first_line(error)) from error
     if not isinstance(found, dict):
         raise _damaged(path, "it holds no object")
