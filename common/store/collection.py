@@ -135,13 +135,11 @@ def linked_names(store: Store) -> set[str]:
     return {Path(os.readlink(link)).name for link in links_of_runs(store)}
 
 
-def size_of(folder: Path) -> int:
+def size_of(path: Path) -> int:
     """Return the bytes of a file, or of the files below a folder; of links their own."""
-    if folder.is_symlink() or not folder.is_dir():
-        return os.lstat(folder).st_size
+    inside = [os.path.join(place, name) for place, _, names in os.walk(path) for name in names]
     size = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):  # another process removes it too
-                size += os.lstat(os.path.join(place, name)).st_size
+    for each in inside if path.is_dir() and not path.is_symlink() else [path]:
+        with contextlib.suppress(FileNotFoundError):  # another collection removes it too
+            size += os.lstat(each).st_size
     return size
