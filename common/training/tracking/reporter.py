@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from common.config.overrides import flatten
-from common.errors import first_line
+from common.errors import cut, first_line
 from common.stage import StageContext
 from common.training.callbacks import callback
 from common.training.distributed import ranks
@@ -28,6 +28,7 @@ from common.training.tracking.trackers import RunFacts, Tracker, tracker_of
 
 logger = logging.getLogger(__name__)
 WAIT = 30.0  # seconds that trackers have at the end of a stage, all of them together, to take what is left
+LONGEST_FACT = 1000  # characters of a setting that a tracker is shown
 SECRET = re.compile(r"(?<=://)[^/\s@]+@")  # the user and password of an address
 SECRETS = ("KEY", "TOKEN", "PASSWORD", "SECRET")  # in the names of environment variables that hold such
 HIDDEN = "***"
@@ -126,7 +127,7 @@ def facts_of(context: StageContext) -> RunFacts:
         "kind": context.kind, "seed": config.seed, "fingerprint": context.result_id,
         **flatten(context.settings.model_dump(mode="json")),
     }  # fmt: skip
-    shown = {key: without_secrets(value) if isinstance(value, str) else value for key, value in facts.items()}
+    shown = {k: cut(without_secrets(v), LONGEST_FACT) if isinstance(v, str) else v for k, v in facts.items()}
     return RunFacts(
         f"{chain}/{context.stage}/{context.result_id}", f"{context.stage}-{context.result_id}",
         f"{chain}/{config.pipeline}", shown, context.models.parent / "trackers", context.work,

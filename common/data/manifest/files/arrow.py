@@ -171,7 +171,9 @@ class _Column:
     """A column of one batch as values of Python, decoded at once where that works, else cell by cell."""
 
     def __init__(self, array: pyarrow.Array, field: pyarrow.Field) -> None:
+        """Raises ArrowInvalid where the bytes are no such column."""
         self.name = field.name
+        _validate(array)
         self._array = _as_text(array)
         self._is_text = self._array.type == array.type  # and was so before
         self._values: list[Any] | None = None
@@ -187,6 +189,20 @@ class _Column:
             return _plain(value), None
         except _bad_cell() as error:
             return None, first_line(error)
+
+
+def _validate(array: pyarrow.Array) -> None:
+    """Check the offsets of a column: pyarrow trusts those of a file, and reads beyond its end or aborts the process.
+
+    Raises ArrowInvalid. A cell that is no UTF-8 is seen when it is decoded.
+    """
+    import pyarrow
+
+    try:
+        array.validate(full=True)
+    except pyarrow.ArrowInvalid as error:
+        if array.type.num_fields or "UTF8" not in str(error):
+            raise
 
 
 def _bad_cell() -> tuple[type[Exception], ...]:
