@@ -10,10 +10,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from common.config.base import AskedPrecision, Frozen, OfData, Peft, Share, StageSettings
 from common.config.names import Name
+
+
+SIZES = (
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "max_position_embeddings", "vocab_size",
+)  # fmt: skip
+LARGEST_SIZE = 10_000_000  # of an architecture; far more than any model has
 
 
 class ModelFacts(Frozen):
@@ -60,6 +67,17 @@ class ModelSettings(Frozen):
         description="licence of the checkpoint in `path`, as the Hub spells it; none: as facts or its files say",
     )
     facts: ModelFacts | None = Field(None, description="what a profile knows of the checkpoint in `path`")
+
+    @field_validator("architecture")
+    @classmethod
+    def _sizes_are_counts(cls, architecture: dict[str, Any]) -> dict[str, Any]:
+        """Check the keys that a plan counts with; the others are checked by LlamaConfig."""
+        for key in SIZES:
+            value = architecture.get(key, 1)
+            follows = value is None and key in ("num_key_value_heads", "head_dim")  # from the other sizes
+            if not follows and not (type(value) is int and 1 <= value <= LARGEST_SIZE):
+                raise ValueError(f"{key} is {value!r}; expected a whole number from 1 to {LARGEST_SIZE:,}")
+        return architecture
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelSettings:

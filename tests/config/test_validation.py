@@ -144,3 +144,23 @@ def test_pipelines_and_frozen_plans_say_it_too(tmp_path: Path) -> None:
         thaw(plan, {"run.verbosty": "quiet"}, REPOSITORY)
     with pytest.raises(ConfigError, match=r"run\.processes: expected a whole number; got 'two'"):
         thaw(plan, {"run.processes": "two"}, REPOSITORY)
+
+
+class Ends(BaseModel):
+    ends: tuple[int, int] = (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [([], ["ends.number 1 is missing.", "ends.number 2 is missing."]), ([3], ["ends.number 2 is missing."])],
+)
+def test_items_that_are_missing_are_named_by_their_number(given: list[int], expected: list[str]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Ends.model_validate({"ends": given})
+    assert explain(caught.value, Ends, {"ends": given}) == expected
+
+
+@pytest.mark.parametrize("value", ["!function x", "0", "-3", "true", "1.5", "null", "10000001"])
+def test_the_sizes_of_an_architecture_are_counts(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"architecture: hidden_size is .*; expected a whole number from 1 to 10,000"):
+        resolve({"domain": "medical", "model.architecture.hidden_size": value}, REPOSITORY)
