@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import IO, Any, Literal
 
 from common.errors import StoreError, cut, visible
+from common.system.secrets import hide
 
 Verbosity = Literal["quiet", "normal", "verbose"]
 BAR_AFTER_SECONDS = 2.0
@@ -26,7 +27,7 @@ class LogFormatter(logging.Formatter):
     """Writes a record's message as one line, whatever is quoted in it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = cut(visible(record.message, "\t"), LONGEST_LINE)
+        record.message = cut(visible(hide(record.message), "\t"), LONGEST_LINE)
         return super().formatMessage(record)
 
 
@@ -91,11 +92,11 @@ class Console:
     def line(self, text: str = "", *, always: bool = False) -> None:
         """Print one line, whatever is quoted in it; `always` also when quiet."""
         if always or self.verbosity != "quiet":
-            self._print(cut(visible(text, "\t"), LONGEST_LINE))
+            self._print(cut(visible(hide(text), "\t"), LONGEST_LINE))
 
     def lines(self, text: str) -> None:
         """Print a text that may have several lines, also when quiet."""
-        self._print(visible(text, "\t\n"))
+        self._print(visible(hide(text), "\t\n"))
 
     def _print(self, text: str) -> None:
         """Raises StoreError, or BrokenPipeError where nobody reads it."""

@@ -19,7 +19,7 @@ from common.config.kinds import kind_of
 from common.config.names import Name
 from common.config.overrides import nest, take_consent
 from common.config.pipeline import Pipeline, parse_pipeline
-from common.config.resolve import Resolved
+from common.config.resolve import Resolved, check_secrets
 from common.config.schema import Config, RunSettings
 from common.config.stage_sections import check_options
 from common.config.validation import validated
@@ -89,6 +89,7 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
         raise ConfigError(
             f"{path} is not a frozen plan ({type(error).__name__}). `just run` writes one, as {USUAL}."
         ) from None
+    check_secrets(raw, str(path))
     try:
         plan = validated(PlanFile, raw, path=path)
         pipeline, config, stages = _checked(plan, path)

@@ -266,7 +266,7 @@ def test_a_log_is_read_once_per_step_and_a_torn_last_line_is_left_out(tmp_path: 
         ("read from /srv/data/x.jsonl twice", "read from (local)/x.jsonl twice"),
         ("owner/name and/or tokens/s", "owner/name and/or tokens/s"),
         ("https://huggingface.co/owner/name", "https://huggingface.co/owner/name"),
-        ("key hf_AbCdEfGh0123456789", "key (removed)"),
+        ("key hf_AbCdEfGh0123456789", "key ***"),
     ],
 )
 def test_paths_and_tokens_are_cleaned_and_nothing_else(before: str, after: str) -> None:
