@@ -15,7 +15,6 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from common.config.base import AskedPrecision, Frozen, OfData, Peft, Share, StageSettings
 from common.config.names import Name
 
-
 SIZES = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
     "max_position_embeddings", "vocab_size",
