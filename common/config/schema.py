@@ -20,7 +20,7 @@ class ModelFacts(Frozen):
     """What is known of a checkpoint before it is here: enough to estimate with, and checked once it is there."""
 
     model_type: str = Field(description="as in its config.json, such as qwen3 or llama")
-    parameters: int = Field(gt=0, description="number of weights, tied ones once")
+    parameters: int = Field(gt=0, le=10**14, description="number of weights, tied ones once")
     vocab_size: int = Field(gt=0, description="rows of the embedding")
     hidden_size: int = Field(gt=0, description="size of a hidden state")
     intermediate_size: int = Field(gt=0, description="inner size of a feed-forward layer")

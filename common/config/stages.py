@@ -24,6 +24,7 @@ from common.config.base import (
     ValidationSettings,
 )
 
+MOST_EPOCHS = 10_000
 # All linear layers: fewer do not reach full fine-tuning (Dettmers et al. 2023, arXiv 2305.14314, section 4; Schulman et
 # al. 2025, "LoRA Without Regret", which also keeps alpha at 32). The rank is ours.
 LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
@@ -87,9 +88,11 @@ class TrainingSettings(LearningSettings):
     either: ClassVar[tuple[str, ...]] = ("tokens", "epochs")
 
     tokens: int | None = Field(
-        None, gt=0, description="token positions to train on, padding included; more means epochs"
+        None, gt=0, le=10**15, description="token positions to train on, padding included; more means epochs"
     )
-    epochs: float | None = Field(None, gt=0, description="passes over the data, instead of a token budget")
+    epochs: float | None = Field(
+        None, gt=0, le=MOST_EPOCHS, description="passes over the data, instead of a token budget"
+    )
     batch_tokens: int = Field(2048, gt=0, description="tokens per optimizer step, over all devices")
     sequence_length: int = Field(128, ge=16, description="tokens per row")
     packing: Literal["isolated", "trl"] = Field(
@@ -148,7 +151,7 @@ class PreferenceSettings(LearningSettings):
 
     either: ClassVar[tuple[str, ...]] = ("epochs", "steps")
 
-    epochs: float = Field(1.0, gt=0, description="passes over the pairs")
+    epochs: float = Field(1.0, gt=0, le=MOST_EPOCHS, description="passes over the pairs")
     steps: int | None = Field(None, gt=0, description="optimizer steps, instead of passes; none: epochs count")
     batch_pairs: int = Field(16, gt=0, description="pairs per optimizer step, over all devices")
     sequence_length: int = Field(128, ge=16, description="longest prompt plus answer, in tokens")
@@ -250,7 +253,9 @@ class RewardedSettings(LearningSettings, AnsweringSettings):
     either: ClassVar[tuple[str, ...]] = ("steps", "epochs")
 
     steps: int = Field(200, gt=0, description="optimizer steps")
-    epochs: float | None = Field(None, gt=0, description="passes over the prompts, instead of steps; none: steps count")
+    epochs: float | None = Field(
+        None, gt=0, le=MOST_EPOCHS, description="passes over the prompts, instead of steps; none: steps count"
+    )
     prompts_per_step: int = Field(16, gt=0, description="prompts per step, over all devices")
     hard: Share | None = Field(
         None, description="only prompts whose pass rate is above 0 and at most this, as sampled answers tell; none: all"
