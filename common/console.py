@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any, Literal
 
-from common.errors import visible
+from common.errors import StoreError, visible
 
 Verbosity = Literal["quiet", "normal", "verbose"]
 BAR_AFTER_SECONDS = 2.0
@@ -88,9 +88,17 @@ class Console:
         self.terminal = (stream or sys.stdout).isatty()
 
     def line(self, text: str = "", *, always: bool = False, keep: str = "\t") -> None:
-        """Print one line, whatever is quoted in it; `always` also when quiet."""
+        """Print one line, whatever is quoted in it; `always` also when quiet.
+
+        Raises StoreError, or BrokenPipeError where nobody reads it.
+        """
         if always or self.verbosity != "quiet":
-            print(visible(text, keep), file=self.stream or sys.stdout, flush=True)
+            try:
+                print(visible(text, keep), file=self.stream or sys.stdout, flush=True)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise StoreError(f"What this command prints cannot be written: {error.strerror}.") from error
 
     def lines(self, text: str) -> None:
         """Print a text that may have several lines, also when quiet."""

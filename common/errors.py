@@ -99,10 +99,13 @@ def first_line(error: Exception) -> str:
     return cut(visible(line), LONGEST_REASON)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean 'x'?` for the nearest known name, or the list of known names when none is near."""
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` for the nearest known name, or the list of known names when none is near.
+
+    A key of a YAML file may be a number.
+    """
     names = sorted({str(item) for item in known})
-    near = difflib.get_close_matches(name[:LONGEST_NAME], names[:MOST_NAMES], n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(name)[:LONGEST_NAME], names[:MOST_NAMES], n=1, cutoff=0.6)
     if near:
         return f" Did you mean {quoted(near[0])}?"
     if not names:

@@ -84,6 +84,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_consents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep consents to run code out of the user's folder, and those of the user out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
 @pytest.fixture
 def quick_words(tmp_path: Path) -> dict[str, str]:
     """Command-line words of a quick medical run in its own store."""

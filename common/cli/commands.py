@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
 from common.cli.program import REPOSITORY, Program
 from common.config.overrides import Overrides
@@ -281,14 +280,10 @@ def _set_logging(console: Console) -> None:
 @contextlib.contextmanager
 def clean_exit() -> Iterator[None]:
     """Let the signals of schedulers stop a run as Ctrl-C does, and end the checking process with it."""
-    from common.training.loop.stopping import Preempted, signals_restored
-
-    def stop(signum: int, frame: Any) -> NoReturn:
-        raise Preempted(signum)
+    from common.system.signals import signals_restored, stop_on_signals
 
     with signals_restored():
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, stop)
+        stop_on_signals()
         try:
             yield
         finally:

@@ -26,6 +26,7 @@ from common.console import Console
 from common.cost.hardware import GIB
 from common.engine.preflight import hardware
 from common.engine.preflight.backends import emulated
+from common.engine.preflight.domain_code import code_lines
 from common.report.licences import licence_notes
 from common.store.runs import run_of
 
@@ -176,6 +177,8 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
     for name, found in made.corpus.findings().items():
         for line in found:
             console.line(f"Source {name}: {line}", always=True)
+    for line in code_lines(made.resolved):
+        console.line(line, always=True)
     if slow := emulated(made.resolved.config, [step.node.name for step in made.to_do]):
         console.line(slow, always=True)
     if made.resolved.config.model.path is not None:

@@ -5,7 +5,7 @@ Usage: `class DpoSettings(StageSettings): ...`; a stage's module declares it as 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -13,6 +13,9 @@ from common.config.numbers import check_size, check_type
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 TrainOptions = dict[str, Any]
+T = TypeVar("T")
+OF_DATA = "of data"  # marks the fields that a data manifest may set; all others are closed to it
+OfData = Annotated[T, OF_DATA]
 Peft = Literal["full", "lora", "qlora"]
 Precision = Literal["bfloat16", "float16", "float32"]
 PRECISIONS = ("auto", *get_args(Precision))

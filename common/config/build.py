@@ -29,7 +29,7 @@ from common.errors import ConfigError, did_you_mean
 
 COMMAND_LINE = "command line"  # the label of its layer
 OWN_KEYS = ("domain", "profile", "pipeline", "data_root", "out")  # of the command line that are no settings
-OF_CHECKPOINT = ("revision", "facts", "chat_template")  # keys of `model` that hold for one `path`
+OF_CHECKPOINT = ("revision", "facts", "chat_template", "trust_remote_code")  # keys of `model` that hold for one `path`
 
 
 def build(domain: str, profile: str, layers: Sequence[Layer], pipeline: Pipeline) -> tuple[Config, dict[str, str]]:

@@ -15,6 +15,7 @@ LOUDNESS = {"-v": "verbose", "verbose": "verbose", "-q": "quiet", "quiet": "quie
 # Taken as they are, never parsed: a commit may look like a number.
 RAW = ("domain", "profile", "pipeline", "name", "data", "data_root", "out", "model.path", "model.revision")
 ALLOW_CODE = "run.allow_code"
+ANY = "any"  # consent to whatever code is there now
 Overrides = dict[str, str]
 
 
@@ -45,12 +46,21 @@ def parse(arguments: Sequence[str], commands: Collection[str]) -> tuple[str, Ove
     return command, overrides
 
 
-def take_consent(overrides: Overrides, domain: str) -> bool:
-    """Take `run.allow_code` out; return whether code of the domain may run. Raises ConfigError for another's name."""
+def take_consent(overrides: Overrides, domain: str) -> str | None:
+    """Take `run.allow_code` out; return the digest of the code that may run, ANY for the domain's name alone, or None.
+
+    Raises ConfigError for another's name.
+    """
     allowed = overrides.pop(ALLOW_CODE, None)
-    if allowed not in (None, domain):
-        raise ConfigError(f"{ALLOW_CODE}={allowed}: expected the name of this run's domain, {domain}.")
-    return allowed is not None
+    name, at, digest = (allowed or "").partition("@")
+    if allowed is None:
+        return None
+    if name != domain or (at and not digest):
+        raise ConfigError(
+            f"{ALLOW_CODE}={allowed}: expected the name of this run's domain, {domain}, or {domain}@<digest>, "
+            "as `plan` shows it."
+        )
+    return digest or ANY
 
 
 def nest(overrides: Mapping[str, str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 from common.config.build import COMMAND_LINE, OWN_KEYS, build
 from common.config.files import DomainFile, read_domain_file
 from common.config.folders import find_domain, name_of_run, names_in, read_named
+from common.config.manifest_settings import check_manifest_settings
 from common.config.overrides import nest, take_consent
 from common.config.pipeline import Node, Pipeline, load_pipeline
 from common.config.schema import Config
@@ -44,7 +45,7 @@ class Resolved:
     out: Path = field(default_factory=Path)  # of artifacts/, runs/, models/ and speeds.json
     hub_revisions: Mapping[str, str] = field(default_factory=dict)  # of a frozen plan: `owner/name@branch` -> commit
     layers: tuple[Layer, ...] = ()  # what it was put together from; a frozen plan has none
-    code_allowed: bool = False  # by the command line of this very run
+    consent: str | None = None  # of the command line of this very run: the digest of code that may run, or ANY
     given_name: str | None = None  # of the run; none: that of its pipeline
 
     @property
@@ -56,11 +57,6 @@ class Resolved:
     def run_name(self) -> str:
         """Name of the run's folder in `runs/<domain>/<profile>/`."""
         return self.given_name or self.config.pipeline
-
-    @property
-    def may_run_code(self) -> bool:
-        """Whether Python code of the domain's folder may be executed."""
-        return self.shipped or self.code_allowed
 
 
 def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None = None) -> Resolved:
@@ -75,7 +71,7 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     ):
         raise ConfigError(f"{near[0]}: no such key. Did you mean 'domain'?")
     folder = find_domain(given, repository)
-    code_allowed = take_consent(overrides, folder.name)
+    consent = take_consent(overrides, folder.name)
     profile = overrides.pop("profile", DEFAULT_PROFILE)
     profile_values = read_named(repository / "pipelines" / "profiles", "profile", profile, "sections of settings")
     preferred = profile_values.pop("pipeline", DEFAULT_PIPELINE)
@@ -94,13 +90,14 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     data = _data_of([*layers, command_line])
     own = _suits(profile, [*layers, command_line])
     profiles = names_in(repository / "pipelines" / "profiles")
-    layers += _manifest_layers(folder / "data.yaml" if data == HUB else data, profile if own else None, profiles)
+    manifest = folder / "data.yaml" if data == HUB else data
+    layers += _manifest_layers(manifest, profile if own else None, profiles, pipeline)
     layers.append(command_line)
 
     config, origins = build(folder.name, profile, layers, pipeline)
     return Resolved(
         config, origins, pipeline, pipeline.nodes(), repository, folder, Path(data_root) if data_root else None, out,
-        layers=tuple(layers), code_allowed=code_allowed, given_name=given_name,
+        layers=tuple(layers), consent=consent, given_name=given_name,
     )  # fmt: skip
 
 
@@ -149,7 +146,9 @@ def _data_of(layers: Sequence[Layer]) -> str:
     return next((str(layer.values["data"]) for layer in reversed(layers) if "data" in layer.values), EMBEDDED)
 
 
-def _manifest_layers(data: str | Path, profile: str | None, known: Sequence[str]) -> list[Layer]:
+def _manifest_layers(
+    data: str | Path, profile: str | None, known: Sequence[str], pipeline: Pipeline
+) -> list[Layer]:  # fmt: skip
     """Return a manifest's settings for all runs, and those for the profile whose model is in use."""
     if data == EMBEDDED:
         return []
@@ -159,6 +158,8 @@ def _manifest_layers(data: str | Path, profile: str | None, known: Sequence[str]
     profiles = _keys_of(given, "profiles", path)
     if wrong := [name for name in profiles if name not in known]:
         raise ConfigError(f"{path}: profiles.{wrong[0]}: there is no such profile.{did_you_mean(wrong[0], known)}")
+    blocks = {f"profiles.{name}": _keys_of(profiles, name, path) for name in profiles}
+    check_manifest_settings(path, {"settings": _keys_of(given, "settings", path), **blocks}, pipeline)
     layers = [Layer(f"{MANIFEST}{path.name}", _keys_of(given, "settings", path))]
     if profile in profiles:
         layers.append(Layer(f"{MANIFEST}{path.name}, profile {profile}", _keys_of(profiles, profile, path)))

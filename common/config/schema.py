@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from common.config.base import AskedPrecision, Frozen, Peft, Share, StageSettings
+from common.config.base import AskedPrecision, Frozen, OfData, Peft, Share, StageSettings
 from common.config.names import Name
 
 
@@ -47,7 +47,9 @@ class ModelSettings(Frozen):
     new_tokens: tuple[str, ...] = Field(
         (), description="words with a token, and trained rows, of their own; those that the tokenizer lacks are added"
     )
-    vocabulary_size: int = Field(1024, ge=300, description="entries of the byte-level BPE that is trained for it")
+    vocabulary_size: OfData[int] = Field(
+        1024, ge=300, description="entries of the byte-level BPE that is trained for it"
+    )
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="type of the stored weights")
     chat_template: Literal["own", "chatml", "plain"] = Field(
         "own", description="the checkpoint's own, and where it has none chatml if it has the tokens, else plain; "
@@ -95,10 +97,12 @@ class GateSettings(Frozen):
 class VerifySettings(Frozen):
     """What a right answer to the domain's prompts is, for all stages that let a checkpoint answer them."""
 
-    rewards: dict[str, dict[str, Any]] = Field(
+    rewards: OfData[dict[str, dict[str, Any]]] = Field(
         default_factory=dict, description="rewards of stages that name none: see common/rewards/verifiers.py"
     )
-    check: str | None = Field(None, description="reward that says whether an answer is right; none: nothing can")
+    check: OfData[str | None] = Field(
+        None, description="reward that says whether an answer is right; none: nothing can"
+    )
 
 
 TrackerName = Literal["trackio", "tensorboard", "wandb", "mlflow"]

@@ -16,6 +16,7 @@ from common.config.base import (
     Frozen,
     GuardSettings,
     Limits,
+    OfData,
     Peft,
     Schedule,
     Share,
@@ -40,8 +41,8 @@ class LearningSettings(StageSettings):
 
     adapts: ClassVar[bool] = True
 
-    schedule: Schedule = Field(Schedule(), description="learning rate over the steps")
-    limits: Limits = Field(Limits(), description="largest shares of rows that the stage may lose")
+    schedule: OfData[Schedule] = Field(Schedule(), description="learning rate over the steps")
+    limits: OfData[Limits] = Field(Limits(), description="largest shares of rows that the stage may lose")
     guard: GuardSettings = Field(GuardSettings(), description="what to do about a loss spike")
     peft: Peft = Field("full", description="train all weights, an adapter, or an adapter on a quantised copy")
     lora: dict[str, Any] | None = Field(None, description="options of peft's LoraConfig, with peft=lora or qlora")
@@ -87,19 +88,19 @@ class TrainingSettings(LearningSettings):
     guard: GuardSettings = Field(GuardSettings(spike=3.0), description="what to do about a loss spike")
     either: ClassVar[tuple[str, ...]] = ("tokens", "epochs")
 
-    tokens: int | None = Field(
+    tokens: OfData[int | None] = Field(
         None, gt=0, le=10**15, description="token positions to train on, padding included; more means epochs"
     )
-    epochs: float | None = Field(
+    epochs: OfData[float | None] = Field(
         None, gt=0, le=MOST_EPOCHS, description="passes over the data, instead of a token budget"
     )
-    batch_tokens: int = Field(2048, gt=0, description="tokens per optimizer step, over all devices")
-    sequence_length: int = Field(128, ge=16, description="tokens per row")
-    packing: Literal["isolated", "trl"] = Field(
+    batch_tokens: OfData[int] = Field(2048, gt=0, description="tokens per optimizer step, over all devices")
+    sequence_length: OfData[int] = Field(128, ge=16, description="tokens per row")
+    packing: OfData[Literal["isolated", "trl"]] = Field(
         "isolated", description="isolated: rows of whole documents that cannot see each other; trl: TRL's own packing"
     )
-    replay: Share = Field(0.0, description="share of all tokens that comes from the replay sources")
-    validation: ValidationSettings = Field(
+    replay: OfData[Share] = Field(0.0, description="share of all tokens that comes from the replay sources")
+    validation: OfData[ValidationSettings] = Field(
         ValidationSettings(), description="rows kept from training, to measure it by"
     )
 
@@ -151,10 +152,10 @@ class PreferenceSettings(LearningSettings):
 
     either: ClassVar[tuple[str, ...]] = ("epochs", "steps")
 
-    epochs: float = Field(1.0, gt=0, le=MOST_EPOCHS, description="passes over the pairs")
-    steps: int | None = Field(None, gt=0, description="optimizer steps, instead of passes; none: epochs count")
-    batch_pairs: int = Field(16, gt=0, description="pairs per optimizer step, over all devices")
-    sequence_length: int = Field(128, ge=16, description="longest prompt plus answer, in tokens")
+    epochs: OfData[float] = Field(1.0, gt=0, le=MOST_EPOCHS, description="passes over the pairs")
+    steps: OfData[int | None] = Field(None, gt=0, description="optimizer steps, instead of passes; none: epochs count")
+    batch_pairs: OfData[int] = Field(16, gt=0, description="pairs per optimizer step, over all devices")
+    sequence_length: OfData[int] = Field(128, ge=16, description="longest prompt plus answer, in tokens")
 
 
 class DpoSettings(PreferenceSettings):
@@ -180,7 +181,9 @@ class RewardSettings(PreferenceSettings):
 
     trainer: ClassVar[str] = "RewardConfig"
 
-    heldout: Share = Field(0.1, description="prompts whose pairs are kept from training, to see how well it ranks")
+    heldout: OfData[Share] = Field(
+        0.1, description="prompts whose pairs are kept from training, to see how well it ranks"
+    )
     path: str | None = Field(None, description="take this reward model, a folder or Hub id; none: train one")
     revision: str | None = Field(None, description="commit of a reward model of the Hub")
 
@@ -188,14 +191,18 @@ class RewardSettings(PreferenceSettings):
 class AnsweringSettings(StageSettings):
     """What all stages have in common that let a checkpoint answer prompts and score the answers."""
 
-    samples: int = Field(8, ge=2, description="answers to each prompt, compared with each other")
-    prompt_tokens: int = Field(256, ge=8, description="longest prompt; longer ones are left out and counted")
-    answer_tokens: int = Field(128, ge=1, description="longest answer; a longer one is cut and counts as not stopped")
-    rewards: dict[str, dict[str, Any]] = Field(
+    samples: OfData[int] = Field(8, ge=2, description="answers to each prompt, compared with each other")
+    prompt_tokens: OfData[int] = Field(256, ge=8, description="longest prompt; longer ones are left out and counted")
+    answer_tokens: OfData[int] = Field(
+        128, ge=1, description="longest answer; a longer one is cut and counts as not stopped"
+    )
+    rewards: OfData[dict[str, dict[str, Any]]] = Field(
         default_factory=dict,
         description="reward -> its weight and options, or `model: <reward stage>`; none: those of `verify`",
     )
-    order: Literal["weighted", "ranked"] = Field("weighted", description="add the rewards up, or rank by the first")
+    order: OfData[Literal["weighted", "ranked"]] = Field(
+        "weighted", description="add the rewards up, or rank by the first"
+    )
 
 
 class SamplingSettings(AnsweringSettings):
@@ -204,16 +211,16 @@ class SamplingSettings(AnsweringSettings):
     temperature: float = Field(1.0, gt=0, description="of the softmax that tokens are drawn from")
     top_p: float = Field(1.0, gt=0, le=1, description="draw from the likeliest tokens with this share of probability")
     generated_tokens: int = Field(65536, gt=0, description="tokens per generated batch, prompts and answers")
-    passing: float = Field(1.0, description="an answer that stopped and earned at least this in total is right")
-    keep: int = Field(4, ge=1, description="right answers to a prompt that are kept, each text once")
+    passing: OfData[float] = Field(1.0, description="an answer that stopped and earned at least this in total is right")
+    keep: OfData[int] = Field(4, ge=1, description="right answers to a prompt that are kept, each text once")
 
 
 class SampleSettings(SamplingSettings):
     """Answers of a checkpoint to the domain's prompts, scored: preference pairs, rows for SFT, and pass rates."""
 
-    prompts: int | None = Field(None, gt=0, description="prompts to answer; none: all")
-    margin: float = Field(0.0, ge=0, description="least difference of the best and the worst reward of a pair")
-    limits: Limits = Field(Limits(), description="largest shares of rows that the stage may lose")
+    prompts: OfData[int | None] = Field(None, gt=0, description="prompts to answer; none: all")
+    margin: OfData[float] = Field(0.0, ge=0, description="least difference of the best and the worst reward of a pair")
+    limits: OfData[Limits] = Field(Limits(), description="largest shares of rows that the stage may lose")
 
 
 class ExpertSettings(TrainingSettings, SamplingSettings):
@@ -221,9 +228,13 @@ class ExpertSettings(TrainingSettings, SamplingSettings):
 
     learns_answers: ClassVar[bool] = True
 
-    rounds: int = Field(2, ge=1, description="times that all prompts are answered and learned from")
-    heldout: int = Field(64, ge=8, description="prompts that are kept from training, answered after every round")
-    prompts: int | None = Field(None, gt=0, description="prompts to answer in a round, besides these; none: all")
+    rounds: OfData[int] = Field(2, ge=1, description="times that all prompts are answered and learned from")
+    heldout: OfData[int] = Field(
+        64, ge=8, description="prompts that are kept from training, answered after every round"
+    )
+    prompts: OfData[int | None] = Field(
+        None, gt=0, description="prompts to answer in a round, besides these; none: all"
+    )
     restart: bool = Field(True, description="start each round from the stage before, not from the last round's model")
 
     @model_validator(mode="after")
@@ -239,8 +250,8 @@ class WatchSettings(Frozen):
     """When a stage that learns from rewards is measured on held-out prompts, and what stops it."""
 
     every: int = Field(20, gt=0, description="steps between two measurements")
-    prompts: int = Field(64, ge=8, description="prompts that are kept from training for it")
-    check: str | None = Field(
+    prompts: OfData[int] = Field(64, ge=8, description="prompts that are kept from training for it")
+    check: OfData[str | None] = Field(
         None, description="reward that says whether a held-out answer is right; none: that of `verify`"
     )
     drop: Share = Field(0.1, description="stop when the share of right answers falls this far below its best")
@@ -252,12 +263,12 @@ class RewardedSettings(LearningSettings, AnsweringSettings):
 
     either: ClassVar[tuple[str, ...]] = ("steps", "epochs")
 
-    steps: int = Field(200, gt=0, description="optimizer steps")
-    epochs: float | None = Field(
+    steps: OfData[int] = Field(200, gt=0, description="optimizer steps")
+    epochs: OfData[float | None] = Field(
         None, gt=0, le=MOST_EPOCHS, description="passes over the prompts, instead of steps; none: steps count"
     )
-    prompts_per_step: int = Field(16, gt=0, description="prompts per step, over all devices")
-    hard: Share | None = Field(
+    prompts_per_step: OfData[int] = Field(16, gt=0, description="prompts per step, over all devices")
+    hard: OfData[Share | None] = Field(
         None, description="only prompts whose pass rate is above 0 and at most this, as sampled answers tell; none: all"
     )
     watch: WatchSettings = Field(WatchSettings(), description="held-out prompts that the stage is measured by")
@@ -310,11 +321,15 @@ class EvaluateSettings(StageSettings):
     batch_size: int = Field(
         64, gt=0, description="requests per forward pass; rounding aside, scores do not depend on it"
     )
-    chat_template: bool = Field(True, description="ask through the checkpoint's chat template")
-    limit: int | None = Field(None, gt=0, description="questions per task; none: all")
-    text_documents: int = Field(120, gt=0, description="held-out documents read for bits per byte, at most, per side")
-    written: bool = Field(False, description="also let the checkpoint write its answers to the domain's questions")
-    answer_tokens: int = Field(128, gt=0, description="longest written answer, in tokens")
+    chat_template: OfData[bool] = Field(True, description="ask through the checkpoint's chat template")
+    limit: OfData[int | None] = Field(None, gt=0, description="questions per task; none: all")
+    text_documents: OfData[int] = Field(
+        120, gt=0, description="held-out documents read for bits per byte, at most, per side"
+    )
+    written: OfData[bool] = Field(
+        False, description="also let the checkpoint write its answers to the domain's questions"
+    )
+    answer_tokens: OfData[int] = Field(128, gt=0, description="longest written answer, in tokens")
 
 
 class CardSettings(StageSettings):

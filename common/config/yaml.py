@@ -157,6 +157,11 @@ def _problem(message: str, event: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(None, None, message, event.start_mark)
 
 
+def parse_yaml(text: str, *, any_tag: bool = False) -> Any:
+    """Return the value of a YAML text, within the same bounds as a file's. Raises YAMLError."""
+    return _build(text, any_tag=any_tag)
+
+
 def read_yaml(path: Path, *, any_tag: bool = False) -> Any:
     """Return the value of a YAML file; with `any_tag` values with the tags of another program are None.
 

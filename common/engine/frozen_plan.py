@@ -98,7 +98,7 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
     name = plan.name or pipeline.name
     overrides = dict(overrides)
     out = overrides.pop("out", None)
-    code_allowed = take_consent(overrides, config.domain)
+    consent = take_consent(overrides, config.domain)
     for key in overrides:
         if not key.startswith("run."):
             raise ConfigError(
@@ -114,7 +114,7 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
         raise ConfigError(f"{path}: its domain is '{config.domain}', but its domain_folder is {folder}. Plan it again.")
     return Resolved(
         config, plan.origins, pipeline, pipeline.nodes(), repository, folder, data_root, root,
-        plan.hub_revisions, code_allowed=code_allowed, given_name=name,
+        plan.hub_revisions, consent=consent, given_name=name,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.engine.code import code_of
 from common.engine.fingerprint import settings_made_with
+from common.engine.preflight.domain_code import code_of_stage
 from common.engine.provenance import provenance
 from common.stage import StageReport
 from common.store.artifacts import Artifact
@@ -56,5 +57,6 @@ def manifest_of(job: Job, report: StageReport, seconds: float, resolved: Resolve
         "processes": ranks.size(),
         "seed": resolved.config.seed,
         "code": code_of(node.kind, resolved.repository),
+        **({"outside_code": used} if (used := code_of_stage(node, resolved)) else {}),
         **provenance(resolved.repository),
     }

@@ -27,16 +27,16 @@ from typing import TYPE_CHECKING, Any
 
 from common import errors
 from common.config.kinds import kind_of
-from common.config.overrides import ALLOW_CODE
 from common.config.resolve import Resolved
 from common.config.schema import RunSettings
 from common.console import Console
 from common.engine.environment import environment
 from common.engine.frozen_plan import frozen
+from common.engine.preflight.domain_code import granted
 from common.errors import ConfigError, LaunchError, RecipeError
 from common.store.artifacts import write_json
+from common.system.signals import SIGNALS, Preempted, signals_restored
 from common.training.distributed import ranks
-from common.training.loop.stopping import SIGNALS, Preempted, signals_restored
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing import PContext, RunProcsResult
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 LAUNCHER = "DOMAIN_RECIPES_LAUNCHER"  # environment: the number of the process that `launch` runs in
 SET_BY_ACCELERATE = "ACCELERATE_MIXED_PRECISION"  # environment, whatever the value
-TEMPORARY = 75  # exit code of a run that was asked to stop and may be started again (EX_TEMPFAIL of sysexits.h)
 LINES = 12  # of a dead process's output that are shown
 GRACE_SECONDS = 600.0  # that processes have to save a checkpoint once they are asked to stop
 WATCH_SECONDS = 0.2
@@ -72,16 +71,15 @@ def launch(resolved: Resolved, stage: str, plan: Path, console: Console, *, forc
     ConfigError where a scheduler has to start them.
     """
     run = resolved.config.run
+    allowed = list(filter(None, [granted(resolved)]))  # to run the code that this process has checked, by its digest
     if run.machines > 1:
         each = run.processes // run.machines
         raise ConfigError(
             f"run.machines={run.machines}: start stage {stage} on every machine, for instance with `torchrun "
             f"--nnodes={run.machines} --nproc-per-node={each} --rdzv-backend=c10d --rdzv-endpoint=<host>:<port> -m "
-            f"common stage {plan} {stage}`; then go on with the same command as now."
+            f"common stage {' '.join([str(plan), stage, *allowed])}`; then go on with the same command as now."
         )
-    settings = [f"out={resolved.out.resolve()}", *(["force=true"] if forced else [])]
-    if resolved.code_allowed or resolved.config.model.trust_remote_code:  # this process has checked the consent
-        settings.append(f"{ALLOW_CODE}={resolved.config.domain}")
+    settings = [f"out={resolved.out.resolve()}", *(["force=true"] if forced else []), *allowed]
     shared = accelerate_environment(resolved.repository, run, run.processes)
     # They import `common` from here, and nothing from the current folder, which may be any.
     path = [str(resolved.repository), *filter(None, [os.environ.get("PYTHONPATH")])]

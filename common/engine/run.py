@@ -31,7 +31,7 @@ from common.engine.frozen_plan import freeze
 from common.engine.job import Job, manifest_of
 from common.engine.plan import Plan, in_other_precision, make_plan, unpublished
 from common.engine.preflight.backends import emulated
-from common.engine.preflight.domain_code import rewards_file
+from common.engine.preflight.domain_code import exam_folders, rewards_file
 from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
 from common.engine.preflight.trial import try_rows
@@ -46,6 +46,7 @@ from common.store.leases import Lease
 from common.store.locks import Holder
 from common.store.runs import run_of
 from common.store.verify import seen_changed
+from common.system.signals import stop_if_asked
 from common.training.distributed import ranks
 from common.training.distributed.gpu_lock import lock_gpus
 from common.training.loop import memory
@@ -79,6 +80,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
         run = Run(plan, console, Outcome(), lease, left_out)
         freeze(resolved)
         for step in plan.steps:
+            stop_if_asked()
             run.make(step.node, forced=step.node.name in forced)
             run.gate(step.node)
         run.write_summary()
@@ -128,6 +130,7 @@ class Run:
     ) -> None:
         """`left_out` are benchmarks that could not be loaded, and that exams go without."""
         self.resolved, self.config, self.corpus = plan.resolved, plan.resolved.config, plan.corpus
+        self.outlook = plan.outlook
         self.store = Store(plan.resolved.out)
         self.folder = run_of(plan.resolved)
         self.console = console
@@ -162,7 +165,7 @@ class Run:
             ranks.barrier(patiently=True)  # the others wait for as long as the lock is another run's
             if ranks.broadcast(artifact is None):
                 started, context = time.monotonic(), self._context(job)
-                with writing(context.work), ready(context):
+                with writing(context.work, sum(self.outlook.disk(node.name))), ready(context):
                     report: StageReport = kind_of(node.kind).run(context)
                 ranks.barrier()  # until all have left the scratch folder
                 if ranks.is_main_process():
@@ -230,9 +233,12 @@ class Run:
         if not ranks.is_main_process():
             out = work / "processes" / str(ranks.rank())
             out.mkdir(parents=True, exist_ok=True)
+        settings, folders = self.config.stages[node.name], task_folders(self.resolved)
+        if getattr(settings, "tasks", ()):
+            folders = exam_folders(folders, self.resolved)
         return StageContext(
-            node.name, node.kind, self.config.stages[node.name], self.config, job.inputs, node.parent, self.corpus,
-            out, work, self.store.models, self.console, task_folders(self.resolved), rewards_file(self.resolved),
+            node.name, node.kind, settings, self.config, job.inputs, node.parent, self.corpus,
+            out, work, self.store.models, self.console, folders, rewards_file(self.resolved, settings),
             self.resolved.pipeline.controls, self.left_out, self.folder.label, job.fingerprint[:RESULT_ID],
         )  # fmt: skip
 

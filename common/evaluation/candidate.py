@@ -23,6 +23,7 @@ from common.cost.memory import TEXT_WINDOW
 from common.errors import DataError
 from common.evaluation import shared_context
 from common.models.control_tokens import MARK, reader_of
+from common.models.limits import within_limits
 from common.models.rendering import marked_messages
 
 TOLERANCE = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.1}  # of log-likelihoods per token, shared against plain
@@ -49,7 +50,8 @@ class Candidate(HFLM):  # type: ignore[misc]  # the harness ships no types
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """Return a conversation as text; the names of control tokens in it are marked as text."""
         marked = marked_messages(self.tokenizer, chat_history)
-        return str(super().apply_chat_template(marked, add_generation_prompt=add_generation_prompt))
+        with within_limits(self.tokenizer, len(marked)):
+            return str(super().apply_chat_template(marked, add_generation_prompt=add_generation_prompt))
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         if self.chat:

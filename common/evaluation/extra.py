@@ -46,7 +46,10 @@ def load(names: Sequence[str], folders: Sequence[Path] = (), manager: Any = None
     if not names:
         return {}
     # What tasks print while they load, such as downloads of nltk, is dropped; errors are raised all the same.
-    with harness.quiet(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        harness.quiet(), harness.metrics_of_its_own(),
+        contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()),
+    ):  # fmt: skip
         manager = manager or task_manager(tuple(folders))
         for name in names:
             if name not in manager.task_index:

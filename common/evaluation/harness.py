@@ -20,6 +20,7 @@ from common.config.yaml import read_yaml
 from common.errors import DataError
 from common.models.checkpoint import read_header, shards_of
 from common.models.device import has_room, offload_kwargs
+from common.models.remote_code import loadable
 from common.models.special_tokens import document_start
 from common.models.turns import ANSWER, DIALOGUE, render, turn_end
 
@@ -48,6 +49,27 @@ def quiet() -> Iterator[None]:
             after.callback(transformers_logging.enable_progress_bar)
             transformers_logging.disable_progress_bar()
         yield
+
+
+@contextlib.contextmanager
+def metrics_of_its_own() -> Iterator[None]:
+    """Let tasks name metrics of the harness alone: for any other it fetches code from the Hub, and runs it."""
+    import lm_eval.api.metrics  # noqa: F401  # registers them
+    import lm_eval.api.task as task_module
+    from lm_eval.api.registry import metric_registry
+
+    found = task_module.get_metric
+
+    def get(name: str, hf_evaluate_metric: bool = False) -> Any:
+        if hf_evaluate_metric or name not in metric_registry:
+            raise DataError(f"the metric {name} is code of the Hub, which is not run; the harness has others")
+        return found(name)
+
+    task_module.get_metric = get
+    try:
+        yield
+    finally:
+        task_module.get_metric = found
 
 
 @contextlib.contextmanager
@@ -103,10 +125,11 @@ def load(
     on_gpu = device.startswith("cuda")
     narrow = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     dtype = torch.bfloat16 if narrow else torch.float32
-    tokenizer = AutoTokenizer.from_pretrained(str(checkpoint), trust_remote_code=trust_remote_code)
+    place = str(loadable(checkpoint, trust_remote_code))
+    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
     fits = not on_gpu or has_room(_num_weights(checkpoint) * dtype.itemsize)
     model = AutoModelForCausalLM.from_pretrained(
-        str(checkpoint), dtype=dtype, trust_remote_code=trust_remote_code, **({} if fits else offload_kwargs())
+        place, dtype=dtype, trust_remote_code=trust_remote_code, **({} if fits else offload_kwargs())
     )
     if fits:
         model.to(torch.device(device))

@@ -19,6 +19,7 @@ from common.config.schema import ModelSettings
 from common.errors import ContractError, DataError, first_line
 from common.models.convert import pickles_of
 from common.models.gguf_file import SUFFIX, check_gguf
+from common.models.remote_code import loadable
 from common.system.files import open_regular, read_text
 
 # Settings of generation that mean something for sampling alone.
@@ -50,8 +51,9 @@ def _load(auto: Any, name: str, folder: Path, model: ModelSettings, **how: Any) 
     how |= {"dtype": torch.float32, "trust_remote_code": model.trust_remote_code}
     if folder.suffix == SUFFIX:
         return _unpacked(auto, name, folder, **how)
+    place = loadable(folder, model.trust_remote_code)
     with explain_loading(name, folder):
-        return auto.from_pretrained(folder, use_safetensors=True, **how)
+        return auto.from_pretrained(place, use_safetensors=True, **how)
 
 
 def _unpacked(auto: Any, name: str, file: Path, **how: Any) -> PreTrainedModel:
@@ -126,11 +128,12 @@ def load_tokenizer(folder: Path, model: ModelSettings) -> PreTrainedTokenizerBas
     """Load the tokenizer alone. Raises DataError naming the folder."""
     from transformers import AutoTokenizer
 
+    if folder.suffix == SUFFIX:
+        with explain_loading("tokenizer of", folder), _alone(folder) as place:
+            return AutoTokenizer.from_pretrained(place, gguf_file=folder.name, trust_remote_code=False)
+    place = loadable(folder, model.trust_remote_code)
     with explain_loading("tokenizer of", folder):
-        if folder.suffix == SUFFIX:
-            with _alone(folder) as place:
-                return AutoTokenizer.from_pretrained(place, gguf_file=folder.name)
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
+        return AutoTokenizer.from_pretrained(place, trust_remote_code=model.trust_remote_code)
 
 
 def load_skeleton(folder: Path, model: ModelSettings) -> PreTrainedModel:
@@ -141,10 +144,10 @@ def load_skeleton(folder: Path, model: ModelSettings) -> PreTrainedModel:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
+    place = loadable(folder, model.trust_remote_code)
     with contextlib.ExitStack() as stack:
         stack.enter_context(explain_loading("configuration of", folder))
         how: dict[str, Any] = {"trust_remote_code": model.trust_remote_code}
-        place = folder
         if folder.suffix == SUFFIX:
             place, how["gguf_file"] = stack.enter_context(_alone(folder)), folder.name
         config = AutoConfig.from_pretrained(place, **how)

@@ -12,8 +12,12 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
+
+from common.models.remote_code import loadable
+from common.system.outside_code import allow_digests
 
 TOLERANCE = {"torch.float32": 1e-3, "torch.bfloat16": 2e-1, "torch.float16": 5e-2}  # of logits, absolute
 
@@ -67,12 +71,16 @@ class CleanProcess:
         self.close()
 
 
-def inspect(folder: str, input_ids: list[int], logits: str, trust_remote_code: bool) -> dict[str, Any]:
-    """Load a model and compare its logits (T, V) with those stored in `logits`."""
+def inspect(
+    folder: str, input_ids: list[int], logits: str, trust_remote_code: bool, allowed: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Load a model and compare its logits (T, V) with those stored in `logits`; `allowed` is the code it may run."""
     import numpy as np
     import torch
     import transformers
 
+    allow_digests(allowed)
+    folder = str(loadable(Path(folder), trust_remote_code))
     transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     names = json.loads(Path(folder, "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
     rewards = str(names[0]).endswith("ForSequenceClassification")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import ContractError
 from common.models.turns import turn_end
+from common.system.outside_code import allowed_digests
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,7 +137,7 @@ def check_saved(
     np.save(reference, logits_TV.numpy(), allow_pickle=False)
     found = clean.ask({
         "folder": str(out), "input_ids": list(input_ids), "logits": str(reference),
-        "trust_remote_code": trust_remote_code,
+        "trust_remote_code": trust_remote_code, "allowed": allowed_digests(),
     })  # fmt: skip
     if error := found.get("error"):
         raise ContractError(f"The saved checkpoint does not load in a clean process: {error}")

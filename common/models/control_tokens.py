@@ -22,6 +22,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from common.errors import DataError, did_you_mean
+from common.models.limits import in_time
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,8 +76,11 @@ class ControlTokens:
     def encode(self, texts: Sequence[str], *, whole: bool = False) -> list[list[int]]:
         """Return marked texts as ids: what is marked as text, every other control token as itself.
 
-        `whole` gives each text what the tokenizer puts around one.
+        `whole` gives each text what the tokenizer puts around one. Raises DataError where it takes for ever.
         """
+        return in_time(self._tokenizer, lambda: self._encode(texts, whole), texts)
+
+    def _encode(self, texts: Sequence[str], whole: bool) -> list[list[int]]:
         plain = [text for text in texts if MARK not in text]
         ids: Iterator[list[int]] = iter(self._tokenizer(plain, add_special_tokens=whole)["input_ids"] if plain else ())
         return [next(ids) if MARK not in text else self._encode_marked(text, whole) for text in texts]
@@ -100,7 +104,7 @@ class ControlTokens:
             return self._read[found[0]] if found[0] in self._read else aliases[found[0]]
 
         renamed = self._marked_or_named.sub(read, text)
-        return list(core.encode(renamed, add_special_tokens=whole).ids)
+        return list(core.encode_batch([renamed], add_special_tokens=whole)[0].ids)  # lets other threads run meanwhile
 
     @functools.cached_property
     def _marked_or_named(self) -> re.Pattern[str]:

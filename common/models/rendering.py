@@ -106,15 +106,14 @@ def marked_messages(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> l
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, tools: Tools | None, prompt: bool) -> str:
-    """Templates refuse by an error of their own, for roles that do not alternate or that they do not know."""
-    from jinja2 import TemplateError
+    from common.models.limits import REFUSALS, apply_template
 
     options = {"tools": list(tools)} if tools else {}
     try:
-        return str(
-            tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=prompt, **options)
-        )
-    except (TemplateError, TypeError, LookupError, AttributeError) as error:
+        return apply_template(tokenizer, messages, add_generation_prompt=prompt, **options)
+    except DataError:
+        raise
+    except REFUSALS as error:
         raise Refusal(f"{REFUSED}: {first_line(error)[:LONGEST_REASON]}") from error
 
 

@@ -23,13 +23,18 @@ from common.models.facts import check_facts
 from common.models.gguf_file import SUFFIX
 from common.models.licence import licence_of, stated
 from common.models.local import is_local, locate, package_of
+from common.models.remote_code import PYTHON
+from common.store.artifacts import disk_full, is_full
 from common.store.cache import known_digest
+from common.system.outside_code import files_below
 
 WEIGHTS = "*.safetensors"
 WEIGHT_FILES = ("*.json", WEIGHTS, "*.jinja", "*.model", "*.txt")
 COMMIT = r"[0-9a-f]{40}"
 PATIENCE = 10.0  # seconds for the Hub's answer
-CODE_FILES = ("*.py",)  # read only where `trust_remote_code` says so, and then part of what a checkpoint is
+CODE_FILES = (
+    "*.py",
+)  # of the Hub, in folders too; read only where `trust_remote_code` says so, and then part of what a checkpoint is
 
 
 def is_hub_id(path: str | None) -> bool:
@@ -55,6 +60,17 @@ def fetch(settings: ModelSettings, key: str = "model") -> Path:
     if not is_hub_id(settings.path):
         return locate(settings.path, f"{key}.path")
     return _download(settings, key, _files_of(settings))
+
+
+def fetch_code(settings: ModelSettings, key: str = "model") -> Path:
+    """Return the place of a checkpoint whose code can be read; of one of the Hub the small files are downloaded.
+
+    Raises DataError and ConfigError as `fetch` and `check_given` do.
+    """
+    if not is_hub_id(settings.path):
+        return fetch(settings, key)
+    check_given(settings, key)
+    return _download(settings, key, [pattern for pattern in _files_of(settings) if pattern != WEIGHTS])
 
 
 def find_tokenizer(settings: ModelSettings) -> Path | None:
@@ -108,6 +124,7 @@ class HubUnreachable(DataError):
 @contextlib.contextmanager
 def _explained(settings: ModelSettings, key: str) -> Iterator[None]:
     """Turn what the Hub's client raises into a DataError that says what to do; never the client's own text."""
+    from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is not exported in its stubs
         GatedRepoError,
         HfHubHTTPError,
@@ -130,6 +147,8 @@ def _explained(settings: ModelSettings, key: str) -> Iterator[None]:
     except RevisionNotFoundError as error:
         raise DataError(f"{given} has no branch, tag or commit '{settings.revision}' ({key}.revision).") from error
     except (HfHubHTTPError, HTTPError, LocalEntryNotFoundError, OSError) as error:
+        if is_full(error):
+            raise disk_full(Path(HF_HUB_CACHE)) from error
         offline = type(error).__name__ == "OfflineModeIsEnabled"
         cause = "HF_HUB_OFFLINE is set" if offline else f"the Hub cannot be reached ({type(error).__name__})"
         raise HubUnreachable(
@@ -148,10 +167,12 @@ def digest_checkpoint(settings: ModelSettings, key: str = "model") -> dict[str, 
     place = fetch(settings, key)
     if place.suffix == SUFFIX:
         return {"gguf": known_digest(place)}
-    files = sorted(path for pattern in _files_of(settings) for path in place.glob(pattern))
+    files = {path.name: path for pattern in WEIGHT_FILES for path in place.glob(pattern)}
+    if settings.trust_remote_code:
+        files |= {name: path for name, path in files_below(place) if name.endswith(PYTHON)}
     if not files:
         raise ContractError(f"{key}.path={settings.path} holds no checkpoint files.")
-    return {"files": {path.name: known_digest(path) for path in files}}
+    return {"files": {name: known_digest(path) for name, path in sorted(files.items())}}
 
 
 def _files_of(settings: ModelSettings) -> list[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from common.errors import ContractError, first_line
+from common.errors import ContractError, DataError, first_line
 from common.models.control_tokens import reader_of
 from common.models.rendering import THOUGHT_KEYS, Messages, Refusal, Taken, take
 
@@ -199,17 +199,19 @@ def _turn(plan: _Plan, place: int) -> _Turn | None:
 
 def require_trainable_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """Check that what the assistant writes can be found, and ends in a token of its own. Raises ContractError."""
-    from jinja2 import TemplateError
+    from common.models.limits import REFUSALS, apply_template
 
     if not tokenizer.chat_template:
         raise ContractError(f"The tokenizer has no chat template, so conversations cannot be trained on. {WITHOUT}")
     try:
-        whole = str(tokenizer.apply_chat_template(list(DIALOGUE), tokenize=False))
-    except TemplateError as error:
+        whole = apply_template(tokenizer, DIALOGUE)
+    except DataError:
+        raise
+    except REFUSALS as error:
         line = getattr(error, "lineno", None)
-        place = f" in its line {line}" if line else ""
+        place, reason = f" in its line {line}" if line else "", first_line(error).rstrip(".")
         raise ContractError(
-            f"The chat template refuses a question with its answer{place}: {first_line(error)}. {WITHOUT}"
+            f"The chat template refuses a question with its answer{place}: {reason}. {WITHOUT}"
         ) from error
     if ANSWER not in whole:
         raise ContractError(

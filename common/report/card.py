@@ -122,6 +122,7 @@ def render_card(
         "## Lineage",
         "A fingerprint identifies a stage's settings, data and inputs. A digest identifies its files.",
         tables.lineage_table(chain),
+        *stage_notes.outside_code_notes(chain),
         "## Cost and environment",
         tables.cost_table(chain),
         tables.hardware(chain),

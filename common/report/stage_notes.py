@@ -20,6 +20,7 @@ from common.report.tables import reasons
 
 Facts = Mapping[str, Any]
 UNBALANCED = 0.1  # above chance by this much, the most common answer alone looks like skill
+CODE_DIGITS = 12  # of the digest of code, as plans show it
 REWARDS_PICTURE = "rewards.png"
 MODELS_NOTE = (
     "A reward model ranks a pair right when the preferred answer gets the higher reward. Pairs kept from training "
@@ -53,6 +54,21 @@ def exam_warnings(chain: Chain) -> list[str]:
                 f"{share:.1%}, and guessing scores {chance:.1%}. A score up to {share:.1%} therefore shows no skill."
             )
     return warnings
+
+
+def outside_code_notes(chain: Chain) -> list[str]:
+    """Say which code that is not part of the package ran, and in which stages."""
+    stages: dict[str, list[str]] = {}  # digest -> the stages
+    files: dict[str, list[str]] = {}
+    for name, manifest in chain.manifests.items():
+        if found := manifest.get("outside_code"):
+            stages.setdefault(str(found["digest"]), []).append(code(name))
+            files[str(found["digest"])] = [code(str(file).replace("`", "'")) for file in found["files"]]
+    return [
+        f"Code that is not part of the package ran in {', '.join(names)}, as its user allowed (digest "
+        f"`{digest[:CODE_DIGITS]}`): {', '.join(files[digest])}."
+        for digest, names in stages.items()
+    ]
 
 
 def training_notes(chain: Chain) -> list[str]:

@@ -25,13 +25,15 @@ from types import ModuleType
 from pydantic import BaseModel, PydanticSchemaGenerationError
 
 from common.config.base import StageSettings
+from common.config.domain_code import REWARDS, read_code, runnable
 from common.config.resolve import Resolved
 from common.config.stages import AnsweringSettings, RewardedSettings
 from common.errors import ConfigError
 from common.rewards.verifiers import VERIFIERS, Verifier, options_of_function
 from common.system.files import read_bytes
+from common.system.outside_code import may_run
 
-FILE = "rewards.py"
+FILE = REWARDS
 RESERVED = ("weight", "model")  # keys of every reward, so that no option can have their names
 
 
@@ -45,24 +47,28 @@ def own_names(settings: StageSettings) -> set[str]:
     return named - VERIFIERS.keys()
 
 
-def verifiers_with(path: Path) -> Mapping[str, Verifier]:
+def verifiers_with(path: Path, shown: Path | None = None) -> Mapping[str, Verifier]:
     """Return the package's verifiers and those of a domain's file, which is run; a missing file adds none.
 
-    Raises ConfigError where the file does not load, or a public function is no reward.
+    `shown` is the path for messages, where `path` is a copy. Raises ConfigError where the file does not load, or a
+    public function is no reward.
     """
     if not path.is_file():
         return VERIFIERS
-    return {**VERIFIERS, **_load(path, read_bytes(path))}
+    return {**VERIFIERS, **_load(path, read_bytes(path), shown or path)}
 
 
 def verifiers_for(resolved: Resolved) -> Mapping[str, Verifier]:
     """Return the rewards that a run may name: those of the package and, where its code may run, of its domain."""
-    path = resolved.domain_folder / FILE
-    return verifiers_with(path) if resolved.may_run_code or not path.is_file() else VERIFIERS
+    folder = resolved.domain_folder
+    if resolved.shipped or not (folder / FILE).is_file():
+        return verifiers_with(folder / FILE)
+    allowed = may_run(read_code(folder).code)
+    return verifiers_with(runnable(folder, FILE) / FILE, folder / FILE) if allowed else VERIFIERS
 
 
 @functools.cache  # by content, so that an edit is read again
-def _load(path: Path, source: bytes) -> Mapping[str, Verifier]:
+def _load(path: Path, source: bytes, shown: Path) -> Mapping[str, Verifier]:
     module = ModuleType(f"rewards_{hashlib.sha256(str(path).encode() + source).hexdigest()[:16]}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses look their module up
@@ -70,14 +76,14 @@ def _load(path: Path, source: bytes) -> Mapping[str, Verifier]:
         # Compiled from the very bytes that are digested; nothing is written beside the file.
         exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
     except (Exception, SystemExit) as error:  # whatever the file's own code raises
-        raise ConfigError(f"{path} could not be loaded: {type(error).__name__}: {error}. Correct the file.") from error
+        raise ConfigError(f"{shown} could not be loaded: {type(error).__name__}: {error}. Correct the file.") from error
     found = {
         name: function
         for name, function in vars(module).items()
         if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
     }
     for name, function in found.items():
-        _check(path, name, function)
+        _check(shown, name, function)
     return found
 
 

@@ -17,6 +17,7 @@ from common.config.stages import BaseSettings
 from common.errors import ConfigError, did_you_mean
 from common.models import checkpoint, contracts
 from common.models.facts import check_facts, check_loaded
+from common.models.limits import try_tokenizer
 from common.models.source import describe, fetch
 from common.models.special_tokens import add_rows, num_ids, require_end, settle
 from common.models.tokenizer import FOLD_SYSTEM, PLAIN, common_words, give_chatml, knows_chatml, train_tokenizer
@@ -108,6 +109,7 @@ def _adjust(model: Any, tokenizer: PreTrainedTokenizerBase, settings: ModelSetti
     Raises ContractError for what cannot be put right.
     """
     notes = []
+    try_tokenizer(tokenizer)
     rows, known = model.get_input_embeddings().weight.shape[0], num_ids(tokenizer)
     if known > rows and all(token in tokenizer.added_tokens_decoder for token in range(rows, known)):
         add_rows(model, rows, known)

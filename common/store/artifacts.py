@@ -34,6 +34,9 @@ from common.system.files import open_regular, read_text
 log = logging.getLogger(__name__)
 FINGERPRINT_LENGTH = 16  # hex digits: 64 bits, so that two recipes never meet by chance
 # Files about how a result was made, not what it is: two runs with equal weights differ in these.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# safetensors, tokenizers, arrow and torch raise errors of their own; torch's say no more than that.
+FULL_WORDS = ("No space left on device", "Disk quota exceeded", "File too large", "PytorchStreamWriter failed writing")
 VOLATILE = frozenset({MANIFEST, "log.jsonl"})
 
 
@@ -240,22 +243,17 @@ def replacing(path: Path) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn the system's errors on writing below a folder into a StoreError that says what to do."""
+def writing(folder: Path, needed: float = 0.0) -> Iterator[None]:
+    """Turn the system's errors on writing below a folder into a StoreError that says what to do.
+
+    `needed` are the bytes that are expected to be written there.
+    """
     try:
         yield
-    except RecipeError:
-        raise
     except Exception as error:
-        # safetensors and tokenizers raise errors of their own when the disk is full.
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
-        if full:
-            free = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free
-            raise StoreError(
-                f"The disk of {folder} is full ({free / 1e6:.0f} MB free). Nothing half-made is kept as done; "
-                "free some space (`just gc` removes results that no run refers to) and run the same command again."
-            ) from error
-        if not isinstance(error, OSError):
+        if not isinstance(error, StoreError) and is_full(error):
+            raise disk_full(folder, needed) from error
+        if isinstance(error, RecipeError) or not isinstance(error, OSError):
             raise
         path = str(error.filename or "")
         named = bool(path) and (path.startswith(str(folder)) or str(folder).startswith(path))
@@ -266,6 +264,26 @@ def writing(folder: Path) -> Iterator[None]:
                 "or make this one writable."
             ) from error
         raise
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, is a full disk, a full quota, or a limit on the size of files."""
+    while error is not None:
+        if getattr(error, "errno", None) in FULL or any(words in str(error) for words in FULL_WORDS):
+            return True
+        error = error.__cause__
+    return False
+
+
+def disk_full(folder: Path, needed: float = 0.0) -> StoreError:
+    """Return what to raise where nothing more can be written below a folder."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    about = f" About {needed / 1e6:.0f} MB are needed here." if needed else ""
+    return StoreError(
+        f"The disk of {folder} is full ({free / 1e6:.0f} MB free).{about} Nothing half-made is kept as done; "
+        "free some space (`just gc` removes results that no run refers to) and run the same command again."
+    )
 
 
 def _flush(path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,29 @@ def test_the_module_runs_from_the_repository() -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.startswith("error: There is no domain")
+
+
+@pytest.mark.parametrize(
+    ("streams", "code", "expected"),
+    [
+        ("| true", 1, ""),
+        (">&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        ("> /dev/full", 1, "error: What this command prints cannot be written: No space left on device.\n"),
+    ],
+)
+def test_whatever_the_streams_are_there_is_no_traceback(streams: str, code: int, expected: str) -> None:
+    script = f"set -o pipefail; {sys.executable} -m common --help {streams}"
+    found = subprocess.run(["bash", "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (code, expected)
+
+
+def test_a_full_disk_outside_the_store_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "/tmp/x/y")
+
+    monkeypatch.setitem(COMMANDS, "status", replace(COMMANDS["status"], run=fail))
+    assert main(["status"]) == 1
+    assert capsys.readouterr().err.startswith("error: The disk of /tmp/x is full (")

@@ -57,13 +57,13 @@ def of_manifest(folder: Path, settings: str, **words: str) -> Resolved:
             "sft.train.packing=false (manifest own.yaml) and sft.packing=isolated (manifest own.yaml) contradict",
         ),
         (
-            "sft: {train: {seed: 3}}",
-            {"seed": "4"},
-            "sft.train.seed=3 (manifest own.yaml) and seed=4 (command line) contradict each other. Leave out one.",
+            "",
+            {"sft.train.seed": "3", "seed": "4"},
+            "sft.train.seed=3 (command line) and seed=4 (command line) contradict each other. Leave out one.",
         ),
         (
-            "sft: {train: {seed: 3}}, dpo: {train: {seed: 4}}",
-            {},
+            "",
+            {"sft.train.seed": "3", "dpo.train.seed": "4"},
             "sft.train gives seed=3 and dpo.train seed=4, and a run has one. Leave out one.",
         ),
     ],
@@ -77,8 +77,9 @@ def test_a_value_given_twice_with_another_meaning_names_both_layers(
 
 
 def test_given_twice_with_one_meaning_it_holds(tmp_path: Path) -> None:
-    manifest = "sft: {train: {max_length: 256, seed: 3}, sequence_length: 256}"
-    assert settings_of(of_manifest(tmp_path, manifest, seed="3"), "sft")["sequence_length"] == 256
+    manifest = "sft: {train: {max_length: 256}, sequence_length: 256}"
+    found = of_manifest(tmp_path, manifest, **{"sft.train.seed": "3", "seed": "3"})
+    assert settings_of(found, "sft")["sequence_length"] == 256
 
 
 def test_a_stronger_layer_wins_over_ours_and_over_another_block(tmp_path: Path) -> None:

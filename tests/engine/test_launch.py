@@ -19,7 +19,7 @@ from common.console import Console
 from common.engine import launch
 from common.engine.launch import SET_BY_ACCELERATE, configure
 from common.errors import ConfigError
-from common.training.loop.stopping import Preempted, signals_restored
+from common.system.signals import Preempted, signals_restored
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow

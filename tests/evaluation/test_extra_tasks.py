@@ -78,6 +78,18 @@ def test_data_that_could_not_be_loaded_names_the_task_and_the_way_out(
         extra.load(["borrowed"], manager=manager(tmp_path))
 
 
+@pytest.mark.parametrize("given", [{"metric": "someone/metric"}, {"metric": "acc", "hf_evaluate": True}])
+def test_a_metric_that_is_code_of_the_hub_is_not_run(
+    given: dict[str, Any], make_questions: Callable[..., list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    write_questions(tmp_path, "borrowed", make_questions(2))
+    task = yaml.safe_load((tmp_path / "borrowed.yaml").read_text("utf-8"))
+    metrics = [{**given, "aggregation": "mean", "higher_is_better": True}]
+    (tmp_path / "borrowed.yaml").write_text(yaml.safe_dump({**task, "metric_list": metrics}), encoding="utf-8")
+    with pytest.raises(DataError, match=rf"'borrowed' \(DataError: the metric {given['metric']} is code of the Hub"):
+        extra.load(["borrowed"], manager=manager(tmp_path))
+
+
 def write_task(folder: Path, name: str, **change: Any) -> None:
     task = {
         "task": name,

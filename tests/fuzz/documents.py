@@ -165,3 +165,13 @@ def checkpoint() -> dict[str, bytes]:
         model.save_pretrained(folder, max_shard_size="40KB")
         tokenizer.save_pretrained(folder)
         return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+@functools.cache
+def gguf_file() -> bytes:
+    """Return a tiny model as a GGUF file."""
+    from tests.models.test_gguf_file import write_gguf
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_gguf(Path(folder) / "model.gguf")
+        return (Path(folder) / "model.gguf").read_bytes()

@@ -34,9 +34,12 @@ NAME = re.compile(r"[A-Za-z0-9._+@=,()-][A-Za-z0-9._+@=,() -]*")  # of what the 
 WAITING = 0.02  # share of the time that a process works which waits for a file
 LONGEST = 20_000  # characters of a message
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-CHANGES = {"os.mkdir": 1, "os.remove": 1, "os.rmdir": 1, "os.rename": 2, "os.symlink": 2, "os.link": 2,
-    "os.truncate": 1,
-           "os.chmod": 1, "os.chown": 1, "os.utime": 1}  # fmt: skip  # event -> how many of its arguments are paths
+# Event -> where its paths are among its arguments, and where the open folder is that each of them starts from.
+CHANGES = {
+    "os.mkdir": ((0, 2),), "os.remove": ((0, 1),), "os.rmdir": ((0, 1),), "os.rename": ((0, 2), (1, 3)),
+    "os.symlink": ((1, 2),), "os.link": ((1, 3),), "os.truncate": ((0, 9),), "os.chmod": ((0, 2),),
+    "os.chown": ((0, 3),), "os.utime": ((0, 3),),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,15 +87,15 @@ class Watcher:
             if isinstance(path, str | bytes) and (flags & WRITES or set(mode or "") & set("wax+")):
                 self._add(path)
         elif event in CHANGES:
-            places = arguments[1:2] if event in ("os.symlink", "os.link") else arguments[: CHANGES[event]]
-            for path in places:
-                self._add(path)
+            for path, folder in CHANGES[event]:
+                self._add(arguments[path], *arguments[folder : folder + 1])
         elif event in ("socket.connect", "os.system", "os.exec"):
             self.paths.append(f"{event} {arguments[1:] if event == 'socket.connect' else arguments}"[:200])
 
-    def _add(self, path: Any) -> None:
+    def _add(self, path: Any, folder: int = -1) -> None:
         with contextlib.suppress(TypeError, ValueError):
-            self.paths.append(os.path.abspath(os.fsdecode(path)))
+            start = "" if folder < 0 else os.readlink(f"/proc/self/fd/{folder}")
+            self.paths.append(os.path.abspath(os.path.join(start, os.fsdecode(path))))
 
 
 _watcher: Watcher | None = None

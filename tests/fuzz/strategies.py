@@ -35,12 +35,12 @@ Strategy = st.SearchStrategy[Case]
 
 
 def _yaml(value: Any) -> bytes:
-    """Write a document. What YAML cannot hold, such as half of a pair of surrogates, is written as bytes."""
+    """Write a document. What YAML cannot hold, such as half of a surrogate pair, is escaped in JSON."""
     try:
         return yaml.dump(value, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=10**6).encode(
             "utf-8", "surrogatepass"
         )
-    except (yaml.YAMLError, RecursionError):
+    except (yaml.YAMLError, RecursionError, UnicodeEncodeError):
         return json.dumps(value, default=str).encode()
 
 
@@ -161,6 +161,8 @@ def domain(draw: st.DrawFn) -> Case:
                                  "eval/benchmarks.yaml", "eval/own.yaml")))  # fmt: skip
     path = f"{documents.FOLDER}/{name}"
     text = documents.domain()[name]
+    if name == "knowledge.yaml" and not draw(st.integers(0, 3)):  # problems instead of facts
+        text = (REPOSITORY / "domains" / "math" / name).read_bytes()
     if draw(st.booleans()) or name == "eval/own.yaml":
         files[path] = draw(edits_of_text(text))
     else:
@@ -229,6 +231,23 @@ def checkpoint(draw: st.DrawFn) -> Case:
 
 
 @st.composite
+def gguf_header(draw: st.DrawFn) -> Case:
+    """The header of a GGUF file is edited, or a number in it is replaced."""
+    data = documents.gguf_file()
+    place = draw(st.integers(0, 1200))
+    kind = draw(st.integers(0, 4))
+    if kind == 0:
+        data = data[: draw(st.integers(0, len(data)))]
+    elif kind == 1:
+        data = draw(edits_of_text(data[:2000])) + data[2000:]
+    else:
+        number = struct.pack("<Q", draw(st.sampled_from((0, 1, 2**16, 2**31, 2**32, 2**40, 2**63, 2**64 - 1))))
+        number = number[: draw(st.sampled_from((4, 8)))]
+        data = data[:place] + number + data[place + len(number) :]
+    return _with_checkpoint("header", {"model.gguf": data}, draw(st.sampled_from(("plan", "run"))))
+
+
+@st.composite
 def header(draw: st.DrawFn) -> Case:
     """The header of a safetensors file is edited, with or without its length, or its tensors are not numbers."""
     files: dict[str, bytes | str] = dict(documents.checkpoint())
@@ -279,7 +298,8 @@ def row_file(draw: st.DrawFn) -> Case:
 
 KINDS: dict[str, Callable[[], Strategy]] = {
     "overrides": overrides, "manifest": manifest, "manifest text": manifest_text, "plan": frozen, "pipeline": pipeline,
-    "domain": domain, "checkpoint": checkpoint, "header": header, "rows": row_file,
+    "domain": domain, "checkpoint": checkpoint, "header": lambda: header() | header() | gguf_header(),
+    "rows": row_file,
 }  # fmt: skip
 
 

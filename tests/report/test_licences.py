@@ -12,7 +12,9 @@ from typing import Any, cast
 import pytest
 
 from common.config.resolve import resolve
+from common.config.stage_sections import Layer
 from common.config.stages import PublishSettings
+from common.config.variants import with_layers
 from common.engine.plan import make_plan
 from common.errors import ConfigError
 from common.models.licence import roll_up
@@ -190,14 +192,13 @@ def test_what_is_not_known_is_asked_for_before_it_goes_to_the_hub(tmp_path: Path
 def test_only_the_command_line_may_ask_for_less_than_the_data_do(tmp_path: Path) -> None:
     data = made_manifest(tmp_path, "cc-by-sa-4.0")
     assert planned(tmp_path, data=data, **{"publish.licence": "apache-2.0"}).licence.id == "apache-2.0"
-    text = Path(data).read_text(encoding="utf-8")
-    Path(data).write_text(text + "settings: {publish: {licence: apache-2.0}}\n", encoding="utf-8")
+    run = resolve({"domain": "medical", "out": str(tmp_path), "data": data}, REPOSITORY)
     with pytest.raises(
-        ConfigError, match=r"publish\.licence=apache-2\.0 \(manifest data\.yaml\) allows more than `notes` \(cc-by-sa-4"
+        ConfigError, match=r"publish\.licence=apache-2\.0 \(domain medical\) allows more than `notes` \(cc-by-sa-4"
     ):
-        planned(tmp_path, data=data)
-    Path(data).write_text(text + "settings: {publish: {licence: cc-by-nc-sa-4.0}}\n", encoding="utf-8")
-    assert planned(tmp_path, data=data).licence.id == "cc-by-nc-sa-4.0"
+        make_plan(with_layers(run, [Layer("domain medical", {"publish": {"licence": "apache-2.0"}})]))
+    stricter = with_layers(run, [Layer("domain medical", {"publish": {"licence": "cc-by-nc-sa-4.0"}})])
+    assert make_plan(stricter).licence.id == "cc-by-nc-sa-4.0"
 
 
 @pytest.mark.parametrize("asked", ["apache-2.0", "llama3"])

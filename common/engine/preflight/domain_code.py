@@ -1,70 +1,179 @@
-"""Code that a domain brings, and whether it may run: a folder from outside the package needs the user's consent.
+"""Code that is not part of the package and that a run would execute: it needs the user's consent to its very bytes.
 
-Usage: `check_code(resolved)`, before anything of the domain is loaded.
+Usage: `check_code(resolved)`, before anything of the domain or of its checkpoint is loaded.
 
-Consent is `run.allow_code=<domain>` on the command line of each run. No file and no frozen plan can give it.
+Consent is `run.allow_code=<domain>` on the command line. It is remembered for the digest of the code, in the user's
+own folder (`common.system.consents`); other code asks anew. No file and no frozen plan can give it: for a frozen plan,
+which may name another folder than its reader thinks, the command line gives the digest too, as for the jobs of a run.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from common.config.build import COMMAND_LINE
+from common.config.base import StageSettings
+from common.config.domain_code import EXAMS, REWARDS, read_code, runnable
+from common.config.kinds import kind_of
+from common.config.overrides import ALLOW_CODE, ANY
+from common.config.pipeline import Node
 from common.config.resolve import Resolved
-from common.config.stages import EvaluateSettings
-from common.config.yaml import read_yaml
-from common.errors import ConfigError, DataError
-from common.rewards.own import FILE, own_names
+from common.config.schema import ModelSettings
+from common.config.stages import EvaluateSettings, RewardSettings
+from common.errors import ConfigError
+from common.models.remote_code import code_of
+from common.models.source import fetch_code, taken_model
+from common.rewards.own import own_names
+from common.system import consents
+from common.system.outside_code import allow, digest_of, digests_of, require
 
-# A file with only these keys lists names of tasks. All others of the harness may hold code: functions, templates
-# (its Jinja is not sandboxed), files to include, metrics from the Hub.
-GROUP_KEYS = frozenset({"group", "group_alias", "task", "metadata"})
+log = logging.getLogger(__name__)
+SHORT = 12  # digits of a digest that people compare
+MOST_SHOWN = 12  # files in a message
 
 
-def rewards_file(resolved: Resolved) -> Path:
-    return resolved.domain_folder / FILE
+@dataclass(frozen=True)
+class OutsideCode:
+    """The files of one origin, and their bytes by name."""
+
+    whose: str  # for messages
+    prefix: str  # of the names, as consents have them
+    files: Mapping[str, bytes]
 
 
 def check_code(resolved: Resolved) -> None:
-    """Raise ConfigError where a run would execute code from outside the package without the user's consent."""
-    own = [] if resolved.may_run_code else _code_of(resolved)
-    found = [*own, *_code_of_checkpoint(resolved)]
-    if resolved.code_allowed or not found:
+    """Let this process run the code from outside the package that a run needs. Raises ConfigError without consent."""
+    found = list(_code_of_run(resolved))
+    files = _named(found)
+    if not files:
         return
-    whose = f"of {resolved.domain_folder}, which is not part of the package" if own else "from outside the package"
-    raise ConfigError(
-        f"This run would execute code {whose}: {', '.join(found)}. Read it, then add "
-        f"run.allow_code={resolved.config.domain} to the command line."
-    )
+    domain, digests, digest = resolved.config.domain, digests_of(files), digest_of(digests_of(files))
+    given, frozen = resolved.consent, not resolved.layers
+    known = consents.stored(domain)
+    if given == digest or (given == ANY and not frozen):
+        if not frozen and digest not in [consent.digest for consent in known]:
+            _remember(domain, digests, known)
+    elif given not in (None, ANY) or digest not in [consent.digest for consent in known]:
+        raise ConfigError(_refusal(resolved, found, digest, known))
+    allow(files)
 
 
-def _code_of(resolved: Resolved) -> list[str]:
-    """Return what a run would execute of a domain's folder."""
-    folder, stages = resolved.domain_folder, resolved.config.stages.values()
-    found = [FILE] if rewards_file(resolved).is_file() and any(own_names(settings) for settings in stages) else []
-    if any(isinstance(settings, EvaluateSettings) and settings.tasks for settings in stages):
-        files = sorted(path for path in (folder / "eval").rglob("*") if path.suffix in (".yaml", ".yml", ".py"))
-        found += [path.relative_to(folder).as_posix() for path in files if not _lists_names(path)]
-    return found
+def code_lines(resolved: Resolved) -> Iterator[str]:
+    """Yield what a plan says of code from outside the package, once it may run."""
+    if found := list(_code_of_run(resolved)):
+        digests = digests_of(_named(found))
+        given = next((x.given for x in consents.stored(resolved.config.domain) if x.digest == digest_of(digests)), "")
+        when = f", remembered since {given} in {consents.folder()}" if given else ""
+        yield f"Code from outside the package that may run: {_listed(found)}"
+        yield f"You allowed it{when}; jobs on other machines need {granted(resolved)}"
 
 
-def _code_of_checkpoint(resolved: Resolved) -> list[str]:
-    """Return that a checkpoint's own code would run, unless the user or a shipped file says so.
-
-    What a frozen plan says of itself does not count: it may come from anyone.
-    """
-    origin = resolved.origins.get("model.trust_remote_code", "") if resolved.layers else "frozen plan"
-    shipped = origin.startswith(("profile ", "pipeline ")) or (origin.startswith("domain ") and resolved.shipped)
-    if not resolved.config.model.trust_remote_code or origin == COMMAND_LINE or shipped:
-        return []
-    return [f"the checkpoint's own (model.trust_remote_code is set by: {origin})"]
+def granted(resolved: Resolved) -> str | None:
+    """Return the override by which a job may run the code that this process may, and no other; None where none runs."""
+    files = _named(_code_of_run(resolved))
+    if not files:
+        return None
+    require(files, "This run")
+    return f"{ALLOW_CODE}={resolved.config.domain}@{digest_of(digests_of(files))}"
 
 
-def _lists_names(path: Path) -> bool:
-    """Whether a task file is a group of tasks by name, and so holds no code."""
+def code_of_stage(node: Node, resolved: Resolved) -> dict[str, Any]:
+    """Return the digests of the code from outside the package that a stage executes, by file; {} where none is."""
+    settings, config = resolved.config.stages[node.name], resolved.config
+    used = [x for x in _code_of_domain(resolved, [settings])]
+    if kind_of(node.kind).holds_model:
+        used += _code_of_checkpoints(config.model, {node.name: settings}, resolved)
+    files = digests_of(_named(used))
+    return {"digest": digest_of(files), "files": files} if files else {}
+
+
+def rewards_file(resolved: Resolved, settings: StageSettings) -> Path:
+    """Return the domain's rewards, from where their code may run if the stage names any."""
+    own = bool(own_names(settings)) and not resolved.shipped and (resolved.domain_folder / REWARDS).is_file()
+    return (runnable(resolved.domain_folder, REWARDS) if own else resolved.domain_folder) / REWARDS
+
+
+def exam_folders(folders: tuple[Path, ...], resolved: Resolved) -> tuple[Path, ...]:
+    """Return folders of exam files, the domain's as it may be run."""
+    own = resolved.domain_folder / EXAMS
+    if resolved.shipped or own not in folders:
+        return folders
+    copied = runnable(resolved.domain_folder, EXAMS) / EXAMS
+    return tuple(copied if folder == own else folder for folder in folders if folder != own or copied.is_dir())
+
+
+def _code_of_run(resolved: Resolved) -> Iterator[OutsideCode]:
+    stages = resolved.config.stages
+    yield from _code_of_domain(resolved, list(stages.values()))
+    yield from _code_of_checkpoints(resolved.config.model, stages, resolved)
+
+
+def _code_of_domain(resolved: Resolved, stages: list[StageSettings]) -> Iterator[OutsideCode]:
+    """Yield the code of a domain's folder, all of it, where some stages would execute any."""
+    examined = any(isinstance(settings, EvaluateSettings) and settings.tasks for settings in stages)
+    if resolved.shipped or not (examined or any(map(own_names, stages))):
+        return
+    code = read_code(resolved.domain_folder).code
+    if (examined and any(name.startswith(EXAMS) for name in code)) or (any(map(own_names, stages)) and REWARDS in code):
+        yield OutsideCode(f"of {resolved.domain_folder}", "", code)
+
+
+def _code_of_checkpoints(
+    model: ModelSettings, stages: Mapping[str, StageSettings], resolved: Resolved
+) -> Iterator[OutsideCode]:
+    """Yield the code of the checkpoint, and of reward models, where it is trusted."""
+    if not model.trust_remote_code:
+        return
+    given = {"model": model} if model.path is not None else {}
+    for name, settings in stages.items():
+        if isinstance(settings, RewardSettings) and settings.path is not None:
+            given[name] = taken_model(settings, resolved.config)
+    for name, taken in given.items():
+        if files := code_of(fetch_code(taken, name)):
+            yield OutsideCode(f"of the checkpoint {taken.path}", f"{name}/", files)
+
+
+def _named(found: Any) -> dict[str, bytes]:
+    return {f"{code.prefix}{name}": data for code in found for name, data in code.files.items()}
+
+
+def _listed(found: list[OutsideCode]) -> str:
+    """Return all files by their origins, and the short form of their digest."""
+    parts = []
+    for code in found:
+        names = sorted(code.files)
+        more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
+        parts.append(f"{', '.join(names[:MOST_SHOWN])}{more} {code.whose}")
+    return f"{'; '.join(parts)} (digest {digest_of(digests_of(_named(found)))[:SHORT]})"
+
+
+def _refusal(resolved: Resolved, found: list[OutsideCode], digest: str, known: list[consents.Consent]) -> str:
+    domain, given = resolved.config.domain, resolved.consent
+    text = f"This run would execute code that is not part of the package: {_listed(found)}."
+    if known:
+        text += f" {_changes(known[0], digests_of(_named(found)))}"
+    if given not in (None, ANY):
+        text += f" {ALLOW_CODE}={domain}@{str(given)[:SHORT]}… allows other code."
+    if given == ANY:
+        text += " A frozen plan may name another folder than you think, so the domain's name alone does not allow it."
+    whole = f"{ALLOW_CODE}={domain}" if resolved.layers else f"{ALLOW_CODE}={domain}@{digest}"
+    return f"{text} Read it, then add {whole} to the command line."
+
+
+def _changes(before: consents.Consent, digests: Mapping[str, str]) -> str:
+    changed = before.differences(digests)
+    more = f" and {len(changed) - MOST_SHOWN} more" if len(changed) > MOST_SHOWN else ""
+    return f"It is not what you allowed on {before.given}: {', '.join(changed[:MOST_SHOWN])}{more}."
+
+
+def _remember(domain: str, digests: Mapping[str, str], known: list[consents.Consent]) -> None:
+    """Store a consent, and say what is other than before; where it cannot be stored, it holds for this run."""
+    if known:
+        log.warning("run.allow_code=%s: %s It is allowed from now on.", domain, _changes(known[0], digests))
     try:
-        value = read_yaml(path) if path.suffix != ".py" else None
-    except DataError:  # a tag such as !function
-        return False
-    tasks = value.get("task", []) if isinstance(value, dict) and value.keys() <= GROUP_KEYS else None
-    return isinstance(tasks, list) and all(isinstance(name, str) for name in tasks)
+        consents.remember(domain, digests)
+    except (OSError, RuntimeError) as error:
+        log.warning("run.allow_code=%s holds for this run alone: it could not be stored: %s", domain, error)

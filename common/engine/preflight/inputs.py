@@ -33,6 +33,7 @@ from common.engine.fingerprint import task_folders
 from common.engine.own_data import is_default
 from common.engine.preflight import hardware
 from common.engine.preflight.backends import check_backends, learning
+from common.engine.preflight.domain_code import exam_folders
 from common.engine.preflight.sources import empty_exam
 from common.errors import ConfigError, DataError, RecipeError, first_line
 from common.evaluation.hub_tasks import check_reachable, hub_tasks
@@ -101,7 +102,7 @@ def _missing_benchmarks(resolved: Resolved, corpus: Corpus, asked: Mapping[str, 
     tasks = list(dict.fromkeys(task for names in asked.values() for task in names))
     if not tasks:
         return ()
-    folders = task_folders(resolved)
+    folders = exam_folders(task_folders(resolved), resolved)
 
     def load(names: Sequence[str]) -> None:
         check_reachable(hub_tasks(names, folders))

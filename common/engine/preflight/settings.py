@@ -20,12 +20,13 @@ from common.config.stage_sections import label_of
 from common.config.stages import AnsweringSettings, TrainingSettings
 from common.cost.hardware import hardware_of
 from common.engine.preflight.backends import check_device
-from common.engine.preflight.domain_code import check_code, rewards_file
+from common.engine.preflight.domain_code import check_code
 from common.errors import ConfigError
 from common.models.facts import context_of
 from common.models.source import check_local
 from common.rewards.mix import check_rewards, check_verifier
-from common.rewards.own import verifiers_for
+from common.rewards.own import FILE, verifiers_for
+from common.rewards.verifiers import VERIFIERS
 from common.training.options import steps_for
 
 
@@ -46,7 +47,7 @@ def check_settings(resolved: Resolved) -> None:
     check_code(resolved)
     # Without consent, code of a domain from elsewhere is not read; then no stage uses it, or check_code had raised.
     verifiers, verify = verifiers_for(resolved), config.verify
-    own = resolved.may_run_code or not rewards_file(resolved).is_file()
+    own = resolved.shipped or verifiers is not VERIFIERS or not (resolved.domain_folder / FILE).is_file()
     if rewards := {name: given for name, given in verify.rewards.items() if own or name in verifiers}:
         check_rewards(rewards, "verify.rewards", verifiers=verifiers)
     if own or verify.check in verifiers:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from common.config.schema import ModelSettings, RunSettings
 from common.models.checkpoint import check_weights, explain_loading, load_model
+from common.models.remote_code import loadable
 from common.training.distributed import ranks
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ def load_shared(folder: Path, model: ModelSettings, run: RunSettings) -> PreTrai
     if run.parallelism != "fsdp2" or ranks.is_main_process() or not announced:
         return load_model(folder, model)
     check_weights(folder)
+    place = loadable(folder, model.trust_remote_code)
     with explain_loading("checkpoint", folder):
-        return _unfilled(folder, model.trust_remote_code)
+        return _unfilled(place, model.trust_remote_code)
 
 
 def _unfilled(folder: Path, trusted: bool) -> PreTrainedModel:

@@ -15,15 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-
-
-class Preempted(KeyboardInterrupt):
-    """A signal, `signum`, stopped the run, and its work so far is saved."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
-        self.signum = signum
+from common.system.signals import SIGNALS, Preempted, signals_restored
 
 
 @dataclass
@@ -35,17 +27,6 @@ class Stop:
     @property
     def asked(self) -> bool:
         return self.signum != 0
-
-
-@contextlib.contextmanager
-def signals_restored() -> Iterator[None]:
-    """Give this process its own handlers of signals back in the end."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

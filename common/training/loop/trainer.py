@@ -22,6 +22,7 @@ from common.cost.activations import LEAN_LOGITS
 from common.errors import ConfigError, ContractError
 from common.models.device import device_of
 from common.store.artifacts import writing
+from common.system.signals import Preempted
 from common.training.distributed import ranks
 from common.training.loop import memory, stopping
 from common.training.loop.loss_guard import LossSpikeGuard, without_skipped
@@ -128,7 +129,7 @@ class TrainingLoop:
         self.steps = trainer.state.global_step
         if stop.asked:
             self.context.console.line(f"  {stage}: saved at step {self.steps} of {total}")
-            raise stopping.Preempted(stop.signum)
+            raise Preempted(stop.signum)
         return self._log(trainer, unit)
 
     def measured(self) -> dict[str, float]:
@@ -213,7 +214,7 @@ def _stopped_first(stop: stopping.Stop) -> Iterator[None]:
         yield
     except ConfigError:
         if stop.asked:
-            raise stopping.Preempted(stop.signum) from None
+            raise Preempted(stop.signum) from None
         raise
 
 

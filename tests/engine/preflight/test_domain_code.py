@@ -3,35 +3,66 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from common.cli.main import main
 from common.cli.new_domain import new_domain
+from common.config.domain_code import read_code
 from common.config.resolve import Resolved, resolve
 from common.console import Console
-from common.engine.fingerprint import recipe_of
+from common.engine.fingerprint import recipe_of, task_folders
 from common.engine.frozen_plan import freeze, thaw
 from common.engine.plan import make_plan
-from common.engine.preflight.domain_code import check_code
+from common.engine.preflight.domain_code import check_code, code_of_stage, exam_folders, granted, rewards_file
 from common.engine.preflight.settings import check_settings
 from common.engine.run import run_stage
 from common.errors import ConfigError
+from common.rewards.own import verifiers_for
+from common.rewards.verifiers import VERIFIERS
+from common.system import consents, outside_code
 from tests.conftest import QUICK, REPOSITORY
 
 REWARDS = """
-from pathlib import Path
+import os
 from common.rewards.verifiers import Answer
 
-Path(__file__).with_name("ran").touch()
+open(os.environ["RAN"], "w").close()
 
 
 def even(answer: Answer, *, most: int = 1) -> float:
     return float(len(answer.text) % 2 < most)
 """
 ALLOW = {"run.allow_code": "mine"}
+
+
+@pytest.fixture(autouse=True)
+def _no_consents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Begin without consents, and leave none in this process."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("RAN", str(tmp_path / "ran"))
+    forget()
+    yield
+    forget()
+
+
+def forget() -> None:
+    outside_code._allowed.clear()
+
+
+def ran(mine: Path) -> bool:
+    return (mine.parent / "ran").exists()
+
+
+def digest_of_domain(folder: Path) -> str:
+    return outside_code.digest_of(outside_code.digests_of(read_code(folder).code))
 
 
 @pytest.fixture
@@ -54,40 +85,150 @@ def resolved(folder: Path, **overrides: str) -> Resolved:
 
 
 def test_a_run_that_needs_it_says_what_to_add(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", f"domain={mine}", "pipeline=on-policy"]) == 1
+    words = [f"domain={mine}", "pipeline=on-policy", f"out={mine.parent / 'store'}"]
+    assert main(["plan", *words]) == 1
+    digest = digest_of_domain(mine)
     assert capsys.readouterr().err == (
-        f"error: This run would execute code of {mine}, which is not part of the package: rewards.py. Read it, then "
-        "add run.allow_code=mine to the command line.\n"
+        f"error: This run would execute code that is not part of the package: rewards.py of {mine} (digest "
+        f"{digest[:12]}). Read it, then add run.allow_code=mine to the command line.\n"
     )
-    assert not (mine / "ran").exists()
-    assert main(["plan", f"domain={mine}", "pipeline=on-policy", "run.allow_code=mine"]) == 0
-    assert (mine / "ran").exists()
+    assert not ran(mine)
+    assert main(["plan", *words, "run.allow_code=mine"]) == 0
+    assert ran(mine)
+    shown = capsys.readouterr().out
+    assert f"Code from outside the package that may run: rewards.py of {mine} (digest {digest[:12]})" in shown
+    assert f"jobs on other machines need run.allow_code=mine@{digest}" in shown
+    assert str(consents.folder()) in shown
 
 
 def test_a_run_that_does_not_need_it_runs_no_code(mine: Path) -> None:
     make_plan(resolved(mine, pipeline="demonstration"))
     make_plan(resolved(mine, **{"sample.rewards": "{stopped: {}}"}))
-    assert not (mine / "ran").exists()
+    assert not ran(mine)
 
 
-def test_consent_is_for_one_domain_and_never_from_a_file_or_a_plan(mine: Path) -> None:
-    with pytest.raises(ConfigError, match=r"run\.allow_code=other: expected the name of this run's domain, mine\."):
+def test_consent_is_remembered_for_the_very_code(mine: Path, caplog: pytest.LogCaptureFixture) -> None:
+    check_settings(resolved(mine, **ALLOW))
+    forget()
+    check_settings(resolved(mine))  # without a word
+    with (mine / "rewards.py").open("a", encoding="utf-8") as stream:
+        stream.write("import helper\n")
+    (mine / "helper.py").write_text("", encoding="utf-8")
+    changed = (
+        r"It is not what you allowed on \d{4}-\d\d-\d\d: helper\.py \(new\), rewards\.py \(changed\)\. Read it, then"
+    )
+    with pytest.raises(ConfigError, match=changed):
+        check_settings(resolved(mine))
+    (mine / "rewards.py").write_text(REWARDS, encoding="utf-8")
+    check_code(resolved(mine, **ALLOW))
+    assert "It is not what you allowed" in caplog.text
+    (mine / "helper.py").unlink()
+    check_settings(resolved(mine))  # what was allowed first still is
+    next(consents.folder().glob(f"mine-{digest_of_domain(mine)}.json")).unlink()
+    with pytest.raises(ConfigError, match=r"helper\.py \(gone\)"):
+        check_settings(resolved(mine))
+
+
+def test_a_digest_allows_one_code_and_no_other(mine: Path) -> None:
+    digest = digest_of_domain(mine)
+    check_code(resolved(mine, **{"run.allow_code": f"mine@{digest}"}))
+    shutil.rmtree(consents.folder())
+    with pytest.raises(ConfigError, match=r"run\.allow_code=mine@000000000000… allows other code\. Read it"):
+        check_code(resolved(mine, **{"run.allow_code": f"mine@{'0' * 32}"}))
+    with pytest.raises(ConfigError, match="expected the name of this run's domain, mine, or mine@<digest>"):
+        resolved(mine, **{"run.allow_code": "mine@"})
+    with pytest.raises(ConfigError, match="expected the name of this run's domain, mine, or "):
         resolved(mine, **{"run.allow_code": "other"})
-    run = resolved(mine, **ALLOW)
-    assert "allow_code" not in freeze(run).read_text("utf-8")
-    plan = freeze(run)
-    with pytest.raises(ConfigError, match=r"add run\.allow_code=mine"):
-        check_settings(thaw(plan, {}, REPOSITORY))
-    check_settings(thaw(plan, ALLOW, REPOSITORY))
-    frozen = json.loads(plan.read_text("utf-8"))
-    frozen["config"]["run"]["allow_code"] = "mine"
-    plan.write_text(json.dumps(frozen), encoding="utf-8")
-    with pytest.raises(ConfigError):
-        thaw(plan, {}, REPOSITORY)
+    assert digest[:12] not in str(list(consents.folder().parent.rglob("*")))  # a refusal stores nothing
+
+
+def test_no_file_gives_consent(mine: Path) -> None:
     stages = mine / "stages.yaml"
     stages.write_text(stages.read_text("utf-8").replace("all:\n", "all:\n  run: {allow_code: mine}\n", 1), "utf-8")
     with pytest.raises(ConfigError, match=r"run\.allow_code .*: unknown key\."):
         resolved(mine)
+
+
+EDITS: dict[str, Callable[[dict[str, Any], Path], object]] = {
+    "as it is": lambda plan, folder: None,
+    "a setting": lambda plan, folder: plan["config"]["run"].update(allow_code="mine"),
+    "a key": lambda plan, folder: plan.update(consent="any", code_allowed=True, shipped=True),
+    "layers": lambda plan, folder: plan.update(layers=[{"label": "command line", "values": {}}]),
+    "origins": lambda plan, folder: plan["origins"].update({"model.trust_remote_code": "command line"}),
+    "another folder": lambda plan, folder: plan.update(
+        domain_folder=str(shutil.copytree(folder, folder.parent / "b" / "mine"))
+    ),
+    "a folder of the package": lambda plan, folder: plan.pop("domain_folder"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_a_frozen_plan_gives_no_consent(edit: Callable[[dict[str, Any], Path], object], mine: Path) -> None:
+    allowed = resolved(mine, **ALLOW)
+    plan = freeze(allowed)
+    assert "allow_code" not in plan.read_text("utf-8")
+    digest = digest_of_domain(mine)
+    frozen = json.loads(plan.read_text("utf-8"))
+    edit(frozen, mine)
+    plan.write_text(json.dumps(frozen), encoding="utf-8")
+    for words in ({}, ALLOW, {"run.allow_code": f"mine@{'1' * 32}"}):
+        with pytest.raises(ConfigError):
+            check_settings(thaw(plan, words, REPOSITORY))
+    assert not ran(mine)
+    assert not consents.stored("mine")
+    if (
+        not {"consent", "layers"} & set(frozen)
+        and "domain_folder" in frozen
+        and "allow_code" not in plan.read_text("utf-8")
+    ):
+        check_settings(thaw(plan, {"run.allow_code": f"mine@{digest}"}, REPOSITORY))
+        assert not consents.stored("mine")  # a job stores nothing
+
+
+def test_a_plan_asks_for_the_digest(mine: Path) -> None:
+    plan = freeze(resolved(mine))
+    digest = digest_of_domain(mine)
+    asked = rf"name alone does not allow it\. Read it, then add run\.allow_code=mine@{digest} to the command line"
+    with pytest.raises(ConfigError, match=asked):
+        check_code(thaw(plan, ALLOW, REPOSITORY))
+
+
+def test_an_edit_after_the_check_is_not_run(mine: Path) -> None:
+    """Whatever changes between a plan and its jobs, or between a check and the import: what runs was compared."""
+    run = resolved(mine, **ALLOW)
+    check_code(run)
+    job = granted(run)
+    assert job == f"run.allow_code=mine@{digest_of_domain(mine)}"
+    for name in ("rewards.py", "helper.py"):
+        (mine / name).write_text("raise SystemExit('edited')\n", encoding="utf-8")
+        for use in (granted, lambda run: rewards_file(run, run.config.stages["sample"])):
+            with pytest.raises(
+                ConfigError, match=rf"this run may not execute {name}: the code changed since the run began"
+            ):
+                use(run)
+        assert verifiers_for(run) is VERIFIERS
+        (mine / "rewards.py").write_text(REWARDS, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"allows other code"):
+        check_code(replace(run, consent=job.partition("@")[2]))
+
+
+def test_what_runs_is_a_private_copy_without_compiled_code(mine: Path) -> None:
+    """A file of compiled code with the time and size of its source would run instead of it."""
+    (mine / "table.json").write_text("{}", encoding="utf-8")
+    for name in ("__pycache__", ".hidden"):
+        (mine / name).mkdir()
+        (mine / name / "helper.cpython-311.pyc").write_bytes(b"")
+    (mine / "elsewhere").symlink_to(mine.parent)
+    run = resolved(mine, **ALLOW)
+    check_code(run)
+    folder = rewards_file(run, run.config.stages["sample"]).parent
+    assert folder != mine
+    assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+    assert (folder / "rewards.py").read_text("utf-8") == REWARDS
+    assert not (folder / "rewards.py").is_symlink()
+    assert (folder / "table.json").resolve() == mine / "table.json"
+    assert not {"__pycache__", ".hidden", "elsewhere"} & {path.name for path in folder.iterdir()}
+    assert rewards_file(run, run.config.stages["cpt"]) == mine / "rewards.py"  # which reads none
 
 
 @pytest.mark.parametrize(
@@ -95,51 +236,106 @@ def test_consent_is_for_one_domain_and_never_from_a_file_or_a_plan(mine: Path) -
     [
         ("benchmarks.yaml", "group: mine_benchmarks\ntask: [arc_easy]\nmetadata: {version: 1}\n", False),
         ("task.yaml", "task: t\ndoc_to_text: !function helper.text\n", True),
+        ("task.yaml", "task: t\nprocess_docs: !function os.system\n", True),
         ("task.yaml", "task: t\ndoc_to_text: '{{ cycler }}'\n", True),
         ("task.yaml", 'task: t\ndoc_to_text: "\\x7b\\x7b cycler }}"\n', True),
-        ("task.yaml", "include: ../../elsewhere.yaml\n", True),
+        ("task.yaml", "task: t\ndataset_path: ./script\n", True),
+        ("task.yaml", "task: t\nmetric_list: [{metric: someone/metric}]\n", True),
         ("group.yaml", "group: g\ntask: [{task: t, doc_to_text: '{{ cycler }}'}]\n", True),
+        ("group.yaml", "group: g\ntask: [!function os.system]\n", True),
         ("below/helper.py", "", True),
+        ("below/__init__.py", "", True),
+        ("conftest.py", "", True),
+        ("x.pth", "import os", True),
+        ("helper.pyc", "", True),
+        ("_template", "a: 1", True),
+        ("rows.jsonl", "", False),
+        (".hidden.py", "", False),
     ],
 )  # fmt: skip
 def test_task_files_that_hold_code_need_consent(name: str, text: str, is_code: bool, mine: Path) -> None:
     path = mine / "eval" / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(exist_ok=True, parents=True)
     path.write_text(text, encoding="utf-8")
     overrides = {"pipeline": "demonstration", "evaluate.tasks": "[arc_easy]"}
     check_settings(resolved(mine, pipeline="demonstration"))  # no exam reads these files
-    check_settings(resolved(mine, **overrides, **ALLOW))
     if is_code:
-        with pytest.raises(ConfigError, match=f"not part of the package: eval/{name}. Read it"):
+        with pytest.raises(
+            ConfigError, match=rf"not part of the package: eval/{re.escape(name)}, rewards\.py of .*Read it"
+        ):
             check_settings(resolved(mine, **overrides))
+        check_settings(resolved(mine, **overrides, **ALLOW))
     else:
         check_settings(resolved(mine, **overrides))
+    folders = exam_folders(task_folders(run := resolved(mine, **overrides)), run)
+    assert (folders[-1] / name).is_file() != name.startswith(".")
 
 
-def test_a_checkpoints_own_code_needs_consent_where_the_domain_asks_for_it(mine: Path) -> None:
+def test_exam_folders_are_as_they_were_checked(mine: Path) -> None:
+    """A list of tasks needs no consent, and becomes no code behind the check."""
+    overrides = {"pipeline": "demonstration", "evaluate.tasks": "[mine_benchmarks]"}
+    check_code(resolved(mine, **overrides))
+    (mine / "eval" / "benchmarks.yaml").write_text("task: t\ndoc_to_text: !function os.system\n", encoding="utf-8")
+    run = resolved(mine, **overrides)
+    with pytest.raises(ConfigError, match=r"this run may not execute rewards\.py, eval/benchmarks\.yaml"):
+        exam_folders(task_folders(run), run)
+
+
+CHECKPOINT = {
+    "modeling.py": "", "below/part.py": "", "custom_generate/generate.py": "",
+    "config.json": '{"model_type": "mine", "auto_map": {"AutoConfig": "modeling.A"}}', "model.safetensors": "",
+    "tokenizer_config.json": '{"auto_map": {"AutoTokenizer": ["modeling.T", null]}}',
+}  # fmt: skip
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    for name, text in CHECKPOINT.items():
+        (tmp_path / "given" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "given" / name).write_text(text, encoding="utf-8")
+    return tmp_path / "given"
+
+
+def test_a_checkpoints_own_code_needs_consent_whoever_asks_for_it(checkpoint: Path, tmp_path: Path, mine: Path) -> None:
+    named = (
+        r"not part of the package: below/part\.py, config\.json: auto_map, custom_generate/generate\.py, modeling\.py, "
+        rf"tokenizer_config\.json: auto_map of the checkpoint {checkpoint} \(digest"
+    )
+    trusted = {"model.path": str(checkpoint), "model.trust_remote_code": "true", "out": str(tmp_path / "out")}
+    run = resolve({"domain": "medical", **trusted}, REPOSITORY)
+    with pytest.raises(ConfigError, match=named):
+        check_code(run)
+    check_code(resolve({"domain": "medical", **trusted, "run.allow_code": "medical"}, REPOSITORY))
+    forget()
+    check_code(run)
     stages = mine / "stages.yaml"
     text = stages.read_text("utf-8").replace("all:\n", "all:\n  model: {trust_remote_code: true}\n", 1)
     stages.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"the checkpoint's own .model.trust_remote_code is set by: domain "):
-        check_settings(resolved(mine, pipeline="demonstration"))
-    check_settings(resolved(mine, pipeline="demonstration", **{"model.trust_remote_code": "true"}))
+    by_domain = resolved(mine, pipeline="demonstration", **{"model.path": str(checkpoint)})
+    assert not by_domain.config.model.trust_remote_code  # which it gave to no checkpoint in particular
+    with pytest.raises(ConfigError, match=named):
+        check_code(resolved(mine, pipeline="demonstration", **trusted))  # of the other domain
 
 
-def test_a_manifest_gives_no_consent_to_a_checkpoints_own_code(tmp_path: Path) -> None:
-    """Nor does a frozen plan, wherever the domain is from."""
-    manifest = tmp_path / "data.yaml"
-    manifest.write_text("title: x\nsettings: {model: {trust_remote_code: true}}\n", encoding="utf-8")
-    words = {"domain": "medical", "data": str(manifest), "model.path": str(tmp_path), "out": str(tmp_path / "out")}
-    asked = r"from outside the package: the checkpoint's own .model.trust_remote_code is set by: manifest data.yaml."
-    with pytest.raises(ConfigError, match=asked):
-        check_code(resolve(words, REPOSITORY))
-    allowed = resolve({**words, "run.allow_code": "medical"}, REPOSITORY)
-    check_code(allowed)
-    check_code(resolve({**words, "model.trust_remote_code": "true"}, REPOSITORY))
-    plan = freeze(allowed)
-    with pytest.raises(ConfigError, match="set by: frozen plan"):
-        check_code(thaw(plan, {}, REPOSITORY))
-    check_code(thaw(plan, {"run.allow_code": "medical"}, REPOSITORY))
+@pytest.mark.parametrize("name", sorted({*CHECKPOINT, "new.py"} - {"model.safetensors"}))
+def test_a_changed_file_of_a_checkpoint_asks_anew(name: str, checkpoint: Path, tmp_path: Path) -> None:
+    trusted = {"model.path": str(checkpoint), "model.trust_remote_code": "true", "out": str(tmp_path / "out")}
+    run = resolve({"domain": "medical", **trusted, "run.allow_code": "medical"}, REPOSITORY)
+    check_code(run)
+    text = CHECKPOINT.get(name, "")
+    (checkpoint / name).write_text(text.replace("modeling.", "other.") if text else "pass", encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=rf"It is not what you allowed on .*{re.escape(name)}(: auto_map)? \((changed|new)\)"
+    ):
+        check_code(replace(run, consent=None))
+
+
+def test_the_rewards_of_a_stage_name_the_code_that_ran(mine: Path) -> None:
+    run = resolved(mine, **ALLOW)
+    used = {node.name: code_of_stage(node, run) for node in run.nodes}
+    assert {name for name, found in used.items() if found} == {"sample"}
+    assert used["sample"]["digest"] == digest_of_domain(mine)
+    assert set(used["sample"]["files"]) == {"rewards.py"}
 
 
 def test_a_domain_of_the_clone_needs_no_consent(mine: Path, tmp_path: Path) -> None:

@@ -18,24 +18,25 @@ TEXT = {"id": "notes", "role": "cpt", "heldout": 0.5, "row": {"text": "A spade c
 LABELLED = {"id": "kto", "role": "preference", "row": {"prompt": "Is it?", "completion": "Yes.", "label": True}}
 
 
-def check(folder: Path, pipeline: str, *sources: dict[str, Any], **settings: Any) -> None:
+def check(folder: Path, pipeline: str, *sources: dict[str, Any], tasks: str = "[]", **settings: Any) -> None:
     for source in sources:
         (folder / f"{source['id']}.jsonl").write_text(json.dumps(source["row"]) + "\n", encoding="utf-8")
     listed = [
         {"path": f"{source['id']}.jsonl", "licence": "mit"} | {key: source[key] for key in source if key != "row"}
         for source in sources
     ]
-    manifest = {"title": "Own", "sources": listed, "settings": {"evaluate": {"tasks": []}, **settings}}
+    manifest = {"title": "Own", "sources": listed, "settings": settings}
     (folder / "data.yaml").write_text(json.dumps(manifest), encoding="utf-8")
     given = {"domain": "medical", "data": str(folder / "data.yaml"), "pipeline": pipeline, "out": str(folder)}
-    plan = make_plan(resolve(given | {"model.path": "owner/name", "model.revision": "0" * 40}, REPOSITORY))
+    given |= {"model.path": "owner/name", "model.revision": "0" * 40, "evaluate.tasks": tasks}
+    plan = make_plan(resolve(given, REPOSITORY))
     plan.check()
 
 
 def test_an_exam_that_would_ask_nothing_is_told_before_the_base(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^There is nothing to ask in an exam.*heldout: 0\.05.* evaluate\.tasks="):
         check(tmp_path, "sft-only", CHAT)
-    check(tmp_path, "sft-only", CHAT, evaluate={"tasks": ["arc_easy"]})
+    check(tmp_path, "sft-only", CHAT, tasks="[arc_easy]")
 
 
 def test_single_answers_are_for_kto_alone(tmp_path: Path) -> None:

@@ -177,7 +177,9 @@ def test_code_of_a_checkpoint_that_is_too_old_is_found_before_the_base(
     write_json(tmp_path / "old" / "config.json", {"model_type": "old", "auto_map": {"AutoConfig": "own.OldConfig"}})
     (tmp_path / "old" / "own.py").write_text(f"{line}\n", encoding="utf-8")
     with pytest.raises(DataError, match=rf"old cannot be loaded: {expected}"):
-        attempt(sft=[chat(0)], model=tmp_path / "old", model__trust_remote_code="true")
+        attempt(
+            sft=[chat(0)], model=tmp_path / "old", model__trust_remote_code="true", run__allow_code="medical",
+        )  # fmt: skip
 
 
 def test_without_its_tokenizer_a_checkpoint_is_not_tried(attempt: Try, monkeypatch: pytest.MonkeyPatch) -> None:

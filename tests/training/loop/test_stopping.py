@@ -14,8 +14,9 @@ import pytest
 from common.config.base import GuardSettings
 from common.config.schema import RunSettings
 from common.errors import ConfigError
+from common.system.signals import Preempted
 from common.training.loop.progress import newest_whole
-from common.training.loop.stopping import Preempted, catch_signals
+from common.training.loop.stopping import catch_signals
 from common.training.loop.trainer import TrainingLoop, _stopped_first
 
 

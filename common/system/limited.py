@@ -1,0 +1,109 @@
+"""Run what others programmed within limits of time and memory: a chat template is a program, and so is a pattern.
+
+Usage: `with limited(seconds=5, memory=2**31): ...` for Python; `watched(encode, seconds=30)` for a library's own code.
+
+`limited` stops Python code, in the main thread, where signals arrive. A library that never returns to Python cannot be
+stopped; `watched` leaves it behind in a thread of its own. Neither is for code of ours, nor a wall against attacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TypeVar
+
+LOOK_SECONDS = 0.5  # between two looks at the time that was used
+PAGE = resource.getpagesize()
+STATM = "/proc/self/statm"  # on Linux; its first number is the memory that this process has, in pages
+Result = TypeVar("Result")
+
+
+class Exceeded(Exception):
+    """A limit was reached; the text is the limit."""
+
+
+@contextlib.contextmanager
+def limited(seconds: float, memory: int) -> Iterator[None]:
+    """Let a block use so many seconds of the processor and bytes of new memory. Raises Exceeded.
+
+    The thread's own time counts, so that a busy machine or a pause is no fault. On systems that do not say how much
+    memory a process has, none is limited.
+    """
+    try:
+        with _memory(memory), _time(seconds):
+            yield
+    except MemoryError:
+        raise Exceeded(f"{memory / 2**30:.0f} GiB of memory") from None
+
+
+@contextlib.contextmanager
+def _time(seconds: float) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    started, active = time.thread_time(), True
+
+    def look(signum: int, frame: FrameType | None) -> None:
+        if active and time.thread_time() - started > seconds:
+            raise Exceeded(f"{seconds:g} seconds")
+
+    before = signal.signal(signal.SIGALRM, look)
+    timer = signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
+    try:
+        yield
+    finally:
+        active = False
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def _memory(more: int) -> Iterator[None]:
+    held = _held(int(time.monotonic()))
+    if held is None:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    given = (held + more, *(bound for bound in (soft, hard) if bound != resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (min(given), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@functools.lru_cache(maxsize=1)
+def _held(second: int) -> int | None:
+    """Return the bytes of memory that this process has, looked up once in a second; None where that is not known."""
+    try:
+        with open(STATM, "rb") as stream:
+            return int(stream.read().split()[0]) * PAGE
+    except OSError:
+        return None
+
+
+def watched(call: Callable[[], Result], seconds: float) -> Result:
+    """Return what a call returns. Raises Exceeded where it takes longer, by the clock, and what it raises otherwise."""
+    answer: list[Result] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answer.append(call())
+        except BaseException as error:  # a panic of a library in Rust is none of Exception
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if raised:
+        raise raised[0]
+    if not answer:
+        raise Exceeded(f"{seconds:.0f} seconds")
+    return answer[0]

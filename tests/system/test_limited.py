@@ -1,0 +1,62 @@
+import os
+import resource
+import signal
+import threading
+import time
+
+import pytest
+
+from common.system.limited import Exceeded, limited, watched
+
+LIMIT = 0.3
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "while True: pass",
+        "for i in range(10 ** 12): pass",
+        "x = 9\nfor _ in range(9): x = x ** 9",
+        "import re; re.match('(a|a)*b', 'a' * 40)",
+    ],
+)  # fmt: skip
+def test_what_does_not_end_is_stopped(program: str) -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(Exceeded, match=r"0\.3 seconds"), limited(LIMIT, 2**30):
+        exec(program, {})
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("program", ["'%10000000000d' % 1", "'x' * 10 ** 11", "s = 'x'\nwhile True: s += s"])
+def test_what_grows_without_end_is_stopped(program: str) -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(Exceeded, match="1 GiB of memory"), limited(30, 2**30):
+        exec(program, {})
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+def test_waiting_and_what_is_within_the_limits_pass() -> None:
+    with limited(0.01, 2**20):
+        time.sleep(0.6)  # as on a busy machine
+
+
+def test_beside_the_main_thread_there_is_no_limit_of_time() -> None:
+    done = []
+
+    def run() -> None:
+        with limited(0.0, 2**30):
+            done.append(sum(range(10)))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert done == [45]
+
+
+def test_a_call_that_does_not_return_is_left_behind() -> None:
+    assert watched(os.getpid, 5) == os.getpid()
+    with pytest.raises(ZeroDivisionError):
+        watched(lambda: 1 // 0, 5)
+    with pytest.raises(Exceeded, match="seconds"):
+        watched(lambda: time.sleep(2), 0.1)
