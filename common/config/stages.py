@@ -263,7 +263,7 @@ class RewardedSettings(LearningSettings, AnsweringSettings):
 
     either: ClassVar[tuple[str, ...]] = ("steps", "epochs")
 
-    steps: OfData[int] = Field(200, gt=0, description="optimizer steps")
+    steps: OfData[int] = Field(200, gt=0, le=10**7, description="optimizer steps")
     epochs: OfData[float | None] = Field(
         None, gt=0, le=MOST_EPOCHS, description="passes over the prompts, instead of steps; none: steps count"
     )
