@@ -27,7 +27,8 @@ UNSOUND = "unsound"  # the type of the error about a number within a mapping or 
 
 def check_type(field: FieldInfo, value: Any) -> None:
     """Raise PydanticKnownError where a boolean is given for a number, or a number for a boolean."""
-    types = _types(field.annotation)
+    annotation: Any = field.annotation
+    types = _types(annotation)
     number = next((kind for kind in (int, float) if kind in types), None)
     if number and isinstance(value, bool) and bool not in types:
         raise PydanticKnownError("int_type" if number is int else "float_type")
@@ -40,7 +41,7 @@ def check_size(field: FieldInfo, value: Any) -> None:
     if isinstance(value, Mapping | list | tuple):
         if wrong := next(unsound(value), None):
             key, number = wrong
-            raise PydanticCustomError(UNSOUND, f"expected {SOUND}; got {shown(number)}", {"key": key})  # type: ignore[arg-type] # a literal
+            raise PydanticCustomError(UNSOUND, f"expected {SOUND}; got {shown(number)}", {"key": key})
     elif type(value) in (int, float) and not any(isinstance(limit, Le | Lt) for limit in field.metadata):
         for kind, key, limit in (("less_than_equal", "le", LARGEST), ("greater_than_equal", "ge", -LARGEST)):
             if (value > limit) if key == "le" else (value < limit):

@@ -12,6 +12,7 @@ import ast
 import contextlib
 import functools
 import importlib.util
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ OLDER = {
     "use_rslora": "bool", "truncation_mode": "str", "padding_free": "bool", "dataset_num_proc": "int | None",
 }  # fmt: skip
 # The least and most of options whose absurd values the libraries accept silently.
-RANGES = {
+RANGES: dict[str, tuple[int, int]] = {
     "learning_rate": (0, 10), "weight_decay": (0, 10), "beta": (0, 1000), "adam_beta1": (0, 1), "adam_beta2": (0, 1),
     "adam_epsilon": (0, 1), "label_smoothing_factor": (0, 1), "label_smoothing": (0, 1), "max_grad_norm": (0, 10**9),
     "warmup_steps": (0, 10**9), "r": (1, 10**5), "lora_alpha": (0, 10**6), "lora_dropout": (0, 1),
@@ -236,8 +237,8 @@ def _check_option(key: str, value: Any, class_name: str, library: str) -> None:
     if name not in known:
         raise ConfigError(f"{key}: {class_name} of {library} has no option '{name}'.{did_you_mean(name, known)}")
     _check_type(key, value, known[name])
-    least, most = RANGES.get(name, (None, None))
-    if least is not None and isinstance(value, int | float) and not least <= value <= most:
+    least, most = RANGES.get(name, (-math.inf, math.inf))
+    if isinstance(value, int | float) and not least <= value <= most:
         raise ConfigError(f"{key}: expected a number from {least:,} to {most:,}, got {shown(value)}.")
 
 

@@ -51,7 +51,12 @@ def _plain(annotation: Any) -> set[Any]:
 
 
 def test_every_field_of_every_settings_class_refuses_what_is_no_number_or_boolean() -> None:
-    whole = [*(kind.settings for kind in kinds().values()), *map(section_of, SECTIONS), Config, Source]
+    whole: list[type[Frozen]] = [
+        *(kind.settings for kind in kinds().values()),
+        *map(section_of, SECTIONS),
+        Config,
+        Source,
+    ]
     checked = 0
     for cls in {found for each in whole for found in _classes(each)}:
         for name, field in cls.model_fields.items():
