@@ -14,18 +14,20 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any, Literal
 
-from common.errors import StoreError, visible
+from common.errors import StoreError, cut, visible
+from common.system.secrets import hide
 
 Verbosity = Literal["quiet", "normal", "verbose"]
 BAR_AFTER_SECONDS = 2.0
 LINE_EVERY_SECONDS = 15.0
+LONGEST_LINE = 2000  # characters; tables of many columns are wider than an error is long
 
 
 class LogFormatter(logging.Formatter):
     """Writes a record's message as one line, whatever is quoted in it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = visible(record.message, "\t")
+        record.message = cut(visible(hide(record.message), "\t"), LONGEST_LINE)
         return super().formatMessage(record)
 
 
@@ -87,22 +89,23 @@ class Console:
         self.stream = stream
         self.terminal = (stream or sys.stdout).isatty()
 
-    def line(self, text: str = "", *, always: bool = False, keep: str = "\t") -> None:
-        """Print one line, whatever is quoted in it; `always` also when quiet.
-
-        Raises StoreError, or BrokenPipeError where nobody reads it.
-        """
+    def line(self, text: str = "", *, always: bool = False) -> None:
+        """Print one line, whatever is quoted in it; `always` also when quiet."""
         if always or self.verbosity != "quiet":
-            try:
-                print(visible(text, keep), file=self.stream or sys.stdout, flush=True)
-            except BrokenPipeError:
-                raise
-            except OSError as error:
-                raise StoreError(f"What this command prints cannot be written: {error.strerror}.") from error
+            self._print(cut(visible(hide(text), "\t"), LONGEST_LINE))
 
     def lines(self, text: str) -> None:
         """Print a text that may have several lines, also when quiet."""
-        self.line(text, always=True, keep="\t\n")
+        self._print(visible(hide(text), "\t\n"))
+
+    def _print(self, text: str) -> None:
+        """Raises StoreError, or BrokenPipeError where nobody reads it."""
+        try:
+            print(text, file=self.stream or sys.stdout, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise StoreError(f"What this command prints cannot be written: {error.strerror}.") from error
 
     @contextlib.contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Bar]:

@@ -55,7 +55,9 @@ def _message(text: str) -> str:
         left_out = f"… {len(lines) - MOST_LINES + 1} more lines …"
         lines = [*lines[: MOST_LINES - 11], left_out, *lines[-10:]]
     lines = [cut(visible(cut(line, LONGEST_LINE)), LONGEST_LINE) for line in lines]
-    return "\n".join(line if number == 0 or line[:1] in ("", " ") else f"  {line}" for number, line in enumerate(lines))
+    return "\n".join(
+        line if number == 0 or not line or line.startswith("  ") else f"  {line}" for number, line in enumerate(lines)
+    )
 
 
 class RecipeError(Exception):

@@ -67,7 +67,7 @@ def test_a_message_is_bounded_and_keeps_its_start_and_its_end() -> None:
 
 
 def test_no_line_of_a_message_but_its_first_stands_at_the_margin() -> None:
-    assert str(DataError("a 'x\nerror: forged\n  - item\x1b[1A'")) == "a 'x\n  error: forged\n  - item\\x1b[1A'"
+    assert str(DataError("a\nerror: forged\n b\n  - item\x1b[1A")) == "a\n  error: forged\n   b\n  - item\\x1b[1A"
     again = DataError(str(DataError("a\nb")))
     assert str(again) == "a\n  b"
     assert again.args == ("a\n  b",)

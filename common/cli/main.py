@@ -10,6 +10,7 @@ imported within, so that a signal finds its handler from the first moment on.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import select
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from common import __version__
 from common.console import Console
-from common.errors import RecipeError
+from common.errors import ConfigError, RecipeError, quoted
 from common.system import signals
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str], program: Program | None = None) -> int:
         text = f"domain-recipes {__version__}" if list(arguments) == ["--version"] else None
         text = text or help_for(arguments, program.command)
         if text is not None:
-            Console().line(text, always=True)
+            Console().lines(text)
             return 0
         name, overrides = parse(arguments, COMMANDS)
         own, settings = COMMANDS[name].split(name, overrides)
@@ -75,7 +76,9 @@ def _failed(error: Exception, program: Program | None) -> int:
     from common.store.artifacts import disk_full, is_full
 
     failure = error
-    if not isinstance(error, RecipeError) and is_full(error):
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # wherever the name came from
+        failure = ConfigError(f"{error.strerror}: {quoted(str(error.filename))}. Give a shorter one.")
+    elif not isinstance(error, RecipeError) and is_full(error):
         named = getattr(error, "filename", None)  # not in the store, as of temporary files
         failure = disk_full(Path(named).parent if isinstance(named, str) else Path(os.environ.get("TMPDIR", "/tmp")))
     if report(failure) and isinstance(failure, RecipeError):

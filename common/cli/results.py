@@ -7,12 +7,12 @@ Plans and the table of a run are `common.cli.output`.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from common.cli.output import published_of, short_path, short_score, table
 from common.cli.program import Program
 from common.config.folders import names_in
+from common.config.json import read_json
 from common.config.names import check_name
 from common.config.pipeline import parse_pipeline
 from common.console import Console
@@ -21,7 +21,6 @@ from common.store.collection import Found
 from common.store.manifest import MANIFEST
 from common.store.runs import RunFolder, runs_in
 from common.store.verify import size_of_all, verify
-from common.system.files import read_text
 
 
 def status(repository: Path, root: Path, console: Console) -> None:
@@ -46,7 +45,7 @@ def status(repository: Path, root: Path, console: Console) -> None:
 def _published(run: RunFolder) -> str:
     """Return the version, or the place on the Hub, that a run has published."""
     try:
-        metrics = json.loads(read_text(run.path / "publish" / MANIFEST))["metrics"]
+        metrics = read_json(run.path / "publish" / MANIFEST, strict=False)["metrics"]
         return str(metrics.get("version") or metrics["to"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "-"
@@ -57,7 +56,7 @@ def _finished(run: RunFolder) -> list[str] | None:
     if not run.summary.is_file():
         return None
     try:
-        summary = json.loads(read_text(run.summary))
+        summary = read_json(run.summary, strict=False)
         first, last = summary["checkpoints"][0], published_of(summary)
         exams = [f"{short_score(first, side)} -> {short_score(last, side)}" for side in ("domain", "general")]
         return [check_name("pipeline", summary["pipeline"]), *exams, f"{summary['total_seconds']:.0f}"]
@@ -71,7 +70,7 @@ def _unfinished(run: RunFolder) -> list[str] | None:
     if not run.plan.is_file() or (again and run.summary.stat().st_mtime_ns >= run.plan.stat().st_mtime_ns):
         return None
     try:
-        pipeline = parse_pipeline(json.loads(read_text(run.plan))["pipeline"], run.plan)
+        pipeline = parse_pipeline(read_json(run.plan)["pipeline"], run.plan)
         names = [node.name for node in pipeline.nodes()]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ["?", "plan.json cannot be read", "", ""]

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from common.config.text_file import MIB, read_text_file
-from common.errors import DataError
+from common.errors import DataError, cut, quoted
 
 LARGEST = 64 * MIB  # the tokenizers of today's largest vocabularies have 35
+LARGEST_INT = 2**63  # arithmetic with larger ones fails, or takes for ever
 DEEPEST = 100  # lists and objects inside each other; what is written to be read has fewer than 20
 
 
@@ -35,10 +36,7 @@ def read_json(path: Path, *, strict: bool = True, advice: str = "Copy or downloa
 def parse_json(text: str, *, strict: bool = True) -> Any:
     """Return the value of a JSON text. Raises ValueError with the reason alone."""
     try:
-        if strict:
-            value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_finite)
-        else:
-            value = json.loads(text)
+        value = json.loads(text, **_STRICT) if strict else json.loads(text)
         deep = text.count("[") + text.count("{") > DEEPEST and depth_of(value) > DEEPEST
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} (line {error.lineno}, column {error.colno})") from None
@@ -70,7 +68,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in made if names.count(name) > 1)
-        raise ValueError(f"key {twice[:60]!r} is given twice")
+        raise ValueError(f"key {quoted(twice)} is given twice")
     return made
 
 
@@ -78,8 +76,19 @@ def _refuse(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
 
 
+def _int(text: str) -> int:
+    if len(text) > 20 or abs(value := int(text)) > LARGEST_INT:
+        raise ValueError(f"{cut(text, 60)} is too large a number")
+    return value
+
+
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:60]} is no finite number")
+        raise ValueError(f"{cut(text, 60)} is no finite number")
     return value
+
+
+_STRICT: dict[str, Any] = {
+    "object_pairs_hook": _object, "parse_constant": _refuse, "parse_float": _finite, "parse_int": _int,
+}  # fmt: skip

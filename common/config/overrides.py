@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from common.config.yaml import parse_value
-from common.errors import ConfigError, did_you_mean
+from common.errors import ConfigError, did_you_mean, quoted
 
 LOUDNESS = {"-v": "verbose", "verbose": "verbose", "-q": "quiet", "quiet": "quiet"}
 # Taken as they are, never parsed: a commit may look like a number.
@@ -24,9 +24,12 @@ def parse(arguments: Sequence[str], commands: Collection[str]) -> tuple[str, Ove
 
     Raises ConfigError for an argument without `=`, a key given twice, or an unknown command.
     """
+    for argument in arguments:
+        if "\0" in argument or not argument.isascii():
+            _check_text(argument)
     command, *rest = arguments
     if command not in commands:
-        raise ConfigError(f"There is no command '{command}'.{did_you_mean(command, commands)}")
+        raise ConfigError(f"There is no command {quoted(command)}.{did_you_mean(command, commands)}")
     if command == "stage":  # its plan and its stage may come first, without their keys
         for place, key in enumerate(("plan", "stage")[: len(rest)]):
             if "=" not in rest[place] and rest[place] not in LOUDNESS:
@@ -37,13 +40,24 @@ def parse(arguments: Sequence[str], commands: Collection[str]) -> tuple[str, Ove
             argument = f"run.verbosity={LOUDNESS[argument]}"
         key, separator, value = argument.partition("=")
         if not separator or not key:
-            raise ConfigError(f"Expected key=value, such as domain=medical; got '{argument}'.")
+            raise ConfigError(f"Expected key=value, such as domain=medical; got {quoted(argument)}.")
         if key in overrides:
-            raise ConfigError(f"'{key}' is given twice: {overrides[key]} and {value}. Keep one.")
+            both = f"{quoted(overrides[key])} and {quoted(value)}"
+            raise ConfigError(f"{quoted(key)} is given twice: {both}. Keep one.")
         if key in RAW and key != "domain" and not value.strip():
             raise ConfigError(f"{key} is empty. Give a value, or leave {key} out.")
         overrides[key] = value
     return command, overrides
+
+
+def _check_text(argument: str) -> None:
+    """Refuse what no file of a run can hold: bytes of another encoding, and NUL. Raises ConfigError."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{quoted(argument)} is not UTF-8. Give names and values in UTF-8.") from None
+    if "\0" in argument:
+        raise ConfigError(f"{quoted(argument)} holds a NUL character. Leave it out.")
 
 
 def take_consent(overrides: Overrides, domain: str) -> str | None:

@@ -23,6 +23,7 @@ from common.config.schema import Config
 from common.config.stage_sections import Layer, adapters_alone
 from common.config.yaml import read_manifest
 from common.errors import ConfigError, did_you_mean
+from common.system.secrets import find
 
 DEFAULT_PROFILE = "tiny"
 EMBEDDED = "embedded"  # the value of `data` for the knowledge that a domain brings
@@ -64,6 +65,7 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
 
     Raises ConfigError or DataError for the first thing that is wrong.
     """
+    check_secrets(overrides, COMMAND_LINE)
     overrides = dict(overrides)
     given = overrides.pop("domain", "")
     if not given and (
@@ -93,12 +95,23 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     manifest = folder / "data.yaml" if data == HUB else data
     layers += _manifest_layers(manifest, profile if own else None, profiles, pipeline)
     layers.append(command_line)
+    for layer in layers[:-1]:
+        check_secrets(layer.values, layer.label)
 
     config, origins = build(folder.name, profile, layers, pipeline)
     return Resolved(
         config, origins, pipeline, pipeline.nodes(), repository, folder, Path(data_root) if data_root else None, out,
         layers=tuple(layers), consent=consent, given_name=given_name,
     )  # fmt: skip
+
+
+def check_secrets(values: Mapping[str, Any], where: str) -> None:
+    """Refuse settings with a token or password, which would be written into plans and results. Raises ConfigError."""
+    if place := find(values):
+        raise ConfigError(
+            f"{place} ({where}) holds what looks like an access token or a password. Plans, results and cards keep all "
+            "settings: take it out, and set the variable that its program reads, such as HF_TOKEN."
+        )
 
 
 def _domain_layers(

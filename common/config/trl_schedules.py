@@ -8,10 +8,10 @@ Those that fall in another shape than ours are refused: a shape that is nearly t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from common.config.json import parse_json
 from common.config.trl_block import TrlBlock
 
 TYPE, KWARGS = "lr_scheduler_type", "lr_scheduler_kwargs"
@@ -68,7 +68,7 @@ def _options(block: TrlBlock) -> dict[str, Any]:
     given = block.value(KWARGS) or {}
     if isinstance(given, str):
         try:
-            given = json.loads(given)
+            given = parse_json(given)
         except ValueError:
             given = None
     if not isinstance(given, Mapping):

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from common.config.json import LARGEST_INT
 from common.config.text_file import MIB, read_text_file
 from common.errors import LONGEST_QUOTE, DataError, cut, quoted
 
@@ -137,9 +138,12 @@ def _scalar(event: Any, any_tag: bool) -> Any:
     if len(text) > LONGEST_NUMBER:
         raise _problem(f"a number of {len(text):,} characters; at most {LONGEST_NUMBER} are read", event)
     try:
-        return getattr(_MAKER, f"construct_yaml_{name}")(yaml.ScalarNode(_CORE + name, text))
+        value = getattr(_MAKER, f"construct_yaml_{name}")(yaml.ScalarNode(_CORE + name, text))
     except (ValueError, KeyError, IndexError):
         raise _problem(f"{quoted(text)} is no {name}", event) from None
+    if name == "int" and abs(value) > LARGEST_INT:
+        raise _problem(f"{quoted(text)} is too large a number; put it in quotes if it is a text", event)
+    return value
 
 
 def _is_foreign(event: Any, names: set[str], any_tag: bool) -> bool:

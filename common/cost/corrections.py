@@ -10,16 +10,15 @@ class of trainer, and a model of similar size. It says nothing about results and
 from __future__ import annotations
 
 import datetime
-import json
 import logging
 import re
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.config.json import read_json
 from common.config.kinds import kind_of, kinds
 from common.store.artifacts import write_json
-from common.system.files import read_text
 
 logger = logging.getLogger(__name__)
 NAME = "speeds.json"
@@ -88,7 +87,7 @@ class Corrections:
         if not self.path.is_file():
             return {}
         try:
-            found = json.loads(read_text(self.path))
+            found = read_json(self.path)
             if found["schema"] == 1:
                 return {}
             shares = {str(key): float(share) for key, share in found["speed over estimated"].items()}

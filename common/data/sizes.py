@@ -23,7 +23,9 @@ from typing import Any, NamedTuple
 
 from common.data.accounting import RowCount
 from common.data.corpus import Corpus, Portion, Row
-from common.errors import RecipeError
+from common.errors import DataError, RecipeError
+from common.models.boundary import COPY_AGAIN, explain_loading
+from common.models.tokenizer import fault_in_words
 from common.store import cache
 
 SCHEMA = 4  # goes up when the same rows are measured differently
@@ -205,7 +207,12 @@ class RowSizes:
         texts = [text for row in rows if (text := _some_text(row))]
         if not texts:
             return token_bytes(self._vocabulary)
-        encoded = Tokenizer.from_file(str(self._tokenizer)).encode_batch(texts, add_special_tokens=False)
+        assert self._tokenizer is not None, "without one the vocabulary's size is used"
+        with explain_loading("tokenizer of", self._tokenizer.parent):
+            core = Tokenizer.from_file(str(self._tokenizer))
+            if wrong := fault_in_words(lambda text: core.encode(text, add_special_tokens=False).ids):
+                raise DataError(f"The tokenizer of {self._tokenizer.parent} {wrong}. {COPY_AGAIN}")
+            encoded = core.encode_batch(texts, add_special_tokens=False)
         return _bytes(texts) / max(1, sum(len(text.ids) for text in encoded))
 
 

@@ -6,6 +6,7 @@ Usage: `prepare(resolved.config.run, asks_hub=needs_hub(config, corpus, stages))
 from __future__ import annotations
 
 import contextlib
+import http.client
 import logging
 import os
 import sys
@@ -20,10 +21,12 @@ from common.config.stages import PublishSettings, RewardSettings
 from common.data.corpus import Corpus
 from common.machine import cores
 from common.models.source import is_hub_id
+from common.system.limited import Exceeded, watched
 from common.training.distributed import ranks
 
 HUB = "https://huggingface.co"
 PATIENCE = 5.0  # seconds
+REDIRECTS = range(300, 400)  # codes of answers that name another place
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _limited = False  # whether it was `prepare` that set it
 OFFLINE = "HF_HUB_OFFLINE"
@@ -104,9 +107,14 @@ def hub_answers() -> bool:
     """Whether the Hub can be reached at all, whatever it says."""
     try:
         request = urllib.request.Request(os.environ.get("HF_ENDPOINT", HUB), method="HEAD")
-        with urllib.request.urlopen(request, timeout=PATIENCE):
-            return True
-    except urllib.error.HTTPError:
+
+        def ask() -> None:
+            with urllib.request.urlopen(request, timeout=PATIENCE):
+                pass
+
+        watched(ask, 2 * PATIENCE)  # the other limit is for each byte of an answer
         return True
-    except (OSError, ValueError):
+    except urllib.error.HTTPError as error:
+        return error.code not in REDIRECTS  # one that sends from place to place is none
+    except (OSError, ValueError, http.client.HTTPException, Exceeded):
         return False

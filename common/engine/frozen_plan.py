@@ -6,7 +6,6 @@ Usage: `path = freeze(resolved)`, in the run's folder; `resolved = thaw(path, ov
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +14,12 @@ from pydantic import Field
 
 from common.config.base import Frozen, StageSettings
 from common.config.folders import find_domain
+from common.config.json import read_json
 from common.config.kinds import kind_of
 from common.config.names import Name
 from common.config.overrides import nest, take_consent
 from common.config.pipeline import Pipeline, parse_pipeline
-from common.config.resolve import Resolved
+from common.config.resolve import Resolved, check_secrets
 from common.config.schema import Config, RunSettings
 from common.config.stage_sections import check_options
 from common.config.validation import validated
@@ -27,7 +27,6 @@ from common.data.manifest.revisions import NAME, Revisions
 from common.errors import ConfigError, did_you_mean
 from common.store.artifacts import Store, write_json, writing
 from common.store.runs import PLAN, run_of
-from common.system.files import read_text
 
 SCHEMA = 1  # of a frozen plan
 USUAL = f"runs/<domain>/<profile>/<pipeline or name>/{PLAN}"
@@ -52,7 +51,7 @@ def freeze(resolved: Resolved) -> Path:
     """Write the plan that any scheduler can drive: `runs/<domain>/<profile>/<name>/plan.json`."""
     plan, path = frozen(resolved), run_of(resolved).plan
     with contextlib.suppress(OSError, ValueError):  # missing, or not whole: it is written again
-        if json.loads(read_text(path)) == plan:
+        if read_json(path) == plan:
             return path
     with writing(Store(resolved.out).runs):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,14 +81,15 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
 
     Raises ConfigError when the file is not a plan, or an override would change the plan.
     """
+    if not path.exists():
+        raise ConfigError(f"There is no plan {path}. {_plans_near(path)}")
     try:
-        raw = json.loads(read_text(path))
-    except FileNotFoundError:
-        raise ConfigError(f"There is no plan {path}. {_plans_near(path)}") from None
-    except (OSError, ValueError, RecursionError) as error:
+        raw = read_json(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"{path} is not a frozen plan ({type(error).__name__}). `just run` writes one, as {USUAL}."
         ) from None
+    check_secrets(raw, str(path))
     try:
         plan = validated(PlanFile, raw, path=path)
         pipeline, config, stages = _checked(plan, path)

@@ -7,7 +7,7 @@ Making it is `common.engine.run`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from common.engine.code import code_of
 from common.engine.fingerprint import settings_made_with
 from common.engine.preflight.domain_code import code_of_stage
 from common.engine.provenance import provenance
+from common.models.finite import require_finite
 from common.stage import StageReport
 from common.store.artifacts import Artifact
 from common.training.distributed import ranks
@@ -33,9 +34,23 @@ class Job:
     forced: bool  # make it again even if it is there
 
 
+def _numbers(value: Any, name: str = "metric") -> Iterator[tuple[str, Any]]:
+    """Yield the floats in a mapping or list, at any depth, with their names."""
+    if isinstance(value, Mapping | list | tuple):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, inner in items:
+            yield from _numbers(inner, f"{name}.{key}")
+    elif isinstance(value, float):
+        yield name, value
+
+
 def manifest_of(job: Job, report: StageReport, seconds: float, resolved: Resolved) -> dict[str, Any]:
-    """Return everything that is known of a stage's result; the store adds its files and digests."""
+    """Return everything that is known of a stage's result; the store adds its files and digests.
+
+    Raises ContractError for a figure that is no number.
+    """
     node, trained = job.node, report.train_seconds
+    require_finite(_numbers(report.metrics), f"Stage {node.name}", "Nothing is saved. Look at its log.")
     return {
         "stage": node.name,
         "kind": node.kind,

@@ -37,6 +37,7 @@ from common.engine.preflight.settings import check_sharding
 from common.engine.preflight.trial import try_rows
 from common.engine.repair import require_inputs, require_unchanged, tell_damage
 from common.errors import GateError
+from common.models.boundary import explain_panics
 from common.models.device import release_memory
 from common.report.licences import licence_notes
 from common.stage import StageContext, StageReport
@@ -307,7 +308,7 @@ def ready(context: StageContext) -> Iterator[None]:
     gpus: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if kind_of(context.kind).on_gpu:
         gpus = lock_gpus(context.config.run, context.stage, context.console)
-    with memory.explain_errors(context), gpus:
+    with memory.explain_errors(context), explain_panics(f"Stage {context.stage}"), gpus:
         ranks.barrier(patiently=True)
         try:
             yield

@@ -24,8 +24,10 @@ from common.evaluation.scores import SIDES, by_language, by_probe, by_side, by_s
 from common.evaluation.tasks import question_task, text_task
 from common.evaluation.written import Written, mark, write_answers
 from common.models.device import release_memory
+from common.models.finite import require_finite
 from common.models.special_tokens import stop_ids
 
+DIVERGED = "The model computes no numbers here. Nothing is compared with it; train its stage again, or give another."
 SCORE_DIGITS = 4  # of log-likelihoods in the records; float32 is not reproducible beyond
 PROBE = "probe"  # side of the records that count in no score of the exam
 Row = Mapping[str, Any]
@@ -230,6 +232,7 @@ def _record(
     }
     if sample is not None:
         scores = [float(likelihood) for likelihood, _ in sample["filtered_resps"]]
+        require_finite([("the log-likelihood of a choice", scores)], f"Question {row['id']} of the exam", DIVERGED)
         record |= {
             "answer": row["answer"],
             "predicted": max(range(len(scores)), key=scores.__getitem__),  # the first of equals, as the harness does
@@ -255,6 +258,8 @@ def _documents(plan: ExamPlan, answers: _Answers) -> list[dict[str, Any]]:
         read = {s["doc_id"]: s["bits_per_byte"] for s in answers.read["samples"][_name("text", side)]}
         for index, row in enumerate(rows):
             likelihood, num_bytes = read[index]
+            named = [("its log-likelihood", likelihood)]
+            require_finite(named, f"Held-out text {index + 1} of the {side} side", DIVERGED)
             documents.append({
                 "id": str(row.get("id") or hashlib.sha256(row["text"].encode()).hexdigest()[:16]),
                 "side": side,

@@ -22,6 +22,7 @@ from common.config.yaml import read_yaml
 from common.errors import ConfigError, DataError, did_you_mean, first_line
 from common.evaluation import harness
 from common.evaluation.hub_tasks import LEAVE_OUT
+from common.models.finite import require_finite
 from common.system.files import check_files
 
 PARTS = ("tasks", "groups", "group_map")
@@ -82,6 +83,8 @@ def evaluate(model: Any, tasks: dict[str, Any], chat: bool, limit: int | None) -
         name: {k.removesuffix(",none"): float(v) for k, v in metrics.items() if "," in k and isinstance(v, int | float)}
         for name, metrics in results["results"].items()
     }
+    for name, metrics in scores.items():
+        require_finite(metrics.items(), f"Task {name}", f"Train the stage again, or {LEAVE_OUT}.")
     form = "chat" if chat else "plain"
     facts = {
         name: {"version": version, "asked": form, "shots": results["n-shot"].get(name)}

@@ -8,10 +8,10 @@ Usage: `findings = check(settings, "base", "sft", records_of_base, records_of_sf
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.config.json import parse_json, read_json
 from common.config.schema import GateSettings
 from common.errors import ContractError
 from common.evaluation.comparison import Comparison, adjust, compare
@@ -27,7 +27,7 @@ class Finding:
 
     @property
     def broken(self) -> bool:
-        return self.comparison.difference < self.limit
+        return not self.comparison.difference >= self.limit  # also where one of them is no number
 
     @property
     def message(self) -> str:
@@ -72,7 +72,18 @@ def check_artifacts(settings: GateSettings, exam: Path, base: Path) -> list[str]
 
 
 def _read(folder: Path) -> tuple[str, Records]:
-    """Return the checkpoint that an exam is of, and its records."""
-    name = json.loads((folder / "exam.json").read_text(encoding="utf-8"))["checkpoint"]
+    """Return the checkpoint that an exam is of, and its records. Raises ContractError for what no exam has written."""
+    again = "Run the exam again with `just rerun`."
+    name = read_json(folder / "exam.json", advice=again)["checkpoint"]
+    records = []
     with (folder / "records.jsonl").open(encoding="utf-8") as lines:
-        return str(name), [json.loads(line) for line in lines]
+        for number, line in enumerate(lines, 1):
+            try:
+                records.append(parse_json(line))
+            except ValueError as error:
+                raise ContractError(f"{folder / 'records.jsonl'}, line {number}: {error}. {again}") from error
+            if not isinstance(records[-1], dict) or type(records[-1].get("correct", False)) is not bool:
+                raise ContractError(
+                    f"{folder / 'records.jsonl'}, line {number}: `correct` is neither true nor false. {again}"
+                )
+    return str(name), records

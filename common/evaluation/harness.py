@@ -18,9 +18,9 @@ from typing import Any
 
 from common.config.yaml import read_yaml
 from common.errors import DataError
-from common.models.checkpoint import read_header, shards_of
 from common.models.device import has_room, offload_kwargs
 from common.models.remote_code import loadable
+from common.models.shards import read_header, shards_of
 from common.models.special_tokens import document_start
 from common.models.turns import ANSWER, DIALOGUE, render, turn_end
 

@@ -9,19 +9,25 @@ model: an adapter is merged first and saved in a folder of its own.
 from __future__ import annotations
 
 import contextlib
-import json
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.schema import ModelSettings
-from common.errors import ContractError, DataError, first_line
+from common.errors import ContractError, DataError
+from common.models.boundary import COPY_AGAIN, explain_loading
 from common.models.convert import pickles_of
+from common.models.finite import require_finite
 from common.models.gguf_file import SUFFIX, check_gguf
 from common.models.remote_code import loadable
-from common.system.files import open_regular, read_text
+from common.models.settings_files import CONFIG, check_settings, read_config
+from common.models.shards import check_shards, read_header, shards_of
+from common.models.tokenizer import fault_of
 
+DIVERGED = "Give another one: a model with such weights computes nothing, and training goes on from them."
+HEADS = ("score.weight", "classifier.weight", "classifier.bias")  # of a classifier, which a language model lacks
 # Settings of generation that mean something for sampling alone.
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h")
 
@@ -44,20 +50,44 @@ def load_model(folder: Path, model: ModelSettings, **how: Any) -> PreTrainedMode
     return _load(AutoModelForCausalLM, "checkpoint", folder, model, **how)
 
 
-def _load(auto: Any, name: str, folder: Path, model: ModelSettings, **how: Any) -> PreTrainedModel:
+def _load(
+    auto: Any, name: str, folder: Path, model: ModelSettings, new: Collection[str] = (), **how: Any
+) -> PreTrainedModel:
+    """Load a model, all of its weights and all of them finite; those of the names in `new` are drawn."""
     import torch
 
     check_weights(folder)
     how |= {"dtype": torch.float32, "trust_remote_code": model.trust_remote_code}
+    how["output_loading_info"] = True
     if folder.suffix == SUFFIX:
-        return _unpacked(auto, name, folder, **how)
-    place = loadable(folder, model.trust_remote_code)
-    with explain_loading(name, folder):
-        return auto.from_pretrained(place, use_safetensors=True, **how)
+        loaded, report = _unpacked(auto, name, folder, **how)
+    else:
+        place = loadable(folder, model.trust_remote_code)
+        with explain_loading(name, folder):
+            loaded, report = auto.from_pretrained(place, use_safetensors=True, **how)
+    if unfilled := sorted(set(report["missing_keys"]) - set(new)):
+        raise DataError(
+            f"The {name} {folder} lacks tensors of its model ({len(unfilled)}), such as {unfilled[0]}; they would be "
+            f"random. {COPY_AGAIN}"
+        )
+    known = {_of_any_layer(tensor) for tensor in loaded.state_dict()}
+    numbered = [tensor for tensor in sorted(report["unexpected_keys"]) if _of_any_layer(tensor) != tensor]
+    if surplus := [tensor for tensor in numbered if _of_any_layer(tensor) in known]:
+        raise DataError(
+            f"The {name} {folder} has more layers than its config.json says, as {surplus[0]}; they would be left out. "
+            "Correct num_hidden_layers there, or give the files of one checkpoint."
+        )
+    require_finite(loaded.named_parameters(), f"The {name} {folder}", DIVERGED, DataError)
+    return loaded
 
 
-def _unpacked(auto: Any, name: str, file: Path, **how: Any) -> PreTrainedModel:
-    """Load a GGUF file as an ordinary model, whatever its weights were packed in.
+def _of_any_layer(tensor: str) -> str:
+    """Return the name of a tensor with the numbers of its layer and its expert left out."""
+    return re.sub(r"\.\d+\.", ".#.", tensor)
+
+
+def _unpacked(auto: Any, name: str, file: Path, **how: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Load a GGUF file as an ordinary model, whatever its weights were packed in; with the report of its loading.
 
     transformers 5.23 unpacks every weight of most architectures in any case, but then calls the model quantised and
     refuses to save it, unless `dequantize` was asked for.
@@ -66,8 +96,8 @@ def _unpacked(auto: Any, name: str, file: Path, **how: Any) -> PreTrainedModel:
 
     how["quantization_config"] = GgufConfig(dequantize=True)
     with explain_loading(name, file), _alone(file) as folder:
-        unpacked: PreTrainedModel = auto.from_pretrained(folder, gguf_file=file.name, **how)
-    return unpacked
+        unpacked, report = auto.from_pretrained(folder, gguf_file=file.name, **how)
+    return unpacked, report
 
 
 @contextlib.contextmanager
@@ -79,15 +109,6 @@ def _alone(file: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / file.name).symlink_to(file.resolve())
         yield Path(folder)
-
-
-@contextlib.contextmanager
-def explain_loading(name: str, folder: Path) -> Iterator[None]:
-    """Turn what transformers raises, or code that came with a checkpoint, into a DataError that names the folder."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError) as error:
-        raise DataError(f"The {name} {folder} cannot be loaded: {first_line(error)}") from error
 
 
 def load_reward_model(folder: Path, model: ModelSettings, seed: int | None = None, **how: Any) -> PreTrainedModel:
@@ -107,7 +128,8 @@ def load_reward_model(folder: Path, model: ModelSettings, seed: int | None = Non
     if seed is not None:
         set_seed(seed)
     labels = {} if classifier else {"num_labels": 1}
-    loaded = _load(AutoModelForSequenceClassification, "reward model", folder, model, **labels, **how)
+    head = () if classifier else HEADS
+    loaded = _load(AutoModelForSequenceClassification, "reward model", folder, model, head, **labels, **how)
     if loaded.config.num_labels != 1:
         raise DataError(
             f"The reward model {folder} has {loaded.config.num_labels} labels; expected one number per conversation "
@@ -120,7 +142,7 @@ def load_reward_model(folder: Path, model: ModelSettings, seed: int | None = Non
 
 def architecture(folder: Path) -> str:
     """Return the class that config.json names first, or an empty text."""
-    found = json.loads(read_text(folder / "config.json")).get("architectures")
+    found = read_config(folder).get("architectures")
     return str(found[0]) if found else ""
 
 
@@ -128,12 +150,17 @@ def load_tokenizer(folder: Path, model: ModelSettings) -> PreTrainedTokenizerBas
     """Load the tokenizer alone. Raises DataError naming the folder."""
     from transformers import AutoTokenizer
 
-    if folder.suffix == SUFFIX:
-        with explain_loading("tokenizer of", folder), _alone(folder) as place:
-            return AutoTokenizer.from_pretrained(place, gguf_file=folder.name, trust_remote_code=False)
-    place = loadable(folder, model.trust_remote_code)
     with explain_loading("tokenizer of", folder):
-        return AutoTokenizer.from_pretrained(place, trust_remote_code=model.trust_remote_code)
+        if folder.suffix == SUFFIX:
+            with _alone(folder) as place:
+                tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=folder.name, trust_remote_code=False)
+        else:
+            trusted = model.trust_remote_code
+            tokenizer = AutoTokenizer.from_pretrained(loadable(folder, trusted), trust_remote_code=trusted)
+        wrong = fault_of(tokenizer)
+    if wrong:
+        raise DataError(f"The tokenizer of {folder} {wrong}. {COPY_AGAIN}")
+    return tokenizer
 
 
 def load_skeleton(folder: Path, model: ModelSettings) -> PreTrainedModel:
@@ -155,72 +182,40 @@ def load_skeleton(folder: Path, model: ModelSettings) -> PreTrainedModel:
             skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
         if (place / "generation_config.json").is_file():
             skeleton.generation_config = GenerationConfig.from_pretrained(place)
+    if folder.is_dir():
+        _check_shapes(skeleton, folder)
     return skeleton
 
 
-def check_weights(folder: Path) -> None:
-    """Check that a folder holds whole safetensors weights, or that a GGUF file is whole.
+def _check_shapes(skeleton: Any, folder: Path) -> None:
+    """Check that tensors have the shapes that config.json says; older names of some are not looked for."""
+    expected = {name: list(tensor.shape) for name, tensor in skeleton.state_dict().items()}
+    for shard in shards_of(folder):
+        for name, entry in read_header(shard).items():
+            if entry["shape"] != expected.get(name, entry["shape"]):
+                raise DataError(
+                    f"{shard}: the tensor {name} has the shape {entry['shape']}; the model of {folder / CONFIG} has "
+                    f"{expected[name]}. Correct the sizes there, or give the files of one checkpoint."
+                )
 
-    Raises DataError naming the file and the bytes missing.
+
+def check_weights(folder: Path) -> None:
+    """Check that a folder holds whole safetensors weights and usable settings, or that a GGUF file is whole.
+
+    Raises DataError naming the file, and the bytes or the key.
     """
     if folder.suffix == SUFFIX:
         check_gguf(folder)
         return
-    if not (folder / "config.json").is_file():
-        raise DataError(f"{folder} is no checkpoint: config.json is missing. Give a folder made by save_pretrained.")
-    shards = shards_of(folder)
-    if missing := sorted(_indexed(folder) - {shard.name for shard in shards}):
-        raise DataError(f"{folder} lacks {missing[0]}, which its index names. Copy or download it again.")
-    if not shards:
-        if pickled := pickles_of(folder):
-            raise DataError(
-                f"{folder} holds only {pickled[0].name}, a pickle, which is never loaded. Convert it: python -m "
-                f"common.models.convert {folder} <new folder>"
-            )
-        raise DataError(f"{folder} holds no *.safetensors. Give a folder made by save_pretrained, or a GGUF file.")
-    for shard in shards:
-        header = read_header(shard)
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        with open_regular(shard) as stream:
-            expected_size = 8 + int.from_bytes(stream.read(8), "little") + end
-        if shard.stat().st_size != expected_size:
-            raise DataError(
-                f"{shard} is cut short: {shard.stat().st_size:,} bytes, its header says {expected_size:,}. "
-                "Copy or download it again."
-            )
-
-
-def shards_of(folder: Path) -> list[Path]:
-    """Return the files of weights that are read: those of the index, where there is one, else all.
-
-    Some folders hold the same weights a second time under other names, such as consolidated.safetensors.
-    """
-    named = _indexed(folder)
-    return sorted(shard for shard in folder.glob("*.safetensors") if not named or shard.name in named)
-
-
-def _indexed(folder: Path) -> set[str]:
-    index = folder / "model.safetensors.index.json"
-    try:
-        return set(json.loads(read_text(index))["weight_map"].values()) if index.is_file() else set()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{index} is no index of weights. Copy or download it again.") from error
-
-
-def read_header(shard: Path) -> dict[str, Any]:
-    """Return tensor name -> {dtype, shape, data_offsets} of a safetensors file. Raises DataError if it is broken."""
-    try:
-        with open_regular(shard) as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            header: dict[str, Any] = json.loads(stream.read(length))
-        header.pop("__metadata__", None)
-        for entry in header.values():
-            begin, end = entry["data_offsets"]
-            if not all(isinstance(number, int) for number in (begin, end, *entry["shape"])):
-                raise ValueError("sizes are no whole numbers")
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, MemoryError) as error:
-        raise DataError(f"{shard} is no whole safetensors file; copy or download it again.") from error
-    return header
+    check_settings(folder)
+    if check_shards(folder):
+        return
+    if pickled := pickles_of(folder):
+        raise DataError(
+            f"{folder} holds only {pickled[0].name}, a pickle, which is never loaded. Convert it: python -m "
+            f"common.models.convert {folder} <new folder>"
+        )
+    raise DataError(f"{folder} holds no *.safetensors. Give a folder made by save_pretrained, or a GGUF file.")
 
 
 def save(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path, dtype: str) -> None:
@@ -229,6 +224,8 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path, dtype: str) 
 
     out.mkdir(parents=True, exist_ok=True)
     model.to(getattr(torch, dtype))
+    advice = "Nothing is saved. Lower the learning rate, or set model.dtype to one with a wider range, as bfloat16 has."
+    require_finite(model.named_parameters(), f"The model in {dtype}", advice)
     model.config.dtype = dtype
     if model.can_generate():
         model.generation_config.do_sample = False

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.errors import ContractError
+from common.models.finite import require_finite
 from common.models.turns import turn_end
 from common.system.outside_code import allowed_digests
 
@@ -133,6 +133,8 @@ def check_saved(
     """A clean process finds every tensor by its name, keeps tied weights tied and computes the same logits."""
     import numpy as np
 
+    advice = "Nothing is committed. Train it at a lower learning rate, or give another checkpoint."
+    require_finite([("a logit", logits_TV)], "The model of this stage", advice)
     reference = work / "probe.npy"
     np.save(reference, logits_TV.numpy(), allow_pickle=False)
     found = clean.ask({
@@ -150,7 +152,7 @@ def check_saved(
     if found["tied_expected"] and not found["tied"]:
         raise ContractError("The saved checkpoint loads with its embedding and head separated; nothing is committed.")
     limit = found["tolerance"]
-    if found["difference"] > limit:
+    if not found["difference"] <= limit:  # also where it is NaN
         raise ContractError(
             f"The saved checkpoint computes other logits than the trained model (difference "
             f"{found['difference']:.2g}, allowed {limit:.2g}); nothing is committed."
@@ -165,7 +167,7 @@ def relative_difference(found_TV: Tensor, expected_TV: Tensor) -> float:
 def check_adapter_merge(before_TV: Tensor, after_TV: Tensor) -> float:
     """Merging an adapter into its base leaves the logits as they were; return the largest relative difference."""
     difference = relative_difference(after_TV, before_TV)
-    if difference > MERGE_TOLERANCE:
+    if not difference <= MERGE_TOLERANCE:  # also where it is NaN
         raise ContractError(
             f"Merging the adapter changed the logits by {difference:.2g} of their range (allowed {MERGE_TOLERANCE}). "
             "Train in a wider type, or keep the adapter apart."
@@ -179,9 +181,12 @@ def check_reference(recorded: Sequence[float], recomputed: Sequence[float]) -> N
     Another model would differ for most answers, so the median decides. A single answer may differ more where it was
     scored in bfloat16.
     """
+    advice = "Nothing is trained. Give a base whose weights are sound, or train in a wider type."
+    for what, logps in (("The recorded reference", recorded), ("The stage before", recomputed)):
+        require_finite([("a log-probability", list(logps))], what, advice)
     off = [abs(a - b) / max(1.0, abs(b)) for a, b in zip(recorded, recomputed, strict=True)]
     typical = statistics.median(off) if off else 0.0
-    if typical > REFERENCE_TOLERANCE or not all(map(math.isfinite, recorded)):
+    if typical > REFERENCE_TOLERANCE:
         raise ContractError(
             "The reference of preference tuning is not the stage before it: log-probabilities differ by "
             f"{typical:.1%} in the median (allowed {REFERENCE_TOLERANCE:.0%}). Remove the stage's scratch folder and "

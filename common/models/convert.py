@@ -7,15 +7,14 @@ A pickle can hold code, so a run never loads one. Here torch reads tensors alone
 
 from __future__ import annotations
 
-import json
 import pickle
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+from common.config.json import read_json
 from common.errors import DataError, first_line
-from common.system.files import read_text
 
 PICKLES = ("*.bin", "*.pt", "*.pth")
 # What a checkpoint holds beside its weights; its README.md states the licence.
@@ -32,10 +31,10 @@ def pickles_of(folder: Path) -> list[Path]:
     if not indexes:
         return sorted(path for form in PICKLES for path in folder.glob(form) if path.name not in NOT_WEIGHTS)
     try:
-        names = sorted(set(json.loads(read_text(indexes[0]))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        names = sorted(set(read_json(indexes[0])["weight_map"].values()))
+    except (KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{indexes[0]} is no index of shards. Copy or download it again.") from error
-    missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
+    missing = [name for name in map(str, names) if Path(name).name != name or not (folder / name).is_file()]
     if missing:
         raise DataError(f"{indexes[0]} names {missing[0]}, which is not in {folder}. Copy or download it again.")
     return [folder / name for name in names]

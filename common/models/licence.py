@@ -19,7 +19,7 @@ from typing import Any
 
 from common.config.schema import ModelSettings
 from common.config.yaml import read_front_matter
-from common.errors import DataError
+from common.errors import DataError, cut, visible
 from common.models.gguf_file import read_gguf
 from common.models.local import config_of, locate, package_of
 
@@ -69,7 +69,7 @@ CREATIVE_COMMONS = re.compile(r"\bcc[ -]by((?:[ -](?:nc|sa|nd))*)(?:[ -](\d\.\d)
 KEEPS_ITS_OWN = re.compile(r"(cc-by-sa|cc-by-nc-sa|odbl|agpl|lgpl|gpl|gfdl|mpl|eupl|epl|osl|cdla-sharing)\b")
 CREDIT = "credit the authors"
 LONGEST = 200  # characters of a licence or a title; what is longer is a whole licence, or not meant for a report
-MARKUP = re.compile(r"[`<>\[\]|]")
+MARKUP = re.compile(r"[`<>\[\]|*~$\\]")
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 HUB_ADDRESS = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)/?$")
 DUTIES = {
@@ -106,8 +106,8 @@ class Licence:
 
 def read_licence(text: str | None) -> Licence:
     """Return what a licence's text means; of several in it the strictest, and `other` for words that say nothing."""
-    text = " ".join((text or "").split())
-    plain = text.lower()
+    plain = " ".join((text or "").split()).lower()
+    text = shortened(text or "", "its own terms")
     if UNSTATED.fullmatch(plain):
         return Licence(text or "unknown", "unknown", Strictness.UNKNOWN)
     for pattern, instead in SEVERAL_WORDS:
@@ -268,12 +268,20 @@ def stated(path: str) -> dict[str, str]:
     if package is not None:
         about = package.metadata.json
         found = {"licence": about.get("license_expression") or about.get("license")} | found
-    told = {key: " ".join(MARKUP.sub("", value).split()) for key, value in found.items() if isinstance(value, str)}
-    if len(told.get("licence", "")) > LONGEST:
-        told["licence"] = "its own terms"
+    told = {
+        key: shortened(value, "its own terms" if key == "licence" else None)
+        for key, value in found.items()
+        if isinstance(value, str)
+    }
     if not HUB_ID.fullmatch(told.get("base_model", "")):
         told.pop("base_model", None)
-    return {key: value[:LONGEST] for key, value in told.items() if value}
+    return {key: value for key, value in told.items() if value}
+
+
+def shortened(text: str, instead: str | None = None) -> str:
+    """Return what others wrote as one line without markup; a longer text is cut, or called something else instead."""
+    line = visible(" ".join(MARKUP.sub("", text).split()))
+    return line if len(line) <= LONGEST else instead or cut(line, LONGEST)
 
 
 def _stated_by_folder(folder: Path) -> dict[str, Any]:

@@ -8,15 +8,15 @@ A package is found through its list of files alone: nothing of it is imported or
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import math
 import os
 from pathlib import Path
 from typing import Any
 
 from common.errors import DataError
-from common.models.checkpoint import read_header, shards_of
 from common.models.gguf_file import SUFFIX, config_of_gguf, read_gguf
+from common.models.settings_files import CONFIG, read_config
+from common.models.shards import read_header, shards_of
 from common.system.files import NotRegular, check_files, kind_of, read_text
 
 PACKAGE = "package:"
@@ -58,15 +58,9 @@ def config_of(place: Path) -> dict[str, Any]:
     """
     if place.suffix == SUFFIX:
         return config_of_gguf(read_gguf(place))
-    path = place / "config.json"
-    if not path.is_file():
+    if not (place / CONFIG).is_file():
         return {}
-    try:
-        found = json.loads(read_text(path))
-    except ValueError as error:
-        raise DataError(f"{path} is no JSON ({error}). Copy or download it again.") from error
-    if not isinstance(found, dict):
-        raise DataError(f"{path} holds no settings of a model. Copy or download it again.")
+    found = read_config(place)
     named = {new: found[old] for new, old in OLD_NAMES.items() if new not in found and found.get(old) is not None}
     sizes = {name: math.prod(tensor["shape"]) for shard in shards_of(place)
              for name, tensor in read_header(shard).items()}  # fmt: skip

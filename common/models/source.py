@@ -26,6 +26,7 @@ from common.models.local import is_local, locate, package_of
 from common.models.remote_code import PYTHON
 from common.store.artifacts import disk_full, is_full
 from common.store.cache import known_digest
+from common.system.limited import Exceeded, growing, watched
 from common.system.outside_code import files_below
 
 WEIGHTS = "*.safetensors"
@@ -90,10 +91,22 @@ def find_tokenizer(settings: ModelSettings) -> Path | None:
 
 def _download(settings: ModelSettings, key: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.constants import HF_HUB_CACHE
 
     assert settings.path is not None
     with _explained(settings, key):
-        return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=patterns))
+        name, revision = settings.path, settings.revision
+        cached = Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+
+        def download() -> str:
+            return snapshot_download(name, revision=revision, allow_patterns=patterns)
+
+        return Path(growing(download, lambda: _bytes_in(cached)))
+
+
+def _bytes_in(folder: Path) -> int:
+    """Return the bytes of a repository's files in the Hub's cache, those included that are being downloaded."""
+    return sum(path.stat().st_size for path in folder.glob("blobs/*") if path.is_file())
 
 
 def commit_of(settings: ModelSettings, key: str = "model") -> str:
@@ -106,7 +119,8 @@ def commit_of(settings: ModelSettings, key: str = "model") -> str:
     assert settings.path is not None
     try:
         with _explained(settings, key):
-            found = HfApi().model_info(settings.path, revision=settings.revision, timeout=PATIENCE).sha
+            name, revision = settings.path, settings.revision
+            found = watched(lambda: HfApi().model_info(name, revision=revision, timeout=PATIENCE), 3 * PATIENCE).sha
     except HubUnreachable as error:
         raise ConfigError(_without_commit(settings, key, f", as {error.cause}")) from error
     assert found is not None, "the Hub names a commit for every revision"
@@ -146,6 +160,11 @@ def _explained(settings: ModelSettings, key: str) -> Iterator[None]:
         raise DataError(f"{given} is no name that the Hub allows; expected <owner>/<name>.") from error
     except RevisionNotFoundError as error:
         raise DataError(f"{given} has no branch, tag or commit '{settings.revision}' ({key}.revision).") from error
+    except Exceeded as limit:
+        cause = f"the Hub did not answer within {limit}"
+        raise HubUnreachable(
+            f"{given}: {cause}. profile=tiny needs no network; a folder with the checkpoint works too.", cause
+        ) from None
     except (HfHubHTTPError, HTTPError, LocalEntryNotFoundError, OSError) as error:
         if is_full(error):
             raise disk_full(Path(HF_HUB_CACHE)) from error

@@ -8,10 +8,12 @@ their template writes another. A stage could then not learn to stop, or would no
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from common.errors import ContractError
+from common.models.boundary import is_foreign, reason_of
 from common.models.checkpoint import SAMPLING
 from common.models.turns import turn_end
 
@@ -61,10 +63,27 @@ def settle(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     for settings in (model.config.get_text_config(), model.generation_config):
         settings.pad_token_id = tokenizer.pad_token_id
         settings.eos_token_id = stops if len(stops) > 1 else stops[0]
+    _require_greedy(model.generation_config)
     sampled = {key: value for key in SAMPLING if (value := getattr(model.generation_config, key, None)) is not None}
     if model.generation_config.do_sample and sampled:
         notes.append(f"generation is greedy, without {', '.join(f'{key} {value}' for key, value in sampled.items())}")
     return notes
+
+
+def _require_greedy(generation: Any) -> None:
+    """Check that generation can be saved as greedy, without the settings of sampling. Raises ContractError."""
+    greedy = copy.deepcopy(generation)
+    greedy.do_sample = False
+    for key in SAMPLING:
+        setattr(greedy, key, None)
+    try:
+        greedy.validate(strict=True)
+    except Exception as error:
+        if not is_foreign(error):
+            raise
+        raise ContractError(
+            f"generation_config.json cannot be saved for greedy answers: {reason_of(error)}. Remove that setting."
+        ) from error
 
 
 def _choose_padding(model: Any, tokenizer: PreTrainedTokenizerBase, stops: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ words, never on a domain, so all domains share one base.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ PAD, END, SYSTEM, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|system|>", "<|user|
 
 WORDS = Path(__file__).parents[1] / "data" / "general" / "words.txt"
 WORD_REPEATS = 60
+PROBES = ("a", "The quick brown fox", f"{'x' * 24} the 12,345 words of a text, and a line\n\tmore.")
+MOST_TOKENS = 64  # of a character; bytes of an emoji take four
 
 # The markers of the assistant's part are for other programs; ours finds it without (`common.models.turns`).
 CHAT_TEMPLATE = """\
@@ -85,6 +87,28 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, context_length: 
     )  # fmt: skip
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+def fault_of(tokenizer: Any) -> str:
+    """Return what keeps a tokenizer that was loaded from being used, found by texts of growing length; else nothing.
+
+    Its patterns may fail on a text or take any time for it, and what it replaces may grow without end.
+    """
+    if not hasattr(tokenizer, "get_vocab"):
+        return f"is none but a {type(tokenizer).__name__} (tokenizer_class in tokenizer_config.json)"
+    _ = tokenizer.all_special_ids  # fails where a special token is an empty text
+    return fault_in_words(lambda text: list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]))
+
+
+def fault_in_words(encode: Callable[[str], list[int]]) -> str:
+    """Return what is wrong with the ids of a few texts, else nothing."""
+    for text in PROBES:
+        ids = encode(text)
+        if not ids:
+            return f"writes {text!r} as no token at all; expected some (tokenizer.json)"
+        if len(ids) > MOST_TOKENS * len(text):
+            return f"writes {text!r} as {len(ids):,} tokens; expected a few for each character (tokenizer.json)"
+    return ""
 
 
 def give_chatml(tokenizer: PreTrainedTokenizerBase, model: Any) -> None:

@@ -19,7 +19,7 @@ from common.report import exam_tables, stage_notes, tables
 from common.report.chain import SIDES, Chain
 from common.report.headline import headline
 from common.report.licences import LOCAL, base_record, licence_facts, made_here, trained_on
-from common.report.markdown import duration, number
+from common.report.markdown import code, duration, number, one_line, plain, prose
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -84,7 +84,7 @@ def render_card(
     """Return the README.md of the published folder."""
     versions = tables.versions(chain)
     parts = [
-        f"# {about.title} model ({about.pipeline} pipeline, {about.profile} profile)",
+        f"# {plain(about.title)} model ({about.pipeline} pipeline, {about.profile} profile)",
         _what_it_is(chain, about),
         "## Results",
         "\n".join(f"- {line}" for line in headline(chain, comparisons, texts)) or "No exam was run: no results.",
@@ -106,9 +106,9 @@ def render_card(
         *(["### All comparisons", exam_tables.comparison_table(comparisons)] if comparisons else []),
         *(["### Comparisons by held-out text", TEXTS_NOTE, exam_tables.text_comparison_table(texts)] if texts else []),
         "## Intended use",
-        about.intended_use or "The domain states no intended use.",
+        prose(about.intended_use) or "The domain states no intended use.",
         "## Limits",
-        about.limits_of_use,
+        prose(about.limits_of_use),
         "## How to use it",
         USAGE,
         "## Data and licences",
@@ -138,7 +138,7 @@ def _what_it_is(chain: Chain, about: About) -> str:
     tokens = sum(int(c.manifest.get("tokens") or 0) for c in chain.checkpoints)
     made = len(made_here(chain))
     return (
-        f"A language model for {about.title}. It was made by the pipeline `{about.pipeline}` with the profile "
+        f"A language model for {plain(about.title)}. It was made by the pipeline `{about.pipeline}` with the profile "
         f"`{about.profile}` and seed {about.seed}. {_origin(chain)} The steps to this model: {', then '.join(steps)}. "
         f"The whole run made {made} model{'' if made == 1 else 's'} from {number(tokens)} training tokens in "
         f"{duration(total)}."
@@ -152,16 +152,21 @@ def _origin(chain: Chain) -> str:
         return "Its base model was pretrained in the same run."
     title, kept = str(record.get("title")), str(record["id"])
     if record.get("origin") == "hub" or record.get("revision"):
-        commit = f" at commit `{record['revision']}`" if record.get("revision") else ""
-        return f"It starts from [{title}](https://huggingface.co/{title}){commit}."
+        commit = f" at commit {code(record['revision'])}" if record.get("revision") else ""
+        return f"It starts from {_on_hub(title)}{commit}."
     if record.get("origin") == "package":
-        place = f"the installed Python package `{kept}`"
+        place = f"the installed Python package {code(kept)}"
     else:
-        place = f"the local GGUF file `{kept}`" if kept.endswith(".gguf") else f"the local folder `{kept}`"
-    name = "" if title in ("None", LOCAL, kept) else f", whose files name it {title}"
-    made = f" They say that it was made from [{found}](https://huggingface.co/{found})." if (
+        place = f"the local {'GGUF file' if kept.endswith('.gguf') else 'folder'} {code(kept)}"
+    name = "" if title in ("None", LOCAL, kept) else f", whose files name it {plain(title)}"
+    made = f" They say that it was made from {_on_hub(str(found))}." if (
         found := record.get("base_model")) else ""  # fmt: skip
     return f"It starts from the checkpoint in {place}{name}.{made}"
+
+
+def _on_hub(name: str) -> str:
+    """Return the name of a repository with its address; another text as it stands."""
+    return f"[{plain(name)}](https://huggingface.co/{name})" if HUB_ID.fullmatch(name) else plain(name)
 
 
 def base_model(chain: Chain) -> str | None:
@@ -188,7 +193,7 @@ def front_matter(chain: Chain, about: About, licence: RollUp) -> str:
     names = [str(s[key]) for s in sources if s.get("revision") for key in ("title", "id") if s.get(key)]
     hub_data = dict.fromkeys(name for name in names if HUB_ID.fullmatch(name))
     listed = ([s["language"]] if isinstance(s.get("language"), str) else s.get("language") or () for s in sources)
-    languages = dict.fromkeys(str(language) for languages in listed for language in languages)
+    languages = dict.fromkeys(one_line(language) for languages in listed for language in languages)
     kinds = [c.kind for c in chain.ancestors(chain.published) if not kind_of(c.kind).starts]
     results = _eval_results(chain, about)
     data = ModelCardData(
@@ -221,7 +226,8 @@ def _eval_results(chain: Chain, about: About) -> list[EvalResult]:
         if bits is not None:
             found.append((*dataset, "bits_per_byte", bits, "bits per byte of held-out text"))
     for task, metrics in (checkpoint.exam.get("extra") or {}).items():
-        found += [(task, task, metric, float(value), metric) for metric, value in metrics.items()]
+        name = one_line(task)
+        found += [(name, name, one_line(metric), float(value), one_line(metric)) for metric, value in metrics.items()]
     return [
         EvalResult(
             task_type="text-generation", dataset_type=dataset, dataset_name=name, metric_type=metric,

@@ -7,12 +7,12 @@ Local paths are removed from everything that is read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.config.json import parse_json
 from common.config.kinds import Part, kind_of
 from common.errors import ContractError
 from common.evaluation.scores import SIDES as SIDES
@@ -163,7 +163,7 @@ def _parent_of(manifest: Mapping[str, Any]) -> str | None:
 
 def _read_exam(folder: Path) -> dict[str, Any]:
     try:
-        exam = json.loads((folder / "exam.json").read_text(encoding="utf-8"))
+        exam = parse_json((folder / "exam.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ContractError(
             f"The exam in {folder.name} has no readable exam.json ({error.__class__.__name__}). "
@@ -190,7 +190,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
+            rows.append(parse_json(line))
         except ValueError as error:
             if number == len(lines):
                 break  # the run was killed while it wrote this line

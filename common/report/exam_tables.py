@@ -20,6 +20,7 @@ from common.report.markdown import (
     number,
     p_value,
     percent,
+    plain,
     points,
     table,
 )
@@ -107,7 +108,7 @@ def exam_details(chain: Chain) -> list[str]:
     sections = (
         ("Written answers", WRITTEN_NOTE, table(rows_of("written"), {
             "Model": lambda row: _name(chain, row[0]),
-            "Exam": lambda row: row[1],
+            "Exam": lambda row: plain(row[1]),
             "Exact [95%]": lambda row: interval(row[2]["exact"]),
             "Stopped [95%]": lambda row: interval(row[2]["stopped"]),
             "F1": lambda row: percent(row[2]["f1"]),
@@ -115,7 +116,7 @@ def exam_details(chain: Chain) -> list[str]:
         }, text=2)),
         ("By language", LANGUAGE_NOTE, table(rows_of("languages"), {
             "Model": lambda row: _name(chain, row[0]),
-            "Language": lambda row: row[1],
+            "Language": lambda row: plain(row[1]),
             "Domain score [95%]": lambda row: interval(row[2].get("exam")),
             "Same language [95%]": lambda row: interval(row[2].get("in_language")),
             "Bits per byte": lambda row: number(row[2].get("bits_per_byte"), 3),
@@ -125,8 +126,8 @@ def exam_details(chain: Chain) -> list[str]:
         ("By source", "", _columns_table(chain, "sources")),
         ("Further benchmarks", "", table(further, {
             "Model": lambda row: _name(chain, row[0]),
-            "Benchmark": lambda row: row[1],
-            "Metric": lambda row: row[2],
+            "Benchmark": lambda row: plain(row[1]),
+            "Metric": lambda row: plain(row[2]),
             "Value": lambda row: f"{float(row[3]):.4f}",
         }, text=3)),
     )  # fmt: skip
@@ -142,7 +143,7 @@ def _columns_table(chain: Chain, part: str) -> str:
     """One column per probe or source, one row per checkpoint."""
     found = {name: facts["n"] for c in chain.checkpoints for name, facts in (c.exam.get(part) or {}).items()}
     columns = {
-        f"{name} (n = {n})": lambda c, name=name: interval((c.exam.get(part) or {}).get(name))
+        f"{plain(name)} (n = {n})": lambda c, name=name: interval((c.exam.get(part) or {}).get(name))
         for name, n in found.items()
     }
     return table(chain.checkpoints, {"Model": lambda c: _name(chain, c), **columns}) if found else ""

@@ -24,6 +24,7 @@ from common.errors import ConfigError
 from common.models.licence import RollUp, Strictness, licence_of, read_licence, roll_up
 from common.models.source import is_hub_id
 from common.report.chain import Chain, Checkpoint
+from common.report.markdown import code
 from common.stage import data_roles
 
 BASE = "base model"  # role of the record that a base stage leaves of a given checkpoint
@@ -93,7 +94,7 @@ def licence_of_chain(chain: Chain, asked: str | None) -> RollUp:
     """
     record = base_record(chain.manifests.values())
     base = None if record is None else (named(record), record.get("licence"))
-    data = [(f"`{source['id']}`", source.get("licence")) for source in trained_on(chain, chain.published)]
+    data = [(code(source["id"]), source.get("licence")) for source in trained_on(chain, chain.published)]
     return chosen(roll_up(base, data), base, asked)
 
 
@@ -112,7 +113,7 @@ def planned_licence(resolved: Resolved, corpus: Corpus, record: Facts | None) ->
     for node in training:
         roles.update(data_roles(node.kind, corpus, config.stages[node.name], sampled=node.sampled))
     data = [
-        (f"`{source['id']}`", source.get("licence"))
+        (code(source["id"]), source.get("licence"))
         for source in corpus.sources()
         if roles & set(str(source["role"]).split(", "))
     ]
@@ -133,7 +134,7 @@ def _behind(nodes: Sequence[Node], name: str) -> list[Node]:
 def named(record: Facts) -> str:
     """Return what to call a base model, without its path."""
     title = str(record.get("title") or "")
-    return f"`{title if title and title != LOCAL else record.get('id')}`"
+    return code(title if title and title != LOCAL else record.get("id"))
 
 
 def chosen(rolled: RollUp, base: tuple[str, str | None] | None, asked: str | None) -> RollUp:
@@ -155,7 +156,7 @@ def chosen(rolled: RollUp, base: tuple[str, str | None] | None, asked: str | Non
             )
     if rolled.unknown:
         return rolled
-    return replace(rolled, id=wanted.id, name=asked if wanted.id == "other" else None, asked=asked)
+    return replace(rolled, id=wanted.id, name=wanted.text if wanted.id == "other" else None, asked=asked)
 
 
 def _require_strict(rolled: RollUp, asked: str, layer: str) -> None:

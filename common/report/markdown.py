@@ -1,18 +1,28 @@
-"""Markdown as the Hub renders it: numbers, aligned tables and folded blocks.
+"""Markdown as the Hub renders it: text of others as text, numbers, aligned tables and folded blocks.
 
-Usage: `table(stages, {"Stage": lambda s: s.name, "Tokens": lambda s: number(s.tokens)})`.
+Usage: `table(stages, {"Stage": lambda s: plain(s.name), "Tokens": lambda s: number(s.tokens)})`.
 
-It formats values and knows nothing of chains.
+It formats values and knows nothing of chains. Whatever a chain did not write itself goes through `plain`, `prose`,
+`code` or `details`: titles, licences, notes, names and reasons become no heading, link, picture, formula or tag.
 """
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
+
+from common.errors import cut, visible
 
 T = TypeVar("T")
 MISSING = "—"
 SHORT = 12  # hex digits of a digest that are shown
+LONGEST = 300  # characters of a text on one line that others wrote
+LONGEST_PROSE, LONGEST_BLOCK = 20_000, 200_000
+# What means something anywhere in a line (underscores only beside a blank or sign), and what does at its start.
+INSIDE = re.compile(r"[\\`*\[\]<>|~$]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)")
+AT_START = re.compile(r"^(\d{0,9})([#+=.)-])(?=[\s#+=-]|$)")
 
 
 def percent(share: float | None) -> str:
@@ -30,8 +40,33 @@ def relative(change: float | None) -> str:
     return MISSING if change is None else f"{points(change)}%"
 
 
+def one_line(text: object, most: int = LONGEST) -> str:
+    """Return what others wrote on one line, cut, with nothing invisible in it."""
+    return cut(visible(" ".join(str(text).split())), most)
+
+
+def plain(text: object, most: int = LONGEST) -> str:
+    """Return what others wrote so that it is read as it stands: on one line, without markup."""
+    line = INSIDE.sub(lambda found: f"\\{found[0]}", one_line(text, most))
+    return AT_START.sub(r"\1\\\2", line)
+
+
+def prose(text: str) -> str:
+    """Return the paragraphs and lines that others wrote so that they are read as they stand."""
+    return "\n".join(plain(line, LONGEST_PROSE) for line in cut(text, LONGEST_PROSE).splitlines())
+
+
 def code(name: object) -> str:
-    return f"`{name}`" if name else MISSING
+    """Return a name as code, whatever is in it; a dash for none."""
+    text = one_line(name or "")
+    fence = _fence(text, 1)
+    blank = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{blank}{text}{blank}{fence}" if text else MISSING
+
+
+def _fence(text: str, least: int) -> str:
+    """Return more backticks than a text has in a row."""
+    return "`" * max(least, *(len(run) + 1 for run in re.findall("`+", text)), 1)
 
 
 def interval(result: Mapping[str, Any] | None) -> str:
@@ -88,20 +123,25 @@ def table(rows: Iterable[T], columns: Mapping[str, Callable[[T], str]], text: in
     cells = [[_cell(value(row)) for value in columns.values()] for row in rows]
     if not cells:
         return ""
-    widths = [max(3, *(len(row[i]) for row in [list(columns), *cells])) for i in range(len(columns))]
+    heads = [_cell(head) for head in columns]
+    widths = [max(3, *(len(row[i]) for row in [heads, *cells])) for i in range(len(columns))]
 
     def line(row: Sequence[str]) -> str:
         padded = [c.ljust(w) if i < text else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         return "| " + " | ".join(padded) + " |"
 
     rule = ["-" * w if i < text else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    return "\n".join(map(line, [list(columns), rule, *cells]))
+    return "\n".join(map(line, [heads, rule, *cells]))
 
 
 def details(summary: str, language: str, text: str) -> str:
     """Return a folded block with code in it."""
-    return f"<details>\n<summary>{summary}</summary>\n\n```{language}\n{text.rstrip()}\n```\n\n</details>"
+    text = cut(visible(text, "\n\t"), LONGEST_BLOCK).rstrip()
+    fence = _fence(text, 3)
+    head = html.escape(one_line(summary))
+    return f"<details>\n<summary>{head}</summary>\n\n{fence}{language}\n{text}\n{fence}\n\n</details>"
 
 
 def _cell(text: str) -> str:
-    return " ".join(str(text).split()).replace("|", "\\|")
+    """Return a cell on one line; a bar in it, escaped or not, begins no other."""
+    return re.sub(r"\\?\|", r"\\|", " ".join(str(text).split()))

@@ -33,7 +33,7 @@ STYLE: dict[str, Any] = {
     "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9, "axes.edgecolor": "#AAAAAA", "axes.linewidth": 0.8,
     "axes.labelcolor": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
     "text.color": INK, "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
-    "grid.color": GRID, "grid.linewidth": 0.8, "legend.frameon": False,
+    "text.parse_math": False, "grid.color": GRID, "grid.linewidth": 0.8, "legend.frameon": False,
 }  # fmt: skip
 SMOOTHED_FROM = 24  # points; fewer are drawn as they are
 LABEL_ROOM = 90  # characters that fit below the exam figure in one line

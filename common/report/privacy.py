@@ -7,13 +7,12 @@ It is not a general anonymiser: it does not look for names of people in the data
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
-TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
-HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}\b")
+from common.system.secrets import hide
+
 # A path inside a sentence needs two parts, so that "and/or", "tokens/s" and "</b>" stay as they are.
 PATH_INSIDE = re.compile(r"(?<![\w:/.<~])~?/(?:[\w.+@-]+/)+([\w.+@-]+)")
 PATH_ALONE = re.compile(r"^(?:~|[A-Za-z]:)?[/\\][^\n]*$")
@@ -31,13 +30,9 @@ def clean(value: Any) -> Any:
 
 
 def clean_text(text: str) -> str:
-    """Return the text with `/home/me/data/x.jsonl` as `(local)/x.jsonl` and tokens as `(removed)`."""
+    """Return the text with `/home/me/data/x.jsonl` as `(local)/x.jsonl` and tokens as `***`."""
     text = text.removeprefix("file://")
-    for name in TOKEN_VARIABLES:
-        secret = os.environ.get(name, "").strip()
-        if len(secret) >= 8:
-            text = text.replace(secret, "(removed)")
-    text = HUB_TOKEN.sub("(removed)", text)
+    text = hide(text)
     if PATH_ALONE.match(text):
         return "(local)/" + re.split(r"[/\\]", text.rstrip("/\\"))[-1]
     return PATH_INSIDE.sub(r"(local)/\1", text)

@@ -23,6 +23,7 @@ from common.report.markdown import (
     duration,
     number,
     percent,
+    plain,
     short,
     table,
 )
@@ -74,13 +75,13 @@ def _given_digest(manifest: Facts) -> str | None:
 def data_table(chain: Chain) -> str:
     """Every source with its licence, and below the table what the sources are called."""
     sources = merged_sources(chain)
-    titles = dict.fromkeys(f"- `{s['id']}`: {s['title']}" for s in sources if s.get("title"))
+    titles = dict.fromkeys(f"- {code(s['id'])}: {plain(s['title'])}" for s in sources if s.get("title"))
     body = table(
         sources,
         {
             "Source": lambda s: code(s["id"]),
-            "Role": lambda s: str(s.get("role") or MISSING),
-            "Licence": lambda s: str(s.get("licence") or "not stated"),
+            "Role": lambda s: plain(s.get("role") or MISSING),
+            "Licence": lambda s: plain(s.get("licence") or "not stated"),
             "Revision or digest": lambda s: short(s.get("revision") or s.get("digest")),
             "Used by": lambda s: _stage_list(s["stages"]),
             "Rows": lambda s: number(s.get("rows")),
@@ -106,7 +107,7 @@ def rows_table(chain: Chain) -> str:
             {
                 "Stage": lambda row: code(row[0]),
                 "Source": lambda row: code(row[1]["source"]),
-                "Role": lambda row: str(row[1].get("role") or MISSING),
+                "Role": lambda row: plain(row[1].get("role") or MISSING),
                 "Rows in": lambda row: number(row[1].get("rows_in")),
                 "Dropped": lambda row: reasons(row[1].get("dropped") or {}, "0"),
                 "Changed": lambda row: reasons(row[1].get("changed") or {}, "0"),
@@ -124,7 +125,7 @@ def rows_table(chain: Chain) -> str:
 
 def reasons(counts: Mapping[str, int], none: str = "none") -> str:
     """Return `3 empty, 2 exam` for counts by reason."""
-    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()) if count) or none
+    return ", ".join(f"{count:,} {plain(reason)}" for reason, count in sorted(counts.items()) if count) or none
 
 
 def recipes(chain: Chain) -> str:
@@ -217,10 +218,10 @@ def hardware(chain: Chain) -> str:
 
 def _machine(manifest: Facts) -> str:
     facts = manifest.get("hardware") or {}
-    parts = [str(facts["cpu"])] if facts.get("cpu") else []
+    parts = [plain(facts["cpu"])] if facts.get("cpu") else []
     parts += [f"{facts['cores']} CPU cores"] if facts.get("cores") else []
     parts += [f"{float(facts['memory_gb']):.0f} GB of memory"] if facts.get("memory_gb") else []
-    parts += [f"GPU {facts['gpu']}" if facts.get("gpu") else "no GPU"]
+    parts += [f"GPU {plain(facts['gpu'])}" if facts.get("gpu") else "no GPU"]
     processes = int(manifest.get("processes") or 1)
     return ", ".join([*parts, f"{processes} processes"] if processes > 1 else parts)
 
@@ -231,4 +232,4 @@ def versions(chain: Chain) -> str:
     for manifest in chain.manifests.values():
         for library, version in (manifest.get("versions") or {}).items():
             found.setdefault(str(library), {})[str(version)] = None
-    return table(sorted(found), {"Library": str, "Version": lambda library: ", ".join(found[library])}, text=2)
+    return table(sorted(found), {"Library": plain, "Version": lambda library: plain(", ".join(found[library]))}, text=2)

@@ -27,6 +27,7 @@ from common.errors import ConfigError, DataError, did_you_mean
 from common.rewards.own import verifiers_for
 from common.rewards.verifiers import VERIFIERS, Answer, Verifier, options_of
 
+MOST = 1e18  # of a total; its square is still finite in float32
 LEVELS = 10  # of a ranked criterion: rewards closer than a tenth are equal
 Weight = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Order = Literal["weighted", "ranked"]
@@ -80,7 +81,14 @@ class Mix:
         """Return the total of each answer and its parts. Raises DataError for a missing or non-finite reward."""
         parts = {criterion.name: _checked(criterion, answers) for criterion in self.criteria}
         total = ranked if self.order == "ranked" else self._weighted
-        return Scores([total(rewards) for rewards in zip(*parts.values(), strict=True)], parts)
+        totals = [total(rewards) for rewards in zip(*parts.values(), strict=True)]
+        beyond = next((value for value in totals if not abs(value) <= MOST), None)  # also where it is NaN
+        if beyond is not None:
+            raise DataError(
+                f"The rewards of an answer add up to {beyond:g}; expected a number up to {MOST:g}, as a training "
+                "computes in float32. Lower the weights, or what a reward returns."
+            )
+        return Scores(totals, parts)
 
     def _weighted(self, rewards: Sequence[float]) -> float:
         return sum(criterion.weight * reward for criterion, reward in zip(self.criteria, rewards, strict=True))

@@ -7,13 +7,13 @@ Pure functions of numbers; the rewards come from `common.rewards.reward_model`.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from common.errors import DataError
 from common.evaluation.scores import score_of
+from common.models.finite import require_finite
 
 BINS = 5  # of confidence, from 0.5 to 1
 LEAST_SPREAD = 1e-4  # of rewards; smaller differences are rounding
@@ -33,9 +33,8 @@ def ranking_facts(
             f"{len(chosen)} chosen and {len(rejected)} rejected rewards; expected equally many, at least one"
         )
     pooled = [*chosen, *rejected]
-    odd = next((reward for reward in pooled if not math.isfinite(reward)), None)
-    if odd is not None:
-        raise DataError(f"The reward model gives {odd} to a held-out answer; expected finite numbers.")
+    advice = "Train it again, or give another."
+    require_finite([("the reward of a held-out answer", pooled)], "The reward model", advice, DataError)
     if (spread := statistics.pstdev(pooled)) < LEAST_SPREAD:
         raise DataError(
             f"The reward model gives all held-out answers the same reward (spread {spread:.1g}), so it "

@@ -14,8 +14,10 @@ from typing import Any
 
 from common.config.schema import ModelSettings
 from common.config.stages import AnsweringSettings
+from common.errors import DataError
 from common.models import checkpoint
 from common.models.contracts import check_reward_model
+from common.models.finite import require_finite
 from common.models.rendering import encode_chat
 from common.rewards.mix import Mix, Scorer
 from common.rewards.own import own_names, verifiers_with
@@ -45,7 +47,9 @@ def load_scorer(artifact: Artifact, settings: ModelSettings, device: str, *, bou
 
     model = checkpoint.load_reward_model(artifact.path, settings).to(device).eval()
     tokenizer = checkpoint.load_tokenizer(artifact.path, settings)
-    mean, deviation = (float(artifact.manifest["metrics"][key]) for key in ("reward_mean", "reward_spread"))
+    figures = {key: artifact.manifest["metrics"][key] for key in ("reward_mean", "reward_spread")}
+    require_finite(figures.items(), f"The reward model {artifact.stage}", "Make it again with `just rerun`.")
+    mean, deviation = map(float, figures.values())
 
     def score(answers: Sequence[Answer]) -> list[float]:
         dialogues = [[*answer.prompt, {"role": "assistant", "content": answer.text}] for answer in answers]
@@ -78,4 +82,8 @@ def rewards_of(model: Any, rows: Sequence[Sequence[int]], pad_id: int, batch_siz
             mask_BT = pad_sequence([torch.ones_like(ids) for ids in cut], batch_first=True).to(device)
             rewards[batch] = model(input_ids=ids_BT, attention_mask=mask_BT).logits[:, 0].float().cpu()
     model.train(was_training)
-    return [float(reward) for reward in rewards]
+    found = [float(reward) for reward in rewards]
+    require_finite(
+        [("the reward of an answer", found)], "The reward model", "Train it again, or give another.", DataError
+    )
+    return found

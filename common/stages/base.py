@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from common.config.kinds import Kind
 from common.config.schema import ModelSettings
 from common.config.stages import BaseSettings
-from common.errors import ConfigError, did_you_mean
+from common.errors import ConfigError, DataError, did_you_mean
 from common.models import checkpoint, contracts
 from common.models.facts import check_facts, check_loaded
 from common.models.limits import try_tokenizer
@@ -82,6 +82,11 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
     checkpoint.check_weights(folder)
     check_facts(folder, settings)
     model, tokenizer = checkpoint.load(folder, settings)
+    if getattr(model, "is_quantized", False):
+        raise DataError(
+            f"{folder} holds quantised weights (quantization_config in config.json), which cannot be trained or saved "
+            "as numbers; give the checkpoint that it was quantised from. sft.peft=qlora quantises by itself."
+        )
     check_loaded(model, tokenizer, settings, folder)
     set_seed(context.config.seed)  # rows of new tokens are drawn
     adjusted = _adjust(model, tokenizer, settings)

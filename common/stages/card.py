@@ -21,6 +21,7 @@ from common.report.choice import choose
 from common.report.comparisons import compare_chain, compare_chain_texts
 from common.report.headline import headline
 from common.report.licences import licence_notes, licence_of_chain, restated
+from common.report.markdown import one_line
 from common.report.plots import draw_exam, draw_loss, draw_rewards
 from common.report.privacy import clean, clean_text
 from common.report.record import build_record, build_summary
@@ -80,11 +81,11 @@ def _about(context: StageContext) -> About:
     assert isinstance(settings, CardSettings)
     return About(
         domain=context.config.domain,
-        title=clean_text(context.corpus.domain_title),
+        title=one_line(clean_text(context.corpus.domain_title)),
         profile=context.config.profile,
         pipeline=context.config.pipeline,
         seed=context.config.seed,
-        tags=tuple(clean(settings.tags)),
+        tags=tuple(map(one_line, clean(settings.tags))),
         intended_use=clean_text(settings.intended_use.strip()),
         limits_of_use=clean_text(settings.limits_of_use.strip()),
     )

@@ -24,6 +24,7 @@ def run(context: StageContext) -> StageReport:
     places, expected = tuning.parent_logps()
     rows = [pair.columns for pair in tuning.whole_pairs]
     trainer = tuning.trainer_of_parent(token_dpo_trainer(), DPOConfig, rows)
+    tuning.require_finite_reference(trainer, ("ref_chosen_logps", "ref_rejected_logps"))
     recorded = trainer.train_dataset["ref_chosen_logps"]
     contracts.check_reference([float(recorded[place]) for place in places], expected[::2])
     trained = tuning.train(trainer)

@@ -12,7 +12,6 @@ they are answered greedily before the first round and after each. The best round
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from common.config.json import parse_json
 from common.config.kinds import Kind
 from common.config.stages import ExpertSettings
 from common.data.accounting import RowCount, check_limits
@@ -132,7 +132,7 @@ class Iteration:
                 self._save(model, number)
                 write_json(done, record)
                 shutil.rmtree(folder / "trainer", ignore_errors=True)
-            records.append(json.loads(done.read_text(encoding="utf-8")))
+            records.append(parse_json(done.read_text(encoding="utf-8")))
             self._report(records[-1]["facts"])
         # Of rounds that are alike the last, which has learned from most.
         best = max(range(len(records)), key=lambda number: (records[number]["facts"]["right"], number))

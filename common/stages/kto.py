@@ -39,6 +39,7 @@ def run(context: StageContext) -> StageReport:
     wanted = sum(row["label"] for row in rows)
     weights = _weights(context, wanted, len(rows) - wanted)
     trainer = tuning.trainer_of_parent(token_kto_trainer(), KTOConfig, rows, rows_per_pair=SIDES, derived=weights)
+    tuning.require_finite_reference(trainer, ("ref_logps",))
     recorded = trainer.train_dataset["ref_logps"]
     starts = list(itertools.accumulate((len(pair.sides) for pair in tuning.pairs), initial=0))
     sides = [float(recorded[row]) for place in places for row in range(starts[place], starts[place + 1])]

@@ -25,8 +25,9 @@ from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.stages import MergeSettings
 from common.errors import ConfigError, ContractError
-from common.models.checkpoint import read_header
 from common.models.facts import known_config
+from common.models.finite import require_finite, weights_in
+from common.models.shards import read_header, shards_of
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, write_json, writing
 from common.training.merging import build_recipe, check_merge, check_stages, list_weights
@@ -71,6 +72,9 @@ def run(context: StageContext) -> StageReport:
         _require_layers(settings, configs, context.stage)
     shapes = _require_alike(folders, configs)
     recipe = build_recipe(settings)
+    for name, folder in folders.items():
+        for shard in shards_of(folder):
+            require_finite(weights_in(shard), f"Cannot merge {name}", f"Run stage {name} again.")
     context.console.line(f"  {context.stage}: {settings.method} of {', '.join(members)}; template and ids of {parent}")
     LOG.info("%s: tokenizer, chat template, stop ids from %s, because it is the parent", context.stage, parent)
     merged = context.work / "merged"
@@ -225,9 +229,6 @@ def _drop_output_head(merged: Path) -> None:
 
 def _check_result(merged: Path, expected: Shapes | None) -> int:
     """Check that every tensor is there and finite, one at a time; return the number of parameters."""
-    import torch
-    from safetensors import safe_open
-
     path = merged / "model.safetensors"
     found = _read_shapes(merged, tied=False)
     if expected is not None and found != expected:
@@ -237,13 +238,8 @@ def _check_result(merged: Path, expected: Shapes | None) -> int:
             f"{expected.get(names[0], 'none')} before, {found.get(names[0], 'none')} after. mergekit does not know "
             "all of this architecture; publish an unmerged stage, or use an architecture that it knows."
         )
-    with safe_open(path, framework="pt") as tensors:
-        for name in found:
-            if not torch.isfinite(tensors.get_tensor(name)).all():
-                raise ContractError(
-                    f"The merged tensor {name} is not finite: weights that cancel each other, a weight too large for "
-                    "the dtype, or an input that diverged. Look at the inputs' exams, then change weights or dtype."
-                )
+    advice = "Weights cancel each other, or one is too large for the dtype. Change the merge's weights or its dtype."
+    require_finite(weights_in(path), "The merge", advice)
     return sum(math.prod(shape) for shape in found.values())
 
 

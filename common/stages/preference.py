@@ -12,11 +12,11 @@ before is reported too.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from common.config.batches import pair_epochs, pair_steps
+from common.config.json import parse_json
 from common.config.pipeline import Node
 from common.config.schema import RunSettings
 from common.config.stages import PreferenceSettings
@@ -25,6 +25,7 @@ from common.errors import ConfigError, DataError
 from common.evaluation.statistics import wilson
 from common.models import checkpoint
 from common.models.device import device_of, to_device
+from common.models.finite import require_finite
 from common.stage import StageContext, StageReport
 from common.store.artifacts import write_json
 from common.training.adapters import learner_of, reference_of
@@ -133,12 +134,22 @@ class Tuning(PairTraining):
 
     def logps(self, model: Any, pairs: Sequence[Preference]) -> list[float]:
         """Return the log-probabilities of all answers of some pairs, one after another."""
-        return logps_of(model, [side for pair in pairs for side in pair.sides], self.tokenizer.pad_token_id)
+        found = logps_of(model, [side for pair in pairs for side in pair.sides], self.tokenizer.pad_token_id)
+        advice = "Nothing is saved. Lower the learning rate, or train the stage before again."
+        require_finite([("the log-probability of an answer", found)], f"Stage {self.context.stage}", advice)
+        return found
 
     def parent_logps(self) -> tuple[list[int], list[float]]:
         """Return the places of a few pairs, and the log-probabilities that the parent gives to their answers."""
         places = checked_pairs(self.pairs, self.run)
         return places, self.logps(self.parent, [self.pairs[place] for place in places])
+
+    def require_finite_reference(self, trainer: Any, columns: Sequence[str]) -> None:
+        """Check the log-probabilities of the reference that a trainer has computed. Raises ContractError."""
+        advice = "Nothing is trained. Leave out the rows that the stage before cannot score, or train it again."
+        rows = ((f"{name} of row {place}", value) for name in columns
+                for place, value in enumerate(trainer.train_dataset[name]))  # fmt: skip
+        require_finite(rows, f"Stage {self.context.stage}", advice)
 
     def trainer_of_parent(
         self, trainer_class: Any, config_class: Any, rows: Sequence[Mapping[str, Any]], rows_per_pair: int = 1,
@@ -171,7 +182,7 @@ class Tuning(PairTraining):
                 if ranks.is_main_process():
                     write_json(path, self.before)
             else:
-                self.before = json.loads(path.read_text(encoding="utf-8"))
+                self.before = parse_json(path.read_text(encoding="utf-8"))
 
         def end(args: Any, state: Any, control: Any, **_: Any) -> None:
             self.after = self.logps(trainer.model_wrapped, self.heldout)

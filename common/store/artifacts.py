@@ -251,7 +251,7 @@ def writing(folder: Path, needed: float = 0.0) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not isinstance(error, StoreError) and is_full(error):
+        if is_full(error) and (needed or not isinstance(error, StoreError)):
             raise disk_full(folder, needed) from error
         if isinstance(error, RecipeError) or not isinstance(error, OSError):
             raise

@@ -10,6 +10,7 @@ that stops.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -21,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.system.files import read_text
+from common.errors import visible
+from common.system.files import open_regular
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -31,6 +33,9 @@ SILENT_SECONDS = 300.0  # a holder without a beat for this long may be gone
 LOOK_SECONDS = 20.0  # between two looks at a lock that is held
 OPEN_FOLDER = 0o1777  # all may add files, and none may remove another's, as in /tmp
 OPEN_FILE = 0o666
+LONGEST = 4096  # bytes of what a holder writes
+MOST_OF_HOST = 64  # characters of a machine's name
+MOST_PID = 2**22
 
 
 @dataclass(frozen=True)
@@ -90,20 +95,31 @@ def is_held(path: Path) -> bool:
 
 
 def holder_of(path: Path) -> Holder:
-    """Return who holds a lock."""
+    """Return who holds a lock. What its file says may be anybody's text: nothing of it is shown unchecked."""
     beside = _beside(path)
     try:
-        facts = json.loads(read_text(beside))
-        silent = time.time() - beside.stat().st_mtime
-        here = facts["host"] == platform.node()
-        where = "" if here else f" on {facts['host']}"
-        who = f"another run (process {facts['pid']}{where})"
-    except (OSError, ValueError, KeyError):
+        with open_regular(beside) as stream:
+            facts, written = json.loads(stream.read(LONGEST)), os.fstat(stream.fileno())
+        host, pid = visible(str(facts["host"]))[:MOST_OF_HOST], facts["pid"]
+        here = host == platform.node()
+        if type(pid) is not int or not 0 < pid <= MOST_PID or (here and not _is_process(pid, written.st_uid)):
+            return Holder("another run", "")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return Holder("another run", "")
+    silent = time.time() - written.st_mtime
+    who = f"another run (process {pid}{'' if here else f' on {host}'})"
     if here or silent < SILENT_SECONDS:  # a lock that is held on this machine has a holder, whatever the clock says
         return Holder(who, "")
     minutes = f"Nothing was heard of it for {silent / 60:.0f} minutes"
     return Holder(who, f"{minutes}: if its machine is gone, remove {path}.")
+
+
+def _is_process(pid: int, user: int) -> bool:
+    """Whether a user has a process of that number here; true where the system does not say."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid in (user, 0)
+    except OSError:
+        return not os.path.exists("/proc/self")
 
 
 def _wait(lock: BaseFileLock, path: Path, on_wait: Callable[[Holder], None]) -> None:
@@ -125,49 +141,61 @@ def _wait(lock: BaseFileLock, path: Path, on_wait: Callable[[Holder], None]) -> 
 def _known(path: Path, *, among_users: bool) -> Iterator[None]:
     """Write next to a lock who holds it, and touch that file as long as it is held."""
     beside, over = _beside(path), threading.Event()
-    facts = json.dumps({"host": platform.node(), "pid": os.getpid()})
-    if among_users:
-        _write_open(beside, facts)
-    else:
-        beside.write_text(facts, encoding="utf-8")
+    try:
+        descriptor = _open_holder(beside, OPEN_FILE if among_users else None)
+    except OSError:
+        if not among_users:
+            raise
+        yield  # another user left something there; the lock holds all the same
+        return
+    os.write(descriptor, json.dumps({"host": platform.node(), "pid": os.getpid()}).encode())
 
     def beat() -> None:
         while not over.wait(BEAT_SECONDS):
             with contextlib.suppress(OSError):
-                beside.touch()
+                os.utime(descriptor)
 
-    threading.Thread(target=beat, daemon=True).start()
+    beating = threading.Thread(target=beat, daemon=True)
+    beating.start()
     try:
         yield
     finally:
         over.set()
-        try:
+        beating.join()
+        os.close(descriptor)
+        with contextlib.suppress(PermissionError) if among_users else contextlib.nullcontext():
             beside.unlink(missing_ok=True)
-        except PermissionError:
-            if not among_users:
-                raise
-            os.truncate(beside, 0)  # another user's, left by a crash
 
 
 def _open_folder(folder: Path) -> None:
-    """Open a folder of this user to all. A link stays as it is, since another user may have set it."""
+    """Open a folder of this user to all. Raises OSError for one that is a link, or closed to this user."""
     facts = folder.lstat()
-    if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid() and stat.S_IMODE(facts.st_mode) != OPEN_FOLDER:
+    if not stat.S_ISDIR(facts.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "it is a link or no folder", str(folder))
+    if facts.st_uid == os.geteuid() and stat.S_IMODE(facts.st_mode) != OPEN_FOLDER:
         folder.chmod(OPEN_FOLDER)
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
-def _write_open(path: Path, text: str) -> None:
-    """Write a file that all users may write. One that another user left is overwritten and stays theirs.
+def _open_holder(path: Path, mode: int | None) -> int:
+    """Return the descriptor of an empty file, with a mode whatever the umask. One of another user's stays theirs.
 
-    Links are not followed: in a folder that is open to all, another user may have set them.
+    In a folder that is open to all, another user may have put a link, a second name of a file, or a pipe there. None of
+    them is written to. Raises OSError.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OPEN_FILE)
-        os.fchmod(descriptor, OPEN_FILE)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        if mode is not None:
+            os.fchmod(descriptor, mode)
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no file of its own", str(path))
+    os.ftruncate(descriptor, 0)
+    return descriptor
 
 
 def _beside(path: Path) -> Path:

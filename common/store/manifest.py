@@ -7,15 +7,15 @@ Sizes are compared here, which costs nothing. Bytes are compared by `common.stor
 
 from __future__ import annotations
 
-import json
 import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from common.config.json import read_json
 from common.config.names import NAME
-from common.system.files import kind_of, read_text
+from common.system.files import kind_of
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -30,8 +30,8 @@ def list_files(folder: Path) -> list[Path]:
 def read_mapping(path: Path) -> dict[str, Any]:
     """Return the mapping in a JSON file; an empty one where the file is missing, broken or holds something else."""
     try:
-        found = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError):
+        found = read_json(path)
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

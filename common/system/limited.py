@@ -19,6 +19,8 @@ from types import FrameType
 from typing import TypeVar
 
 LOOK_SECONDS = 0.5  # between two looks at the time that was used
+STILL_SECONDS = 60.0  # that a download may stand still
+LEAST = 2**16  # bytes in that time; less is as good as nothing
 PAGE = resource.getpagesize()
 STATM = "/proc/self/statm"  # on Linux; its first number is the memory that this process has, in pages
 Result = TypeVar("Result")
@@ -90,6 +92,26 @@ def _held(second: int) -> int | None:
 
 def watched(call: Callable[[], Result], seconds: float) -> Result:
     """Return what a call returns. Raises Exceeded where it takes longer, by the clock, and what it raises otherwise."""
+    return _left_to(call, lambda thread: thread.join(seconds), f"{seconds:.0f} seconds")
+
+
+def growing(call: Callable[[], Result], size: Callable[[], int]) -> Result:
+    """Return what a call returns, however long it takes, as long as what it makes grows.
+
+    Raises Exceeded where it grows by less than LEAST bytes in STILL_SECONDS, and what the call raises otherwise.
+    """
+
+    def wait(thread: threading.Thread) -> None:
+        before, since = size(), time.monotonic()
+        while thread.is_alive() and time.monotonic() - since < STILL_SECONDS:
+            thread.join(min(5.0, STILL_SECONDS))
+            if (now := size()) >= before + LEAST:
+                before, since = now, time.monotonic()
+
+    return _left_to(call, wait, f"{STILL_SECONDS:.0f} seconds")
+
+
+def _left_to(call: Callable[[], Result], wait: Callable[[threading.Thread], None], limit: str) -> Result:
     answer: list[Result] = []
     raised: list[BaseException] = []
 
@@ -101,9 +123,9 @@ def watched(call: Callable[[], Result], seconds: float) -> Result:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(seconds)
+    wait(thread)
     if raised:
         raise raised[0]
     if not answer:
-        raise Exceeded(f"{seconds:.0f} seconds")
+        raise Exceeded(limit)
     return answer[0]

@@ -203,6 +203,22 @@ def note_losses(trainer: Any, note: Callable[[Any], None]) -> None:
     trainer.training_step = noting
 
 
+def note_gradients(trainer: Any, note: Callable[[Any], None]) -> None:
+    """Call `note` with the norm of every step's gradient before clipping, still on its device.
+
+    transformers 5.23: callbacks get that of the steps that are logged. Where gradients are scaled, a step whose norm is
+    no number is left out by the scaler, which then scales less; `note` is called all the same.
+    """
+    norm = trainer._get_grad_norm
+
+    def noting(*args: Any, **options: Any) -> Any:
+        found = norm(*args, **options)
+        note(found)
+        return found
+
+    trainer._get_grad_norm = noting
+
+
 @contextlib.contextmanager
 def fresh_loaders() -> Iterator[None]:
     """Let mergekit open every file again, and close them afterwards.

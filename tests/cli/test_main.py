@@ -37,7 +37,7 @@ def test_a_value_may_hold_spaces_and_equal_signs() -> None:
     [
         (["rnu"], "There is no command 'rnu'. Did you mean 'run'?"),
         (["run", "medical"], "Expected key=value, such as domain=medical; got 'medical'."),
-        (["run", "domain=a", "domain=b"], "'domain' is given twice: a and b"),
+        (["run", "domain=a", "domain=b"], "'domain' is given twice: 'a' and 'b'"),
     ],
 )
 def test_wrong_words_are_named(arguments: list[str], expected: str) -> None:
@@ -49,6 +49,13 @@ def test_wrong_words_are_named(arguments: list[str], expected: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (["plan", "domain=medical", "data=" + "x" * 5000], "error: File name too long: 'xxx"),
+        (["plan", "domain=medical", "out=" + "x" * 5000], "error: File name too long: '/"),
+        (["plan", "domain=medical", "out=a\0b"], r"error: 'out=a\x00b' holds a NUL character. Leave it out."),
+        (["plan", "domain=medical", "data=\udcff"], r"error: 'data=\udcff' is not UTF-8. Give names and values in"),
+        (["plan", "domain=medical", "cpt.tokens=" + "[" * 100_000], "cpt.tokens"),
+        (["plan", "domain=medical", "cpt.tokens=" + "1" * 5000], "cpt.tokens"),
+        (["x\nerror: y\x1b[2J"], r"error: There is no command 'x\nerror: y\x1b[2J'"),
         (["plan", "domain=medicl"], "error: There is no domain 'medicl'. Did you mean 'medical'?"),
         (["rerun", "domain=medical"], "error: rerun needs stage=<stage>."),
         (["rerun", "domain=medical", "stage=sfft"], "has no stage 'sfft'. Did you mean 'sft'?"),

@@ -15,7 +15,8 @@ HOSTILE = [
     (b"[" * 100_000, "more than 100 lists and objects inside each other"),
     (b"[" * 101 + b"]" * 101, "more than 100 lists and objects inside each other"),
     (b'{"a":' * 100_000, "more than 100 lists"),
-    (b"1" + b"0" * 5000, "a number of thousands of digits"),
+    (b"1" + b"0" * 5000, "10+…0+ is too large a number"),
+    (b"[-9223372036854775809]", "-9223372036854775809 is too large a number"),
     (b'{"a": 1, "a": 2}', "key 'a' is given twice"),
     (b"[NaN]", "NaN is no number of JSON"),
     (b"[-Infinity]", "-Infinity is no number of JSON"),
@@ -85,3 +86,9 @@ def test_depth_within_the_bound_is_read() -> None:
     assert depth_of(parse_json("[" * 100 + "]" * 100)) == 100
     assert depth_of(parse_json('{"a": [1, {"b": 2}], "brackets": "' + "[" * 200 + '"}')) == 3
     assert depth_of(1) == 0
+
+
+def test_whole_numbers_of_any_length_are_read_by_those_who_check_them() -> None:
+    assert parse_json("1" * 30, strict=False) == int("1" * 30)
+    with pytest.raises(ValueError, match="a number of thousands of digits"):
+        parse_json("1" * 5000, strict=False)

@@ -38,6 +38,7 @@ def test_words_and_numbers_keep_their_meaning(tmp_path: Path) -> None:
         ("<<: {a: b}", r"line 1, column 1: not valid YAML: merge keys \(<<\) are not read; write the keys out"),
         ("a: 1\n---\nb: 2", r"line 2, column 1: not valid YAML: another document begins; write one in a file"),
         ("a: *b", r"line 1, column 4: not valid YAML: there is no 'b' for this alias to mean"),
+        ("a: 9223372036854775809", r"line 1, column 4: .*is too large a number; put it in quotes if it is a text"),
         ("a: !!int x", r"line 1, column 4: not valid YAML: 'x' is no int"),
         ("a: !!int", r"not valid YAML: '' is no int"),
         ("a: !!bool maybe", r"not valid YAML: 'maybe' is no bool"),

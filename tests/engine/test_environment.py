@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import datasets
@@ -75,3 +80,30 @@ def test_a_plan_loads_no_numeric_library_and_none_comes_before_the_defaults_of_o
     done = subprocess.run(command, cwd=REPOSITORY, env=without, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a connection that is left behind
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"])
+def test_a_hub_that_never_answers_properly_is_given_up(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "PATIENCE", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    client.sendall(answer)
+                    clients.append(client)
+                    if answer:
+                        client.shutdown(socket.SHUT_WR)
+
+        clients: list[socket.socket] = []
+        threading.Thread(target=serve, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        started = time.monotonic()
+        assert not environment.hub_answers()
+        assert time.monotonic() - started < 10
+        for client in clients:
+            client.close()
+    time.sleep(0.2)
+    gc.collect()

@@ -1,4 +1,7 @@
-"""`python -m tests.fuzz [cases] [folder] [kind]`: run hostile inputs, print the counts by kind, keep what failed."""
+"""`python -m tests.fuzz [cases] [folder] [kind] [start]`: run hostile inputs, print the counts, keep what failed.
+
+Without a kind (or with `all`) the cases are of every kind; each number as `start` makes other cases.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from tests.fuzz.sandbox import FAILURES
 def main(arguments: list[str]) -> int:
     number = int(arguments[0]) if arguments else sum(SHARES.values())
     folder = Path(arguments[1] if arguments[1:] else tempfile.mkdtemp(prefix="fuzz-")).absolute()
-    numbers = {arguments[2]: number} if arguments[2:] else shares(number)
-    found = campaign(numbers, folder)
+    numbers = {arguments[2]: number} if arguments[2:] and arguments[2] != "all" else shares(number)
+    found = campaign(numbers, folder, int(arguments[3]) if arguments[3:] else None)
     print(table(found))
     failed = [each for each in found if each["result"] in FAILURES]
     if failed:

@@ -43,7 +43,7 @@ def shares(number: int) -> dict[str, int]:
     return {kind: round(share * number / sum(SHARES.values())) for kind, share in SHARES.items()}
 
 
-def campaign(numbers: dict[str, int], folder: Path) -> list[dict[str, Any]]:
+def campaign(numbers: dict[str, int], folder: Path, start: int | None = None) -> list[dict[str, Any]]:
     """Return what became of every case: kind, number, result, detail, seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "outcomes.jsonl"
@@ -55,7 +55,7 @@ def campaign(numbers: dict[str, int], folder: Path) -> list[dict[str, Any]]:
             "HF_HOME": f"{folder}/hub",
             "TORCHINDUCTOR_CACHE_DIR": f"{folder}/torch",
         }
-        command = [sys.executable, "-m", "tests.fuzz.campaign", str(folder), json.dumps(numbers)]
+        command = [sys.executable, "-m", "tests.fuzz.campaign", str(folder), json.dumps(numbers), json.dumps(start)]
         with (folder / "child.log").open("ab") as stream:
             code = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=stream, stderr=stream).returncode
         found = outcomes(log)
@@ -103,14 +103,14 @@ def warm_up(root: Path) -> None:
     shutil.rmtree(root)
 
 
-def child(folder: Path, numbers: dict[str, int]) -> None:
+def child(folder: Path, numbers: dict[str, int], start: int | None) -> None:
     """Run the cases that have no outcome yet. The folder of a case that failed is kept."""
     log = folder / "outcomes.jsonl"
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     warm_up(folder / "warm-up")
     for kind, number in numbers.items():
         done = Counter(each["kind"] for each in outcomes(log))[kind]
-        for place, case in enumerate(drawn(kind, number) if done < number else ()):
+        for place, case in enumerate(drawn(kind, number, start) if done < number else ()):
             if place < done:
                 continue
             root, started = folder / f"{kind}-{place}", time.monotonic()
@@ -143,4 +143,4 @@ def table(found: list[dict[str, Any]]) -> str:
 
 if __name__ == "__main__":
     faulthandler.enable()
-    child(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    child(Path(sys.argv[1]), *map(json.loads, sys.argv[2:]))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import yaml
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from common.config.overrides import flatten
@@ -303,18 +303,18 @@ KINDS: dict[str, Callable[[], Strategy]] = {
 }  # fmt: skip
 
 
-def drawn(kind: str, number: int) -> list[Case]:
-    """Return the first cases of a kind: always the same ones for a number.
+def drawn(kind: str, number: int, start: int | None = None) -> list[Case]:
+    """Return the first cases of a kind: always the same ones for a number; others for each `start`.
 
     Hypothesis follows each example with up to five that are like it; of each such group one or two are taken.
     """
     found: list[Case] = []
 
-    @settings(max_examples=ALIKE * number, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @settings(max_examples=ALIKE * number, derandomize=start is None, database=None, deadline=None,
+              phases=[Phase.generate], suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(KINDS[kind]())
     def collect(case: Case) -> None:
         found.append(case)
 
-    collect()
+    (collect if start is None else seed(start)(collect))()
     return list({repr(case): case for case in found[::ALIKE]}.values())[:number]

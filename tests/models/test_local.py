@@ -99,7 +99,9 @@ def test_a_checkpoint_tells_its_template_and_its_parameters_before_it_is_loaded(
     (tmp_path / "model" / "chat_template.jinja").unlink()
     assert lacks_template(tmp_path / "model")
     (tmp_path / "model" / "config.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(DataError, match=r"config\.json holds no settings of a model"):
+    with pytest.raises(
+        DataError, match=r"config\.json holds \[\]; expected a JSON object with the settings of a model"
+    ):
         config_of(tmp_path / "model")
 
 

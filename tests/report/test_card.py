@@ -23,6 +23,7 @@ from common.report.stage_notes import exam_warnings
 from common.stage import StageContext
 from common.stages import card
 from common.store.artifacts import Artifact, fingerprint_of
+from tests.report import conftest
 
 BuildChain = Callable[..., dict[str, Artifact]]
 BuildContext = Callable[..., StageContext]
@@ -265,7 +266,7 @@ def test_a_log_is_read_once_per_step_and_a_torn_last_line_is_left_out(tmp_path: 
         ("read from /srv/data/x.jsonl twice", "read from (local)/x.jsonl twice"),
         ("owner/name and/or tokens/s", "owner/name and/or tokens/s"),
         ("https://huggingface.co/owner/name", "https://huggingface.co/owner/name"),
-        ("key hf_AbCdEfGh0123456789", "key (removed)"),
+        ("key hf_AbCdEfGh0123456789", "key ***"),
     ],
 )
 def test_paths_and_tokens_are_cleaned_and_nothing_else(before: str, after: str) -> None:
@@ -306,3 +307,36 @@ def test_an_exam_with_unbalanced_answers_is_said_to_be_one(build_chain: BuildCha
         "The right answers of the domain exam are unbalanced. Always giving the most common one scores 100.0%"
         in sentence
     )
+
+
+EVIL = (
+    "T\n---\n# H1\n\n[x](javascript:alert(1)) ![p](http://evil/p.png) <img src=http://evil/i.png> <script>a</script>\n"
+    "```\n</details>\n| a | b |\n`code` \x1b[2J\u202e $x$ {{jinja}} --- &lt;"
+)
+
+
+def test_hostile_texts_in_every_declared_field_stay_texts(
+    build_chain: BuildChain, card_context: BuildContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("title", "licence", "role"):
+        monkeypatch.setitem(conftest.SOURCE, key, EVIL)
+    monkeypatch.setattr(conftest.Corpus, "domain_title", EVIL)
+    base = {"id": EVIL, "title": EVIL, "origin": "hub", "revision": EVIL, "licence": EVIL, "base_model": EVIL}
+    context = card_context(build_chain(base=base), intended_use=EVIL, limits_of_use=EVIL, tags=[EVIL], licence=EVIL)
+    card.run(context)
+    text = (context.out / "README.md").read_text(encoding="utf-8")
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e]", text)
+    head, _, body = text.removeprefix("---\n").partition("\n---\n")
+    facts = yaml.safe_load(head)
+    assert any(tag.startswith("T --- # H1 [x](javascript") for tag in facts["tags"])
+    assert "evil" not in str(facts["model-index"][0]["name"])
+    tokens = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(body)
+    inner = [child for token in tokens for child in token.children or ()]
+    assert {str(child.attrs["src"]) for child in inner if child.type == "image"} == {"exam.png", "loss.png"}
+    assert [child.attrs["href"] for child in inner if child.type == "link_open"] == []
+    assert [child for child in inner if child.type == "html_inline"] == []
+    blocks = "".join(token.content for token in tokens if token.type == "html_block")
+    assert set(re.findall(r"</?\w+", blocks)) == {"<details", "<summary", "</summary", "</details"}
+    headings = [tokens[number + 1].content for number, token in enumerate(tokens) if token.type == "heading_open"]
+    assert headings[1:] == [heading.lstrip("# ") for heading in re.findall(r"^##.*$", body, re.M)]
+    assert "H1" not in "".join(headings[1:])

@@ -40,7 +40,10 @@ def test_huge_margins_and_equal_lengths_are_no_accident() -> None:
 
 @pytest.mark.parametrize(
     ("chosen", "expected"),
-    [([1.0, 1.0], "gives all held-out answers the same reward"), ([math.nan, 1.0], "gives nan to a held-out answer")],
+    [
+        ([1.0, 1.0], "gives all held-out answers the same reward"),
+        ([math.nan, 1.0], "held-out answer is nan; expected finite numbers"),
+    ],
 )
 def test_rewards_that_tell_nothing(chosen: list[float], expected: str) -> None:
     with pytest.raises(DataError, match=expected):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import shutil
 import socket
 from pathlib import Path
@@ -320,8 +321,19 @@ def test_layers_that_do_not_exist_are_refused(checkpoints: dict[str, Path], tmp_
 
 def test_result_that_is_not_finite_is_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     models = {"sft": {"weight": 1e9}, "dpo": {"weight": 1e9}}
-    with pytest.raises(ContractError, match=r"merged tensor \S+ is not finite"):
+    with pytest.raises(ContractError, match=r"^The merge: \S+ holds infinity in [\d,]+ of [\d,]+ places"):
         merge(tmp_path, checkpoints, method="linear", models=models, parameters={"normalize": False}, dtype="float16")
+
+
+def test_input_that_is_not_finite_is_refused_though_its_merge_might_be(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    folders = change(checkpoints, tmp_path, "sft")
+    tensors = load_file(folders["sft"] / "model.safetensors")
+    tensors["model.norm.weight"][0] = math.nan
+    save_file(tensors, folders["sft"] / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ContractError, match=r"^Cannot merge sft: model\.norm\.weight holds NaN in 1 of \d+ places"):
+        merge(tmp_path / "run", folders, method="linear", models=WEIGHTED)
 
 
 def test_tensor_that_mergekit_leaves_out_is_noticed(checkpoints: dict[str, Path], tmp_path: Path) -> None:

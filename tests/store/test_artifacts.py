@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from common.errors import StoreError
+from common.errors import DataError, StoreError
 from common.store.artifacts import Store, fingerprint_of, writing
 from common.store.collection import collect
 from common.store.locks import Holder, holder_of
@@ -218,3 +218,21 @@ def test_a_full_disk_while_saving_commits_nothing(store: Store, monkeypatch: pyt
         store.commit("sft", "f", out, {"stage": "sft", "fingerprint": "f"})
     monkeypatch.undo()
     assert not list(store.artifacts.glob("sft-*"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EDQUOT, "Disk quota exceeded"),
+        OSError(errno.EFBIG, "File too large"),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail] . PytorchStreamWriter failed writing file data/0: file write failed"),
+    ],
+)  # fmt: skip
+def test_a_full_disk_in_a_library_s_own_words_is_a_sentence(error: Exception, tmp_path: Path) -> None:
+    with (
+        pytest.raises(StoreError, match=r"is full \(\d+ MB free\)\. About 7 MB are needed here\. Nothing half-made"),
+        writing(tmp_path / "new", needed=7e6),
+        writing(tmp_path / "inner"),
+    ):
+        raise DataError("The exam cannot be written.") from error

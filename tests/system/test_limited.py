@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from common.system.limited import Exceeded, limited, watched
+from common.system import limited as limited_module
+from common.system.limited import Exceeded, growing, limited, watched
 
 LIMIT = 0.3
 
@@ -60,3 +61,14 @@ def test_a_call_that_does_not_return_is_left_behind() -> None:
         watched(lambda: 1 // 0, 5)
     with pytest.raises(Exceeded, match="seconds"):
         watched(lambda: time.sleep(2), 0.1)
+
+
+def test_a_download_that_stands_still_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limited_module, "STILL_SECONDS", 0.2)
+    assert growing(os.getpid, lambda: 0) == os.getpid()
+    sizes = iter(range(0, 2**30, 2**20))
+    assert growing(lambda: time.sleep(0.6), lambda: next(sizes)) is None
+    started = time.monotonic()
+    with pytest.raises(Exceeded, match="0 seconds"):
+        growing(lambda: time.sleep(5), lambda: 7)
+    assert time.monotonic() - started < 3

@@ -16,12 +16,14 @@ from common.data.manifest.readers import Record
 from common.data.manifest.records import missing_columns
 from common.data.manifest.schema import Source
 from common.errors import DataError
+from common.system.limited import Exceeded, watched
 
 WORKERS = 8
+ANSWER_SECONDS = 60.0  # for what is asked of the Hub before a run
 Reader = Callable[[Source], Generator[Record]]
 _UNREACHABLE = frozenset({
-    "ConnectionError", "TimeoutError", "TransportError", "RequestException", "HfHubHTTPError",
-    "LocalEntryNotFoundError",
+    "ConnectionError", "TimeoutError", "TooManyRedirects", "Exceeded", "TransportError", "RequestException",
+    "HfHubHTTPError", "LocalEntryNotFoundError",
 })  # fmt: skip
 # Answers of a Hub that was reached; httpx and huggingface_hub count some of them among the above.
 _ANSWERED = frozenset({"RepositoryNotFoundError", "RevisionNotFoundError", "RemoteEntryNotFoundError"})
@@ -59,7 +61,8 @@ def commit_of(source: Source) -> str:
 
     assert source.hub is not None, f"source {source.id} is not on the Hub"
     try:
-        info = huggingface_hub.HfApi().dataset_info(source.hub, revision=source.revision)
+        name, revision = source.hub, source.revision
+        info = watched(lambda: huggingface_hub.HfApi().dataset_info(name, revision=revision), ANSWER_SECONDS)
     except Exception as error:  # as above
         raise _problem(source, 0, error) from error
     assert info.sha is not None, "the Hub names a commit for every revision"
@@ -81,7 +84,8 @@ def probe(sources: Sequence[Source], pin: Callable[[Source], Source], reader: Re
     logger.setLevel(logging.ERROR)  # no note on every retry of every request: what came of them is reported once
     try:
         with ThreadPoolExecutor(WORKERS) as pool:
-            answers = list(pool.map(lambda source: _ask(source, pin, reader), asked))
+            silent: list[str] = []  # nobody waits a second time for a Hub that does not answer
+            answers = list(pool.map(lambda source: _ask(source, pin, reader, silent), asked))
     finally:
         logger.setLevel(level)
     problems = [problem for answer in answers if isinstance(answer, list) for problem in answer]
@@ -96,22 +100,33 @@ def probe(sources: Sequence[Source], pin: Callable[[Source], Source], reader: Re
     return problems
 
 
-def _ask(source: Source, pin: Callable[[Source], Source], reader: Reader) -> list[str] | HubUnreachable:
+def _ask(
+    source: Source, pin: Callable[[Source], Source], reader: Reader, silent: list[str]
+) -> list[str] | HubUnreachable:
     """Return what is wrong with a source, or that the Hub did not answer."""
     start = f"source '{source.id}': "
     if gate := gate_problem(source):
         return [start + gate]
+    if silent:
+        return HubUnreachable(f"{start}{silent[0]}", silent[0])
     try:
-        with contextlib.closing(reader(pin(source))) as records:
-            record = next(records, None)
+        record = watched(lambda: _first(reader(pin(source))), ANSWER_SECONDS)
     except HubUnreachable as error:
         return error
+    except Exceeded as limit:
+        silent.append(f"no record came within {limit}")
+        return HubUnreachable(f"{start}{silent[0]}", silent[0])
     except DataError as error:
         message = str(error)
         return [message[0].lower() + message[1:].rstrip(".")]
     if record is None:
         return [f"{start}{_name_of(source)} has no row"]
     return [start + problem.rstrip(".") for problem in missing_columns(source, record.value, _name_of(source))]
+
+
+def _first(records: Generator[Record]) -> Record | None:
+    with contextlib.closing(records):
+        return next(records, None)
 
 
 def _name_of(source: Source) -> str:

@@ -28,6 +28,7 @@ from common.data.manifest.schema import HELDOUT_ROLES, Manifest, Source
 from common.errors import DataError
 
 NO_LICENCE = "licence is empty; name it (such as cc-by-4.0), or write unknown"
+MOST_PAIRS = 1_000_000  # of sources that read the same file, compared in seconds
 Files = dict[str, list[SourceFile]]
 # Given which corpus roles have rows, the names of the pipelines that need no others.
 Suited = Callable[[Callable[[str], bool]], Sequence[str]]
@@ -111,8 +112,17 @@ def check_together(sources: Sequence[Source], files: Files) -> Iterator[str]:
             yield f"source '{name}': {count} sources have this id; give each its own"
     enabled = [source for source in sources if source.enabled]
     same = _SameRows(files)
-    for source in (source for source in enabled if source.role != "eval"):
-        for other in enabled:
+    kept: dict[str, dict[int, Source]] = {}  # sources whose rows others may not use, by what they read
+    for number, source in enumerate(enabled):
+        for key in same.keys(source) if source.role == "eval" or source.heldout else ():
+            kept.setdefault(key, {})[number] = source
+    training = [source for source in enabled if source.role != "eval"]
+    if sum(len(kept.get(key, ())) for source in training for key in same.keys(source)) > MOST_PAIRS:
+        yield f"so many sources read the same files that there are over {MOST_PAIRS:,} pairs to compare. Join sources"
+        return
+    for source in training:
+        near = {number: other for key in same.keys(source) for number, other in kept.get(key, {}).items()}
+        for _, other in sorted(near.items()):
             if other.role == "eval" and (place := same.exam(source, other)):
                 yield (
                     f"source '{source.id}': trains on {place}, which source '{other.id}' uses as an exam. "
@@ -189,6 +199,10 @@ class _SameRows:
             name: {file.digest if file.path in twins else str(file.path): file.name for file in found}
             for name, found in files.items()
         }
+
+    def keys(self, source: Source) -> list[str]:
+        """Return what a source reads: two that have none of it in common read no same row."""
+        return [f"hub {source.hub}"] if source.hub is not None else list(self._names.get(source.id, {}))
 
     def exam(self, source: Source, exam: Source) -> str | None:
         """Name what both read, or None. A test or validation split counts whatever the configuration."""

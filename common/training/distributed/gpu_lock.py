@@ -17,6 +17,7 @@ from common.config.schema import RunSettings
 from common.console import Console
 from common.errors import StoreError
 from common.models.device import device_of
+from common.store import cache
 from common.store.locks import Holder, hold
 from common.training.distributed import ranks
 
@@ -57,7 +58,8 @@ def to_hold(visible: int) -> range:
 def held(names: Sequence[str], run: RunSettings, stage: str, console: Console) -> Iterator[None]:
     """Hold the locks of some GPUs, in the same order in every run.
 
-    Raises StoreError where one is held and `run.wait` is false, or where a lock cannot be written.
+    Where the folder of all users cannot be used, the lock is among this user's runs. Raises StoreError where one is
+    held and `run.wait` is false, or where no lock can be written.
     """
 
     def busy(holder: Holder) -> StoreError:
@@ -69,17 +71,24 @@ def held(names: Sequence[str], run: RunSettings, stage: str, console: Console) -
     def waiting(holder: Holder) -> None:
         console.line(f"  {stage}: {holder.who} trains on this GPU; waiting (Ctrl-C to stop). {holder.silence}".rstrip())
 
-    folder = lock_folder()
     with contextlib.ExitStack() as locks:
         for name in sorted(names):
-            lock = folder / f"gpu-{name}.lock"
-            try:
-                locks.enter_context(hold(lock, wait=run.wait, busy=busy, on_wait=waiting, among_users=True))
-            except OSError as error:
-                raise StoreError(
-                    f"Stage {stage} cannot lock its GPU with {lock}: {error.strerror or error}. Let whoever owns "
-                    f"{folder} remove it, or run `chmod -R a+rwX {folder}`, while nothing trains."
-                ) from error
+            for folder in (lock_folder(), cache.folder() / "locks"):
+                shared = folder == lock_folder()
+                lock = folder / f"gpu-{name}.lock"
+                try:
+                    locks.enter_context(hold(lock, wait=run.wait, busy=busy, on_wait=waiting, among_users=shared))
+                    break
+                except StoreError:
+                    raise
+                except OSError as error:  # whoever is another user must not keep this one out
+                    reason = error.strerror or error
+                    if not shared:
+                        raise StoreError(f"Stage {stage} cannot lock its GPU with {lock}: {reason}.") from error
+                    console.line(
+                        f"  {stage}: {folder} cannot be used for locks ({reason}), so this run waits for others of "
+                        "this user alone; its owner should remove it", always=True,
+                    )  # fmt: skip
         yield
 
 

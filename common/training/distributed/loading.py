@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.config.schema import ModelSettings, RunSettings
-from common.models.checkpoint import check_weights, explain_loading, load_model
+from common.models.boundary import explain_loading
+from common.models.checkpoint import check_weights, load_model
 from common.models.remote_code import loadable
 from common.training.distributed import ranks
 

@@ -7,11 +7,11 @@ Which weights are best is decided elsewhere: by the reward monitor, or by the lo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.config.json import parse_json
 from common.cost.disk import KEPT_BEST
 from common.store.artifacts import write_json
 from common.training.distributed import parallel, ranks
@@ -55,5 +55,5 @@ class Best:
     def read(self, step: int) -> list[Evaluation]:
         """Return the evaluations of a killed run up to the step from which it resumes; all processes get the same."""
         path = self.folder / EVALUATIONS
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        found = parse_json(path.read_text(encoding="utf-8")) if path.is_file() else []
         return list(ranks.broadcast([evaluation for evaluation in found if evaluation["step"] <= step]))

@@ -1,4 +1,4 @@
-"""Watch the loss of every step. A loss that is no number, or stays far above the usual, takes the training back.
+"""Watch every step. A loss or gradient that is no number, or a loss far above the usual, takes the training back.
 
 Usage: `guard = LossSpikeGuard(settings.guard, folder)`; `guard.note(loss)` after each step; `if guard.problem: …`.
 
@@ -21,6 +21,7 @@ from common.store.artifacts import write_json
 from common.training.distributed import ranks
 
 FILE = "skipped_steps.json"
+HALVINGS = 40  # of a gradient's scale, which begins at 2**16; after so many in a row no float16 gradient is too large
 
 
 class LossSpikeGuard:
@@ -31,6 +32,7 @@ class LossSpikeGuard:
         self.path = folder / FILE
         self.recent: deque[float] = deque(maxlen=settings.window)
         self.high = 0  # steps in a row whose loss was too high
+        self.unscaled = 0  # steps in a row whose gradient was no number, where gradients are scaled
         self.problem = ""
         self.skipped: list[tuple[int, int]] = []  # (first, last) steps, in the order in which they were found
 
@@ -39,11 +41,17 @@ class LossSpikeGuard:
         found = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else []
         self.skipped = [(first, last) for first, last in ranks.broadcast(found)]
 
-    def note(self, loss: float) -> None:
-        """Check the loss of one step, in whatever unit it has."""
+    def note(self, loss: float, gradient: float = 0.0, *, scaled: bool = False) -> None:
+        """Check the loss of one step, in whatever unit it has, and the norm of its gradient.
+
+        Where gradients are `scaled`, as in float16, one that is no number only lowers the scale, until that is used up.
+        """
+        self.unscaled = 0 if math.isfinite(gradient) else self.unscaled + 1
         usual = statistics.median(self.recent) if len(self.recent) == self.settings.window else math.inf
         if not math.isfinite(loss):
             self.problem = "the loss became NaN or infinite"
+        elif self.unscaled > (HALVINGS if scaled else 0):
+            self.problem = "the gradient became NaN or infinite"
         elif self.settings.spike is not None and loss > self.settings.spike * usual:
             self.high += 1
             if self.high >= self.settings.patience:
@@ -58,7 +66,7 @@ class LossSpikeGuard:
         if ranks.is_main_process():
             write_json(self.path, self.skipped)
         self.recent.clear()
-        self.high, self.problem = 0, ""
+        self.high, self.unscaled, self.problem = 0, 0, ""
 
 
 def without_skipped(blocks: Sequence[int], skipped: Sequence[tuple[int, int]]) -> list[int]:

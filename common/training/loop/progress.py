@@ -23,7 +23,7 @@ from common.training.callbacks import callback
 from common.training.distributed import parallel, ranks
 from common.training.loop.loss_guard import LossSpikeGuard
 from common.training.loop.stopping import Stop
-from common.training.patches import note_losses
+from common.training.patches import note_gradients, note_losses
 
 if TYPE_CHECKING:
     from common.stage import StageContext
@@ -104,8 +104,11 @@ class Progress:
         self.started = self.saved = time.monotonic()
         self.loss: Any = None  # of the present step, still on its device
         self.last: Any = None  # of the step before it
+        self.gradient: Any = 0.0  # norm of the present step's, still on its device
+        self.last_gradient: Any = 0.0
         self.stopwatch = Stopwatch(context, tokens_per_step)
         note_losses(trainer, self.note)
+        note_gradients(trainer, self.note_gradient)
 
     def callback(self) -> Any:
         return callback(
@@ -117,12 +120,17 @@ class Progress:
         """Add the loss of a micro batch to that of the present step."""
         self.loss = loss if self.loss is None else self.loss + loss
 
+    def note_gradient(self, norm: Any) -> None:
+        """Take the norm of the present step's gradient."""
+        self.gradient = norm
+
     def seconds(self) -> float:
         return self.before + time.monotonic() - self.started
 
     def train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         parallel.check(self.trainer, self.run)
         self.loss = self.last = None
+        self.gradient = self.last_gradient = 0.0
         self.saved = time.monotonic()
         self.bar.update(state.global_step * self.tokens_per_step)
 
@@ -130,25 +138,28 @@ class Progress:
         self.bar.update(state.global_step * self.tokens_per_step)
         due = time.monotonic() - self.saved >= 60 * self.run.checkpoint_minutes
         last, self.last, self.loss = self.last, self.loss, None
+        before, self.last_gradient = self.last_gradient, self.gradient
         if ranks.is_main_process():
             self.stopwatch.step()
-        self._decide(control, state, last, due=due)
+        self._decide(control, state, last, before, due=due)
 
     def train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if ranks.is_main_process():
             self.stopwatch.finish()
         if self.last is not None and not self.guard.problem:
-            self._decide(control, state, self.last, due=False)
+            self._decide(control, state, self.last, self.last_gradient, due=False)
 
-    def _decide(self, control: Any, state: Any, loss: Any, *, due: bool) -> None:
+    def _decide(self, control: Any, state: Any, loss: Any, gradient: Any, *, due: bool) -> None:
         """Share loss, signal and clock with all processes, and decide: continue, save, or stop.
 
-        `loss` is of the step before, which the device has finished: reading it does not wait.
+        `loss` and `gradient` are of the step before, which the device has finished: reading them does not wait.
         """
         guard, stop = self.guard, self.stop
-        seen = ranks.all_gather([0.0 if loss is None else float(loss), float(stop.signum), float(due)])
+        numbers = [0.0 if loss is None else float(loss), float(stop.signum), float(due), float(gradient)]
+        seen = ranks.all_gather(numbers)
         if loss is not None:
-            guard.note(sum(row[0] for row in seen) / len(seen))
+            scaled = getattr(self.trainer.accelerator, "scaler", None) is not None
+            guard.note(sum(row[0] for row in seen) / len(seen), sum(row[3] for row in seen), scaled=scaled)
         stop.signum = stop.signum or int(max(row[1] for row in seen))
         if guard.problem:
             control.should_training_stop = True

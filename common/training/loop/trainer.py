@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -184,7 +185,8 @@ class TrainingLoop:
         for entry in trainer.state.log_history:
             if "loss" in entry:
                 numbers = {k: v for k, v in entry.items() if isinstance(v, int | float) and k not in left_out}
-                kept = {key: round(float(value), 6) for key, value in numbers.items()}
+                # In float16 a gradient may be infinite, and is then passed over. No loss is: the guard stops there.
+                kept = {key: round(float(value), 6) for key, value in numbers.items() if math.isfinite(value)}
                 records.append({**kept, "step": entry["step"], unit: entry["step"] * self.tokens_per_step})
         return records
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from common.config.stages import TrainingSettings
+from common.models.finite import require_finite
 from common.training.adapters import load_weights
 from common.training.callbacks import callback
 from common.training.distributed import ranks
@@ -39,6 +40,8 @@ class Validation:
 
     def evaluate(self, trainer: Any, step: int) -> None:
         loss = round(float(trainer.evaluate(eval_dataset=self.rows)["eval_loss"]), 6)
+        where = f"Stage {self.context.stage}, validation at step {step}"
+        require_finite([("the loss", loss)], where, "Nothing is saved. Lower the learning rate.")
         improved = all(loss < before["loss"] for before in self.evaluations)
         self.evaluations.append({"step": step, "loss": loss})
         if improved and self.settings.keep == "best":

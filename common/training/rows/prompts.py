@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, cast
 
+from common.config.json import parse_json
 from common.config.stages import AnsweringSettings
 from common.data.accounting import RowCount
 from common.errors import DataError
@@ -72,4 +73,4 @@ def pass_rates(context: StageContext) -> dict[str, float]:
     """Return prompt, as JSON -> share of its answers that were right, of the input or the parent that answered them."""
     before = sampled_input(context) or context.parent_artifact
     with (before.path / SAMPLED_FILES["prompts"]).open(encoding="utf-8") as lines:
-        return {json.dumps(row["prompt"]): float(row["pass_rate"]) for row in map(json.loads, lines)}
+        return {json.dumps(row["prompt"]): float(row["pass_rate"]) for row in map(parse_json, lines)}

@@ -11,26 +11,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from common.config.overrides import flatten
-from common.errors import first_line
+from common.errors import cut, first_line
 from common.stage import StageContext
+from common.system.secrets import hide
 from common.training.callbacks import callback
 from common.training.distributed import ranks
 from common.training.tracking.trackers import RunFacts, Tracker, tracker_of
 
 logger = logging.getLogger(__name__)
 WAIT = 30.0  # seconds that trackers have at the end of a stage, all of them together, to take what is left
-SECRET = re.compile(r"(?<=://)[^/\s@]+@")  # the user and password of an address
-SECRETS = ("KEY", "TOKEN", "PASSWORD", "SECRET")  # in the names of environment variables that hold such
-HIDDEN = "***"
+LONGEST_FACT = 1000  # characters of a setting that a tracker is shown
 
 
 class Reporter:
@@ -77,7 +74,7 @@ class Reporter:
         if name not in self.shown:
             self.shown.add(name)
             self.context.console.line(
-                f"  {self.context.stage}: {name} is left out: {without_secrets(reason)}. The stage goes on, and its "
+                f"  {self.context.stage}: {name} is left out: {hide(reason)}. The stage goes on, and its "
                 "log.jsonl holds the numbers.", always=True,
             )  # fmt: skip
 
@@ -126,20 +123,11 @@ def facts_of(context: StageContext) -> RunFacts:
         "kind": context.kind, "seed": config.seed, "fingerprint": context.result_id,
         **flatten(context.settings.model_dump(mode="json")),
     }  # fmt: skip
-    shown = {key: without_secrets(value) if isinstance(value, str) else value for key, value in facts.items()}
+    shown = {k: cut(hide(v), LONGEST_FACT) if isinstance(v, str) else v for k, v in facts.items()}
     return RunFacts(
         f"{chain}/{context.stage}/{context.result_id}", f"{context.stage}-{context.result_id}",
         f"{chain}/{config.pipeline}", shown, context.models.parent / "trackers", context.work,
     )  # fmt: skip
-
-
-def without_secrets(text: str) -> str:
-    """Return a text without the passwords of addresses, and without keys that the environment holds."""
-    text = SECRET.sub(f"{HIDDEN}@", text)
-    for name, value in os.environ.items():
-        if len(value) >= 8 and any(part in name.upper() for part in SECRETS):
-            text = text.replace(value, HIDDEN)
-    return text
 
 
 @contextlib.contextmanager

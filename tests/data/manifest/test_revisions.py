@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def test_a_branch_is_asked_for_once_and_read_at_its_commit(tmp_path: Path) -> No
         assert probe([source(), source("b", revision="v1"), source("c", revision=NEW)], noted.pin, reader) == []
         noted.save()
     assert asked == [("o/a", None), ("o/b", "v1")]
-    assert read == [OLD, OLD, NEW] * 2
+    assert Counter(read) == Counter([OLD, OLD, NEW] * 2)  # several are read at once
     assert json.loads(path.read_text()) == {"o/a@main": OLD, "o/b@v1": OLD}
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import multiprocessing
 import os
+import platform
 import socket
 import stat
 import tempfile
@@ -24,6 +26,8 @@ from common.console import Console
 from common.engine import run as running
 from common.errors import StoreError
 from common.models import device
+from common.store import cache
+from common.store.locks import holder_of, is_held
 from common.training.distributed import gpu_lock, ranks
 
 GIB = 2**30
@@ -78,30 +82,74 @@ def test_locks_are_open_to_all_users_of_a_machine(tmp_path: Path, monkeypatch: p
     assert modes == {"gpu-a.lock": 0o666, "gpu-a.holder": 0o666}
 
 
-def test_a_link_that_another_user_set_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["link", "second name", "pipe", "folder"])
+def test_what_another_user_put_for_the_holder_is_neither_written_nor_waited_for(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gpu_lock, "SHARED", tmp_path)
     mine = tmp_path / "mine"
     mine.write_text("precious")
     gpu_lock.lock_folder().mkdir()
-    (gpu_lock.lock_folder() / "gpu-a.holder").symlink_to(mine)
-    with (
-        pytest.raises(
-            StoreError, match=r"Stage cpt cannot lock its GPU with .+gpu-a\.lock: .+Let whoever owns .+ remove"
-        ),
-        gpu_lock.held(["a"], RunSettings(), "cpt", Console("quiet")),
-    ):
-        pass
+    holder = gpu_lock.lock_folder() / "gpu-a.holder"
+    if kind == "link":
+        holder.symlink_to(mine)
+    elif kind == "second name":
+        holder.hardlink_to(mine)
+    elif kind == "pipe":
+        os.mkfifo(holder)
+    else:
+        holder.mkdir()
+    with gpu_lock.held(["a"], RunSettings(), "cpt", Console("quiet")):
+        assert is_held(gpu_lock.lock_folder() / "gpu-a.lock")
+        assert holder_of(gpu_lock.lock_folder() / "gpu-a.lock").who == "another run"
     assert mine.read_text() == "precious"
 
 
-def test_a_folder_of_another_kind_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["file", "link", "lock is a link"])
+def test_nobody_is_kept_out_by_what_another_user_put_there(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(gpu_lock, "SHARED", tmp_path)
-    (tmp_path / "domain-recipes").write_text("no folder")
-    with (
-        pytest.raises(StoreError, match=r"cannot lock its GPU .+ while nothing trains\."),
-        gpu_lock.held(["a"], RunSettings(), "cpt", Console("quiet")),
-    ):
-        pass
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    folder = tmp_path / "domain-recipes"
+    if kind == "file":
+        folder.write_text("no folder")
+    elif kind == "link":
+        folder.symlink_to(tmp_path / "elsewhere")
+    else:
+        folder.mkdir()
+        (folder / "gpu-a.lock").symlink_to(tmp_path / "elsewhere" / "made")
+    with gpu_lock.held(["a"], RunSettings(), "cpt", Console("quiet")):
+        assert is_held(cache.folder() / "locks" / "gpu-a.lock")
+        with (
+            pytest.raises(StoreError, match=r"another run .+ trains on this GPU"),
+            gpu_lock.held(["a"], RunSettings(wait=False), "sft", Console("quiet")),
+        ):
+            pass
+    assert "cpt: " in (said := capsys.readouterr().out)
+    assert "cannot be used for locks" in said
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert stat.S_IMODE((tmp_path / "elsewhere").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", "[1]", '{"host": "a", "pid": "12; rm"}', '{"host": "a", "pid": 99999999999}', "[" * 100_000,
+        json.dumps({"host": platform.node(), "pid": 2**22 - 1}), '{"host": "' + "x" * 10_000 + '", "pid": 1}',
+    ],
+)  # fmt: skip
+def test_what_a_holder_writes_is_checked(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.holder").write_text(text)
+    assert holder_of(tmp_path / "a.lock").who == "another run"
+
+
+def test_a_holder_s_text_is_shown_as_text(tmp_path: Path) -> None:
+    (tmp_path / "a.holder").write_text(json.dumps({"host": "\x1b[31mevil\nhost" + "y" * 500, "pid": 7}))
+    who = holder_of(tmp_path / "a.lock").who
+    assert who.startswith("another run (process 7 on ")
+    assert len(who) < 120
+    assert who.isprintable()
 
 
 def test_the_locks_do_not_lie_in_a_job_s_own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from common.console import Console
 from common.engine.run import run_stage
 from common.errors import ContractError
 from common.store.artifacts import Store
-from common.training.loop.loss_guard import LossSpikeGuard, without_skipped
+from common.training.loop.loss_guard import HALVINGS, LossSpikeGuard, without_skipped
 from common.training.loop.trainer import TrainingLoop
 from tests.conftest import QUICK, REPOSITORY
 
@@ -40,6 +40,19 @@ def test_a_loss_that_stays_high_trips_it_and_one_that_comes_back_does_not(tmp_pa
 def test_a_loss_that_is_no_number_trips_it_at_once(tmp_path: Path) -> None:
     for broken in (float("nan"), float("inf")):
         assert guarded(tmp_path, [1.0, broken], spike=None).problem == "the loss became NaN or infinite"
+
+
+def test_a_gradient_that_is_no_number_trips_it_unless_only_its_scale_was_too_large(tmp_path: Path) -> None:
+    for broken in (float("nan"), float("inf")):
+        guard = guarded(tmp_path, [1.0])
+        guard.note(1.0, broken)
+        assert guard.problem == "the gradient became NaN or infinite"
+    guard = guarded(tmp_path, [1.0])
+    for gradient in [float("inf")] * HALVINGS + [2.0] + [float("inf")] * HALVINGS:
+        guard.note(1.0, gradient, scaled=True)
+    assert guard.problem == ""
+    guard.note(1.0, float("nan"), scaled=True)
+    assert guard.problem == "the gradient became NaN or infinite"
 
 
 def test_skipped_steps_are_remembered_and_the_losses_before_it_are_not(tmp_path: Path) -> None:
@@ -69,12 +82,12 @@ def broken_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[float] = []
     note = LossSpikeGuard.note
 
-    def noting(self: LossSpikeGuard, loss: float) -> None:
+    def noting(self: LossSpikeGuard, loss: float, gradient: float = 0.0, *, scaled: bool = False) -> None:
         seen.append(loss)
         broken = bool(steps) and len(seen) == steps[0]
         if broken:
             steps.pop(0)
-        note(self, float("nan") if broken else loss)
+        note(self, float("nan") if broken else loss, gradient, scaled=scaled)
 
     monkeypatch.setattr(LossSpikeGuard, "note", noting)
     return steps

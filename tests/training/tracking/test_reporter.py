@@ -22,9 +22,10 @@ from common.engine.preflight.settings import check_settings
 from common.engine.run import run_stage
 from common.errors import ConfigError
 from common.stage import StageContext
+from common.system.secrets import hide
 from common.training.distributed import ranks
 from common.training.tracking import reporter, trackers
-from common.training.tracking.reporter import facts_of, reporting, without_secrets
+from common.training.tracking.reporter import facts_of, reporting
 from common.training.tracking.trackers import Tracker
 from tests.conftest import QUICK, REPOSITORY
 
@@ -142,7 +143,7 @@ def test_a_run_is_known_by_where_it_belongs(tmp_path: Path) -> None:
 
 def test_secrets_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_abcdefgh")
-    assert without_secrets("at https://u:p@h.org/x with hf_abcdefgh") == "at https://***@h.org/x with ***"
+    assert hide("at https://u:p@h.org/x with hf_abcdefgh") == "at https://***@h.org/x with ***"
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,14 @@ from __future__ import annotations
 import contextlib
 import datetime
 import decimal
-import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.config.json import read_json
 from common.data.manifest.files.source_file import Flaw, Reading, Record, SourceFile
 from common.errors import DataError, first_line
-from common.system.files import read_text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -57,8 +56,8 @@ def shards_of(folder: Path, split: str | None) -> tuple[Path, ...]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
+        found = read_json(path, strict=False)
+    except (OSError, ValueError) as error:
         raise _damaged(path, first_line(error)) from error
     if not isinstance(found, dict):
         raise _damaged(path, "it holds no object")
@@ -172,7 +171,9 @@ class _Column:
     """A column of one batch as values of Python, decoded at once where that works, else cell by cell."""
 
     def __init__(self, array: pyarrow.Array, field: pyarrow.Field) -> None:
+        """Raises ArrowInvalid where the bytes are no such column."""
         self.name = field.name
+        _validate(array)
         self._array = _as_text(array)
         self._is_text = self._array.type == array.type  # and was so before
         self._values: list[Any] | None = None
@@ -188,6 +189,20 @@ class _Column:
             return _plain(value), None
         except _bad_cell() as error:
             return None, first_line(error)
+
+
+def _validate(array: pyarrow.Array) -> None:
+    """Check the offsets of a column: pyarrow trusts those of a file, and reads beyond its end or aborts the process.
+
+    Raises ArrowInvalid. A cell that is no UTF-8 is seen when it is decoded.
+    """
+    import pyarrow
+
+    try:
+        array.validate(full=True)
+    except pyarrow.ArrowInvalid as error:
+        if array.type.num_fields or "UTF8" not in str(error):
+            raise
 
 
 def _bad_cell() -> tuple[type[Exception], ...]:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from common.config.json import DEEPEST, depth_of
 from common.errors import DataError, did_you_mean
 
 ADVICE = "Repair the file, or convert it to .jsonl."
@@ -42,6 +43,8 @@ class Decoder:
         """Return a value, where it ends, and a key that it gives twice."""
         self._twice = None
         value, end = self._json.raw_decode(text, start)
+        if text.count("[", start, end) + text.count("{", start, end) > DEEPEST and depth_of(value) > DEEPEST:
+            raise RecursionError
         return value, end, self._twice
 
     def parse(self, text: str, where: str, advice: str) -> tuple[Any, str | None]:
@@ -66,7 +69,12 @@ def _invalid(error: Exception, where: str, advice: str, line: int = 1) -> DataEr
         line += error.lineno - 1
         place = f", line {line}" if line > 1 else ""
         return DataError(f"{where}{place}: not valid JSON: {error.msg} (column {error.colno}). {advice}")
-    return DataError(f"{where}: not readable as JSON: {error}. {advice}")
+    what = str(error)
+    if isinstance(error, RecursionError):
+        what = f"more than {DEEPEST} lists and objects inside each other"
+    elif "integer string" in what:
+        what = "a number of thousands of digits"
+    return DataError(f"{where}: not readable as JSON: {what}. {advice}")
 
 
 class JsonStream:

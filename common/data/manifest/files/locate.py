@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common.data.manifest.files.arrow import is_saved, shards_of
 from common.data.manifest.files.source_file import READABLE, SourceFile, is_readable
-from common.errors import DataError, did_you_mean
+from common.errors import DataError, did_you_mean, quoted
 from common.system.files import kind_of
 
 _OUTSIDE = "Give a path below it, and pass data_root=<folder> to read from another folder"
@@ -37,6 +37,9 @@ def locate(patterns: Sequence[str], split: str | None, root: Path) -> tuple[list
             paths = [root / pattern] if (root / pattern).exists() else sorted(root.glob(pattern))
         except ValueError as error:
             problems.append(f"path {pattern} is no pattern: {error}")
+            continue
+        except OSError as error:  # a name that no system can have
+            problems.append(f"path {quoted(pattern)} cannot be looked up: {error.strerror}. Correct it")
             continue
         # Systems leave hidden files beside others, such as `._a.jsonl`; a pattern does not mean them.
         paths = [path for path in paths if path.is_file() or is_saved(path)]

@@ -6,6 +6,7 @@ import datetime
 import decimal
 import json
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +211,25 @@ def test_a_cut_off_arrow_file_names_the_row_reached(tmp_path: Path) -> None:
     (tmp_path / "a.arrow").write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError, match=r"a\.arrow: not readable as arrow after row 2000"):
         Found(tmp_path / "a.arrow")
+
+
+@pytest.mark.parametrize(
+    ("values", "offsets", "wrong"),
+    [
+        (["abcd", "efgh"], (0, 4, 8), (0, 2**30, 8)),
+        (["abcd", "efgh"], (0, 4, 8), (0, -4, 8)),
+        (["abcd", "efgh"], (0, 4, 8), (0, 4, 2**30)),
+        ([["abcd"], ["e", "f", "g"]], (0, 1, 4), (0, 2**30, 4)),
+    ],
+)
+def test_offsets_that_lead_out_of_the_file_are_no_crash(
+    tmp_path: Path, values: list[Any], offsets: tuple[int, ...], wrong: tuple[int, ...]
+) -> None:
+    """pyarrow trusts them: it read beyond the file, or ended the process."""
+    written(tmp_path, "a.arrow", {"text": values})
+    good, bad = (struct.pack("<iii", *numbers) for numbers in (offsets, wrong))
+    data = (tmp_path / "a.arrow").read_bytes()
+    assert good in data
+    (tmp_path / "b.arrow").write_bytes(data.replace(good, bad))
+    with pytest.raises(DataError, match=r"^b\.arrow: not readable as arrow after row 0: "):
+        Found(tmp_path / "b.arrow")

@@ -63,3 +63,20 @@ def test_files_that_are_read_at_once_do_not_see_each_others_keys(tmp_path: Path)
 def test_a_key_that_is_no_text() -> None:
     with pytest.raises(DataError, match="a: not valid JSON: Expecting property name enclosed in double quotes"):
         list(JsonStream(iter(["{1: 2}"]), "a").members())
+
+
+@pytest.mark.parametrize(
+    ("inside", "message"),
+    [
+        ("[" * 900 + "]" * 900, "more than 100 lists and objects inside each other"),
+        ("[" * 100_000, "more than 100 lists and objects inside each other"),
+        ("1" * 5000, "a number of thousands of digits"),
+    ],
+    ids=["900", "100000", "digits"],
+)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_rows_are_bounded_in_depth_and_digits(name: str, inside: str, message: str, tmp_path: Path) -> None:
+    row = f'{{"text": "a", "more": {inside}}}'
+    (tmp_path / name).write_text(f'{{"text": "b"}}\n{row}\n' if name == "a.jsonl" else f"[{row}]", encoding="utf-8")
+    with pytest.raises(DataError, match=f"{name}.*not readable as JSON: {message}"):
+        list(read_file(SourceFile(tmp_path / name, name), Reading()))

@@ -97,3 +97,10 @@ def test_hidden_files_are_not_meant_by_a_pattern(tmp_path: Path) -> None:
         (tmp_path / name).write_text("{}\n")
     assert [file.name for file in locate(["*.jsonl"], None, tmp_path)[0]] == ["a.jsonl"]
     assert [file.name for file in locate(["._a.jsonl"], None, tmp_path)[0]] == ["._a.jsonl"]
+
+
+def test_a_path_that_no_system_can_have_is_a_problem(tmp_path: Path) -> None:
+    files, problems = locate(["x" * 5000 + "\n"], None, tmp_path)
+    assert files == []
+    assert len(problems[0]) < 200
+    assert problems[0].endswith("cannot be looked up: File name too long. Correct it")
