@@ -95,6 +95,7 @@ RULES: Mapping[str, tuple[str, Mapping[str, Rule]]] = {  # file -> what it holds
                 "a list of names",
                 lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
             ),
+            "output_attentions": ("false, as fast attention returns no weights", lambda value: value is False),
             "quantization_config": (
                 "an object with a text `quant_method`",
                 lambda value: isinstance(value, dict) and isinstance(value.get("quant_method"), str),

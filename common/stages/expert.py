@@ -32,7 +32,7 @@ from common.rewards.mix import Mix, check_stage_rewards
 from common.rewards.reward_model import mix_of
 from common.stage import StageContext, StageReport
 from common.stages.sft import conversations
-from common.store.artifacts import Artifact, write_json
+from common.store.artifacts import Artifact, flush, write_json
 from common.training.adapters import FOLDER as ADAPTER
 from common.training.adapters import load_parent
 from common.training.fit import TrainResult, check_and_save, fit, merge_adapter, report
@@ -160,6 +160,7 @@ class Iteration:
         from safetensors.torch import save_model
 
         save_model(model, str(self.folder(number) / WEIGHTS))
+        flush(self.folder(number) / WEIGHTS)
 
     def _drawn(self, model: Any, number: int) -> list[PromptSamples]:
         """Return the round's answers, those of an interrupted run where they are there."""

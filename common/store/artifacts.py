@@ -184,7 +184,7 @@ class Store:
         with writing(self.artifacts):
             files = {}
             for path in list_files(out):
-                _flush(path)
+                flush(path)
                 name = path.relative_to(out).as_posix()
                 files[name] = {"size": path.stat().st_size, "sha256": digest_file(path)}
             manifest = {**manifest, "schema": SCHEMA, "files": files, "digest": digest_of(files)}
@@ -203,7 +203,7 @@ class Store:
                 self._replace(target, out)
             else:
                 os.rename(out, target)
-            _flush(self.artifacts)
+            flush(self.artifacts)
         return Artifact(target, manifest)
 
     def _replace(self, target: Path, out: Path) -> None:
@@ -286,8 +286,11 @@ def disk_full(folder: Path, needed: float = 0.0) -> StoreError:
     )
 
 
-def _flush(path: Path) -> None:
-    """Force a file's or folder's bytes to the disk, so that a manifest never outlives the files it names."""
+def flush(path: Path) -> None:
+    """Force a file's or folder's bytes to the disk. Do so before a file that says that they are there is written.
+
+    Otherwise that one may outlive them when the power is lost.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

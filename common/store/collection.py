@@ -9,6 +9,7 @@ folders of runs and models once no run needs it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -134,9 +135,11 @@ def linked_names(store: Store) -> set[str]:
     return {Path(os.readlink(link)).name for link in links_of_runs(store)}
 
 
-def size_of(folder: Path) -> int:
+def size_of(path: Path) -> int:
     """Return the bytes of a file, or of the files below a folder; of links their own."""
-    if folder.is_symlink() or not folder.is_dir():
-        return os.lstat(folder).st_size
-    paths = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
-    return sum(os.lstat(path).st_size for path in paths)
+    inside = [os.path.join(place, name) for place, _, names in os.walk(path) for name in names]
+    size = 0
+    for each in inside if path.is_dir() and not path.is_symlink() else [path]:
+        with contextlib.suppress(FileNotFoundError):  # another collection removes it too
+            size += os.lstat(each).st_size
+    return size

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from common.config.stages import EvaluateSettings
-from common.errors import DataError
+from common.errors import ContractError, DataError
 from common.evaluation import harness
 from common.evaluation.exam import ExamQuestions, Result, run_exam
 
@@ -169,6 +169,20 @@ def test_bits_per_byte_is_the_negative_log2_probability_of_the_bytes(checkpoint:
     found = result.texts["domain"]
     assert found["bits_per_byte"] == pytest.approx(result.bits_per_byte["domain"], rel=1e-5)
     assert found["low"] < found["bits_per_byte"] < found["high"]
+
+
+def test_likelihoods_that_are_no_numbers_stop_the_exam(make_checkpoint: Checkpoints, make_questions: Questions) -> None:
+    """Comparisons with NaN are false, so a score would come of them all the same."""
+    from safetensors.torch import load_file, save_file
+
+    folder = make_checkpoint()
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"][0] = math.nan
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ContractError, match=r"^Question \S+ of the exam: the log-likelihood of a choice is nan"):
+        examine(folder, ExamQuestions(questions={"domain": make_questions(2)}))
+    with pytest.raises(ContractError, match=r"^Held-out text 1 of the domain side: its log-likelihood is nan"):
+        examine(folder, ExamQuestions(texts={"domain": TEXTS}))
 
 
 def test_documents_longer_than_the_window_are_read_in_pieces(checkpoint: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +100,28 @@ def test_folders_of_exams_give_a_line_for_each_broken_limit(tmp_path: Path) -> N
     assert line.endswith("outside the limit of -5.0% (gate.max_general_drop).")
     assert check_artifacts(GateSettings(max_general_drop=0.5), *folders) == []
     assert len(check_artifacts(GateSettings(min_domain_gain=0.3), *folders)) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('{"correct": NaN}', "NaN is no number"),
+        ('{"correct": 1}', "`correct` is neither true nor false"),
+        ('{"correct": "no"}', "`correct` is neither true nor false"),
+        ('{"correct": true, "scores": [-Infinity]}', "-Infinity is no number"),
+        ("[1]", "`correct` is neither true nor false"),
+        ("{", "Expecting"),
+    ],
+)
+def test_a_record_that_no_exam_wrote_stops_the_gate(tmp_path: Path, line: str, expected: str) -> None:
+    """Of these, Python takes NaN and texts as true."""
+    (tmp_path / "exam.json").write_text('{"checkpoint": "sft"}')
+    (tmp_path / "records.jsonl").write_text(f'{{"id": "1", "side": "domain", "correct": true}}\n{line}\n')
+    with pytest.raises(ContractError, match=rf"records\.jsonl, line 2: {expected}.* Run the exam again"):
+        check_artifacts(GateSettings(), tmp_path, tmp_path)
+
+
+def test_a_difference_that_is_no_number_is_outside_every_limit() -> None:
+    (finding,) = findings(GateSettings(), records("++"), records("++")).values()
+    assert not finding.broken
+    assert replace(finding, comparison=replace(finding.comparison, difference=math.nan)).broken

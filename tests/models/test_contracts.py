@@ -170,6 +170,18 @@ def test_a_merged_adapter_computes_the_same(tmp_path: Path) -> None:
         contracts.check_adapter_merge(before, before + 1.0)
 
 
+def test_logits_that_are_no_numbers_are_never_equal(tmp_path: Path) -> None:
+    import torch
+
+    sound, broken = torch.ones(2, 3), torch.full((2, 3), math.nan)
+    contracts.check_adapter_merge(sound, sound)
+    with pytest.raises(ContractError, match="Merging the adapter changed the logits by nan"):
+        contracts.check_adapter_merge(sound, broken)
+    nobody: Any = None
+    with pytest.raises(ContractError, match=r"^The model of this stage: a logit holds NaN in 6 of 6 places"):
+        contracts.check_saved(tmp_path, [1, 2], broken, nobody, tmp_path)
+
+
 def test_the_reference_is_the_stage_before() -> None:
     contracts.check_reference([-3.0, -20.0], [-3.01, -20.1])
     contracts.check_reference([-3.0, -20.0, -0.3], [-3.01, -20.1, -0.4])  # one alone is off by a tenth

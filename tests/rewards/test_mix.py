@@ -84,3 +84,10 @@ def test_a_reward_that_is_none_is_named(values: list[float], expected: str) -> N
     with pytest.raises(DataError) as caught:
         mix.score(answers("one", "two"))
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("weight", [1e300, -1e20])
+def test_rewards_whose_sum_is_beyond_a_trainer_are_refused(weight: float) -> None:
+    mix = Mix((Criterion("own", weight, lambda batch: [1e10, 0.0]),))
+    with pytest.raises(DataError, match=r"^The rewards of an answer add up to -?(inf|1e\+30); expected a number up to"):
+        mix.score(answers("one", "two"))

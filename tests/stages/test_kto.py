@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,9 @@ from common.config.resolve import resolve
 from common.console import Console
 from common.data.knowledge.corpus import EmbeddedCorpus
 from common.engine.run import run_stage
+from common.errors import ContractError
 from common.stages.kto import weights_for
+from common.stages.preference import Tuning
 from tests.conftest import QUICK, REPOSITORY
 
 
@@ -73,3 +77,11 @@ def test_kto_learns_from_single_answers(
     assert 0.0 <= metrics["label_accuracy"]["score"] <= 1.0
     assert metrics["preference_accuracy"]["n"] < metrics["label_accuracy"]["n"]
     assert metrics["pairs"] > 0
+
+
+def test_log_probabilities_of_a_reference_that_are_no_numbers_are_named() -> None:
+    tuning: Any = SimpleNamespace(context=SimpleNamespace(stage="dpo"))
+    trainer = SimpleNamespace(train_dataset={"ref_chosen_logps": [-1.0], "ref_rejected_logps": [-2.0, math.nan]})
+    Tuning.require_finite_reference(tuning, trainer, ["ref_chosen_logps"])
+    with pytest.raises(ContractError, match=r"^Stage dpo: ref_rejected_logps of row 1 is nan"):
+        Tuning.require_finite_reference(tuning, trainer, ["ref_chosen_logps", "ref_rejected_logps"])

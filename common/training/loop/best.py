@@ -13,7 +13,7 @@ from typing import Any
 
 from common.config.json import parse_json
 from common.cost.disk import KEPT_BEST
-from common.store.artifacts import write_json
+from common.store.artifacts import flush, write_json
 from common.training.distributed import parallel, ranks
 from common.training.loop.progress import checkpoints
 
@@ -32,6 +32,7 @@ class Best:
         self.folder.mkdir(parents=True, exist_ok=True)
         parallel.save_weights_of(trainer, self.path(step))
         if ranks.is_main_process():
+            flush(self.path(step))
             self._forget(sorted(step for step, _ in checkpoints(Path(trainer.args.output_dir))))
 
     def _forget(self, resumable: Sequence[int]) -> None:

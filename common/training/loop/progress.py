@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.schema import RunSettings
 from common.cost.pace import Stopwatch
-from common.store.artifacts import write_json
+from common.store.artifacts import flush, write_json
+from common.store.manifest import list_files
 from common.training.callbacks import callback
 from common.training.distributed import parallel, ranks
 from common.training.loop.loss_guard import LossSpikeGuard
@@ -76,9 +77,12 @@ def _whole(folder: Path) -> tuple[float, str] | None:
     return noted if intact else None
 
 
-def _finish(folder: Path, seconds: float, form: str) -> None:
-    """Mark a checkpoint as whole."""
-    files = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
+def finish(folder: Path, seconds: float, form: str) -> None:
+    """Mark a checkpoint as whole, once all of it is on the disk."""
+    files = {}
+    for path in list_files(folder):
+        flush(path)
+        files[path.relative_to(folder).as_posix()] = path.stat().st_size
     write_json(folder / DONE, {"files": files, "seconds": seconds, "form": form})
 
 
@@ -176,5 +180,5 @@ class Progress:
     def save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         ranks.barrier()
         if ranks.is_main_process():
-            _finish(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.seconds(), form_of(self.run))
+            finish(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.seconds(), form_of(self.run))
         self.saved = time.monotonic()

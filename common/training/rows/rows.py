@@ -20,7 +20,7 @@ from common.config.stages import TrainingSettings
 from common.data.accounting import RowCount, check_limits
 from common.errors import DataError
 from common.stage import StageContext
-from common.store.artifacts import write_json
+from common.store.artifacts import flush, write_json
 from common.training.distributed import ranks
 from common.training.options import steps_for
 from common.training.rows.packing import TokenRow, interleave, pack, packed_file, tokenise
@@ -115,6 +115,8 @@ def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: d
             for count in reader.finish(number / len(part))
         ],
     }  # fmt: skip
+    for path in folder.iterdir():
+        flush(path)
     write_json(folder / MADE, made)
 
 

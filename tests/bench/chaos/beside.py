@@ -16,7 +16,7 @@ PAUSE_SECONDS = 1.5  # at most, between two of them
 
 def twice(bed: Bed) -> Outcome:
     """Start the same command again while it runs; then kill the first, which the second has waited for."""
-    outcome = Outcome("the same run beside")
+    outcome = bed.outcome("the same run beside")
     for kills in (0, 1):
         root = bed.store("twice")
         first = bed.start(root, warm=True)
@@ -33,13 +33,13 @@ def twice(bed: Bed) -> Outcome:
         outcome.phases["first killed" if kills else "both end"] += 1
         outcome.wrong += [problem] if (problem := second.problem()) else []
         bed.finish(root, outcome)
-        bed.show(outcome)
+        outcome.show()
     return outcome
 
 
 def other_pipeline(bed: Bed) -> Outcome:
     """Run another pipeline in the same store; which of the two publishes first is open."""
-    outcome = Outcome("another pipeline beside")
+    outcome = bed.outcome("another pipeline beside")
     root = bed.store("other")
     runs = {
         pipeline: bed.start(root, warm=True, pipeline=pipeline) for pipeline in (chain.PIPELINE, chain.OTHER_PIPELINE)
@@ -57,13 +57,13 @@ def other_pipeline(bed: Bed) -> Outcome:
         outcome.wrong += [f"{pipeline}: {line} [{root}]" for line in wrong]
     if not outcome.wrong:
         shutil.rmtree(root)
-    bed.show(outcome)
+    outcome.show()
     return outcome
 
 
 def tidied(bed: Bed) -> Outcome:
     """Run `gc`, `gc dry=true`, `verify` and `status` beside a run, again and again, until it ends."""
-    outcome = Outcome("gc, verify, status beside")
+    outcome = bed.outcome("gc, verify, status beside")
     root = bed.store("tidied")
     run = bed.start(root, warm=True)
     while run.wait(bed.rng.uniform(0, PAUSE_SECONDS)) is None:
@@ -73,5 +73,5 @@ def tidied(bed: Bed) -> Outcome:
         outcome.wrong += [problem] if (problem := bed.ask(root, command, **more)) else []
     outcome.wrong += [problem] if (problem := run.problem()) else []
     bed.finish(root, outcome)
-    bed.show(outcome)
+    outcome.show()
     return outcome

@@ -42,8 +42,9 @@ WORDS = {
     "run.device": "cpu", "run.checkpoint_minutes": "0.002",
 }  # fmt: skip
 DPO = {"dpo.epochs": "0.05"}
-# What may differ between two equal results: the log of a training that was resumed has other times in it.
-TIMES = ("seconds", "train_seconds", "total_seconds", "tokens_per_second", "created", "log.jsonl")
+# What may differ between two equal results. The log of a training that was resumed has other times in it, and somebody
+# may commit while the bench runs.
+TIMES = ("seconds", "train_seconds", "total_seconds", "tokens_per_second", "created", "log.jsonl", "git")
 SHIM = Path(__file__).parent / "shim"  # its `sitecustomize.py` brings faults into a command
 PATIENCE_SECONDS = 600.0  # of a run; longer is a hang
 
@@ -143,6 +144,8 @@ def _become(arguments: list[str], output: int, env: Mapping[str, str]) -> NoRetu
     code = 70
     try:
         os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -230,9 +233,13 @@ def _without_times(value: Any) -> str:
 
 
 def prose_without_times(text: str) -> str:
-    """Return a card's prose without seconds, and without the tokens per second that follow them in a table."""
-    lines = (re.sub(r"(?<=S \|) +[\d,]+ \|", " R |", re.sub(r" *[\d,.]+ (s|seconds|minutes?)\b", " S", line))
-             for line in text.splitlines())  # fmt: skip
+    """Return a card's prose without seconds, the tokens per second after them in a table, and the commit at its end."""
+    lines = []
+    for line in text.splitlines():
+        line = re.sub(r"( *[\d,.]+ (s|min|h|seconds|minutes?)\b)+", " S", line)
+        line = re.sub(r"(?<=S \|) +[\d,]+ \|", " R |", line)
+        line = re.sub(r"\| (Commit|`[0-9a-f]{12}`[^|]*|-+) *\|$", "|", line)
+        lines.append(re.sub(r" +", " ", re.sub(r"-{2,}", "--", line)))  # columns are as wide as what is in them
     return "\n".join(lines)
 
 

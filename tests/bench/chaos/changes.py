@@ -21,7 +21,7 @@ def clock(bed: Bed, runs: int = 2) -> Outcome:
 
     The program reads another time, and all files of the store are as old or as new as that.
     """
-    outcome = Outcome("clock jumps")
+    outcome = bed.outcome("clock jumps")
     for _ in range(runs):
         root = bed.store("clock")
         for offset in (DAY, -HOUR):
@@ -38,7 +38,7 @@ def clock(bed: Bed, runs: int = 2) -> Outcome:
         for command in ("status", "verify", "gc"):
             outcome.wrong += [problem] if (problem := bed.ask(root, command)) else []
         bed.finish(root, outcome, env={"CHAOS_JUMPS": "0:-3600,3:90000"})
-        bed.show(outcome)
+        outcome.show()
     return outcome
 
 
@@ -53,7 +53,7 @@ def _shift(root: Path, offset: float) -> None:
 
 def damaged(bed: Bed, rounds: int = 4) -> Outcome:
     """Remove, empty or cut off files of results; the same command must make them again, and publish the same model."""
-    outcome = Outcome("results half deleted")
+    outcome = bed.outcome("results half deleted")
     root = bed.store("damaged")
     bed.finish(root, Outcome("whole"), keep=True)
     expected = {key: value for key, value in bed.expected[chain.PIPELINE].items() if key != "published"}
@@ -80,5 +80,5 @@ def damaged(bed: Bed, rounds: int = 4) -> Outcome:
         outcome.wrong += [f"{folder.name} {how}: {line} [{root}]" for line in wrong]
     if not outcome.wrong:
         shutil.rmtree(root)
-    bed.show(outcome)
+    outcome.show()
     return outcome

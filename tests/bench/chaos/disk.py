@@ -17,6 +17,7 @@ from tests.bench.chaos.faults import Bed, Outcome
 
 SIZE = 200_000_000  # bytes of the file system; a whole chain takes about 10 MB
 PHASES = ("plan", "base", "exam-base", "cpt", "sft", "dpo", "merge", "exam-merge", "card", "publish")
+BEGINS = {"publish": "card-????????????????"}  # what is there as a phase begins that is over in no time
 MOST_FREE = 300_000  # bytes that are left; a stage writes more than that with its trainer checkpoints
 LOOK_SECONDS = 0.002
 MOST_PARTS = 50
@@ -43,7 +44,7 @@ def mounted(folder: Path) -> Iterator[str]:
 
 def full(bed: Bed, passes: int = 1) -> Outcome:
     """Fill the disk as each phase begins, but for a few bytes; the command must say so, and go on with space again."""
-    outcome = Outcome("disk full")
+    outcome = bed.outcome("disk full")
     disk = bed.folder / "disk"
     with mounted(disk) as problem:
         outcome.skipped = problem
@@ -52,7 +53,7 @@ def full(bed: Bed, passes: int = 1) -> Outcome:
             for phase in PHASES:
                 _fill_in(bed, root, phase, outcome)
             bed.finish(root, outcome)
-            bed.show(outcome)
+            outcome.show()
     return outcome
 
 
@@ -63,7 +64,7 @@ def _fill_in(bed: Bed, root: Path, phase: str, outcome: Outcome) -> None:
         _fill(filler, 0)
     run = bed.start(root, warm=True)
     while phase != "plan" and run.poll() is None:
-        if any((root / "artifacts" / ".work").glob(f"{phase}-????????????????")):
+        if any((root / "artifacts").glob(BEGINS.get(phase, f".work/{phase}-????????????????"))):
             _fill(filler, bed.rng.choice((0, bed.rng.randrange(MOST_FREE))))
             break
         time.sleep(LOOK_SECONDS)
@@ -94,7 +95,7 @@ def _fill(filler: Path, free: int) -> None:
 
 def unwritable(bed: Bed) -> Outcome:
     """Make the store read-only half-way: an error; and when the chain is done: nothing to do, and no error."""
-    outcome = Outcome("read-only")
+    outcome = bed.outcome("read-only")
     disk = bed.folder / "read-only"
     with mounted(disk) as problem:
         outcome.skipped = problem

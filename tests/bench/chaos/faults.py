@@ -1,6 +1,6 @@
 """What the faults share: where they work, what the undisturbed run made, and what was found of each fault.
 
-Usage: `outcome = Outcome("SIGKILL")`; `bed.finish(root, log, outcome)` runs the command to its end and compares.
+Usage: `outcome = bed.outcome("SIGKILL")`; `bed.finish(root, log, outcome)` runs the command to its end and compares.
 """
 
 from __future__ import annotations
@@ -13,9 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.engine.provenance import git_state
+from common.store.artifacts import write_json
+from common.store.manifest import read_mapping
 from tests.bench.chaos import chain
+from tests.conftest import REPOSITORY
 
 LOOK_SECONDS = 0.002
+KEPT = ("expected", "stage_seconds", "start_seconds")  # of the bed, for a further bench in its folder
 STARTS = 4  # of this many runs one begins in a fresh interpreter
 
 
@@ -30,7 +35,14 @@ class Outcome:
     phases: Counter[str] = field(default_factory=Counter)  # that faults hit
     wrong: list[str] = field(default_factory=list)
     skipped: str = ""  # why it could not be tried here
-    seconds: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0  # until now
+
+    def show(self) -> None:
+        """Print how far it is."""
+        self.seconds = time.monotonic() - self.began
+        found = f"{self.faults} faults, {self.equal} of {self.runs} chains equal, {len(self.wrong)} wrong"
+        print(f"  {self.fault}: {found}", flush=True)
 
 
 @dataclass
@@ -43,6 +55,12 @@ class Bed:
     start_seconds: Mapping[str, float] = field(default_factory=dict)  # of a fresh start and a fork, beside the stages
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     count: int = 0
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def outcome(self, fault: str) -> Outcome:
+        """Return the outcome of a kind of fault that is about to be tried, which the table shows from now on."""
+        self.outcomes.append(Outcome(fault))
+        return self.outcomes[-1]
 
     def store(self, name: str) -> Path:
         """Return the place of a new store."""
@@ -57,7 +75,7 @@ class Bed:
 
     def start(self, root: Path, command: str = "run", *, warm: bool | None = None, env: Mapping[str, str] | None = None,
               **more: str) -> chain.Process:  # fmt: skip
-        """Start a command on a store; by default every other one in a fresh interpreter."""
+        """Start a command on a store; by default one of a few in a fresh interpreter."""
         warm = self.warm() if warm is None else warm
         return chain.start(chain.words(root, command, **more), self.log(), warm=warm, env=env)
 
@@ -119,18 +137,20 @@ class Bed:
             time.sleep(LOOK_SECONDS)
         return run.wait(self.rng.uniform(0, 1.1 * self.stage_seconds[stage] + 0.1))
 
-    def show(self, outcome: Outcome) -> None:
-        """Print how far a kind of fault is."""
-        print(f"  {outcome.fault}: {outcome.faults} faults, {outcome.equal} of {outcome.runs} chains equal", flush=True)
-
 
 def prepare(folder: Path, seed: int) -> Bed:
     """Make what the faults are compared with: one undisturbed run of each pipeline, and one more that has to agree.
 
-    Exits where the two differ.
+    Exits where the two differ. What an earlier bench of the same commit has left in the folder is read again.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    bed = Bed(folder, random.Random(seed))
+    bed, kept = Bed(folder, random.Random(seed)), folder / "undisturbed.json"
+    found = read_mapping(kept)
+    if found and found["git"] == git_state(REPOSITORY):
+        print(f"  undisturbed: as found in {kept}", flush=True)
+        bed.expected, bed.stage_seconds, bed.start_seconds = (found[key] for key in KEPT)
+        chain.load()
+        return bed
     took, roots = {}, {}
     for name, pipeline in (("fresh", chain.PIPELINE), ("fork", chain.PIPELINE), ("other", chain.OTHER_PIPELINE)):
         if name == "fork":
@@ -151,4 +171,5 @@ def prepare(folder: Path, seed: int) -> Bed:
     bed.stage_seconds = chain.stage_seconds(roots["fork"])
     stages = {name: sum(chain.stage_seconds(roots[name]).values()) for name in took}
     bed.start_seconds = {name: max(0.5, took[name] - stages[name]) for name in took}
+    write_json(kept, {"git": git_state(REPOSITORY), **{key: getattr(bed, key) for key in KEPT}})
     return bed

@@ -17,14 +17,14 @@ STOPPED = (0, 75, 130, -signal.SIGTERM, -signal.SIGINT)  # the last two: before 
 
 def killed(bed: Bed, kills: int) -> Outcome:
     """SIGKILL the command and its children at random instants, again and again, until it may end."""
-    outcome = Outcome("SIGKILL")
+    outcome = bed.outcome("SIGKILL")
     while outcome.faults < kills:
         root = bed.store("killed")
         for _ in range(min(MOST_KILLS, kills - outcome.faults)):
             if not _kill_once(bed, root, outcome):
                 break
         bed.finish(root, outcome)
-        bed.show(outcome)
+        outcome.show()
     return outcome
 
 
@@ -43,7 +43,7 @@ def _kill_once(bed: Bed, root: Path, outcome: Outcome, env: dict[str, str] | Non
 
 def signalled(bed: Bed, storms: int) -> Outcome:
     """Send SIGTERM and SIGINT at random instants, several times; each run must end without a traceback."""
-    outcome = Outcome("signals")
+    outcome = bed.outcome("signals")
     while outcome.faults < storms:
         root = bed.store("signalled")
         for _ in range(min(MOST_KILLS, storms - outcome.faults)):
@@ -60,13 +60,13 @@ def signalled(bed: Bed, storms: int) -> Outcome:
             outcome.phases[chain.phase(root, run.pid)] += 1
             outcome.wrong += [problem] if (problem := run.problem(STOPPED)) else []
         bed.finish(root, outcome)
-        bed.show(outcome)
+        outcome.show()
     return outcome
 
 
 def unpowered(bed: Bed, cuts: int) -> Outcome:
     """Kill it, and cut off each file that was written and not forced to the disk since: the power was lost."""
-    outcome = Outcome("power lost")
+    outcome = bed.outcome("power lost")
     synced = bed.folder / "synced"
     env = {"CHAOS_SYNCED": str(synced)}
     while outcome.faults < cuts:
@@ -78,7 +78,7 @@ def unpowered(bed: Bed, cuts: int) -> Outcome:
                 break
             _cut_off(bed, root, before, set(synced.read_text(encoding="utf-8").splitlines()))
         bed.finish(root, outcome)
-        bed.show(outcome)
+        outcome.show()
     return outcome
 
 

@@ -8,9 +8,9 @@ something behind that `gc` does not remove.
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,14 +18,14 @@ from tests.bench.chaos import beside, changes, disk, kills
 from tests.bench.chaos.faults import Bed, Outcome, prepare
 
 KILLS = 12
-FAULTS: dict[str, Callable[[Bed, int], list[Outcome]]] = {
-    "kills": lambda bed, number: [kills.killed(bed, number)],
-    "power": lambda bed, number: [kills.unpowered(bed, max(6, number // 10))],
-    "signals": lambda bed, number: [kills.signalled(bed, max(6, number // 10))],
-    "disk": lambda bed, number: [disk.full(bed), disk.unwritable(bed)],
-    "beside": lambda bed, number: [beside.twice(bed), beside.other_pipeline(bed), beside.tidied(bed)],
-    "clock": lambda bed, number: [changes.clock(bed)],
-    "damage": lambda bed, number: [changes.damaged(bed)],
+FAULTS: dict[str, Callable[[Bed, int], object]] = {
+    "kills": lambda bed, number: kills.killed(bed, number),
+    "power": lambda bed, number: kills.unpowered(bed, max(6, number // 10)),
+    "signals": lambda bed, number: kills.signalled(bed, max(6, number // 10)),
+    "disk": lambda bed, number: (disk.full(bed), disk.unwritable(bed)),
+    "beside": lambda bed, number: (beside.twice(bed), beside.other_pipeline(bed), beside.tidied(bed)),
+    "clock": lambda bed, number: changes.clock(bed),
+    "damage": lambda bed, number: changes.damaged(bed),
 }
 
 
@@ -35,20 +35,18 @@ def main(kills: str = str(KILLS), faults: str = "", seed: str = "0", folder: str
     if unknown := sorted(set(names) - set(FAULTS)):
         print(f"error: faults={','.join(unknown)}: expected some of {', '.join(FAULTS)}.", file=sys.stderr)
         return 1
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as temporary:
-        outcomes: list[Outcome] = []
+        bed, stopped = prepare(Path(folder or temporary).absolute(), int(seed)), False
         try:
-            bed = prepare(Path(folder or temporary).absolute(), int(seed))
             for name in names:
-                started = time.monotonic()
-                found = FAULTS[name](bed, int(kills))
-                for outcome in found:
-                    outcome.seconds = (time.monotonic() - started) / len(found)
-                outcomes += found
+                FAULTS[name](bed, int(kills))
         except KeyboardInterrupt:
-            print("  stopped; this was found so far:")
-        show(outcomes)
-    return int(any(outcome.wrong for outcome in outcomes))
+            stopped = True
+            print("  stopped; this was found so far")
+        show(bed.outcomes)
+    return int(stopped or any(outcome.wrong for outcome in bed.outcomes))
 
 
 def show(outcomes: list[Outcome]) -> None:

@@ -151,3 +151,23 @@ def test_one_that_breaks_before_any_checkpoint_stops_the_stage(tmp_path: Path, b
         ContractError, match=r"there is no trainer checkpoint before it. Nothing is saved. Lower base.train"
     ):
         run_stage(resolved, "base", Console("quiet"))
+
+
+@pytest.mark.parametrize("step", [3, 24])
+def test_a_gradient_that_breaks_between_two_logs_or_at_the_end_is_not_saved(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss of that step is a number: only the next one would not be, and after the last there is none."""
+    from transformers import Trainer
+
+    norm, seen = Trainer._get_grad_norm, []
+
+    def broken(self: Any, *args: Any, **options: Any) -> Any:
+        seen.append(1)
+        return norm(self, *args, **options) * (float("nan") if len(seen) == step else 1.0)
+
+    monkeypatch.setattr(Trainer, "_get_grad_norm", broken)
+    words = {**WORDS, "out": str(tmp_path), "run.checkpoint_minutes": "10", "base.train.logging_steps": "10"}
+    with pytest.raises(ContractError, match=r"the gradient became NaN or infinite \(step \d+\).*Nothing is saved"):
+        run_stage(resolve(words, REPOSITORY), "base", Console("quiet"))
+    assert not list(Store(tmp_path).artifacts.glob("base-*"))

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from common.config.resolve import resolve
 from common.console import Console
 from common.engine.run import run_stage
-from common.errors import ConfigError
+from common.errors import ConfigError, ContractError
 from common.stage import StageContext
 from common.training.loop.best import Best
 from common.training.loop.validation import Validation
@@ -80,6 +80,15 @@ def test_the_weights_that_go_on(keep: str, kept: int, tmp_path: Path) -> None:
     assert (
         json.loads((tmp_path / "validation" / "evaluations.json").read_text(encoding="utf-8")) == validation.evaluations
     )
+
+
+def test_a_loss_of_held_out_rows_that_is_no_number_stops_the_stage(tmp_path: Path) -> None:
+    """As the lowest of all, or never lower than another, it would decide which weights go on."""
+    settings = resolve(WORDS, REPOSITORY).config.stages["base"]
+    context: Any = SimpleNamespace(settings=settings, work=tmp_path, stage="base", console=Console("quiet"))
+    trainer = SimpleNamespace(evaluate=lambda eval_dataset: {"eval_loss": float("nan")})
+    with pytest.raises(ContractError, match=r"^Stage base, validation at step 3: the loss is nan; expected finite"):
+        Validation(_as_context(context), None).evaluate(trainer, 3)
 
 
 def test_what_a_run_may_go_on_from_keeps_its_best_weights(tmp_path: Path) -> None:

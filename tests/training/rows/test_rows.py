@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from common.errors import DataError
 from common.models.tokenizer import train_tokenizer
 from common.models.turns import NOT_A_PREFIX
 from common.stage import StageContext, data_roles
-from common.training.rows.rows import build_rows
+from common.training.rows.rows import MADE, ROWS, build_rows
 
 
 class Corpus:
@@ -136,3 +137,29 @@ def test_turns_that_are_context_only_carry_no_loss_whoever_packs(packing: str, t
         learned = tokenizer.decode([token for token in row["labels"] if token >= 0])
         assert set(learned.split("<|end|>")) == {" has one", ""}
         assert "wrong" in tokenizer.decode(row["input_ids"])
+
+
+def test_rows_are_on_the_disk_before_the_file_that_says_so(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut that file may be there and what it names cut short; the same command would fail for good."""
+    forced: list[tuple[int, int]] = []
+    force = os.fsync
+
+    def note(descriptor: int) -> None:
+        force(descriptor)
+        facts = os.fstat(descriptor)
+        forced.append((facts.st_ino, facts.st_size))
+
+    monkeypatch.setattr(os, "fsync", note)
+    settings = CptSettings.model_validate(
+        {"replay": 0.25, "tokens": 2048, "batch_tokens": 256, "sequence_length": 64, "validation": {"share": 0.1}}
+    )
+    context = cast(StageContext, SimpleNamespace(
+        corpus=Corpus(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path, inputs={},
+    ))  # fmt: skip
+    build_rows(context, tokenizer, role="cpt", assistant_only=False)
+    files = {path.name: path.stat() for path in (tmp_path / ROWS).iterdir()}
+    assert len(files) == 7
+    assert forced.index((files[MADE].st_ino, files[MADE].st_size)) == len(forced) - 1
+    assert set(forced) == {(facts.st_ino, facts.st_size) for facts in files.values()}
