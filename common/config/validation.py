@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from common.config.numbers import UNSOUND, shown
 from common.errors import ConfigError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -68,6 +69,10 @@ def explain(
             lines.append(f"{where}: unknown key.{did_you_mean(str(place[-1]), _keys_at(model, place[:-1]))}")
         elif item["type"] == "missing":
             lines.append(f"{name} is missing.")
+        elif item["type"] == UNSOUND:
+            name, inner = f"{name}.{item['ctx']['key']}", [prefix, *map(str, place), item["ctx"]["key"]]
+            layer = origin(".".join(filter(None, inner)))
+            lines.append(f"{name} ({layer}): {item['msg']}." if layer else f"{name}: {item['msg']}.")
         elif item["type"] == "value_error":  # a check of our own, which names its keys
             found = "" if isinstance(item["input"], dict) else f"; got {_shown(item['input'])}"
             lines.append(f"{name}{': ' if name else ''}{item['msg'].removeprefix('Value error, ')}{found}.")
@@ -149,7 +154,7 @@ def _shown(value: Any) -> str:
     """Return a wrong value as a message shows it."""
     if value is None or isinstance(value, dict):
         return "nothing" if value is None else "keys below it"
-    text = repr(value)
+    text = shown(value) if type(value) in (int, float) else repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 

@@ -158,9 +158,3 @@ def test_items_that_are_missing_are_named_by_their_number(given: list[int], expe
     with pytest.raises(ValidationError) as caught:
         Ends.model_validate({"ends": given})
     assert explain(caught.value, Ends, {"ends": given}) == expected
-
-
-@pytest.mark.parametrize("value", ["!function x", "0", "-3", "true", "1.5", "null", "10000001"])
-def test_the_sizes_of_an_architecture_are_counts(value: str) -> None:
-    with pytest.raises(ConfigError, match=r"architecture: hidden_size is .*; expected a whole number from 1 to 10,000"):
-        resolve({"domain": "medical", "model.architecture.hidden_size": value}, REPOSITORY)
