@@ -110,7 +110,8 @@ def _expected(item: Mapping[str, Any]) -> str:
 def _place(raw: Any, location: tuple[int | str, ...], *, missing: bool) -> tuple[int | str, ...]:
     """Return the keys and indices of an error's location that `raw` has, without the names of tried types behind."""
     for number, part in enumerate(location):
-        inside = (isinstance(raw, Mapping) and part in raw) or (isinstance(raw, list | tuple) and isinstance(part, int))
+        listed = isinstance(raw, list | tuple) and isinstance(part, int) and part < len(raw)
+        inside = listed or (isinstance(raw, Mapping) and part in raw)
         if not inside and not (missing and number == len(location) - 1):
             return location[:number]
         raw = raw[part] if inside else None
@@ -123,9 +124,9 @@ def _names(raw: Any, place: Iterable[int | str]) -> list[str]:
     for part in place:
         if isinstance(part, int) and not isinstance(raw, Mapping):
             same = [_own_name(item) for item in raw]
-            unique = same.count(same[part]) == 1
-            names.append(same[part] if same[part] and unique else f"number {part + 1}")
-            raw = raw[part]
+            own = same[part] if part < len(same) else ""  # none: an item is missing
+            names.append(own if own and same.count(own) == 1 else f"number {part + 1}")
+            raw = raw[part] if part < len(same) else None
         else:
             names.append(str(part))
             raw = raw.get(part)
