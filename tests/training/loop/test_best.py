@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ BROKEN = ('{"cut', "[" * 2000, '[{"a": 1}]', "[1]", '"text"')
 
 @pytest.mark.parametrize("text", BROKEN)
 def test_what_a_stage_reads_again_is_checked(text: str, tmp_path: Path) -> None:
-    reads = {
+    reads: dict[str, Callable[[], object]] = {
         FILE: LossSpikeGuard(GuardSettings(), tmp_path).restore,
         EVALUATIONS: lambda: Best(tmp_path).read(5),
         "drawn.jsonl": lambda: read_drawn(tmp_path / "drawn.jsonl"),
