@@ -12,7 +12,7 @@ import pytest
 from common.cli.main import main
 from common.config.resolve import Resolved, resolve
 from common.data.general_world import WithGeneralWorld
-from common.data.manifest import manifest
+from common.data.manifest import manifest, manifest_checks
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import recipe_of
 from common.engine.own_data import LABEL, PASSES, fit_to_own_data, reasons
@@ -166,8 +166,12 @@ def test_data_that_cannot_be_read_are_left_to_the_plan(folder: Path) -> None:
 
 def test_sources_are_opened_once_for_budgets_and_plan(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
-    check = manifest.check_sources
-    monkeypatch.setattr(manifest, "check_sources", lambda *given: opened.append(given) or check(*given))
+
+    def check_sources(*given: Any) -> manifest_checks.CheckedSources:
+        opened.append(given)
+        return manifest_checks.check_sources(*given)
+
+    monkeypatch.setattr(manifest, "check_sources", check_sources)
     make_plan(fitted(folder, "text", "faq", pipeline="cpt-sft"))
     with pytest.raises(DataError, match="no enabled source has rows for preference"):
         make_plan(fitted(folder, "text", "faq", pipeline="full"))
