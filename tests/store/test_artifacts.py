@@ -50,7 +50,7 @@ def test_the_digest_is_of_the_result_and_not_of_how_it_was_made(store: Store) ->
 def test_a_result_has_the_modes_that_its_umask_means(store: Store, umask: int) -> None:
     before = os.umask(umask)
     try:
-        out = store.root / "out"
+        out = store.work / "out"
         (out / "private").mkdir(parents=True)
         out.chmod(out.stat().st_mode | stat.S_ISGID)
         for path in (out / "model.safetensors", out / "private" / "rows"):
