@@ -37,7 +37,9 @@ class StageSpec(Frozen):
 
     kind: Annotated[str, AfterValidator(_known)] = Field(description="what the stage does")
     parent: NonEmpty | None = Field(None, alias="from", description="stage that it continues from")
-    others: tuple[NonEmpty, ...] = Field((), alias="with", description="further stages that it reads, such as a merge's")
+    others: tuple[NonEmpty, ...] = Field(
+        (), alias="with", description="further stages that it reads, such as a merge's"
+    )
     control: bool = Field(False, description="a control arm: compared on the card, not held to the gate's limits")
     settings: NonEmpty | None = Field(None, description="take the settings of this stage name; none: its own")
     fixed: dict[str, Any] = Field(

@@ -160,7 +160,10 @@ def _names_model(layer: Layer) -> bool:
 
 def _data_of(layers: Sequence[Layer]) -> str:
     """Return `data` as the last layer that has it says."""
-    return next((str(layer.values["data"]) for layer in reversed(layers) if "data" in layer.values), EMBEDDED)
+    value, label = next(((x.values["data"], x.label) for x in reversed(layers) if "data" in x.values), (EMBEDDED, ""))
+    if not str(value).strip():
+        raise ConfigError(f"data ({label}): expected {EMBEDDED}, {HUB} or the path of a manifest; got {value!r}.")
+    return str(value)
 
 
 def _manifest_layers(

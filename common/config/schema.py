@@ -196,7 +196,9 @@ class Config(Frozen):
     profile: Name = Field(description="file of `pipelines/profiles/`")
     pipeline: Name = Field(description="file of `pipelines/`")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of rendering order, initial weights and batches")
-    data: NonEmpty = Field("embedded", description="`embedded`, `hub` (the domain's data.yaml), or the path of a manifest")
+    data: NonEmpty = Field(
+        "embedded", description="`embedded`, `hub` (the domain's data.yaml), or the path of a manifest"
+    )
     peft: Peft | None = Field(
         None, description="train all weights or adapters, in every stage that can; a stage may set its own"
     )

@@ -104,7 +104,10 @@ def is_adapted(node: Node, layers: Sequence[Layer]) -> bool:
 
 
 def check_options(settings: StageSettings, node: Node, origin: Callable[[str], str]) -> None:
-    """Check the blocks whose keys are those of a library's class; `origin` gives the layer of a key. Raises ConfigError."""
+    """Check the blocks whose keys are those of a library's class. Raises ConfigError.
+
+    `origin` gives the layer that set a key.
+    """
     train = getattr(settings, "train", {})
     if settings.trainer:
         check_train_options(settings.trainer, train, stage=node.name, origin=origin)

@@ -319,7 +319,9 @@ class MergeSettings(StageSettings):
 class EvaluateSettings(StageSettings):
     """The exam that every checkpoint sits."""
 
-    tasks: tuple[NonEmpty, ...] = Field((), description="further lm-evaluation-harness tasks by name (they need the Hub)")
+    tasks: tuple[NonEmpty, ...] = Field(
+        (), description="further lm-evaluation-harness tasks by name (they need the Hub)"
+    )
     batch_size: int = Field(
         64, gt=0, description="requests per forward pass; rounding aside, scores do not depend on it"
     )

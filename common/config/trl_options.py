@@ -185,7 +185,8 @@ def check_train_options(
         key = f"{stage}.train.{name}"
         _check_option(key, value, class_name, "TRL", origin)
         if name == "optim" and value not in (names := optimizers()):
-            raise ConfigError(f"{_placed(key, origin)}: transformers has no optimizer {quoted(value)}.{did_you_mean(str(value), names)}")
+            near = did_you_mean(str(value), names)
+            raise ConfigError(f"{_placed(key, origin)}: transformers has no optimizer {quoted(value)}.{near}")
 
 
 def check_lora_options(lora: Mapping[str, Any], *, stage: str, origin: Origin = lambda key: "") -> None:
@@ -200,9 +201,7 @@ def check_lora_options(lora: Mapping[str, Any], *, stage: str, origin: Origin = 
         )
 
 
-def check_quantization_options(
-    quantization: Mapping[str, Any], *, stage: str, origin: Origin = lambda key: ""
-) -> None:
+def check_quantization_options(quantization: Mapping[str, Any], *, stage: str, origin: Origin = lambda key: "") -> None:
     """Check a `quantization:` block against transformers' BitsAndBytesConfig. Raises ConfigError."""
     for name, value in quantization.items():
         _check_option(f"{stage}.quantization.{name}", value, "BitsAndBytesConfig", "transformers", origin)

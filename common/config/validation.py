@@ -67,7 +67,7 @@ def explain(
             continue  # pydantic does not count wrong items, which have lines of their own
         name = ".".join([*filter(None, [prefix]), *_names(raw, place)])
         whole = itertools.takewhile(lambda part: isinstance(part, str), place)  # a list is of one layer
-        layer = origin(".".join([*filter(None, [prefix]), *whole]))
+        layer = origin(".".join([*filter(None, [prefix]), *map(str, whole)]))
         where = f"{name} ({layer})" if layer else name
         if item["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown key.{did_you_mean(str(place[-1]), _keys_at(model, place[:-1]))}")

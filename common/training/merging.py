@@ -66,7 +66,7 @@ def check_stages(settings: MergeSettings, inputs: Sequence[str], stage: str) -> 
             f"out. Remove the key{remedy if settings.method == 'linear' else ''}."
         )
     given = [keys.get("weight", settings.parameters.get("weight")) for keys in settings.models.values()]
-    weights = [weight for weight in given if type(weight) in (int, float)]
+    weights = [weight for weight in given if isinstance(weight, int | float)]
     if settings.method == "linear" and len(weights) == len(given) > 1 and abs(math.fsum(weights)) < 1e-9:
         raise ConfigError(
             f"{stage}.models: the weights of {', '.join(settings.models)} sum to 0, and a linear merge divides by "

@@ -289,6 +289,15 @@ def test_settings_of_a_pipeline_are_for_stages_that_it_has(tmp_path: Path) -> No
         resolve({"domain": "odd", "pipeline": "mine"}, tmp_path)
 
 
+def test_a_file_may_have_a_section_for_a_stage_of_another_pipeline(tmp_path: Path) -> None:
+    odd_domain(tmp_path, "all: {general-text: {tokens: 4096}}\n")
+    for pipeline in ("full", "control"):
+        stages = resolve({"domain": "odd", "pipeline": pipeline}, tmp_path).config.stages
+        assert getattr(stages.get("general-text"), "tokens", None) == (4096 if pipeline == "control" else None)
+    with pytest.raises(ConfigError, match=r"^general-text \(command line\): no section or stage of that name"):
+        resolve({"domain": "odd", "pipeline": "full", "general-text.tokens": "4096"}, tmp_path)
+
+
 def test_all_unknown_sections_of_a_domain_file_are_named_at_once(tmp_path: Path) -> None:
     odd_domain(tmp_path, "all: {crd: {}}\ncheckpoint: {cptt: {tokens: 5}}\nprofiles: {tinny: {}}\n")
     with pytest.raises(ConfigError) as caught:

@@ -63,17 +63,25 @@ class Source(Frozen):
     config: NonEmpty | None = Field(None, description="hub only: the data set's configuration")
     split: NonEmpty | None = Field(None, description="hub, and folders of save_to_disk: train, validation, test, ...")
     revision: NonEmpty | None = Field(None, description="hub only: branch, tag or commit; none: the newest")
-    data_files: NonEmpty | tuple[NonEmpty, ...] | None = Field(None, description="hub only: these files of the repository")
+    data_files: NonEmpty | tuple[NonEmpty, ...] | None = Field(
+        None, description="hub only: these files of the repository"
+    )
     columns: dict[NonEmpty, NonEmpty | tuple[NonEmpty, ...]] = Field(
         default_factory=dict,
         description="our name -> theirs; a.0.b reaches inside, a.*.b is the list of all; none: told from the file",
     )
-    header: tuple[NonEmpty, ...] | None = Field(None, description="csv and tsv without a first line of names: the names")
-    delimiter: NonEmpty | None = Field(None, description="csv and tsv: the sign between fields, or tab; none: found out")
+    header: tuple[NonEmpty, ...] | None = Field(
+        None, description="csv and tsv without a first line of names: the names"
+    )
+    delimiter: NonEmpty | None = Field(
+        None, description="csv and tsv: the sign between fields, or tab; none: found out"
+    )
     quoting: bool | None = Field(
         None, description="csv and tsv: whether quotes wrap fields; none: in csv, in tsv where its rows show it"
     )
-    encoding: NonEmpty | None = Field(None, description="text files of all formats: as cp1252 or utf-16; none: found out")
+    encoding: NonEmpty | None = Field(
+        None, description="text files of all formats: as cp1252 or utf-16; none: found out"
+    )
     records: NonEmpty | None = Field(None, description="json: the key, as a or a.b, whose list holds the records")
     each: NonEmpty | None = Field(None, description="a list column: one record per item, which takes the list's place")
     where: dict[NonEmpty, tuple[str, ...]] = Field(
