@@ -9,7 +9,6 @@ stopped; `watched` leaves it behind in a thread of its own. Neither is for code 
 from __future__ import annotations
 
 import contextlib
-import functools
 import resource
 import signal
 import threading
@@ -67,7 +66,7 @@ def _time(seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _memory(more: int) -> Iterator[None]:
-    held = _held(int(time.monotonic()))
+    held = _held()
     if held is None:
         yield
         return
@@ -80,9 +79,8 @@ def _memory(more: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-@functools.lru_cache(maxsize=1)
-def _held(second: int) -> int | None:
-    """Return the bytes of memory that this process has, looked up once in a second; None where that is not known."""
+def _held() -> int | None:
+    """Return the bytes of memory that this process has now; None where that is not known."""
     try:
         with open(STATM, "rb") as stream:
             return int(stream.read().split()[0]) * PAGE
@@ -91,8 +89,8 @@ def _held(second: int) -> int | None:
 
 
 def watched(call: Callable[[], Result], seconds: float) -> Result:
-    """Return what a call returns. Raises Exceeded where it takes longer, by the clock, and what it raises otherwise."""
-    return _left_to(call, lambda thread: thread.join(seconds), f"{seconds:.0f} seconds")
+    """Return what a call returns. Raises Exceeded where it takes longer, and what it raises otherwise."""
+    return _left_to(call, lambda: 0, seconds)
 
 
 def growing(call: Callable[[], Result], size: Callable[[], int]) -> Result:
@@ -100,18 +98,11 @@ def growing(call: Callable[[], Result], size: Callable[[], int]) -> Result:
 
     Raises Exceeded where it grows by less than LEAST bytes in STILL_SECONDS, and what the call raises otherwise.
     """
-
-    def wait(thread: threading.Thread) -> None:
-        before, since = size(), time.monotonic()
-        while thread.is_alive() and time.monotonic() - since < STILL_SECONDS:
-            thread.join(min(5.0, STILL_SECONDS))
-            if (now := size()) >= before + LEAST:
-                before, since = now, time.monotonic()
-
-    return _left_to(call, wait, f"{STILL_SECONDS:.0f} seconds")
+    return _left_to(call, size, STILL_SECONDS)
 
 
-def _left_to(call: Callable[[], Result], wait: Callable[[threading.Thread], None], limit: str) -> Result:
+def _left_to(call: Callable[[], Result], size: Callable[[], int], seconds: float) -> Result:
+    """Wait for a call, and begin anew whenever `size` has grown. A pause of this process counts as one look at most."""
     answer: list[Result] = []
     raised: list[BaseException] = []
 
@@ -123,9 +114,14 @@ def _left_to(call: Callable[[], Result], wait: Callable[[threading.Thread], None
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    wait(thread)
+    before, waited = size(), 0.0
+    while thread.is_alive() and waited < seconds:
+        thread.join(look := min(LOOK_SECONDS, seconds))
+        waited += look
+        if (now := size()) >= before + LEAST:
+            before, waited = now, 0.0
     if raised:
         raise raised[0]
     if not answer:
-        raise Exceeded(limit)
+        raise Exceeded(f"{seconds:.0f} seconds")
     return answer[0]

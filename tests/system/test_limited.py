@@ -1,3 +1,4 @@
+import mmap
 import os
 import resource
 import signal
@@ -40,6 +41,14 @@ def test_what_grows_without_end_is_stopped(program: str) -> None:
 def test_waiting_and_what_is_within_the_limits_pass() -> None:
     with limited(0.01, 2**20):
         time.sleep(0.6)  # as on a busy machine
+
+
+def test_memory_that_is_taken_between_two_blocks_does_not_count() -> None:
+    """As weights that are mapped right after a conversation was rendered."""
+    with limited(1, 2**28):
+        pass
+    with mmap.mmap(-1, 2**30), limited(1, 2**28):
+        assert len(bytes(2**24)) == 2**24
 
 
 def test_beside_the_main_thread_there_is_no_limit_of_time() -> None:
