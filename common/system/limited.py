@@ -1,15 +1,16 @@
 """Run what others programmed within limits of time and memory: a chat template is a program, and so is a pattern.
 
-Usage: `with limited(seconds=5, memory=2**31): ...` for Python; `watched(encode, seconds=30)` for a library's own code.
+Usage: `with limited(seconds=5, memory=2**31): ...` for Python; `working(encode, seconds=30)` for a library's own code,
+`watched(ask, seconds=30)` for what waits for others.
 
 `limited` stops Python code, in the main thread, where signals arrive. A library that never returns to Python cannot be
-stopped; `watched` leaves it behind in a thread of its own. Neither is for code of ours, nor a wall against attacks.
+stopped; these leave it behind in a thread of its own. Neither is for code of ours, nor a wall against attacks.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import os
 import resource
 import signal
 import threading
@@ -20,6 +21,7 @@ from typing import TypeVar
 
 LOOK_SECONDS = 0.5  # between two looks at the time that was used
 STILL_SECONDS = 60.0  # that a download may stand still
+IDLE = 30.0  # of the clock for each second of work; more is as good as nothing
 LEAST = 2**16  # bytes in that time; less is as good as nothing
 PAGE = resource.getpagesize()
 STATM = "/proc/self/statm"  # on Linux; its first number is the memory that this process has, in pages
@@ -67,7 +69,7 @@ def _time(seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _memory(more: int) -> Iterator[None]:
-    held = _held(int(time.monotonic()))
+    held = _held()
     if held is None:
         yield
         return
@@ -80,19 +82,40 @@ def _memory(more: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-@functools.lru_cache(maxsize=1)
-def _held(second: int) -> int | None:
-    """Return the bytes of memory that this process has, looked up once in a second; None where that is not known."""
+def _held() -> int | None:
+    """Return the bytes of memory that this process has; None where that is not known."""
     try:
-        with open(STATM, "rb") as stream:
-            return int(stream.read().split()[0]) * PAGE
+        stream = os.open(STATM, os.O_RDONLY)
     except OSError:
         return None
+    try:
+        return int(os.read(stream, 100).split()[0]) * PAGE
+    finally:
+        os.close(stream)
 
 
 def watched(call: Callable[[], Result], seconds: float) -> Result:
     """Return what a call returns. Raises Exceeded where it takes longer, by the clock, and what it raises otherwise."""
     return _left_to(call, lambda thread: thread.join(seconds), f"{seconds:.0f} seconds")
+
+
+def working(call: Callable[[], Result], seconds: float) -> Result:
+    """Return what a call returns. Raises Exceeded where this process works longer on it, and what it raises otherwise.
+
+    The processor's time counts, so that a busy machine or a pause is no fault. What only waits is left after IDLE times
+    as long.
+    """
+
+    def wait(thread: threading.Thread) -> None:
+        worked, since = time.process_time(), time.monotonic()
+        while (
+            thread.is_alive()
+            and time.process_time() - worked < seconds
+            and time.monotonic() - since < IDLE * seconds
+        ):
+            thread.join(LOOK_SECONDS)
+
+    return _left_to(call, wait, f"{seconds:.0f} seconds")
 
 
 def growing(call: Callable[[], Result], size: Callable[[], int]) -> Result:

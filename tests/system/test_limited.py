@@ -1,3 +1,4 @@
+import mmap
 import os
 import resource
 import signal
@@ -7,7 +8,7 @@ import time
 import pytest
 
 from common.system import limited as limited_module
-from common.system.limited import Exceeded, growing, limited, watched
+from common.system.limited import Exceeded, growing, limited, watched, working
 
 LIMIT = 0.3
 
@@ -42,6 +43,15 @@ def test_waiting_and_what_is_within_the_limits_pass() -> None:
         time.sleep(0.6)  # as on a busy machine
 
 
+def test_memory_that_was_taken_just_before_is_not_counted() -> None:
+    with limited(5, 2**28):
+        pass
+    weights = mmap.mmap(-1, 2**30)  # as where a model is loaded between two conversations
+    with limited(5, 2**28):
+        assert len("x" * 2**26) == 2**26
+    weights.close()
+
+
 def test_beside_the_main_thread_there_is_no_limit_of_time() -> None:
     done = []
 
@@ -61,6 +71,24 @@ def test_a_call_that_does_not_return_is_left_behind() -> None:
         watched(lambda: 1 // 0, 5)
     with pytest.raises(Exceeded, match="seconds"):
         watched(lambda: time.sleep(2), 0.1)
+
+
+def test_a_call_that_works_for_ever_is_left_behind_and_one_that_is_kept_waiting_is_not() -> None:
+    assert working(os.getpid, 5) == os.getpid()
+    with pytest.raises(ZeroDivisionError):
+        working(lambda: 1 // 0, 5)
+    assert working(lambda: time.sleep(0.5) or "done", 0.1) == "done"  # as on a busy machine
+    done = threading.Event()
+
+    def spin() -> None:
+        while not done.is_set():
+            pass
+
+    with pytest.raises(Exceeded, match="seconds"):
+        working(spin, 0.2)
+    done.set()
+    with pytest.raises(Exceeded, match="seconds"):
+        working(lambda: time.sleep(20), 0.02)
 
 
 def test_a_download_that_stands_still_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
