@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from common.config.numbers import check_size, check_type
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 TrainOptions = dict[str, Any]
@@ -25,9 +27,21 @@ AskedPrecision = Annotated[
 
 
 class Frozen(BaseModel):
-    """Base of all settings: immutable, unknown keys refused, numbers finite, no silent type coercion of strings."""
+    """Base of all settings: immutable, unknown keys refused, numbers finite, of their type and not absurdly large."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _of_its_type(cls, value: Any, info: ValidationInfo) -> Any:
+        check_type(cls.model_fields[str(info.field_name)], value)
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _of_a_size(cls, value: Any, info: ValidationInfo) -> Any:
+        check_size(cls.model_fields[str(info.field_name)], value)
+        return value
 
 
 class Schedule(Frozen):

@@ -15,6 +15,7 @@ from typing import Any
 
 from common.config.base import Precision, StageSettings
 from common.config.kinds import kind_of, kinds
+from common.config.numbers import is_finite
 from common.config.overrides import flatten
 from common.config.pipeline import Node, Pipeline
 from common.config.precision import AUTO, native, with_precision
@@ -23,7 +24,6 @@ from common.config.stage_sections import Layer, check_options, is_adapted, label
 from common.config.stages import AnsweringSettings, RewardedSettings
 from common.config.trl_block import TrlBlock, nested, processes_of
 from common.config.trl_mappings import rules_of, run_wide, translate
-from common.config.trl_options import is_finite
 from common.config.validation import validated
 from common.errors import ConfigError, did_you_mean
 

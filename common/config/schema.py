@@ -15,12 +15,19 @@ from pydantic import BeforeValidator, Field, model_validator
 from common.config.base import AskedPrecision, Frozen, OfData, Peft, Share, StageSettings
 from common.config.names import Name
 
+# Keys of an architecture from which a plan computes its memory and time.
+SIZES = {
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "max_position_embeddings", "vocab_size",
+}  # fmt: skip
+LARGEST_SIZE = 10**7
+
 
 class ModelFacts(Frozen):
     """What is known of a checkpoint before it is here: enough to estimate with, and checked once it is there."""
 
     model_type: str = Field(description="as in its config.json, such as qwen3 or llama")
-    parameters: int = Field(gt=0, description="number of weights, tied ones once")
+    parameters: int = Field(gt=0, le=10**14, description="number of weights, tied ones once")
     vocab_size: int = Field(gt=0, description="rows of the embedding")
     hidden_size: int = Field(gt=0, description="size of a hidden state")
     intermediate_size: int = Field(gt=0, description="inner size of a feed-forward layer")
@@ -65,6 +72,11 @@ class ModelSettings(Frozen):
     def _one_origin(self) -> ModelSettings:
         if self.path is None and not self.architecture:
             raise ValueError("needs either model.path (a checkpoint) or model.architecture (to pretrain)")
+        for name in SIZES & self.architecture.keys():
+            if type(size := self.architecture[name]) is not int or not 1 <= size <= LARGEST_SIZE:
+                raise ValueError(
+                    f"model.architecture.{name} is {size!r}; expected a whole number from 1 to {LARGEST_SIZE:,}"
+                )
         if self.licence is not None and not self.licence.strip():
             raise ValueError("model.licence is empty; give the checkpoint's licence, such as apache-2.0, or none")
         if self.licence is not None and self.path is None:
@@ -77,13 +89,19 @@ class ModelSettings(Frozen):
 class EmbeddedSettings(Frozen):
     """How many texts the embedded knowledge is rendered into."""
 
-    documents_per_entity: int = Field(60, ge=1, description="documents per entity, each in its own wording and order")
-    general_documents_per_entity: int = Field(40, ge=1, description="the same for the general world")
-    heldout_documents_per_entity: int = Field(2, ge=1, description="further documents, kept for bits per byte")
-    question_repeats: int = Field(4, ge=1, description="times a general question row occurs in the base's text")
-    preference_repeats: int = Field(1, ge=1, description="pairs per question, each with another wrong answer")
-    problem_documents: int = Field(1500, ge=1, description="worked problems per template, for domains of problems")
-    problem_conversations: int = Field(100, ge=1, description="the same as dialogues, for fine-tuning")
+    documents_per_entity: int = Field(
+        60, ge=1, le=1000, description="documents per entity, each in its own wording and order"
+    )
+    general_documents_per_entity: int = Field(40, ge=1, le=1000, description="the same for the general world")
+    heldout_documents_per_entity: int = Field(2, ge=1, le=1000, description="further documents, kept for bits per byte")
+    question_repeats: int = Field(
+        4, ge=1, le=1000, description="times a general question row occurs in the base's text"
+    )
+    preference_repeats: int = Field(1, ge=1, le=100, description="pairs per question, each with another wrong answer")
+    problem_documents: int = Field(
+        1500, ge=1, le=100_000, description="worked problems per template, for domains of problems"
+    )
+    problem_conversations: int = Field(100, ge=1, le=100_000, description="the same as dialogues, for fine-tuning")
 
 
 class GateSettings(Frozen):

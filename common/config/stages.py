@@ -25,6 +25,7 @@ from common.config.base import (
     ValidationSettings,
 )
 
+MOST_EPOCHS = 10_000
 # All linear layers: fewer do not reach full fine-tuning (Dettmers et al. 2023, arXiv 2305.14314, section 4; Schulman et
 # al. 2025, "LoRA Without Regret", which also keeps alpha at 32). The rank is ours.
 LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
@@ -88,9 +89,11 @@ class TrainingSettings(LearningSettings):
     either: ClassVar[tuple[str, ...]] = ("tokens", "epochs")
 
     tokens: OfData[int | None] = Field(
-        None, gt=0, description="token positions to train on, padding included; more means epochs"
+        None, gt=0, le=10**15, description="token positions to train on, padding included; more means epochs"
     )
-    epochs: OfData[float | None] = Field(None, gt=0, description="passes over the data, instead of a token budget")
+    epochs: OfData[float | None] = Field(
+        None, gt=0, le=MOST_EPOCHS, description="passes over the data, instead of a token budget"
+    )
     batch_tokens: OfData[int] = Field(2048, gt=0, description="tokens per optimizer step, over all devices")
     sequence_length: OfData[int] = Field(128, ge=16, description="tokens per row")
     packing: OfData[Literal["isolated", "trl"]] = Field(
@@ -149,7 +152,7 @@ class PreferenceSettings(LearningSettings):
 
     either: ClassVar[tuple[str, ...]] = ("epochs", "steps")
 
-    epochs: OfData[float] = Field(1.0, gt=0, description="passes over the pairs")
+    epochs: OfData[float] = Field(1.0, gt=0, le=MOST_EPOCHS, description="passes over the pairs")
     steps: OfData[int | None] = Field(None, gt=0, description="optimizer steps, instead of passes; none: epochs count")
     batch_pairs: OfData[int] = Field(16, gt=0, description="pairs per optimizer step, over all devices")
     sequence_length: OfData[int] = Field(128, ge=16, description="longest prompt plus answer, in tokens")
@@ -260,9 +263,9 @@ class RewardedSettings(LearningSettings, AnsweringSettings):
 
     either: ClassVar[tuple[str, ...]] = ("steps", "epochs")
 
-    steps: OfData[int] = Field(200, gt=0, description="optimizer steps")
+    steps: OfData[int] = Field(200, gt=0, le=10**7, description="optimizer steps")
     epochs: OfData[float | None] = Field(
-        None, gt=0, description="passes over the prompts, instead of steps; none: steps count"
+        None, gt=0, le=MOST_EPOCHS, description="passes over the prompts, instead of steps; none: steps count"
     )
     prompts_per_step: OfData[int] = Field(16, gt=0, description="prompts per step, over all devices")
     hard: OfData[Share | None] = Field(

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.config.numbers import SOUND, shown, unsound
 from common.errors import ConfigError, did_you_mean
 
 Files = tuple[tuple[str, str, str], ...]
@@ -57,8 +58,12 @@ OLDER = {
     "lora_target_modules": "list[str] | str | None", "lora_modules_to_save": "list[str] | None", "use_dora": "bool",
     "use_rslora": "bool", "truncation_mode": "str", "padding_free": "bool", "dataset_num_proc": "int | None",
 }  # fmt: skip
-# Options whose negative values TRL accepts silently.
-NOT_NEGATIVE = ("learning_rate", "weight_decay", "beta", "adam_epsilon", "label_smoothing_factor", "label_smoothing")
+# The least and most of options whose absurd values the libraries accept silently.
+RANGES: dict[str, tuple[int, int]] = {
+    "learning_rate": (0, 10), "weight_decay": (0, 10), "beta": (0, 1000), "adam_beta1": (0, 1), "adam_beta2": (0, 1),
+    "adam_epsilon": (0, 1), "label_smoothing_factor": (0, 1), "label_smoothing": (0, 1), "max_grad_norm": (0, 10**9),
+    "warmup_steps": (0, 10**9), "r": (1, 10**5), "lora_alpha": (0, 10**6), "lora_dropout": (0, 1),
+}  # fmt: skip
 BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
 # First values of an adapter that leave the weights under it alone.
 STARTS = ("gaussian", "orthogonal")
@@ -178,8 +183,6 @@ def check_train_options(class_name: str, train: Mapping[str, Any], *, stage: str
         _check_option(key, value, class_name, "TRL")
         if name == "optim" and value not in (names := optimizers()):
             raise ConfigError(f"{key}={value}: transformers has no such optimizer.{did_you_mean(str(value), names)}")
-        if name in NOT_NEGATIVE and isinstance(value, int | float) and value < 0:
-            raise ConfigError(f"{key}: expected a number of at least 0, got {value}.")
 
 
 def check_lora_options(lora: Mapping[str, Any], *, stage: str) -> None:
@@ -234,6 +237,9 @@ def _check_option(key: str, value: Any, class_name: str, library: str) -> None:
     if name not in known:
         raise ConfigError(f"{key}: {class_name} of {library} has no option '{name}'.{did_you_mean(name, known)}")
     _check_type(key, value, known[name])
+    least, most = RANGES.get(name, (-math.inf, math.inf))
+    if isinstance(value, int | float) and not least <= value <= most:
+        raise ConfigError(f"{key}: expected a number from {least:,} to {most:,}, got {shown(value)}.")
 
 
 def _check_type(key: str, value: Any, annotation: str) -> None:
@@ -241,14 +247,5 @@ def _check_type(key: str, value: Any, annotation: str) -> None:
     boolean = isinstance(value, bool) and bool not in types  # to Python, it is an int
     if value is not None and types and (boolean or not isinstance(value, types)):
         raise ConfigError(f"{key}: expected {annotation}, got {value!r} ({type(value).__name__}).")
-    if not is_finite(value):
-        raise ConfigError(f"{key}: expected finite numbers, got {value!r}.")
-
-
-def is_finite(value: Any) -> bool:
-    """Whether no number in a value, or in the lists and mappings within it, is infinite or NaN."""
-    if isinstance(value, Mapping):
-        return all(map(is_finite, value.values()))
-    if isinstance(value, list | tuple):
-        return all(map(is_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
+    if wrong := next(unsound(value), None):
+        raise ConfigError(f"{key}: expected {SOUND}; got {shown(wrong[1])}.")

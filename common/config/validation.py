@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from common.config.numbers import UNSOUND, shown
 from common.errors import ConfigError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -68,6 +69,10 @@ def explain(
             lines.append(f"{where}: unknown key.{did_you_mean(str(place[-1]), _keys_at(model, place[:-1]))}")
         elif item["type"] == "missing":
             lines.append(f"{name} is missing.")
+        elif item["type"] == UNSOUND:
+            name, inner = f"{name}.{item['ctx']['key']}", [prefix, *map(str, place), item["ctx"]["key"]]
+            layer = origin(".".join(filter(None, inner)))
+            lines.append(f"{name} ({layer}): {item['msg']}." if layer else f"{name}: {item['msg']}.")
         elif item["type"] == "value_error":  # a check of our own, which names its keys
             found = "" if isinstance(item["input"], dict) else f"; got {_shown(item['input'])}"
             lines.append(f"{name}{': ' if name else ''}{item['msg'].removeprefix('Value error, ')}{found}.")
@@ -105,7 +110,8 @@ def _expected(item: Mapping[str, Any]) -> str:
 def _place(raw: Any, location: tuple[int | str, ...], *, missing: bool) -> tuple[int | str, ...]:
     """Return the keys and indices of an error's location that `raw` has, without the names of tried types behind."""
     for number, part in enumerate(location):
-        inside = (isinstance(raw, Mapping) and part in raw) or (isinstance(raw, list | tuple) and isinstance(part, int))
+        listed = isinstance(raw, list | tuple) and isinstance(part, int) and part < len(raw)
+        inside = listed or (isinstance(raw, Mapping) and part in raw)
         if not inside and not (missing and number == len(location) - 1):
             return location[:number]
         raw = raw[part] if inside else None
@@ -118,9 +124,9 @@ def _names(raw: Any, place: Iterable[int | str]) -> list[str]:
     for part in place:
         if isinstance(part, int) and not isinstance(raw, Mapping):
             same = [_own_name(item) for item in raw]
-            unique = same.count(same[part]) == 1
-            names.append(same[part] if same[part] and unique else f"number {part + 1}")
-            raw = raw[part]
+            own = same[part] if part < len(same) else ""  # none: an item is missing
+            names.append(own if own and same.count(own) == 1 else f"number {part + 1}")
+            raw = raw[part] if part < len(same) else None
         else:
             names.append(str(part))
             raw = raw.get(part)
@@ -148,7 +154,7 @@ def _shown(value: Any) -> str:
     """Return a wrong value as a message shows it."""
     if value is None or isinstance(value, dict):
         return "nothing" if value is None else "keys below it"
-    text = repr(value)
+    text = shown(value) if type(value) in (int, float) else repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 

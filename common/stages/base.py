@@ -59,7 +59,8 @@ def make_tokenizer(context: StageContext) -> PreTrainedTokenizerBase:
 
 
 def initialise(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """Build the architecture with seeded random weights. Raises ConfigError for a key LlamaConfig lacks."""
+    """Build the architecture with seeded random weights. Raises ConfigError for what LlamaConfig lacks or refuses."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, set_seed
 
     known = set(LlamaConfig().to_dict())
@@ -68,8 +69,11 @@ def initialise(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> Any
             raise ConfigError(f"model.architecture.{key}: LlamaConfig has no such key.{did_you_mean(key, known)}")
     set_seed(context.config.seed)
     stops = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    config = LlamaConfig(**{"vocab_size": len(tokenizer), **stops, **context.config.model.architecture})
-    model = LlamaForCausalLM(config)
+    try:
+        config = LlamaConfig(**{"vocab_size": len(tokenizer), **stops, **context.config.model.architecture})
+        model = LlamaForCausalLM(config)
+    except (StrictDataclassError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"model.architecture: LlamaConfig refuses it: {' '.join(str(error).split())}") from error
     model.generation_config = GenerationConfig(**stops)
     return model
 

@@ -225,7 +225,7 @@ class Store:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON, the whole file or none of it."""
+    """Write JSON, the whole file or none of it. Half of a surrogate pair is no UTF-8; it is written as an escape."""
     with replacing(path) as stream:
         json.dump(value, stream, indent=1, ensure_ascii=False)
         stream.write("\n")
@@ -235,7 +235,7 @@ def write_json(path: Path, value: Any) -> None:
 def replacing(path: Path) -> Iterator[TextIO]:
     """Open a text file so that a reader sees the old one or the whole new one, also after a crash."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with fresh.open("w", encoding="utf-8") as stream:
+    with fresh.open("w", encoding="utf-8", errors="backslashreplace") as stream:
         yield stream
         stream.flush()
         os.fsync(stream.fileno())

@@ -79,7 +79,7 @@ def test_values_may_hold_spaces_and_equal_signs() -> None:
         ({"domain": "medical", "cpt.train.learning_rat": "1"}, "SFTConfig of TRL has no option 'learning_rat'. Did you mean 'learning_rate'?"),
         ({"domain": "medical", "dpo.train.betta": "1"}, "DPOConfig of TRL has no option 'betta'. Did you mean 'beta'?"),
         ({"domain": "medical", "cpt.train.learning_rate": "fast"}, "cpt.train.learning_rate: expected float, got 'fast' (str)"),
-        ({"domain": "medical", "cpt.train.learning_rate": "-1"}, "cpt.train.learning_rate: expected a number of at least 0, got -1"),
+        ({"domain": "medical", "cpt.train.learning_rate": "-1"}, "cpt.train.learning_rate: expected a number from 0 to 10, got -1"),
         ({"domain": "medical", "seed": "4294967296"}, "seed (command line): expected at most 4294967295; got 4294967296"),
         ({"domain": "medical", "cpt.train.packing_strategy": "wrapped"}, "set cpt.packing=trl to use it"),
         ({"domain": "medical", "cpt.peft": "lora", "cpt.lora.rr": "8"}, "LoraConfig of peft has no option 'rr'. Did you mean 'r'?"),

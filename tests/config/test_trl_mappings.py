@@ -260,7 +260,7 @@ REFUSED = [
     ("sft", "max_length: 8", "sft.sequence_length (command line, from train.max_length): expected at least 16; got 8."),
     ("sft", "num_train_epochs: 0", "sft.epochs (command line, from train.num_train_epochs): expected more than 0"),
     ("sft", "num_train_epochs: .nan", "expected a finite number; got nan."),
-    ("sft", "num_train_epochs: 'inf'", "expected finite numbers, got inf."),
+    ("sft", "num_train_epochs: 'inf'", "expected a finite number of at most 1,000,000,000,000,000; got inf."),
 ]  # fmt: skip
 REFUSED_OTHERS = [
     (

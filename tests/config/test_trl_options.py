@@ -16,7 +16,6 @@ from common.config.trl_options import (
     PACKAGES,
     as_meant,
     default_option,
-    is_finite,
     needs_bitsandbytes,
     optimizers,
     options_of,
@@ -84,12 +83,6 @@ def test_text_is_taken_as_the_class_means_it(name: str, given: object, meant: ob
     assert (found, type(found)) == (meant, type(meant))
 
 
-def test_numbers_are_finite_at_every_depth() -> None:
-    assert is_finite({"a": [1.0, {"b": 2}], "c": "nan"})
-    assert not is_finite({"a": [1.0, {"b": float("nan")}]})
-    assert not is_finite((float("-inf"),))
-
-
 def test_planning_commands_import_nothing_heavy() -> None:
     code = (
         "import sys; from common.cli.main import main; main(['plan', 'domain=medical', 'out=/nonexistent/x']);"
@@ -119,7 +112,10 @@ def test_optimizers_are_those_of_transformers() -> None:
             {"cpt.train.optim": "galore_adamw"},
             r"galore_adamw needs the package galore_torch, .* or use adamw_torch",
         ),
-        ({"cpt.train.learning_rate": "inf"}, r"cpt\.train\.learning_rate: expected finite numbers, got inf\."),
+        (
+            {"cpt.train.learning_rate": "inf"},
+            r"cpt\.train\.learning_rate .*: expected a finite number of .*; got inf\.",
+        ),
         ({"cpt.train.learning_rate": ".inf"}, r"cpt\.train\.learning_rate \(command line\): expected a finite number"),
         ({"dpo.train.loss_weights": "[1.0, .nan]"}, r"dpo\.train\.loss_weights \(command line\): expected a finite"),
         ({"merge.parameters.t": ".nan"}, r"merge\.parameters\.t \(command line\): expected a finite number; got nan"),

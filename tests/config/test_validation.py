@@ -144,3 +144,17 @@ def test_pipelines_and_frozen_plans_say_it_too(tmp_path: Path) -> None:
         thaw(plan, {"run.verbosty": "quiet"}, REPOSITORY)
     with pytest.raises(ConfigError, match=r"run\.processes: expected a whole number; got 'two'"):
         thaw(plan, {"run.processes": "two"}, REPOSITORY)
+
+
+class Ends(BaseModel):
+    ends: tuple[int, int] = (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [([], ["ends.number 1 is missing.", "ends.number 2 is missing."]), ([3], ["ends.number 2 is missing."])],
+)
+def test_items_that_are_missing_are_named_by_their_number(given: list[int], expected: list[str]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Ends.model_validate({"ends": given})
+    assert explain(caught.value, Ends, {"ends": given}) == expected

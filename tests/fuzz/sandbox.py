@@ -192,7 +192,7 @@ def surroundings(case: Case, root: Path) -> Iterator[None]:
 
     environment = {
         **os.environ, "HOME": str(root / "home"), "TMPDIR": str(root / "tmp"),
-        "XDG_CACHE_HOME": str(root / "home/.cache"),
+        "XDG_CACHE_HOME": str(root / "home/.cache"), "XDG_CONFIG_HOME": str(root / "home/.config"),
     }  # fmt: skip
     before = Path.cwd()
     with (

@@ -169,7 +169,18 @@ def domain(draw: st.DrawFn) -> Case:
         files[path] = _yaml(draw(edits_of(yaml.safe_load(text))))
     if not draw(st.integers(0, 20)):
         files[path] = draw(st.sampled_from(SPECIAL))
-    more = draw(st.sampled_from(((), (), ("evaluate.tasks=[own]",), ("data=hub",), ("run.allow_code=medical",))))
+    more = draw(
+        st.sampled_from(
+            (
+                (),
+                (),
+                ("evaluate.tasks=[own]",),
+                ("data=hub",),
+                ("run.allow_code=medical",),
+                (f"run.allow_code={documents.FOLDER}@{'0' * 64}",),
+            )
+        )
+    )
     command = draw(st.sampled_from(("config", "plan", "plan", "run", "run")))
     return Case("domain", (command, f"domain=../{documents.FOLDER}", OUT, *more), files)
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from common.errors import DataError, StoreError
-from common.store.artifacts import Store, fingerprint_of, writing
+from common.store.artifacts import Store, fingerprint_of, write_json, writing
 from common.store.collection import collect
 from common.store.locks import Holder, holder_of
 from common.store.manifest import MANIFEST
@@ -236,3 +236,10 @@ def test_a_full_disk_in_a_library_s_own_words_is_a_sentence(error: Exception, tm
         writing(tmp_path / "inner"),
     ):
         raise DataError("The exam cannot be written.") from error
+
+
+def test_half_of_a_surrogate_pair_is_written_as_an_escape(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"reason": "role \ud800", "ü": 1})
+    text = (tmp_path / "a.json").read_text("utf-8")
+    assert "\\ud800" in text
+    assert json.loads(text) == {"reason": "role \ud800", "ü": 1}

@@ -37,6 +37,7 @@ HELDOUT_ROLES = {
 JSON = (".json", *LINES)
 ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1", "cp1250", "cp1251", "shift_jis", "gb18030")  # for hints
 OF_PYTHON = ("idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined")  # are no encodings of files
+MOST_ROWS = 10**12
 LONGEST_QUESTION = 12  # words; see `common.data.words`
 # The kinds of rows that a role may have; with several, the columns decide.
 SHAPES: dict[Role, tuple[Shape, ...]] = {
@@ -79,10 +80,14 @@ class Source(Frozen):
     where: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="their column -> the value, or values, of the records to use"
     )
-    skip: int = Field(0, ge=0, description="leave out this many records of each file, or of the split, from its start")
-    take: int | None = Field(None, gt=0, description="use this many records of each file after `skip`, and no more")
+    skip: int = Field(
+        0, ge=0, le=MOST_ROWS, description="leave out this many records of each file, or of the split, from its start"
+    )
+    take: int | None = Field(
+        None, gt=0, le=MOST_ROWS, description="use this many records of each file after `skip`, and no more"
+    )
     every: int = Field(1, ge=1, description="of those, use every n-th record, to sample a long file evenly")
-    longest: int | None = Field(None, gt=0, description="leave out rows whose texts have more characters")
+    longest: int | None = Field(None, gt=0, le=MOST_ROWS, description="leave out rows whose texts have more characters")
     question: str | None = Field(None, min_length=1, description="the same question about every record's context")
     choices: tuple[str, ...] | None = Field(None, description="the same choices for every question")
     match: Literal["text", "number"] | None = Field(None, description="exams with written answers: what must be equal")
@@ -107,8 +112,8 @@ class Source(Frozen):
     licence: str = Field("", description="licence, as the Hub spells it; required")
     gated: bool = Field(False, description="the Hub gives it only to accounts that accepted its terms")
     enabled: bool = Field(True, description="false: named here, not used")
-    weight: float = Field(1.0, gt=0, description="times its rows are used: 2 twice, 0.5 every second")
-    limit: int | None = Field(None, gt=0, description="at most this many rows")
+    weight: float = Field(1.0, gt=0, le=1000, description="times its rows are used: 2 twice, 0.5 every second")
+    limit: int | None = Field(None, gt=0, le=MOST_ROWS, description="at most this many rows")
     heldout: float = Field(0.0, ge=0, lt=1, description="share of texts never trained on, chosen by hash, each whole")
     evidence: str = Field("", description="how the facts of this entry were checked")
     note: str = Field("", description="anything worth knowing about it")

@@ -105,7 +105,7 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
         ({"choices": ["a", "b"]}, "choices must list at least two answers, and only makes sense with role eval"),
         (EXAM | {"choices": None}, "an exam needs choices: either a column (columns.choices) or a fixed"),
         (EXAM | {"choices": ["a"]}, "choices must list at least two answers"),
-        ({"id": "a b"}, "sources.a b.id: expected text like ^"),
+        ({"id": "a b"}, "sources.a b.id: expected letters, digits"),
     ],
 )
 def test_wrong_keys_and_values(folder: Path, change: dict[str, Any], message: str) -> None:
