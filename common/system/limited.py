@@ -109,9 +109,7 @@ def working(call: Callable[[], Result], seconds: float) -> Result:
     def wait(thread: threading.Thread) -> None:
         worked, since = time.process_time(), time.monotonic()
         while (
-            thread.is_alive()
-            and time.process_time() - worked < seconds
-            and time.monotonic() - since < IDLE * seconds
+            thread.is_alive() and time.process_time() - worked < seconds and time.monotonic() - since < IDLE * seconds
         ):
             thread.join(LOOK_SECONDS)
 
