@@ -7,7 +7,6 @@ It runs what `common.engine.run` runs. Running many stages at once, or on severa
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from common.cli.output import heading, outcome_notes, published_of, short_score, table
 from common.config.folders import names_in
+from common.config.json import read_json
 from common.config.resolve import Resolved, resolve
 from common.console import Console
 from common.engine.plan import Plan, make_plan
@@ -105,7 +105,7 @@ def show_runs(runs: Sequence[DomainRun], console: Console) -> None:
     summaries = {}
     for run in runs:
         if run.outcome is not None and run.resolved is not None:
-            summaries[run.domain] = json.loads(run_of(run.resolved).summary.read_text(encoding="utf-8"))
+            summaries[run.domain] = read_json(run_of(run.resolved).summary, strict=False)
             names |= dict.fromkeys(point["name"] for point in summaries[run.domain]["checkpoints"])
     rows = []
     for run in runs:

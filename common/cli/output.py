@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.cli.plan_costs import Total, memory_of, shortly, tokens_of, totals
 from common.cli.program import IN_CLONE, Program
+from common.config.json import read_json
 from common.config.overrides import flatten
 from common.config.precision import AUTO
 from common.config.resolve import Resolved
@@ -97,7 +98,7 @@ def result(
     """Print the chain's table, what was made, and where the model and its card are. `overrides` chose the run."""
     same_run = shlex.join(f"{key}={value}" for key, value in overrides.items())
     folder = run_of(resolved)
-    summary = json.loads(folder.summary.read_text(encoding="utf-8"))
+    summary = read_json(folder.summary, strict=False)
     console.line()
     scores(summary, console)
     console.line()

@@ -12,7 +12,7 @@ from pathlib import Path
 from common.cli.output import published_of, short_path, short_score, table
 from common.cli.program import Program
 from common.config.folders import names_in
-from common.config.json import read_json
+from common.config.json import UNREADABLE, read_json
 from common.config.names import check_name
 from common.config.pipeline import parse_pipeline
 from common.console import Console
@@ -47,7 +47,7 @@ def _published(run: RunFolder) -> str:
     try:
         metrics = read_json(run.path / "publish" / MANIFEST, strict=False)["metrics"]
         return str(metrics.get("version") or metrics["to"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except UNREADABLE:
         return "-"
 
 
@@ -60,7 +60,7 @@ def _finished(run: RunFolder) -> list[str] | None:
         first, last = summary["checkpoints"][0], published_of(summary)
         exams = [f"{short_score(first, side)} -> {short_score(last, side)}" for side in ("domain", "general")]
         return [check_name("pipeline", summary["pipeline"]), *exams, f"{summary['total_seconds']:.0f}"]
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+    except UNREADABLE:
         return ["?", "summary.json cannot be read", "", ""]
 
 
@@ -72,7 +72,7 @@ def _unfinished(run: RunFolder) -> list[str] | None:
     try:
         pipeline = parse_pipeline(read_json(run.plan)["pipeline"], run.plan)
         names = [node.name for node in pipeline.nodes()]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except UNREADABLE:
         return ["?", "plan.json cannot be read", "", ""]
     made = sum((run.path / name / MANIFEST).is_file() for name in names)
     # Links of the run before stand beside those of a new one.

@@ -8,16 +8,21 @@ It reads and reports; what the keys mean is the caller's business. Rows of data 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from common.config.text_file import MIB, read_text_file
-from common.errors import DataError, cut, quoted
+from common.errors import DataError, cut, first_line, quoted
 
 LARGEST = 64 * MIB  # the tokenizers of today's largest vocabularies have 35
 LARGEST_INT = 2**63  # arithmetic with larger ones fails, or takes for ever
+# What code raises that reads a file of another form than it expects.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 DEEPEST = 100  # lists and objects inside each other; what is written to be read has fewer than 20
 
 
@@ -54,6 +59,18 @@ def parse_json(text: str, *, strict: bool = True) -> Any:
     return value
 
 
+@contextlib.contextmanager
+def as_written(path: Path) -> Iterator[None]:
+    """Read within it what a stage left in its own scratch: whatever fails there becomes a DataError that says so."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise DataError(
+            f"{path} is not as the stage wrote it ({first_line(error)}). Remove the stage's folder below "
+            "artifacts/.work and run the same command again: the stage starts over."
+        ) from error
+
+
 def depth_of(value: Any) -> int:
     """Return how many lists and mappings are inside each other, without recursion."""
     depth, level = 0, [value]
@@ -66,8 +83,7 @@ def depth_of(value: Any) -> int:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in made if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"key {quoted(twice)} is given twice")
     return made
 

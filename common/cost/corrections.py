@@ -16,7 +16,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config.json import read_json
+from common.config.json import UNREADABLE, read_json
 from common.config.kinds import kind_of, kinds
 from common.store.artifacts import write_json
 
@@ -95,7 +95,7 @@ class Corrections:
                 raise ValueError(f"a speed is not between 1/{MOST:g} and {MOST:g} of the estimate")
             if not all(re.fullmatch(r"([^|]+ \| ){5}[1-9]\d* parameters", key) for key in shares):
                 raise ValueError("a key does not name machine, processes, kind, adapter, precision and parameters")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except UNREADABLE as error:
             logger.warning("%s cannot be read (%s); plans use estimated speeds until it is replaced", self.path, error)
             return {}
         return shares

@@ -115,6 +115,7 @@ def hub_answers() -> bool:
         watched(ask, 2 * PATIENCE)  # the other limit is for each byte of an answer
         return True
     except urllib.error.HTTPError as error:
-        return error.code not in REDIRECTS  # one that sends from place to place is none
+        with error:  # it holds the connection
+            return error.code not in REDIRECTS  # one that sends from place to place is none
     except (OSError, ValueError, http.client.HTTPException, Exceeded):
         return False

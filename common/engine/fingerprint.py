@@ -15,6 +15,7 @@ from typing import Any
 
 from common.config.base import StageSettings
 from common.config.defaults import differing, filled
+from common.config.domain_code import EXAMS
 from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
@@ -26,6 +27,7 @@ from common.models.tokenizer import WORDS
 from common.rewards.own import FILE, own_names
 from common.stage import data_roles
 from common.store.artifacts import Artifact, digest_file
+from common.system.outside_code import files_below
 
 # Goes up by one when a default changes, or what counts as identity does: then every stage is made again.
 RECIPE_SCHEMA = 1
@@ -65,7 +67,9 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
         settings.pop("revision", None)
     if data := data_of(node, config, corpus):
         recipe["data"] = data
+    modules: dict[str, str] = {}
     if settings.get("tasks"):
+        modules |= _modules_beside(EXAMS, resolved.domain_folder)
         recipe["task_files"] = {
             f"{folder.name}/{path.relative_to(folder).as_posix()}": digest_file(path)
             for folder in task_folders(resolved)
@@ -74,6 +78,9 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
         }
     if own_names(config.stages[node.name]) and (rewards := resolved.domain_folder / FILE).is_file():
         recipe["rewards_file"] = digest_file(rewards)
+        modules |= _modules_beside(FILE, resolved.domain_folder)
+    if modules:
+        recipe["modules"] = dict(sorted(modules.items()))
     if node.kind in ("card", "publish"):
         recipe |= {"domain": config.domain, "profile": config.profile, "pipeline": config.pipeline}
         recipe |= {"chain_seed": config.seed, "made": {}}
@@ -86,6 +93,16 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
         if controls := resolved.pipeline.controls:
             recipe["controls"] = list(controls)
     return recipe
+
+
+def _modules_beside(part: str, folder: Path) -> dict[str, str]:
+    """Return the digests of the Python files that a part of a domain's folder, rewards or exams, may import beside it.
+
+    They are nobody's where that part has no Python of its own.
+    """
+    found = {name: path for name, path in files_below(folder) if name.endswith(".py") and path.is_file()}
+    imports = any(name.startswith(part) for name in found)
+    return {name: digest_file(path) for name, path in found.items() if imports and not name.startswith(part)}
 
 
 def settings_of(settings: StageSettings) -> dict[str, Any]:

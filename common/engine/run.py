@@ -9,13 +9,13 @@ drive the same stages through `python -m common stage <plan.json> <stage>`.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from common.config.json import read_json
 from common.config.kinds import kind_of
 from common.config.pipeline import Node
 from common.config.resolve import Resolved
@@ -45,6 +45,7 @@ from common.store.artifacts import Artifact, Store, fingerprint_of, write_json, 
 from common.store.cache import remember
 from common.store.leases import Lease
 from common.store.locks import Holder
+from common.store.manifest import read_mapping
 from common.store.runs import run_of
 from common.store.verify import seen_changed
 from common.system.signals import stop_if_asked
@@ -270,11 +271,10 @@ class Run:
     def write_summary(self) -> None:
         """Put the card's summary where other tools read it, never older than the plan that led to it."""
         target, plan = self.folder.summary, self.folder.plan
-        text = (self.outcome.artifacts["card"].path / "summary.json").read_text(encoding="utf-8")
-        same = target.is_file() and target.read_text(encoding="utf-8") == text
-        if not same or (plan.is_file() and plan.stat().st_mtime_ns > target.stat().st_mtime_ns):
+        summary = read_json(self.outcome.artifacts["card"].path / "summary.json", strict=False)
+        if read_mapping(target) != summary or (plan.is_file() and plan.stat().st_mtime_ns > target.stat().st_mtime_ns):
             with writing(self.store.runs):
-                write_json(target, json.loads(text))
+                write_json(target, summary)
                 planned = plan.stat().st_mtime_ns if plan.is_file() else 0
                 if planned > target.stat().st_mtime_ns:  # the clock was set back since
                     os.utime(target, ns=(planned, planned))

@@ -40,20 +40,21 @@ def explain_panics(what: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not _is_panic(error):
+        if not is_panic(error):
             raise
         raise DataError(
             f"{what}: the tokenizer fails on a text ({reason_of(error)}). Take another checkpoint, or drop such rows."
         ) from error
 
 
-def _is_panic(error: BaseException) -> bool:
-    return type(error).__name__ == "PanicException"  # of Rust, and no Exception
+def is_panic(error: BaseException) -> bool:
+    """Whether the Rust code of a library gave up, which is no Exception."""
+    return type(error).__name__ == "PanicException"
 
 
 def is_foreign(error: BaseException) -> bool:
     """Whether an error comes from a library or a file, and is neither of ours nor a signal nor a lack of memory."""
-    if _is_panic(error):
+    if is_panic(error):
         return True
     if not isinstance(error, Exception) or isinstance(error, RecipeError | MemoryError):
         return False

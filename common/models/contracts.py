@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.config.json import read_json
 from common.errors import ContractError
 from common.models.finite import require_finite
 from common.models.turns import turn_end
@@ -218,5 +219,5 @@ def tokenizer_digest(folder: Path) -> str:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise ContractError(f"{folder.name} has no tokenizer.json; save the tokenizer beside the model.")
-    core = {**json.loads(path.read_text(encoding="utf-8")), "padding": None, "truncation": None}
+    core = {**read_json(path, strict=False), "padding": None, "truncation": None}
     return hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()

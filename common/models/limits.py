@@ -3,7 +3,7 @@
 Usage: `text = apply_template(tokenizer, messages, add_generation_prompt=True)`;
 `ids = in_time(tokenizer, encode, texts)`.
 
-Templates raise REFUSALS. What a conversation is before and after is `common.models.rendering`.
+What a conversation is before and after is `common.models.rendering`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jinja2 import TemplateError
-
-from common.errors import DataError
+from common.errors import DataError, first_line
+from common.models.boundary import is_panic, reason_of
 from common.system.limited import Exceeded, limited, working
 
 if TYPE_CHECKING:
@@ -27,14 +26,32 @@ MEMORY = 2**31  # bytes; the longest line that is read makes a fourth of that
 PATIENCE = 20.0  # seconds of the processor for a text of any length
 SLOWEST = 20_000  # characters in a second; a tokenizer that is written in Python reads ten times as many
 TRYING = ("The quick brown fox jumps over the lazy dog.\n", *(f"{sign * 2000}." for sign in " \naA0é字!"))
-# By an error of their own, for roles that do not alternate or that they do not know, or one of Python's on the way.
-REFUSALS = (TemplateError, TypeError, LookupError, AttributeError, ValueError, ArithmeticError, RecursionError)
+# By which Python stops a template on its way.
+STOPPED = (TypeError, LookupError, AttributeError, ValueError, ArithmeticError, RecursionError)
+
+
+class Refused(Exception):
+    """A template refuses a conversation; the text is its reason."""
+
+    line: int | None = None  # of the template
 
 
 def apply_template(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
-    """Return a conversation as text. Raises one of REFUSALS, and DataError for a template that does not end."""
-    with within_limits(tokenizer, len(messages)):
-        return str(tokenizer.apply_chat_template(list(messages), tokenize=False, **options))
+    """Return a conversation as text. Raises Refused, and DataError for a template that does not end.
+
+    Templates refuse by an error of their own, as for roles that do not alternate.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        with within_limits(tokenizer, len(messages)):
+            return str(tokenizer.apply_chat_template(list(messages), tokenize=False, **options))
+    except DataError:
+        raise
+    except (TemplateError, *STOPPED) as error:
+        refused = Refused(first_line(error))
+        refused.line = getattr(error, "lineno", None)
+        raise refused from error
 
 
 @contextlib.contextmanager
@@ -78,9 +95,9 @@ def in_time(tokenizer: PreTrainedTokenizerBase, read: Callable[[], Result], text
     except Exceeded as limit:
         reason = f"takes more than {limit}"
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of the library tokenizers, as where a pattern needs too long
+        if not is_panic(error):  # as where a pattern needs too long
             raise
-        reason = f"fails ({str(error).strip().splitlines()[0]})"
+        reason = f"fails ({reason_of(error)})"
     raise DataError(
         f"The tokenizer of {tokenizer.name_or_path} {reason} at {len(texts)} text{'s' if len(texts) != 1 else ''} of "
         f"{characters:,} characters. Correct the patterns in its tokenizer.json, or take another checkpoint."

@@ -16,8 +16,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from common.errors import DataError, first_line
+from common.errors import DataError
 from common.models.control_tokens import READ_AS_TEXT, ControlTokens, reader_of
+from common.models.limits import Refused, apply_template
 from common.models.tokenizer import FOLD_SYSTEM
 
 if TYPE_CHECKING:
@@ -106,15 +107,11 @@ def marked_messages(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> l
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, tools: Tools | None, prompt: bool) -> str:
-    from common.models.limits import REFUSALS, apply_template
-
     options = {"tools": list(tools)} if tools else {}
     try:
         return apply_template(tokenizer, messages, add_generation_prompt=prompt, **options)
-    except DataError:
-        raise
-    except REFUSALS as error:
-        raise Refusal(f"{REFUSED}: {first_line(error)[:LONGEST_REASON]}") from error
+    except Refused as error:
+        raise Refusal(f"{REFUSED}: {str(error)[:LONGEST_REASON]}") from error
 
 
 def _is_plain(messages: Messages, tools: Tools | None) -> bool:

@@ -30,13 +30,14 @@ Header = dict[str, Any]  # name -> {dtype, shape, data_offsets}
 
 def check_shards(folder: Path) -> list[Path]:
     """Return the files of weights, all there and whole; none where the folder has none. Raises DataError."""
+    named: dict[str, list[str]] = {}  # file -> its tensors
+    for tensor, file in _index(folder).items():
+        named.setdefault(file, []).append(tensor)
     shards = shards_of(folder)
-    if missing := sorted(set(_index(folder).values()) - {shard.name for shard in shards}):
+    if missing := sorted(named.keys() - {shard.name for shard in shards}):
         raise DataError(f"{folder} lacks {missing[0]}, which its index names. {COPY_AGAIN}")
-    named = _index(folder)
     for shard in shards:
-        header = read_header(shard)
-        names = [tensor for tensor, file in named.items() if file == shard.name]
+        names, header = named.get(shard.name), read_header(shard)
         if names and header.keys().isdisjoint(names):
             raise DataError(f"{shard} has no tensor that {INDEX} puts there, as {names[0][:60]}. {COPY_AGAIN}")
     return shards

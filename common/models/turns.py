@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from common.errors import ContractError, DataError, first_line
+from common.errors import ContractError
 from common.models.control_tokens import reader_of
+from common.models.limits import Refused, apply_template
 from common.models.rendering import THOUGHT_KEYS, Messages, Refusal, Taken, take
 
 if TYPE_CHECKING:
@@ -199,19 +200,14 @@ def _turn(plan: _Plan, place: int) -> _Turn | None:
 
 def require_trainable_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """Check that what the assistant writes can be found, and ends in a token of its own. Raises ContractError."""
-    from common.models.limits import REFUSALS, apply_template
-
     if not tokenizer.chat_template:
         raise ContractError(f"The tokenizer has no chat template, so conversations cannot be trained on. {WITHOUT}")
     try:
         whole = apply_template(tokenizer, DIALOGUE)
-    except DataError:
-        raise
-    except REFUSALS as error:
-        line = getattr(error, "lineno", None)
-        place, reason = f" in its line {line}" if line else "", first_line(error).rstrip(".")
+    except Refused as error:
+        place = f" in its line {error.line}" if error.line else ""
         raise ContractError(
-            f"The chat template refuses a question with its answer{place}: {reason}. {WITHOUT}"
+            f"The chat template refuses a question with its answer{place}: {str(error).rstrip('.')}. {WITHOUT}"
         ) from error
     if ANSWER not in whole:
         raise ContractError(

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from common.config.json import parse_json
+from common.config.json import as_written, read_json
 from common.config.kinds import Kind
 from common.config.stages import ExpertSettings
 from common.data.accounting import RowCount, check_limits
@@ -132,8 +132,9 @@ class Iteration:
                 self._save(model, number)
                 write_json(done, record)
                 shutil.rmtree(folder / "trainer", ignore_errors=True)
-            records.append(parse_json(done.read_text(encoding="utf-8")))
-            self._report(records[-1]["facts"])
+            with as_written(done):
+                records.append(read_json(done, strict=False))
+                self._report(records[-1]["facts"])
         # Of rounds that are alike the last, which has learned from most.
         best = max(range(len(records)), key=lambda number: (records[number]["facts"]["right"], number))
         if best < self.settings.rounds:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
-import json
 import logging
 import math
 import shutil
@@ -27,6 +26,7 @@ from common.config.stages import MergeSettings
 from common.errors import ConfigError, ContractError
 from common.models.facts import known_config
 from common.models.finite import require_finite, weights_in
+from common.models.settings_files import read_config
 from common.models.shards import read_header, shards_of
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, write_json, writing
@@ -122,8 +122,7 @@ def _read_config(name: str, folder: Path) -> dict[str, Any]:
     for file in ("config.json", "tokenizer.json"):
         if not (folder / file).is_file():
             raise ContractError(f"Cannot merge {name}: its folder {folder} has no {file}. Run stage {name} again.")
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return config
+    return read_config(folder)
 
 
 def _require_layers(settings: MergeSettings, configs: Mapping[str, dict[str, Any]], stage: str) -> None:

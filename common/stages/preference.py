@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from common.config.batches import pair_epochs, pair_steps
-from common.config.json import parse_json
+from common.config.json import as_written, read_json
 from common.config.pipeline import Node
 from common.config.schema import RunSettings
 from common.config.stages import PreferenceSettings
@@ -182,7 +182,8 @@ class Tuning(PairTraining):
                 if ranks.is_main_process():
                     write_json(path, self.before)
             else:
-                self.before = parse_json(path.read_text(encoding="utf-8"))
+                with as_written(path):
+                    self.before = [float(logp) for logp in read_json(path, strict=False)]
 
         def end(args: Any, state: Any, control: Any, **_: Any) -> None:
             self.after = self.logps(trainer.model_wrapped, self.heldout)

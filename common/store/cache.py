@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.config.json import read_json
 from common.errors import RecipeError
 from common.store.artifacts import digest_file, write_json
+from common.system.files import read_bytes
 
 FOLDER = "domain-recipes"
 MOST_FILES = 1000  # of a folder; then the older half goes
@@ -35,8 +36,8 @@ def folder() -> Path:
 def read(name: str) -> dict[str, Any]:
     """Return what was written under a name; an empty mapping where nothing usable is there."""
     try:
-        found = read_json(folder() / f"{name}.json", strict=False)
-    except (OSError, ValueError, RuntimeError):  # no home folder is a RuntimeError
+        found = json.loads(read_bytes(folder() / f"{name}.json"))
+    except (OSError, ValueError, RuntimeError):  # also of no home folder, and of thousands of brackets
         return {}
     return found if isinstance(found, dict) else {}
 

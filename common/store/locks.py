@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.config.json import UNREADABLE
 from common.errors import visible
 from common.system.files import open_regular
 
@@ -104,7 +105,7 @@ def holder_of(path: Path) -> Holder:
         here = host == platform.node()
         if type(pid) is not int or not 0 < pid <= MOST_PID or (here and not _is_process(pid, written.st_uid)):
             return Holder("another run", "")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except UNREADABLE:
         return Holder("another run", "")
     silent = time.time() - written.st_mtime
     who = f"another run (process {pid}{'' if here else f' on {host}'})"

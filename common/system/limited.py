@@ -10,7 +10,7 @@ stopped; these leave it behind in a thread of its own. Neither is for code of ou
 from __future__ import annotations
 
 import contextlib
-import os
+import math
 import resource
 import signal
 import threading
@@ -21,7 +21,7 @@ from typing import TypeVar
 
 LOOK_SECONDS = 0.5  # between two looks at the time that was used
 STILL_SECONDS = 60.0  # that a download may stand still
-IDLE = 30.0  # of the clock for each second of work; more is as good as nothing
+IDLE = 30.0  # seconds of the clock for each second of work; more is as good as nothing
 LEAST = 2**16  # bytes in that time; less is as good as nothing
 PAGE = resource.getpagesize()
 STATM = "/proc/self/statm"  # on Linux; its first number is the memory that this process has, in pages
@@ -83,37 +83,25 @@ def _memory(more: int) -> Iterator[None]:
 
 
 def _held() -> int | None:
-    """Return the bytes of memory that this process has; None where that is not known."""
+    """Return the bytes of memory that this process has now; None where that is not known."""
     try:
-        stream = os.open(STATM, os.O_RDONLY)
+        with open(STATM, "rb") as stream:
+            return int(stream.read().split()[0]) * PAGE
     except OSError:
         return None
-    try:
-        return int(os.read(stream, 100).split()[0]) * PAGE
-    finally:
-        os.close(stream)
 
 
 def watched(call: Callable[[], Result], seconds: float) -> Result:
-    """Return what a call returns. Raises Exceeded where it takes longer, by the clock, and what it raises otherwise."""
-    return _left_to(call, lambda thread: thread.join(seconds), f"{seconds:.0f} seconds")
+    """Return what a call returns. Raises Exceeded where it takes longer, and what it raises otherwise."""
+    return _left_to(call, lambda: 0, seconds)
 
 
 def working(call: Callable[[], Result], seconds: float) -> Result:
     """Return what a call returns. Raises Exceeded where this process works longer on it, and what it raises otherwise.
 
-    The processor's time counts, so that a busy machine or a pause is no fault. What only waits is left after IDLE times
-    as long.
+    The processor's time counts, so that a busy machine is no fault. What only waits is left after IDLE times as long.
     """
-
-    def wait(thread: threading.Thread) -> None:
-        worked, since = time.process_time(), time.monotonic()
-        while (
-            thread.is_alive() and time.process_time() - worked < seconds and time.monotonic() - since < IDLE * seconds
-        ):
-            thread.join(LOOK_SECONDS)
-
-    return _left_to(call, wait, f"{seconds:.0f} seconds")
+    return _left_to(call, lambda: 0, IDLE * seconds, work=seconds)
 
 
 def growing(call: Callable[[], Result], size: Callable[[], int]) -> Result:
@@ -121,18 +109,11 @@ def growing(call: Callable[[], Result], size: Callable[[], int]) -> Result:
 
     Raises Exceeded where it grows by less than LEAST bytes in STILL_SECONDS, and what the call raises otherwise.
     """
-
-    def wait(thread: threading.Thread) -> None:
-        before, since = size(), time.monotonic()
-        while thread.is_alive() and time.monotonic() - since < STILL_SECONDS:
-            thread.join(min(5.0, STILL_SECONDS))
-            if (now := size()) >= before + LEAST:
-                before, since = now, time.monotonic()
-
-    return _left_to(call, wait, f"{STILL_SECONDS:.0f} seconds")
+    return _left_to(call, size, STILL_SECONDS)
 
 
-def _left_to(call: Callable[[], Result], wait: Callable[[threading.Thread], None], limit: str) -> Result:
+def _left_to(call: Callable[[], Result], size: Callable[[], int], seconds: float, work: float = math.inf) -> Result:
+    """Wait for a call, and begin anew whenever `size` has grown. A pause of this process counts as one look at most."""
     answer: list[Result] = []
     raised: list[BaseException] = []
 
@@ -144,9 +125,14 @@ def _left_to(call: Callable[[], Result], wait: Callable[[threading.Thread], None
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    wait(thread)
+    before, waited, worked = size(), 0.0, time.process_time()
+    while thread.is_alive() and waited < seconds and time.process_time() - worked < work:
+        thread.join(look := min(LOOK_SECONDS, seconds))
+        waited += look
+        if (now := size()) >= before + LEAST:
+            before, waited = now, 0.0
     if raised:
         raise raised[0]
     if not answer:
-        raise Exceeded(limit)
+        raise Exceeded(f"{min(seconds, work):.0f} seconds")
     return answer[0]

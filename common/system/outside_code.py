@@ -18,6 +18,7 @@ from pathlib import Path
 
 from common.errors import ConfigError
 from common.system.files import read_bytes
+from common.system.signals import before_leaving
 
 Files = Mapping[str, bytes]  # names with slashes -> what is in them
 DIGITS = 32  # of a digest: 128 bits, so that nobody can make other code with the same
@@ -103,15 +104,14 @@ def private_folder(name: str, files: Files, others: Mapping[str, Path]) -> Path:
     """Return a folder that only this user can write, with copies of files and links to others that are no code."""
     key = sha256(repr((name, digests_of(files), sorted(others.items()))).encode())
     if key not in _private:
-        _private[key] = tempfile.TemporaryDirectory(prefix="allowed-code-", ignore_cleanup_errors=True)
+        made = tempfile.TemporaryDirectory(prefix="allowed-code-", ignore_cleanup_errors=True)
+        before_leaving.append(made.cleanup)
+        place = Path(made.name, name)
         for part in (*files, *others):
-            (_place(key, name) / part).parent.mkdir(parents=True, exist_ok=True)
+            (place / part).parent.mkdir(parents=True, exist_ok=True)
         for part, data in files.items():
-            (_place(key, name) / part).write_bytes(data)
+            (place / part).write_bytes(data)
         for part, path in others.items():
-            (_place(key, name) / part).symlink_to(path.absolute())
-    return _place(key, name)
-
-
-def _place(key: str, name: str) -> Path:
+            (place / part).symlink_to(path.absolute())
+        _private[key] = made
     return Path(_private[key].name, name)

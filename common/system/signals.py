@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -24,6 +24,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, *HANGUP)
 STOPPED = "\nStopped. Finished stages are kept. The same command continues where this one stopped."
 is_program = False  # whether this process is a command of ours and nothing else
 _asked: list[int] = []  # signals that have come
+before_leaving: list[Callable[[], None]] = []  # what is done in the end however a program ends, as folders removed
 
 
 class Preempted(KeyboardInterrupt):
@@ -77,9 +78,9 @@ def say_stopped() -> None:
 
 def leave(code: int) -> NoReturn:
     """End this process at once, whatever its threads wait for."""
-    for stream in (sys.stdout, sys.stderr):
+    for last in (*before_leaving, *(stream.flush for stream in (sys.stdout, sys.stderr))):
         with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+            last()
     os._exit(code)
 
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from common.config.json import as_written
 from common.config.stages import SamplingSettings
 from common.evaluation.written import Written, as_prompts, generate, write_answers
 from common.rewards.mix import Mix
@@ -216,6 +217,6 @@ def write_drawn(path: Path, drawn: Iterable[PromptSamples]) -> None:
 
 def read_drawn(path: Path) -> list[PromptSamples]:
     """Return what `write_drawn` wrote."""
-    with path.open(encoding="utf-8") as lines:
+    with as_written(path), path.open(encoding="utf-8") as lines:
         records = map(json.loads, lines)
         return [PromptSamples(one["row"], [Sample(**answer) for answer in one["answers"]]) for one in records]

@@ -92,3 +92,9 @@ def test_whole_numbers_of_any_length_are_read_by_those_who_check_them() -> None:
     assert parse_json("1" * 30, strict=False) == int("1" * 30)
     with pytest.raises(ValueError, match="a number of thousands of digits"):
         parse_json("1" * 5000, strict=False)
+
+
+def test_the_second_of_very_many_keys_is_found_at_once() -> None:
+    keys = ", ".join(f'"k{number}": 1' for number in range(50_000))
+    with pytest.raises(ValueError, match="key 'k49999' is given twice"):
+        parse_json(f'{{{keys}, "k49999": 2}}')

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,16 @@ def test_a_private_folder_holds_copies(tmp_path: Path) -> None:
     assert (folder / "d" / "rows.json").resolve() == tmp_path / "rows.json"
     assert private_folder("mine", {"b/c.py": b"2", "a.py": b"1"}, {"d/rows.json": tmp_path / "rows.json"}) == folder
     assert private_folder("mine", {"a.py": b"1"}, {}) != folder
+
+
+def test_the_copy_is_gone_after_a_signal_too(tmp_path: Path) -> None:
+    program = (
+        "from common.system import outside_code, signals\n"
+        "print(outside_code.private_folder('x', {'a.py': b'1'}, {}))\n"
+        "signals.leave(signals.TEMPORARY)"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 75
+    assert Path(ended.stdout.strip()).is_relative_to(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.config.json import parse_json
+from common.config.json import as_written, read_json
 from common.cost.disk import KEPT_BEST
 from common.store.artifacts import flush, write_json
 from common.training.distributed import parallel, ranks
@@ -56,5 +56,7 @@ class Best:
     def read(self, step: int) -> list[Evaluation]:
         """Return the evaluations of a killed run up to the step from which it resumes; all processes get the same."""
         path = self.folder / EVALUATIONS
-        found = parse_json(path.read_text(encoding="utf-8")) if path.is_file() else []
-        return list(ranks.broadcast([evaluation for evaluation in found if evaluation["step"] <= step]))
+        with as_written(path):
+            found = read_json(path, strict=False) if path.is_file() else []
+            before = [evaluation for evaluation in found if evaluation["step"] <= step]
+        return list(ranks.broadcast(before))

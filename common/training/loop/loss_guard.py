@@ -9,7 +9,6 @@ same ones.
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections import deque
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.config.base import GuardSettings
+from common.config.json import as_written, read_json
 from common.store.artifacts import write_json
 from common.training.distributed import ranks
 
@@ -38,8 +38,10 @@ class LossSpikeGuard:
 
     def restore(self) -> None:
         """Read what a killed run skipped; all processes get the same."""
-        found = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else []
-        self.skipped = [(first, last) for first, last in ranks.broadcast(found)]
+        with as_written(self.path):
+            found = read_json(self.path, strict=False) if self.path.is_file() else []
+            skipped = [(int(first), int(last)) for first, last in found]
+        self.skipped = list(ranks.broadcast(skipped))
 
     def note(self, loss: float, gradient: float = 0.0, *, scaled: bool = False) -> None:
         """Check the loss of one step, in whatever unit it has, and the norm of its gradient.

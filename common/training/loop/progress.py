@@ -8,7 +8,6 @@ contains `done.json`, which is written after every process has written its part.
 
 from __future__ import annotations
 
-import json
 import resource
 import shutil
 import sys
@@ -16,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.config.json import UNREADABLE, read_json
 from common.config.schema import RunSettings
 from common.cost.pace import Stopwatch
 from common.store.artifacts import flush, write_json
@@ -60,19 +60,19 @@ def reached(folder: Path) -> tuple[int, int]:
     if not whole:
         return 0, 0
     try:
-        state = json.loads((max(whole)[1] / "trainer_state.json").read_text(encoding="utf-8"))
+        state = read_json(max(whole)[1] / "trainer_state.json", strict=False)
         return int(state["global_step"]), int(state["max_steps"])
-    except (OSError, ValueError, KeyError):  # a running stage has removed it meanwhile
+    except UNREADABLE:  # a running stage has removed it meanwhile
         return 0, 0
 
 
 def _whole(folder: Path) -> tuple[float, str] | None:
     """Return the seconds and the form recorded in a checkpoint whose files have their recorded sizes, or None."""
     try:
-        done = json.loads((folder / DONE).read_text(encoding="utf-8"))
+        done = read_json(folder / DONE)
         noted = float(done["seconds"]), str(done["form"])
         intact = all((folder / name).stat().st_size == size for name, size in done["files"].items())
-    except (OSError, ValueError, KeyError):
+    except UNREADABLE:
         return None
     return noted if intact else None
 

@@ -9,7 +9,6 @@ shorter.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import shutil
 from collections.abc import Sized
@@ -21,6 +20,7 @@ from common.data.accounting import RowCount, check_limits
 from common.errors import DataError
 from common.stage import StageContext
 from common.store.artifacts import flush, write_json
+from common.store.manifest import read_mapping
 from common.training.distributed import ranks
 from common.training.options import steps_for
 from common.training.rows.packing import TokenRow, interleave, pack, packed_file, tokenise
@@ -168,7 +168,7 @@ def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
     from datasets import Dataset, concatenate_datasets
 
     folder = context.work / ROWS
-    made = json.loads((folder / MADE).read_text(encoding="utf-8")) if (folder / MADE).is_file() else {}
+    made = read_mapping(folder / MADE)
     if made.get("asked") != asked:
         return None
     parts = [Dataset.from_file(str(packed_file(folder, name))) for name in made["parts"]]

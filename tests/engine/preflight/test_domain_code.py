@@ -18,6 +18,7 @@ from common.cli.new_domain import new_domain
 from common.config.domain_code import read_code
 from common.config.resolve import Resolved, resolve
 from common.console import Console
+from common.engine.corpora import open_corpus
 from common.engine.fingerprint import recipe_of, task_folders
 from common.engine.frozen_plan import freeze, thaw
 from common.engine.plan import make_plan
@@ -27,6 +28,7 @@ from common.engine.run import run_stage
 from common.errors import ConfigError
 from common.rewards.own import verifiers_for
 from common.rewards.verifiers import VERIFIERS
+from common.store.artifacts import Artifact
 from common.system import consents, outside_code
 from tests.conftest import QUICK, REPOSITORY
 
@@ -210,6 +212,28 @@ def test_an_edit_after_the_check_is_not_run(mine: Path) -> None:
         (mine / "rewards.py").write_text(REWARDS, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"allows other code"):
         check_code(replace(run, consent=job.partition("@")[2]))
+
+
+def test_a_module_beside_rewards_or_exams_is_part_of_what_uses_them(mine: Path) -> None:
+    def recipe(name: str) -> dict[str, Any]:
+        run = resolved(mine, **{"exam-base.tasks": "[own]"}, **ALLOW)
+        inputs = {"sample": {"sft": made}, "exam-base": {"base": made}, "sft": {"cpt": made}}[name]
+        [node] = [node for node in run.nodes if node.name == name]
+        return recipe_of(node, run, corpus, inputs)
+
+    made, corpus = Artifact(mine, {"digest": "0"}), open_corpus(resolved(mine))
+    assert "modules" not in recipe("sample")
+    (mine / "helper.py").write_text("A = 1\n", encoding="utf-8")
+    before = recipe("sample")["modules"]
+    (mine / "helper.py").write_text("A = 2\n", encoding="utf-8")
+    assert recipe("sample")["modules"] != before
+    assert before.keys() == {"helper.py"}
+    assert "modules" not in recipe("sft")
+    assert "modules" not in recipe("exam-base")  # its exams have no Python that could import it
+    (mine / "eval" / "own.py").write_text("B = 1\n", encoding="utf-8")
+    assert recipe("exam-base")["modules"].keys() == {"helper.py", "rewards.py"}
+    assert "mine/eval/own.py" not in recipe("sample")["modules"]
+    assert recipe("sample")["modules"].keys() == {"helper.py", "eval/own.py"}
 
 
 def test_what_runs_is_a_private_copy_without_compiled_code(mine: Path) -> None:
