@@ -27,7 +27,7 @@ from typing import Any, TextIO
 
 from common.errors import RecipeError, StoreError
 from common.store.locks import Holder, hold
-from common.store.manifest import MANIFEST, SCHEMA, damage, list_files, name_in, read_manifest
+from common.store.manifest import MANIFEST, SCHEMA, damage, give_modes, list_files, name_in, read_manifest
 from common.store.ownership import ASIDE, CODE, erase, not_a_result
 from common.system.files import open_regular, read_bytes
 
@@ -182,6 +182,7 @@ class Store:
         """
         target = self.folder(stage, fingerprint)
         with writing(self.artifacts):
+            give_modes(out)
             files = {}
             for path in list_files(out):
                 flush(path)
