@@ -17,8 +17,8 @@ from typing import Any
 import yaml
 
 from common.config.json import LARGEST_INT
-from common.config.text_file import MIB, read_text_file
 from common.errors import LONGEST_QUOTE, DataError, cut, quoted
+from common.system.files import MIB, read_text_file
 
 MANIFESTS = (".yaml", ".yml", ".json")  # JSON is YAML too
 LARGEST = 16 * MIB
