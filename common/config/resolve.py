@@ -48,6 +48,8 @@ class Resolved:
     layers: tuple[Layer, ...] = ()  # what it was put together from; a frozen plan has none
     consent: str | None = None  # of the command line of this very run: the digest of code that may run, or ANY
     given_name: str | None = None  # of the run; none: that of its pipeline
+    # Its rows, or what is wrong with them, where they have been opened already: many sources take seconds.
+    opened: Any = field(default=None, compare=False, repr=False)
 
     @property
     def shipped(self) -> bool:

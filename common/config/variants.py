@@ -59,5 +59,6 @@ def with_pipeline(resolved: Resolved, name: str) -> Resolved | None:
     except RecipeError:
         return None
     return replace(
-        resolved, config=config, origins=origins, pipeline=pipeline, nodes=pipeline.nodes(), layers=tuple(layers)
-    )
+        resolved, config=config, origins=origins, pipeline=pipeline, nodes=pipeline.nodes(), layers=tuple(layers),
+        opened=None,
+    )  # fmt: skip
