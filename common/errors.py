@@ -106,10 +106,13 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 
     A key of a YAML file may be a number.
     """
-    names = sorted({str(item) for item in known})
-    near = difflib.get_close_matches(str(name)[:LONGEST_NAME], names[:MOST_NAMES], n=1, cutoff=0.6)
-    if near:
-        return f" Did you mean {quoted(near[0])}?"
+    names = sorted({str(item) for item in known} - {str(name)})
+    small = str(name)[:LONGEST_NAME].casefold()
+    by_small = {other.casefold(): other for other in names[:MOST_NAMES]}
+    if small in by_small:
+        return f" Did you mean {quoted(by_small[small])}? Capital letters count."
+    if near := difflib.get_close_matches(small, by_small, n=1, cutoff=0.6):
+        return f" Did you mean {quoted(by_small[near[0]])}?"
     if not names:
         return ""
     shown = ", ".join(quoted(name)[1:-1] for name in names[:14]) + (", …" if len(names) > 14 else "")

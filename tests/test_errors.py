@@ -83,5 +83,7 @@ def test_near_names_are_found_among_many_and_shown_short() -> None:
     assert did_you_mean("fst", ["fast", "slow"]) == " Did you mean 'fast'?"
     assert len(did_you_mean("x", [f"\n{i}" * 500 for i in range(20)])) < 14 * 82 + 20
     assert "\n" not in did_you_mean("x", ["\n" * 5])
-    assert did_you_mean("a" * 1_000_000, ["a" * 1_000_000])
+    assert did_you_mean("a" * 1_000_000, ["a" * 150])
+    assert did_you_mean("x", ["x"]) == ""
+    assert did_you_mean("SFT", ["SFT", "sft"]) == " Did you mean 'sft'? Capital letters count."
     assert did_you_mean(12, ["123", "x"]) == " Did you mean '123'?"  # a key of a YAML file may be a number

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from common.config.base import Precision, StageSettings
@@ -28,13 +28,18 @@ from common.config.validation import validated
 from common.errors import ConfigError, did_you_mean
 
 COMMAND_LINE = "command line"  # the label of its layer
-OWN_KEYS = ("domain", "profile", "pipeline", "data_root", "out")  # of the command line that are no settings
+OWN_KEYS = ("domain", "profile", "pipeline", "data_root", "out", "name")  # of the command line that are no settings
 OF_CHECKPOINT = ("revision", "facts", "chat_template", "trust_remote_code")  # keys of `model` that hold for one `path`
 
 
-def build(domain: str, profile: str, layers: Sequence[Layer], pipeline: Pipeline) -> tuple[Config, dict[str, str]]:
-    """Merge the layers section by section, validate each, and remember who set what."""
-    _check_sections(layers, pipeline)
+def build(
+    domain: str, profile: str, layers: Sequence[Layer], pipeline: Pipeline, elsewhere: Collection[str] | None = ()
+) -> tuple[Config, dict[str, str]]:
+    """Merge the layers section by section, validate each, and remember who set what.
+
+    `elsewhere` are the stages of all pipelines, for which a file may have sections too; None: they are not known.
+    """
+    _check_sections(layers, pipeline, elsewhere)
     origins: dict[str, str] = {}
     merged: dict[str, Any] = {"model": {}}
     for layer in layers:
@@ -75,22 +80,27 @@ def build(domain: str, profile: str, layers: Sequence[Layer], pipeline: Pipeline
     return validated(Config, {**names, **merged, **sections, "stages": stages}, origin=origin), origins
 
 
-def _check_sections(layers: Sequence[Layer], pipeline: Pipeline) -> None:
-    """Check that each key at the top of a layer is a section, and on the command line one of this pipeline's."""
+def _check_sections(layers: Sequence[Layer], pipeline: Pipeline, elsewhere: Collection[str] | None) -> None:
+    """Check that each key at the top of a layer is a section, and on the command line one of this pipeline's.
+
+    A file may be for several pipelines, so it may also name the stages of others.
+    """
     nodes = {node.name: node for node in pipeline.nodes()}
     in_pipeline = {name for node in nodes.values() for name in section_names(node)}
-    known = {*SECTIONS, *SCALARS, *nodes, *kinds()}
+    own = {*SECTIONS, *SCALARS, *nodes, *in_pipeline}
     for layer in layers:
+        of_run = layer.label in (COMMAND_LINE, f"pipeline {pipeline.name}")
+        known = own if of_run else {*own, *kinds(), *(elsewhere or ())}
         for key, value in flatten(layer.values).items():
             if not is_finite(value):
                 raise ConfigError(f"{key} ({layer.label}): expected a finite number; got {value}.")
         for key, value in layer.values.items():
-            if key not in known:
+            if key not in {*known, *kinds()} and (of_run or elsewhere is not None):
                 meant = did_you_mean(key, {*known, *(OWN_KEYS if layer.label == COMMAND_LINE else ())})
                 raise ConfigError(f"{key} ({layer.label}): no section or stage of that name.{meant}")
             if key not in SCALARS and not isinstance(value, Mapping):
                 raise ConfigError(f"{key} ({layer.label}): expected keys below it, got {value!r}.")
-            if layer.label not in (COMMAND_LINE, f"pipeline {pipeline.name}"):
+            if not of_run:
                 continue
             if key in kinds() and key not in in_pipeline:
                 of_file = "" if layer.label == COMMAND_LINE else "settings."
@@ -155,8 +165,9 @@ def _stage_settings(
         origins.pop(f"{node.name}.precision", None)
     elif cls.trainer and merged.get("precision", AUTO) == AUTO:
         merged = add(merged, {"precision": computes[0]}, f"{AUTO}: {computes[1]}")
-    settings = validated(cls, merged, prefix=node.name, origin=functools.partial(label_of, origins=origins))
-    check_options(settings, node)
+    origin = functools.partial(label_of, origins=origins)
+    settings = validated(cls, merged, prefix=node.name, origin=origin)
+    check_options(settings, node, origin)
     return settings
 
 

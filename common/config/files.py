@@ -13,7 +13,7 @@ from pydantic import Field
 from common.config.base import Frozen
 from common.config.folders import names_in
 from common.config.kinds import kinds
-from common.config.pipeline import load_pipelines
+from common.config.pipeline import stages_in
 from common.config.schema import SCALARS, SECTIONS
 from common.config.validation import report, validated
 from common.config.yaml import read_yaml
@@ -56,14 +56,13 @@ def read_domain_file(folder: Path, pipelines: Path) -> DomainFile:
         if name not in profiles
     ]
     blocks = {"all": file.all, "checkpoint": file.checkpoint, **{f"profiles.{k}": v for k, v in file.profiles.items()}}
-    read = load_pipelines(pipelines)
-    known = {*SECTIONS, *SCALARS, *kinds(), *(node.name for pipeline in read.values() for node in pipeline.nodes())}
-    whole = set(read) == set(names_in(pipelines))  # else it may be a stage of a pipeline that cannot be read
+    stages = stages_in(pipelines)
+    known = {*SECTIONS, *SCALARS, *kinds(), *(stages or ())}
     problems += [
         f"{place}.{key}: no section or stage of that name.{did_you_mean(key, known)}"
         for place, block in blocks.items()
         for key in block
-        if key not in known and whole
+        if key not in known and stages is not None
     ]
     if problems:
         raise ConfigError(report(path, problems))

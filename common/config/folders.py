@@ -47,9 +47,11 @@ def read_named(folder: Path, what: str, name: str, expected: str, said_by: str =
 
     `said_by` is the layer that names it, where that is not the command line.
     """
-    if name not in names_in(folder):
+    if not is_name(name) or f"{name}.yaml" not in os.listdir(folder):
         said = f" ({said_by})" if said_by else ""
-        raise ConfigError(f"There is no {what} {check_name(what, name)!r}{said}.{did_you_mean(name, names_in(folder))}")
+        raise ConfigError(
+            f"There is no {what} {check_name(f'{what}{said}', name)!r}{said}.{did_you_mean(name, names_in(folder))}"
+        )
     values = read_yaml(folder / f"{name}.yaml")
     if not isinstance(values, dict):
         raise ConfigError(f"{folder / name}.yaml holds no keys; expected {expected}.")

@@ -1,6 +1,7 @@
 """What may be the name of a stage, run, domain, profile, pipeline or source: one pattern, wherever a name comes from.
 
-Usage: `check_name("name", "my-run")`; `stage: Name` in settings; `twins(["SFT", "sft"])`.
+Usage: `check_name("name", "my-run")`; `stage: Name` in settings; `twins(["SFT", "sft"])`. `path: NonEmpty` is a path,
+id or other text that has to say something.
 
 Names become files and folders. One that passes here is a single part of a path on Linux, macOS and Windows, in ASCII,
 and no file that the store itself writes. Whether something of that name exists is `common.config.folders`.
@@ -13,6 +14,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from common.errors import ConfigError
 
@@ -72,4 +74,11 @@ def _checked(name: Any) -> Any:
     return name
 
 
+def _said(text: Any) -> Any:
+    if isinstance(text, str) and not text.strip():
+        raise PydanticCustomError("empty", "expected text that is not empty")
+    return text
+
+
 Name = Annotated[str, BeforeValidator(_checked), Field(pattern=f"^{NAME}$", max_length=LONGEST)]
+NonEmpty = Annotated[str, BeforeValidator(_said), Field(min_length=1)]

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from common.config.base import Frozen
 from common.config.folders import names_in, pass_over, read_named
 from common.config.kinds import kind_of, kinds
-from common.config.names import Name, twins
+from common.config.names import Name, NonEmpty, twins
 from common.config.validation import validated
 from common.errors import ConfigError, RecipeError, did_you_mean
 
@@ -36,10 +36,12 @@ class StageSpec(Frozen):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     kind: Annotated[str, AfterValidator(_known)] = Field(description="what the stage does")
-    parent: str | None = Field(None, alias="from", description="stage that it continues from")
-    others: tuple[str, ...] = Field((), alias="with", description="further stages that it reads, such as a merge's")
+    parent: NonEmpty | None = Field(None, alias="from", description="stage that it continues from")
+    others: tuple[NonEmpty, ...] = Field(
+        (), alias="with", description="further stages that it reads, such as a merge's"
+    )
     control: bool = Field(False, description="a control arm: compared on the card, not held to the gate's limits")
-    settings: str | None = Field(None, description="take the settings of this stage name; none: its own")
+    settings: NonEmpty | None = Field(None, description="take the settings of this stage name; none: its own")
     fixed: dict[str, Any] = Field(
         default_factory=dict, description="settings that make the stage what it is, whatever a layer says"
     )
@@ -62,10 +64,10 @@ class Pipeline(Frozen):
     """A pipeline file."""
 
     name: Name = Field(description="the file's name")
-    description: str = Field(description="what it is for, in a sentence")
+    description: NonEmpty = Field(description="what it is for, in a sentence")
     stages: dict[Name, StageSpec] = Field(description="name -> stage, in running order")
-    exam: tuple[str, ...] = Field(description="stages whose checkpoints sit the exam")
-    publish: str = Field(description="stage whose checkpoint is published")
+    exam: tuple[NonEmpty, ...] = Field(description="stages whose checkpoints sit the exam")
+    publish: NonEmpty = Field(description="stage whose checkpoint is published")
     settings: dict[str, Any] = Field(default_factory=dict, description="a layer of settings, as in a profile")
 
     @property
@@ -117,6 +119,14 @@ def load_pipelines(folder: Path) -> dict[str, Pipeline]:
         except RecipeError as error:
             pass_over(folder / f"{name}.yaml", str(error))
     return found
+
+
+def stages_in(folder: Path) -> frozenset[str] | None:
+    """Return the stages of all pipelines of a folder; None where one cannot be read, so that they are not known."""
+    read = load_pipelines(folder)
+    if set(read) != set(names_in(folder)):
+        return None
+    return frozenset(node.name for pipeline in read.values() for node in pipeline.nodes())
 
 
 def parse_pipeline(raw: Any, path: str | Path) -> Pipeline:

@@ -18,9 +18,9 @@ from common.config.files import DomainFile, read_domain_file
 from common.config.folders import find_domain, name_of_run, names_in, read_named
 from common.config.manifest_settings import check_manifest_settings
 from common.config.overrides import nest, take_consent
-from common.config.pipeline import Node, Pipeline, load_pipeline
+from common.config.pipeline import Node, Pipeline, load_pipeline, stages_in
 from common.config.schema import Config
-from common.config.stage_sections import Layer, adapters_alone
+from common.config.stage_sections import Layer, adapters_alone, label_of
 from common.config.yaml import read_manifest
 from common.errors import ConfigError, did_you_mean
 from common.system.secrets import find
@@ -48,6 +48,8 @@ class Resolved:
     layers: tuple[Layer, ...] = ()  # what it was put together from; a frozen plan has none
     consent: str | None = None  # of the command line of this very run: the digest of code that may run, or ANY
     given_name: str | None = None  # of the run; none: that of its pipeline
+    # Its rows, or what is wrong with them, where they have been opened already: many sources take seconds.
+    opened: Any = field(default=None, compare=False, repr=False)
 
     @property
     def shipped(self) -> bool:
@@ -58,6 +60,10 @@ class Resolved:
     def run_name(self) -> str:
         """Name of the run's folder in `runs/<domain>/<profile>/`."""
         return self.given_name or self.config.pipeline
+
+    def origin_of(self, key: str) -> str:
+        """Return the layer that set a key, as messages name it; "" where none did."""
+        return label_of(key, self.origins)
 
 
 def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None = None) -> Resolved:
@@ -98,7 +104,7 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     for layer in layers[:-1]:
         check_secrets(layer.values, layer.label)
 
-    config, origins = build(folder.name, profile, layers, pipeline)
+    config, origins = build(folder.name, profile, layers, pipeline, stages_in(repository / "pipelines"))
     return Resolved(
         config, origins, pipeline, pipeline.nodes(), repository, folder, Path(data_root) if data_root else None, out,
         layers=tuple(layers), consent=consent, given_name=given_name,
@@ -156,7 +162,10 @@ def _names_model(layer: Layer) -> bool:
 
 def _data_of(layers: Sequence[Layer]) -> str:
     """Return `data` as the last layer that has it says."""
-    return next((str(layer.values["data"]) for layer in reversed(layers) if "data" in layer.values), EMBEDDED)
+    value, label = next(((x.values["data"], x.label) for x in reversed(layers) if "data" in x.values), (EMBEDDED, ""))
+    if not str(value).strip():
+        raise ConfigError(f"data ({label}): expected {EMBEDDED}, {HUB} or the path of a manifest; got {value!r}.")
+    return str(value)
 
 
 def _manifest_layers(

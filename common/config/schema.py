@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from common.config.base import AskedPrecision, Frozen, OfData, Peft, Share, StageSettings
-from common.config.names import Name
+from common.config.names import Name, NonEmpty
 
 # Keys of an architecture from which a plan computes its memory and time.
 SIZES = {
@@ -26,7 +26,7 @@ LARGEST_SIZE = 10**7
 class ModelFacts(Frozen):
     """What is known of a checkpoint before it is here: enough to estimate with, and checked once it is there."""
 
-    model_type: str = Field(description="as in its config.json, such as qwen3 or llama")
+    model_type: NonEmpty = Field(description="as in its config.json, such as qwen3 or llama")
     parameters: int = Field(gt=0, le=10**14, description="number of weights, tied ones once")
     vocab_size: int = Field(gt=0, description="rows of the embedding")
     hidden_size: int = Field(gt=0, description="size of a hidden state")
@@ -37,21 +37,21 @@ class ModelFacts(Frozen):
     head_dim: int = Field(gt=0, description="size of a head")
     tie_word_embeddings: bool = Field(description="whether input and output embedding are the same weights")
     max_position_embeddings: int = Field(gt=0, description="context, in tokens")
-    licence: str = Field(description="as the Hub spells it")
+    licence: NonEmpty = Field(description="as the Hub spells it")
     chat_template: Literal["own", "none"] = Field(description="whether its tokenizer has one")
 
 
 class ModelSettings(Frozen):
     """The model that the chain starts from: a checkpoint, or an architecture to pretrain here."""
 
-    path: str | None = Field(
+    path: NonEmpty | None = Field(
         None, description="a checkpoint: Hub id, local folder, GGUF file, or `package:<name>` for an installed Python "
         "package that carries one; none: pretrain `architecture`",
     )  # fmt: skip
-    revision: str | None = Field(None, description="branch, tag or commit of a Hub checkpoint")
+    revision: NonEmpty | None = Field(None, description="branch, tag or commit of a Hub checkpoint")
     trust_remote_code: bool = Field(False, description="run Python code that the checkpoint brings; off unless asked")
     architecture: dict[str, Any] = Field(default_factory=dict, description="keys of transformers' LlamaConfig")
-    new_tokens: tuple[str, ...] = Field(
+    new_tokens: tuple[NonEmpty, ...] = Field(
         (), description="words with a token, and trained rows, of their own; those that the tokenizer lacks are added"
     )
     vocabulary_size: OfData[int] = Field(
@@ -62,7 +62,7 @@ class ModelSettings(Frozen):
         "own", description="the checkpoint's own, and where it has none chatml if it has the tokens, else plain; "
         "chatml: plain ChatML, whose <|im_end|> then stops an answer; plain: roles in words, and its own stop token",
     )  # fmt: skip
-    licence: str | None = Field(
+    licence: NonEmpty | None = Field(
         None,
         description="licence of the checkpoint in `path`, as the Hub spells it; none: as facts or its files say",
     )
@@ -77,8 +77,6 @@ class ModelSettings(Frozen):
                 raise ValueError(
                     f"model.architecture.{name} is {size!r}; expected a whole number from 1 to {LARGEST_SIZE:,}"
                 )
-        if self.licence is not None and not self.licence.strip():
-            raise ValueError("model.licence is empty; give the checkpoint's licence, such as apache-2.0, or none")
         if self.licence is not None and self.path is None:
             raise ValueError(
                 f"model.licence={self.licence} is the licence of a checkpoint, and no model.path gives one; remove it"
@@ -115,10 +113,10 @@ class GateSettings(Frozen):
 class VerifySettings(Frozen):
     """What a right answer to the domain's prompts is, for all stages that let a checkpoint answer them."""
 
-    rewards: OfData[dict[str, dict[str, Any]]] = Field(
+    rewards: OfData[dict[NonEmpty, dict[str, Any]]] = Field(
         default_factory=dict, description="rewards of stages that name none: see common/rewards/verifiers.py"
     )
-    check: OfData[str | None] = Field(
+    check: OfData[NonEmpty | None] = Field(
         None, description="reward that says whether an answer is right; none: nothing can"
     )
 
@@ -151,7 +149,7 @@ class RunSettings(Frozen):
     patience_minutes: float = Field(
         120.0, gt=0, description="longest wait of a process for the others, while the first one reads and tokenises"
     )
-    attention: str = Field(
+    attention: NonEmpty = Field(
         "auto", description="what a model trains with: auto (the fastest that keeps documents apart), or a name that "
         "transformers knows, such as sdpa, varlen or flex_attention",
     )  # fmt: skip
@@ -163,7 +161,7 @@ class RunSettings(Frozen):
     )
     token_metrics: bool = Field(False, description="measure entropy and accuracy over all logits at every step")
     verbosity: Literal["quiet", "normal", "verbose"] = Field("normal", description="how much a run prints")
-    hardware: str | None = Field(
+    hardware: NonEmpty | None = Field(
         None,
         description="machine that a plan estimates for, such as h100-sxm (common/cost/hardware.py); none: this one",
     )
@@ -198,7 +196,9 @@ class Config(Frozen):
     profile: Name = Field(description="file of `pipelines/profiles/`")
     pipeline: Name = Field(description="file of `pipelines/`")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of rendering order, initial weights and batches")
-    data: str = Field("embedded", description="`embedded`, `hub` (the domain's data.yaml), or the path of a manifest")
+    data: NonEmpty = Field(
+        "embedded", description="`embedded`, `hub` (the domain's data.yaml), or the path of a manifest"
+    )
     peft: Peft | None = Field(
         None, description="train all weights or adapters, in every stage that can; a stage may set its own"
     )

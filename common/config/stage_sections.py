@@ -7,7 +7,7 @@ It neither reads files nor validates values; of the blocks whose keys belong to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -103,15 +103,18 @@ def is_adapted(node: Node, layers: Sequence[Layer]) -> bool:
     return bool(choices) and choices[-1] != "full"
 
 
-def check_options(settings: StageSettings, node: Node) -> None:
-    """Check the blocks whose keys are those of a library's class. Raises ConfigError."""
+def check_options(settings: StageSettings, node: Node, origin: Callable[[str], str]) -> None:
+    """Check the blocks whose keys are those of a library's class. Raises ConfigError.
+
+    `origin` gives the layer that set a key.
+    """
     train = getattr(settings, "train", {})
     if settings.trainer:
-        check_train_options(settings.trainer, train, stage=node.name)
+        check_train_options(settings.trainer, train, stage=node.name, origin=origin)
     if (lora := getattr(settings, "lora", None)) is not None:
-        check_lora_options(lora, stage=node.name)
+        check_lora_options(lora, stage=node.name, origin=origin)
     if (quantization := getattr(settings, "quantization", None)) is not None:
-        check_quantization_options(quantization, stage=node.name)
+        check_quantization_options(quantization, stage=node.name, origin=origin)
         check_installed(f"{node.name}.peft=qlora")
     optimizer = str(train.get("optim", ""))
     if package := package_of(optimizer):

@@ -24,6 +24,8 @@ from common.config.base import (
     TrainOptions,
     ValidationSettings,
 )
+from common.config.merge_parameters import MergeParameters
+from common.config.names import NonEmpty
 
 MOST_EPOCHS = 10_000
 # All linear layers: fewer do not reach full fine-tuning (Dettmers et al. 2023, arXiv 2305.14314, section 4; Schulman et
@@ -184,8 +186,8 @@ class RewardSettings(PreferenceSettings):
     heldout: OfData[Share] = Field(
         0.1, description="prompts whose pairs are kept from training, to see how well it ranks"
     )
-    path: str | None = Field(None, description="take this reward model, a folder or Hub id; none: train one")
-    revision: str | None = Field(None, description="commit of a reward model of the Hub")
+    path: NonEmpty | None = Field(None, description="take this reward model, a folder or Hub id; none: train one")
+    revision: NonEmpty | None = Field(None, description="commit of a reward model of the Hub")
 
 
 class AnsweringSettings(StageSettings):
@@ -196,7 +198,7 @@ class AnsweringSettings(StageSettings):
     answer_tokens: OfData[int] = Field(
         128, ge=1, description="longest answer; a longer one is cut and counts as not stopped"
     )
-    rewards: OfData[dict[str, dict[str, Any]]] = Field(
+    rewards: OfData[dict[NonEmpty, dict[str, Any]]] = Field(
         default_factory=dict,
         description="reward -> its weight and options, or `model: <reward stage>`; none: those of `verify`",
     )
@@ -251,7 +253,7 @@ class WatchSettings(Frozen):
 
     every: int = Field(20, gt=0, description="steps between two measurements")
     prompts: OfData[int] = Field(64, ge=8, description="prompts that are kept from training for it")
-    check: OfData[str | None] = Field(
+    check: OfData[NonEmpty | None] = Field(
         None, description="reward that says whether a held-out answer is right; none: that of `verify`"
     )
     drop: Share = Field(0.1, description="stop when the share of right answers falls this far below its best")
@@ -295,9 +297,9 @@ class MergeSettings(StageSettings):
     method: Literal[
         "linear", "slerp", "ties", "dare_ties", "della", "task_arithmetic", "model_stock", "passthrough"
     ] = Field("linear", description="mergekit's name of the method")
-    base: str | None = Field(None, description="stage whose weights the method measures differences from")
-    parameters: dict[str, Any] = Field(default_factory=dict, description="mergekit parameters of the whole merge")
-    models: dict[str, dict[str, Any]] = Field(
+    base: NonEmpty | None = Field(None, description="stage whose weights the method measures differences from")
+    parameters: MergeParameters = Field(default_factory=dict, description="mergekit parameters of the whole merge")
+    models: dict[NonEmpty, MergeParameters] = Field(
         default_factory=dict, description="stage name -> mergekit parameters of that model (weight, density, …)"
     )
     slices: list[dict[str, Any]] | None = Field(
@@ -317,7 +319,9 @@ class MergeSettings(StageSettings):
 class EvaluateSettings(StageSettings):
     """The exam that every checkpoint sits."""
 
-    tasks: tuple[str, ...] = Field((), description="further lm-evaluation-harness tasks by name (they need the Hub)")
+    tasks: tuple[NonEmpty, ...] = Field(
+        (), description="further lm-evaluation-harness tasks by name (they need the Hub)"
+    )
     batch_size: int = Field(
         64, gt=0, description="requests per forward pass; rounding aside, scores do not depend on it"
     )
@@ -337,19 +341,19 @@ class CardSettings(StageSettings):
 
     intended_use: str = Field("", description="what the model is for, in a sentence or two")
     limits_of_use: str = Field("", description="what it is not for")
-    tags: tuple[str, ...] = Field((), description="further Hub tags")
+    tags: tuple[NonEmpty, ...] = Field((), description="further Hub tags")
 
 
 class PublishSettings(StageSettings):
     """Where the finished model goes."""
 
-    to: str = Field("local", description="local (models/<domain>/<version>), hub:<owner>/<name>, or none")
+    to: NonEmpty = Field("local", description="local (models/<domain>/<version>), hub:<owner>/<name>, or none")
     private: bool = Field(True, description="hub only: make the repository private")
     latest: bool = Field(
         False, description="local only: let models/<domain>/latest point here, whichever run it belongs to; "
         "false: only where it belongs to this run, or to none",
     )  # fmt: skip
-    licence: str | None = Field(
+    licence: NonEmpty | None = Field(
         None,
         description="licence of what is published, as the Hub spells it; none: the strictest of base and data",
     )
@@ -357,9 +361,3 @@ class PublishSettings(StageSettings):
         "named", description="named: the stage that the pipeline publishes; best: where that lost more than half of "
         "what was learned of the domain, the best stage before it",
     )  # fmt: skip
-
-    @model_validator(mode="after")
-    def _states_a_licence(self) -> PublishSettings:
-        if self.licence is not None and not self.licence.strip():
-            raise ValueError("licence is empty; give one, such as apache-2.0, or none")
-        return self

@@ -13,14 +13,15 @@ import contextlib
 import functools
 import importlib.util
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from common.config.numbers import SOUND, shown, unsound
-from common.errors import ConfigError, did_you_mean
+from common.errors import ConfigError, did_you_mean, quoted
 
 Files = tuple[tuple[str, str, str], ...]
+Origin = Callable[[str], str]  # from a key to the layer that set it, or ""
 
 
 def _of_trl(name: str, path: str) -> Files:
@@ -176,19 +177,22 @@ def check_pasted(key: str, label: str, name: str, value: Any, class_name: str) -
         _check_type(f"{key} ({label})", value, annotation)
 
 
-def check_train_options(class_name: str, train: Mapping[str, Any], *, stage: str) -> None:
+def check_train_options(
+    class_name: str, train: Mapping[str, Any], *, stage: str, origin: Origin = lambda key: ""
+) -> None:
     """Check a `train:` block against its TRL class. Raises ConfigError for the first wrong name or type."""
     for name, value in train.items():
         key = f"{stage}.train.{name}"
-        _check_option(key, value, class_name, "TRL")
+        _check_option(key, value, class_name, "TRL", origin)
         if name == "optim" and value not in (names := optimizers()):
-            raise ConfigError(f"{key}={value}: transformers has no such optimizer.{did_you_mean(str(value), names)}")
+            near = did_you_mean(str(value), names)
+            raise ConfigError(f"{_placed(key, origin)}: transformers has no optimizer {quoted(value)}.{near}")
 
 
-def check_lora_options(lora: Mapping[str, Any], *, stage: str) -> None:
+def check_lora_options(lora: Mapping[str, Any], *, stage: str, origin: Origin = lambda key: "") -> None:
     """Check a `lora:` block against peft's LoraConfig. Raises ConfigError for the first wrong name or type."""
     for name, value in lora.items():
-        _check_option(f"{stage}.lora.{name}", value, "LoraConfig", "peft")
+        _check_option(f"{stage}.lora.{name}", value, "LoraConfig", "peft", origin)
     start = lora.get("init_lora_weights", True)
     if not isinstance(start, bool) and start not in STARTS:
         raise ConfigError(
@@ -197,10 +201,10 @@ def check_lora_options(lora: Mapping[str, Any], *, stage: str) -> None:
         )
 
 
-def check_quantization_options(quantization: Mapping[str, Any], *, stage: str) -> None:
+def check_quantization_options(quantization: Mapping[str, Any], *, stage: str, origin: Origin = lambda key: "") -> None:
     """Check a `quantization:` block against transformers' BitsAndBytesConfig. Raises ConfigError."""
     for name, value in quantization.items():
-        _check_option(f"{stage}.quantization.{name}", value, "BitsAndBytesConfig", "transformers")
+        _check_option(f"{stage}.quantization.{name}", value, "BitsAndBytesConfig", "transformers", origin)
     if not (quantization.get("load_in_4bit") or quantization.get("load_in_8bit")):
         raise ConfigError(f"{stage}.quantization quantises nothing; set load_in_4bit=true, or peft=lora.")
 
@@ -228,12 +232,16 @@ def plain_types(annotation: str) -> list[str]:
     return plain if all(part in SIMPLE_TYPES for part in plain) else []
 
 
-def _check_option(key: str, value: Any, class_name: str, library: str) -> None:
+def _placed(key: str, origin: Origin) -> str:
+    return f"{key} ({layer})" if (layer := origin(key)) else key
+
+
+def _check_option(key: str, value: Any, class_name: str, library: str, origin: Origin) -> None:
     """Refuse a name that a class does not have, and a value whose plain type no part of its annotation admits.
 
     Anything richer is left to the class.
     """
-    known, name = options_of(class_name), key.split(".", 2)[2]
+    known, name, key = options_of(class_name), key.split(".", 2)[2], _placed(key, origin)
     if name not in known:
         raise ConfigError(f"{key}: {class_name} of {library} has no option '{name}'.{did_you_mean(name, known)}")
     _check_type(key, value, known[name])

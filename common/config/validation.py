@@ -7,6 +7,7 @@ Each line names the key, what was found and what was expected, and for an unknow
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -32,6 +33,8 @@ LIMITS = {
     "greater_than_equal": "at least {ge}", "greater_than": "more than {gt}", "less_than_equal": "at most {le}",
     "less_than": "less than {lt}", "multiple_of": "a multiple of {multiple_of}",
 }  # fmt: skip
+RANGES = {"ge": "greater_than_equal", "gt": "greater_than", "le": "less_than_equal", "lt": "less_than"}
+RANGED = set(RANGES.values())
 
 
 def validated(
@@ -63,7 +66,8 @@ def explain(
         if item["type"] == "too_short" and any(other[: len(place)] == place for other in items.keys() - {place}):
             continue  # pydantic does not count wrong items, which have lines of their own
         name = ".".join([*filter(None, [prefix]), *_names(raw, place)])
-        layer = origin(".".join([*filter(None, [prefix]), *map(str, place)]))
+        whole = itertools.takewhile(lambda part: isinstance(part, str), place)  # a list is of one layer
+        layer = origin(".".join([*filter(None, [prefix]), *map(str, whole)]))
         where = f"{name} ({layer})" if layer else name
         if item["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown key.{did_you_mean(str(place[-1]), _keys_at(model, place[:-1]))}")
@@ -75,10 +79,11 @@ def explain(
             lines.append(f"{name} ({layer}): {item['msg']}." if layer else f"{name}: {item['msg']}.")
         elif item["type"] == "value_error":  # a check of our own, which names its keys
             found = "" if isinstance(item["input"], dict) else f"; got {_shown(item['input'])}"
-            lines.append(f"{name}{': ' if name else ''}{item['msg'].removeprefix('Value error, ')}{found}.")
+            lines.append(f"{where}{': ' if where else ''}{item['msg'].removeprefix('Value error, ')}{found}.")
         else:
-            further = dict.fromkeys(f" or {_expected(other).removeprefix('expected ')}" for other in others)
-            expected = _expected(item) + "".join(further)
+            limits = _limits_at(model, place)
+            further = dict.fromkeys(f" or {_expected(other, limits).removeprefix('expected ')}" for other in others)
+            expected = _expected(item, limits) + "".join(further)
             unquoted = expected == "expected text" and isinstance(item["input"], int | float)
             quotes = "; put it in quotes" if unquoted else ""
             lines.append(f"{where}{': ' if where else ''}{expected}; got {_shown(item['input'])}{quotes}.")
@@ -95,10 +100,18 @@ def report(place: str | Path, problems: Sequence[str]) -> str:
     return "\n".join([f"{place} has {len(lines)} problems:", *shown, *more])
 
 
-def _expected(item: Mapping[str, Any]) -> str:
-    """Return what a value should have been, such as `expected at least 1`; pydantic's message where we have none."""
+def _expected(item: Mapping[str, Any], limits: Mapping[str, Any]) -> str:
+    """Return what a value should have been, such as `expected 1 to 10`; pydantic's message where we have none.
+
+    `limits` are those that its field declares; where it has a least and a greatest, both are named.
+    """
     kind = str(item["type"])
     facts = {key: _plain(value) for key, value in item.get("ctx", {}).items()}
+    if kind in RANGED:
+        both = {**{key: _plain(value) for key, value in limits.items()}, **facts}
+        if {"ge", "le"} <= both.keys():
+            return "expected {ge} to {le}".format(**both)
+        return "expected " + " and ".join(LIMITS[RANGES[key]].format(**both) for key in RANGES if key in both)
     if kind == "literal_error":
         return f"expected {facts['expected']}".replace("'", "")
     if kind in LIMITS:
@@ -128,13 +141,34 @@ def _names(raw: Any, place: Iterable[int | str]) -> list[str]:
             names.append(own if own and same.count(own) == 1 else f"number {part + 1}")
             raw = raw[part] if part < len(same) else None
         else:
-            names.append(str(part))
+            names.append(str(part) or "''")
             raw = raw.get(part)
     return names
 
 
 def _own_name(item: Any) -> str:
     return str(item.get("name") or item.get("id") or "") if isinstance(item, Mapping) else ""
+
+
+def _limits_at(model: type[BaseModel], place: Sequence[int | str]) -> dict[str, Any]:
+    """Return the limits that the field at a place declares, by pydantic's names; none for what is inside a field."""
+    found: Any = model
+    field = None
+    for part in place:
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            fields = {field.alias or name: field for name, field in found.model_fields.items()}
+            if (field := fields.get(str(part))) is None:
+                return {}
+            found = field.annotation
+        elif isinstance(part, int) and get_args(found):  # an item of a list
+            field, found = None, get_args(found)[0]
+        else:
+            return {}
+    if field is None:
+        return {}
+    declared = [*field.metadata, *(limit for inner in get_args(found) for limit in get_args(inner)[1:])]
+    flat = [one for limit in declared for one in (getattr(limit, "metadata", None) or [limit])]
+    return {key: getattr(limit, key) for limit in flat for key in RANGES if getattr(limit, key, None) is not None}
 
 
 def _keys_at(model: Any, place: Iterable[int | str]) -> list[str]:
@@ -159,5 +193,6 @@ def _shown(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a limit as people write it: whole numbers without a point."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """Return a limit as people write it: whole numbers without a point, thousands apart."""
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    return f"{whole:,}" if type(whole) is int else whole

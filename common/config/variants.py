@@ -24,7 +24,7 @@ def with_overrides(resolved: Resolved, overrides: Mapping[str, str]) -> Config |
     if not resolved.layers:
         return None
     layers = [*resolved.layers, Layer(COMMAND_LINE, nest(overrides))]
-    return build(resolved.config.domain, resolved.config.profile, layers, resolved.pipeline)[0]
+    return build(resolved.config.domain, resolved.config.profile, layers, resolved.pipeline, None)[0]
 
 
 def with_layers(resolved: Resolved, added: Sequence[Layer], *, on_top: bool = False) -> Resolved:
@@ -38,7 +38,7 @@ def with_layers(resolved: Resolved, added: Sequence[Layer], *, on_top: bool = Fa
     first = next(i for i, label in enumerate(labels) if label.startswith(MANIFEST) or label == COMMAND_LINE)
     place = len(labels) if on_top else first
     layers = (*resolved.layers[:place], *added, *resolved.layers[place:])
-    config, origins = build(resolved.config.domain, resolved.config.profile, layers, resolved.pipeline)
+    config, origins = build(resolved.config.domain, resolved.config.profile, layers, resolved.pipeline, None)
     return replace(resolved, config=config, origins=origins, layers=layers)
 
 
@@ -55,9 +55,10 @@ def with_pipeline(resolved: Resolved, name: str) -> Resolved | None:
     try:
         pipeline = load_pipeline(resolved.repository / "pipelines", name)
         layers = [Layer(f"pipeline {name}", pipeline.settings) if x.label == before else x for x in kept]
-        config, origins = build(config.domain, config.profile, layers, pipeline)
+        config, origins = build(config.domain, config.profile, layers, pipeline, None)
     except RecipeError:
         return None
     return replace(
-        resolved, config=config, origins=origins, pipeline=pipeline, nodes=pipeline.nodes(), layers=tuple(layers)
-    )
+        resolved, config=config, origins=origins, pipeline=pipeline, nodes=pipeline.nodes(), layers=tuple(layers),
+        opened=None,
+    )  # fmt: skip

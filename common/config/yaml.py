@@ -8,6 +8,7 @@ anyone may have written costs seconds at most: its size, depth, aliases and numb
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +17,14 @@ from typing import Any
 import yaml
 
 from common.config.json import LARGEST_INT
-from common.config.text_file import MIB, read_text_file
 from common.errors import LONGEST_QUOTE, DataError, cut, quoted
+from common.system.files import MIB, read_text_file
 
 MANIFESTS = (".yaml", ".yml", ".json")  # JSON is YAML too
 LARGEST = 16 * MIB
 DEEPEST = 100  # lists and mappings inside each other; where libyaml builds values, some ten thousand end the process
 MOST_REPEATED = 100_000  # values that aliases may add to a file
+MOST_SOURCES = 10_000  # of a manifest; each is opened and looked into before a run
 LONG = 64  # characters of a text that count as one more value
 LONGEST_NUMBER = 400  # characters; the longest float has 310 digits
 FRONT_MATTER = re.compile(r"\s*---[ \t]*\r?\n(.*?)^(?:---|\.\.\.)[ \t]*\r?$", re.DOTALL | re.MULTILINE)
@@ -221,7 +223,24 @@ def read_manifest(path: Path) -> Any:
             f"data={path} is {what}. Expected a manifest: a .yaml file with title and sources, each with its id, role, "
             "path and licence (docs/your-own-data.md)."
         )
-    return read_yaml(path)
+    try:
+        facts = path.stat()
+    except (OSError, ValueError):
+        return read_yaml(path)  # which says what is wrong
+    return _manifest_as_it_is(path, (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino))
+
+
+@functools.lru_cache(maxsize=8)
+def _manifest_as_it_is(path: Path, stamp: tuple[int, ...]) -> Any:
+    """Return a manifest's value, parsed once for all in a process that ask: nobody changes it."""
+    value = read_yaml(path)
+    listed = value.get("sources") if isinstance(value, dict) else None
+    if isinstance(listed, list) and len(listed) > MOST_SOURCES:
+        raise DataError(
+            f"{path}: {len(listed):,} sources; at most {MOST_SOURCES:,} are read. One source may have many files: "
+            "path: texts/*.jsonl."
+        )
+    return value
 
 
 def parse_value(text: str) -> Any:

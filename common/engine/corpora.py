@@ -14,10 +14,16 @@ from common.config.kinds import kind_of
 from common.config.pipeline import Node, load_pipelines
 from common.config.resolve import EMBEDDED, HUB, Resolved
 from common.data.corpus import Corpus
+from common.errors import RecipeError
 
 
 def open_corpus(resolved: Resolved) -> Corpus:
-    """Return the corpus of a run. Raises ConfigError and DataError with all that is wrong with its manifest."""
+    """Return the corpus of a run, which is opened once. Raises ConfigError and DataError with all that is wrong."""
+    if isinstance(resolved.opened, RecipeError):
+        raise resolved.opened
+    if resolved.opened is not None:
+        opened: Corpus = resolved.opened
+        return opened
     from common.data.knowledge.corpus import GENERAL_KNOWLEDGE, EmbeddedCorpus
 
     config = resolved.config

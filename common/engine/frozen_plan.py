@@ -16,7 +16,7 @@ from common.config.base import Frozen, StageSettings
 from common.config.folders import find_domain
 from common.config.json import read_json
 from common.config.kinds import kind_of
-from common.config.names import Name
+from common.config.names import Name, NonEmpty
 from common.config.overrides import nest, take_consent
 from common.config.pipeline import Pipeline, parse_pipeline
 from common.config.resolve import Resolved, check_secrets
@@ -24,7 +24,7 @@ from common.config.schema import Config, RunSettings
 from common.config.stage_sections import check_options
 from common.config.validation import validated
 from common.data.manifest.revisions import NAME, Revisions
-from common.errors import ConfigError, did_you_mean
+from common.errors import ConfigError, DataError, did_you_mean
 from common.store.artifacts import Store, write_json, writing
 from common.store.runs import PLAN, run_of
 
@@ -40,11 +40,11 @@ class PlanFile(Frozen):
     name: Name | None = Field(None, description="of the run; none: that of its pipeline")
     config: dict[str, Any] = Field(description="all settings that belong to no stage")
     stages: dict[str, Any] = Field(description="settings of each stage")
-    origins: dict[str, str] = Field(default_factory=dict, description="the layer that set each key")
+    origins: dict[NonEmpty, str] = Field(default_factory=dict, description="the layer that set each key")
     pipeline: dict[str, Any] = Field(description="stages and their order, as in a pipeline file")
-    domain_folder: str | None = Field(None, description="of a domain from elsewhere")
-    data_root: str | None = Field(None, description="folder where relative paths of a manifest start")
-    hub_revisions: dict[str, str] = Field(default_factory=dict, description="branch of a data set -> commit")
+    domain_folder: NonEmpty | None = Field(None, description="of a domain from elsewhere")
+    data_root: NonEmpty | None = Field(None, description="folder where relative paths of a manifest start")
+    hub_revisions: dict[NonEmpty, NonEmpty] = Field(default_factory=dict, description="branch of a data set -> commit")
 
 
 def freeze(resolved: Resolved) -> Path:
@@ -84,11 +84,9 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
     if not path.exists():
         raise ConfigError(f"There is no plan {path}. {_plans_near(path)}")
     try:
-        raw = read_json(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{path} is not a frozen plan ({type(error).__name__}). `just run` writes one, as {USUAL}."
-        ) from None
+        raw = read_json(path, advice=f"`just run` writes a plan, as {USUAL}.")
+    except DataError as error:
+        raise ConfigError(str(error)) from None
     check_secrets(raw, str(path))
     try:
         plan = validated(PlanFile, raw, path=path)
@@ -130,7 +128,7 @@ def _checked(plan: PlanFile, path: Path) -> tuple[Pipeline, Config, dict[str, St
             raise ConfigError(f"{path}: stages.{node.name} is missing.")
         cls, key = kind_of(node.kind).settings, f"stages.{node.name}"
         stages[node.name] = validated(cls, plan.stages[node.name], path=path, prefix=key)
-        check_options(stages[node.name], node)
+        check_options(stages[node.name], node, lambda _: str(path))
     return pipeline, config, stages
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from common.config.kinds import kind_of
 from common.config.pipeline import Node
@@ -44,7 +44,11 @@ def fit_to_own_data(resolved: Resolved) -> Resolved:
         return resolved
     with contextlib.suppress(RecipeError):
         short = with_layers(resolved, list(_within_context(resolved)))
-        return with_layers(short, list(_layers(short, open_corpus(short))))
+        try:
+            corpus = open_corpus(short)
+        except RecipeError as error:
+            return replace(resolved, opened=error)
+        return replace(with_layers(short, list(_layers(short, corpus))), opened=corpus)
     return resolved
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from common.config.json import read_json
-from common.config.text_file import MIB, read_text_file
 from common.errors import DataError, quoted
 from common.models.boundary import COPY_AGAIN
+from common.system.files import MIB, read_text_file
 
 CONFIG, GENERATION, TOKENIZER = "config.json", "generation_config.json", "tokenizer_config.json"
 ADAPTER = "adapter_config.json"
@@ -129,10 +129,12 @@ def check_settings(folder: Path) -> None:
     for path in folder.iterdir():
         if path.suffix in SUFFIXES:
             _require_file(path)
-    read_config(folder)
+    config = read_config(folder)
     for name in RULES:
         if name != CONFIG and (folder / name).is_file():
-            _read(folder / name)
+            found = _read(folder / name)
+            if name == GENERATION:
+                _check_stops(folder / name, found, config)
     if (path := folder / TEMPLATE).is_file():
         read_text_file(path, largest=MIB)
 
@@ -155,7 +157,22 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder} is no checkpoint: {CONFIG} is missing. Give a folder made by save_pretrained.")
     if path.is_file() and (size := path.stat().st_size) > MIB:  # which transformers copies again and again
         raise DataError(f"{path} has {size:,} bytes; expected the settings of a model, {MIB:,} at most. {COPY_AGAIN}")
-    return _read(path)
+    config = _read(path)
+    _check_stops(path, config, config)
+    return config
+
+
+def _check_stops(path: Path, found: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Check that the tokens that a file names are in the vocabulary: no model writes others. Raises DataError."""
+    size = config.get("vocab_size")
+    for key in STOPS:
+        value = found.get(key)
+        ids = value if isinstance(value, list) else [] if value is None else [value]
+        if size is not None and (beyond := [one for one in ids if one >= size]):
+            raise DataError(
+                f"{path}: {key} names the token {beyond[0]:,}; expected one of a vocabulary of {size:,}, from 0 to "
+                f"{size - 1:,} (vocab_size in {CONFIG}). Correct the file, or copy it again."
+            )
 
 
 def _read(path: Path) -> dict[str, Any]:

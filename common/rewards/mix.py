@@ -29,7 +29,7 @@ from common.rewards.verifiers import VERIFIERS, Answer, Verifier, options_of
 
 MOST = 1e18  # of a total; its square is still finite in float32
 LEVELS = 10  # of a ranked criterion: rewards closer than a tenth are equal
-Weight = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Weight = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=1000)]
 Order = Literal["weighted", "ranked"]
 Scorer = Callable[[Sequence[Answer]], list[float]]
 
@@ -104,9 +104,11 @@ class Scores:
 
 def check_rewards(
     rewards: Mapping[str, Mapping[str, Any]], key: str, models: Sequence[str] = (),
-    verifiers: Mapping[str, Verifier] = VERIFIERS,
+    verifiers: Mapping[str, Verifier] = VERIFIERS, origin: Callable[[str], str] = lambda key: "",
 ) -> None:  # fmt: skip
     """Check names, weights and options of rewards as a settings file gives them; `models` are the stages it may name.
+
+    `origin` gives the layer that set a key.
 
     Raises ConfigError that names the key, the value and what is expected.
     """
@@ -119,7 +121,7 @@ def check_rewards(
             raise ConfigError(f"{place}: there is no such reward, and no `model` is given.{near}")
         base = ModelOptions if "model" in given else options_of(name, verifiers)
         options = create_model(name, __base__=base, weight=(Weight, 1.0))
-        validated(options, dict(given), prefix=place)
+        validated(options, dict(given), prefix=place, origin=origin)
         if given.get("model") not in (None, *models):
             raise ConfigError(
                 f"{place}.model is {given['model']!r}; expected a reward stage among the inputs of this stage "
@@ -133,7 +135,7 @@ def check_stage_rewards(node: Node, settings: AnsweringSettings, resolved: Resol
         return  # checked with `verify`
     stages = resolved.pipeline.stages
     models = [name for name in node.inputs if kind_of(stages[name].kind).makes == "reward model"]
-    check_rewards(settings.rewards, f"{node.name}.rewards", models, verifiers_for(resolved))
+    check_rewards(settings.rewards, f"{node.name}.rewards", models, verifiers_for(resolved), resolved.origin_of)
 
 
 def check_verifier(name: str | None, key: str, verifiers: Mapping[str, Verifier] = VERIFIERS) -> None:

@@ -65,10 +65,11 @@ def stamp_of(path: Path) -> Stamp:
 
 
 def known_digest(path: Path) -> str:
-    """Return a file's SHA-256. That of a large file is computed once while its stamp stays the same."""
+    """Return a file's SHA-256. It is computed once while the stamp stays the same, of a large file for all runs."""
     stamp = stamp_of(path)
     if stamp[0] < LARGE:
-        return digest_file(path)
+        is_settled = max(stamp[1:3]) < time.time_ns() - SETTLED
+        return _small_digest(path, tuple(stamp)) if is_settled else digest_file(path)
     return _large_digest(path.resolve(), tuple(stamp))
 
 
@@ -84,6 +85,11 @@ def remember(digests: Mapping[Path, str]) -> None:
     if large:
         new = {str(path.resolve()): [stamp_of(path), digest] for path, digest in large.items()}
         write("digests", {**_existing(), **new})
+
+
+@functools.lru_cache(maxsize=65536)
+def _small_digest(path: Path, stamp: tuple[int, ...]) -> str:
+    return digest_file(path)
 
 
 def _existing() -> dict[str, Any]:

@@ -27,6 +27,17 @@ def list_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() != MANIFEST)
 
 
+def give_modes(folder: Path) -> None:
+    """Give what is in a new folder the modes that its umask means, as the folder has: safetensors writes 0600."""
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            kept = stat.S_IMODE(path.stat().st_mode)
+            wanted = mode & 0o777 | kept & stat.S_ISGID if path.is_dir() else mode & 0o666
+            if kept != wanted:
+                path.chmod(wanted)
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """Return the mapping in a JSON file; an empty one where the file is missing, broken or holds something else."""
     try:

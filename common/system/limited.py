@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+import queue
 import resource
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from types import FrameType
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ LOOK_SECONDS = 0.5  # between two looks at the time that was used
 STILL_SECONDS = 60.0  # that a download may stand still
 IDLE = 30.0  # seconds of the clock for each second of work; more is as good as nothing
 LEAST = 2**16  # bytes in that time; less is as good as nothing
+AHEAD = 64  # items of a stream that are read before they are asked for
 PAGE = resource.getpagesize()
 STATM = "/proc/self/statm"  # on Linux; its first number is the memory that this process has, in pages
 Result = TypeVar("Result")
@@ -110,6 +112,44 @@ def growing(call: Callable[[], Result], size: Callable[[], int]) -> Result:
     Raises Exceeded where it grows by less than LEAST bytes in STILL_SECONDS, and what the call raises otherwise.
     """
     return _left_to(call, size, STILL_SECONDS)
+
+
+def flowing(items: Iterable[Result], seconds: float) -> Generator[Result]:
+    """Yield what an iterable yields, a few items ahead, in its order.
+
+    Raises Exceeded where the next one takes longer, by the clock, and what the iterable raises otherwise.
+    """
+    taken: queue.Queue[tuple[Result] | BaseException | None] = queue.Queue(AHEAD)
+    is_over = threading.Event()
+
+    def give(item: tuple[Result] | BaseException | None) -> None:
+        while not is_over.is_set():
+            with contextlib.suppress(queue.Full):
+                taken.put(item, timeout=LOOK_SECONDS)
+                return
+
+    def run() -> None:
+        try:
+            for item in items:
+                give((item,))
+                if is_over.is_set():
+                    return
+            give(None)
+        except BaseException as error:  # as below
+            give(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while (found := taken.get(timeout=seconds)) is not None:
+            if isinstance(found, BaseException):
+                raise found
+            yield found[0]
+    except queue.Empty:
+        raise Exceeded(f"{seconds:.0f} seconds") from None
+    finally:
+        is_over.set()
+        thread.join(2 * LOOK_SECONDS)
 
 
 def _left_to(call: Callable[[], Result], size: Callable[[], int], seconds: float, work: float = math.inf) -> Result:

@@ -46,8 +46,13 @@ def _find(value: Any, key: str, pattern: re.Pattern[str]) -> str | None:
     return None
 
 
+@functools.lru_cache(maxsize=4096)
+def _is_telling(name: str) -> bool:
+    return TELLING.search(name) is not None
+
+
 def _of_environment() -> tuple[str, ...]:
-    found = (value.strip() for name, value in os.environ.items() if TELLING.search(name))
+    found = [os.environ[name].strip() for name in os.environ if _is_telling(name)]  # each line that is shown asks
     return tuple(sorted((value for value in found if len(value) >= SHORTEST), key=len, reverse=True))
 
 

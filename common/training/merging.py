@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from common.config.merge_parameters import ANY, RANGES, flaw
 from common.config.stages import MergeSettings
 from common.config.validation import explain
 from common.errors import ConfigError, did_you_mean
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
 WITHOUT_BASE = ("linear", "passthrough")  # all other methods measure differences from a base
 # What mergekit lists for a method that never reads it.
 UNREAD = {"task_arithmetic": frozenset({"density", "rescale", "int8_mask"})}
-RANGES = {  # name: (accepts, description); mergekit accepts any number
-    "density": (lambda x: 0 < x <= 1, "a number above 0 and at most 1"),
-    "t": (lambda x: 0 <= x <= 1, "a number from 0 (the base) to 1 (the other model)"),
-    "epsilon": (lambda x: 0 <= x < 0.5, "a number from 0 to below 0.5"),
-}
 SOURCE_KEYS = ("model", "layer_range", "parameters")
 Parameters = Mapping[str, Any]  # name -> value, gradient or filters
 
@@ -68,6 +64,13 @@ def check_stages(settings: MergeSettings, inputs: Sequence[str], stage: str) -> 
         raise ConfigError(
             f"{stage}.base: method {settings.method} has no base, so the weights of '{settings.base}' would be left "
             f"out. Remove the key{remedy if settings.method == 'linear' else ''}."
+        )
+    given = [keys.get("weight", settings.parameters.get("weight")) for keys in settings.models.values()]
+    weights = [weight for weight in given if isinstance(weight, int | float)]
+    if settings.method == "linear" and len(weights) == len(given) > 1 and abs(math.fsum(weights)) < 1e-9:
+        raise ConfigError(
+            f"{stage}.models: the weights of {', '.join(settings.models)} sum to 0, and a linear merge divides by "
+            "their sum. Change one weight."
         )
 
 
@@ -169,6 +172,9 @@ def _check_slices(settings: MergeSettings, inputs: Sequence[str], stage: str) ->
         source, key = sources[0], f"{key}.sources.0"
         _require_known(key, source, SOURCE_KEYS)
         _require_input(f"{key}.model", str(source.get("model")), inputs)
+        for name, value in (source.get("parameters") or {}).items():
+            if problem := flaw(name, value):
+                raise ConfigError(f"{key}.parameters.{name}: {problem}.")
         layers = source.get("layer_range")
         pair = isinstance(layers, list | tuple) and len(layers) == 2 and all(type(layer) is int for layer in layers)
         if not pair or not 0 <= layers[0] < layers[1]:  # type: ignore[index] # `pair` says that it is one
@@ -250,7 +256,7 @@ def _resolve(parameter: ParameterSpec, scopes: Mapping[str, Parameters], tensor:
         raise ConfigError(
             f"{key}: tensors that match no filter would have no {name}. End the list with {{value: …}}."
         ) from error
-    accepts, description = RANGES.get(name, (lambda _: True, "a finite number"))
+    accepts, description = RANGES.get(name, ANY)
     if isinstance(value, float) and not (math.isfinite(value) and accepts(value)):
         raise ConfigError(f"{key}: expected {description}, or a list of them over the layers; got {value:.6g}.")
     return value

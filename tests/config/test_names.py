@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from common.config.folders import find_domain, is_path, names_in
-from common.config.names import check_name, domain_flaw, flaw, is_name, twins
-from common.config.pipeline import load_pipeline
+from common.config.names import NonEmpty, check_name, domain_flaw, flaw, is_name, twins
+from common.config.pipeline import Pipeline, StageSpec, load_pipeline
 from common.config.resolve import resolve
+from common.config.schema import Config, ModelSettings, RunSettings
+from common.config.stages import MergeSettings, PublishSettings
 from common.data.manifest.manifest import load_manifest
+from common.engine.frozen_plan import PlanFile
 from common.errors import ConfigError
 from common.stages.publish import hub_repository
 from tests.conftest import REPOSITORY
@@ -48,6 +52,29 @@ def test_what_is_no_name(names: list[object], expected: str) -> None:
             check_name("key", name)
 
 
+def test_text_that_has_to_say_something(tmp_path: Path) -> None:
+    text = TypeAdapter(NonEmpty)
+    assert text.validate_python(" a ") == " a "
+    for empty in ("", " \t"):
+        with pytest.raises(ValidationError, match="expected text that is not empty"):
+            text.validate_python(empty)
+    for key, value in {"card.tags": "['']", "publish.to": "''", "merge.base": "''", "run.hardware": "' '"}.items():
+        with pytest.raises(ConfigError, match=rf"{key}.* \(command line\): expected text that is not empty; got '"):
+            resolve({"domain": "medical", key: value}, REPOSITORY)
+
+
+def test_no_text_of_a_file_that_has_to_say_something_is_undeclared() -> None:
+    """Free text may be empty; every other text of a settings class is a name, a choice, or NonEmpty."""
+    classes = (Config, ModelSettings, RunSettings, PublishSettings, MergeSettings, Pipeline, StageSpec, PlanFile)
+    plain = {
+        f"{cls.__name__}.{name}"
+        for cls in classes
+        for name, field in cls.model_fields.items()
+        if field.annotation in (str, str | None, tuple[str, ...]) and not field.metadata
+    }
+    assert plain == set()
+
+
 def test_names() -> None:
     for name in ("a", "7b", "qwen2.5-72b", "try_2.b-C", "exam-sft", "latest", "com", "console", "x" * 100):
         assert is_name(name), name
@@ -65,7 +92,7 @@ def test_names_that_some_disks_take_for_one() -> None:
 def test_no_place_takes_what_is_no_name(name: str, tmp_path: Path) -> None:
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "pipelines" / "odd.yaml").write_text(PIPELINE.replace("NAME", json.dumps(name)), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"(?s)odd\.yaml: stages\..*: (expected letters|a name|Windows|the store)"):
+    with pytest.raises(ConfigError, match=r"(?s)odd\.yaml.*stages\..*: (expected letters|a name|Windows|the store)"):
         load_pipeline(tmp_path / "pipelines", "odd")
     (tmp_path / "m.json").write_text(
         json.dumps(

@@ -140,11 +140,11 @@ def _over(values: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("dpo.epochs", 10**9, "expected at most 10000; got 1000000000."),
+        ("dpo.epochs", 10**9, "expected more than 0 and at most 10,000; got 1000000000."),
         ("cpt.tokens", True, "expected a whole number; got True."),
         ("cpt.replay", NAN, "expected a finite number"),
-        ("cpt.batch_tokens", 10**12, "expected at most 1000000000; got 1000000000000."),
-        ("cpt.tokens", -5, "expected more than 0; got -5."),
+        ("cpt.batch_tokens", 10**12, "expected more than 0 and at most 1,000,000,000; got 1000000000000."),
+        ("cpt.tokens", -5, "expected more than 0 and at most 1,000,000,000,000,000; got -5."),
         ("cpt.train.weight_decay", 1e30, "expected a finite number of at most 1,000,000,000,000,000; got 1e+30."),
         ("evaluate.chat_template", 1, "expected true or false; got 1."),
     ],
@@ -172,20 +172,20 @@ def test_each_layer_is_named(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ({"seed": str(2**70)}, "seed (command line): expected at most 4294967295; got"),
+        ({"seed": str(2**70)}, "seed (command line): expected 0 to 4,294,967,295; got"),
         ({"seed": "true"}, "seed (command line): expected a whole number; got True."),
         ({"sft.epochs": "1e400"}, "sft.epochs (command line): expected a finite number; got inf."),
         ({"sft.epochs": "nan"}, "sft.epochs (command line): expected a finite number; got 'nan'."),
-        ({"run.processes": "1e12"}, "run.processes (command line): expected at most 1000000000; got 1000000000000.0."),
+        ({"run.processes": "1e12"}, "run.processes (command line): expected 1 to 1,000,000,000; got 1000000000000.0."),
         ({"model.architecture.hidden_size": "true"}, "hidden_size is True; expected a whole number"),
         ({"model.architecture.num_attention_heads": "0"}, "num_attention_heads is 0; expected a whole number from 1"),
-        ({"embedded.documents_per_entity": "10000000"}, "(command line): expected at most 1000;"),
+        ({"embedded.documents_per_entity": "10000000"}, "(command line): expected 1 to 1,000;"),
         ({"run.gpu_lock": "0"}, "run.gpu_lock (command line): expected true or false; got 0."),
-        ({"gate.max_general_drop": "-.1"}, "gate.max_general_drop (command line): expected at least 0; got -0.1."),
+        ({"gate.max_general_drop": "-.1"}, "gate.max_general_drop (command line): expected 0 to 1; got -0.1."),
         ({"verify.rewards": "{exact: {weight: 1e30}}"}, "verify.rewards.exact.weight (command line): expected a"),
-        ({"dpo.train.beta": "-1"}, "dpo.train.beta: expected a number from 0 to 1,000, got -1."),
-        ({"sft.peft": "lora", "sft.lora.r": "0"}, "sft.lora.r: expected a number from 1 to 100,000, got 0."),
-        ({"sft.peft": "lora", "sft.lora.lora_dropout": "2"}, "sft.lora.lora_dropout: expected a number from 0 to 1"),
+        ({"dpo.train.beta": "-1"}, "dpo.train.beta (command line): expected a number from 0 to 1,000, got -1."),
+        ({"sft.peft": "lora", "sft.lora.r": "0"}, "sft.lora.r (command line): expected a number from 1 to 100,000"),
+        ({"sft.peft": "lora", "sft.lora.lora_dropout": "2"}, "dropout (command line): expected a number from 0"),
     ],
 )  # fmt: skip
 def test_the_command_line(words: dict[str, str], expected: str) -> None:
@@ -197,8 +197,8 @@ def test_the_command_line(words: dict[str, str], expected: str) -> None:
 @pytest.mark.parametrize(
     ("stage", "key", "value", "expected"),
     [
-        ("cpt", "epochs", 10**9, "stages.cpt.epochs: expected at most 10000; got 1000000000."),
-        ("cpt", "replay", -0.1, "stages.cpt.replay: expected at least 0; got -0.1."),
+        ("cpt", "epochs", 10**9, "stages.cpt.epochs: expected more than 0 and at most 10,000; got 1000000000."),
+        ("cpt", "replay", -0.1, "stages.cpt.replay: expected 0 to 1; got -0.1."),
         ("cpt", "train", {"weight_decay": 1e30}, "stages.cpt.train.weight_decay: expected a finite number of at most"),
         ("dpo", "batch_pairs", True, "stages.dpo.batch_pairs: expected a whole number; got True."),
     ],

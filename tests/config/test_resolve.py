@@ -74,13 +74,13 @@ def test_values_may_hold_spaces_and_equal_signs() -> None:
         ({"domain": "medical", "cpt.schedule.warmpu": "0.1"}, "cpt.schedule.warmpu (command line): unknown key. Did you mean 'warmup'?"),
         ({"domain": "medical", "model.pth": "x"}, "model.pth (command line): unknown key. Did you mean 'path'?"),
         ({"domain": "medical", "cpt.tokens": "many"}, "cpt.tokens (command line): expected a whole number; got"),
-        ({"domain": "medical", "cpt.replay": "1.5"}, "cpt.replay (command line): expected at most 1; got 1.5"),
-        ({"domain": "medical", "seed": "-1"}, "seed (command line): expected at least 0; got -1"),
+        ({"domain": "medical", "cpt.replay": "1.5"}, "cpt.replay (command line): expected 0 to 1; got 1.5"),
+        ({"domain": "medical", "seed": "-1"}, "seed (command line): expected 0 to 4,294,967,295; got -1"),
         ({"domain": "medical", "cpt.train.learning_rat": "1"}, "SFTConfig of TRL has no option 'learning_rat'. Did you mean 'learning_rate'?"),
         ({"domain": "medical", "dpo.train.betta": "1"}, "DPOConfig of TRL has no option 'betta'. Did you mean 'beta'?"),
-        ({"domain": "medical", "cpt.train.learning_rate": "fast"}, "cpt.train.learning_rate: expected float, got 'fast' (str)"),
-        ({"domain": "medical", "cpt.train.learning_rate": "-1"}, "cpt.train.learning_rate: expected a number from 0 to 10, got -1"),
-        ({"domain": "medical", "seed": "4294967296"}, "seed (command line): expected at most 4294967295; got 4294967296"),
+        ({"domain": "medical", "cpt.train.learning_rate": "fast"}, "cpt.train.learning_rate (command line): expected float, got 'fast' (str)"),
+        ({"domain": "medical", "cpt.train.learning_rate": "-1"}, "cpt.train.learning_rate (command line): expected a number from 0 to 10, got -1"),
+        ({"domain": "medical", "seed": "4294967296"}, "seed (command line): expected 0 to 4,294,967,295; got 4294967296"),
         ({"domain": "medical", "cpt.train.packing_strategy": "wrapped"}, "set cpt.packing=trl to use it"),
         ({"domain": "medical", "cpt.peft": "lora", "cpt.lora.rr": "8"}, "LoraConfig of peft has no option 'rr'. Did you mean 'r'?"),
         ({"domain": "medical", "cpt": "5"}, "cpt (command line): expected keys below it, got 5"),
@@ -287,6 +287,15 @@ def test_settings_of_a_pipeline_are_for_stages_that_it_has(tmp_path: Path) -> No
     path.write_text(f"{text}settings: {{dpo: {{epochs: 2}}}}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"^settings\.dpo: the pipeline mine has no such stage\."):
         resolve({"domain": "odd", "pipeline": "mine"}, tmp_path)
+
+
+def test_a_file_may_have_a_section_for_a_stage_of_another_pipeline(tmp_path: Path) -> None:
+    odd_domain(tmp_path, "all: {general-text: {tokens: 4096}}\n")
+    for pipeline in ("full", "control"):
+        stages = resolve({"domain": "odd", "pipeline": pipeline}, tmp_path).config.stages
+        assert getattr(stages.get("general-text"), "tokens", None) == (4096 if pipeline == "control" else None)
+    with pytest.raises(ConfigError, match=r"^general-text \(command line\): no section or stage of that name"):
+        resolve({"domain": "odd", "pipeline": "full", "general-text.tokens": "4096"}, tmp_path)
 
 
 def test_all_unknown_sections_of_a_domain_file_are_named_at_once(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_optimizers_are_those_of_transformers() -> None:
     [
         (
             {"cpt.train.optim": "adamww_torch"},
-            r"adamww_torch: transformers has no such optimizer\. Did you mean 'adam",
+            r"optim \(command line\): transformers has no optimizer 'adamww_torch'\. Did you mean 'adam",
         ),
         (
             {"cpt.train.optim": "galore_adamw"},

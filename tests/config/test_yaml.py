@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.config.yaml import parse_value, read_front_matter, read_manifest, read_yaml
+from common.config.yaml import MOST_SOURCES, parse_value, read_front_matter, read_manifest, read_yaml
 from common.errors import DataError
 
 
@@ -179,3 +179,18 @@ def test_tags_of_another_program_are_passed_over_on_demand(tmp_path: Path) -> No
 def test_front_matter_is_read_or_there_is_none(text: str, expected: object, tmp_path: Path) -> None:
     assert read_front_matter(write(tmp_path, text)) == expected
     assert read_front_matter(tmp_path / "none.md") == {}
+
+
+def test_a_manifest_is_parsed_once_as_long_as_it_stays(tmp_path: Path) -> None:
+    path = tmp_path / "data.yaml"
+    path.write_text("{title: a}")
+    assert read_manifest(path) is read_manifest(path)
+    path.write_text("{title: other}")
+    assert read_manifest(path) == {"title": "other"}
+
+
+def test_a_manifest_of_too_many_sources(tmp_path: Path) -> None:
+    path = tmp_path / "data.yaml"
+    path.write_text(f"sources: [{'{}, ' * (MOST_SOURCES + 1)}]")
+    with pytest.raises(DataError, match=r"10,001 sources; at most 10,000 are read\. One source may have many files"):
+        read_manifest(path)

@@ -15,7 +15,7 @@ from common.config.resolve import resolve
 from common.cost.corrections import NAME, Corrections, Pace
 from common.cost.outlook import Outlook, pace_of
 from common.cost.pace import Stopwatch
-from common.cost.speed import other_seconds, step_seconds
+from common.cost.speed import other_seconds, step_seconds, token_seconds
 from common.engine.plan import make_plan
 from common.store.artifacts import Artifact
 from tests.conftest import REPOSITORY
@@ -129,20 +129,25 @@ def test_pairs_shorter_than_they_may_be_are_reckoned_by_the_token(
     """A step of 16 pairs of 40 tokens is planned as 1,280 of them, whatever sequence_length would allow."""
     context = dataclasses.replace(context_of(tmp_path), kind="dpo", stage="dpo")
     context = dataclasses.replace(context, settings=context.config.stages["dpo"])
-    ticking(monkeypatch, [0.3] * 60)
+    words = {"domain": "medical", "run.device": "cpu", "out": str(tmp_path)}
+    found = Outlook.of(resolve(words, REPOSITORY))
+    # Twice what this machine is estimated to need: a share beyond 5 is cut.
+    seen = 2 * token_seconds(found.settings["dpo"], found.hardware) * 1280
+    ticking(monkeypatch, [seen] * 60)
     watch = Stopwatch(context, 1280)
     for _ in range(51):
         watch.step()
-    found = Outlook.of(resolve({"domain": "medical", "run.device": "cpu", "out": str(tmp_path)}, REPOSITORY))
+    found = Outlook.of(resolve(words, REPOSITORY))
     other = other_seconds(found.settings["dpo"], found.hardware)
-    assert found.seconds("dpo", 128_000) == pytest.approx(other + 100 * 0.3, rel=1e-3)
+    assert found.seconds("dpo", 128_000) == pytest.approx(other + 100 * seen, rel=1e-3)
 
 
 def test_a_slow_beginning_is_mended_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = {"domain": "medical", "run.device": "cpu", "out": str(tmp_path)}
     found = Outlook.of(resolve(words, REPOSITORY))
     pace = pace_of(found.settings["cpt"], found.hardware)
-    ticking(monkeypatch, [0.3] * 70 + [0.1] * 80)
+    estimated = step_seconds(found.settings["cpt"], found.hardware)
+    ticking(monkeypatch, [3 * estimated] * 70 + [estimated] * 80)
     watch = Stopwatch(context_of(tmp_path), 512)
     for _ in range(150):
         watch.step()

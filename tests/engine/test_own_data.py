@@ -12,11 +12,12 @@ import pytest
 from common.cli.main import main
 from common.config.resolve import Resolved, resolve
 from common.data.general_world import WithGeneralWorld
+from common.data.manifest import manifest, manifest_checks
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import recipe_of
 from common.engine.own_data import LABEL, PASSES, fit_to_own_data, reasons
 from common.engine.plan import make_plan
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError
 from common.store import cache
 from common.store.artifacts import write_json
 from tests.conftest import REPOSITORY, training
@@ -153,7 +154,7 @@ def test_what_is_decided_does_not_depend_on_what_is_cached(folder: Path) -> None
 def test_embedded_data_and_those_of_the_hub_keep_their_budgets() -> None:
     for data in ("embedded", "hub"):
         resolved = resolve({"domain": "medical", "data": data, "pipeline": "cpt-sft"}, REPOSITORY)
-        assert fit_to_own_data(resolved) is resolved
+        assert fit_to_own_data(resolved) == resolved
 
 
 def test_data_that_cannot_be_read_are_left_to_the_plan(folder: Path) -> None:
@@ -161,6 +162,20 @@ def test_data_that_cannot_be_read_are_left_to_the_plan(folder: Path) -> None:
     assert not reasons(resolved)
     with pytest.raises(Exception, match="no enabled source has rows for preference"):
         make_plan(resolved)
+
+
+def test_sources_are_opened_once_for_budgets_and_plan(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    def check_sources(*given: Any) -> manifest_checks.CheckedSources:
+        opened.append(given)
+        return manifest_checks.check_sources(*given)
+
+    monkeypatch.setattr(manifest, "check_sources", check_sources)
+    make_plan(fitted(folder, "text", "faq", pipeline="cpt-sft"))
+    with pytest.raises(DataError, match="no enabled source has rows for preference"):
+        make_plan(fitted(folder, "text", "faq", pipeline="full"))
+    assert len(opened) == 2
 
 
 def test_a_budget_of_less_than_a_step_is_found_by_the_plan(folder: Path) -> None:

@@ -148,6 +148,8 @@ PLANNED: dict[str, Case] = {
     "attention that is returned": (put(CONFIG, output_attentions=True), "output_attentions is True; expected false"),
     "architectures as text": (put(CONFIG, architectures="X"), "architectures is 'X'; expected a list of names"),
     "a stop token as text": (put(GENERATION, eos_token_id="x"), f"{GENERATION}: eos_token_id is 'x'; expected the"),
+    "a stop token beyond": (put(GENERATION, eos_token_id=[1, 2**31 - 1]), "names the token 2,147,483,647"),
+    "a stop token beyond, in config.json": (put(CONFIG, pad_token_id=2**30), f"{CONFIG}: pad_token_id names the token"),
     "stop tokens as lists": (put(GENERATION, eos_token_id=[[1]]), "eos_token_id is [[1]]; expected the place"),
     "padding as a list": (put(GENERATION, pad_token_id=[1]), "pad_token_id is [1]; expected a whole number"),
     "a generation config that is a list": (write(GENERATION, "[]"), f"{GENERATION} holds []; expected a JSON object"),
@@ -179,7 +181,6 @@ TRIED: dict[str, Case] = {
     "unknown activation": (put(CONFIG, hidden_act="frob"), "frob"),
     "unknown rope": (put(CONFIG, rope_scaling="yes"), "rope_parameters"),
     "a rope of text": (put(CONFIG, rope_parameters={"rope_type": "default", "rope_theta": "x"}), "unsupported operand"),
-    "padding beyond the table": (put(CONFIG, pad_token_id=10**8), "Padding_idx"),
     "a vocabulary smaller than the table": (
         put(CONFIG, vocab_size=100), f"{WEIGHTS}: the tensor model.embed_tokens.weight has the shape"
     ),

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -43,6 +44,26 @@ def test_the_digest_is_of_the_result_and_not_of_how_it_was_made(store: Store) ->
     first, second = commit(store, "sft", "weights", recipe=1), commit(store, "sft", "weights", recipe=2)
     assert first.fingerprint != second.fingerprint
     assert first.digest == second.digest
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o027, 0o077])
+def test_a_result_has_the_modes_that_its_umask_means(store: Store, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        out = store.work / "out"
+        (out / "private").mkdir(parents=True)
+        out.chmod(out.stat().st_mode | stat.S_ISGID)
+        for path in (out / "model.safetensors", out / "private" / "rows"):
+            path.write_text("weights")
+            path.chmod(0o600)
+        (out / "private").chmod(0o700)
+        made = store.commit("sft", "0" * 16, out, {})
+    finally:
+        os.umask(before)
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in made.path.rglob("*")}
+    expected = {path: (0o777 if path.is_dir() else 0o666) & ~umask for path in modes}
+    assert modes == expected
+    assert made.path.stat().st_mode & stat.S_ISGID
 
 
 def test_an_equal_result_keeps_the_old_artifact(store: Store) -> None:

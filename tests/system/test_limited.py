@@ -4,11 +4,12 @@ import resource
 import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from common.system import limited as limited_module
-from common.system.limited import Exceeded, growing, limited, watched, working
+from common.system.limited import Exceeded, flowing, growing, limited, watched, working
 
 LIMIT = 0.3
 
@@ -99,3 +100,24 @@ def test_a_download_that_stands_still_is_left_behind(monkeypatch: pytest.MonkeyP
     with pytest.raises(Exceeded, match="0 seconds"):
         growing(lambda: time.sleep(5), lambda: 7)
     assert time.monotonic() - started < 3
+
+
+def test_a_stream_that_stands_still_is_left_behind() -> None:
+    def rows(pause: float, end: Exception | None = None) -> Iterator[int]:
+        yield from range(200)
+        time.sleep(pause)
+        if end is not None:
+            raise end
+        yield 200
+
+    assert [*flowing(rows(0.0), 5)] == [*range(201)]
+    with pytest.raises(ZeroDivisionError):
+        [*flowing(rows(0.0, ZeroDivisionError()), 5)]
+    taken = flowing(rows(4.0), 0.2)
+    assert [next(taken) for _ in range(200)] == [*range(200)]
+    with pytest.raises(Exceeded, match="0 seconds"):
+        next(taken)
+    stopped, before = flowing(rows(0.0), 5), threading.active_count()
+    next(stopped)
+    stopped.close()
+    assert threading.active_count() == before

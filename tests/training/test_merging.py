@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from common.config.stages import MergeSettings
+from common.config.validation import validated
 from common.errors import ConfigError
 from common.training.merging import UNREAD, WITHOUT_BASE, build_recipe, check_merge, check_stages, list_weights
 
@@ -74,7 +75,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"method": "slerp", "base": "base", "models": {"dpo": {}}}, r"merge.parameters.t is missing: the method"),
     (linear([{"filter": "mlp", "value": 1}]), r"merge.models.dpo.weight: tensors that match no filter"),
     (linear("much"), r"merge.models.dpo.weight: expected a number; got 'much'.$"),
-    (linear(float("nan")), r"merge.models.dpo.weight: expected a finite number, .* got nan"),
+    (linear(float("nan")), r"merge.models.dpo.weight: expected a finite number .* got nan"),
     (linear([0.5, None]), r"merge.models.dpo.weight: expected a value, a list of values .* got \[0.5, None\]"),
     (linear([]), r"merge.models.dpo.weight: expected a value, .* got \[\]"),
     (linear([{"filter": "mlp", "value": []}]), r"merge.models.dpo.weight: expected a value, "),
@@ -89,7 +90,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (ties(parameters={"int8_mask": 2}), r"merge.parameters.int8_mask: expected true or false; got 2"),
     ({"method": "task_arithmetic", "base": "base", "models": {"dpo": {"weight": 1, "density": 0.5}}},
      r"merge.models.dpo.density: method task_arithmetic has no parameter 'density' here"),
-    (linear(-1), r"the weights of sft, dpo sum to 0 at depth 0"),
+    (linear(-1), r"the weights of sft, dpo sum to 0, and"),
     (linear([0, -1]), r"the weights of sft, dpo sum to 0 at depth 1"),
     (linear([{"filter": "mlp", "value": -1}, {"value": 1}]), r"sum to 0 for tensors with 'mlp' in their name"),
     (della(0.5, epsilon=0.7), r"merge.models.dpo.epsilon: expected a number from 0 to below 0.5, .* got 0.7"),
@@ -102,9 +103,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("keys", "message"), REFUSED)
 def test_settings_that_cannot_be_merged_are_refused(keys: dict[str, Any], message: str) -> None:
-    settings = MergeSettings.model_validate(keys)
     with pytest.raises(ConfigError, match=message):
-        check(settings)
+        check(validated(MergeSettings, keys, prefix="merge"))
 
 
 @pytest.mark.parametrize("keys", [

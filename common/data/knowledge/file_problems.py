@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from pydantic import Field, ValidationError
 
 from common.config.base import Frozen
+from common.config.names import NonEmpty
 from common.config.validation import explain, report
 from common.config.yaml import read_yaml
 from common.errors import DataError, did_you_mean
@@ -31,9 +32,9 @@ Lost = Mapping[str, Collection[Any]]
 class Reference(Frozen):
     """Where the content of a file can be checked."""
 
-    id: str = Field(description="name by which attributes and problems refer to it")
-    title: str = Field(description="title of the source")
-    publisher: str = Field(description="who publishes it")
+    id: NonEmpty = Field(description="name by which attributes and problems refer to it")
+    title: NonEmpty = Field(description="title of the source")
+    publisher: NonEmpty = Field(description="who publishes it")
 
 
 class Checked(Frozen):
@@ -50,8 +51,8 @@ Model = TypeVar("Model", bound=Checked)
 class Head(Checked):
     """What every file of embedded knowledge says about itself."""
 
-    title: str = Field(description="title of the domain's knowledge, for the card")
-    language: str = Field("en", description="ISO 639 code of its language")
+    title: NonEmpty = Field(description="title of the domain's knowledge, for the card")
+    language: NonEmpty = Field("en", description="ISO 639 code of its language")
     licence: str = Field(description="licence of these texts")
     sources: tuple[Reference, ...] = Field(description="where the content can be checked")
     evasions: tuple[str, ...] = Field(description="answers that evade a question: rejected in preference pairs")

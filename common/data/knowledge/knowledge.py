@@ -16,6 +16,7 @@ from typing import Literal
 from pydantic import Field
 
 from common.config.base import Frozen
+from common.config.names import NonEmpty
 from common.data.knowledge.file_problems import Head, Lost, read_slots
 from common.errors import did_you_mean
 
@@ -30,8 +31,8 @@ SLOTS = {"name", "answer"}
 class Attribute(Frozen):
     """One kind of fact: how documents state it and how questions ask for it."""
 
-    label: str = Field(description="what kind of fact it is, for those who read the file")
-    source: str = Field(description="id of the source by which the facts can be checked")
+    label: NonEmpty = Field(description="what kind of fact it is, for those who read the file")
+    source: NonEmpty = Field(description="id of the source by which the facts can be checked")
     documents: tuple[str, ...] = Field(description="sentences that state the fact, with {name} and {answer}")
     questions: tuple[str, ...] = Field(description="questions that ask for it, with {name}")
 
@@ -40,7 +41,7 @@ class Knowledge(Head):
     """A knowledge file as written; `entities` are rows of `name` and one answer per attribute."""
 
     kind: Literal["facts"] = Field("facts", description="what the file holds")
-    entity: str = Field(description="what an entity is, for those who read the file")
+    entity: NonEmpty = Field(description="what an entity is, for those who read the file")
     attributes: dict[str, Attribute] = Field(description="name -> kind of fact")
     entities: tuple[dict[str, str], ...] = Field(description="rows of `name` and one answer per attribute")
     probes: dict[str, tuple[dict[str, str], ...]] = Field(

@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from common.config.base import Frozen
+from common.config.names import NonEmpty
 from common.data.knowledge.arithmetic import Expression, NotWhole
 from common.data.knowledge.file_problems import Head, Lost, read_slots
 from common.errors import DataError, did_you_mean
@@ -35,8 +36,8 @@ MIN_YIELD = 0.02  # least share of draws that meet the conditions
 class Template(Frozen):
     """One kind of problem."""
 
-    label: str = Field(description="what kind of problem it is")
-    source: str = Field(description="id of the source that teaches this kind")
+    label: NonEmpty = Field(description="what kind of problem it is")
+    source: NonEmpty = Field(description="id of the source that teaches this kind")
     numbers: dict[str, tuple[int, int]] = Field(description="name -> least and greatest value, both included")
     words: dict[str, str] = Field(default_factory=dict, description="name -> list of `words` that it is drawn from")
     derive: dict[str, str] = Field(default_factory=dict, description="name -> expression of the numbers before it")
@@ -44,7 +45,7 @@ class Template(Frozen):
     questions: tuple[str, ...] = Field(description="wordings for training, and for the exam's held-out numbers")
     exam_questions: tuple[str, ...] = Field(description="wordings that only the exam uses")
     solutions: tuple[str, ...] = Field(description="worked solutions, without the closing answer")
-    answer: str = Field(description="the number that is asked for")
+    answer: NonEmpty = Field(description="the number that is asked for")
 
 
 class ProblemFile(Head):

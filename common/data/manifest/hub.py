@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from common.data.manifest.readers import Record
 from common.data.manifest.records import missing_columns
 from common.data.manifest.schema import Source
 from common.errors import DataError
-from common.system.limited import Exceeded, watched
+from common.system.limited import Exceeded, flowing, watched
 
 WORKERS = 8
 ANSWER_SECONDS = 60.0  # for what is asked of the Hub before a run
+ROW_SECONDS = 300.0  # for the next row; a block of rows comes as a whole, over slow lines too
 Reader = Callable[[Source], Generator[Record]]
 _UNREACHABLE = frozenset({
     "ConnectionError", "TimeoutError", "TooManyRedirects", "Exceeded", "TransportError", "RequestException",
@@ -44,11 +46,15 @@ def read_hub(source: Source) -> Generator[Record]:
     assert source.hub is not None, f"source {source.id} is not on the Hub"
     files = [*source.data_files] if isinstance(source.data_files, tuple) else source.data_files
     row = 0
-    try:
-        stream = datasets.load_dataset(
-            source.hub, source.config, split=source.split, revision=source.revision, data_files=files, streaming=True
+    name, split, revision = source.hub, source.split, source.revision
+
+    def values() -> Iterator[Any]:
+        yield from datasets.load_dataset(
+            name, source.config, split=split, revision=revision, data_files=files, streaming=True
         )
-        for value in stream:
+
+    try:
+        for value in flowing(values(), ROW_SECONDS):
             row += 1
             yield Record(f"{_name_of(source)}, row {row}", value)
     except Exception as error:  # the library raises a dozen types here; the message below keeps the cause
@@ -153,6 +159,8 @@ def _problem(source: Source, row: int, error: Exception) -> DataError:
     cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
     if isinstance(error, ConnectionError) and "offline mode" in cause:
         cause = "it did not answer, or HF_HUB_OFFLINE is set"
+    if isinstance(error, Exceeded):
+        cause = f"nothing came within {error}"
     place = f"{_name_of(source)} after row {row}" if row else _name_of(source)
     start = f"Source '{source.id}': "
     kinds = {kind.__name__ for kind in type(error).__mro__}

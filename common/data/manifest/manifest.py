@@ -45,7 +45,6 @@ from common.errors import ConfigError, DataError, did_you_mean
 from common.system.secrets import find
 
 _log = logging.getLogger(__name__)
-MOST_SOURCES = 10_000  # each is opened and looked into more than once before a run
 # A stage that asks for these cannot go on with nothing; the others may be empty.
 _NEEDED = frozenset({"pretrain", "cpt", "sft", "preference"})
 # Keys that say where a source is or what is known of it, not which rows it gives. Columns are resolved below.
@@ -73,12 +72,6 @@ def load_manifest(
         raise DataError(
             f"{path}: {place} holds what looks like an access token or a password. Results keep what a manifest says: "
             "take it out, and set HF_TOKEN or run `hf auth login`."
-        )
-    listed = raw.get("sources")
-    if isinstance(listed, list) and len(listed) > MOST_SOURCES:
-        raise DataError(
-            f"{path}: {len(listed):,} sources; at most {MOST_SOURCES:,} are read. One source may have many files: "
-            "path: texts/*.jsonl."
         )
     manifest, sources, wrong = parse_manifest(raw)
     known = revisions or Revisions(None)

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from common.config.validation import explain
 from common.data.manifest.descriptions import describe
-from common.data.manifest.files.locate import locate
+from common.data.manifest.files.locate import Left, locate
 from common.data.manifest.files.source_file import Findings
 from common.data.manifest.hub import gate_problem
 from common.data.manifest.peeking import Peek, peek, peek_records
@@ -72,6 +72,7 @@ def check_sources(
     `of_hub` reads a data set of the Hub: only for those whose columns are not named.
     """
     done = CheckedSources([], {}, {}, [], {source.id: Findings(source.id) for source in sources})
+    left = Left()
     for source in sources:
         problems: list[str] = []
         found = Peek(source)
@@ -79,7 +80,7 @@ def check_sources(
             problems.append(NO_LICENCE)
         gate = gate_problem(source) if source.enabled else None
         if source.enabled and source.path is not None:
-            located, wrong = locate(source.paths, source.split, root)
+            located, wrong = locate(source.paths, source.split, root, left)
             done.files[source.id] = [file._replace(tell=done.findings[source.id]) for file in located]
             problems += wrong
             found = peek(source, done.files[source.id])

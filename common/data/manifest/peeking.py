@@ -27,6 +27,7 @@ from common.errors import DataError
 
 MOST_RECORDS = 100  # of a source that are looked at: what is rare in it is not in the first record
 SOME_RECORDS = 20  # where the columns are given
+MOST_FILES = 1_000  # of a source; all of them are read before a run
 MOST_CHARACTERS = 4_000_000  # and fewer of them where they are long
 MOST_COLUMNS = 12  # that a message names
 LONGEST_NAME = 60  # characters of a column's name; a longer one is rather a text
@@ -48,7 +49,7 @@ def peek(source: Source, files: Sequence[SourceFile]) -> Peek:
     """Return a local source with its columns, or what is wrong with it."""
     found = Peek(source)
     looked: list[_Look] = []
-    for file in files:
+    for file in files[:MOST_FILES]:
         few = any(look.used for look in looked)
         looked.append(_look(source, file, 1 if few else MOST_RECORDS if source.unrecognised else SOME_RECORDS))
     found.problems += [look.problem for look in looked if look.problem]

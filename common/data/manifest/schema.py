@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from common.config.base import Frozen
-from common.config.names import Name
+from common.config.names import Name, NonEmpty
 from common.data.manifest.columns import COLUMNS, LISTS_OF_COLUMNS, Shape, form_of, names_of, usual_beside
 from common.data.manifest.files.source_file import FORMATS, LINES, TABLES, TEXTS, Reading, split_suffix
 from common.data.manifest.language_codes import language_problem
@@ -57,27 +57,35 @@ class Source(Frozen):
     id: Name = Field(description="name of the source")
     role: Role = Field(description="what its rows are for: a stage, replay, prompts, or the exam (eval)")
     side: Literal["domain", "general"] | None = Field(None, description="eval only: which knowledge it measures")
-    path: str | tuple[str, ...] | None = Field(
+    path: NonEmpty | tuple[NonEmpty, ...] | None = Field(
         None, description="file, files or glob below the data folder, or a folder that save_to_disk wrote"
     )
-    hub: str | None = Field(None, description="Hub id, as owner/name")
-    config: str | None = Field(None, description="hub only: the data set's configuration")
-    split: str | None = Field(None, description="hub, and folders of save_to_disk: train, validation, test, ...")
-    revision: str | None = Field(None, description="hub only: branch, tag or commit; none: the newest")
-    data_files: str | tuple[str, ...] | None = Field(None, description="hub only: these files of the repository")
-    columns: dict[str, str | tuple[str, ...]] = Field(
+    hub: NonEmpty | None = Field(None, description="Hub id, as owner/name")
+    config: NonEmpty | None = Field(None, description="hub only: the data set's configuration")
+    split: NonEmpty | None = Field(None, description="hub, and folders of save_to_disk: train, validation, test, ...")
+    revision: NonEmpty | None = Field(None, description="hub only: branch, tag or commit; none: the newest")
+    data_files: NonEmpty | tuple[NonEmpty, ...] | None = Field(
+        None, description="hub only: these files of the repository"
+    )
+    columns: dict[NonEmpty, NonEmpty | tuple[NonEmpty, ...]] = Field(
         default_factory=dict,
         description="our name -> theirs; a.0.b reaches inside, a.*.b is the list of all; none: told from the file",
     )
-    header: tuple[str, ...] | None = Field(None, description="csv and tsv without a first line of names: the names")
-    delimiter: str | None = Field(None, description="csv and tsv: the sign between fields, or tab; none: found out")
+    header: tuple[NonEmpty, ...] | None = Field(
+        None, description="csv and tsv without a first line of names: the names"
+    )
+    delimiter: NonEmpty | None = Field(
+        None, description="csv and tsv: the sign between fields, or tab; none: found out"
+    )
     quoting: bool | None = Field(
         None, description="csv and tsv: whether quotes wrap fields; none: in csv, in tsv where its rows show it"
     )
-    encoding: str | None = Field(None, description="text files of all formats: as cp1252 or utf-16; none: found out")
-    records: str | None = Field(None, description="json: the key, as a or a.b, whose list holds the records")
-    each: str | None = Field(None, description="a list column: one record per item, which takes the list's place")
-    where: dict[str, tuple[str, ...]] = Field(
+    encoding: NonEmpty | None = Field(
+        None, description="text files of all formats: as cp1252 or utf-16; none: found out"
+    )
+    records: NonEmpty | None = Field(None, description="json: the key, as a or a.b, whose list holds the records")
+    each: NonEmpty | None = Field(None, description="a list column: one record per item, which takes the list's place")
+    where: dict[NonEmpty, tuple[str, ...]] = Field(
         default_factory=dict, description="their column -> the value, or values, of the records to use"
     )
     skip: int = Field(
@@ -88,8 +96,8 @@ class Source(Frozen):
     )
     every: int = Field(1, ge=1, description="of those, use every n-th record, to sample a long file evenly")
     longest: int | None = Field(None, gt=0, le=MOST_ROWS, description="leave out rows whose texts have more characters")
-    question: str | None = Field(None, min_length=1, description="the same question about every record's context")
-    choices: tuple[str, ...] | None = Field(None, description="the same choices for every question")
+    question: NonEmpty | None = Field(None, description="the same question about every record's context")
+    choices: tuple[NonEmpty, ...] | None = Field(None, description="the same choices for every question")
     match: Literal["text", "number"] | None = Field(None, description="exams with written answers: what must be equal")
     index_from: Literal[0, 1] = Field(0, description="exam answers that are numbers count the choices from this one")
     answer_by: AnswerBy | None = Field(
@@ -102,13 +110,13 @@ class Source(Frozen):
     system_turns: Literal["keep", "fold"] = Field(
         "keep", description="fold: system text begins the first user turn, for templates that refuse system turns"
     )
-    final: str | None = Field(None, min_length=1, description="the mark after which the final answer stands, as ####")
+    final: NonEmpty | None = Field(None, description="the mark after which the final answer stands, as ####")
     unit: Literal["file", "paragraph", "line"] = Field("paragraph", description="txt and md: what makes a row")
     cut: Literal["paragraph", "line"] | None = Field(None, description="cut long text columns there, into many rows")
-    control_tokens: tuple[str, ...] = Field(
+    control_tokens: tuple[NonEmpty, ...] = Field(
         (), description="training only: names of control tokens that its texts mean as such, as <think>"
     )
-    language: str | None = Field(None, description="ISO 639 code, as in de, sw or zh-hans")
+    language: NonEmpty | None = Field(None, description="ISO 639 code, as in de, sw or zh-hans")
     licence: str = Field("", description="licence, as the Hub spells it; required")
     gated: bool = Field(False, description="the Hub gives it only to accounts that accepted its terms")
     enabled: bool = Field(True, description="false: named here, not used")
@@ -367,7 +375,7 @@ class Source(Frozen):
 class Manifest(Frozen):
     """A domain's data: a title, the sources, and settings that belong to this data."""
 
-    title: str = Field(min_length=1, description="title of the data, for the card")
+    title: NonEmpty = Field(description="title of the data, for the card")
     settings: dict[str, Any] = Field(default_factory=dict, description="a layer of settings, checked with the others")
     profiles: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="a further layer for the runs of one profile, by name"

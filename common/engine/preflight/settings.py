@@ -49,7 +49,7 @@ def check_settings(resolved: Resolved) -> None:
     verifiers, verify = verifiers_for(resolved), config.verify
     own = resolved.shipped or verifiers is not VERIFIERS or not (resolved.domain_folder / FILE).is_file()
     if rewards := {name: given for name, given in verify.rewards.items() if own or name in verifiers}:
-        check_rewards(rewards, "verify.rewards", verifiers=verifiers)
+        check_rewards(rewards, "verify.rewards", verifiers=verifiers, origin=resolved.origin_of)
     if own or verify.check in verifiers:
         check_verifier(verify.check, "verify.check", verifiers)
     for node in resolved.nodes:

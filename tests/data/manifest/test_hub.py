@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from common.data.manifest import hub
 from common.data.manifest.hub import WORKERS, HubUnreachable, probe, read_hub
 from common.data.manifest.readers import Record
 from common.data.manifest.revisions import Revisions
@@ -157,3 +159,18 @@ def test_a_source_that_is_gated_and_not_marked_so(error: str, monkeypatch: pytes
         next(read_hub(source("a")))
     (problem,) = ask([source("a")])
     assert problem.startswith("source 'a': o/a[train] is gated")
+
+
+def test_a_stream_whose_next_row_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def rows(*given: Any, **more: Any) -> Iterator[dict[str, str]]:
+        yield {"text": "a row"}
+        time.sleep(3)
+
+    monkeypatch.setattr(datasets, "load_dataset", rows)
+    monkeypatch.setattr(hub, "ROW_SECONDS", 0.2)
+    stream = read_hub(source("a"))
+    assert next(stream).value == {"text": "a row"}
+    with pytest.raises(HubUnreachable, match=r"after row 1 \(nothing came within 0 seconds\)\. Check the network"):
+        next(stream)

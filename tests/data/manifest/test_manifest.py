@@ -44,8 +44,8 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
     [
         ({"colums": {}}, "sources.texts.colums: unknown key. Did you mean 'columns'?"),
         ({"role": "train"}, "sources.texts.role: expected pretrain, cpt"),
-        ({"weight": 0}, "sources.texts.weight: expected more than 0; got 0."),
-        ({"heldout": 1}, "sources.texts.heldout: expected less than 1; got 1."),
+        ({"weight": 0}, "sources.texts.weight: expected more than 0 and at most 1,000; got 0."),
+        ({"heldout": 1}, "sources.texts.heldout: expected at least 0 and less than 1; got 1."),
         ({"path": 5}, "sources.texts.path: expected text or a list; got 5."),
         ({"path": None}, "needs either path (files) or hub (a data set of the Hub), and not both"),
         ({"hub": "o/n"}, "needs either path (files) or hub"),

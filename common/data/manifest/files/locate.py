@@ -7,13 +7,17 @@ It looks at names, not into files, but for the two small ones that say how a fol
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.data.manifest.files.arrow import is_saved, shards_of
 from common.data.manifest.files.source_file import READABLE, SourceFile, is_readable
 from common.errors import DataError, did_you_mean, quoted
 from common.system.files import kind_of
+from common.system.limited import LOOK_SECONDS, Exceeded, limited
 
 _OUTSIDE = "Give a path below it, and pass data_root=<folder> to read from another folder"
 _TABLE, _PACKED = "Save the sheet as .csv", "Unpack it, and give the files in it"
@@ -23,10 +27,24 @@ ADVICE = {
     ".html": "Write its text into a .txt or .md file", ".pkl": "Save it as .jsonl or .parquet; pickles are never read",
 }  # fmt: skip
 _HUB_FOLDERS = ("datasets--", "models--", "spaces--")
+MOST_FILES = 100_000  # of a manifest
+SECONDS = 30.0  # of the processor to find what its patterns match; `**` may walk through a whole disk
+MEMORY = 2**31
 
 
-def locate(patterns: Sequence[str], split: str | None, root: Path) -> tuple[list[SourceFile], list[str]]:
+@dataclass
+class Left:
+    """What the sources of a manifest may still have together."""
+
+    files: int = MOST_FILES
+    seconds: float = SECONDS
+
+
+def locate(
+    patterns: Sequence[str], split: str | None, root: Path, left: Left | None = None
+) -> tuple[list[SourceFile], list[str]]:
     """Return the files that paths mean, in a stable order without repeats, and what is wrong."""
+    left = left or Left()
     found: dict[Path, SourceFile] = {}
     problems = []
     for pattern in patterns:
@@ -34,7 +52,10 @@ def locate(patterns: Sequence[str], split: str | None, root: Path) -> tuple[list
             problems.append(f"path {pattern} leaves the data folder {root}. {_OUTSIDE}")
             continue
         try:
-            paths = [root / pattern] if (root / pattern).exists() else sorted(root.glob(pattern))
+            paths = [root / pattern] if (root / pattern).exists() else _matches(pattern, root, left)
+        except DataError as error:
+            problems.append(str(error))
+            continue
         except ValueError as error:
             problems.append(f"path {pattern} is no pattern: {error}")
             continue
@@ -44,17 +65,42 @@ def locate(patterns: Sequence[str], split: str | None, root: Path) -> tuple[list
         # Systems leave hidden files beside others, such as `._a.jsonl`; a pattern does not mean them.
         paths = [path for path in paths if path.is_file() or is_saved(path)]
         paths = [path for path in paths if path == root / pattern or not path.name.startswith(".")]
+        is_first, left.files = left.files >= 0, left.files - len(paths)
+        if left.files < 0:
+            if not is_first:
+                break
+            problems.append(
+                f"path {pattern}: the files of all sources are more than {MOST_FILES:,}, the most that is read. Join "
+                "their rows in fewer files, such as one .jsonl"
+            )
+            break
         if not paths:
             problems.append(_missing(pattern, root))
         for path in paths:
             try:
-                found.setdefault(path.resolve(), _file(path, split, root))
+                real = path.resolve()
+                found.setdefault(real, _file(path, real, split, root))
             except DataError as error:
                 problems.append(str(error))
     return list(found.values()), problems
 
 
-def _file(path: Path, split: str | None, root: Path) -> SourceFile:
+def _matches(pattern: str, root: Path, left: Left) -> list[Path]:
+    """Return what a pattern matches, sorted: more than may be left where there is more. Raises DataError."""
+    started = time.thread_time()
+    try:
+        with limited(left.seconds, MEMORY):
+            return sorted(itertools.islice(root.glob(pattern), max(0, left.files) + 1))
+    except (Exceeded, RecursionError) as limit:
+        what = f"took more than {SECONDS:g} seconds" if isinstance(limit, Exceeded) else "lead too deep"
+        raise DataError(
+            f"path {pattern}: the folders below {root} that it may match {what}. Name the folder, as in texts/*.jsonl"
+        ) from None
+    finally:
+        left.seconds = max(LOOK_SECONDS, left.seconds - (time.thread_time() - started))
+
+
+def _file(path: Path, real: Path, split: str | None, root: Path) -> SourceFile:
     """Return a file, or the shards of a folder, as one of a source. Raises DataError where it may not be read."""
     name = path.relative_to(root).as_posix()
     if path.is_dir():
@@ -69,8 +115,9 @@ def _file(path: Path, split: str | None, root: Path) -> SourceFile:
         raise DataError(f"{name} is a file, and split only makes sense with a folder of save_to_disk. Remove split")
     else:
         shards = ()
-    for place in shards or (path,):
-        if not _stays(place.resolve(), root.resolve()):
+    home = root.resolve()
+    for place in [shard.resolve() for shard in shards] or [real]:
+        if not _stays(place, home):
             raise DataError(f"path {name} is a link that leaves the data folder {root}. {_OUTSIDE}")
     return SourceFile(path, name, shards=shards)
 

@@ -7,6 +7,7 @@ It opens nothing: formats are read by their own modules in this folder, through 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 from collections.abc import Callable
@@ -29,6 +30,7 @@ def _ignore(_: Any) -> None:
     """Stand in for nobody who wants to know."""
 
 
+@functools.lru_cache(maxsize=65536)
 def split_suffix(name: str) -> tuple[str, str]:
     """Return the format and the packing that a file's name ends in: `.jsonl` and `.gz`; '' where there is none."""
     path = Path(name.lower())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from common.data.manifest.files.locate import locate
+from common.data.manifest.files.locate import Left, locate
 
 
 @pytest.fixture
@@ -104,3 +105,26 @@ def test_a_path_that_no_system_can_have_is_a_problem(tmp_path: Path) -> None:
     assert files == []
     assert len(problems[0]) < 200
     assert problems[0].endswith("cannot be looked up: File name too long. Correct it")
+
+
+def test_files_of_all_sources_are_counted_once(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.txt").write_text("text")
+    left = Left(files=4)
+    assert locate(["*.txt"], None, tmp_path, left)[1] == []
+    (problem,) = locate(["*.txt"], None, tmp_path, left)[1]
+    assert "path *.txt: the files of all sources are more than 100,000" in problem
+    assert locate(["*.txt"], None, tmp_path, left)[1] == []  # said once
+
+
+def test_a_pattern_that_walks_too_long_or_too_deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def walk(self: Path, pattern: str) -> Iterator[Path]:
+        if pattern == "deep/*":
+            raise RecursionError
+        while True:
+            yield from ()
+
+    monkeypatch.setattr(Path, "glob", walk)
+    problems = locate(["deep/*", "**/*"], None, tmp_path, Left(seconds=0.1))[1]
+    assert "lead too deep. Name the folder" in problems[0]
+    assert "took more than 30 seconds. Name the folder" in problems[1]
