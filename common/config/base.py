@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from common.config.numbers import check_size, check_type
 
@@ -31,16 +40,12 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True, allow_inf_nan=False)
 
-    @field_validator("*", mode="before")
+    @field_validator("*", mode="wrap")  # one alone: pydantic inspects it anew for each of some 500 fields
     @classmethod
-    def _of_its_type(cls, value: Any, info: ValidationInfo) -> Any:
-        check_type(cls.model_fields[str(info.field_name)], value)
-        return value
-
-    @field_validator("*", mode="after")
-    @classmethod
-    def _of_a_size(cls, value: Any, info: ValidationInfo) -> Any:
-        check_size(cls.model_fields[str(info.field_name)], value)
+    def _is_sound(cls, value: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        check_type(field, value)
+        check_size(field, value := read(value))
         return value
 
 

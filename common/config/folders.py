@@ -47,7 +47,7 @@ def read_named(folder: Path, what: str, name: str, expected: str, said_by: str =
 
     `said_by` is the layer that names it, where that is not the command line.
     """
-    if name not in names_in(folder):
+    if not is_name(name) or f"{name}.yaml" not in os.listdir(folder):
         said = f" ({said_by})" if said_by else ""
         raise ConfigError(
             f"There is no {what} {check_name(f'{what}{said}', name)!r}{said}.{did_you_mean(name, names_in(folder))}"

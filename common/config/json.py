@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common.config.text_file import MIB, read_text_file
 from common.errors import DataError, cut, first_line, quoted
+from common.system.files import MIB, read_text_file
 
 LARGEST = 64 * MIB  # the tokenizers of today's largest vocabularies have 35
 LARGEST_INT = 2**63  # arithmetic with larger ones fails, or takes for ever

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from common.config.yaml import parse_value
+from common.config.yaml import DEEPEST, parse_value
 from common.errors import ConfigError, did_you_mean, quoted
 
 LOUDNESS = {"-v": "verbose", "verbose": "verbose", "-q": "quiet", "quiet": "quiet"}
@@ -41,6 +41,8 @@ def parse(arguments: Sequence[str], commands: Collection[str]) -> tuple[str, Ove
         key, separator, value = argument.partition("=")
         if not separator or not key:
             raise ConfigError(f"Expected key=value, such as domain=medical; got {quoted(argument)}.")
+        if key.count(".") >= DEEPEST:
+            raise ConfigError(f"{quoted(key)} has more than {DEEPEST} dots; no setting is that deep.")
         if key in overrides:
             both = f"{quoted(overrides[key])} and {quoted(value)}"
             raise ConfigError(f"{quoted(key)} is given twice: {both}. Keep one.")

@@ -153,15 +153,18 @@ def _own_name(item: Any) -> str:
 def _limits_at(model: type[BaseModel], place: Sequence[int | str]) -> dict[str, Any]:
     """Return the limits that the field at a place declares, by pydantic's names; none for what is inside a field."""
     found: Any = model
+    field = None
     for part in place:
-        if not (isinstance(found, type) and issubclass(found, BaseModel)):
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            fields = {field.alias or name: field for name, field in found.model_fields.items()}
+            if (field := fields.get(str(part))) is None:
+                return {}
+            found = field.annotation
+        elif isinstance(part, int) and get_args(found):  # an item of a list
+            field, found = None, get_args(found)[0]
+        else:
             return {}
-        fields = {field.alias or name: field for name, field in found.model_fields.items()}
-        if part not in fields:
-            return {}
-        field = fields[str(part)]
-        found = field.annotation
-    if not place:
+    if field is None:
         return {}
     declared = [*field.metadata, *(limit for inner in get_args(found) for limit in get_args(inner)[1:])]
     flat = [one for limit in declared for one in (getattr(limit, "metadata", None) or [limit])]

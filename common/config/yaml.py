@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from common.config.json import LARGEST_INT
-from common.config.text_file import MIB, read_text_file
 from common.errors import LONGEST_QUOTE, DataError, cut, quoted
+from common.system.files import MIB, read_text_file
 
 MANIFESTS = (".yaml", ".yml", ".json")  # JSON is YAML too
 LARGEST = 16 * MIB
@@ -33,6 +33,7 @@ _CORE = "tag:yaml.org,2002:"
 _PLAIN = frozenset({"null", "bool", "int", "float"})
 _KEYS = (str, int, float, bool, type(None))
 _MAKER = yaml.constructor.SafeConstructor()
+_MERGE = object()  # the key `<<`, whose mapping gives the keys that are not written out
 # YAML 1.1 reads `choices: [yes, no]` as booleans and `1e-5` as a string; both surprise. So do dates.
 _TYPES: dict[str, list[tuple[str, re.Pattern[str]]]] = {
     first: [(tag.removeprefix(_CORE), pattern) for tag, pattern in types if tag.endswith((":null", ":int", ":merge"))]
@@ -55,19 +56,37 @@ class _Open:
     is_foreign: bool  # a tag of another program stands before it
     waits: bool = False  # a mapping: whether `key` waits for its value
     key: Any = None
+    merged: set[Any] = field(default_factory=set)  # keys that came by `<<`
 
     def take(self, value: Any, event: Any) -> None:
         """Add an item, a key, or the value of the last key."""
         if isinstance(self.value, list):
             self.value.append(value)
         elif self.waits:
-            self.value[self.key], self.waits = value, False
+            self.waits = False
+            if self.key is _MERGE:
+                self._merge(value if isinstance(value, list) else [value], event)
+            else:
+                self.value[self.key] = value
+        elif value is _MERGE:
+            self.key, self.waits = value, True
         elif not isinstance(value, _KEYS):
             raise _problem("a key is a list or a mapping", event)
-        elif value in self.value:
+        elif value in self.value and value not in self.merged:
             raise _problem(f"key {quoted(str(value))} is given twice", event)
         else:
+            self.merged.discard(value)
             self.key, self.waits = value, True
+
+    def _merge(self, sources: list[Any], event: Any) -> None:
+        """Add the keys of mappings that are not there yet. Of two mappings the first counts."""
+        assert isinstance(self.value, dict)
+        for source in sources:
+            if not isinstance(source, dict):
+                raise _problem("<< needs a mapping, or a list of mappings", event)
+            new = {key: value for key, value in source.items() if key not in self.value}
+            self.merged.update(new)
+            self.value.update(new)
 
 
 def _build(text: str, *, any_tag: bool) -> Any:
@@ -116,6 +135,8 @@ def _build(text: str, *, any_tag: bool) -> Any:
             continue
         if anchor and not isinstance(event, yaml.AliasEvent):
             known[anchor] = value, count - before
+        if value is _MERGE and not (path and isinstance(path[-1].value, dict) and not path[-1].waits):
+            value = "<<"
         if path:
             path[-1].take(value, event)
         else:
@@ -130,7 +151,7 @@ def _scalar(event: Any, any_tag: bool) -> Any:
         types = _TYPES.get(text[:1], ()) if event.implicit[0] and event.tag is None else ()
         name = next((name for name, pattern in types if pattern.match(text)), "str")
         if name == "merge":
-            raise _problem("merge keys (<<) are not read; write the keys out", event)
+            return _MERGE
     elif _is_foreign(event, {"str", *_PLAIN}, any_tag):
         return None
     else:

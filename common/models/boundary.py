@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.errors import DataError, RecipeError
+from common.errors import DataError, RecipeError, cut
 
 OURS = Path(__file__).parents[1]
 COPY_AGAIN = "Copy or download it again."
@@ -74,4 +74,4 @@ def reason_of(error: BaseException) -> str:
     """Return what a library says, in one line of bounded length, with the kind of error where it says little."""
     said = " ".join(str(error).split()).rstrip(".")
     said = said if said and not isinstance(error, KeyError) else f"{type(error).__name__} {said}".rstrip()
-    return said if len(said) <= LONGEST else f"{said[:LONGEST]}…"
+    return cut(said, LONGEST)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from common.errors import DataError, first_line
 from common.models.boundary import is_panic, reason_of
-from common.system.limited import Exceeded, limited, watched
+from common.system.limited import Exceeded, limited, working
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 SECONDS = 5.0  # of the processor for one conversation, which usually takes a thousandth of one
 MEMORY = 2**31  # bytes; the longest line that is read makes a fourth of that
-PATIENCE = 20.0  # seconds for a text of any length
+PATIENCE = 20.0  # seconds of the processor for a text of any length
 SLOWEST = 20_000  # characters in a second; a tokenizer that is written in Python reads ten times as many
 TRYING = ("The quick brown fox jumps over the lazy dog.\n", *(f"{sign * 2000}." for sign in " \naA0é字!"))
 # By which Python stops a template on its way.
@@ -91,7 +91,7 @@ def in_time(tokenizer: PreTrainedTokenizerBase, read: Callable[[], Result], text
     """Return what a tokenizer makes of texts. Raises DataError where its patterns take for ever, or give up."""
     characters = sum(map(len, texts))
     try:
-        return watched(read, PATIENCE + characters / SLOWEST)
+        return working(read, PATIENCE + characters / SLOWEST)
     except Exceeded as limit:
         reason = f"takes more than {limit}"
     except BaseException as error:

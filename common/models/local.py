@@ -17,7 +17,7 @@ from common.errors import DataError
 from common.models.gguf_file import SUFFIX, config_of_gguf, read_gguf
 from common.models.settings_files import CONFIG, read_config
 from common.models.shards import read_header, shards_of
-from common.system.files import NotRegular, check_files, kind_of, read_text
+from common.system.files import NotRegular, check_files, kind_of, read_bytes
 
 PACKAGE = "package:"
 OLD_NAMES = {  # today's key -> GPT-2's
@@ -76,7 +76,7 @@ def lacks_template(place: Path) -> bool:
     if any((place / name).exists() for name in ("chat_template.jinja", "chat_template.json")):
         return False
     path = place / "tokenizer_config.json"
-    return not (path.is_file() and '"chat_template"' in read_text(path))
+    return not (path.is_file() and b'"chat_template"' in read_bytes(path))
 
 
 def package_of(path: str) -> importlib.metadata.Distribution | None:

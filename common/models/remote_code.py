@@ -30,27 +30,32 @@ def code_of(place: Path) -> dict[str, bytes]:
     """
     if place.suffix == SUFFIX:
         return {}
-    found = dict(files_below(place))
-    code = read_files(((name, path) for name, path in found.items() if name.endswith(PYTHON)), str(place))
-    settings = read_files(((name, path) for name, path in found.items() if _is_settings(name)), str(place))
-    maps = {name: _auto_map(place, name, data) for name, data in settings.items()}
-    return code | {
-        f"{name}: {AUTO_MAP}": json.dumps(found, sort_keys=True).encode() for name, found in maps.items() if found
-    }
+    return _code_in(place, _small_files(place))
 
 
 def loadable(place: Path, trusted: bool) -> Path:
     """Return the folder to load a checkpoint from. Raises ConfigError for code that this process may not run."""
     if not trusted or place.suffix == SUFFIX:
         return place
-    found = dict(files_below(place))
-    small = {name: path for name, path in found.items() if name.endswith(PYTHON) or _is_settings(name)}
-    files = read_files(small.items(), str(place))
-    for name in filter(_is_settings, files):
-        _auto_map(place, name, files[name])
-    require({name: data for name, data in files.items() if name.endswith(PYTHON)}, str(place))
+    files = _small_files(place)
+    require({name: data for name, data in _code_in(place, files).items() if name.endswith(PYTHON)}, str(place))
     _keep_modules_private()
-    return private_folder(place.name, files, {name: path for name, path in found.items() if name not in files})
+    return private_folder(place.name, files, {name: path for name, path in files_below(place) if name not in files})
+
+
+def _small_files(place: Path) -> dict[str, bytes]:
+    """Return the code and the settings of a checkpoint."""
+    found = ((name, path) for name, path in files_below(place) if name.endswith(PYTHON) or _is_settings(name))
+    return read_files(found, str(place))
+
+
+def _code_in(place: Path, files: dict[str, bytes]) -> dict[str, bytes]:
+    """Return the Python files among some, and what settings take from them."""
+    code = {name: data for name, data in files.items() if name.endswith(PYTHON)}
+    for name in filter(_is_settings, files):
+        if found := _auto_map(place, name, files[name]):
+            code[f"{name}: {AUTO_MAP}"] = json.dumps(found, sort_keys=True).encode()
+    return code
 
 
 def _is_settings(name: str) -> bool:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from common.config.json import read_json
-from common.config.text_file import MIB, read_text_file
 from common.errors import DataError, quoted
 from common.models.boundary import COPY_AGAIN
+from common.system.files import MIB, read_text_file
 
 CONFIG, GENERATION, TOKENIZER = "config.json", "generation_config.json", "tokenizer_config.json"
 ADAPTER = "adapter_config.json"

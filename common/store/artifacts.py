@@ -29,7 +29,7 @@ from common.errors import RecipeError, StoreError
 from common.store.locks import Holder, hold
 from common.store.manifest import MANIFEST, SCHEMA, damage, give_modes, list_files, name_in, read_manifest
 from common.store.ownership import ASIDE, CODE, erase, not_a_result
-from common.system.files import open_regular, read_text
+from common.system.files import open_regular, read_bytes
 
 log = logging.getLogger(__name__)
 FINGERPRINT_LENGTH = 16  # hex digits: 64 bits, so that two recipes never meet by chance
@@ -105,7 +105,7 @@ def _is_as_committed(artifact: Artifact) -> bool:
 def was_started_by(work: Path, digest: str) -> bool:
     """Whether a scratch folder belongs to the code of that digest."""
     mark = work / CODE
-    return mark.is_file() and read_text(mark) == digest
+    return mark.is_file() and read_bytes(mark) == digest.encode()
 
 
 class Store:

@@ -1,6 +1,6 @@
 """Open files that somebody else made or named: regular files alone, so that no read waits for a pipe or a device.
 
-Usage: `text = read_text(path)`; `with open_regular(path) as stream: ...`; `kind_of(path)` names anything else.
+Usage: `text = read_text_file(path, largest=2**24)`; `with open_regular(path) as stream: ...`; `kind_of(path)`.
 
 Raises what `open` raises, and NotRegular, a DataError and an OSError, for a named pipe, a socket, a device or a folder.
 """
@@ -19,6 +19,7 @@ KINDS = {
     stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
     stat.S_IFDIR: "a folder",
 }  # fmt: skip
+MIB = 2**20
 MOST_ENTRIES = 100_000  # of a folder whose files are all looked at
 
 
@@ -62,9 +63,24 @@ def read_bytes(path: Path) -> bytes:
         return stream.read()
 
 
-def read_text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:
-    """Return the text of a regular file, its line ends as they are in memory."""
-    return read_bytes(path).decode(encoding, errors).replace("\r\n", "\n").replace("\r", "\n")
+def read_text_file(path: Path, *, largest: int) -> str:
+    """Return the text of a file, without a byte order mark.
+
+    Raises DataError: missing, no regular file, of more than `largest` bytes, not UTF-8.
+    """
+    try:
+        with open_regular(path) as stream:
+            data = stream.read(largest + 1)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file.") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    if len(data) > largest:
+        raise DataError(f"{path}: is larger than {largest // MIB} MiB, the most that is read of such a file.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8.") from error
 
 
 def check_files(folder: Path, *, below: bool = False) -> None:

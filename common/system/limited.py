@@ -1,14 +1,16 @@
 """Run what others programmed within limits of time and memory: a chat template is a program, and so is a pattern.
 
-Usage: `with limited(seconds=5, memory=2**31): ...` for Python; `watched(encode, seconds=30)` for a library's own code.
+Usage: `with limited(seconds=5, memory=2**31): ...` for Python; `working(encode, seconds=30)` for a library's own code,
+`watched(ask, seconds=30)` for what waits for others.
 
 `limited` stops Python code, in the main thread, where signals arrive. A library that never returns to Python cannot be
-stopped; `watched` leaves it behind in a thread of its own. Neither is for code of ours, nor a wall against attacks.
+stopped; these leave it behind in a thread of its own. Neither is for code of ours, nor a wall against attacks.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import resource
 import signal
@@ -20,6 +22,7 @@ from typing import TypeVar
 
 LOOK_SECONDS = 0.5  # between two looks at the time that was used
 STILL_SECONDS = 60.0  # that a download may stand still
+IDLE = 30.0  # seconds of the clock for each second of work; more is as good as nothing
 LEAST = 2**16  # bytes in that time; less is as good as nothing
 AHEAD = 64  # items of a stream that are read before they are asked for
 PAGE = resource.getpagesize()
@@ -95,6 +98,14 @@ def watched(call: Callable[[], Result], seconds: float) -> Result:
     return _left_to(call, lambda: 0, seconds)
 
 
+def working(call: Callable[[], Result], seconds: float) -> Result:
+    """Return what a call returns. Raises Exceeded where this process works longer on it, and what it raises otherwise.
+
+    The processor's time counts, so that a busy machine is no fault. What only waits is left after IDLE times as long.
+    """
+    return _left_to(call, lambda: 0, IDLE * seconds, work=seconds)
+
+
 def growing(call: Callable[[], Result], size: Callable[[], int]) -> Result:
     """Return what a call returns, however long it takes, as long as what it makes grows.
 
@@ -141,7 +152,7 @@ def flowing(items: Iterable[Result], seconds: float) -> Generator[Result]:
         thread.join(2 * LOOK_SECONDS)
 
 
-def _left_to(call: Callable[[], Result], size: Callable[[], int], seconds: float) -> Result:
+def _left_to(call: Callable[[], Result], size: Callable[[], int], seconds: float, work: float = math.inf) -> Result:
     """Wait for a call, and begin anew whenever `size` has grown. A pause of this process counts as one look at most."""
     answer: list[Result] = []
     raised: list[BaseException] = []
@@ -154,8 +165,8 @@ def _left_to(call: Callable[[], Result], size: Callable[[], int], seconds: float
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    before, waited = size(), 0.0
-    while thread.is_alive() and waited < seconds:
+    before, waited, worked = size(), 0.0, time.process_time()
+    while thread.is_alive() and waited < seconds and time.process_time() - worked < work:
         thread.join(look := min(LOOK_SECONDS, seconds))
         waited += look
         if (now := size()) >= before + LEAST:
@@ -163,5 +174,5 @@ def _left_to(call: Callable[[], Result], size: Callable[[], int], seconds: float
     if raised:
         raise raised[0]
     if not answer:
-        raise Exceeded(f"{seconds:.0f} seconds")
+        raise Exceeded(f"{min(seconds, work):.0f} seconds")
     return answer[0]

@@ -43,13 +43,14 @@ def digest_of(digests: Mapping[str, str]) -> str:
 
 
 def files_below(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the files of a folder by name. What is hidden, `__pycache__` and links to folders are passed over.
+    """Yield the files of a folder by name. What is hidden, `__pycache__`, an editor's copies and links to folders are
+    passed over.
 
     Python takes compiled code from `__pycache__` without a look at its source; nothing that runs may come from there.
     """
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(x for x in folders if not x.startswith(".") and x != "__pycache__")
-        for name in sorted(x for x in names if not x.startswith(".")):
+        for name in sorted(x for x in names if not x.startswith((".", "#")) and not x.endswith("~")):
             path = Path(place, name)
             yield path.relative_to(folder).as_posix(), path
 

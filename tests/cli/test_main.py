@@ -37,6 +37,7 @@ def test_a_value_may_hold_spaces_and_equal_signs() -> None:
     [
         (["rnu"], "There is no command 'rnu'. Did you mean 'run'?"),
         (["run", "medical"], "Expected key=value, such as domain=medical; got 'medical'."),
+        (["run", "a." * 30_000 + "b=1"], r"more than 100 dots; no setting is that deep"),
         (["run", "domain=a", "domain=b"], "'domain' is given twice: 'a' and 'b'"),
     ],
 )

@@ -35,7 +35,9 @@ def test_words_and_numbers_keep_their_meaning(tmp_path: Path) -> None:
         ("title: x\nsources: [a\n", r"data\.yaml, line 3, column 1: not valid YAML"),
         ("title: x\ntitle: y\n", r"data\.yaml, line 2, column 1: not valid YAML: key 'title' is given twice"),
         ("? [a]\n: b\n", r"line 1, column 3: not valid YAML: a key is a list"),
-        ("<<: {a: b}", r"line 1, column 1: not valid YAML: merge keys \(<<\) are not read; write the keys out"),
+        ("a: {<<: 5}", r"line 1, column 9: not valid YAML: << needs a mapping, or a list of mappings"),
+        ("a: {<<: {b: 1}, b: 2, b: 3}", r"key 'b' is given twice"),
+        ("a: {b: 2, <<: {b: 1}, b: 3}", r"key 'b' is given twice"),
         ("a: 1\n---\nb: 2", r"line 2, column 1: not valid YAML: another document begins; write one in a file"),
         ("a: *b", r"line 1, column 4: not valid YAML: there is no 'b' for this alias to mean"),
         ("a: 9223372036854775809", r"line 1, column 4: .*is too large a number; put it in quotes if it is a text"),
@@ -54,6 +56,33 @@ def test_words_and_numbers_keep_their_meaning(tmp_path: Path) -> None:
 def test_mistakes_are_placed(tmp_path: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_yaml(write(tmp_path, text))
+
+
+def test_merge_keys_give_what_is_not_written_out(tmp_path: Path) -> None:
+    text = """
+base: &base {licence: mit, limit: 5}
+more: &more {limit: 6, note: x}
+sources:
+- {<<: *base, id: a, limit: 7}
+- id: b
+  limit: 8
+  <<: [*base, *more]
+- {"<<": 9}
+- [<<, {<<: {<<: *more}}]
+last: <<
+"""
+    assert read_yaml(write(tmp_path, text)) | {"base": 0, "more": 0} == {
+        "base": 0,
+        "more": 0,
+        "sources": [
+            {"licence": "mit", "limit": 7, "id": "a"},
+            {"id": "b", "limit": 8, "licence": "mit", "note": "x"},
+            {"<<": 9},
+            ["<<", {"limit": 6, "note": "x"}],
+        ],
+        "last": "<<",
+    }
+    assert parse_value("<<") == "<<"
 
 
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
@@ -84,6 +113,7 @@ def bomb(width: int, levels: int) -> str:
         (bomb(9, 9), r"line \d, column \d+: .*its aliases repeat more than 100,000 values"),
         (f"a: &a '{'x' * 10_000_000}'\nb: [*a]", "its aliases repeat more than 100,000 values"),
         ("a: &a [*a]", "the alias 'a' stands inside what it means"),
+        ("a: &a {<<: *a}", "the alias 'a' stands inside what it means"),
         ("a: &a {b: *a}", "the alias 'a' stands inside what it means"),
         ("a: " + "[" * 100_000, "more than 100 lists and mappings inside each other"),
         ("{a: " * 100_000, "more than 100 lists and mappings inside each other"),

@@ -181,7 +181,6 @@ TRIED: dict[str, Case] = {
     "unknown activation": (put(CONFIG, hidden_act="frob"), "frob"),
     "unknown rope": (put(CONFIG, rope_scaling="yes"), "rope_parameters"),
     "a rope of text": (put(CONFIG, rope_parameters={"rope_type": "default", "rope_theta": "x"}), "unsupported operand"),
-    "padding beyond the table": (put(CONFIG, pad_token_id=10**8), "Padding_idx"),
     "a vocabulary smaller than the table": (
         put(CONFIG, vocab_size=100), f"{WEIGHTS}: the tensor model.embed_tokens.weight has the shape"
     ),

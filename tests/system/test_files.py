@@ -10,7 +10,7 @@ from common.errors import DataError
 from common.models.local import locate as locate_checkpoint
 from common.store.manifest import damage, read_mapping
 from common.system import files
-from common.system.files import NotRegular, check_files, kind_of, open_regular, read_text
+from common.system.files import NotRegular, check_files, kind_of, open_regular, read_bytes, read_text_file
 
 KINDS = {"pipe": "a named pipe", "socket": "a socket", "zero": "a device", "folder": "a folder", "link": "a device"}
 
@@ -34,7 +34,7 @@ def make(path: Path, kind: str) -> Path:
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_no_file_is_refused_at_once_with_its_name_and_kind(tmp_path: Path, kind: str) -> None:
     path = make(tmp_path / "data.yaml", kind)
-    for read in (open_regular, read_text):
+    for read in (open_regular, read_bytes):
         with pytest.raises(NotRegular, match=f"data.yaml: it is {KINDS[kind]}, not a regular file"):
             read(path)
     with pytest.raises(DataError, match=f"cannot be read: it is {KINDS[kind]}"):
@@ -56,11 +56,13 @@ def test_a_pipe_that_takes_the_place_of_a_file_meanwhile_is_refused(
 def test_files_and_links_to_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\xef\xbb\xbfone\r\ntwo")
     (tmp_path / "b").symlink_to("a")
-    assert read_text(tmp_path / "b", "utf-8-sig") == "one\ntwo"
+    assert read_text_file(tmp_path / "b", largest=11) == "one\r\ntwo"
+    with pytest.raises(DataError, match="is larger than 0 MiB"):
+        read_text_file(tmp_path / "b", largest=10)
     assert kind_of(tmp_path / "b") is None
     assert kind_of(tmp_path / "missing") is None
     with pytest.raises(FileNotFoundError):
-        read_text(tmp_path / "missing")
+        read_bytes(tmp_path / "missing")
 
 
 def test_links_in_a_circle_end(tmp_path: Path) -> None:

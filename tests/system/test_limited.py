@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from common.system import limited as limited_module
-from common.system.limited import Exceeded, flowing, growing, limited, watched
+from common.system.limited import Exceeded, flowing, growing, limited, watched, working
 
 LIMIT = 0.3
 
@@ -71,6 +71,24 @@ def test_a_call_that_does_not_return_is_left_behind() -> None:
         watched(lambda: 1 // 0, 5)
     with pytest.raises(Exceeded, match="seconds"):
         watched(lambda: time.sleep(2), 0.1)
+
+
+def test_a_call_that_works_for_ever_is_left_behind_and_one_that_is_kept_waiting_is_not() -> None:
+    assert working(os.getpid, 5) == os.getpid()
+    with pytest.raises(ZeroDivisionError):
+        working(lambda: 1 // 0, 5)
+    working(lambda: time.sleep(0.5), 0.1)  # as on a busy machine
+    done = threading.Event()
+
+    def spin() -> None:
+        while not done.is_set():
+            pass
+
+    with pytest.raises(Exceeded, match="seconds"):
+        working(spin, 0.2)
+    done.set()
+    with pytest.raises(Exceeded, match="seconds"):
+        working(lambda: time.sleep(20), 0.02)
 
 
 def test_a_download_that_stands_still_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:

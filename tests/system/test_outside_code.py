@@ -55,7 +55,7 @@ def test_a_digest_is_of_names_and_bytes() -> None:
 
 
 def test_files_are_found_without_what_is_hidden_or_linked(tmp_path: Path) -> None:
-    for name in ("a.py", "b/c.py", ".git/x.py", "b/__pycache__/c.pyc", ".swap"):
+    for name in ("a.py", "b/c.py", ".git/x.py", "b/__pycache__/c.pyc", ".swap", "a.py~", "#a.py#"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name, encoding="utf-8")
     (tmp_path / "linked").symlink_to(tmp_path / "b")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -159,8 +160,9 @@ def _given(source: Source, record: Record) -> Asked:
     """Return the answer as it is written, the choices and their labels. Raises UnusableRow where one is missing."""
     labels, choices = _choices(source, record)
     seen = [folded(choice) for choice in choices]
-    if len(set(seen)) < len(seen):  # a right answer could be among its own distractors
-        twice = next(choice for choice in choices if seen.count(folded(choice)) > 1)
+    times = Counter(seen)
+    if len(times) < len(seen):  # a right answer could be among its own distractors
+        twice = next(choice for choice, text in zip(choices, seen, strict=True) if times[text] > 1)
         raise UnusableRow(GIVEN_TWICE, f"the choice {twice!r} is given twice in {choices}, among its own distractors")
     if (column := cell(source, record, "labels")) is not None:
         labels = [str(label) for label in column] if isinstance(column, list) else []

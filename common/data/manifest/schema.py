@@ -36,6 +36,7 @@ HELDOUT_ROLES = {
 }
 JSON = (".json", *LINES)
 ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1", "cp1250", "cp1251", "shift_jis", "gb18030")  # for hints
+OF_PYTHON = ("idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined")  # are no encodings of files
 MOST_ROWS = 10**12
 LONGEST_QUESTION = 12  # words; see `common.data.words`
 # The kinds of rows that a role may have; with several, the columns decide.
@@ -145,11 +146,14 @@ class Source(Frozen):
     @classmethod
     def _known_encoding(cls, encoding: str | None) -> str | None:
         try:
-            "".encode(encoding or "utf-8")  # some of the codecs that Python knows are not of text
-            return encoding if encoding is None else codecs.lookup(encoding).name
-        except LookupError:
+            name = codecs.lookup(encoding or "utf-8").name
+            if name in OF_PYTHON:
+                raise LookupError
+            "".encode(name)  # some of the codecs that Python knows are not of text
+        except (LookupError, ValueError):
             hint = did_you_mean(encoding or "", ENCODINGS)
-            raise ValueError(f"encoding is {encoding!r}, which Python does not know.{hint}") from None
+            raise ValueError(f"encoding is {encoding!r}, which is no encoding of files here.{hint}") from None
+        return encoding and name
 
     @field_validator("where", mode="before")
     @classmethod

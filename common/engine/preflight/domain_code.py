@@ -47,10 +47,9 @@ class OutsideCode:
 def check_code(resolved: Resolved) -> None:
     """Let this process run the code from outside the package that a run needs. Raises ConfigError without consent."""
     found = list(_code_of_run(resolved))
-    files = _named(found)
-    if not files:
+    if not found:
         return
-    domain, digests, digest = resolved.config.domain, digests_of(files), digest_of(digests_of(files))
+    domain, digests, digest = resolved.config.domain, *_digests(found)
     given, frozen = resolved.consent, not resolved.layers
     known = consents.stored(domain)
     if given == digest or (given == ANY and not frozen):
@@ -58,14 +57,14 @@ def check_code(resolved: Resolved) -> None:
             _remember(domain, digests, known)
     elif given not in (None, ANY) or digest not in [consent.digest for consent in known]:
         raise ConfigError(_refusal(resolved, found, digest, known))
-    allow(files)
+    allow(_named(found))
 
 
 def code_lines(resolved: Resolved) -> Iterator[str]:
     """Yield what a plan says of code from outside the package, once it may run."""
     if found := list(_code_of_run(resolved)):
-        digests = digests_of(_named(found))
-        given = next((x.given for x in consents.stored(resolved.config.domain) if x.digest == digest_of(digests)), "")
+        _, digest = _digests(found)
+        given = next((x.given for x in consents.stored(resolved.config.domain) if x.digest == digest), "")
         when = f", remembered since {given} in {consents.folder()}" if given else ""
         yield f"Code from outside the package that may run: {_listed(found)}"
         yield f"You allowed it{when}; jobs on other machines need {granted(resolved)}"
@@ -73,21 +72,21 @@ def code_lines(resolved: Resolved) -> Iterator[str]:
 
 def granted(resolved: Resolved) -> str | None:
     """Return the override by which a job may run the code that this process may, and no other; None where none runs."""
-    files = _named(_code_of_run(resolved))
-    if not files:
+    found = list(_code_of_run(resolved))
+    if not found:
         return None
-    require(files, "This run")
-    return f"{ALLOW_CODE}={resolved.config.domain}@{digest_of(digests_of(files))}"
+    require(_named(found), "This run")
+    return f"{ALLOW_CODE}={resolved.config.domain}@{_digests(found)[1]}"
 
 
 def code_of_stage(node: Node, resolved: Resolved) -> dict[str, Any]:
     """Return the digests of the code from outside the package that a stage executes, by file; {} where none is."""
     settings, config = resolved.config.stages[node.name], resolved.config
-    used = [x for x in _code_of_domain(resolved, [settings])]
+    used = list(_code_of_domain(resolved, [settings]))
     if kind_of(node.kind).holds_model:
         used += _code_of_checkpoints(config.model, {node.name: settings}, resolved)
-    files = digests_of(_named(used))
-    return {"digest": digest_of(files), "files": files} if files else {}
+    files, digest = _digests(used)
+    return {"digest": digest, "files": files} if files else {}
 
 
 def rewards_file(resolved: Resolved, settings: StageSettings) -> Path:
@@ -140,6 +139,12 @@ def _named(found: Any) -> dict[str, bytes]:
     return {f"{code.prefix}{name}": data for code in found for name, data in code.files.items()}
 
 
+def _digests(found: list[OutsideCode]) -> tuple[dict[str, str], str]:
+    """Return the digests of all files by name, and the one of them together."""
+    digests = digests_of(_named(found))
+    return digests, digest_of(digests)
+
+
 def _listed(found: list[OutsideCode]) -> str:
     """Return all files by their origins, and the short form of their digest."""
     parts = []
@@ -147,14 +152,14 @@ def _listed(found: list[OutsideCode]) -> str:
         names = sorted(code.files)
         more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
         parts.append(f"{', '.join(names[:MOST_SHOWN])}{more} {code.whose}")
-    return f"{'; '.join(parts)} (digest {digest_of(digests_of(_named(found)))[:SHORT]})"
+    return f"{'; '.join(parts)} (digest {_digests(found)[1][:SHORT]})"
 
 
 def _refusal(resolved: Resolved, found: list[OutsideCode], digest: str, known: list[consents.Consent]) -> str:
     domain, given = resolved.config.domain, resolved.consent
     text = f"This run would execute code that is not part of the package: {_listed(found)}."
     if known:
-        text += f" {_changes(known[0], digests_of(_named(found)))}"
+        text += f" {_changes(known[0], _digests(found)[0])}"
     if given not in (None, ANY):
         text += f" {ALLOW_CODE}={domain}@{str(given)[:SHORT]}… allows other code."
     if given == ANY:

@@ -21,6 +21,7 @@ from common.errors import DataError
 FALLBACK = "cp1252"
 FOREIGN = 0.3  # share of letters beyond ASCII above which a line is no western European one: German has 0.02
 LONGEST_LINE = 2**26  # bytes, or characters of UTF-16, at which a line that has to be held whole is given up
+ENDLESS = 4 * LONGEST_LINE  # of one line: then the file is none of rows, and reading it all may take hours
 LONG = 2**20  # bytes of a line that is read in parts where nobody needs it whole
 FEWEST = 8  # letters beyond ASCII that the share is taken of
 _MARKS = (  # UTF-32 first, as its mark begins with that of UTF-16
@@ -37,7 +38,7 @@ def read_lines(file: SourceFile, reading: Reading, *, whole: bool = True) -> Ite
     Without `whole` a line of more than LONG bytes comes in parts, so that nobody has to hold it; with it, one of
     LONGEST_LINE is a flaw: a few kilobytes of a packed file may unpack to more than the memory.
     """
-    number = size = 0
+    number = size = length = 0
     inside = False  # a line that came in part
     try:
         with open_bytes(file) as (stream, position):
@@ -55,6 +56,12 @@ def read_lines(file: SourceFile, reading: Reading, *, whole: bool = True) -> Ite
                 goes_on = inside
                 number += not goes_on
                 size += len(line) * width
+                length = length + len(line) if goes_on else len(line)
+                if whole and length > ENDLESS:
+                    raise DataError(
+                        f"{file.name}, line {number}: has more than {ENDLESS:,} characters, so it is no file of rows. "
+                        "Download or write it again."
+                    )
                 file.on_read(position(size))
                 held = len(line) < LONGEST_LINE
                 inside = line[-1:] not in ends and not (whole and held)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,8 +36,8 @@ class Decoder:
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
         if len(made) < len(pairs):
-            names = [name for name, _ in pairs]
-            self._twice = next(name for name in names if names.count(name) > 1)
+            times = Counter(name for name, _ in pairs)
+            self._twice = next(name for name, number in times.items() if number > 1)
         return made
 
     def decode(self, text: str, start: int) -> tuple[Any, int, str | None]:

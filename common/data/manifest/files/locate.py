@@ -133,7 +133,7 @@ def _stays(path: Path, root: Path) -> bool:
 def _missing(pattern: str, root: Path) -> str:
     path = root / pattern
     if path.is_symlink():
-        return f"{pattern} is a link to {path.readlink()}, which is not there. Copy or download the file again"
+        return f"{pattern} is a link to {path.readlink()}, which is no file there. Copy or download the file again"
     if (kind := kind_of(path)) and not path.is_dir():
         return f"{pattern} is {kind}, not a file that can be read again. Write what it gives into a file"
     if path.is_dir():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
 from common.data.accounting import NOT_CSV, WRONG_NUMBER
@@ -57,7 +57,7 @@ def _does_not_fit(where: str, found: int, expected: int, dialect: Dialect) -> Fl
 
 
 def _check_header(cells: list[str], where: str) -> list[str]:
-    twice = sorted({cell for cell in cells if cells.count(cell) > 1})
+    twice = sorted(cell for cell, times in Counter(cells).items() if times > 1)
     if twice:
         advice = "Give each column its own name; if it is a row, name the columns with header:"
         if sum(map(bool, cells)) == 1:

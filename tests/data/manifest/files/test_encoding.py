@@ -103,3 +103,12 @@ def test_a_line_that_unpacks_to_a_thousand_times_its_size(tmp_path: Path) -> Non
     tracemalloc.stop()
     assert (found.values, found.reasons) == ([{"t": "y"}], ["line too long"])
     assert peak < 220e6  # before: two and a half times the line
+
+
+def test_a_line_without_an_end_ends_the_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.data.manifest.files.encoding.LONGEST_LINE", 100)
+    monkeypatch.setattr("common.data.manifest.files.encoding.ENDLESS", 1000)
+    lines = ['{"t": "%s"}' % ("x" * 900), '{"t": "y"}']
+    assert read(tmp_path, "a.jsonl", "\n".join([*lines, *lines])).reasons == ["line too long"] * 2
+    with pytest.raises(DataError, match=r"a\.jsonl, line 2: has more than 1,000 characters, so it is no file of rows"):
+        read(tmp_path, "a.jsonl", '{"t": "y"}\n' + "x" * 5000)

@@ -33,7 +33,7 @@ def test_a_link_to_nothing_is_told_with_its_target(snapshot: Path) -> None:
     (snapshot.parents[2] / "blobs" / "5ca1ab1e").unlink()
     _, problems = locate(["faq.jsonl"], None, snapshot)
     assert problems == [
-        "faq.jsonl is a link to ../../../blobs/5ca1ab1e, which is not there. Copy or download the file again"
+        "faq.jsonl is a link to ../../../blobs/5ca1ab1e, which is no file there. Copy or download the file again"
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,13 @@ def test_nul_bytes_are_told(tmp_path: Path) -> None:
 def test_a_header_that_names_a_column_twice(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.csv, line 1: the header names \['q'\] more than once"):
         read(tmp_path, "a.csv", "q,q\n1,2\n")
+
+
+def test_a_header_of_many_columns_costs_no_time_for_each_pair_of_them(tmp_path: Path) -> None:
+    started = time.process_time()
+    header = ",".join(f"c{number}" for number in range(50_000))
+    with pytest.raises(DataError, match=r"the header names \['c7'\] more than once"):
+        read(tmp_path, "a.csv", f"{header},c7\n")
+    keys = ", ".join(f'"c{number}": 1' for number in range(50_000))
+    assert "has the key 'c49999' more than once" in read(tmp_path, "a.jsonl", f'{{{keys}, "c49999": 2}}\n').flaws[0]
+    assert time.process_time() - started < 5
