@@ -193,9 +193,12 @@ def test_the_aims_on_a_gpu_come_first() -> None:
 
 
 @pytest.mark.slow
-def test_every_part_runs_in_tiny_shapes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("some", [("attention", "cpt"), pytest.param((), marks=pytest.mark.long)], ids=["some", "all"])
+def test_parts_run_in_tiny_shapes(some: tuple[str, ...], tmp_path: Path) -> None:
     # The chain itself runs in tests/end_to_end, in the same budgets.
-    parts = [part for part in gpu_parts.parts_of("cpu") if part.name != "tiny chain"]
+    parts = [
+        part for part in gpu_parts.parts_of("cpu") if part.name != "tiny chain" and part.name.startswith(some or "")
+    ]
     results: dict[str, Any] = {}
     assert work_off(parts, request(tmp_path, 1800.0), "here", results) == {}
     lines = table(parts, results["here"], {}, judged=False)
@@ -206,7 +209,7 @@ def test_every_part_runs_in_tiny_shapes(tmp_path: Path) -> None:
     away = found["attention"]
     assert Figure(**away["ours away, of what SDPA is away"]).reached
     assert Figure(**away["control away, of what ours is away"]).reached
-    for kind in ("cpt", "sft", "dpo"):
+    for kind in {"cpt", "sft", "dpo"} & set(some or ("cpt", "sft", "dpo")):
         figures = found[f"{kind} {SMALL}"]
         assert figures["ours"]["found"] > 0
         assert any(name.startswith("ours against stock TRL") for name in figures)

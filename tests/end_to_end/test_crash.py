@@ -97,7 +97,12 @@ def uninterrupted(with_base: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.mark.parametrize(
-    "moment", [in_the_middle_of_training, while_a_checkpoint_is_written, while_the_result_is_saved]
+    "moment",
+    [
+        in_the_middle_of_training,
+        pytest.param(while_a_checkpoint_is_written, marks=pytest.mark.long),
+        while_the_result_is_saved,
+    ],
 )
 def test_a_killed_stage_ends_with_the_same_weights(
     with_base: Path, tmp_path: Path, uninterrupted: str, moment: Callable[[Path], bool]

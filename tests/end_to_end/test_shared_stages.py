@@ -124,7 +124,7 @@ def reward_alone(root: Path, peft: str, **run: Any) -> Resolved:
     return replace(resolved, config=config, pipeline=pipeline, nodes=nodes)
 
 
-@pytest.mark.parametrize("peft", ["full", "lora"])
+@pytest.mark.parametrize("peft", [pytest.param("full", marks=pytest.mark.long), "lora"])
 def test_a_sharded_reward_model_is_what_one_process_makes(
     alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, peft: str
 ) -> None:
