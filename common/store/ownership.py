@@ -8,6 +8,7 @@ A result is known by its manifest, which names its folder and every file in it; 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -77,7 +78,10 @@ def erase(folder: Path) -> None:
     Another process may be erasing it too. Links are removed, and what they lead to stays.
     """
     marks = (MANIFEST, CODE)
-    for path in sorted(folder.glob("*"), key=lambda path: path.name in marks):
+    paths: list[Path] = []
+    with contextlib.suppress(FileNotFoundError):  # it is gone
+        paths = sorted(folder.glob("*"), key=lambda path: path.name in marks)
+    for path in paths:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,22 @@ def sweep(root: str, seconds: float, removed: Any) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         removed.value += len(collect(Store(Path(root)), dry=False).unused)
+
+
+def test_a_folder_that_another_process_removes_first_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "removed").mkdir()
+    glob = Path.glob
+
+    def gone(folder: Path, pattern: str) -> Iterator[Path]:
+        if folder.name == "removed":
+            raise FileNotFoundError(2, "No such file or directory", str(folder))
+        return glob(folder, pattern)
+
+    monkeypatch.setattr(Path, "glob", gone)
+    erase(tmp_path / "removed")
+    assert not (tmp_path / "removed").exists()
 
 
 def test_two_runs_and_two_collections_at_once(store: Store) -> None:
