@@ -255,9 +255,12 @@ def test_no_folder_for_temporary_files_is_a_sentence(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
+    def use(*_: object, **__: object) -> None:
+        tempfile.gettempdir()
+
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile._os, "open", full)  # type: ignore[attr-defined]
-    monkeypatch.setitem(COMMANDS, "status", replace(COMMANDS["status"], run=lambda *_, **__: tempfile.gettempdir()))
+    monkeypatch.setitem(COMMANDS, "status", replace(COMMANDS["status"], run=use))
     assert main(["status"]) == 1
     monkeypatch.undo()
     said = capsys.readouterr().err
