@@ -195,7 +195,7 @@ def test_only_what_needs_the_hub_asks_for_it(more: dict[str, str], needed: bool,
 
 @pytest.mark.parametrize(("keys", "message"), [
     ({"merge.models.dpo.weigth": "1"}, "merge.models.dpo.weigth: method linear has no parameter 'weigth'"),
-    ({"merge.models.dpo.weight": "much"}, "merge.models.dpo.weight: expected a number; got 'much'"),
+    ({"merge.models.dpo.weight": "much"}, r"merge.models.dpo.weight \(command line\): expected a number; got 'much'"),
 ])  # fmt: skip
 def test_a_merge_is_judged_before_the_first_stage(
     keys: dict[str, str], message: str, words: dict[str, str], tmp_path: Path
