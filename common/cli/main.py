@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING
 
 from common import __version__
 from common.console import Console
-from common.errors import ConfigError, RecipeError, quoted
+from common.errors import ConfigError, RecipeError, StoreError, quoted
 from common.system import signals
 
 if TYPE_CHECKING:
     from common.cli.program import Program
+
+NO_TEMPORARY = "No usable temporary directory"  # Python's words
 
 
 def main(arguments: Sequence[str], program: Program | None = None) -> int:
@@ -78,6 +80,8 @@ def _failed(error: Exception, program: Program | None) -> int:
     failure = error
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # wherever the name came from
         failure = ConfigError(f"{error.strerror}: {quoted(str(error.filename))}. Give a shorter one.")
+    elif isinstance(error, FileNotFoundError) and (error.strerror or "").startswith(NO_TEMPORARY):  # of tempfile
+        failure = StoreError(f"{error.strerror}; each is full or read-only. Set TMPDIR to one with room.")
     elif not isinstance(error, RecipeError) and is_full(error):
         named = getattr(error, "filename", None)  # not in the store, as of temporary files
         failure = disk_full(Path(named).parent if isinstance(named, str) else Path(os.environ.get("TMPDIR", "/tmp")))

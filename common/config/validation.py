@@ -46,7 +46,7 @@ def validated(
         return model.model_validate(raw)
     except ValidationError as error:
         problems = explain(error, model, raw, prefix=prefix, origin=origin)
-        raise ConfigError(report(path, problems) if path else "\n".join(problems)) from None
+        raise ConfigError(report(path, problems) if path else "\n".join(_first(problems))) from None
 
 
 def explain(
@@ -95,9 +95,13 @@ def report(place: str | Path, problems: Sequence[str]) -> str:
     lines = [line if line.endswith("?") else f"{line.rstrip('.')}." for line in problems]
     if len(lines) == 1:
         return f"{place}: {lines[0]}"
-    shown = [f"  - {line}" for line in lines[:MAX_LISTED]]
+    return "\n".join([f"{place} has {len(lines)} problems:", *_first([f"  - {line}" for line in lines])])
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    """Return the lines to show, with how many more there are."""
     more = [f"  … and {len(lines) - MAX_LISTED} more"] if len(lines) > MAX_LISTED else []
-    return "\n".join([f"{place} has {len(lines)} problems:", *shown, *more])
+    return [*lines[:MAX_LISTED], *more]
 
 
 def _expected(item: Mapping[str, Any], limits: Mapping[str, Any]) -> str:

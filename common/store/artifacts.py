@@ -19,6 +19,7 @@ import itertools
 import json
 import logging
 import os
+import resource
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -281,6 +282,8 @@ def disk_full(folder: Path, needed: float = 0.0) -> StoreError:
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(there).free
     about = f" About {needed / 1e6:.0f} MB are needed here." if needed else ""
+    if (most := resource.getrlimit(resource.RLIMIT_FSIZE)[0]) != resource.RLIM_INFINITY:
+        about += f" Or a file is too large: `ulimit -f` allows {most:,} bytes."
     return StoreError(
         f"The disk of {folder} is full ({free / 1e6:.0f} MB free).{about} Nothing half-made is kept as done; "
         "free some space (`just gc` removes results that no run refers to) and run the same command again."

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -246,3 +247,34 @@ def test_a_full_disk_outside_the_store_is_a_sentence(
     monkeypatch.setitem(COMMANDS, "status", replace(COMMANDS["status"], run=fail))
     assert main(["status"]) == 1
     assert capsys.readouterr().err.startswith("error: The disk of /tmp/x is full (")
+
+
+def test_no_folder_for_temporary_files_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def use(*_: object, **__: object) -> None:
+        tempfile.gettempdir()
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile._os, "open", full)  # type: ignore[attr-defined]
+    monkeypatch.setitem(COMMANDS, "status", replace(COMMANDS["status"], run=use))
+    assert main(["status"]) == 1
+    monkeypatch.undo()
+    said = capsys.readouterr().err
+    assert said.startswith("error: No usable temporary directory found in ['")
+    assert said.endswith("; each is full or read-only. Set TMPDIR to one with room.\n")
+
+
+def test_a_limit_on_the_size_of_files_is_named(tmp_path: Path) -> None:
+    script = (
+        "import resource; from pathlib import Path; from common.store.artifacts import disk_full; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)); print(disk_full(Path.cwd()))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert "MB free). Or a file is too large: `ulimit -f` allows 5,000 bytes. Nothing" in found.stdout

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, HttpUrl, Validat
 
 from common.config.pipeline import load_pipeline
 from common.config.resolve import resolve
-from common.config.validation import explain, report
+from common.config.validation import explain, report, validated
 from common.engine.frozen_plan import freeze, thaw
 from common.errors import ConfigError
 from tests.conftest import REPOSITORY
@@ -158,3 +158,11 @@ def test_items_that_are_missing_are_named_by_their_number(given: list[int], expe
     with pytest.raises(ValidationError) as caught:
         Ends.model_validate({"ends": given})
     assert explain(caught.value, Ends, {"ends": given}) == expected
+
+
+def test_of_very_many_problems_the_first_are_shown() -> None:
+    with pytest.raises(ConfigError) as raised:
+        validated(Every, {f"x{number}": number for number in range(1000)})
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "  … and 980 more"
