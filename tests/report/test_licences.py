@@ -168,9 +168,9 @@ def test_an_id_that_is_not_known_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ({"model.path": "acme/model", "model.licence": ""}, r"model\.licence is empty"),
+        ({"model.path": "acme/model", "model.licence": ""}, r"model\.licence .*: expected text that is not empty; got ''"),
         ({"model.licence": "mit"}, r"model\.licence=mit is the licence of a checkpoint, and no model\.path gives one"),
-        ({"publish.licence": ""}, r"publish.*licence is empty"),
+        ({"publish.licence": ""}, r"publish\.licence .*: expected text that is not empty; got ''"),
     ],
 )
 def test_a_licence_that_is_none_is_refused(words: dict[str, str], said: str, tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def test_a_classifier_of_several_classes_is_none(trained: Path, tmp_path: Path) 
     ("option", "expected"),
     [
         ({"rlhf.rewards.quality.model": "rewrd"}, "rlhf.rewards.quality.model is 'rewrd'; expected a reward stage"),
-        ({"rlhf.rewards.quality.after": "x"}, "rlhf.rewards.quality.after: unknown key."),
+        ({"rlhf.rewards.quality.after": "x"}, "rlhf.rewards.quality.after (command line): unknown key."),
         ({"rlhf.train.use_vllm": "true"}, "rlhf.train.use_vllm=true, but vllm is not installed here"),
         ({"reward.path": "owner/name"}, "reward.path=owner/name needs reward.revision=<commit>"),
         ({"reward.path": "./nowhere"}, "reward.path=./nowhere: no such folder"),

@@ -46,7 +46,7 @@ def test_a_branch_is_asked_for_once_and_read_at_its_commit(tmp_path: Path) -> No
         noted = Revisions(path, resolver=resolver)
         assert probe([source(), source("b", revision="v1"), source("c", revision=NEW)], noted.pin, reader) == []
         noted.save()
-    assert asked == [("o/a", None), ("o/b", "v1")]
+    assert sorted(asked, key=str) == [("o/a", None), ("o/b", "v1")]
     assert Counter(read) == Counter([OLD, OLD, NEW] * 2)  # several are read at once
     assert json.loads(path.read_text()) == {"o/a@main": OLD, "o/b@v1": OLD}
 
