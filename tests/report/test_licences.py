@@ -168,7 +168,10 @@ def test_an_id_that_is_not_known_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ({"model.path": "acme/model", "model.licence": ""}, r"model\.licence .*: expected text that is not empty; got ''"),
+        (
+            {"model.path": "acme/model", "model.licence": ""},
+            r"model\.licence .*: expected text that is not empty; got ''",
+        ),
         ({"model.licence": "mit"}, r"model\.licence=mit is the licence of a checkpoint, and no model\.path gives one"),
         ({"publish.licence": ""}, r"publish\.licence .*: expected text that is not empty; got ''"),
     ],
