@@ -13,10 +13,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from common.data.accounting import RowCount
 from common.data.corpus import Row
+from common.data.texts import texts_of
 from common.data.words import WORD, Cut, cut, pieces_of_text, weight_of
 
 SHORTEST_QUESTION = 6  # words
@@ -115,27 +115,3 @@ def filter_rows(
             (count if isinstance(count, RowCount) else count[row["source"]]).drop(EXAM_OVERLAP)
         else:
             yield row
-
-
-def texts_of(row: Row) -> Iterator[str]:
-    """Yield each piece of text that a training row would teach."""
-    if "text" in row:
-        yield row["text"]
-    for name in ("messages", "prompt", "chosen", "rejected", "completion"):
-        for message in row.get(name, ()):
-            yield message["content"]
-            yield message.get("reasoning_content") or ""
-            for call in message.get("tool_calls") or ():
-                yield from _strings(call["function"].get("arguments"))
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """Yield every text inside a value, names of keys too."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.items():
-            yield from _strings(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _strings(item)

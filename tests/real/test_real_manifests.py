@@ -18,8 +18,9 @@ import pytest
 from common.config.resolve import resolve
 from common.config.yaml import read_yaml
 from common.data.corpus import CORPUS_ROLES, Row
-from common.data.decontaminate import Decontaminator, filter_rows, texts_of
+from common.data.decontaminate import Decontaminator, filter_rows
 from common.data.manifest.manifest import ManifestCorpus, load_manifest
+from common.data.texts import texts_of
 from common.data.words import words_of
 from common.training.rows.reader import Accounts
 

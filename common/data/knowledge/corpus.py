@@ -18,9 +18,9 @@ from common.config.defaults import differing
 from common.config.schema import EmbeddedSettings
 from common.data.accounting import RowCount
 from common.data.corpus import Portion, Row
-from common.data.decontaminate import texts_of
 from common.data.knowledge.collection import load_worlds
 from common.data.knowledge.world import World
+from common.data.texts import texts_of
 from common.errors import DataError, did_you_mean
 from common.store.artifacts import digest_file
 

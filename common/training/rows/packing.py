@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from common.data.decontaminate import texts_of
+from common.data.texts import texts_of
 from common.data.words import pieces_of_text
 from common.models.control_tokens import READ_AS_TEXT, reader_of
 from common.models.turns import TOO_LONG, encode_turns

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.kinds import kind_of
 from common.data.accounting import RowCount
-from common.data.decontaminate import EXAM_OVERLAP, Decontaminator, filter_rows, texts_of
+from common.data.decontaminate import EXAM_OVERLAP, Decontaminator, filter_rows
+from common.data.texts import texts_of
 from common.stage import StageContext
 from common.store.artifacts import Artifact
 from common.training.rows.packing import NOTHING_TO_LEARN, TokenRow, tokenise
