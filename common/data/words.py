@@ -1,6 +1,6 @@
 """Cut a text of any script into words as they are compared: one spelling, no case, no punctuation, no layout.
 
-Usage: `words_of("diag-\\nnosed")`; `cut(text).joined`; `count_words("中国的首都是哪座城市?")`.
+Usage: `words_of("diag-\\nnosed")`; `cut(text).joined`; `count_words("中国的首都是哪座城市?")`; `written_words("A, b")`.
 
 Words are runs of letters, digits and the marks that belong to them, as Unicode segments text (UAX 29): a vowel sign
 of Devanagari is part of its word. What is only layout goes first: compatibility forms (full width, ligatures), case,
@@ -81,6 +81,10 @@ def _pattern() -> re.Pattern[str]:
 
 
 _ANY = _pattern()
+# The same for words as they are written, with the signs between them.
+_WRITTEN_ASCII = re.compile(r"[A-Za-z0-9]+(?:['-][A-Za-z0-9]+)*|[^A-Za-z0-9\s]+")
+_WRITTEN_SIMPLE = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*|(?:[^\w\s]|_)+")
+_WRITTEN = re.compile(rf"{_ANY.pattern}|(?:[^\w\s]|_)+")
 
 
 def _plain_letters() -> dict[str, str]:
@@ -141,6 +145,13 @@ def cut(text: str) -> Cut:
 def words_of(text: str) -> list[str]:
     """Return the words of a text, cut at hyphens and apostrophes."""
     return cut(text).words
+
+
+def written_words(text: str) -> list[str]:
+    """Return the words of a text as they are written, and the runs of other signs between them."""
+    if text.isascii():
+        return _WRITTEN_ASCII.findall(text)
+    return (_WRITTEN_SIMPLE if _NOT_SIMPLE.search(text) is None else _WRITTEN).findall(text)
 
 
 def weight_of(word: str) -> int:
