@@ -15,10 +15,10 @@ from typing import Any
 
 from common.data.accounting import RowCount
 from common.data.corpus import Corpus, Portion, Row
-from common.data.shards import read_shard
+from common.data.shards import read_shard, shards_of
 from common.store.manifest import read_mapping
 
-ROWS, FACTS, REJECTS = "rows", "cleaned.json", "rejects.jsonl"  # of a stage that cleans
+FACTS, REJECTS = "cleaned.json", "rejects.jsonl"  # of a stage that cleans
 
 
 class CleanedRows:
@@ -34,7 +34,7 @@ class CleanedRows:
 
     def read(self) -> Iterator[Row]:
         """Yield all rows in their order, each once."""
-        for shard in sorted((self._folder / ROWS).iterdir()):
+        for shard in shards_of(self._folder):
             yield from read_shard(shard)
 
     def rows(self) -> Iterator[Row]:

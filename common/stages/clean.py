@@ -18,12 +18,13 @@ from common.config.blocks import Row, chosen
 from common.config.cleaning import PREFIX, DataSettings
 from common.config.kinds import Kind
 from common.data.accounting import RowCount
-from common.data.cleaned import FACTS, REJECTS, ROWS
+from common.data.cleaned import FACTS, REJECTS
 from common.data.cleaning.accounts import TaskAccounts
 from common.data.cleaning.clean import GATE, Cleaning, shard_name
 from common.data.cleaning.gate import ExamGate
 from common.data.cleaning.runners import Runner, run_all
 from common.data.corpus import Portion
+from common.data.shards import ROWS
 from common.data.texts import texts_of
 from common.errors import ContractError, DataError
 from common.stage import StageContext, StageReport
@@ -39,7 +40,7 @@ def run(context: StageContext) -> StageReport:
     workers = run_settings.data_workers
     cleaning = Cleaning(
         context.work / "cleaning", settings.role, blocks, ExamGate(context.corpus, settings.role), settings.rejects,
-        earlier={name.removeprefix(PREFIX): artifact.path / ROWS for name, artifact in context.inputs.items()},
+        earlier={name.removeprefix(PREFIX): artifact.path for name, artifact in context.inputs.items()},
         workers=workers,
     )  # fmt: skip
     read = context.work / "read.json"
