@@ -3,8 +3,8 @@
 Usage: `GopherQualityFilter(language=splitter())`; `judge = judged_by(make, drops, context)`.
 
 datatrove 0.10 takes an object of its class WordTokenizer wherever it takes a language. Its own ones need the data of
-spaCy, NLTK or Stanza; words are those of `common.data.words` instead, in all languages and without any download. Filters
-that get the same object share the words of a text: datatrove keeps those of the last five.
+spaCy, NLTK or Stanza; words are those of `common.data.words` instead, in all languages and without any download.
+Filters that get the same object share the words of a text: datatrove keeps those of the last five.
 
 It decides nothing itself: rules, thresholds and reasons are the filter's.
 """
@@ -45,7 +45,9 @@ def splitter() -> Any:
 
     others = re.escape("".join(sorted(TERMINAL_PUNCTUATION - set(".!?"))))
     # A full stop ends a sentence before a blank only, so not in 3.5; signs of other scripts need none behind them.
-    end = re.compile(rf"(?:[.!?\u2026]+[\"')\]\u201d\u2019\u00bb]*(?=\s|$)|[{others}]+[\"')\]\u201d\u2019\u300d\u300f\uff09]*|\n)\s*")
+    end = re.compile(
+        rf"(?:[.!?\u2026]+[\"')\]\u201d\u2019\u00bb]*(?=\s|$)|[{others}]+[\"')\]\u201d\u2019\u300d\u300f\uff09]*|\n)\s*"
+    )
 
     class Splitter(WordTokenizer):  # type: ignore[misc]  # datatrove has no types
         """Words as `common.data.words` cuts them; sentences by the signs that end them."""

@@ -81,10 +81,11 @@ def _pattern() -> re.Pattern[str]:
 
 
 _ANY = _pattern()
-# The same for words as they are written, with the signs between them.
-_WRITTEN_ASCII = re.compile(r"[A-Za-z0-9]+(?:['-][A-Za-z0-9]+)*|[^A-Za-z0-9\s]+")
-_WRITTEN_SIMPLE = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*|(?:[^\w\s]|_)+")
-_WRITTEN = re.compile(rf"{_ANY.pattern}|(?:[^\w\s]|_)+")
+# The same for words as they are written; signs are a word where they stand alone, as in a | b.
+_ALONE = r"(?<!\S)(?:[^\w\s]|_)+(?!\S)"
+_WRITTEN_ASCII = re.compile(rf"[A-Za-z0-9]+(?:['-][A-Za-z0-9]+)*|{_ALONE}")
+_WRITTEN_SIMPLE = re.compile(rf"[^\W_]+(?:['\u2019-][^\W_]+)*|{_ALONE}")
+_WRITTEN = re.compile(rf"{_ANY.pattern}|{_ALONE}")
 
 
 def _plain_letters() -> dict[str, str]:
@@ -148,7 +149,7 @@ def words_of(text: str) -> list[str]:
 
 
 def written_words(text: str) -> list[str]:
-    """Return the words of a text as they are written, and the runs of other signs between them."""
+    """Return the words of a text as they are written, and runs of signs that have blanks on both sides."""
     if text.isascii():
         return _WRITTEN_ASCII.findall(text)
     return (_WRITTEN_SIMPLE if _NOT_SIMPLE.search(text) is None else _WRITTEN).findall(text)

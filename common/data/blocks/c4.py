@@ -3,8 +3,8 @@
 Usage: in a manifest, `blocks: [{c4: {filter_no_terminal_punct: false, min_num_sentences: 3}}]`.
 
 The rules are datatrove's C4QualityFilter, with our sentences. It changes texts: lines that it leaves out are gone, and
-blanks around lines. In languages whose sentences end in other signs than . ! ? that rule is off, in those without spaces
-between words also the one of words per line; a line of the log says so. C4's list of bad words is not used.
+blanks around lines. In languages whose sentences end in other signs than . ! ? that rule is off, in those without
+spaces between words also the one of words per line; a line of the log says so. C4's list of bad words is not used.
 """
 
 from __future__ import annotations

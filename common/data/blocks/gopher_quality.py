@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 from common.config.base import Share
 from common.config.blocks import Block, BlockContext, RowFunction
 from common.config.names import NonEmpty
-from common.data.language_rules import STOP_WORDS, WITHOUT_SPACES
+from common.data.language_rules import WITHOUT_SPACES, stop_words
 from common.data.splitting import FilterSettings, drops_of, judged_by, say_off, splitter
 
 REASONS = {  # of datatrove -> ours, and the setting that decides
@@ -69,7 +69,7 @@ def start(settings: GopherQualitySettings, context: BlockContext) -> RowFunction
     """Return what judges a row by Gopher's rules of quality."""
     from datatrove.pipeline.filters.gopher_quality_filter import GopherQualityFilter
 
-    lists = {**STOP_WORDS, **settings.stop_words}
+    lists = {**stop_words(), **settings.stop_words}
 
     def make(language: str | None) -> Any:
         words = lists.get(language or "")

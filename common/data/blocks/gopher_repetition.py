@@ -14,6 +14,7 @@ from pydantic import Field
 
 from common.config.base import Share
 from common.config.blocks import Block, BlockContext, Drop, RowFunction
+from common.data.language_rules import WITHOUT_SPACES
 from common.data.splitting import FilterSettings, drops_of, judged_by, splitter
 
 Count = Annotated[int, Field(ge=2, le=100)]
@@ -55,12 +56,15 @@ def start(settings: GopherRepetitionSettings, context: BlockContext) -> RowFunct
         drops[f"duplicated_{n}_n_grams"] = Drop(f"{n}-grams repeat", f"the limit is {limit}")
 
     def make(language: str | None) -> Any:
+        # Between the words of an n-gram the filter counts blanks, which texts of some languages do not have.
+        unspaced = language in WITHOUT_SPACES
+        tops = [(n, limit * (2 * n - 1) / n if unspaced else limit) for n, limit in settings.top_n_grams]
         return GopherRepetitionFilter(
             settings.dup_line_frac,
             settings.dup_para_frac,
             settings.dup_line_char_frac,
             settings.dup_para_char_frac,
-            settings.top_n_grams,
+            tuple(tops),
             settings.dup_n_grams,
             language=splitter(),
         )
