@@ -15,9 +15,10 @@ from typing import Any
 
 from common.config.base import Precision, StageSettings
 from common.config.kinds import kind_of, kinds
+from common.config.node import Node
 from common.config.numbers import is_finite
 from common.config.overrides import flatten
-from common.config.pipeline import Node, Pipeline
+from common.config.pipeline import Pipeline
 from common.config.precision import AUTO, native, with_precision
 from common.config.schema import SCALARS, SECTIONS, Config, VerifySettings, section_of
 from common.config.stage_sections import Layer, check_options, is_adapted, label_of, section_names, values_of
