@@ -67,7 +67,7 @@ def run(context: StageContext) -> StageReport:
         context.out / FACTS,
         {"role": settings.role, "times": times, "sources": [count.as_dict() for count in totals],
          "read": [count.as_dict() for count in counts.values()],
-         "blocks": accounts.as_dict()["blocks"], "characters": dict(accounts.characters)},
+         **{key: accounts.as_dict()[key] for key in ("blocks", "characters", "lengths")}},
     )  # fmt: skip
     _write_rejects(context.out / REJECTS, accounts)
     metrics = {

@@ -8,16 +8,41 @@ workers.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from common.config.blocks import Drop, Row
 from common.data.texts import texts_of
 
+CLASSES = 8  # of lengths between one power of two and the next: a quantile of them is right within 9%
 EXCERPT = 400  # characters of a rejected row that are kept
 DETAIL = 300
+
+
+def length_class(characters: int) -> int:
+    """Return the class of lengths that a row belongs to; it grows with the logarithm of its characters."""
+    return round(CLASSES * math.log2(characters + 1))
+
+
+def characters_of(number: int) -> float:
+    """Return about how many characters the rows of a class of lengths have."""
+    return float(2 ** (number / CLASSES) - 1)
+
+
+def quantiles(lengths: Mapping[int, int], shares: Sequence[float]) -> list[float]:
+    """Return the characters of the rows at some shares of all rows, from the shortest to the longest."""
+    found, total = [], sum(lengths.values())
+    for share in shares:
+        left = share * total
+        for number in sorted(lengths):
+            left -= lengths[number]
+            if left <= 0:
+                break
+        found.append(characters_of(number) if total else 0.0)
+    return found
 
 
 @dataclass
@@ -41,6 +66,7 @@ class TaskAccounts:
         self.blocks: dict[str, dict[str, BlockCount]] = {}
         self.rows: Counter[str] = Counter()  # written, by source
         self.characters: Counter[str] = Counter()
+        self.lengths: dict[str, Counter[int]] = {}  # of rows written, by source and `length_class`
         self.rejects: list[dict[str, Any]] = []
         self._sample, self._kept = sample, Counter[tuple[str, str]]()
 
@@ -62,7 +88,9 @@ class TaskAccounts:
     def written(self, row: Row) -> None:
         """Count a row that goes on."""
         self.rows[row["source"]] += 1
-        self.characters[row["source"]] += sum(map(len, texts_of(row)))
+        size = sum(map(len, texts_of(row)))
+        self.characters[row["source"]] += size
+        self.lengths.setdefault(row["source"], Counter())[length_class(size)] += 1
 
     def _keep(self, reject: dict[str, Any], *, always: bool) -> None:
         key = (reject["block"], reject["reason"])
@@ -80,7 +108,9 @@ class TaskAccounts:
             for block, sources in self.blocks.items()
         }
         return {
-            "blocks": blocks, "rows": dict(self.rows), "characters": dict(self.characters), "rejects": self.rejects,
+            "blocks": blocks, "rows": dict(self.rows), "characters": dict(self.characters),
+            "lengths": {source: dict(sorted(found.items())) for source, found in self.lengths.items()},
+            "rejects": self.rejects,
         }  # fmt: skip
 
     def add(self, found: Mapping[str, Any]) -> None:
@@ -93,6 +123,8 @@ class TaskAccounts:
                 count.changed.update(values["changed"])
         self.rows.update(found["rows"])
         self.characters.update(found["characters"])
+        for source, lengths in found["lengths"].items():
+            self.lengths.setdefault(source, Counter()).update({int(name): number for name, number in lengths.items()})
         for reject in found["rejects"]:
             always = reject.get("always", False)
             self._keep({key: value for key, value in reject.items() if key != "always"}, always=always)

@@ -93,6 +93,7 @@ class Cleaning:
         if self._cut() is not None:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
         tasks = 0
         for shard in _shards(rows):
             write_shard(self.folder / RAW / shard_name(tasks), shard)

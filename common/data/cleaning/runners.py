@@ -48,7 +48,7 @@ def run_pass(cleaning: Cleaning, number: int, runner: Runner) -> None:
             return
         if runner.executor != "local":
             _run_elsewhere(cleaning, number, runner, left)
-        elif min(runner.workers, len(left)) > 1:
+        elif min(runner.workers, cleaning.tasks) > 1:
             _run_in_processes(cleaning, number, runner.workers, left)
         else:
             for task in left:
