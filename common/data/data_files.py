@@ -24,7 +24,5 @@ def data_file(context: BlockContext, name: str, key: str) -> Path:
     if not path.is_relative_to(home):
         raise DataError(f"{key} is {name}, which leaves the data folder {context.data}. Copy the file into the folder.")
     if not path.is_file():
-        raise DataError(
-            f"{key} is {name}, and there is no such file below {context.data}. Put it there, or correct it."
-        )
+        raise DataError(f"{key} is {name}, and {context.data} has no such file. Put it there, or correct the name.")
     return path

@@ -149,11 +149,15 @@ def _kenlm(path: Path) -> Any:
         raise DataError(
             "The block perplexity needs the library kenlm, which is not installed. Install it, or remove the block."
         ) from None
+    options = kenlm.Config()
+    options.show_progress = False
     try:
-        return kenlm.Model(str(path))
+        return kenlm.Model(str(path), options)
     except (OSError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise DataError(f"perplexity.model: {path.name} is no KenLM model that can be loaded: {first}") from error
+        raise DataError(
+            f"perplexity.model: {path.name} is no KenLM model of two orders or more that can be loaded. Make it with "
+            "lmplz and build_binary of the same version."
+        ) from error
 
 
 def _save(path: Path, values: Any) -> None:
