@@ -60,6 +60,8 @@ class Pipeline(Frozen):
         (), description="roles whose rows stages of their own clean; a data manifest with blocks brings them"
     )
 
+    far: tuple[NonEmpty, ...] = Field((), description="of these, the roles that have sources on the Hub")
+
     @property
     def controls(self) -> tuple[str, ...]:
         """The control arms, by stage name."""
