@@ -169,7 +169,7 @@ def test_a_killed_cleaning_ends_with_the_same_result(folder: Path) -> None:
     command = [sys.executable, "-m", "common", "stage", str(freeze(run)), "data-cpt"]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     work = folder / "out" / "artifacts" / ".work"
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while time.monotonic() < until and not list(work.glob("data-cpt-*/cleaning/raw/*.zst")):
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
