@@ -3,8 +3,7 @@
 Usage: `order, facts = mixed_order({"web": 900, "books": 100}, total=2000, settings=settings, seed=0)`.
 
 Rows are packed and of one length, so that shares of rows are shares of tokens. The order follows from the numbers of
-rows and the seed alone. Shares by temperature go with n^(1/T): Devlin et al. 2018, multilingual BERT; Conneau and Lample
-2019, equation 1, with alpha = 1/T.
+rows and the seed alone. Shares by temperature go with n^(1/T): Conneau and Lample 2019, equation 1, with alpha = 1/T.
 """
 
 from __future__ import annotations
