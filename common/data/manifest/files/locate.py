@@ -21,10 +21,12 @@ from common.system.limited import LOOK_SECONDS, Exceeded, limited
 
 _OUTSIDE = "Give a path below it, and pass data_root=<folder> to read from another folder"
 _TABLE, _PACKED = "Save the sheet as .csv", "Unpack it, and give the files in it"
+_WORD, _BOOK = "Save it as .docx", "Convert it to .epub"
 ADVICE = {
     ".xlsx": _TABLE, ".xls": _TABLE, ".ods": _TABLE, ".zip": _PACKED, ".tar": _PACKED, ".tgz": _PACKED, ".7z": _PACKED,
-    ".pdf": "Write its text into a .txt file", ".docx": "Save it as .txt", ".doc": "Save it as .txt",
-    ".html": "Write its text into a .txt or .md file", ".pkl": "Save it as .jsonl or .parquet; pickles are never read",
+    ".doc": _WORD, ".odt": _WORD, ".rtf": _WORD, ".pptx": "Save it as .pdf", ".ppt": "Save it as .pdf",
+    ".mobi": _BOOK, ".azw3": _BOOK, ".djvu": "Save it as .pdf", ".mht": "Save it as .html",
+    ".arc": "Convert it to .warc", ".pkl": "Save it as .jsonl or .parquet; pickles are never read",
 }  # fmt: skip
 _HUB_FOLDERS = ("datasets--", "models--", "spaces--")
 MOST_FILES = 100_000  # of a manifest
