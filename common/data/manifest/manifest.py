@@ -76,7 +76,7 @@ def load_manifest(
         )
     manifest, sources, wrong = parse_manifest(raw)
     known = revisions or Revisions(None)
-    checked = check_sources(sources, folder, lambda source: read_hub(known.pin(source)))
+    checked = check_sources(sources, folder, lambda source: read_hub(known.pin(source)), known.commit)
     problems = [*checked.problems, *check_together(checked.sources, checked.files)]
     if manifest is None:
         raise ConfigError(report(str(path), wrong + problems))

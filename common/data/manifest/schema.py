@@ -68,7 +68,8 @@ class Source(Frozen):
     role: Role = Field(description="what its rows are for: a stage, replay, prompts, or the exam (eval)")
     side: Literal["domain", "general"] | None = Field(None, description="eval only: which knowledge it measures")
     path: NonEmpty | tuple[NonEmpty, ...] | None = Field(
-        None, description="file, files or glob below the data folder, or a folder that save_to_disk wrote"
+        None,
+        description="file, files or glob below the data folder or at s3://, https://, …, or a folder of save_to_disk",
     )
     hub: NonEmpty | None = Field(None, description="Hub id, as owner/name")
     config: NonEmpty | None = Field(None, description="hub only: the data set's configuration")
@@ -211,7 +212,7 @@ class Source(Frozen):
                 yield f"{key} only makes sense with {' and '.join(name[1:] for name in formats)} files"
         if self.encoding is not None and not self._all_are((*TABLES, *TEXTS, *JSON, *PAGES)):
             yield "encoding only makes sense with files of text: csv, tsv, txt, md, html, json and jsonl"
-        if self.pdf != "pypdf" and not any(split_suffix(path)[0] in ("", ".pdf", ".*") for path in self.paths):
+        if self.pdf != "pypdf" and not any(_suffix_of(path) in ("", ".pdf", ".*") for path in self.paths):
             yield "pdf only makes sense with pdf files"
 
     def _role_problems(self) -> Iterator[str]:
@@ -316,7 +317,7 @@ class Source(Frozen):
 
     def _all_are(self, formats: tuple[str, ...]) -> bool:
         """Whether all paths end in one of some formats, packed or not."""
-        return bool(self.paths) and all(split_suffix(path)[0] in formats for path in self.paths)
+        return bool(self.paths) and all(_suffix_of(path) in formats for path in self.paths)
 
     @property
     def reading(self) -> Reading:
@@ -395,6 +396,11 @@ class Source(Frozen):
         if role == self.role:
             return "train"
         return "heldout" if self.heldout and role == HELDOUT_ROLES[self.role] else None
+
+
+def _suffix_of(path: str) -> str:
+    """Return the format that a path ends in; what follows a question mark in an address of the web is no part of it."""
+    return split_suffix(path.partition("?")[0] if path.lower().startswith("http") else path)[0]
 
 
 class Manifest(Frozen):
