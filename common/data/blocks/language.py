@@ -140,7 +140,7 @@ def _fasttext(name: str, context: BlockContext) -> tuple[frozenset[str], Rank]:
 
 def _load_fasttext(path: Path) -> Any:
     try:
-        import fasttext
+        import fasttext  # type: ignore[import-not-found, unused-ignore]  # an extra, often not installed
     except ImportError:
         raise DataError(
             "language.model needs the library fasttext, which is not installed. Install it, or remove model: py3langid "

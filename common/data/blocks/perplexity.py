@@ -144,7 +144,7 @@ def _pieces(name: str, context: BlockContext) -> Any:
 
 def _kenlm(path: Path) -> Any:
     try:
-        import kenlm
+        import kenlm  # type: ignore[import-not-found, unused-ignore]  # an extra, often not installed
     except ImportError:
         raise DataError(
             "The block perplexity needs the library kenlm, which is not installed. Install it, or remove the block."
