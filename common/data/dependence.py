@@ -1,6 +1,6 @@
 """How much the answers of a conversation depend on what was said before their own question.
 
-Usage: `dependence(pairs_of(row), compressed_bits)`; with a checkpoint, `dependence(pairs, LossBits(model, tokenizer))`.
+Usage: `dependence(pairs_of(row), compressed_bits)`, or with `LossBits(model, tokenizer)` of a checkpoint.
 
 Formula, ours (CareBot names its filter ConFilter and publishes none): the share of an answer's information that earlier
 turns supply, `1 - bits(answer | history, question) / bits(answer | question)`, summed over the answers that have a

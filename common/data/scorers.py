@@ -1,6 +1,6 @@
 """Scores of rows by functions that a domain brings: the public ones of the `blocks.py` in its folder.
 
-Usage: `scorers = scorers_for(resolved)`; a block names one of them, and `call(scorers, given, row)` scores a row.
+Usage: `scorers = scorers_for(resolved)`; `score_row(settings, scorers["readability"], options, row)`.
 
     def readability(row: Row, *, longest: int = 30) -> float:
         ...

@@ -1,6 +1,6 @@
 """Keep rows by a score: above or below a threshold, or all but a share of the lowest or highest.
 
-Usage: `class ScoreSettings(SelectionSettings)`; `look = lambda settings, context: ByScore(settings, context, score)`.
+Usage: settings inherit `SelectionSettings`, and `look` returns `ByScore(settings, context, score, "score")`.
 
 Rows of equal score stay together, so that a share may drop fewer rows than it says, and never more. It holds 8 bytes
 for each row while it decides. What is scored is for the block to say.

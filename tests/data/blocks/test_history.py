@@ -76,7 +76,7 @@ def test_a_model_measures_it_by_its_loss() -> None:
         def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
             return {"input_ids": list(text.encode())}
 
-    bits = LossBits(Echo(), Letters())  # type: ignore[arg-type] # the smallest model that remembers
+    bits = LossBits(Echo(), Letters())  # the smallest model that remembers
     dependent, alone = (
         dependence(pairs_of(chat("q", history, "?", "zzzz")), bits) for history in ("zzzzzzz", "aaaaaaa")
     )
