@@ -3,7 +3,7 @@
 Usage: `check_code(resolved)`, before anything of the domain or of its checkpoint is loaded.
 
 Consent is `run.allow_code=<domain>` on the command line. It is remembered for the digest of the code, in the user's
-own folder (`common.system.consents`); other code asks anew. No file and no frozen plan can give it: for a frozen plan,
+own folder (`common.system.consents`); other code asks again. No file and no frozen plan can give it: for a frozen plan,
 which may name another folder than its reader thinks, the command line gives the digest too, as for the jobs of a run.
 """
 
