@@ -14,7 +14,7 @@ def test_every_block_has_its_part_with_all_of_its_settings() -> None:
     assert parts.keys() == blocks().keys()
     for name, block in blocks().items():
         shared = {"sources", "most"}
-        assert set(re.findall(rf"`{name}\.(\w+)`", parts[name])) == block.settings.model_fields.keys() - shared
+        assert set(re.findall(rf"`{name}\.(\w+)[`.]", parts[name])) == block.settings.model_fields.keys() - shared
         assert block.phrase in page
         assert "Usage:" in parts[name]
         assert block.paper in parts[name]
