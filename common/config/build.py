@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from common.config.base import Precision, StageSettings
+from common.config.cleaning import hub_characters
 from common.config.kinds import kind_of, kinds
 from common.config.node import Node
 from common.config.numbers import is_finite
@@ -77,6 +78,9 @@ def build(
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     verify = sections.get("verify", VerifySettings())
     stages = {name: _verified(settings, verify) for name, settings in stages.items()}
+    for name, characters in hub_characters(pipeline.nodes(), stages, pipeline.far).items():
+        stages[name] = stages[name].model_copy(update={"hub_characters": characters})
+        origins[f"{name}.hub_characters"] = "what the budgets of the stages need"
     names = {"domain": domain, "profile": profile, "pipeline": pipeline.name}
     return validated(Config, {**names, **merged, **sections, "stages": stages}, origin=origin), origins
 

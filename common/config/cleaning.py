@@ -21,7 +21,7 @@ from common.config.node import Node
 KIND = "clean"
 PREFIX = "data-"  # of the names of such stages; the role follows
 ROLES = ("pretrain", "cpt", "replay", "sft", "preference", "prompts")  # in the order in which a chain reads them
-CHARACTERS_OF_A_TOKEN = 8  # as few tokens as a text may have of its characters, so that a budget is always met
+CHARACTERS_OF_A_TOKEN = 8  # more than a token of any usual text has, so that a budget is met
 
 
 class DataSettings(StageSettings):
@@ -70,6 +70,35 @@ def needed_inputs(node: Node, settings: StageSettings) -> tuple[str, ...]:
     if replay == 1:
         unread = {PREFIX + role for role in ROLES if role != "replay"}
     return tuple(name for name in node.inputs if name not in unread)
+
+
+def hub_characters(
+    nodes: Sequence[Node], stages: Mapping[str, StageSettings], far: Collection[str]
+) -> dict[str, int]:  # fmt: skip
+    """Return the most characters that cleaning reads of each source of the Hub, by stage, where nobody says it.
+
+    It follows from the tokens that stages train on; one that trains in epochs needs all rows. `far` are the roles that
+    have such sources.
+    """
+    found = {}
+    for node in nodes:
+        settings = stages[node.name]
+        if not isinstance(settings, DataSettings) or settings.role not in far or settings.hub_characters is not None:
+            continue
+        needs = [
+            _tokens_of(stages[other.name], settings.role)
+            for other in nodes
+            if node.name in needed_inputs(other, stages[other.name]) and other.kind not in (KIND, "card")
+        ]
+        if needs and None not in needs:
+            found[node.name] = CHARACTERS_OF_A_TOKEN * max(tokens for tokens in needs if tokens is not None)
+    return found
+
+
+def _tokens_of(settings: StageSettings, role: str) -> int | None:
+    """Return how many tokens of a role a stage trains on; None where all of them."""
+    tokens, share = getattr(settings, "tokens", None), getattr(settings, "replay", 0.0)
+    return None if tokens is None else round(tokens * (share if role == "replay" else 1))
 
 
 def pruned(nodes: Sequence[Node], stages: Mapping[str, StageSettings], *, takes: bool) -> tuple[Node, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from common.config.base import Frozen
 from common.config.cleaning import KIND, PREFIX, with_cleaning
@@ -56,9 +57,9 @@ class Pipeline(Frozen):
     exam: tuple[NonEmpty, ...] = Field(description="stages whose checkpoints sit the exam")
     publish: NonEmpty = Field(description="stage whose checkpoint is published")
     settings: dict[str, Any] = Field(default_factory=dict, description="a layer of settings, as in a profile")
-    cleaned: tuple[NonEmpty, ...] = Field(
-        (), description="roles whose rows stages of their own clean; a data manifest with blocks brings them"
-    )
+    # What a data manifest with blocks brings, and no pipeline file may say; a frozen plan keeps it.
+    cleaned: SkipJsonSchema[tuple[NonEmpty, ...]] = Field((), description="roles whose rows are cleaned before")
+    far: SkipJsonSchema[tuple[NonEmpty, ...]] = Field((), description="of these, the roles with sources on the Hub")
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -97,6 +98,8 @@ def load_pipeline(folder: Path, name: str, said_by: str = "") -> Pipeline:
     path = folder / f"{name}.yaml"
     if raw.get("name", name) != name:
         raise ConfigError(f"{path}: name: a pipeline is named after its file, {name}; leave the key out.")
+    if taken := [key for key in ("cleaned", "far") if key in raw]:
+        raise ConfigError(f"{path}: {taken[0]}: unknown key. A data manifest lists the blocks that clean its rows.")
     return parse_pipeline({**raw, "name": name}, path)
 
 

@@ -104,7 +104,7 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     profiles = names_in(repository / "pipelines" / "profiles")
     manifest = folder / "data.yaml" if data == HUB else data
     if data != EMBEDDED:
-        pipeline = pipeline.model_copy(update={"cleaned": _cleaned(Path(manifest), [*layers, command_line])})
+        pipeline = pipeline.model_copy(update=_cleaned(Path(manifest), [*layers, command_line]))
     layers += _manifest_layers(manifest, profile if own else None, profiles, pipeline)
     layers.append(command_line)
     for layer in layers[:-1]:
@@ -123,12 +123,13 @@ def nodes_of(pipeline: Pipeline, config: Config) -> tuple[Node, ...]:
     return pruned(pipeline.nodes(), config.stages, takes=config.model.path is not None)
 
 
-def _cleaned(manifest: Path, layers: Sequence[Layer]) -> tuple[str, ...]:
-    """Return the roles whose rows are cleaned in stages of their own: all of a manifest, where anyone lists blocks."""
+def _cleaned(manifest: Path, layers: Sequence[Layer]) -> dict[str, tuple[str, ...]]:
+    """Return what a pipeline says of cleaning: all roles of a manifest, where anyone lists blocks."""
     raw = read_manifest(manifest)
     listed = isinstance(raw, dict) and BLOCKS in raw
-    asked = (name == CLEANING or name.startswith(PREFIX) for layer in layers for name in layer.values)
-    return tuple(roles_in(raw)) if listed or any(asked) else ()
+    if not listed and not any(name == CLEANING or name.startswith(PREFIX) for layer in layers for name in layer.values):
+        return {}
+    return {"cleaned": tuple(roles_in(raw)), "far": tuple(roles_in(raw, hub=True))}
 
 
 def check_secrets(values: Mapping[str, Any], where: str) -> None:

@@ -55,7 +55,7 @@ def with_pipeline(resolved: Resolved, name: str) -> Resolved | None:
     kept = [layer for layer in resolved.layers if not layer.stage]
     try:
         pipeline = load_pipeline(resolved.repository / "pipelines", name)
-        pipeline = pipeline.model_copy(update={"cleaned": resolved.pipeline.cleaned})
+        pipeline = pipeline.model_copy(update={"cleaned": resolved.pipeline.cleaned, "far": resolved.pipeline.far})
         layers = [Layer(f"pipeline {name}", pipeline.settings) if x.label == before else x for x in kept]
         config, origins = build(config.domain, config.profile, layers, pipeline, None)
     except RecipeError:

@@ -18,7 +18,8 @@ from common.data.corpus import Corpus, Portion, Row
 from common.data.shards import read_shard, shards_of
 from common.store.manifest import read_mapping
 
-FACTS, REJECTS = "cleaned.json", "rejects.jsonl"  # of a stage that cleans
+# Of a stage that cleans. Rows and weights are its result; the others only tell what was done.
+WEIGHTS, FACTS, REJECTS = "weights.json", "cleaned.json", "rejects.jsonl"
 
 
 class CleanedRows:
@@ -29,8 +30,13 @@ class CleanedRows:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What the stage says of them: the accounts of each source, and how often its rows are used."""
+        """What the stage says of them: the accounts of each source."""
         return dict(read_mapping(self._folder / FACTS))
+
+    @cached_property
+    def times(self) -> dict[str, float]:
+        """How often the rows of each source are used."""
+        return dict(read_mapping(self._folder / WEIGHTS))
 
     def read(self) -> Iterator[Row]:
         """Yield all rows in their order, each once."""
@@ -39,7 +45,7 @@ class CleanedRows:
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows as often as their sources say: whole passes, then evenly spaced rows of one more."""
-        times: Mapping[str, float] = self.facts["times"]
+        times = self.times
         for number in range(math.ceil(max(times.values(), default=0))):
             seen = dict.fromkeys(times, 0)
             for row in self.read():
@@ -55,7 +61,7 @@ class CleanedRows:
         """Return the accounts of each source, from its raw rows to those that are left, times its weight."""
         found = {}
         for values in self.facts["sources"]:
-            count, times = RowCount(**values), self.facts["times"][values["source"]]
+            count, times = RowCount(**values), self.times[values["source"]]
             for rows in (count.dropped, count.changed):
                 rows.update({reason: round(number * times) for reason, number in rows.items()})
             count.rows_in, count.rows_out = round(count.rows_in * times), round(count.rows_out * times)

@@ -18,7 +18,7 @@ from common.config.blocks import Row, chosen
 from common.config.cleaning import PREFIX, DataSettings
 from common.config.kinds import Kind
 from common.data.accounting import RowCount
-from common.data.cleaned import FACTS, REJECTS
+from common.data.cleaned import FACTS, REJECTS, WEIGHTS
 from common.data.cleaning.accounts import TaskAccounts
 from common.data.cleaning.clean import GATE, Cleaning, shard_name
 from common.data.cleaning.gate import ExamGate
@@ -63,6 +63,7 @@ def run(context: StageContext) -> StageReport:
         shutil.copyfile(shard, folder / shard_name(number))
     times = {portion.source: portion.times for portion in portions}
     totals = [_total(count, accounts) for count in counts.values()]
+    write_json(context.out / WEIGHTS, times)
     write_json(
         context.out / FACTS,
         {"role": settings.role, "times": times, "sources": [count.as_dict() for count in totals],
