@@ -17,7 +17,7 @@ from common.data.duplicates import records, signatures
 from common.data.duplicates.groups import flatten, join, new_groups
 from common.data.duplicates.splitting import hashing, unchanged, word_tokenizer
 from common.data.words import words_of
-from tests.data.duplicates.planted import SCRIPTS, changed, dealt, made, run_block
+from tests.data.blocks.repeats import SCRIPTS, changed, dealt, made, run_block
 
 OLDER = re.compile(r"^(\d\.\d\d) alike: (.*): (.*)$")
 

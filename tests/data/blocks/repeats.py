@@ -13,11 +13,10 @@ from typing import Any, TypeVar
 from common.config.blocks import BlockContext, Drop, Row, Task, block_of
 from common.data.shards import write_shard
 
-LETTERS: dict[
-    str, tuple[tuple[str, str], tuple[int, int], str, str]
-] = {  # first and last letter of words; how long words are; what stands between them; what ends a sentence
+# First and last letter of words; how long words are; what stands between them; what ends a sentence.
+LETTERS: dict[str, tuple[tuple[str, str], tuple[int, int], str, str]] = {
     "latin": (("a", "z"), (2, 10), " ", ". "),
-    "cyrillic": (("а", "я"), (2, 10), " ", ". "),
+    "cyrillic": (("\u0430", "я"), (2, 10), " ", ". "),
     "arabic": (("ن", "ي"), (2, 8), " ", ". "),
     "devanagari": (("क", "ह"), (2, 7), " ", "। "),
     "han": (("一", "龥"), (1, 3), "", "。"),

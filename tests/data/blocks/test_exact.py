@@ -12,7 +12,7 @@ import pytest
 from common.config.blocks import Drop
 from common.data.duplicates import records
 from common.errors import DataError
-from tests.data.duplicates.planted import SCRIPTS, dealt, made, run_block
+from tests.data.blocks.repeats import SCRIPTS, dealt, made, run_block
 
 
 def text_row(text: str, source: str = "web") -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from common.config.blocks import Drop
 from common.data.duplicates import records
 from common.data.duplicates.splitting import sentence_spans
-from tests.data.duplicates.planted import LETTERS, SCRIPTS, dealt, made, run_block
+from tests.data.blocks.repeats import LETTERS, SCRIPTS, dealt, made, run_block
 
 CUT = "repeated sentences taken out"
 
