@@ -29,6 +29,11 @@ why *words: setup
 rerun *words: setup
     {{ python }} -m common rerun "$@"
 
+# clean the data of a manifest and show what was done, before anything trains: domain=medical data=my.yaml [role=cpt]
+[group('run')]
+data *words: setup
+    {{ python }} -m common data "$@"
+
 # rows as a stage trains on them, tokens with loss in colour: domain=medical stage=sft [rows=5] [at=1] [html=preview.html]
 [group('run')]
 preview *words: setup

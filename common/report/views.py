@@ -156,4 +156,4 @@ def rows_of_table(preview: Preview) -> tuple[list[str], list[list[str]]]:
 
 
 def _share(learned: int, tokens: int) -> str:
-    return f"{learned:,} ({learned / tokens:.0%})" if tokens else "0"
+    return f"{learned:,} ({learned / tokens:.1%})" if tokens else "0"

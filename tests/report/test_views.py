@@ -48,8 +48,8 @@ def test_the_table_adds_sources_up() -> None:
     header, rows = rows_of_table(Preview("t", (), counts, {("sft", "a"): 50}))
     assert dict(zip(header, rows[0], strict=True)) == {
         "source": "a", "role": "sft", "rows": "10", "dropped": "2", "changed": "1", "tokens": "100",
-        "with loss": "50 (50%)", "passes": "2.5",
+        "with loss": "50 (50.0%)", "passes": "2.5",
     }  # fmt: skip
-    assert [row[6] for row in rows] == ["50 (50%)", "0 (0%)", "50 (25%)"]
+    assert [row[6] for row in rows] == ["50 (50.0%)", "0 (0.0%)", "50 (25.0%)"]
     assert rows[2][2:6] == ["15", "2", "1", "200"]
     assert rows_of_table(Preview("t", (), (), {}))[1] == []

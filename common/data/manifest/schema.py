@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from common.config.base import Frozen
+from common.config.blocks import BlockList
 from common.config.names import Name, NonEmpty
 from common.data.manifest.columns import COLUMNS, LISTS_OF_COLUMNS, Shape, form_of, names_of, usual_beside
 from common.data.manifest.files.source_file import FORMATS, LINES, TABLES, TEXTS, Reading, split_suffix
@@ -379,5 +380,8 @@ class Manifest(Frozen):
     settings: dict[str, Any] = Field(default_factory=dict, description="a layer of settings, checked with the others")
     profiles: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="a further layer for the runs of one profile, by name"
+    )
+    blocks: BlockList | None = Field(
+        None, description="blocks that clean the rows of all roles, in their order; see docs/blocks.md"
     )
     sources: tuple[Source, ...] = Field(description="the data sets, each in one role")

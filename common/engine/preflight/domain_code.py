@@ -18,8 +18,8 @@ from typing import Any
 from common.config.base import StageSettings
 from common.config.domain_code import EXAMS, REWARDS, read_code, runnable
 from common.config.kinds import kind_of
+from common.config.node import Node
 from common.config.overrides import ALLOW_CODE, ANY
-from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.schema import ModelSettings
 from common.config.stages import EvaluateSettings, RewardSettings
