@@ -19,7 +19,7 @@ from common.config.resolve import Resolved
 from common.console import Console
 from common.errors import ConfigError, quoted
 from common.report.preview_page import page_file, write_page
-from common.report.views import CONTEXT, Part, Preview, Token, View, rows_of_table, shown
+from common.report.views import CONTEXT, Part, Preview, Token, View, rows_of_table, shown, without_secrets
 
 WIDTH = 100  # columns where there is no terminal
 LEAST = 24  # columns of a text
@@ -127,7 +127,7 @@ def _show_view(view: View, columns: int, marks: Marks, console: Console) -> None
 
 def lines_of(part: Part, width: int, marks: Marks = COLOURED) -> list[Line]:
     """Return a part's tokens in lines of at most `width` cells; `marks` stand around those with loss in each line."""
-    tokens = list(part.tokens)
+    tokens = list(without_secrets(part).tokens)
     left_out = len(tokens) - HEAD - TAIL
     if left_out <= 0:
         return _laid_out(tokens, width, marks)

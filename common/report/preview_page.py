@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from common.errors import ConfigError, cut, visible
-from common.report.views import CONTEXT, Part, Preview, Token, View, rows_of_table, shown
+from common.report.views import CONTEXT, Part, Preview, Token, View, rows_of_table, shown, without_secrets
 from common.store.artifacts import replacing, writing
 from common.system.secrets import hide
 
@@ -88,12 +88,8 @@ def _view(view: View) -> Iterable[str]:
 def _part(part: Part) -> Iterable[str]:
     yield f'<div class="part"><h3>{_text(part.title)}</h3>\n'
     yield from (f'<p class="faint">{_text(note)}</p>\n' for note in part.notes)
-    whole = "".join(token.text for token in part.tokens)
-    if hide(whole) != whole:  # a secret may lie across several tokens
-        yield f'<div class="text" dir="auto">{html.escape(visible(hide(whole)))}</div></div>\n'
-        return
     yield '<div class="text"><div dir="auto">'
-    for token in part.tokens:
+    for token in without_secrets(part).tokens:
         for place, piece in enumerate(shown(token.text)):
             if place:
                 yield '</div>\n<div dir="auto">'

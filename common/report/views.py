@@ -8,12 +8,13 @@ It holds what is shown, whatever shows it: `common.cli.preview` in a terminal, `
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from common.data.accounting import RowCount
 from common.errors import visible
 from common.models.pieces import pieces_of
+from common.system.secrets import hide
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,6 +27,7 @@ FIRST = "first of its document, which nothing precedes"
 PROMPT = "prompt"
 PADDING = "padding"
 NO_LOSS = "no loss on tokens"
+HIDDEN = "a secret is hidden, so that tokens are not told apart"
 
 BLANKS = {" ": "·", "\t": "→", "\u00a0": "⍽", "\r": "␍"}
 LINE_END = "⏎"
@@ -123,6 +125,15 @@ def tokens_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], why: Seque
         found.append(Token(piece.text, piece.ids, piece.special, "" if "" in reasons else reasons[0]))
         place += len(piece.ids)
     return tuple(found)
+
+
+def without_secrets(part: Part) -> Part:
+    """Return a part to show; one with a secret, which may lie across tokens, as one text without it."""
+    whole = "".join(token.text for token in part.tokens)
+    if hide(whole) == whole:
+        return part
+    ids = tuple(one for token in part.tokens for one in token.ids)
+    return replace(part, tokens=(Token(hide(whole), ids, False, HIDDEN),))
 
 
 def shown(text: str) -> list[str]:

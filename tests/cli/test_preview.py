@@ -97,6 +97,12 @@ def test_the_middle_of_a_long_document_is_left_out() -> None:
     assert sum(line.count("ab·") for line in lines) == 400
 
 
+def test_a_secret_that_lines_would_split_is_hidden() -> None:
+    secret = "hf_" + "abcdefgh" * 4
+    lines = lines_of(part_of("take ", secret[:9], secret[9:], " now"), 24, PLAIN)
+    assert "".join(text for line in lines for text, _ in line) == "take·***·now"
+
+
 Make = Callable[..., list[str]]
 
 
@@ -182,3 +188,20 @@ def test_rows_that_are_all_too_long_are_said_to_be(words: Make, capsys: pytest.C
     assert main([*words("sft-only", sft=chats(*["far " * 500] * 8)), "stage=sft", "sft.replay=0"]) == 1
     shown = capsys.readouterr().err
     assert "Stage sft: the role sft has no usable row (source 'sft': dropped longer than sequence_length 8)" in shown
+
+
+def test_rows_that_are_cleaned_before_are_shown_as_they_were_left(
+    words: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = words("sft-only", sft=chats(*["By the harbour wall."] * 20, "No."))
+    given += ["clean.blocks=[{length: {characters: [12, null], roles: [sft]}}]", "sft.replay=0"]
+    assert main([*given, "stage=sft"]) == 1
+    missing = capsys.readouterr().err
+    assert "Stage sft reads the cleaned rows of the stage data-sft, which is not there with these settings" in missing
+    assert "Make it first: `just data domain=medical role=sft` with the same settings." in missing
+    assert main(["data", "role=sft", *given[1:]]) == 0
+    capsys.readouterr()
+    assert main([*given, "stage=sft", "rows=1"]) == 0
+    shown = capsys.readouterr().out
+    assert "⟦·By·the·harbour·wall.◆<|end|>⟧" in shown
+    assert re.search(r"sft +sft +\d+ +\d+ ", shown)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+from common.config.kinds import kind_of
 from common.config.stages import (
     AnsweringSettings,
     ExpertSettings,
@@ -26,6 +27,7 @@ from common.errors import DataError, quoted
 from common.models.rendering import encode_chat
 from common.report.views import NO_LOSS, PROMPT, Part, Preview, View, tokens_of
 from common.stage import StageContext
+from common.stages.preference import pairs_that_train
 from common.training.rows.preferences import Pair, Preference, read_pairs, read_preferences
 from common.training.rows.prompts import read_prompts
 from common.training.rows.reader import origin
@@ -47,16 +49,22 @@ def preference_rows(context: StageContext, tokenizer: PreTrainedTokenizerBase, a
         else:
             found, counts = read_pairs(context, tokenizer, "preference", origins)
     _require_some(context, "preference", len(found), counts)
+    usable = found
+    found = pairs_that_train(found, settings, referenced=kind_of(context.kind).reference)
     require_place(context.stage, at, len(found))
     views = tuple(
         _preference(place, len(found), one, settings, tokenizer)
         for place, one in enumerate(found[at - 1 : at - 1 + number], at)
     )
     learned: Counter[tuple[str, str]] = Counter()
-    for one in found:
+    for one in usable:
         answers = sum(len(ids) - one.start for ids, _ in one.sides)
         learned["preference", one.row["source"]] += 0 if isinstance(settings, RewardSettings) else answers
     notes = [*problems(counts, settings.limits, context.stage), SHUFFLED]
+    if len(found) < len(usable):
+        notes.append(
+            f"Of {len(usable):,} usable rows the first {len(found):,} train, as the budget is less than a pass"
+        )
     if isinstance(settings, RewardSettings):
         notes.append(
             "A reward model learns one number for a whole answer, read at its last token. The pairs of "

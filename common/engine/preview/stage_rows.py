@@ -9,13 +9,14 @@ too large to be read at once are read in part, as they are before a run. It writ
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.config.cleaning import PREFIX, cleaned_roles
 from common.config.kinds import kind_of
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.stages import (
     AnsweringSettings,
@@ -25,9 +26,10 @@ from common.config.stages import (
     TrainingSettings,
 )
 from common.console import Console
+from common.data.cleaned import Cleaned
 from common.data.leading import Leading
 from common.engine.environment import needs_hub, prepare
-from common.engine.plan import Plan, Step, make_plan
+from common.engine.plan import Plan, Step, make_plan, start_of
 from common.engine.preflight.trial import PRETRAIN_BYTES
 from common.engine.repair import damage_of, require_unchanged
 from common.errors import ConfigError, DataError, StoreError
@@ -60,9 +62,9 @@ def preview_stage(resolved: Resolved, name: str, *, at: int, number: int, full: 
     prepare(resolved.config.run, asks_hub=needs_hub(resolved.config, plan.corpus, [settings]))
     inputs = dict(_inputs(node, plan))
     tokenizer = _tokenizer(node, plan)
-    part = not full and not _is_small(node, plan)
+    part = not full and not cleaned_roles(inputs) and not _is_small(node, plan)
     assert plan.outlook.sizes is not None, "a plan knows its corpus"
-    corpus: Any = Leading(plan.corpus, plan.outlook.sizes) if part else plan.corpus
+    corpus: Any = Leading(plan.corpus, plan.outlook.sizes) if part else _corpus(plan, inputs)
     temporary = Path(tempfile.gettempdir())
     with writing(temporary), tempfile.TemporaryDirectory(prefix="preview-") as folder:
         context = _context(node, plan, corpus, inputs, Path(folder))
@@ -114,11 +116,13 @@ def _inputs(node: Node, plan: Plan) -> Iterator[tuple[str, Artifact]]:
     hard = getattr(settings, "hard", None) is not None
     for name in node.inputs:
         step = steps[name]
-        samples = kind_of(step.node.kind).makes == "sample"
+        samples, cleans = kind_of(step.node.kind).makes == "sample", name.startswith(PREFIX)
         if step.state == "cached" and step.artifact is not None:
-            if samples or hard:
+            if samples or hard or cleans:
                 require_unchanged([step.artifact], run_of(plan.resolved))
             yield name, step.artifact
+        elif cleans:
+            raise _missing(step, plan, f"Stage {node.name} reads the cleaned rows of the stage {name}")
         elif samples or (hard and name == node.parent and not node.sampled):
             what = "chooses prompts by pass rates" if hard else "learns from answers"
             raise _missing(step, plan, f"Stage {node.name} {what} of the stage {name}")
@@ -128,11 +132,19 @@ def _missing(step: Step, plan: Plan, why: str) -> DataError | StoreError:
     """Return the error for a result that is not there, with the command that makes it."""
     if message := damage_of(step, run_of(plan.resolved)):
         return StoreError(message)
-    domain = plan.resolved.config.domain
+    domain, name = plan.resolved.config.domain, step.node.name
+    command = f"`just run domain={domain}` with the same settings, or `just rerun domain={domain} stage={name}`"
+    if name.startswith(PREFIX):
+        command = f"`just data domain={domain} role={name.removeprefix(PREFIX)}` with the same settings"
     return DataError(
-        f"{why}, which is not there with these settings ({step.state}: {step.reasons[0]}). Make it first: "
-        f"`just run domain={domain}` with the same settings, or `just rerun domain={domain} stage={step.node.name}`."
+        f"{why}, which is not there with these settings ({step.state}: {step.reasons[0]}). Make it first: {command}."
     )
+
+
+def _corpus(plan: Plan, inputs: Mapping[str, Artifact]) -> Any:
+    """Return the corpus of a stage: roles that were cleaned before come from its inputs."""
+    cleaned = {role: inputs[PREFIX + role].path for role in cleaned_roles(inputs)}
+    return Cleaned(plan.corpus, cleaned) if cleaned else plan.corpus
 
 
 def _tokenizer(node: Node, plan: Plan) -> PreTrainedTokenizerBase:
@@ -149,7 +161,7 @@ def _tokenizer(node: Node, plan: Plan) -> PreTrainedTokenizerBase:
             require_unchanged([step.artifact], run_of(plan.resolved))
             return checkpoint.load_tokenizer(step.artifact.path, config.model)
         name = step.node.parent
-    first = plan.steps[0]
+    first = steps[start_of(plan.resolved).name]
     if config.model.path is not None:
         place = find_tokenizer(config.model)
         if place is None:
@@ -158,14 +170,14 @@ def _tokenizer(node: Node, plan: Plan) -> PreTrainedTokenizerBase:
     found = plan.outlook.sizes.of("pretrain") if plan.outlook.sizes is not None else None
     if found is None or not found.whole or found.rows * found.mean_bytes > PRETRAIN_BYTES:
         raise _missing(first, plan, f"The tokenizer is trained in the stage {first.node.name}")
-    return make_tokenizer(_context(first.node, plan, plan.corpus, {}, Path()))
+    return make_tokenizer(_context(first.node, plan, _corpus(plan, dict(_inputs(first.node, plan))), {}, Path()))
 
 
 def _is_small(node: Node, plan: Plan) -> bool:
     """Whether all rows that the stage reads are on this machine and few enough to be counted by a plan."""
     config, sizes = plan.resolved.config, plan.outlook.sizes
     roles = data_roles(node.kind, plan.corpus, config.stages[node.name], sampled=node.sampled)
-    found = [sizes.of(role) for role in roles if sizes is not None and role not in ("preference_heldout",)]
+    found = [sizes.of(role) for role in roles if sizes is not None and role != "preference_heldout"]
     return all(size is not None and size.whole for size in found)
 
 
