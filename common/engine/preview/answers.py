@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SHUFFLED = "The trainer shuffles these rows anew in every pass; here they stand as they are read"
+REORDERED = "Each pass asks these prompts in a new seeded order; here they stand as they are read"
 DRAWN = "The model's own answers are drawn while the stage runs, and are what it learns from"
 
 
@@ -106,6 +107,7 @@ def prompt_rows(context: StageContext, tokenizer: PreTrainedTokenizerBase, at: i
         kept = settings.heldout
     elif isinstance(settings, RewardedSettings):
         kept = settings.watch.prompts
+    reordered = [REORDERED] if isinstance(settings, RewardedSettings) else []
     training = rows[kept:]
     if not training:
         raise DataError(
@@ -120,7 +122,7 @@ def prompt_rows(context: StageContext, tokenizer: PreTrainedTokenizerBase, at: i
         known += [f"choices: {quoted(row['choices'])}"] if row.get("choices") else []
         title = f"Row {place:,} of {len(training):,}: prompt, source {row['source']}, {len(ids):,} tokens"
         views.append(View(title, (Part("prompt", tokens_of(tokenizer, ids, [PROMPT] * len(ids)), tuple(known)),)))
-    notes = [*problems(counts, getattr(settings, "limits"), context.stage), DRAWN]  # noqa: B009  # all these have them
+    notes = [*problems(counts, getattr(settings, "limits"), context.stage), DRAWN, *reordered]  # noqa: B009  # all these have them
     if kept:
         notes.append(f"{kept:,} more prompts never train: the stage is measured on them")
     title = f"{context.stage}: {places(at, len(views), len(training))}"
