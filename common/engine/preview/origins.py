@@ -21,7 +21,7 @@ from common.data.accounting import RowCount
 from common.data.texts import texts_of
 from common.errors import cut
 from common.report.views import Reject
-from common.training.rows.packing import IGNORED, TokenRow
+from common.training.rows.packing import IGNORED
 from common.training.rows.witness import Witness
 
 REJECTS = 2  # that are kept of each source and reason
@@ -57,18 +57,20 @@ class Origins(Witness):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._file.close()
 
-    def kept(self, count: RowCount, row: dict[str, Any], tokens: TokenRow, changed: Sequence[str]) -> None:
-        length = len(tokens.input_ids)
+    def kept(
+        self, count: RowCount, row: dict[str, Any], ids: Sequence[int], labels: Sequence[int], changed: Sequence[str]
+    ) -> None:
+        length = len(ids)
         number = len(self._offsets)
         for start in range(0, length, self._part):
-            key = _digest(tokens.input_ids[start : start + self._part])
+            key = _digest(ids[start : start + self._part])
             self._places.setdefault(key, (number, start))
         self._offsets.append(self._file.tell())
         facts = {"length": length, "role": count.role, "row": row, "changed": list(changed)}
         self._file.write(json.dumps(facts, default=str).encode() + b"\n")
         first = range(0, length, self._part)  # nothing precedes these, so they carry no loss
-        unlearned = sum(tokens.labels[start] != IGNORED for start in first)
-        self.learned[count.role, count.source] += length - tokens.labels.count(IGNORED) - unlearned
+        unlearned = sum(labels[start] != IGNORED for start in first)
+        self.learned[count.role, count.source] += length - labels.count(IGNORED) - unlearned
 
     def dropped(self, count: RowCount, row: dict[str, Any], reason: str) -> None:
         kept = self.rejects.setdefault((count.source, reason), [])

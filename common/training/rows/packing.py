@@ -79,9 +79,8 @@ def tokenise(
             counted.update(changed)
             count.rows_out += begins
             count.tokens += len(ids)
-            made = TokenRow(ids, labels)
-            witness.kept(count, row, made, changed)
-            yield made
+            witness.kept(count, row, ids, labels, changed)
+            yield TokenRow(ids, labels)
 
 
 class Piece(NamedTuple):

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from common.data.accounting import RowCount
-    from common.training.rows.packing import TokenRow
 
 
 class Witness:
     """Hears of rows one by one, as they are read. `count` is the account of a row's source in its role."""
 
-    def kept(self, count: RowCount, row: dict[str, Any], tokens: TokenRow, changed: Sequence[str]) -> None:
-        """A row, or a piece of a long text, became these tokens; `changed` is what was done with it."""
+    def kept(
+        self, count: RowCount, row: dict[str, Any], ids: Sequence[int], labels: Sequence[int], changed: Sequence[str]
+    ) -> None:
+        """A row, or a piece of a long text, became these tokens and labels; `changed` is what was done with it."""
 
     def dropped(self, count: RowCount, row: dict[str, Any], reason: str) -> None:
         """A row is left out."""

@@ -9,7 +9,7 @@ from typing import Any
 from common.data.accounting import RowCount
 from common.models.tokenizer import train_tokenizer
 from common.models.turns import ALL_CONTEXT, TOO_LONG
-from common.training.rows.packing import TokenRow, tokenise
+from common.training.rows.packing import tokenise
 from common.training.rows.reader import Accounts
 from common.training.rows.witness import Witness
 
@@ -19,8 +19,10 @@ class Notes(Witness):
         self.rows: list[tuple[str, list[int]]] = []
         self.reasons: Counter[str] = Counter()
 
-    def kept(self, count: RowCount, row: dict[str, Any], tokens: TokenRow, changed: Sequence[str]) -> None:
-        self.rows.append((row["source"], tokens.input_ids))
+    def kept(
+        self, count: RowCount, row: dict[str, Any], ids: Sequence[int], labels: Sequence[int], changed: Sequence[str]
+    ) -> None:
+        self.rows.append((row["source"], list(ids)))
 
     def dropped(self, count: RowCount, row: dict[str, Any], reason: str) -> None:
         self.reasons[reason] += 1
