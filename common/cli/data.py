@@ -1,4 +1,4 @@
-"""Print what became of the rows of a role: by source and block, their lengths, and some of those that went.
+"""Print what cleaning did to the rows of a role: by source and block, their lengths, and some of those that went.
 
 Usage: `show(artifact, console, 3, program)` with the result of a stage `data-<role>`.
 
