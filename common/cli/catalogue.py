@@ -109,7 +109,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "data": Command(
         commands.data, "clean the data and show what was done: sources, blocks, lengths, rows that went",
-        "Makes the stages that clean a manifest's rows, and shows what each block did to each source, with some of the rows "
+        "Makes the stages that clean a manifest's rows, and shows what each block did to each source, with some rows "
         "that went. Nothing is trained.",
         ("domain=medical data=my.yaml", "domain=medical data=my.yaml role=cpt rejects=10"),
         {
