@@ -100,6 +100,7 @@ class Block:
     roles: Callable[[Any], Sequence[str]] = lambda settings: ()  # further roles whose cleaned rows it reads
     scorers: Callable[[Any], Sequence[str]] = lambda settings: ()  # functions of the domain that it calls
     files: Callable[[Any], Sequence[str]] = lambda settings: ()  # files below the data folder that it reads: part of it
+    seeded: bool = False  # whether the run's seed decides what it does
     paper: str = ""  # where it is defined
 
 
