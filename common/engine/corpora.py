@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common.config.kinds import kind_of
-from common.config.pipeline import Node, load_pipelines
+from common.config.node import Node
+from common.config.pipeline import load_pipelines
 from common.config.resolve import EMBEDDED, HUB, Resolved
 from common.data.corpus import Corpus
 from common.errors import RecipeError

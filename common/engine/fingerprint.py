@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from common.config.base import StageSettings
+from common.config.cleaning import DataSettings, cleaned_roles
 from common.config.defaults import differing, filled
 from common.config.domain_code import EXAMS
 from common.config.kinds import kind_of
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.schema import Config
 from common.data.corpus import Corpus
@@ -115,7 +116,11 @@ def settings_of(settings: StageSettings) -> dict[str, Any]:
 
 def data_of(node: Node, config: Config, corpus: Corpus) -> dict[str, Any]:
     """Return what defines the rows that decide a stage's result; nothing for one that reads none."""
-    roles = data_roles(node.kind, corpus, config.stages[node.name], sampled=node.sampled)
+    settings = config.stages[node.name]
+    if isinstance(settings, DataSettings):
+        roles = [settings.role, *corpus.exam_roles(settings.role)]
+    else:
+        roles = data_roles(node.kind, corpus, settings, sampled=node.sampled, cleaned=cleaned_roles(node.inputs))
     facts = corpus.identity(roles) if roles else []
     return {f"{fact.get('rows') or fact['role']}/{fact.get('id', '')}": fact for fact in facts}
 

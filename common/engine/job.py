@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import Resolved
 from common.engine.code import code_of
 from common.engine.fingerprint import settings_made_with

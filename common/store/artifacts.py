@@ -38,7 +38,7 @@ FINGERPRINT_LENGTH = 16  # hex digits: 64 bits, so that two recipes never meet b
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # safetensors, tokenizers, arrow and torch raise errors of their own; torch's say no more than that.
 FULL_WORDS = ("No space left on device", "Disk quota exceeded", "File too large", "PytorchStreamWriter failed writing")
-VOLATILE = frozenset({MANIFEST, "log.jsonl"})
+VOLATILE = frozenset({MANIFEST, "log.jsonl", "cleaned.json", "rejects.jsonl"})
 
 
 @dataclass(frozen=True)

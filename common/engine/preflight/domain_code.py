@@ -3,7 +3,7 @@
 Usage: `check_code(resolved)`, before anything of the domain or of its checkpoint is loaded.
 
 Consent is `run.allow_code=<domain>` on the command line. It is remembered for the digest of the code, in the user's
-own folder (`common.system.consents`); other code asks anew. No file and no frozen plan can give it: for a frozen plan,
+own folder (`common.system.consents`); other code asks again. No file and no frozen plan can give it: for a frozen plan,
 which may name another folder than its reader thinks, the command line gives the digest too, as for the jobs of a run.
 """
 
@@ -18,8 +18,8 @@ from typing import Any
 from common.config.base import StageSettings
 from common.config.domain_code import EXAMS, REWARDS, read_code, runnable
 from common.config.kinds import kind_of
+from common.config.node import Node
 from common.config.overrides import ALLOW_CODE, ANY
-from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.schema import ModelSettings
 from common.config.stages import EvaluateSettings, RewardSettings

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.kinds import kind_of
 from common.data.accounting import RowCount
+from common.data.cleaned import Cleaned
 from common.data.decontaminate import Decontaminator, filter_rows
 from common.data.exam_passages import exam_passages
 from common.data.texts import texts_of
@@ -119,7 +120,9 @@ def shuffled(rows: Iterable[dict[str, Any]], key: str) -> Iterator[dict[str, Any
 def read_role(context: StageContext, role: str, accounts: Accounts) -> Iterator[dict[str, Any]]:
     """Return a role's rows, shuffled; of a role that trains, without those that repeat the exam."""
     rows = shuffled(training_rows(context, role), f"{context.config.seed}/{role}")
-    return rows if role == "preference_heldout" else _without_exam(context, role, rows, accounts)
+    from_corpus = role not in SAMPLED_FILES or sampled_input(context) is None
+    clean = from_corpus and isinstance(context.corpus, Cleaned) and context.corpus.is_clean(role)
+    return rows if clean or role == "preference_heldout" else _without_exam(context, role, rows, accounts)
 
 
 class Reader:
