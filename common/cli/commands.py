@@ -113,6 +113,7 @@ def data(program: Program, overrides: Overrides, *, role: str | None = None, rej
     from common.cli.data import show
     from common.config.cleaning import KIND, PREFIX
     from common.config.resolve import EMBEDDED
+    from common.engine.corpora import pipeline_for
     from common.engine.run import run_stage
 
     if not rejects.isdecimal():
@@ -122,8 +123,10 @@ def data(program: Program, overrides: Overrides, *, role: str | None = None, rej
         raise ConfigError(
             "The embedded knowledge is written by rule, so nothing is there to clean. Give data=<manifest> or data=hub."
         )
-    if not resolved.pipeline.cleaned:  # without blocks too, rows are read, and those that repeat the exam left out
-        resolved, console = _resolve(program, {**overrides, f"{KIND}.blocks": "[]"})
+    listed = {} if resolved.pipeline.cleaned else {f"{KIND}.blocks": "[]"}  # rows are read, and the exam is kept out
+    if "pipeline" not in overrides and (pipeline := pipeline_for(resolved)):
+        listed["pipeline"] = pipeline
+    resolved, console = _resolve(program, {**overrides, **listed})
     names = [node.name for node in resolved.nodes if node.kind == KIND]
     known = [name.removeprefix(PREFIX) for name in names]
     if role is not None and role not in known:
