@@ -23,6 +23,7 @@ from common.data.texts import texts_of
 from common.stage import StageContext
 from common.store.artifacts import Artifact
 from common.training.rows.packing import NOTHING_TO_LEARN, TokenRow, tokenise
+from common.training.rows.witness import NOBODY, Witness
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -128,8 +129,12 @@ def read_role(context: StageContext, role: str, accounts: Accounts) -> Iterator[
 class Reader:
     """The rows of one role as tokens, and the accounts of their sources."""
 
-    def __init__(self, context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str, chat_only: bool) -> None:
+    def __init__(
+        self, context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str, chat_only: bool,
+        witness: Witness = NOBODY,
+    ) -> None:  # fmt: skip
         self.context, self.tokenizer, self.role, self.chat_only = context, tokenizer, role, chat_only
+        self.witness = witness
         self.accounts = Accounts(role)
         self.texts = Counter[str]()  # left out by `chat_only`, by source
         self.num_tokens = 0
@@ -145,7 +150,7 @@ class Reader:
     def tokens(self, *, assistant_only: bool, sequence_length: int, budget: int | None) -> Iterator[TokenRow]:
         """Yield token rows until the budget is reached. `num_tokens` counts them."""
         options: dict[str, Any] = {"assistant_only": assistant_only, "sequence_length": sequence_length}
-        for row in tokenise(self.tokenizer, self.raw(), self.accounts, **options):
+        for row in tokenise(self.tokenizer, self.raw(), self.accounts, witness=self.witness, **options):
             self.num_tokens += len(row.input_ids)
             yield row
             if budget is not None and self.num_tokens >= budget:
