@@ -1,6 +1,6 @@
 """Results that several stages read and none of them owns, such as tokens: made once, under a name of their own.
 
-Usage: `artifact = shared.get("tokens", recipe, make)`; `shared.find(name)` in the other processes of a stage.
+Usage: `SharedResults(store, lease, work, code, wait, tell).get("tokens", recipe, make)` returns an Artifact.
 
 They are results like those of stages: under a lock and a lease while they are made or read, committed whole, verified.
 What a stage has read is noted in its scratch and then in its manifest: such a result stays as long as the stage's, or
