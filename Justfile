@@ -29,6 +29,11 @@ why *words: setup
 rerun *words: setup
     {{ python }} -m common rerun "$@"
 
+# clean the data of a manifest and show what was done, before anything trains: domain=medical data=my.yaml [role=cpt]
+[group('run')]
+data *words: setup
+    {{ python }} -m common data "$@"
+
 # the resolved configuration, each value with the layer that set it
 [group('run')]
 config *words: setup

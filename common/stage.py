@@ -6,6 +6,7 @@ Usage: a stage's module in `common/stages/` has `run(context: StageContext) -> S
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,10 +62,13 @@ class StageReport:
     sources: list[dict[str, Any]] = field(default_factory=list)  # id, role, licence, revision or digest
 
 
-def data_roles(kind: str, corpus: Corpus, settings: StageSettings, *, sampled: bool = False) -> list[str]:
+def data_roles(
+    kind: str, corpus: Corpus, settings: StageSettings, *, sampled: bool = False, cleaned: Collection[str] = ()
+) -> list[str]:
     """Return the roles whose rows decide a stage's result, the exam questions that guard them included.
 
-    With `sampled` an input of the stage brings the rows that it trains on: see `common.training.rows.reader`.
+    Roles that were `cleaned` before come as inputs, and not from the corpus. With `sampled` an input of the stage
+    brings the rows that it trains on: see `common.training.rows.reader`.
     """
     declared = kind_of(kind)
     roles = list(declared.roles)
@@ -76,4 +80,7 @@ def data_roles(kind: str, corpus: Corpus, settings: StageSettings, *, sampled: b
         roles.remove("replay")
     elif replay == 1 and "replay" in roles:
         roles = ["replay"]
-    return [*roles, *(guard for guard in guards if guard not in roles)]
+    left = [role for role in roles if role not in cleaned]
+    if roles and not left and not sampled:  # the exam was kept out when they were cleaned
+        return []
+    return [*left, *(guard for guard in guards if guard not in left)]

@@ -107,6 +107,17 @@ COMMANDS: dict[str, Command] = {
         {"stage": Option("name of the stage", needed=True)},
         ALL_SETTINGS,
     ),
+    "data": Command(
+        commands.data, "clean the data and show what was done: sources, blocks, lengths, rows that went",
+        "Makes the stages that clean a manifest's rows, and shows for each role what every block did to every source. "
+        "It shows how long the rows are, and some of those that went. Nothing is trained.",
+        ("domain=medical data=my.yaml", "domain=medical data=my.yaml role=cpt rejects=10"),
+        {
+            "role": Option("show the rows of this role alone, such as cpt"),
+            "rejects": Option("rows to show for each block and reason (default: 3)"),
+        },
+        RUN_SETTINGS,
+    ),
     "config": Command(
         commands.config, "every setting of a run with its value and the layer that set it",
         "Shows the resolved configuration of a run, each value with the layer that set it. "

@@ -109,6 +109,37 @@ def why(program: Program, overrides: Overrides, *, stage: str) -> None:
     output.why(make_plan(resolved), stage, console, program)
 
 
+def data(program: Program, overrides: Overrides, *, role: str | None = None, rejects: str = "3") -> None:
+    from common.cli.data import show
+    from common.config.cleaning import KIND, PREFIX
+    from common.config.resolve import EMBEDDED
+    from common.engine.corpora import pipeline_for
+    from common.engine.run import run_stage
+
+    if not rejects.isdecimal():
+        raise ConfigError(f"rejects={rejects}: expected a number of rows for each reason, such as 3.")
+    resolved, console = _resolve(program, overrides)
+    if resolved.config.data == EMBEDDED:
+        raise ConfigError(
+            "The embedded knowledge is written by rule, so nothing is there to clean. Give data=<manifest> or data=hub."
+        )
+    listed = {} if resolved.pipeline.cleaned else {f"{KIND}.blocks": "[]"}  # rows are read, and the exam is kept out
+    if "pipeline" not in overrides and (pipeline := pipeline_for(resolved)):
+        listed["pipeline"] = pipeline
+    resolved, console = _resolve(program, {**overrides, **listed})
+    names = [node.name for node in resolved.nodes if node.kind == KIND]
+    known = [name.removeprefix(PREFIX) for name in names]
+    if role is not None and role not in known:
+        raise ConfigError(f"role={role}: no stage of this run trains on it.{did_you_mean(role, known)}")
+    if not names:
+        raise ConfigError(f"The pipeline {resolved.config.pipeline} trains on no rows of this manifest.")
+    _set_logging(console)
+    with clean_exit():
+        for name in names:
+            if role in (None, name.removeprefix(PREFIX)):
+                show(run_stage(resolved, name, console), console, int(rejects), program)
+
+
 def config(program: Program, overrides: Overrides, *, describe: str | None = None) -> None:
     from common.cli import output
 

@@ -157,10 +157,6 @@ def checked(given: Any) -> tuple[dict[str, dict[str, Any]], ...]:
 BlockList = Annotated[tuple[dict[str, dict[str, Any]], ...], BeforeValidator(checked)]
 
 
-def chosen(listed: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[tuple[Block, BlockSettings]]:
-    """Return the blocks of a checked list, each with its settings."""
-    return [
-        (block_of(name), block_of(name).settings.model_validate(values))
-        for item in listed
-        for name, values in item.items()
-    ]
+def chosen(listed: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[tuple[str, BlockSettings]]:
+    """Return the blocks of a checked list, each by name with its settings."""
+    return [(name, block_of(name).settings.model_validate(values)) for item in listed for name, values in item.items()]

@@ -14,10 +14,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from common.config.base import Precision, StageSettings
+from common.config.cleaning import hub_characters
 from common.config.kinds import kind_of, kinds
+from common.config.node import Node
 from common.config.numbers import is_finite
 from common.config.overrides import flatten
-from common.config.pipeline import Node, Pipeline
+from common.config.pipeline import Pipeline
 from common.config.precision import AUTO, native, with_precision
 from common.config.schema import SCALARS, SECTIONS, Config, VerifySettings, section_of
 from common.config.stage_sections import Layer, check_options, is_adapted, label_of, section_names, values_of
@@ -76,6 +78,9 @@ def build(
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     verify = sections.get("verify", VerifySettings())
     stages = {name: _verified(settings, verify) for name, settings in stages.items()}
+    for name, characters in hub_characters(pipeline.nodes(), stages, pipeline.far).items():
+        stages[name] = stages[name].model_copy(update={"hub_characters": characters})
+        origins[f"{name}.hub_characters"] = "what the budgets of the stages need"
     names = {"domain": domain, "profile": profile, "pipeline": pipeline.name}
     return validated(Config, {**names, **merged, **sections, "stages": stages}, origin=origin), origins
 

@@ -23,6 +23,7 @@ from common.errors import ConfigError, first_line
 from common.system.outside_code import files_below, private_folder, read_files, require
 
 REWARDS = "rewards.py"
+SCORERS = "blocks.py"  # functions that score rows, for blocks that clean data
 EXAMS = "eval/"  # folder of a domain with task files of lm-evaluation-harness
 TASK_FILES = (".yaml", ".yml")
 SETTINGS = frozenset({*DOMAIN_FILES, "README.md", ".gitignore"})
@@ -61,7 +62,7 @@ def read_code(folder: Path) -> DomainCode:
 
 
 def runnable(folder: Path, part: str) -> Path:
-    """Return a private copy of a domain's folder, for its `part`: REWARDS or EXAMS.
+    """Return a private copy of a domain's folder, for its `part`: REWARDS, SCORERS or EXAMS.
 
     It holds the folder's code where the part has any. Raises ConfigError where this process may not run it.
     """

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from common.config.base import StageSettings
 
 STAGES = "common.stages"
-Makes = Literal["language model", "reward model", "sample", "report"]
+Makes = Literal["language model", "reward model", "sample", "rows", "report"]
 Part = Literal["text", "conversations", "alignment", "merge"]
 
 
@@ -53,7 +53,7 @@ class Kind:
     @property
     def seeded(self) -> bool:
         """Whether the run's seed is part of its recipe."""
-        return self.makes != "report"
+        return self.makes not in ("rows", "report")
 
     @property
     def holds_model(self) -> bool:

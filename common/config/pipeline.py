@@ -7,24 +7,25 @@ It knows names and edges alone. What must be made and why is `common.engine.plan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from common.config.base import Frozen
+from common.config.cleaning import KIND, PREFIX, with_cleaning
 from common.config.folders import names_in, pass_over, read_named
 from common.config.kinds import kind_of, kinds
 from common.config.names import Name, NonEmpty, twins
+from common.config.node import Node
 from common.config.validation import validated
 from common.errors import ConfigError, RecipeError, did_you_mean
 
 
 def _known(name: str) -> str:
-    """Check the kind of a stage; exams, card and publishing come by themselves. Raises ValueError."""
-    *most, last = [kind.name for kind in kinds().values() if kind.makes != "report"]
+    """Check the kind of a stage; cleaning, exams, card and publishing come by themselves. Raises ValueError."""
+    *most, last = [kind.name for kind in kinds().values() if kind.makes not in ("rows", "report")]
     if name not in (*most, last):
         raise ValueError(f"expected {', '.join(most)} or {last}")
     return name
@@ -47,19 +48,6 @@ class StageSpec(Frozen):
     )
 
 
-@dataclass(frozen=True)
-class Node:
-    """One stage of the graph; exams, card and publishing are stages too."""
-
-    name: str
-    kind: str
-    parent: str | None
-    inputs: tuple[str, ...]  # names, in pipeline order, the parent among them
-    settings: str  # name under which its settings are looked up
-    sampled: bool = False  # an input brings answers that were sampled from a checkpoint
-    fixed: Mapping[str, Any] = field(default_factory=dict)  # settings that no layer changes
-
-
 class Pipeline(Frozen):
     """A pipeline file."""
 
@@ -69,6 +57,9 @@ class Pipeline(Frozen):
     exam: tuple[NonEmpty, ...] = Field(description="stages whose checkpoints sit the exam")
     publish: NonEmpty = Field(description="stage whose checkpoint is published")
     settings: dict[str, Any] = Field(default_factory=dict, description="a layer of settings, as in a profile")
+    # What a data manifest with blocks brings, and no pipeline file may say; a frozen plan keeps it.
+    cleaned: SkipJsonSchema[tuple[NonEmpty, ...]] = Field((), description="roles whose rows are cleaned before")
+    far: SkipJsonSchema[tuple[NonEmpty, ...]] = Field((), description="of these, the roles with sources on the Hub")
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -76,7 +67,7 @@ class Pipeline(Frozen):
         return tuple(name for name, spec in self.stages.items() if spec.control)
 
     def nodes(self) -> tuple[Node, ...]:
-        """Return all stages in running order: each checkpoint, its exam, and at the end the card."""
+        """Return all stages in running order: cleaning, each checkpoint, its exam, and at the end the card."""
         nodes: list[Node] = []
         for name, spec in self.stages.items():
             inputs = tuple(dict.fromkeys([*([spec.parent] if spec.parent else []), *spec.others]))
@@ -87,7 +78,7 @@ class Pipeline(Frozen):
         everything = tuple(node.name for node in nodes)
         nodes.append(Node("card", "card", self.publish, everything, "card"))
         nodes.append(Node("publish", "publish", self.publish, (*self.may_be_published(), "card"), "publish"))
-        return tuple(nodes)
+        return tuple(with_cleaning(nodes, self.cleaned))
 
     def may_be_published(self) -> tuple[str, ...]:
         """Return the stage that `publish` names and the ones that it continues from, without the start of the chain."""
@@ -107,6 +98,8 @@ def load_pipeline(folder: Path, name: str, said_by: str = "") -> Pipeline:
     path = folder / f"{name}.yaml"
     if raw.get("name", name) != name:
         raise ConfigError(f"{path}: name: a pipeline is named after its file, {name}; leave the key out.")
+    if taken := [key for key in ("cleaned", "far") if key in raw]:
+        raise ConfigError(f"{path}: {taken[0]}: unknown key. A data manifest lists the blocks that clean its rows.")
     return parse_pipeline({**raw, "name": name}, path)
 
 
@@ -145,7 +138,7 @@ def _check_edges(pipeline: Pipeline, path: str | Path) -> None:
         )
     above: list[str] = []
     for name, spec in pipeline.stages.items():
-        if name.casefold() in ("card", "publish", "evaluate") or name.casefold().startswith("exam-"):
+        if name.casefold() in ("card", "publish", "evaluate", KIND) or name.casefold().startswith(("exam-", PREFIX)):
             raise ConfigError(f"{path}: stages.{name}: this name is taken by the pipeline itself; choose another.")
         starts = kind_of(spec.kind).starts
         if starts != (spec.parent is None):

@@ -103,7 +103,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     del pipeline["properties"]["name"]  # it is the file's name
     pipeline["required"].remove("name")
     # Exams, card and publishing come by themselves.
-    made = [name for name, kind in kinds().items() if kind.makes != "report"]
+    made = [name for name, kind in kinds().items() if kind.makes not in ("rows", "report")]
     pipeline["$defs"]["StageSpec"]["properties"]["kind"]["enum"] = made
     stages = schema_of(DomainFile, {"all": LAYER, "checkpoint": LAYER, "profiles": LAYERS})
     layer = _layer()

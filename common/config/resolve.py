@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from common.config.build import COMMAND_LINE, OWN_KEYS, build
+from common.config.cleaning import KIND as CLEANING
+from common.config.cleaning import PREFIX, pruned, roles_in
 from common.config.files import DomainFile, read_domain_file
 from common.config.folders import find_domain, name_of_run, names_in, read_named
 from common.config.manifest_settings import check_manifest_settings
+from common.config.node import Node
 from common.config.overrides import nest, take_consent
-from common.config.pipeline import Node, Pipeline, load_pipeline, stages_in
+from common.config.pipeline import Pipeline, load_pipeline, stages_in
 from common.config.schema import Config
 from common.config.stage_sections import Layer, adapters_alone, label_of
 from common.config.yaml import read_manifest
@@ -29,6 +32,7 @@ DEFAULT_PROFILE = "tiny"
 EMBEDDED = "embedded"  # the value of `data` for the knowledge that a domain brings
 HUB = "hub"  # and for the data sets that its data.yaml names
 DEFAULT_PIPELINE = "full"
+BLOCKS = "blocks"  # key of a manifest
 MANIFEST = "manifest "  # begins the labels of a manifest's layers
 
 
@@ -99,6 +103,8 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     own = _suits(profile, [*layers, command_line])
     profiles = names_in(repository / "pipelines" / "profiles")
     manifest = folder / "data.yaml" if data == HUB else data
+    if data != EMBEDDED:
+        pipeline = pipeline.model_copy(update=_cleaned(Path(manifest), [*layers, command_line]))
     layers += _manifest_layers(manifest, profile if own else None, profiles, pipeline)
     layers.append(command_line)
     for layer in layers[:-1]:
@@ -106,9 +112,24 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
 
     config, origins = build(folder.name, profile, layers, pipeline, stages_in(repository / "pipelines"))
     return Resolved(
-        config, origins, pipeline, pipeline.nodes(), repository, folder, Path(data_root) if data_root else None, out,
+        config, origins, pipeline, nodes_of(pipeline, config), repository, folder,
+        Path(data_root) if data_root else None, out,
         layers=tuple(layers), consent=consent, given_name=given_name,
     )  # fmt: skip
+
+
+def nodes_of(pipeline: Pipeline, config: Config) -> tuple[Node, ...]:
+    """Return the stages of a run in their order, each with the inputs that its settings let it read."""
+    return pruned(pipeline.nodes(), config.stages, takes=config.model.path is not None)
+
+
+def _cleaned(manifest: Path, layers: Sequence[Layer]) -> dict[str, tuple[str, ...]]:
+    """Return what a pipeline says of cleaning: all roles of a manifest, where anyone lists blocks."""
+    raw = read_manifest(manifest)
+    listed = isinstance(raw, dict) and BLOCKS in raw
+    if not listed and not any(name == CLEANING or name.startswith(PREFIX) for layer in layers for name in layer.values):
+        return {}
+    return {"cleaned": tuple(roles_in(raw)), "far": tuple(roles_in(raw, hub=True))}
 
 
 def check_secrets(values: Mapping[str, Any], where: str) -> None:
@@ -182,7 +203,12 @@ def _manifest_layers(
         raise ConfigError(f"{path}: profiles.{wrong[0]}: there is no such profile.{did_you_mean(wrong[0], known)}")
     blocks = {f"profiles.{name}": _keys_of(profiles, name, path) for name in profiles}
     check_manifest_settings(path, {"settings": _keys_of(given, "settings", path), **blocks}, pipeline)
-    layers = [Layer(f"{MANIFEST}{path.name}", _keys_of(given, "settings", path))]
+    settings = _keys_of(given, "settings", path)
+    if BLOCKS in given:
+        if BLOCKS in settings.get(CLEANING, {}):
+            raise ConfigError(f"{path}: {BLOCKS} is given twice: by itself, and in settings.{CLEANING}; keep one.")
+        settings = {**settings, CLEANING: {**settings.get(CLEANING, {}), BLOCKS: given[BLOCKS]}}
+    layers = [Layer(f"{MANIFEST}{path.name}", settings)]
     if profile in profiles:
         layers.append(Layer(f"{MANIFEST}{path.name}, profile {profile}", _keys_of(profiles, profile, path)))
     return layers

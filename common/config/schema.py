@@ -143,6 +143,10 @@ class RunSettings(Frozen):
         "ddp", description="what processes share: batches (ddp), or also weights, gradients and optimizer state"
     )
     workers: int = Field(0, ge=0, description="data loading processes")
+    data_workers: int = Field(1, ge=1, le=4096, description="processes that clean data at once")
+    data_executor: Literal["local", "slurm", "ray"] = Field(
+        "local", description="where they run: on this machine, or through datatrove on Slurm or Ray"
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads; none: OMP_NUM_THREADS, or all usable cores")
     micro_batch_tokens: int | None = Field(None, gt=0, description="tokens per forward pass; none: the whole batch")
     checkpoint_minutes: float = Field(0.5, gt=0, description="least time between two checkpoints of a stage")

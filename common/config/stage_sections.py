@@ -14,7 +14,7 @@ from typing import Any, get_args
 from common.config.base import PRECISIONS, SPELLINGS, Peft, StageSettings
 from common.config.folders import is_path
 from common.config.kinds import kind_of
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.trl_options import (
     check_installed,
     check_lora_options,

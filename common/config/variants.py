@@ -13,7 +13,7 @@ from dataclasses import replace
 from common.config.build import COMMAND_LINE, build
 from common.config.overrides import nest
 from common.config.pipeline import load_pipeline
-from common.config.resolve import MANIFEST, Resolved
+from common.config.resolve import MANIFEST, Resolved, nodes_of
 from common.config.schema import Config
 from common.config.stage_sections import Layer
 from common.errors import RecipeError
@@ -39,7 +39,8 @@ def with_layers(resolved: Resolved, added: Sequence[Layer], *, on_top: bool = Fa
     place = len(labels) if on_top else first
     layers = (*resolved.layers[:place], *added, *resolved.layers[place:])
     config, origins = build(resolved.config.domain, resolved.config.profile, layers, resolved.pipeline, None)
-    return replace(resolved, config=config, origins=origins, layers=layers)
+    nodes = nodes_of(resolved.pipeline, config)
+    return replace(resolved, config=config, origins=origins, nodes=nodes, layers=layers)
 
 
 def with_pipeline(resolved: Resolved, name: str) -> Resolved | None:
@@ -54,11 +55,12 @@ def with_pipeline(resolved: Resolved, name: str) -> Resolved | None:
     kept = [layer for layer in resolved.layers if not layer.stage]
     try:
         pipeline = load_pipeline(resolved.repository / "pipelines", name)
+        pipeline = pipeline.model_copy(update={"cleaned": resolved.pipeline.cleaned, "far": resolved.pipeline.far})
         layers = [Layer(f"pipeline {name}", pipeline.settings) if x.label == before else x for x in kept]
         config, origins = build(config.domain, config.profile, layers, pipeline, None)
     except RecipeError:
         return None
     return replace(
-        resolved, config=config, origins=origins, pipeline=pipeline, nodes=pipeline.nodes(), layers=tuple(layers),
-        opened=None,
+        resolved, config=config, origins=origins, pipeline=pipeline, nodes=nodes_of(pipeline, config),
+        layers=tuple(layers), opened=None,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from common.config.base import StageSettings
 from common.config.batches import pair_steps
 from common.config.kinds import kind_of
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.stages import ExpertSettings, PreferenceSettings, TrainingSettings
 from common.data.sizes import RowSizes, Sizes
 

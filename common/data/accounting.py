@@ -17,15 +17,28 @@ from common.models.rendering import NO_PLACE, REFUSED
 from common.models.turns import ALL_CONTEXT, NOT_A_PREFIX
 
 EQUAL_SCORES, REVERSED_SCORES = "equal scores", "rejected scores higher than chosen"
+# Of documents: what is none of text, and what is text that cannot be read.
+NOT_HTML, NO_MAIN_TEXT, BLANK_PAGE, NO_PAGE = "not HTML", "no main text", "a page without text", "no page was given"
+REVISIT = "a revisit without content"
+DAMAGED, ENCRYPTED, NO_TEXT, UNREADABLE_FONT = "damaged document", "encrypted", "no text", "unreadable font"
+TOO_LARGE, TOO_SLOW = "too large a document", "too slow a document"
 # Reasons that a setting or the data ask for: rows that are left out so are counted, but no limit is on them.
-BY_CHOICE = frozenset({"pass rate out of range", "no pass rate", ALL_CONTEXT, EQUAL_SCORES, REVERSED_SCORES})
+BY_CHOICE = frozenset({
+    "pass rate out of range", "no pass rate", ALL_CONTEXT, EQUAL_SCORES, REVERSED_SCORES, NOT_HTML, NO_MAIN_TEXT,
+    BLANK_PAGE, NO_PAGE, REVISIT,
+})  # fmt: skip
 WRONG_NUMBER, NOT_CSV = "wrong number of fields", "not valid CSV"
 _QUOTES = "Quote fields that hold the delimiter or line ends, or name the file's own way with delimiter: and quoting:"
 _TEMPLATE = "The checkpoint's chat template may be the cause: try model.chat_template=plain (or chatml)"
 # How reasons begin that `turns: fix` repairs; see `common.data.manifest.turn_order`.
 ENDS_IN, STARTS_WITH, TWO_OF_ONE = "ends in a ", "starts with ", "two "
 _FIX = "Repair the conversations, or set turns: fix in the source"
+_OCR = "Run OCR over the documents, such as ocrmypdf"
 _REMEDIES = {
+    NO_TEXT: _OCR,
+    UNREADABLE_FONT: _OCR,
+    ENCRYPTED: "Save the documents without a password",
+    DAMAGED: "Download or copy the documents again, or leave them out of path",
     ENDS_IN: _FIX,
     STARTS_WITH: _FIX,
     f"{TWO_OF_ONE}user turns": _FIX,

@@ -33,6 +33,7 @@ Row = dict[str, Any]
 class Portion:
     """The rows that one source gives a role, for those who may not have the time to read them all."""
 
+    source: str  # its id; "" where the rows of several are one
     rows: Iterator[Row]
     times: float  # that each of them is used
     share: Callable[[], float]  # of the source that has been read so far; 1 once there is no more

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from common.config.cleaning import roles_in
 from common.config.kinds import kind_of
-from common.config.pipeline import Node, load_pipelines
+from common.config.node import Node
+from common.config.pipeline import load_pipelines
 from common.config.resolve import EMBEDDED, HUB, Resolved
+from common.config.yaml import read_manifest
 from common.data.corpus import Corpus
 from common.errors import RecipeError
 
@@ -52,6 +55,21 @@ def open_corpus(resolved: Resolved) -> Corpus:
 
     manifest = load_manifest(path, resolved.data_root, essential=sorted(essential), revisions=revisions, suited=suited)
     return WithGeneralWorld(manifest, embedded) if lends and not manifest.conversations("pretrain") else manifest
+
+
+def pipeline_for(resolved: Resolved) -> str | None:
+    """Return the shipped pipeline that trains on most of a manifest's roles and needs no other; the shortest of these.
+
+    None where a manifest has rows for none.
+    """
+    path = resolved.domain_folder / "data.yaml" if resolved.config.data == HUB else Path(resolved.config.data)
+    present = set(roles_in(read_manifest(path)))
+    found = [
+        (len(needed), -len(pipeline.stages), name)
+        for name, pipeline in load_pipelines(resolved.repository / "pipelines").items()
+        if (needed := _essential(pipeline.nodes(), pretrains=False)) and needed <= present
+    ]
+    return max(found)[2] if found else None
 
 
 def _essential(nodes: Sequence[Node], *, pretrains: bool) -> set[str]:

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from common.config.base import StageSettings
+from common.config.cleaning import DataSettings, cleaned_roles
 from common.config.defaults import differing, filled
-from common.config.domain_code import EXAMS
+from common.config.domain_code import EXAMS, SCORERS
 from common.config.kinds import kind_of
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.schema import Config
 from common.data.corpus import Corpus
+from common.data.scorers import scorer_names
 from common.models.licence import licence_of
 from common.models.source import digest_checkpoint, taken_model
 from common.models.tokenizer import WORDS
@@ -79,6 +81,9 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
     if own_names(config.stages[node.name]) and (rewards := resolved.domain_folder / FILE).is_file():
         recipe["rewards_file"] = digest_file(rewards)
         modules |= _modules_beside(FILE, resolved.domain_folder)
+    if scorer_names(config.stages[node.name]) and (scorers := resolved.domain_folder / SCORERS).is_file():
+        recipe["scorers_file"] = digest_file(scorers)
+        modules |= _modules_beside(SCORERS, resolved.domain_folder)
     if modules:
         recipe["modules"] = dict(sorted(modules.items()))
     if node.kind in ("card", "publish"):
@@ -96,9 +101,9 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
 
 
 def _modules_beside(part: str, folder: Path) -> dict[str, str]:
-    """Return the digests of the Python files that a part of a domain's folder, rewards or exams, may import beside it.
+    """Return the digests of the Python files beside a part of a domain's folder, which may import them.
 
-    They are nobody's where that part has no Python of its own.
+    A part is the rewards, the scorers or the exams. They are nobody's where that part has no Python of its own.
     """
     found = {name: path for name, path in files_below(folder) if name.endswith(".py") and path.is_file()}
     imports = any(name.startswith(part) for name in found)
@@ -115,7 +120,11 @@ def settings_of(settings: StageSettings) -> dict[str, Any]:
 
 def data_of(node: Node, config: Config, corpus: Corpus) -> dict[str, Any]:
     """Return what defines the rows that decide a stage's result; nothing for one that reads none."""
-    roles = data_roles(node.kind, corpus, config.stages[node.name], sampled=node.sampled)
+    settings = config.stages[node.name]
+    if isinstance(settings, DataSettings):
+        roles = [settings.role, *corpus.exam_roles(settings.role)]
+    else:
+        roles = data_roles(node.kind, corpus, settings, sampled=node.sampled, cleaned=cleaned_roles(node.inputs))
     facts = corpus.identity(roles) if roles else []
     return {f"{fact.get('rows') or fact['role']}/{fact.get('id', '')}": fact for fact in facts}
 

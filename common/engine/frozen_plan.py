@@ -19,7 +19,7 @@ from common.config.kinds import kind_of
 from common.config.names import Name, NonEmpty
 from common.config.overrides import nest, take_consent
 from common.config.pipeline import Pipeline, parse_pipeline
-from common.config.resolve import Resolved, check_secrets
+from common.config.resolve import Resolved, check_secrets, nodes_of
 from common.config.schema import Config, RunSettings
 from common.config.stage_sections import check_options
 from common.config.validation import validated
@@ -111,7 +111,7 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
     if folder.name != config.domain:
         raise ConfigError(f"{path}: its domain is '{config.domain}', but its domain_folder is {folder}. Plan it again.")
     return Resolved(
-        config, plan.origins, pipeline, pipeline.nodes(), repository, folder, data_root, root,
+        config, plan.origins, pipeline, nodes_of(pipeline, config), repository, folder, data_root, root,
         plan.hub_revisions, consent=consent, given_name=name,
     )  # fmt: skip
 

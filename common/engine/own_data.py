@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from common.config.kinds import kind_of
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import EMBEDDED, HUB, Resolved
 from common.config.stage_sections import Layer
 from common.config.stages import ExpertSettings, TrainingSettings

@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args
 
 from common.config.base import Precision
 from common.config.kinds import kind_of
+from common.config.node import Node
 from common.config.overrides import flatten
-from common.config.pipeline import Node
 from common.config.precision import AUTO
 from common.config.resolve import Resolved
 from common.config.schema import Config
@@ -135,6 +135,11 @@ def _with_libraries(steps: Sequence[Step], outlook: Outlook) -> Iterator[Step]:
             loaded.add(name)
 
 
+def start_of(resolved: Resolved) -> Node:
+    """Return the stage that begins the chain; those that clean data stand before it."""
+    return next(node for node in resolved.nodes if kind_of(node.kind).starts)
+
+
 def _sizes(resolved: Resolved, corpus: Corpus, store: Store) -> RowSizes:
     """Return the sizes of the run's rows, in tokens of its checkpoint's tokenizer where that is on this machine.
 
@@ -144,7 +149,7 @@ def _sizes(resolved: Resolved, corpus: Corpus, store: Store) -> RowSizes:
     path = config.model.path
     folder = None if path is None or is_hub_id(path) else locate(path)
     if path is None:
-        first = resolved.nodes[0]
+        first = start_of(resolved)
         base = store.get(first.name, fingerprint_of(recipe_of(first, resolved, corpus, {})))
         folder = None if base is None else base.path
     tokenizer = folder / TOKENIZER if folder is not None and (folder / TOKENIZER).is_file() else None
@@ -160,7 +165,7 @@ def _step(
     before = run_of(resolved).linked(node.name)
     absent = [name for name in node.inputs if name not in known]
     if absent:
-        expected = _expected(node, config, corpus, before if resolved.nodes[0].name in known else None, outlook)
+        expected = _expected(node, config, corpus, before if start_of(resolved).name in known else None, outlook)
         latest = [other.name for other in resolved.nodes if other.name in absent][-1]
         return Step(node, "waits", (f"after {latest}",), None, before, *expected)
     recipe = recipe_of(node, resolved, corpus, {name: known[name] for name in node.inputs})

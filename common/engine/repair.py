@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.console import Console
 from common.engine.plan import DAMAGED, Plan, Step
 from common.errors import DataError, StoreError

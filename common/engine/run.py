@@ -15,12 +15,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from common.config.cleaning import KIND as CLEANING
+from common.config.cleaning import PREFIX, cleaned_roles
 from common.config.json import read_json
 from common.config.kinds import kind_of
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import Resolved
 from common.console import Console
 from common.cost.limits import check_fits
+from common.data.cleaned import Cleaned
 from common.engine import launch
 from common.engine.claim import claimed
 from common.engine.code import code_of
@@ -238,8 +241,10 @@ class Run:
         settings, folders = self.config.stages[node.name], task_folders(self.resolved)
         if getattr(settings, "tasks", ()):
             folders = exam_folders(folders, self.resolved)
+        cleaned = {role: job.inputs[PREFIX + role].path for role in cleaned_roles(node.inputs)}
+        corpus = Cleaned(self.corpus, cleaned) if cleaned and node.kind != CLEANING else self.corpus
         return StageContext(
-            node.name, node.kind, settings, self.config, job.inputs, node.parent, self.corpus,
+            node.name, node.kind, settings, self.config, job.inputs, node.parent, corpus,
             out, work, self.store.models, self.console, folders, rewards_file(self.resolved, settings),
             self.resolved.pipeline.controls, self.left_out, self.folder.label, job.fingerprint[:RESULT_ID],
             shared_by(self.resolved, self.lease, work, self.console),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.kinds import kind_of
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.schema import ModelSettings
 from common.config.stages import PublishSettings

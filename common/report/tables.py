@@ -98,6 +98,28 @@ def _stage_list(stages: Sequence[str]) -> str:
     return ", ".join(names + (["all exams" if not names else f"{len(exams)} exams"] if len(exams) >= 3 else []))
 
 
+def cleaning_table(chain: Chain) -> str:
+    """What each block of cleaning did to the rows of each role, in its order; nothing where none was cleaned."""
+    rows = [
+        (name, label, counts)
+        for name, manifest in chain.manifests.items()
+        if kind_of(manifest["kind"]).makes == "rows"
+        for label, counts in manifest["metrics"]["blocks"].items()
+    ]
+    return table(
+        rows,
+        {
+            "Stage": lambda row: code(row[0]),
+            "Block": lambda row: plain(row[1]),
+            "Rows seen": lambda row: number(row[2]["seen"]),
+            "Dropped": lambda row: number(row[2]["dropped"]),
+            "Of those seen": lambda row: percent(row[2]["dropped"] / max(1, row[2]["seen"])),
+            "Changed": lambda row: number(row[2]["changed"]),
+        },
+        text=2,
+    )
+
+
 def rows_table(chain: Chain) -> str:
     """How many rows each training stage read, dropped, changed and trained on."""
     rows = [(name, facts) for name, manifest in chain.manifests.items() for facts in manifest.get("rows", ())]

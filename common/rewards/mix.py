@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from common.config.kinds import kind_of
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.stages import AnsweringSettings
 from common.config.validation import validated

@@ -15,26 +15,20 @@ its options, checked against their annotations. Reading the file runs its code: 
 from __future__ import annotations
 
 import functools
-import hashlib
-import inspect
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
-
-from pydantic import BaseModel, PydanticSchemaGenerationError
 
 from common.config.base import StageSettings
 from common.config.domain_code import REWARDS, read_code, runnable
+from common.config.domain_functions import Shape, load_functions
 from common.config.resolve import Resolved
 from common.config.stages import AnsweringSettings, RewardedSettings
-from common.errors import ConfigError
-from common.rewards.verifiers import VERIFIERS, Verifier, options_of_function
+from common.rewards.verifiers import VERIFIERS, Verifier
 from common.system.files import read_bytes
 from common.system.outside_code import may_run
 
 FILE = REWARDS
-RESERVED = ("weight", "model")  # keys of every reward, so that no option can have their names
+SHAPE = Shape("reward", "answer: Answer", VERIFIERS, reserved=("weight", "model"))
 
 
 def own_names(settings: StageSettings) -> set[str]:
@@ -69,52 +63,4 @@ def verifiers_for(resolved: Resolved) -> Mapping[str, Verifier]:
 
 @functools.cache  # by content, so that an edit is read again
 def _load(path: Path, source: bytes, shown: Path) -> Mapping[str, Verifier]:
-    module = ModuleType(f"rewards_{hashlib.sha256(str(path).encode() + source).hexdigest()[:16]}")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses look their module up
-    try:
-        # Compiled from the very bytes that are digested; nothing is written beside the file.
-        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
-    except (Exception, SystemExit) as error:  # whatever the file's own code raises
-        raise ConfigError(f"{shown} could not be loaded: {type(error).__name__}: {error}. Correct the file.") from error
-    found = {
-        name: function
-        for name, function in vars(module).items()
-        if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
-    }
-    for name, function in found.items():
-        _check(shown, name, function)
-    return found
-
-
-def _check(path: Path, name: str, function: Verifier) -> None:
-    """Raise ConfigError where a function cannot be called as a reward, or its name or an option's is taken."""
-    if name in VERIFIERS:
-        raise ConfigError(f"{path}: '{name}' is a reward of the package. Give the function another name.")
-    try:
-        signature = inspect.signature(function, eval_str=True)
-    except Exception as error:  # an annotation may be any expression
-        raise ConfigError(f"{path}: an annotation of '{name}' cannot be read: {error}.") from None
-    parameters = list(signature.parameters.values())
-    is_reward = (
-        not (inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function))
-        and len(parameters) > 0
-        and parameters[0].kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        and all(option.kind is option.KEYWORD_ONLY for option in parameters[1:])
-        and all(option.annotation is not option.empty for option in parameters[1:])
-        and signature.return_annotation in (float, int, bool)
-    )
-    if not is_reward:
-        raise ConfigError(
-            f"{path}: expected `def {name}(answer: Answer, *, option: type = default) -> float`; got "
-            f"`def {name}{inspect.signature(function)}`. If it is not a reward, begin its name with an underscore."
-        )
-    options = [parameter.name for parameter in parameters[1:]]
-    if taken := next((name for name in options if name in RESERVED), None):
-        raise ConfigError(f"{path}: '{name}' has an option '{taken}', a key that every reward has. Rename it.")
-    if taken := next((name for name in options if name.startswith("_") or hasattr(BaseModel, name)), None):
-        raise ConfigError(f"{path}: '{name}' has an option '{taken}', a name that pydantic keeps. Rename it.")
-    try:
-        options_of_function(function)
-    except PydanticSchemaGenerationError as error:
-        raise ConfigError(f"{path}: an option of '{name}' has a type that cannot be checked: {error.message}") from None
+    return load_functions(path, source, shown, SHAPE)

@@ -8,8 +8,6 @@ arguments of the function. There is no state, and nothing from an answer is exec
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
 import re
 import threading
@@ -17,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PositiveInt, create_model
+from pydantic import AfterValidator, BaseModel, PositiveInt
 
+from common.config.domain_functions import options_of_function
 from common.data.answers import exact as same_words
 from common.data.answers import f1 as shared_words
 from common.data.answers import final_answer, normalise_text, parse_number, same_number
@@ -73,18 +72,6 @@ def verifier(function: Verifier) -> Verifier:
 def options_of(name: str, verifiers: Mapping[str, Verifier] = VERIFIERS) -> type[BaseModel]:
     """Return the model of a verifier's options, so that they can be checked before a run. Raises KeyError."""
     return options_of_function(verifiers[name])
-
-
-@functools.cache
-def options_of_function(function: Verifier) -> type[BaseModel]:
-    """Return the model of a function's keyword-only parameters, from their annotations and defaults."""
-    fields = {
-        parameter.name: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
-        for parameter in inspect.signature(function, eval_str=True).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
-    made: type[BaseModel] = create_model(function.__name__, __config__=ConfigDict(extra="forbid"), **fields)  # type: ignore[call-overload] # fields are only known here
-    return made
 
 
 @verifier

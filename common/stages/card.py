@@ -11,7 +11,7 @@ import logging
 from dataclasses import asdict, replace
 
 from common.config.kinds import Kind
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.stages import CardSettings, PublishSettings
 from common.errors import ConfigError

@@ -12,7 +12,7 @@ import logging
 from typing import Any
 
 from common.config.kinds import Kind
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.stages import EvaluateSettings
 from common.errors import ConfigError

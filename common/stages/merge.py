@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.kinds import Kind
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.stages import MergeSettings
 from common.errors import ConfigError, ContractError

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from common.config.batches import pair_epochs, pair_steps
 from common.config.json import as_written, read_json
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.schema import RunSettings
 from common.config.stages import PreferenceSettings
 from common.data.accounting import check_limits

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from common.config.kinds import Kind
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.stages import RewardSettings
 from common.data.accounting import check_limits

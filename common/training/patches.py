@@ -193,14 +193,7 @@ def note_losses(trainer: Any, note: Callable[[Any], None]) -> None:
 
     transformers 5.23: callbacks get the mean over the steps since the last log line, and never the loss of a step.
     """
-    step = trainer.training_step
-
-    def noting(*args: Any, **options: Any) -> Any:
-        loss = step(*args, **options)
-        note(loss)
-        return loss
-
-    trainer.training_step = noting
+    _note_results(trainer, "training_step", note)
 
 
 def note_gradients(trainer: Any, note: Callable[[Any], None]) -> None:
@@ -209,14 +202,19 @@ def note_gradients(trainer: Any, note: Callable[[Any], None]) -> None:
     transformers 5.23: callbacks get that of the steps that are logged. Where gradients are scaled, a step whose norm is
     no number is left out by the scaler, which then scales less; `note` is called all the same.
     """
-    norm = trainer._get_grad_norm
+    _note_results(trainer, "_get_grad_norm", note)
+
+
+def _note_results(trainer: Any, name: str, note: Callable[[Any], None]) -> None:
+    """Call `note` with everything that one of a trainer's methods returns."""
+    method = getattr(trainer, name)
 
     def noting(*args: Any, **options: Any) -> Any:
-        found = norm(*args, **options)
+        found = method(*args, **options)
         note(found)
         return found
 
-    trainer._get_grad_norm = noting
+    setattr(trainer, name, noting)
 
 
 @contextlib.contextmanager

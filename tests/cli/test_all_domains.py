@@ -1,4 +1,4 @@
-"""domain=all: the base is made once, a broken domain stops no other, and the table says what became of each."""
+"""domain=all: the base is made once, a broken domain stops no other, and the table says how each ended."""
 
 from __future__ import annotations
 

@@ -259,7 +259,7 @@ def test_no_folder_for_temporary_files_is_a_sentence(
         tempfile.gettempdir()
 
     monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(tempfile._os, "open", full)  # type: ignore[attr-defined]
+    monkeypatch.setattr(tempfile._os, "open", full)  # type: ignore[attr-defined]  # of Python's own module
     monkeypatch.setitem(COMMANDS, "status", replace(COMMANDS["status"], run=use))
     assert main(["status"]) == 1
     monkeypatch.undo()

@@ -91,7 +91,7 @@ def test_a_profile_names_the_gpus_that_it_needs() -> None:
 def test_every_pipeline_kind_and_reward_has_a_row() -> None:
     page = read(DOCS / "recipes-and-pipelines.md")
     assert set(rows_of(page, "`pipeline=`")) == set(names_in(PIPELINES))
-    assert set(rows_of(page, "kind")) == set(kinds()) - {"evaluate", "card", "publish"}
+    assert set(rows_of(page, "kind")) == set(kinds()) - {"clean", "evaluate", "card", "publish"}
     assert set(VERIFIERS) <= set(rows_of(page, "reward"))
 
 

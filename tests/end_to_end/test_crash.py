@@ -56,7 +56,7 @@ def finish(root: Path) -> str:
 
 def kill_when(root: Path, moment: Callable[[Path], bool], number: signal.Signals = signal.SIGKILL) -> str:
     process = start(root)
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 900
     while not moment(root) and process.poll() is None:
         assert time.monotonic() < deadline, "the moment never came"
         time.sleep(0.0005)

@@ -11,7 +11,7 @@ import pytest
 
 from common.config.batches import SHARDED
 from common.config.folders import names_in
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import Resolved, resolve
 from common.config.schema import Config, ModelFacts
 from common.config.stages import LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings

@@ -192,7 +192,7 @@ def newest(root: Path) -> int:
 
 def when(root: Path, step: int, process: subprocess.Popen[str]) -> None:
     """Wait until a checkpoint of a step, or of a later one, is whole."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while newest(root) < step:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "the moment never came"

@@ -44,7 +44,7 @@ def shares(number: int) -> dict[str, int]:
 
 
 def campaign(numbers: dict[str, int], folder: Path, start: int | None = None) -> list[dict[str, Any]]:
-    """Return what became of every case: kind, number, result, detail, seconds."""
+    """Return how every case ended: kind, number, result, detail, seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "outcomes.jsonl"
     log.write_text("", encoding="utf-8")

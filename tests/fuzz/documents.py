@@ -62,7 +62,7 @@ def _lines(values: list[dict[str, Any]]) -> bytes:
 def _zstandard(data: bytes) -> bytes:
     import pyarrow as pa
 
-    return pa.compress(data, "zstd", asbytes=True)  # type: ignore[no-any-return]
+    return pa.compress(data, "zstd", asbytes=True)  # type: ignore[no-any-return]  # pyarrow has no types
 
 
 def _table(values: list[dict[str, Any]], form: str) -> bytes:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import resolve
 from common.config.schema import Config
 from common.config.stages import MergeSettings

@@ -26,9 +26,12 @@ def locked() -> dict[str, tuple[str, int]]:
 
 
 def asked() -> list[Requirement]:
-    """Return what pyproject.toml asks for, for work on the code."""
+    """Return what pyproject.toml asks for, for work on the code; its extra `dev` names another one."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [Requirement(text) for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]]
+    extras = project["optional-dependencies"]
+    found = [Requirement(text) for text in [*project["dependencies"], *extras["dev"]]]
+    own = [Requirement(text) for one in found if one.name == project["name"] for e in one.extras for text in extras[e]]
+    return [*(one for one in found if one.name != project["name"]), *own]
 
 
 def needed() -> dict[str, str]:

@@ -139,7 +139,7 @@ class EmbeddedCorpus:
 
     def portions(self, role: str, *, hub: bool = False) -> list[Portion]:
         """Return the rows of a role, uncounted. They are made at once, so all of them have been read."""
-        return [Portion(self._rows(role), 1.0, lambda: 1.0)]
+        return [Portion("", self._rows(role), 1.0, lambda: 1.0)]
 
     def counts(self, role: str) -> dict[str, RowCount]:
         """Return the accounts of a role by source, as far as its rows have been read."""

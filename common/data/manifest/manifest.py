@@ -25,6 +25,7 @@ from common.config.validation import report
 from common.config.yaml import read_manifest
 from common.data.accounting import RowCount
 from common.data.corpus import CORPUS_ROLES, Portion, Row
+from common.data.manifest.documents.reader import readers_of
 from common.data.manifest.hub import probe, read_hub
 from common.data.manifest.manifest_checks import (
     CheckedSources,
@@ -75,7 +76,7 @@ def load_manifest(
         )
     manifest, sources, wrong = parse_manifest(raw)
     known = revisions or Revisions(None)
-    checked = check_sources(sources, folder, lambda source: read_hub(known.pin(source)))
+    checked = check_sources(sources, folder, lambda source: read_hub(known.pin(source)), known.commit)
     problems = [*checked.problems, *check_together(checked.sources, checked.files)]
     if manifest is None:
         raise ConfigError(report(str(path), wrong + problems))
@@ -115,6 +116,8 @@ class ManifestCorpus:
         if source.hub is None:
             files = self._files[source.id]
             facts["files"] = [[file.format + file.packing, file.digest] for file in files]
+            if readers := readers_of([file.format for file in files], source.pdf):
+                facts["readers"] = readers
         return json.loads(json.dumps(facts))  # type: ignore[no-any-return]  # tuples become lists, as once stored
 
     def rows(self, role: str) -> Iterator[Row]:
@@ -149,7 +152,7 @@ class ManifestCorpus:
         def share() -> float:
             return max(sum(read) / size if size else 0.0, count.num_kept / most)
 
-        return Portion(rows, max(1.0, weight), share, count, far=source.hub is not None)
+        return Portion(source.id, rows, max(1.0, weight), share, count, far=source.hub is not None)
 
     def counts(self, role: str) -> dict[str, RowCount]:
         """Return the accounts of a role by source id, as far as its rows have been read."""

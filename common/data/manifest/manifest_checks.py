@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from common.config.validation import explain
 from common.data.manifest.descriptions import describe
 from common.data.manifest.files.locate import Left, locate
+from common.data.manifest.files.remote import Note
 from common.data.manifest.files.source_file import Findings
 from common.data.manifest.hub import gate_problem
 from common.data.manifest.peeking import Peek, peek, peek_records
@@ -65,11 +66,15 @@ class CheckedSources:
 
 
 def check_sources(
-    sources: Sequence[Source], root: Path, of_hub: Callable[[Source], Iterator[Record]]
+    sources: Sequence[Source],
+    root: Path,
+    of_hub: Callable[[Source], Iterator[Record]],
+    note: Note = lambda *_: None,
 ) -> CheckedSources:
     """Return the sources, the local files of each enabled one, and one line per problem of a single source.
 
-    `of_hub` reads a data set of the Hub: only for those whose columns are not named.
+    `of_hub` reads a data set of the Hub: only for those whose columns are not named. `note` keeps which content an
+    address had.
     """
     done = CheckedSources([], {}, {}, [], {source.id: Findings(source.id) for source in sources})
     left = Left()
@@ -80,7 +85,7 @@ def check_sources(
             problems.append(NO_LICENCE)
         gate = gate_problem(source) if source.enabled else None
         if source.enabled and source.path is not None:
-            located, wrong = locate(source.paths, source.split, root, left)
+            located, wrong = locate(source.paths, source.split, root, left, note)
             done.files[source.id] = [file._replace(tell=done.findings[source.id]) for file in located]
             problems += wrong
             found = peek(source, done.files[source.id])

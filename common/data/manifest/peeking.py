@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from common.data.manifest.columns import are_rare, with_rare
 from common.data.manifest.descriptions import describe, read_columns
 from common.data.manifest.fields import Unclear
-from common.data.manifest.files.source_file import TABLES
+from common.data.manifest.files.source_file import DOCUMENTS, TABLES
 from common.data.manifest.readers import Record, SourceFile, read_file
 from common.data.manifest.recognition import WAYS, recognise
 from common.data.manifest.records import is_chosen, missing_columns, split_record, window
@@ -54,6 +54,10 @@ def peek(source: Source, files: Sequence[SourceFile]) -> Peek:
         looked.append(_look(source, file, 1 if few else MOST_RECORDS if source.unrecognised else SOME_RECORDS))
     found.problems += [look.problem for look in looked if look.problem]
     sample = next((look for look in looked if look.used), None)
+    if sample is not None:  # of documents one that cannot be read is counted with the rows
+        kinds = {look.file.name for look in looked if look.problem and look.costs_itself}
+        found.problems = [look.problem for look in looked if look.problem and look.file.name not in kinds]
+        looked = [look for look in looked if look.file.name not in kinds]
     if found.problems:
         return found
     if sample is not None:
@@ -138,11 +142,13 @@ class _Look(NamedTuple):
     first: Record | None
     used: list[Record]  # those with something that `where` asks for
     problem: str | None = None
+    costs_itself: bool = False  # the problem is one document's, and the others are read
 
 
 def _look(source: Source, file: SourceFile, most: int) -> _Look:
     """Read a file up to some records that are used. What is broken behind the first of them is reported by a run."""
-    if file.size == 0:
+    is_document = file.format in DOCUMENTS
+    if file.size == 0 and not is_document:
         return _Look(file, None, [], f"{file.name} is empty")
     first: Record | None = None
     used: list[Record] = []
@@ -163,10 +169,10 @@ def _look(source: Source, file: SourceFile, most: int) -> _Look:
         if not used:
             return _Look(file, first, [], str(error).rstrip("."))
     if first is None and flaw:
-        return _Look(file, None, [], f"{flaw}; no row of the file can be used")
+        return _Look(file, None, [], f"{flaw}; no row of the file can be used", is_document)
     if first is None:
         skipped = f" after the {source.skip} that skip leaves out" if source.skip else ""
-        return _Look(file, None, [], f"{file.name} has no row{skipped}")
+        return _Look(file, None, [], f"{file.name} has no row{skipped}", is_document)
     return _Look(file, first, used)
 
 

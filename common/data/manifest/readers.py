@@ -2,19 +2,22 @@
 
 Usage: `for record in read_file(SourceFile(path, "qa.jsonl.gz"), Reading(unit="paragraph")): ...`.
 
-It chooses the reader by what a file's name ends in; the readers are in `common.data.manifest.files`, data sets of the
-Hub in `common.data.manifest.hub`. Which columns mean what is `common.data.manifest.shapes`. What cannot be read raises
-DataError with file and line; a single record that cannot be used comes as a record with a flaw.
+It chooses the reader by what a file's name ends in. The readers are in `common.data.manifest.files`, those of HTML, PDF
+and the like in `common.data.manifest.documents`, data sets of the Hub in `common.data.manifest.hub`. Which columns mean
+what is `common.data.manifest.shapes`. What cannot be read raises DataError with file and line; a single record that
+cannot be used comes as a record with a flaw, and so does a document.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from common.data.manifest.documents.reader import read_document
 from common.data.manifest.files.arrow import read_arrow
 from common.data.manifest.files.json_files import read_json
 from common.data.manifest.files.source_file import (
     ARROW,
+    DOCUMENTS,
     LINES,
     READABLE,
     TABLES,
@@ -42,5 +45,7 @@ def read_file(file: SourceFile, reading: Reading) -> Iterator[Record]:
         return read_table(file, reading)
     if file.format in TEXTS:
         return read_texts(file, reading)
+    if file.format in DOCUMENTS:
+        return read_document(file, reading)
     assert file.format in (".parquet", *ARROW), f"{file.format} is among the formats"
     return read_arrow(file, reading)

@@ -17,9 +17,19 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from common.config.base import Frozen
+from common.config.blocks import BlockList
 from common.config.names import Name, NonEmpty
 from common.data.manifest.columns import COLUMNS, LISTS_OF_COLUMNS, Shape, form_of, names_of, usual_beside
-from common.data.manifest.files.source_file import FORMATS, LINES, TABLES, TEXTS, Reading, split_suffix
+from common.data.manifest.files.source_file import (
+    DOCUMENTS,
+    FORMATS,
+    LINES,
+    PAGES,
+    TABLES,
+    TEXTS,
+    Reading,
+    split_suffix,
+)
 from common.data.manifest.language_codes import language_problem
 from common.data.manifest.values import folded
 from common.data.words import count_words
@@ -58,7 +68,8 @@ class Source(Frozen):
     role: Role = Field(description="what its rows are for: a stage, replay, prompts, or the exam (eval)")
     side: Literal["domain", "general"] | None = Field(None, description="eval only: which knowledge it measures")
     path: NonEmpty | tuple[NonEmpty, ...] | None = Field(
-        None, description="file, files or glob below the data folder, or a folder that save_to_disk wrote"
+        None,
+        description="file, files or glob below the data folder or at s3://, https://, …, or a folder of save_to_disk",
     )
     hub: NonEmpty | None = Field(None, description="Hub id, as owner/name")
     config: NonEmpty | None = Field(None, description="hub only: the data set's configuration")
@@ -111,7 +122,12 @@ class Source(Frozen):
         "keep", description="fold: system text begins the first user turn, for templates that refuse system turns"
     )
     final: NonEmpty | None = Field(None, description="the mark after which the final answer stands, as ####")
-    unit: Literal["file", "paragraph", "line"] = Field("paragraph", description="txt and md: what makes a row")
+    unit: Literal["file", "paragraph", "line"] = Field(
+        "paragraph", description="txt, md and documents: what makes a row"
+    )
+    pdf: Literal["pypdf", "docling"] = Field(
+        "pypdf", description="what reads PDFs: pypdf their text alone, docling columns and tables too, with models"
+    )
     cut: Literal["paragraph", "line"] | None = Field(None, description="cut long text columns there, into many rows")
     control_tokens: tuple[NonEmpty, ...] = Field(
         (), description="training only: names of control tokens that its texts mean as such, as <think>"
@@ -194,8 +210,10 @@ class Source(Frozen):
         for key, formats in (("header", TABLES), ("delimiter", TABLES), ("quoting", TABLES), ("records", JSON)):
             if getattr(self, key) is not None and not self._all_are(formats):
                 yield f"{key} only makes sense with {' and '.join(name[1:] for name in formats)} files"
-        if self.encoding is not None and not self._all_are((*TABLES, *TEXTS, *JSON)):
-            yield "encoding only makes sense with files of text: csv, tsv, txt, md, json and jsonl"
+        if self.encoding is not None and not self._all_are((*TABLES, *TEXTS, *JSON, *PAGES)):
+            yield "encoding only makes sense with files of text: csv, tsv, txt, md, html, json and jsonl"
+        if self.pdf != "pypdf" and not any(_suffix_of(path) in ("", ".pdf", ".*") for path in self.paths):
+            yield "pdf only makes sense with pdf files"
 
     def _role_problems(self) -> Iterator[str]:
         if self.role == "eval":
@@ -294,11 +312,12 @@ class Source(Frozen):
 
     @property
     def is_plain_text(self) -> bool:
-        return self._all_are(TEXTS)
+        """Whether it is files of text or documents, which have no columns."""
+        return self._all_are((*TEXTS, *DOCUMENTS))
 
     def _all_are(self, formats: tuple[str, ...]) -> bool:
         """Whether all paths end in one of some formats, packed or not."""
-        return bool(self.paths) and all(split_suffix(path)[0] in formats for path in self.paths)
+        return bool(self.paths) and all(_suffix_of(path) in formats for path in self.paths)
 
     @property
     def reading(self) -> Reading:
@@ -310,7 +329,14 @@ class Source(Frozen):
         if self.unrecognised:
             columns = []
         return Reading(
-            self.unit, self.header, self.delimiter, self.quoting, self.encoding, self.records, tuple(columns)
+            self.unit,
+            self.header,
+            self.delimiter,
+            self.quoting,
+            self.encoding,
+            self.records,
+            tuple(columns),
+            self.pdf,
         )
 
     @property
@@ -372,6 +398,11 @@ class Source(Frozen):
         return "heldout" if self.heldout and role == HELDOUT_ROLES[self.role] else None
 
 
+def _suffix_of(path: str) -> str:
+    """Return the format that a path ends in; what follows a question mark in an address of the web is no part of it."""
+    return split_suffix(path.partition("?")[0] if path.lower().startswith("http") else path)[0]
+
+
 class Manifest(Frozen):
     """A domain's data: a title, the sources, and settings that belong to this data."""
 
@@ -379,5 +410,8 @@ class Manifest(Frozen):
     settings: dict[str, Any] = Field(default_factory=dict, description="a layer of settings, checked with the others")
     profiles: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="a further layer for the runs of one profile, by name"
+    )
+    blocks: BlockList | None = Field(
+        None, description="blocks that clean the rows of all roles, in their order; see docs/blocks.md"
     )
     sources: tuple[Source, ...] = Field(description="the data sets, each in one role")

@@ -3,7 +3,7 @@
 Usage: `check_code(resolved)`, before anything of the domain or of its checkpoint is loaded.
 
 Consent is `run.allow_code=<domain>` on the command line. It is remembered for the digest of the code, in the user's
-own folder (`common.system.consents`); other code asks anew. No file and no frozen plan can give it: for a frozen plan,
+own folder (`common.system.consents`); other code asks again. No file and no frozen plan can give it: for a frozen plan,
 which may name another folder than its reader thinks, the command line gives the digest too, as for the jobs of a run.
 """
 
@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from common.config.base import StageSettings
-from common.config.domain_code import EXAMS, REWARDS, read_code, runnable
+from common.config.domain_code import EXAMS, REWARDS, SCORERS, read_code, runnable
 from common.config.kinds import kind_of
+from common.config.node import Node
 from common.config.overrides import ALLOW_CODE, ANY
-from common.config.pipeline import Node
 from common.config.resolve import Resolved
 from common.config.schema import ModelSettings
 from common.config.stages import EvaluateSettings, RewardSettings
+from common.data.scorers import scorer_names
 from common.errors import ConfigError
 from common.models.remote_code import code_of
 from common.models.source import fetch_code, taken_model
@@ -113,10 +114,12 @@ def _code_of_run(resolved: Resolved) -> Iterator[OutsideCode]:
 def _code_of_domain(resolved: Resolved, stages: list[StageSettings]) -> Iterator[OutsideCode]:
     """Yield the code of a domain's folder, all of it, where some stages would execute any."""
     examined = any(isinstance(settings, EvaluateSettings) and settings.tasks for settings in stages)
-    if resolved.shipped or not (examined or any(map(own_names, stages))):
+    scored = any(map(scorer_names, stages))
+    if resolved.shipped or not (examined or scored or any(map(own_names, stages))):
         return
     code = read_code(resolved.domain_folder).code
-    if (examined and any(name.startswith(EXAMS) for name in code)) or (any(map(own_names, stages)) and REWARDS in code):
+    rewarded = any(map(own_names, stages)) and REWARDS in code
+    if rewarded or (scored and SCORERS in code) or (examined and any(name.startswith(EXAMS) for name in code)):
         yield OutsideCode(f"of {resolved.domain_folder}", "", code)
 
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.config.cleaning import cleaned_roles
 from common.config.kinds import kind_of
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import EMBEDDED, HUB, Resolved
 from common.config.schema import Config
 from common.config.stages import (
@@ -66,7 +67,10 @@ def check_inputs(
         if isinstance(settings, MergeSettings):
             check_merge(settings, name)
     problems: list[RecipeError] = []
-    roles = {n.name: data_roles(n.kind, corpus, stages[n.name], sampled=n.sampled) for n in nodes}
+    roles = {
+        n.name: data_roles(n.kind, corpus, stages[n.name], sampled=n.sampled, cleaned=cleaned_roles(n.inputs))
+        for n in nodes
+    }
     problems += [problem for name in roles if "replay" in roles[name] for problem in _replay(name, config, corpus)]
     try:
         needed = dict.fromkeys(itertools.chain(*roles.values()))

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from common.config.base import Limits, StageSettings
 from common.config.kinds import kind_of
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import EMBEDDED, Resolved
 from common.config.stages import TrainingSettings
 from common.config.validation import report

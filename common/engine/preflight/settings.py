@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from common.config.base import StageSettings
 from common.config.batches import SHARDED, batch_of, require_shareable, unshardable
 from common.config.kinds import kind_of
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.schema import RunSettings
 from common.config.stage_sections import label_of

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import EMBEDDED, Resolved
 from common.config.stages import EvaluateSettings, KtoSettings
 from common.config.validation import report

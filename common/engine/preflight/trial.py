@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from common.config.base import StageSettings
 from common.config.kinds import kind_of
-from common.config.pipeline import Node
+from common.config.node import Node
 from common.config.resolve import EMBEDDED
 from common.config.schema import Config
 from common.config.stages import (

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.config.cleaning import PREFIX
 from common.data.accounting import RowCount
 from common.store.artifacts import Artifact, fingerprint_of, write_json
 from common.store.manifest import read_mapping
@@ -103,7 +104,8 @@ def recipe_of(reader: Reader, options: Mapping[str, Any], code: str) -> dict[str
     """Return all that decides the tokens of a reader. Two that differ in any of it share nothing."""
     context, role = reader.context, reader.role
     sampled = sampled_input(context) if role in SAMPLED_FILES else None
-    rows = {"sampled": sampled.digest} if sampled is not None else {"corpus": context.corpus.identity([role])}
+    made = sampled or context.inputs.get(PREFIX + role)  # rows that a stage has sampled or cleaned
+    rows = context.corpus.identity([role]) if made is None else [made.fingerprint, made.digest]
     return {
         "schema": SCHEMA, "kind": KIND, "role": role, "rows": rows,
         "exam": context.corpus.identity(list(context.corpus.exam_roles(role))),

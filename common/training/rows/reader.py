@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.kinds import kind_of
 from common.data.accounting import RowCount
+from common.data.cleaned import Cleaned
 from common.data.decontaminate import EXAM_OVERLAP, Decontaminator, filter_rows
 from common.errors import DataError
 from common.stage import StageContext
@@ -133,7 +134,9 @@ def read_role(
     """
     rows = shuffled(training_rows(context, role), f"{context.config.seed}/{role}", scratch)
     rows = rows if cursor is None else cursor.over(rows)
-    return rows if role == "preference_heldout" else _without_exam(context, role, rows, accounts)
+    from_corpus = role not in SAMPLED_FILES or sampled_input(context) is None
+    clean = from_corpus and isinstance(context.corpus, Cleaned) and context.corpus.is_clean(role)
+    return rows if clean or role == "preference_heldout" else _without_exam(context, role, rows, accounts)
 
 
 class Reader:

@@ -46,15 +46,7 @@ def other_pipeline(bed: Bed) -> Outcome:
     }
     for pipeline, run in runs.items():
         run.wait()
-        outcome.runs += 1
-        outcome.faults += 1
-        expected = {key: value for key, value in bed.expected[pipeline].items() if key != "published"}
-        problem = run.problem()
-        found = {} if problem else chain.results(root, pipeline)
-        found.pop("published", None)
-        wrong = [problem] if problem else chain.compare(expected, found)
-        outcome.equal += not wrong
-        outcome.wrong += [f"{pipeline}: {line} [{root}]" for line in wrong]
+        bed.judge(root, run, outcome, pipeline, pipeline)
     if not outcome.wrong:
         shutil.rmtree(root)
     outcome.show()

@@ -110,6 +110,23 @@ class Bed:
     def differences(self, root: Path, pipeline: str = chain.PIPELINE) -> list[str]:
         return chain.compare(self.expected[pipeline], chain.results(root, pipeline))
 
+    def judge(
+        self, root: Path, run: chain.Process, outcome: Outcome, label: str, pipeline: str = chain.PIPELINE
+    ) -> None:  # fmt: skip
+        """Note how a run ended, and what differs from the undisturbed one, but for the version it publishes.
+
+        A card that is made again has new times, and so a version of its own.
+        """
+        outcome.runs += 1
+        outcome.faults += 1
+        problem = run.problem()
+        expected, found = dict(self.expected[pipeline]), {} if problem else chain.results(root, pipeline)
+        for results in (expected, found):
+            results.pop("published", None)
+        wrong = [problem] if problem else chain.compare(expected, found)
+        outcome.equal += not wrong
+        outcome.wrong += [f"{label}: {line} [{root}]" for line in wrong]
+
     def moment(self, root: Path, *, warm: bool) -> float:
         """Return a moment of a run, in seconds from its start, uniform over what is left of it.
 

@@ -108,7 +108,7 @@ def test_front_matter_is_no_text(tmp_path: Path) -> None:
         ("a.json", "[1]", r"a\.json, item 1: holds a number"),
         ("a.csv", "q,q\n1,2\n", r"a\.csv, line 1: the header names \['q'\] more than once"),
         ("a.parquet", b"PAR1 nothing", r"a\.parquet: not readable as parquet after row 0"),
-        ("a.pdf", "x", r"a\.pdf: format '\.pdf' cannot be read\. Expected one of \.jsonl"),
+        ("a.odt", "x", r"a\.odt: format '\.odt' cannot be read\. Expected one of \.jsonl"),
     ],
 )
 def test_broken_files(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:

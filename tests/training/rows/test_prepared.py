@@ -66,7 +66,13 @@ def store(tmp_path: Path) -> Store:
 
 
 def build(
-    store: Store, corpus: Corpus, tokenizer: Any, work: str = "cpt-0123456789abcdef", code: str = "1", **words: Any
+    store: Store,
+    corpus: Corpus,
+    tokenizer: Any,
+    work: str = "cpt-0123456789abcdef",
+    code: str = "1",
+    cleaned: str = "a",
+    **words: Any,
 ) -> TrainingRows:
     """Build the rows of a stage that shares its tokens."""
     given = {**PLAIN, **words}
@@ -76,7 +82,8 @@ def build(
     with leased(store.artifacts) as lease:
         shared = SharedResults(store, lease, folder, lambda module: code, True, print)
         context = SimpleNamespace(
-            corpus=corpus, config=SimpleNamespace(seed=given.pop("seed", 0)), stage="cpt", inputs={}, work=folder,
+            corpus=corpus, config=SimpleNamespace(seed=given.pop("seed", 0)), stage="cpt", work=folder,
+            inputs={"data-cpt": Artifact(folder, {"digest": cleaned, "fingerprint": "f"})} if cleaned else {},
             settings=CptSettings.model_validate(given), shared=shared,
         )  # fmt: skip
         return build_rows(cast(StageContext, context), tokenizer, role="cpt", assistant_only=False)
@@ -129,12 +136,13 @@ def _token(tokenizer: Any) -> Any:
 
 
 @pytest.mark.parametrize("other", [
-    {"corpus": Corpus("b")}, {"change": _template}, {"change": _token}, {"tokens": 2048}, {"sequence_length": 128},
-    {"seed": 1}, {"code": "2"},
-], ids=["revision", "template", "token", "budget", "length", "seed", "code"])  # fmt: skip
+    {"corpus": Corpus("b")}, {"cleaned": "b"}, {"change": _template}, {"change": _token}, {"tokens": 2048},
+    {"sequence_length": 128}, {"seed": 1}, {"code": "2"},
+    {"corpus": Corpus("b"), "cleaned": ""},
+], ids=["exam", "cleaned", "template", "token", "budget", "length", "seed", "code", "corpus"])  # fmt: skip
 def test_others_share_nothing(other: dict[str, Any], store: Store, tokenizer: Any) -> None:
-    build(store, Corpus(), tokenizer)
     other = dict(other)
+    build(store, Corpus(), tokenizer, cleaned=other.get("cleaned", "a") and "a")
     change: Callable[[Any], Any] = other.pop("change", copy.deepcopy)
     corpus = other.pop("corpus", Corpus())
     build(store, corpus, change(tokenizer), "cpt-1123456789abcdef", **other)

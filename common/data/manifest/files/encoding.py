@@ -126,7 +126,7 @@ class _Decoder:
             text = line.decode(FALLBACK)
         except UnicodeDecodeError:
             text = ""
-        if not text or _is_foreign(text):
+        if not text or is_foreign(text):
             raise DataError(
                 f"{what} is not UTF-8, nor does the line look like Windows-1252. Name the file's encoding with "
                 "encoding:, such as cp1251, shift_jis or gb18030, or save it as UTF-8."
@@ -137,7 +137,7 @@ class _Decoder:
         return text
 
 
-def _is_foreign(text: str) -> bool:
+def is_foreign(text: str) -> bool:
     """Whether so many letters are beyond ASCII that another alphabet was meant."""
     letters = [letter for letter in text if letter.isalpha() or letter > "\x7f"]
     beyond = sum(letter > "\x7f" for letter in letters)

@@ -1,4 +1,4 @@
-"""Find the files that the paths of a source mean, below the data folder and nowhere else.
+"""Find the files that the paths of a source mean: below the data folder, or at an address of another machine.
 
 Usage: `files, problems = locate(["texts/*.jsonl.gz"], split=None, root=Path("data"))`; no problem is raised.
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.data.manifest.files.arrow import is_saved, shards_of
+from common.data.manifest.files.remote import Note, below, fetch, is_address
 from common.data.manifest.files.source_file import READABLE, SourceFile, is_readable
 from common.errors import DataError, did_you_mean, quoted
 from common.system.files import kind_of
@@ -21,10 +22,12 @@ from common.system.limited import LOOK_SECONDS, Exceeded, limited
 
 _OUTSIDE = "Give a path below it, and pass data_root=<folder> to read from another folder"
 _TABLE, _PACKED = "Save the sheet as .csv", "Unpack it, and give the files in it"
+_WORD, _BOOK = "Save it as .docx", "Convert it to .epub"
 ADVICE = {
     ".xlsx": _TABLE, ".xls": _TABLE, ".ods": _TABLE, ".zip": _PACKED, ".tar": _PACKED, ".tgz": _PACKED, ".7z": _PACKED,
-    ".pdf": "Write its text into a .txt file", ".docx": "Save it as .txt", ".doc": "Save it as .txt",
-    ".html": "Write its text into a .txt or .md file", ".pkl": "Save it as .jsonl or .parquet; pickles are never read",
+    ".doc": _WORD, ".odt": _WORD, ".rtf": _WORD, ".pptx": "Save it as .pdf", ".ppt": "Save it as .pdf",
+    ".mobi": _BOOK, ".azw3": _BOOK, ".djvu": "Save it as .pdf", ".mht": "Save it as .html",
+    ".arc": "Convert it to .warc", ".pkl": "Save it as .jsonl or .parquet; pickles are never read",
 }  # fmt: skip
 _HUB_FOLDERS = ("datasets--", "models--", "spaces--")
 MOST_FILES = 100_000  # of a manifest
@@ -41,13 +44,27 @@ class Left:
 
 
 def locate(
-    patterns: Sequence[str], split: str | None, root: Path, left: Left | None = None
+    patterns: Sequence[str], split: str | None, root: Path, left: Left | None = None, note: Note = lambda *_: None
 ) -> tuple[list[SourceFile], list[str]]:
-    """Return the files that paths mean, in a stable order without repeats, and what is wrong."""
+    """Return the files that paths mean, in a stable order without repeats, and what is wrong.
+
+    `note` keeps which content an address of another machine had.
+    """
     left = left or Left()
     found: dict[Path, SourceFile] = {}
     problems = []
     for pattern in patterns:
+        if is_address(pattern):
+            try:
+                if not pattern.lower().startswith("file:"):
+                    for file in fetch(pattern, note):
+                        found.setdefault(file.path, _checked(file, split))
+                        left.files -= 1
+                    continue
+                pattern = below(pattern, root)
+            except DataError as error:
+                problems.append(str(error).rstrip("."))
+                continue
         if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
             problems.append(f"path {pattern} leaves the data folder {root}. {_OUTSIDE}")
             continue
@@ -85,6 +102,21 @@ def locate(
     return list(found.values()), problems
 
 
+def _checked(file: SourceFile, split: str | None) -> SourceFile:
+    """Return a file that was fetched. Raises DataError where it cannot be read."""
+    if not is_readable(file.path.name):
+        raise DataError(f"{file.name}: format '{file.path.suffix}' cannot be read. {_advice(file.path)}")
+    if split is not None:
+        raise DataError(
+            f"{file.name} is a file, and split only makes sense with a folder of save_to_disk. Remove split"
+        )
+    return file
+
+
+def _advice(path: Path) -> str:
+    return ADVICE.get(path.suffix.lower(), f"Expected {READABLE}")
+
+
 def _matches(pattern: str, root: Path, left: Left) -> list[Path]:
     """Return what a pattern matches, sorted: more than may be left where there is more. Raises DataError."""
     started = time.thread_time()
@@ -109,8 +141,7 @@ def _file(path: Path, real: Path, split: str | None, root: Path) -> SourceFile:
         except DataError as error:
             raise DataError(f"{name} {error}") from error
     elif not is_readable(path.name):
-        advice = ADVICE.get(path.suffix.lower(), f"Expected {READABLE}")
-        raise DataError(f"{name}: format '{''.join(path.suffixes[-2:])}' cannot be read. {advice}")
+        raise DataError(f"{name}: format '{''.join(path.suffixes[-2:])}' cannot be read. {_advice(path)}")
     elif split is not None:
         raise DataError(f"{name} is a file, and split only makes sense with a folder of save_to_disk. Remove split")
     else:

@@ -21,9 +21,14 @@ TEXTS = (".txt", ".md")
 TABLES = (".csv", ".tsv")
 LINES = (".jsonl", ".ndjson")
 ARROW = (".arrow", ".feather")
-FORMATS = (*LINES, ".json", *TABLES, ".parquet", *ARROW, *TEXTS)
+PAGES = (".html", ".htm", ".xhtml")
+DOCUMENTS = (*PAGES, ".pdf", ".docx", ".epub", ".warc")
+FORMATS = (*LINES, ".json", *TABLES, ".parquet", *ARROW, *TEXTS, *DOCUMENTS)
 PACKINGS = (".gz", ".bz2", ".xz", ".zst")
-READABLE = f"{', '.join(FORMATS)}; all but parquet and arrow also packed as {', '.join(PACKINGS)}"
+NEVER_PACKED = (".parquet", *ARROW, ".pdf", ".docx", ".epub")
+READABLE = (
+    f"{', '.join(FORMATS)}; all but {', '.join(form[1:] for form in NEVER_PACKED)} also packed as {', '.join(PACKINGS)}"
+)
 
 
 def _ignore(_: Any) -> None:
@@ -41,7 +46,7 @@ def split_suffix(name: str) -> tuple[str, str]:
 def is_readable(name: str) -> bool:
     """Whether a file's name ends in a format that can be read, packed or not."""
     form, packing = split_suffix(name)
-    return form in FORMATS and not (packing and form in (".parquet", *ARROW))
+    return form in FORMATS and not (packing and form in NEVER_PACKED)
 
 
 class Findings:
@@ -91,13 +96,14 @@ class SourceFile(NamedTuple):
 class Reading(NamedTuple):
     """How the files of a source are to be read. What is None is found out from a file, and reported."""
 
-    unit: str = "paragraph"  # txt and md: what makes a record
+    unit: str = "paragraph"  # txt, md and documents: what makes a record
     header: tuple[str, ...] | None = None  # csv and tsv without a line of names: the names
     delimiter: str | None = None
     quoting: bool | None = None
     encoding: str | None = None
     records: str | None = None  # json: the key whose list holds the records
     columns: tuple[str, ...] = ()  # those that are used, as `a` or `a.0.b`; none named: all of them
+    pdf: str = "pypdf"  # what reads PDFs
 
 
 class Flaw(NamedTuple):

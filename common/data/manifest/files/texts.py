@@ -66,6 +66,19 @@ def pieces_of(text: str, cut: str) -> Iterator[str]:
     yield from (piece for _, piece in joined)
 
 
+def numbered_pieces(text: str, unit: str) -> Iterator[Text]:
+    """Yield what `unit` makes of a text: all of it, its lines, or its paragraphs joined; each with its number."""
+    if unit == "file":
+        yield 1, text
+        return
+    lines = enumerate(text.splitlines(keepends=True), start=1)
+    if unit == "line":
+        yield from ((number, line.strip()) for number, line in lines if line.strip())
+        return
+    paragraphs = (paragraph for _, paragraph in _paragraphs(lines))
+    yield from _join(iter(enumerate(paragraphs, start=1)), "\n\n")
+
+
 def _without_front_matter(lines: Iterator[Text]) -> Iterator[Text]:
     """Leave out a block between `---` lines at the very start; one that never closes is text."""
     held = [line for line in [next(lines, None)] if line is not None]

@@ -83,7 +83,7 @@ def test_formats_that_cannot_be_read(tmp_path: Path, name: str) -> None:
     [
         ("a.xlsx", "Save the sheet as .csv"),
         ("a.zip", "Unpack it"),
-        ("a.pdf", "Write its text into"),
+        ("a.odt", "Save it as .docx"),
         ("a.abc", "Expected"),
     ],
 )

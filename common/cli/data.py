@@ -1,0 +1,133 @@
+"""Print what cleaning did to the rows of a role: by source and block, their lengths, and some of those that went.
+
+Usage: `show(artifact, console, 3, program)` with the result of a stage `data-<role>`.
+
+It reads what the stage has counted, and no rows. Rows as they are trained on are `common.cli.preview`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from common.cli.output import short_path, table
+from common.cli.program import Program
+from common.console import Console
+from common.data.cleaned import FACTS, REJECTS
+from common.data.cleaning.accounts import quantiles
+from common.errors import quoted
+from common.store.artifacts import Artifact
+from common.store.manifest import read_mapping
+
+SHARES = (0.05, 0.5, 0.95, 1.0)
+READING = "reading"
+EXCERPT = 160  # characters of a row that are shown
+
+
+def show(artifact: Artifact, console: Console, rejects: int, program: Program) -> None:
+    """Print the tables of one role."""
+    facts = read_mapping(artifact.path / FACTS)
+    sources = [source["source"] for source in facts["sources"]]
+    rows_in = sum(source["rows_in"] for source in facts["sources"])
+    left = sum(source["rows_out"] for source in facts["sources"])
+    characters = sum(facts["characters"].values())
+    console.line(always=True)
+    console.line(
+        f"{facts['role']}: {_counted(len(sources), 'source')}, {rows_in:,} rows read, {left:,} left "
+        f"({left / max(1, rows_in):.1%}), {characters:,} characters",
+        always=True,
+    )
+    header = [
+        "source",
+        "rows",
+        READING,
+        *facts["blocks"],
+        "left",
+        "characters",
+        "share",
+        "used",
+        "5%",
+        "50%",
+        "95%",
+        "longest",
+    ]
+    body = [_source_row(source, facts, characters) for source in sources]
+    table(console, header, body, numeric=range(1, len(header)))
+    reasons = list(_reasons(facts))
+    if reasons:
+        console.line(always=True)
+        table(console, ["left out by", "reason", "rows", "of those it saw"], reasons, numeric=(2, 3))
+    changes = _changes(facts)
+    if changes:
+        console.line(always=True)
+        table(console, ["changed by", "what was done", "rows"], changes, numeric=(2,))
+    _show_rejects(artifact, console, rejects)
+    console.line(f"All of it: {short_path(artifact.path)}/{FACTS} and {REJECTS}", always=True)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def _source_row(source: str, facts: Mapping[str, Any], total: int) -> list[str]:
+    """Return the line of one source: rows in, what reading and each block left out, what is left, lengths."""
+    whole = next(one for one in facts["sources"] if one["source"] == source)
+    read = next(one for one in facts["read"] if one["source"] == source)
+    dropped = [sum(found.get(source, {}).get("dropped", {}).values()) for found in facts["blocks"].values()]
+    size, times = facts["characters"].get(source, 0), facts["times"][source]
+    lengths = {int(name): number for name, number in facts["lengths"].get(source, {}).items()}
+    return [
+        source, f"{whole['rows_in']:,}", *(f"-{number:,}" if number else "0" for number in
+        (sum(read["dropped"].values()), *dropped)), f"{whole['rows_out']:,}", f"{size:,}",
+        f"{size / max(1, total):.1%}", f"{times:g} x", *(f"{number:,.0f}" for number in quantiles(lengths, SHARES)),
+    ]  # fmt: skip
+
+
+def _reasons(facts: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield the rows that went by who left them out and why, the most first."""
+    read = Counter[str]()
+    for source in facts["read"]:
+        read.update(source["dropped"])
+    rows = sum(source["rows_in"] for source in facts["read"])
+    yield from ([READING, quoted(reason), f"{n:,}", f"{n / max(1, rows):.1%}"] for reason, n in read.most_common())
+    for label, sources in facts["blocks"].items():
+        found, seen = Counter[str](), sum(count["seen"] for count in sources.values())
+        for count in sources.values():
+            found.update(count["dropped"])
+        yield from ([label, reason, f"{n:,}", f"{n / max(1, seen):.1%}"] for reason, n in found.most_common())
+
+
+def _changes(facts: Mapping[str, Any]) -> list[list[str]]:
+    found = Counter[tuple[str, str]]()
+    for source in facts["read"]:
+        found.update({(READING, what): number for what, number in source["changed"].items()})
+    for label, sources in facts["blocks"].items():
+        for count in sources.values():
+            found.update({(label, what): number for what, number in count["changed"].items()})
+    return [[label, what, f"{number:,}"] for (label, what), number in found.items()]
+
+
+def _show_rejects(artifact: Artifact, console: Console, number: int) -> None:
+    """Print the first rows that went, for each block and reason."""
+    shown = Counter[tuple[str, str]]()
+    with (artifact.path / REJECTS).open(encoding="utf-8") as lines:
+        for line in lines:
+            reject = json.loads(line)
+            key = (reject["block"], reject["reason"])
+            shown[key] += 1
+            if shown[key] > number:
+                continue
+            if shown[key] == 1:
+                console.line(always=True)
+                console.line(f"{key[0]}: {key[1]}", always=True)
+            detail = f" ({_cut(reject['detail'])})" if reject["detail"] else ""
+            console.line(f"  {reject['source']}: {_cut(reject['text'])}{detail}", always=True)
+    if shown:
+        console.line(always=True)
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= EXCERPT else f"{text[: EXCERPT - 1]}…"

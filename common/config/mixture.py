@@ -1,0 +1,69 @@
+"""How much of a stage's tokens comes from each of its sources, and when.
+
+Usage: in a manifest, `settings: {cpt: {mixture: {shares: {web: 0.7, books: 0.3}, most_epochs: 4}}}`.
+
+It is settings only. The order that follows from them is `common.training.rows.mixture`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from pydantic import Field, model_validator
+
+from common.config.base import Frozen, Share
+from common.config.names import NonEmpty
+
+Shares = dict[NonEmpty, Share]
+
+
+class Phase(Frozen):
+    """A part of the training steps with shares of its own."""
+
+    until: float = Field(gt=0, le=1, description="share of all steps at which it ends; the last phase ends at 1")
+    shares: Shares = Field(description="source -> share of the phase's tokens; they add up to 1")
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Phase:
+        _check_sum(self.shares, whole=True)
+        return self
+
+
+class MixtureSettings(Frozen):
+    """Shares of a stage's own tokens, without replay, by source. Without any, sources count by what they hold."""
+
+    shares: Shares = Field(
+        default_factory=dict, description="source -> share of the tokens; other sources divide what is left"
+    )
+    temperature: float = Field(
+        1.0,
+        ge=1,
+        le=100,
+        description="shares go with tokens to the power of 1/temperature; above 1 they are evener",
+    )
+    most_epochs: float | None = Field(
+        None, gt=0, le=10_000, description="most passes over a source; others take what it would have had beyond them"
+    )
+    phases: tuple[Phase, ...] = Field((), description="shares that change while the stage trains, in place of shares")
+
+    @model_validator(mode="after")
+    def _fits(self) -> MixtureSettings:
+        _check_sum(self.shares, whole=False)
+        if self.phases and (self.shares or self.temperature != 1):
+            raise ValueError("phases have shares of their own; leave shares and temperature out")
+        ends = [phase.until for phase in self.phases]
+        if ends and (ends[-1] != 1 or any(a >= b for a, b in itertools.pairwise(ends))):
+            raise ValueError(f"phases end at {ends}; expected growing shares of the steps, the last of them 1")
+        return self
+
+    @property
+    def sources(self) -> set[str]:
+        """The sources that are named."""
+        return {*self.shares, *(name for phase in self.phases for name in phase.shares)}
+
+
+def _check_sum(shares: Shares, *, whole: bool) -> None:
+    total = math.fsum(shares.values())
+    if total > 1 + 1e-9 or (whole and total < 1 - 1e-9):
+        raise ValueError(f"shares add up to {total:g}; expected {'1' if whole else 'at most 1'}")

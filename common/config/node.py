@@ -1,0 +1,23 @@
+"""One stage in the graph of a run, as `common.config.pipeline` puts it together.
+
+Usage: `node.name`, `node.inputs`; `resolved.nodes` are all stages of a run in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage of the graph; exams, card and publishing are stages too."""
+
+    name: str
+    kind: str
+    parent: str | None
+    inputs: tuple[str, ...]  # names, in pipeline order, the parent among them
+    settings: str  # name under which its settings are looked up
+    sampled: bool = False  # an input brings answers that were sampled from a checkpoint
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # settings that no layer changes

@@ -1,0 +1,132 @@
+"""A corpus whose rows for some roles were cleaned before, and are read from the results of those stages.
+
+Usage: `corpus = Cleaned(corpus, {"cpt": artifact.path})`; `for row in corpus.rows("cpt"): ...`.
+
+All else is the corpus's own: exams, titles, licences. A source's rows are stored once; its weight repeats them here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from common.data.accounting import RowCount
+from common.data.corpus import Corpus, Portion, Row
+from common.data.shards import read_shard, shards_of
+from common.store.manifest import read_mapping
+
+# Of a stage that cleans. Rows and weights are its result; the others only tell what was done.
+WEIGHTS, FACTS, REJECTS = "weights.json", "cleaned.json", "rejects.jsonl"
+
+
+class CleanedRows:
+    """The rows of one role, as a stage has left them in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What the stage says of them: the accounts of each source."""
+        return dict(read_mapping(self._folder / FACTS))
+
+    @cached_property
+    def times(self) -> dict[str, float]:
+        """How often the rows of each source are used."""
+        return dict(read_mapping(self._folder / WEIGHTS))
+
+    def read(self) -> Iterator[Row]:
+        """Yield all rows in their order, each once."""
+        for shard in shards_of(self._folder):
+            yield from read_shard(shard)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows as often as their sources say: whole passes, then evenly spaced rows of one more."""
+        times = self.times
+        for number in range(math.ceil(max(times.values(), default=0))):
+            seen = dict.fromkeys(times, 0)
+            for row in self.read():
+                source = row["source"]
+                seen[source] += 1
+                share = min(1.0, times[source] - number)
+                if share > 0 and math.floor(seen[source] * share + 1e-9) > math.floor(
+                    (seen[source] - 1) * share + 1e-9
+                ):
+                    yield row
+
+    def counts(self) -> dict[str, RowCount]:
+        """Return the accounts of each source, from its raw rows to those that are left, times its weight."""
+        found = {}
+        for values in self.facts["sources"]:
+            count, times = RowCount(**values), self.times[values["source"]]
+            for rows in (count.dropped, count.changed):
+                rows.update({reason: round(number * times) for reason, number in rows.items()})
+            count.rows_in, count.rows_out = round(count.rows_in * times), round(count.rows_out * times)
+            found[count.source] = count
+        return found
+
+
+class Cleaned:
+    """A corpus of which some roles are read from the results of stages that cleaned them."""
+
+    def __init__(self, corpus: Corpus, cleaned: Mapping[str, Path]) -> None:
+        self._corpus = corpus
+        self._cleaned = {role: CleanedRows(folder) for role, folder in cleaned.items()}
+        self.domain_title = corpus.domain_title
+
+    def is_clean(self, role: str) -> bool:
+        """Whether the rows of a role were cleaned before, which keeps the exam out of them too."""
+        return role in self._cleaned
+
+    def rows(self, role: str) -> Iterator[Row]:
+        """Yield the rows of a role, in the same order every time."""
+        return self._cleaned[role].rows() if role in self._cleaned else self._corpus.rows(role)
+
+    def counts(self, role: str) -> Mapping[str, RowCount]:
+        """Return the accounts of a role by source id."""
+        return self._cleaned[role].counts() if role in self._cleaned else self._corpus.counts(role)
+
+    def portions(self, role: str, *, hub: bool = False) -> list[Portion] | None:
+        """Return the rows of a role by source, as they were before."""
+        return self._corpus.portions(role, hub=hub)
+
+    def identity(self, roles: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what defines the raw rows of these roles."""
+        return self._corpus.identity(roles)
+
+    def exam_roles(self, role: str) -> tuple[str, ...]:
+        """Return the exams that rows of a role must not repeat."""
+        return self._corpus.exam_roles(role)
+
+    def conversations(self, role: str) -> Mapping[str, bool]:
+        """Return the sources of a role by id, each with whether it has conversations."""
+        return self._corpus.conversations(role)
+
+    def unpaired(self, role: str) -> Mapping[str, bool]:
+        """Return the sources of a role by id, each with whether it has single answers with a label, and no pairs."""
+        return self._corpus.unpaired(role)
+
+    def shapes(self) -> Mapping[str, str]:
+        """Return what the rows of each source were taken for, by id."""
+        return self._corpus.shapes()
+
+    def findings(self) -> Mapping[str, Sequence[str]]:
+        """Return what was found out about the files of each source so far, by id."""
+        return self._corpus.findings()
+
+    def check_rows(self, roles: Sequence[str]) -> None:
+        """Read every local row of the roles that were not cleaned. Raises DataError with all that is wrong."""
+        self._corpus.check_rows([role for role in roles if role not in self._cleaned])
+
+    def sources(self) -> list[dict[str, Any]]:
+        """Return the sources for the card; how many rows each has is known of those that were cleaned."""
+        rows = {
+            count.source: count.rows_in for cleaned in self._cleaned.values() for count in cleaned.counts().values()
+        }
+        return [
+            {**source, "rows": rows.get(str(source["id"])) if source.get("rows") is None else source["rows"]}
+            for source in self._corpus.sources()
+        ]

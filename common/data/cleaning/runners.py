@@ -1,0 +1,118 @@
+"""Run the tasks of a pass: one after another, in processes of this machine, or by datatrove's executors elsewhere.
+
+Usage: `run_all(cleaning, Runner("local", workers=4))`.
+
+Who runs a task decides nothing about what it writes. A task of a worker that was killed is run again. On this machine
+it is a pool of the standard library, which notices a worker that dies; datatrove's own waits for it without end.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+from collections.abc import Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.data.cleaning.clean import Cleaning
+from common.errors import DataError
+from common.system.signals import stop_if_asked
+
+LOGS = "logs"
+TRIES = 3  # of a pass whose workers die: out of memory, or a node that is gone
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Where tasks run, and how many at once."""
+
+    executor: str = "local"  # or slurm, or ray
+    workers: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)  # of datatrove's executor: partition, time, …
+
+
+def run_all(cleaning: Cleaning, runner: Runner) -> None:
+    """Run all passes, in their order. Raises DataError where tasks end without a result."""
+    for this in cleaning.passes:
+        run_pass(cleaning, this.number, runner)
+        cleaning.decide(this.number)
+
+
+def run_pass(cleaning: Cleaning, number: int, runner: Runner) -> None:
+    """Run the tasks of a pass that are not done."""
+    for _ in range(TRIES):
+        left = cleaning.left(number)
+        if not left:
+            return
+        if runner.executor != "local":
+            _run_elsewhere(cleaning, number, runner, left)
+        elif min(runner.workers, cleaning.tasks) > 1:
+            _run_in_processes(cleaning, number, runner.workers, left)
+        else:
+            for task in left:
+                stop_if_asked()
+                cleaning.run_task(number, task)
+        stop_if_asked()
+    if left := cleaning.left(number):
+        raise DataError(
+            f"Cleaning of {cleaning.role}: {len(left)} of {cleaning.tasks} tasks ended {TRIES} times without a result, "
+            f"task {left[0]} first. A worker that ran out of memory ends so; try run.data_workers=1."
+        )
+
+
+def _run_in_processes(cleaning: Cleaning, number: int, workers: int, left: list[int]) -> None:
+    """Run tasks in processes of their own. What a process that died has left undone stays undone."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(min(workers, len(left)), mp_context=context) as pool:
+        try:
+            for _ in concurrent.futures.as_completed(
+                waiting := [pool.submit(cleaning.run_task, number, task) for task in left]
+            ):
+                stop_if_asked()
+            for one in waiting:
+                one.result()
+        except BrokenProcessPool:
+            return
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _run_elsewhere(cleaning: Cleaning, number: int, runner: Runner, left: list[int]) -> None:
+    """Run tasks by an executor of datatrove, and wait for them."""
+    logs = cleaning.folder / LOGS / f"pass-{number}-{len(list((cleaning.folder / LOGS).glob('*')))}"
+    step = RunTasks(cleaning, number, tuple(left))
+    if runner.executor == "slurm":
+        _on_slurm(step, runner, logs)
+    else:
+        _on_ray(step, runner, logs)
+
+
+def _on_slurm(step: RunTasks, runner: Runner, logs: Path) -> None:
+    from datatrove.executor.slurm import SlurmPipelineExecutor
+
+    options = {"time": "24:00:00", "partition": "", "sbatch_args": {"wait": ""}, **runner.options}
+    SlurmPipelineExecutor([step], tasks=len(step.tasks), workers=runner.workers, logging_dir=str(logs), **options).run()
+
+
+def _on_ray(step: RunTasks, runner: Runner, logs: Path) -> None:
+    from datatrove.executor.ray import RayPipelineExecutor
+
+    RayPipelineExecutor(
+        [step], tasks=len(step.tasks), workers=runner.workers, logging_dir=str(logs), **runner.options
+    ).run()
+
+
+@dataclass(frozen=True)
+class RunTasks:
+    """A step of a datatrove pipeline that runs the task of its rank, and passes nothing on."""
+
+    cleaning: Cleaning
+    number: int
+    tasks: tuple[int, ...]
+
+    def __call__(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
+        """Run one task. A datatrove pipeline calls it with the rank of its own task."""
+        self.cleaning.run_task(self.number, self.tasks[rank])
+        yield from ()

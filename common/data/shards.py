@@ -1,0 +1,91 @@
+"""Files of rows that one stage writes and another reads: a JSON row per line, compressed with zstandard.
+
+Usage: `write_shard(folder / "rows" / "00003.jsonl.zst", rows)`; `for row in read_shard(path): ...`;
+`for path in shards_of(folder): ...`; `with replacing(path) as fresh: fresh.write_bytes(...)`.
+
+The same rows make the same bytes. A file appears under its name once it is whole, so that one that is there can be
+trusted. It is for our own files only: what people bring is read by `common.data.manifest.readers`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.data.corpus import Row
+from common.errors import DataError
+
+ROWS, ENDING = "rows", ".jsonl.zst"
+_BUFFER = 1 << 20  # bytes that are handed to the compressor, or taken from it, at once
+
+
+def write_shard(path: Path, rows: Iterable[Row]) -> int:
+    """Write rows to a file in place of what it held, and return how many there were. Rows are taken one by one."""
+    import pyarrow
+
+    count = 0
+    with (
+        replacing(path) as fresh,
+        pyarrow.output_stream(str(fresh), compression="zstd") as packed,
+        io.BufferedWriter(packed, _BUFFER) as lines,
+    ):
+        for row in rows:
+            text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+            lines.write(text.encode("utf-8", "surrogatepass") + b"\n")  # half a surrogate pair stays what it is
+            count += 1
+    return count
+
+
+def read_shard(path: Path) -> Iterator[Row]:
+    """Yield the rows of a file, one by one. Raises DataError for one that is missing or damaged."""
+    import pyarrow
+
+    number = 0
+    try:
+        with (
+            pyarrow.input_stream(str(path), compression="zstd") as packed,
+            io.BufferedReader(packed, _BUFFER) as lines,
+        ):
+            for number, line in enumerate(lines, start=1):  # noqa: B007 - named in the error
+                yield json.loads(line)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path.name}: expected rows as JSON lines in a zstandard file, got an error after line {number}: "
+            f"{str(error).splitlines()[0]}. Remove the result it belongs to and run again."
+        ) from error
+
+
+def shards_of(folder: Path) -> list[Path]:
+    """Return the files of rows below a folder, in their order. What a killed process left half-written is not one."""
+    return sorted((folder / ROWS).glob(f"[!.]*{ENDING}"))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give another path to write to, a file or a folder, and rename it to this one at the end, if all went well.
+
+    What a killed process left there is removed first, so that nothing of it stays.
+    """
+    fresh = path.with_name(f".{path.name}.fresh")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove(fresh)
+    try:
+        yield fresh
+        if fresh.is_dir():
+            _remove(path)  # a folder cannot take the place of another
+        os.replace(fresh, path)
+    finally:
+        _remove(fresh)
+
+
+def _remove(path: Path) -> None:
+    import shutil
+
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

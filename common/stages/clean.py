@@ -1,0 +1,163 @@
+"""Clean the rows of a role before anything trains on them: blocks in their order, then the exam is kept out.
+
+Usage: comes by itself, as the stage `data-<role>`, where a data manifest lists `blocks:` (or `clean.blocks=` is given).
+
+Its result holds the rows that are left, in shards; what each block did to each source; and a sample of the rows that
+went, with the reason. All such stages of a run end before the first one trains.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+from common.config.blocks import Row, chosen
+from common.config.cleaning import PREFIX, DataSettings
+from common.config.kinds import Kind
+from common.data.accounting import RowCount
+from common.data.cleaned import FACTS, REJECTS, WEIGHTS
+from common.data.cleaning.accounts import TaskAccounts
+from common.data.cleaning.clean import GATE, Cleaning, shard_name
+from common.data.cleaning.gate import ExamGate
+from common.data.cleaning.runners import Runner, run_all
+from common.data.corpus import Portion
+from common.data.shards import ROWS
+from common.data.texts import texts_of
+from common.errors import ContractError, DataError
+from common.stage import StageContext, StageReport
+from common.store.artifacts import write_json
+
+
+def run(context: StageContext) -> StageReport:
+    """Write the rows that are left. Raises DataError for a source that gives none, ContractError beyond a limit."""
+    settings, run_settings = cast(DataSettings, context.settings), context.config.run
+    portions = context.corpus.portions(settings.role, hub=True) or []
+    counts = {portion.source: portion.count or RowCount(portion.source, settings.role) for portion in portions}
+    blocks = chosen(settings.blocks)
+    workers = run_settings.data_workers
+    cleaning = Cleaning(
+        context.work / "cleaning", settings.role, blocks, ExamGate(context.corpus, settings.role), settings.rejects,
+        earlier={name.removeprefix(PREFIX): artifact.path for name, artifact in context.inputs.items()},
+        workers=workers,
+    )  # fmt: skip
+    read = context.work / "read.json"
+    if not (cleaning.is_cut and read.is_file()):
+        cleaning.cut(_rows_of(portions, settings))
+        write_json(read, {source: count.as_dict() for source, count in counts.items()})
+    counts = {source: RowCount(**values) for source, values in json.loads(read.read_text(encoding="utf-8")).items()}
+    for source, count in counts.items():
+        if not count.num_kept:
+            raise DataError(
+                f"Source '{source}' gives no usable row for {settings.role}: {count.rows_in} read, dropped: "
+                f"{count.losses}. {count.remedy('Check its columns, where, skip, weight and heldout')}."
+            )
+    run_all(cleaning, Runner(run_settings.data_executor, workers))
+    accounts = cleaning.accounts()
+    check_blocks(accounts, cleaning, context.stage)
+    folder = context.out / ROWS
+    folder.mkdir()
+    for number, shard in enumerate(cleaning.results()):
+        shutil.copyfile(shard, folder / shard_name(number))
+    times = {portion.source: portion.times for portion in portions}
+    totals = [_total(count, accounts) for count in counts.values()]
+    write_json(context.out / WEIGHTS, times)
+    write_json(
+        context.out / FACTS,
+        {"role": settings.role, "times": times, "sources": [count.as_dict() for count in totals],
+         "read": [count.as_dict() for count in counts.values()],
+         **{key: accounts.as_dict()[key] for key in ("blocks", "characters", "lengths")}},
+    )  # fmt: skip
+    _write_rejects(context.out / REJECTS, accounts)
+    metrics = {
+        "rows_in": sum(count.rows_in for count in totals), "rows_out": sum(count.rows_out for count in totals),
+        "characters": accounts.characters.total(), "tasks": cleaning.tasks,
+        "blocks": {
+            label: {
+                "seen": sum(count.seen for count in sources.values()),
+                "dropped": sum(count.num_dropped for count in sources.values()),
+                "changed": sum(count.changed.total() for count in sources.values()),
+            }
+            for label, sources in accounts.blocks.items()
+        },
+    }  # fmt: skip
+    return StageReport(metrics, rows=[count.as_dict() for count in totals], sources=context.corpus.sources())
+
+
+def _rows_of(portions: list[Portion], settings: DataSettings) -> Iterator[Row]:
+    """Yield the raw rows of all sources; of one on the Hub no more than its limit of characters."""
+    for portion in portions:
+        rows: Iterator[Row] = portion.rows
+        if portion.far and settings.hub_characters is not None:
+            rows = _up_to(rows, settings.hub_characters)
+        yield from rows
+
+
+def _up_to(rows: Iterator[Row], characters: int) -> Iterator[Row]:
+    read = 0
+    for row in rows:
+        yield row
+        read += sum(map(len, texts_of(row)))
+        if read >= characters:
+            return
+
+
+def _total(count: RowCount, accounts: TaskAccounts) -> RowCount:
+    """Return the account of a source over reading and all blocks."""
+    total = RowCount(count.source, count.role, count.rows_in, dict(count.dropped), dict(count.changed))
+    for label, sources in accounts.blocks.items():
+        if (found := sources.get(count.source)) is None:
+            continue
+        for reason, number in found.dropped.items():
+            total.dropped[named(label, reason)] = total.dropped.get(named(label, reason), 0) + number
+        for what, number in found.changed.items():
+            total.changed[what] = total.changed.get(what, 0) + number
+    total.rows_out = accounts.rows[count.source]
+    return total
+
+
+def named(label: str, reason: str) -> str:
+    """Return a reason as the accounts of rows have it: with the block that gave it, but for the exam's own."""
+    return reason if label == GATE else f"{label.split(' ', 1)[1]}: {reason}"
+
+
+def check_blocks(accounts: TaskAccounts, cleaning: Cleaning, stage: str) -> None:
+    """Stop where a block drops more than its limit, or a source has no row left.
+
+    Raises ContractError with the block, its main reason and the key to change.
+    """
+    for place, (name, settings) in enumerate(cleaning.blocks):
+        found = accounts.blocks.get(cleaning.label(place), {}).values()
+        seen, dropped = sum(count.seen for count in found), sum(count.num_dropped for count in found)
+        if seen and dropped / seen > settings.most:
+            raise ContractError(
+                f"Stage {stage}: the block {name} drops {dropped:,} of {seen:,} rows ({dropped / seen:.1%}); its limit "
+                f"`most` is {settings.most:.1%}. Look at them with `just data`; raise `most`, or change the block."
+            )
+    for source in {source for found in accounts.blocks.values() for source in found}:
+        if accounts.rows[source]:
+            continue
+        drops = {label: found[source].num_dropped for label, found in accounts.blocks.items() if source in found}
+        worst = max(drops, key=lambda label: drops[label])
+        reason, number = accounts.blocks[worst][source].dropped.most_common(1)[0]
+        block = "the exam" if worst == GATE else f"the block {worst.split(' ', 1)[1]}"
+        raise ContractError(
+            f"Stage {stage}: source '{source}' has no row left. Most were dropped by {block}, for '{reason}' "
+            f"({number:,} rows). Loosen that block, name other sources in its `sources`, or disable this one."
+        )
+
+
+def _write_rejects(path: Path, accounts: TaskAccounts) -> None:
+    lines = (
+        json.dumps({key: value for key, value in reject.items() if key != "always"}, ensure_ascii=False) + "\n"
+        for reject in accounts.rejects
+    )
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+KIND = Kind(
+    name="clean", settings=DataSettings, run=run, makes="rows", on_gpu=False, seconds=2.0,
+    phrase="cleaning of the data",
+)  # fmt: skip

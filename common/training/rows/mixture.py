@@ -1,0 +1,130 @@
+"""The order of training rows from several sources: asked shares, caps on repeats, phases.
+
+Usage: `order, facts = mixed_order({"web": 900, "books": 100}, total=2000, settings=settings, seed=0)`.
+
+Rows are packed and of one length, so that shares of rows are shares of tokens. The order follows from the numbers of
+rows and the seed alone. Shares by temperature go with n^(1/T): Conneau and Lample 2019, equation 1, with alpha = 1/T.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from common.config.mixture import MixtureSettings
+from common.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+
+EXACT = 1e-9
+
+
+def mixed_order(
+    sizes: Mapping[str, int], *, total: int, settings: MixtureSettings, seed: int, stage: str = ""
+) -> tuple[np.ndarray, dict[str, dict[str, float]]]:
+    """Return the order, (total,) int64, as places among the rows of all sources one after another; and its facts.
+
+    The facts are, for each source, the share that was asked for, the real one, and the passes over it. Every pass is a
+    fresh shuffle that uses up a source's rows before any comes again, across phases too. Raises DataError for a source
+    that does not exist, and where caps leave too few rows.
+    """
+    import numpy as np
+
+    if unknown := settings.sources - sizes.keys():
+        name = min(unknown)
+        raise DataError(f"{stage}.mixture names '{name}', which has no rows here.{did_you_mean(name, sizes)}")
+    names, rng = list(sizes), np.random.default_rng([seed, 2])
+    asked = [(phase.until, phase.shares) for phase in settings.phases] or [(1.0, shares_of(sizes, settings))]
+    left = {name: _cap(sizes[name], settings.most_epochs) for name in names}
+    counts, begin = [], 0
+    for until, shares in asked:
+        end = round(until * total)
+        found = divided(end - begin, shares, left, stage)
+        left = {name: left[name] - found.get(name, 0) for name in names}
+        counts.append(found)
+        begin = end
+    drawn = {name: _passes(sizes[name], sum(found.get(name, 0) for found in counts), rng) for name in names}
+    starts = dict(zip(names, np.concatenate([[0], np.cumsum([sizes[name] for name in names])]).tolist(), strict=False))
+    used, parts = dict.fromkeys(names, 0), []
+    for found in counts:
+        part = [starts[n] + drawn[n][used[n] : used[n] + found.get(n, 0)] for n in names]
+        used = {name: used[name] + found.get(name, 0) for name in names}
+        rows = np.concatenate(part)
+        rng.shuffle(rows)
+        parts.append(rows)
+    facts = {
+        name: {
+            "asked": round(_asked(name, asked), 6), "real": round(used[name] / max(1, total), 6),
+            "epochs": round(used[name] / sizes[name], 4) if sizes[name] else 0.0,
+        }
+        for name in names
+    }  # fmt: skip
+    return np.concatenate(parts).astype(np.int64), facts
+
+
+def shares_of(sizes: Mapping[str, int], settings: MixtureSettings) -> dict[str, float]:
+    """Return every source's share: as named; the others divide what is left by their rows and the temperature."""
+    rest = 1.0 - math.fsum(settings.shares.values())
+    weights = {name: n ** (1 / settings.temperature) for name, n in sizes.items() if name not in settings.shares and n}
+    total = math.fsum(weights.values())
+    if total:
+        return {**settings.shares, **{name: rest * weight / total for name, weight in weights.items()}}
+    scale = math.fsum(settings.shares.values())
+    return {name: share / scale for name, share in settings.shares.items()} if scale else {}
+
+
+def divided(total: int, shares: Mapping[str, float], left: Mapping[str, float], stage: str = "") -> dict[str, int]:
+    """Return how many rows each source gives, by shares, and never more than it has left.
+
+    What a source cannot give goes to the others in proportion. Whole numbers come by largest remainders.
+    Raises DataError where all together cannot give as many.
+    """
+    found, open_, wanted = (
+        dict[str, float](),
+        {name: share for name, share in shares.items() if share > 0},
+        float(total),
+    )
+    while open_:
+        scale = math.fsum(open_.values())
+        over = {name for name, share in open_.items() if wanted * share / scale > left[name] + EXACT}
+        if not over:
+            found |= {name: wanted * share / scale for name, share in open_.items()}
+            wanted = 0.0
+            break
+        found |= {name: float(math.floor(left[name])) for name in over}
+        wanted -= sum(found[name] for name in over)
+        open_ = {name: share for name, share in open_.items() if name not in over}
+    if wanted > 0.5:
+        raise DataError(
+            f"{stage}.mixture: its sources can give {total - wanted:,.0f} of {total:,} rows within most_epochs. Raise "
+            f"{stage}.mixture.most_epochs, lower {stage}.tokens, or add data."
+        )
+    whole = {name: math.floor(value + EXACT) for name, value in found.items()}
+    missing = total - sum(whole.values())
+    room = [name for name in sorted(found, key=lambda n: whole[n] - found[n]) if whole[name] + 1 <= left[name] + EXACT]
+    for name in room[:missing]:
+        whole[name] += 1
+    return whole
+
+
+def _cap(size: int, most: float | None) -> float:
+    return math.inf if most is None and size else math.floor(size * (most or 0) + EXACT)
+
+
+def _asked(name: str, phases: Sequence[tuple[float, Mapping[str, float]]]) -> float:
+    """Return the share of all steps that a source was asked for over all phases."""
+    begin, share = 0.0, 0.0
+    for until, shares in phases:
+        share += (until - begin) * shares.get(name, 0.0)
+        begin = until
+    return share
+
+
+def _passes(size: int, number: int, rng: np.random.Generator) -> Any:
+    """Return places below `size`, in shuffled passes, `number` in all."""
+    import numpy as np
+
+    passes = -(-number // size) if size else 0
+    return np.concatenate([rng.permutation(size) for _ in range(passes)])[:number] if passes else np.zeros(0, np.int64)

@@ -1,0 +1,182 @@
+"""Cleaning as a stage of a run: cached, explained, killed and continued; what it leaves is what others train on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from common.config.resolve import Resolved, nodes_of, resolve
+from common.console import Console
+from common.data.cleaned import Cleaned, CleanedRows
+from common.engine.plan import Plan, make_plan
+from common.engine.run import run_stage
+from common.errors import ConfigError, ContractError, DataError
+from common.store.artifacts import Artifact
+from common.store.manifest import read_mapping
+from tests.conftest import REPOSITORY
+from tests.data.manifest.manifests import write_rows
+
+EXAM = {"id": "exam", "role": "eval", "side": "domain", "path": "exam.jsonl", "licence": "mit",
+        "columns": {"question": "question", "answer": "answer"}, "choices": ["yes", "no"]}  # fmt: skip
+BOOK = {"id": "book", "role": "cpt", "path": "book.jsonl", "licence": "mit"}
+CHAT = {"id": "chat", "role": "sft", "path": "chat.jsonl", "licence": "mit"}
+LENGTH = [{"length": {"words": [4, None]}}]
+QUESTION = "Which of the two medicines is given first to patients of this kind?"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Texts of which every fifth is too short and one repeats the exam, conversations, and an exam."""
+    texts = ["Too short." if i % 5 == 0 else f"This is the text number {i} of the book." for i in range(20)]
+    write_rows(tmp_path / "book.jsonl", [{"text": text} for text in [*texts, f"Once more: {QUESTION} Yes."]])
+    write_rows(tmp_path / "chat.jsonl", [{"question": f"What is {i} and one?", "answer": str(i + 1)} for i in range(9)])
+    write_rows(tmp_path / "exam.jsonl", [{"question": QUESTION, "answer": "yes"}])
+    return tmp_path
+
+
+def resolved(folder: Path, blocks: Any = LENGTH, *sources: dict[str, Any], **words: str) -> Resolved:
+    top = {"title": "T", "sources": list(sources or (BOOK, CHAT, EXAM))}
+    top |= {} if blocks is None else {"blocks": blocks}
+    (folder / "data.yaml").write_text(yaml.safe_dump(top), encoding="utf-8")
+    given = {"domain": "medical", "data": str(folder / "data.yaml"), "out": str(folder / "out"), **words}
+    return resolve({"pipeline": "cpt-sft", **given}, REPOSITORY)
+
+
+def cleaned(run: Resolved, name: str = "data-cpt") -> Artifact:
+    return run_stage(run, name, Console("quiet"))
+
+
+def state(plan: Plan, name: str) -> str:
+    return next(step.state for step in plan.steps if step.node.name == name)
+
+
+def test_only_a_manifest_with_blocks_has_stages_that_clean_and_they_come_first(folder: Path) -> None:
+    names = [node.name for node in resolved(folder).nodes]
+    assert names[:3] == ["data-cpt", "data-sft", "base"]
+    assert not any(node.name.startswith("data-") for node in resolved(folder, None).nodes)
+    asked = resolved(folder, None, **{"clean.blocks": "[]"})
+    assert [node.name for node in asked.nodes][:2] == ["data-cpt", "data-sft"]
+    inputs = {node.name: node.inputs for node in asked.nodes}
+    assert inputs["cpt"] == ("data-cpt", "base")
+    assert inputs["card"][:2] == ("data-cpt", "data-sft")
+
+
+def test_what_is_left_is_counted_and_read(folder: Path) -> None:
+    run = resolved(folder)
+    artifact = cleaned(run)
+    rows = list(CleanedRows(artifact.path).rows())
+    assert [row["text"].split()[5] for row in rows] == [str(i) for i in range(20) if i % 5]
+    (count,) = CleanedRows(artifact.path).counts().values()
+    assert (count.rows_in, count.rows_out) == (21, 16)
+    assert count.dropped == {"length: too short": 4, "exam overlap": 1}
+    rejects = [json.loads(line) for line in (artifact.path / "rejects.jsonl").open(encoding="utf-8")]
+    assert [reject["reason"] for reject in rejects] == ["too short"] * 4 + ["exam overlap"]
+    assert QUESTION in rejects[-1]["detail"]
+    assert artifact.manifest["rows"][0]["rows_out"] == 16
+
+
+@pytest.mark.parametrize(("weight", "number"), [(2, 32), (1.5, 24), (0.5, 8)])
+def test_a_weight_repeats_rows_after_cleaning(folder: Path, weight: float, number: int) -> None:
+    artifact = cleaned(resolved(folder, LENGTH, {**BOOK, "weight": weight}, CHAT, EXAM))
+    found = CleanedRows(artifact.path)
+    assert abs(len(list(found.rows())) - number) <= 1
+    assert abs(found.counts()["book"].rows_out - number) <= 1
+
+
+def test_a_second_run_does_nothing_and_a_changed_block_is_explained(folder: Path) -> None:
+    run = resolved(folder)
+    first = cleaned(run)
+    assert state(make_plan(run), "data-cpt") == "cached"
+    changed = make_plan(resolved(folder, [{"length": {"words": [5, None]}}]))
+    assert state(changed, "data-cpt") == "stale"
+    again = cleaned(resolved(folder, [{"length": {"words": [4, None]}}, {"length": {"characters": [1, None]}}]))
+    assert again.digest == first.digest  # so that what trains on them is not made again
+    assert again.fingerprint != first.fingerprint
+
+
+def test_another_role_and_other_workers_leave_a_result_alone(folder: Path) -> None:
+    cleaned(resolved(folder))
+    write_rows(folder / "chat.jsonl", [{"question": "New?", "answer": "Yes, it is."}])
+    plan = make_plan(resolved(folder, **{"run.data_workers": "4"}))
+    assert (state(plan, "data-cpt"), state(plan, "data-sft")) == ("cached", "missing")
+    write_rows(folder / "exam.jsonl", [{"question": f"Is it so? {QUESTION}", "answer": "yes"}])
+    assert state(make_plan(resolved(folder)), "data-cpt") == "stale"  # another exam keeps other rows out
+
+
+def test_replay_that_is_not_used_is_not_cleaned(folder: Path) -> None:
+    replay = {**BOOK, "id": "old", "role": "replay"}
+    with_replay = resolved(folder, LENGTH, BOOK, replay, CHAT, EXAM, **{"cpt.replay": "0.3", "sft.replay": "0"})
+    assert {node.name: node.inputs for node in with_replay.nodes}["cpt"] == ("data-cpt", "data-replay", "base")
+    assert {node.name: node.inputs for node in with_replay.nodes}["sft"] == ("data-sft", "cpt")
+    without = resolved(folder, LENGTH, BOOK, replay, CHAT, EXAM, **{"cpt.replay": "0", "sft.replay": "0"})
+    assert "data-replay" not in [node.name for node in nodes_of(without.pipeline, without.config)]
+
+
+def test_a_source_without_a_row_left_names_the_block(folder: Path) -> None:
+    with pytest.raises(
+        ContractError, match=r"source 'book' has no row left\. Most were dropped by the block length, for"
+    ):
+        cleaned(resolved(folder, [{"length": {"words": [100, None]}}]))
+    with pytest.raises(ContractError, match=r"block length drops 4 of 21 rows \(19.0%\); its limit `most` is 10.0%"):
+        cleaned(resolved(folder, [{"length": {"words": [4, None], "most": 0.1}}]))
+    write_rows(folder / "book.jsonl", [{"text": ""}])
+    with pytest.raises(DataError, match="Source 'book' gives no usable row for cpt: 1 read, dropped: empty text 1"):
+        cleaned(resolved(folder))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        (["lenght"], "no block 'lenght'. Did you mean 'length'?"),
+        ([{"length": {"word": [1, 2]}}], "length.word: unknown key. Did you mean 'words'?"),
+        ("length", "expected a list of blocks, got 'length'"),
+        ([{"length": {"words": [9, 2]}}], r"words is \[9, 2\]; expected \[least, most\]"),
+        (["length"], "length needs characters or words"),
+    ],
+)
+def test_a_wrong_list_is_refused_before_anything_is_read(folder: Path, blocks: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolved(folder, blocks)
+
+
+def test_cleaned_rows_are_what_training_reads(folder: Path) -> None:
+    run = resolved(folder)
+    corpus = Cleaned(make_plan(run).corpus, {"cpt": cleaned(run).path})
+    assert corpus.is_clean("cpt")
+    assert not corpus.is_clean("sft")
+    assert len(list(corpus.rows("cpt"))) == 16
+    assert len(list(corpus.rows("sft"))) == 9
+    assert {source["id"]: source["rows"] for source in corpus.sources()}["book"] == 21
+
+
+@pytest.mark.slow
+def test_a_killed_cleaning_ends_with_the_same_result(folder: Path) -> None:
+    write_rows(
+        folder / "book.jsonl", [{"text": f"This is the text number {i} of the book. " * 40} for i in range(9000)]
+    )
+    run = resolved(folder, [{"length": {"words": [4, None]}}, {"length": {"characters": [1, None]}}])
+    from common.engine.frozen_plan import freeze
+
+    command = [sys.executable, "-m", "common", "stage", str(freeze(run)), "data-cpt"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+    work = folder / "out" / "artifacts" / ".work"
+    until = time.monotonic() + 600
+    while time.monotonic() < until and not list(work.glob("data-cpt-*/cleaning/raw/*.zst")):
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not list((folder / "out" / "artifacts").glob("data-cpt-*"))
+    killed = cleaned(run)
+    whole = cleaned(resolved(folder, [{"length": {"words": [4, None]}}, {"length": {"characters": [1, None]}}],
+                             out=str(folder / "other")))  # fmt: skip
+    assert killed.digest == whole.digest
+    assert read_mapping(killed.path / "manifest.json")["digest"] == whole.digest
