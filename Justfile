@@ -34,6 +34,11 @@ rerun *words: setup
 data *words: setup
     {{ python }} -m common data "$@"
 
+# rows as a stage trains on them, tokens with loss in colour: domain=medical stage=sft [rows=5] [at=1] [html=preview.html]
+[group('run')]
+preview *words: setup
+    {{ python }} -m common preview "$@"
+
 # the resolved configuration, each value with the layer that set it
 [group('run')]
 config *words: setup

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any, Literal
 
 from common.errors import StoreError, cut, visible
@@ -93,6 +94,26 @@ class Console:
         """Print one line, whatever is quoted in it; `always` also when quiet."""
         if always or self.verbosity != "quiet":
             self._print(cut(visible(hide(text), "\t"), LONGEST_LINE))
+
+    @property
+    def coloured(self) -> bool:
+        """Whether colours are shown: in a terminal that has them, unless the user wants none (no-color.org)."""
+        return self.terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+    def spans(self, spans: Sequence[tuple[str, str]]) -> None:
+        """Print one line made of texts and their styles, as rich names them, also when quiet; colours where shown."""
+        whole = "".join(text for text, _ in spans)
+        if not self.coloured or hide(whole) != whole:  # a secret may lie across several of them
+            self._print(cut(visible(hide(whole)), LONGEST_LINE))
+            return
+        from rich.color import ColorSystem
+        from rich.style import Style
+
+        drawn = (
+            Style.parse(style).render(visible(text), color_system=ColorSystem.STANDARD) if style else visible(text)
+            for text, style in spans
+        )
+        self._print("".join(drawn))
 
     def lines(self, text: str) -> None:
         """Print a text that may have several lines, also when quiet."""

@@ -6,7 +6,7 @@ Usage: a stage's module in `common/stages/` has `run(context: StageContext) -> S
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,7 @@ class StageContext:
     console: Console
     task_folders: tuple[Path, ...] = ()  # with harness task files of our own
     rewards_file: Path = Path("rewards.py")  # of the domain; read where its rewards are named
+    scorers: Mapping[str, Callable[..., float]] = field(default_factory=dict)  # of the domain, where a block names some
     controls: tuple[str, ...] = ()  # the pipeline's control arms, by stage name; the card compares with them
     left_out: tuple[str, ...] = ()  # benchmarks that could not be loaded, and that the exam goes without
     run: str = ""  # <profile>/<name> of the run; says whose a published version is

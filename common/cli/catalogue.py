@@ -125,6 +125,20 @@ COMMANDS: dict[str, Command] = {
         ("domain=medical profile=qwen3-8b", "describe=cpt.schedule"),
         {"describe": Option("setting or block to explain, such as cpt.schedule")}, RUN_SETTINGS,
     ),
+    "preview": Command(
+        commands.preview, "the rows of a stage as they are trained: loss, packing, what was masked or dropped and why",
+        "Shows rows exactly as a stage trains on them, tokens that carry loss in colour, and the accounts of all rows. "
+        "It reads them as the stage does and trains nothing.",
+        ("domain=medical stage=sft", "domain=medical stage=cpt rows=20 at=100 html=preview.html"),
+        {
+            "stage": Option("name of the stage", needed=True),
+            "rows": Option("how many rows to show, up to 200 (default: 5)"),
+            "at": Option("the first row to show, counted from 1 (default: 1)"),
+            "html": Option("write a page of its own, such as preview.html, instead of showing the rows here"),
+            "full": Option("true: read all of the data, however large; false: of large ones a part", switch=True),
+        },
+        RUN_SETTINGS,
+    ),
     "status": Command(
         commands.status, "every domain at a glance: scores, published versions, unfinished runs",
         "Shows one line for each run: exam scores of the base and of the published checkpoint. "

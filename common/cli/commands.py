@@ -156,6 +156,19 @@ def config(program: Program, overrides: Overrides, *, describe: str | None = Non
     output.config(resolved, console, below=describe)
 
 
+def preview(
+    program: Program, overrides: Overrides, *, stage: str, rows: str = "5", at: str = "1", html: str | None = None,
+    full: bool = False,
+) -> None:  # fmt: skip
+    from common.cli.preview import read_asked, show_stage
+
+    asked = read_asked(rows, at, html)
+    resolved, console = _resolve(program, overrides)
+    _check_stage(resolved, stage)
+    _set_logging(console)
+    show_stage(resolved, stage, asked, console, full=full)
+
+
 def status(program: Program, overrides: Overrides, *, out: str | None = None) -> None:
     from common.cli import results
 

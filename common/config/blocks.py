@@ -98,6 +98,7 @@ class Block:
     rows: Collection[str] = TEXT  # kinds of rows that it is for; it never sees others
     roles: Callable[[Any], Sequence[str]] = lambda settings: ()  # further roles whose cleaned rows it reads
     scorers: Callable[[Any], Sequence[str]] = lambda settings: ()  # functions of the domain that it calls
+    seeded: bool = False  # whether the run's seed decides what it does
     paper: str = ""  # where it is defined
 
 

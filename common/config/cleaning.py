@@ -37,6 +37,11 @@ class DataSettings(StageSettings):
     )
 
 
+def uses_seed(settings: StageSettings) -> bool:
+    """Whether a stage cleans by a block that the run's seed decides on."""
+    return isinstance(settings, DataSettings) and any(block_of(name).seeded for name, _ in chosen(settings.blocks))
+
+
 def with_cleaning(nodes: Sequence[Node], roles: Collection[str]) -> list[Node]:
     """Return the stages of a pipeline with those that clean some roles before them, where a stage reads them."""
     read = {role for node in nodes for role in _roles(node)}

@@ -94,6 +94,11 @@ def scorers_for(resolved: Resolved) -> Mapping[str, Scorer]:
     return scorers_with(runnable(folder, SCORERS) / SCORERS, folder / SCORERS) if allowed else {}
 
 
+def scorers_of(resolved: Resolved, settings: StageSettings) -> Mapping[str, Scorer]:
+    """Return the scorers of a run's domain where a stage names some."""
+    return scorers_for(resolved) if scorer_names(settings) else {}
+
+
 def check_scorer(settings: ScorerSettings, scorers: Mapping[str, Callable[..., float]], key: str) -> dict[str, Any]:
     """Return a scorer's options with their defaults. Raises ConfigError for an unknown function or a wrong option."""
     if settings.function not in scorers:

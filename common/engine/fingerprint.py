@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.base import StageSettings
-from common.config.cleaning import DataSettings, cleaned_roles
+from common.config.cleaning import DataSettings, cleaned_roles, uses_seed
 from common.config.defaults import differing, filled
 from common.config.domain_code import EXAMS, SCORERS
 from common.config.kinds import kind_of
@@ -60,7 +60,7 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
         "settings": settings,
         "inputs": {name: artifact.digest for name, artifact in inputs.items()},
     }
-    if kind.seeded:
+    if kind.seeded or uses_seed(config.stages[node.name]):
         recipe["seed"] = config.seed
     if kind.makes_model:
         recipe["model"] = _model_of(node, config)

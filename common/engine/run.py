@@ -24,6 +24,7 @@ from common.config.resolve import Resolved
 from common.console import Console
 from common.cost.limits import check_fits
 from common.data.cleaned import Cleaned
+from common.data.scorers import scorers_of
 from common.engine import launch
 from common.engine.claim import claimed
 from common.engine.code import code_of
@@ -246,8 +247,8 @@ class Run:
         return StageContext(
             node.name, node.kind, settings, self.config, job.inputs, node.parent, corpus,
             out, work, self.store.models, self.console, folders, rewards_file(self.resolved, settings),
-            self.resolved.pipeline.controls, self.left_out, self.folder.label, job.fingerprint[:RESULT_ID],
-            shared_by(self.resolved, self.lease, work, self.console),
+            scorers_of(self.resolved, settings), self.resolved.pipeline.controls, self.left_out, self.folder.label,
+            job.fingerprint[:RESULT_ID], shared_by(self.resolved, self.lease, work, self.console),
         )  # fmt: skip
 
     def _commit(self, job: Job, report: StageReport, seconds: float) -> Artifact:

@@ -41,7 +41,7 @@ def run(context: StageContext) -> StageReport:
     cleaning = Cleaning(
         context.work / "cleaning", settings.role, blocks, ExamGate(context.corpus, settings.role), settings.rejects,
         earlier={name.removeprefix(PREFIX): artifact.path for name, artifact in context.inputs.items()},
-        workers=workers,
+        scorers=context.scorers, seed=context.config.seed, workers=workers,
     )  # fmt: skip
     read = context.work / "read.json"
     if not (cleaning.is_cut and read.is_file()):

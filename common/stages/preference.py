@@ -117,9 +117,7 @@ class Tuning(PairTraining):
         check_limits(counts, cast(PreferenceSettings, context.settings).limits, context.stage)
         require_pairs(len(pairs), ranks.size(), f"Stage {context.stage}: {origin(context, 'preference')}")
         super().__init__(context, tokenizer, pairs)
-        # Else the reference would read pairs that never train.
-        if referenced and pair_epochs(self.settings, self.num_pairs) < 1:
-            self.pairs = _first(pairs, 2 * pair_steps(self.settings, self.num_pairs) * self.settings.batch_pairs)
+        self.pairs = pairs_that_train(pairs, self.settings, referenced=referenced)
         self.referenced, self.counts = referenced, [*counts, *heldout_counts]
         self.whole_here = not parallel.is_sharded(run)
         if self.whole_here:
@@ -226,8 +224,17 @@ def _share(right: int, n: int) -> dict[str, Any]:
     return {name: round(value, 4) for name, value in {"score": right / n, "n": n, "low": low, "high": high}.items()}
 
 
-def _first(pairs: Sequence[Preference], most: int) -> list[Preference]:
-    """Return the first pairs, as many as have `most` answers."""
+def pairs_that_train(
+    pairs: Sequence[Preference], settings: PreferenceSettings, *, referenced: bool
+) -> list[Preference]:
+    """Return the pairs that a stage is given: with a reference and less than a pass over them, as many as it reads.
+
+    Else the reference would read pairs that never train.
+    """
+    num_pairs = sum(len(pair.sides) for pair in pairs) / 2
+    if not referenced or pair_epochs(settings, num_pairs) >= 1:
+        return list(pairs)
+    most = 2 * pair_steps(settings, num_pairs) * settings.batch_pairs
     answers = itertools.accumulate(len(pair.sides) for pair in pairs)
     return [pair for pair, so_far in zip(pairs, answers, strict=True) if so_far <= most]
 

@@ -32,7 +32,7 @@ from tests.models.test_gguf_file import write_gguf
 
 OTHER_PROGRAMS = ("pip",)
 OWN = {  # what a command takes beside the settings of a run
-    "data": ("role", "rejects"),
+    "data": ("role", "rejects"), "preview": ("stage", "rows", "at", "html", "full"),
     "plan": ("freeze",), "why": ("stage",), "rerun": ("stage",), "chat": ("stage", "prompt"), "publish": ("to",),
     "config": ("describe",),
 }  # fmt: skip

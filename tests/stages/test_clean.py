@@ -180,3 +180,25 @@ def test_a_killed_cleaning_ends_with_the_same_result(folder: Path) -> None:
                              out=str(folder / "other")))  # fmt: skip
     assert killed.digest == whole.digest
     assert read_mapping(killed.path / "manifest.json")["digest"] == whole.digest
+
+
+@pytest.mark.slow
+def test_a_scorer_of_a_domain_needs_consent_and_its_file_is_part_of_the_result(folder: Path) -> None:
+    home = folder / "own"
+    home.mkdir()
+    for name in ("stages.yaml", "knowledge.yaml", "data.yaml"):
+        (home / name).write_text((REPOSITORY / "domains" / "medical" / name).read_text("utf-8"), encoding="utf-8")
+    code = "def length(row: dict, *, of: str = 'text') -> float:\n    return float(len(row[of]))\n"
+    (home / "blocks.py").write_text(code, encoding="utf-8")
+    block = [{"score": {"function": "length", "at_least": 20}}]
+    run = resolved(folder, block, domain=str(home))
+    with pytest.raises(ConfigError, match="run.allow_code=own"):
+        cleaned(run)
+    allowed = resolved(folder, block, domain=str(home), **{"run.allow_code": "own"})
+    artifact = cleaned(allowed)
+    assert CleanedRows(artifact.path).counts()["book"].rows_out == 16
+    (home / "blocks.py").write_text(code.replace("len(row[of])", "len(row[of]) - 100"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="run.allow_code=own"):
+        cleaned(run)
+    changed = resolved(folder, block, domain=str(home), **{"run.allow_code": "own"})
+    assert state(make_plan(changed), "data-cpt") == "stale"

@@ -116,5 +116,5 @@ def _check_regions(settings: PiiSettings) -> None:
 
 
 BLOCK = Block(
-    name="pii", settings=PiiSettings, start=start, rows=ALL, phrase="personal data that is masked",
+    name="pii", settings=PiiSettings, start=start, rows=ALL, seeded=True, phrase="personal data that is masked",
 )  # fmt: skip

@@ -126,5 +126,5 @@ def look(settings: TopicSettings, context: BlockContext) -> Topics:
 
 
 BLOCK = Block(
-    name="topic", settings=TopicSettings, look=look, rows=ALL, phrase="rows of topics that are not wanted",
+    name="topic", settings=TopicSettings, look=look, rows=ALL, seeded=True, phrase="rows of topics that are not wanted",
 )  # fmt: skip

@@ -59,6 +59,7 @@ class Cleaning:
     languages: Mapping[str, str] = field(default_factory=dict)
     earlier: Mapping[str, Path] = field(default_factory=dict)
     scorers: Mapping[str, Callable[..., float]] = field(default_factory=dict)
+    seed: int = 0
     workers: int = 1
 
     @property
@@ -86,7 +87,7 @@ class Cleaning:
         """Return what a block may use."""
         folder = self.folder / f"block-{place + 1}"
         folder.mkdir(parents=True, exist_ok=True)
-        return BlockContext(folder, self.role, self.languages, self.earlier, self.scorers, workers=self.workers)
+        return BlockContext(folder, self.role, self.languages, self.earlier, self.scorers, self.seed, self.workers)
 
     def cut(self, rows: Iterable[Row]) -> None:
         """Write the raw rows into one shard for each task, unless that is done. What was begun is begun again."""
@@ -103,6 +104,14 @@ class Cleaning:
     def _cut(self) -> int | None:
         tasks = read_mapping(self.folder / CUT).get("tasks")
         return tasks if isinstance(tasks, int) else None
+
+    def check(self) -> None:
+        """Begin each block, without rows. Raises what it says of its settings, or of what is missing."""
+        for place, (name, settings) in enumerate(self.blocks):
+            block = block_of(name)
+            begin = block.start or block.look
+            assert begin is not None
+            begin(settings, self.context(place))
 
     @property
     def is_cut(self) -> bool:

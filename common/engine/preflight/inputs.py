@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.config.cleaning import cleaned_roles
+from common.config.blocks import chosen
+from common.config.cleaning import DataSettings, cleaned_roles
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import EMBEDDED, HUB, Resolved
@@ -27,7 +28,9 @@ from common.config.stages import (
     TrainingSettings,
 )
 from common.config.trl_options import CLASSES
+from common.data.cleaning.clean import Cleaning
 from common.data.corpus import Corpus
+from common.data.scorers import scorers_of
 from common.data.sizes import RowSizes, Sizes
 from common.engine.environment import needs_hub, prepare
 from common.engine.fingerprint import task_folders
@@ -66,6 +69,8 @@ def check_inputs(
     for name, settings in stages.items():
         if isinstance(settings, MergeSettings):
             check_merge(settings, name)
+        elif isinstance(settings, DataSettings):
+            check_blocks(resolved, settings)
     problems: list[RecipeError] = []
     roles = {
         n.name: data_roles(n.kind, corpus, stages[n.name], sampled=n.sampled, cleaned=cleaned_roles(n.inputs))
@@ -89,6 +94,13 @@ def check_inputs(
     if problems:
         raise DataError("\n".join(map(str, problems)))
     return left_out
+
+
+def check_blocks(resolved: Resolved, settings: DataSettings) -> None:
+    """Begin every block of a stage that cleans, without rows. Raises what it says of its settings, or of its files."""
+    with tempfile.TemporaryDirectory() as folder:
+        scorers = scorers_of(resolved, settings)
+        Cleaning(Path(folder), settings.role, chosen(settings.blocks), scorers=scorers).check()
 
 
 def _is_read(found: Sizes | None) -> bool:

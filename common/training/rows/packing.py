@@ -23,6 +23,7 @@ from common.data.words import pieces_of_text
 from common.models.control_tokens import READ_AS_TEXT, reader_of
 from common.models.turns import TOO_LONG, encode_turns
 from common.training.rows.shards import TokenRow, TokenShards
+from common.training.rows.witness import NOBODY, Witness
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,18 +44,17 @@ NOTHING_TO_LEARN = "nothing to learn from"
 
 def tokenise(
     tokenizer: PreTrainedTokenizerBase, rows: Iterable[dict[str, Any]], accounts: Mapping[str, RowCount], *,
-    assistant_only: bool, sequence_length: int | None = None,
+    assistant_only: bool, sequence_length: int | None = None, witness: Witness = NOBODY,
 ) -> Iterator[TokenRow]:  # fmt: skip
     """Yield token rows; `assistant_only` masks all but the assistant's tokens in conversations.
 
     A conversation whose turns cannot be found is left out (`common.models.turns`). One longer than
     `sequence_length` is dropped whole rather than cut, since the cut would take the answer. The account of its source
     counts both. TRL, which gets rows of any length, cuts or splits them itself. A text of more than LONG characters
-    comes in several token rows, so that who has a budget of tokens may stop within it.
+    comes in several token rows, so that who has a budget of tokens may stop within it. `witness` hears of every row.
     """
-    for batch in tokenised_batches(
-        tokenizer, rows, accounts, assistant_only=assistant_only, sequence_length=sequence_length
-    ):
+    options: dict[str, Any] = {"assistant_only": assistant_only, "sequence_length": sequence_length}
+    for batch in tokenised_batches(tokenizer, rows, accounts, witness=witness, **options):
         yield from batch.rows
 
 
@@ -67,7 +67,7 @@ class TokenBatch(NamedTuple):
 
 def tokenised_batches(
     tokenizer: PreTrainedTokenizerBase, rows: Iterable[dict[str, Any]], accounts: Mapping[str, RowCount], *,
-    assistant_only: bool, sequence_length: int | None = None,
+    assistant_only: bool, sequence_length: int | None = None, witness: Witness = NOBODY,
 ) -> Iterator[TokenBatch]:  # fmt: skip
     """Yield the same in batches; no row behind a batch has been read before the next one is asked for."""
     counted: set[str] = set()  # of the text that comes in pieces
@@ -78,21 +78,24 @@ def tokenised_batches(
             count = accounts[row["source"]]
             if isinstance(found, str):
                 count.drop(found)
+                witness.dropped(count, row, found)
                 continue
             ids, labels, changed = found
             begins, in_pieces = row.get("piece", WHOLE).first, "piece" in row
             counted = set() if begins else counted
             if not in_pieces and all(label == IGNORED for label in labels[1:]):
                 count.drop(NOTHING_TO_LEARN)
+                witness.dropped(count, row, NOTHING_TO_LEARN)
                 continue
             for what in set(changed) - counted:
                 count.change(what)
             counted.update(changed)
             count.rows_out += begins
             count.tokens += len(ids)
+            witness.kept(count, row, ids, labels, changed)
             yield TokenRow(ids, labels)
 
-    for batch in _batches(_in_pieces(tokenizer, rows, accounts, sequence_length), _num_characters):
+    for batch in _batches(_in_pieces(tokenizer, rows, accounts, sequence_length, witness), _num_characters):
         yield TokenBatch(count(batch), batch[-1].get("piece", WHOLE).last)
 
 
@@ -108,7 +111,7 @@ WHOLE = Piece(True, True)
 
 def _in_pieces(
     tokenizer: PreTrainedTokenizerBase, rows: Iterable[dict[str, Any]], accounts: Mapping[str, RowCount],
-    sequence_length: int | None,
+    sequence_length: int | None, witness: Witness,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Yield rows; a long text comes in pieces, and a conversation that no sequence could hold is dropped unread.
 
@@ -124,6 +127,7 @@ def _in_pieces(
             longest = longest or max(map(len, tokenizer.get_vocab()))
             if sequence_length is not None and size > sequence_length * longest:
                 accounts[row["source"]].drop(TOO_LONG)
+                witness.dropped(accounts[row["source"]], row, TOO_LONG)
             else:
                 yield row
         else:

@@ -24,6 +24,7 @@ from common.models.rendering import Refusal, take
 from common.stage import StageContext
 from common.training.loop import memory
 from common.training.rows.reader import Accounts, read_role
+from common.training.rows.witness import NOBODY, Witness
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,14 +93,14 @@ Preference = Pair | Single
 
 
 def read_pairs(
-    context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str, witness: Witness = NOBODY
 ) -> tuple[list[Pair], list[RowCount]]:
     """Return the usable pairs of a role in seeded order, and the accounts of their sources.
 
     Dropped and counted: equal sides, empty answers, overlap with the exam (training only), and pairs longer than
     `sequence_length`, since a cut would take the answer. Raises DataError for a single answer with a label.
     """
-    found, counts = read_preferences(context, tokenizer, role)
+    found, counts = read_preferences(context, tokenizer, role, witness)
     pairs = [one for one in found if isinstance(one, Pair)]
     if single := next((one for one in found if isinstance(one, Single)), None):
         raise DataError(unpaired_refusal(context.stage, str(single.row.get("source", ""))))
@@ -107,9 +108,12 @@ def read_pairs(
 
 
 def read_preferences(
-    context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str, witness: Witness = NOBODY
 ) -> tuple[list[Preference], list[RowCount]]:
-    """Return the usable pairs and single answers of a role, as `read_pairs` does pairs alone."""
+    """Return the usable pairs and single answers of a role, as `read_pairs` does pairs alone.
+
+    `witness` hears of those that are dropped.
+    """
     settings = cast(PreferenceSettings, context.settings)
     accounts = Accounts(role)
     read: list[Preference] = []
@@ -119,11 +123,13 @@ def read_preferences(
             one = tokenise_single(row, tokenizer) if "completion" in row else tokenise_pair(row, tokenizer)
         except Refusal as refusal:
             count.drop(str(refusal))
+            witness.dropped(count, row, str(refusal))
             continue
         for what in one.changed:
             count.change(what)
         if reason := _unusable(one, settings.sequence_length):
             count.drop(reason)
+            witness.dropped(count, row, reason)
         else:
             count.rows_out += 1
             count.tokens += one.num_tokens

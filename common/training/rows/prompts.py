@@ -19,18 +19,20 @@ from common.models.control_tokens import reader_of
 from common.models.rendering import Refusal, take
 from common.stage import StageContext
 from common.training.rows.reader import SAMPLED_FILES, Accounts, read_role, sampled_input
+from common.training.rows.witness import NOBODY, Witness
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 def read_prompts(
-    context: StageContext, tokenizer: PreTrainedTokenizerBase
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, witness: Witness = NOBODY
 ) -> tuple[list[dict[str, Any]], list[RowCount]]:
     """Return the usable prompt rows in seeded order, each prompt once, and the accounts of their sources.
 
     Dropped and counted: overlap with the exam, duplicates, prompts longer than `prompt_tokens`, and with `hard` those
     that are too easy, never answered right, or without a pass rate. Raises DataError where none is hard.
+    `witness` hears of the dropped ones.
     """
     settings = cast(AnsweringSettings, context.settings)
     accounts = Accounts("prompts")
@@ -44,18 +46,23 @@ def read_prompts(
             (ids,) = reader_of(tokenizer).encode([taken.render(prompt=True)])
         except Refusal as refusal:
             count.drop(str(refusal))
+            witness.dropped(count, row, str(refusal))
             continue
         for what in taken.changed:
             count.change(what)
         text = json.dumps(row["prompt"])
+        reason = None
         if len(ids) > settings.prompt_tokens:
-            count.drop("longer than prompt_tokens")
+            reason = "longer than prompt_tokens"
         elif text in kept:
-            count.drop("duplicate")
+            reason = "duplicate"
         elif hard is not None and text not in rates:
-            count.drop("no pass rate")
+            reason = "no pass rate"
         elif hard is not None and not 0 < rates[text] <= hard:
-            count.drop("pass rate out of range")
+            reason = "pass rate out of range"
+        if reason is not None:
+            count.drop(reason)
+            witness.dropped(count, row, reason)
         else:
             kept[text] = row
             count.rows_out += 1

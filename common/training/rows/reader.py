@@ -25,6 +25,7 @@ from common.store.artifacts import Artifact
 from common.training.rows.packing import NOTHING_TO_LEARN, TokenBatch, tokenised_batches
 from common.training.rows.shards import TokenRow
 from common.training.rows.shuffling import shuffled
+from common.training.rows.witness import NOBODY, Witness
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -142,8 +143,12 @@ def read_role(
 class Reader:
     """The rows of one role as tokens, and the accounts of their sources."""
 
-    def __init__(self, context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str, chat_only: bool) -> None:
+    def __init__(
+        self, context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str, chat_only: bool,
+        witness: Witness = NOBODY,
+    ) -> None:  # fmt: skip
         self.context, self.tokenizer, self.role, self.chat_only = context, tokenizer, role, chat_only
+        self.witness = witness
         self.accounts = Accounts(role)
         self.texts = Counter[str]()  # left out by `chat_only`, by source
         self.num_tokens = 0
@@ -167,7 +172,7 @@ class Reader:
                 self.num_tokens += len(row.input_ids)
                 yield row
 
-        for batch in tokenised_batches(self.tokenizer, self.raw(), self.accounts, **options):
+        for batch in tokenised_batches(self.tokenizer, self.raw(), self.accounts, witness=self.witness, **options):
             yield batch._replace(rows=counted(batch.rows))
 
     def tokens(self, *, assistant_only: bool, sequence_length: int, budget: int | None) -> Iterator[TokenRow]:

@@ -26,6 +26,7 @@ from common.training.rows.prepared import SAMPLES, Prepared, open_prepared, prep
 from common.training.rows.reader import Reader, require_rows
 from common.training.rows.shards import TokenRow
 from common.training.rows.shuffling import shuffled
+from common.training.rows.witness import NOBODY, Witness
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,24 +51,26 @@ class TrainingRows:
 
 
 def build_rows(
-    context: StageContext, tokenizer: PreTrainedTokenizerBase, *, role: str, assistant_only: bool
-) -> TrainingRows:
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, *, role: str, assistant_only: bool,
+    witness: Witness = NOBODY,
+) -> TrainingRows:  # fmt: skip
     """Return the stage's rows. Raises DataError for a role without rows, ContractError beyond the limits.
 
     `assistant_only` masks all but the assistant's tokens; replay is then conversations alone. With `replay: 1` there
     is nothing but replay. The first process prepares the rows, and notes in the stage's scratch which they are, where
-    the other processes find it, and so does the same stage after it was killed.
+    the other processes find it, and so does the same stage after it was killed. `witness` hears of every row that is
+    read for it.
     """
     settings = cast(TrainingSettings, context.settings)
     if settings.packing == "trl":
-        return _rows_for_trl(context, tokenizer, role=role, chat_only=assistant_only)
+        return _rows_for_trl(context, tokenizer, role=role, chat_only=assistant_only, witness=witness)
     asked = {
         "role": role, "assistant_only": assistant_only, "seed": context.config.seed,
         **settings.model_dump(mode="json", include={"tokens", "epochs", "batch_tokens", "sequence_length", "replay"}),
         "validation": settings.validation.share,
     }  # fmt: skip
     if ranks.is_main_process() and _read(context, asked) is None:
-        _prepare(context, tokenizer, asked)
+        _prepare(context, tokenizer, asked, witness)
     ranks.barrier()
     rows = _read(context, asked)
     assert rows is not None, "the first process has made them"
@@ -76,7 +79,9 @@ def build_rows(
     return rows
 
 
-def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: dict[str, Any]) -> None:
+def _prepare(
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: dict[str, Any], witness: Witness
+) -> None:
     """Prepare the rows of each part, and order them. The file that describes the order is written last."""
     import numpy as np
 
@@ -85,10 +90,11 @@ def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: d
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     budget = settings.tokens
-    readers, share = readers_of(context, tokenizer, asked["role"], chat_only=asked["assistant_only"])
+    chat_only = asked["assistant_only"]
+    readers, share = readers_of(context, tokenizer, asked["role"], chat_only=chat_only, witness=witness)
 
     def prepared(reader: Reader, budget: int | None) -> tuple[str, int]:
-        name = prepare(reader, assistant_only=asked["assistant_only"], sequence_length=length, budget=budget)
+        name = prepare(reader, assistant_only=chat_only, sequence_length=length, budget=budget)
         found = open_prepared(context, name)
         assert found is not None, "it has just been made"
         return name, len(found.rows)
@@ -112,17 +118,19 @@ def _prepare(context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: d
 
 
 def readers_of(
-    context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str, *, chat_only: bool
-) -> tuple[list[Reader], float]:
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str, *, chat_only: bool,
+    witness: Witness = NOBODY,
+) -> tuple[list[Reader], float]:  # fmt: skip
     """Return the readers of a stage's role and of its replay, and the share of replay; with 1 it is the role itself.
 
     `chat_only` says that of replay only conversations are read.
     """
     share = cast(TrainingSettings, context.settings).replay
-    replay = Reader(context, tokenizer, "replay", chat_only=chat_only)
+    replay = Reader(context, tokenizer, "replay", chat_only=chat_only, witness=witness)
     if share == 1:
         return [replay], 0.0
-    return [Reader(context, tokenizer, role, chat_only=False), *([replay] if share else [])], share
+    own = Reader(context, tokenizer, role, chat_only=False, witness=witness)
+    return [own, *([replay] if share else [])], share
 
 
 def _num_kept(number: int, share: float) -> int:
@@ -166,18 +174,18 @@ def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
 
 
 def _rows_for_trl(
-    context: StageContext, tokenizer: PreTrainedTokenizerBase, *, role: str, chat_only: bool
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, *, role: str, chat_only: bool, witness: Witness
 ) -> TrainingRows:
     """Return token rows of any length, which TRL packs or cuts; the replay share is then one of rows, not of tokens."""
     from datasets import Dataset
 
     settings = cast(TrainingSettings, context.settings)
-    readers, share = readers_of(context, tokenizer, role, chat_only=chat_only)
+    readers, share = readers_of(context, tokenizer, role, chat_only=chat_only, witness=witness)
     parts = [list(readers[0].raw())]
     for replay in readers[1:]:
         parts.append(list(itertools.islice(replay.raw(), max(1, round(len(parts[0]) * share / (1 - share))))))
     made = [
-        list(tokenise(tokenizer, part, reader.accounts, assistant_only=chat_only))
+        list(tokenise(tokenizer, part, reader.accounts, assistant_only=chat_only, witness=witness))
         for reader, part in zip(readers, parts, strict=True)
     ]
     for part, reader in zip(made, readers, strict=True):

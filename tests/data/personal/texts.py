@@ -84,7 +84,9 @@ def phone(rng: random.Random) -> tuple[str, str]:
         ["US", "US", "GB", "DE", "FR", "ES", "IT", "NL", "BR", "IN", "CN", "JP", "RU", "AU", "PL", "ZA"]
     )
     kind = rng.choice([lib.PhoneNumberType.MOBILE, lib.PhoneNumberType.FIXED_LINE])
-    example = lib.national_significant_number(lib.example_number_for_type(region, kind))
+    number = lib.example_number_for_type(region, kind)
+    assert number is not None, region
+    example = lib.national_significant_number(number)
     while True:
         number = lib.parse(example[:-4] + digits(rng, 4), region)
         if lib.is_valid_number(number):

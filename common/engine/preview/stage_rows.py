@@ -1,0 +1,189 @@
+"""The rows of one stage as it trains on them: found, read and masked by its own code, without training anything.
+
+Usage: `preview = preview_stage(resolved, "sft", at=1, number=5)`.
+
+It needs the tokenizer that the stage will have, and where the stage learns from sampled answers, these. Data that are
+too large to be read at once are read in part, as they are before a run. It writes to a temporary folder only.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.config.cleaning import PREFIX, cleaned_roles
+from common.config.kinds import kind_of
+from common.config.node import Node
+from common.config.resolve import Resolved
+from common.config.stages import (
+    AnsweringSettings,
+    BaseSettings,
+    PreferenceSettings,
+    RewardSettings,
+    TrainingSettings,
+)
+from common.console import Console
+from common.data.cleaned import Cleaned
+from common.data.leading import Leading
+from common.engine.environment import needs_hub, prepare
+from common.engine.plan import Plan, Step, make_plan, start_of
+from common.engine.preflight.trial import PRETRAIN_BYTES
+from common.engine.repair import damage_of, require_unchanged
+from common.errors import ConfigError, DataError, StoreError
+from common.models import checkpoint
+from common.models.source import find_tokenizer
+from common.report.views import Preview
+from common.stage import StageContext, data_roles
+from common.stages.base import make_tokenizer, tokenizer_of
+from common.store.artifacts import Artifact, writing
+from common.store.runs import run_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IN_PART = (
+    "The data are too large to be read at once, so only the first rows of each source were: what is shown is masked as "
+    "trained, but the whole data are packed and ordered otherwise, and all counts are of this part. full=true reads all"
+)
+
+
+def preview_stage(resolved: Resolved, name: str, *, at: int, number: int, full: bool = False) -> Preview:
+    """Return rows of a stage from `at` on, counted from 1.
+
+    Raises ConfigError for a stage that trains on no rows, and DataError where its tokenizer or its rows are missing.
+    """
+    node = next(node for node in resolved.nodes if node.name == name)
+    _require_rows(node, resolved)
+    plan = make_plan(resolved)
+    settings = resolved.config.stages[name]
+    prepare(resolved.config.run, asks_hub=needs_hub(resolved.config, plan.corpus, [settings]))
+    inputs = dict(_inputs(node, plan))
+    tokenizer = _tokenizer(node, plan)
+    part = not full and not cleaned_roles(inputs) and not _is_small(node, plan)
+    assert plan.outlook.sizes is not None, "a plan knows its corpus"
+    corpus: Any = Leading(plan.corpus, plan.outlook.sizes) if part else _corpus(plan, inputs)
+    temporary = Path(tempfile.gettempdir())
+    with writing(temporary), tempfile.TemporaryDirectory(prefix="preview-") as folder:
+        context = _context(node, plan, corpus, inputs, Path(folder))
+        preview = _rows_of(context, tokenizer, at, number)
+    return replace(preview, notes=(IN_PART, *preview.notes)) if part else preview
+
+
+def _rows_of(context: StageContext, tokenizer: PreTrainedTokenizerBase, at: int, number: int) -> Preview:
+    from common.engine.preview.answers import preference_rows, prompt_rows
+    from common.engine.preview.packed import packed_rows
+
+    if isinstance(context.settings, AnsweringSettings):
+        return prompt_rows(context, tokenizer, at, number)
+    if isinstance(context.settings, PreferenceSettings):
+        return preference_rows(context, tokenizer, at, number)
+    return packed_rows(context, tokenizer, at, number)
+
+
+def _require_rows(node: Node, resolved: Resolved) -> None:
+    """Check that a stage reads rows of its own. Raises ConfigError."""
+    stages = resolved.config.stages
+    settings = stages[node.name]
+    others = [other.name for other in resolved.nodes if _reads(other, resolved)]
+    trains = f"Stages that do: {', '.join(others)}." if others else "No stage of this pipeline does."
+    if _reads(node, resolved):
+        return
+    if isinstance(settings, BaseSettings):
+        why = "takes a checkpoint as it is (model.path)"
+    elif isinstance(settings, RewardSettings):
+        why = f"takes a finished reward model ({node.name}.path)"
+    else:
+        why = f"is of kind {node.kind}, which trains on nothing"
+    raise ConfigError(f"Stage {node.name} {why}, so it has no rows to show. {trains}")
+
+
+def _reads(node: Node, resolved: Resolved) -> bool:
+    settings = resolved.config.stages[node.name]
+    if isinstance(settings, BaseSettings):
+        return resolved.config.model.path is None
+    if isinstance(settings, RewardSettings):
+        return settings.path is None
+    return isinstance(settings, TrainingSettings | PreferenceSettings | AnsweringSettings)
+
+
+def _inputs(node: Node, plan: Plan) -> Iterator[tuple[str, Artifact]]:
+    """Yield the stage's inputs that are made. Raises DataError for one that its rows come from and that is missing."""
+    steps = {step.node.name: step for step in plan.steps}
+    settings = plan.resolved.config.stages[node.name]
+    hard = getattr(settings, "hard", None) is not None
+    for name in node.inputs:
+        step = steps[name]
+        samples, cleans = kind_of(step.node.kind).makes == "sample", name.startswith(PREFIX)
+        if step.state == "cached" and step.artifact is not None:
+            if samples or hard or cleans:
+                require_unchanged([step.artifact], run_of(plan.resolved))
+            yield name, step.artifact
+        elif cleans:
+            raise _missing(step, plan, f"Stage {node.name} reads the cleaned rows of the stage {name}")
+        elif samples or (hard and name == node.parent and not node.sampled):
+            what = "chooses prompts by pass rates" if hard else "learns from answers"
+            raise _missing(step, plan, f"Stage {node.name} {what} of the stage {name}")
+
+
+def _missing(step: Step, plan: Plan, why: str) -> DataError | StoreError:
+    """Return the error for a result that is not there, with the command that makes it."""
+    if message := damage_of(step, run_of(plan.resolved)):
+        return StoreError(message)
+    domain, name = plan.resolved.config.domain, step.node.name
+    command = f"`just run domain={domain}` with the same settings, or `just rerun domain={domain} stage={name}`"
+    if name.startswith(PREFIX):
+        command = f"`just data domain={domain} role={name.removeprefix(PREFIX)}` with the same settings"
+    return DataError(
+        f"{why}, which is not there with these settings ({step.state}: {step.reasons[0]}). Make it first: {command}."
+    )
+
+
+def _corpus(plan: Plan, inputs: Mapping[str, Artifact]) -> Any:
+    """Return the corpus of a stage: roles that were cleaned before come from its inputs."""
+    cleaned = {role: inputs[PREFIX + role].path for role in cleaned_roles(inputs)}
+    return Cleaned(plan.corpus, cleaned) if cleaned else plan.corpus
+
+
+def _tokenizer(node: Node, plan: Plan) -> PreTrainedTokenizerBase:
+    """Return the tokenizer that the stage will have: all stages of a chain have that of its beginning.
+
+    It is that of the nearest stage before which is made; else that of the checkpoint as the base takes it; else it is
+    trained as the base does, where that takes a moment. Raises DataError where it cannot be known.
+    """
+    config, steps = plan.resolved.config, {step.node.name: step for step in plan.steps}
+    name = node.parent
+    while name is not None:
+        step = steps[name]
+        if step.state == "cached" and step.artifact is not None:
+            require_unchanged([step.artifact], run_of(plan.resolved))
+            return checkpoint.load_tokenizer(step.artifact.path, config.model)
+        name = step.node.parent
+    first = steps[start_of(plan.resolved).name]
+    if config.model.path is not None:
+        place = find_tokenizer(config.model)
+        if place is None:
+            raise _missing(first, plan, f"The tokenizer of {config.model.path} comes with the stage {first.node.name}")
+        return tokenizer_of(place, config.model)
+    found = plan.outlook.sizes.of("pretrain") if plan.outlook.sizes is not None else None
+    if found is None or not found.whole or found.rows * found.mean_bytes > PRETRAIN_BYTES:
+        raise _missing(first, plan, f"The tokenizer is trained in the stage {first.node.name}")
+    return make_tokenizer(_context(first.node, plan, _corpus(plan, dict(_inputs(first.node, plan))), {}, Path()))
+
+
+def _is_small(node: Node, plan: Plan) -> bool:
+    """Whether all rows that the stage reads are on this machine and few enough to be counted by a plan."""
+    config, sizes = plan.resolved.config, plan.outlook.sizes
+    roles = data_roles(node.kind, plan.corpus, config.stages[node.name], sampled=node.sampled)
+    found = [sizes.of(role) for role in roles if sizes is not None and role != "preference_heldout"]
+    return all(size is not None and size.whole for size in found)
+
+
+def _context(node: Node, plan: Plan, corpus: Any, inputs: dict[str, Artifact], folder: Path) -> StageContext:
+    config = plan.resolved.config
+    return StageContext(
+        node.name, node.kind, config.stages[node.name], config, inputs, node.parent, corpus, folder, folder, folder,
+        Console("quiet"),
+    )  # fmt: skip
