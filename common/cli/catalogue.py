@@ -109,8 +109,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "data": Command(
         commands.data, "clean the data and show what was done: sources, blocks, lengths, rows that went",
-        "Makes the stages that clean a manifest's rows, and shows for each role what every block did to every source. "
-        "It shows how long the rows are, and some of those that went. Nothing is trained.",
+        "Makes the stages that clean a manifest's rows, and shows what each block did to each source, with some rows "
+        "that went. Nothing is trained.",
         ("domain=medical data=my.yaml", "domain=medical data=my.yaml role=cpt rejects=10"),
         {
             "role": Option("show the rows of this role alone, such as cpt"),

@@ -1,117 +1,207 @@
-"""Keep exam questions out of training rows: n-gram overlap, as in GPT-3 (Brown et al. 2020, appendix C).
+"""Keep what an exam asks and holds out away from training rows: runs of words, as in GPT-3 (Brown et al. 2020, app. C).
 
-Usage: `guard = Decontaminator(row["question"] for row in corpus.rows("questions_domain"))`, then
-`rows = filter_rows(rows, guard, count)`.
+Usage: `guard = Decontaminator(exam_passages(corpus, "sft"))`, then `hit = guard.hit(text)`, `guard.hit_in(row)`,
+`rows = filter_rows(rows, guard, count)`, or `judge = gate(guard)` for the rejects' sample.
 
-A text is hit when it shares a run of `n` words with a question, or holds a whole shorter question of at least
-six words. What a word is in each script, and what does not tell two apart, is `common.data.words`. It finds copies,
-not paraphrases; questions under six words are too common to look for.
+A text is hit when it shares a run of `n` words with a question, or holds a whole shorter question of at least six
+words, with one typing error at most. A held-out text is copied where half of it is found, or half of a row is part of
+it. What a word is in each script, and what does not tell two apart, is `common.data.words`; how runs are found is
+`common.data.overlap`. It finds copies, not paraphrases; questions under six words are too common to look for. Passages
+come from `common.data.exam_passages`.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+from common.config.blocks import Drop
 from common.data.accounting import RowCount
 from common.data.corpus import Row
+from common.data.exam_passages import Passage, shared_runs
+from common.data.excerpts import excerpt, shown
+from common.data.overlap import SHORTEST, Form, Match, PassageIndex, form_of
 from common.data.texts import texts_of
-from common.data.words import WORD, Cut, cut, pieces_of_text, weight_of
+from common.data.words import WORD, Cut, cut, pieces_of_text, weight_of, words_of
 
-SHORTEST_QUESTION = 6  # words
 EXAM_OVERLAP = "exam overlap"
-HEAD = 4  # words of a run that are looked up before the whole of it
 LONG = 2**18  # characters of a text that are cut into words at once
 SPAN = 100  # characters that a word of a run takes at most on average, with what stands around it
+HALF = 0.5  # of a held-out text, or of a row, from which on one is a copy of the other
+RUNS = 2  # that a row has of a held-out text at least, where it is a part of that
+COMMON, COMMON_SHARE = 10, 0.2  # questions of an exam, and their share, whose instructions are the same
 _APOSTROPHES, _HYPHENS = re.compile("['\u2019]"), re.compile("(?<=\\w)[-\u2010\u2011](?=\\w)")
+Way = tuple[Sequence[str], Sequence[int] | None]  # words, and what each weighs where they were joined
+
+
+class Hit(NamedTuple):
+    """A passage of the exam that a text repeats, and the part of the text that does."""
+
+    passage: Passage
+    matched: str
+
+    @property
+    def detail(self) -> str:
+        """Both texts in one line, each without its middle where it is long."""
+        return f"{self.passage.name or 'exam'}: {shown(self.passage.text)!r}; in the row: {shown(self.matched)!r}"
 
 
 class Decontaminator:
-    """The exam's questions, indexed by their runs of words."""
+    """The passages of an exam, indexed by their runs of words. It can be pickled, to cross to other processes."""
 
-    def __init__(self, questions: Iterable[str], n: int = 13) -> None:
-        assert n >= SHORTEST_QUESTION, f"runs of {n} words meet by chance"
-        self._runs: dict[int, dict[tuple[str, ...], str]] = {}  # length -> run -> question
-        self._starts: set[tuple[str, str]] = set()
-        self._heads: set[tuple[str, ...]] = set()
-        self._longest = 0
-        for question in questions:
-            # As it stands, and as one who leaves out its apostrophes, or its hyphens, would write it.
-            for written in dict.fromkeys((question, _APOSTROPHES.sub("", question), _HYPHENS.sub("", question))):
-                found = cut(written)
-                self._add(question, found.words, [weight_of(word) for word in found.words], n)
-                if found.joined is not None:
-                    weights = [weight_of(word) for word in found.joined]
-                    for place, size in zip(found.joints, found.sizes, strict=True):
-                        weights[place] = size * WORD
-                    self._add(question, found.joined, weights, n)
+    def __init__(self, passages: Iterable[Passage | str], n: int = 13) -> None:
+        assert n >= SHORTEST, f"runs of {n} words meet by chance"
+        self._n = n
+        self._passages = [one if isinstance(one, Passage) else Passage(one) for one in passages]
+        self._whole: dict[tuple[str, ...], int] = {}  # held-out texts of a few words: rows that are equal
+        forms: list[Form] = []
+        numbered = enumerate(self._passages)
+        for _, group in itertools.groupby(sorted(numbered, key=lambda one: one[1].exam), key=lambda one: one[1].exam):
+            forms += self._forms_of(list(group))
+        self._index = PassageIndex(forms)
+        # Words of the longest run that makes a hit: characters weigh less than words.
+        self._longest = max((min(len(f.words), f.least // min(map(weight_of, f.words)) + 1) for f in forms), default=0)
 
-    def _add(self, question: str, words: Sequence[str], weights: Sequence[int], n: int) -> None:
-        """Index every run that weighs `n` words, or the whole of a question that is shorter."""
-        if sum(weights) < SHORTEST_QUESTION * WORD or len(words) < HEAD:
-            return
-        ends = list(itertools.accumulate(weights))
-        least = min(n * WORD, ends[-1])
-        end = 0
-        for start in range(len(words)):
-            before = ends[start - 1] if start else 0
-            while end < len(words) and ends[end] - before < least:
-                end += 1
-            if end == len(words):
-                return
-            run = tuple(words[start : max(end + 1, start + HEAD)])
-            if len(run) < HEAD:
-                return
-            self._runs.setdefault(len(run), {}).setdefault(run, question)
-            self._starts.add((run[0], run[1]))
-            self._heads.add(run[:HEAD])
-            self._longest = max(self._longest, len(run))
+    def __len__(self) -> int:
+        return len(self._passages)
 
-    def hit(self, text: str) -> str | None:
-        """Return the exam question that the text repeats, or None."""
-        if not self._runs:
+    def _forms_of(self, group: Sequence[tuple[int, Passage]]) -> Iterator[Form]:
+        """Yield the forms of one exam's passages."""
+        ways = [list(_ways_to_write(one.text)) for _, one in group]
+        asked = [found[0][0] for found, (_, one) in zip(ways, group, strict=True) if not one.held_out]
+        common = shared_runs(asked, self._n, COMMON, COMMON_SHARE)
+        for (number, one), found in zip(group, ways, strict=True):
+            for words, weights in found:
+                form = form_of(
+                    number, words, weights, self._n, sparse=one.held_out, common=_within(words, common, self._n)
+                )
+                if form is not None:
+                    yield form
+                elif one.held_out and words:
+                    self._whole.setdefault(tuple(words), number)
+
+    def hit(self, text: str) -> Hit | None:
+        """Return the passage of the exam that the text repeats, or None."""
+        if not self._passages:
             return None
-        before = ""
+        copied, before = _Copied(), ""
         for piece in pieces_of_text(text, LONG):
             piece = before + piece  # a run, or a word that a hyphen joins, may lie across two pieces
-            question = self._find(cut(piece))
-            if question is not None:
-                return question
-            before = piece[-SPAN * self._longest :]
+            found = cut(piece)
+            for match in self._matches(found):
+                if not self._passages[match.form.passage].held_out:
+                    return Hit(self._passages[match.form.passage], excerpt(piece, match.first, match.last))
+                copied.add(match, piece)
+            if len(piece) == len(text) and len(found.words) < 4 * SHORTEST:
+                whole = self._whole.get(tuple(found.words))
+                if whole is not None:
+                    return Hit(self._passages[whole], text)
+            before = piece[-SPAN * self._longest :] if self._longest else ""
+        return copied.hit(self._passages, text, self._n) if copied else None
+
+    def hit_in(self, row: Row) -> Hit | None:
+        """Return the passage of the exam that a text of a row repeats, or None."""
+        return next((hit for text in texts_of(row) if (hit := self.hit(text)) is not None), None)
+
+    def _matches(self, found: Cut) -> Iterator[Match]:
+        """Yield the matches of a text in both its forms, by their places among the words of the first."""
+        yield from self._index.search(found.words)
+        if found.joined is None:
+            return
+        knows, joints = self._index.knows, found.joints
+        near = {
+            place for joint in joints if knows(found.joined[joint])
+            for place in range(max(0, joint - self._longest), min(joint + self._longest, len(found.joined) - 1))
+        }  # fmt: skip
+        if near:
+            added = [0, *itertools.accumulate(size - 1 for size in found.sizes)]
+            for match in self._index.search(found.joined, sorted(near)):
+                first, last = (at + added[bisect_left(joints, at)] for at in (match.first, match.last))
+                yield match._replace(first=first, last=last)
+
+
+class _Copied:
+    """What was found of held-out texts in one text."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, list[tuple[Match, str]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, match: Match, piece: str) -> None:
+        self._found.setdefault(id(match.form), []).append((match, piece))
+
+    def hit(self, passages: Sequence[Passage], text: str, n: int) -> Hit | None:
+        """Return the first held-out text of which enough was found, with its longest run."""
+        size: int | None = None
+        for matches in self._found.values():
+            form = matches[0][0].form
+            covered, end = 0, 0
+            for match, _ in sorted(matches, key=lambda one: (one[0].start, one[0].end)):
+                covered += max(0, form.ends[match.end] - form.ends[max(end, match.start)]) if match.end > end else 0
+                end = max(end, match.end)
+            if covered < HALF * form.ends[-1]:
+                if covered < RUNS * n * WORD:
+                    continue
+                size = size if size is not None else sum(map(weight_of, words_of(text)))
+                if covered < HALF * size:
+                    continue
+            longest, piece = max(matches, key=lambda one: one[0].last - one[0].first)
+            return Hit(passages[form.passage], excerpt(piece, longest.first, longest.last))
         return None
 
-    def _find(self, found: Cut) -> str | None:
-        starts = self._starts
-        # Most positions end at this pair look-up, so that a text costs little more than splitting it.
-        places = [i for i, pair in enumerate(itertools.pairwise(found.words)) if pair in starts]
-        question = self._at(found.words, places)
-        if question is not None or found.joined is None:
-            return question
-        words = found.joined
-        near = {i for joint in found.joints for i in range(max(0, joint - self._longest), joint + 1)}
-        return self._at(words, [i for i in near if tuple(words[i : i + 2]) in starts])
 
-    def _at(self, words: list[str], places: Iterable[int]) -> str | None:
-        """Return the question of which a run stands at one of some places."""
-        for place in places:
-            if tuple(words[place : place + HEAD]) in self._heads:
-                for length, runs in self._runs.items():
-                    question = runs.get(tuple(words[place : place + length]))
-                    if question is not None:
-                        return question
-        return None
+def _ways_to_write(text: str) -> Iterator[Way]:
+    """Yield the words of a passage as it stands, and as one who leaves out apostrophes, or hyphens, would write it."""
+    seen = set[tuple[str, ...]]()
+    for written in dict.fromkeys((text, _APOSTROPHES.sub("", text), _HYPHENS.sub("", text))):
+        found = cut(written)
+        ways: list[Way] = [(found.words, None)]
+        if found.joined is not None:
+            weights = [weight_of(word) for word in found.joined]
+            for place, size in zip(found.joints, found.sizes, strict=True):
+                weights[place] = size * WORD
+            ways.append((found.joined, weights))
+        for words, weights_of in ways:
+            if tuple(words) not in seen:
+                seen.add(tuple(words))
+                yield words, weights_of
+
+
+def _within(words: Sequence[str], runs: set[tuple[str, ...]], length: int) -> Sequence[bool]:
+    """Return which words lie in one of some runs of a length; nothing where none does."""
+    if not runs:
+        return ()
+    found = [False] * len(words)
+    for place in range(len(words) - length + 1):
+        if tuple(words[place : place + length]) in runs:
+            found[place : place + length] = [True] * length
+    return found
+
+
+def gate(decontaminator: Decontaminator) -> Callable[[Row], Row | Drop]:
+    """Return what judges a row: the row itself, or a Drop that names the exam's passage and the row's."""
+
+    def judge(row: Row) -> Row | Drop:
+        hit = decontaminator.hit_in(row)
+        return row if hit is None else Drop(EXAM_OVERLAP, hit.detail)
+
+    return judge
 
 
 def filter_rows(
     rows: Iterable[Row], decontaminator: Decontaminator, count: RowCount | Mapping[str, RowCount]
 ) -> Iterator[Row]:
-    """Yield the rows that repeat no exam question; the others are counted as dropped.
+    """Yield the rows that repeat nothing of the exam; the others are counted as dropped.
 
     `count` is one account for all rows, or one per source id. Only its `dropped` changes here.
     """
     for row in rows:
-        if any(decontaminator.hit(text) for text in texts_of(row)):
+        if decontaminator.hit_in(row) is not None:
             (count if isinstance(count, RowCount) else count[row["source"]]).drop(EXAM_OVERLAP)
         else:
             yield row

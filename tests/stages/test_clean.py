@@ -192,13 +192,13 @@ def test_a_scorer_of_a_domain_needs_consent_and_its_file_is_part_of_the_result(f
     (home / "blocks.py").write_text(code, encoding="utf-8")
     block = [{"score": {"function": "length", "at_least": 20}}]
     run = resolved(folder, block, domain=str(home))
-    with pytest.raises(ConfigError, match="run.allow_code=own"):
+    with pytest.raises(ConfigError, match=r"run\.allow_code=own"):
         cleaned(run)
     allowed = resolved(folder, block, domain=str(home), **{"run.allow_code": "own"})
     artifact = cleaned(allowed)
     assert CleanedRows(artifact.path).counts()["book"].rows_out == 16
     (home / "blocks.py").write_text(code.replace("len(row[of])", "len(row[of]) - 100"), encoding="utf-8")
-    with pytest.raises(ConfigError, match="run.allow_code=own"):
+    with pytest.raises(ConfigError, match=r"run\.allow_code=own"):
         cleaned(run)
     changed = resolved(folder, block, domain=str(home), **{"run.allow_code": "own"})
     assert state(make_plan(changed), "data-cpt") == "stale"

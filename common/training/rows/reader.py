@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from common.config.kinds import kind_of
 from common.data.accounting import RowCount
 from common.data.cleaned import Cleaned
-from common.data.decontaminate import EXAM_OVERLAP, Decontaminator, filter_rows
+from common.data.decontaminate import Decontaminator, filter_rows
+from common.data.exam_passages import exam_passages
 from common.errors import DataError
 from common.stage import StageContext
 from common.store.artifacts import Artifact
@@ -94,20 +95,7 @@ def _without_exam(
     context: StageContext, role: str, rows: Iterable[dict[str, Any]], accounts: Accounts
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows that repeat no question and no held-out text of the exam. The others are counted as dropped."""
-    exams = context.corpus.exam_roles(role)
-    asked = (row["question"] for exam in exams if exam.startswith("questions") for row in context.corpus.rows(exam))
-    held_out = (row["text"] for exam in exams if exam.startswith("text") for row in context.corpus.rows(exam))
-    questions, texts = Decontaminator(asked), set(map(_digest_text, held_out))
-    for row in filter_rows(rows, questions, accounts):
-        if "text" in row and _digest_text(row["text"]) in texts:
-            accounts[row["source"]].drop(EXAM_OVERLAP)
-        else:
-            yield row
-
-
-def _digest_text(text: str) -> int:
-    """Return what texts have in common that differ in blanks, line ends and case alone."""
-    return hash("".join(text.casefold().split()))
+    yield from filter_rows(rows, Decontaminator(exam_passages(context.corpus, role)), accounts)
 
 
 class Cursor:
