@@ -19,6 +19,7 @@ from common.store.artifacts import Artifact
 if TYPE_CHECKING:
     from common.console import Console
     from common.data.corpus import Corpus
+    from common.store.shared import SharedResults
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class StageContext:
     left_out: tuple[str, ...] = ()  # benchmarks that could not be loaded, and that the exam goes without
     run: str = ""  # <profile>/<name> of the run; says whose a published version is
     result_id: str = ""  # the head of its fingerprint, by which trackers know it
+    shared: SharedResults | None = None  # what several stages read, such as tokens; None keeps it in the scratch
 
     @property
     def parent_artifact(self) -> Artifact:

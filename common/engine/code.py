@@ -40,13 +40,18 @@ class SourceFile(NamedTuple):
     imports: list[str]  # modules of `common`, and names in them that may be modules
 
 
-@functools.cache
 def code_of(kind: str, repository: Path) -> dict[str, Any]:
     """Return {"digest", "files": {path: digest}} over a stage's module and the parts of `common` that it imports."""
+    return code_of_module(f"{STAGES}.{kind}", repository, reads_rows=bool(kind_of(kind).roles))
+
+
+@functools.cache
+def code_of_module(root: str, repository: Path, *, reads_rows: bool) -> dict[str, Any]:
+    """Return the same of any module; with `reads_rows`, over the modules that make rows too."""
     known = _read_cache(repository)
     before = dict(known)
     files: dict[str, str] = {}
-    queue, seen = [f"{STAGES}.{kind}", *(CORPUS_MODULES if kind_of(kind).roles else ())], set[str]()
+    queue, seen = [root, *(CORPUS_MODULES if reads_rows else ())], set[str]()
     while queue:
         module = queue.pop()
         if module in seen or module in INFRASTRUCTURE or (path := _path_of(module, repository)) is None:

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from common.config.node import Node
 from common.config.resolve import Resolved
-from common.engine.code import code_of
+from common.console import Console
+from common.engine.code import code_of, code_of_module
 from common.engine.fingerprint import settings_made_with
 from common.engine.preflight.domain_code import code_of_stage
 from common.engine.provenance import provenance
 from common.models.finite import require_finite
 from common.stage import StageReport
-from common.store.artifacts import Artifact
+from common.store.artifacts import Artifact, Store
+from common.store.leases import Lease
+from common.store.manifest import READS, read_mapping
+from common.store.shared import SharedResults
 from common.training.distributed import ranks
 
 
@@ -75,3 +80,20 @@ def manifest_of(job: Job, report: StageReport, seconds: float, resolved: Resolve
         **({"outside_code": used} if (used := code_of_stage(node, resolved)) else {}),
         **provenance(resolved.repository),
     }
+
+
+def shared_by(resolved: Resolved, lease: Lease, work: Path, console: Console) -> SharedResults:
+    """Return the results that a stage shares with others, as one that works in this scratch."""
+
+    def code(module: str) -> str:
+        return str(code_of_module(module, resolved.repository, reads_rows=True)["digest"])
+
+    return SharedResults(
+        Store(resolved.out), lease, work, code, resolved.config.run.wait, lambda line: console.line(f"  {line}")
+    )
+
+
+def reads_in(work: Path) -> dict[str, Any]:
+    """Return what a stage's manifest says of the shared results that it has read; nothing where it read none."""
+    reads = read_mapping(work / READS)
+    return {"reads": reads} if reads else {}

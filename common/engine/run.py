@@ -32,7 +32,7 @@ from common.engine.corpora import open_corpus
 from common.engine.environment import hub_restored, needs_hub, prepare
 from common.engine.fingerprint import recipe_of, task_folders
 from common.engine.frozen_plan import freeze
-from common.engine.job import Job, manifest_of
+from common.engine.job import Job, manifest_of, reads_in, shared_by
 from common.engine.plan import Plan, in_other_precision, make_plan, unpublished
 from common.engine.preflight.backends import emulated
 from common.engine.preflight.domain_code import exam_folders, rewards_file
@@ -248,14 +248,14 @@ class Run:
             node.name, node.kind, settings, self.config, job.inputs, node.parent, corpus,
             out, work, self.store.models, self.console, folders, rewards_file(self.resolved, settings),
             scorers_of(self.resolved, settings), self.resolved.pipeline.controls, self.left_out, self.folder.label,
-            job.fingerprint[:RESULT_ID],
+            job.fingerprint[:RESULT_ID], shared_by(self.resolved, self.lease, work, self.console),
         )  # fmt: skip
 
     def _commit(self, job: Job, report: StageReport, seconds: float) -> Artifact:
         """Commit the result of a stage with everything that is known of it, and remove the scratch."""
         node, work = job.node, self.store.work_folder(job.node.name, job.fingerprint)
         before = self.store.get(node.name, job.fingerprint)
-        manifest = manifest_of(job, report, seconds, self.resolved)
+        manifest = manifest_of(job, report, seconds, self.resolved) | reads_in(work)
         artifact = self.store.commit(node.name, job.fingerprint, work / "out", manifest)
         remember({artifact.path / name: facts["sha256"] for name, facts in artifact.manifest["files"].items()})
         shutil.rmtree(work, ignore_errors=True)

@@ -18,7 +18,7 @@ import json
 import re
 import secrets
 import weakref
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from common.errors import DataError, did_you_mean
@@ -82,8 +82,26 @@ class ControlTokens:
 
     def _encode(self, texts: Sequence[str], whole: bool) -> list[list[int]]:
         plain = [text for text in texts if MARK not in text]
-        ids: Iterator[list[int]] = iter(self._tokenizer(plain, add_special_tokens=whole)["input_ids"] if plain else ())
+        ids = iter(self._encode_plain(plain, whole) if plain else ())
         return [next(ids) if MARK not in text else self._encode_marked(text, whole) for text in texts]
+
+    def _encode_plain(self, texts: list[str], whole: bool) -> list[list[int]]:
+        """Return texts as ids. What the call of a fast tokenizer makes besides, which nobody reads, is left out."""
+        from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+        kind = self._tokenizer.__class__
+        ways = (kind.__call__, getattr(kind, "_encode_plus", None))
+        if ways != (PreTrainedTokenizerBase.__call__, PreTrainedTokenizerFast._encode_plus):  # it has one of its own
+            found: list[list[int]] = self._tokenizer(texts, add_special_tokens=whole)["input_ids"]
+            return found
+        core = self._tokenizer.backend_tokenizer
+        if core.truncation is not None:
+            core.no_truncation()
+        if core.padding is not None:
+            core.no_padding()
+        if core.encode_special_tokens != self._tokenizer.split_special_tokens:
+            core.encode_special_tokens = self._tokenizer.split_special_tokens
+        return [encoded.ids for encoded in core.encode_batch_fast(texts, add_special_tokens=whole)]
 
     def require(self, asked: Collection[str], source: str) -> None:
         """Check that a source asks for tokens that there are. Raises DataError."""

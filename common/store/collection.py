@@ -3,8 +3,9 @@
 Usage: `found = collect(store, dry=True)`; `found.unused` goes, `found.foreign` is not ours and stays.
 
 A result stays while a link of a run refers to it, while a run that is under way reads or makes it, and while another
-result that stays was made from it. Scratch goes once its stage is done, and what a killed run was writing in the
-folders of runs and models once no run needs it.
+result that stays was made from it. A shared one stays too while the scratch of a stage that was stopped names it.
+Scratch goes once its stage is done, and what a killed run was writing in the folders of runs and models once no run
+needs it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from pathlib import Path
 from common.store.artifacts import Store, read_artifact, writing
 from common.store.leases import guarded, names_in_use
 from common.store.locks import is_held
-from common.store.manifest import RESULT, inputs_of, read_manifest
-from common.store.ownership import MOVED, NEW_VERSION, SCRATCH, erase, not_a_result, not_scratch
+from common.store.manifest import READS, RESULT, inputs_of, read_manifest, read_mapping
+from common.store.ownership import MOVED, NEW_VERSION, SCRATCH, SHARED, erase, not_a_result, not_scratch
 from common.store.runs import links_of_runs, temporary_files
 
 OURS = (".work", ".locks", ".leases")  # folders of `artifacts/` that hold no results
@@ -81,7 +82,8 @@ def _remove(path: Path) -> None:
 def _survey(store: Store, *, clean: bool) -> tuple[list[Path], list[tuple[Path, str]], list[Path]]:
     """Return the folders that nothing uses, what is not this store's, with the reason, and what kills cut short."""
     running = names_in_use(store.artifacts, clean=clean)
-    used = _with_inputs(store, linked_names(store) | running)
+    noted = _noted(store, running)
+    used = _with_inputs(store, linked_names(store) | running | noted)
     unused, foreign = [], []
     for path in sorted(path for path in store.artifacts.iterdir() if path.name not in OURS):
         if path.name in used:
@@ -94,7 +96,7 @@ def _survey(store: Store, *, clean: bool) -> tuple[list[Path], list[tuple[Path, 
         moved, scratch = MOVED.fullmatch(path.name), SCRATCH.fullmatch(path.name)
         if reason := not_scratch(path):
             foreign.append((path, reason))
-        elif moved or (scratch and _is_done(scratch["result"], store, running)):
+        elif moved or (scratch and _is_done(scratch["result"], store, running | noted, shared=_is_shared(path))):
             unused.append(path)
     return unused, foreign, _cut_short(store, running)
 
@@ -111,11 +113,28 @@ def _cut_short(store: Store, running: set[str]) -> list[Path]:
     )
 
 
-def _is_done(result: str, store: Store, running: set[str]) -> bool:
-    """Whether nobody needs a stage's scratch. That of a stage that was stopped is where the same command goes on."""
-    if result in running or is_held(store.lock_file(result)):
+def _is_done(result: str, store: Store, needed: set[str], *, shared: bool = False) -> bool:
+    """Whether nobody needs a scratch folder. That of a stage that was stopped is where the same command goes on.
+
+    That of a shared result is needed while a stage does so.
+    """
+    if result in needed or is_held(store.lock_file(result)):
         return False
-    return read_artifact(store.artifacts / result) is not None
+    return shared or read_artifact(store.artifacts / result) is not None
+
+
+def _is_shared(scratch: Path) -> bool:
+    return (scratch / SHARED).is_file()
+
+
+def _noted(store: Store, running: set[str]) -> set[str]:
+    """Return the names of the shared results that stages which are not done have read or begun to make."""
+    found: set[str] = set()
+    for path in store.work.iterdir() if store.work.is_dir() else ():
+        scratch = SCRATCH.fullmatch(path.name)
+        if scratch and not not_scratch(path) and not _is_done(scratch["result"], store, running):
+            found |= read_mapping(path / READS).keys()
+    return found
 
 
 def _with_inputs(store: Store, names: set[str]) -> set[str]:

@@ -18,7 +18,9 @@ from common.config.names import NAME
 from common.system.files import kind_of
 
 MANIFEST = "manifest.json"
+READS = "reads.json"  # in a stage's scratch: the shared results that it has read; its manifest has them as `reads`
 SCHEMA = 1
+USED = ("inputs", "reads")  # keys of a manifest: results of stages, and shared ones
 RESULT = re.compile(rf"{NAME}-[0-9a-f]{{16}}")  # <stage>-<fingerprint>: the name of a result's folder
 
 
@@ -52,11 +54,15 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     manifest = read_mapping(folder / MANIFEST)
     if manifest.get("schema") != SCHEMA:
         return None
-    files, inputs = manifest.get("files"), manifest.get("inputs", {})
+    files = manifest.get("files")
+    inputs: dict[str, Any] = {}
+    for name in USED:
+        if not isinstance(found := manifest.get(name, {}), dict):
+            return None
+        inputs |= found
     well_formed = (
         isinstance(files, dict)
         and all(map(_is_file, files.items()))
-        and isinstance(inputs, dict)
         and all(isinstance(facts, dict) and {"stage", "fingerprint"} <= set(facts) for facts in inputs.values())
     )
     return manifest if well_formed else None
@@ -76,8 +82,8 @@ def name_in(manifest: Mapping[str, Any]) -> str:
 
 
 def inputs_of(manifest: Mapping[str, Any]) -> list[str]:
-    """Return the names of the results that a result was made from."""
-    return [name_in(facts) for facts in manifest.get("inputs", {}).values()]
+    """Return the names of the results that a result was made from, shared ones included."""
+    return [name_in(facts) for name in USED for facts in manifest.get(name, {}).values()]
 
 
 def damage(folder: Path, manifest: Mapping[str, Any]) -> str | None:

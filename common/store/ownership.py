@@ -17,6 +17,7 @@ from pathlib import Path
 
 from common.store.manifest import MANIFEST, RESULT, name_in, read_manifest
 
+SHARED = "shared"  # in the scratch of a result that is no stage's own: see `common.store.shared`
 CODE = "code"  # in a scratch folder: the digest of the code that works there
 ASIDE = ".aside-"  # in the name of a scratch folder that other code left
 MOVED = re.compile(rf"(?:replaced|removed)-(?P<name>{RESULT.pattern}(?:{re.escape(ASIDE)}\d+)?)-\d+")

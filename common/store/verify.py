@@ -109,6 +109,8 @@ def _read_result(path: Path, read: Digest) -> tuple[dict[str, Any] | None, str |
 
 
 def _without_a_run(manifest: Mapping[str, Any] | None) -> str:
+    if manifest is not None and manifest.get("shared"):
+        return "The next stage that needs it makes it again."
     return f"No run refers to it; {'remove the folder' if manifest is None else '`just gc` removes it'}."
 
 

@@ -9,13 +9,14 @@ import inspect
 import sys
 from collections.abc import Callable
 
-from tests.bench import alignment, commands, cost, demonstration, exam, proof, switches, training
+from tests.bench import alignment, commands, cost, demonstration, exam, proof, switches, tokens, training
 from tests.bench.chaos import report
 
 BENCHMARKS: dict[str, Callable[..., int | None]] = {
     "commands": commands.main,
     "training": training.main,
     "switches": switches.main,
+    "tokens": tokens.main,
     "alignment": alignment.main,
     "cost": cost.main,
     "exam": exam.main,

@@ -145,7 +145,7 @@ def _tiny(stage: str, folder: Path, steps: int, words: dict[str, str]) -> Materi
     reader = Reader(context, tokenizer, stage, chat_only=False)
     budget = int(1.2 * steps * settings.batch_tokens)
     stream = reader.tokens(assistant_only=stage == "sft", sequence_length=settings.sequence_length, budget=budget)
-    documents = [(row.input_ids, row.labels) for row in stream]
+    documents = [(list(row.input_ids), list(row.labels)) for row in stream]
     rows = pack(_as_rows(documents), settings.sequence_length, folder / "rows", stage)
     order = [place % len(rows) for place in range(steps * size)]
     return dataclasses.replace(
@@ -154,7 +154,7 @@ def _tiny(stage: str, folder: Path, steps: int, words: dict[str, str]) -> Materi
 
 
 def _as_rows(documents: list[Document]) -> Any:
-    from common.training.rows.packing import TokenRow
+    from common.training.rows.shards import TokenRow
 
     return (TokenRow(ids, labels) for ids, labels in documents)
 

@@ -41,9 +41,10 @@ from common.stages.base import make_tokenizer, tokenizer_of
 from common.stages.preference import require_pairs
 from common.training.options import steps_for
 from common.training.rows.preferences import read_pairs, read_preferences
+from common.training.rows.prepared import SAMPLES
 from common.training.rows.prompts import read_prompts
-from common.training.rows.reader import origin
-from common.training.rows.rows import SAMPLES, readers_of, require_rows
+from common.training.rows.reader import origin, require_rows
+from common.training.rows.rows import readers_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

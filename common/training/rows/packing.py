@@ -2,7 +2,7 @@
 
 Usage:
     rows = tokenise(tokenizer, corpus_rows, accounts, assistant_only=False, sequence_length=128)
-    dataset = pack(rows, 128, folder)          # memory-mapped; columns input_ids, labels, seq_lengths
+    dataset = pack(rows, 128, folder, "cpt")   # memory-mapped; columns input_ids, labels, seq_lengths
     batch = RowCollator(pad_id, 128)(dataset[:16])
 
 Isolation is by position ids that restart at each document, in a (batch, length) form: transformers turns them
@@ -12,6 +12,7 @@ Shapes: B rows of a batch, T tokens of a row.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from common.data.texts import texts_of
 from common.data.words import pieces_of_text
 from common.models.control_tokens import READ_AS_TEXT, reader_of
 from common.models.turns import TOO_LONG, encode_turns
+from common.training.rows.shards import TokenRow, TokenShards
 from common.training.rows.witness import NOBODY, Witness
 
 if TYPE_CHECKING:
@@ -40,14 +42,6 @@ LONG = 2**18  # characters of a text that are tokenised at once: a token of it t
 NOTHING_TO_LEARN = "nothing to learn from"
 
 
-@dataclass(frozen=True)
-class TokenRow:
-    """One document or conversation: T tokens, and as labels the same tokens or IGNORED."""
-
-    input_ids: list[int]
-    labels: list[int]
-
-
 def tokenise(
     tokenizer: PreTrainedTokenizerBase, rows: Iterable[dict[str, Any]], accounts: Mapping[str, RowCount], *,
     assistant_only: bool, sequence_length: int | None = None, witness: Witness = NOBODY,
@@ -59,8 +53,27 @@ def tokenise(
     counts both. TRL, which gets rows of any length, cuts or splits them itself. A text of more than LONG characters
     comes in several token rows, so that who has a budget of tokens may stop within it. `witness` hears of every row.
     """
+    options: dict[str, Any] = {"assistant_only": assistant_only, "sequence_length": sequence_length}
+    for batch in tokenised_batches(tokenizer, rows, accounts, witness=witness, **options):
+        yield from batch.rows
+
+
+class TokenBatch(NamedTuple):
+    """Token rows that were encoded together, counted as they are taken."""
+
+    rows: Iterator[TokenRow]
+    ends_a_row: bool  # or the last text goes on in the next batch
+
+
+def tokenised_batches(
+    tokenizer: PreTrainedTokenizerBase, rows: Iterable[dict[str, Any]], accounts: Mapping[str, RowCount], *,
+    assistant_only: bool, sequence_length: int | None = None, witness: Witness = NOBODY,
+) -> Iterator[TokenBatch]:  # fmt: skip
+    """Yield the same in batches; no row behind a batch has been read before the next one is asked for."""
     counted: set[str] = set()  # of the text that comes in pieces
-    for batch in _batches(_in_pieces(tokenizer, rows, accounts, sequence_length, witness), _num_characters):
+
+    def count(batch: Sequence[dict[str, Any]]) -> Iterator[TokenRow]:
+        nonlocal counted
         for row, found in zip(batch, _encode(tokenizer, batch, assistant_only, sequence_length), strict=True):
             count = accounts[row["source"]]
             if isinstance(found, str):
@@ -81,6 +94,9 @@ def tokenise(
             count.tokens += len(ids)
             witness.kept(count, row, ids, labels, changed)
             yield TokenRow(ids, labels)
+
+    for batch in _batches(_in_pieces(tokenizer, rows, accounts, sequence_length, witness), _num_characters):
+        yield TokenBatch(count(batch), batch[-1].get("piece", WHOLE).last)
 
 
 class Piece(NamedTuple):
@@ -134,7 +150,7 @@ def _encode(
     A text begins as the tokenizer begins one, and ends in its end-of-sequence token. Names of control tokens in
     it are read as text.
     """
-    reader = reader_of(tokenizer)
+    reader, end = reader_of(tokenizer), tokenizer.eos_token_id
     for source, asked in {row["source"]: row["control_tokens"] for row in batch if "control_tokens" in row}.items():
         reader.require(asked, source)
     texts = [(row["text"], reader.mark(row["text"], row.get("control_tokens", ()))) for row in batch if "text" in row]
@@ -149,12 +165,12 @@ def _encode(
         if "text" in row:
             (text, marked), piece = next(encoded)
             ids = next(beginning) if piece.first else reader.encode([marked])[0]
-            ended = ids[-1:] == [tokenizer.eos_token_id]
+            ended = ids[-1:] == [end]
             if ended and not piece.last:
                 ids.pop()
             elif piece.last and not ended:
-                ids.append(tokenizer.eos_token_id)
-            yield ids, list(ids), (READ_AS_TEXT,) * (marked != text)
+                ids.append(end)
+            yield ids, ids, (READ_AS_TEXT,) * (marked != text)
             continue
         found = next(chats)
         yield found if isinstance(found, str) else (found.ids, mask(found.ids, found.learned), found.changed)
@@ -168,28 +184,20 @@ def mask(ids: Sequence[int], learned: Sequence[bool]) -> list[int]:
 def pack(rows: Iterable[TokenRow], sequence_length: int, folder: Path, name: str) -> Dataset:
     """Write token rows below `folder`, packed by best fit into rows of at most `sequence_length` tokens.
 
-    Documents longer than a row are split, so that no token is lost; shorter ones stay whole. No rows stay as they
-    are, since TRL fails on them.
+    Documents longer than a row are split, so that no token is lost; shorter ones stay whole.
     """
-    import pyarrow as pa
     from datasets import Dataset
-    from trl import pack_dataset
 
-    folder.mkdir(parents=True, exist_ok=True)
-    tokens = folder / f"{name}.tokens.arrow"
-    schema = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
-    with tokens.open("wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for batch in _batches(rows, lambda row: len(row.input_ids)):
-            columns = [[row.input_ids for row in batch], [row.labels for row in batch]]
-            writer.write_batch(pa.record_batch([pa.array(c, pa.list_(pa.int32())) for c in columns], schema))
-    options = {"cache_file_name": str(packed_file(folder, name)), "new_fingerprint": name, "batch_size": 20_000}
-    dataset = Dataset.from_file(str(tokens))
-    return pack_dataset(dataset, sequence_length, "bfd_split", options) if len(dataset) else dataset
-
-
-def packed_file(folder: Path, name: str) -> Path:
-    """Return where `pack` leaves its rows."""
-    return folder / f"{name}.packed.arrow"
+    tokens = folder / f"{name}.tokens"
+    shutil.rmtree(tokens, ignore_errors=True)
+    shards = TokenShards(tokens)
+    for row in rows:
+        shards.add(row)
+        if shards.is_full:
+            shards.finish({})
+    shards.finish({})
+    shards.pack(sequence_length, folder / f"{name}.packed.arrow")
+    return Dataset.from_file(str(folder / f"{name}.packed.arrow"))
 
 
 def _batches(rows: Iterable[_T], size_of: Callable[[_T], int]) -> Iterator[list[_T]]:

@@ -9,9 +9,10 @@ Only rows that were examined count. Reading stops at the token budget, and the r
 from __future__ import annotations
 
 import json
-import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.kinds import kind_of
@@ -19,18 +20,18 @@ from common.data.accounting import RowCount
 from common.data.cleaned import Cleaned
 from common.data.decontaminate import Decontaminator, filter_rows
 from common.data.exam_passages import exam_passages
-from common.data.texts import texts_of
+from common.errors import DataError
 from common.stage import StageContext
 from common.store.artifacts import Artifact
-from common.training.rows.packing import NOTHING_TO_LEARN, TokenRow, tokenise
+from common.training.rows.packing import NOTHING_TO_LEARN, TokenBatch, tokenised_batches
+from common.training.rows.shards import TokenRow
+from common.training.rows.shuffling import shuffled
 from common.training.rows.witness import NOBODY, Witness
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SAMPLED_FILES = {"preference": "pairs.jsonl", "sft": "answers.jsonl", "prompts": "prompts.jsonl"}  # of a sample
-SHUFFLE_BUFFER = 100_000  # rows held while sources are shuffled through each other
-SHUFFLE_CHARACTERS = 2**28  # of those rows, unless a single one has more
 
 
 def sampled_input(context: StageContext) -> Artifact | None:
@@ -97,30 +98,31 @@ def _without_exam(
     yield from filter_rows(rows, Decontaminator(exam_passages(context.corpus, role)), accounts)
 
 
-def shuffled(rows: Iterable[dict[str, Any]], key: str) -> Iterator[dict[str, Any]]:
-    """Yield rows in a seeded random order, through a buffer: up to SHUFFLE_BUFFER rows it is a full shuffle.
+class Cursor:
+    """Counts the rows that are drawn of a role; with `skip`, so many are passed over, as they were dealt with before.
 
-    Long rows fill the buffer sooner. Rows then leave it until the new one has room.
+    Usage: `for row in Cursor(skip=2).over(rows): ...`; `number` is the place behind the row that was drawn last.
     """
-    rng = random.Random(key)
-    buffer: list[dict[str, Any]] = []
-    held = 0
-    for row in rows:
-        held += sum(map(len, texts_of(row)))
-        buffer.append(row)
-        while len(buffer) > SHUFFLE_BUFFER or (held > SHUFFLE_CHARACTERS and len(buffer) > 1):
-            place = rng.randrange(len(buffer) - 1)
-            leaving, buffer[place] = buffer[place], buffer[-1]
-            buffer.pop()
-            held -= sum(map(len, texts_of(leaving)))
-            yield leaving
-    rng.shuffle(buffer)
-    yield from buffer
+
+    def __init__(self, skip: int = 0) -> None:
+        self._skip, self.number = skip, 0
+
+    def over(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for row in rows:
+            self.number += 1
+            if self.number > self._skip:
+                yield row
 
 
-def read_role(context: StageContext, role: str, accounts: Accounts) -> Iterator[dict[str, Any]]:
-    """Return a role's rows, shuffled; of a role that trains, without those that repeat the exam."""
-    rows = shuffled(training_rows(context, role), f"{context.config.seed}/{role}")
+def read_role(
+    context: StageContext, role: str, accounts: Accounts, cursor: Cursor | None = None, scratch: Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """Return a role's rows, shuffled; of a role that trains, without those that repeat the exam.
+
+    With a folder for scratch, little of what is shuffled is held in memory.
+    """
+    rows = shuffled(training_rows(context, role), f"{context.config.seed}/{role}", scratch)
+    rows = rows if cursor is None else cursor.over(rows)
     from_corpus = role not in SAMPLED_FILES or sampled_input(context) is None
     clean = from_corpus and isinstance(context.corpus, Cleaned) and context.corpus.is_clean(role)
     return rows if clean or role == "preference_heldout" else _without_exam(context, role, rows, accounts)
@@ -138,24 +140,69 @@ class Reader:
         self.accounts = Accounts(role)
         self.texts = Counter[str]()  # left out by `chat_only`, by source
         self.num_tokens = 0
+        self._cursor = Cursor()
+        self._scratch: Path | None = None
 
     def raw(self) -> Iterator[dict[str, Any]]:
         """Yield the role's rows as they were read; with `chat_only`, conversations alone."""
-        for row in read_role(self.context, self.role, self.accounts):
+        for row in read_role(self.context, self.role, self.accounts, self._cursor, self._scratch):
             if self.chat_only and "text" in row:
                 self.texts[row["source"]] += 1
             else:
                 yield row
 
+    def batches(self, *, assistant_only: bool, sequence_length: int) -> Iterator[TokenBatch]:
+        """Yield token rows in batches. They count in `num_tokens` as they are taken."""
+        options: dict[str, Any] = {"assistant_only": assistant_only, "sequence_length": sequence_length}
+
+        def counted(rows: Iterable[TokenRow]) -> Iterator[TokenRow]:
+            for row in rows:
+                self.num_tokens += len(row.input_ids)
+                yield row
+
+        for batch in tokenised_batches(self.tokenizer, self.raw(), self.accounts, witness=self.witness, **options):
+            yield batch._replace(rows=counted(batch.rows))
+
     def tokens(self, *, assistant_only: bool, sequence_length: int, budget: int | None) -> Iterator[TokenRow]:
         """Yield token rows until the budget is reached. `num_tokens` counts them."""
-        options: dict[str, Any] = {"assistant_only": assistant_only, "sequence_length": sequence_length}
-        for row in tokenise(self.tokenizer, self.raw(), self.accounts, witness=self.witness, **options):
-            self.num_tokens += len(row.input_ids)
-            yield row
-            if budget is not None and self.num_tokens >= budget:
-                return
+        for batch in self.batches(assistant_only=assistant_only, sequence_length=sequence_length):
+            for row in batch.rows:
+                yield row
+                if budget is not None and self.num_tokens >= budget:
+                    return
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What is known between two rows: how many were drawn, and all that was counted."""
+        accounts = {source: asdict(count) for source, count in self.accounts.items()}
+        return {"drawn": self._cursor.number, "accounts": accounts, "texts": self.texts, "tokens": self.num_tokens}
+
+    def go_on(self, state: Mapping[str, Any] | None, scratch: Path) -> None:
+        """Begin behind the rows that a state has drawn, with what was counted until there; None is the beginning.
+
+        Rows that wait to be shuffled are kept in the folder `scratch`.
+        """
+        self._scratch = scratch
+        if state is not None:
+            self._cursor = Cursor(state["drawn"])
+            self.accounts.update({source: RowCount(**facts) for source, facts in state["accounts"].items()})
+            self.texts, self.num_tokens = Counter(state["texts"]), state["tokens"]
 
     def finish(self, epochs: float) -> list[RowCount]:
         """Return the closed accounts; `epochs` is how often the rows are seen."""
         return self.accounts.close(self.context, epochs, budgeted=True)
+
+
+def require_rows(rows: Sized, reader: Reader) -> None:
+    """Raise DataError where a reader gave no row, with what it found in each source."""
+    if len(rows):
+        return
+    stage, place = reader.context.stage, origin(reader.context, reader.role)
+    lost = [count for count in reader.accounts.values() if count.dropped]
+    found = [f"source '{count.source}': dropped {count.losses}" for count in lost]
+    found += [f"source '{name}': {number} texts, which have no answers" for name, number in reader.texts.items()]
+    kind = "conversations" if reader.chat_only else "rows"
+    otherwise = f"Add {kind} with role: replay" if reader.role == "replay" else "Check where it comes from"
+    remedy = max(lost, key=lambda count: count.num_dropped).remedy(otherwise) if lost else otherwise
+    without = f", or set {stage}.replay=0" if reader.role == "replay" else ""
+    raise DataError(f"Stage {stage}: {place} has no usable row ({'; '.join(found) or 'none read'}). {remedy}{without}.")

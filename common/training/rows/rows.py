@@ -2,8 +2,8 @@
 
 Usage: `rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)`; `rows.dataset` is in final order.
 
-Sources are shuffled together, read until the token budget is reached, and repeated in fresh shuffles where they are
-shorter.
+Tokens are shared by stages and runs (`common.training.rows.prepared`); the order of rows is the stage's own. Sources
+are shuffled together, read until the token budget is reached, and repeated in fresh shuffles where they are shorter.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ from __future__ import annotations
 import itertools
 import logging
 import shutil
-from collections.abc import Sized
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from common.config.stages import TrainingSettings
 from common.data.accounting import RowCount, check_limits
-from common.errors import DataError
 from common.stage import StageContext
 from common.store.artifacts import flush, write_json
 from common.store.manifest import read_mapping
 from common.training.distributed import ranks
 from common.training.options import steps_for
-from common.training.rows.packing import TokenRow, interleave, pack, packed_file, tokenise
-from common.training.rows.reader import Reader, origin, shuffled
+from common.training.rows.packing import interleave, tokenise
+from common.training.rows.prepared import SAMPLES, Prepared, open_prepared, prepare
+from common.training.rows.reader import Reader, require_rows
+from common.training.rows.shards import TokenRow
+from common.training.rows.shuffling import shuffled
 from common.training.rows.witness import NOBODY, Witness
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SAMPLES = 64  # rows kept as tokenised, for the contracts
-ROWS = "rows"  # the folder of the rows in a stage's scratch
+ROWS = "rows"  # the folder of the order in a stage's scratch
 ORDER, KEPT, MADE = "order.npy", "validation.npy", "rows.json"  # its files; the last is written last
 
 
@@ -57,8 +57,9 @@ def build_rows(
     """Return the stage's rows. Raises DataError for a role without rows, ContractError beyond the limits.
 
     `assistant_only` masks all but the assistant's tokens; replay is then conversations alone. With `replay: 1` there
-    is nothing but replay. The first process builds the rows in the stage's scratch, where the other processes find
-    them, and so does the same stage after it was killed. `witness` hears of every row that is read for it.
+    is nothing but replay. The first process prepares the rows, and notes in the stage's scratch which they are, where
+    the other processes find it, and so does the same stage after it was killed. `witness` hears of every row that is
+    read for it.
     """
     settings = cast(TrainingSettings, context.settings)
     if settings.packing == "trl":
@@ -81,47 +82,39 @@ def build_rows(
 def _prepare(
     context: StageContext, tokenizer: PreTrainedTokenizerBase, asked: dict[str, Any], witness: Witness
 ) -> None:
-    """Read, tokenise, pack and order the rows. The file that describes them is written last."""
+    """Prepare the rows of each part, and order them. The file that describes the order is written last."""
     import numpy as np
 
     settings = cast(TrainingSettings, context.settings)
-    assistant_only = bool(asked["assistant_only"])
     folder, length, seed = context.work / ROWS, settings.sequence_length, context.config.seed
     shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     budget = settings.tokens
-    readers, share = readers_of(context, tokenizer, asked["role"], chat_only=assistant_only, witness=witness)
-    own_budget = None if budget is None else round(budget * (1 - share))
-    stream = readers[0].tokens(assistant_only=assistant_only, sequence_length=length, budget=own_budget)
-    samples = list(itertools.islice(stream, SAMPLES))
-    packed = pack(itertools.chain(samples, stream), length, folder, readers[0].role)
-    require_rows(packed, readers[0])
-    steps = steps_for(settings, len(packed) - _num_kept(len(packed), settings.validation.share), context.stage)
+    chat_only = asked["assistant_only"]
+    readers, share = readers_of(context, tokenizer, asked["role"], chat_only=chat_only, witness=witness)
+
+    def prepared(reader: Reader, budget: int | None) -> tuple[str, int]:
+        name = prepare(reader, assistant_only=chat_only, sequence_length=length, budget=budget)
+        found = open_prepared(context, name)
+        assert found is not None, "it has just been made"
+        return name, len(found.rows)
+
+    name, number = prepared(readers[0], None if budget is None else round(budget * (1 - share)))
+    parts, num_replay = [name], 0
+    steps = steps_for(settings, number - _num_kept(number, settings.validation.share), context.stage)
     total = steps * (settings.batch_tokens // length)
-    parts = [packed]
     for replay in readers[1:]:
-        wanted = round(total * length * share)
-        stream = replay.tokens(assistant_only=assistant_only, sequence_length=length, budget=wanted)
-        parts.append(pack(stream, length, folder, "replay"))
-        require_rows(parts[1], replay)
-    training, kept = _split(len(packed), settings.validation.share, seed)
-    num_replay = sum(map(len, parts[1:]))
+        name, num_replay = prepared(replay, round(total * length * share))
+        parts.append(name)
+    training, kept = _split(number, settings.validation.share, seed)
     drawn = interleave(len(training), num_replay, total=total, replay=share, seed=seed)
-    order = np.concatenate([training, len(packed) + np.arange(num_replay)])[drawn]
+    order = np.concatenate([training, number + np.arange(num_replay)])[drawn]
     np.save(folder / ORDER, order, allow_pickle=False)
     np.save(folder / KEPT, kept, allow_pickle=False)
-    num_drawn = np.bincount(order >= len(packed), minlength=2).tolist()  # of both sides
-    made = {
-        "asked": asked, "parts": [reader.role for reader in readers], "steps": steps,
-        "samples": [asdict(row) for row in samples],
-        "counts": [
-            count.as_dict()
-            for reader, part, number in zip(readers, parts, num_drawn, strict=False)
-            for count in reader.finish(number / len(part))
-        ],
-    }  # fmt: skip
+    num_drawn = np.bincount(order >= number, minlength=2).tolist()  # of both sides
     for path in folder.iterdir():
         flush(path)
-    write_json(folder / MADE, made)
+    write_json(folder / MADE, {"asked": asked, "parts": parts, "steps": steps, "drawn": num_drawn})
 
 
 def readers_of(
@@ -140,21 +133,6 @@ def readers_of(
     return [own, *([replay] if share else [])], share
 
 
-def require_rows(rows: Sized, reader: Reader) -> None:
-    """Raise DataError where a reader gave no row, with what it found in each source."""
-    if len(rows):
-        return
-    stage, place = reader.context.stage, origin(reader.context, reader.role)
-    lost = [count for count in reader.accounts.values() if count.dropped]
-    found = [f"source '{count.source}': dropped {count.losses}" for count in lost]
-    found += [f"source '{name}': {number} texts, which have no answers" for name, number in reader.texts.items()]
-    kind = "conversations" if reader.chat_only else "rows"
-    otherwise = f"Add {kind} with role: replay" if reader.role == "replay" else "Check where it comes from"
-    remedy = max(lost, key=lambda count: count.num_dropped).remedy(otherwise) if lost else otherwise
-    without = f", or set {stage}.replay=0" if reader.role == "replay" else ""
-    raise DataError(f"Stage {stage}: {place} has no usable row ({'; '.join(found) or 'none read'}). {remedy}{without}.")
-
-
 def _num_kept(number: int, share: float) -> int:
     """Return how many of some rows never train: at least one, and never all."""
     return min(number - 1, max(1, round(share * number))) if share else 0
@@ -169,20 +147,29 @@ def _split(number: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
-    """Return the rows in the stage's scratch, or None where there are none, or others."""
+    """Return the rows that are noted in the stage's scratch, or None where there are none, or others."""
     import numpy as np
-    from datasets import Dataset, concatenate_datasets
+    from datasets import concatenate_datasets
 
     folder = context.work / ROWS
     made = read_mapping(folder / MADE)
     if made.get("asked") != asked:
         return None
-    parts = [Dataset.from_file(str(packed_file(folder, name))) for name in made["parts"]]
+    parts: list[Prepared] = []
+    for name in made["parts"]:
+        if (found := open_prepared(context, name)) is None:
+            return None
+        parts.append(found)
     order = np.load(folder / ORDER, allow_pickle=False)
     kept = np.load(folder / KEPT, allow_pickle=False)
+    counts = [
+        count
+        for part, number in zip(parts, made["drawn"], strict=False)
+        for count in part.counts(number / len(part.rows))
+    ]
     return TrainingRows(
-        concatenate_datasets(parts).select(order), made["steps"], [RowCount(**count) for count in made["counts"]],
-        [TokenRow(**row) for row in made["samples"]], parts[0].select(kept) if len(kept) else None,
+        concatenate_datasets([part.rows for part in parts]).select(order), made["steps"], counts,
+        parts[0].samples, parts[0].rows.select(kept) if len(kept) else None,
     )  # fmt: skip
 
 
@@ -203,7 +190,7 @@ def _rows_for_trl(
     ]
     for part, reader in zip(made, readers, strict=True):
         require_rows(part, reader)
-    rows = list(shuffled(map(asdict, itertools.chain(*made)), f"{context.config.seed}/mix"))
+    rows = list(shuffled((row._asdict() for row in itertools.chain(*made)), f"{context.config.seed}/mix"))
     num_tokens = sum(len(row["input_ids"]) for row in rows)
     num_rows = round(num_tokens / settings.sequence_length) if settings.train.get("packing") else len(rows)
     steps = steps_for(settings, max(1, num_rows), context.stage)

@@ -11,8 +11,7 @@ import pytest
 from common.data.accounting import RowCount
 from common.models.tokenizer import train_tokenizer
 from common.stage import StageContext
-from common.training.rows import reader as module
-from common.training.rows.reader import Reader, shuffled
+from common.training.rows.reader import Reader
 
 
 class Texts:
@@ -51,31 +50,6 @@ def test_drops_of_the_corpus_are_shared_out(share: float | None, dropped: int, t
     assert count.dropped["empty text"] == pytest.approx(dropped, abs=2)
     assert count.rows_in == count.rows_out + count.num_dropped
     assert count.num_dropped / count.rows_in == pytest.approx(0.5, abs=0.02)
-
-
-def test_the_buffer_of_the_shuffle_is_bounded_in_rows_and_in_characters(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [{"text": "x" * 10, "number": number} for number in range(500)]
-    everything = [row["number"] for row in shuffled(rows, "k")]
-    assert sorted(everything) == list(range(500))
-    monkeypatch.setattr(module, "SHUFFLE_BUFFER", 50)
-    bounded = [row["number"] for row in shuffled(rows, "k")]
-    assert max(number - place for place, number in enumerate(bounded)) <= 50
-    monkeypatch.setattr(module, "SHUFFLE_BUFFER", 100_000)
-    monkeypatch.setattr(module, "SHUFFLE_CHARACTERS", 500)
-    read: list[int] = []
-
-    def watched() -> Iterator[dict[str, Any]]:
-        for number, row in enumerate(rows):
-            read.append(number)
-            yield row
-
-    mixed = shuffled(watched(), "k")
-    next(mixed)
-    assert len(read) == 51
-    assert len(list(mixed)) == 499
-    assert [row["number"] for row in shuffled(rows, "k")] == bounded  # the same draws, whichever bound it is
-    long = [{"text": "x" * 10_000, "number": number} for number in range(3)]
-    assert sorted(row["number"] for row in shuffled(long, "k")) == [0, 1, 2]
 
 
 def test_a_held_out_text_in_other_blanks_or_case_is_a_copy() -> None:

@@ -17,6 +17,7 @@ from common.errors import DataError
 from common.models.tokenizer import train_tokenizer
 from common.models.turns import NOT_A_PREFIX
 from common.stage import StageContext, data_roles
+from common.training.rows.prepared import KIND
 from common.training.rows.rows import MADE, ROWS, build_rows
 
 
@@ -48,6 +49,7 @@ def test_rows_are_of_the_roles_that_the_recipe_lists(
     )
     context = cast(StageContext, SimpleNamespace(
         corpus=Corpus(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path, inputs={},
+        shared=None,
     ))  # fmt: skip
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     assert {count.role for count in rows.counts} == roles
@@ -83,7 +85,7 @@ def test_a_part_without_a_usable_row_says_what_was_found(
     )
     context = cast(StageContext, SimpleNamespace(
         corpus=Conversations(), config=SimpleNamespace(seed=0), stage="sft", settings=settings, work=tmp_path,
-        inputs={},
+        inputs={}, shared=None,
     ))  # fmt: skip
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.chat_template = template or tokenizer.chat_template
@@ -103,6 +105,7 @@ def test_conversations_that_are_all_too_long_say_so_before_they_are_packed(token
     settings = SftSettings.model_validate({"tokens": 2048, "batch_tokens": 256, "sequence_length": 64, "replay": 0})
     context = cast(StageContext, SimpleNamespace(
         corpus=TooLong(), config=SimpleNamespace(seed=0), stage="sft", settings=settings, work=tmp_path, inputs={},
+        shared=None,
     ))  # fmt: skip
     message = (
         r"Stage sft: the role sft has no usable row \(source 'sft': dropped longer than sequence_length 10\)\. "
@@ -128,6 +131,7 @@ def test_turns_that_are_context_only_carry_no_loss_whoever_packs(packing: str, t
     )
     context = cast(StageContext, SimpleNamespace(
         corpus=Weighted(), config=SimpleNamespace(seed=0), stage="sft", settings=settings, work=tmp_path, inputs={},
+        shared=None,
     ))  # fmt: skip
     rows = build_rows(context, tokenizer, role="sft", assistant_only=True)
     (count,) = rows.counts
@@ -157,9 +161,11 @@ def test_rows_are_on_the_disk_before_the_file_that_says_so(
     )
     context = cast(StageContext, SimpleNamespace(
         corpus=Corpus(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path, inputs={},
+        shared=None,
     ))  # fmt: skip
     build_rows(context, tokenizer, role="cpt", assistant_only=False)
-    files = {path.name: path.stat() for path in (tmp_path / ROWS).iterdir()}
+    order = {path.name: path.stat() for path in (tmp_path / ROWS).iterdir()}
+    files = [*order.values(), *(path.stat() for path in (tmp_path / KIND).rglob("*") if path.is_file())]
     assert len(files) == 7
-    assert forced.index((files[MADE].st_ino, files[MADE].st_size)) == len(forced) - 1
-    assert set(forced) == {(facts.st_ino, facts.st_size) for facts in files.values()}
+    assert forced.index((order[MADE].st_ino, order[MADE].st_size)) == len(forced) - 1
+    assert set(forced) >= {(facts.st_ino, facts.st_size) for facts in files}

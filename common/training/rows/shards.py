@@ -1,0 +1,233 @@
+"""Token rows on the disk: shards that are written whole or not at all, and the packed file made of them.
+
+Usage:
+    shards = TokenShards(folder)              # finds the shards that a killed process has finished
+    shards.add(row); shards.finish(state)     # `state` says where to go on behind the shard
+    shards.pack(2048, folder / "rows.arrow")  # columns input_ids, labels, seq_lengths
+
+A shard is one array of int32: the lengths of its documents, their tokens, and their labels where these differ. The file
+that describes it is written last. Only lengths are held in memory, and the tokens of one shard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from common.store.artifacts import flush, write_json
+from common.store.manifest import read_mapping
+from common.training.rows.best_fit import best_fit, split
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SHARD = 2**21  # tokens, after which a shard ends
+WINDOW = 20_000  # documents that are packed together
+ROWS, TOKENS = 1000, 2**19  # of a batch of the packed file
+WORD = 4  # bytes of a token
+OPEN = 200  # files at once; systems allow 256 and more
+
+
+class TokenRow(NamedTuple):
+    """One document or conversation: T tokens, and as labels the same tokens or IGNORED."""
+
+    input_ids: Sequence[int]
+    labels: Sequence[int]  # the same object where all are learned
+
+
+class Shard(NamedTuple):
+    """A finished shard, the place of its tokens in its file, and what was said when it was finished."""
+
+    path: Path
+    documents: int
+    tokens: int
+    masked: bool  # whether labels follow the tokens
+    state: Mapping[str, Any]
+
+    def lengths(self) -> np.ndarray:
+        import numpy as np
+
+        return np.fromfile(self.path, np.int32, self.documents)
+
+    def first(self, number: int) -> Iterator[TokenRow]:
+        """Yield the first documents."""
+        import numpy as np
+
+        words = np.memmap(self.path, np.int32, "r")
+        stop = self.documents
+        for length in words[: min(number, self.documents)].tolist():
+            start, stop = stop, stop + length
+            ids = words[start:stop].tolist()
+            yield TokenRow(ids, words[start + self.tokens : stop + self.tokens].tolist() if self.masked else ids)
+
+
+class TokenShards:
+    """The shards in one folder, in their order."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open a folder; a shard that a killed process has not finished is written anew."""
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.done: list[Shard] = []
+        while found := read_mapping(self._described(len(self.done))):
+            path = self._path(len(self.done))
+            if not path.is_file() or path.stat().st_size != found["bytes"]:
+                break  # a disk that lost power
+            self.done.append(Shard(path, found["documents"], found["tokens"], found["masked"], found["state"]))
+        self._rows: list[tuple[np.ndarray, np.ndarray]] = []
+        self.waiting = 0  # tokens that no shard has yet
+
+    @property
+    def state(self) -> Mapping[str, Any] | None:
+        """What was said when the last shard was finished; None before the first one."""
+        return self.done[-1].state if self.done else None
+
+    @property
+    def documents(self) -> int:
+        return sum(shard.documents for shard in self.done) + len(self._rows)
+
+    @property
+    def is_full(self) -> bool:
+        return self.waiting >= SHARD
+
+    def add(self, row: TokenRow) -> None:
+        """Add a document to the next shard."""
+        import numpy as np
+
+        ids = np.asarray(row.input_ids, np.int32)
+        self._rows.append((ids, ids if row.labels is row.input_ids else np.asarray(row.labels, np.int32)))
+        self.waiting += len(ids)
+
+    def finish(self, state: Mapping[str, Any]) -> None:
+        """Write what was added as a shard, whole; the bytes are on the disk before the file that says so."""
+        import numpy as np
+
+        path, described = self._path(len(self.done)), self._described(len(self.done))
+        described.unlink(missing_ok=True)
+        lengths = np.fromiter((len(ids) for ids, _ in self._rows), np.int32, len(self._rows))
+        masked = any(ids is not labels for ids, labels in self._rows)
+        parts = [lengths, *(ids for ids, _ in self._rows), *(labels for _, labels in self._rows if masked)]
+        fresh = path.with_suffix(".new")
+        with fresh.open("wb") as stream:
+            for part in parts:
+                stream.write(part.data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(fresh, path)
+        facts = {"documents": len(lengths), "tokens": self.waiting, "masked": masked, "bytes": path.stat().st_size}
+        write_json(described, {**facts, "state": state})
+        flush(self.folder)
+        self.done.append(Shard(path, len(lengths), self.waiting, masked, state))
+        self._rows, self.waiting = [], 0
+
+    def first(self, number: int) -> list[TokenRow]:
+        """Return the first documents of all."""
+        found: list[TokenRow] = []
+        for shard in self.done:
+            if len(found) == number:
+                break
+            found += shard.first(number - len(found))
+        return found
+
+    def pack(self, most: int, target: Path) -> int:
+        """Write the documents, packed by best fit into rows of at most `most` tokens. Return the number of rows.
+
+        Longer documents are split, so that no token is lost; shorter ones stay whole.
+        """
+        import numpy as np
+        import pyarrow as pa
+
+        numbers = pa.list_(pa.int32())
+        schema = pa.schema([("input_ids", numbers), ("labels", numbers), ("seq_lengths", numbers)])
+        lengths = np.concatenate([np.zeros(0, np.int32), *(shard.lengths() for shard in self.done)])
+        num_rows, before = 0, 0
+        with _Tokens(self.done) as tokens, target.open("wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+            for first in range(0, len(lengths), WINDOW):
+                window = lengths[first : first + WINDOW]
+                parts = split(window[window > 0], most)
+                order, sizes = best_fit(parts.lengths, most)
+                num_rows += len(sizes)
+                for rows, places in _batches(sizes, order, parts.lengths):
+                    part_lengths = parts.lengths[places]
+                    ids, labels = tokens.read(before + parts.starts[places], part_lengths)
+                    bounds = np.concatenate([[0], np.cumsum(rows)]).astype(np.int32)
+                    ends = np.concatenate([[0], np.cumsum(part_lengths)])[bounds].astype(np.int32)
+                    columns = [
+                        pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+                        for offsets, values in (
+                            (ends, ids), (ends, labels), (bounds, part_lengths.astype(np.int32)),
+                        )
+                    ]  # fmt: skip
+                    writer.write_batch(pa.record_batch(columns, schema))
+                before += int(window.sum(dtype=np.int64))
+        flush(target)
+        return num_rows
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:05}.tokens"
+
+    def _described(self, number: int) -> Path:
+        return self.folder / f"{number:05}.json"
+
+
+def _batches(sizes: np.ndarray, order: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield how many parts the next rows hold, and the places of these parts, for rows that are few and short."""
+    import numpy as np
+
+    ends = np.cumsum(sizes)
+    tokens = np.cumsum(lengths[order])[ends - 1]  # up to the end of each row
+    row, done = 0, 0
+    while row < len(sizes):
+        fitting = int(np.searchsorted(tokens, (tokens[row - 1] if row else 0) + TOKENS, side="right"))
+        stop = min(max(fitting, row + 1), row + ROWS)
+        yield sizes[row:stop], order[done : ends[stop - 1]]
+        row, done = stop, int(ends[stop - 1])
+
+
+class _Tokens(contextlib.ExitStack):
+    """The tokens and labels of shards, as if they stood one behind the other."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        import numpy as np
+
+        super().__init__()
+        self._shards = shards
+        self._ends = np.cumsum([shard.tokens for shard in shards])
+        self._files: dict[int, int] = {}
+
+    def read(self, starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the tokens and the labels of some stretches, each within a shard."""
+        import numpy as np
+
+        ids = np.empty(int(lengths.sum()), np.int32)
+        labels = np.empty_like(ids)
+        owners = np.searchsorted(self._ends, starts, side="right")
+        done = 0
+        for owner, start, length in zip(owners.tolist(), starts.tolist(), lengths.tolist(), strict=True):
+            shard, stop = self._shards[owner], done + length
+            place = shard.documents + start - (int(self._ends[owner]) - shard.tokens)
+            self._fill(owner, place, ids[done:stop])
+            if shard.masked:
+                self._fill(owner, place + shard.tokens, labels[done:stop])
+            else:
+                labels[done:stop] = ids[done:stop]
+            done = stop
+        return ids, labels
+
+    def _fill(self, owner: int, place: int, into: np.ndarray) -> None:
+        """Read words from a file. It is not mapped: pages that were read would count as memory of the process."""
+        read = os.preadv(self._file(owner), [into.data], place * WORD)
+        if read != into.nbytes:
+            raise OSError(f"{self._shards[owner].path}: {read} bytes were read at {place * WORD}, not {into.nbytes}")
+
+    def _file(self, owner: int) -> int:
+        if owner not in self._files:
+            if len(self._files) == OPEN:
+                self.close()
+                self._files.clear()
+            self._files[owner] = os.open(self._shards[owner].path, os.O_RDONLY)
+            self.callback(os.close, self._files[owner])
+        return self._files[owner]

@@ -1,0 +1,106 @@
+"""Rows in a seeded random order, through a buffer that is larger than what is held in memory.
+
+Usage: `for row in shuffled(rows, "17/cpt", folder): …`; long buffers are in unnamed files of `folder`.
+
+Without a folder all of the buffer is in memory. The order is the same.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from common.data.texts import texts_of
+
+BUFFER = 100_000  # rows that are shuffled through each other
+CHARACTERS = 2**28  # of these rows, unless a single one has more
+HELD = 2**24  # characters of these that are held in memory
+FILE = 2**26  # bytes, after which another file begins
+
+Row = dict[str, Any]
+Place = tuple[int, int, int]  # file, first byte, bytes
+
+
+def shuffled(rows: Iterable[Row], key: str, folder: Path | None = None) -> Iterator[Row]:
+    """Yield rows in a seeded random order, through a buffer: up to BUFFER rows it is a full shuffle.
+
+    Long rows fill the buffer sooner. Rows then leave it until the new one has room.
+    """
+    rng = random.Random(key)
+    buffer: list[tuple[int, Row | Place]] = []  # characters, and the row or where it is
+    held = in_memory = 0
+    with _Spilled(folder) as spilled:
+        for row in rows:
+            size = sum(map(len, texts_of(row)))
+            stays = folder is None or in_memory + size <= HELD
+            buffer.append((size, row if stays else spilled.write(row)))
+            held += size
+            in_memory += size * stays
+            while len(buffer) > BUFFER or (held > CHARACTERS and len(buffer) > 1):
+                place = rng.randrange(len(buffer) - 1)
+                (size, leaving), buffer[place] = buffer[place], buffer[-1]
+                buffer.pop()
+                held -= size
+                in_memory -= size * isinstance(leaving, dict)
+                yield spilled.take(leaving)
+        rng.shuffle(buffer)
+        buffer.reverse()
+        while buffer:
+            yield spilled.take(buffer.pop()[1])
+
+
+class _Spilled:
+    """Rows in files that have no name, so that a killed process leaves none. A file goes with the last row in it."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._files: dict[int, Any] = {}
+        self._rows: dict[int, int] = {}  # that are still in each file
+        self._newest, self._end = -1, FILE
+
+    def __enter__(self) -> _Spilled:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def write(self, row: Row) -> Place:
+        """Write a row, and return its place."""
+        if self._end >= FILE:
+            if self._newest in self._files:
+                self._files[self._newest].flush()
+                self._drop_if_empty(self._newest)
+            self._newest, self._end = self._newest + 1, 0
+            self._files[self._newest] = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 # closed with the last row
+            self._rows[self._newest] = 0
+        data = pickle.dumps(row, protocol=5)
+        self._files[self._newest].write(data)
+        place = (self._newest, self._end, len(data))
+        self._end += len(data)
+        self._rows[self._newest] += 1
+        return place
+
+    def take(self, row: Row | Place) -> Row:
+        """Return a row, which is then here no more."""
+        if isinstance(row, dict):
+            return row
+        number, start, size = row
+        file = self._files[number]
+        if number == self._newest:
+            file.flush()
+        found: Row = pickle.loads(os.pread(file.fileno(), size, start))  # as this process wrote it
+        self._rows[number] -= 1
+        if number != self._newest:
+            self._drop_if_empty(number)
+        return found
+
+    def _drop_if_empty(self, number: int) -> None:
+        if self._rows.get(number) == 0:
+            self._files.pop(number).close()
+            del self._rows[number]
