@@ -4,7 +4,8 @@ Usage: `stop_words().get("de")`; `"zh" in WITHOUT_SPACES`.
 
 Rules made for English are off where they would drop good text of another language. Stop words are the most frequent
 short words of a language, of which any paragraph has some. The lists are ours, one line of `stop_words.txt` for each
-language, and a language without one is no mistake.
+language: those alone that were found in real text, two words in at least 96% of its pieces of 50. A language without a
+list is no mistake: its rule is off.
 """
 
 from __future__ import annotations
