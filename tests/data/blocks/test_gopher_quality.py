@@ -41,7 +41,7 @@ def test_stop_words_are_those_of_the_language(tmp_path: Path) -> None:
     plain = FAULTS["too few stop words"]
     assert reason(one("gopher_quality", PROSE["en"], tmp_path, language="de")) == "too few stop words"
     assert reason(one("gopher_quality", plain, tmp_path, language=None)) is None
-    assert reason(one("gopher_quality", plain, tmp_path, language="eu-x", stop_words={})) == "too few stop words"
+    assert reason(one("gopher_quality", plain, tmp_path, language="fr-x", stop_words={})) == "too few stop words"
     assert reason(one("gopher_quality", plain, tmp_path, language="qq")) is None
     own = {"qq": ["stone", "light"]}
     assert reason(one("gopher_quality", plain, tmp_path, language="qq", stop_words=own)) is None
