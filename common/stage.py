@@ -40,6 +40,7 @@ class StageContext:
     task_folders: tuple[Path, ...] = ()  # with harness task files of our own
     rewards_file: Path = Path("rewards.py")  # of the domain; read where its rewards are named
     scorers: Mapping[str, Callable[..., float]] = field(default_factory=dict)  # of the domain, where a block names some
+    data: Path | None = None  # the data folder: where the paths of a manifest start
     controls: tuple[str, ...] = ()  # the pipeline's control arms, by stage name; the card compares with them
     left_out: tuple[str, ...] = ()  # benchmarks that could not be loaded, and that the exam goes without
     run: str = ""  # <profile>/<name> of the run; says whose a published version is

@@ -72,7 +72,6 @@ class BlockContext:
 
     folder: Path  # of the block's own files, while the stage is being made
     role: str
-    languages: Mapping[str, str] = field(default_factory=dict)  # source -> ISO 639 code, where its manifest says so
     earlier: Mapping[str, Path] = field(default_factory=dict)  # role -> folder with the rows that it was made of
     scorers: Mapping[str, Callable[..., float]] = field(default_factory=dict)  # functions of the domain's blocks.py
     data: Path | None = None  # the data folder, for blocks that read files of the user's

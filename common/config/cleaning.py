@@ -42,6 +42,11 @@ def uses_seed(settings: StageSettings) -> bool:
     return isinstance(settings, DataSettings) and any(block_of(name).seeded for name, _ in chosen(settings.blocks))
 
 
+def benchmarks_of(stages: Mapping[str, StageSettings]) -> list[str]:
+    """Return the benchmarks that the exams of a run ask, each once; cleaned rows must not repeat these either."""
+    return list(dict.fromkeys(task for settings in stages.values() for task in getattr(settings, "tasks", ())))
+
+
 def with_cleaning(nodes: Sequence[Node], roles: Collection[str]) -> list[Node]:
     """Return the stages of a pipeline with those that clean some roles before them, where a stage reads them."""
     read = {role for node in nodes for role in _roles(node)}

@@ -58,6 +58,11 @@ class MixtureSettings(Frozen):
         return self
 
     @property
+    def asks(self) -> bool:
+        """Whether it asks for anything."""
+        return self != MixtureSettings()
+
+    @property
     def sources(self) -> set[str]:
         """The sources that are named."""
         return {*self.shares, *(name for phase in self.phases for name in phase.shares)}

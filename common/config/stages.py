@@ -25,6 +25,7 @@ from common.config.base import (
     ValidationSettings,
 )
 from common.config.merge_parameters import MergeParameters
+from common.config.mixture import MixtureSettings
 from common.config.names import NonEmpty
 
 MOST_EPOCHS = 10_000
@@ -102,6 +103,9 @@ class TrainingSettings(LearningSettings):
         "isolated", description="isolated: rows of whole documents that cannot see each other; trl: TRL's own packing"
     )
     replay: OfData[Share] = Field(0.0, description="share of all tokens that comes from the replay sources")
+    mixture: OfData[MixtureSettings] = Field(
+        MixtureSettings(), description="shares of the stage's own tokens by source; with packing: isolated"
+    )
     validation: OfData[ValidationSettings] = Field(
         ValidationSettings(), description="rows kept from training, to measure it by"
     )

@@ -79,7 +79,7 @@ def judged_by(
     filters: dict[str | None, Callable[[Any], Any]] = {}
 
     def judge(row: Row) -> Row | Drop:
-        code = row.get("language") or context.languages.get(row["source"]) or language
+        code = row.get("language") or language
         judged = filters.get(code)
         if judged is None:
             judged = filters[code] = make(code and code.partition("-")[0]).filter

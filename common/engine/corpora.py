@@ -57,6 +57,14 @@ def open_corpus(resolved: Resolved) -> Corpus:
     return WithGeneralWorld(manifest, embedded) if lends and not manifest.conversations("pretrain") else manifest
 
 
+def data_folder(resolved: Resolved) -> Path | None:
+    """Return where the paths of a manifest start; None without a manifest."""
+    if resolved.config.data == EMBEDDED:
+        return None
+    manifest = resolved.domain_folder / "data.yaml" if resolved.config.data == HUB else Path(resolved.config.data)
+    return resolved.data_root or manifest.parent
+
+
 def pipeline_for(resolved: Resolved) -> str | None:
     """Return the shipped pipeline that trains on most of a manifest's roles and needs no other; the shortest of these.
 

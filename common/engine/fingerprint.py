@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from common.config.base import StageSettings
-from common.config.cleaning import DataSettings, cleaned_roles, uses_seed
+from common.config.blocks import block_of, chosen
+from common.config.cleaning import DataSettings, benchmarks_of, cleaned_roles, uses_seed
 from common.config.defaults import differing, filled
 from common.config.domain_code import EXAMS, SCORERS
 from common.config.kinds import kind_of
@@ -23,6 +24,7 @@ from common.config.resolve import Resolved
 from common.config.schema import Config
 from common.data.corpus import Corpus
 from common.data.scorers import scorer_names
+from common.engine.corpora import data_folder
 from common.models.licence import licence_of
 from common.models.source import digest_checkpoint, taken_model
 from common.models.tokenizer import WORDS
@@ -70,7 +72,10 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
     if data := data_of(node, config, corpus):
         recipe["data"] = data
     modules: dict[str, str] = {}
-    if settings.get("tasks"):
+    own = config.stages[node.name]
+    if isinstance(own, DataSettings):
+        recipe |= _cleaned_by(own, resolved)
+    if settings.get("tasks") or recipe.get("benchmarks"):
         modules |= _modules_beside(EXAMS, resolved.domain_folder)
         recipe["task_files"] = {
             f"{folder.name}/{path.relative_to(folder).as_posix()}": digest_file(path)
@@ -98,6 +103,17 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
         if controls := resolved.pipeline.controls:
             recipe["controls"] = list(controls)
     return recipe
+
+
+def _cleaned_by(settings: DataSettings, resolved: Resolved) -> dict[str, Any]:
+    """Return what decides on cleaned rows besides settings and rows: files that blocks read, benchmarks to keep out."""
+    folder, found = data_folder(resolved), dict[str, Any]()
+    files = sorted({name for block, given in chosen(settings.blocks) for name in block_of(block).files(given)})
+    if files and folder is not None:
+        found["files"] = {name: digest_file(path) for name in files if (path := folder / name).is_file()}
+    if tasks := benchmarks_of(resolved.config.stages):
+        found["benchmarks"] = sorted(tasks)
+    return found
 
 
 def _modules_beside(part: str, folder: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from common.config.cleaning import KIND as CLEANING
-from common.config.cleaning import PREFIX, cleaned_roles
+from common.config.cleaning import PREFIX, benchmarks_of, cleaned_roles
 from common.config.json import read_json
 from common.config.kinds import kind_of
 from common.config.node import Node
@@ -28,7 +28,7 @@ from common.data.scorers import scorers_of
 from common.engine import launch
 from common.engine.claim import claimed
 from common.engine.code import code_of
-from common.engine.corpora import open_corpus
+from common.engine.corpora import data_folder, open_corpus
 from common.engine.environment import hub_restored, needs_hub, prepare
 from common.engine.fingerprint import recipe_of, task_folders
 from common.engine.frozen_plan import freeze
@@ -240,15 +240,16 @@ class Run:
             out = work / "processes" / str(ranks.rank())
             out.mkdir(parents=True, exist_ok=True)
         settings, folders = self.config.stages[node.name], task_folders(self.resolved)
-        if getattr(settings, "tasks", ()):
+        if getattr(settings, "tasks", ()) or (node.kind == CLEANING and benchmarks_of(self.config.stages)):
             folders = exam_folders(folders, self.resolved)
         cleaned = {role: job.inputs[PREFIX + role].path for role in cleaned_roles(node.inputs)}
         corpus = Cleaned(self.corpus, cleaned) if cleaned and node.kind != CLEANING else self.corpus
         return StageContext(
             node.name, node.kind, settings, self.config, job.inputs, node.parent, corpus,
             out, work, self.store.models, self.console, folders, rewards_file(self.resolved, settings),
-            scorers_of(self.resolved, settings), self.resolved.pipeline.controls, self.left_out, self.folder.label,
-            job.fingerprint[:RESULT_ID], shared_by(self.resolved, self.lease, work, self.console),
+            scorers_of(self.resolved, settings), data_folder(self.resolved), self.resolved.pipeline.controls,
+            self.left_out, self.folder.label, job.fingerprint[:RESULT_ID],
+            shared_by(self.resolved, self.lease, work, self.console),
         )  # fmt: skip
 
     def _commit(self, job: Job, report: StageReport, seconds: float) -> Artifact:

@@ -117,6 +117,7 @@ def render_card(
         "## Rows",
         tables.rows_table(chain),
         "Masked is the share of rows without a token to train on.",
+        *(["### Mixture", mixed] if (mixed := tables.mixture_table(chain)) else []),
         *(["### Cleaning", cleaned] if (cleaned := tables.cleaning_table(chain)) else []),
         "## Recipes",
         tables.recipes(chain),

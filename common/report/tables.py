@@ -120,6 +120,26 @@ def cleaning_table(chain: Chain) -> str:
     )
 
 
+def mixture_table(chain: Chain) -> str:
+    """The shares of tokens that were asked of each source, the real ones, and the passes over it."""
+    rows = [
+        (name, source, facts)
+        for name, manifest in chain.manifests.items()
+        for source, facts in (manifest["metrics"].get("mixture") or {}).items()
+    ]
+    return table(
+        rows,
+        {
+            "Stage": lambda row: code(row[0]),
+            "Source": lambda row: code(row[1]),
+            "Asked": lambda row: percent(row[2]["asked"]),
+            "Real": lambda row: percent(row[2]["real"]),
+            "Passes": lambda row: number(row[2]["epochs"], 2),
+        },
+        text=2,
+    )
+
+
 def rows_table(chain: Chain) -> str:
     """How many rows each training stage read, dropped, changed and trained on."""
     rows = [(name, facts) for name, manifest in chain.manifests.items() for facts in manifest.get("rows", ())]

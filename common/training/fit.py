@@ -64,7 +64,7 @@ def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, r
         trainer.add_callback(validation.callback(trainer))
     log = loop.run(trainer)
     model = validation.chosen(trained_model(context, trainer))
-    measured = {**loop.measured(), **validation.measured()}
+    measured = {**loop.measured(), **validation.measured(), **({"mixture": rows.mixture} if rows.mixture else {})}
     return TrainResult(model, log, loop.steps, loop.seconds, loop.steps * settings.batch_tokens, measured)
 
 

@@ -57,7 +57,7 @@ def test_source_files_are_read_again_only_when_they_change(tmp_path: Path, monke
     monkeypatch.setattr(code, "read_source", watched)
 
     def in_a_new_process() -> str:
-        code_of.cache_clear()
+        code.code_of_module.cache_clear()
         code._read_cache.cache_clear()
         return str(code_of("card", tmp_path)["digest"])
 
@@ -71,7 +71,7 @@ def test_source_files_are_read_again_only_when_they_change(tmp_path: Path, monke
     cache.write(code._cache_name(tmp_path), {"common/stages/card.py": ["damaged", 1, 2]})
     in_a_new_process()
     assert len(read) == 3
-    code.code_of.cache_clear()
+    code.code_of_module.cache_clear()
 
 
 def test_code_that_rows_come_from_is_part_of_a_stage_that_reads_them() -> None:

@@ -83,7 +83,7 @@ def start(settings: LanguageSettings, context: BlockContext) -> RowFunction:
 
 def _declared(row: Row, context: BlockContext, labels: frozenset[str]) -> frozenset[str]:
     """Return the language that the source of a row declares, if it can be told; else nothing, and say so once."""
-    code = row.get("language") or context.languages.get(row["source"]) or ""
+    code = row.get("language") or ""
     found = _alike(code) & labels
     if not found:
         _say(row["source"], code)

@@ -56,9 +56,9 @@ class Cleaning:
     blocks: Sequence[tuple[str, BlockSettings]]  # by name, since it crosses to other processes
     gate: Gate | None = None
     sample: int = 20  # rejected rows that are kept for each block and reason
-    languages: Mapping[str, str] = field(default_factory=dict)
     earlier: Mapping[str, Path] = field(default_factory=dict)
     scorers: Mapping[str, Callable[..., float]] = field(default_factory=dict)
+    data: Path | None = None  # the data folder
     seed: int = 0
     workers: int = 1
 
@@ -87,7 +87,10 @@ class Cleaning:
         """Return what a block may use."""
         folder = self.folder / f"block-{place + 1}"
         folder.mkdir(parents=True, exist_ok=True)
-        return BlockContext(folder, self.role, self.languages, self.earlier, self.scorers, self.seed, self.workers)
+        return BlockContext(
+            folder, self.role, earlier=self.earlier, scorers=self.scorers, data=self.data, seed=self.seed,
+            workers=self.workers,
+        )  # fmt: skip
 
     def cut(self, rows: Iterable[Row]) -> None:
         """Write the raw rows into one shard for each task, unless that is done. What was begun is begun again."""

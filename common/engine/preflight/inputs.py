@@ -32,6 +32,7 @@ from common.data.cleaning.clean import Cleaning
 from common.data.corpus import Corpus
 from common.data.scorers import scorers_of
 from common.data.sizes import RowSizes, Sizes
+from common.engine.corpora import data_folder
 from common.engine.environment import needs_hub, prepare
 from common.engine.fingerprint import task_folders
 from common.engine.own_data import is_default
@@ -82,7 +83,9 @@ def check_inputs(
         corpus.check_rows([role for role in needed if not (sizes and _is_read(sizes.of(role)))])
     except DataError as error:
         problems.append(error)
-    asked = {name: settings.tasks for name, settings in stages.items() if isinstance(settings, EvaluateSettings)}
+    cleans = any(isinstance(settings, DataSettings) for settings in stages.values())  # apart from all exams
+    exams = config.stages if cleans else stages
+    asked = {name: settings.tasks for name, settings in exams.items() if isinstance(settings, EvaluateSettings)}
     left_out: tuple[str, ...] = ()
     try:
         left_out = _missing_benchmarks(resolved, corpus, asked)
@@ -100,7 +103,8 @@ def check_blocks(resolved: Resolved, settings: DataSettings) -> None:
     """Begin every block of a stage that cleans, without rows. Raises what it says of its settings, or of its files."""
     with tempfile.TemporaryDirectory() as folder:
         scorers = scorers_of(resolved, settings)
-        Cleaning(Path(folder), settings.role, chosen(settings.blocks), scorers=scorers).check()
+        data = data_folder(resolved)
+        Cleaning(Path(folder), settings.role, chosen(settings.blocks), scorers=scorers, data=data).check()
 
 
 def _is_read(found: Sizes | None) -> bool:

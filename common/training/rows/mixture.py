@@ -64,6 +64,22 @@ def mixed_order(
     return np.concatenate(parts).astype(np.int64), facts
 
 
+def with_replay(order: np.ndarray, num_own: int, num_replay: int, *, total: int, seed: int) -> np.ndarray:
+    """Return an order, (total,) int64, with replay rows mixed in evenly at random; own rows keep their order.
+
+    `order` is that of the own rows, places below `num_own`; the places of the replay rows follow.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng([seed, 3])
+    is_replay = np.zeros(total, dtype=bool)
+    is_replay[rng.permutation(total)[: total - len(order)]] = True
+    found = np.empty(total, dtype=np.int64)
+    found[~is_replay] = order
+    found[is_replay] = num_own + _passes(num_replay, total - len(order), rng)
+    return found
+
+
 def shares_of(sizes: Mapping[str, int], settings: MixtureSettings) -> dict[str, float]:
     """Return every source's share: as named; the others divide what is left by their rows and the temperature."""
     rest = 1.0 - math.fsum(settings.shares.values())

@@ -110,7 +110,7 @@ def recipe_of(reader: Reader, options: Mapping[str, Any], code: str) -> dict[str
         "schema": SCHEMA, "kind": KIND, "role": role, "rows": rows,
         "exam": context.corpus.identity(list(context.corpus.exam_roles(role))),
         "tokenizer": fingerprint_of_tokenizer(reader.tokenizer), "chat_only": reader.chat_only,
-        "seed": context.config.seed, "code": code, **options,
+        "seed": context.config.seed, "code": code, **options, **({"source": reader.source} if reader.source else {}),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }  # fmt: skip
 

@@ -133,8 +133,10 @@ class Reader:
 
     def __init__(
         self, context: StageContext, tokenizer: PreTrainedTokenizerBase, role: str, chat_only: bool,
-        witness: Witness = NOBODY,
+        witness: Witness = NOBODY, source: str | None = None,
     ) -> None:  # fmt: skip
+        """With `source`, rows of other sources are passed over."""
+        self.source = source
         self.context, self.tokenizer, self.role, self.chat_only = context, tokenizer, role, chat_only
         self.witness = witness
         self.accounts = Accounts(role)
@@ -146,6 +148,8 @@ class Reader:
     def raw(self) -> Iterator[dict[str, Any]]:
         """Yield the role's rows as they were read; with `chat_only`, conversations alone."""
         for row in read_role(self.context, self.role, self.accounts, self._cursor, self._scratch):
+            if self.source not in (None, row["source"]):
+                continue
             if self.chat_only and "text" in row:
                 self.texts[row["source"]] += 1
             else:

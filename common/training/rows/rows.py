@@ -21,6 +21,7 @@ from common.store.artifacts import flush, write_json
 from common.store.manifest import read_mapping
 from common.training.distributed import ranks
 from common.training.options import steps_for
+from common.training.rows.mixture import mixed_order, with_replay
 from common.training.rows.packing import interleave, tokenise
 from common.training.rows.prepared import SAMPLES, Prepared, open_prepared, prepare
 from common.training.rows.reader import Reader, require_rows
@@ -48,6 +49,7 @@ class TrainingRows:
     counts: list[RowCount]
     samples: list[TokenRow] = field(default_factory=list)  # a few rows as tokenised, for the contracts
     validation: Dataset | None = None  # rows that never train
+    mixture: dict[str, Any] | None = None  # source -> asked and real share, and passes, where a mixture is asked for
 
 
 def build_rows(
@@ -68,6 +70,7 @@ def build_rows(
         "role": role, "assistant_only": assistant_only, "seed": context.config.seed,
         **settings.model_dump(mode="json", include={"tokens", "epochs", "batch_tokens", "sequence_length", "replay"}),
         "validation": settings.validation.share,
+        **({"mixture": settings.mixture.model_dump(mode="json")} if settings.mixture.asks else {}),
     }  # fmt: skip
     if ranks.is_main_process() and _read(context, asked) is None:
         _prepare(context, tokenizer, asked, witness)
@@ -99,22 +102,43 @@ def _prepare(
         assert found is not None, "it has just been made"
         return name, len(found.rows)
 
-    name, number = prepared(readers[0], None if budget is None else round(budget * (1 - share)))
-    parts, num_replay = [name], 0
+    own = _by_source(readers[0]) if settings.mixture.asks else [readers[0]]
+    parts = [prepared(reader, None if budget is None else round(budget * (1 - share))) for reader in own]
+    number, num_replay = sum(size for _, size in parts), 0
     steps = steps_for(settings, number - _num_kept(number, settings.validation.share), context.stage)
     total = steps * (settings.batch_tokens // length)
     for replay in readers[1:]:
-        name, num_replay = prepared(replay, round(total * length * share))
-        parts.append(name)
+        parts.append(prepared(replay, round(total * length * share)))
+        num_replay = parts[-1][1]
     training, kept = _split(number, settings.validation.share, seed)
-    drawn = interleave(len(training), num_replay, total=total, replay=share, seed=seed)
-    order = np.concatenate([training, number + np.arange(num_replay)])[drawn]
+    mixture = None
+    if settings.mixture.asks:
+        ends = np.cumsum([size for _, size in parts[: len(own)]])
+        left = np.bincount(np.searchsorted(ends, training, side="right"), minlength=len(own)).tolist()
+        sizes = {str(reader.source): size for reader, size in zip(own, left, strict=True)}
+        num_own = total - (round(total * share) if num_replay else 0)
+        mixed, mixture = mixed_order(sizes, total=num_own, settings=settings.mixture, seed=seed, stage=context.stage)
+        order = with_replay(training[mixed], number, num_replay, total=total, seed=seed)
+    else:
+        drawn = interleave(len(training), num_replay, total=total, replay=share, seed=seed)
+        order = np.concatenate([training, number + np.arange(num_replay)])[drawn]
     np.save(folder / ORDER, order, allow_pickle=False)
     np.save(folder / KEPT, kept, allow_pickle=False)
-    num_drawn = np.bincount(order >= number, minlength=2).tolist()  # of both sides
+    bounds = np.cumsum([size for _, size in parts])
+    num_drawn = np.bincount(np.searchsorted(bounds, order, side="right"), minlength=len(parts)).tolist()
     for path in folder.iterdir():
         flush(path)
-    write_json(folder / MADE, {"asked": asked, "parts": parts, "steps": steps, "drawn": num_drawn})
+    names = [name for name, _ in parts]
+    write_json(folder / MADE, {"asked": asked, "parts": names, "steps": steps, "drawn": num_drawn, "mixture": mixture})
+
+
+def _by_source(reader: Reader) -> list[Reader]:
+    """Return a reader for each source of a role that has rows; those without are passed over."""
+    context, role = reader.context, reader.role
+    return [
+        Reader(context, reader.tokenizer, role, chat_only=reader.chat_only, witness=reader.witness, source=name)
+        for name in context.corpus.conversations(role)
+    ]
 
 
 def readers_of(
@@ -167,9 +191,10 @@ def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
         for part, number in zip(parts, made["drawn"], strict=False)
         for count in part.counts(number / len(part.rows))
     ]
+    everything = concatenate_datasets([part.rows for part in parts])
     return TrainingRows(
-        concatenate_datasets([part.rows for part in parts]).select(order), made["steps"], counts,
-        parts[0].samples, parts[0].rows.select(kept) if len(kept) else None,
+        everything.select(order), made["steps"], counts,
+        parts[0].samples, everything.select(kept) if len(kept) else None, made.get("mixture"),
     )  # fmt: skip
 
 
