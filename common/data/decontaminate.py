@@ -4,10 +4,10 @@ Usage: `guard = Decontaminator(exam_passages(corpus, "sft"))`, then `hit = guard
 `rows = filter_rows(rows, guard, count)`, or `judge = gate(guard)` for the rejects' sample.
 
 A text is hit when it shares a run of `n` words with a question, or holds a whole shorter question of at least six
-words, with one typing error at most. A held-out text is copied where half of it is found, or half of a row is part of
-it. What a word is in each script, and what does not tell two apart, is `common.data.words`; how runs are found is
-`common.data.overlap`. It finds copies, not paraphrases; questions under six words are too common to look for. Passages
-come from `common.data.exam_passages`.
+words, with one typing error at most. A held-out text is copied where most of it (80%) is found, or most of a row is
+part of it: texts of one field share paragraphs. What a word is in each script, and what does not tell two apart, is
+`common.data.words`; how runs are found is `common.data.overlap`. It finds copies, not paraphrases; questions under six
+words are too common to look for. Passages come from `common.data.exam_passages`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from common.data.words import WORD, Cut, cut, pieces_of_text, weight_of, words_o
 EXAM_OVERLAP = "exam overlap"
 LONG = 2**18  # characters of a text that are cut into words at once
 SPAN = 100  # characters that a word of a run takes at most on average, with what stands around it
-HALF = 0.5  # of a held-out text, or of a row, from which on one is a copy of the other
+COPIED = 0.8  # of a held-out text, or of a row, from which on one is a copy of the other
 RUNS = 2  # that a row has of a held-out text at least, where it is a part of that
 COMMON, COMMON_SHARE = 10, 0.2  # questions of an exam, and their share, whose instructions are the same
 _APOSTROPHES, _HYPHENS = re.compile("['\u2019]"), re.compile("(?<=\\w)[-\u2010\u2011](?=\\w)")
@@ -144,11 +144,11 @@ class _Copied:
             for match, _ in sorted(matches, key=lambda one: (one[0].start, one[0].end)):
                 covered += max(0, form.ends[match.end] - form.ends[max(end, match.start)]) if match.end > end else 0
                 end = max(end, match.end)
-            if covered < HALF * form.ends[-1]:
+            if covered < COPIED * form.ends[-1]:
                 if covered < RUNS * n * WORD:
                     continue
                 size = size if size is not None else sum(map(weight_of, words_of(text)))
-                if covered < HALF * size:
+                if covered < COPIED * size:
                     continue
             longest, piece = max(matches, key=lambda one: one[0].last - one[0].first)
             return Hit(passages[form.passage], excerpt(piece, longest.first, longest.last))

@@ -6,6 +6,7 @@ import ast
 
 import pytest
 
+from common.data.blocks.relevance import AXES
 from tests.config.settings_reads import Sources, unread_settings
 from tests.conftest import REPOSITORY
 
@@ -15,6 +16,8 @@ READ_OTHERWISE = {
     "Config.precision": "the same",
     "Manifest.settings": "a layer, read before the manifest is checked",
     "Manifest.profiles": "the same",
+    "Manifest.blocks": "the same",
+    **{f"RelevanceSettings.{axis}": "read by its name, as each of AXES" for axis in AXES},
     "Knowledge.kind": "chooses the class, before the file is checked",
     "ProblemFile.kind": "as above",
     "Collection.kind": "as above",

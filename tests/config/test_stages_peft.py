@@ -36,7 +36,8 @@ def test_the_defaults_are_part_of_the_settings() -> None:
     assert {**adapted.lora, "r": LORA["r"]}.items() >= LORA.items()
     assert adapted.lora["r"] == 4
     assert adapted.quantization is None
-    assert stages(**{"sft.peft": "qlora"})["sft"].quantization == NF4
+    quantised = stages(**{"sft.peft": "qlora"})["sft"]
+    assert quantised.quantization == {**NF4, "bnb_4bit_compute_dtype": quantised.precision}
     eight = stages(**{"sft.peft": "qlora", "sft.quantization.load_in_8bit": "true"})["sft"]
     assert eight.quantization == {"load_in_8bit": True}
 

@@ -2,7 +2,8 @@
 
 Usage:
     cleaning = Cleaning(folder, "cpt", [("unicode", settings)], gate, sample=20)
-    cleaning.cut(rows)                       # once: raw rows into shards of about equal size, one for each task
+    if not cleaning.is_cut:
+        cleaning.cut(rows)                   # raw rows into shards of about equal size, one for each task
     for number in range(len(cleaning.passes)):
         run_pass(cleaning, number, runner)   # see `common.data.cleaning.runners`
     cleaning.accounts()
@@ -93,9 +94,7 @@ class Cleaning:
         )  # fmt: skip
 
     def cut(self, rows: Iterable[Row]) -> None:
-        """Write the raw rows into one shard for each task, unless that is done. What was begun is begun again."""
-        if self._cut() is not None:
-            return
+        """Write the raw rows into one shard for each task. What was begun is begun again."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         tasks = 0
