@@ -75,6 +75,7 @@ class BlockContext:
     languages: Mapping[str, str] = field(default_factory=dict)  # source -> ISO 639 code, where its manifest says so
     earlier: Mapping[str, Path] = field(default_factory=dict)  # role -> folder with the rows that it was made of
     scorers: Mapping[str, Callable[..., float]] = field(default_factory=dict)  # functions of the domain's blocks.py
+    data: Path | None = None  # the data folder, for blocks that read files of the user's
     seed: int = 0
     workers: int = 1
 
@@ -98,6 +99,7 @@ class Block:
     rows: Collection[str] = TEXT  # kinds of rows that it is for; it never sees others
     roles: Callable[[Any], Sequence[str]] = lambda settings: ()  # further roles whose cleaned rows it reads
     scorers: Callable[[Any], Sequence[str]] = lambda settings: ()  # functions of the domain that it calls
+    files: Callable[[Any], Sequence[str]] = lambda settings: ()  # files below the data folder that it reads: part of it
     seeded: bool = False  # whether the run's seed decides what it does
     paper: str = ""  # where it is defined
 

@@ -58,7 +58,7 @@ def describe(key: str) -> list[str]:
         return _text([_setting(key, Config.model_fields[key])])
     if name not in parts:
         raise ConfigError(f"{key}: no section or stage kind of that name.{did_you_mean(name, [*parts, *SCALARS])}")
-    settings = list(_settings(parts[name], name))
+    settings = list(settings_of(parts[name], name))
     own = [setting for setting in settings if f"{setting.key}.".startswith(f"{key}.")]
     if own:
         return [*([] if own[0].key == key else [f"{key}: {_heading(parts[name], rest)}"]), *_text(own)]
@@ -87,13 +87,13 @@ def settings_page() -> str:
         "",
         "## All runs",
         "",
-        *_table(_setting(name, Config.model_fields[name]) for name in SCALARS),
+        *table_of(_setting(name, Config.model_fields[name]) for name in SCALARS),
     ]
     for name, model in _parts().items():
         heading = name if name in SECTIONS else f"Stage kind {name}"
         trainer = getattr(model, "trainer", "")
         options = f" `train` holds options of TRL's {trainer}." if trainer else ""
-        lines += ["", f"## {heading}", "", _summary(model) + options, "", *_table(_settings(model, name))]
+        lines += ["", f"## {heading}", "", summary_of(model) + options, "", *table_of(settings_of(model, name))]
     return "\n".join(lines) + "\n"
 
 
@@ -168,7 +168,7 @@ def _partial(schema: Any) -> Any:
     return [_partial(item) for item in schema] if isinstance(schema, list) else schema
 
 
-def _settings(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
+def settings_of(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
     """Yield the settings of a class, those of nested classes below their key."""
     for name, field in model.model_fields.items():
         inner = _model_of(field.annotation)
@@ -176,7 +176,7 @@ def _settings(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
             yield _setting(f"{prefix}.{name}", field)
             continue
         default = field.default if isinstance(field.default, BaseModel) else None
-        for setting in _settings(inner, f"{prefix}.{name}"):
+        for setting in settings_of(inner, f"{prefix}.{name}"):
             last = setting.key.rpartition(".")[2]
             yield setting._replace(default=_shown(getattr(default, last))) if hasattr(default, last) else setting
 
@@ -221,13 +221,13 @@ def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _summary(model: type[BaseModel]) -> str:
+def summary_of(model: type[BaseModel]) -> str:
     return " ".join((model.__doc__ or "").strip().split("\n\n")[0].split())
 
 
 def _heading(model: type[BaseModel], path: Sequence[str]) -> str:
     """Return what a section, or a nested one below it, is."""
-    text = _summary(model)
+    text = summary_of(model)
     for part in path:
         text = model.model_fields[part].description or ""
         model = _model_of(model.model_fields[part].annotation) or model
@@ -238,7 +238,7 @@ def _text(settings: Any) -> list[str]:
     return [f"{s.key} ({s.type}; default: {s.default}): {s.meaning}" for s in settings]
 
 
-def _table(settings: Any) -> list[str]:
+def table_of(settings: Any) -> list[str]:
     rows = ["| " + " | ".join(part.replace("|", "\\|") for part in (f"`{s.key}`", *s[1:])) + " |" for s in settings]
     if not rows:
         return ["No settings."]

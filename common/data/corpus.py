@@ -5,8 +5,9 @@ Usage: `for row in corpus.rows("cpt"): ...`; `recipe["data"] = corpus.identity([
 It is the contract only. `common.data.manifest.manifest` reads files and Hub data sets, `common.data.knowledge.corpus`
 renders a domain's own knowledge.
 
-Rows are plain dicts, each with its `source`, and its `language` where that is known: text rows {"text"}, chat rows
-{"messages"}, preference rows {"prompt", "chosen", "rejected"} (lists of messages) or {"prompt", "completion", "label"}
+Rows are plain dicts, each with its `source`, its `language` where that is known, and its `date` where the source names
+a column for it (as it stands there; `common.data.dates` reads it): text rows {"text"}, chat rows {"messages"},
+preference rows {"prompt", "chosen", "rejected"} (lists of messages) or {"prompt", "completion", "label"}
 where answers come one by one, prompt rows {"prompt", "answer"} whose answer can be verified (and "choices" where they
 have some; without "answer" where only a reward model can judge), and question rows. Those are {"id", "question",
 "choices", "answer"}, the answer being the place of the right choice; or, where answers are written out, {"id",

@@ -1,6 +1,6 @@
 """Cut a text of any script into words as they are compared: one spelling, no case, no punctuation, no layout.
 
-Usage: `words_of("diag-\\nnosed")`; `cut(text).joined`; `count_words("中国的首都是哪座城市?")`.
+Usage: `words_of("diag-\\nnosed")`; `cut(text).joined`; `count_words("中国的首都是哪座城市?")`; `written_words("A, b")`.
 
 Words are runs of letters, digits and the marks that belong to them, as Unicode segments text (UAX 29): a vowel sign
 of Devanagari is part of its word. What is only layout goes first: compatibility forms (full width, ligatures), case,
@@ -81,6 +81,11 @@ def _pattern() -> re.Pattern[str]:
 
 
 _ANY = _pattern()
+# The same for words as they are written; signs are a word where they stand alone, as in a | b.
+_ALONE = r"(?<!\S)(?:[^\w\s]|_)+(?!\S)"
+_WRITTEN_ASCII = re.compile(rf"[A-Za-z0-9]+(?:['-][A-Za-z0-9]+)*|{_ALONE}")
+_WRITTEN_SIMPLE = re.compile(rf"[^\W_]+(?:['\u2019-][^\W_]+)*|{_ALONE}")
+_WRITTEN = re.compile(rf"{_ANY.pattern}|{_ALONE}")
 
 
 def _plain_letters() -> dict[str, str]:
@@ -141,6 +146,13 @@ def cut(text: str) -> Cut:
 def words_of(text: str) -> list[str]:
     """Return the words of a text, cut at hyphens and apostrophes."""
     return cut(text).words
+
+
+def written_words(text: str) -> list[str]:
+    """Return the words of a text as they are written, and runs of signs that have blanks on both sides."""
+    if text.isascii():
+        return _WRITTEN_ASCII.findall(text)
+    return (_WRITTEN_SIMPLE if _NOT_SIMPLE.search(text) is None else _WRITTEN).findall(text)
 
 
 def weight_of(word: str) -> int:

@@ -46,6 +46,7 @@ ROWS = {  # the files of the manifest in docs/your-own-data.md
         {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "No."}]}
     ),
     "faq.jsonl": json.dumps({"q": "What is an oak?", "a": "A tree."}),
+    "pages.jsonl": json.dumps({"body": "An oak is a tree that grows old.", "published": "2021-05-03"}),
     "pairs.jsonl": json.dumps({"p": "What is an oak?", "c": "A tree.", "r": "A fish."}),
     "exam.csv": "q,a,b,c,d,key\nWhich of these grows slowly?,oak,grass,moss,reed,A\n",
     "sums.jsonl": json.dumps({"q": "What is two and two?", "a": "4"}),

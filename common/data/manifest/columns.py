@@ -37,7 +37,7 @@ _BESIDE = frozenset({"system", "tools"})  # of a conversation
 _DIALOGUE = Columns(
     frozenset({"question", "answer"}), frozenset({"system", "context", "choices", "labels", "history", "reasoning"})
 )
-COLUMNS: dict[Shape, tuple[Columns, ...]] = {
+_WAYS: dict[Shape, tuple[Columns, ...]] = {
     "text": (Columns(frozenset({"text"})),),
     "chat": (
         Columns(frozenset({"messages"}), _BESIDE),
@@ -59,6 +59,11 @@ COLUMNS: dict[Shape, tuple[Columns, ...]] = {
         Columns(frozenset({"question", "answer"}), frozenset({"answers", "choices", "labels", "context", "id"})),
         Columns(frozenset({"question", "answers"}), frozenset({"choices", "labels", "context", "id"})),
     ),
+}
+# Training rows of every kind may have a date, which blocks read and no stage learns from.
+COLUMNS: dict[Shape, tuple[Columns, ...]] = {
+    shape: ways if shape == "questions" else tuple(Columns(way.required, way.optional | {"date"}) for way in ways)
+    for shape, ways in _WAYS.items()
 }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from common.data.corpus import Row
+from common.data.dates import LONGEST
 from common.data.manifest.calls import parsed
 from common.data.manifest.cells import cell, joined_cells
 from common.data.manifest.columns import Shape, is_of_messages
@@ -35,6 +36,8 @@ def shape_row(source: Source, record: Record) -> Row:
     row = _SHAPERS[source.shape](source, record)
     if source.language is not None:
         row["language"] = source.language
+    if (when := cell(source, record, "date")) is not None:
+        row["date"] = when if isinstance(when, int) else str(when)[:LONGEST]
     if source.control_tokens:
         row["control_tokens"] = list(source.control_tokens)
     row["source"] = source.id

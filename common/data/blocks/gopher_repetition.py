@@ -1,0 +1,81 @@
+"""Leave out texts that repeat themselves, by Gopher's rules: lines, paragraphs and n-grams of words.
+
+Usage: in a manifest, `blocks: [{gopher_repetition: {dup_line_frac: 0.2, top_n_grams: []}}]`.
+
+The rules are datatrove's GopherRepetitionFilter, with words of `common.data.words`. It looks into one text at a time;
+copies of whole rows are the business of deduplication.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from common.config.base import Share
+from common.config.blocks import Block, BlockContext, Drop, RowFunction
+from common.data.language_rules import WITHOUT_SPACES
+from common.data.splitting import FilterSettings, drops_of, judged_by, splitter
+
+Count = Annotated[int, Field(ge=2, le=100)]
+REASONS = {  # of datatrove -> ours, and the setting that decides
+    "dup_para_frac": ("paragraphs repeat", "dup_para_frac"),
+    "dup_para_char_frac": ("characters in repeated paragraphs", "dup_para_char_frac"),
+    "dup_line_frac": ("lines repeat", "dup_line_frac"),
+    "dup_line_char_frac": ("characters in repeated lines", "dup_line_char_frac"),
+}
+
+
+class GopherRepetitionSettings(FilterSettings):
+    """The thresholds of datatrove's GopherRepetitionFilter, by its names; none, or an empty list: that rule is off."""
+
+    dup_line_frac: Share | None = Field(0.3, gt=0, description="largest share of lines that are repeats")
+    dup_para_frac: Share | None = Field(0.3, gt=0, description="largest share of paragraphs that are repeats")
+    dup_line_char_frac: Share | None = Field(0.2, gt=0, description="largest share of characters in repeated lines")
+    dup_para_char_frac: Share | None = Field(
+        0.2, gt=0, description="largest share of characters in repeated paragraphs"
+    )
+    top_n_grams: tuple[tuple[Count, Share], ...] = Field(
+        ((2, 0.2), (3, 0.18), (4, 0.16)),
+        description="[n, largest share of characters in the most frequent n words in a row]",
+    )
+    dup_n_grams: tuple[tuple[Count, Share], ...] = Field(
+        ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10)),
+        description="[n, largest share of characters in repeated n words in a row]",
+    )
+
+
+def start(settings: GopherRepetitionSettings, context: BlockContext) -> RowFunction:
+    """Return what judges a row by Gopher's rules of repetition."""
+    from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetitionFilter
+
+    drops = drops_of(settings, REASONS)
+    for n, limit in settings.top_n_grams:
+        drops[f"top_{n}_gram"] = Drop(f"one {n}-gram too frequent", f"the limit is {limit}")
+    for n, limit in settings.dup_n_grams:
+        drops[f"duplicated_{n}_n_grams"] = Drop(f"{n}-grams repeat", f"the limit is {limit}")
+
+    def make(language: str | None) -> Any:
+        # Between the words of an n-gram the filter counts blanks, which texts of some languages do not have.
+        unspaced = language in WITHOUT_SPACES
+        tops = [(n, limit * (2 * n - 1) / n if unspaced else limit) for n, limit in settings.top_n_grams]
+        return GopherRepetitionFilter(
+            settings.dup_line_frac,
+            settings.dup_para_frac,
+            settings.dup_line_char_frac,
+            settings.dup_para_char_frac,
+            tuple(tops),
+            settings.dup_n_grams,
+            language=splitter(),
+        )
+
+    return judged_by(make, drops, context, settings.language)
+
+
+BLOCK = Block(
+    name="gopher_repetition",
+    settings=GopherRepetitionSettings,
+    start=start,
+    phrase="texts that repeat lines, paragraphs or n-grams of words",
+    paper="Rae et al. 2021, arXiv:2112.11446, table A1",
+)

@@ -1,0 +1,45 @@
+"""Gopher's rules of repetition: each planted repeat has its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.data.blocks.driving import PROSE, one, reason
+
+SENTENCES = PROSE["en"].split(". ")
+FAULTS = {
+    "paragraphs repeat": "\n\n".join(["Short one."] * 5 + SENTENCES[:4]),
+    "characters in repeated paragraphs": "\n\n".join([*SENTENCES, SENTENCES[0], SENTENCES[2]]),
+    "lines repeat": "\n".join([PROSE["en"], *["Again."] * 4]),
+    "characters in repeated lines": "\n".join([*SENTENCES, SENTENCES[0], SENTENCES[2]]),
+    "one 2-gram too frequent": " ".join(f"{word} harbour storm" for word in PROSE["en"].split()),
+    "5-grams repeat": PROSE["en"] + " " + PROSE["en"][:150],
+}
+
+
+@pytest.mark.parametrize("language", PROSE)
+def test_good_prose_stays(language: str, tmp_path: Path) -> None:
+    assert reason(one("gopher_repetition", PROSE[language], tmp_path, language=language)) is None
+
+
+@pytest.mark.parametrize("expected", FAULTS)
+def test_a_planted_repeat_has_its_reason(expected: str, tmp_path: Path) -> None:
+    assert reason(one("gopher_repetition", FAULTS[expected], tmp_path)) == expected
+
+
+def test_an_n_gram_of_ones_own_can_be_asked_for(tmp_path: Path) -> None:
+    found = one("gopher_repetition", PROSE["en"], tmp_path, top_n_grams=[(2, 0.01)])
+    assert reason(found) == "one 2-gram too frequent"
+
+
+def test_the_blanks_that_the_filter_counts_between_characters_are_not_in_chinese_text(tmp_path: Path) -> None:
+    """A pair of characters that makes up 16% of a text: 24% with a blank in each, as the filter counts."""
+    text = PROSE["zh"].replace("\u3002", "\u6e14\u6c11\u3002") + "\u6e14\u6c11" * 2
+    pair = text.count("\u6e14\u6c11") * 2 / len(text)
+    assert 0.134 < pair < 0.2
+    kept: dict[str, Any] = {"top_n_grams": [(2, 0.2)], "dup_n_grams": []}
+    assert reason(one("gopher_repetition", text, tmp_path, language="zh", **kept)) is None
+    assert reason(one("gopher_repetition", text, tmp_path, language="en", **kept)) == "one 2-gram too frequent"
