@@ -75,13 +75,13 @@ def prepare(reader: Reader, *, assistant_only: bool, sequence_length: int, budge
     if context.shared is not None:
         code = context.shared.code(MODULE)
         return context.shared.get(KIND, recipe_of(reader, options, code), make).path.name
-    work, out = (context.work / folder / reader.role for folder in (f"{KIND}.new", KIND))
+    work, out = (context.work / folder / reader.name for folder in (f"{KIND}.new", KIND))
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     work.mkdir(parents=True, exist_ok=True)
     make(work, out)
     shutil.rmtree(work)
-    return reader.role
+    return reader.name
 
 
 def open_prepared(context: StageContext, name: str) -> Prepared | None:

@@ -115,13 +115,16 @@ class Cursor:
 
 
 def read_role(
-    context: StageContext, role: str, accounts: Accounts, cursor: Cursor | None = None, scratch: Path | None = None
-) -> Iterator[dict[str, Any]]:
-    """Return a role's rows, shuffled; of a role that trains, without those that repeat the exam.
+    context: StageContext, role: str, accounts: Accounts, cursor: Cursor | None = None, scratch: Path | None = None,
+    source: str | None = None,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Return a role's rows, or those of one source, shuffled; of a role that trains, without what repeats the exam.
 
     With a folder for scratch, little of what is shuffled is held in memory.
     """
-    rows = shuffled(training_rows(context, role), f"{context.config.seed}/{role}", scratch)
+    raw = training_rows(context, role)
+    own = raw if source is None else (row for row in raw if row["source"] == source)
+    rows = shuffled(own, f"{context.config.seed}/{role}", scratch)
     rows = rows if cursor is None else cursor.over(rows)
     from_corpus = role not in SAMPLED_FILES or sampled_input(context) is None
     clean = from_corpus and isinstance(context.corpus, Cleaned) and context.corpus.is_clean(role)
@@ -145,11 +148,14 @@ class Reader:
         self._cursor = Cursor()
         self._scratch: Path | None = None
 
+    @property
+    def name(self) -> str:
+        """Its role and, where it reads one source alone, that."""
+        return self.role if self.source is None else f"{self.role}-{self.source}"
+
     def raw(self) -> Iterator[dict[str, Any]]:
         """Yield the role's rows as they were read; with `chat_only`, conversations alone."""
-        for row in read_role(self.context, self.role, self.accounts, self._cursor, self._scratch):
-            if self.source not in (None, row["source"]):
-                continue
+        for row in read_role(self.context, self.role, self.accounts, self._cursor, self._scratch, self.source):
             if self.chat_only and "text" in row:
                 self.texts[row["source"]] += 1
             else:
@@ -194,7 +200,8 @@ class Reader:
 
     def finish(self, epochs: float) -> list[RowCount]:
         """Return the closed accounts; `epochs` is how often the rows are seen."""
-        return self.accounts.close(self.context, epochs, budgeted=True)
+        closed = self.accounts.close(self.context, epochs, budgeted=True)
+        return [count for count in closed if self.source in (None, count.source)]
 
 
 def require_rows(rows: Sized, reader: Reader) -> None:

@@ -58,6 +58,38 @@ def test_rows_are_of_the_roles_that_the_recipe_lists(
     assert {role for role in ("cpt", "replay") for text in trained if f"{role} has" in text} == roles
 
 
+class Sources(Corpus):
+    """Texts of two sources, of which one has three times as many."""
+
+    def rows(self, role: str) -> Iterator[dict[str, Any]]:
+        texts = [("web", number) for number in range(90)] + [("books", number) for number in range(30)]
+        return iter({"text": f"{source} has a text of number {n}", "source": source} for source, n in texts)
+
+    def conversations(self, role: str) -> dict[str, bool]:
+        return {"web": False, "books": False}
+
+
+def test_a_mixture_is_met_and_replay_keeps_its_share(tokenizer: Any, tmp_path: Path) -> None:
+    phases = [{"until": 0.5, "shares": {"web": 1}}, {"until": 1, "shares": {"web": 0.5, "books": 0.5}}]
+    settings = CptSettings.model_validate({
+        "tokens": 8192, "batch_tokens": 256, "sequence_length": 64, "replay": 0.25, "mixture": {"phases": phases},
+    })  # fmt: skip
+    context = cast(StageContext, SimpleNamespace(
+        corpus=Sources(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path, inputs={},
+        shared=None,
+    ))  # fmt: skip
+    rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
+    assert {name: (fact["asked"], fact["real"]) for name, fact in (rows.mixture or {}).items()} == {
+        "web": (0.75, 0.75), "books": (0.25, 0.25),
+    }  # fmt: skip
+    assert [(count.role, count.source) for count in rows.counts][:2] == [("cpt", "web"), ("cpt", "books")]
+    texts = [tokenizer.decode(row["input_ids"]) for row in rows.dataset]
+    assert len(texts) == 8192 // 64
+    assert sum("books has" in text for text in texts[: len(texts) // 2]) <= 0.25 * len(texts) / 2  # replay has both
+    again = build_rows(context, tokenizer, role="cpt", assistant_only=False)
+    assert [row["input_ids"] for row in again.dataset] == [row["input_ids"] for row in rows.dataset]
+
+
 class Conversations(Corpus):
     """Forty conversations of the role sft, and texts of every other."""
 
