@@ -147,6 +147,9 @@ class RunSettings(Frozen):
     data_executor: Literal["local", "slurm", "ray"] = Field(
         "local", description="where they run: on this machine, or through datatrove on Slurm or Ray"
     )
+    data_options: dict[str, Any] = Field(
+        default_factory=dict, description="options of datatrove's executor on Slurm or Ray: partition, time, qos, …"
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads; none: OMP_NUM_THREADS, or all usable cores")
     micro_batch_tokens: int | None = Field(None, gt=0, description="tokens per forward pass; none: the whole batch")
     checkpoint_minutes: float = Field(0.5, gt=0, description="least time between two checkpoints of a stage")

@@ -56,7 +56,7 @@ def run(context: StageContext) -> StageReport:
                 f"Source '{source}' gives no usable row for {settings.role}: {count.rows_in} read, dropped: "
                 f"{count.losses}. {count.remedy('Check its columns, where, skip, weight and heldout')}."
             )
-    run_all(cleaning, Runner(run_settings.data_executor, workers))
+    run_all(cleaning, Runner(run_settings.data_executor, workers, run_settings.data_options))
     accounts = cleaning.accounts()
     check_blocks(accounts, cleaning, context.stage)
     folder = context.out / ROWS

@@ -9,7 +9,13 @@ it is a pool of the standard library, which notices a worker that dies; datatrov
 from __future__ import annotations
 
 import concurrent.futures
+import importlib.util
+import logging
 import multiprocessing
+import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -17,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from common.data.cleaning.clean import Cleaning
-from common.errors import DataError
+from common.errors import ConfigError, DataError, first_line
 from common.system.signals import stop_if_asked
 
+log = logging.getLogger(__name__)
 LOGS = "logs"
 TRIES = 3  # of a pass whose workers die: out of memory, or a node that is gone
 
@@ -79,29 +86,47 @@ def _run_in_processes(cleaning: Cleaning, number: int, workers: int, left: list[
             pool.shutdown(cancel_futures=True)
 
 
+def check_runner(executor: str) -> None:
+    """Raise ConfigError where what an executor needs is not here, before anything is read."""
+    if executor == "slurm" and shutil.which("sbatch") is None:
+        raise ConfigError(
+            "run.data_executor=slurm needs Slurm's command sbatch, which is not on this machine. Start the run on a "
+            "node of the cluster, or use local."
+        )
+    if executor == "ray" and importlib.util.find_spec("ray") is None:
+        raise ConfigError("run.data_executor=ray needs the package ray: `pip install ray`. Or use local.")
+
+
 def _run_elsewhere(cleaning: Cleaning, number: int, runner: Runner, left: list[int]) -> None:
-    """Run tasks by an executor of datatrove, and wait for them."""
+    """Run tasks by an executor of datatrove, and wait for them. Its logs are below the folder of the cleaning."""
+    from loguru import logger
+
+    logger.remove()  # it would print a line for every step
     logs = cleaning.folder / LOGS / f"pass-{number}-{len(list((cleaning.folder / LOGS).glob('*')))}"
     step = RunTasks(cleaning, number, tuple(left))
-    if runner.executor == "slurm":
-        _on_slurm(step, runner, logs)
-    else:
-        _on_ray(step, runner, logs)
+    options = {"tasks": len(left), "workers": runner.workers, "logging_dir": str(logs)}
+    try:
+        if runner.executor == "slurm":
+            from datatrove.executor.slurm import SlurmPipelineExecutor
+
+            SlurmPipelineExecutor([step], **{**options, **_slurm_options(), **runner.options}).run()
+        else:
+            from datatrove.executor.ray import RayPipelineExecutor
+
+            RayPipelineExecutor([step], **{**options, **runner.options}).run()
+    except TypeError as error:
+        raise ConfigError(f"run.data_options: {first_line(error)}.") from error
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # what is left undone is tried again
+        log.warning("cleaning on %s: %s; its logs are in %s", runner.executor, first_line(error), logs)
 
 
-def _on_slurm(step: RunTasks, runner: Runner, logs: Path) -> None:
-    from datatrove.executor.slurm import SlurmPipelineExecutor
-
-    options = {"time": "24:00:00", "partition": "", "sbatch_args": {"wait": ""}, **runner.options}
-    SlurmPipelineExecutor([step], tasks=len(step.tasks), workers=runner.workers, logging_dir=str(logs), **options).run()
-
-
-def _on_ray(step: RunTasks, runner: Runner, logs: Path) -> None:
-    from datatrove.executor.ray import RayPipelineExecutor
-
-    RayPipelineExecutor(
-        [step], tasks=len(step.tasks), workers=runner.workers, logging_dir=str(logs), **runner.options
-    ).run()
+def _slurm_options() -> dict[str, Any]:
+    """Return options that hold where the user gives none: this program's own environment, and waiting for the jobs."""
+    program, code = Path(sys.executable).parent, Path(__file__).parents[3]
+    return {
+        "time": "24:00:00", "partition": "", "qos": "", "requeue": False, "sbatch_args": {"wait": ""},
+        "env_command": f"export PATH={shlex.quote(str(program))}:$PATH PYTHONPATH={shlex.quote(str(code))}:$PYTHONPATH",
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)

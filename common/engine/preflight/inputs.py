@@ -29,6 +29,7 @@ from common.config.stages import (
 )
 from common.config.trl_options import CLASSES
 from common.data.cleaning.clean import Cleaning
+from common.data.cleaning.runners import check_runner
 from common.data.corpus import Corpus
 from common.data.scorers import scorers_of
 from common.data.sizes import RowSizes, Sizes
@@ -101,6 +102,7 @@ def check_inputs(
 
 def check_blocks(resolved: Resolved, settings: DataSettings) -> None:
     """Begin every block of a stage that cleans, without rows. Raises what it says of its settings, or of its files."""
+    check_runner(resolved.config.run.data_executor)
     with tempfile.TemporaryDirectory() as folder:
         scorers = scorers_of(resolved, settings)
         data = data_folder(resolved)

@@ -15,9 +15,9 @@ from common.config.blocks import BlockSettings, Drop, Row, RowFunction, chosen
 from common.data.blocks.length import LengthSettings
 from common.data.cleaning import clean
 from common.data.cleaning.clean import Cleaning
-from common.data.cleaning.runners import Runner, run_all
+from common.data.cleaning.runners import Runner, check_runner, run_all
 from common.data.shards import read_shard
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 
 LENGTH = LengthSettings(words=(3, 6))
 # A block of a user's own, in a folder that is added to the package of blocks: it drops what it has seen before.
@@ -172,6 +172,15 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     assert made(whole) == made(killed)
     with pytest.raises(DataError, match=r"of \d+ tasks ended 3 times without a result, task"):
         run(Fates(tmp_path / "3" / "cleaning", "cpt", [("length", LENGTH)], always=True), rows(), workers=2)
+
+
+@pytest.mark.parametrize(("executor", "message"), [("slurm", "command sbatch, which is not"), ("ray", "package ray")])
+def test_an_executor_that_is_not_here_is_named(executor: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=message):
+        check_runner(executor)
+    check_runner("local")
 
 
 class Gate:
