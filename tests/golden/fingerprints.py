@@ -16,8 +16,9 @@ from typing import Any
 from unittest import mock
 
 from common.config.folders import names_in
-from common.config.resolve import resolve
+from common.config.resolve import EMBEDDED, Resolved, resolve
 from common.config.schema import ModelSettings
+from common.data.corpus import Corpus
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import recipe_of
 from common.models.local import PACKAGE
@@ -39,7 +40,7 @@ def fingerprints_of(domain: str, profile: str, pipeline: str) -> dict[str, str]:
     """Return the fingerprint of each stage, in running order."""
     with mock.patch("common.config.build.native", return_value=("bfloat16", "as everywhere")):
         resolved = resolve({"domain": domain, "profile": profile, "pipeline": pipeline}, REPOSITORY)
-    corpus = open_corpus(resolved)
+    corpus = _corpus_of(resolved)
     made: dict[str, Artifact] = {}
     for node in resolved.nodes:
         inputs = {name: made[name] for name in node.inputs}
@@ -47,6 +48,20 @@ def fingerprints_of(domain: str, profile: str, pipeline: str) -> dict[str, str]:
             fingerprint = fingerprint_of(recipe_of(node, resolved, corpus, inputs))
         made[node.name] = Artifact(Path(), {"fingerprint": fingerprint, "digest": fingerprint, "created": CREATED})
     return {name: artifact.fingerprint for name, artifact in made.items()}
+
+
+_corpora: dict[tuple[str, ...], Corpus] = {}
+
+
+def _corpus_of(resolved: Resolved) -> Corpus:
+    """Return the rows of a run; embedded knowledge, which takes seconds to write, is the same for many runs."""
+    config = resolved.config
+    if config.data != EMBEDDED:
+        return open_corpus(resolved)
+    key = (config.domain, config.embedded.model_dump_json(), str(config.seed))
+    if key not in _corpora:
+        _corpora[key] = open_corpus(resolved)
+    return _corpora[key]
 
 
 def _digest(model: ModelSettings, key: str = "model") -> dict[str, Any]:
