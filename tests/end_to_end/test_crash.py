@@ -101,7 +101,7 @@ def uninterrupted(with_base: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     [
         in_the_middle_of_training,
         pytest.param(while_a_checkpoint_is_written, marks=pytest.mark.long),
-        while_the_result_is_saved,
+        pytest.param(while_the_result_is_saved, marks=pytest.mark.long),
     ],
 )
 def test_a_killed_stage_ends_with_the_same_weights(

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -37,7 +38,9 @@ QUANTISED_BYTES = 0.5
 
 @functools.cache
 def resolved(profile: str, domain: str = "medical", **words: str) -> Resolved:
-    return resolve({"domain": domain, "profile": profile, **words}, REPOSITORY)
+    """Resolve a run as on a CPU with bfloat16, whatever this one has."""
+    with mock.patch("common.config.precision.cpu_kind", return_value="amx"):
+        return resolve({"domain": domain, "profile": profile, **words}, REPOSITORY)
 
 
 def facts_of(config: Config) -> ModelFacts:

@@ -85,6 +85,7 @@ def test_sharded_processes_make_what_one_makes(alone: Path, tmp_path: Path, monk
     assert [path.name for path in made.path.glob("*.safetensors")] == ["model.safetensors"]
 
 
+@pytest.mark.long
 def test_sharded_adapters_in_bfloat16_begin_at_their_reference(
     alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,7 +125,8 @@ def reward_alone(root: Path, peft: str, **run: Any) -> Resolved:
     return replace(resolved, config=config, pipeline=pipeline, nodes=nodes)
 
 
-@pytest.mark.parametrize("peft", [pytest.param("full", marks=pytest.mark.long), "lora"])
+@pytest.mark.long
+@pytest.mark.parametrize("peft", ["full", "lora"])
 def test_a_sharded_reward_model_is_what_one_process_makes(
     alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, peft: str
 ) -> None:

@@ -86,4 +86,11 @@ def test_nothing_that_a_run_under_way_reads_is_removed(copy: Path, monkeypatch: 
     words = {**QUICK, "domain": "medical", "out": str(copy), "dpo.train.beta": "0.3"}
     with pytest.raises(Reached):
         execute(resolve(words, REPOSITORY), Console("quiet"))
-    assert kept == {"base", "cpt", "sft", "sft-only", *(f"exam-{name}" for name in ("base", "sft-only", "cpt", "sft"))}
+    assert kept == {
+        "base",
+        "cpt",
+        "sft",
+        "sft-only",
+        "tokens",
+        *(f"exam-{name}" for name in ("base", "sft-only", "cpt", "sft")),
+    }

@@ -32,7 +32,7 @@ LINK = "a link to "
 RAW_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 NAME = re.compile(r"[A-Za-z0-9._+@=,()-][A-Za-z0-9._+@=,() -]*")  # of what the product makes
 WAITING = 0.02  # share of the time that a process works which waits for a file
-LONGEST = 20_000  # characters of a message
+LONGEST = 30_000  # characters of a message; `config` lists every setting in 21,000
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # Event -> where its paths are among its arguments, and where the open folder is that each of them starts from.
 CHANGES = {

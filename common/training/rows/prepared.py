@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.cleaning import PREFIX
 from common.data.accounting import RowCount
-from common.store.artifacts import Artifact, fingerprint_of, write_json
+from common.store.artifacts import Artifact, digest_file, fingerprint_of, write_json
 from common.store.manifest import read_mapping
 from common.training.rows.reader import SAMPLED_FILES, Reader, require_rows, sampled_input
 from common.training.rows.shards import TokenRow, TokenShards
@@ -104,8 +104,11 @@ def recipe_of(reader: Reader, options: Mapping[str, Any], code: str) -> dict[str
     """Return all that decides the tokens of a reader. Two that differ in any of it share nothing."""
     context, role = reader.context, reader.role
     sampled = sampled_input(context) if role in SAMPLED_FILES else None
-    made = sampled or context.inputs.get(PREFIX + role)  # rows that a stage has sampled or cleaned
-    rows = context.corpus.identity([role]) if made is None else [made.fingerprint, made.digest]
+    cleaned = context.inputs.get(PREFIX + role)
+    if sampled is not None:
+        rows: Any = digest_file(sampled.path / SAMPLED_FILES[role])
+    else:
+        rows = context.corpus.identity([role]) if cleaned is None else [cleaned.fingerprint, cleaned.digest]
     return {
         "schema": SCHEMA, "kind": KIND, "role": role, "rows": rows,
         "exam": context.corpus.identity(list(context.corpus.exam_roles(role))),
