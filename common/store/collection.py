@@ -128,7 +128,7 @@ def _is_shared(scratch: Path) -> bool:
 
 
 def _noted(store: Store, running: set[str]) -> set[str]:
-    """Return the names of the shared results that stages which are not done have read or begun to make."""
+    """Return the names of the shared results that stages which are not done have read or started to make."""
     found: set[str] = set()
     for path in store.work.iterdir() if store.work.is_dir() else ():
         scratch = SCRATCH.fullmatch(path.name)

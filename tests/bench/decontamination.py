@@ -15,6 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,18 @@ def recall(guard: Decontaminator, asked: Sequence[str], rows: Sequence[str], cop
     return sum(found) / len(found)
 
 
+def _changed(name: str, text: str, _: random.Random) -> str:
+    return CHANGES[name](text)
+
+
+def _mistyped(kind: str, text: str, rng: random.Random) -> str:
+    return mistyped(text, kind, rng)
+
+
 def show_scripts(root: Path) -> None:
     print(f"  {'script':<12}{'questions':>10}{'as they are':>13}{'typing error':>14}{'clean rows':>12}{'lost':>6}")
-    exact: dict[str, Copy] = {name: lambda text, _, name=name: CHANGES[name](text) for name in AS_THEY_ARE}  # type: ignore[misc]
-    slips: dict[str, Copy] = {kind: lambda text, rng, kind=kind: mistyped(text, kind, rng) for kind in KINDS}  # type: ignore[misc]
+    exact: dict[str, Copy] = {name: partial(_changed, name) for name in AS_THEY_ARE}
+    slips: dict[str, Copy] = {kind: partial(_mistyped, kind) for kind in KINDS}
     for script, (asked, rows) in material(root).items():
         guard = Decontaminator(asked)
         kept = (recall(guard, asked, rows, exact), recall(guard, asked, rows, slips))
@@ -119,7 +128,7 @@ def _datatrove(asked: Sequence[str], rows: Sequence[str]) -> Callable[[], object
     class Words:
         word_tokenize = staticmethod(str.split)  # the quickest there is; its own need data that are not installed
 
-    n_grams.load_word_tokenizer = lambda language: Words()  # type: ignore[attr-defined]
+    n_grams.load_word_tokenizer = lambda language: Words()  # type: ignore[attr-defined]  # seen as Any
     config = n_grams.NGramsDecontConfig(n_grams=13)
     judge = n_grams.NGramsDecontFilter(".", config)
     # Its own function gives xxhash a str, which releases from 4 on refuse.

@@ -1,4 +1,4 @@
-"""A typing error is told from another word."""
+"""A typing error and another word are kept apart."""
 
 from __future__ import annotations
 

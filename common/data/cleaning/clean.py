@@ -94,7 +94,7 @@ class Cleaning:
         )  # fmt: skip
 
     def cut(self, rows: Iterable[Row]) -> None:
-        """Write the raw rows into one shard for each task. What was begun is begun again."""
+        """Write the raw rows into one shard for each task. What was started starts again."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         tasks = 0

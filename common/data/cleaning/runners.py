@@ -8,16 +8,13 @@ it is a pool of the standard library, which notices a worker that dies; datatrov
 
 from __future__ import annotations
 
-import concurrent.futures
 import importlib.util
 import logging
-import multiprocessing
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +68,10 @@ def run_pass(cleaning: Cleaning, number: int, runner: Runner) -> None:
 
 def _run_in_processes(cleaning: Cleaning, number: int, workers: int, left: list[int]) -> None:
     """Run tasks in processes of their own. What a process that died has left undone stays undone."""
+    import concurrent.futures  # a plan needs none of this
+    import multiprocessing
+    from concurrent.futures.process import BrokenProcessPool
+
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(min(workers, len(left)), mp_context=context) as pool:
         try:

@@ -35,7 +35,7 @@ from common.training.rows.reader import origin
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SHUFFLED = "The trainer shuffles these rows anew in every pass; here they stand as they are read"
+SHUFFLED = "The trainer shuffles these rows again in every pass; here they stand as they are read"
 REORDERED = "Each pass asks these prompts in a new seeded order; here they stand as they are read"
 DRAWN = "The model's own answers are drawn while the stage runs, and are what it learns from"
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LENIENT = Limits(dropped=1.0, truncated=1.0, masked=1.0)
 APART = "Documents that are packed in one row cannot see each other"
 REORDERED = (
-    "packing: trl prepares these rows; its trainer shuffles them anew in every pass, and whether documents of a row "
+    "packing: trl prepares these rows; its trainer shuffles them again in every pass, and whether documents of a row "
     "see each other is up to its own settings"
 )
 

@@ -68,7 +68,7 @@ class TokenShards:
     """The shards in one folder, in their order."""
 
     def __init__(self, folder: Path) -> None:
-        """Open a folder; a shard that a killed process has not finished is written anew."""
+        """Open a folder; a shard that a killed process has not finished is written again."""
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.done: list[Shard] = []

@@ -1,4 +1,4 @@
-"""What is told of every row that training reads, and by default does nothing with it.
+"""What hears of every row that training reads; by default it does nothing with it.
 
 Usage: `rows = build_rows(context, tokenizer, role="sft", assistant_only=True, witness=origins)`.
 

@@ -13,7 +13,7 @@ from common.config.blocks import Block, BlockContext, BlockSettings, Drop, Row, 
 def through(
     block: Block, settings: BlockSettings, context: BlockContext, rows: Sequence[Row], tasks: int = 1
 ) -> tuple[list[Row], list[Drop]]:  # fmt: skip
-    """Return the rows that a block keeps, and why it drops the others; each step is begun by an object of its own."""
+    """Return the rows that a block keeps, and why it drops the others; each step starts with an object of its own."""
     assert block.look is not None
     size = -(-len(rows) // tasks)
     parts = [rows[number * size : (number + 1) * size] for number in range(tasks)]

@@ -106,7 +106,7 @@ class StandIn:
 def test_a_fasttext_model_is_asked_where_one_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The library is an extra, and no model is at hand, so something stands in for both."""
     library = types.ModuleType("fasttext")
-    library.load_model = lambda path: StandIn()  # type: ignore[attr-defined]
+    library.load_model = lambda path: StandIn()  # type: ignore[attr-defined]  # a module made here
     monkeypatch.setitem(sys.modules, "fasttext", library)
     (tmp_path / "lid.bin").write_bytes(b"model")
     given: dict[str, Any] = {"data": tmp_path, "model": "lid.bin"}

@@ -43,7 +43,7 @@ def test_planted_runs_go_from_all_rows_but_the_first_and_nothing_else(tmp_path: 
     ("text", "sentences"),
     [
         ('One. Two is 3.14! "Three?" Four', ["One. ", "Two is 3.14! ", '"Three?" ', "Four"]),
-        ("一。二！「三？」四", ["一。", "二！", "「三？」", "四"]),  # noqa: RUF001
+        ("一。二！「三？」四", ["一。", "二！", "「三？」", "四"]),  # noqa: RUF001  # the signs of Chinese
         ("एक है। दो है। तीन", ["एक है। ", "दो है। ", "तीन"]),
         ("ما هذا؟ نعم.", ["ما هذا؟ ", "نعم."]),
         ("Title\n\n* * *\n\nBody", ["Title\n\n* * *\n\n", "Body"]),

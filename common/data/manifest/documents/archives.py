@@ -29,7 +29,7 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     with open_regular(path) as stream:
         start = stream.read(len(_OLE))
         if start == _OLE:
-            raise Unreadable(ENCRYPTED, "is encrypted, or of the time before .docx. Save it anew without a password")
+            raise Unreadable(ENCRYPTED, "is encrypted, or of the time before .docx. Save it again without a password")
         try:
             archive = zipfile.ZipFile(stream)
         except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
@@ -50,7 +50,7 @@ def _check(archive: zipfile.ZipFile, packed: int) -> None:
     if unpacked > SMALL and unpacked > MOST_RATIO * packed:
         raise Unreadable(TOO_LARGE, f"unpacks to {unpacked / packed:,.0f} times its size, as a zip bomb does")
     if any(member.flag_bits & 1 for member in members):
-        raise Unreadable(ENCRYPTED, "is encrypted. Save it anew without a password")
+        raise Unreadable(ENCRYPTED, "is encrypted. Save it again without a password")
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -2,7 +2,7 @@
 
 Usage: `for part in parts_of_pdf(Path("report.pdf")): ...`; `parts_by_docling(Path("report.pdf"))`.
 
-It reads the text that a PDF holds. A scan holds pictures alone: it is told and counted, and OCR is for others.
+It reads the text that a PDF holds. A scan holds pictures alone: it is reported and counted, and OCR is for others.
 """
 
 from __future__ import annotations

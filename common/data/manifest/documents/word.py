@@ -33,7 +33,7 @@ def parts_of_docx(path: Path) -> Iterator[Part]:
     try:
         body = docx.Document(str(path)).element.body
     except (OpcError, KeyError, ValueError, AttributeError, SyntaxError) as error:  # SyntaxError: of lxml
-        raise Unreadable(DAMAGED, f"is no Word document ({_first(error)}). Save it anew as .docx") from error
+        raise Unreadable(DAMAGED, f"is no Word document ({_first(error)}). Save it again as .docx") from error
     text = clean("\n\n".join(_blocks(body, 0) if body is not None else ()))
     if not text.strip():
         raise Unreadable(NO_TEXT, "holds no text; pictures of text need OCR")

@@ -63,7 +63,7 @@ def answer(parts: Iterator[Part], after: int) -> dict[str, Any]:
 
 def main() -> None:
     """Answer requests until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run that asks is told, and stops asking
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run that asks gets it, and stops asking
     logging.disable(logging.CRITICAL)
     _bound(resource.RLIMIT_CORE, 0)
     # Answers go where only this loop writes; what a library prints must not be among them.
@@ -93,11 +93,11 @@ def main() -> None:
 def _warm(asked: dict[str, Any]) -> None:
     """Import the libraries of a format before its limits begin."""
     if asked["format"] == "page":
-        import trafilatura  # noqa: F401
+        import trafilatura  # noqa: F401  # loaded, for the reader to find it so
     elif asked["format"] == ".docx":
-        import docx  # noqa: F401
+        import docx  # noqa: F401  # as above
     elif asked["format"] == ".pdf":
-        import pypdf  # noqa: F401
+        import pypdf  # noqa: F401  # as above
 
 
 def _send(stream: BinaryIO, found: dict[str, Any]) -> None:

@@ -188,4 +188,4 @@ def read_parts(asked: dict[str, Any], data: bytes = b"") -> Iterator[Part]:
 def _fallen(reason: str, number: int) -> Part:
     if reason == TOO_SLOW:
         return Part(number, reason=reason, detail=f"takes more than {SECONDS} seconds of the processor. Leave it out")
-    return Part(number, reason=reason, detail="made the process that reads it crash. Leave it out, or save it anew")
+    return Part(number, reason=reason, detail="made the process that reads it crash. Leave it out, or save it again")
