@@ -78,8 +78,11 @@ def explain(
             layer = origin(".".join(filter(None, inner)))
             lines.append(f"{name} ({layer}): {item['msg']}." if layer else f"{name}: {item['msg']}.")
         elif item["type"] == "value_error":  # a check of our own, which names its keys
-            found = "" if isinstance(item["input"], dict) else f"; got {_shown(item['input'])}"
-            lines.append(f"{where}{': ' if where else ''}{item['msg'].removeprefix('Value error, ')}{found}.")
+            said = item["msg"].removeprefix("Value error, ")
+            says_all = said.endswith((".", "?")) or isinstance(item["input"], dict)  # what was found too
+            found = "" if says_all else f"; got {_shown(item['input'])}"
+            end = "" if said.endswith("?") else "."
+            lines.append(f"{where}{': ' if where else ''}{said.removesuffix('.')}{found}{end}")
         else:
             limits = _limits_at(model, place)
             further = dict.fromkeys(f" or {_expected(other, limits).removeprefix('expected ')}" for other in others)

@@ -136,7 +136,7 @@ def test_a_source_without_a_row_left_names_the_block(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("blocks", "message"),
     [
-        (["lenght"], "no block 'lenght'. Did you mean 'length'?"),
+        (["lenght"], r"item 1: no block 'lenght'\. Did you mean 'length'\?$"),
         ([{"length": {"word": [1, 2]}}], "length.word: unknown key. Did you mean 'words'?"),
         ("length", "expected a list of blocks, got 'length'"),
         ([{"length": {"words": [9, 2]}}], r"words is \[9, 2\]; expected \[least, most\]"),
@@ -146,6 +146,17 @@ def test_a_source_without_a_row_left_names_the_block(folder: Path) -> None:
 def test_a_wrong_list_is_refused_before_anything_is_read(folder: Path, blocks: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolved(folder, blocks)
+
+
+def test_a_source_that_is_not_there_is_named_by_the_plan(folder: Path) -> None:
+    named = resolved(folder, [{"length": {"words": [1, None], "sources": ["bok"]}}])
+    with pytest.raises(
+        DataError, match=r"data-cpt\.blocks: length names the source 'bok', and there is none\. Did you mean"
+    ):
+        make_plan(named).check()
+    mixed = resolved(folder, **{"cpt.mixture": "{shares: {chat: 0.5}}"})
+    with pytest.raises(DataError, match=r"cpt\.mixture names 'chat', which is no source of the role cpt\. "):
+        make_plan(mixed).check()
 
 
 def test_cleaned_rows_are_what_training_reads(folder: Path) -> None:

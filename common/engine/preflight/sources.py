@@ -1,18 +1,22 @@
-"""Whether the sources of a run suit its stages, as far as their columns tell: single answers, and an exam that asks.
+"""Whether the sources of a run suit its stages, as far as their columns and names tell, and an exam asks something.
 
 Usage: `check_sources(resolved, nodes, corpus)`, from `common.engine.plan`. It reads no row.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 
+from common.config.blocks import chosen
+from common.config.cleaning import DataSettings
+from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import EMBEDDED, Resolved
-from common.config.stages import EvaluateSettings, KtoSettings
+from common.config.stages import EvaluateSettings, KtoSettings, TrainingSettings
 from common.config.validation import report
 from common.data.corpus import Corpus
-from common.errors import DataError
+from common.errors import DataError, did_you_mean
 from common.stage import data_roles
 
 EXAM_ROLES = ("questions_domain", "questions_general", "text_domain", "text_general")
@@ -22,7 +26,8 @@ def check_sources(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus) -> 
     """Raise DataError with all sources that some stages cannot use, and where an exam would ask nothing."""
     if resolved.config.data == EMBEDDED:
         return
-    problems = list(dict.fromkeys([*_single_answers(resolved, nodes, corpus), *empty_exam(resolved, nodes, corpus)]))
+    found = (check(resolved, nodes, corpus) for check in (_single_answers, _named_sources, empty_exam))
+    problems = list(dict.fromkeys(itertools.chain(*found)))
     if problems:
         raise DataError(report(f"The data of '{corpus.domain_title}'", problems) if problems[1:] else problems[0])
 
@@ -37,6 +42,24 @@ def _single_answers(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus) -
         if "preference" in roles and not isinstance(settings, KtoSettings):
             sources = {**corpus.unpaired("preference"), **corpus.unpaired("preference_heldout")}
             yield from (unpaired_refusal(node.name, source) for source, single in sources.items() if single)
+
+
+def _named_sources(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus) -> Iterator[str]:
+    """Yield a line for each source that a mixture or a block names and that is not there."""
+    everything = [str(source["id"]) for source in corpus.sources()]
+    for node in nodes:
+        settings, kind = resolved.config.stages[node.name], kind_of(node.kind)
+        if isinstance(settings, TrainingSettings):
+            role = "replay" if settings.replay == 1 else kind.roles[0]
+            own = corpus.conversations(role) if settings.mixture.sources else {}
+            for name in sorted(settings.mixture.sources - own.keys()):
+                what = f"is no source of the role {role}.{did_you_mean(name, own)}"
+                yield f"{node.name}.mixture names '{name}', which {what}"
+        elif isinstance(settings, DataSettings):
+            for block, given in chosen(settings.blocks):
+                for name in sorted({*given.sources} - {*everything}):
+                    hint = did_you_mean(name, everything)
+                    yield f"{node.name}.blocks: {block} names the source '{name}', and there is none.{hint}"
 
 
 def empty_exam(
