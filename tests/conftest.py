@@ -22,6 +22,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 if "PYTEST_XDIST_WORKER" in os.environ:  # each process beside others has a core of its own
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+os.environ.pop("COLUMNS", None)  # a terminal's width would wrap what tests read
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Budgets that show the plumbing, not the learning: a whole chain in under half a minute.

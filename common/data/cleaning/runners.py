@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +75,8 @@ def _run_in_processes(cleaning: Cleaning, number: int, workers: int, left: list[
     from concurrent.futures.process import BrokenProcessPool
 
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(min(workers, len(left)), mp_context=context) as pool:
+    count = min(workers, len(left))
+    with concurrent.futures.ProcessPoolExecutor(count, mp_context=context, initializer=end_with_parent) as pool:
         try:
             for _ in concurrent.futures.as_completed(
                 waiting := [pool.submit(cleaning.run_task, number, task) for task in left]
@@ -96,6 +99,23 @@ def check_runner(executor: str) -> None:
         )
     if executor == "ray" and importlib.util.find_spec("ray") is None:
         raise ConfigError("run.data_executor=ray needs the package ray: `pip install ray`. Or use local.")
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it does, however that ended.
+
+    A worker left behind would wait for ever, and write into the folder in which the next run works.
+    """
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only a worker has a parent"
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _run_elsewhere(cleaning: Cleaning, number: int, runner: Runner, left: list[int]) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from common.config.blocks import BlockSettings, Drop, Row, RowFunction, chosen
@@ -18,6 +22,7 @@ from common.data.cleaning.clean import Cleaning
 from common.data.cleaning.runners import Runner, check_runner, run_all
 from common.data.shards import read_shard
 from common.errors import ConfigError, DataError
+from tests.conftest import REPOSITORY
 
 LENGTH = LengthSettings(words=(3, 6))
 # A block of a user's own, in a folder that is added to the package of blocks: it drops what it has seen before.
@@ -181,6 +186,40 @@ def test_an_executor_that_is_not_here_is_named(executor: str, message: str, monk
     with pytest.raises(ConfigError, match=message):
         check_runner(executor)
     check_runner("local")
+
+
+ORPHANS = """
+import os, sys
+from pathlib import Path
+from tests.data.cleaning import test_clean as t
+
+if __name__ == "__main__":
+    t.clean.SHARD_CHARACTERS = 200
+    t.run(t.Sleeps(Path(sys.argv[1]) / "cleaning", "cpt", [("length", t.LENGTH)]), t.rows(), workers=2)
+"""
+
+
+@dataclass(frozen=True)
+class Sleeps(Cleaning):
+    """Cleaning whose tasks say which process they run in, and never end."""
+
+    def run_task(self, number: int, task: int) -> None:
+        (self.folder / f"process-{os.getpid()}").touch()
+        time.sleep(600)
+
+
+def test_workers_end_with_the_run_that_was_killed(tmp_path: Path) -> None:
+    run = subprocess.Popen([sys.executable, "-c", ORPHANS, str(tmp_path)], cwd=REPOSITORY)
+    until = time.monotonic() + 120
+    while len(marks := list(tmp_path.glob("cleaning/process-*"))) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    run.kill()
+    run.wait()
+    workers = [int(mark.name.partition("-")[2]) for mark in marks]
+    assert len(workers) == 2
+    while any(map(psutil.pid_exists, workers)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(psutil.pid_exists, workers))
 
 
 class Gate:
