@@ -21,8 +21,9 @@ import itertools
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from common.config.blocks import Block, BlockContext, BlockSettings, Drop, Row, RowFunction, Task, TwoPass, block_of
 from common.data.cleaning.accounts import TaskAccounts, merged
@@ -31,7 +32,8 @@ from common.data.texts import texts_of
 from common.store.artifacts import write_json
 from common.store.manifest import read_mapping
 
-SHARD_CHARACTERS = 16_000_000  # of a task: a minute or less of cleaning, and little of it in memory
+SHARD_CHARACTERS = 16_000_000  # of a task at most: a minute or less of cleaning, and little of it in memory
+SHARES = 16  # a task is about this part of the rows before it, so that few rows too are work for several processes
 GATE = "exam"  # what accounts call the last step, which keeps the exam out
 RAW, CUT = "raw", "cut.json"
 Gate = Callable[[], RowFunction]  # builds what judges a row; in each process once
@@ -162,8 +164,8 @@ class Cleaning:
             rows = self._cleaned(this.cleans, rows, accounts)
         if this.looks is not None:
             rows = self._looked(this.looks, Task(task, self.tasks), rows)
-        elif self.gate is not None:
-            rows = self._gated(self.gate, rows, accounts)
+        elif self._judge is not None:
+            rows = self._gated(self._judge, rows, accounts)
         write_shard(self.shard(number, task), _counted(rows, accounts) if this.last else rows)
         write_json(self.accounts_of(number, task), accounts.as_dict())
 
@@ -207,8 +209,15 @@ class Cleaning:
             else:
                 yield row
 
-    def _gated(self, gate: Gate, rows: Iterator[Row], accounts: TaskAccounts) -> Iterator[Row]:
-        judge = gate()
+    @functools.cached_property
+    def _judge(self) -> RowFunction | None:
+        """What keeps the exam out, built once in each process."""
+        return None if self.gate is None else self.gate()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {one.name: getattr(self, one.name) for one in fields(self)}  # a process builds its own judge
+
+    def _gated(self, judge: RowFunction, rows: Iterator[Row], accounts: TaskAccounts) -> Iterator[Row]:
         for row in rows:
             if (found := _apply(judge, GATE, row, accounts, always=True)) is not None:
                 yield found
@@ -262,14 +271,15 @@ def _counted(rows: Iterator[Row], accounts: TaskAccounts) -> Iterator[Row]:
 
 
 def _shards(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Yield rows in lists of about SHARD_CHARACTERS."""
+    """Yield rows in lists of SHARD_CHARACTERS; the first ones are shorter, and each is a share of those before it."""
     held: list[Row] = []
-    size = 0
+    size = before = 0
     for row in rows:
         held.append(row)
         size += sum(map(len, texts_of(row)))
-        if size >= SHARD_CHARACTERS:
+        if size >= min(SHARD_CHARACTERS, max(SHARD_CHARACTERS, before) // SHARES):
             yield held
+            before += size
             held, size = [], 0
     if held:
         yield held

@@ -17,7 +17,7 @@ import pytest
 
 from common.config.blocks import BlockSettings, Drop, Row, RowFunction, chosen
 from common.data.blocks.length import LengthSettings
-from common.data.cleaning import clean
+from common.data.cleaning import clean, workers
 from common.data.cleaning.clean import Cleaning
 from common.data.cleaning.runners import Runner, check_runner, run_all
 from common.data.shards import read_shard
@@ -82,7 +82,10 @@ def texts(found: Cleaning) -> list[str]:
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many tasks of few rows, and processes as soon as there are two tasks."""
     monkeypatch.setattr(clean, "SHARD_CHARACTERS", 200)
+    monkeypatch.setattr(clean, "SHARES", 1)
+    monkeypatch.setattr(workers, "START_SECONDS", 0)
 
 
 @pytest.fixture
@@ -100,15 +103,33 @@ def run(found: Cleaning, raw: list[Row], workers: int = 1) -> Cleaning:
     return found
 
 
+@dataclass(frozen=True)
+class Tells(Cleaning):
+    """Cleaning whose tasks tell which process they ran in."""
+
+    def run_task(self, number: int, task: int) -> None:
+        (self.folder / f"process-{number}-{os.getpid()}").touch()
+        super().run_task(number, task)
+
+    def processes(self, number: int) -> set[int]:
+        return {int(mark.name.split("-")[2]) for mark in self.folder.glob(f"process-{number}-*")}
+
+
 @pytest.mark.usefixtures("small_shards")
-def test_workers_and_order_of_tasks_change_no_byte(tmp_path: Path) -> None:
-    alone = run(cleaning(tmp_path / "1"), rows())
+def test_workers_and_order_of_tasks_change_no_byte_and_processes_begin_once_for_all_passes(tmp_path: Path) -> None:
+    blocks = chosen([{"length": {"words": [2, 6]}}, {"exact": {}}])
+    alone = run(cleaning(tmp_path / "1", blocks), rows())
     assert alone.tasks > 3
-    together = run(cleaning(tmp_path / "2"), rows(), workers=2)
-    backwards = cleaning(tmp_path / "3")
+    together = Tells(tmp_path / "2" / "cleaning", "cpt", blocks)
+    run(together, rows(), workers=2)
+    assert os.getpid() not in together.processes(0) | together.processes(1)
+    assert len(together.processes(0) | together.processes(1)) <= 2
+    backwards = cleaning(tmp_path / "3", blocks)
     backwards.cut(iter(rows()))
-    for task in reversed(range(backwards.tasks)):
-        backwards.run_task(0, task)
+    for number in (0, 1):
+        for task in reversed(range(backwards.tasks)):
+            backwards.run_task(number, task)
+        backwards.decide(number)
     assert made(alone) == made(together) == made(backwards)
     assert alone.accounts().as_dict() == together.accounts().as_dict() == backwards.accounts().as_dict()
 
@@ -179,6 +200,23 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
         run(Fates(tmp_path / "3" / "cleaning", "cpt", [("length", LENGTH)], always=True), rows(), workers=2)
 
 
+def test_what_is_done_sooner_in_this_process_is_done_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clean, "SHARD_CHARACTERS", 200)
+    found = run(Tells(tmp_path / "cleaning", "cpt", [("length", LENGTH)]), rows(), workers=4)
+    assert found.tasks > 10
+    assert isinstance(found, Tells)
+    assert found.processes(0) == {os.getpid()}
+
+
+def test_tasks_grow_with_the_rows_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clean, "SHARD_CHARACTERS", 1600)
+    sizes = [len(shard) for shard in clean._shards({"text": "0123456789", "source": "a"} for _ in range(10_000))]
+    assert sizes[:16] == [10] * 16
+    assert sizes == sorted(sizes[:-1]) + sizes[-1:]
+    assert max(sizes) == 160
+    assert sum(sizes) == 10_000
+
+
 @pytest.mark.parametrize(("executor", "message"), [("slurm", "command sbatch, which is not"), ("ray", "package ray")])
 def test_an_executor_that_is_not_here_is_named(executor: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
@@ -194,7 +232,7 @@ from pathlib import Path
 from tests.data.cleaning import test_clean as t
 
 if __name__ == "__main__":
-    t.clean.SHARD_CHARACTERS = 200
+    t.clean.SHARD_CHARACTERS, t.clean.SHARES, t.workers.START_SECONDS = 200, 1, 0
     t.run(t.Sleeps(Path(sys.argv[1]) / "cleaning", "cpt", [("length", t.LENGTH)]), t.rows(), workers=2)
 """
 
