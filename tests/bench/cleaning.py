@@ -5,8 +5,8 @@ in turns; `workers=1,2` leaves a way out; `words=ours` gives the script our word
 
 All read the same file and do the same: Gopher's rules of quality and repetition, MinHash with datatrove's default
 buckets, and the exam is kept out. The script is `tests.bench.datatrove_script`. Each measurement is a process of its
-own, without what it imports. Processor seconds of a way and its workers stand beside those of the clock: with one worker
-they are the ratio that others on the machine hardly change, and with two they say whether work is done twice.
+own, without what it imports. Processor seconds of a way and its workers stand beside those of the clock: with one
+worker they are the ratio that others on the machine hardly change, and with two they say whether work is done twice.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ def ours(folder: Path, work: Path, workers: int) -> Callable[[], int]:
     """Return what cleans by our stage, and tells how many documents are left."""
     from common.config.resolve import resolve
     from common.console import Console
-    from common.data.scorers import scorers_of  # noqa: F401 - imported before the clock starts
     from common.engine.corpora import data_folder, open_corpus
     from common.stage import StageContext
     from common.stages import clean
@@ -70,7 +69,8 @@ def _measured(way: str, folder: Path) -> Measured:
     """Return the same of a process by itself."""
     with tempfile.TemporaryDirectory() as work:
         words = [sys.executable, "-m", "tests.bench.cleaning", way, str(folder), work]
-        done = subprocess.run(words, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]  # datatrove logs each step there
     found: Measured = json.loads(done.stdout.splitlines()[-1])
     return found
 

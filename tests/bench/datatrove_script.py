@@ -67,10 +67,10 @@ def script(folder: Path, work: Path, buckets: int, hashes: int, *, our_words: bo
 
 
 def _write_index(exam: Path, folder: Path, guard: Any) -> None:
-    """Write the runs of the exam's questions. datatrove's own step for it needs lighteval, whose tasks it would load."""
+    """Write the runs of the exam's questions. datatrove's own step needs lighteval, whose tasks it loads."""
     from datatrove.utils.text import ngrams, simplify_text
 
-    hashes = set()
+    hashes: set[int] = set()
     for line in exam.read_text(encoding="utf-8").splitlines():
         text = simplify_text(json.loads(line)["question"], guard.config.norm_config)
         hashes.update(guard.hash_func(" ".join(run)) for run in ngrams(guard.tokenizer.word_tokenize(text), RUN))

@@ -4,8 +4,7 @@ Usage:
     cleaning = Cleaning(folder, "cpt", [("unicode", settings)], gate, sample=20)
     if not cleaning.is_cut:
         cleaning.cut(rows)                   # raw rows into shards of about equal size, one for each task
-    for number in range(len(cleaning.passes)):
-        run_pass(cleaning, number, runner)   # see `common.data.cleaning.runners`
+    run_all(cleaning, runner, workers)       # see `common.data.cleaning.runners`
     cleaning.accounts()
 
 Blocks that see all rows before they decide (`common.config.blocks.TwoPass`) end a pass: what stands behind them belongs
@@ -21,9 +20,8 @@ import itertools
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from common.config.blocks import Block, BlockContext, BlockSettings, Drop, Row, RowFunction, Task, TwoPass, block_of
 from common.data.cleaning.accounts import TaskAccounts, merged
@@ -36,7 +34,7 @@ SHARD_CHARACTERS = 16_000_000  # of a task at most: a minute or less of cleaning
 SHARES = 16  # a task is about this part of the rows before it, so that few rows too are work for several processes
 GATE = "exam"  # what accounts call the last step, which keeps the exam out
 RAW, CUT = "raw", "cut.json"
-Gate = Callable[[], RowFunction]  # builds what judges a row; in each process once
+Gate = Callable[[], RowFunction]  # gives what judges the rows of a task
 
 
 @dataclass(frozen=True)
@@ -95,13 +93,14 @@ class Cleaning:
             workers=self.workers,
         )  # fmt: skip
 
-    def cut(self, rows: Iterable[Row]) -> None:
-        """Write the raw rows into one shard for each task. What was started starts again."""
+    def cut(self, rows: Iterable[Row], on_task: Callable[[int], None] = lambda task: None) -> None:
+        """Write the raw rows into one shard for each task, and tell of each. What was started starts again."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         tasks = 0
         for shard in _shards(rows):
             write_shard(self.folder / RAW / shard_name(tasks), shard)
+            on_task(tasks)
             tasks += 1
         write_json(self.folder / CUT, {"tasks": tasks})
 
@@ -120,6 +119,12 @@ class Cleaning:
     @property
     def is_cut(self) -> bool:
         return self._cut() is not None
+
+    @property
+    def can_begin_early(self) -> bool:
+        """Whether tasks can go through the first pass while others are read: they need not know how many there are."""
+        place = self.passes[0].looks
+        return place is None or not self._block(place)[0].roles(self._block(place)[1])
 
     @property
     def tasks(self) -> int:
@@ -155,17 +160,17 @@ class Cleaning:
         """Take the rows of one task through one pass."""
         if self.accounts_of(number, task).is_file():
             return
-        this, accounts = self.passes[number], TaskAccounts(self.sample)
+        this, accounts, share = self.passes[number], TaskAccounts(self.sample), Task(task, self._cut() or 0)
         before = self.folder / RAW / shard_name(task) if number == 0 else self.shard(number - 1, task)
         rows = read_shard(before)
         if this.judges is not None:
-            rows = self._judged(this.judges, Task(task, self.tasks), rows, accounts)
+            rows = self._judged(this.judges, share, rows, accounts)
         if this.cleans:
             rows = self._cleaned(this.cleans, rows, accounts)
         if this.looks is not None:
-            rows = self._looked(this.looks, Task(task, self.tasks), rows)
-        elif self._judge is not None:
-            rows = self._gated(self._judge, rows, accounts)
+            rows = self._looked(this.looks, share, rows)
+        elif self.gate is not None:
+            rows = self._gated(self.gate, rows, accounts)
         write_shard(self.shard(number, task), _counted(rows, accounts) if this.last else rows)
         write_json(self.accounts_of(number, task), accounts.as_dict())
 
@@ -209,15 +214,8 @@ class Cleaning:
             else:
                 yield row
 
-    @functools.cached_property
-    def _judge(self) -> RowFunction | None:
-        """What keeps the exam out, built once in each process."""
-        return None if self.gate is None else self.gate()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {one.name: getattr(self, one.name) for one in fields(self)}  # a process builds its own judge
-
-    def _gated(self, judge: RowFunction, rows: Iterator[Row], accounts: TaskAccounts) -> Iterator[Row]:
+    def _gated(self, gate: Gate, rows: Iterator[Row], accounts: TaskAccounts) -> Iterator[Row]:
+        judge = gate()
         for row in rows:
             if (found := _apply(judge, GATE, row, accounts, always=True)) is not None:
                 yield found

@@ -1,6 +1,6 @@
 """Run the tasks of a pass: one after another, in processes of this machine, or by datatrove's executors elsewhere.
 
-Usage: `run_all(cleaning, Runner("local", workers=4))`.
+Usage: `with Workers(cleaning, runner.processes) as workers: run_all(cleaning, runner, workers)`.
 
 Who runs a task decides nothing about what it writes. A task of a worker that was killed is run again. On this machine
 it is a pool of `common.data.cleaning.workers`; datatrove's own waits for a worker that died without end.
@@ -17,12 +17,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.data.cleaning.clean import Cleaning
-from common.data.cleaning.workers import Workers
 from common.errors import ConfigError, DataError, first_line
 from common.system.signals import stop_if_asked
+
+if TYPE_CHECKING:
+    from common.data.cleaning.workers import Workers
 
 log = logging.getLogger(__name__)
 LOGS = "logs"
@@ -37,13 +39,17 @@ class Runner:
     workers: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)  # of datatrove's executor: partition, time, …
 
+    @property
+    def processes(self) -> int:
+        """How many tasks run at once on this machine."""
+        return self.workers if self.executor == "local" else 1
 
-def run_all(cleaning: Cleaning, runner: Runner) -> None:
+
+def run_all(cleaning: Cleaning, runner: Runner, workers: Workers) -> None:
     """Run all passes, in their order. Raises DataError where tasks end without a result."""
-    with Workers(cleaning, runner.workers) as workers:
-        for this in cleaning.passes:
-            run_pass(cleaning, this.number, runner, workers)
-            cleaning.decide(this.number)
+    for this in cleaning.passes:
+        run_pass(cleaning, this.number, runner, workers)
+        cleaning.decide(this.number)
 
 
 def run_pass(cleaning: Cleaning, number: int, runner: Runner, workers: Workers) -> None:

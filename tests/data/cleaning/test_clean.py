@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from common.data.blocks.length import LengthSettings
 from common.data.cleaning import clean, workers
 from common.data.cleaning.clean import Cleaning
 from common.data.cleaning.runners import Runner, check_runner, run_all
+from common.data.cleaning.workers import Workers
 from common.data.shards import read_shard
 from common.errors import ConfigError, DataError
 from tests.conftest import REPOSITORY
@@ -97,9 +98,10 @@ def with_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "__path__", [*blocks.__path__, str(tmp_path / "own")])
 
 
-def run(found: Cleaning, raw: list[Row], workers: int = 1) -> Cleaning:
-    found.cut(iter(raw))
-    run_all(found, Runner(workers=workers))
+def run(found: Cleaning, raw: Iterable[Row], workers: int = 1) -> Cleaning:
+    with Workers(found, workers) as started:
+        found.cut(iter(raw), started.begin)
+        run_all(found, Runner(workers=workers), started)
     return found
 
 
@@ -121,7 +123,17 @@ def test_workers_and_order_of_tasks_change_no_byte_and_processes_begin_once_for_
     alone = run(cleaning(tmp_path / "1", blocks), rows())
     assert alone.tasks > 3
     together = Tells(tmp_path / "2" / "cleaning", "cpt", blocks)
-    run(together, rows(), workers=2)
+
+    def awaiting_the_first_task() -> Iterator[Row]:
+        *most, last = rows()
+        yield from most
+        until = time.monotonic() + 120
+        while not together.accounts_of(0, 0).is_file() and time.monotonic() < until:
+            time.sleep(0.02)
+        assert together.accounts_of(0, 0).is_file(), "tasks begin while others are read"
+        yield last
+
+    run(together, awaiting_the_first_task(), workers=2)
     assert os.getpid() not in together.processes(0) | together.processes(1)
     assert len(together.processes(0) | together.processes(1)) <= 2
     backwards = cleaning(tmp_path / "3", blocks)
@@ -147,7 +159,7 @@ def test_what_was_begun_and_not_ended_is_made_again(tmp_path: Path) -> None:
     killed.accounts_of(0, 1).unlink()  # between the shard and its accounts
     killed.run_task(0, 2)
     killed.shard(0, 2).with_name(".00002.jsonl.zst.fresh").write_bytes(b"half")
-    run_all(killed, Runner())
+    run_all(killed, Runner(), Workers(killed, 1))
     assert made(whole) == made(killed)
     assert whole.accounts().as_dict() == killed.accounts().as_dict()
 
@@ -206,6 +218,12 @@ def test_what_is_done_sooner_in_this_process_is_done_in_it(tmp_path: Path, monke
     assert found.tasks > 10
     assert isinstance(found, Tells)
     assert found.processes(0) == {os.getpid()}
+
+
+def test_tasks_wait_for_the_last_row_where_they_share_the_rows_of_earlier_stages(tmp_path: Path) -> None:
+    assert cleaning(tmp_path, chosen([{"exact": {}}])).can_begin_early
+    assert cleaning(tmp_path).can_begin_early
+    assert not cleaning(tmp_path, chosen([{"exact": {"against": ["cpt"]}}])).can_begin_early
 
 
 def test_tasks_grow_with_the_rows_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
