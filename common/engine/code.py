@@ -23,8 +23,8 @@ INFRASTRUCTURE = frozenset({
     "common.store.artifacts", "common.models.clean_load", "common.config.schema", "common.console",
     "common.models.contracts", "common.errors", "common.cost", "common.cost.pace", "common.cost.outlook",
     "common.config.base", "common.config.build", "common.config.kinds", "common.config.pipeline",
-    "common.config.resolve", "common.config.stages", "common.stage", "common.stages", "common.data",
-    "common.data.corpus", "common.config.yaml",
+    "common.config.registry", "common.config.resolve", "common.config.stages", "common.stage", "common.stages",
+    "common.data", "common.data.corpus", "common.config.yaml",
     "common.evaluation", "common.report", "common.training",
 })  # fmt: skip
 # Rows come through the context, so the modules that make them are named here.
