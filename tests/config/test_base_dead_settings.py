@@ -25,8 +25,8 @@ READ_OTHERWISE = {
     "PlanFile.version": "compared while the file is checked",
     "Attribute.label": "as above",
     "Knowledge.entity": "as above",
-    "Source.evidence": "as above",
-    "Source.note": "as above",
+    "SourceKeys.evidence": "as above",
+    "SourceKeys.note": "as above",
 }
 # What a run writes for scripts (common/report/record.py): results, not settings.
 RESULTS = {"Result", "CheckpointSummary", "Summary"}
