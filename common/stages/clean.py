@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import cast
 
 from common.config.blocks import Row, chosen
-from common.config.cleaning import PREFIX, DataSettings, benchmarks_of
+from common.config.cleaning import PREFIX, DataSettings
 from common.config.kinds import Kind
 from common.data.accounting import RowCount
 from common.data.cleaned import FACTS, REJECTS, WEIGHTS
@@ -24,7 +24,6 @@ from common.data.cleaning.clean import GATE, Cleaning, shard_name
 from common.data.cleaning.gate import ExamGate
 from common.data.cleaning.runners import Runner, run_all
 from common.data.corpus import Portion
-from common.data.exam_passages import Passage
 from common.data.shards import ROWS
 from common.data.texts import texts_of
 from common.errors import ContractError, DataError
@@ -41,7 +40,7 @@ def run(context: StageContext) -> StageReport:
     workers = run_settings.data_workers
     cleaning = Cleaning(
         context.work / "cleaning", settings.role, blocks,
-        ExamGate(context.corpus, settings.role, _benchmarks(context)), settings.rejects,
+        ExamGate(context.corpus, settings.role, context.benchmarks), settings.rejects,
         earlier={name.removeprefix(PREFIX): artifact.path for name, artifact in context.inputs.items()},
         scorers=context.scorers, data=context.data, seed=context.config.seed, workers=workers,
     )  # fmt: skip
@@ -86,20 +85,6 @@ def run(context: StageContext) -> StageReport:
         },
     }  # fmt: skip
     return StageReport(metrics, rows=[count.as_dict() for count in totals], sources=context.corpus.sources())
-
-
-def _benchmarks(context: StageContext) -> tuple[Passage, ...]:
-    """Return the questions of the benchmarks that the run's exams ask. Raises DataError where they cannot be loaded.
-
-    The exams go without those that are left out, and so does the check.
-    """
-    names = [task for task in benchmarks_of(context.config.stages) if task not in context.left_out]
-    if not names:
-        return ()
-    from common.evaluation import extra
-    from common.evaluation.benchmark_passages import benchmark_passages
-
-    return tuple(benchmark_passages(extra.load(names, context.task_folders)))
 
 
 def _rows_of(portions: list[Portion], settings: DataSettings) -> Iterator[Row]:

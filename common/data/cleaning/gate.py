@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from common.config.blocks import RowFunction
 from common.data.corpus import Corpus
-from common.data.decontaminate import Decontaminator, gate
-from common.data.exam_passages import Passage, exam_passages
+from common.data.decontaminate import gate, guard_of
+from common.data.exam_passages import Passage
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class ExamGate:
 
     corpus: Corpus
     role: str
-    benchmarks: tuple[Passage, ...] = ()  # see `common.evaluation.benchmark_passages`
+    benchmarks: tuple[Passage, ...] = ()  # what the benchmarks of the run ask
 
     def __call__(self) -> RowFunction:
         """Return what judges a row."""
-        return gate(Decontaminator([*exam_passages(self.corpus, self.role), *self.benchmarks]))
+        return gate(guard_of(self.corpus, self.role, self.benchmarks))
