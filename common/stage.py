@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.config.answering import AnsweringSettings
 from common.config.base import StageSettings
 from common.config.cleaning import ROLES, cleaned_roles
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.schema import Config
-from common.config.stages import AnsweringSettings
 from common.store.artifacts import Artifact
 
 if TYPE_CHECKING:

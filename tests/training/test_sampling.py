@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import pytest
 
+from common.config.answering import GrpoSettings, SampleSettings
 from common.config.base import Limits
-from common.config.stages import GrpoSettings, SampleSettings
 from common.data.accounting import RowCount, check_limits
 from common.errors import ContractError, DataError
 from common.models.tokenizer import train_tokenizer

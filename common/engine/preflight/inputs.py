@@ -13,19 +13,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.config.answering import RewardedSettings
 from common.config.blocks import chosen
 from common.config.cleaning import DataSettings, cleaned_roles
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.schema import Config
-from common.config.stages import (
-    LearningSettings,
-    MergeSettings,
-    PreferenceSettings,
-    RewardedSettings,
-    TrainingSettings,
-)
+from common.config.stages import LearningSettings, MergeSettings, PreferenceSettings, TrainingSettings
 from common.config.trl_options import CLASSES
 from common.data.cleaning.clean import Cleaning
 from common.data.cleaning.runners import check_runner

@@ -15,19 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from common.config.answering import AnsweringSettings, ExpertSettings, RewardedSettings
 from common.config.base import StageSettings
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import EMBEDDED
 from common.config.schema import Config
-from common.config.stages import (
-    AnsweringSettings,
-    ExpertSettings,
-    KtoSettings,
-    PreferenceSettings,
-    RewardedSettings,
-    TrainingSettings,
-)
+from common.config.stages import KtoSettings, PreferenceSettings, TrainingSettings
 from common.console import Console
 from common.data.accounting import RowCount
 from common.data.exam_passages import Passage

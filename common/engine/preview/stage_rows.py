@@ -14,17 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.config.answering import AnsweringSettings
 from common.config.cleaning import PREFIX, cleaned_roles
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import Resolved
-from common.config.stages import (
-    AnsweringSettings,
-    BaseSettings,
-    PreferenceSettings,
-    RewardSettings,
-    TrainingSettings,
-)
+from common.config.stages import BaseSettings, PreferenceSettings, RewardSettings, TrainingSettings
 from common.console import Console
 from common.data.cleaned import Cleaned
 from common.data.leading import Leading
