@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from common.config.blocks import Row, chosen
-from common.config.cleaning import PREFIX, DataSettings, benchmarks_of
+from common.config.cleaning import PREFIX, DataSettings
 from common.config.kinds import Kind
 from common.data.accounting import RowCount
 from common.data.cleaned import FACTS, REJECTS, WEIGHTS
@@ -26,7 +26,7 @@ from common.data.cleaning.runners import Runner, run_all
 from common.data.cleaning.workers import Workers
 from common.data.corpus import Portion
 from common.data.decontaminate import Decontaminator, gate
-from common.data.exam_passages import Passage, exam_passages
+from common.data.exam_passages import exam_passages
 from common.data.shards import ROWS
 from common.data.texts import texts_of
 from common.errors import ContractError, DataError
@@ -41,7 +41,7 @@ def run(context: StageContext) -> StageReport:
     counts = {portion.source: portion.count or RowCount(portion.source, settings.role) for portion in portions}
     blocks = chosen(settings.blocks)
     runner = Runner(run_settings.data_executor, run_settings.data_workers, run_settings.data_options)
-    guard = Decontaminator([*exam_passages(context.corpus, settings.role), *_benchmarks(context)])
+    guard = Decontaminator([*exam_passages(context.corpus, settings.role), *context.benchmarks])
     cleaning = Cleaning(
         context.work / "cleaning", settings.role, blocks, functools.partial(gate, guard), settings.rejects,
         earlier={name.removeprefix(PREFIX): artifact.path for name, artifact in context.inputs.items()},
@@ -93,20 +93,6 @@ def _check_usable(counts: Mapping[str, RowCount], role: str) -> None:
                 f"Source '{source}' gives no usable row for {role}: {count.rows_in} read, dropped: "
                 f"{count.losses}. {count.remedy('Check its columns, where, skip, weight and heldout')}."
             )
-
-
-def _benchmarks(context: StageContext) -> tuple[Passage, ...]:
-    """Return the questions of the benchmarks that the run's exams ask. Raises DataError where they cannot be loaded.
-
-    The exams go without those that are left out, and so does the check.
-    """
-    names = [task for task in benchmarks_of(context.config.stages) if task not in context.left_out]
-    if not names:
-        return ()
-    from common.evaluation import extra
-    from common.evaluation.benchmark_passages import benchmark_passages
-
-    return tuple(benchmark_passages(extra.load(names, context.task_folders)))
 
 
 def _rows_of(portions: list[Portion], settings: DataSettings) -> Iterator[Row]:
