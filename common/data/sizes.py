@@ -28,8 +28,9 @@ from common.models.boundary import COPY_AGAIN, explain_loading
 from common.models.tokenizer import fault_in_words
 from common.store import cache
 
-SCHEMA = 4  # goes up when the same rows are measured differently
+SCHEMA = 5  # goes up when the same rows are measured differently
 MOST_BYTES = 32_000_000  # of a role that are read, all its sources together: at most about two seconds
+MOST_FILES = 2 * MOST_BYTES  # of files: rows may be few among those that are read, as texts that are held out are
 LEAST = 50  # rows of a source that are read however many bytes are: fewer say nothing of their lengths
 SAMPLE = 400  # lengths that are kept of a role, at least, where it has as many rows
 TEXT_SAMPLE = 600  # characters of a row that the tokenizer is tried on
@@ -185,7 +186,7 @@ class RowSizes:
                 size = size_of(row)
                 sampler.add(size)
                 count, read = count + 1, read + size.total
-                if count >= LEAST and read > most and (share := portion.share()) < 1:
+                if count >= LEAST and _is_much(portion, count, read, most) and (share := portion.share()) < 1:
                     whole = False
                     rows += portion.times * count / share
                     break
@@ -214,6 +215,11 @@ class RowSizes:
                 raise DataError(f"The tokenizer of {self._tokenizer.parent} {wrong}. {COPY_AGAIN}")
             encoded = core.encode_batch(texts, add_special_tokens=False)
         return _bytes(texts) / max(1, sum(len(text.ids) for text in encoded))
+
+
+def _is_much(portion: Portion, count: int, read: int, most: float) -> bool:
+    """Whether a source has given its share of bytes, or their reading has gone through its share of the files."""
+    return read > most or (count % LEAST == 0 and portion.share() * portion.size > most * MOST_FILES / MOST_BYTES)
 
 
 def _cached(folder: str, facts: list[Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def opening(folder: Path, work: Path) -> None:
 
     context: Any = SimpleNamespace(work=work / "tokens", shared=None)
     made = open_prepared(context, "cpt")
-    assert made is not None and made.rows[len(made.rows) // 2]["input_ids"]
+    assert made is not None
+    assert made.rows[len(made.rows) // 2]["input_ids"]
 
 
 def check(folder: Path, work: Path) -> None:
@@ -137,11 +138,15 @@ def main(
     def line(what: str, found: float, unit: str, limit: float) -> None:
         nonlocal missed
         missed += found > limit
-        print(f"  {'ok  ' if found <= limit else 'MISS'} {what:<48} {found:.2f} {unit} (limit {limit} {unit})", flush=True)
+        print(
+            f"  {'ok  ' if found <= limit else 'MISS'} {what:<48} {found:.2f} {unit} (limit {limit} {unit})", flush=True
+        )
 
     for part in ("clean", "tokens"):
         if part in many:
-            line(f"{part}: memory against that of the smaller size", many[part]["peak"] / few[part]["peak"], "x", GROWTH)
+            line(
+                f"{part}: memory against that of the smaller size", many[part]["peak"] / few[part]["peak"], "x", GROWTH
+            )
     for part, what, limit in (("opening", "opening what was prepared", OPENING), ("check", "plan and check", CHECK)):
         if part in many:
             line(what, many[part]["seconds"], "s", limit)
