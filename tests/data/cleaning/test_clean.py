@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,7 +229,8 @@ def test_tasks_wait_for_the_last_row_where_they_share_the_rows_of_earlier_stages
 
 def test_tasks_grow_with_the_rows_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clean, "SHARD_CHARACTERS", 1600)
-    sizes = [len(shard) for shard in clean._shards({"text": "0123456789", "source": "a"} for _ in range(10_000))]
+    numbered = clean._numbered({"text": "0123456789", "source": "a"} for _ in range(10_000))
+    sizes = list(Counter(task for task, _ in numbered).values())
     assert sizes[:16] == [10] * 16
     assert sizes == sorted(sizes[:-1]) + sizes[-1:]
     assert max(sizes) == 160
