@@ -1,6 +1,6 @@
 """Peak memory of cleaning and tokenising a large corpus, the time to open what was made, and that of a check before it.
 
-Usage: `just bench scale size=1gb` compares 100 MB of generated documents with 1 GB; `least=50mb` names the smaller one,
+Usage: `just bench scale size=1gb` compares 100 MB of generated documents with 1 GB; `least=50mb` names the smaller size,
 `parts=clean,tokens,check` what is measured, `heldout=0.05` holds a share of the documents out for the exam.
 
 Cleaning is `exact`, `minhash` and `sentences`, with one worker. What is left is tokenised and packed. Each part is a
@@ -128,7 +128,7 @@ def measure_all(size: float, parts: list[str], heldout: float) -> dict[str, Meas
 
 
 def main(
-    size: str = "200mb", least: str = "", parts: str = "clean,tokens,opening,check", heldout: str = "0"
+    size: str = "50mb", least: str = "", parts: str = "clean,tokens,opening,check", heldout: str = "0"
 ) -> int:  # fmt: skip
     most = megabytes(size)
     few = measure_all(megabytes(least) if least else most / 10, parts.split(","), float(heldout))
