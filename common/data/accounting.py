@@ -79,6 +79,11 @@ class RowCount:
         return sum(self.dropped.values())
 
     @property
+    def num_masked(self) -> int:
+        """Rows without one token to learn from."""
+        return round(self.masked_share * self.num_kept)
+
+    @property
     def num_lost(self) -> int:
         return sum(number for reason, number in self.dropped.items() if reason not in BY_CHOICE)
 

@@ -18,14 +18,14 @@ from common.config.blocks import Row, chosen
 from common.config.cleaning import PREFIX, DataSettings, benchmarks_of
 from common.config.kinds import Kind
 from common.data.accounting import RowCount
-from common.data.cleaned import FACTS, REJECTS, WEIGHTS
-from common.data.cleaning.accounts import TaskAccounts
+from common.data.cleaned import FACTS, REJECTS, SAMPLES, WEIGHTS
+from common.data.cleaning.accounts import BEFORE, LEFT, TaskAccounts
 from common.data.cleaning.clean import GATE, Cleaning, shard_name
 from common.data.cleaning.gate import ExamGate
 from common.data.cleaning.runners import Runner, run_all
 from common.data.corpus import Portion
 from common.data.exam_passages import Passage
-from common.data.shards import ROWS
+from common.data.shards import ROWS, write_shard
 from common.data.texts import texts_of
 from common.errors import ContractError, DataError
 from common.stage import StageContext, StageReport
@@ -70,12 +70,15 @@ def run(context: StageContext) -> StageReport:
         context.out / FACTS,
         {"role": settings.role, "times": times, "sources": [count.as_dict() for count in totals],
          "read": [count.as_dict() for count in counts.values()],
-         **{key: accounts.as_dict()[key] for key in ("blocks", "characters", "lengths")}},
+         **{key: accounts.as_dict()[key] for key in ("blocks", "amounts", "lengths")}},
     )  # fmt: skip
     _write_rejects(context.out / REJECTS, accounts)
+    write_shard(context.out / SAMPLES, accounts.samples())
     metrics = {
         "rows_in": sum(count.rows_in for count in totals), "rows_out": sum(count.rows_out for count in totals),
-        "characters": accounts.characters.total(), "tasks": cleaning.tasks,
+        "characters": sum(amount.characters for amount in accounts.amounts[LEFT].values()),
+        "bytes_in": sum(amount.bytes for amount in accounts.amounts[BEFORE].values()),
+        "bytes_out": sum(amount.bytes for amount in accounts.amounts[LEFT].values()), "tasks": cleaning.tasks,
         "blocks": {
             label: {
                 "seen": sum(count.seen for count in sources.values()),
