@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from common.config.resolve import nodes_of
+from common.console import Console
 from common.data.cleaned import Cleaned, CleanedRows
 from common.engine.plan import make_plan
+from common.engine.preflight.trial import try_rows
 from common.errors import ConfigError, ContractError, DataError
 from common.store.manifest import read_mapping
 from tests.conftest import REPOSITORY
@@ -126,6 +128,15 @@ def test_a_source_that_is_not_there_is_named_by_the_plan(folder: Path) -> None:
     mixed = resolved(folder, **{"cpt.mixture": "{shares: {chat: 0.5}}"})
     with pytest.raises(DataError, match=r"cpt\.mixture names 'chat', which is no source of the role cpt\. "):
         make_plan(mixed).check()
+
+
+@pytest.mark.slow
+def test_a_run_after_its_data_were_cleaned_tries_rows_with_the_tokenizer_of_its_base(folder: Path) -> None:
+    run = resolved(folder, **{"base.tokens": "16384", "embedded.general_documents_per_entity": "4"})
+    for name in ("data-cpt", "data-sft"):
+        cleaned(run, name)
+    assert state(make_plan(run), "data-cpt") == "cached"
+    assert not any("tokenizer" in line for line in try_rows(make_plan(run), Console("quiet")))
 
 
 def test_cleaned_rows_are_what_training_reads(folder: Path) -> None:
