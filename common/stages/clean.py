@@ -17,7 +17,7 @@ from typing import cast
 from common.config.blocks import Row, chosen
 from common.config.cleaning import PREFIX, DataSettings, benchmarks_of
 from common.config.kinds import Kind
-from common.data.accounting import RowCount
+from common.data.accounting import BY_BLOCK, RowCount
 from common.data.cleaned import FACTS, REJECTS, SAMPLES, WEIGHTS
 from common.data.cleaning.accounts import BEFORE, LEFT, TaskAccounts
 from common.data.cleaning.clean import GATE, Cleaning, shard_name
@@ -139,7 +139,7 @@ def _total(count: RowCount, accounts: TaskAccounts) -> RowCount:
 
 def named(label: str, reason: str) -> str:
     """Return a reason as the accounts of rows have it: with the block that gave it, but for the exam's own."""
-    return reason if label == GATE else f"{label.split(' ', 1)[1]}: {reason}"
+    return reason if label == GATE else f"{BY_BLOCK}{label.split(' ', 1)[1]}: {reason}"
 
 
 def check_blocks(accounts: TaskAccounts, cleaning: Cleaning, stage: str) -> None:

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from common.config.base import Limits
 from common.config.resolve import nodes_of
 from common.console import Console
+from common.data.accounting import check_limits
 from common.data.cleaned import Cleaned, CleanedRows
 from common.engine.plan import make_plan
 from common.engine.preflight.trial import try_rows
@@ -48,7 +50,7 @@ def test_what_is_left_is_counted_and_read(folder: Path) -> None:
     assert [row["text"].split()[5] for row in rows] == [str(i) for i in range(20) if i % 5]
     (count,) = CleanedRows(artifact.path).counts().values()
     assert (count.rows_in, count.rows_out) == (21, 16)
-    assert count.dropped == {"length: too short": 4, "exam overlap": 1}
+    assert count.dropped == {"block length: too short": 4, "exam overlap": 1}
     rejects = [json.loads(line) for line in (artifact.path / "rejects.jsonl").open(encoding="utf-8")]
     assert [reject["reason"] for reject in rejects] == ["too short"] * 4 + ["exam overlap"]
     assert QUESTION in rejects[-1]["detail"]
@@ -137,6 +139,28 @@ def test_a_run_after_its_data_were_cleaned_tries_rows_with_the_tokenizer_of_its_
         cleaned(run, name)
     assert state(make_plan(run), "data-cpt") == "cached"
     assert not any("tokenizer" in line for line in try_rows(make_plan(run), Console("quiet")))
+
+
+def test_a_plan_tells_the_order_of_rows_and_refuses_a_score_that_no_block_gives(folder: Path) -> None:
+    plan = make_plan(resolved(folder, **{"cpt.mixture": "{curriculum: {direction: descending}}"}))
+    plan.check()
+    assert plan.notes[-1] == (
+        "cpt: every pass over a source goes from the rows that are longest to those that are shortest."
+    )
+    wrong = make_plan(resolved(folder, **{"cpt.mixture": "{curriculum: {by: lenght}}"}))
+    with pytest.raises(
+        DataError,
+        match=r"cpt\.mixture\.curriculum\.by=lenght: no block of the role cpt gives this score; there is length\.",
+    ):
+        wrong.check()
+
+
+def test_what_a_block_drops_is_no_loss_of_the_stage_that_trains(folder: Path) -> None:
+    (count,) = CleanedRows(cleaned(resolved(folder)).path).counts().values()
+    assert (count.num_dropped, count.num_lost) == (5, 1)
+    check_limits([count], Limits(dropped=0.05), "cpt")
+    with pytest.raises(ContractError, match="reason 'exam overlap'"):
+        check_limits([count], Limits(dropped=0.01), "cpt")
 
 
 def test_cleaned_rows_are_what_training_reads(folder: Path) -> None:
