@@ -162,7 +162,7 @@ def test_a_mixture_needs_packed_rows() -> None:
 
 
 def test_the_card_says_the_order() -> None:
-    manifests = {
+    manifests: dict[str, dict[str, Any]] = {
         "cpt": {"kind": "cpt", "settings": {"mixture": {"curriculum": {"by": "ease"}}}},
         "sft": {"kind": "sft"},
     }
