@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from common.config.answering import GrpoSettings
 from common.config.overrides import flatten
 from common.config.resolve import Resolved, resolve
-from common.config.stages import DpoSettings, GrpoSettings, SftSettings
+from common.config.stages import DpoSettings, SftSettings
 from common.config.trl_block import told_lines
 from common.config.trl_mappings import PAIRWISE, REWARDED, TOKENS, rules_of
 from common.config.trl_options import OLDER, options_of

@@ -63,8 +63,8 @@ def test_one_row_does_not_fill_a_sample_and_no_task_keeps_nothing() -> None:
     ((_, texts),) = (long := amount([{"messages": chat}])).sampled()
     assert [len(text) for text in texts] == [15_000, 5_000]
     assert (long.characters, long.bytes) == (30_000, 45_000)
-    assert amounts.sample_of_task(1) == amounts.CHARACTERS
-    assert amounts.sample_of_task(10_000) == amounts.LEAST
+    assert amounts.sample_of_task(0) == amounts.CHARACTERS
+    assert amounts.sample_of_task(9_999) == amounts.LEAST
 
 
 def test_tokens_are_counted_in_a_whole_sample_and_estimated_otherwise(tokenizer: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import pytest
 
+from common.config.answering import GrpoSettings, SampleSettings
 from common.config.base import Limits
-from common.config.stages import GrpoSettings, SampleSettings
 from common.data.accounting import RowCount, check_limits
 from common.errors import ContractError, DataError
 from common.models.tokenizer import train_tokenizer
@@ -127,7 +127,7 @@ def after_an_expert(folder: Path, hard: float | None) -> StageContext:
     parent = SimpleNamespace(path=folder, manifest={"kind": "expert", "stage": "expert"})
     facts: dict[str, Any] = {
         "corpus": Prompts(), "config": SimpleNamespace(seed=0), "stage": "grpo", "inputs": {"expert": parent},
-        "parent_artifact": parent, "settings": GrpoSettings(hard=hard),
+        "benchmarks": (), "parent_artifact": parent, "settings": GrpoSettings(hard=hard),
     }  # fmt: skip
     return cast(StageContext, SimpleNamespace(**facts))
 

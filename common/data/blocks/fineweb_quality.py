@@ -25,6 +25,8 @@ REASONS = {  # of datatrove -> ours, and the setting that decides
     "list_ratio": ("too many line breaks", "new_line_ratio"),
     "empty": ("empty", ""),
 }
+# Thresholds that no text passes over.
+OFF = {"line_punct_thr": 0.0, "short_line_thr": 1.0, "char_duplicates_ratio": 1.0, "new_line_ratio": math.inf}
 
 
 class FinewebQualitySettings(FilterSettings):
@@ -46,24 +48,9 @@ def start(settings: FinewebQualitySettings, context: BlockContext) -> RowFunctio
     from datatrove.pipeline.filters.fineweb_quality_filter import FineWebQualityFilter
 
     def make(language: str | None) -> Any:
-        return FineWebQualityFilter(
-            None,
-            _or(settings.line_punct_thr, 0.0),
-            settings.line_punct_exclude_zero,
-            settings.stop_chars,
-            _or(settings.short_line_thr, 1.0),
-            settings.short_line_length,
-            _or(settings.char_duplicates_ratio, 1.0),
-            _or(settings.new_line_ratio, math.inf),
-            language=splitter(),
-        )
+        return FineWebQualityFilter(**settings.rules(OFF), language=splitter())
 
-    return judged_by(make, drops_of(settings, REASONS), context, settings.language)
-
-
-def _or(threshold: float | None, off: float) -> float:
-    """Return a threshold, or one that no text passes over."""
-    return off if threshold is None else threshold
+    return judged_by(make, drops_of(settings, REASONS), settings.language)
 
 
 BLOCK = Block(

@@ -73,26 +73,16 @@ def start(settings: GopherQualitySettings, context: BlockContext) -> RowFunction
 
     def make(language: str | None) -> Any:
         words = lists.get(language or "")
-        spaced = language not in WITHOUT_SPACES
-        if words is None and settings.min_stop_words is not None:
+        rules = settings.rules() | {"stop_words": list(words or ())}
+        if not words and rules["min_stop_words"] is not None:
             say_off("gopher_quality", language, ["stop words"], "there is no list; give stop_words.<code>")
-        if not spaced and settings.min_avg_word_length is not None:
+            rules["min_stop_words"] = None
+        if language in WITHOUT_SPACES and rules["min_avg_word_length"] is not None:
             say_off("gopher_quality", language, ["the least length of words"], "each character is a word")
-        return GopherQualityFilter(
-            settings.min_doc_words,
-            settings.max_doc_words,
-            settings.min_avg_word_length if spaced else None,
-            settings.max_avg_word_length,
-            settings.max_symbol_word_ratio,
-            settings.max_bullet_lines_ratio,
-            settings.max_ellipsis_lines_ratio,
-            settings.max_non_alpha_words_ratio,
-            settings.min_stop_words if words else None,
-            list(words or ()),
-            language=splitter(),
-        )
+            rules["min_avg_word_length"] = None
+        return GopherQualityFilter(**rules, language=splitter())
 
-    return judged_by(make, drops_of(settings, REASONS), context, settings.language)
+    return judged_by(make, drops_of(settings, REASONS), settings.language)
 
 
 BLOCK = Block(

@@ -59,17 +59,9 @@ def start(settings: GopherRepetitionSettings, context: BlockContext) -> RowFunct
         # Between the words of an n-gram the filter counts blanks, which texts of some languages do not have.
         unspaced = language in WITHOUT_SPACES
         tops = [(n, limit * (2 * n - 1) / n if unspaced else limit) for n, limit in settings.top_n_grams]
-        return GopherRepetitionFilter(
-            settings.dup_line_frac,
-            settings.dup_para_frac,
-            settings.dup_line_char_frac,
-            settings.dup_para_char_frac,
-            tuple(tops),
-            settings.dup_n_grams,
-            language=splitter(),
-        )
+        return GopherRepetitionFilter(**settings.rules() | {"top_n_grams": tuple(tops)}, language=splitter())
 
-    return judged_by(make, drops, context, settings.language)
+    return judged_by(make, drops, settings.language)
 
 
 BLOCK = Block(

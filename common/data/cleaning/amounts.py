@@ -16,7 +16,7 @@ from common.config.blocks import Row
 from common.data.texts import texts_of
 
 CHARACTERS = 1_000_000  # of a source that its sample has at least, where the source has as many
-LEAST = 100_000  # of one task, however many tasks there are
+LEAST = 100_000  # of one task, however many come before it
 ROW = 20_000  # characters of one row that a sample has at most
 
 
@@ -60,9 +60,9 @@ class Amount:
         return {"rows": self.rows, "characters": self.characters, "bytes": self.bytes}
 
 
-def sample_of_task(tasks: int) -> int:
-    """Return how many characters of a source one of so many tasks keeps."""
-    return max(LEAST, CHARACTERS // max(1, tasks))
+def sample_of_task(task: int) -> int:
+    """Return how many characters of a source a task keeps, by its number: the first ones more."""
+    return max(LEAST, CHARACTERS // (task + 1))
 
 
 def _cut(texts: list[str]) -> list[str]:

@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import pytest
 
+from common.config.answering import GrpoSettings
 from common.config.resolve import resolve
 from common.config.schema import Config
-from common.config.stages import DpoSettings, GrpoSettings, RewardSettings
+from common.config.stages import DpoSettings, RewardSettings
 from common.console import Console
 from common.data.accounting import RowCount
 from common.engine.preview.answers import preference_rows, prompt_rows
