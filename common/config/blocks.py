@@ -43,7 +43,7 @@ class Task(NamedTuple):
     """One of the equal shares that the rows of a role are cut into. Their number follows from the data alone."""
 
     number: int
-    of: int
+    of: int  # 0 where a block looks while others are still read, which those do not that read earlier stages' rows
 
 
 class TwoPass(Protocol):

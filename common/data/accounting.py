@@ -28,6 +28,7 @@ BY_CHOICE = frozenset({
     BLANK_PAGE, NO_PAGE, REVISIT,
 })  # fmt: skip
 WRONG_NUMBER, NOT_CSV = "wrong number of fields", "not valid CSV"
+MOST_OVERLAPS = 100  # rows that repeat the exam, of each source, that are kept with both texts
 _QUOTES = "Quote fields that hold the delimiter or line ends, or name the file's own way with delimiter: and quoting:"
 _TEMPLATE = "The checkpoint's chat template may be the cause: try model.chat_template=plain (or chatml)"
 # How reasons begin that `turns: fix` repairs; see `common.data.manifest.turn_order`.
@@ -67,9 +68,13 @@ class RowCount:
     tokens: int = 0
     masked_share: float = 0.0  # rows without one token to learn from, as a share of the rows not dropped
     epochs: float = 0.0
+    overlaps: list[str] = field(default_factory=list)  # the first rows that repeat the exam: its text, and the row's
 
-    def drop(self, reason: str) -> None:
+    def drop(self, reason: str, overlap: str | None = None) -> None:
+        """Count a row that is left out; `overlap` are both texts of one that repeats the exam."""
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        if overlap is not None and len(self.overlaps) < MOST_OVERLAPS:
+            self.overlaps.append(overlap)
 
     def change(self, what: str) -> None:
         self.changed[what] = self.changed.get(what, 0) + 1
@@ -102,8 +107,8 @@ class RowCount:
         return max(0, self.rows_in - self.num_dropped)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as a stage's manifest stores them."""
-        return asdict(self)
+        """Return the fields as a stage's manifest stores them; overlaps only where there are some."""
+        return {name: value for name, value in asdict(self).items() if name != "overlaps" or value}
 
 
 def check_limits(counts: Iterable[RowCount], limits: Limits, stage: str) -> None:

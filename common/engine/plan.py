@@ -271,8 +271,9 @@ def _short(value: Any) -> str:
 
 
 def _left_out(artifact: Artifact, node: Node) -> list[str]:
-    """Return which benchmarks an exam went without."""
-    names = artifact.manifest["metrics"].get(LEFT_OUT)
+    """Return which benchmarks an exam went without, or the check of a stage's rows."""
+    kept_out = artifact.manifest.get("benchmarks", {}).get(LEFT_OUT)  # of rows that were held against the others
+    names = artifact.manifest["metrics"].get(LEFT_OUT) or kept_out
     return [f"without {', '.join(names)}; `just rerun … stage={node.name}` asks for them again"] if names else []
 
 

@@ -122,7 +122,7 @@ def after_an_expert(folder: Path, hard: float | None) -> StageContext:
     parent = SimpleNamespace(path=folder, manifest={"kind": "expert", "stage": "expert"})
     facts: dict[str, Any] = {
         "corpus": Prompts(), "config": SimpleNamespace(seed=0), "stage": "grpo", "inputs": {"expert": parent},
-        "parent_artifact": parent, "settings": GrpoSettings(hard=hard),
+        "benchmarks": (), "parent_artifact": parent, "settings": GrpoSettings(hard=hard),
     }  # fmt: skip
     return cast(StageContext, SimpleNamespace(**facts))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +24,7 @@ from common.config.schema import Config
 from common.config.stages import KtoSettings, PreferenceSettings, TrainingSettings
 from common.console import Console
 from common.data.accounting import RowCount
+from common.data.exam_passages import Passage
 from common.data.leading import Leading
 from common.engine.plan import Plan
 from common.engine.preflight.losses import describe, judge, scaled
@@ -46,8 +48,8 @@ if TYPE_CHECKING:
 PRETRAIN_BYTES = 16_000_000  # of text that a tokenizer is trained on for a trial
 
 
-def try_rows(plan: Plan, console: Console) -> list[str]:
-    """Read the rows of the stages that will run. Returns what is worth saying, a line each.
+def try_rows(plan: Plan, console: Console, benchmarks: tuple[Passage, ...] = ()) -> list[str]:
+    """Read the rows of the stages that will run, held against `benchmarks` too. Returns what is worth saying, by line.
 
     Raises ContractError, DataError and ConfigError as the first of them would that cannot go on.
     """
@@ -71,7 +73,7 @@ def try_rows(plan: Plan, console: Console) -> list[str]:
             if alike in tried:
                 continue
             tried.add(alike)
-            trial = Trial(node, resolved.config, part, tokenizer, guess)
+            trial = Trial(node, resolved.config, part, tokenizer, guess, benchmarks)
             lines |= dict.fromkeys([*trial.doubts(), *trial.lines()])
             bar.update(number + 1)
     return list(lines)
@@ -112,8 +114,9 @@ class Trial:
     """The rows of one stage, as it would read them."""
 
     def __init__(
-        self, node: Node, config: Config, part: Leading, tokenizer: PreTrainedTokenizerBase, guess: str = ""
-    ) -> None:
+        self, node: Node, config: Config, part: Leading, tokenizer: PreTrainedTokenizerBase, guess: str = "",
+        benchmarks: tuple[Passage, ...] = (),
+    ) -> None:  # fmt: skip
         """Read them. Raises DataError where nothing usable was found, even in a part, and ContractError.
 
         `guess` says what is uncertain about the tokenizer.
@@ -123,7 +126,7 @@ class Trial:
             settings = settings.model_copy(update={"hard": None})  # pass rates come from an earlier stage
         self.node, self.settings, self.config = node, settings, config
         self._part, self._tokenizer, self._guess = part, tokenizer, guess
-        self._context = _context(node, config, part, settings)
+        self._context = replace(_context(node, config, part, settings), benchmarks=benchmarks)
         self._found = 0  # usable pairs, or prompts
         if isinstance(settings, AnsweringSettings):
             self.counts = self._prompts()

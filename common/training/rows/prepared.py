@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.cleaning import PREFIX
 from common.data.accounting import RowCount
+from common.data.exam_passages import digest_of
 from common.store.artifacts import Artifact, digest_file, fingerprint_of, write_json
 from common.store.manifest import read_mapping
 from common.training.rows.reader import SAMPLED_FILES, Reader, require_rows, sampled_input
@@ -112,6 +113,7 @@ def recipe_of(reader: Reader, options: Mapping[str, Any], code: str) -> dict[str
     return {
         "schema": SCHEMA, "kind": KIND, "role": role, "rows": rows,
         "exam": context.corpus.identity(list(context.corpus.exam_roles(role))),
+        **({"benchmarks": digest_of(context.benchmarks)} if context.benchmarks and cleaned is None else {}),
         "tokenizer": fingerprint_of_tokenizer(reader.tokenizer), "chat_only": reader.chat_only,
         "seed": context.config.seed, "code": code, **options, **({"source": reader.source} if reader.source else {}),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},

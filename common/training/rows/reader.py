@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 from common.config.kinds import kind_of
 from common.data.accounting import RowCount
 from common.data.cleaned import Cleaned
-from common.data.decontaminate import Decontaminator, filter_rows
-from common.data.exam_passages import exam_passages
+from common.data.decontaminate import filter_rows, guard_of
 from common.errors import DataError
 from common.stage import StageContext
 from common.store.artifacts import Artifact
@@ -91,11 +90,18 @@ class Accounts(dict[str, RowCount]):
         return list(self.values())
 
 
-def _without_exam(
+def without_exam(
     context: StageContext, role: str, rows: Iterable[dict[str, Any]], accounts: Accounts
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows that repeat no question and no held-out text of the exam. The others are counted as dropped."""
-    yield from filter_rows(rows, Decontaminator(exam_passages(context.corpus, role)), accounts)
+    """Return the rows that repeat nothing of the exam and its benchmarks. The others are counted as dropped.
+
+    Rows that were cleaned before, and pairs that never train, come as they are.
+    """
+    from_corpus = role not in SAMPLED_FILES or sampled_input(context) is None
+    clean = from_corpus and isinstance(context.corpus, Cleaned) and context.corpus.is_clean(role)
+    if clean or role == "preference_heldout":
+        return iter(rows)
+    return filter_rows(rows, guard_of(context.corpus, role, context.benchmarks), accounts)
 
 
 class Cursor:
@@ -125,10 +131,7 @@ def read_role(
     raw = training_rows(context, role)
     own = raw if source is None else (row for row in raw if row["source"] == source)
     rows = shuffled(own, f"{context.config.seed}/{role}", scratch)
-    rows = rows if cursor is None else cursor.over(rows)
-    from_corpus = role not in SAMPLED_FILES or sampled_input(context) is None
-    clean = from_corpus and isinstance(context.corpus, Cleaned) and context.corpus.is_clean(role)
-    return rows if clean or role == "preference_heldout" else _without_exam(context, role, rows, accounts)
+    return without_exam(context, role, rows if cursor is None else cursor.over(rows), accounts)
 
 
 class Reader:
