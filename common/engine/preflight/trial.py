@@ -54,7 +54,7 @@ def try_rows(plan: Plan, console: Console, benchmarks: tuple[Passage, ...] = ())
     Raises ContractError, DataError and ConfigError as the first of them would that cannot go on.
     """
     resolved, nodes = plan.resolved, [step.node for step in plan.to_do]
-    reading = [node for node in nodes if _reads(node, resolved.config)]
+    reading = [node for node in nodes if _reads(node)]
     takes = any(kind_of(node.kind).starts for node in nodes) and resolved.config.model.path is not None
     if resolved.config.data == EMBEDDED and not takes:
         return []
@@ -79,7 +79,7 @@ def try_rows(plan: Plan, console: Console, benchmarks: tuple[Passage, ...] = ())
     return list(lines)
 
 
-def _reads(node: Node, config: Config) -> bool:
+def _reads(node: Node) -> bool:
     """Whether a stage trains on rows of the corpus that are there before it begins."""
     kind = kind_of(node.kind)
     return bool(kind.roles) and kind.makes != "report" and not node.sampled and not kind.starts
