@@ -9,7 +9,6 @@ for each row while it decides. What is scored is for the block to say.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pydantic import Field, model_validator
 
 from common.config.base import Share
 from common.config.blocks import BlockContext, BlockSettings, Drop, Row, Task
+from common.data.shards import write_array
 from common.data.texts import with_score
 from common.store.artifacts import write_json
 from common.store.manifest import read_mapping
@@ -68,10 +68,7 @@ class ByScore:
             score = self._score(row)
             scores.append(np.nan if score is None else score)
             yield row
-        path = self._path(task.number)
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, np.array(scores, dtype=np.float64), allow_pickle=False)
-        os.replace(partial, path)
+        write_array(self._path(task.number), np.array(scores, dtype=np.float64))
 
     def decide(self, tasks: int) -> None:
         """Find the lowest and the highest score that stay."""

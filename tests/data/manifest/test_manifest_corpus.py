@@ -15,6 +15,12 @@ from common.errors import DataError
 from tests.data.manifest.manifests import CPT, load, write_rows
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_rows(tmp_path / "texts.jsonl", [{"text": f"Text {i}."} for i in range(200)])
+    return tmp_path
+
+
 def numbers(corpus: Corpus, role: str = "cpt") -> list[int]:
     return [int(row["text"].split()[1].rstrip(".")) for row in corpus.rows(role)]
 

@@ -20,13 +20,13 @@ def test_a_question_id_twice(folder: Path) -> None:
 
 
 def test_questions_of_several_files_are_named_by_file_and_place(folder: Path) -> None:
-    for name in ("ex1", "ex2"):
+    for name in ("set1", "set2"):
         write_rows(folder / f"{name}.jsonl", [{"q": f"{name}?", "a": "no"}] * 2)
     exam: dict[str, Any] = {"id": "e", "role": "eval", "side": "domain", "choices": ["yes", "no"], "licence": "mit"}
     exam |= {"columns": {"question": "q", "answer": "a"}}
-    found = load(folder, CPT, exam | {"path": "ex*.jsonl"}).rows("questions_domain")
+    found = load(folder, CPT, exam | {"path": "set*.jsonl"}).rows("questions_domain")
     assert [row["id"] for row in found] == ["e:1.1", "e:1.2", "e:2.1", "e:2.2"]
-    found = load(folder, CPT, exam | {"path": "ex1.jsonl"}).rows("questions_domain")
+    found = load(folder, CPT, exam | {"path": "set1.jsonl"}).rows("questions_domain")
     assert [row["id"] for row in found] == ["e:1", "e:2"]
 
 
