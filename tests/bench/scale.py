@@ -1,6 +1,6 @@
 """Peak memory of cleaning and tokenising a large corpus, the time to open what was made, and that of a check before it.
 
-Usage: `just bench scale size=1gb` compares 100 MB of generated documents with 1 GB; `least=50mb` names the smaller size,
+Usage: `just bench scale size=1gb` compares 100 MB of generated documents with 1 GB; `least=50mb` names the smaller,
 `parts=clean,tokens,check` what is measured, `heldout=0.05` holds a share of the documents out for the exam.
 
 Cleaning is `exact`, `minhash` and `sentences`, with one worker. What is left is tokenised and packed. Each part is a
