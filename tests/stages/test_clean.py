@@ -22,6 +22,7 @@ from common.engine.plan import make_plan
 from common.engine.preflight.trial import try_rows
 from common.errors import ConfigError, ContractError, DataError
 from common.store.manifest import read_mapping
+from tests.bench.documents import documents
 from tests.conftest import REPOSITORY
 from tests.data.manifest.manifests import write_rows
 from tests.stages.cleaning import BOOK, CHAT, EXAM, LENGTH, QUESTION, cleaned, made, resolved, state
@@ -194,6 +195,30 @@ def test_a_killed_cleaning_ends_with_the_same_result(folder: Path) -> None:
                              out=str(folder / "other")))  # fmt: skip
     assert killed.digest == whole.digest
     assert read_mapping(killed.path / "manifest.json")["digest"] == whole.digest
+
+
+@pytest.mark.long
+def test_two_workers_that_are_killed_again_and_again_end_with_what_one_makes(folder: Path) -> None:
+    write_rows(folder / "book.jsonl", [{"text": text} for text in documents(6)])
+    blocks = ["gopher_quality", "gopher_repetition", "minhash"]
+    run = resolved(folder, blocks, **{"run.data_workers": "2"})
+    from common.engine.frozen_plan import freeze
+
+    command = [sys.executable, "-m", "common", "stage", str(freeze(run)), "data-cpt"]
+    work = folder / "out" / "artifacts" / ".work"
+    for number, done in ((0, 2), (0, 6), (1, 2), (1, 4)):
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+        until = time.monotonic() + 600
+        while time.monotonic() < until and process.poll() is None:
+            if len(list(work.glob(f"data-cpt-*/cleaning/pass-{number}/?????.json"))) >= done:
+                break
+            time.sleep(0.005)
+        assert process.poll() is None, f"it ended before {done} tasks of pass {number} were done"
+        process.kill()
+        process.wait()
+    killed = cleaned(run)
+    whole = cleaned(resolved(folder, blocks, out=str(folder / "other")))
+    assert killed.digest == whole.digest
 
 
 @pytest.mark.slow

@@ -39,6 +39,7 @@ class Workers(AbstractContextManager["Workers"]):
 
     def begin(self, task: int) -> None:
         """Take a task through the first pass while the rows of others are read, where that saves time."""
+        stop_if_asked()
         if self._number == 1 or not self._cleaning.can_begin_early:
             return
         from concurrent.futures import BrokenExecutor  # a plan needs none of this

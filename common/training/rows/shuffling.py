@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import struct
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,7 +24,8 @@ HELD = 2**24  # characters of these that are held in memory
 FILE = 2**26  # bytes, after which another file begins
 
 Row = dict[str, Any]
-Place = tuple[int, int, int]  # file, first byte, bytes
+Place = bytes  # packed, as there are many: file, first byte, bytes, and the row's characters
+_PLACE = struct.Struct("<4Q")
 
 
 def shuffled(rows: Iterable[Row], key: str, folder: Path | None = None) -> Iterator[Row]:
@@ -32,26 +34,31 @@ def shuffled(rows: Iterable[Row], key: str, folder: Path | None = None) -> Itera
     Long rows fill the buffer sooner. Rows then leave it until the new one has room.
     """
     rng = random.Random(key)
-    buffer: list[tuple[int, Row | Place]] = []  # characters, and the row or where it is
+    buffer: list[Row | Place] = []
     held = in_memory = 0
     with _Spilled(folder) as spilled:
         for row in rows:
-            size = sum(map(len, texts_of(row)))
+            size = _characters_of(row)
             stays = folder is None or in_memory + size <= HELD
-            buffer.append((size, row if stays else spilled.write(row)))
+            buffer.append(row if stays else spilled.write(row, size))
             held += size
             in_memory += size * stays
             while len(buffer) > BUFFER or (held > CHARACTERS and len(buffer) > 1):
                 place = rng.randrange(len(buffer) - 1)
-                (size, leaving), buffer[place] = buffer[place], buffer[-1]
+                leaving, buffer[place] = buffer[place], buffer[-1]
                 buffer.pop()
+                size = _characters_of(leaving)
                 held -= size
                 in_memory -= size * isinstance(leaving, dict)
                 yield spilled.take(leaving)
         rng.shuffle(buffer)
         buffer.reverse()
         while buffer:
-            yield spilled.take(buffer.pop()[1])
+            yield spilled.take(buffer.pop())
+
+
+def _characters_of(row: Row | Place) -> int:
+    return sum(map(len, texts_of(row))) if isinstance(row, dict) else int(_PLACE.unpack(row)[3])
 
 
 class _Spilled:
@@ -70,7 +77,7 @@ class _Spilled:
         for file in self._files.values():
             file.close()
 
-    def write(self, row: Row) -> Place:
+    def write(self, row: Row, characters: int) -> Place:
         """Write a row, and return its place."""
         if self._end >= FILE:
             if self._newest in self._files:
@@ -81,7 +88,7 @@ class _Spilled:
             self._rows[self._newest] = 0
         data = pickle.dumps(row, protocol=5)
         self._files[self._newest].write(data)
-        place = (self._newest, self._end, len(data))
+        place = _PLACE.pack(self._newest, self._end, len(data), characters)
         self._end += len(data)
         self._rows[self._newest] += 1
         return place
@@ -90,7 +97,7 @@ class _Spilled:
         """Return a row, which is then here no more."""
         if isinstance(row, dict):
             return row
-        number, start, size = row
+        number, start, size, _ = _PLACE.unpack(row)
         file = self._files[number]
         if number == self._newest:
             file.flush()
