@@ -53,6 +53,9 @@ def show(artifact: Artifact, console: Console, rejects: int, counter: TokenCount
     if reasons:
         console.line(always=True)
         table(console, ["left out by", "reason", "rows", "of those it saw"], reasons, numeric=(2, 3))
+    for source, findings in facts["findings"].items():
+        for finding in findings:
+            console.line(f"  {source}: {finding}", always=True)
     changes = _changes(facts)
     if changes:
         console.line(always=True)
