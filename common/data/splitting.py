@@ -1,6 +1,6 @@
 """Give datatrove's filters our words and sentences, and judge rows by such a filter.
 
-Usage: `GopherQualityFilter(language=splitter())`; `judge = judged_by(make, drops, settings.language)`.
+Usage: `judge = judged_by(C4QualityFilter, lambda language: settings.rules(), drops, settings.language)`.
 
 datatrove 0.10 takes an object of its class WordTokenizer wherever it takes a language. Its own ones need the data of
 spaCy, NLTK or Stanza; words are those of `common.data.words` instead, in all languages and without any download.
@@ -72,8 +72,11 @@ def splitter() -> Any:
     return Splitter()
 
 
-def judged_by(make: Callable[[str | None], Any], drops: Mapping[str, Drop], language: str | None) -> RowFunction:
-    """Return what judges text rows by filters of datatrove, of which `make` returns one for each language of rows.
+def judged_by(
+    make: Callable[..., Any], rules: Callable[[str | None], dict[str, Any]], drops: Mapping[str, Drop],
+    language: str | None,
+) -> RowFunction:  # fmt: skip
+    """Return what judges text rows by filters of datatrove: `make` is their class, `rules` tells those of a language.
 
     `drops` are the reasons and details by datatrove's own reasons. `language` is that of rows that say none.
     """
@@ -85,7 +88,7 @@ def judged_by(make: Callable[[str | None], Any], drops: Mapping[str, Drop], lang
         code = row.get("language") or language
         judged = filters.get(code)
         if judged is None:
-            judged = filters[code] = make(code and code.partition("-")[0]).filter
+            judged = filters[code] = make(**rules(code and code.partition("-")[0]), language=splitter()).filter
         text = row["text"]
         if not text or text.isspace():
             return EMPTY

@@ -9,7 +9,7 @@ import inspect
 import sys
 from collections.abc import Callable
 
-from tests.bench import alignment, commands, cost, demonstration, exam, proof, switches, tokens, training
+from tests.bench import alignment, cleaning, commands, cost, demonstration, exam, proof, switches, tokens, training
 from tests.bench.chaos import report
 
 BENCHMARKS: dict[str, Callable[..., int | None]] = {
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[..., int | None]] = {
     "training": training.main,
     "switches": switches.main,
     "tokens": tokens.main,
+    "cleaning": cleaning.main,
     "alignment": alignment.main,
     "cost": cost.main,
     "exam": exam.main,

@@ -28,6 +28,7 @@ from common.training.sampling import (
     right_answers,
     write_drawn,
 )
+from tests.data.rows_only import RowsOnly
 
 
 def asked(*answers: tuple[str, float, bool], question: str = "q") -> PromptSamples:
@@ -104,7 +105,7 @@ def test_prompts_of_like_length_share_a_batch_that_fits() -> None:
     assert [lengths[place] for batch in batches for place in batch] == sorted(lengths, reverse=True)
 
 
-class Prompts:
+class Prompts(RowsOnly):
     """A corpus of five prompts."""
 
     text = "number {}"
@@ -112,12 +113,6 @@ class Prompts:
     def rows(self, role: str) -> Any:
         prompts = ([{"role": "user", "content": self.text.format(n)}] for n in range(5))
         return iter({"prompt": prompt, "answer": "", "source": "s"} for prompt in prompts)
-
-    def counts(self, role: str) -> dict[str, RowCount]:
-        return {}
-
-    def exam_roles(self, role: str) -> tuple[str, ...]:
-        return ()
 
 
 def after_an_expert(folder: Path, hard: float | None) -> StageContext:

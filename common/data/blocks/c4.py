@@ -15,7 +15,7 @@ from pydantic import Field
 
 from common.config.blocks import Block, BlockContext, RowFunction
 from common.data.language_rules import OWN_STOPS, WITHOUT_SPACES
-from common.data.splitting import FilterSettings, drops_of, judged_by, say_off, splitter
+from common.data.splitting import FilterSettings, drops_of, judged_by, say_off
 
 OFF = dict.fromkeys(("min_num_sentences", "min_words_per_line", "max_word_length"), -1)  # as datatrove turns them off
 REASONS = {  # of datatrove -> ours, and the setting that decides
@@ -44,17 +44,17 @@ def start(settings: C4Settings, context: BlockContext) -> RowFunction:
     """Return what cuts and judges a row by the rules of C4."""
     from datatrove.pipeline.filters.c4_filters import C4QualityFilter
 
-    def make(language: str | None) -> Any:
-        rules = settings.rules(OFF)
-        if language in OWN_STOPS and rules["filter_no_terminal_punct"]:
+    def rules(language: str | None) -> dict[str, Any]:
+        given = settings.rules(OFF)
+        if language in OWN_STOPS and given["filter_no_terminal_punct"]:
             say_off("c4", language, ["ends of lines"], "its sentences end in other signs than . ! ?")
-            rules["filter_no_terminal_punct"] = False
+            given["filter_no_terminal_punct"] = False
         if language in WITHOUT_SPACES and settings.min_words_per_line is not None:
             say_off("c4", language, ["words per line"], "it has no spaces between words")
-            rules["min_words_per_line"] = OFF["min_words_per_line"]
-        return C4QualityFilter(**rules, language=splitter())
+            given["min_words_per_line"] = OFF["min_words_per_line"]
+        return given
 
-    return judged_by(make, drops_of(settings, REASONS), settings.language)
+    return judged_by(C4QualityFilter, rules, drops_of(settings, REASONS), settings.language)
 
 
 BLOCK = Block(

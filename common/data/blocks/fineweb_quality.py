@@ -9,14 +9,13 @@ whose paragraphs are one line each; text that is wrapped at 70 characters fails 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from pydantic import Field
 
 from common.config.base import Share
 from common.config.blocks import Block, BlockContext, RowFunction
 from common.config.names import NonEmpty
-from common.data.splitting import FilterSettings, drops_of, judged_by, splitter
+from common.data.splitting import FilterSettings, drops_of, judged_by
 
 REASONS = {  # of datatrove -> ours, and the setting that decides
     "line_punct_ratio": ("too few lines end in punctuation", "line_punct_thr"),
@@ -47,10 +46,8 @@ def start(settings: FinewebQualitySettings, context: BlockContext) -> RowFunctio
     """Return what judges a row by FineWeb's rules."""
     from datatrove.pipeline.filters.fineweb_quality_filter import FineWebQualityFilter
 
-    def make(language: str | None) -> Any:
-        return FineWebQualityFilter(**settings.rules(OFF), language=splitter())
-
-    return judged_by(make, drops_of(settings, REASONS), settings.language)
+    rules = settings.rules(OFF)
+    return judged_by(FineWebQualityFilter, lambda _: rules, drops_of(settings, REASONS), settings.language)
 
 
 BLOCK = Block(

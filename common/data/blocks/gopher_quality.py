@@ -17,7 +17,7 @@ from common.config.base import Share
 from common.config.blocks import Block, BlockContext, RowFunction
 from common.config.names import NonEmpty
 from common.data.language_rules import WITHOUT_SPACES, stop_words
-from common.data.splitting import FilterSettings, drops_of, judged_by, say_off, splitter
+from common.data.splitting import FilterSettings, drops_of, judged_by, say_off
 
 REASONS = {  # of datatrove -> ours, and the setting that decides
     "gopher_short_doc": ("too few words", "min_doc_words"),
@@ -71,18 +71,18 @@ def start(settings: GopherQualitySettings, context: BlockContext) -> RowFunction
 
     lists = {**stop_words(), **settings.stop_words}
 
-    def make(language: str | None) -> Any:
+    def rules(language: str | None) -> dict[str, Any]:
         words = lists.get(language or "")
-        rules = settings.rules() | {"stop_words": list(words or ())}
-        if not words and rules["min_stop_words"] is not None:
+        given = settings.rules() | {"stop_words": list(words or ())}
+        if not words and given["min_stop_words"] is not None:
             say_off("gopher_quality", language, ["stop words"], "there is no list; give stop_words.<code>")
-            rules["min_stop_words"] = None
-        if language in WITHOUT_SPACES and rules["min_avg_word_length"] is not None:
+            given["min_stop_words"] = None
+        if language in WITHOUT_SPACES and given["min_avg_word_length"] is not None:
             say_off("gopher_quality", language, ["the least length of words"], "each character is a word")
-            rules["min_avg_word_length"] = None
-        return GopherQualityFilter(**rules, language=splitter())
+            given["min_avg_word_length"] = None
+        return given
 
-    return judged_by(make, drops_of(settings, REASONS), settings.language)
+    return judged_by(GopherQualityFilter, rules, drops_of(settings, REASONS), settings.language)
 
 
 BLOCK = Block(

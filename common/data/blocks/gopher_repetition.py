@@ -15,7 +15,7 @@ from pydantic import Field
 from common.config.base import Share
 from common.config.blocks import Block, BlockContext, Drop, RowFunction
 from common.data.language_rules import WITHOUT_SPACES
-from common.data.splitting import FilterSettings, drops_of, judged_by, splitter
+from common.data.splitting import FilterSettings, drops_of, judged_by
 
 Count = Annotated[int, Field(ge=2, le=100)]
 REASONS = {  # of datatrove -> ours, and the setting that decides
@@ -55,13 +55,13 @@ def start(settings: GopherRepetitionSettings, context: BlockContext) -> RowFunct
     for n, limit in settings.dup_n_grams:
         drops[f"duplicated_{n}_n_grams"] = Drop(f"{n}-grams repeat", f"the limit is {limit}")
 
-    def make(language: str | None) -> Any:
+    def rules(language: str | None) -> dict[str, Any]:
         # Between the words of an n-gram the filter counts blanks, which texts of some languages do not have.
         unspaced = language in WITHOUT_SPACES
         tops = [(n, limit * (2 * n - 1) / n if unspaced else limit) for n, limit in settings.top_n_grams]
-        return GopherRepetitionFilter(**settings.rules() | {"top_n_grams": tuple(tops)}, language=splitter())
+        return settings.rules() | {"top_n_grams": tuple(tops)}
 
-    return judged_by(make, drops, settings.language)
+    return judged_by(GopherRepetitionFilter, rules, drops, settings.language)
 
 
 BLOCK = Block(

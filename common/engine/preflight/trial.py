@@ -26,7 +26,7 @@ from common.console import Console
 from common.data.accounting import RowCount
 from common.data.exam_passages import Passage
 from common.data.leading import Leading
-from common.engine.plan import Plan
+from common.engine.plan import Plan, start_of
 from common.engine.preflight.losses import describe, judge, scaled
 from common.errors import DataError
 from common.models import checkpoint, contracts
@@ -54,7 +54,7 @@ def try_rows(plan: Plan, console: Console, benchmarks: tuple[Passage, ...] = ())
     Raises ContractError, DataError and ConfigError as the first of them would that cannot go on.
     """
     resolved, nodes = plan.resolved, [step.node for step in plan.to_do]
-    reading = [node for node in nodes if _reads(node, resolved.config)]
+    reading = [node for node in nodes if _reads(node)]
     takes = any(kind_of(node.kind).starts for node in nodes) and resolved.config.model.path is not None
     if resolved.config.data == EMBEDDED and not takes:
         return []
@@ -79,7 +79,7 @@ def try_rows(plan: Plan, console: Console, benchmarks: tuple[Passage, ...] = ())
     return list(lines)
 
 
-def _reads(node: Node, config: Config) -> bool:
+def _reads(node: Node) -> bool:
     """Whether a stage trains on rows of the corpus that are there before it begins."""
     kind = kind_of(node.kind)
     return bool(kind.roles) and kind.makes != "report" and not node.sampled and not kind.starts
@@ -91,7 +91,8 @@ def _tokenizer(plan: Plan, part: Leading) -> tuple[PreTrainedTokenizerBase | Non
     Besides, what is uncertain about it: where there is much text, it is trained on a part. None where the checkpoint's
     is not on this machine.
     """
-    config, first = plan.resolved.config, plan.steps[0]
+    config, start = plan.resolved.config, start_of(plan.resolved)
+    first = next(step for step in plan.steps if step.node.name == start.name)
     if first.state == "cached" and first.artifact is not None:
         return checkpoint.load_tokenizer(first.artifact.path, config.model), ""
     if config.model.path is not None:

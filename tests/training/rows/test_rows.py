@@ -12,26 +12,20 @@ from typing import Any, cast
 import pytest
 
 from common.config.stages import CptSettings, SftSettings
-from common.data.accounting import RowCount
 from common.errors import DataError
 from common.models.tokenizer import train_tokenizer
 from common.models.turns import NOT_A_PREFIX
 from common.stage import StageContext, data_roles
 from common.training.rows.prepared import KIND
 from common.training.rows.rows import MADE, ROWS, build_rows
+from tests.data.rows_only import RowsOnly
 
 
-class Corpus:
+class Corpus(RowsOnly):
     """Forty texts of every role, each of which names its role."""
 
     def rows(self, role: str) -> Iterator[dict[str, Any]]:
         return iter({"text": f"{role} has a text of number {number}", "source": role} for number in range(40))
-
-    def counts(self, role: str) -> dict[str, RowCount]:
-        return {}
-
-    def exam_roles(self, role: str) -> tuple[str, ...]:
-        return ()
 
 
 @pytest.fixture(scope="module")
