@@ -70,7 +70,7 @@ def prepare(corpus: Any, tokenizer: Any, folder: Path) -> Any:
     from common.training.rows.reader import Reader
 
     context: Any = SimpleNamespace(
-        corpus=corpus, config=SimpleNamespace(seed=0), stage="cpt", work=folder, shared=None, inputs={}
+        corpus=corpus, config=SimpleNamespace(seed=0), stage="cpt", work=folder, shared=None, inputs={}, benchmarks=()
     )
     reader = Reader(context, tokenizer, "cpt", chat_only=False)
     name = prepare_rows(reader, assistant_only=False, sequence_length=LENGTH, budget=None)
