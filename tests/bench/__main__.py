@@ -9,7 +9,19 @@ import inspect
 import sys
 from collections.abc import Callable
 
-from tests.bench import alignment, cleaning, commands, cost, demonstration, exam, proof, switches, tokens, training
+from tests.bench import (
+    alignment,
+    cleaning,
+    commands,
+    cost,
+    demonstration,
+    exam,
+    proof,
+    scale,
+    switches,
+    tokens,
+    training,
+)
 from tests.bench.chaos import report
 
 BENCHMARKS: dict[str, Callable[..., int | None]] = {
@@ -18,6 +30,7 @@ BENCHMARKS: dict[str, Callable[..., int | None]] = {
     "switches": switches.main,
     "tokens": tokens.main,
     "cleaning": cleaning.main,
+    "scale": scale.main,
     "alignment": alignment.main,
     "cost": cost.main,
     "exam": exam.main,

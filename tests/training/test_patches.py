@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from common.training.patches import (
     without_extras,
 )
 from common.training.rows.preferences import tokenise_pair
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, long
 
 pytestmark = pytest.mark.slow
 
@@ -152,7 +153,7 @@ def test_trainers_read_the_names_of_control_tokens_as_the_tokens(tokenizer: Any)
         assert ours._tokenize_prompts([harmless])[0] == [expected]
 
 
-@pytest.mark.parametrize("method", ["dpo", "orpo"])
+@pytest.mark.parametrize("method", ["dpo", long("orpo")])
 def test_a_mean_over_tokens_depends_on_the_split(method: str, model: Any, tokenizer: Any, tmp_path: Path) -> None:
     from trl import DPOConfig
     from trl.experimental.orpo import ORPOConfig
@@ -337,3 +338,20 @@ def test_trackio_prints_of_its_own_accord(tmp_path: Path) -> None:
     )  # fmt: skip
     assert "Trackio" in loud
     assert "Trackio" not in quiet
+
+
+@pytest.mark.parametrize("told", [{}, {"old_logps": 0}])
+def test_an_answer_that_is_not_kept_has_no_part_in_the_loss(told: dict[str, int]) -> None:
+    """Neither by its advantage nor, in GRPO, by the KL term; what the model attends to stays."""
+    import torch
+
+    class Trainer:
+        reward_funcs = (SimpleNamespace(kept=[True, False]),)
+
+        def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+            return {"advantages": torch.ones(2), "completion_mask": torch.ones(2, 3, dtype=torch.long), **told}
+
+    output = text_prompt_trainer(Trainer)()._generate_and_score_completions({})
+    assert output["advantages"].tolist() == [1.0, 0.0]
+    assert output["completion_mask"].sum() == 6
+    assert ("tool_mask" not in output) if told else (output["tool_mask"].tolist() == [[1, 1, 1], [0, 0, 0]])
