@@ -84,6 +84,12 @@ class LearningSettings(StageSettings):
         return self
 
 
+def curriculum_of(settings: StageSettings) -> str:
+    """Return the order in which a stage reads the rows of its sources, in words; nothing where they are shuffled."""
+    curriculum = settings.mixture.curriculum if isinstance(settings, TrainingSettings) else None
+    return "" if curriculum is None else curriculum.phrase
+
+
 class TrainingSettings(LearningSettings):
     """Settings of the stages that train on tokens; budgets do not change with the number of devices."""
 
@@ -122,6 +128,8 @@ class TrainingSettings(LearningSettings):
             raise ValueError(
                 "validation.share keeps packed rows, which packing: trl has none of; set packing: isolated"
             )
+        if self.mixture.asks and self.packing == "trl":
+            raise ValueError("a mixture orders packed rows, which packing: trl has none of; set packing: isolated")
         if self.batch_tokens % self.sequence_length:
             near = multiples_around(self.batch_tokens, self.sequence_length)
             raise ValueError(

@@ -27,6 +27,7 @@ BY_CHOICE = frozenset({
     "pass rate out of range", "no pass rate", ALL_CONTEXT, EQUAL_SCORES, REVERSED_SCORES, NOT_HTML, NO_MAIN_TEXT,
     BLANK_PAGE, NO_PAGE, REVISIT,
 })  # fmt: skip
+BY_BLOCK = "block "  # begins the reasons of blocks that clean: they have limits of their own, `most`
 WRONG_NUMBER, NOT_CSV = "wrong number of fields", "not valid CSV"
 MOST_OVERLAPS = 100  # rows that repeat the exam, of each source, that are kept with both texts
 _QUOTES = "Quote fields that hold the delimiter or line ends, or name the file's own way with delimiter: and quoting:"
@@ -52,6 +53,11 @@ _REMEDIES = {
     "longer than sequence_length": "Raise sequence_length, or leave such rows out with longest",
     "longer than prompt_tokens": "Raise prompt_tokens, or leave such rows out with longest",
 }
+
+
+def is_by_choice(reason: str) -> bool:
+    """Whether a setting or the data ask that rows are left out for a reason, so that no limit is on them."""
+    return reason in BY_CHOICE or reason.startswith(BY_BLOCK)
 
 
 @dataclass
@@ -84,8 +90,13 @@ class RowCount:
         return sum(self.dropped.values())
 
     @property
+    def num_masked(self) -> int:
+        """Rows without one token to learn from."""
+        return round(self.masked_share * self.num_kept)
+
+    @property
     def num_lost(self) -> int:
-        return sum(number for reason, number in self.dropped.items() if reason not in BY_CHOICE)
+        return sum(number for reason, number in self.dropped.items() if not is_by_choice(reason))
 
     @property
     def losses(self) -> str:
@@ -95,7 +106,7 @@ class RowCount:
     @property
     def main_reason(self) -> str | None:
         """Why most rows were dropped. A reason that a setting asks for comes last."""
-        return max(self.dropped, key=lambda name: (name not in BY_CHOICE, self.dropped[name]), default=None)
+        return max(self.dropped, key=lambda name: (not is_by_choice(name), self.dropped[name]), default=None)
 
     def remedy(self, otherwise: str) -> str:
         """Return what to do about the main reason, or what else may help; without a full stop."""

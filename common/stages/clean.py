@@ -18,16 +18,16 @@ from typing import cast
 from common.config.blocks import Row, chosen
 from common.config.cleaning import PREFIX, DataSettings
 from common.config.kinds import Kind
-from common.data.accounting import RowCount
-from common.data.cleaned import FACTS, REJECTS, WEIGHTS
-from common.data.cleaning.accounts import TaskAccounts
+from common.data.accounting import BY_BLOCK, RowCount
+from common.data.cleaned import FACTS, REJECTS, SAMPLES, WEIGHTS
+from common.data.cleaning.accounts import BEFORE, LEFT, TaskAccounts
 from common.data.cleaning.clean import GATE, Cleaning, shard_name
 from common.data.cleaning.runners import Runner, run_all
 from common.data.cleaning.workers import Workers
 from common.data.corpus import Portion
 from common.data.decontaminate import Decontaminator, gate
 from common.data.exam_passages import exam_passages
-from common.data.shards import ROWS
+from common.data.shards import ROWS, write_shard
 from common.data.texts import texts_of
 from common.errors import ContractError, DataError
 from common.stage import StageContext, StageReport
@@ -68,12 +68,15 @@ def run(context: StageContext) -> StageReport:
         context.out / FACTS,
         {"role": settings.role, "times": times, "sources": [count.as_dict() for count in totals],
          "read": [count.as_dict() for count in counts.values()],
-         **{key: accounts.as_dict()[key] for key in ("blocks", "characters", "lengths")}},
+         **{key: accounts.as_dict()[key] for key in ("blocks", "amounts", "lengths")}},
     )  # fmt: skip
     _write_rejects(context.out / REJECTS, accounts)
+    write_shard(context.out / SAMPLES, accounts.samples())
     metrics = {
         "rows_in": sum(count.rows_in for count in totals), "rows_out": sum(count.rows_out for count in totals),
-        "characters": accounts.characters.total(), "tasks": cleaning.tasks,
+        "characters": sum(amount.characters for amount in accounts.amounts[LEFT].values()),
+        "bytes_in": sum(amount.bytes for amount in accounts.amounts[BEFORE].values()),
+        "bytes_out": sum(amount.bytes for amount in accounts.amounts[LEFT].values()), "tasks": cleaning.tasks,
         "blocks": {
             label: {
                 "seen": sum(count.seen for count in sources.values()),
@@ -129,7 +132,7 @@ def _total(count: RowCount, accounts: TaskAccounts) -> RowCount:
 
 def named(label: str, reason: str) -> str:
     """Return a reason as the accounts of rows have it: with the block that gave it, but for the exam's own."""
-    return reason if label == GATE else f"{label.split(' ', 1)[1]}: {reason}"
+    return reason if label == GATE else f"{BY_BLOCK}{label.split(' ', 1)[1]}: {reason}"
 
 
 def check_blocks(accounts: TaskAccounts, cleaning: Cleaning, stage: str) -> None:

@@ -39,7 +39,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_WORDS = ("No space left on device", "Disk quota exceeded", "File too large", "PytorchStreamWriter failed writing")
 TODAY = ("code", "versions", "git", "reads")  # of a manifest: how an equal result was made the last time
 # Files about how a result was made, not what it is: two runs with equal weights differ in these.
-VOLATILE = frozenset({MANIFEST, "log.jsonl", "cleaned.json", "rejects.jsonl"})
+VOLATILE = frozenset({MANIFEST, "log.jsonl", "cleaned.json", "rejects.jsonl", "samples.jsonl.zst"})
 
 
 @dataclass(frozen=True)

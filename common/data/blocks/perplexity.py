@@ -22,6 +22,7 @@ from common.config.blocks import Block, BlockContext, BlockSettings, Drop, Row, 
 from common.config.names import NonEmpty
 from common.data.data_files import data_file
 from common.data.shards import write_array
+from common.data.texts import with_score
 from common.data.words import written_words
 from common.errors import DataError
 
@@ -92,7 +93,9 @@ class ByPerplexity:
                 return Drop("perplexity too high", f"{score:.1f}")
             if least is not None and score < least:
                 return Drop("perplexity too low", f"{score:.1f}")
-            return Drop("not among the lowest perplexities", f"{score:.1f}") if score > limit else row
+            if score > limit:
+                return Drop("not among the lowest perplexities", f"{score:.1f}")
+            return with_score(row, "perplexity", score)
 
         return judge
 
@@ -169,6 +172,7 @@ BLOCK = Block(
     name="perplexity",
     settings=PerplexitySettings,
     look=look,
+    scores=lambda settings: ("perplexity",),
     phrase="texts that a reference model finds unlikely",
     files=lambda settings: [name for name in (settings.model, settings.sentencepiece) if name],
     paper="Wenzek et al. 2020, arXiv:1911.00359 (CCNet); Guo et al. 2024, arXiv:2406.14833 (stability gap)",

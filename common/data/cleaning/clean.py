@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.config.blocks import Block, BlockContext, BlockSettings, Drop, Row, RowFunction, Task, TwoPass, block_of
-from common.data.cleaning.accounts import TaskAccounts, merged
+from common.data.cleaning.accounts import BEFORE, TaskAccounts
+from common.data.cleaning.amounts import sample_of_task
 from common.data.shards import read_shard, write_shard
 from common.data.texts import texts_of
 from common.store.artifacts import write_json
@@ -141,6 +142,9 @@ class Cleaning:
         """Return the accounts of a task in a pass; they are written last."""
         return self.folder / f"pass-{number}" / f"{task:05d}.json"
 
+    def _samples_of(self, number: int, task: int) -> Path:
+        return self.folder / f"pass-{number}" / f"{task:05d}.samples.jsonl.zst"
+
     def left(self, number: int) -> list[int]:
         """Return the tasks of a pass that are not done."""
         return [task for task in range(self.tasks) if not self.accounts_of(number, task).is_file()]
@@ -160,9 +164,10 @@ class Cleaning:
         """Take the rows of one task through one pass."""
         if self.accounts_of(number, task).is_file():
             return
-        this, accounts, share = self.passes[number], TaskAccounts(self.sample), Task(task, self._cut() or 0)
+        this, share = self.passes[number], Task(task, self._cut() or 0)
+        accounts = TaskAccounts(self.sample, sample_of_task(task))
         before = self.folder / RAW / shard_name(task) if number == 0 else self.shard(number - 1, task)
-        rows = read_shard(before)
+        rows = read_shard(before) if number else _as_read(read_shard(before), accounts, task)
         if this.judges is not None:
             rows = self._judged(this.judges, share, rows, accounts)
         if this.cleans:
@@ -171,7 +176,8 @@ class Cleaning:
             rows = self._looked(this.looks, share, rows)
         elif self.gate is not None:
             rows = self._gated(self.gate, rows, accounts)
-        write_shard(self.shard(number, task), _counted(rows, accounts) if this.last else rows)
+        write_shard(self.shard(number, task), _counted(rows, accounts, task) if this.last else rows)
+        write_shard(self._samples_of(number, task), accounts.samples())
         write_json(self.accounts_of(number, task), accounts.as_dict())
 
     def _judged(self, place: int, task: Task, rows: Iterator[Row], accounts: TaskAccounts) -> Iterator[Row]:
@@ -233,8 +239,12 @@ class Cleaning:
 
     def accounts(self) -> TaskAccounts:
         """Return the accounts of all passes."""
-        found = (read_mapping(self.accounts_of(one.number, task)) for one in self.passes for task in range(self.tasks))
-        return merged(found, self.sample)
+        accounts = TaskAccounts(self.sample)
+        for number, task in itertools.product(range(len(self.passes)), range(self.tasks)):
+            accounts.add(read_mapping(self.accounts_of(number, task)))
+            for row in read_shard(self._samples_of(number, task)):
+                accounts.add_sample(row)
+        return accounts
 
     def results(self) -> list[Path]:
         """Return the shards of cleaned rows, in their order."""
@@ -262,9 +272,15 @@ def _apply(
     return found
 
 
-def _counted(rows: Iterator[Row], accounts: TaskAccounts) -> Iterator[Row]:
-    for row in rows:
-        accounts.written(row)
+def _as_read(rows: Iterator[Row], accounts: TaskAccounts, task: int) -> Iterator[Row]:
+    for number, row in enumerate(rows):
+        accounts.amount(BEFORE, row["source"]).add(f"{task}/{number}", row)
+        yield row
+
+
+def _counted(rows: Iterator[Row], accounts: TaskAccounts, task: int) -> Iterator[Row]:
+    for number, row in enumerate(rows):
+        accounts.written(row, f"{task}/{number}")
         yield row
 
 

@@ -26,7 +26,7 @@ from common.console import Console
 from common.data.accounting import RowCount
 from common.data.exam_passages import Passage
 from common.data.leading import Leading
-from common.engine.plan import Plan
+from common.engine.plan import Plan, start_of
 from common.engine.preflight.losses import describe, judge, scaled
 from common.errors import DataError
 from common.models import checkpoint, contracts
@@ -91,7 +91,8 @@ def _tokenizer(plan: Plan, part: Leading) -> tuple[PreTrainedTokenizerBase | Non
     Besides, what is uncertain about it: where there is much text, it is trained on a part. None where the checkpoint's
     is not on this machine.
     """
-    config, first = plan.resolved.config, plan.steps[0]
+    config, start = plan.resolved.config, start_of(plan.resolved)
+    first = next(step for step in plan.steps if step.node.name == start.name)
     if first.state == "cached" and first.artifact is not None:
         return checkpoint.load_tokenizer(first.artifact.path, config.model), ""
     if config.model.path is not None:

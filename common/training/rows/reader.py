@@ -19,7 +19,7 @@ from common.config.kinds import kind_of
 from common.data.accounting import RowCount
 from common.data.cleaned import Cleaned
 from common.data.decontaminate import filter_rows, guard_of
-from common.errors import DataError
+from common.errors import DataError, did_you_mean
 from common.stage import StageContext
 from common.store.artifacts import Artifact
 from common.training.rows.packing import NOTHING_TO_LEARN, TokenBatch, tokenised_batches
@@ -164,17 +164,33 @@ class Reader:
             else:
                 yield row
 
-    def batches(self, *, assistant_only: bool, sequence_length: int) -> Iterator[TokenBatch]:
-        """Yield token rows in batches. They count in `num_tokens` as they are taken."""
-        options: dict[str, Any] = {"assistant_only": assistant_only, "sequence_length": sequence_length}
+    def batches(
+        self, *, assistant_only: bool, sequence_length: int, score: str | None = None
+    ) -> Iterator[TokenBatch]:  # fmt: skip
+        """Yield token rows in batches, with a score that their rows have. They count in `num_tokens` as they are taken.
+
+        Raises DataError for a row without that score.
+        """
+        options: dict[str, Any] = {"assistant_only": assistant_only, "sequence_length": sequence_length, "score": score}
 
         def counted(rows: Iterable[TokenRow]) -> Iterator[TokenRow]:
             for row in rows:
                 self.num_tokens += len(row.input_ids)
                 yield row
 
-        for batch in tokenised_batches(self.tokenizer, self.raw(), self.accounts, witness=self.witness, **options):
+        rows = self.raw() if score is None else self._scored(score)
+        for batch in tokenised_batches(self.tokenizer, rows, self.accounts, witness=self.witness, **options):
             yield batch._replace(rows=counted(batch.rows))
+
+    def _scored(self, score: str) -> Iterator[dict[str, Any]]:
+        for row in self.raw():
+            if (known := row.get("scores") or {}).keys().isdisjoint([score]):
+                raise DataError(
+                    f"{self.context.stage}.mixture.curriculum.by={score}: a row of the source '{row['source']}' has no "
+                    f"such score.{did_you_mean(score, known)} List a block that gives it for all rows of the source, "
+                    "or order by length."
+                )
+            yield row
 
     def tokens(self, *, assistant_only: bool, sequence_length: int, budget: int | None) -> Iterator[TokenRow]:
         """Yield token rows until the budget is reached. `num_tokens` counts them."""
