@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from common.config.base import Limits
+from common.config.blocks import blocks
 from common.errors import ContractError
 from common.models.rendering import NO_PLACE, REFUSED
 from common.models.turns import ALL_CONTEXT, NOT_A_PREFIX
@@ -53,6 +54,12 @@ _REMEDIES = {
 }
 
 
+def by_choice(reason: str) -> bool:
+    """Whether a setting or the data ask for rows to be left out so. A block that cleans has a limit of its own."""
+    block, mark, _ = reason.partition(": ")
+    return reason in BY_CHOICE or (bool(mark) and block in blocks())
+
+
 @dataclass
 class RowCount:
     """The rows of one source in one role. Rows kept apart as held-out belong to another role's count."""
@@ -80,7 +87,7 @@ class RowCount:
 
     @property
     def num_lost(self) -> int:
-        return sum(number for reason, number in self.dropped.items() if reason not in BY_CHOICE)
+        return sum(number for reason, number in self.dropped.items() if not by_choice(reason))
 
     @property
     def losses(self) -> str:
@@ -90,7 +97,7 @@ class RowCount:
     @property
     def main_reason(self) -> str | None:
         """Why most rows were dropped. A reason that a setting asks for comes last."""
-        return max(self.dropped, key=lambda name: (name not in BY_CHOICE, self.dropped[name]), default=None)
+        return max(self.dropped, key=lambda name: (not by_choice(name), self.dropped[name]), default=None)
 
     def remedy(self, otherwise: str) -> str:
         """Return what to do about the main reason, or what else may help; without a full stop."""

@@ -9,7 +9,7 @@ import inspect
 import sys
 from collections.abc import Callable
 
-from tests.bench import alignment, commands, cost, demonstration, exam, proof, switches, tokens, training
+from tests.bench import alignment, cleaning_pays, commands, cost, demonstration, exam, proof, switches, tokens, training
 from tests.bench.chaos import report
 
 BENCHMARKS: dict[str, Callable[..., int | None]] = {
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[..., int | None]] = {
     "alignment": alignment.main,
     "cost": cost.main,
     "exam": exam.main,
+    "cleaning-pays": cleaning_pays.main,
     "demonstration": demonstration.main,
     "proof": proof.main,
     "chaos": report.main,
