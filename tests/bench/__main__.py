@@ -9,7 +9,19 @@ import inspect
 import sys
 from collections.abc import Callable
 
-from tests.bench import alignment, cleaning_pays, commands, cost, demonstration, exam, proof, switches, tokens, training
+from tests.bench import (
+    alignment,
+    cleaning_pays,
+    commands,
+    cost,
+    demonstration,
+    exam,
+    proof,
+    real_data,
+    switches,
+    tokens,
+    training,
+)
 from tests.bench.chaos import report
 
 BENCHMARKS: dict[str, Callable[..., int | None]] = {
@@ -21,6 +33,7 @@ BENCHMARKS: dict[str, Callable[..., int | None]] = {
     "cost": cost.main,
     "exam": exam.main,
     "cleaning-pays": cleaning_pays.main,
+    "real-data": real_data.main,
     "demonstration": demonstration.main,
     "proof": proof.main,
     "chaos": report.main,
