@@ -1,6 +1,7 @@
 """Whether cleaning pays: bits per byte of the tiny model, trained on dirty text as it is and behind each block.
 
-Usage: `just bench cleaning-pays data_root=<folder>`; `seeds=0` and `arms=dirty,exact` take fewer, `tokens=` a budget.
+Usage: `just bench cleaning-pays data_root=<folder>`; `seeds=0` and `arms=dirty,exact` take fewer,
+`tokens=` and `documents=` another budget and corpus.
 
 Novels of the data root (without one, the embedded general text) are soiled in known ways, see `tests.bench.dirt`. All
 arms train on the same number of tokens, so that dirt takes the place of text. What is left of it differs: a smaller
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import random
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -85,14 +87,14 @@ def _joined(paragraphs: Iterator[str] | Sequence[str]) -> Iterator[str]:
             held = []
 
 
-def write_corpora(folder: Path, root: Path | None, seed: int) -> None:
+def write_corpora(folder: Path, root: Path | None, seed: int, documents: int) -> None:
     """Write what a seed trains on and is measured by. Held-out text and the base's are the same for all seeds."""
     english, foreign = documents_of(root)
     english = list(dict.fromkeys(english))
     assert len(english) >= HELD + BASE + 10, f"{len(english)} documents are too few"
     random.Random(0).shuffle(english)
     held, base, rest = english[:HELD], english[HELD : HELD + BASE], english[HELD + BASE :]
-    clean = random.Random(seed).sample(rest, min(DOCUMENTS, len(rest)))
+    clean = random.Random(seed).sample(rest, min(documents, len(rest)))
     parts = {
         "held": [text[:CHARACTERS] for text in held],
         "base": base,
@@ -145,9 +147,9 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, float("inf")
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return mean, float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    return mean, float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / len(values) ** 0.5
 
 
 def verdict(mean: float, half: float) -> str:
@@ -177,17 +179,21 @@ def show(found: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
         )
 
 
-def main(data_root: str = "", seeds: str = "0,1,2", arms: str = "", tokens: str = str(TOKENS)) -> int:
+def main(
+    data_root: str = "", seeds: str = "0,1,2", arms: str = "", tokens: str = str(TOKENS),
+    documents: str = str(DOCUMENTS),
+) -> int:  # fmt: skip
     """Train all arms and print the table. Returns 1 where all blocks together do not beat the dirty text."""
     asked = [arm for arm in arms.split(",") if arm] or list(ARMS)
     if unknown := sorted(set(asked) - set(ARMS)):
-        raise SystemExit(f"error: arms={unknown[0]}: there is no such arm. Known: {', '.join(ARMS)}.")
+        print(f"error: arms={unknown[0]}: there is no such arm. Known: {', '.join(ARMS)}.", file=sys.stderr)
+        return 1
     names = [arm for arm in ARMS if arm in {DIRTY, *asked}]
     found: dict[str, list[dict[str, float]]] = {arm: [] for arm in names}
     print("  dirt, in documents to 100 clean ones: " + ", ".join(f"{n} {k.share:.0%}"[:-1] for n, k in KINDS.items()))
     for seed in map(int, seeds.split(",")):
         with tempfile.TemporaryDirectory() as place:
-            write_corpora(Path(place), Path(data_root) if data_root else None, seed)
+            write_corpora(Path(place), Path(data_root) if data_root else None, seed, int(documents))
             for arm in names:
                 found[arm].append(train(Path(place), arm, seed, int(tokens)))
                 print(f"    seed {seed}, {arm}: {json.dumps(found[arm][-1])}", flush=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -25,16 +26,28 @@ from common.config.yaml import read_yaml
 from tests.conftest import REPOSITORY
 
 MANIFESTS = REPOSITORY / "tests" / "real"
-BLOCKS: list[Any] = [
-    "unicode", "language", "boilerplate", {"repeated_lines": {"documents": 20}}, "gopher_repetition", "exact",
-    "minhash", "pii", {"length": {"words": [3, None]}},
-]  # fmt: skip
+PROSE = {"gutenberg-text", "annual-reports", "medquad-cpt"}  # that rules made for pages of prose fit
+MOST_REASONS = 5  # that are shown of a source
 LENGTH = 1024  # tokens of a sequence; longer conversations and pairs are left out, as training does
 NO_DATA = ("LICENSE*", "README*", "SOURCE.txt", "test_ground_truth.json")  # the last are answers of an exam
 DOCUMENTS = "documents"
 ROLES = ("cpt", "sft", "preference")
 HEADER = ["folder", "source", "role", "rows", "left", "characters", "tokens", "seconds", "dropped", "changed"]
 Source = dict[str, Any]
+
+
+def blocks_for(sources: list[Source]) -> list[Any]:
+    """Return the blocks for some sources: all of them, but for what would drop chats that share a passage, or verses.
+
+    Near copies are looked for among documents: many questions about one passage are as alike as copies are.
+    """
+    texts = [one["id"] for one in sources if one["role"] == "cpt"]
+    prose = [name for name in texts if name in PROSE]
+    return [
+        "unicode", "language", "boilerplate", {"repeated_lines": {"documents": 20}},
+        *([{"gopher_repetition": {"sources": prose}}] if prose else []), "exact",
+        *([{"minhash": {"sources": texts}}] if texts else []), "pii", {"length": {"words": [3, None]}},
+    ]  # fmt: skip
 
 
 def paths_of(source: Source) -> list[str]:
@@ -107,7 +120,7 @@ def clean(root: Path, sources: list[Source], out: Path, tokenizer: Any) -> Itera
     from common.engine.run import run_stage
 
     manifest = out / "data.yaml"
-    top = {"title": "Real data", "blocks": BLOCKS, "sources": sources}
+    top = {"title": "Real data", "blocks": blocks_for(sources), "sources": sources}
     manifest.write_text(yaml.safe_dump(top, allow_unicode=True), encoding="utf-8")
     words = {
         "domain": "medical", "data": str(manifest), "data_root": str(root), "out": str(out), "run.verbosity": "quiet",
@@ -123,7 +136,7 @@ def clean(root: Path, sources: list[Source], out: Path, tokenizer: Any) -> Itera
         for count in counts:
             size = CleanedRows(artifact.path).facts["characters"].get(count.source, 0)
             yield [
-                "", count.source, role, f"{count.rows_in:,}", f"{count.rows_out:,}", f"{size:,}", f"{count.tokens:,}",
+                count.source, role, f"{count.rows_in:,}", f"{count.rows_out:,}", f"{size:,}", f"{count.tokens:,}",
                 seconds, _listed(count.dropped), _listed(count.changed),
             ]  # fmt: skip
             seconds = ""
@@ -147,7 +160,16 @@ def tokenised(corpus: Any, role: str, tokenizer: Any) -> list[Any]:
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{what} {number:,}" for what, number in sorted(counts.items(), key=lambda one: -one[1])) or "-"
+    """Return the reasons with most rows, and how many rows there are besides."""
+    listed = sorted(counts.items(), key=lambda one: -one[1])
+    shown, rest = listed[:MOST_REASONS], sum(number for _, number in listed[MOST_REASONS:])
+    return ", ".join(f"{what} {number:,}" for what, number in [*shown, *([("others", rest)] if rest else [])]) or "-"
+
+
+def _total(lines: list[list[str]]) -> list[str]:
+    """Return the sums of the columns of numbers."""
+    sums = [sum(int(line[place].replace(",", "") or 0) for line in lines) for place in range(3, 8)]
+    return ["all", "", "", *(f"{number:,}" for number in sums), "", ""]
 
 
 def embedded_tokenizer() -> Any:
@@ -167,10 +189,12 @@ def main(data_root: str = "", folders: str = "") -> int:
     from common.console import Console
 
     found, read = groups() if data_root else ({}, [])
-    root, asked, tokenizer = Path(data_root), [name for name in folders.split(",") if name], embedded_tokenizer()
+    root, asked = Path(data_root), [name for name in folders.split(",") if name]
     if unknown := sorted(set(asked) - {*found, DOCUMENTS}):
-        raise SystemExit(f"error: folders={unknown[0]}: no source reads it. Known: {', '.join([*found, DOCUMENTS])}.")
-    lines = []
+        known = ", ".join([*found, DOCUMENTS])
+        print(f"error: folders={unknown[0]}: no source reads it. Known: {known}.", file=sys.stderr)
+        return 1
+    tokenizer, lines = embedded_tokenizer(), []
     with tempfile.TemporaryDirectory() as place:
         work = [(folder, root, listed) for folder, all_listed in found.items() for listed in all_listed]
         work.append((DOCUMENTS, Path(place), make_documents(Path(place))))
@@ -179,9 +203,8 @@ def main(data_root: str = "", folders: str = "") -> int:
                 out = Path(place) / f"out-{number}"
                 out.mkdir()
                 for line in clean(start, sources, out, tokenizer):
-                    lines.append([folder, *line[1:]])
-                    print("    " + " | ".join(lines[-1]), flush=True)
-    table(Console(), HEADER, lines, numeric=range(3, 8))
+                    lines.append([folder, *line])
+    table(Console(), HEADER, [*lines, _total(lines)], numeric=range(3, 8))
     left = unread(root, read) if data_root else []
     for name in left:
         print(f"  MISS no source reads {name}")
