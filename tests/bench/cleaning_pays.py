@@ -28,7 +28,7 @@ from tests.conftest import REPOSITORY
 
 HELD, BASE, DOCUMENTS = 60, 200, 400  # documents: for bits per byte, for the base, of each seed's corpus
 CHARACTERS = 700  # of a document, about
-BASE_TOKENS, TOKENS = 49_152, 204_800  # the latter is two thirds of the dirty text, and all of the clean and a third
+BASE_TOKENS, TOKENS = 49_152, 204_800  # the latter is two fifths of the dirty text, and all of the clean and a third
 DIRTY, CLEAN, ALL = "dirty", "clean", "all-blocks"
 ARMS: dict[str, list[Any]] = {
     DIRTY: [],
