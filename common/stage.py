@@ -11,14 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.config.answering import AnsweringSettings
 from common.config.base import StageSettings
+from common.config.cleaning import ROLES, cleaned_roles
 from common.config.kinds import kind_of
+from common.config.node import Node
 from common.config.schema import Config
 from common.store.artifacts import Artifact
 
 if TYPE_CHECKING:
     from common.console import Console
     from common.data.corpus import Corpus
+    from common.data.exam_passages import Passage
     from common.store.shared import SharedResults
 
 
@@ -43,6 +47,7 @@ class StageContext:
     data: Path | None = None  # the data folder: where the paths of a manifest start
     controls: tuple[str, ...] = ()  # the pipeline's control arms, by stage name; the card compares with them
     left_out: tuple[str, ...] = ()  # benchmarks that could not be loaded, and that the exam goes without
+    benchmarks: tuple[Passage, ...] = ()  # what the others ask, where the stage holds rows against it
     run: str = ""  # <profile>/<name> of the run; says whose a published version is
     result_id: str = ""  # the head of its fingerprint, by which trackers know it
     shared: SharedResults | None = None  # what several stages read, such as tokens; None keeps it in the scratch
@@ -70,9 +75,11 @@ def data_roles(
     """Return the roles whose rows decide a stage's result, the exam questions that guard them included.
 
     Roles that were `cleaned` before come as inputs, and not from the corpus. With `sampled` an input of the stage
-    brings the rows that it trains on: see `common.training.rows.reader`.
+    brings the rows that it trains on: see `common.training.rows.reader`. So does a model that learns from answers of
+    its own: these are held against the exam as they are drawn.
     """
     declared = kind_of(kind)
+    drawn = sampled or draws(kind)
     roles = list(declared.roles)
     guards = corpus.exam_roles(roles[0]) if roles and declared.makes != "report" else ()
     if sampled:
@@ -83,6 +90,28 @@ def data_roles(
     elif replay == 1 and "replay" in roles:
         roles = ["replay"]
     left = [role for role in roles if role not in cleaned]
-    if roles and not left and not sampled:  # the exam was kept out when they were cleaned
+    if roles and not left and not drawn:  # the exam was kept out when they were cleaned
         return []
     return [*left, *(guard for guard in guards if guard not in left)]
+
+
+def draws(kind: str) -> bool:
+    """Whether stages of a kind train on answers that their own model draws."""
+    return kind_of(kind).makes_model and issubclass(kind_of(kind).settings, AnsweringSettings)
+
+
+def holds_apart(node: Node, config: Config) -> bool:
+    """Whether a stage holds rows against the exam: those that it cleans, that nobody cleaned before, or that it draws.
+
+    So what the benchmarks of the run ask is part of its recipe.
+    """
+    kind, settings = kind_of(node.kind), config.stages[node.name]
+    if kind.makes == "rows":
+        return True
+    taken = (kind.starts and config.model.path is not None) or getattr(settings, "path", None) is not None
+    if kind.makes == "report" or taken or not kind.roles:
+        return False
+    replay = getattr(settings, "replay", None)
+    read = {role for role in kind.roles if role in ROLES and not (role == "replay" and replay == 0)}
+    read = {"replay"} if replay == 1 else read
+    return node.sampled or draws(node.kind) or not read <= set(cleaned_roles(node.inputs))

@@ -1,60 +1,54 @@
 """Print what cleaning did to the rows of a role: by source and block, their lengths, and some of those that went.
 
-Usage: `show(artifact, console, 3, program)` with the result of a stage `data-<role>`.
+Usage: `show(artifact, console, 3, counter, general)` with the result of a stage `data-<role>`.
 
-It reads what the stage has counted, and no rows. Rows as they are trained on are `common.cli.preview`.
+It reads what the stage has counted, and its sample of texts. Rows as they are trained on are `common.cli.preview`.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from common.cli.output import short_path, table
-from common.cli.program import Program
+from common.config.cleaning import KIND
 from common.console import Console
+from common.data.accounting import RowCount
 from common.data.cleaned import FACTS, REJECTS
-from common.data.cleaning.accounts import quantiles
+from common.data.cleaning.accounts import LEFT, quantiles
+from common.data.cleaning.amounts import CHARACTERS
+from common.data.sizes import token_bytes
+from common.data.tokens import Fertility, TokenCounter, fertility, tokens_of_sources
+from common.engine.plan import Plan
 from common.errors import quoted
 from common.store.artifacts import Artifact
 from common.store.manifest import read_mapping
 
 SHARES = (0.05, 0.5, 0.95, 1.0)
 READING = "reading"
+SHOWN = ("characters", "share", "used", "5%", "50%", "95%", "longest")  # of what is left of a source
 EXCERPT = 160  # characters of a row that are shown
 
 
-def show(artifact: Artifact, console: Console, rejects: int, program: Program) -> None:
-    """Print the tables of one role."""
+def show(artifact: Artifact, console: Console, rejects: int, counter: TokenCounter, general: list[str]) -> None:
+    """Print the tables of one role; `general` is text to compare the fertility of its sources with."""
     facts = read_mapping(artifact.path / FACTS)
     sources = [source["source"] for source in facts["sources"]]
     rows_in = sum(source["rows_in"] for source in facts["sources"])
     left = sum(source["rows_out"] for source in facts["sources"])
-    characters = sum(facts["characters"].values())
+    characters = sum(one["characters"] for one in facts["amounts"][LEFT].values())
     console.line(always=True)
     console.line(
         f"{facts['role']}: {_counted(len(sources), 'source')}, {rows_in:,} rows read, {left:,} left "
         f"({left / max(1, rows_in):.1%}), {characters:,} characters",
         always=True,
     )
-    header = [
-        "source",
-        "rows",
-        READING,
-        *facts["blocks"],
-        "left",
-        "characters",
-        "share",
-        "used",
-        "5%",
-        "50%",
-        "95%",
-        "longest",
-    ]
     body = [_source_row(source, facts, characters) for source in sources]
+    header = ["source", "rows", READING, *facts["blocks"], "left", *SHOWN]
     table(console, header, body, numeric=range(1, len(header)))
+    _show_tokens(artifact, console, counter, general)
     reasons = list(_reasons(facts))
     if reasons:
         console.line(always=True)
@@ -67,6 +61,44 @@ def show(artifact: Artifact, console: Console, rejects: int, program: Program) -
     console.line(f"All of it: {short_path(artifact.path)}/{FACTS} and {REJECTS}", always=True)
 
 
+def _show_tokens(artifact: Artifact, console: Console, counter: TokenCounter, general: list[str]) -> None:
+    """Print the tokens of each source before and after cleaning, how it is cut into them, and how general text is."""
+    found = tokens_of_sources(artifact.path, counter)
+    body = [
+        [source, str(one.before), str(one.left), *_fertility(one.fertility)] for source, one in found.items()
+    ]  # fmt: skip
+    compared = fertility(general, counter)
+    body += [["general text", "", "", *_fertility(compared)]] if compared else []
+    header = ["source", "tokens in", "left", "per word", "per character", "per byte"]
+    console.line(always=True)
+    table(console, header, body, numeric=range(1, len(header)))
+    if counter.tokenizer is None:
+        size = token_bytes(counter.vocabulary)
+        console.line(f"~: estimated by {size:.1f} bytes a token, as there is no tokenizer here yet", always=True)
+    elif not all(one.before.counted and one.left.counted for one in found.values()):
+        console.line(f"~: estimated from a fixed sample of {CHARACTERS:,} characters of the source", always=True)
+
+
+def _fertility(found: Fertility | None) -> list[str]:
+    return ["-"] * 3 if found is None else [f"{number:.2f}" for number in found]
+
+
+def show_training(plan: Plan, roles: Collection[str], console: Console) -> None:
+    """Print what stages that have trained made of the rows of some roles."""
+    rows = [
+        [step.node.name, count.source, f"{count.rows_in:,}", f"{count.num_dropped:,}", f"{count.tokens:,}",
+         f"{count.truncated:,}", f"{count.num_masked:,}", f"{count.epochs:g}"]
+        for step in plan.steps
+        if step.state == "cached" and step.artifact is not None and step.node.kind != KIND
+        for count in (RowCount(**found) for found in step.artifact.manifest.get("rows", ()))
+        if count.role in roles
+    ]  # fmt: skip
+    if rows:
+        header = ["trained by", "source", "rows", "left out", "tokens", "truncated", "masked", "passes"]
+        console.line(always=True)
+        table(console, header, rows, numeric=range(2, len(header)))
+
+
 def _counted(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
@@ -76,7 +108,7 @@ def _source_row(source: str, facts: Mapping[str, Any], total: int) -> list[str]:
     whole = next(one for one in facts["sources"] if one["source"] == source)
     read = next(one for one in facts["read"] if one["source"] == source)
     dropped = [sum(found.get(source, {}).get("dropped", {}).values()) for found in facts["blocks"].values()]
-    size, times = facts["characters"].get(source, 0), facts["times"][source]
+    size, times = facts["amounts"][LEFT].get(source, {"characters": 0})["characters"], facts["times"][source]
     lengths = {int(name): number for name, number in facts["lengths"].get(source, {}).items()}
     return [
         source, f"{whole['rows_in']:,}", *(f"-{number:,}" if number else "0" for number in

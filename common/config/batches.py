@@ -11,9 +11,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from common.config.answering import RewardedSettings
 from common.config.base import StageSettings
 from common.config.schema import RunSettings
-from common.config.stages import LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings
+from common.config.stages import LearningSettings, PreferenceSettings, TrainingSettings
 from common.config.trl_options import needs_bitsandbytes
 from common.errors import ConfigError
 

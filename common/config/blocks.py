@@ -9,9 +9,6 @@ is run over the rows of a role is `common.data.cleaning`.
 
 from __future__ import annotations
 
-import functools
-import importlib
-import pkgutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +19,7 @@ from pydantic import BeforeValidator, Field
 from common.config.base import Frozen, Share
 from common.config.defaults import differing
 from common.config.names import NonEmpty
+from common.config.registry import declared
 from common.config.validation import validated
 from common.errors import ConfigError, did_you_mean
 
@@ -45,7 +43,7 @@ class Task(NamedTuple):
     """One of the equal shares that the rows of a role are cut into. Their number follows from the data alone."""
 
     number: int
-    of: int
+    of: int  # 0 where a block looks while others are still read, which those do not that read earlier stages' rows
 
 
 class TwoPass(Protocol):
@@ -98,9 +96,13 @@ class Block:
     rows: Collection[str] = TEXT  # kinds of rows that it is for; it never sees others
     roles: Callable[[Any], Sequence[str]] = lambda settings: ()  # further roles whose cleaned rows it reads
     scorers: Callable[[Any], Sequence[str]] = lambda settings: ()  # functions of the domain that it calls
+    scores: Callable[[Any], Sequence[str]] = lambda settings: ()  # names of scores that it leaves on rows
     files: Callable[[Any], Sequence[str]] = lambda settings: ()  # files below the data folder that it reads: part of it
     seeded: bool = False  # whether the run's seed decides what it does
     paper: str = ""  # where it is defined
+
+    def __post_init__(self) -> None:
+        assert (self.start is None) != (self.look is None), f"{self.name}: it has one of start and look"
 
 
 def block_of(name: str) -> Block:
@@ -109,20 +111,8 @@ def block_of(name: str) -> Block:
 
 
 def blocks() -> Mapping[str, Block]:
-    """Return all blocks by name; a folder that was added to the package's `__path__` brings its own."""
-    return _declared(tuple(importlib.import_module(BLOCKS).__path__))
-
-
-@functools.cache
-def _declared(folders: tuple[str, ...]) -> Mapping[str, Block]:
-    found = {}
-    for module in pkgutil.iter_modules(folders):
-        block = getattr(importlib.import_module(f"{BLOCKS}.{module.name}"), "BLOCK", None)
-        if block is not None:
-            assert block.name == module.name, f"{BLOCKS}.{module.name} declares the block {block.name}; name both alike"
-            assert (block.start is None) != (block.look is None), f"{block.name}: it has one of start and look"
-            found[block.name] = block
-    return found
+    """Return all blocks by name."""
+    return declared(BLOCKS, "BLOCK")
 
 
 def checked(given: Any) -> tuple[dict[str, dict[str, Any]], ...]:

@@ -13,6 +13,7 @@ import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from common.config.answering import AnsweringSettings, RewardedSettings
 from common.config.base import Precision, StageSettings
 from common.config.cleaning import hub_characters
 from common.config.kinds import kind_of, kinds
@@ -23,7 +24,6 @@ from common.config.pipeline import Pipeline
 from common.config.precision import AUTO, native, with_precision
 from common.config.schema import SCALARS, SECTIONS, Config, VerifySettings, section_of
 from common.config.stage_sections import Layer, check_options, is_adapted, label_of, section_names, values_of
-from common.config.stages import AnsweringSettings, RewardedSettings
 from common.config.trl_block import TrlBlock, nested, processes_of
 from common.config.trl_mappings import rules_of, run_wide, translate
 from common.config.validation import validated

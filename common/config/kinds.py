@@ -8,14 +8,12 @@ and imports its modules when it is first asked, so this room names no stage. Not
 
 from __future__ import annotations
 
-import functools
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from common.config.base import StageSettings
+from common.config.registry import declared
 
 STAGES = "common.stages"
 Makes = Literal["language model", "reward model", "sample", "rows", "report"]
@@ -67,16 +65,5 @@ def kind_of(name: str) -> Kind:
 
 
 def kinds() -> Mapping[str, Kind]:
-    """Return all kinds by name; a folder that was added to the package's `__path__` brings its own."""
-    return _declared(tuple(importlib.import_module(STAGES).__path__))
-
-
-@functools.cache
-def _declared(folders: tuple[str, ...]) -> Mapping[str, Kind]:
-    found = {}
-    for module in pkgutil.iter_modules(folders):
-        kind = getattr(importlib.import_module(f"{STAGES}.{module.name}"), "KIND", None)
-        if kind is not None:
-            assert kind.name == module.name, f"{STAGES}.{module.name} declares the kind {kind.name}; name both alike"
-            found[kind.name] = kind
-    return found
+    """Return all kinds by name."""
+    return declared(STAGES, "KIND")

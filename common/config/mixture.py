@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -30,6 +31,28 @@ class Phase(Frozen):
         return self
 
 
+LENGTH = "length"
+
+
+class CurriculumSettings(Frozen):
+    """The order of each source's rows. Shares of sources hold at every point of it."""
+
+    by: NonEmpty = Field(
+        LENGTH,
+        description="length in tokens, or a score that a block gives: perplexity, history, relevance, a function",
+    )
+    direction: Literal["ascending", "descending"] = Field(
+        "ascending", description="from the lowest to the highest, or back"
+    )
+
+    @property
+    def phrase(self) -> str:
+        """The order in words."""
+        ends = ("shortest", "longest") if self.by == LENGTH else (f"lowest in {self.by}", f"highest in {self.by}")
+        first, last = ends if self.direction == "ascending" else ends[::-1]
+        return f"every pass over a source goes from the rows that are {first} to those that are {last}"
+
+
 class MixtureSettings(Frozen):
     """Shares of a stage's own tokens, without replay, by source. Without any, sources count by what they hold."""
 
@@ -46,6 +69,9 @@ class MixtureSettings(Frozen):
         None, gt=0, le=10_000, description="most passes over a source; others take what it would have had beyond them"
     )
     phases: tuple[Phase, ...] = Field((), description="shares that change while the stage trains, in place of shares")
+    curriculum: CurriculumSettings | None = Field(
+        None, description="order of each source's rows; none: a fresh shuffle in every pass"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> MixtureSettings:

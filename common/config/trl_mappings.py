@@ -13,8 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from common.config.answering import RewardedSettings
 from common.config.overrides import flatten
-from common.config.stages import PreferenceSettings, RewardedSettings
+from common.config.stages import PreferenceSettings
 from common.config.trl_block import FROM, Given, TrlBlock, plainly
 from common.config.trl_rules import (
     Rule,

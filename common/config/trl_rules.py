@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from common.config.stages import KtoSettings, PreferenceSettings, RewardedSettings, TrainingSettings
+from common.config.answering import RewardedSettings
+from common.config.stages import KtoSettings, PreferenceSettings, TrainingSettings
 from common.config.trl_block import TrlBlock
 from common.config.trl_options import default_option
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from common.config.answering import ExpertSettings
 from common.config.base import StageSettings
 from common.config.batches import pair_steps
 from common.config.kinds import kind_of
 from common.config.node import Node
-from common.config.stages import ExpertSettings, PreferenceSettings, TrainingSettings
+from common.config.stages import PreferenceSettings, TrainingSettings
 from common.data.sizes import RowSizes, Sizes
 
 FILLED = 0.98  # share of a packed row that best fit fills

@@ -11,22 +11,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from common.config.answering import (
+    AnsweringSettings,
+    ExpertSettings,
+    RewardedSettings,
+    SampleSettings,
+    SamplingSettings,
+)
 from common.config.base import StageSettings
 from common.config.batches import pair_epochs, rewarded_steps
 from common.config.kinds import kind_of
 from common.config.resolve import Resolved
 from common.config.schema import Config
 from common.config.stages import (
-    AnsweringSettings,
     EvaluateSettings,
-    ExpertSettings,
     LearningSettings,
     MergeSettings,
     PreferenceSettings,
-    RewardedSettings,
     RewardSettings,
-    SampleSettings,
-    SamplingSettings,
     TrainingSettings,
 )
 from common.cost import disk, memory, speed

@@ -90,11 +90,6 @@ class Shape:
             return self.known_parameters
         return self.table * (1 if self.tied else 2) + self.layers * self.layer_parameters + self.hidden
 
-    @property
-    def multiplied(self) -> int:
-        """Weights that every token is multiplied with: the matrices of the layers, and the head."""
-        return self.layers * self.layer_linear + self.table
-
     def adapter_parameters(self, rank: int, targets: Sequence[str] = MATRICES) -> int:
         """Weights of a LoRA adapter on some of every layer's matrices: r (in + out) each (arXiv 2106.09685, 4.1)."""
         sizes = zip(MATRICES, self.layer_matrices, strict=True)

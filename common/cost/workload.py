@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from common.config.answering import RewardedSettings
 from common.config.base import AskedPrecision, Peft
 from common.config.batches import accumulate, micro_tokens
 from common.config.kinds import kind_of
 from common.config.schema import Config, RunSettings
-from common.config.stages import LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings
+from common.config.stages import LearningSettings, PreferenceSettings, TrainingSettings
 from common.cost.shapes import MATRICES, Shape
 
 # How logits come about: all at once (lean), in TRL's pieces (chunked), for the answers' tokens in ours (scored), all by

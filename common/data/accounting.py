@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from common.config.base import Limits
-from common.config.blocks import blocks
 from common.errors import ContractError
 from common.models.rendering import NO_PLACE, REFUSED
 from common.models.turns import ALL_CONTEXT, NOT_A_PREFIX
@@ -28,7 +27,9 @@ BY_CHOICE = frozenset({
     "pass rate out of range", "no pass rate", ALL_CONTEXT, EQUAL_SCORES, REVERSED_SCORES, NOT_HTML, NO_MAIN_TEXT,
     BLANK_PAGE, NO_PAGE, REVISIT,
 })  # fmt: skip
+BY_BLOCK = "block "  # begins the reasons of blocks that clean: they have limits of their own, `most`
 WRONG_NUMBER, NOT_CSV = "wrong number of fields", "not valid CSV"
+MOST_OVERLAPS = 100  # rows that repeat the exam, of each source, that are kept with both texts
 _QUOTES = "Quote fields that hold the delimiter or line ends, or name the file's own way with delimiter: and quoting:"
 _TEMPLATE = "The checkpoint's chat template may be the cause: try model.chat_template=plain (or chatml)"
 # How reasons begin that `turns: fix` repairs; see `common.data.manifest.turn_order`.
@@ -54,10 +55,9 @@ _REMEDIES = {
 }
 
 
-def by_choice(reason: str) -> bool:
-    """Whether a setting or the data ask for rows to be left out so. A block that cleans has a limit of its own."""
-    block, mark, _ = reason.partition(": ")
-    return reason in BY_CHOICE or (bool(mark) and block in blocks())
+def is_by_choice(reason: str) -> bool:
+    """Whether a setting or the data ask that rows are left out for a reason, so that no limit is on them."""
+    return reason in BY_CHOICE or reason.startswith(BY_BLOCK)
 
 
 @dataclass
@@ -74,9 +74,13 @@ class RowCount:
     tokens: int = 0
     masked_share: float = 0.0  # rows without one token to learn from, as a share of the rows not dropped
     epochs: float = 0.0
+    overlaps: list[str] = field(default_factory=list)  # the first rows that repeat the exam: its text, and the row's
 
-    def drop(self, reason: str) -> None:
+    def drop(self, reason: str, overlap: str | None = None) -> None:
+        """Count a row that is left out; `overlap` are both texts of one that repeats the exam."""
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        if overlap is not None and len(self.overlaps) < MOST_OVERLAPS:
+            self.overlaps.append(overlap)
 
     def change(self, what: str) -> None:
         self.changed[what] = self.changed.get(what, 0) + 1
@@ -86,8 +90,13 @@ class RowCount:
         return sum(self.dropped.values())
 
     @property
+    def num_masked(self) -> int:
+        """Rows without one token to learn from."""
+        return round(self.masked_share * self.num_kept)
+
+    @property
     def num_lost(self) -> int:
-        return sum(number for reason, number in self.dropped.items() if not by_choice(reason))
+        return sum(number for reason, number in self.dropped.items() if not is_by_choice(reason))
 
     @property
     def losses(self) -> str:
@@ -97,7 +106,7 @@ class RowCount:
     @property
     def main_reason(self) -> str | None:
         """Why most rows were dropped. A reason that a setting asks for comes last."""
-        return max(self.dropped, key=lambda name: (not by_choice(name), self.dropped[name]), default=None)
+        return max(self.dropped, key=lambda name: (not is_by_choice(name), self.dropped[name]), default=None)
 
     def remedy(self, otherwise: str) -> str:
         """Return what to do about the main reason, or what else may help; without a full stop."""
@@ -109,8 +118,8 @@ class RowCount:
         return max(0, self.rows_in - self.num_dropped)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as a stage's manifest stores them."""
-        return asdict(self)
+        """Return the fields as a stage's manifest stores them; overlaps only where there are some."""
+        return {name: value for name, value in asdict(self).items() if name != "overlaps" or value}
 
 
 def check_limits(counts: Iterable[RowCount], limits: Limits, stage: str) -> None:

@@ -19,7 +19,7 @@ from common.data.shards import read_shard, shards_of
 from common.store.manifest import read_mapping
 
 # Of a stage that cleans. Rows and weights are its result; the others only tell what was done.
-WEIGHTS, FACTS, REJECTS = "weights.json", "cleaned.json", "rejects.jsonl"
+WEIGHTS, FACTS, REJECTS, SAMPLES = "weights.json", "cleaned.json", "rejects.jsonl", "samples.jsonl.zst"
 
 
 class CleanedRows:

@@ -1,6 +1,6 @@
 """Keep what an exam asks and holds out away from training rows: runs of words, as in GPT-3 (Brown et al. 2020, app. C).
 
-Usage: `guard = Decontaminator(exam_passages(corpus, "sft"))`, then `hit = guard.hit(text)`, `guard.hit_in(row)`,
+Usage: `guard = guard_of(corpus, "sft", benchmarks)`, then `hit = guard.hit(text)`, `guard.hit_in(row)`,
 `rows = filter_rows(rows, guard, count)`, or `judge = gate(guard)` for the rejects' sample.
 
 A text is hit when it shares a run of `n` words with a question, or holds a whole shorter question of at least six
@@ -12,6 +12,7 @@ words are too common to look for. Passages come from `common.data.exam_passages`
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from bisect import bisect_left
@@ -21,7 +22,7 @@ from typing import NamedTuple
 from common.config.blocks import Drop
 from common.data.accounting import RowCount
 from common.data.corpus import Row
-from common.data.exam_passages import Passage, shared_runs
+from common.data.exam_passages import Examined, Passage, exam_passages, shared_runs
 from common.data.excerpts import excerpt, shown
 from common.data.overlap import SHORTEST, Form, Match, PassageIndex, form_of
 from common.data.texts import texts_of
@@ -183,6 +184,16 @@ def _within(words: Sequence[str], runs: set[tuple[str, ...]], length: int) -> Se
     return found
 
 
+def guard_of(corpus: Examined, role: str, benchmarks: Iterable[Passage] = ()) -> Decontaminator:
+    """Return what keeps rows of a training role apart from the exam of a corpus and from some benchmarks."""
+    return _indexed((*exam_passages(corpus, role), *benchmarks))
+
+
+@functools.lru_cache(maxsize=1)  # the roles and sources of a stage mostly share one exam
+def _indexed(passages: tuple[Passage, ...]) -> Decontaminator:
+    return Decontaminator(passages)
+
+
 def gate(decontaminator: Decontaminator) -> Callable[[Row], Row | Drop]:
     """Return what judges a row: the row itself, or a Drop that names the exam's passage and the row's."""
 
@@ -198,10 +209,10 @@ def filter_rows(
 ) -> Iterator[Row]:
     """Yield the rows that repeat nothing of the exam; the others are counted as dropped.
 
-    `count` is one account for all rows, or one per source id. Only its `dropped` changes here.
+    `count` is one account for all rows, or one per source id. It also gets both texts of the first of them.
     """
     for row in rows:
-        if decontaminator.hit_in(row) is not None:
-            (count if isinstance(count, RowCount) else count[row["source"]]).drop(EXAM_OVERLAP)
+        if (hit := decontaminator.hit_in(row)) is not None:
+            (count if isinstance(count, RowCount) else count[row["source"]]).drop(EXAM_OVERLAP, hit.detail)
         else:
             yield row

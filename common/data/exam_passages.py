@@ -7,6 +7,8 @@ It lists them. What counts as repeating one is `common.data.decontaminate`.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,6 +63,14 @@ def question_passages(exam: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[
         if asked[question] >= SAME and choices:
             question = "\n".join([question, *map(str, choices)])
         yield Passage(question, exam, str(row.get("id", "")))
+
+
+def digest_of(passages: Iterable[Passage]) -> str:
+    """Return a digest of some passages and where they are from, for the identity of rows that were kept apart."""
+    digest = hashlib.sha256()
+    for one in passages:
+        digest.update(json.dumps([one.exam, one.id, one.held_out, one.text]).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def shared_runs(texts: Sequence[Sequence[str]], length: int, least: int, share: float) -> set[tuple[str, ...]]:

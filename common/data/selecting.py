@@ -8,7 +8,7 @@ for each row while it decides. What is scored is for the block to say.
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from pydantic import Field, model_validator
 
 from common.config.base import Share
 from common.config.blocks import BlockContext, BlockSettings, Drop, Row, Task
+from common.data.shards import write_array
+from common.data.texts import with_score
 from common.store.artifacts import write_json
 from common.store.manifest import read_mapping
 
@@ -48,9 +50,14 @@ class ByScore:
 
     def __init__(
         self, settings: SelectionSettings, context: BlockContext, score: Callable[[Row], float | None], what: str,
+        name: str | None = None,
     ) -> None:  # fmt: skip
-        """`score` returns None for a row that is not judged and stays. `what` is the score's name in reasons."""
+        """`score` returns None for a row that is not judged and stays. `what` is the score's name in reasons.
+
+        `name` is what rows call it; by default the same.
+        """
         self._settings, self._folder, self._score, self._what = settings, context.folder, score, what
+        self._name = name or what
 
     def look(self, task: Task, rows: Iterator[Row]) -> Iterator[Row]:
         """Yield the rows, and write their scores."""
@@ -61,10 +68,7 @@ class ByScore:
             score = self._score(row)
             scores.append(np.nan if score is None else score)
             yield row
-        path = self._path(task.number)
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, np.array(scores, dtype=np.float64), allow_pickle=False)
-        os.replace(partial, path)
+        write_array(self._path(task.number), np.array(scores, dtype=np.float64))
 
     def decide(self, tasks: int) -> None:
         """Find the lowest and the highest score that stay."""
@@ -96,7 +100,9 @@ class ByScore:
                 return Drop(f"{self._what} too low", f"{score:.4g}, least {low:.4g}")
             if high is not None and score > high:
                 return Drop(f"{self._what} too high", f"{score:.4g}, most {high:.4g}")
-            return row  # a row that was not scored is NaN, which is beyond no bound
+            if math.isnan(score):  # it was not judged
+                return row
+            return with_score(row, self._name, score)
 
         return judge
 

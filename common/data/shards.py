@@ -1,7 +1,8 @@
 """Files of rows that one stage writes and another reads: a JSON row per line, compressed with zstandard.
 
 Usage: `write_shard(folder / "rows" / "00003.jsonl.zst", rows)`; `for row in read_shard(path): ...`;
-`for path in shards_of(folder): ...`; `with replacing(path) as fresh: fresh.write_bytes(...)`.
+`for path in shards_of(folder): ...`; `with replacing(path) as fresh: fresh.write_bytes(...)`;
+`write_array(folder / "scores.npy", values)`.
 
 The same rows make the same bytes. A file appears under its name once it is whole, so that one that is there can be
 trusted. It is for our own files only: what people bring is read by `common.data.manifest.readers`.
@@ -15,6 +16,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from common.data.corpus import Row
 from common.errors import DataError
@@ -62,6 +64,14 @@ def read_shard(path: Path) -> Iterator[Row]:
 def shards_of(folder: Path) -> list[Path]:
     """Return the files of rows below a folder, in their order. What a killed process left half-written is not one."""
     return sorted((folder / ROWS).glob(f"[!.]*{ENDING}"))
+
+
+def write_array(path: Path, values: Any) -> None:
+    """Write an array of numpy in place of what the file held."""
+    import numpy as np
+
+    with replacing(path) as fresh, fresh.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.data.accounting import RowCount
 from common.data.corpus import Corpus, Portion, Row
@@ -27,6 +27,9 @@ from common.errors import DataError, RecipeError
 from common.models.boundary import COPY_AGAIN, explain_loading
 from common.models.tokenizer import fault_in_words
 from common.store import cache
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 SCHEMA = 4  # goes up when the same rows are measured differently
 MOST_BYTES = 32_000_000  # of a role that are read, all its sources together: at most about two seconds
@@ -139,7 +142,8 @@ class RowSizes:
         most: int = MOST_BYTES,
     ) -> None:  # fmt: skip
         """`tokenizer` is a tokenizer.json, where there is one; without it tokens follow from the vocabulary's size."""
-        self._corpus, self._tokenizer, self._vocabulary, self._turn_tokens = corpus, tokenizer, vocabulary, turn_tokens
+        self._corpus, self._turn_tokens = corpus, turn_tokens
+        self.tokenizer, self.vocabulary = tokenizer, vocabulary
         self._most = most
         self._known: dict[str, Sizes | None] = {}
         self.problems: dict[str, str] = {}  # role -> why its rows cannot be read
@@ -164,10 +168,10 @@ class RowSizes:
         facts = [SCHEMA, _reader_code(), role, self._corpus.identity([role]), self._most]
         found = _cached("rows", facts, lambda: asdict(self._count(portions, distinct=role.startswith("text_"))))
         sizes = _sizes_of(found)
-        if self._tokenizer is None:
-            known = token_bytes(self._vocabulary)
+        if self.tokenizer is None:
+            known = token_bytes(self.vocabulary)
         else:
-            facts.append(cache.known_digest(self._tokenizer))
+            facts.append(cache.known_digest(self.tokenizer))
             known = float(_cached("tokens", facts, lambda: {"bytes": self._token_bytes(role)})["bytes"])
         return replace(sizes, token_bytes=known, turn_tokens=self._turn_tokens)
 
@@ -199,21 +203,26 @@ class RowSizes:
 
     def _token_bytes(self, role: str) -> float:
         """Return the bytes of a token as the tokenizer cuts the first texts of each source."""
-        from tokenizers import Tokenizer
-
         portions = self._corpus.portions(role) or []
         each = -(-SAMPLE // max(1, len(portions)))
         rows = (row for portion in portions for row in itertools.islice(portion.rows, each))
         texts = [text for row in rows if (text := _some_text(row))]
         if not texts:
-            return token_bytes(self._vocabulary)
-        assert self._tokenizer is not None, "without one the vocabulary's size is used"
-        with explain_loading("tokenizer of", self._tokenizer.parent):
-            core = Tokenizer.from_file(str(self._tokenizer))
-            if wrong := fault_in_words(lambda text: core.encode(text, add_special_tokens=False).ids):
-                raise DataError(f"The tokenizer of {self._tokenizer.parent} {wrong}. {COPY_AGAIN}")
-            encoded = core.encode_batch(texts, add_special_tokens=False)
+            return token_bytes(self.vocabulary)
+        assert self.tokenizer is not None, "without one the vocabulary's size is used"
+        encoded = load_core(self.tokenizer).encode_batch(texts, add_special_tokens=False)
         return _bytes(texts) / max(1, sum(len(text.ids) for text in encoded))
+
+
+def load_core(path: Path) -> Tokenizer:
+    """Return the tokenizer of a tokenizer.json. Raises DataError for one that cannot be read, or cuts words wrongly."""
+    from tokenizers import Tokenizer
+
+    with explain_loading("tokenizer of", path.parent):
+        core = Tokenizer.from_file(str(path))
+        if wrong := fault_in_words(lambda text: core.encode(text, add_special_tokens=False).ids):
+            raise DataError(f"The tokenizer of {path.parent} {wrong}. {COPY_AGAIN}")
+    return core
 
 
 def _cached(folder: str, facts: list[Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

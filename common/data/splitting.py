@@ -1,6 +1,6 @@
 """Give datatrove's filters our words and sentences, and judge rows by such a filter.
 
-Usage: `GopherQualityFilter(language=splitter())`; `judge = judged_by(make, drops, context)`.
+Usage: `judge = judged_by(C4QualityFilter, lambda language: settings.rules(), drops, settings.language)`.
 
 datatrove 0.10 takes an object of its class WordTokenizer wherever it takes a language. Its own ones need the data of
 spaCy, NLTK or Stanza; words are those of `common.data.words` instead, in all languages and without any download.
@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import Field
 
-from common.config.blocks import BlockContext, BlockSettings, Drop, Row, RowFunction
+from common.config.blocks import BlockSettings, Drop, Row, RowFunction
 from common.config.names import NonEmpty
 from common.data.texts import noted
 from common.data.words import written_words
@@ -35,6 +35,11 @@ class FilterSettings(BlockSettings):
     language: NonEmpty | None = Field(
         None, description="ISO 639 code for rows whose source declares none; none: rules that need it are off for them"
     )
+
+    def rules(self, off: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """Return what the filter is made with, by its own names; `off` are the values of rules that none turns off."""
+        rules = self.model_dump(exclude=set(FilterSettings.model_fields))
+        return {name: (off or {}).get(name) if value is None else value for name, value in rules.items()}
 
 
 @functools.cache
@@ -68,9 +73,10 @@ def splitter() -> Any:
 
 
 def judged_by(
-    make: Callable[[str | None], Any], drops: Mapping[str, Drop], context: BlockContext, language: str | None
-) -> RowFunction:
-    """Return what judges text rows by filters of datatrove, of which `make` returns one for each language of rows.
+    make: Callable[..., Any], rules: Callable[[str | None], dict[str, Any]], drops: Mapping[str, Drop],
+    language: str | None,
+) -> RowFunction:  # fmt: skip
+    """Return what judges text rows by filters of datatrove: `make` is their class, `rules` tells those of a language.
 
     `drops` are the reasons and details by datatrove's own reasons. `language` is that of rows that say none.
     """
@@ -82,7 +88,7 @@ def judged_by(
         code = row.get("language") or language
         judged = filters.get(code)
         if judged is None:
-            judged = filters[code] = make(code and code.partition("-")[0]).filter
+            judged = filters[code] = make(**rules(code and code.partition("-")[0]), language=splitter()).filter
         text = row["text"]
         if not text or text.isspace():
             return EMPTY

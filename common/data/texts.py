@@ -43,6 +43,11 @@ def noted(row: Row, what: str) -> Row:
     return row | {"changed": (*row.get("changed", ()), what)}
 
 
+def with_score(row: Row, name: str, score: float) -> Row:
+    """Return a row that keeps a score, by which training may order it."""
+    return row | {"scores": {**row.get("scores", {}), name: score}}
+
+
 def _map_message(message: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
     found = dict(message)
     for name in ("content", "reasoning_content"):

@@ -11,13 +11,13 @@ cheap measure: it knows words, not what they mean.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from common.data.shards import replacing
 from common.data.words import words_of
 
 MOST_WORDS = 50_000  # in the vocabulary, the most frequent ones
@@ -65,9 +65,9 @@ class TopicModel:
         import numpy as np
 
         about = json.dumps({"names": self.names, "words": self.words, "least": self.least})
-        partial = folder / f"partial-{FILE}"
-        np.savez(partial, rarity=self.rarity, centres=self.centres, about=np.frombuffer(about.encode(), dtype=np.uint8))
-        os.replace(partial, folder / FILE)
+        told = np.frombuffer(about.encode(), dtype=np.uint8)
+        with replacing(folder / FILE) as fresh, fresh.open("wb") as file:
+            np.savez(file, rarity=self.rarity, centres=self.centres, about=told)
 
     @classmethod
     def load(cls, folder: Path) -> TopicModel:

@@ -20,12 +20,12 @@ from common.store import cache
 
 # Parts of the program that say where a stage runs or what it prints, not what it makes.
 INFRASTRUCTURE = frozenset({
-    "common.store.artifacts", "common.models.clean_load", "common.config.schema", "common.console",
-    "common.models.contracts", "common.errors", "common.cost", "common.cost.pace", "common.cost.outlook",
-    "common.config.base", "common.config.build", "common.config.kinds", "common.config.pipeline",
-    "common.config.resolve", "common.config.stages", "common.stage", "common.stages", "common.data",
-    "common.data.corpus", "common.config.yaml",
-    "common.evaluation", "common.report", "common.training",
+    "common.config.answering", "common.config.base", "common.config.build", "common.config.kinds",
+    "common.config.pipeline", "common.config.registry", "common.config.resolve", "common.config.schema",
+    "common.config.stages", "common.config.yaml", "common.console", "common.cost", "common.cost.outlook",
+    "common.cost.pace", "common.data", "common.data.corpus", "common.errors", "common.evaluation",
+    "common.models.clean_load", "common.models.contracts", "common.report", "common.stage", "common.stages",
+    "common.store.artifacts", "common.training",
 })  # fmt: skip
 # Rows come through the context, so the modules that make them are named here.
 CORPUS_MODULES = ("common.data.knowledge.corpus", "common.data.manifest.manifest")

@@ -29,7 +29,7 @@ from common.models.licence import licence_of
 from common.models.source import digest_checkpoint, taken_model
 from common.models.tokenizer import WORDS
 from common.rewards.own import FILE, own_names
-from common.stage import data_roles
+from common.stage import data_roles, holds_apart
 from common.store.artifacts import Artifact, digest_file
 from common.system.outside_code import files_below
 
@@ -49,6 +49,16 @@ def task_folders(resolved: Resolved) -> tuple[Path, ...]:
     """Return the folders with harness task files of our own: those of all domains, then the domain's, which win."""
     folders = (resolved.repository / "common" / "evaluation" / "benchmarks", resolved.domain_folder / "eval")
     return tuple(folder for folder in folders if folder.is_dir())
+
+
+def task_files(resolved: Resolved) -> dict[str, str]:
+    """Return the digests of the files in these folders."""
+    return {
+        f"{folder.name}/{path.relative_to(folder).as_posix()}": digest_file(path)
+        for folder in task_folders(resolved)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
 def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[str, Artifact]) -> dict[str, Any]:
@@ -74,15 +84,12 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
     modules: dict[str, str] = {}
     own = config.stages[node.name]
     if isinstance(own, DataSettings):
-        recipe |= _cleaned_by(own, resolved)
+        recipe |= _files_of_blocks(own, resolved)
+    if holds_apart(node, config) and (tasks := benchmarks_of(config.stages)):
+        recipe["benchmarks"] = sorted(tasks)
     if settings.get("tasks") or recipe.get("benchmarks"):
         modules |= _modules_beside(EXAMS, resolved.domain_folder)
-        recipe["task_files"] = {
-            f"{folder.name}/{path.relative_to(folder).as_posix()}": digest_file(path)
-            for folder in task_folders(resolved)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and "__pycache__" not in path.parts
-        }
+        recipe["task_files"] = task_files(resolved)
     if own_names(config.stages[node.name]) and (rewards := resolved.domain_folder / FILE).is_file():
         recipe["rewards_file"] = digest_file(rewards)
         modules |= _modules_beside(FILE, resolved.domain_folder)
@@ -105,15 +112,13 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
     return recipe
 
 
-def _cleaned_by(settings: DataSettings, resolved: Resolved) -> dict[str, Any]:
-    """Return what decides on cleaned rows besides settings and rows: files that blocks read, benchmarks to keep out."""
-    folder, found = data_folder(resolved), dict[str, Any]()
+def _files_of_blocks(settings: DataSettings, resolved: Resolved) -> dict[str, Any]:
+    """Return the digests of the files that blocks read; nothing where none reads any."""
+    folder = data_folder(resolved)
     files = sorted({name for block, given in chosen(settings.blocks) for name in block_of(block).files(given)})
-    if files and folder is not None:
-        found["files"] = {name: digest_file(path) for name in files if (path := folder / name).is_file()}
-    if tasks := benchmarks_of(resolved.config.stages):
-        found["benchmarks"] = sorted(tasks)
-    return found
+    if not files or folder is None:
+        return {}
+    return {"files": {name: digest_file(path) for name in files if (path := folder / name).is_file()}}
 
 
 def _modules_beside(part: str, folder: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ Making it is `common.engine.run`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def manifest_of(job: Job, report: StageReport, seconds: float, resolved: Resolve
         "seconds": round(max(seconds, trained), 2),  # the latter counts earlier attempts too
         "train_seconds": round(trained, 2),
         "tokens_per_second": round(report.tokens / trained, 1) if trained else 0.0,
-        "rows": report.rows,
+        **_rows_of(report.rows),
         "sources": report.sources,
         "processes": ranks.size(),
         "seed": resolved.config.seed,
@@ -80,6 +80,15 @@ def manifest_of(job: Job, report: StageReport, seconds: float, resolved: Resolve
         **({"outside_code": used} if (used := code_of_stage(node, resolved)) else {}),
         **provenance(resolved.repository),
     }
+
+
+def _rows_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the accounts of a stage, and apart from them what its rows repeated of the exam: that is not published."""
+    overlaps = [
+        {"source": row["source"], "role": row["role"], "texts": row["overlaps"]} for row in rows if row.get("overlaps")
+    ]
+    counts = [{name: value for name, value in row.items() if name != "overlaps"} for row in rows]
+    return {"rows": counts, **({"exam_overlap": overlaps} if overlaps else {})}
 
 
 def shared_by(resolved: Resolved, lease: Lease, work: Path, console: Console) -> SharedResults:

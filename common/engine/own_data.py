@@ -14,11 +14,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from common.config.answering import ExpertSettings
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import EMBEDDED, HUB, Resolved
 from common.config.stage_sections import Layer
-from common.config.stages import ExpertSettings, TrainingSettings
+from common.config.stages import TrainingSettings
 from common.config.variants import with_layers
 from common.cost.shapes import shape_of
 from common.data.corpus import Corpus

@@ -20,7 +20,7 @@ from common.config.overrides import flatten
 from common.config.precision import AUTO
 from common.config.resolve import Resolved
 from common.config.schema import Config
-from common.config.stages import PublishSettings
+from common.config.stages import PublishSettings, curriculum_of
 from common.cost.budget import budget_of
 from common.cost.outlook import Outlook
 from common.cost.shapes import shape_of
@@ -121,7 +121,10 @@ def _notes(resolved: Resolved, corpus: Corpus, outlook: Outlook, to_do: Sequence
     assert outlook.sizes is not None, "a plan knows its corpus"
     lent = [corpus.note] if isinstance(corpus, WithGeneralWorld) else []
     lost = losses(resolved, to_do, corpus, outlook.sizes)
-    return (*lent, *reasons(resolved), *repeated(resolved, corpus, outlook.sizes), *lost)
+    ordered = [
+        f"{node.name}: {phrase}." for node in to_do if (phrase := curriculum_of(resolved.config.stages[node.name]))
+    ]
+    return (*lent, *reasons(resolved), *ordered, *repeated(resolved, corpus, outlook.sizes), *lost)
 
 
 def _with_libraries(steps: Sequence[Step], outlook: Outlook) -> Iterator[Step]:
@@ -271,8 +274,9 @@ def _short(value: Any) -> str:
 
 
 def _left_out(artifact: Artifact, node: Node) -> list[str]:
-    """Return which benchmarks an exam went without."""
-    names = artifact.manifest["metrics"].get(LEFT_OUT)
+    """Return which benchmarks an exam went without, or the check of a stage's rows."""
+    kept_out = artifact.manifest.get("benchmarks", {}).get(LEFT_OUT)  # of rows that were held against the others
+    names = artifact.manifest["metrics"].get(LEFT_OUT) or kept_out
     return [f"without {', '.join(names)}; `just rerun … stage={node.name}` asks for them again"] if names else []
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from common.config.cleaning import KIND as CLEANING
-from common.config.cleaning import PREFIX, benchmarks_of, cleaned_roles
+from common.config.cleaning import PREFIX, cleaned_roles
 from common.config.json import read_json
 from common.config.kinds import kind_of
 from common.config.node import Node
@@ -35,6 +35,7 @@ from common.engine.frozen_plan import freeze
 from common.engine.job import Job, manifest_of, reads_in, shared_by
 from common.engine.plan import Plan, in_other_precision, make_plan, unpublished
 from common.engine.preflight.backends import emulated
+from common.engine.preflight.benchmarks import NONE, Benchmarks, note_benchmarks, noted_benchmarks
 from common.engine.preflight.domain_code import exam_folders, rewards_file
 from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
@@ -44,7 +45,7 @@ from common.errors import GateError
 from common.models.boundary import explain_panics
 from common.models.device import release_memory
 from common.report.licences import licence_notes
-from common.stage import StageContext, StageReport
+from common.stage import StageContext, StageReport, holds_apart
 from common.store.artifacts import Artifact, Store, fingerprint_of, write_json, writing
 from common.store.cache import remember
 from common.store.leases import Lease
@@ -75,15 +76,16 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     check_sharding(resolved)
     plan = make_plan(resolved, forced=forced)
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
-    left_out = check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do], plan.outlook.sizes)
-    for line in [*plan.check(), *try_rows(plan, console)] if plan.to_do else ():
+    benchmarks = check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do], plan.outlook.sizes)
+    note_benchmarks(benchmarks, resolved)
+    for line in [*plan.check(), *try_rows(plan, console, benchmarks.passages)] if plan.to_do else ():
         console.line(f"  {line}", always=True)
     _warn_of_emulation(plan, [step.node.name for step in plan.to_do], console)
     tell_damage(plan, console)
     for note in licence_notes(plan.licence) if plan.to_do else ():
         console.line(f"  licences: {note}", always=True)
     with claimed(plan, console) as lease:
-        run = Run(plan, console, Outcome(), lease, left_out)
+        run = Run(plan, console, Outcome(), lease, benchmarks)
         freeze(resolved)
         for step in plan.steps:
             stop_if_asked()
@@ -106,15 +108,18 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
         ranks.start(resolved.config.run)
     plan = make_plan(resolved, corpus)
     cached = {s.node.name: s.artifact for s in plan.steps if s.state == "cached" and s.artifact is not None}
-    left_out: tuple[str, ...] = ()
+    benchmarks = NONE
     step = next(step for step in plan.steps if step.node.name == name)
     if (step.state != "cached" or forced) and ranks.is_main_process():
         check_fits(plan.outlook, [name], {name: step.fingerprint})
-        left_out = check_inputs(resolved, corpus, [step.node])
+        before = noted_benchmarks(resolved)
+        benchmarks = check_inputs(resolved, corpus, [step.node], benchmarks=before)
+        if before is None and holds_apart(step.node, resolved.config):
+            note_benchmarks(benchmarks, resolved)
         _warn_of_emulation(plan, [name], console)
     require_inputs(plan, step.node)
     with claimed(plan, console) as lease:
-        run = Run(plan, console, Outcome(cached), lease, left_out)
+        run = Run(plan, console, Outcome(cached), lease, ranks.broadcast(benchmarks))
         artifact = run.make(step.node, forced=forced)
         run.gate(step.node)
         if step.node.kind == "card":
@@ -132,9 +137,9 @@ class Run:
     """One run: its plan, where results go, and what it has made so far."""
 
     def __init__(
-        self, plan: Plan, console: Console, outcome: Outcome, lease: Lease, left_out: tuple[str, ...] = ()
+        self, plan: Plan, console: Console, outcome: Outcome, lease: Lease, benchmarks: Benchmarks = NONE
     ) -> None:
-        """`left_out` are benchmarks that could not be loaded, and that exams go without."""
+        """`benchmarks` are kept out of the rows; exams go without those that could not be loaded."""
         self.resolved, self.config, self.corpus = plan.resolved, plan.resolved.config, plan.corpus
         self.outlook = plan.outlook
         self.store = Store(plan.resolved.out)
@@ -142,11 +147,11 @@ class Run:
         self.console = console
         self.outcome = outcome
         self.lease = lease
-        self.left_out = left_out
-        if left_out:
+        self.benchmarks = benchmarks
+        if benchmarks.left_out:
             console.line(
-                f"  benchmarks left out: {', '.join(left_out)}; their data sets could not be loaded, and nobody asked "
-                "for them by name. Your own exam is asked; the card says what is missing.", always=True,
+                f"  benchmarks left out: {', '.join(benchmarks.left_out)}; their data sets could not be loaded, and "
+                "nobody asked for them by name. Your own exam is asked; the card says what is missing.", always=True,
             )  # fmt: skip
 
     def make(self, node: Node, *, forced: bool) -> Artifact:
@@ -240,7 +245,7 @@ class Run:
             out = work / "processes" / str(ranks.rank())
             out.mkdir(parents=True, exist_ok=True)
         settings, folders = self.config.stages[node.name], task_folders(self.resolved)
-        if getattr(settings, "tasks", ()) or (node.kind == CLEANING and benchmarks_of(self.config.stages)):
+        if getattr(settings, "tasks", ()):
             folders = exam_folders(folders, self.resolved)
         cleaned = {role: job.inputs[PREFIX + role].path for role in cleaned_roles(node.inputs)}
         corpus = Cleaned(self.corpus, cleaned) if cleaned and node.kind != CLEANING else self.corpus
@@ -248,8 +253,8 @@ class Run:
             node.name, node.kind, settings, self.config, job.inputs, node.parent, corpus,
             out, work, self.store.models, self.console, folders, rewards_file(self.resolved, settings),
             scorers_of(self.resolved, settings), data_folder(self.resolved), self.resolved.pipeline.controls,
-            self.left_out, self.folder.label, job.fingerprint[:RESULT_ID],
-            shared_by(self.resolved, self.lease, work, self.console),
+            self.benchmarks.left_out, self.benchmarks.passages if holds_apart(node, self.config) else (),
+            self.folder.label, job.fingerprint[:RESULT_ID], shared_by(self.resolved, self.lease, work, self.console),
         )  # fmt: skip
 
     def _commit(self, job: Job, report: StageReport, seconds: float) -> Artifact:
@@ -257,6 +262,8 @@ class Run:
         node, work = job.node, self.store.work_folder(job.node.name, job.fingerprint)
         before = self.store.get(node.name, job.fingerprint)
         manifest = manifest_of(job, report, seconds, self.resolved) | reads_in(work)
+        if "benchmarks" in job.recipe:
+            manifest["benchmarks"] = self.benchmarks.facts(self.resolved)
         artifact = self.store.commit(node.name, job.fingerprint, work / "out", manifest)
         remember({artifact.path / name: facts["sha256"] for name, facts in artifact.manifest["files"].items()})
         shutil.rmtree(work, ignore_errors=True)

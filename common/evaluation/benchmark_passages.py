@@ -1,7 +1,6 @@
 """List what the benchmarks of lm-evaluation-harness ask, so that no training row repeats it.
 
-Usage: `loaded = extra.load(names, folders)`; `found = benchmark_passages(loaded)`; `digest_of(found)` says which
-questions they were.
+Usage: `loaded = extra.load(names, folders)`; `found = benchmark_passages(loaded)`.
 
 It reads the documents that a task is scored on, as its own template words them, without examples and instructions. How
 tasks are loaded, and what happens when one cannot be, is `common.evaluation.extra`.
@@ -9,9 +8,7 @@ tasks are loaded, and what happens when one cannot be, is `common.evaluation.ext
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from common.data.exam_passages import Passage, question_passages
@@ -25,14 +22,6 @@ def benchmark_passages(loaded: Mapping[str, Any]) -> list[Passage]:
     Raises DataError for a task whose questions cannot be read: rows are not checked against a part of an exam.
     """
     return [passage for name in sorted(loaded.get("tasks") or {}) for passage in _of_task(name, loaded["tasks"][name])]
-
-
-def digest_of(passages: Iterable[Passage]) -> str:
-    """Return a digest of some passages and where they are from, for the identity of rows that were kept apart."""
-    digest = hashlib.sha256()
-    for one in passages:
-        digest.update(json.dumps([one.exam, one.id, one.held_out, one.text]).encode() + b"\n")
-    return digest.hexdigest()
 
 
 def _of_task(name: str, task: Any) -> Iterator[Passage]:

@@ -129,7 +129,7 @@ def _failures(manager: Any, name: str, error: Exception) -> dict[str, Exception]
             continue
         try:
             manager.load([member])
-        except Exception as failure:
+        except Exception as failure:  # as in `load`
             failures[member] = failure
     return failures or {name: error}
 

@@ -128,7 +128,7 @@ def commit_of(settings: ModelSettings, key: str = "model") -> str:
 
 
 class HubUnreachable(DataError):
-    """The Hub did not answer for a checkpoint; `cause` says how."""
+    """The Hub did not answer; `cause` says how."""
 
     def __init__(self, message: str, cause: str) -> None:
         super().__init__(message)

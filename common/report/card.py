@@ -116,8 +116,10 @@ def render_card(
         tables.data_table(chain),
         "## Rows",
         tables.rows_table(chain),
-        "Masked is the share of rows without a token to train on.",
+        "Masked is the share of rows without a token to train on. Tokens of stages that clean are those of texts as "
+        "they stand; ~ marks an estimate from a sample.",
         *(["### Mixture", mixed] if (mixed := tables.mixture_table(chain)) else []),
+        *stage_notes.curriculum_notes(chain),
         *(["### Cleaning", cleaned] if (cleaned := tables.cleaning_table(chain)) else []),
         "## Recipes",
         tables.recipes(chain),

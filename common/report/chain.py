@@ -12,14 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.config.cleaning import PREFIX
 from common.config.json import parse_json
 from common.config.kinds import Part, kind_of
+from common.data.tokens import TokenCounter, tokens_of_sources
 from common.errors import ContractError
 from common.evaluation.scores import SIDES as SIDES
 from common.report.privacy import clean
 from common.store.artifacts import Artifact
 
 EXAM_KIND = "evaluate"
+LANGUAGE_MODEL, TOKENIZER = "language model", "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,8 @@ def load_chain(inputs: Mapping[str, Artifact], published: str | None = None, con
     Raises ContractError when there is no checkpoint, or an exam lacks a file.
     """
     manifests = {name: clean(dict(artifact.manifest)) for name, artifact in inputs.items()}
-    models = [name for name in inputs if kind_of(manifests[name]["kind"]).makes == "language model"]
+    manifests |= {name: _with_tokens(inputs, manifests[name], name) for name in inputs if name.startswith(PREFIX)}
+    models = [name for name in inputs if kind_of(manifests[name]["kind"]).makes == LANGUAGE_MODEL]
     if not models:
         raise ContractError(
             f"The card has no model to describe; its inputs are {', '.join(inputs) or 'none'}. "
@@ -133,6 +137,23 @@ def load_chain(inputs: Mapping[str, Artifact], published: str | None = None, con
         for name in models
     )
     return Chain(checkpoints, str(published if published in models else models[-1]), manifests)
+
+
+def _with_tokens(inputs: Mapping[str, Artifact], manifest: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the manifest of a stage that cleans, with the tokens of each source by the chain's first tokenizer."""
+    models = (one.path / TOKENIZER for one in inputs.values() if kind_of(one.manifest["kind"]).makes == LANGUAGE_MODEL)
+    tokenizer = next((path for path in models if path.is_file()), None)
+    if tokenizer is None:
+        return manifest
+    found = tokens_of_sources(inputs[name].path, TokenCounter(tokenizer))
+    return {
+        **manifest,
+        "rows": [
+            {**row, "tokens_in": str(one.before), "tokens_left": str(one.left)}
+            for row in manifest["rows"]
+            if (one := found.get(row["source"])) is not None
+        ],
+    }
 
 
 def _checkpoint(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from common.config.kinds import kind_of
+from common.config.mixture import CurriculumSettings
 from common.evaluation.comparison import Comparison
 from common.report.chain import SIDES, Chain, Checkpoint, counterpart
 from common.report.comparisons import find
@@ -194,6 +195,16 @@ def _reward_note(checkpoint: Checkpoint) -> str:
     if reason := metrics.get("stopped"):
         parts.append(f"Training was stopped early: {reason}. The weights of step {metrics['kept']} were kept.")
     return " ".join(parts)
+
+
+def curriculum_notes(chain: Chain) -> list[str]:
+    """Return a sentence for each stage that read its rows in an order."""
+    found = []
+    for name, manifest in chain.manifests.items():
+        given = ((manifest.get("settings") or {}).get("mixture") or {}).get("curriculum")
+        if given is not None:
+            found.append(f"In `{name}` {CurriculumSettings.model_validate(given).phrase}.")
+    return found
 
 
 def sampling_notes(chain: Chain) -> list[str]:

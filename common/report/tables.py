@@ -100,14 +100,8 @@ def _stage_list(stages: Sequence[str]) -> str:
 
 def cleaning_table(chain: Chain) -> str:
     """What each block of cleaning did to the rows of each role, in its order; nothing where none was cleaned."""
-    rows = [
-        (name, label, counts)
-        for name, manifest in chain.manifests.items()
-        if kind_of(manifest["kind"]).makes == "rows"
-        for label, counts in manifest["metrics"]["blocks"].items()
-    ]
     return table(
-        rows,
+        _measured(chain, "blocks"),
         {
             "Stage": lambda row: code(row[0]),
             "Block": lambda row: plain(row[1]),
@@ -122,13 +116,8 @@ def cleaning_table(chain: Chain) -> str:
 
 def mixture_table(chain: Chain) -> str:
     """The shares of tokens that were asked of each source, the real ones, and the passes over it."""
-    rows = [
-        (name, source, facts)
-        for name, manifest in chain.manifests.items()
-        for source, facts in (manifest["metrics"].get("mixture") or {}).items()
-    ]
     return table(
-        rows,
+        _measured(chain, "mixture"),
         {
             "Stage": lambda row: code(row[0]),
             "Source": lambda row: code(row[1]),
@@ -138,6 +127,15 @@ def mixture_table(chain: Chain) -> str:
         },
         text=2,
     )
+
+
+def _measured(chain: Chain, name: str) -> list[tuple[str, str, Facts]]:
+    """Return what stages measured part by part under one name: the stage, the part, and its numbers."""
+    return [
+        (stage, part, facts)
+        for stage, manifest in chain.manifests.items()
+        for part, facts in (manifest["metrics"].get(name) or {}).items()
+    ]
 
 
 def rows_table(chain: Chain) -> str:
@@ -151,11 +149,12 @@ def rows_table(chain: Chain) -> str:
                 "Source": lambda row: code(row[1]["source"]),
                 "Role": lambda row: plain(row[1].get("role") or MISSING),
                 "Rows in": lambda row: number(row[1].get("rows_in")),
+                "Tokens in": lambda row: row[1].get("tokens_in", MISSING),
                 "Dropped": lambda row: reasons(row[1].get("dropped") or {}, "0"),
                 "Changed": lambda row: reasons(row[1].get("changed") or {}, "0"),
                 "Truncated": lambda row: str(row[1].get("truncated") or 0),
                 "Rows out": lambda row: number(row[1].get("rows_out")),
-                "Tokens": lambda row: number(row[1].get("tokens")),
+                "Tokens": lambda row: row[1].get("tokens_left") or number(row[1].get("tokens")),
                 "Epochs": lambda row: number(row[1].get("epochs"), 2),
                 "Masked": lambda row: percent(row[1].get("masked_share")),
             },

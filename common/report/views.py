@@ -148,21 +148,20 @@ def _signs(line: str) -> str:
 
 def rows_of_table(preview: Preview) -> tuple[list[str], list[list[str]]]:
     """Return the accounts of all rows as a table: its header, a row for each source, and their sum."""
-    header = ["source", "role", "rows", "dropped", "changed", "tokens", "with loss", "passes"]
-    rows = []
-    for count in preview.counts:
-        learned = preview.learned.get((count.role, count.source), 0)
-        numbers = [count.rows_in, count.num_dropped, sum(count.changed.values()), count.tokens]
-        rows.append([
-            count.source, count.role, *(f"{number:,}" for number in numbers), _share(learned, count.tokens),
-            f"{count.epochs:g}",
-        ])  # fmt: skip
+    header = ["source", "role", "rows", "dropped", "changed", "truncated", "masked", "tokens", "with loss", "passes"]
+    found = [
+        [count.rows_in, count.num_dropped, sum(count.changed.values()), count.truncated, count.num_masked, count.tokens]
+        for count in preview.counts
+    ]
+    rows = [
+        [count.source, count.role, *(f"{number:,}" for number in numbers),
+         _share(preview.learned.get((count.role, count.source), 0), count.tokens), f"{count.epochs:g}"]
+        for count, numbers in zip(preview.counts, found, strict=True)
+    ]  # fmt: skip
     if len(rows) > 1:
-        counts, tokens = preview.counts, sum(count.tokens for count in preview.counts)
-        dropped, changed = sum(c.num_dropped for c in counts), sum(sum(c.changed.values()) for c in counts)
-        sums = [sum(count.rows_in for count in counts), dropped, changed, tokens]
-        learned = sum(preview.learned.values())
-        rows.append(["all", "", *(f"{number:,}" for number in sums), _share(learned, tokens), ""])
+        sums = [sum(column) for column in zip(*found, strict=True)]
+        learned = _share(sum(preview.learned.values()), sums[-1])
+        rows.append(["all", "", *(f"{number:,}" for number in sums), learned, ""])
     return header, rows
 
 

@@ -18,10 +18,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from common.config.answering import AnsweringSettings
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import Resolved
-from common.config.stages import AnsweringSettings
 from common.config.validation import validated
 from common.errors import ConfigError, DataError, did_you_mean
 from common.rewards.own import verifiers_for

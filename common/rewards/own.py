@@ -18,11 +18,11 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
+from common.config.answering import AnsweringSettings, RewardedSettings
 from common.config.base import StageSettings
 from common.config.domain_code import REWARDS, read_code, runnable
 from common.config.domain_functions import Shape, load_functions
 from common.config.resolve import Resolved
-from common.config.stages import AnsweringSettings, RewardedSettings
 from common.rewards.verifiers import VERIFIERS, Verifier
 from common.system.files import read_bytes
 from common.system.outside_code import may_run

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from common.config.answering import AnsweringSettings
 from common.config.schema import ModelSettings
-from common.config.stages import AnsweringSettings
 from common.errors import DataError
 from common.models import checkpoint
 from common.models.contracts import check_reward_model

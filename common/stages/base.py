@@ -24,6 +24,7 @@ from common.models.tokenizer import FOLD_SYSTEM, PLAIN, common_words, give_chatm
 from common.models.turns import opens_turn, require_trainable_template, takes_system
 from common.stage import StageContext, StageReport
 from common.training.fit import TrainResult, check_and_save, fit, report, text_probe
+from common.training.rows.reader import Accounts, without_exam
 from common.training.rows.rows import build_rows
 
 if TYPE_CHECKING:
@@ -49,9 +50,11 @@ KIND = Kind(
 
 
 def make_tokenizer(context: StageContext) -> PreTrainedTokenizerBase:
+    """Train a tokenizer on the texts that the model is pretrained on: those that repeat nothing of the exam."""
     settings = context.config.model
     length = int(settings.architecture.get("max_position_embeddings", 2048))
-    texts = (row["text"] for row in context.corpus.rows("pretrain") if "text" in row)
+    rows = without_exam(context, "pretrain", context.corpus.rows("pretrain"), Accounts("pretrain"))
+    texts = (row["text"] for row in rows if "text" in row)
     tokenizer = train_tokenizer(itertools.chain(texts, common_words()), settings.vocabulary_size, length)
     require_trainable_template(tokenizer)
     tokenizer.add_tokens(list(settings.new_tokens))

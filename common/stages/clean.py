@@ -8,24 +8,26 @@ went, with the reason. All such stages of a run end before the first one trains.
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
 from common.config.blocks import Row, chosen
-from common.config.cleaning import PREFIX, DataSettings, benchmarks_of
+from common.config.cleaning import PREFIX, DataSettings
 from common.config.kinds import Kind
-from common.data.accounting import RowCount
-from common.data.cleaned import FACTS, REJECTS, WEIGHTS
-from common.data.cleaning.accounts import TaskAccounts
+from common.data.accounting import BY_BLOCK, RowCount
+from common.data.cleaned import FACTS, REJECTS, SAMPLES, WEIGHTS
+from common.data.cleaning.accounts import BEFORE, LEFT, TaskAccounts
 from common.data.cleaning.clean import GATE, Cleaning, shard_name
-from common.data.cleaning.gate import ExamGate
 from common.data.cleaning.runners import Runner, run_all
+from common.data.cleaning.workers import Workers
 from common.data.corpus import Portion
-from common.data.exam_passages import Passage
-from common.data.shards import ROWS
+from common.data.decontaminate import Decontaminator, gate
+from common.data.exam_passages import exam_passages
+from common.data.shards import ROWS, write_shard
 from common.data.texts import texts_of
 from common.errors import ContractError, DataError
 from common.stage import StageContext, StageReport
@@ -38,25 +40,21 @@ def run(context: StageContext) -> StageReport:
     portions = context.corpus.portions(settings.role, hub=True) or []
     counts = {portion.source: portion.count or RowCount(portion.source, settings.role) for portion in portions}
     blocks = chosen(settings.blocks)
-    workers = run_settings.data_workers
+    runner = Runner(run_settings.data_executor, run_settings.data_workers, run_settings.data_options)
+    guard = Decontaminator([*exam_passages(context.corpus, settings.role), *context.benchmarks])
     cleaning = Cleaning(
-        context.work / "cleaning", settings.role, blocks,
-        ExamGate(context.corpus, settings.role, _benchmarks(context)), settings.rejects,
+        context.work / "cleaning", settings.role, blocks, functools.partial(gate, guard), settings.rejects,
         earlier={name.removeprefix(PREFIX): artifact.path for name, artifact in context.inputs.items()},
-        scorers=context.scorers, data=context.data, seed=context.config.seed, workers=workers,
+        scorers=context.scorers, data=context.data, seed=context.config.seed, workers=runner.workers,
     )  # fmt: skip
     read = context.work / "read.json"
-    if not (cleaning.is_cut and read.is_file()):
-        cleaning.cut(_rows_of(portions, settings))
-        write_json(read, {source: count.as_dict() for source, count in counts.items()})
-    counts = {source: RowCount(**values) for source, values in json.loads(read.read_text(encoding="utf-8")).items()}
-    for source, count in counts.items():
-        if not count.num_kept:
-            raise DataError(
-                f"Source '{source}' gives no usable row for {settings.role}: {count.rows_in} read, dropped: "
-                f"{count.losses}. {count.remedy('Check its columns, where, skip, weight and heldout')}."
-            )
-    run_all(cleaning, Runner(run_settings.data_executor, workers, run_settings.data_options))
+    with Workers(cleaning, runner.processes) as workers:
+        if not (cleaning.is_cut and read.is_file()):
+            cleaning.cut(_rows_of(portions, settings), workers.begin)
+            write_json(read, {source: count.as_dict() for source, count in counts.items()})
+        counts = {source: RowCount(**values) for source, values in json.loads(read.read_text("utf-8")).items()}
+        _check_usable(counts, settings.role)
+        run_all(cleaning, runner, workers)
     accounts = cleaning.accounts()
     check_blocks(accounts, cleaning, context.stage)
     folder = context.out / ROWS
@@ -70,12 +68,15 @@ def run(context: StageContext) -> StageReport:
         context.out / FACTS,
         {"role": settings.role, "times": times, "sources": [count.as_dict() for count in totals],
          "read": [count.as_dict() for count in counts.values()],
-         **{key: accounts.as_dict()[key] for key in ("blocks", "characters", "lengths")}},
+         **{key: accounts.as_dict()[key] for key in ("blocks", "amounts", "lengths")}},
     )  # fmt: skip
     _write_rejects(context.out / REJECTS, accounts)
+    write_shard(context.out / SAMPLES, accounts.samples())
     metrics = {
         "rows_in": sum(count.rows_in for count in totals), "rows_out": sum(count.rows_out for count in totals),
-        "characters": accounts.characters.total(), "tasks": cleaning.tasks,
+        "characters": sum(amount.characters for amount in accounts.amounts[LEFT].values()),
+        "bytes_in": sum(amount.bytes for amount in accounts.amounts[BEFORE].values()),
+        "bytes_out": sum(amount.bytes for amount in accounts.amounts[LEFT].values()), "tasks": cleaning.tasks,
         "blocks": {
             label: {
                 "seen": sum(count.seen for count in sources.values()),
@@ -88,18 +89,13 @@ def run(context: StageContext) -> StageReport:
     return StageReport(metrics, rows=[count.as_dict() for count in totals], sources=context.corpus.sources())
 
 
-def _benchmarks(context: StageContext) -> tuple[Passage, ...]:
-    """Return the questions of the benchmarks that the run's exams ask. Raises DataError where they cannot be loaded.
-
-    The exams go without those that are left out, and so does the check.
-    """
-    names = [task for task in benchmarks_of(context.config.stages) if task not in context.left_out]
-    if not names:
-        return ()
-    from common.evaluation import extra
-    from common.evaluation.benchmark_passages import benchmark_passages
-
-    return tuple(benchmark_passages(extra.load(names, context.task_folders)))
+def _check_usable(counts: Mapping[str, RowCount], role: str) -> None:
+    for source, count in counts.items():
+        if not count.num_kept:
+            raise DataError(
+                f"Source '{source}' gives no usable row for {role}: {count.rows_in} read, dropped: "
+                f"{count.losses}. {count.remedy('Check its columns, where, skip, weight and heldout')}."
+            )
 
 
 def _rows_of(portions: list[Portion], settings: DataSettings) -> Iterator[Row]:
@@ -136,7 +132,7 @@ def _total(count: RowCount, accounts: TaskAccounts) -> RowCount:
 
 def named(label: str, reason: str) -> str:
     """Return a reason as the accounts of rows have it: with the block that gave it, but for the exam's own."""
-    return reason if label == GATE else f"{label.split(' ', 1)[1]}: {reason}"
+    return reason if label == GATE else f"{BY_BLOCK}{label.split(' ', 1)[1]}: {reason}"
 
 
 def check_blocks(accounts: TaskAccounts, cleaning: Cleaning, stage: str) -> None:

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from common.config.answering import ExpertSettings
 from common.config.json import as_written, read_json
 from common.config.kinds import Kind
-from common.config.stages import ExpertSettings
 from common.data.accounting import RowCount, check_limits
 from common.errors import DataError
 from common.evaluation.statistics import wilson

@@ -103,12 +103,12 @@ def _take(context: StageContext, tokenizer: Any, pairs: list[Pair]) -> Any:
     settings = cast(RewardSettings, context.settings)
     folder = fetch(taken_model(settings, context.config), context.stage)
     model = checkpoint.load_reward_model(folder, context.config.model)
-    _require_same_tokens(context, folder, tokenizer, pairs)
+    _require_same_tokens(context, folder, pairs)
     model.config.pad_token_id = tokenizer.pad_token_id  # batches are padded with the chain's
     return model
 
 
-def _require_same_tokens(context: StageContext, folder: Path, tokenizer: Any, pairs: list[Pair]) -> None:
+def _require_same_tokens(context: StageContext, folder: Path, pairs: list[Pair]) -> None:
     """Compare vocabularies, and what the two chat templates make of a few conversations."""
     try:
         contracts.check_reward_model("given", folder, context.parent_artifact.path)

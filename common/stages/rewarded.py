@@ -15,9 +15,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from common.config.answering import RewardedSettings, WatchSettings
 from common.config.node import Node
 from common.config.resolve import Resolved
-from common.config.stages import RewardedSettings, WatchSettings
 from common.data.accounting import check_limits
 from common.errors import ConfigError, DataError
 from common.models import checkpoint, contracts

@@ -5,8 +5,8 @@ Usage: named by a pipeline as `rloo: {kind: rloo, from: sft}`; a domain names it
 
 from __future__ import annotations
 
+from common.config.answering import RlooSettings
 from common.config.kinds import Kind
-from common.config.stages import RlooSettings
 from common.stages.rewarded import check, reinforce
 
 KIND = Kind(

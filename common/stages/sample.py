@@ -13,8 +13,8 @@ from __future__ import annotations
 import time
 from typing import cast
 
+from common.config.answering import SampleSettings
 from common.config.kinds import Kind
-from common.config.stages import SampleSettings
 from common.data.accounting import check_limits
 from common.errors import DataError
 from common.models import checkpoint

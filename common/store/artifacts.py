@@ -34,12 +34,12 @@ from common.system.files import open_regular, read_bytes
 
 log = logging.getLogger(__name__)
 FINGERPRINT_LENGTH = 16  # hex digits: 64 bits, so that two recipes never meet by chance
-# Files about how a result was made, not what it is: two runs with equal weights differ in these.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # safetensors, tokenizers, arrow and torch raise errors of their own; torch's say no more than that.
 FULL_WORDS = ("No space left on device", "Disk quota exceeded", "File too large", "PytorchStreamWriter failed writing")
 TODAY = ("code", "versions", "git", "reads")  # of a manifest: how an equal result was made the last time
-VOLATILE = frozenset({MANIFEST, "log.jsonl", "cleaned.json", "rejects.jsonl"})
+# Files about how a result was made, not what it is: two runs with equal weights differ in these.
+VOLATILE = frozenset({MANIFEST, "log.jsonl", "cleaned.json", "rejects.jsonl", "samples.jsonl.zst"})
 
 
 @dataclass(frozen=True)
@@ -198,9 +198,7 @@ class Store:
             write_json(out / MANIFEST, manifest)
             if existing is not None and equal and _is_as_committed(existing):
                 # The same result by today's code and libraries.
-                today: dict[str, Any] = {
-                    key: manifest[key] for key in ("code", "versions", "git", "reads") if key in manifest
-                }
+                today: dict[str, Any] = {key: manifest[key] for key in TODAY if key in manifest}
                 write_json(target / MANIFEST, {**existing.manifest, **today})
                 shutil.rmtree(out)
                 return Artifact(target, {**existing.manifest, **today})

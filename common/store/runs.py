@@ -23,7 +23,7 @@ from common.store.artifacts import Artifact, Store, read_artifact, writing
 from common.store.manifest import RESULT, read_mapping
 from common.system.files import read_bytes
 
-PLAN, SUMMARY = "plan.json", "summary.json"
+PLAN, SUMMARY, BENCHMARKS = "plan.json", "summary.json", "benchmarks.json"
 MOVING = ".moving-"  # begins the name of a folder that an old run is being moved into
 TEMPORARY = re.compile(r"\..+\.\d+")  # .<name>.<process>: replaces <name> in one step
 UNKNOWN = "earlier"  # name of an old run that does not say its pipeline
@@ -134,9 +134,9 @@ def links_of_runs(store: Store) -> list[Path]:
 
 
 def temporary_files(store: Store) -> list[Path]:
-    """Return what a process was about to put in the place of a link, a plan, a summary or `latest`."""
+    """Return what a process was about to put in the place of a link, of a file of a run, or of `latest`."""
     found = [path for path in sorted(store.runs.glob("*/*/*/.*")) if leads_to_result(path)]
-    for name in (PLAN, SUMMARY):
+    for name in (PLAN, SUMMARY, BENCHMARKS):
         found += [path for path in store.runs.glob(f"*/*/*/.{name}.*") if path.is_file() and not path.is_symlink()]
     found += [path for path in store.models.glob("*/.latest.*") if path.is_symlink()]
     return [path for path in found if TEMPORARY.fullmatch(path.name)]

@@ -12,6 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from common.config.answering import RewardedSettings
 from common.config.batches import (
     Batch,
     accumulate,
@@ -22,11 +23,7 @@ from common.config.batches import (
     rewarded_steps,
 )
 from common.config.schema import Config
-from common.config.stages import (
-    PreferenceSettings,
-    RewardedSettings,
-    TrainingSettings,
-)
+from common.config.stages import PreferenceSettings, TrainingSettings
 from common.cost.disk import KEPT_CHECKPOINTS
 from common.errors import ConfigError
 from common.models.device import device_of

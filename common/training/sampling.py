@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from common.config.answering import SamplingSettings
 from common.config.json import as_written
-from common.config.stages import SamplingSettings
 from common.evaluation.written import Written, as_prompts, generate, write_answers
 from common.rewards.mix import Mix
 from common.rewards.verifiers import Answer

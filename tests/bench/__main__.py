@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from tests.bench import (
     alignment,
+    cleaning,
     cleaning_pays,
     commands,
     cost,
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, Callable[..., int | None]] = {
     "training": training.main,
     "switches": switches.main,
     "tokens": tokens.main,
+    "cleaning": cleaning.main,
     "alignment": alignment.main,
     "cost": cost.main,
     "exam": exam.main,

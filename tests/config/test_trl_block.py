@@ -11,7 +11,7 @@ from common.config.resolve import Resolved
 from common.config.stage_sections import Layer
 from common.config.variants import with_layers
 from common.errors import ConfigError
-from tests.config.test_trl_mappings import run, settings_of, told
+from tests.config.pasting import run, settings_of, told
 from tests.conftest import REPOSITORY
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from common.errors import ConfigError
-from tests.config.test_trl_mappings import pasted, settings_of
+from tests.config.pasting import pasted, settings_of
 
 MIN_LR = "lr_scheduler_type: cosine_with_min_lr, learning_rate: 1.0e-3, lr_scheduler_kwargs: "
 WSD = "lr_scheduler_type: warmup_stable_decay, max_steps: 40, lr_scheduler_kwargs: "

@@ -41,17 +41,6 @@ def test_dropped_names_source_reason_share_limit_and_key() -> None:
     assert message.endswith("raise sft.limits.dropped.")
 
 
-def test_rows_that_a_block_leaves_out_are_no_loss_of_the_stage_that_trains() -> None:
-    """A block has a limit of its own. What repeats the exam counts, and so does a reason that only looks like one."""
-    cleaned = count("a", 100)
-    cleaned.dropped = {"minhash: near duplicate": 60, "exam overlap": 5}
-    check_limits([cleaned], LIMITS, "cpt")
-    assert (cleaned.num_lost, cleaned.num_dropped, cleaned.main_reason) == (5, 65, "exam overlap")
-    cleaned.dropped["turn 3: no text"] = 1
-    with pytest.raises(ContractError, match=r"6\.0% of its rows were dropped"):
-        check_limits([cleaned], LIMITS, "cpt")
-
-
 @pytest.mark.parametrize("lost", [3, 100])
 def test_a_reason_of_the_template_names_the_template(lost: int) -> None:
     bad = count("bad", 100)

@@ -85,7 +85,7 @@ def test_a_function_may_read_text_of_any_row(context: BlockContext) -> None:
         "messages": [{"role": "user", "content": "one two"}, {"role": "assistant", "content": "x"}],
     }
     found, _ = through(SCORE, ScoreSettings(function="words", reads="text", at_least=3), context, [chat, ROWS[0]])
-    assert found == [chat]
+    assert found == [{**chat, "scores": {"words": 3.0}}]
 
 
 def test_axes_are_weighed(context: BlockContext) -> None:

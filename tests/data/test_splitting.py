@@ -14,7 +14,7 @@ import pytest
 from common.config.blocks import TEXT, Drop, block_of
 from common.data.blocks import c4, fineweb_quality, gopher_quality, gopher_repetition
 from common.data.splitting import splitter
-from tests.data.blocks.driving import applied, generated, one, rows_of
+from tests.data.blocks.driving import PROSE, applied, generated, one, rows_of
 
 MODULES: dict[str, tuple[Any, str, str]] = {
     "gopher_quality": (gopher_quality, "gopher_quality_filter", "GopherQualityFilter"),
@@ -63,6 +63,13 @@ def test_sentences_end_at_signs_of_all_scripts_and_not_inside_numbers() -> None:
     ]  # fmt: skip
     spans = splitter().span_tokenize(text)
     assert "".join(text[start:stop] for start, stop in spans) == text
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("language", PROSE)
+def test_good_prose_stays_as_it_is(name: str, language: str, tmp_path: Path) -> None:
+    rows = rows_of([PROSE[language]], language=language)
+    assert applied(name, rows, tmp_path) == rows
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -10,12 +10,13 @@ from unittest import mock
 
 import pytest
 
+from common.config.answering import RewardedSettings
 from common.config.batches import SHARDED
 from common.config.folders import names_in
 from common.config.node import Node
 from common.config.resolve import Resolved, resolve
 from common.config.schema import Config, ModelFacts
-from common.config.stages import LearningSettings, PreferenceSettings, RewardedSettings, TrainingSettings
+from common.config.stages import LearningSettings, PreferenceSettings, TrainingSettings
 from common.cost import hardware
 from common.cost.hardware import GIB
 from common.cost.limits import disk_needed, needed_of

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from common.data.decontaminate import Decontaminator
+from common.data.exam_passages import digest_of
 from common.errors import DataError
 from common.evaluation import extra
-from common.evaluation.benchmark_passages import benchmark_passages, digest_of
+from common.evaluation.benchmark_passages import benchmark_passages
 from tests.evaluation.test_extra_tasks import manager, write_questions
 
 Make = Callable[..., list[dict[str, Any]]]

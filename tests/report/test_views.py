@@ -42,14 +42,14 @@ def test_counts_are_of_tokens_and_not_of_pieces() -> None:
 
 def test_the_table_adds_sources_up() -> None:
     counts = (
-        RowCount("a", "sft", 10, {"too long": 2}, {"cut": 1}, rows_out=8, tokens=100, epochs=2.5),
+        RowCount("a", "sft", 10, {"too long": 2}, {"cut": 1}, 3, 6, 100, masked_share=0.25, epochs=2.5),
         RowCount("a", "replay", 5, rows_out=5, tokens=100),
     )
     header, rows = rows_of_table(Preview("t", (), counts, {("sft", "a"): 50}))
     assert dict(zip(header, rows[0], strict=True)) == {
-        "source": "a", "role": "sft", "rows": "10", "dropped": "2", "changed": "1", "tokens": "100",
-        "with loss": "50 (50.0%)", "passes": "2.5",
+        "source": "a", "role": "sft", "rows": "10", "dropped": "2", "changed": "1", "truncated": "3",
+        "masked": "2", "tokens": "100", "with loss": "50 (50.0%)", "passes": "2.5",
     }  # fmt: skip
-    assert [row[6] for row in rows] == ["50 (50.0%)", "0 (0.0%)", "50 (25.0%)"]
-    assert rows[2][2:6] == ["15", "2", "1", "200"]
+    assert [row[8] for row in rows] == ["50 (50.0%)", "0 (0.0%)", "50 (25.0%)"]
+    assert rows[2][2:8] == ["15", "2", "1", "3", "2", "200"]
     assert rows_of_table(Preview("t", (), (), {}))[1] == []

@@ -13,51 +13,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 
-from common.config.resolve import Resolved, nodes_of, resolve
+from common.config.base import Limits
+from common.config.resolve import nodes_of
 from common.console import Console
+from common.data.accounting import check_limits
 from common.data.cleaned import Cleaned, CleanedRows
-from common.engine.plan import Plan, make_plan
-from common.engine.run import run_stage
+from common.engine.plan import make_plan
+from common.engine.preflight.trial import try_rows
 from common.errors import ConfigError, ContractError, DataError
-from common.store.artifacts import Artifact
 from common.store.manifest import read_mapping
 from tests.conftest import REPOSITORY
 from tests.data.manifest.manifests import write_rows
-
-EXAM = {"id": "exam", "role": "eval", "side": "domain", "path": "exam.jsonl", "licence": "mit",
-        "columns": {"question": "question", "answer": "answer"}, "choices": ["yes", "no"]}  # fmt: skip
-BOOK = {"id": "book", "role": "cpt", "path": "book.jsonl", "licence": "mit"}
-CHAT = {"id": "chat", "role": "sft", "path": "chat.jsonl", "licence": "mit"}
-LENGTH = [{"length": {"words": [4, None]}}]
-QUESTION = "Which of the two medicines is given first to patients of this kind?"
+from tests.stages.cleaning import BOOK, CHAT, EXAM, LENGTH, QUESTION, cleaned, made, resolved, state
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Texts of which every fifth is too short and one repeats the exam, conversations, and an exam."""
-    texts = ["Too short." if i % 5 == 0 else f"This is the text number {i} of the book." for i in range(20)]
-    write_rows(tmp_path / "book.jsonl", [{"text": text} for text in [*texts, f"Once more: {QUESTION} Yes."]])
-    write_rows(tmp_path / "chat.jsonl", [{"question": f"What is {i} and one?", "answer": str(i + 1)} for i in range(9)])
-    write_rows(tmp_path / "exam.jsonl", [{"question": QUESTION, "answer": "yes"}])
-    return tmp_path
-
-
-def resolved(folder: Path, blocks: Any = LENGTH, *sources: dict[str, Any], **words: str) -> Resolved:
-    top = {"title": "T", "sources": list(sources or (BOOK, CHAT, EXAM))}
-    top |= {} if blocks is None else {"blocks": blocks}
-    (folder / "data.yaml").write_text(yaml.safe_dump(top), encoding="utf-8")
-    given = {"domain": "medical", "data": str(folder / "data.yaml"), "out": str(folder / "out"), **words}
-    return resolve({"pipeline": "cpt-sft", **given}, REPOSITORY)
-
-
-def cleaned(run: Resolved, name: str = "data-cpt") -> Artifact:
-    return run_stage(run, name, Console("quiet"))
-
-
-def state(plan: Plan, name: str) -> str:
-    return next(step.state for step in plan.steps if step.node.name == name)
+    return made(tmp_path)
 
 
 def test_only_a_manifest_with_blocks_has_stages_that_clean_and_they_come_first(folder: Path) -> None:
@@ -78,7 +51,7 @@ def test_what_is_left_is_counted_and_read(folder: Path) -> None:
     assert [row["text"].split()[5] for row in rows] == [str(i) for i in range(20) if i % 5]
     (count,) = CleanedRows(artifact.path).counts().values()
     assert (count.rows_in, count.rows_out) == (21, 16)
-    assert count.dropped == {"length: too short": 4, "exam overlap": 1}
+    assert count.dropped == {"block length: too short": 4, "exam overlap": 1}
     rejects = [json.loads(line) for line in (artifact.path / "rejects.jsonl").open(encoding="utf-8")]
     assert [reject["reason"] for reject in rejects] == ["too short"] * 4 + ["exam overlap"]
     assert QUESTION in rejects[-1]["detail"]
@@ -160,6 +133,36 @@ def test_a_source_that_is_not_there_is_named_by_the_plan(folder: Path) -> None:
         make_plan(mixed).check()
 
 
+@pytest.mark.slow
+def test_a_run_after_its_data_were_cleaned_tries_rows_with_the_tokenizer_of_its_base(folder: Path) -> None:
+    run = resolved(folder, **{"base.tokens": "16384", "embedded.general_documents_per_entity": "4"})
+    for name in ("data-cpt", "data-sft"):
+        cleaned(run, name)
+    assert state(make_plan(run), "data-cpt") == "cached"
+    assert not any("tokenizer" in line for line in try_rows(make_plan(run), Console("quiet")))
+
+
+def test_a_plan_tells_the_order_of_rows_and_refuses_a_score_that_no_block_gives(folder: Path) -> None:
+    plan = make_plan(resolved(folder, **{"cpt.mixture": "{curriculum: {direction: descending}}"}))
+    plan.check()
+    sentence = "cpt: every pass over a source goes from the rows that are longest to those that are shortest."
+    assert sentence in plan.notes
+    wrong = make_plan(resolved(folder, **{"cpt.mixture": "{curriculum: {by: lenght}}"}))
+    with pytest.raises(
+        DataError,
+        match=r"cpt\.mixture\.curriculum\.by=lenght: no block of the role cpt gives this score; there is length\.",
+    ):
+        wrong.check()
+
+
+def test_what_a_block_drops_is_no_loss_of_the_stage_that_trains(folder: Path) -> None:
+    (count,) = CleanedRows(cleaned(resolved(folder)).path).counts().values()
+    assert (count.num_dropped, count.num_lost) == (5, 1)
+    check_limits([count], Limits(dropped=0.05), "cpt")
+    with pytest.raises(ContractError, match="reason 'exam overlap'"):
+        check_limits([count], Limits(dropped=0.01), "cpt")
+
+
 def test_cleaned_rows_are_what_training_reads(folder: Path) -> None:
     run = resolved(folder)
     corpus = Cleaned(make_plan(run).corpus, {"cpt": cleaned(run).path})
@@ -195,7 +198,7 @@ def test_a_pdf_a_page_and_a_book_become_tokens(tmp_path: Path) -> None:
     assert texts == sorted([*makers.PROSE, "\n\n".join(("Murmurs", *page))])
     counts = {count.source: count for count in reader.finish(1.0)}
     assert counts["report"].dropped == {"a page without text": 1}
-    assert counts["book"].dropped == {"exact: duplicate": 1}
+    assert counts["book"].dropped == {"block exact: duplicate": 1}
     assert {name: (count.rows_in, count.rows_out) for name, count in counts.items()} == {
         "report": (3, 2), "page": (1, 1), "book": (2, 1),
     }  # fmt: skip

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 
+from common.config.answering import WatchSettings
 from common.config.resolve import resolve
-from common.config.stages import WatchSettings
 from common.console import Console
 from common.engine.plan import make_plan
 from common.engine.run import execute, run_stage

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from common.config.answering import GrpoSettings
 from common.config.batches import Batch, micro_tokens, pair_epochs, pair_steps, rewarded_steps
 from common.config.schema import Config, ModelSettings, RunSettings
-from common.config.stages import CptSettings, DpoSettings, GrpoSettings
+from common.config.stages import CptSettings, DpoSettings
 from common.errors import ConfigError
 from common.training.options import preference_options, sft_options, split_batch, steps_for
 

@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import pytest
 
+from common.config.answering import GrpoSettings, SampleSettings
 from common.config.base import Limits
-from common.config.stages import GrpoSettings, SampleSettings
 from common.data.accounting import RowCount, check_limits
 from common.errors import ContractError, DataError
 from common.models.tokenizer import train_tokenizer
@@ -28,6 +28,7 @@ from common.training.sampling import (
     right_answers,
     write_drawn,
 )
+from tests.data.rows_only import RowsOnly
 
 
 def asked(*answers: tuple[str, float, bool], question: str = "q") -> PromptSamples:
@@ -104,7 +105,7 @@ def test_prompts_of_like_length_share_a_batch_that_fits() -> None:
     assert [lengths[place] for batch in batches for place in batch] == sorted(lengths, reverse=True)
 
 
-class Prompts:
+class Prompts(RowsOnly):
     """A corpus of five prompts."""
 
     text = "number {}"
@@ -112,12 +113,6 @@ class Prompts:
     def rows(self, role: str) -> Any:
         prompts = ([{"role": "user", "content": self.text.format(n)}] for n in range(5))
         return iter({"prompt": prompt, "answer": "", "source": "s"} for prompt in prompts)
-
-    def counts(self, role: str) -> dict[str, RowCount]:
-        return {}
-
-    def exam_roles(self, role: str) -> tuple[str, ...]:
-        return ()
 
 
 def after_an_expert(folder: Path, hard: float | None) -> StageContext:
@@ -127,7 +122,7 @@ def after_an_expert(folder: Path, hard: float | None) -> StageContext:
     parent = SimpleNamespace(path=folder, manifest={"kind": "expert", "stage": "expert"})
     facts: dict[str, Any] = {
         "corpus": Prompts(), "config": SimpleNamespace(seed=0), "stage": "grpo", "inputs": {"expert": parent},
-        "parent_artifact": parent, "settings": GrpoSettings(hard=hard),
+        "benchmarks": (), "parent_artifact": parent, "settings": GrpoSettings(hard=hard),
     }  # fmt: skip
     return cast(StageContext, SimpleNamespace(**facts))
 

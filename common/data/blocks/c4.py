@@ -15,9 +15,9 @@ from pydantic import Field
 
 from common.config.blocks import Block, BlockContext, RowFunction
 from common.data.language_rules import OWN_STOPS, WITHOUT_SPACES
-from common.data.splitting import FilterSettings, drops_of, judged_by, say_off, splitter
+from common.data.splitting import FilterSettings, drops_of, judged_by, say_off
 
-OFF = -1  # datatrove's word for a rule that is off
+OFF = dict.fromkeys(("min_num_sentences", "min_words_per_line", "max_word_length"), -1)  # as datatrove turns them off
 REASONS = {  # of datatrove -> ours, and the setting that decides
     "lorem_ipsum": ("lorem ipsum", "filter_lorem_ipsum"),
     "curly_bracket": ("curly bracket", "filter_curly_bracket"),
@@ -44,32 +44,17 @@ def start(settings: C4Settings, context: BlockContext) -> RowFunction:
     """Return what cuts and judges a row by the rules of C4."""
     from datatrove.pipeline.filters.c4_filters import C4QualityFilter
 
-    def make(language: str | None) -> Any:
-        spaced, stops = language not in WITHOUT_SPACES, language not in OWN_STOPS
-        if settings.filter_no_terminal_punct and not stops:
+    def rules(language: str | None) -> dict[str, Any]:
+        given = settings.rules(OFF)
+        if language in OWN_STOPS and given["filter_no_terminal_punct"]:
             say_off("c4", language, ["ends of lines"], "its sentences end in other signs than . ! ?")
-        if settings.min_words_per_line is not None and not spaced:
+            given["filter_no_terminal_punct"] = False
+        if language in WITHOUT_SPACES and settings.min_words_per_line is not None:
             say_off("c4", language, ["words per line"], "it has no spaces between words")
-        return C4QualityFilter(
-            None,
-            settings.split_paragraph,
-            settings.remove_citations,
-            settings.filter_no_terminal_punct and stops,
-            _or_off(settings.min_num_sentences),
-            _or_off(settings.min_words_per_line) if spaced else OFF,
-            _or_off(settings.max_word_length),
-            settings.filter_lorem_ipsum,
-            settings.filter_javascript,
-            settings.filter_curly_bracket,
-            settings.filter_policy,
-            language=splitter(),
-        )
+            given["min_words_per_line"] = OFF["min_words_per_line"]
+        return given
 
-    return judged_by(make, drops_of(settings, REASONS), context, settings.language)
-
-
-def _or_off(limit: int | None) -> int:
-    return OFF if limit is None else limit
+    return judged_by(C4QualityFilter, rules, drops_of(settings, REASONS), settings.language)
 
 
 BLOCK = Block(

@@ -9,14 +9,13 @@ whose paragraphs are one line each; text that is wrapped at 70 characters fails 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from pydantic import Field
 
 from common.config.base import Share
 from common.config.blocks import Block, BlockContext, RowFunction
 from common.config.names import NonEmpty
-from common.data.splitting import FilterSettings, drops_of, judged_by, splitter
+from common.data.splitting import FilterSettings, drops_of, judged_by
 
 REASONS = {  # of datatrove -> ours, and the setting that decides
     "line_punct_ratio": ("too few lines end in punctuation", "line_punct_thr"),
@@ -25,6 +24,8 @@ REASONS = {  # of datatrove -> ours, and the setting that decides
     "list_ratio": ("too many line breaks", "new_line_ratio"),
     "empty": ("empty", ""),
 }
+# Thresholds that no text passes over.
+OFF = {"line_punct_thr": 0.0, "short_line_thr": 1.0, "char_duplicates_ratio": 1.0, "new_line_ratio": math.inf}
 
 
 class FinewebQualitySettings(FilterSettings):
@@ -45,25 +46,8 @@ def start(settings: FinewebQualitySettings, context: BlockContext) -> RowFunctio
     """Return what judges a row by FineWeb's rules."""
     from datatrove.pipeline.filters.fineweb_quality_filter import FineWebQualityFilter
 
-    def make(language: str | None) -> Any:
-        return FineWebQualityFilter(
-            None,
-            _or(settings.line_punct_thr, 0.0),
-            settings.line_punct_exclude_zero,
-            settings.stop_chars,
-            _or(settings.short_line_thr, 1.0),
-            settings.short_line_length,
-            _or(settings.char_duplicates_ratio, 1.0),
-            _or(settings.new_line_ratio, math.inf),
-            language=splitter(),
-        )
-
-    return judged_by(make, drops_of(settings, REASONS), context, settings.language)
-
-
-def _or(threshold: float | None, off: float) -> float:
-    """Return a threshold, or one that no text passes over."""
-    return off if threshold is None else threshold
+    rules = settings.rules(OFF)
+    return judged_by(FineWebQualityFilter, lambda _: rules, drops_of(settings, REASONS), settings.language)
 
 
 BLOCK = Block(

@@ -17,7 +17,7 @@ from common.config.base import Share
 from common.config.blocks import Block, BlockContext, RowFunction
 from common.config.names import NonEmpty
 from common.data.language_rules import WITHOUT_SPACES, stop_words
-from common.data.splitting import FilterSettings, drops_of, judged_by, say_off, splitter
+from common.data.splitting import FilterSettings, drops_of, judged_by, say_off
 
 REASONS = {  # of datatrove -> ours, and the setting that decides
     "gopher_short_doc": ("too few words", "min_doc_words"),
@@ -71,28 +71,18 @@ def start(settings: GopherQualitySettings, context: BlockContext) -> RowFunction
 
     lists = {**stop_words(), **settings.stop_words}
 
-    def make(language: str | None) -> Any:
+    def rules(language: str | None) -> dict[str, Any]:
         words = lists.get(language or "")
-        spaced = language not in WITHOUT_SPACES
-        if words is None and settings.min_stop_words is not None:
+        given = settings.rules() | {"stop_words": list(words or ())}
+        if not words and given["min_stop_words"] is not None:
             say_off("gopher_quality", language, ["stop words"], "there is no list; give stop_words.<code>")
-        if not spaced and settings.min_avg_word_length is not None:
+            given["min_stop_words"] = None
+        if language in WITHOUT_SPACES and given["min_avg_word_length"] is not None:
             say_off("gopher_quality", language, ["the least length of words"], "each character is a word")
-        return GopherQualityFilter(
-            settings.min_doc_words,
-            settings.max_doc_words,
-            settings.min_avg_word_length if spaced else None,
-            settings.max_avg_word_length,
-            settings.max_symbol_word_ratio,
-            settings.max_bullet_lines_ratio,
-            settings.max_ellipsis_lines_ratio,
-            settings.max_non_alpha_words_ratio,
-            settings.min_stop_words if words else None,
-            list(words or ()),
-            language=splitter(),
-        )
+            given["min_avg_word_length"] = None
+        return given
 
-    return judged_by(make, drops_of(settings, REASONS), context, settings.language)
+    return judged_by(GopherQualityFilter, rules, drops_of(settings, REASONS), settings.language)
 
 
 BLOCK = Block(

@@ -56,21 +56,13 @@ def start(settings: GopherRepetitionSettings, context: BlockContext) -> RowFunct
     for n, limit in settings.dup_n_grams:
         drops[f"duplicated_{n}_n_grams"] = Drop(f"{n}-grams repeat", f"the limit is {limit}")
 
-    def make(language: str | None) -> Any:
+    def rules(language: str | None) -> dict[str, Any]:
         # Between the words of an n-gram the filter counts blanks, which texts of some languages do not have.
         unspaced = language in WITHOUT_SPACES
         tops = [(n, limit * (2 * n - 1) / n if unspaced else limit) for n, limit in settings.top_n_grams]
-        return GopherRepetitionFilter(
-            settings.dup_line_frac,
-            settings.dup_para_frac,
-            settings.dup_line_char_frac,
-            settings.dup_para_char_frac,
-            tuple(tops),
-            settings.dup_n_grams,
-            language=splitter(),
-        )
+        return settings.rules() | {"top_n_grams": tuple(tops)}
 
-    judge = judged_by(make, drops, context, settings.language)
+    judge = judged_by(GopherRepetitionFilter, rules, drops, settings.language)
     lengths = {drops[f"top_{n}_gram"]: n for n, _ in settings.top_n_grams}
 
     def judge_repeats(row: Row) -> Row | Drop:

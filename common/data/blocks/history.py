@@ -45,7 +45,7 @@ def look(settings: HistorySettings, context: BlockContext) -> ByScore:
             measures.append(_measure(settings))
         return dependence(pairs, measures[0])
 
-    return ByScore(settings, context, score, "dependence on history")
+    return ByScore(settings, context, score, "dependence on history", "history")
 
 
 def _measure(settings: HistorySettings) -> Bits:
@@ -59,6 +59,6 @@ def _measure(settings: HistorySettings) -> Bits:
 
 
 BLOCK = Block(
-    name="history", settings=HistorySettings, look=look, rows=("messages",),
+    name="history", settings=HistorySettings, look=look, rows=("messages",), scores=lambda settings: ("history",),
     phrase="conversations whose answers depend too little on what was said before",
 )  # fmt: skip

@@ -10,7 +10,6 @@ model that was made of other tokens gives other perplexities. It trains no model
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,8 @@ from common.config.base import Share
 from common.config.blocks import Block, BlockContext, BlockSettings, Drop, Row, Task
 from common.config.names import NonEmpty
 from common.data.data_files import data_file
+from common.data.shards import write_array
+from common.data.texts import with_score
 from common.data.words import written_words
 from common.errors import DataError
 
@@ -65,7 +66,7 @@ class ByPerplexity:
         for row in rows:
             scores.append(score(row["text"]))
             yield row
-        _save(self._scores(task.number), np.array(scores, np.float64))
+        write_array(self._scores(task.number), np.array(scores, np.float64))
 
     def decide(self, tasks: int) -> None:
         """Write the highest perplexity among the share to keep."""
@@ -77,7 +78,7 @@ class ByPerplexity:
             if len(scores):
                 place = max(0, int(np.ceil(self.settings.lowest * len(scores))) - 1)
                 limit = np.partition(scores, place)[place]
-        _save(self.context.folder / LIMIT, np.array(limit))
+        write_array(self.context.folder / LIMIT, np.array(limit))
 
     def judge(self, task: Task) -> Callable[[int, Row], Row | Drop]:
         """Return what judges a row by its perplexity."""
@@ -92,7 +93,9 @@ class ByPerplexity:
                 return Drop("perplexity too high", f"{score:.1f}")
             if least is not None and score < least:
                 return Drop("perplexity too low", f"{score:.1f}")
-            return Drop("not among the lowest perplexities", f"{score:.1f}") if score > limit else row
+            if score > limit:
+                return Drop("not among the lowest perplexities", f"{score:.1f}")
+            return with_score(row, "perplexity", score)
 
         return judge
 
@@ -160,16 +163,6 @@ def _kenlm(path: Path) -> Any:
         ) from error
 
 
-def _save(path: Path, values: Any) -> None:
-    """Write an array, whole or not at all."""
-    import numpy as np
-
-    beside = path.with_suffix(".part")
-    with beside.open("wb") as file:
-        np.save(file, values)
-    os.replace(beside, path)
-
-
 def look(settings: PerplexitySettings, context: BlockContext) -> ByPerplexity:
     """Return the two passes over the rows."""
     return ByPerplexity(settings, context)
@@ -179,6 +172,7 @@ BLOCK = Block(
     name="perplexity",
     settings=PerplexitySettings,
     look=look,
+    scores=lambda settings: ("perplexity",),
     phrase="texts that a reference model finds unlikely",
     files=lambda settings: [name for name in (settings.model, settings.sentencepiece) if name],
     paper="Wenzek et al. 2020, arXiv:1911.00359 (CCNet); Guo et al. 2024, arXiv:2406.14833 (stability gap)",

@@ -68,5 +68,6 @@ def look(settings: RelevanceSettings, context: BlockContext) -> ByScore:
 BLOCK = Block(
     name="relevance", settings=RelevanceSettings, look=look, rows=ALL,
     scorers=lambda settings: tuple(axis.function for axis in axes_of(settings).values()),
+    scores=lambda settings: ("relevance",),
     phrase="rows of little worth to the domain, by up to four scores",
 )  # fmt: skip

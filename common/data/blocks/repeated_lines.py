@@ -9,7 +9,6 @@ rows: copies of whole rows or of sentences are the business of deduplication.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pydantic import Field
 
 from common.config.blocks import Block, BlockContext, BlockSettings, Drop, Row, Task
 from common.data.blocks.boilerplate import without
+from common.data.shards import write_array
 from common.data.texts import noted
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class RepeatedLines:
             yield row
             if len(held) >= HELD:
                 counted, held = _added(counted, held), []
-        _save(self.folder / f"lines-{task.number:05d}.npy", _added(counted, held))
+        write_array(self.folder / f"lines-{task.number:05d}.npy", _added(counted, held))
 
     def decide(self, tasks: int) -> None:
         """Write the hashes of the lines that are in too many rows, sorted."""
@@ -71,7 +71,7 @@ class RepeatedLines:
             pieces = [np.asarray(file[cut[part] : cut[part + 1]]) for file, cut in zip(files, cuts, strict=True)]
             summed = _summed(np.concatenate([np.zeros((0, 2), np.uint64), *pieces]))
             found.append(summed[summed[:, 1] >= self.settings.documents, 0])
-        _save(self.folder / FOUND, np.concatenate(found))
+        write_array(self.folder / FOUND, np.concatenate(found))
 
     def judge(self, task: Task) -> Callable[[int, Row], Row | Drop]:
         """Return what takes the lines that were found out of a row."""
@@ -133,16 +133,6 @@ def _summed(pairs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
     starts = np.flatnonzero(np.r_[True, pairs[1:, 0] != pairs[:-1, 0]])
     return np.stack([pairs[starts, 0], np.add.reduceat(pairs[:, 1], starts)], axis=1)
-
-
-def _save(path: Path, values: np.ndarray[Any, Any]) -> None:
-    """Write an array, whole or not at all."""
-    import numpy as np
-
-    beside = path.with_suffix(".part")
-    with beside.open("wb") as file:
-        np.save(file, values)
-    os.replace(beside, path)
 
 
 BLOCK = Block(

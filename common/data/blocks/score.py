@@ -31,5 +31,6 @@ def look(settings: ScoreSettings, context: BlockContext) -> ByScore:
 
 BLOCK = Block(
     name="score", settings=ScoreSettings, look=look, rows=ALL, scorers=lambda settings: (settings.function,),
+    scores=lambda settings: (settings.function,),
     phrase="rows that a function of the domain scores too low or too high",
 )  # fmt: skip

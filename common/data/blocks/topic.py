@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from common.config.names import NonEmpty
 from common.data.texts import texts_of
 from common.data.topics import FILE, MOST_CHARACTERS, OTHER, TopicModel, fit_clusters, fit_seeds
 from common.errors import ConfigError
+from common.store.artifacts import write_json
 
 
 class TopicSettings(BlockSettings):
@@ -66,7 +66,7 @@ class Topics:
             else:
                 heapq.heappushpop(lowest, entry)
             yield row
-        _write(self._path(task.number), sorted((-number, text) for number, text in lowest))
+        write_json(self._path(task.number), sorted((-number, text) for number, text in lowest))
 
     def decide(self, tasks: int) -> None:
         """Make the topics. Raises ConfigError where `keep` or `drop` names a cluster that is not there."""
@@ -108,12 +108,6 @@ class Topics:
 
 def _text(row: Row) -> str:
     return "\n".join(texts_of(row))[:MOST_CHARACTERS]
-
-
-def _write(path: Path, sample: list[tuple[int, str]]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(sample), encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _read(path: Path) -> list[tuple[int, str]]:

@@ -1,8 +1,8 @@
 """What blocks did to rows: seen, dropped and why, changed and how, by block and source, with a sample of what went.
 
-Usage: `accounts = TaskAccounts(sample=20)`; `accounts.of("2 pii", "web").seen += 1`; `merged([a, b], sample=20)`.
+Usage: `accounts = TaskAccounts(sample=20)`; `accounts.of("2 pii", "web").seen += 1`; `accounts.add(later.as_dict())`.
 
-It only counts. Each task has accounts of its own; merged in the order of the tasks they are the same for any number of
+It only counts. Each task has accounts of its own; added in the order of the tasks they are the same for any number of
 workers.
 """
 
@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from common.config.blocks import Drop, Row
+from common.data.cleaning.amounts import CHARACTERS, Amount
 from common.data.texts import texts_of
 
 CLASSES = 8  # of lengths between one power of two and the next: a quantile of them is right within 9%
 EXCERPT = 400  # characters of a rejected row that are kept
 DETAIL = 300
+BEFORE, LEFT = "before", "left"  # of cleaning: the two amounts of each source
 
 
 def length_class(characters: int) -> int:
@@ -61,14 +63,14 @@ class BlockCount:
 class TaskAccounts:
     """The counts of a task by block and source, what it wrote, and the first rows that each block rejected."""
 
-    def __init__(self, sample: int) -> None:
-        """`sample` is how many rejected rows are kept for each block and reason."""
+    def __init__(self, sample: int, texts: int = CHARACTERS) -> None:
+        """`sample` is how many rejected rows are kept for each block and reason, `texts` the characters of a sample."""
         self.blocks: dict[str, dict[str, BlockCount]] = {}
         self.rows: Counter[str] = Counter()  # written, by source
-        self.characters: Counter[str] = Counter()
+        self.amounts: dict[str, dict[str, Amount]] = {BEFORE: {}, LEFT: {}}  # by source
         self.lengths: dict[str, Counter[int]] = {}  # of rows written, by source and `length_class`
         self.rejects: list[dict[str, Any]] = []
-        self._sample, self._kept = sample, Counter[tuple[str, str]]()
+        self._sample, self._texts, self._kept = sample, texts, Counter[tuple[str, str]]()
 
     def of(self, block: str, source: str) -> BlockCount:
         """Return the count of a block and a source, opened when first asked for."""
@@ -85,12 +87,27 @@ class TaskAccounts:
             always=always,
         )  # fmt: skip
 
-    def written(self, row: Row) -> None:
-        """Count a row that goes on."""
+    def amount(self, side: str, source: str) -> Amount:
+        """Return how much text a source has on one side of cleaning, counted from when it is first asked for."""
+        return self.amounts[side].setdefault(source, Amount(self._texts))
+
+    def written(self, row: Row, key: str) -> None:
+        """Count a row that goes on; `key` tells it from every other."""
         self.rows[row["source"]] += 1
+        self.amount(LEFT, row["source"]).add(key, row)
         size = sum(map(len, texts_of(row)))
-        self.characters[row["source"]] += size
         self.lengths.setdefault(row["source"], Counter())[length_class(size)] += 1
+
+    def samples(self) -> Iterator[Row]:
+        """Yield the rows of all samples of texts."""
+        for side, amounts in self.amounts.items():
+            for source, amount in amounts.items():
+                for number, texts in amount.sampled():
+                    yield {"side": side, "source": source, "number": number, "texts": texts}
+
+    def add_sample(self, row: Row) -> None:
+        """Add a row of a sample, as `samples` gives it."""
+        self.amount(row["side"], row["source"]).keep(row["number"], row["texts"])
 
     def _keep(self, reject: dict[str, Any], *, always: bool) -> None:
         key = (reject["block"], reject["reason"])
@@ -108,7 +125,11 @@ class TaskAccounts:
             for block, sources in self.blocks.items()
         }
         return {
-            "blocks": blocks, "rows": dict(self.rows), "characters": dict(self.characters),
+            "blocks": blocks, "rows": dict(self.rows),
+            "amounts": {
+                side: {source: amount.as_dict() for source, amount in found.items()}
+                for side, found in self.amounts.items()
+            },
             "lengths": {source: dict(sorted(found.items())) for source, found in self.lengths.items()},
             "rejects": self.rejects,
         }  # fmt: skip
@@ -122,17 +143,11 @@ class TaskAccounts:
                 count.dropped.update(values["dropped"])
                 count.changed.update(values["changed"])
         self.rows.update(found["rows"])
-        self.characters.update(found["characters"])
+        for side, amounts in found["amounts"].items():
+            for source, amount in amounts.items():
+                self.amount(side, source).merge(amount)
         for source, lengths in found["lengths"].items():
             self.lengths.setdefault(source, Counter()).update({int(name): number for name, number in lengths.items()})
         for reject in found["rejects"]:
             always = reject.get("always", False)
             self._keep({key: value for key, value in reject.items() if key != "always"}, always=always)
-
-
-def merged(found: Iterable[Mapping[str, Any]], sample: int) -> TaskAccounts:
-    """Return the accounts of several tasks together, in their order."""
-    accounts = TaskAccounts(sample)
-    for one in found:
-        accounts.add(one)
-    return accounts

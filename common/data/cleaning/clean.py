@@ -4,8 +4,7 @@ Usage:
     cleaning = Cleaning(folder, "cpt", [("unicode", settings)], gate, sample=20)
     if not cleaning.is_cut:
         cleaning.cut(rows)                   # raw rows into shards of about equal size, one for each task
-    for number in range(len(cleaning.passes)):
-        run_pass(cleaning, number, runner)   # see `common.data.cleaning.runners`
+    run_all(cleaning, runner, workers)       # see `common.data.cleaning.runners`
     cleaning.accounts()
 
 Blocks that see all rows before they decide (`common.config.blocks.TwoPass`) end a pass: what stands behind them belongs
@@ -25,16 +24,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.config.blocks import Block, BlockContext, BlockSettings, Drop, Row, RowFunction, Task, TwoPass, block_of
-from common.data.cleaning.accounts import TaskAccounts, merged
+from common.data.cleaning.accounts import BEFORE, TaskAccounts
+from common.data.cleaning.amounts import sample_of_task
 from common.data.shards import read_shard, write_shard
 from common.data.texts import texts_of
 from common.store.artifacts import write_json
 from common.store.manifest import read_mapping
 
-SHARD_CHARACTERS = 16_000_000  # of a task: a minute or less of cleaning, and little of it in memory
+SHARD_CHARACTERS = 16_000_000  # of a task at most: a minute or less of cleaning, and little of it in memory
+SHARES = 16  # a task is about this part of the rows before it, so that few rows too are work for several processes
 GATE = "exam"  # what accounts call the last step, which keeps the exam out
 RAW, CUT = "raw", "cut.json"
-Gate = Callable[[], RowFunction]  # builds what judges a row; in each process once
+Gate = Callable[[], RowFunction]  # gives what judges the rows of a task
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,14 @@ class Cleaning:
             workers=self.workers,
         )  # fmt: skip
 
-    def cut(self, rows: Iterable[Row]) -> None:
-        """Write the raw rows into one shard for each task. What was started starts again."""
+    def cut(self, rows: Iterable[Row], on_task: Callable[[int], None] = lambda task: None) -> None:
+        """Write the raw rows into one shard for each task, and tell of each. What was started starts again."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         tasks = 0
         for shard in _shards(rows):
             write_shard(self.folder / RAW / shard_name(tasks), shard)
+            on_task(tasks)
             tasks += 1
         write_json(self.folder / CUT, {"tasks": tasks})
 
@@ -120,6 +122,12 @@ class Cleaning:
         return self._cut() is not None
 
     @property
+    def can_begin_early(self) -> bool:
+        """Whether tasks can go through the first pass while others are read: they need not know how many there are."""
+        place = self.passes[0].looks
+        return place is None or not self._block(place)[0].roles(self._block(place)[1])
+
+    @property
     def tasks(self) -> int:
         """Into how many tasks the rows are cut."""
         tasks = self._cut()
@@ -133,6 +141,9 @@ class Cleaning:
     def accounts_of(self, number: int, task: int) -> Path:
         """Return the accounts of a task in a pass; they are written last."""
         return self.folder / f"pass-{number}" / f"{task:05d}.json"
+
+    def _samples_of(self, number: int, task: int) -> Path:
+        return self.folder / f"pass-{number}" / f"{task:05d}.samples.jsonl.zst"
 
     def left(self, number: int) -> list[int]:
         """Return the tasks of a pass that are not done."""
@@ -153,18 +164,20 @@ class Cleaning:
         """Take the rows of one task through one pass."""
         if self.accounts_of(number, task).is_file():
             return
-        this, accounts = self.passes[number], TaskAccounts(self.sample)
+        this, share = self.passes[number], Task(task, self._cut() or 0)
+        accounts = TaskAccounts(self.sample, sample_of_task(task))
         before = self.folder / RAW / shard_name(task) if number == 0 else self.shard(number - 1, task)
-        rows = read_shard(before)
+        rows = read_shard(before) if number else _as_read(read_shard(before), accounts, task)
         if this.judges is not None:
-            rows = self._judged(this.judges, Task(task, self.tasks), rows, accounts)
+            rows = self._judged(this.judges, share, rows, accounts)
         if this.cleans:
             rows = self._cleaned(this.cleans, rows, accounts)
         if this.looks is not None:
-            rows = self._looked(this.looks, Task(task, self.tasks), rows)
+            rows = self._looked(this.looks, share, rows)
         elif self.gate is not None:
             rows = self._gated(self.gate, rows, accounts)
-        write_shard(self.shard(number, task), _counted(rows, accounts) if this.last else rows)
+        write_shard(self.shard(number, task), _counted(rows, accounts, task) if this.last else rows)
+        write_shard(self._samples_of(number, task), accounts.samples())
         write_json(self.accounts_of(number, task), accounts.as_dict())
 
     def _judged(self, place: int, task: Task, rows: Iterator[Row], accounts: TaskAccounts) -> Iterator[Row]:
@@ -226,8 +239,12 @@ class Cleaning:
 
     def accounts(self) -> TaskAccounts:
         """Return the accounts of all passes."""
-        found = (read_mapping(self.accounts_of(one.number, task)) for one in self.passes for task in range(self.tasks))
-        return merged(found, self.sample)
+        accounts = TaskAccounts(self.sample)
+        for number, task in itertools.product(range(len(self.passes)), range(self.tasks)):
+            accounts.add(read_mapping(self.accounts_of(number, task)))
+            for row in read_shard(self._samples_of(number, task)):
+                accounts.add_sample(row)
+        return accounts
 
     def results(self) -> list[Path]:
         """Return the shards of cleaned rows, in their order."""
@@ -255,21 +272,28 @@ def _apply(
     return found
 
 
-def _counted(rows: Iterator[Row], accounts: TaskAccounts) -> Iterator[Row]:
-    for row in rows:
-        accounts.written(row)
+def _as_read(rows: Iterator[Row], accounts: TaskAccounts, task: int) -> Iterator[Row]:
+    for number, row in enumerate(rows):
+        accounts.amount(BEFORE, row["source"]).add(f"{task}/{number}", row)
+        yield row
+
+
+def _counted(rows: Iterator[Row], accounts: TaskAccounts, task: int) -> Iterator[Row]:
+    for number, row in enumerate(rows):
+        accounts.written(row, f"{task}/{number}")
         yield row
 
 
 def _shards(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Yield rows in lists of about SHARD_CHARACTERS."""
+    """Yield rows in lists of SHARD_CHARACTERS; the first ones are shorter, and each is a share of those before it."""
     held: list[Row] = []
-    size = 0
+    size = before = 0
     for row in rows:
         held.append(row)
         size += sum(map(len, texts_of(row)))
-        if size >= SHARD_CHARACTERS:
+        if size >= min(SHARD_CHARACTERS, max(SHARD_CHARACTERS, before) // SHARES):
             yield held
+            before += size
             held, size = [], 0
     if held:
         yield held

@@ -1,29 +1,30 @@
 """Run the tasks of a pass: one after another, in processes of this machine, or by datatrove's executors elsewhere.
 
-Usage: `run_all(cleaning, Runner("local", workers=4))`.
+Usage: `with Workers(cleaning, runner.processes) as workers: run_all(cleaning, runner, workers)`.
 
 Who runs a task decides nothing about what it writes. A task of a worker that was killed is run again. On this machine
-it is a pool of the standard library, which notices a worker that dies; datatrove's own waits for it without end.
+it is a pool of `common.data.cleaning.workers`; datatrove's own waits for a worker that died without end.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import shlex
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.data.cleaning.clean import Cleaning
 from common.errors import ConfigError, DataError, first_line
 from common.system.signals import stop_if_asked
+
+if TYPE_CHECKING:
+    from common.data.cleaning.workers import Workers
 
 log = logging.getLogger(__name__)
 LOGS = "logs"
@@ -38,15 +39,20 @@ class Runner:
     workers: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)  # of datatrove's executor: partition, time, …
 
+    @property
+    def processes(self) -> int:
+        """How many tasks run at once on this machine."""
+        return self.workers if self.executor == "local" else 1
 
-def run_all(cleaning: Cleaning, runner: Runner) -> None:
+
+def run_all(cleaning: Cleaning, runner: Runner, workers: Workers) -> None:
     """Run all passes, in their order. Raises DataError where tasks end without a result."""
     for this in cleaning.passes:
-        run_pass(cleaning, this.number, runner)
+        run_pass(cleaning, this.number, runner, workers)
         cleaning.decide(this.number)
 
 
-def run_pass(cleaning: Cleaning, number: int, runner: Runner) -> None:
+def run_pass(cleaning: Cleaning, number: int, runner: Runner, workers: Workers) -> None:
     """Run the tasks of a pass that are not done."""
     for _ in range(TRIES):
         left = cleaning.left(number)
@@ -54,40 +60,14 @@ def run_pass(cleaning: Cleaning, number: int, runner: Runner) -> None:
             return
         if runner.executor != "local":
             _run_elsewhere(cleaning, number, runner, left)
-        elif min(runner.workers, cleaning.tasks) > 1:
-            _run_in_processes(cleaning, number, runner.workers, left)
         else:
-            for task in left:
-                stop_if_asked()
-                cleaning.run_task(number, task)
+            workers.run(number, left)
         stop_if_asked()
     if left := cleaning.left(number):
         raise DataError(
             f"Cleaning of {cleaning.role}: {len(left)} of {cleaning.tasks} tasks ended {TRIES} times without a result, "
             f"task {left[0]} first. A worker that ran out of memory ends so; try run.data_workers=1."
         )
-
-
-def _run_in_processes(cleaning: Cleaning, number: int, workers: int, left: list[int]) -> None:
-    """Run tasks in processes of their own. What a process that died has left undone stays undone."""
-    import concurrent.futures  # a plan needs none of this
-    import multiprocessing
-    from concurrent.futures.process import BrokenProcessPool
-
-    context = multiprocessing.get_context("spawn")
-    count = min(workers, len(left))
-    with concurrent.futures.ProcessPoolExecutor(count, mp_context=context, initializer=end_with_parent) as pool:
-        try:
-            for _ in concurrent.futures.as_completed(
-                waiting := [pool.submit(cleaning.run_task, number, task) for task in left]
-            ):
-                stop_if_asked()
-            for one in waiting:
-                one.result()
-        except BrokenProcessPool:
-            return
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def check_runner(executor: str) -> None:
@@ -99,23 +79,6 @@ def check_runner(executor: str) -> None:
         )
     if executor == "ray" and importlib.util.find_spec("ray") is None:
         raise ConfigError("run.data_executor=ray needs the package ray: `pip install ray`. Or use local.")
-
-
-def end_with_parent() -> None:
-    """Let this process end when the one that started it does, however that ended.
-
-    A worker left behind would wait for ever, and write into the folder in which the next run works.
-    """
-    import multiprocessing
-
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "only a worker has a parent"
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _run_elsewhere(cleaning: Cleaning, number: int, runner: Runner, left: list[int]) -> None:

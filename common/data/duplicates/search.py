@@ -83,7 +83,7 @@ class TwoPassSearch:
     def look(self, task: Task, rows: Iterator[Row]) -> Iterator[Row]:
         """Yield the rows of a task and note them; then note a share of the earlier rows."""
         yield from self._noted(_task_name(task.number), rows)
-        for name, _, shard in self._earlier()[task.number :: task.of]:
+        for name, _, shard in self._earlier()[task.number :: task.of or 1]:
             for _ in self._noted(name, read_shard(shard)):
                 pass
 

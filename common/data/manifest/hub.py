@@ -17,6 +17,7 @@ from common.data.manifest.readers import Record
 from common.data.manifest.records import missing_columns
 from common.data.manifest.schema import Source
 from common.errors import DataError
+from common.models.source import HubUnreachable
 from common.system.limited import Exceeded, flowing, watched
 
 WORKERS = 8
@@ -29,14 +30,6 @@ _UNREACHABLE = frozenset({
 })  # fmt: skip
 # Answers of a Hub that was reached; httpx and huggingface_hub count some of them among the above.
 _ANSWERED = frozenset({"RepositoryNotFoundError", "RevisionNotFoundError", "RemoteEntryNotFoundError"})
-
-
-class HubUnreachable(DataError):
-    """The Hub did not answer for a data set; `cause` says how."""
-
-    def __init__(self, message: str, cause: str) -> None:
-        super().__init__(message)
-        self.cause = cause
 
 
 def read_hub(source: Source) -> Generator[Record]:

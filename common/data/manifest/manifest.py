@@ -36,12 +36,11 @@ from common.data.manifest.manifest_checks import (
     describe_role,
     parse_manifest,
 )
-from common.data.manifest.questions import Faults
-from common.data.manifest.readers import Record, SourceFile, read_file
-from common.data.manifest.records import Found, missing_columns, rows_of, window, with_answers_told
+from common.data.manifest.readers import SourceFile
 from common.data.manifest.revisions import Revisions
-from common.data.manifest.schema import Manifest, Part, Source
-from common.data.manifest.values import UnusableRow
+from common.data.manifest.schema import Manifest, Source
+from common.data.manifest.source_keys import Part
+from common.data.manifest.source_rows import digest_row, file_records, hub_records, usable_rows
 from common.errors import ConfigError, DataError, did_you_mean
 from common.system.secrets import find
 
@@ -237,7 +236,7 @@ class ManifestCorpus:
             for row in self._repeat(source, part, count):
                 num_rows += 1
                 if role.startswith("text_"):  # two sources over the same texts hold the same ones out
-                    digest = _digest_row(row)
+                    digest = digest_row(row)
                     if digest in seen:
                         count.rows_out -= 1
                         count.drop("duplicate")
@@ -256,86 +255,13 @@ class ManifestCorpus:
     def _pass(
         self, source: Source, part: Part, share: float, count: RowCount, files: Sequence[SourceFile] | None = None
     ) -> Iterator[Row]:
-        """Yield an evenly spaced share of the usable rows of one part of a source; count those and their losses.
-
-        `files` are those to read instead of the source's own.
-        """
-        num_usable = num_unusable = num_kept = 0
-        names, reasons = set[str](), set[str]()
-        faults = Faults(source)
-        source, records = with_answers_told(source, self._records(source, files))
-        found = (
-            found
-            for record in records
-            for found in _telling_late(rows_of(source, record), record, self._seen.get(source.id))
-        )
-        for where, row, whole, detail in found:
-            if source.limit is not None and num_usable == source.limit:
-                break
-            if isinstance(row, UnusableRow):
-                num_unusable += 1
-                faults.add(where, row)
-                if str(row) not in reasons:
-                    reasons.add(str(row))
-                    self._findings[source.id](f"dropped first for '{row}': {detail or where}")
-                if _is_due(num_unusable, share):
-                    count.rows_in += 1
-                    count.drop(str(row))
-                continue
-            num_usable += 1
-            if source.heldout and is_held_out(whole, source.heldout) != (part == "heldout"):
-                continue
-            if row.get("id") in names:
-                raise DataError(f"Source '{source.id}', {where}: id '{row['id']}' is given twice.")
-            names.update([row["id"]] if "id" in row else [])
-            num_kept += 1
-            if _is_due(num_kept, share):
-                count.rows_in += 1
-                count.rows_out += 1
-                for what in row.pop("changed", ()):
-                    count.change(what)
-                yield row
-        faults.check(num_usable + num_unusable)
-
-    def _records(self, source: Source, files: Sequence[SourceFile] | None) -> Iterator[Record]:
-        if source.hub is None:
-            files = files or self._files[source.id]
-            for place, file in enumerate(files, start=1):
-                for record in window(source, read_file(file, source.reading)):
-                    yield record._replace(file=place) if len(files) > 1 else record
-            return
-        for number, record in enumerate(window(source, read_hub(self._revisions.apply(source)))):
-            problems = [] if number else missing_columns(source, record.value, str(source.hub))
-            if problems:
-                raise DataError("\n".join(f"Source '{source.id}': {problem}" for problem in problems))
-            yield record
-
-
-def _telling_late(found: Iterator[Found], record: Record, seen: frozenset[str] | None) -> Iterator[Found]:
-    """Add to rows the columns that nobody reads because the records that told the columns of a source lack them."""
-    names = set() if seen is None else record.value.keys() - seen
-    late = sorted(name for name in names if record.value[name] not in (None, "", [], {}))
-    for one in found:
-        if late and not isinstance(one.row, UnusableRow):
-            what = f"'{late[0][:30]}' not read, a column that the first rows lack"
-            one = one._replace(row=one.row | {"changed": (*one.row.get("changed", ()), what)})
-        yield one
-
-
-def is_held_out(row: Row, share: float) -> bool:
-    """Whether a row is in the share kept from training. Its own text decides, so it is the same in every source."""
-    return int.from_bytes(_digest_row(row)) < share * 2**64
-
-
-def _digest_row(row: Row) -> bytes:
-    text = row["text"] if "text" in row else json.dumps(row["prompt"], ensure_ascii=False)
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()
-
-
-def _is_due(number: int, share: float) -> bool:
-    """Whether the n-th item (from 1) belongs to an evenly spaced share of all items."""
-    # The small term keeps 0.1 * 30 from falling short of 3.
-    return math.floor(number * share + 1e-9) > math.floor((number - 1) * share + 1e-9)
+        """Yield a share of the usable rows of one part of a source; `files` are read instead of the source's own."""
+        if source.hub is not None:
+            records = hub_records(self._revisions.apply(source))
+        else:
+            records = file_records(source, files or self._files[source.id])
+        note, told = self._findings[source.id], self._seen.get(source.id)
+        yield from usable_rows(source, part, share, records, count, note=note, told=told)
 
 
 def _check_usable(source: Source, part: Part, count: RowCount, num_rows: int) -> None:

@@ -25,7 +25,8 @@ from common.data.manifest.hub import gate_problem
 from common.data.manifest.peeking import Peek, peek, peek_records
 from common.data.manifest.readers import Record, SourceFile
 from common.data.manifest.records import window
-from common.data.manifest.schema import HELDOUT_ROLES, Manifest, Source
+from common.data.manifest.schema import Manifest, Source
+from common.data.manifest.source_keys import HELDOUT_ROLES
 from common.errors import DataError
 
 NO_LICENCE = "licence is empty; name it (such as cc-by-4.0), or write unknown"

@@ -21,7 +21,8 @@ from common.data.manifest.files.source_file import DOCUMENTS, TABLES
 from common.data.manifest.readers import Record, SourceFile, read_file
 from common.data.manifest.recognition import WAYS, recognise
 from common.data.manifest.records import is_chosen, missing_columns, split_record, window
-from common.data.manifest.schema import SHAPES, Source
+from common.data.manifest.schema import Source
+from common.data.manifest.source_keys import SHAPES
 from common.data.manifest.values import UnusableRow
 from common.errors import DataError
 

@@ -20,7 +20,8 @@ from common.data.manifest.cells import cell, joined_cells
 from common.data.manifest.fields import Unclear
 from common.data.manifest.messages import truth
 from common.data.manifest.readers import Record
-from common.data.manifest.schema import AnswerBy, Source
+from common.data.manifest.schema import Source
+from common.data.manifest.source_keys import AnswerBy
 from common.data.manifest.values import ABSENT, UnusableRow, answer_of, folded, text_of
 from common.errors import DataError
 

@@ -9,24 +9,18 @@ from __future__ import annotations
 import importlib
 import itertools
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.config.answering import RewardedSettings
 from common.config.blocks import chosen
 from common.config.cleaning import DataSettings, cleaned_roles
 from common.config.kinds import kind_of
 from common.config.node import Node
-from common.config.resolve import EMBEDDED, HUB, Resolved
+from common.config.resolve import Resolved
 from common.config.schema import Config
-from common.config.stages import (
-    EvaluateSettings,
-    LearningSettings,
-    MergeSettings,
-    PreferenceSettings,
-    RewardedSettings,
-    TrainingSettings,
-)
+from common.config.stages import LearningSettings, MergeSettings, PreferenceSettings, TrainingSettings
 from common.config.trl_options import CLASSES
 from common.data.cleaning.clean import Cleaning
 from common.data.cleaning.runners import check_runner
@@ -35,14 +29,11 @@ from common.data.scorers import scorers_of
 from common.data.sizes import RowSizes, Sizes
 from common.engine.corpora import data_folder
 from common.engine.environment import needs_hub, prepare
-from common.engine.fingerprint import task_folders
-from common.engine.own_data import is_default
 from common.engine.preflight import hardware
 from common.engine.preflight.backends import check_backends, learning
-from common.engine.preflight.domain_code import exam_folders
+from common.engine.preflight.benchmarks import NONE, Benchmarks, load_benchmarks
 from common.engine.preflight.sources import empty_exam
 from common.errors import ConfigError, DataError, RecipeError, first_line
-from common.evaluation.hub_tasks import check_reachable, hub_tasks
 from common.models.device import device_of
 from common.stage import data_roles
 from common.training.distributed import ranks
@@ -51,16 +42,18 @@ from common.training.options import preference_options, rewarded_options, sft_op
 
 
 def check_inputs(
-    resolved: Resolved, corpus: Corpus, nodes: Sequence[Node], sizes: RowSizes | None = None
-) -> tuple[str, ...]:
+    resolved: Resolved, corpus: Corpus, nodes: Sequence[Node], sizes: RowSizes | None = None,
+    benchmarks: Benchmarks | None = None,
+) -> Benchmarks:  # fmt: skip
     """Read the local rows, one of each data set of the Hub, and the benchmarks, that some stages need.
 
-    Roles that `sizes` have read, in whole or up to their limit, are not read again.
-    Returns the benchmarks that exams go without, as nobody asked for them by name and they could not be loaded.
+    Roles that `sizes` have read, in whole or up to their limit, are not read again. Nor are `benchmarks` loaded again
+    that a process of this run has loaded.
+    Returns what the benchmarks ask, and those that exams go without, as nobody asked for them by name.
     Raises DataError with all that is wrong, or ConfigError where only a benchmark's name is.
     """
     if not nodes:
-        return ()
+        return NONE
     config = resolved.config
     stages = {node.name: config.stages[node.name] for node in nodes}
     if any(kind_of(node.kind).holds_model for node in nodes) and (found := hardware.missing(resolved)):
@@ -84,20 +77,18 @@ def check_inputs(
         corpus.check_rows([role for role in needed if not (sizes and _is_read(sizes.of(role)))])
     except DataError as error:
         problems.append(error)
-    cleans = any(isinstance(settings, DataSettings) for settings in stages.values())  # apart from all exams
-    exams = config.stages if cleans else stages
-    asked = {name: settings.tasks for name, settings in exams.items() if isinstance(settings, EvaluateSettings)}
-    left_out: tuple[str, ...] = ()
     try:
-        left_out = _missing_benchmarks(resolved, corpus, asked)
-        problems += map(DataError, empty_exam(resolved, nodes, corpus, left_out) if left_out else ())
+        benchmarks = benchmarks or load_benchmarks(resolved, corpus, nodes)
+        missing = benchmarks.left_out
+        problems += map(DataError, empty_exam(resolved, nodes, corpus, missing) if missing else ())
     except (ConfigError, DataError) as error:
         problems.append(error)
     if len(problems) == 1:
         raise problems[0]
     if problems:
         raise DataError("\n".join(map(str, problems)))
-    return left_out
+    assert benchmarks is not None, "else there is a problem"
+    return benchmarks
 
 
 def check_blocks(resolved: Resolved, settings: DataSettings) -> None:
@@ -112,39 +103,6 @@ def check_blocks(resolved: Resolved, settings: DataSettings) -> None:
 def _is_read(found: Sizes | None) -> bool:
     """Whether rows of a role were read without a fault, and each of its sources gives some."""
     return found is not None and bool(found.counts) and all(count.rows_out for count in found.counts)
-
-
-def _missing_benchmarks(resolved: Resolved, corpus: Corpus, asked: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Load the benchmarks that exams ask for; return those that could not be loaded and that a run can go without.
-
-    A run on a user's own files goes without what a domain or a profile asks for. What a user asks for is needed.
-    """
-    from common.evaluation import extra
-
-    tasks = list(dict.fromkeys(task for names in asked.values() for task in names))
-    if not tasks:
-        return ()
-    folders = exam_folders(task_folders(resolved), resolved)
-
-    def load(names: Sequence[str]) -> None:
-        check_reachable(hub_tasks(names, folders))
-        extra.load(names, folders)
-
-    try:
-        load(tasks)
-        return ()
-    except DataError:
-        on_hub = any("revision" in source for source in corpus.sources())
-        own = resolved.config.data not in (EMBEDDED, HUB) and not on_hub
-        if not own or not all(is_default(f"{name}.tasks", resolved) for name, names in asked.items() if names):
-            raise
-    missing = []
-    for task in tasks:
-        try:
-            load([task])
-        except DataError:
-            missing.append(task)
-    return tuple(missing)
 
 
 def _replay(name: str, config: Config, corpus: Corpus) -> Iterator[DataError]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 
+from common.config.answering import AnsweringSettings
 from common.config.base import StageSettings
 from common.config.batches import SHARDED, batch_of, require_shareable, unshardable
 from common.config.kinds import kind_of
@@ -17,7 +18,7 @@ from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.schema import RunSettings
 from common.config.stage_sections import label_of
-from common.config.stages import AnsweringSettings, TrainingSettings
+from common.config.stages import TrainingSettings
 from common.cost.hardware import hardware_of
 from common.engine.preflight.backends import check_device
 from common.engine.preflight.domain_code import check_code

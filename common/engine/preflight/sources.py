@@ -8,9 +8,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 
-from common.config.blocks import chosen
-from common.config.cleaning import DataSettings
+from common.config.blocks import block_of, chosen
+from common.config.cleaning import PREFIX, DataSettings
 from common.config.kinds import kind_of
+from common.config.mixture import LENGTH, CurriculumSettings
 from common.config.node import Node
 from common.config.resolve import EMBEDDED, Resolved
 from common.config.stages import EvaluateSettings, KtoSettings, TrainingSettings
@@ -55,11 +56,28 @@ def _named_sources(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus) ->
             for name in sorted(settings.mixture.sources - own.keys()):
                 what = f"is no source of the role {role}.{did_you_mean(name, own)}"
                 yield f"{node.name}.mixture names '{name}', which {what}"
+            yield from _unknown_score(resolved, node.name, settings.mixture.curriculum, role)
         elif isinstance(settings, DataSettings):
             for block, given in chosen(settings.blocks):
                 for name in sorted({*given.sources} - {*everything}):
                     hint = did_you_mean(name, everything)
                     yield f"{node.name}.blocks: {block} names the source '{name}', and there is none.{hint}"
+
+
+def _unknown_score(
+    resolved: Resolved, stage: str, curriculum: CurriculumSettings | None, role: str
+) -> Iterator[str]:  # fmt: skip
+    """Yield a line where a curriculum goes by a score that no block of its role gives."""
+    if curriculum is None or curriculum.by == LENGTH:
+        return
+    cleaning = resolved.config.stages.get(PREFIX + role)
+    listed = chosen(cleaning.blocks) if isinstance(cleaning, DataSettings) else []
+    known = [LENGTH, *(score for name, given in listed for score in block_of(name).scores(given))]
+    if curriculum.by not in known:
+        yield (
+            f"{stage}.mixture.curriculum.by={curriculum.by}: no block of the role {role} gives this score; there is "
+            f"{', '.join(known)}.{did_you_mean(curriculum.by, known)}"
+        )
 
 
 def empty_exam(

@@ -11,26 +11,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from common.config.answering import AnsweringSettings, ExpertSettings, RewardedSettings
 from common.config.base import StageSettings
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import EMBEDDED
 from common.config.schema import Config
-from common.config.stages import (
-    AnsweringSettings,
-    ExpertSettings,
-    KtoSettings,
-    PreferenceSettings,
-    RewardedSettings,
-    TrainingSettings,
-)
+from common.config.stages import KtoSettings, PreferenceSettings, TrainingSettings
 from common.console import Console
 from common.data.accounting import RowCount
+from common.data.exam_passages import Passage
 from common.data.leading import Leading
-from common.engine.plan import Plan
+from common.engine.plan import Plan, start_of
 from common.engine.preflight.losses import describe, judge, scaled
 from common.errors import DataError
 from common.models import checkpoint, contracts
@@ -52,13 +48,13 @@ if TYPE_CHECKING:
 PRETRAIN_BYTES = 16_000_000  # of text that a tokenizer is trained on for a trial
 
 
-def try_rows(plan: Plan, console: Console) -> list[str]:
-    """Read the rows of the stages that will run. Returns what is worth saying, a line each.
+def try_rows(plan: Plan, console: Console, benchmarks: tuple[Passage, ...] = ()) -> list[str]:
+    """Read the rows of the stages that will run, held against `benchmarks` too. Returns what is worth saying, by line.
 
     Raises ContractError, DataError and ConfigError as the first of them would that cannot go on.
     """
     resolved, nodes = plan.resolved, [step.node for step in plan.to_do]
-    reading = [node for node in nodes if _reads(node, resolved.config)]
+    reading = [node for node in nodes if _reads(node)]
     takes = any(kind_of(node.kind).starts for node in nodes) and resolved.config.model.path is not None
     if resolved.config.data == EMBEDDED and not takes:
         return []
@@ -77,13 +73,13 @@ def try_rows(plan: Plan, console: Console) -> list[str]:
             if alike in tried:
                 continue
             tried.add(alike)
-            trial = Trial(node, resolved.config, part, tokenizer, guess)
+            trial = Trial(node, resolved.config, part, tokenizer, guess, benchmarks)
             lines |= dict.fromkeys([*trial.doubts(), *trial.lines()])
             bar.update(number + 1)
     return list(lines)
 
 
-def _reads(node: Node, config: Config) -> bool:
+def _reads(node: Node) -> bool:
     """Whether a stage trains on rows of the corpus that are there before it begins."""
     kind = kind_of(node.kind)
     return bool(kind.roles) and kind.makes != "report" and not node.sampled and not kind.starts
@@ -95,7 +91,8 @@ def _tokenizer(plan: Plan, part: Leading) -> tuple[PreTrainedTokenizerBase | Non
     Besides, what is uncertain about it: where there is much text, it is trained on a part. None where the checkpoint's
     is not on this machine.
     """
-    config, first = plan.resolved.config, plan.steps[0]
+    config, start = plan.resolved.config, start_of(plan.resolved)
+    first = next(step for step in plan.steps if step.node.name == start.name)
     if first.state == "cached" and first.artifact is not None:
         return checkpoint.load_tokenizer(first.artifact.path, config.model), ""
     if config.model.path is not None:
@@ -118,8 +115,9 @@ class Trial:
     """The rows of one stage, as it would read them."""
 
     def __init__(
-        self, node: Node, config: Config, part: Leading, tokenizer: PreTrainedTokenizerBase, guess: str = ""
-    ) -> None:
+        self, node: Node, config: Config, part: Leading, tokenizer: PreTrainedTokenizerBase, guess: str = "",
+        benchmarks: tuple[Passage, ...] = (),
+    ) -> None:  # fmt: skip
         """Read them. Raises DataError where nothing usable was found, even in a part, and ContractError.
 
         `guess` says what is uncertain about the tokenizer.
@@ -129,7 +127,7 @@ class Trial:
             settings = settings.model_copy(update={"hard": None})  # pass rates come from an earlier stage
         self.node, self.settings, self.config = node, settings, config
         self._part, self._tokenizer, self._guess = part, tokenizer, guess
-        self._context = _context(node, config, part, settings)
+        self._context = replace(_context(node, config, part, settings), benchmarks=benchmarks)
         self._found = 0  # usable pairs, or prompts
         if isinstance(settings, AnsweringSettings):
             self.counts = self._prompts()

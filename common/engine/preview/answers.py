@@ -11,15 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+from common.config.answering import AnsweringSettings, ExpertSettings, RewardedSettings
 from common.config.kinds import kind_of
-from common.config.stages import (
-    AnsweringSettings,
-    ExpertSettings,
-    KtoSettings,
-    PreferenceSettings,
-    RewardedSettings,
-    RewardSettings,
-)
+from common.config.stages import KtoSettings, PreferenceSettings, RewardSettings
 from common.data.accounting import RowCount
 from common.engine.preview.origins import Origins
 from common.engine.preview.packed import places, problems, require_place

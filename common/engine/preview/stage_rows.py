@@ -14,29 +14,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.config.answering import AnsweringSettings
 from common.config.cleaning import PREFIX, cleaned_roles
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import Resolved
-from common.config.stages import (
-    AnsweringSettings,
-    BaseSettings,
-    PreferenceSettings,
-    RewardSettings,
-    TrainingSettings,
-)
+from common.config.stages import BaseSettings, PreferenceSettings, RewardSettings, TrainingSettings
 from common.console import Console
 from common.data.cleaned import Cleaned
 from common.data.leading import Leading
 from common.engine.environment import needs_hub, prepare
 from common.engine.plan import Plan, Step, make_plan, start_of
+from common.engine.preflight.benchmarks import NONE, Benchmarks, load_benchmarks, noted_benchmarks
 from common.engine.preflight.trial import PRETRAIN_BYTES
 from common.engine.repair import damage_of, require_unchanged
-from common.errors import ConfigError, DataError, StoreError
+from common.errors import ConfigError, DataError, StoreError, first_line
 from common.models import checkpoint
 from common.models.source import find_tokenizer
 from common.report.views import Preview
-from common.stage import StageContext, data_roles
+from common.stage import StageContext, data_roles, holds_apart
 from common.stages.base import make_tokenizer, tokenizer_of
 from common.store.artifacts import Artifact, writing
 from common.store.runs import run_of
@@ -67,9 +63,20 @@ def preview_stage(resolved: Resolved, name: str, *, at: int, number: int, full: 
     corpus: Any = Leading(plan.corpus, plan.outlook.sizes) if part else _corpus(plan, inputs)
     temporary = Path(tempfile.gettempdir())
     with writing(temporary), tempfile.TemporaryDirectory(prefix="preview-") as folder:
-        context = _context(node, plan, corpus, inputs, Path(folder))
+        benchmarks, missing = _benchmarks(node, plan)
+        context = replace(_context(node, plan, corpus, inputs, Path(folder)), benchmarks=benchmarks.passages)
         preview = _rows_of(context, tokenizer, at, number)
-    return replace(preview, notes=(IN_PART, *preview.notes)) if part else preview
+    return replace(preview, notes=(*([IN_PART] if part else []), *missing, *preview.notes))
+
+
+def _benchmarks(node: Node, plan: Plan) -> tuple[Benchmarks, list[str]]:
+    """Return what the benchmarks of the run ask, as far as it can be loaded, and what to say where it cannot."""
+    if not holds_apart(node, plan.resolved.config):
+        return NONE, []
+    try:
+        return noted_benchmarks(plan.resolved) or load_benchmarks(plan.resolved, plan.corpus, [node]), []
+    except (ConfigError, DataError) as error:
+        return NONE, [f"Rows that repeat a benchmark are among these, and the run would stop: {first_line(error)}"]
 
 
 def _rows_of(context: StageContext, tokenizer: PreTrainedTokenizerBase, at: int, number: int) -> Preview:

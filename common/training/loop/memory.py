@@ -13,8 +13,9 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from common.config.answering import SamplingSettings
 from common.config.batches import batch_of, micro_tokens
-from common.config.stages import EvaluateSettings, LearningSettings, SamplingSettings
+from common.config.stages import EvaluateSettings, LearningSettings
 from common.cost.outlook import expected
 from common.errors import ResourceError, first_line
 

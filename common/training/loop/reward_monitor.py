@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from common.config.stages import WatchSettings
+from common.config.answering import WatchSettings
 from common.evaluation.statistics import paired_means
 from common.rewards.mix import Mix
 from common.stage import StageContext

@@ -23,15 +23,24 @@ class Fragments(NamedTuple):
     lengths: np.ndarray
 
 
-def split(lengths: np.ndarray, most: int) -> Fragments:
-    """Cut documents that stand one behind the other into parts of at most `most` tokens; only the last is shorter."""
+def split(starts: np.ndarray, lengths: np.ndarray, most: int) -> Fragments:
+    """Cut documents into parts of at most `most` tokens; only the last of each is shorter."""
     import numpy as np
 
     lengths = lengths.astype(np.int64)
-    starts = np.cumsum(lengths) - lengths
     parts = -(-lengths // most)
     within = (np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)) * most
     return Fragments(np.repeat(starts, parts) + within, np.minimum(most, np.repeat(lengths, parts) - within))
+
+
+def by_place(order: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same rows in the order of the mean place of their parts."""
+    import numpy as np
+
+    rows = np.repeat(np.arange(len(sizes)), sizes)
+    means = np.bincount(rows, weights=order, minlength=len(sizes)) / np.maximum(sizes, 1)
+    ranks = np.argsort(means, kind="stable")
+    return order[np.argsort(np.argsort(ranks)[rows], kind="stable")], sizes[ranks]
 
 
 def best_fit(lengths: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

@@ -27,15 +27,16 @@ def mixed_order(
     """Return the order, (total,) int64, as places among the rows of all sources one after another; and its facts.
 
     The facts are, for each source, the share that was asked for, the real one, and the passes over it. Every pass is a
-    fresh shuffle that uses up a source's rows before any comes again, across phases too. Raises DataError for a source
-    that does not exist, and where caps leave too few rows.
+    fresh shuffle that uses up a source's rows before any comes again, across phases too. With a curriculum it is the
+    order in which the rows stand, and sources take turns evenly. Raises DataError for a source that does not exist, and
+    where caps leave too few rows.
     """
     import numpy as np
 
     if unknown := settings.sources - sizes.keys():
         name = min(unknown)
         raise DataError(f"{stage}.mixture names '{name}', which has no rows here.{did_you_mean(name, sizes)}")
-    names, rng = list(sizes), np.random.default_rng([seed, 2])
+    names, rng, in_order = list(sizes), np.random.default_rng([seed, 2]), settings.curriculum is not None
     asked = [(phase.until, phase.shares) for phase in settings.phases] or [(1.0, shares_of(sizes, settings))]
     left = {name: _cap(sizes[name], settings.most_epochs) for name in names}
     counts, begin = [], 0
@@ -45,14 +46,18 @@ def mixed_order(
         left = {name: left[name] - found.get(name, 0) for name in names}
         counts.append(found)
         begin = end
-    drawn = {name: _passes(sizes[name], sum(found.get(name, 0) for found in counts), rng) for name in names}
+    each = {name: sum(found.get(name, 0) for found in counts) for name in names}
+    drawn = {name: (_ordered if in_order else _passes)(sizes[name], each[name], rng) for name in names}
     starts = dict(zip(names, np.concatenate([[0], np.cumsum([sizes[name] for name in names])]).tolist(), strict=False))
     used, parts = dict.fromkeys(names, 0), []
     for found in counts:
         part = [starts[n] + drawn[n][used[n] : used[n] + found.get(n, 0)] for n in names]
         used = {name: used[name] + found.get(name, 0) for name in names}
         rows = np.concatenate(part)
-        rng.shuffle(rows)
+        if in_order:
+            rows = rows[_turns([len(one) for one in part])]
+        else:
+            rng.shuffle(rows)
         parts.append(rows)
     facts = {
         name: {
@@ -136,6 +141,21 @@ def _asked(name: str, phases: Sequence[tuple[float, Mapping[str, float]]]) -> fl
         share += (until - begin) * shares.get(name, 0.0)
         begin = until
     return share
+
+
+def _turns(lengths: Sequence[int]) -> np.ndarray:
+    """Return the places of some lists, one behind the other, so that each is spread evenly and keeps its order."""
+    import numpy as np
+
+    return np.argsort(np.concatenate([(np.arange(n) + 0.5) / max(1, n) for n in lengths]), kind="stable")
+
+
+def _ordered(size: int, number: int, rng: np.random.Generator) -> Any:
+    """Return places below `size`, `number` in all, in ascending passes; the last one may skip some."""
+    import numpy as np
+
+    whole, rest = divmod(number, size) if size else (0, 0)
+    return np.concatenate([*[np.arange(size)] * whole, np.sort(rng.permutation(size)[:rest])]).astype(np.int64)
 
 
 def _passes(size: int, number: int, rng: np.random.Generator) -> Any:

@@ -67,9 +67,9 @@ class TokenBatch(NamedTuple):
 
 def tokenised_batches(
     tokenizer: PreTrainedTokenizerBase, rows: Iterable[dict[str, Any]], accounts: Mapping[str, RowCount], *,
-    assistant_only: bool, sequence_length: int | None = None, witness: Witness = NOBODY,
+    assistant_only: bool, sequence_length: int | None = None, witness: Witness = NOBODY, score: str | None = None,
 ) -> Iterator[TokenBatch]:  # fmt: skip
-    """Yield the same in batches; no row behind a batch has been read before the next one is asked for."""
+    """Yield the same in batches, with a score of each row; no row behind a batch has been read before the next one."""
     counted: set[str] = set()  # of the text that comes in pieces
 
     def count(batch: Sequence[dict[str, Any]]) -> Iterator[TokenRow]:
@@ -93,7 +93,7 @@ def tokenised_batches(
             count.rows_out += begins
             count.tokens += len(ids)
             witness.kept(count, row, ids, labels, changed)
-            yield TokenRow(ids, labels)
+            yield TokenRow(ids, labels, 0.0 if score is None else row["scores"][score])
 
     for batch in _batches(_in_pieces(tokenizer, rows, accounts, sequence_length, witness), _num_characters):
         yield TokenBatch(count(batch), batch[-1].get("piece", WHOLE).last)

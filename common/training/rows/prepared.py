@@ -20,13 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.cleaning import PREFIX
+from common.config.mixture import LENGTH, CurriculumSettings
 from common.data.accounting import RowCount
+from common.data.exam_passages import digest_of
 from common.store.artifacts import Artifact, digest_file, fingerprint_of, write_json
 from common.store.manifest import read_mapping
 from common.training.rows.reader import SAMPLED_FILES, Reader, require_rows, sampled_input
 from common.training.rows.shards import TokenRow, TokenShards
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
@@ -60,21 +63,26 @@ class Prepared:
         return [replace(count, epochs=round(epochs, 3)) for count in found]
 
 
-def prepare(reader: Reader, *, assistant_only: bool, sequence_length: int, budget: int | None) -> str:
+def prepare(
+    reader: Reader, *, assistant_only: bool, sequence_length: int, budget: int | None,
+    order: CurriculumSettings | None = None,
+) -> str:  # fmt: skip
     """Make the rows of a reader where nobody has yet, and return their name for `open_prepared`.
 
-    Raises what reading and tokenising raise; then nothing is kept but finished shards.
+    With an order they stand in it; which rows these are depends on the budget alone. Raises what reading and tokenising
+    raise; then nothing is kept but finished shards.
     """
     options = {"assistant_only": assistant_only, "sequence_length": sequence_length, "budget": budget}
+    ordered = {} if order is None else {"order": order.model_dump(mode="json")}
     context = reader.context
 
     def make(work: Path, out: Path) -> dict[str, Any]:
-        _make(reader, work, out, options)
+        _make(reader, work, out, options, order)
         return {}
 
     if context.shared is not None:
         code = context.shared.code(MODULE)
-        return context.shared.get(KIND, recipe_of(reader, options, code), make).path.name
+        return context.shared.get(KIND, recipe_of(reader, {**options, **ordered}, code), make).path.name
     work, out = (context.work / folder / reader.name for folder in (f"{KIND}.new", KIND))
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -112,6 +120,7 @@ def recipe_of(reader: Reader, options: Mapping[str, Any], code: str) -> dict[str
     return {
         "schema": SCHEMA, "kind": KIND, "role": role, "rows": rows,
         "exam": context.corpus.identity(list(context.corpus.exam_roles(role))),
+        **({"benchmarks": digest_of(context.benchmarks)} if context.benchmarks and cleaned is None else {}),
         "tokenizer": fingerprint_of_tokenizer(reader.tokenizer), "chat_only": reader.chat_only,
         "seed": context.config.seed, "code": code, **options, **({"source": reader.source} if reader.source else {}),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
@@ -132,22 +141,33 @@ def fingerprint_of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
     return fingerprint_of(digests)
 
 
-def _make(reader: Reader, work: Path, out: Path, options: Mapping[str, Any]) -> None:
+def _make(
+    reader: Reader, work: Path, out: Path, options: Mapping[str, Any], order: CurriculumSettings | None
+) -> None:  # fmt: skip
     """Write the packed rows of a reader, their samples and counts to `out`. What is done so far is kept in `work`."""
     shards = TokenShards(work / "shards")
     if not (shards.state or {}).get("closed"):
-        _tokenise(reader, shards, work, **options)
+        _tokenise(reader, shards, work, score=None if order is None or order.by == LENGTH else order.by, **options)
     assert shards.state is not None, "the last shard says that it is the last"
-    shards.pack(options["sequence_length"], out / ROWS)
+    shards.pack(options["sequence_length"], out / ROWS, None if order is None else _ordered(shards, order))
     write_json(out / FACTS, {"samples": shards.first(SAMPLES), "counts": shards.state["closed"]})
 
 
+def _ordered(shards: TokenShards, order: CurriculumSettings) -> np.ndarray:
+    """Return the places of the documents in an order; those that are equal in it stay as they are shuffled."""
+    import numpy as np
+
+    values = shards.lengths() if order.by == LENGTH else shards.scores()
+    return np.argsort(values if order.direction == "ascending" else -values, kind="stable")
+
+
 def _tokenise(
-    reader: Reader, shards: TokenShards, work: Path, *, assistant_only: bool, sequence_length: int, budget: int | None
-) -> None:
+    reader: Reader, shards: TokenShards, work: Path, *, assistant_only: bool, sequence_length: int, budget: int | None,
+    score: str | None,
+) -> None:  # fmt: skip
     """Write the tokens of a reader as shards, behind those that are there; the last one has the closed accounts."""
     reader.go_on(shards.state, work)
-    for batch in reader.batches(assistant_only=assistant_only, sequence_length=sequence_length):
+    for batch in reader.batches(assistant_only=assistant_only, sequence_length=sequence_length, score=score):
         for row in batch.rows:
             shards.add(row)
             if budget is not None and reader.num_tokens >= budget:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, cast
 
+from common.config.answering import AnsweringSettings
 from common.config.json import parse_json
-from common.config.stages import AnsweringSettings
 from common.data.accounting import RowCount
 from common.errors import DataError
 from common.models.control_tokens import reader_of

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 from common.config.kinds import kind_of
 from common.data.accounting import RowCount
 from common.data.cleaned import Cleaned
-from common.data.decontaminate import Decontaminator, filter_rows
-from common.data.exam_passages import exam_passages
-from common.errors import DataError
+from common.data.decontaminate import filter_rows, guard_of
+from common.errors import DataError, did_you_mean
 from common.stage import StageContext
 from common.store.artifacts import Artifact
 from common.training.rows.packing import NOTHING_TO_LEARN, TokenBatch, tokenised_batches
@@ -91,11 +90,18 @@ class Accounts(dict[str, RowCount]):
         return list(self.values())
 
 
-def _without_exam(
+def without_exam(
     context: StageContext, role: str, rows: Iterable[dict[str, Any]], accounts: Accounts
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows that repeat no question and no held-out text of the exam. The others are counted as dropped."""
-    yield from filter_rows(rows, Decontaminator(exam_passages(context.corpus, role)), accounts)
+    """Return the rows that repeat nothing of the exam and its benchmarks. The others are counted as dropped.
+
+    Rows that were cleaned before, and pairs that never train, come as they are.
+    """
+    from_corpus = role not in SAMPLED_FILES or sampled_input(context) is None
+    clean = from_corpus and isinstance(context.corpus, Cleaned) and context.corpus.is_clean(role)
+    if clean or role == "preference_heldout":
+        return iter(rows)
+    return filter_rows(rows, guard_of(context.corpus, role, context.benchmarks), accounts)
 
 
 class Cursor:
@@ -125,10 +131,7 @@ def read_role(
     raw = training_rows(context, role)
     own = raw if source is None else (row for row in raw if row["source"] == source)
     rows = shuffled(own, f"{context.config.seed}/{role}", scratch)
-    rows = rows if cursor is None else cursor.over(rows)
-    from_corpus = role not in SAMPLED_FILES or sampled_input(context) is None
-    clean = from_corpus and isinstance(context.corpus, Cleaned) and context.corpus.is_clean(role)
-    return rows if clean or role == "preference_heldout" else _without_exam(context, role, rows, accounts)
+    return without_exam(context, role, rows if cursor is None else cursor.over(rows), accounts)
 
 
 class Reader:
@@ -161,17 +164,33 @@ class Reader:
             else:
                 yield row
 
-    def batches(self, *, assistant_only: bool, sequence_length: int) -> Iterator[TokenBatch]:
-        """Yield token rows in batches. They count in `num_tokens` as they are taken."""
-        options: dict[str, Any] = {"assistant_only": assistant_only, "sequence_length": sequence_length}
+    def batches(
+        self, *, assistant_only: bool, sequence_length: int, score: str | None = None
+    ) -> Iterator[TokenBatch]:  # fmt: skip
+        """Yield token rows in batches, with a score that their rows have. They count in `num_tokens` as they are taken.
+
+        Raises DataError for a row without that score.
+        """
+        options: dict[str, Any] = {"assistant_only": assistant_only, "sequence_length": sequence_length, "score": score}
 
         def counted(rows: Iterable[TokenRow]) -> Iterator[TokenRow]:
             for row in rows:
                 self.num_tokens += len(row.input_ids)
                 yield row
 
-        for batch in tokenised_batches(self.tokenizer, self.raw(), self.accounts, witness=self.witness, **options):
+        rows = self.raw() if score is None else self._scored(score)
+        for batch in tokenised_batches(self.tokenizer, rows, self.accounts, witness=self.witness, **options):
             yield batch._replace(rows=counted(batch.rows))
+
+    def _scored(self, score: str) -> Iterator[dict[str, Any]]:
+        for row in self.raw():
+            if (known := row.get("scores") or {}).keys().isdisjoint([score]):
+                raise DataError(
+                    f"{self.context.stage}.mixture.curriculum.by={score}: a row of the source '{row['source']}' has no "
+                    f"such score.{did_you_mean(score, known)} List a block that gives it for all rows of the source, "
+                    "or order by length."
+                )
+            yield row
 
     def tokens(self, *, assistant_only: bool, sequence_length: int, budget: int | None) -> Iterator[TokenRow]:
         """Yield token rows until the budget is reached. `num_tokens` counts them."""

@@ -14,6 +14,7 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from common.config.mixture import CurriculumSettings
 from common.config.stages import TrainingSettings
 from common.data.accounting import RowCount, check_limits
 from common.stage import StageContext
@@ -96,14 +97,16 @@ def _prepare(
     chat_only = asked["assistant_only"]
     readers, share = readers_of(context, tokenizer, asked["role"], chat_only=chat_only, witness=witness)
 
-    def prepared(reader: Reader, budget: int | None) -> tuple[str, int]:
-        name = prepare(reader, assistant_only=chat_only, sequence_length=length, budget=budget)
+    curriculum = settings.mixture.curriculum
+
+    def prepared(reader: Reader, budget: int | None, order: CurriculumSettings | None = None) -> tuple[str, int]:
+        name = prepare(reader, assistant_only=chat_only, sequence_length=length, budget=budget, order=order)
         found = open_prepared(context, name)
         assert found is not None, "it has just been made"
         return name, len(found.rows)
 
     own = _by_source(readers[0]) if settings.mixture.asks else [readers[0]]
-    parts = [prepared(reader, None if budget is None else round(budget * (1 - share))) for reader in own]
+    parts = [prepared(reader, None if budget is None else round(budget * (1 - share)), curriculum) for reader in own]
     number, num_replay = sum(size for _, size in parts), 0
     steps = steps_for(settings, number - _num_kept(number, settings.validation.share), context.stage)
     total = steps * (settings.batch_tokens // length)
@@ -215,7 +218,8 @@ def _rows_for_trl(
     ]
     for part, reader in zip(made, readers, strict=True):
         require_rows(part, reader)
-    rows = list(shuffled((row._asdict() for row in itertools.chain(*made)), f"{context.config.seed}/mix"))
+    columns = ({"input_ids": row.input_ids, "labels": row.labels} for row in itertools.chain(*made))
+    rows = list(shuffled(columns, f"{context.config.seed}/mix"))
     num_tokens = sum(len(row["input_ids"]) for row in rows)
     num_rows = round(num_tokens / settings.sequence_length) if settings.train.get("packing") else len(rows)
     steps = steps_for(settings, max(1, num_rows), context.stage)

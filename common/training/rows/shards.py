@@ -5,8 +5,9 @@ Usage:
     shards.add(row); shards.finish(state)     # `state` says where to go on behind the shard
     shards.pack(2048, folder / "rows.arrow")  # columns input_ids, labels, seq_lengths
 
-A shard is one array of int32: the lengths of its documents, their tokens, and their labels where these differ. The file
-that describes it is written last. Only lengths are held in memory, and the tokens of one shard.
+A shard is one array of int32: the lengths of its documents, their tokens, their labels where these differ, and their
+scores as float32. The file that describes it is written last. Only lengths and scores are held in memory, and the
+tokens of one shard.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.store.artifacts import flush, write_json
 from common.store.manifest import read_mapping
-from common.training.rows.best_fit import best_fit, split
+from common.training.rows.best_fit import best_fit, by_place, split
 
 if TYPE_CHECKING:
     import numpy as np
 
 SHARD = 2**21  # tokens, after which a shard ends
 WINDOW = 20_000  # documents that are packed together
+WINDOW_ROWS = 64  # rows of documents that are packed together where their order counts
 ROWS, TOKENS = 1000, 2**19  # of a batch of the packed file
 WORD = 4  # bytes of a token
 OPEN = 200  # files at once; systems allow 256 and more
@@ -36,6 +38,7 @@ class TokenRow(NamedTuple):
 
     input_ids: Sequence[int]
     labels: Sequence[int]  # the same object where all are learned
+    score: float = 0.0  # by which documents may be ordered
 
 
 class Shard(NamedTuple):
@@ -44,7 +47,7 @@ class Shard(NamedTuple):
     path: Path
     documents: int
     tokens: int
-    masked: bool  # whether labels follow the tokens
+    masked: bool  # whether labels follow the tokens; scores come last
     state: Mapping[str, Any]
 
     def lengths(self) -> np.ndarray:
@@ -52,8 +55,14 @@ class Shard(NamedTuple):
 
         return np.fromfile(self.path, np.int32, self.documents)
 
+    def scores(self) -> np.ndarray:
+        import numpy as np
+
+        place = self.documents + self.tokens * (1 + self.masked)
+        return np.fromfile(self.path, np.float32, self.documents, offset=place * WORD)
+
     def first(self, number: int) -> Iterator[TokenRow]:
-        """Yield the first documents."""
+        """Yield the first documents, without their scores."""
         import numpy as np
 
         words = np.memmap(self.path, np.int32, "r")
@@ -78,6 +87,7 @@ class TokenShards:
                 break  # a disk that lost power
             self.done.append(Shard(path, found["documents"], found["tokens"], found["masked"], found["state"]))
         self._rows: list[tuple[np.ndarray, np.ndarray]] = []
+        self._scores: list[float] = []
         self.waiting = 0  # tokens that no shard has yet
 
     @property
@@ -99,6 +109,7 @@ class TokenShards:
 
         ids = np.asarray(row.input_ids, np.int32)
         self._rows.append((ids, ids if row.labels is row.input_ids else np.asarray(row.labels, np.int32)))
+        self._scores.append(row.score)
         self.waiting += len(ids)
 
     def finish(self, state: Mapping[str, Any]) -> None:
@@ -110,6 +121,7 @@ class TokenShards:
         lengths = np.fromiter((len(ids) for ids, _ in self._rows), np.int32, len(self._rows))
         masked = any(ids is not labels for ids, labels in self._rows)
         parts = [lengths, *(ids for ids, _ in self._rows), *(labels for _, labels in self._rows if masked)]
+        parts.append(np.asarray(self._scores, np.float32))
         fresh = path.with_suffix(".new")
         with fresh.open("wb") as stream:
             for part in parts:
@@ -121,7 +133,7 @@ class TokenShards:
         write_json(described, {**facts, "state": state})
         flush(self.folder)
         self.done.append(Shard(path, len(lengths), self.waiting, masked, state))
-        self._rows, self.waiting = [], 0
+        self._rows, self._scores, self.waiting = [], [], 0
 
     def first(self, number: int) -> list[TokenRow]:
         """Return the first documents of all."""
@@ -132,27 +144,33 @@ class TokenShards:
             found += shard.first(number - len(found))
         return found
 
-    def pack(self, most: int, target: Path) -> int:
+    def pack(self, most: int, target: Path, order: np.ndarray | None = None) -> int:
         """Write the documents, packed by best fit into rows of at most `most` tokens. Return the number of rows.
 
-        Longer documents are split, so that no token is lost; shorter ones stay whole.
+        Longer documents are split, so that no token is lost; shorter ones stay whole. With an `order` of the documents
+        rows follow it, but for those of about WINDOW_ROWS rows, which are packed together.
         """
         import numpy as np
         import pyarrow as pa
 
         numbers = pa.list_(pa.int32())
         schema = pa.schema([("input_ids", numbers), ("labels", numbers), ("seq_lengths", numbers)])
-        lengths = np.concatenate([np.zeros(0, np.int32), *(shard.lengths() for shard in self.done)])
-        num_rows, before = 0, 0
+        lengths = self.lengths()
+        starts = np.cumsum(lengths, dtype=np.int64) - lengths
+        if order is not None:
+            starts, lengths = starts[order], lengths[order]
+        num_rows = 0
         with _Tokens(self.done) as tokens, target.open("wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-            for first in range(0, len(lengths), WINDOW):
-                window = lengths[first : first + WINDOW]
-                parts = split(window[window > 0], most)
-                order, sizes = best_fit(parts.lengths, most)
+            for window in _windows(lengths, None if order is None else WINDOW_ROWS * most):
+                some = lengths[window] > 0
+                parts = split(starts[window][some], lengths[window][some], most)
+                placed, sizes = best_fit(parts.lengths, most)
+                if order is not None:
+                    placed, sizes = by_place(placed, sizes)
                 num_rows += len(sizes)
-                for rows, places in _batches(sizes, order, parts.lengths):
+                for rows, places in _batches(sizes, placed, parts.lengths):
                     part_lengths = parts.lengths[places]
-                    ids, labels = tokens.read(before + parts.starts[places], part_lengths)
+                    ids, labels = tokens.read(parts.starts[places], part_lengths)
                     bounds = np.concatenate([[0], np.cumsum(rows)]).astype(np.int32)
                     ends = np.concatenate([[0], np.cumsum(part_lengths)])[bounds].astype(np.int32)
                     columns = [
@@ -162,15 +180,40 @@ class TokenShards:
                         )
                     ]  # fmt: skip
                     writer.write_batch(pa.record_batch(columns, schema))
-                before += int(window.sum(dtype=np.int64))
         flush(target)
         return num_rows
+
+    def lengths(self) -> np.ndarray:
+        """Return the tokens of each document."""
+        import numpy as np
+
+        return np.concatenate([np.zeros(0, np.int32), *(shard.lengths() for shard in self.done)])
+
+    def scores(self) -> np.ndarray:
+        """Return the score of each document."""
+        import numpy as np
+
+        return np.concatenate([np.zeros(0, np.float32), *(shard.scores() for shard in self.done)])
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:05}.tokens"
 
     def _described(self, number: int) -> Path:
         return self.folder / f"{number:05}.json"
+
+
+def _windows(lengths: np.ndarray, tokens: int | None) -> Iterator[slice]:
+    """Yield the documents that are packed together: up to WINDOW, and so many tokens, but at least one document."""
+    import numpy as np
+
+    ends, first = np.cumsum(lengths, dtype=np.int64), 0
+    while first < len(lengths):
+        stop = first + WINDOW
+        if tokens is not None:
+            before = ends[first] - lengths[first]
+            stop = min(stop, max(first + 1, int(np.searchsorted(ends, before + tokens, side="right"))))
+        yield slice(first, stop)
+        first = stop
 
 
 def _batches(sizes: np.ndarray, order: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

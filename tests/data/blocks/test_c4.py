@@ -10,14 +10,6 @@ from common.config.blocks import Drop
 from tests.data.blocks.driving import PROSE, one, reason
 
 
-@pytest.mark.parametrize("language", PROSE)
-def test_good_prose_stays_as_it_is(language: str, tmp_path: Path) -> None:
-    found = one("c4", PROSE[language], tmp_path, language=language)
-    assert not isinstance(found, Drop)
-    assert found["text"] == PROSE[language]
-    assert "changed" not in found
-
-
 @pytest.mark.parametrize(
     "line",
     ["Home | About", "Please enable javascript.", "We uses cookies on it.", "Go on.", f"A {'x' * 1001} b c d."],

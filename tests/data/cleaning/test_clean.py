@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ import pytest
 
 from common.config.blocks import BlockSettings, Drop, Row, RowFunction, chosen
 from common.data.blocks.length import LengthSettings
-from common.data.cleaning import clean
+from common.data.cleaning import clean, workers
 from common.data.cleaning.clean import Cleaning
 from common.data.cleaning.runners import Runner, check_runner, run_all
+from common.data.cleaning.workers import Workers
 from common.data.shards import read_shard
 from common.errors import ConfigError, DataError
 from tests.conftest import REPOSITORY
@@ -82,7 +83,10 @@ def texts(found: Cleaning) -> list[str]:
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many tasks of few rows, and processes as soon as there are two tasks."""
     monkeypatch.setattr(clean, "SHARD_CHARACTERS", 200)
+    monkeypatch.setattr(clean, "SHARES", 1)
+    monkeypatch.setattr(workers, "START_SECONDS", 0)
 
 
 @pytest.fixture
@@ -94,21 +98,50 @@ def with_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "__path__", [*blocks.__path__, str(tmp_path / "own")])
 
 
-def run(found: Cleaning, raw: list[Row], workers: int = 1) -> Cleaning:
-    found.cut(iter(raw))
-    run_all(found, Runner(workers=workers))
+def run(found: Cleaning, raw: Iterable[Row], workers: int = 1) -> Cleaning:
+    with Workers(found, workers) as started:
+        found.cut(iter(raw), started.begin)
+        run_all(found, Runner(workers=workers), started)
     return found
 
 
+@dataclass(frozen=True)
+class Tells(Cleaning):
+    """Cleaning whose tasks tell which process they ran in."""
+
+    def run_task(self, number: int, task: int) -> None:
+        (self.folder / f"process-{number}-{os.getpid()}").touch()
+        super().run_task(number, task)
+
+    def processes(self, number: int) -> set[int]:
+        return {int(mark.name.split("-")[2]) for mark in self.folder.glob(f"process-{number}-*")}
+
+
 @pytest.mark.usefixtures("small_shards")
-def test_workers_and_order_of_tasks_change_no_byte(tmp_path: Path) -> None:
-    alone = run(cleaning(tmp_path / "1"), rows())
+def test_workers_and_order_of_tasks_change_no_byte_and_processes_begin_once_for_all_passes(tmp_path: Path) -> None:
+    blocks = chosen([{"length": {"words": [2, 6]}}, {"exact": {}}])
+    alone = run(cleaning(tmp_path / "1", blocks), rows())
     assert alone.tasks > 3
-    together = run(cleaning(tmp_path / "2"), rows(), workers=2)
-    backwards = cleaning(tmp_path / "3")
+    together = Tells(tmp_path / "2" / "cleaning", "cpt", blocks)
+
+    def awaiting_the_first_task() -> Iterator[Row]:
+        *most, last = rows()
+        yield from most
+        until = time.monotonic() + 120
+        while not together.accounts_of(0, 0).is_file() and time.monotonic() < until:
+            time.sleep(0.02)
+        assert together.accounts_of(0, 0).is_file(), "tasks begin while others are read"
+        yield last
+
+    run(together, awaiting_the_first_task(), workers=2)
+    assert os.getpid() not in together.processes(0) | together.processes(1)
+    assert len(together.processes(0) | together.processes(1)) <= 2
+    backwards = cleaning(tmp_path / "3", blocks)
     backwards.cut(iter(rows()))
-    for task in reversed(range(backwards.tasks)):
-        backwards.run_task(0, task)
+    for number in (0, 1):
+        for task in reversed(range(backwards.tasks)):
+            backwards.run_task(number, task)
+        backwards.decide(number)
     assert made(alone) == made(together) == made(backwards)
     assert alone.accounts().as_dict() == together.accounts().as_dict() == backwards.accounts().as_dict()
 
@@ -126,7 +159,7 @@ def test_what_was_begun_and_not_ended_is_made_again(tmp_path: Path) -> None:
     killed.accounts_of(0, 1).unlink()  # between the shard and its accounts
     killed.run_task(0, 2)
     killed.shard(0, 2).with_name(".00002.jsonl.zst.fresh").write_bytes(b"half")
-    run_all(killed, Runner())
+    run_all(killed, Runner(), Workers(killed, 1))
     assert made(whole) == made(killed)
     assert whole.accounts().as_dict() == killed.accounts().as_dict()
 
@@ -179,6 +212,29 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
         run(Fates(tmp_path / "3" / "cleaning", "cpt", [("length", LENGTH)], always=True), rows(), workers=2)
 
 
+def test_what_is_done_sooner_in_this_process_is_done_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clean, "SHARD_CHARACTERS", 200)
+    found = run(Tells(tmp_path / "cleaning", "cpt", [("length", LENGTH)]), rows(), workers=4)
+    assert found.tasks > 10
+    assert isinstance(found, Tells)
+    assert found.processes(0) == {os.getpid()}
+
+
+def test_tasks_wait_for_the_last_row_where_they_share_the_rows_of_earlier_stages(tmp_path: Path) -> None:
+    assert cleaning(tmp_path, chosen([{"exact": {}}])).can_begin_early
+    assert cleaning(tmp_path).can_begin_early
+    assert not cleaning(tmp_path, chosen([{"exact": {"against": ["cpt"]}}])).can_begin_early
+
+
+def test_tasks_grow_with_the_rows_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clean, "SHARD_CHARACTERS", 1600)
+    sizes = [len(shard) for shard in clean._shards({"text": "0123456789", "source": "a"} for _ in range(10_000))]
+    assert sizes[:16] == [10] * 16
+    assert sizes == sorted(sizes[:-1]) + sizes[-1:]
+    assert max(sizes) == 160
+    assert sum(sizes) == 10_000
+
+
 @pytest.mark.parametrize(("executor", "message"), [("slurm", "command sbatch, which is not"), ("ray", "package ray")])
 def test_an_executor_that_is_not_here_is_named(executor: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
@@ -194,7 +250,7 @@ from pathlib import Path
 from tests.data.cleaning import test_clean as t
 
 if __name__ == "__main__":
-    t.clean.SHARD_CHARACTERS = 200
+    t.clean.SHARD_CHARACTERS, t.clean.SHARES, t.workers.START_SECONDS = 200, 1, 0
     t.run(t.Sleeps(Path(sys.argv[1]) / "cleaning", "cpt", [("length", t.LENGTH)]), t.rows(), workers=2)
 """
 

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from common.data.manifest import hub
-from common.data.manifest.hub import WORKERS, HubUnreachable, probe, read_hub
+from common.data.manifest.hub import WORKERS, probe, read_hub
 from common.data.manifest.readers import Record
 from common.data.manifest.revisions import Revisions
 from common.data.manifest.schema import Source
 from common.errors import DataError
+from common.models.source import HubUnreachable
 from tests.data.manifest.manifests import CPT, EXAM, HUB, load, write_rows
 
 COMMIT = "c" * 40

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from common.config.resolve import resolve
-from common.data.manifest import hub, manifest, revisions
+from common.data.manifest import hub, revisions, source_rows
 from common.data.manifest.hub import probe
 from common.data.manifest.readers import Record
 from common.data.manifest.revisions import NAME, Revisions
@@ -114,7 +114,7 @@ def test_rows_identity_and_card_have_the_commit(folder: Path, monkeypatch: pytes
         read.append(source.revision)
         yield Record("row 1", {"m": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]})
 
-    monkeypatch.setattr(manifest, "read_hub", reader)
+    monkeypatch.setattr(source_rows, "read_hub", reader)
     corpus = load(folder, CPT, HUB, revisions=Revisions(None, {"o/n@main": OLD}))
     assert len(list(corpus.rows("sft"))) == 1
     assert read == [OLD]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,76 +13,22 @@ from typing import Any
 import pytest
 
 from common.cli.main import main
-from common.cli.new_domain import new_domain
-from common.config.domain_code import read_code
-from common.config.resolve import Resolved, resolve
+from common.config.resolve import resolve
 from common.console import Console
 from common.engine.corpora import open_corpus
-from common.engine.fingerprint import recipe_of, task_folders
+from common.engine.fingerprint import recipe_of
 from common.engine.frozen_plan import freeze, thaw
 from common.engine.plan import make_plan
-from common.engine.preflight.domain_code import check_code, code_of_stage, exam_folders, granted, rewards_file
+from common.engine.preflight.domain_code import check_code, code_of_stage, granted, rewards_file
 from common.engine.preflight.settings import check_settings
 from common.engine.run import run_stage
 from common.errors import ConfigError
 from common.rewards.own import verifiers_for
 from common.rewards.verifiers import VERIFIERS
 from common.store.artifacts import Artifact
-from common.system import consents, outside_code
+from common.system import consents
 from tests.conftest import QUICK, REPOSITORY
-
-REWARDS = """
-import os
-from common.rewards.verifiers import Answer
-
-open(os.environ["RAN"], "w").close()
-
-
-def even(answer: Answer, *, most: int = 1) -> float:
-    return float(len(answer.text) % 2 < most)
-"""
-ALLOW = {"run.allow_code": "mine"}
-
-
-@pytest.fixture(autouse=True)
-def _no_consents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Begin without consents, and leave none in this process."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("RAN", str(tmp_path / "ran"))
-    forget()
-    yield
-    forget()
-
-
-def forget() -> None:
-    outside_code._allowed.clear()
-
-
-def ran(mine: Path) -> bool:
-    return (mine.parent / "ran").exists()
-
-
-def digest_of_domain(folder: Path) -> str:
-    return outside_code.digest_of(outside_code.digests_of(read_code(folder).code))
-
-
-@pytest.fixture
-def mine(tmp_path: Path) -> Path:
-    """A domain outside the package, with a reward of its own that leaves a mark where its code runs."""
-    new_domain("mine", tmp_path, REPOSITORY)
-    folder = tmp_path / "mine"
-    (folder / "rewards.py").write_text(REWARDS, encoding="utf-8")
-    stages = folder / "stages.yaml"
-    old = "rewards: {exact: {weight: 1.0}, stopped: {weight: 0.1}}, check: exact"
-    text = stages.read_text("utf-8")
-    assert old in text
-    stages.write_text(text.replace(old, "rewards: {even: {weight: 1.0}}, check: even"), encoding="utf-8")
-    return folder
-
-
-def resolved(folder: Path, **overrides: str) -> Resolved:
-    given = {"domain": str(folder), "pipeline": "on-policy", "out": str(folder.parent / "store"), **overrides}
-    return resolve(given, REPOSITORY)
+from tests.engine.preflight.own_code import ALLOW, REWARDS, digest_of_domain, forget, ran, resolved
 
 
 def test_a_run_that_needs_it_says_what_to_add(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,7 +161,8 @@ def test_an_edit_after_the_check_is_not_run(mine: Path) -> None:
 
 def test_a_module_beside_rewards_or_exams_is_part_of_what_uses_them(mine: Path) -> None:
     def recipe(name: str) -> dict[str, Any]:
-        run = resolved(mine, **{"exam-base.tasks": "[own]"}, **ALLOW)
+        asked = {"exam-base.tasks": "[own]"} if name.startswith("exam") else {}  # else all rows are held against it
+        run = resolved(mine, **asked, **ALLOW)
         inputs = {"sample": {"sft": made}, "exam-base": {"base": made}, "sft": {"cpt": made}}[name]
         [node] = [node for node in run.nodes if node.name == name]
         return recipe_of(node, run, corpus, inputs)
@@ -253,105 +199,6 @@ def test_what_runs_is_a_private_copy_without_compiled_code(mine: Path) -> None:
     assert (folder / "table.json").resolve() == mine / "table.json"
     assert not {"__pycache__", ".hidden", "elsewhere"} & {path.name for path in folder.iterdir()}
     assert rewards_file(run, run.config.stages["cpt"]) == mine / "rewards.py"  # which reads none
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "is_code"),
-    [
-        ("benchmarks.yaml", "group: mine_benchmarks\ntask: [arc_easy]\nmetadata: {version: 1}\n", False),
-        ("task.yaml", "task: t\ndoc_to_text: !function helper.text\n", True),
-        ("task.yaml", "task: t\nprocess_docs: !function os.system\n", True),
-        ("task.yaml", "task: t\ndoc_to_text: '{{ cycler }}'\n", True),
-        ("task.yaml", 'task: t\ndoc_to_text: "\\x7b\\x7b cycler }}"\n', True),
-        ("task.yaml", "task: t\ndataset_path: ./script\n", True),
-        ("task.yaml", "task: t\nmetric_list: [{metric: someone/metric}]\n", True),
-        ("group.yaml", "group: g\ntask: [{task: t, doc_to_text: '{{ cycler }}'}]\n", True),
-        ("group.yaml", "group: g\ntask: [!function os.system]\n", True),
-        ("below/helper.py", "", True),
-        ("below/__init__.py", "", True),
-        ("conftest.py", "", True),
-        ("x.pth", "import os", True),
-        ("helper.pyc", "", True),
-        ("_template", "a: 1", True),
-        ("rows.jsonl", "", False),
-        (".hidden.py", "", False),
-    ],
-)  # fmt: skip
-def test_task_files_that_hold_code_need_consent(name: str, text: str, is_code: bool, mine: Path) -> None:
-    path = mine / "eval" / name
-    path.parent.mkdir(exist_ok=True, parents=True)
-    path.write_text(text, encoding="utf-8")
-    overrides = {"pipeline": "demonstration", "evaluate.tasks": "[arc_easy]"}
-    check_settings(resolved(mine, pipeline="demonstration"))  # no exam reads these files
-    if is_code:
-        with pytest.raises(
-            ConfigError, match=rf"not part of the package: eval/{re.escape(name)}, rewards\.py of .*Read it"
-        ):
-            check_settings(resolved(mine, **overrides))
-        check_settings(resolved(mine, **overrides, **ALLOW))
-    else:
-        check_settings(resolved(mine, **overrides))
-    folders = exam_folders(task_folders(run := resolved(mine, **overrides)), run)
-    assert (folders[-1] / name).is_file() != name.startswith(".")
-
-
-def test_exam_folders_are_as_they_were_checked(mine: Path) -> None:
-    """A list of tasks needs no consent, and becomes no code behind the check."""
-    overrides = {"pipeline": "demonstration", "evaluate.tasks": "[mine_benchmarks]"}
-    check_code(resolved(mine, **overrides))
-    (mine / "eval" / "benchmarks.yaml").write_text("task: t\ndoc_to_text: !function os.system\n", encoding="utf-8")
-    run = resolved(mine, **overrides)
-    with pytest.raises(ConfigError, match=r"this run may not execute rewards\.py, eval/benchmarks\.yaml"):
-        exam_folders(task_folders(run), run)
-
-
-CHECKPOINT = {
-    "modeling.py": "", "below/part.py": "", "custom_generate/generate.py": "",
-    "config.json": '{"model_type": "mine", "auto_map": {"AutoConfig": "modeling.A"}}', "model.safetensors": "",
-    "tokenizer_config.json": '{"auto_map": {"AutoTokenizer": ["modeling.T", null]}}',
-}  # fmt: skip
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    for name, text in CHECKPOINT.items():
-        (tmp_path / "given" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "given" / name).write_text(text, encoding="utf-8")
-    return tmp_path / "given"
-
-
-def test_a_checkpoints_own_code_needs_consent_whoever_asks_for_it(checkpoint: Path, tmp_path: Path, mine: Path) -> None:
-    named = (
-        r"not part of the package: below/part\.py, config\.json: auto_map, custom_generate/generate\.py, modeling\.py, "
-        rf"tokenizer_config\.json: auto_map of the checkpoint {checkpoint} \(digest"
-    )
-    trusted = {"model.path": str(checkpoint), "model.trust_remote_code": "true", "out": str(tmp_path / "out")}
-    run = resolve({"domain": "medical", **trusted}, REPOSITORY)
-    with pytest.raises(ConfigError, match=named):
-        check_code(run)
-    check_code(resolve({"domain": "medical", **trusted, "run.allow_code": "medical"}, REPOSITORY))
-    forget()
-    check_code(run)
-    stages = mine / "stages.yaml"
-    text = stages.read_text("utf-8").replace("all:\n", "all:\n  model: {trust_remote_code: true}\n", 1)
-    stages.write_text(text, encoding="utf-8")
-    by_domain = resolved(mine, pipeline="demonstration", **{"model.path": str(checkpoint)})
-    assert not by_domain.config.model.trust_remote_code  # which it gave to no checkpoint in particular
-    with pytest.raises(ConfigError, match=named):
-        check_code(resolved(mine, pipeline="demonstration", **trusted))  # of the other domain
-
-
-@pytest.mark.parametrize("name", sorted({*CHECKPOINT, "new.py"} - {"model.safetensors"}))
-def test_a_changed_file_of_a_checkpoint_asks_anew(name: str, checkpoint: Path, tmp_path: Path) -> None:
-    trusted = {"model.path": str(checkpoint), "model.trust_remote_code": "true", "out": str(tmp_path / "out")}
-    run = resolve({"domain": "medical", **trusted, "run.allow_code": "medical"}, REPOSITORY)
-    check_code(run)
-    text = CHECKPOINT.get(name, "")
-    (checkpoint / name).write_text(text.replace("modeling.", "other.") if text else "pass", encoding="utf-8")
-    with pytest.raises(
-        ConfigError, match=rf"It is not what you allowed on .*{re.escape(name)}(: auto_map)? \((changed|new)\)"
-    ):
-        check_code(replace(run, consent=None))
 
 
 def test_the_rewards_of_a_stage_name_the_code_that_ran(mine: Path) -> None:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import http.server
 import json
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from common.config.resolve import Resolved, resolve
+from common.config.resolve import resolve
 from common.console import Console
 from common.data.knowledge import corpus
 from common.engine.corpora import open_corpus
 from common.engine.environment import hub_answers, needs_hub
 from common.engine.frozen_plan import freeze
-from common.engine.preflight import inputs
+from common.engine.preflight import benchmarks
 from common.engine.run import execute, run_stage
 from common.errors import ConfigError, DataError
 from common.evaluation import extra
-from common.store.artifacts import write_json
 from tests.conftest import QUICK, REPOSITORY
 
 
@@ -35,7 +33,7 @@ def made(folder: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_benchmarks_are_asked_for_first(words: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "check_reachable", lambda tasks: None)
+    monkeypatch.setattr(benchmarks, "check_reachable", lambda tasks: None)
     resolved = resolve(words | {"evaluate.tasks": "[no_such_exam]"}, REPOSITORY)
     with pytest.raises(ConfigError, match="lm-evaluation-harness has no task 'no_such_exam'"):
         execute(resolved, Console("quiet"))
@@ -51,7 +49,7 @@ def test_rows_and_benchmarks_are_reported_together(words: dict[str, str], monkey
 
     monkeypatch.setattr(corpus.EmbeddedCorpus, "check_rows", rows)
     monkeypatch.setattr(extra, "load", tasks)
-    monkeypatch.setattr(inputs, "check_reachable", lambda tasks: None)
+    monkeypatch.setattr(benchmarks, "check_reachable", lambda tasks: None)
     resolved = resolve(words | {"exam-merge.tasks": "[arc_easy]"}, REPOSITORY)
     with pytest.raises(DataError) as caught:
         execute(resolved, Console("quiet"))
@@ -70,45 +68,6 @@ def test_benchmarks_of_a_hub_that_is_not_asked_are_refused_without_the_harness(
     with pytest.raises(DataError, match=r"^9 benchmark tasks need .*leave the tasks out \(evaluate\.tasks=\[\]\)"):
         execute(resolved, Console("quiet"))
     assert made(tmp_path) == []
-
-
-def own_run(folder: Path, **words: str) -> Resolved:
-    """Return a run of a given checkpoint on a file of a user's; the domain's settings ask for benchmarks."""
-    source = {"id": "faq", "role": "sft", "path": "faq.jsonl", "columns": {"question": "q", "answer": "a"}}
-    (folder / "faq.jsonl").write_text('{"q": "Who are you?", "a": "A miller."}\n', encoding="utf-8")
-    write_json(folder / "data.yaml", {"title": "Own", "sources": [{**source, "licence": "mit"}]})
-    given = {"domain": "medical", "data": str(folder / "data.yaml"), "model.path": "some/folder"}
-    return resolve({**given, "pipeline": "sft-only", **words}, REPOSITORY)
-
-
-def test_a_run_on_own_files_goes_without_benchmarks_that_nobody_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
-    monkeypatch.setattr(extra, "load", lambda *_: pytest.fail("the harness was asked"))
-    for words, optional in (({}, True), ({"evaluate.tasks": "[medical_benchmarks]"}, False)):
-        resolved = own_run(tmp_path, **words)
-        tasks = {"exam-sft": resolved.config.stages["exam-sft"].model_dump()["tasks"]}
-        if optional:
-            missing = inputs._missing_benchmarks(resolved, open_corpus(resolved), tasks)
-            assert missing == ("medical_benchmarks", "general_benchmarks")
-        else:
-            with pytest.raises(DataError, match="9 benchmark tasks need data sets of the Hub"):
-                inputs._missing_benchmarks(resolved, open_corpus(resolved), tasks)
-
-
-def test_only_what_cannot_be_loaded_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(names: Sequence[str], folders: object) -> None:
-        if "general_benchmarks" in names:
-            raise DataError("no network")
-
-    monkeypatch.setattr(extra, "load", load)
-    monkeypatch.setattr(inputs, "check_reachable", lambda tasks: None)
-    resolved = own_run(tmp_path)
-    asked = {"exam-sft": ["medical_benchmarks", "general_benchmarks"]}
-    assert inputs._missing_benchmarks(resolved, open_corpus(resolved), asked) == ("general_benchmarks",)
 
 
 @pytest.mark.parametrize(("sources", "found"), [

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
+from common.config.answering import GrpoSettings
 from common.config.resolve import resolve
 from common.config.schema import Config
-from common.config.stages import DpoSettings, GrpoSettings, RewardSettings
+from common.config.stages import DpoSettings, RewardSettings
 from common.console import Console
-from common.data.accounting import RowCount
 from common.engine.preview.answers import preference_rows, prompt_rows
 from common.errors import DataError
 from common.models.tokenizer import train_tokenizer
@@ -22,19 +22,14 @@ from common.store.artifacts import Artifact
 from common.training.rows.preferences import read_pairs
 from common.training.sampling import write_rows
 from tests.conftest import REPOSITORY
+from tests.data.rows_only import RowsOnly
 
 
-class Corpus:
+class Corpus(RowsOnly):
     def rows(self, role: str) -> Iterator[dict[str, Any]]:
         for number in range(12):
             yield {"prompt": asked(number), "answer": f"{number}", "source": "sums"}
         yield {"prompt": asked(3), "answer": "3", "source": "sums"}
-
-    def counts(self, role: str) -> dict[str, RowCount]:
-        return {}
-
-    def exam_roles(self, role: str) -> tuple[str, ...]:
-        return ()
 
 
 def asked(number: int) -> list[dict[str, Any]]:

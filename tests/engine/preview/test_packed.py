@@ -12,7 +12,6 @@ from common.config.resolve import resolve
 from common.config.schema import Config
 from common.config.stages import CptSettings, SftSettings
 from common.console import Console
-from common.data.accounting import RowCount
 from common.engine.preview.packed import packed_rows
 from common.errors import ConfigError
 from common.models.tokenizer import train_tokenizer
@@ -23,6 +22,7 @@ from common.training.fit import trainer_for
 from common.training.rows.packing import IGNORED, RowCollator
 from common.training.rows.rows import build_rows
 from tests.conftest import REPOSITORY
+from tests.data.rows_only import RowsOnly
 
 SMALL = {"tokens": 4096, "batch_tokens": 128, "sequence_length": 64}
 
@@ -39,7 +39,7 @@ def chat(number: int, answer: str) -> dict[str, Any]:
     }
 
 
-class Corpus:
+class Corpus(RowsOnly):
     """Conversations with a wrong answer, two of which are too long; texts, one of them longer than a row; replay."""
 
     def rows(self, role: str) -> Iterator[dict[str, Any]]:
@@ -50,12 +50,6 @@ class Corpus:
             yield from ({"text": f"the gate of number {n}", "source": "texts"} for n in range(20))
         else:
             yield from ({"text": f"an old thing of number {n}", "source": "old"} for n in range(20))
-
-    def counts(self, role: str) -> dict[str, RowCount]:
-        return {}
-
-    def exam_roles(self, role: str) -> tuple[str, ...]:
-        return ()
 
 
 @pytest.fixture(scope="module")

@@ -37,13 +37,18 @@ def test_rows_are_those_of_trl(
     rows = documents(300, mean, seed)
     ours = pack(rows, most, tmp_path, "a")
     assert len(list((tmp_path / "a.tokens").glob("*.tokens"))) > 2
-    theirs = pack_dataset(Dataset.from_list([row._asdict() for row in rows]), most, "bfd_split", {"batch_size": 130})
+    theirs = pack_dataset(
+        Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows]),
+        most,
+        "bfd_split",
+        {"batch_size": 130},
+    )
     for column in ("input_ids", "labels", "seq_lengths"):
         assert ours[column][:] == theirs[column][:]
 
 
 def test_parts_are_all_of_a_document_in_order() -> None:
-    parts = split(np.array([5, 3, 9]), 4)
+    parts = split(np.array([0, 5, 8]), np.array([5, 3, 9]), 4)
     assert parts.starts.tolist() == [0, 4, 5, 8, 12, 16]
     assert parts.lengths.tolist() == [4, 1, 3, 4, 4, 1]
 

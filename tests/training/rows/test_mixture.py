@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from common.config.mixture import MixtureSettings
+from common.config.mixture import CurriculumSettings, MixtureSettings
 from common.errors import DataError
 from common.training.rows.mixture import divided, mixed_order, shares_of
 
@@ -120,3 +120,40 @@ def test_what_cannot_be_is_refused(values: dict[str, object], message: str) -> N
 def test_an_unknown_source_is_named() -> None:
     with pytest.raises(DataError, match=r"cpt.mixture names 'wob', which has no rows here. Did you mean 'web'\?"):
         mixed_order(SIZES, total=10, settings=of(shares={"wob": 0.5}), seed=0, stage="cpt")
+
+
+@pytest.mark.parametrize("total", [700, 1010, 2500])
+def test_a_curriculum_goes_up_in_every_pass_and_shares_hold_at_every_point(total: int) -> None:
+    asked = of(shares={"books": 0.25}, curriculum={"by": "length"})
+    order, facts = mixed_order(SIZES, total=total, settings=asked, seed=0)
+    ends = np.cumsum(list(SIZES.values()))
+    owners = np.searchsorted(ends, order, side="right")
+    for number, size in enumerate(SIZES.values()):
+        own = order[owners == number]
+        assert (np.diff(own) <= 0).sum() == -(-len(own) // size) - 1  # it begins again with each pass, and else grows
+    for stop in (total // 7, total // 2, total):
+        assert abs((owners[:stop] == 1).sum() - 0.25 * stop) <= 2
+    assert facts["books"]["real"] == pytest.approx(0.25, abs=1 / total)
+    again, _ = mixed_order(SIZES, total=total, settings=asked, seed=0)
+    assert (again == order).all()
+
+
+def test_a_curriculum_goes_on_in_the_next_phase() -> None:
+    phases = [{"until": 0.5, "shares": {"a": 1}}, {"until": 1, "shares": {"a": 0.5, "b": 0.5}}]
+    order, _ = mixed_order({"a": 15, "b": 5}, total=20, settings=of(phases=phases, curriculum={}), seed=0)
+    assert order[:10].tolist() == list(range(10))
+    assert [place for place in order if place < 15] == list(range(15))
+    assert [place for place in order if place >= 15] == list(range(15, 20))
+
+
+@pytest.mark.parametrize(
+    ("values", "phrase"),
+    [
+        ({}, "rows that are shortest to those that are longest"),
+        ({"direction": "descending"}, "rows that are longest to those that are shortest"),
+        ({"by": "perplexity"}, "rows that are lowest in perplexity to those that are highest in perplexity"),
+    ],
+)
+def test_a_curriculum_says_what_it_does(values: dict[str, str], phrase: str) -> None:
+    found = CurriculumSettings.model_validate(values).phrase
+    assert found == f"every pass over a source goes from the {phrase}"

@@ -61,6 +61,7 @@ def context(pairs: list[dict[str, Any]], length: int = 64) -> StageContext:
         config=SimpleNamespace(seed=0),
         stage="dpo",
         inputs={},
+        benchmarks=(),
     )
     return cast(StageContext, made)
 

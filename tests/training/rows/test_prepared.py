@@ -18,6 +18,7 @@ import pytest
 
 from common.config.stages import CptSettings
 from common.data.accounting import RowCount
+from common.data.exam_passages import Passage
 from common.models.tokenizer import train_tokenizer
 from common.stage import StageContext
 from common.store.artifacts import Artifact, Store
@@ -72,6 +73,7 @@ def build(
     work: str = "cpt-0123456789abcdef",
     code: str = "1",
     cleaned: str = "a",
+    benchmarks: tuple[Passage, ...] = (),
     **words: Any,
 ) -> TrainingRows:
     """Build the rows of a stage that shares its tokens."""
@@ -84,7 +86,7 @@ def build(
         context = SimpleNamespace(
             corpus=corpus, config=SimpleNamespace(seed=given.pop("seed", 0)), stage="cpt", work=folder,
             inputs={"data-cpt": Artifact(folder, {"digest": cleaned, "fingerprint": "f"})} if cleaned else {},
-            settings=CptSettings.model_validate(given), shared=shared,
+            settings=CptSettings.model_validate(given), shared=shared, benchmarks=benchmarks,
         )  # fmt: skip
         return build_rows(cast(StageContext, context), tokenizer, role="cpt", assistant_only=False)
 
@@ -114,8 +116,8 @@ def test_the_rows_are_those_of_a_stage_by_itself(store: Store, tokenizer: Any, t
     shared = build(store, Corpus(), tokenizer, replay=0.25)
     settings = CptSettings.model_validate({**PLAIN, "replay": 0.25})
     context = SimpleNamespace(
-        corpus=Corpus(), config=SimpleNamespace(seed=0), stage="cpt", inputs={}, work=tmp_path, settings=settings,
-        shared=None,
+        corpus=Corpus(), config=SimpleNamespace(seed=0), stage="cpt", inputs={}, work=tmp_path,
+        settings=settings, shared=None, benchmarks=(),
     )  # fmt: skip
     alone = build_rows(cast(StageContext, context), tokenizer, role="cpt", assistant_only=False)
     assert len(made(store)) == 2
@@ -138,8 +140,8 @@ def _token(tokenizer: Any) -> Any:
 @pytest.mark.parametrize("other", [
     {"corpus": Corpus("b")}, {"cleaned": "b"}, {"change": _template}, {"change": _token}, {"tokens": 2048},
     {"sequence_length": 128}, {"seed": 1}, {"code": "2"},
-    {"corpus": Corpus("b"), "cleaned": ""},
-], ids=["exam", "cleaned", "template", "token", "budget", "length", "seed", "code", "corpus"])  # fmt: skip
+    {"corpus": Corpus("b"), "cleaned": ""}, {"cleaned": "", "benchmarks": (Passage("What is asked?"),)},
+], ids=["exam", "cleaned", "template", "token", "budget", "length", "seed", "code", "corpus", "asked"])  # fmt: skip
 def test_others_share_nothing(other: dict[str, Any], store: Store, tokenizer: Any) -> None:
     other = dict(other)
     build(store, Corpus(), tokenizer, cleaned=other.get("cleaned", "a") and "a")

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from common.data.accounting import RowCount
+from common.data.accounting import MOST_OVERLAPS, RowCount
+from common.data.exam_passages import Passage
 from common.models.tokenizer import train_tokenizer
 from common.stage import StageContext
 from common.training.rows.reader import Reader
@@ -30,6 +31,11 @@ class Texts:
         return ()
 
 
+def context_of(corpus: Texts, *benchmarks: Passage) -> StageContext:
+    facts = SimpleNamespace(corpus=corpus, config=SimpleNamespace(seed=0), stage="cpt", benchmarks=benchmarks)
+    return cast(StageContext, facts)
+
+
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     return train_tokenizer(["a text of number one, and of number two"], 300, 256)
@@ -37,7 +43,9 @@ def tokenizer() -> Any:
 
 @pytest.mark.parametrize(("share", "dropped"), [(0.25, 25), (None, 100)])
 def test_drops_of_the_corpus_are_shared_out(share: float | None, dropped: int, tokenizer: Any) -> None:
-    context = cast(StageContext, SimpleNamespace(corpus=Texts(), config=SimpleNamespace(seed=0), stage="cpt"))
+    context = cast(
+        StageContext, SimpleNamespace(corpus=Texts(), config=SimpleNamespace(seed=0), stage="cpt", benchmarks=())
+    )
 
     def read(budget: int | None) -> Reader:
         reader = Reader(context, tokenizer, "cpt", chat_only=False)
@@ -61,7 +69,30 @@ def test_a_held_out_text_in_other_blanks_or_case_is_a_copy() -> None:
         def exam_roles(self, role: str) -> tuple[str, ...]:
             return ("text_domain",)
 
-    context = cast(StageContext, SimpleNamespace(corpus=Heldout(), config=SimpleNamespace(seed=0), stage="cpt"))
+    context = cast(
+        StageContext, SimpleNamespace(corpus=Heldout(), config=SimpleNamespace(seed=0), stage="cpt", benchmarks=())
+    )
     reader = Reader(context, cast(Any, None), "cpt", chat_only=False)  # nothing is tokenised
     assert [row["text"] for row in reader.raw()] == ["The moon pulls."]
     assert reader.accounts["s"].dropped == {"exam overlap": 2}
+
+
+def test_what_a_benchmark_asks_is_left_out_counted_and_listed_with_both_texts() -> None:
+    context = context_of(Texts(), Passage("Was it a text of number 7?", "quiz", "3"))
+    reader = Reader(context, cast(Any, None), "cpt", chat_only=False)
+    assert len(list(reader.raw())) == 100  # the question is longer than the row
+    planted = Passage("A TEXT - of Number (7), said the miller", "quiz", "3")
+
+    class Asked(Texts):
+        def rows(self, role: str) -> Iterator[dict[str, Any]]:
+            yield from super().rows(role)
+            for number in range(MOST_OVERLAPS + 1):
+                yield {"text": f"{number} times a text of number 7, said the miller", "source": "s"}
+
+    reader = Reader(context_of(Asked(), planted), cast(Any, None), "cpt", chat_only=False)
+    assert len(list(reader.raw())) == 100
+    count = reader.accounts["s"]
+    assert count.dropped == {"exam overlap": MOST_OVERLAPS + 1}
+    assert len(count.overlaps) == MOST_OVERLAPS
+    assert "quiz 3: 'A TEXT - of Number (7), said the miller'; in the row: 'a text of number 7" in count.overlaps[0]
+    assert "overlaps" not in RowCount("s", "cpt").as_dict()

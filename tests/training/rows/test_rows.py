@@ -12,26 +12,20 @@ from typing import Any, cast
 import pytest
 
 from common.config.stages import CptSettings, SftSettings
-from common.data.accounting import RowCount
 from common.errors import DataError
 from common.models.tokenizer import train_tokenizer
 from common.models.turns import NOT_A_PREFIX
 from common.stage import StageContext, data_roles
 from common.training.rows.prepared import KIND
 from common.training.rows.rows import MADE, ROWS, build_rows
+from tests.data.rows_only import RowsOnly
 
 
-class Corpus:
+class Corpus(RowsOnly):
     """Forty texts of every role, each of which names its role."""
 
     def rows(self, role: str) -> Iterator[dict[str, Any]]:
         return iter({"text": f"{role} has a text of number {number}", "source": role} for number in range(40))
-
-    def counts(self, role: str) -> dict[str, RowCount]:
-        return {}
-
-    def exam_roles(self, role: str) -> tuple[str, ...]:
-        return ()
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +42,8 @@ def test_rows_are_of_the_roles_that_the_recipe_lists(
         {"packing": packing, "replay": replay, "tokens": 2048, "batch_tokens": 256, "sequence_length": 64}
     )
     context = cast(StageContext, SimpleNamespace(
-        corpus=Corpus(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path, inputs={},
-        shared=None,
+        corpus=Corpus(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path,
+        inputs={}, shared=None, benchmarks=(),
     ))  # fmt: skip
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     assert {count.role for count in rows.counts} == roles
@@ -75,8 +69,8 @@ def test_a_mixture_is_met_and_replay_keeps_its_share(tokenizer: Any, tmp_path: P
         "tokens": 8192, "batch_tokens": 256, "sequence_length": 64, "replay": 0.25, "mixture": {"phases": phases},
     })  # fmt: skip
     context = cast(StageContext, SimpleNamespace(
-        corpus=Sources(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path, inputs={},
-        shared=None,
+        corpus=Sources(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path,
+        inputs={}, shared=None, benchmarks=(),
     ))  # fmt: skip
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     assert {name: (fact["asked"], fact["real"]) for name, fact in (rows.mixture or {}).items()} == {
@@ -117,7 +111,7 @@ def test_a_part_without_a_usable_row_says_what_was_found(
     )
     context = cast(StageContext, SimpleNamespace(
         corpus=Conversations(), config=SimpleNamespace(seed=0), stage="sft", settings=settings, work=tmp_path,
-        inputs={}, shared=None,
+        inputs={}, shared=None, benchmarks=(),
     ))  # fmt: skip
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.chat_template = template or tokenizer.chat_template
@@ -136,8 +130,8 @@ class TooLong(Corpus):
 def test_conversations_that_are_all_too_long_say_so_before_they_are_packed(tokenizer: Any, tmp_path: Path) -> None:
     settings = SftSettings.model_validate({"tokens": 2048, "batch_tokens": 256, "sequence_length": 64, "replay": 0})
     context = cast(StageContext, SimpleNamespace(
-        corpus=TooLong(), config=SimpleNamespace(seed=0), stage="sft", settings=settings, work=tmp_path, inputs={},
-        shared=None,
+        corpus=TooLong(), config=SimpleNamespace(seed=0), stage="sft", settings=settings, work=tmp_path,
+        inputs={}, shared=None, benchmarks=(),
     ))  # fmt: skip
     message = (
         r"Stage sft: the role sft has no usable row \(source 'sft': dropped longer than sequence_length 10\)\. "
@@ -162,8 +156,8 @@ def test_turns_that_are_context_only_carry_no_loss_whoever_packs(packing: str, t
         {"packing": packing, "tokens": 2048, "batch_tokens": 256, "sequence_length": 64, "replay": 0}
     )
     context = cast(StageContext, SimpleNamespace(
-        corpus=Weighted(), config=SimpleNamespace(seed=0), stage="sft", settings=settings, work=tmp_path, inputs={},
-        shared=None,
+        corpus=Weighted(), config=SimpleNamespace(seed=0), stage="sft", settings=settings, work=tmp_path,
+        inputs={}, shared=None, benchmarks=(),
     ))  # fmt: skip
     rows = build_rows(context, tokenizer, role="sft", assistant_only=True)
     (count,) = rows.counts
@@ -192,8 +186,8 @@ def test_rows_are_on_the_disk_before_the_file_that_says_so(
         {"replay": 0.25, "tokens": 2048, "batch_tokens": 256, "sequence_length": 64, "validation": {"share": 0.1}}
     )
     context = cast(StageContext, SimpleNamespace(
-        corpus=Corpus(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path, inputs={},
-        shared=None,
+        corpus=Corpus(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path,
+        inputs={}, shared=None, benchmarks=(),
     ))  # fmt: skip
     build_rows(context, tokenizer, role="cpt", assistant_only=False)
     order = {path.name: path.stat() for path in (tmp_path / ROWS).iterdir()}

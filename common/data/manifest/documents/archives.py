@@ -8,7 +8,9 @@ What an archive says of its sizes holds: nothing more is unpacked than that. Arc
 from __future__ import annotations
 
 import contextlib
+import lzma
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,10 @@ SMALL = 32 * MIB  # up to this size no ratio counts: a short text may be one let
 MOST_RATIO = 200  # unpacked to packed; XML of tables reaches 50
 MOST_MEMBERS = 20_000
 MOST_READ = 2**27  # bytes of one file that is read whole
+# What damaged members raise. A lack of memory is none of it: the process that reads must end then.
+UNPACKING = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError, OSError, ValueError,
+)  # fmt: skip
 _OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # Office before 2007, and encrypted documents of today
 
 
@@ -32,8 +38,8 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
             raise Unreadable(ENCRYPTED, "is encrypted, or of the time before .docx. Save it again without a password")
         try:
             archive = zipfile.ZipFile(stream)
-        except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
-            raise Unreadable(DAMAGED, f"is no archive ({error}). Download or copy it again") from None
+        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:  # OSError: impossible offsets
+            raise Unreadable(DAMAGED, f"is no archive ({error}). Download or copy it again") from error
         with archive:
             _check(archive, path.stat().st_size)
             yield archive
@@ -62,7 +68,5 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
         return archive.read(member)
     except KeyError:
         raise Unreadable(DAMAGED, f"lacks {name}") from None
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise Unreadable(DAMAGED, f"{name} in it cannot be unpacked ({error})") from None
-    except Exception as error:  # zlib, bz2 and lzma each have an error of their own
-        raise Unreadable(DAMAGED, f"{name} in it cannot be unpacked ({type(error).__name__})") from error
+    except UNPACKING as error:
+        raise Unreadable(DAMAGED, f"{name} in it cannot be unpacked ({error})") from error

@@ -46,9 +46,7 @@ def parts_of_pdf(path: Path, first: int = 1) -> Iterator[Part]:
             reader = pypdf.PdfReader(stream, strict=False)
             _unlock(reader)
             count = len(reader.pages)
-        except Unreadable:
-            raise
-        except MemoryError:
+        except (Unreadable, MemoryError):
             raise
         except Exception as error:  # on damaged files pypdf raises whatever Python does
             raise Unreadable(DAMAGED, f"is damaged ({_told(error)}). Download or copy it again") from error
@@ -65,6 +63,8 @@ def _unlock(reader: Any) -> None:
     try:
         if reader.decrypt(""):
             return
+    except MemoryError:
+        raise
     except Exception as error:
         if type(error).__name__ == "DependencyError":
             what = "is encrypted with AES, which pypdf reads with the package cryptography: pip install cryptography"

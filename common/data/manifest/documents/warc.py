@@ -60,6 +60,8 @@ def pages_of_warc(file: SourceFile) -> Iterator[Page]:
     except (*READ_ERRORS, DataError) as error:
         told = error if isinstance(error, DataError) else read_problem(file, f"record {number}", error)
         yield Page(number + 1, reason=DAMAGED, detail=f"cannot be read: {str(told).rstrip('.')}")
+    except MemoryError:
+        raise
     except Exception as error:  # ArchiveLoadFailed, and what a damaged head makes of warcio
         yield Page(number + 1, reason=DAMAGED, detail=f"is no record of a WARC file ({first_line(error)[:120]})")
     file.on_read(file.size)
@@ -105,7 +107,8 @@ def _page(number: int, record: Any, stream: _Counted) -> Page:
     try:
         data = b"".join(_content(record))
     except Exception as error:  # each way of packing has errors of its own
-        if stream.error is not None:  # it is the archive that is damaged, not what was packed in it
+        # It is the archive that is damaged, not what was packed in it, or the machine that has no memory.
+        if stream.error is not None or isinstance(error, MemoryError):
             raise
         return Page(number, reason=DAMAGED, detail=f"{url} cannot be unpacked ({first_line(error)[:120]})")
     if len(data) > MOST_BYTES:
