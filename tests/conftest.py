@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # each process beside others has a core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 os.environ.pop("COLUMNS", None)  # a terminal's width would wrap what tests read
+
+
+def long(*values: object) -> Any:
+    """Return a case of a parametrised test that `just test slow=true` alone runs."""
+    return pytest.param(*values, marks=pytest.mark.long)
+
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Budgets that show the plumbing, not the learning: a whole chain in under half a minute.

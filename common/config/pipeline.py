@@ -7,6 +7,7 @@ It knows names and edges alone. What must be made and why is `common.engine.plan
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -116,10 +117,24 @@ def load_pipelines(folder: Path) -> dict[str, Pipeline]:
 
 def stages_in(folder: Path) -> frozenset[str] | None:
     """Return the stages of all pipelines of a folder; None where one cannot be read, so that they are not known."""
-    read = load_pipelines(folder)
-    if set(read) != set(names_in(folder)):
-        return None
-    return frozenset(node.name for pipeline in read.values() for node in pipeline.nodes())
+    found: frozenset[str] = frozenset()
+    unknown = False
+    for name in names_in(folder):
+        path = folder / f"{name}.yaml"
+        try:
+            status = path.stat()
+            found |= _stages_of(path, status.st_mtime_ns, status.st_size)
+        except OSError:
+            unknown = True  # removed since it was listed
+        except RecipeError as error:
+            pass_over(path, str(error))
+            unknown = True
+    return None if unknown else found
+
+
+@functools.lru_cache(maxsize=1024)  # every layer of every run asks; a file that was changed has another time or size
+def _stages_of(path: Path, _changed: int, _size: int) -> frozenset[str]:
+    return frozenset(node.name for node in load_pipeline(path.parent, path.stem).nodes())
 
 
 def parse_pipeline(raw: Any, path: str | Path) -> Pipeline:

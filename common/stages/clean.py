@@ -25,8 +25,7 @@ from common.data.cleaning.clean import GATE, Cleaning, shard_name
 from common.data.cleaning.runners import Runner, run_all
 from common.data.cleaning.workers import Workers
 from common.data.corpus import Portion
-from common.data.decontaminate import Decontaminator, gate
-from common.data.exam_passages import exam_passages
+from common.data.decontaminate import gate, guard_of
 from common.data.shards import ROWS, write_shard
 from common.data.texts import texts_of
 from common.errors import ContractError, DataError
@@ -41,7 +40,7 @@ def run(context: StageContext) -> StageReport:
     counts = {portion.source: portion.count or RowCount(portion.source, settings.role) for portion in portions}
     blocks = chosen(settings.blocks)
     runner = Runner(run_settings.data_executor, run_settings.data_workers, run_settings.data_options)
-    guard = Decontaminator([*exam_passages(context.corpus, settings.role), *context.benchmarks])
+    guard = guard_of(context.corpus, settings.role, context.benchmarks)
     cleaning = Cleaning(
         context.work / "cleaning", settings.role, blocks, functools.partial(gate, guard), settings.rejects,
         earlier={name.removeprefix(PREFIX): artifact.path for name, artifact in context.inputs.items()},

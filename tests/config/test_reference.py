@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ SHIPPED = {
 FILES = [(name, path) for name, paths in SHIPPED.items() for path in sorted(paths)]
 
 
+@cache
 def validator(name: str) -> Any:
     schemas = {path.name: json.loads(path.read_text("utf-8")) for path in (DOCS / "schemas").glob("*.json")}
     for schema in schemas.values():

@@ -5,6 +5,8 @@ Usage: `check_key("cpt.schedule.kind")` raises AssertionError for a key that doe
 
 from __future__ import annotations
 
+from functools import cache
+
 from pydantic import BaseModel
 
 from common.config.kinds import kind_of, kinds
@@ -16,6 +18,7 @@ from common.config.trl_options import options_of
 from tests.conftest import REPOSITORY
 
 
+@cache
 def pipeline_with(stage: str) -> str | None:
     """Return a pipeline that has a stage of this name or kind; None where there is none."""
     folder = REPOSITORY / "pipelines"

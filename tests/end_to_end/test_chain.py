@@ -244,6 +244,7 @@ def test_a_checkpoint_that_cannot_learn_to_stop_or_is_cut_short_is_refused(finis
     assert not list((tmp_path / "a" / "artifacts").glob("base-*"))
 
 
+@pytest.mark.long
 def test_trl_packing_takes_trl_options(copy: Path) -> None:
     words = {"domain": "medical", "out": str(copy), **QUICK, "cpt.packing": "trl",
              "cpt.train.packing": "true", "cpt.train.packing_strategy": "wrapped", "sft.packing": "trl"}  # fmt: skip

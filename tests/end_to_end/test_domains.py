@@ -21,7 +21,7 @@ from common.engine.preflight.settings import check_settings
 from common.engine.run import execute
 from common.errors import ConfigError
 from common.evaluation.tasks import check_questions
-from tests.conftest import QUICK, REPOSITORY
+from tests.conftest import QUICK, REPOSITORY, long
 
 pytestmark = pytest.mark.slow
 
@@ -90,8 +90,8 @@ def test_its_exam_is_sound_and_no_training_row_repeats_it(domain: str) -> None:
             assert guard.hit(asked) is None, asked
 
 
-# The demonstration's test makes all of medical, with its whole budgets.
-TO_A_CARD = [pytest.param(name, marks=pytest.mark.long) if name == "medical" else name for name in FOUND]
+# The demonstration's test makes all of medical, with its whole budgets; one other shows that nothing is medical's own.
+TO_A_CARD = [name if name == "legal" else long(name) for name in FOUND]
 
 
 @pytest.mark.parametrize("domain", TO_A_CARD)

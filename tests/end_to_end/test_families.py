@@ -23,7 +23,7 @@ from common.engine.plan import make_plan
 from common.engine.run import execute
 from common.errors import ConfigError, RecipeError
 from common.models.tokenizer import common_words
-from tests.conftest import QUICK, REPOSITORY
+from tests.conftest import QUICK, REPOSITORY, long
 from tests.docs.test_pages import rows_of
 from tests.models.test_turns import ALTERNATING, BRACKETS, ENDED, OWN_SYSTEM, THINKING
 
@@ -134,14 +134,7 @@ FAMILIES = {
         expected=["its chat template has no system turn", "padding is '<unk>', since there was none"],
     ),
 }  # fmt: skip
-FAST = ("gpt2", "gemma2")
-EVERY_RUN = (*FAST, "qwen3", "mistral", "phi3")  # each needs a change that no other of these needs
-
-
-def marks_of(name: str) -> list[pytest.MarkDecorator]:
-    if name in FAST:
-        return []
-    return [pytest.mark.slow] if name in EVERY_RUN else [pytest.mark.slow, pytest.mark.long]
+EVERY_RUN = ("gpt2", "gemma2")  # without marks of a chat, and with several stops
 
 
 def make_tokenizer(family: Family) -> Any:
@@ -236,7 +229,7 @@ def stops_by_itself(folder: Path) -> bool:
     return len(written) == length + 3 and int(written[-1]) == word
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=marks_of(name)) for name in FAMILIES])
+@pytest.mark.parametrize("name", [name if name in EVERY_RUN else long(name) for name in FAMILIES])
 def test_a_family_goes_through_the_chain_and_its_published_model_stops(name: str, tmp_path: Path) -> None:
     adjusted = run_chain(name, tmp_path)
     expected = FAMILIES[name].expected

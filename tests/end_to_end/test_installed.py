@@ -115,7 +115,7 @@ def test_it_plans_shows_and_makes_domains_in_an_empty_folder(site: Path, tmp_pat
     assert files_of(site) == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_leaves_its_results_in_the_current_folder(site: Path, tmp_path: Path) -> None:
     before = files_of(site)
     assert installed(site, tmp_path, "new-domain", "name=chemistry").returncode == 0

@@ -12,7 +12,7 @@ from common.config.resolve import resolve
 from common.console import Console
 from common.engine.preflight.settings import check_settings
 from common.engine.run import execute
-from tests.conftest import QUICK, REPOSITORY
+from tests.conftest import QUICK, REPOSITORY, long
 
 WORDS = {key: value for key, value in QUICK.items() if not key.startswith("dpo.")} | {"domain": "medical"}
 
@@ -30,10 +30,10 @@ def test_it_resolves_on_the_tiny_profile_and_with_a_checkpoint(name: str) -> Non
 @pytest.mark.parametrize(
     ("pipeline", "checkpoints"),
     [
-        ("residual", ["base", "instruct", "cpt", "residual"]),
-        ("sec", ["base", "instruct", "cpt", "ties"]),
+        long("residual", ["base", "instruct", "cpt", "residual"]),
+        long("sec", ["base", "instruct", "cpt", "ties"]),
         ("sft-only", ["base", "sft"]),
-        pytest.param("dpo-only", ["base", "dpo"], marks=pytest.mark.long),
+        long("dpo-only", ["base", "dpo"]),
         ("cpt-sft", ["base", "cpt", "sft"]),
         ("adapters", ["base", "cpt-lora", "sft-lora", "cpt", "sft"]),
     ],

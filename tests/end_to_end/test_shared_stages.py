@@ -151,6 +151,7 @@ def test_a_silent_fallback_is_refused(alone: Path, tmp_path: Path) -> None:
     assert not list((root / "artifacts").glob("dpo-*"))
 
 
+@pytest.mark.long
 def test_stopped_and_killed_processes_go_on_to_the_same_result(alone: Path, tmp_path: Path) -> None:
     """A signal saves and ends with 75; a killed process is named; one process then ends what two had started."""
     root = tmp_path / "store"

@@ -135,6 +135,7 @@ def test_an_unknown_name_says_where_to_look(text: str | None, message: str, tmp_
         extra.load(["broken"], (tmp_path,), manager=manager(tmp_path))
 
 
+@pytest.mark.long
 def test_a_later_folder_overrides_an_earlier_one(tmp_path: Path) -> None:
     for place, rows in (("common/deep", "first"), ("domain", "second")):
         (tmp_path / place).mkdir(parents=True)

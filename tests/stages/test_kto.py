@@ -17,7 +17,7 @@ from common.engine.run import run_stage
 from common.errors import ContractError
 from common.stages.kto import weights_for
 from common.stages.preference import Tuning
-from tests.conftest import QUICK, REPOSITORY
+from tests.conftest import QUICK, REPOSITORY, long
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def without_pairs(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("given", [None, "1.5"])
+@pytest.mark.parametrize("given", [long(None), "1.5"])
 def test_kto_learns_from_single_answers(
     given: str | None, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ from common.models import checkpoint
 from common.rewards.reward_model import load_scorer
 from common.rewards.verifiers import Answer
 from common.store.artifacts import Artifact
-from tests.conftest import QUICK, REPOSITORY
+from tests.conftest import QUICK, REPOSITORY, long
 
 pytestmark = pytest.mark.slow
 
@@ -100,7 +100,7 @@ def test_a_finished_reward_model_is_taken(trained: Path, tmp_path: Path) -> None
     assert ours["ranking_accuracy"] == theirs["ranking_accuracy"]
 
 
-@pytest.mark.parametrize("kind", ["lora", "qlora"])
+@pytest.mark.parametrize("kind", ["lora", long("qlora")])
 def test_an_adapter_and_its_new_head_are_merged(kind: str, trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "store", symlinks=True)
     more = {"reward.peft": kind, "reward.lora.r": "2", "reward.epochs": "0.1"}

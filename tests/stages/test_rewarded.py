@@ -227,6 +227,7 @@ def test_every_pass_over_the_prompts_has_an_order_of_its_own_and_a_longer_run_be
     assert [row["prompt"] for row in in_order(rows, 4, 2, seed=1)] != asked[:8]
 
 
+@pytest.mark.long
 def test_a_killed_run_ends_with_the_same_weights(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the first pass over the prompts, where TRL's own sampler would begin again with the first order."""
     more = {"grpo.steps": "6", "grpo.prompts_per_step": "16", "run.checkpoint_minutes": "0.00001"}

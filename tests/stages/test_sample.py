@@ -20,7 +20,7 @@ from common.stages import expert
 from common.store.artifacts import Artifact
 from common.training import sampling
 from common.training.fit import fit
-from tests.conftest import QUICK, REPOSITORY
+from tests.conftest import QUICK, REPOSITORY, long
 
 pytestmark = pytest.mark.slow
 
@@ -71,6 +71,7 @@ def test_pairs_of_its_own_answers_train_dpo_to_a_card(copy: Path) -> None:
     assert [c["name"] for c in summary["checkpoints"]] == ["base", "cpt", "sft", "dpo"]  # `sample` is none
 
 
+@pytest.mark.long
 def test_expert_iteration_and_grpo_on_hard_prompts_to_a_card(copy: Path) -> None:
     artifacts = execute(resolve(rlvr(copy), REPOSITORY), Console("quiet")).artifacts
     facts = artifacts["expert"].manifest["metrics"]
@@ -87,7 +88,7 @@ def test_expert_iteration_and_grpo_on_hard_prompts_to_a_card(copy: Path) -> None
     assert {record["round"] for record in lines(artifacts["expert"].path / "log.jsonl")} == {1, 2}
 
 
-@pytest.mark.parametrize("restart", ["true", "false"])
+@pytest.mark.parametrize("restart", [long("true"), "false"])
 def test_a_killed_run_ends_with_the_same_weights(restart: str, copy: Path, tmp_path: Path, monkeypatch: Any) -> None:
     shutil.copytree(copy, tmp_path / "other", symlinks=True)
     resolved = resolve(rlvr(copy, restart=restart), REPOSITORY)
@@ -118,6 +119,7 @@ def test_a_killed_run_ends_with_the_same_weights(restart: str, copy: Path, tmp_p
     assert lines(result.path / "log.jsonl") == lines(whole.path / "log.jsonl")
 
 
+@pytest.mark.long
 def test_the_best_round_is_handed_on(copy: Path, monkeypatch: Any, capsys: Any) -> None:
     from safetensors.torch import load_file
 
@@ -191,6 +193,7 @@ def repository(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.long
 def test_right_answers_train_sft_and_prompts_train_grpo(copy: Path, repository: Path) -> None:
     told = words(copy, "consumers", sample={**SMALL, "prompts": "40"}, grpo={**GRPO, "hard": "1.0"})
     told |= {"best-of.limits.dropped": "0.5", "best-of.tokens": "2048"}
@@ -241,6 +244,7 @@ def test_answers_that_all_earn_alike_and_pass_nowhere(copy: Path) -> None:
         run_stage(resolve(told, REPOSITORY), "sample", Console("quiet"))
 
 
+@pytest.mark.long
 def test_an_expert_with_an_adapter_hands_on_the_whole_model_and_the_adapter(copy: Path) -> None:
     more = {"rounds": "1", "peft": "lora", "lora.r": "2"}
     artifact = run_stage(resolve(rlvr(copy, **more), REPOSITORY), "expert", Console("quiet"))

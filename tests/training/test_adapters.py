@@ -17,7 +17,7 @@ from common.errors import ConfigError
 from common.models import checkpoint, contracts
 from common.store.artifacts import Artifact
 from common.training import adapters
-from tests.conftest import QUICK, REPOSITORY
+from tests.conftest import QUICK, REPOSITORY, long
 
 pytestmark = pytest.mark.slow
 
@@ -66,10 +66,11 @@ def with_adapter(parent: Path, artifact: Artifact) -> Any:
 @pytest.mark.parametrize(
     ("stage", "peft"),
     [
-        *[(stage, "lora") for stage in ("cpt", "dpo", "kto", "grpo", "rloo")],
-        *[(stage, "qlora") for stage in ("sft", "dpo", "orpo", "kto", "grpo")],
+        ("cpt", "lora"), ("sft", "qlora"), ("rloo", "lora"),
+        *[long(stage, "lora") for stage in ("dpo", "kto", "grpo")],
+        *[long(stage, "qlora") for stage in ("dpo", "orpo", "kto", "grpo")],
     ],
-)
+)  # fmt: skip
 def test_a_stage_hands_on_a_merged_model_and_an_adapter_that_fits_its_base(stage: str, peft: str, copy: Path) -> None:
     import torch
 
@@ -93,7 +94,7 @@ def test_a_stage_hands_on_a_merged_model_and_an_adapter_that_fits_its_base(stage
     assert named == parent.name
 
 
-@pytest.mark.parametrize("option", ["use_rslora", "use_dora"])
+@pytest.mark.parametrize("option", [long("use_rslora"), "use_dora"])
 def test_variants_of_peft_train_quantised_too(option: str, copy: Path) -> None:
     artifact = make(copy, "sft", **{"sft.peft": "qlora", f"sft.lora.{option}": "true"})
     assert json.loads((artifact.path / "adapter" / "adapter_config.json").read_text())[option] is True
@@ -116,7 +117,7 @@ def test_the_adapter_of_a_quantised_base_learns_in_float32(copy: Path) -> None:
     assert not all(torch.equal(w, w.bfloat16().float()) for w in weights.values())
 
 
-@pytest.mark.parametrize("stage", ["dpo", "kto"])
+@pytest.mark.parametrize("stage", ["dpo", long("kto")])
 def test_the_reference_of_a_quantised_stage_is_the_unquantised_one(
     stage: str, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,8 +148,8 @@ def test_options_that_peft_refuses_are_told(copy: Path) -> None:
         make(copy, "sft", **{"sft.peft": "qlora", "sft.quantization.bnb_4bit_compute_dtype": "float99"})
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("peft", ["lora", "qlora"])
+@pytest.mark.parametrize("tied", [True, long(False)])
+@pytest.mark.parametrize("peft", ["lora", long("qlora")])
 def test_rows_of_new_tokens_are_trained_and_saved(tied: bool, peft: str, copy: Path, tmp_path: Path) -> None:
     """`mainly` is in the questions that SFT asks; once a token of its own, only its row moves."""
     import torch

@@ -27,7 +27,7 @@ from common.training.patches import (
     without_extras,
 )
 from common.training.rows.preferences import tokenise_pair
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, long
 
 pytestmark = pytest.mark.slow
 
@@ -152,7 +152,7 @@ def test_trainers_read_the_names_of_control_tokens_as_the_tokens(tokenizer: Any)
         assert ours._tokenize_prompts([harmless])[0] == [expected]
 
 
-@pytest.mark.parametrize("method", ["dpo", "orpo"])
+@pytest.mark.parametrize("method", ["dpo", long("orpo")])
 def test_a_mean_over_tokens_depends_on_the_split(method: str, model: Any, tokenizer: Any, tmp_path: Path) -> None:
     from trl import DPOConfig
     from trl.experimental.orpo import ORPOConfig

@@ -31,7 +31,7 @@ def made(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("artifacts/*"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_benchmarks_are_asked_for_first(words: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmarks, "check_reachable", lambda tasks: None)
     resolved = resolve(words | {"evaluate.tasks": "[no_such_exam]"}, REPOSITORY)

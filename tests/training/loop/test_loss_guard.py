@@ -18,7 +18,7 @@ from common.errors import ContractError
 from common.store.artifacts import Store
 from common.training.loop.loss_guard import HALVINGS, LossSpikeGuard, without_skipped
 from common.training.loop.trainer import TrainingLoop
-from tests.conftest import QUICK, REPOSITORY
+from tests.conftest import QUICK, REPOSITORY, long
 
 
 def guarded(folder: Path, losses: list[float], **settings: Any) -> LossSpikeGuard:
@@ -108,6 +108,7 @@ def test_a_training_goes_on_behind_the_rows_that_broke_it(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_one_that_breaks_again_and_again_stops_the_stage(tmp_path: Path, broken_steps: list[int]) -> None:
     broken_steps.extend([9, 14])
     resolved = resolve({**WORDS, "out": str(tmp_path), "base.guard.times": "1"}, REPOSITORY)
@@ -153,7 +154,7 @@ def test_one_that_breaks_before_any_checkpoint_stops_the_stage(tmp_path: Path, b
         run_stage(resolved, "base", Console("quiet"))
 
 
-@pytest.mark.parametrize("step", [3, 24])
+@pytest.mark.parametrize("step", [3, long(24)])
 def test_a_gradient_that_breaks_between_two_logs_or_at_the_end_is_not_saved(
     step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,7 @@ from common.store.verify import verify
 from common.training.rows import prepared, shards
 from common.training.rows.prepared import KIND, fingerprint_of_tokenizer
 from common.training.rows.rows import TrainingRows, build_rows
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, long
 
 PLAIN = {"tokens": 4096, "batch_tokens": 256, "sequence_length": 64, "replay": 0, "limits": {"dropped": 1}}
 
@@ -225,7 +225,7 @@ KILLED = """
 """
 
 
-@pytest.mark.parametrize(("moment", "time", "kept"), [("finish", 1, 0), ("finish", 5, 4), ("pack", 1, -1)])
+@pytest.mark.parametrize(("moment", "time", "kept"), [long("finish", 1, 0), ("finish", 5, 4), long("pack", 1, -1)])
 def test_a_killed_preparation_goes_on_behind_its_last_shard(
     moment: str, time: int, kept: int, store: Store, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
