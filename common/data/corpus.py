@@ -40,6 +40,7 @@ class Portion:
     share: Callable[[], float]  # of the source that has been read so far; 1 once there is no more
     count: RowCount | None = None  # of the rows read so far; none where no row can be dropped
     far: bool = False  # on the Hub, where nothing says how many there are
+    size: int = 0  # bytes of its files
 
 
 CORPUS_ROLES = (

@@ -31,8 +31,9 @@ from common.store import cache
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-SCHEMA = 4  # goes up when the same rows are measured differently
+SCHEMA = 5  # goes up when the same rows are measured differently
 MOST_BYTES = 32_000_000  # of a role that are read, all its sources together: at most about two seconds
+MOST_FILES = 2 * MOST_BYTES  # of files: rows may be few among those that are read, as texts that are held out are
 LEAST = 50  # rows of a source that are read however many bytes are: fewer say nothing of their lengths
 SAMPLE = 400  # lengths that are kept of a role, at least, where it has as many rows
 TEXT_SAMPLE = 600  # characters of a row that the tokenizer is tried on
@@ -189,7 +190,7 @@ class RowSizes:
                 size = size_of(row)
                 sampler.add(size)
                 count, read = count + 1, read + size.total
-                if count >= LEAST and read > most and (share := portion.share()) < 1:
+                if count >= LEAST and _is_much(portion, count, read, most) and (share := portion.share()) < 1:
                     whole = False
                     rows += portion.times * count / share
                     break
@@ -212,6 +213,11 @@ class RowSizes:
         assert self.tokenizer is not None, "without one the vocabulary's size is used"
         encoded = load_core(self.tokenizer).encode_batch(texts, add_special_tokens=False)
         return _bytes(texts) / max(1, sum(len(text.ids) for text in encoded))
+
+
+def _is_much(portion: Portion, count: int, read: int, most: float) -> bool:
+    """Whether a source has given its share of bytes, or their reading has gone through its share of the files."""
+    return read > most or (count % LEAST == 0 and portion.share() * portion.size > most * MOST_FILES / MOST_BYTES)
 
 
 def load_core(path: Path) -> Tokenizer:

@@ -25,8 +25,7 @@ from common.data.cleaning.clean import GATE, Cleaning, shard_name
 from common.data.cleaning.runners import Runner, run_all
 from common.data.cleaning.workers import Workers
 from common.data.corpus import Portion
-from common.data.decontaminate import Decontaminator, gate
-from common.data.exam_passages import exam_passages
+from common.data.decontaminate import gate, guard_of
 from common.data.shards import ROWS, write_shard
 from common.data.texts import texts_of
 from common.errors import ContractError, DataError
@@ -41,7 +40,7 @@ def run(context: StageContext) -> StageReport:
     counts = {portion.source: portion.count or RowCount(portion.source, settings.role) for portion in portions}
     blocks = chosen(settings.blocks)
     runner = Runner(run_settings.data_executor, run_settings.data_workers, run_settings.data_options)
-    guard = Decontaminator([*exam_passages(context.corpus, settings.role), *context.benchmarks])
+    guard = guard_of(context.corpus, settings.role, context.benchmarks)
     cleaning = Cleaning(
         context.work / "cleaning", settings.role, blocks, functools.partial(gate, guard), settings.rejects,
         earlier={name.removeprefix(PREFIX): artifact.path for name, artifact in context.inputs.items()},
@@ -51,8 +50,11 @@ def run(context: StageContext) -> StageReport:
     with Workers(cleaning, runner.processes) as workers:
         if not (cleaning.is_cut and read.is_file()):
             cleaning.cut(_rows_of(portions, settings), workers.begin)
-            write_json(read, {source: count.as_dict() for source, count in counts.items()})
-        counts = {source: RowCount(**values) for source, values in json.loads(read.read_text("utf-8")).items()}
+            told = {source: list(context.corpus.findings().get(source, ())) for source in counts}
+            counted = {source: count.as_dict() for source, count in counts.items()}
+            write_json(read, {"counts": counted, "findings": told})
+        known = json.loads(read.read_text("utf-8"))
+        counts = {source: RowCount(**values) for source, values in known["counts"].items()}
         _check_usable(counts, settings.role)
         run_all(cleaning, runner, workers)
     accounts = cleaning.accounts()
@@ -67,7 +69,7 @@ def run(context: StageContext) -> StageReport:
     write_json(
         context.out / FACTS,
         {"role": settings.role, "times": times, "sources": [count.as_dict() for count in totals],
-         "read": [count.as_dict() for count in counts.values()],
+         "read": [count.as_dict() for count in counts.values()], "findings": known["findings"],
          **{key: accounts.as_dict()[key] for key in ("blocks", "amounts", "lengths")}},
     )  # fmt: skip
     _write_rejects(context.out / REJECTS, accounts)

@@ -9,7 +9,21 @@ import inspect
 import sys
 from collections.abc import Callable
 
-from tests.bench import alignment, cleaning, commands, cost, demonstration, exam, proof, switches, tokens, training
+from tests.bench import (
+    alignment,
+    cleaning,
+    cleaning_pays,
+    commands,
+    cost,
+    demonstration,
+    exam,
+    proof,
+    real_data,
+    scale,
+    switches,
+    tokens,
+    training,
+)
 from tests.bench.chaos import report
 
 BENCHMARKS: dict[str, Callable[..., int | None]] = {
@@ -18,9 +32,12 @@ BENCHMARKS: dict[str, Callable[..., int | None]] = {
     "switches": switches.main,
     "tokens": tokens.main,
     "cleaning": cleaning.main,
+    "scale": scale.main,
     "alignment": alignment.main,
     "cost": cost.main,
     "exam": exam.main,
+    "cleaning-pays": cleaning_pays.main,
+    "real-data": real_data.main,
     "demonstration": demonstration.main,
     "proof": proof.main,
     "chaos": report.main,

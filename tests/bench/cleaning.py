@@ -20,9 +20,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.bench.documents import MANIFEST, write_material
 from tests.conftest import REPOSITORY
+
+if TYPE_CHECKING:
+    from common.stage import StageContext
 
 BUCKETS, HASHES = 14, 8  # datatrove's defaults
 BLOCKS: list[object] = [
@@ -32,23 +36,29 @@ AGAINST_SCRIPT, OF_TWO = 1.0, 1.7  # floors
 Measured = dict[str, float]
 
 
-def ours(folder: Path, work: Path, workers: int) -> Callable[[], int]:
-    """Return what cleans by our stage, and tells how many documents are left."""
+def context_of(folder: Path, work: Path, workers: int) -> StageContext:
+    """Return the context of the stage that cleans the documents of a folder."""
     from common.config.resolve import resolve
     from common.console import Console
     from common.engine.corpora import data_folder, open_corpus
     from common.stage import StageContext
-    from common.stages import clean
 
     words = {
         "domain": "medical", "pipeline": "cpt-only", "data": str(folder / MANIFEST), "run.data_workers": str(workers)
     }  # fmt: skip
     resolved = resolve(words, REPOSITORY)
     (work / "out").mkdir(parents=True)
-    context = StageContext(
+    return StageContext(
         "data-cpt", "clean", resolved.config.stages["data-cpt"], resolved.config, {}, None, open_corpus(resolved),
         work / "out", work / "work", work / "models", Console("quiet"), data=data_folder(resolved),
     )  # fmt: skip
+
+
+def ours(folder: Path, work: Path, workers: int) -> Callable[[], int]:
+    """Return what cleans by our stage, and tells how many documents are left."""
+    from common.stages import clean
+
+    context = context_of(folder, work, workers)
     return lambda: int(clean.run(context).metrics["rows_out"])
 
 

@@ -81,7 +81,9 @@ def documents(megabytes: float, seed: int = 0) -> Iterator[str]:
         yield text
 
 
-def write_material(folder: Path, megabytes: float, blocks: list[object], seed: int = 0) -> int:
+def write_material(
+    folder: Path, megabytes: float, blocks: list[object], seed: int = 0, heldout: float = 0
+) -> int:  # fmt: skip
     """Write documents, exam and manifest into a folder, and return how many documents there are."""
     number = 0
     with (folder / DOCUMENTS).open("w", encoding="utf-8") as file:
@@ -90,7 +92,8 @@ def write_material(folder: Path, megabytes: float, blocks: list[object], seed: i
     with (folder / EXAM).open("w", encoding="utf-8") as file:
         file.writelines(json.dumps({"question": text, "answer": "yes"}) + "\n" for text in questions(seed))
     sources = [
-        {"id": "pages", "role": "cpt", "path": DOCUMENTS, "licence": "mit", "language": "en"},
+        {"id": "pages", "role": "cpt", "path": DOCUMENTS, "licence": "mit", "language": "en",
+         **({"heldout": heldout} if heldout else {})},
         {"id": "exam", "role": "eval", "side": "domain", "path": EXAM, "licence": "mit",
          "columns": {"question": "question", "answer": "answer"}, "choices": ["yes", "no"]},
     ]  # fmt: skip

@@ -70,7 +70,7 @@ def prepare(corpus: Any, tokenizer: Any, folder: Path) -> Any:
     from common.training.rows.reader import Reader
 
     context: Any = SimpleNamespace(
-        corpus=corpus, config=SimpleNamespace(seed=0), stage="cpt", work=folder, shared=None, inputs={}
+        corpus=corpus, config=SimpleNamespace(seed=0), stage="cpt", work=folder, shared=None, inputs={}, benchmarks=()
     )
     reader = Reader(context, tokenizer, "cpt", chat_only=False)
     name = prepare_rows(reader, assistant_only=False, sequence_length=LENGTH, budget=None)
@@ -150,7 +150,7 @@ def measure(megabytes: float, folder: Path) -> dict[str, float]:
     started = time.perf_counter()
     made = prepare(Generated(megabytes), tokenizer, folder)
     seconds = time.perf_counter() - started
-    peak = _peak()
+    peak = peak_memory()
     rows = len(made.rows)
     context: Any = SimpleNamespace(work=folder, shared=None)
     started = time.perf_counter()
@@ -160,7 +160,7 @@ def measure(megabytes: float, folder: Path) -> dict[str, float]:
     return {"peak": peak, "opening": time.perf_counter() - started, "seconds": seconds, "rows": rows}
 
 
-def _peak() -> float:
+def peak_memory() -> float:
     """Return the most memory that this program had (bytes). That of `getrusage` begins with its parent's."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

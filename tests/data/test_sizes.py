@@ -82,6 +82,17 @@ def test_a_role_of_which_no_more_is_read_is_known_by_more_than_one_row(tmp_path:
     assert found.rows == pytest.approx(5000, rel=0.02)
 
 
+def test_few_rows_among_many_bytes_are_known_without_reading_all_of_them(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path, {"cpt": texts(20_000)}, heldout=0.05)
+    whole = sizes_of(corpus).of("text_domain")
+    found = sizes_of(corpus, most=200_000).of("text_domain")
+    assert found is not None
+    assert whole is not None
+    assert whole.rows * whole.mean_bytes < 200_000  # of text, so that a limit of text alone would read all
+    assert not found.whole
+    assert found.rows == pytest.approx(whole.rows, rel=0.15)
+
+
 def test_a_limit_counts_where_a_file_is_read_in_part(tmp_path: Path) -> None:
     for more, expected in (({"limit": 200}, 200), ({"limit": 200, "weight": 0.5}, 100), ({"limit": 9000}, 5000)):
         found = sizes_of(corpus_of(tmp_path, {"cpt": texts(5000)}, **more), most=1).of("cpt")

@@ -11,11 +11,12 @@ import pytest
 from common.cli.data import show, show_training
 from common.console import Console
 from common.data.accounting import RowCount
-from common.data.cleaned import CleanedRows
+from common.data.cleaned import SAMPLES, CleanedRows
 from common.data.cleaning import amounts
 from common.data.cleaning.accounts import LEFT, TaskAccounts
 from common.data.cleaning.amounts import Amount
 from common.data.tokens import TokenCounter, fertility, general_texts, measured, tokens_of_sources
+from common.errors import DataError
 from common.models.tokenizer import train_tokenizer
 from common.report.chain import load_chain
 from common.report.tables import rows_table
@@ -107,6 +108,13 @@ def test_a_result_says_what_its_tokens_are(folder: Path, tokenizer: Path) -> Non
     assert "~" not in shown.getvalue()
     show(artifact, Console("quiet", shown), 0, TokenCounter(None, 512), [])
     assert "~: estimated by 2.0 bytes a token, as there is no tokenizer here yet" in shown.getvalue()
+
+
+def test_a_result_without_samples_says_how_to_make_it_again(folder: Path) -> None:
+    artifact = cleaned(resolved(folder))
+    (artifact.path / SAMPLES).unlink()
+    with pytest.raises(DataError, match=r"has no samples of its texts\. Make it again: `just rerun stage=data-cpt`"):
+        tokens_of_sources(artifact.path, TokenCounter(None))
 
 
 def test_samples_of_tasks_together_are_an_estimate_that_says_so(

@@ -21,6 +21,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 from common.config.blocks import Block, BlockContext, BlockSettings, Drop, Row, RowFunction, Task, TwoPass, block_of
@@ -31,7 +32,7 @@ from common.data.texts import texts_of
 from common.store.artifacts import write_json
 from common.store.manifest import read_mapping
 
-SHARD_CHARACTERS = 16_000_000  # of a task at most: a minute or less of cleaning, and little of it in memory
+SHARD_CHARACTERS = 8_000_000  # of a task at most: half a minute or less of cleaning, and little of it in memory
 SHARES = 16  # a task is about this part of the rows before it, so that few rows too are work for several processes
 GATE = "exam"  # what accounts call the last step, which keeps the exam out
 RAW, CUT = "raw", "cut.json"
@@ -99,10 +100,10 @@ class Cleaning:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         tasks = 0
-        for shard in _shards(rows):
-            write_shard(self.folder / RAW / shard_name(tasks), shard)
-            on_task(tasks)
-            tasks += 1
+        for task, shard in itertools.groupby(_numbered(rows), key=itemgetter(0)):
+            write_shard(self.folder / RAW / shard_name(task), map(itemgetter(1), shard))
+            on_task(task)
+            tasks = task + 1
         write_json(self.folder / CUT, {"tasks": tasks})
 
     def _cut(self) -> int | None:
@@ -284,16 +285,11 @@ def _counted(rows: Iterator[Row], accounts: TaskAccounts, task: int) -> Iterator
         yield row
 
 
-def _shards(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Yield rows in lists of SHARD_CHARACTERS; the first ones are shorter, and each is a share of those before it."""
-    held: list[Row] = []
-    size = before = 0
+def _numbered(rows: Iterable[Row]) -> Iterator[tuple[int, Row]]:
+    """Yield rows, each with its task: of SHARD_CHARACTERS; the first ones are shorter, a share of those before them."""
+    task = size = before = 0
     for row in rows:
-        held.append(row)
+        yield task, row
         size += sum(map(len, texts_of(row)))
         if size >= min(SHARD_CHARACTERS, max(SHARD_CHARACTERS, before) // SHARES):
-            yield held
-            before += size
-            held, size = [], 0
-    if held:
-        yield held
+            task, before, size = task + 1, before + size, 0

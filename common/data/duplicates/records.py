@@ -12,6 +12,7 @@ one piece, each further piece begins with the first of them again.
 from __future__ import annotations
 
 import bisect
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 
 Records = np.ndarray[Any, np.dtype[Any]]
 KEYS = 1 << 64
-MOST = 1 << 20  # records in memory at once
+MOST = 1 << 18  # records in memory at once
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,18 @@ class _Opened:
     def __init__(self, file: SortedFile, dtype: np.dtype[Any]) -> None:
         self.file, self._dtype = file, dtype
         self._wide = _wide(dtype)
-        mapped: Records = np.memmap(file.path, dtype, mode="r", offset=file.start, shape=(file.count,))
-        self._keys = mapped["key"]
 
     def find(self, key: int) -> int:
-        """Return how many records have a smaller key."""
-        return bisect.bisect_left(range(self.file.count), key, key=lambda place: int(self._keys[place]))
+        """Return how many records have a smaller key. Nothing is mapped: it would count as memory of the process."""
+        size, fields = self._dtype.itemsize, self._dtype.fields
+        assert fields is not None, "records have fields"
+        start = self.file.start + fields["key"][1]
+        with self.file.path.open("rb", buffering=0) as file:
+
+            def key_at(place: int) -> int:
+                return int.from_bytes(os.pread(file.fileno(), 8, start + place * size), "little")
+
+            return bisect.bisect_left(range(self.file.count), key, key=key_at)
 
     def read(self, start: int, end: int) -> Records:
         size = self._dtype.itemsize

@@ -10,8 +10,8 @@ the row's hashes its last 8 bits, which tell how alike two rows are (b-bit minwi
 from __future__ import annotations
 
 import math
+import os
 from contextlib import AbstractContextManager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,7 +155,6 @@ class Sketches:
 
     def __init__(self, parts: Parts, hashes: int) -> None:
         self._parts, self._hashes = parts, hashes
-        self._of_part = lru_cache(maxsize=256)(self._open)
 
     def likeness(self, rows: Array, others: Array) -> Array:
         """Return how alike the two rows of each pair are, about: some pairs agree in 8 bits by chance."""
@@ -163,13 +162,14 @@ class Sketches:
         return (agree * 256 - 1) / 255
 
     def _take(self, rows: Array) -> Array:
+        """Read the sketches of some rows. No file is mapped: pages that were read would count as memory."""
         found = np.empty((len(rows), self._hashes), np.uint8)
         holding = np.searchsorted(self._parts.offsets, rows, side="right") - 1
         for number in np.unique(holding):
-            here = holding == number
-            found[here] = self._of_part(int(number))[rows[here] - self._parts.offsets[number]]
+            here = np.flatnonzero(holding == number)
+            places = (rows[here] - self._parts.offsets[number]).tolist()
+            with (self._parts.all[number].folder / _SKETCHES).open("rb", buffering=0) as file:
+                for into, place in zip(here.tolist(), places, strict=True):
+                    read = os.preadv(file.fileno(), [found[into].data], int(place) * self._hashes)
+                    assert read == self._hashes, f"{file.name} has no row {place}"
         return found
-
-    def _open(self, number: int) -> Array:
-        part = self._parts.all[number]
-        return np.memmap(part.folder / _SKETCHES, np.uint8, mode="r", shape=(part.rows, self._hashes))

@@ -151,7 +151,7 @@ class ManifestCorpus:
         def share() -> float:
             return max(sum(read) / size if size else 0.0, count.num_kept / most)
 
-        return Portion(source.id, rows, max(1.0, weight), share, count, far=source.hub is not None)
+        return Portion(source.id, rows, max(1.0, weight), share, count, far=source.hub is not None, size=size)
 
     def counts(self, role: str) -> dict[str, RowCount]:
         """Return the accounts of a role by source id, as far as its rows have been read."""

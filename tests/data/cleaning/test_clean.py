@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,9 +227,31 @@ def test_tasks_wait_for_the_last_row_where_they_share_the_rows_of_earlier_stages
     assert not cleaning(tmp_path, chosen([{"exact": {"against": ["cpt"]}}])).can_begin_early
 
 
+class Alive(dict[str, Any]):
+    """A row that is counted while it is in memory."""
+
+    now = most = 0
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        Alive.now += 1
+        Alive.most = max(Alive.most, Alive.now)
+
+    def __del__(self) -> None:
+        Alive.now -= 1
+
+
+def test_rows_are_written_as_they_are_read(tmp_path: Path) -> None:
+    found = cleaning(tmp_path)
+    found.cut(Alive(row) for row in rows(200))
+    assert found.tasks == 1
+    assert Alive.most <= 4
+
+
 def test_tasks_grow_with_the_rows_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clean, "SHARD_CHARACTERS", 1600)
-    sizes = [len(shard) for shard in clean._shards({"text": "0123456789", "source": "a"} for _ in range(10_000))]
+    numbered = clean._numbered({"text": "0123456789", "source": "a"} for _ in range(10_000))
+    sizes = list(Counter(task for task, _ in numbered).values())
     assert sizes[:16] == [10] * 16
     assert sizes == sorted(sizes[:-1]) + sizes[-1:]
     assert max(sizes) == 160
