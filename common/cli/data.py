@@ -20,9 +20,10 @@ from common.data.cleaned import FACTS, REJECTS
 from common.data.cleaning.accounts import LEFT, quantiles
 from common.data.cleaning.amounts import CHARACTERS
 from common.data.sizes import token_bytes
-from common.data.tokens import Fertility, TokenCounter, fertility, tokens_of_sources
-from common.engine.plan import Plan
+from common.data.tokens import Fertility, SourceTokens, TokenCounter, fertility, tokens_of_sources
+from common.engine.plan import TOKENIZER, Plan
 from common.errors import quoted
+from common.models.source import find_tokenizer
 from common.store.artifacts import Artifact
 from common.store.manifest import read_mapping
 
@@ -32,8 +33,19 @@ SHOWN = ("characters", "share", "used", "5%", "50%", "95%", "longest")  # of wha
 EXCERPT = 160  # characters of a row that are shown
 
 
+def counter_of(plan: Plan) -> TokenCounter:
+    """Return what counts a run's tokens: by its tokenizer where that is on this machine or on the Hub."""
+    sizes, model = plan.outlook.sizes, plan.resolved.config.model
+    assert sizes is not None, "a plan knows its corpus"
+    path = sizes.tokenizer
+    if path is None and model.path is not None and (place := find_tokenizer(model)) is not None:
+        path = place / TOKENIZER
+    return TokenCounter(path if path is not None and path.is_file() else None, sizes.vocabulary)
+
+
 def show(artifact: Artifact, console: Console, rejects: int, counter: TokenCounter, general: list[str]) -> None:
     """Print the tables of one role; `general` is text to compare the fertility of its sources with."""
+    found = tokens_of_sources(artifact.path, counter)
     facts = read_mapping(artifact.path / FACTS)
     sources = [source["source"] for source in facts["sources"]]
     rows_in = sum(source["rows_in"] for source in facts["sources"])
@@ -48,11 +60,14 @@ def show(artifact: Artifact, console: Console, rejects: int, counter: TokenCount
     body = [_source_row(source, facts, characters) for source in sources]
     header = ["source", "rows", READING, *facts["blocks"], "left", *SHOWN]
     table(console, header, body, numeric=range(1, len(header)))
-    _show_tokens(artifact, console, counter, general)
+    _show_tokens(found, console, counter, general)
     reasons = list(_reasons(facts))
     if reasons:
         console.line(always=True)
         table(console, ["left out by", "reason", "rows", "of those it saw"], reasons, numeric=(2, 3))
+    for source, findings in facts["findings"].items():
+        for finding in findings:
+            console.line(f"  {source}: {finding}", always=True)
     changes = _changes(facts)
     if changes:
         console.line(always=True)
@@ -61,9 +76,10 @@ def show(artifact: Artifact, console: Console, rejects: int, counter: TokenCount
     console.line(f"All of it: {short_path(artifact.path)}/{FACTS} and {REJECTS}", always=True)
 
 
-def _show_tokens(artifact: Artifact, console: Console, counter: TokenCounter, general: list[str]) -> None:
+def _show_tokens(
+    found: Mapping[str, SourceTokens], console: Console, counter: TokenCounter, general: list[str]
+) -> None:  # fmt: skip
     """Print the tokens of each source before and after cleaning, how it is cut into them, and how general text is."""
-    found = tokens_of_sources(artifact.path, counter)
     body = [
         [source, str(one.before), str(one.left), *_fertility(one.fertility)] for source, one in found.items()
     ]  # fmt: skip

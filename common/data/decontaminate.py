@@ -4,10 +4,11 @@ Usage: `guard = guard_of(corpus, "sft", benchmarks)`, then `hit = guard.hit(text
 `rows = filter_rows(rows, guard, count)`, or `judge = gate(guard)` for the rejects' sample.
 
 A text is hit when it shares a run of `n` words with a question, or holds a whole shorter question of at least six
-words, with one typing error at most. A held-out text is copied where most of it (80%) is found, or most of a row is
-part of it: texts of one field share paragraphs. What a word is in each script, and what does not tell two apart, is
-`common.data.words`; how runs are found is `common.data.overlap`. It finds copies, not paraphrases; questions under six
-words are too common to look for. Passages come from `common.data.exam_passages`.
+words, with one typing error at most. A sentence that states what is asked, as the text that a question was made from
+does, is no part of a copy (`common.data.phrasing`). A held-out text is copied where most of it (80%) is found, or most
+of a row is part of it: texts of one field share paragraphs. What a word is in each script, and what does not tell two
+apart, is `common.data.words`; how runs are found is `common.data.overlap`. It finds copies, not paraphrases; questions
+under six words are too common to look for. Passages come from `common.data.exam_passages`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from common.data.corpus import Row
 from common.data.exam_passages import Examined, Passage, exam_passages, shared_runs
 from common.data.excerpts import excerpt, shown
 from common.data.overlap import SHORTEST, Form, Match, PassageIndex, form_of
+from common.data.phrasing import question_in, states_it
 from common.data.texts import texts_of
 from common.data.words import WORD, Cut, cut, pieces_of_text, weight_of, words_of
 
@@ -92,16 +94,32 @@ class Decontaminator:
         for piece in pieces_of_text(text, LONG):
             piece = before + piece  # a run, or a word that a hyphen joins, may lie across two pieces
             found = cut(piece)
+            stated = set[int]()  # forms of questions that this piece states; it is slow to tell, and told once
             for match in self._matches(found):
-                if not self._passages[match.form.passage].held_out:
-                    return Hit(self._passages[match.form.passage], excerpt(piece, match.first, match.last))
-                copied.add(match, piece)
+                passage = self._passages[match.form.passage]
+                if passage.held_out:
+                    copied.add(match, piece)
+                elif match.is_whole or not (id(match.form) in stated or self._states(passage, match, piece)):
+                    return Hit(passage, excerpt(piece, match.first, match.last))
+                else:
+                    stated.add(id(match.form))
             if len(piece) == len(text) and len(found.words) < 4 * SHORTEST:
                 whole = self._whole.get(tuple(found.words))
                 if whole is not None:
                     return Hit(self._passages[whole], text)
             before = piece[-SPAN * self._longest :] if self._longest else ""
         return copied.hit(self._passages, text, self._n) if copied else None
+
+    def _states(self, passage: Passage, match: Match, text: str) -> bool:
+        """Whether a text states what a question asks about; a run of twice as many words is a copy all the same."""
+        form = match.form
+        if form.ends[match.end] - form.ends[match.start] >= 2 * self._n * WORD:
+            return False
+        question = question_in(passage.text)
+        end = len(form.words)
+        start = end - len(words_of(question))
+        is_all_of_it = match.is_clean and match.start <= start and match.end == end
+        return match.end > start and not is_all_of_it and states_it(question, text, match.first, match.last)
 
     def hit_in(self, row: Row) -> Hit | None:
         """Return the passage of the exam that a text of a row repeats, or None."""

@@ -17,7 +17,13 @@ _PARTS = re.compile(r"\S+")
 
 
 def excerpt(text: str, first: int, last: int) -> str:
-    """Return the part of a text from one of its words to the one before `last`; found by counting, so that it is slow.
+    """Return the part of a text from one of its words to the one before `last`."""
+    start, end = span(text, first, last)
+    return text[start:end].strip()
+
+
+def span(text: str, first: int, last: int) -> tuple[int, int]:
+    """Return where that part begins and ends; found by counting, so that it is slow.
 
     Where tags or entities stand in the text it may begin some words away.
     """
@@ -31,7 +37,7 @@ def excerpt(text: str, first: int, last: int) -> str:
             end = part.start() + _place(part[0], last - before)
             break
         before += size
-    return text[start or 0 : end].strip()
+    return start or 0, end
 
 
 def _place(part: str, number: int) -> int:

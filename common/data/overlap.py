@@ -17,12 +17,13 @@ It knows words only. Texts are cut in `common.data.words`; what is done about a 
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from common.data.typing_errors import Slips
+from common.data.typing_errors import MOST_TAKEN, Slips
 from common.data.words import WORD, weight_of
 
 SHORTEST = 6  # words of a passage that is looked for
@@ -43,6 +44,7 @@ class Form:
     own: Sequence[int]  # the same, of words that are not in instructions alone
     least: int
     least_own: int
+    enough_with_slip: int  # what a run with a typing error in it weighs at least
     block: int  # words of which one seed is looked up
 
     def is_evidence(self, start: int, end: int) -> bool:
@@ -54,8 +56,7 @@ class Form:
 
         A longer passage has a run without one, and a shorter run may be of another question that is worded alike.
         """
-        enough = min(2 * self.least, self.ends[-1])
-        return self.ends[end] - self.ends[start] >= enough and self._is_own(start, end)
+        return self.ends[end] - self.ends[start] >= self.enough_with_slip and self._is_own(start, end)
 
     def _is_own(self, start: int, end: int) -> bool:
         return self.own[end] - self.own[start] >= self.least_own and end - start >= LEAST_UNITS
@@ -69,6 +70,12 @@ class Match(NamedTuple):
     end: int
     first: int
     last: int
+    is_clean: bool = True  # its first and last words are written as in the form
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of the form; a typing error in its first or last word may be another word."""
+        return self.is_clean and self.start == 0 and self.end == len(self.form.words)
 
 
 Seed = tuple[str, ...]
@@ -169,15 +176,26 @@ class PassageIndex:
             start, first = start - 1, first - 1
         if form.is_evidence(start, end):
             return Match(form, start, end, first, last)
-        if form.is_evidence_with_slip(start, len(known)):  # else nothing that follows makes it enough
+        ends, enough = form.ends, form.enough_with_slip
+        # Most seeds are met by chance: the word that a run past an error needs at its far end is then not there.
+        needed = bisect_left(ends, ends[start] + enough) - 1
+        if needed < len(known) and (needed < end + MOST_TAKEN or _is_near(known[needed], words, last + needed - end)):
             ahead = self._slips.past(known, end, words, last)
             if ahead is not None and form.is_evidence_with_slip(start, ahead[0]):
-                return Match(form, start, ahead[0], first, ahead[1])
-        if form.is_evidence_with_slip(0, end):
+                clean = ahead[1] > last and known[ahead[0] - 1] == words[ahead[1] - 1]
+                return Match(form, start, ahead[0], first, ahead[1], clean)
+        needed = bisect_right(ends, ends[end] - enough) - 1
+        if needed >= 0 and (needed >= start - MOST_TAKEN or _is_near(known[needed], words, first - start + needed)):
             behind = self._slips.past(known, start, words, first, backwards=True)
             if behind is not None and form.is_evidence_with_slip(behind[0], end):
-                return Match(form, behind[0], end, behind[1], last)
+                clean = behind[1] < first and known[behind[0]] == words[behind[1]]
+                return Match(form, behind[0], end, behind[1], last, clean)
         return None
+
+
+def _is_near(word: str, words: Sequence[str], place: int) -> bool:
+    """Whether a word stands at a place of a text or beside it, as after an error that adds or takes one."""
+    return word in words[max(0, place - 1) : max(0, place + 2)]
 
 
 def _keys(tree: Tree) -> Iterator[str]:
@@ -236,7 +254,8 @@ def form_of(
             return None
     least_own = min(SHORTEST * WORD, own[-1])
     block = SPARSE_BLOCK if sparse and ends[-1] >= 4 * n * WORD else BLOCK
-    return Form(passage, tuple(words), ends, own, min(n * WORD, ends[-1]), least_own, block)
+    least, enough = min(n * WORD, ends[-1]), min(2 * n * WORD, ends[-1])
+    return Form(passage, tuple(words), ends, own, least, least_own, enough, block)
 
 
 def _summed(weights: Sequence[int]) -> list[int]:

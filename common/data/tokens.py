@@ -22,6 +22,7 @@ from common.data.shards import read_shard
 from common.data.sizes import load_core, token_bytes
 from common.data.texts import texts_of
 from common.data.words import count_words
+from common.errors import DataError
 
 BATCH = 1000  # texts that are encoded at once
 GENERAL = ("text_general", "pretrain", "replay")  # roles of general text, the most general first
@@ -80,7 +81,13 @@ class SourceTokens(NamedTuple):
 
 
 def tokens_of_sources(folder: Path, counter: TokenCounter) -> dict[str, SourceTokens]:
-    """Return the tokens of each source that a stage has cleaned, by its result."""
+    """Return the tokens of each source that a stage has cleaned, by its result.
+
+    Raises DataError for one that was made before results held samples.
+    """
+    if not (folder / SAMPLES).is_file():
+        stage = folder.name.rpartition("-")[0]
+        raise DataError(f"{folder.name} has no samples of its texts. Make it again: `just rerun stage={stage}`.")
     amounts, samples = CleanedRows(folder).facts["amounts"], _samples(folder)
     found = {}
     for source, before in amounts[BEFORE].items():

@@ -18,6 +18,7 @@ from common.data.words import WORD, weight_of
 GAPS = ((1, 1), (2, 1), (1, 2), (1, 0))
 # Besides, of characters: one too few or too many, two swapped, and marks that then belong to another one.
 GAPS_UNSPACED = ((1, 1), (1, 0), (0, 1), (2, 2), (2, 1), (1, 2), (3, 3))
+MOST_TAKEN = 3  # words of a passage in any of them
 ABBREVIATION = 3  # letters; a longer one is seldom another with one letter changed
 COMMON, COMMON_SHARE = 5, 0.05  # texts that a word is in, and their share, from which on it is no abbreviation
 

@@ -47,6 +47,7 @@ _NOT_SIMPLE = re.compile(
     "[^\x00-\xac\xae-\u02ff\u0370-\u0482\u048a-\u052f\u10a0-\u10ff\u1e00-\u200a\u2010-\u2029\u2030-\u205f"
     "\u20a0-\u20cf\u2100-\u2bff\uac00-\ud7a3]"
 )
+_HAN, _MAY_CHANGE = re.compile("[\u4e00-\u9fff]"), re.compile("[^\x00-\x7f\u4e00-\u9fff]+")
 
 # Tags of a word's own letters, as in H<sub>2</sub>O, and those that part words; others may be part of the text.
 _ATTRIBUTES = r"(?:\s+[\w:-]+\s*=[^<>]*)?\s*/?>"
@@ -121,7 +122,7 @@ def cut(text: str) -> Cut:
         text = text.lower()
         found = _ASCII.findall(text)
     else:
-        text = _ACCENTED.sub(lambda letter: _PLAIN[letter[0]], unicodedata.normalize("NFKC", text))
+        text = _ACCENTED.sub(lambda letter: _PLAIN[letter[0]], _composed(text))
         simple = _NOT_SIMPLE.search(text) is None
         text = (text if simple else _LAYOUT.sub("", text)).casefold()
         for sign, usual in _SPELLINGS:
@@ -141,6 +142,16 @@ def cut(text: str) -> Cut:
         start = place + 1
     words += found[start:]
     return Cut(words, joined, tuple(joints), tuple(sizes))
+
+
+def _composed(text: str) -> str:
+    """Return a text without compatibility forms. Between Han characters, which have none, it takes a third of the time.
+
+    A mark behind a letter of ASCII is then left beside it; it is one of those that are taken away as layout.
+    """
+    if _HAN.search(text) is None or unicodedata.is_normalized("NFKC", text):
+        return unicodedata.normalize("NFKC", text)
+    return _MAY_CHANGE.sub(lambda part: unicodedata.normalize("NFKC", part[0]), text)
 
 
 def words_of(text: str) -> list[str]:

@@ -50,8 +50,11 @@ def run(context: StageContext) -> StageReport:
     with Workers(cleaning, runner.processes) as workers:
         if not (cleaning.is_cut and read.is_file()):
             cleaning.cut(_rows_of(portions, settings), workers.begin)
-            write_json(read, {source: count.as_dict() for source, count in counts.items()})
-        counts = {source: RowCount(**values) for source, values in json.loads(read.read_text("utf-8")).items()}
+            told = {source: list(context.corpus.findings().get(source, ())) for source in counts}
+            counted = {source: count.as_dict() for source, count in counts.items()}
+            write_json(read, {"counts": counted, "findings": told})
+        known = json.loads(read.read_text("utf-8"))
+        counts = {source: RowCount(**values) for source, values in known["counts"].items()}
         _check_usable(counts, settings.role)
         run_all(cleaning, runner, workers)
     accounts = cleaning.accounts()
@@ -66,7 +69,7 @@ def run(context: StageContext) -> StageReport:
     write_json(
         context.out / FACTS,
         {"role": settings.role, "times": times, "sources": [count.as_dict() for count in totals],
-         "read": [count.as_dict() for count in counts.values()],
+         "read": [count.as_dict() for count in counts.values()], "findings": known["findings"],
          **{key: accounts.as_dict()[key] for key in ("blocks", "amounts", "lengths")}},
     )  # fmt: skip
     _write_rejects(context.out / REJECTS, accounts)

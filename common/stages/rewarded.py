@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from common.config.answering import RewardedSettings, WatchSettings
 from common.config.node import Node
 from common.config.resolve import Resolved
-from common.data.accounting import check_limits
+from common.data.accounting import MOST_OVERLAPS, RowCount, check_limits
+from common.data.decontaminate import EXAM_OVERLAP, Decontaminator, guard_of
 from common.errors import ConfigError, DataError
 from common.models import checkpoint, contracts
 from common.models.device import device_of
@@ -40,6 +42,7 @@ from common.training.rows.prompts import read_prompts
 from common.training.speed.scoring import head_of, scoring
 
 Row = Mapping[str, Any]
+OVERLAPS = "exam_overlap.jsonl"  # in the scratch: answers that repeat the exam, with both texts
 UNSTOPPED = 0.5  # share of answers without an end that is worth a warning
 
 
@@ -85,7 +88,21 @@ def reinforce(context: StageContext) -> StageReport:
     _warn(context, skipped, len(trained.log), rewards.get("unstopped", 0.0))
     measured = check_and_save(context, trained, tokenizer, probe=probe)
     metrics = {"prompts": len(training), "no_signal": skipped, **rewards, **monitor.summary(), **measured}
-    return report(context, trained, metrics, counts)
+    return report(context, trained, metrics, [*counts, *_answers_left_out(context, trained)])
+
+
+def _answers_left_out(context: StageContext, trained: TrainResult) -> Iterator[RowCount]:
+    """Yield the account of the model's own answers, where some repeat the exam and were not learned from."""
+    number = round(sum(record.get("exam_overlap", 0.0) for record in trained.log))
+    if not number:
+        return
+    drawn = len(trained.log) * _answers(cast(RewardedSettings, context.settings))
+    noted = context.work / OVERLAPS
+    texts = noted.read_text(encoding="utf-8").splitlines() if noted.is_file() else []
+    yield RowCount(
+        f"answers of {context.stage}", "prompts", rows_in=drawn, dropped={EXAM_OVERLAP: number},
+        rows_out=drawn - number, overlaps=[json.loads(line) for line in dict.fromkeys(texts)][:MOST_OVERLAPS],
+    )  # fmt: skip
 
 
 def _require_whole_model(context: StageContext) -> None:
@@ -121,7 +138,8 @@ def _train(
     trainer_class = text_prompt_trainer(getattr(trl, settings.trainer.replace("Config", "Trainer")))
     loop = TrainingLoop(context, _answers(settings))
     options = rewarded_options(settings, context.config, loop.folder, num_prompts=len(rows), stage=context.stage)
-    reward = Reward(monitor.mix, model.generation_config.eos_token_id, settings.samples)
+    stops, guard = model.generation_config.eos_token_id, guard_of(context.corpus, "prompts", context.benchmarks)
+    reward = Reward(monitor.mix, stops, settings.samples, guard, context.work / OVERLAPS)
     learner = learner_of(context, model)
     asked = in_order(rows, options["max_steps"], settings.prompts_per_step, context.config.seed)
     prompts = Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in asked])
@@ -180,15 +198,22 @@ def _compare_with(trainer: Any, parent: Any, add_head: AddHead) -> None:
 
 
 class Reward:
-    """The reward function that TRL calls with a batch of answers."""
+    """The reward function that TRL calls with a batch of answers.
+
+    An answer that repeats the exam is not learned from, and earns what the others to its prompt earn on average.
+    """
 
     __name__ = "reward"  # TRL logs it under this name
 
-    def __init__(self, mix: Mix, stops: int | Sequence[int], samples: int) -> None:
+    def __init__(
+        self, mix: Mix, stops: int | Sequence[int], samples: int, guard: Decontaminator, overlaps: Path
+    ) -> None:
         self.mix = mix
         self.stops = {stops} if isinstance(stops, int) else set(stops)
         self.samples = samples
         self.without_signal = False
+        self.kept: list[bool] = []  # of the last batch: which answers are learned from
+        self._guard, self._overlaps = guard, overlaps
 
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[Sequence[int]],
@@ -202,14 +227,36 @@ class Reward:
             for prompt, messages, ids, known in zip(prompts, completions, completion_ids, row, strict=True)
         ]
         scores = self.mix.score(answers)
-        groups = [scores.totals[place : place + self.samples] for place in range(0, len(answers), self.samples)]
+        self.kept = [self._is_apart(answer) for answer in answers]
+        totals = _evened(scores.totals, self.kept, self.samples)
+        groups = [totals[place : place + self.samples] for place in range(0, len(answers), self.samples)]
         differ = any(len(set(group)) > 1 for group in groups)
-        self.without_signal = not any(row[0] for row in ranks.all_gather([float(differ)]))  # all processes step alike
+        gathered = ranks.all_gather([float(differ), float(self.kept.count(False))])
+        self.without_signal = not any(row[0] for row in gathered)  # all processes step alike
         if log := context.get("log_metric"):
             for name, values in scores.parts.items():
                 log(f"rewards/{name}", sum(values) / len(values))
             log("no_signal", float(self.without_signal))
-        return scores.totals
+            log("exam_overlap", sum(row[1] for row in gathered))
+        return totals
+
+    def _is_apart(self, answer: Answer) -> bool:
+        """Whether an answer repeats nothing of the exam; both texts of one that does are noted."""
+        hit = self._guard.hit(answer.text)
+        if hit is not None and ranks.is_main_process():
+            with self._overlaps.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(hit.detail) + "\n")
+        return hit is None
+
+
+def _evened(totals: Sequence[float], kept: Sequence[bool], samples: int) -> list[float]:
+    """Return rewards in which an answer that is not kept has the mean of those of its group that are."""
+    found = []
+    for place in range(0, len(totals), samples):
+        group = list(zip(totals[place : place + samples], kept[place : place + samples], strict=True))
+        left = [total for total, keep in group if keep]
+        found += [total if keep else sum(left) / max(1, len(left)) for total, keep in group]
+    return found
 
 
 def skipper(reward: Reward) -> Any:

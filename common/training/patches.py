@@ -131,12 +131,26 @@ def token_kto_trainer() -> Any:
 def text_prompt_trainer(trainer_class: Any) -> Any:
     """Return a trainer of answers to prompts that reads names of control tokens in a prompt as text.
 
-    TRL 1.16: GRPO and RLOO read them as the tokens.
+    TRL 1.16: GRPO and RLOO read them as the tokens. Nor can a reward function say that nothing of an answer is to be
+    learned: without a reward its advantage is 0, but GRPO's KL term learns its tokens, and the log has its text. Here
+    answers whose place in `kept` of the reward is False have no part in the loss.
     """
+    import torch
 
     class TextPromptTrainer(trainer_class):  # type: ignore[misc] # TRL is untyped
         def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
             return [encode_chat(self.processing_class, prompt, prompt=True) for prompt in prompts], None, {}
+
+        def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+            output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+            kept = torch.tensor([reward.kept for reward in self.reward_funcs]).all(dim=0)
+            if not kept.all():
+                kept = kept.to(output["advantages"].device)
+                output["advantages"] = output["advantages"] * kept
+                if "old_logps" not in output:  # GRPO; RLOO's KL term is in its advantages
+                    learned = output.get("tool_mask", output["completion_mask"])
+                    output["tool_mask"] = learned * kept.unsqueeze(1).to(learned.dtype)  # of the loss alone
+            return output
 
     return TextPromptTrainer
 

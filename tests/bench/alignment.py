@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from common.data.answers import normalise_text
+from common.data.decontaminate import Decontaminator
 from common.rewards.mix import Mix
 from common.stage import StageContext
 from tests.bench.material import context_for, save_random
@@ -70,7 +71,9 @@ def rewarded(
     few = settings.model_copy(update={"steps": steps, "answer_tokens": 32})
     options = rewarded_options(few, context.config, context.work / "trainer", num_prompts=len(rows), stage=name)
     mix = Mix.of({"exact": {"weight": 1.0}})
-    reward: Any = Reward(mix, tokenizer.eos_token_id, settings.samples) if ours else plain_reward
+    reward: Any = plain_reward
+    if ours:
+        reward = Reward(mix, tokenizer.eos_token_id, settings.samples, Decontaminator([]), folder)
     with scoring(context.config.run, settings.train) if ours else contextlib.nullcontext():
         trainer = getattr(trl, f"{name.upper()}Trainer")(
             model=saved_model(context, tokenizer, model),

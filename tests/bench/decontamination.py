@@ -32,6 +32,7 @@ AS_THEY_ARE = (
     "exact", "spaced", "hyphenated at line ends", "soft hyphens", "zero-width spaces", "upper case", "lower case",
 )  # fmt: skip
 _ENDS = re.compile(r"(?<=[.!?;,:\u060c\u061b\u0964\u061f\u3002\uff0c\uff1b\uff01\uff1f])\s*|\n")
+_SENTENCES = re.compile(r"(?<=[.!?\u061f])\s+|(?<=[\u3002\uff01\uff1f])|\n")
 Copy = Callable[[str, random.Random], str]
 
 
@@ -99,6 +100,21 @@ def show_scripts(root: Path) -> None:
         print(f"  {line}  {'ok' if well else 'MISS'}", flush=True)
 
 
+def show_contexts(root: Path) -> None:
+    """Print how many sentences of the texts that XQuAD asks about are lost to its questions, and how fast that is."""
+    print(f"  {'XQuAD':<12}{'questions':>10}{'sentences':>11}{'lost':>6}{'characters/s':>14}")
+    for path in sorted((root / "multilingual" / "xquad").glob("xquad.*.jsonl")):
+        rows = list(read(path))
+        contexts = list(dict.fromkeys(row["context"] for row in rows))
+        guard = Decontaminator(row["question"] for row in rows)
+        sentences = [part.strip() for text in contexts for part in _SENTENCES.split(text) if part.strip()]
+        lost = sum(guard.hit(part) is not None for part in sentences)
+        seconds = min(_seconds(partial(list, map(guard.hit, texts))) for texts in [contexts] * 5)
+        line = f"{path.stem.split('.')[1]:<12}{len(rows):>10}{len(sentences):>11}{lost:>6}"
+        well = lost <= 0.001 * len(sentences)
+        print(f"  {line}{sum(map(len, contexts)) / seconds:>14,.0f}  {'ok' if well else 'MISS'}", flush=True)
+
+
 def show_speed(root: Path) -> None:
     """Print documents per second of our filter and of datatrove's, on the same rows and questions."""
     rows = [
@@ -144,4 +160,5 @@ def _datatrove(asked: Sequence[str], rows: Sequence[str]) -> Callable[[], object
 
 if __name__ == "__main__":
     show_scripts(Path(sys.argv[1]))
+    show_contexts(Path(sys.argv[1]))
     show_speed(Path(sys.argv[1]))

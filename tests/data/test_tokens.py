@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import io
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from common.cli.data import show, show_training
+from common.cli.data import counter_of, show, show_training
 from common.console import Console
 from common.data.accounting import RowCount
-from common.data.cleaned import CleanedRows
+from common.data.cleaned import SAMPLES, CleanedRows
 from common.data.cleaning import amounts
 from common.data.cleaning.accounts import LEFT, TaskAccounts
 from common.data.cleaning.amounts import Amount
 from common.data.tokens import TokenCounter, fertility, general_texts, measured, tokens_of_sources
+from common.errors import DataError
 from common.models.tokenizer import train_tokenizer
 from common.report.chain import load_chain
 from common.report.tables import rows_table
@@ -109,6 +112,13 @@ def test_a_result_says_what_its_tokens_are(folder: Path, tokenizer: Path) -> Non
     assert "~: estimated by 2.0 bytes a token, as there is no tokenizer here yet" in shown.getvalue()
 
 
+def test_a_result_without_samples_says_how_to_make_it_again(folder: Path) -> None:
+    artifact = cleaned(resolved(folder))
+    (artifact.path / SAMPLES).unlink()
+    with pytest.raises(DataError, match=r"has no samples of its texts\. Make it again: `just rerun stage=data-cpt`"):
+        tokens_of_sources(artifact.path, TokenCounter(None))
+
+
 def test_samples_of_tasks_together_are_an_estimate_that_says_so(
     folder: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
@@ -143,6 +153,23 @@ def test_the_card_and_the_command_have_what_training_made_of_the_rows(folder: Pa
     shown = io.StringIO()
     show_training(cast(Any, plan), ["cpt"], Console("quiet", shown))
     assert shown.getvalue().splitlines()[-1].split() == ["cpt", "book", "16", "0", "400", "3", "4", "2.5"]
+
+
+def test_a_tokenizer_of_the_hub_counts_where_it_is_in_its_cache(
+    folder: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    commit = "0123456789abcdef" * 2 + "01234567"
+    found = resolved(folder)
+    model = found.config.model.model_copy(update={"path": "owner/name", "revision": commit})
+    run = replace(found, config=found.config.model_copy(update={"model": model}))
+    sizes = type("Sizes", (), {"tokenizer": None, "vocabulary": 512})
+    plan = cast(Any, type("Plan", (), {"resolved": run, "outlook": type("Outlook", (), {"sizes": sizes})}))
+    assert counter_of(plan) == TokenCounter(None, 512)
+    snapshot = tmp_path / "hub" / "models--owner--name" / "snapshots" / commit
+    shutil.copytree(tokenizer.parent, snapshot)
+    (snapshot / "config.json").write_text("{}")
+    assert counter_of(plan) == TokenCounter(snapshot / "tokenizer.json", 512)
 
 
 def test_general_text_is_read_where_it_is_here() -> None:

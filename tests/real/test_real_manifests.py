@@ -23,6 +23,7 @@ from common.data.manifest.manifest import ManifestCorpus, load_manifest
 from common.data.texts import texts_of
 from common.data.words import words_of
 from common.training.rows.reader import Accounts
+from tests.bench import real_data
 from tests.conftest import long
 
 pytestmark = pytest.mark.slow
@@ -141,6 +142,18 @@ def test_nothing_of_an_exam_is_trained_on(domain: str) -> None:
         assert kept
         assert not any(tuple(words_of(text)) in asked for row in kept for text in texts_of(row))
         assert 1 - len(kept) / len(rows[role]) < (0.15 if role == "sft" else 0.05), dict(accounts)
+
+
+@needs_files
+def test_every_file_is_read_by_some_manifest() -> None:
+    """What `just bench real-data` cleans, by its folder, is all of the root."""
+    _, read = real_data.groups()
+    assert real_data.unread(DATA, read) == []
+    for name in ("general", "unused"):
+        corpus = load_manifest(manifest(name), DATA, essential=[])
+        corpus.check_rows(CORPUS_ROLES)
+        sources = {source["id"]: source["role"] for source in corpus.sources() if source["role"] != "eval"}
+        assert {row["source"] for role in {*sources.values()} for row in corpus.rows(role)} == {*sources}
 
 
 @needs_files

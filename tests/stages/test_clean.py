@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -171,6 +172,38 @@ def test_cleaned_rows_are_what_training_reads(folder: Path) -> None:
     assert len(list(corpus.rows("cpt"))) == 16
     assert len(list(corpus.rows("sft"))) == 9
     assert {source["id"]: source["rows"] for source in corpus.sources()}["book"] == 21
+
+
+def test_a_pdf_a_page_and_a_book_become_tokens(tmp_path: Path) -> None:
+    """Documents made here, of which one page of the PDF is a picture and one stands in the book too."""
+    for package in ("trafilatura", "pypdf"):
+        pytest.importorskip(package)
+    from common.models.tokenizer import train_tokenizer
+    from common.training.rows.reader import Reader
+    from tests.data.manifest.documents import makers
+
+    page = [f"{text} We hear it on a page." for text in makers.PROSE]
+    (tmp_path / "page.html").write_text(makers.article(page), encoding="utf-8")
+    (tmp_path / "report.pdf").write_bytes(makers.pdf([*makers.PROSE[:2], None]))
+    chapters = {f"{n}.xhtml": makers.page(f"<p>{text}</p>") for n, text in enumerate(makers.PROSE[1:])}
+    (tmp_path / "book.epub").write_bytes(makers.epub(chapters))
+    paths = {"report": "report.pdf", "page": "page.html", "book": "book.epub"}
+    sources = [{"id": name, "role": "cpt", "path": path, "licence": "mit"} for name, path in paths.items()]
+    run = resolved(tmp_path, ["unicode", "boilerplate", "exact", *LENGTH], *sources, pipeline="cpt-only")
+    corpus = Cleaned(make_plan(run).corpus, {"cpt": cleaned(run).path})
+    tokenizer = train_tokenizer(makers.PROSE, 300, 1024)
+    context: Any = SimpleNamespace(corpus=corpus, config=run.config, stage="cpt", inputs={})
+    reader = Reader(context, tokenizer, "cpt", chat_only=False)
+    rows = list(reader.tokens(assistant_only=False, sequence_length=1024, budget=None))
+    texts = sorted(tokenizer.decode(row.input_ids, skip_special_tokens=True).strip() for row in rows)
+    assert texts == sorted([*makers.PROSE, "\n\n".join(("Murmurs", *page))])
+    counts = {count.source: count for count in reader.finish(1.0)}
+    assert counts["report"].dropped == {"a page without text": 1}
+    assert counts["book"].dropped == {"block exact: duplicate": 1}
+    assert {name: (count.rows_in, count.rows_out) for name, count in counts.items()} == {
+        "report": (3, 2), "page": (1, 1), "book": (2, 1),
+    }  # fmt: skip
+    assert sum(count.tokens for count in counts.values()) == sum(len(row.input_ids) for row in rows)
 
 
 @pytest.mark.slow

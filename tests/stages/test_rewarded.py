@@ -14,6 +14,7 @@ import pytest
 from common.config.answering import WatchSettings
 from common.config.resolve import resolve
 from common.console import Console
+from common.data.decontaminate import Decontaminator
 from common.engine.plan import make_plan
 from common.engine.run import execute, run_stage
 from common.errors import ConfigError, DataError
@@ -115,11 +116,48 @@ def call(reward: Reward, texts: Sequence[str], ids: Sequence[Sequence[int]] | No
 
 
 def test_the_reward_knows_what_stopped_and_what_tells_nothing_apart() -> None:
-    reward = Reward(Mix.of({"number": {}, "stopped": {"weight": 0.5}}), 2, samples=2)
+    reward = Reward(Mix.of({"number": {}, "stopped": {"weight": 0.5}}), 2, 2, Decontaminator([]), Path())
     assert call(reward, ["4", "5", "4", "4"], [[5, 2], [5, 2], [5, 5], [2]]) == [1.5, 0.5, 1.0, 1.5]
     assert not reward.without_signal
     call(reward, ["4", "4", "5", "5"])
     assert reward.without_signal
+
+
+def test_an_answer_that_repeats_the_exam_earns_what_the_others_do_and_is_noted(tmp_path: Path) -> None:
+    asked = "Which lamp of the northern pier burns longest in winter?"
+    guard, noted = Decontaminator([asked]), tmp_path / "overlaps.jsonl"
+    reward = Reward(Mix.of({"number": {}}), 2, 4, guard, noted)
+    texts = ["4", "5", f"You ask: {asked.upper()}", "4", *[f"{asked} 4"] * 4]
+    assert call(reward, texts) == pytest.approx([1, 0, 2 / 3, 1, 0, 0, 0, 0])
+    assert reward.kept == [True, True, False, True, *[False] * 4]
+    assert not reward.without_signal
+    lines = noted.read_text().splitlines()
+    assert len(lines) == 5
+    assert asked in lines[0]
+    assert "WHICH LAMP" in lines[0]
+    call(reward, texts[4:])
+    assert reward.without_signal
+
+
+@pytest.mark.parametrize("stage", ["grpo", "rloo"])
+def test_nothing_is_learned_from_answers_that_repeat_the_exam(
+    stage: str, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file
+    from transformers import TrainerCallback
+
+    longer = Mix((Criterion("longer", 1.0, lambda batch: [float(len(answer.text)) for answer in batch]),))
+    monkeypatch.setattr(Mix, "of", lambda *args, **kwargs: longer)
+    monkeypatch.setattr(Reward, "_is_apart", lambda self, _: not self._overlaps.write_text('"both"\n'))
+    monkeypatch.setattr(rewarded, "skipper", lambda reward: TrainerCallback())  # the loss alone keeps the weights
+    named = {key.replace("grpo", stage): value for key, value in words(copy).items()} | {"pipeline": stage}
+    named |= {f"{stage}.train.weight_decay": "0.0", f"{stage}.train.beta": "0.5"}
+    artifact = run_stage(resolve(named, REPOSITORY), stage, Console("quiet"))
+    assert artifact.manifest["rows"][-1]["dropped"] == {"exam overlap": 16}
+    assert artifact.manifest["exam_overlap"][0]["texts"] == ["both"]
+    before = load_file(copy / "runs" / "medical" / "tiny" / "demonstration" / "sft" / "model.safetensors")
+    after = load_file(artifact.path / "model.safetensors")
+    assert all(bool((before[name] == after[name]).all()) for name in before)
 
 
 def test_without_signal_no_weight_moves(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

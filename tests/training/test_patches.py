@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -337,3 +338,20 @@ def test_trackio_prints_of_its_own_accord(tmp_path: Path) -> None:
     )  # fmt: skip
     assert "Trackio" in loud
     assert "Trackio" not in quiet
+
+
+@pytest.mark.parametrize("told", [{}, {"old_logps": 0}])
+def test_an_answer_that_is_not_kept_has_no_part_in_the_loss(told: dict[str, int]) -> None:
+    """Neither by its advantage nor, in GRPO, by the KL term; what the model attends to stays."""
+    import torch
+
+    class Trainer:
+        reward_funcs = (SimpleNamespace(kept=[True, False]),)
+
+        def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+            return {"advantages": torch.ones(2), "completion_mask": torch.ones(2, 3, dtype=torch.long), **told}
+
+    output = text_prompt_trainer(Trainer)()._generate_and_score_completions({})
+    assert output["advantages"].tolist() == [1.0, 0.0]
+    assert output["completion_mask"].sum() == 6
+    assert ("tool_mask" not in output) if told else (output["tool_mask"].tolist() == [[1, 1, 1], [0, 0, 0]])

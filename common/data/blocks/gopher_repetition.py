@@ -2,8 +2,9 @@
 
 Usage: in a manifest, `blocks: [{gopher_repetition: {dup_line_frac: 0.2, top_n_grams: []}}]`.
 
-The rules are datatrove's GopherRepetitionFilter, with words of `common.data.words`. It looks into one text at a time;
-copies of whole rows are the business of deduplication.
+The rules are datatrove's GopherRepetitionFilter, with words of `common.data.words`. An n-gram that occurs once is no
+repeat here: the filter counts it, and would drop every text of less than about thirty words. It looks into one text at
+a time; copies of whole rows are the business of deduplication.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from common.config.base import Share
-from common.config.blocks import Block, BlockContext, Drop, RowFunction
+from common.config.blocks import Block, BlockContext, Drop, Row, RowFunction
 from common.data.language_rules import WITHOUT_SPACES
-from common.data.splitting import FilterSettings, drops_of, judged_by
+from common.data.splitting import FilterSettings, drops_of, judged_by, splitter
 
 Count = Annotated[int, Field(ge=2, le=100)]
 REASONS = {  # of datatrove -> ours, and the setting that decides
@@ -47,7 +48,7 @@ class GopherRepetitionSettings(FilterSettings):
 
 def start(settings: GopherRepetitionSettings, context: BlockContext) -> RowFunction:
     """Return what judges a row by Gopher's rules of repetition."""
-    from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetitionFilter
+    from datatrove.pipeline.filters.gopher_repetition_filter import GopherRepetitionFilter, get_n_grams
 
     drops = drops_of(settings, REASONS)
     for n, limit in settings.top_n_grams:
@@ -61,7 +62,18 @@ def start(settings: GopherRepetitionSettings, context: BlockContext) -> RowFunct
         tops = [(n, limit * (2 * n - 1) / n if unspaced else limit) for n, limit in settings.top_n_grams]
         return settings.rules() | {"top_n_grams": tuple(tops)}
 
-    return judged_by(GopherRepetitionFilter, rules, drops, settings.language)
+    judge = judged_by(GopherRepetitionFilter, rules, drops, settings.language)
+    lengths = {drops[f"top_{n}_gram"]: n for n, _ in settings.top_n_grams}
+
+    def judge_repeats(row: Row) -> Row | Drop:
+        found = judge(row)
+        if isinstance(found, Drop) and found in lengths:
+            n_grams = get_n_grams(splitter().word_tokenize(row["text"]), lengths[found])
+            if len(set(n_grams)) == len(n_grams):  # then longer ones, which are judged next, do not repeat either
+                return row
+        return found
+
+    return judge_repeats
 
 
 BLOCK = Block(

@@ -25,6 +25,14 @@ def test_a_planted_repeat_has_its_reason(expected: str, tmp_path: Path) -> None:
     assert reason(one("gopher_repetition", FAULTS[expected], tmp_path)) == expected
 
 
+@pytest.mark.parametrize(
+    "text", ["Two words.", "A short paragraph of a book, in which no word comes again.", "\u4e00\u4e8c"]
+)
+def test_a_short_text_in_which_nothing_comes_again_stays(text: str, tmp_path: Path) -> None:
+    assert reason(one("gopher_repetition", text, tmp_path)) is None
+    assert reason(one("gopher_repetition", f"{text} {text}", tmp_path)) is not None
+
+
 def test_an_n_gram_of_ones_own_can_be_asked_for(tmp_path: Path) -> None:
     found = one("gopher_repetition", PROSE["en"], tmp_path, top_n_grams=[(2, 0.01)])
     assert reason(found) == "one 2-gram too frequent"

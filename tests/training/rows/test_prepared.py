@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import shutil
 import signal
@@ -19,9 +20,10 @@ import pytest
 from common.config.stages import CptSettings
 from common.data.accounting import RowCount
 from common.data.exam_passages import Passage
+from common.errors import StoreError
 from common.models.tokenizer import train_tokenizer
 from common.stage import StageContext
-from common.store.artifacts import Artifact, Store
+from common.store.artifacts import Artifact, Store, writing
 from common.store.collection import collect
 from common.store.leases import leased
 from common.store.manifest import READS, read_mapping
@@ -178,6 +180,28 @@ def test_damaged_rows_are_made_again(store: Store, tokenizer: Any) -> None:
     assert corpus.reads == 2
     shutil.rmtree(made(store)[0])
     assert build(store, corpus, tokenizer).dataset.to_list() == before  # the stage goes on, and its rows are gone
+
+
+@pytest.mark.parametrize("failing", ["00000.new", "00000.json", "rows.arrow", "rows.json"])
+def test_a_full_disk_while_tokenising_is_one_error_and_the_next_run_goes_on(
+    store: Store, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, failing: str, tmp_path: Path
+) -> None:
+    whole = build(Store(tmp_path / "whole"), Corpus(), tokenizer)
+    sync = os.fsync
+
+    def full(descriptor: int) -> None:
+        if failing in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StoreError, match=r"is full .*Nothing half-made is kept"), writing(store.artifacts):
+            build(store, Corpus(), tokenizer)
+    assert made(store) == []
+    again = build(store, Corpus(), tokenizer)
+    assert again.dataset.to_list() == whole.dataset.to_list()
+    assert again.counts == whole.counts
 
 
 def test_rows_stay_as_long_as_a_stage_needs_them(store: Store, tokenizer: Any) -> None:

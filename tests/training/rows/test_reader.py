@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,7 +14,8 @@ from common.data.accounting import MOST_OVERLAPS, RowCount
 from common.data.exam_passages import Passage
 from common.models.tokenizer import train_tokenizer
 from common.stage import StageContext
-from common.training.rows.reader import Reader
+from common.store.artifacts import Artifact
+from common.training.rows.reader import SAMPLED_FILES, Accounts, Reader, read_role
 
 
 class Texts:
@@ -32,7 +35,9 @@ class Texts:
 
 
 def context_of(corpus: Texts, *benchmarks: Passage) -> StageContext:
-    facts = SimpleNamespace(corpus=corpus, config=SimpleNamespace(seed=0), stage="cpt", benchmarks=benchmarks)
+    facts = SimpleNamespace(
+        corpus=corpus, config=SimpleNamespace(seed=0), stage="cpt", benchmarks=benchmarks, inputs={}
+    )
     return cast(StageContext, facts)
 
 
@@ -96,3 +101,17 @@ def test_what_a_benchmark_asks_is_left_out_counted_and_listed_with_both_texts() 
     assert len(count.overlaps) == MOST_OVERLAPS
     assert "quiz 3: 'A TEXT - of Number (7), said the miller'; in the row: 'a text of number 7" in count.overlaps[0]
     assert "overlaps" not in RowCount("s", "cpt").as_dict()
+
+
+@pytest.mark.parametrize("role", ["sft", "preference", "prompts"])
+def test_rows_that_a_model_wrote_pass_too(role: str, tmp_path: Path) -> None:
+    """Also those of a round of expert iteration, which come the same way."""
+    lines = [{"messages": [{"role": "user", "content": text}], "source": "s"} for text in ("One.", "Two?", "Three.")]
+    asked = Passage("Two of the towers have no lamp in winter, or have they?", "quiz", "1")
+    lines[1]["messages"] = [{"role": "assistant", "content": f"I say: {asked.text}"}]
+    (tmp_path / SAMPLED_FILES[role]).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    context = context_of(Texts(), asked)
+    context.inputs["sample"] = Artifact(tmp_path, {"kind": "sample", "stage": "sample"})
+    accounts = Accounts(role)
+    assert len(list(read_role(context, role, accounts))) == 2
+    assert accounts["s"].dropped == {"exam overlap": 1}
