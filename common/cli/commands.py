@@ -110,10 +110,10 @@ def why(program: Program, overrides: Overrides, *, stage: str) -> None:
 
 
 def data(program: Program, overrides: Overrides, *, role: str | None = None, rejects: str = "3") -> None:
-    from common.cli.data import show, show_training
+    from common.cli.data import counter_of, show, show_training
     from common.config.cleaning import KIND, PREFIX
     from common.config.resolve import EMBEDDED
-    from common.data.tokens import TokenCounter, general_texts
+    from common.data.tokens import general_texts
     from common.engine.corpora import pipeline_for
     from common.engine.plan import make_plan
     from common.engine.run import run_stage
@@ -140,9 +140,7 @@ def data(program: Program, overrides: Overrides, *, role: str | None = None, rej
         wanted = [name for name in names if role in (None, name.removeprefix(PREFIX))]
         made = [run_stage(resolved, name, console) for name in wanted]
         plan = make_plan(resolved)
-        sizes = plan.outlook.sizes
-        assert sizes is not None, "a plan knows its corpus"
-        counter, general = TokenCounter(sizes.tokenizer, sizes.vocabulary), general_texts(plan.corpus)
+        counter, general = counter_of(plan), general_texts(plan.corpus)
         for artifact in made:
             show(artifact, console, int(rejects), counter, general)
         show_training(plan, [name.removeprefix(PREFIX) for name in wanted], console)

@@ -21,8 +21,9 @@ from common.data.cleaning.accounts import LEFT, quantiles
 from common.data.cleaning.amounts import CHARACTERS
 from common.data.sizes import token_bytes
 from common.data.tokens import Fertility, SourceTokens, TokenCounter, fertility, tokens_of_sources
-from common.engine.plan import Plan
+from common.engine.plan import TOKENIZER, Plan
 from common.errors import quoted
+from common.models.source import find_tokenizer
 from common.store.artifacts import Artifact
 from common.store.manifest import read_mapping
 
@@ -30,6 +31,16 @@ SHARES = (0.05, 0.5, 0.95, 1.0)
 READING = "reading"
 SHOWN = ("characters", "share", "used", "5%", "50%", "95%", "longest")  # of what is left of a source
 EXCERPT = 160  # characters of a row that are shown
+
+
+def counter_of(plan: Plan) -> TokenCounter:
+    """Return what counts a run's tokens: by its tokenizer where that is on this machine or on the Hub."""
+    sizes, model = plan.outlook.sizes, plan.resolved.config.model
+    assert sizes is not None, "a plan knows its corpus"
+    path = sizes.tokenizer
+    if path is None and model.path is not None and (place := find_tokenizer(model)) is not None:
+        path = place / TOKENIZER
+    return TokenCounter(path if path is not None and path.is_file() else None, sizes.vocabulary)
 
 
 def show(artifact: Artifact, console: Console, rejects: int, counter: TokenCounter, general: list[str]) -> None:

@@ -60,6 +60,12 @@ def unsound(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
+def multiples_around(value: int, step: int) -> str:
+    """Return the multiples of a step below and above a value, as `96 or 128`; 0 is left out."""
+    below = value // step * step
+    return " or ".join(str(near) for near in (below, below + step) if near)
+
+
 def is_finite(value: Any) -> bool:
     """Whether no number in a value, or in the lists and mappings within it, is infinite or NaN."""
     return all(isinstance(number, int) or math.isfinite(number) for _, number in unsound(value))

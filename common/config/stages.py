@@ -27,6 +27,7 @@ from common.config.base import (
 from common.config.merge_parameters import MergeParameters
 from common.config.mixture import MixtureSettings
 from common.config.names import NonEmpty
+from common.config.numbers import multiples_around
 
 MOST_EPOCHS = 10_000
 # All linear layers: fewer do not reach full fine-tuning (Dettmers et al. 2023, arXiv 2305.14314, section 4; Schulman et
@@ -130,8 +131,7 @@ class TrainingSettings(LearningSettings):
         if self.mixture.asks and self.packing == "trl":
             raise ValueError("a mixture orders packed rows, which packing: trl has none of; set packing: isolated")
         if self.batch_tokens % self.sequence_length:
-            below = self.batch_tokens // self.sequence_length * self.sequence_length
-            near = " or ".join(str(size) for size in (below, below + self.sequence_length) if size)
+            near = multiples_around(self.batch_tokens, self.sequence_length)
             raise ValueError(
                 f"batch_tokens={self.batch_tokens} is no multiple of sequence_length={self.sequence_length}, and a "
                 f"step reads whole rows; set batch_tokens={near}"

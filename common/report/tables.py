@@ -16,17 +16,7 @@ from common.config.kinds import kind_of
 from common.config.schema import ModelSettings
 from common.report.chain import EXAM_KIND, Chain
 from common.report.licences import BASE, MEASURES, base_record, named
-from common.report.markdown import (
-    MISSING,
-    code,
-    details,
-    duration,
-    number,
-    percent,
-    plain,
-    short,
-    table,
-)
+from common.report.markdown import MISSING, code, details, duration, number, percent, plain, short, table
 from common.store.artifacts import fingerprint_of
 
 Facts = Mapping[str, Any]

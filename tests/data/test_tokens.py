@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from common.cli.data import show, show_training
+from common.cli.data import counter_of, show, show_training
 from common.console import Console
 from common.data.accounting import RowCount
 from common.data.cleaned import SAMPLES, CleanedRows
@@ -151,6 +153,23 @@ def test_the_card_and_the_command_have_what_training_made_of_the_rows(folder: Pa
     shown = io.StringIO()
     show_training(cast(Any, plan), ["cpt"], Console("quiet", shown))
     assert shown.getvalue().splitlines()[-1].split() == ["cpt", "book", "16", "0", "400", "3", "4", "2.5"]
+
+
+def test_a_tokenizer_of_the_hub_counts_where_it_is_in_its_cache(
+    folder: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    commit = "0123456789abcdef" * 2 + "01234567"
+    found = resolved(folder)
+    model = found.config.model.model_copy(update={"path": "owner/name", "revision": commit})
+    run = replace(found, config=found.config.model_copy(update={"model": model}))
+    sizes = type("Sizes", (), {"tokenizer": None, "vocabulary": 512})
+    plan = cast(Any, type("Plan", (), {"resolved": run, "outlook": type("Outlook", (), {"sizes": sizes})}))
+    assert counter_of(plan) == TokenCounter(None, 512)
+    snapshot = tmp_path / "hub" / "models--owner--name" / "snapshots" / commit
+    shutil.copytree(tokenizer.parent, snapshot)
+    (snapshot / "config.json").write_text("{}")
+    assert counter_of(plan) == TokenCounter(snapshot / "tokenizer.json", 512)
 
 
 def test_general_text_is_read_where_it_is_here() -> None:

@@ -16,13 +16,7 @@ from pydantic import Field, field_validator
 from common.config.base import Frozen
 from common.config.names import Name, NonEmpty
 from common.data.manifest.columns import LISTS_OF_COLUMNS, Shape, form_of, usual_beside
-from common.data.manifest.files.source_file import (
-    DOCUMENTS,
-    LINES,
-    TEXTS,
-    Reading,
-    split_suffix,
-)
+from common.data.manifest.files.source_file import DOCUMENTS, LINES, TEXTS, Reading, split_suffix
 from common.errors import did_you_mean
 
 Role = Literal["pretrain", "cpt", "replay", "sft", "preference", "prompts", "eval"]
@@ -197,14 +191,7 @@ class SourceKeys(Frozen):
         if self.unrecognised:
             columns = []
         return Reading(
-            self.unit,
-            self.header,
-            self.delimiter,
-            self.quoting,
-            self.encoding,
-            self.records,
-            tuple(columns),
-            self.pdf,
+            self.unit, self.header, self.delimiter, self.quoting, self.encoding, self.records, tuple(columns), self.pdf
         )
 
     @property

@@ -15,6 +15,7 @@ from common.config.base import StageSettings
 from common.config.batches import SHARDED, batch_of, require_shareable, unshardable
 from common.config.kinds import kind_of
 from common.config.node import Node
+from common.config.numbers import multiples_around
 from common.config.resolve import Resolved
 from common.config.schema import RunSettings
 from common.config.stage_sections import label_of
@@ -73,11 +74,9 @@ def check_sharding(resolved: Resolved) -> None:
 
 def _check_processes(run: RunSettings, device: str) -> None:
     if run.processes % run.machines:
-        below = run.processes // run.machines * run.machines
-        near = " or ".join(str(number) for number in (below, below + run.machines) if number)
         raise ConfigError(
             f"run.processes={run.processes} is the number over all machines, and does not divide by "
-            f"run.machines={run.machines}. Set run.processes={near}."
+            f"run.machines={run.machines}. Set run.processes={multiples_around(run.processes, run.machines)}."
         )
     if run.parallelism == "zero3" and run.processes > 1 and importlib.util.find_spec("deepspeed") is None:
         instead = "fsdp2, which shards the same and needs nothing more" if device == "cuda" else "ddp on a CPU"
