@@ -116,6 +116,7 @@ def clean(root: Path, sources: list[Source], out: Path, tokenizer: Any) -> Itera
     from common.config.resolve import resolve
     from common.console import Console
     from common.data.cleaned import Cleaned, CleanedRows
+    from common.data.cleaning.accounts import LEFT
     from common.engine.corpora import open_corpus, pipeline_for
     from common.engine.run import run_stage
 
@@ -134,7 +135,7 @@ def clean(root: Path, sources: list[Source], out: Path, tokenizer: Any) -> Itera
         corpus = Cleaned(open_corpus(resolved), {role: artifact.path})
         counts, seconds = tokenised(corpus, role, tokenizer), f"{time.monotonic() - started:.0f}"
         for count in counts:
-            size = CleanedRows(artifact.path).facts["characters"].get(count.source, 0)
+            size = CleanedRows(artifact.path).facts["amounts"][LEFT][count.source]["characters"]
             yield [
                 count.source, role, f"{count.rows_in:,}", f"{count.rows_out:,}", f"{size:,}", f"{count.tokens:,}",
                 seconds, _listed(count.dropped), _listed(count.changed),

@@ -40,3 +40,12 @@ def test_reasons_are_listed_by_their_rows() -> None:
 def test_an_unknown_folder_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert real_data.main(folders="medical") == 1
     assert "folders=medical: no source reads it. Known: documents." in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_documents_made_here_are_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert real_data.main() == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[1:5] for line in lines[1:4]] == [
+        ["report", "cpt", "4", "2"], ["book", "cpt", "3", "3"], ["page", "cpt", "1", "1"],
+    ]  # fmt: skip
