@@ -56,6 +56,9 @@ def context_of(folder: Path, work: Path, workers: int) -> StageContext:
 
 def ours(folder: Path, work: Path, workers: int) -> Callable[[], int]:
     """Return what cleans by our stage, and tells how many documents are left."""
+    import datatrove.pipeline.dedup.minhash
+    import datatrove.pipeline.filters  # noqa: F401 - what the script has imported too when its clock starts
+
     from common.stages import clean
 
     context = context_of(folder, work, workers)
