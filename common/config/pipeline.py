@@ -122,10 +122,7 @@ def stages_in(folder: Path) -> frozenset[str] | None:
     for name in names_in(folder):
         path = folder / f"{name}.yaml"
         try:
-            status = path.stat()
-            found |= _stages_of(path, status.st_mtime_ns, status.st_size)
-        except OSError:
-            unknown = True  # removed since it was listed
+            found |= _stages_of(path, _version_of(path))
         except RecipeError as error:
             pass_over(path, str(error))
             unknown = True
@@ -133,8 +130,16 @@ def stages_in(folder: Path) -> frozenset[str] | None:
 
 
 @functools.lru_cache(maxsize=1024)  # every layer of every run asks; a file that was changed has another time or size
-def _stages_of(path: Path, _changed: int, _size: int) -> frozenset[str]:
+def _stages_of(path: Path, _version: tuple[int, ...]) -> frozenset[str]:
     return frozenset(node.name for node in load_pipeline(path.parent, path.stem).nodes())
+
+
+def _version_of(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except OSError:  # what is wrong is told where it is read
+        return ()
+    return status.st_mtime_ns, status.st_size
 
 
 def parse_pipeline(raw: Any, path: str | Path) -> Pipeline:
