@@ -204,6 +204,16 @@ class Fates(Cleaning):
         super().run_task(number, task)
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("small_shards")
+def test_two_and_four_workers_leave_the_bytes_and_counts_of_one(tmp_path: Path) -> None:
+    blocks = chosen([{"length": {"words": [2, 6]}}, {"exact": {}}, {"minhash": {}}, {"sentences": {}}])
+    one, two, four = (run(cleaning(tmp_path / str(number), blocks), rows(), workers=number) for number in (1, 2, 4))
+    assert one.tasks > 3
+    assert made(one) == made(two) == made(four)
+    assert one.accounts().as_dict() == two.accounts().as_dict() == four.accounts().as_dict()
+
+
 @pytest.mark.usefixtures("small_shards")
 def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     whole = run(cleaning(tmp_path / "1"), rows())
