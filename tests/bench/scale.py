@@ -4,8 +4,9 @@ Usage: `just bench scale size=1gb` compares 100 MB of generated documents with 1
 `parts=clean,tokens,check` what is measured, `heldout=0.05` holds a share of the documents out for the exam.
 
 Cleaning is `exact`, `minhash` and `sentences`, with one worker. What is left is tokenised and packed. Each part is a
-process of its own, whose peak is the most memory that it had; pages of mapped files count. The plan, and the check that
-a run makes before its first stage, run without anything kept of an earlier one.
+process of its own, whose peak is the most memory that it had; pages of mapped files count, so that opening what was
+made is a part of its own. The plan, and the check that a run makes before its first stage, run without anything kept of
+an earlier one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 
 from tests.bench.cleaning import context_of
 from tests.bench.documents import MANIFEST, documents, write_material
-from tests.bench.tokens import LENGTH, VOCABULARY, peak_memory, prepare
+from tests.bench.tokens import LENGTH, VOCABULARY, make, peak_memory
 from tests.conftest import REPOSITORY
 
 BLOCKS: list[object] = ["exact", "minhash", "sentences"]
@@ -45,7 +46,7 @@ def tokens(folder: Path, work: Path) -> None:
     from common.models.tokenizer import train_tokenizer
 
     corpus = Cleaned(context_of(folder, work / "read", 1).corpus, {"cpt": work / "clean" / "out"})
-    prepare(corpus, train_tokenizer(documents(2), VOCABULARY, LENGTH), work / "tokens")
+    make(corpus, train_tokenizer(documents(2), VOCABULARY, LENGTH), work / "tokens")
 
 
 def opening(folder: Path, work: Path) -> None:

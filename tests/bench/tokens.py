@@ -63,9 +63,8 @@ class Generated:
         return ()
 
 
-def prepare(corpus: Any, tokenizer: Any, folder: Path) -> Any:
-    """Prepare all rows of a corpus as a stage does, and return them."""
-    from common.training.rows.prepared import open_prepared
+def make(corpus: Any, tokenizer: Any, folder: Path) -> tuple[Any, str]:
+    """Prepare all rows of a corpus as a stage does; return what opens them."""
     from common.training.rows.prepared import prepare as prepare_rows
     from common.training.rows.reader import Reader
 
@@ -73,8 +72,14 @@ def prepare(corpus: Any, tokenizer: Any, folder: Path) -> Any:
         corpus=corpus, config=SimpleNamespace(seed=0), stage="cpt", work=folder, shared=None, inputs={}, benchmarks=()
     )
     reader = Reader(context, tokenizer, "cpt", chat_only=False)
-    name = prepare_rows(reader, assistant_only=False, sequence_length=LENGTH, budget=None)
-    return open_prepared(context, name)
+    return context, prepare_rows(reader, assistant_only=False, sequence_length=LENGTH, budget=None)
+
+
+def prepare(corpus: Any, tokenizer: Any, folder: Path) -> Any:
+    """Prepare all rows of a corpus as a stage does, and return them."""
+    from common.training.rows.prepared import open_prepared
+
+    return open_prepared(*make(corpus, tokenizer, folder))
 
 
 class Given(Generated):

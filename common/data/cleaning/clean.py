@@ -32,7 +32,7 @@ from common.data.texts import texts_of
 from common.store.artifacts import write_json
 from common.store.manifest import read_mapping
 
-SHARD_CHARACTERS = 8_000_000  # of a task at most: half a minute or less of cleaning, and little of it in memory
+SHARD_CHARACTERS = 6_000_000  # of a task at most, from 100 MB of rows on: half a minute or less, little in memory
 SHARES = 16  # a task is about this part of the rows before it, so that few rows too are work for several processes
 GATE = "exam"  # what accounts call the last step, which keeps the exam out
 RAW, CUT = "raw", "cut.json"

@@ -155,15 +155,11 @@ class TokenShards:
 
         numbers = pa.list_(pa.int32())
         schema = pa.schema([("input_ids", numbers), ("labels", numbers), ("seq_lengths", numbers)])
-        lengths = self.lengths()
-        starts = np.cumsum(lengths, dtype=np.int64) - lengths
-        if order is not None:
-            starts, lengths = starts[order], lengths[order]
         num_rows = 0
         with _Tokens(self.done) as tokens, target.open("wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-            for window in _windows(lengths, None if order is None else WINDOW_ROWS * most):
-                some = lengths[window] > 0
-                parts = split(starts[window][some], lengths[window][some], most)
+            for starts, lengths in self._in_windows() if order is None else self._in_order(order, WINDOW_ROWS * most):
+                some = lengths > 0
+                parts = split(starts[some], lengths[some], most)
                 placed, sizes = best_fit(parts.lengths, most)
                 if order is not None:
                     placed, sizes = by_place(placed, sizes)
@@ -182,6 +178,30 @@ class TokenShards:
                     writer.write_batch(pa.record_batch(columns, schema))
         flush(target)
         return num_rows
+
+    def _in_windows(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield where documents begin among all tokens, and their lengths: up to WINDOW of them, in their order."""
+        import numpy as np
+
+        waiting, begin = np.zeros(0, np.int32), 0
+        for shard in [*self.done, None]:
+            if shard is not None:
+                waiting = np.concatenate([waiting, shard.lengths()])
+            while len(waiting) >= WINDOW or (shard is None and len(waiting)):
+                lengths, waiting = waiting[:WINDOW], waiting[WINDOW:]
+                ends = begin + np.cumsum(lengths, dtype=np.int64)
+                yield ends - lengths, lengths
+                begin = int(ends[-1])
+
+    def _in_order(self, order: np.ndarray, tokens: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the same of all documents in an order, in windows of so many tokens."""
+        import numpy as np
+
+        lengths = self.lengths()
+        starts = (np.cumsum(lengths, dtype=np.int64) - lengths)[order]
+        lengths = lengths[order]
+        for window in _windows(lengths, tokens):
+            yield starts[window], lengths[window]
 
     def lengths(self) -> np.ndarray:
         """Return the tokens of each document."""
@@ -202,16 +222,15 @@ class TokenShards:
         return self.folder / f"{number:05}.json"
 
 
-def _windows(lengths: np.ndarray, tokens: int | None) -> Iterator[slice]:
+def _windows(lengths: np.ndarray, tokens: int) -> Iterator[slice]:
     """Yield the documents that are packed together: up to WINDOW, and so many tokens, but at least one document."""
     import numpy as np
 
     ends, first = np.cumsum(lengths, dtype=np.int64), 0
     while first < len(lengths):
-        stop = first + WINDOW
-        if tokens is not None:
-            before = ends[first] - lengths[first]
-            stop = min(stop, max(first + 1, int(np.searchsorted(ends, before + tokens, side="right"))))
+        before = ends[first] - lengths[first]
+        within = int(np.searchsorted(ends, before + tokens, side="right"))
+        stop = min(first + WINDOW, max(first + 1, within))
         yield slice(first, stop)
         first = stop
 
