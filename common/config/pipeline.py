@@ -137,7 +137,7 @@ def _stages_of(path: Path, _version: tuple[int, ...]) -> frozenset[str]:
 def _version_of(path: Path) -> tuple[int, ...]:
     try:
         status = path.stat()
-    except OSError:  # what is wrong is told where it is read
+    except OSError:  # reading it says what is wrong
         return ()
     return status.st_mtime_ns, status.st_size
 

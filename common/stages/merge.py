@@ -30,8 +30,8 @@ from common.models.settings_files import read_config
 from common.models.shards import read_header, shards_of
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, write_json, writing
+from common.training.mergekit_patches import fresh_loaders, quiet_mergekit
 from common.training.merging import build_recipe, check_merge, check_stages, list_weights
-from common.training.patches import fresh_loaders, quiet_mergekit
 
 LOG = logging.getLogger(__name__)
 RECIPE = "mergekit.yaml"

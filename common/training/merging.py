@@ -19,7 +19,7 @@ from common.config.merge_parameters import ANY, RANGES, flaw
 from common.config.stages import MergeSettings
 from common.config.validation import explain
 from common.errors import ConfigError, did_you_mean
-from common.training.patches import quiet_mergekit
+from common.training.mergekit_patches import quiet_mergekit
 
 if TYPE_CHECKING:
     from mergekit.merge_methods.base import MergeMethodSpec, ParameterSpec

@@ -87,8 +87,9 @@ def write_material(
     """Write documents, exam and manifest into a folder, and return how many documents there are."""
     number = 0
     with (folder / DOCUMENTS).open("w", encoding="utf-8") as file:
-        for number, text in enumerate(documents(megabytes, seed), start=1):  # noqa: B007 - returned
+        for text in documents(megabytes, seed):
             file.write(json.dumps({"text": text}) + "\n")
+            number += 1
     with (folder / EXAM).open("w", encoding="utf-8") as file:
         file.writelines(json.dumps({"question": text, "answer": "yes"}) + "\n" for text in questions(seed))
     sources = [

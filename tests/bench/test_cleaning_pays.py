@@ -1,4 +1,4 @@
-"""The bench of cleaning: each kind of dirt is what its block is for, and differences are told in words."""
+"""The bench of cleaning: each kind of dirt is what its block is for, and differences are stated in words."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import logging
 import os
 import subprocess
 import sys
@@ -18,9 +17,7 @@ from common.models.tokenizer import train_tokenizer
 from common.training import patches
 from common.training.patches import (
     float32_adapter,
-    fresh_loaders,
     note_losses,
-    quiet_mergekit,
     text_prompt_trainer,
     token_dpo_trainer,
     token_kto_trainer,
@@ -206,27 +203,6 @@ def test_a_mismatched_answer_belongs_to_another_prompt(rows: int, model: Any, to
     (batch, *_) = trainer.get_train_dataloader()
     assert (batch["KL_input_ids"][:, 0] != batch["KL_input_ids"][:, 1]).all()
     trainer.train()
-
-
-def test_mergekit_logs_through_the_root_logger(monkeypatch: pytest.MonkeyPatch) -> None:
-    import mergekit.plan
-
-    assert "logging.info(" in inspect.getsource(mergekit.plan), GONE
-    with quiet_mergekit():
-        assert not logging.getLogger().isEnabledFor(logging.INFO)
-    monkeypatch.setattr(logging.getLogger("mergekit"), "level", logging.NOTSET)  # another test may have set it
-    assert logging.getLogger("mergekit").isEnabledFor(logging.WARNING)
-
-
-def test_mergekit_keeps_open_what_it_has_read(model: Any, tmp_path: Path) -> None:
-    from mergekit.common import ModelPath, ModelReference
-    from mergekit.io.tasks import LoaderCache
-
-    model.save_pretrained(tmp_path)
-    reference = ModelReference(model=ModelPath(path=str(tmp_path)))
-    with fresh_loaders():
-        assert LoaderCache().get(reference) is LoaderCache().get(reference), GONE
-    assert not LoaderCache.loaders
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 Usage: `with Workers(cleaning, 4) as workers: cleaning.cut(rows, workers.begin); workers.run(0, [0, 1, 2])`.
 
-They are begun once for all passes, and only when there is work for them: a process imports what it needs for a second
+They start once for all passes, and only when there is work for them: a process imports what it needs for a second
 or two, so that few rows are cleaned sooner in this one. It is a pool of the standard library, which notices a worker
 that dies. Who runs a task decides nothing about what it writes.
 """
@@ -61,7 +61,7 @@ class Workers(AbstractContextManager["Workers"]):
             seconds += self._run_here(number, left.pop(0))
             done += 1
         try:
-            # The last tasks are the largest; those that are begun last should be short.
+            # The last tasks are the largest; those that start last should be short.
             waiting = [*self._begun.values(), *(self._submit(number, task) for task in reversed(left))]
             self._begun = {}
             for _ in as_completed(waiting):

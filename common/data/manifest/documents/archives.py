@@ -22,7 +22,7 @@ SMALL = 32 * MIB  # up to this size no ratio counts: a short text may be one let
 MOST_RATIO = 200  # unpacked to packed; XML of tables reaches 50
 MOST_MEMBERS = 20_000
 MOST_READ = 2**27  # bytes of one file that is read whole
-# What damaged members raise. A lack of memory is none of it: the process that reads must end then.
+# What damaged members raise; NotImplementedError: packed in a way that zipfile does not know. A lack of memory is none of it: the process that reads must end then.
 UNPACKING = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError, OSError, ValueError,
 )  # fmt: skip
@@ -38,7 +38,8 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
             raise Unreadable(ENCRYPTED, "is encrypted, or of the time before .docx. Save it again without a password")
         try:
             archive = zipfile.ZipFile(stream)
-        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:  # OSError: impossible offsets
+        # OSError: impossible offsets; NotImplementedError: an archive on several disks, or of a later version.
+        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
             raise Unreadable(DAMAGED, f"is no archive ({error}). Download or copy it again") from error
         with archive:
             _check(archive, path.stat().st_size)

@@ -1,4 +1,4 @@
-"""Damaged archives are told as such, whatever packed them; a lack of memory is no damage."""
+"""Damaged archives are reported as such, whatever packed them; a lack of memory is no damage."""
 
 from __future__ import annotations
 
