@@ -83,16 +83,17 @@ def _show_tokens(
     body = [
         [source, str(one.before), str(one.left), *_fertility(one.fertility)] for source, one in found.items()
     ]  # fmt: skip
-    compared = fertility(general, counter)
+    compared = None if counter.tokenizer is None else fertility(general, counter.count(general))
     body += [["general text", "", "", *_fertility(compared)]] if compared else []
     header = ["source", "tokens in", "left", "per word", "per character", "per byte"]
     console.line(always=True)
     table(console, header, body, numeric=range(1, len(header)))
     if counter.tokenizer is None:
         size = token_bytes(counter.vocabulary)
-        console.line(f"~: estimated by {size:.1f} bytes a token, as there is no tokenizer here yet", always=True)
+        console.line(f"~: estimated by {size:.1f} bytes a token, as there is no tokenizer.json here", always=True)
     elif not all(one.before.counted and one.left.counted for one in found.values()):
-        console.line(f"~: estimated from a fixed sample of {CHARACTERS:,} characters of the source", always=True)
+        most = f"{CHARACTERS:,} characters of the source"
+        console.line(f"~: estimated from a fixed sample of at most {most}", always=True)
 
 
 def _fertility(found: Fertility | None) -> list[str]:

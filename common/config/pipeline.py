@@ -108,30 +108,17 @@ def load_pipelines(folder: Path) -> dict[str, Pipeline]:
     """Return every pipeline of a folder that can be read; a broken one is named in a warning and left out."""
     found = {}
     for name in names_in(folder):
+        path = folder / f"{name}.yaml"
         try:
-            found[name] = load_pipeline(folder, name)
+            found[name] = _known_pipeline(path, _version_of(path))
         except RecipeError as error:
-            pass_over(folder / f"{name}.yaml", str(error))
+            pass_over(path, str(error))
     return found
 
 
-def stages_in(folder: Path) -> frozenset[str] | None:
-    """Return the stages of all pipelines of a folder; None where one cannot be read, so that they are not known."""
-    found: frozenset[str] = frozenset()
-    unknown = False
-    for name in names_in(folder):
-        path = folder / f"{name}.yaml"
-        try:
-            found |= _stages_of(path, _version_of(path))
-        except RecipeError as error:
-            pass_over(path, str(error))
-            unknown = True
-    return None if unknown else found
-
-
 @functools.lru_cache(maxsize=1024)  # every layer of every run asks; a file that was changed has another time or size
-def _stages_of(path: Path, _version: tuple[int, ...]) -> frozenset[str]:
-    return frozenset(node.name for node in load_pipeline(path.parent, path.stem).nodes())
+def _known_pipeline(path: Path, _version: tuple[int, ...]) -> Pipeline:
+    return load_pipeline(path.parent, path.stem)
 
 
 def _version_of(path: Path) -> tuple[int, ...]:
@@ -140,6 +127,14 @@ def _version_of(path: Path) -> tuple[int, ...]:
     except OSError:  # reading it says what is wrong
         return ()
     return status.st_mtime_ns, status.st_size
+
+
+def stages_in(folder: Path) -> frozenset[str] | None:
+    """Return the stages of all pipelines of a folder; None where one cannot be read, so that they are not known."""
+    read = load_pipelines(folder)
+    if set(read) != set(names_in(folder)):
+        return None
+    return frozenset(node.name for pipeline in read.values() for node in pipeline.nodes())
 
 
 def parse_pipeline(raw: Any, path: str | Path) -> Pipeline:

@@ -17,6 +17,7 @@ import functools
 import itertools
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ LONG = 2**18  # characters of a text that are cut into words at once
 SPAN = 100  # characters that a word of a run takes at most on average, with what stands around it
 COPIED = 0.8  # of a held-out text, or of a row, from which on one is a copy of the other
 RUNS = 2  # that a row has of a held-out text at least, where it is a part of that
+STATED = 16  # statements of a question in a piece of text; one more is taken for a copy, as telling is slow
 COMMON, COMMON_SHARE = 10, 0.2  # questions of an exam, and their share, whose instructions are the same
 _APOSTROPHES, _HYPHENS = re.compile("['\u2019]"), re.compile("(?<=\\w)[-\u2010\u2011](?=\\w)")
 Way = tuple[Sequence[str], Sequence[int] | None]  # words, and what each weighs where they were joined
@@ -94,15 +96,15 @@ class Decontaminator:
         for piece in pieces_of_text(text, LONG):
             piece = before + piece  # a run, or a word that a hyphen joins, may lie across two pieces
             found = cut(piece)
-            stated = set[int]()  # forms of questions that this piece states; it is slow to tell, and told once
+            stated = Counter[int]()  # how often this piece states what a form asks: it is slow to tell
             for match in self._matches(found):
                 passage = self._passages[match.form.passage]
                 if passage.held_out:
                     copied.add(match, piece)
-                elif match.is_whole or not (id(match.form) in stated or self._states(passage, match, piece)):
+                elif match.is_whole or stated[id(match.form)] == STATED or not self._states(passage, match, piece):
                     return Hit(passage, excerpt(piece, match.first, match.last))
                 else:
-                    stated.add(id(match.form))
+                    stated[id(match.form)] += 1
             if len(piece) == len(text) and len(found.words) < 4 * SHORTEST:
                 whole = self._whole.get(tuple(found.words))
                 if whole is not None:

@@ -92,27 +92,27 @@ def tokens_of_sources(folder: Path, counter: TokenCounter) -> dict[str, SourceTo
     found = {}
     for source, before in amounts[BEFORE].items():
         left = amounts[LEFT].get(source, {"bytes": 0})
+        first, last = (samples.get((side, source), []) for side in (BEFORE, LEFT))
+        tokens = counter.count(last)
         found[source] = SourceTokens(
-            measured(before["bytes"], samples.get((BEFORE, source), []), counter),
-            measured(left["bytes"], samples.get((LEFT, source), []), counter),
-            fertility(samples.get((LEFT, source), []), counter),
+            measured(before["bytes"], first, counter.count(first), counter),
+            measured(left["bytes"], last, tokens, counter),
+            fertility(last, tokens) if counter.tokenizer is not None else None,
         )
     return found
 
 
-def measured(size: int, sample: Sequence[str], counter: TokenCounter) -> Tokens:
-    """Return the tokens of `size` bytes of text, of which a sample is given."""
+def measured(size: int, sample: Sequence[str], tokens: int, counter: TokenCounter) -> Tokens:
+    """Return the tokens of `size` bytes of text, of which a sample and its tokens are given."""
     sampled = _bytes(sample)
-    tokens = counter.count(sample)
     return Tokens(round(tokens * size / sampled) if sampled else 0, counter.tokenizer is not None and sampled == size)
 
 
-def fertility(texts: Sequence[str], counter: TokenCounter) -> Fertility | None:
-    """Return the fertility of a tokenizer on some texts; None without either."""
+def fertility(texts: Sequence[str], tokens: int) -> Fertility | None:
+    """Return the fertility of a tokenizer that cuts some texts into so many tokens; None without any words."""
     words, characters = sum(map(count_words, texts)), sum(map(len, texts))
-    if counter.tokenizer is None or not words:
+    if not words:
         return None
-    tokens = counter.count(texts)
     return Fertility(tokens / words, tokens / characters, tokens / _bytes(texts))
 
 

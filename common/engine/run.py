@@ -77,7 +77,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     plan = make_plan(resolved, forced=forced)
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
     benchmarks = check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do], plan.outlook.sizes)
-    note_benchmarks(benchmarks, resolved)
+    note_benchmarks(benchmarks, resolved, [step.node for step in plan.to_do])
     for line in [*plan.check(), *try_rows(plan, console, benchmarks.passages)] if plan.to_do else ():
         console.line(f"  {line}", always=True)
     _warn_of_emulation(plan, [step.node.name for step in plan.to_do], console)
@@ -112,10 +112,12 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
     step = next(step for step in plan.steps if step.node.name == name)
     if (step.state != "cached" or forced) and ranks.is_main_process():
         check_fits(plan.outlook, [name], {name: step.fingerprint})
-        before = noted_benchmarks(resolved)
+        asked_again = forced and not launch.is_launched()
+        noted = holds_apart(step.node, resolved.config) and not asked_again  # an exam loads what it asks in any case
+        before = noted_benchmarks(resolved) if noted else None
         benchmarks = check_inputs(resolved, corpus, [step.node], benchmarks=before)
-        if before is None and holds_apart(step.node, resolved.config):
-            note_benchmarks(benchmarks, resolved)
+        if before is None:
+            note_benchmarks(benchmarks, resolved, [step.node])
         _warn_of_emulation(plan, [name], console)
     require_inputs(plan, step.node)
     with claimed(plan, console) as lease:

@@ -15,6 +15,7 @@ from typing import Any
 from common.config.cleaning import PREFIX
 from common.config.json import parse_json
 from common.config.kinds import Part, kind_of
+from common.data.cleaned import SAMPLES
 from common.data.tokens import TokenCounter, tokens_of_sources
 from common.errors import ContractError
 from common.evaluation.scores import SIDES as SIDES
@@ -143,7 +144,7 @@ def _with_tokens(inputs: Mapping[str, Artifact], manifest: dict[str, Any], name:
     """Return the manifest of a stage that cleans, with the tokens of each source by the chain's first tokenizer."""
     models = (one.path / TOKENIZER for one in inputs.values() if kind_of(one.manifest["kind"]).makes == LANGUAGE_MODEL)
     tokenizer = next((path for path in models if path.is_file()), None)
-    if tokenizer is None:
+    if tokenizer is None or not (inputs[name].path / SAMPLES).is_file():  # of one made before results held samples
         return manifest
     found = tokens_of_sources(inputs[name].path, TokenCounter(tokenizer))
     return {

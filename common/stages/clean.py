@@ -20,7 +20,7 @@ from common.config.cleaning import PREFIX, DataSettings
 from common.config.kinds import Kind
 from common.data.accounting import BY_BLOCK, RowCount
 from common.data.cleaned import FACTS, REJECTS, SAMPLES, WEIGHTS
-from common.data.cleaning.accounts import BEFORE, LEFT, TaskAccounts
+from common.data.cleaning.accounts import LEFT, TaskAccounts
 from common.data.cleaning.clean import GATE, Cleaning, shard_name
 from common.data.cleaning.runners import Runner, run_all
 from common.data.cleaning.workers import Workers
@@ -31,6 +31,7 @@ from common.data.texts import texts_of
 from common.errors import ContractError, DataError
 from common.stage import StageContext, StageReport
 from common.store.artifacts import write_json
+from common.store.manifest import read_mapping
 
 
 def run(context: StageContext) -> StageReport:
@@ -53,7 +54,7 @@ def run(context: StageContext) -> StageReport:
             told = {source: list(context.corpus.findings().get(source, ())) for source in counts}
             counted = {source: count.as_dict() for source, count in counts.items()}
             write_json(read, {"counts": counted, "findings": told})
-        known = json.loads(read.read_text("utf-8"))
+        known = read_mapping(read)
         counts = {source: RowCount(**values) for source, values in known["counts"].items()}
         _check_usable(counts, settings.role)
         run_all(cleaning, runner, workers)
@@ -77,8 +78,7 @@ def run(context: StageContext) -> StageReport:
     metrics = {
         "rows_in": sum(count.rows_in for count in totals), "rows_out": sum(count.rows_out for count in totals),
         "characters": sum(amount.characters for amount in accounts.amounts[LEFT].values()),
-        "bytes_in": sum(amount.bytes for amount in accounts.amounts[BEFORE].values()),
-        "bytes_out": sum(amount.bytes for amount in accounts.amounts[LEFT].values()), "tasks": cleaning.tasks,
+        "tasks": cleaning.tasks,
         "blocks": {
             label: {
                 "seen": sum(count.seen for count in sources.values()),

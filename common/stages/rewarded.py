@@ -42,7 +42,7 @@ from common.training.rows.prompts import read_prompts
 from common.training.speed.scoring import head_of, scoring
 
 Row = Mapping[str, Any]
-OVERLAPS = "exam_overlap.jsonl"  # in the scratch: answers that repeat the exam, with both texts
+OVERLAPS = "exam_overlap-{}.jsonl"  # in the scratch, by process: answers that repeat the exam, with both texts
 UNSTOPPED = 0.5  # share of answers without an end that is worth a warning
 
 
@@ -97,8 +97,8 @@ def _answers_left_out(context: StageContext, trained: TrainResult) -> Iterator[R
     if not number:
         return
     drawn = len(trained.log) * _answers(cast(RewardedSettings, context.settings))
-    noted = context.work / OVERLAPS
-    texts = noted.read_text(encoding="utf-8").splitlines() if noted.is_file() else []
+    noted = sorted(context.work.glob(OVERLAPS.format("*")))
+    texts = [line for path in noted for line in path.read_text(encoding="utf-8").splitlines()]
     yield RowCount(
         f"answers of {context.stage}", "prompts", rows_in=drawn, dropped={EXAM_OVERLAP: number},
         rows_out=drawn - number, overlaps=[json.loads(line) for line in dict.fromkeys(texts)][:MOST_OVERLAPS],
@@ -139,7 +139,7 @@ def _train(
     loop = TrainingLoop(context, _answers(settings))
     options = rewarded_options(settings, context.config, loop.folder, num_prompts=len(rows), stage=context.stage)
     stops, guard = model.generation_config.eos_token_id, guard_of(context.corpus, "prompts", context.benchmarks)
-    reward = Reward(monitor.mix, stops, settings.samples, guard, context.work / OVERLAPS)
+    reward = Reward(monitor.mix, stops, settings.samples, guard, context.work / OVERLAPS.format(ranks.rank()))
     learner = learner_of(context, model)
     asked = in_order(rows, options["max_steps"], settings.prompts_per_step, context.config.seed)
     prompts = Dataset.from_list([{"prompt": row["prompt"], "row": row_column(row)} for row in asked])
@@ -243,7 +243,7 @@ class Reward:
     def _is_apart(self, answer: Answer) -> bool:
         """Whether an answer repeats nothing of the exam; both texts of one that does are noted."""
         hit = self._guard.hit(answer.text)
-        if hit is not None and ranks.is_main_process():
+        if hit is not None:
             with self._overlaps.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(hit.detail) + "\n")
         return hit is None

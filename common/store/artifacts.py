@@ -37,7 +37,7 @@ FINGERPRINT_LENGTH = 16  # hex digits: 64 bits, so that two recipes never meet b
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # safetensors, tokenizers, arrow and torch raise errors of their own; torch's say no more than that.
 FULL_WORDS = ("No space left on device", "Disk quota exceeded", "File too large", "PytorchStreamWriter failed writing")
-TODAY = ("code", "versions", "git", "reads")  # of a manifest: how an equal result was made the last time
+TODAY = ("code", "versions", "git", "reads", "benchmarks")  # of a manifest: how an equal result was made the last time
 # Files about how a result was made, not what it is: two runs with equal weights differ in these.
 VOLATILE = frozenset({MANIFEST, "log.jsonl", "cleaned.json", "rejects.jsonl", "samples.jsonl.zst"})
 
@@ -196,7 +196,9 @@ class Store:
             if existing is not None and equal and "created" in existing.manifest:
                 manifest["created"] = existing.manifest["created"]  # cards refer to it
             write_json(out / MANIFEST, manifest)
-            if existing is not None and equal and _is_as_committed(existing):
+            # A file about how it was made may be of a newer kind: then the old folder lacks it.
+            same_names = existing is not None and existing.manifest["files"].keys() == files.keys()
+            if existing is not None and equal and same_names and _is_as_committed(existing):
                 # The same result by today's code and libraries.
                 today: dict[str, Any] = {key: manifest[key] for key in TODAY if key in manifest}
                 write_json(target / MANIFEST, {**existing.manifest, **today})

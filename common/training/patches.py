@@ -135,6 +135,9 @@ def text_prompt_trainer(trainer_class: Any) -> Any:
     answers whose place in `kept` of the reward is False have no part in the loss.
     """
     import torch
+    from trl import GRPOTrainer
+
+    masks = issubclass(trainer_class, GRPOTrainer)  # RLOO's KL term is in its advantages
 
     class TextPromptTrainer(trainer_class):  # type: ignore[misc] # TRL is untyped
         def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
@@ -146,7 +149,7 @@ def text_prompt_trainer(trainer_class: Any) -> Any:
             if not kept.all():
                 kept = kept.to(output["advantages"].device)
                 output["advantages"] = output["advantages"] * kept
-                if "old_logps" not in output:  # GRPO; RLOO's KL term is in its advantages
+                if masks:
                     learned = output.get("tool_mask", output["completion_mask"])
                     output["tool_mask"] = learned * kept.unsqueeze(1).to(learned.dtype)  # of the loss alone
             return output

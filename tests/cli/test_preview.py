@@ -16,6 +16,8 @@ from common.cli.main import main
 from common.cli.preview import ASCII, COLOURED, PLAIN, lines_of, marks_for, show
 from common.console import Console
 from common.data.accounting import RowCount
+from common.engine.preview import stage_rows
+from common.errors import DataError
 from common.report.views import NOT_ASSISTANT, Part, Preview, Reject, Token, View
 from common.store.artifacts import write_json
 
@@ -188,6 +190,19 @@ def test_rows_that_are_all_too_long_are_said_to_be(words: Make, capsys: pytest.C
     assert main([*words("sft-only", sft=chats(*["far " * 500] * 8)), "stage=sft", "sft.replay=0"]) == 1
     shown = capsys.readouterr().err
     assert "Stage sft: the role sft has no usable row (source 'sft': dropped longer than sequence_length 8)" in shown
+
+
+def test_a_benchmark_that_cannot_be_loaded_is_told_above_the_rows(
+    words: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object) -> None:
+        raise DataError("The data set of quiz cannot be reached.")
+
+    monkeypatch.setattr(stage_rows, "load_benchmarks", load)
+    given = [*words("sft-only", sft=chats(*["By the harbour."] * 20)), "sft.replay=0", "evaluate.tasks=[quiz]"]
+    assert main([*given, "stage=sft", "rows=1"]) == 0
+    shown = capsys.readouterr().out
+    assert "Rows that repeat a benchmark are among these, and the run would stop: The data set of quiz" in shown
 
 
 def test_rows_that_are_cleaned_before_are_shown_as_they_were_left(

@@ -50,6 +50,13 @@ def test_what_is_stated_hides_no_copy_behind_it() -> None:
     guard = Decontaminator([ASKED])
     assert guard.hit(f"A keeper may {TAIL}. {ASKED}") is not None
     assert guard.hit(f"A keeper may {TAIL}. He may {TAIL}.") is None
+    assert guard.hit(f"A keeper may {TAIL}. Quiz: who might {TAIL}? Nobody.") is not None
+    assert guard.hit(f"A keeper may {TAIL}. " * 16) is None
+    assert guard.hit(f"A keeper may {TAIL}. " * 17) is not None  # telling is slow, and nobody writes so
+    words = " ".join(f"word{number}" for number in range(30))
+    guard = Decontaminator([f"Who says {words}?"])
+    stated = f"Many a man says {words[: words.index(' word20')]}."
+    assert guard.hit(f"{stated} Many a man says {words}.") is not None
 
 
 @pytest.mark.parametrize(("passage", "question"), [

@@ -73,6 +73,22 @@ def test_an_equal_result_keeps_the_old_artifact(store: Store) -> None:
     assert (first.path / "log.jsonl").read_bytes() == log
 
 
+def test_an_equal_result_with_a_file_of_a_new_kind_brings_it_and_says_what_was_kept_out(
+    store: Store, tmp_path: Path
+) -> None:
+    first = commit(store, "sft", "weights")
+    out = tmp_path / "again"
+    shutil.copytree(first.path, out)
+    (out / MANIFEST).unlink()
+    again = {**first.manifest, "benchmarks": {"tasks": ["quiz"]}}
+    kept = store.commit("sft", first.fingerprint, out, dict(again))
+    assert (kept.digest, kept.manifest["benchmarks"]) == (first.digest, {"tasks": ["quiz"]})
+    shutil.copytree(first.path, out)
+    (out / MANIFEST).unlink()
+    (out / "samples.jsonl.zst").write_bytes(b"texts")
+    assert (store.commit("sft", first.fingerprint, out, dict(again)).path / "samples.jsonl.zst").is_file()
+
+
 def test_a_different_result_replaces_the_old_one(store: Store) -> None:
     first = commit(store, "sft", "weights", recipe=1)
     second = commit(store, "sft", "others", recipe=1)

@@ -60,17 +60,20 @@ def start(settings: GopherRepetitionSettings, context: BlockContext) -> RowFunct
         # Between the words of an n-gram the filter counts blanks, which texts of some languages do not have.
         unspaced = language in WITHOUT_SPACES
         tops = [(n, limit * (2 * n - 1) / n if unspaced else limit) for n, limit in settings.top_n_grams]
-        return settings.rules() | {"top_n_grams": tuple(tops)}
+        return settings.rules() | {"top_n_grams": tuple(sorted(tops))}  # shorter ones first
 
     judge = judged_by(GopherRepetitionFilter, rules, drops, settings.language)
+    judge_others = judged_by(
+        GopherRepetitionFilter, lambda language: rules(language) | {"top_n_grams": ()}, drops, settings.language
+    )
     lengths = {drops[f"top_{n}_gram"]: n for n, _ in settings.top_n_grams}
 
     def judge_repeats(row: Row) -> Row | Drop:
         found = judge(row)
         if isinstance(found, Drop) and found in lengths:
             n_grams = get_n_grams(splitter().word_tokenize(row["text"]), lengths[found])
-            if len(set(n_grams)) == len(n_grams):  # then longer ones, which are judged next, do not repeat either
-                return row
+            if len(set(n_grams)) == len(n_grams):  # then longer ones, which come next, do not repeat either
+                return judge_others(row)
         return found
 
     return judge_repeats

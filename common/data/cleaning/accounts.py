@@ -89,13 +89,15 @@ class TaskAccounts:
 
     def amount(self, side: str, source: str) -> Amount:
         """Return how much text a source has on one side of cleaning, counted from when it is first asked for."""
-        return self.amounts[side].setdefault(source, Amount(self._texts))
+        amounts = self.amounts[side]
+        if source not in amounts:
+            amounts[source] = Amount(self._texts)
+        return amounts[source]
 
     def written(self, row: Row, key: str) -> None:
         """Count a row that goes on; `key` tells it from every other."""
         self.rows[row["source"]] += 1
-        self.amount(LEFT, row["source"]).add(key, row)
-        size = sum(map(len, texts_of(row)))
+        size = self.amount(LEFT, row["source"]).add(key, row)
         self.lengths.setdefault(row["source"], Counter())[length_class(size)] += 1
 
     def samples(self) -> Iterator[Row]:

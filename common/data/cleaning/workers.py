@@ -33,41 +33,47 @@ class Workers(AbstractContextManager["Workers"]):
         """`number` is how many tasks run at once."""
         self._cleaning, self._number = cleaning, number
         self._pool: ProcessPoolExecutor | None = None
+        self._had_pool = False
         self._read: list[int] = []  # tasks whose rows are read, and that wait
         self._begun: dict[int, Future[None]] = {}  # of the first pass, by task
         self._first = 0.0  # seconds of the first task
 
     def begin(self, task: int) -> None:
-        """Take a task through the first pass while the rows of others are read, where that saves time."""
+        """Take a task through the first pass while the rows of others are read, where that saves time.
+
+        Raises what a task raised that was begun so.
+        """
         stop_if_asked()
         if self._number == 1 or not self._cleaning.can_begin_early:
             return
         from concurrent.futures import BrokenExecutor  # a plan needs none of this
 
         self._read.append(task)
-        if not self._first and self._pool is None and START_SECONDS:
-            self._first = self._run_here(0, self._read.pop())
-        elif self._is_worth(self._first, len(self._read)):
+        if self._is_worth(self._first, len(self._read)):
             with contextlib.suppress(BrokenExecutor):  # what it has left undone is run again
                 self._begun.update((task, self._submit(0, task)) for task in self._read)
+                for one in self._begun.values():
+                    if one.done():
+                        one.result()
             self._read.clear()
+        elif not self._first:
+            self._first = self._run_here(0, self._read.pop())
 
     def run(self, number: int, tasks: Sequence[int]) -> None:
         """Run tasks of a pass. What a process that died has left undone stays undone."""
         from concurrent.futures import BrokenExecutor, as_completed
 
-        left, seconds, done = [task for task in tasks if task not in self._begun], 0.0, 0
+        begun, self._begun = self._begun if number == 0 else {}, {}
+        left, seconds, done = [task for task in tasks if task not in begun], 0.0, 0
         while left and not self._is_worth(seconds / max(1, done), len(left)):
             seconds += self._run_here(number, left.pop(0))
             done += 1
         try:
             # The last tasks are the largest; those that start last should be short.
-            waiting = [*self._begun.values(), *(self._submit(number, task) for task in reversed(left))]
-            self._begun = {}
-            for _ in as_completed(waiting):
-                stop_if_asked()
-            for one in waiting:
+            waiting = [*begun.values(), *(self._submit(number, task) for task in reversed(left))]
+            for one in as_completed(waiting):
                 one.result()
+                stop_if_asked()
         except BrokenExecutor:
             self._end()
 
@@ -80,10 +86,13 @@ class Workers(AbstractContextManager["Workers"]):
         self._pool, self._begun = None, {}
 
     def _is_worth(self, seconds: float, left: int) -> bool:
-        """Whether processes save more than they take to begin, if each task that is left takes some seconds."""
+        """Whether processes save more than they take to begin, if each task that is left takes some seconds.
+
+        Once there were any it always is: a task that has killed one would kill the run here.
+        """
         if self._number == 1:
             return False
-        return self._pool is not None or seconds * left * (1 - 1 / self._number) >= START_SECONDS
+        return self._had_pool or seconds * left * (1 - 1 / self._number) >= START_SECONDS
 
     def _run_here(self, number: int, task: int) -> float:
         stop_if_asked()
@@ -98,6 +107,7 @@ class Workers(AbstractContextManager["Workers"]):
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._number, context, _start, (self._cleaning,))
+            self._had_pool = True
         return self._pool.submit(_run_task, number, task)
 
 
@@ -108,7 +118,7 @@ def _start(cleaning: Cleaning) -> None:
     """Start a worker, which gets the cleaning once."""
     global _cleaning
     _cleaning = cleaning
-    end_with_parent()
+    _end_with_parent()
 
 
 def _run_task(number: int, task: int) -> None:
@@ -116,7 +126,7 @@ def _run_task(number: int, task: int) -> None:
     _cleaning.run_task(number, task)
 
 
-def end_with_parent() -> None:
+def _end_with_parent() -> None:
     """Let this process end when the one that started it does, however that ended.
 
     A worker left behind would wait for ever, and write into the folder in which the next run works.

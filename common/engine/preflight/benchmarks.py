@@ -90,9 +90,9 @@ def _load(names: Sequence[str], folders: Sequence[Path], apart: bool) -> tuple[P
     return tuple(benchmark_passages(loaded)) if apart else ()
 
 
-def note_benchmarks(found: Benchmarks, resolved: Resolved) -> None:
-    """Note in the run's folder what the benchmarks ask, for `noted_benchmarks`."""
-    if found.passages:
+def note_benchmarks(found: Benchmarks, resolved: Resolved, nodes: Sequence[Node]) -> None:
+    """Note in the run's folder what the benchmarks ask, for `noted_benchmarks`, if one of some stages is held apart."""
+    if found != NONE and any(holds_apart(node, resolved.config) for node in nodes):
         path = run_of(resolved).path / BENCHMARKS
         with writing(Store(resolved.out).runs):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,11 @@ def noted_benchmarks(resolved: Resolved) -> Benchmarks | None:
 
 
 def _asked(resolved: Resolved) -> Mapping[str, Any]:
-    """Return what decides the questions of the benchmarks, as far as this machine knows it."""
+    """Return what decides the questions of the benchmarks, as far as this machine knows it, and which are needed."""
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    tasks = sorted(benchmarks_of(resolved.config.stages))
-    return {"tasks": tasks, "task_files": task_files(resolved), "versions": versions}
+    stages = resolved.config.stages
+    needed = sorted(
+        name for name in stages if getattr(stages[name], "tasks", ()) and not is_default(f"{name}.tasks", resolved)
+    )
+    tasks = sorted(benchmarks_of(stages))
+    return {"tasks": tasks, "needed": needed, "task_files": task_files(resolved), "versions": versions}

@@ -184,7 +184,7 @@ class Reader:
 
     def _scored(self, score: str) -> Iterator[dict[str, Any]]:
         for row in self.raw():
-            if (known := row.get("scores") or {}).keys().isdisjoint([score]):
+            if score not in (known := row.get("scores") or {}):
                 raise DataError(
                     f"{self.context.stage}.mixture.curriculum.by={score}: a row of the source '{row['source']}' has no "
                     f"such score.{did_you_mean(score, known)} List a block that gives it for all rows of the source, "

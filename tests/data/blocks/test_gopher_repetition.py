@@ -38,6 +38,14 @@ def test_an_n_gram_of_ones_own_can_be_asked_for(tmp_path: Path) -> None:
     assert reason(found) == "one 2-gram too frequent"
 
 
+def test_the_order_of_n_grams_changes_nothing(tmp_path: Path) -> None:
+    text = "A far boat lay by the far boat of a friend."  # no four words come twice, two do
+    for top in ([(2, 0.2), (4, 0.16)], [(4, 0.16), (2, 0.2)]):
+        assert reason(one("gopher_repetition", text, tmp_path, top_n_grams=top)) == "one 2-gram too frequent"
+    found = one("gopher_repetition", text, tmp_path, top_n_grams=[(4, 0.16)], dup_n_grams=[(2, 0.1)])
+    assert reason(found) == "2-grams repeat"
+
+
 def test_the_blanks_that_the_filter_counts_between_characters_are_not_in_chinese_text(tmp_path: Path) -> None:
     """A pair of characters that makes up 16% of a text: 24% with a blank in each, as the filter counts."""
     text = PROSE["zh"].replace("\u3002", "\u6e14\u6c11\u3002") + "\u6e14\u6c11" * 2

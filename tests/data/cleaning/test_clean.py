@@ -18,7 +18,7 @@ import pytest
 
 from common.config.blocks import BlockSettings, Drop, Row, RowFunction, chosen
 from common.data.blocks.length import LengthSettings
-from common.data.cleaning import clean, workers
+from common.data.cleaning import clean, runners, workers
 from common.data.cleaning.clean import Cleaning
 from common.data.cleaning.runners import Runner, check_runner, run_all
 from common.data.cleaning.workers import Workers
@@ -119,7 +119,9 @@ class Tells(Cleaning):
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_workers_and_order_of_tasks_change_no_byte_and_processes_begin_once_for_all_passes(tmp_path: Path) -> None:
+def test_workers_and_order_of_tasks_change_no_byte_and_processes_begin_once_for_all_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     blocks = chosen([{"length": {"words": [2, 6]}}, {"exact": {}}])
     alone = run(cleaning(tmp_path / "1", blocks), rows())
     assert alone.tasks > 3
@@ -134,7 +136,13 @@ def test_workers_and_order_of_tasks_change_no_byte_and_processes_begin_once_for_
         assert together.accounts_of(0, 0).is_file(), "tasks begin while others are read"
         yield last
 
-    run(together, awaiting_the_first_task(), workers=2)
+    monkeypatch.setattr(runners, "TRIES", 1)
+    with Workers(together, 2) as started:
+        together.cut(awaiting_the_first_task(), started.begin)
+        until = time.monotonic() + 120
+        while together.left(0) and time.monotonic() < until:
+            time.sleep(0.02)
+        run_all(together, Runner(workers=2), started)
     assert os.getpid() not in together.processes(0) | together.processes(1)
     assert len(together.processes(0) | together.processes(1)) <= 2
     backwards = cleaning(tmp_path / "3", blocks)
@@ -215,7 +223,10 @@ def test_two_and_four_workers_leave_the_bytes_and_counts_of_one(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
+def test_a_killed_worker_loses_nothing_and_what_killed_it_is_not_run_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "START_SECONDS", 1e-9)  # the first task is run here
     whole = run(cleaning(tmp_path / "1"), rows())
     killed = run(Fates(tmp_path / "2" / "cleaning", "cpt", [("length", LENGTH)]), rows(), workers=2)
     assert made(whole) == made(killed)

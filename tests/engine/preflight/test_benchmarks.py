@@ -106,10 +106,21 @@ def test_another_process_of_the_run_reads_what_one_has_noted(tmp_path: Path, loa
     resolved = own_run(tmp_path, **{"evaluate.tasks": "[quiz]"})
     assert noted_benchmarks(resolved) is None
     found = found_by(resolved)
-    note_benchmarks(found, resolved)
+    note_benchmarks(found, resolved, [])
+    assert noted_benchmarks(resolved) is None, "no stage holds rows against them"
+    note_benchmarks(found, resolved, resolved.nodes)
     assert noted_benchmarks(resolved) == found
     assert noted_benchmarks(own_run(tmp_path, **{"evaluate.tasks": "[quiz, other]"})) is None
     assert load_benchmarks(own_run(tmp_path, **{"evaluate.tasks": "[]"}), open_corpus(resolved), resolved.nodes) == NONE
+
+
+def test_what_one_run_goes_without_is_needed_where_a_user_names_it(tmp_path: Path) -> None:
+    resolved = own_run(tmp_path)
+    note_benchmarks(benchmarks.Benchmarks((), ("general_benchmarks",)), resolved, resolved.nodes)
+    assert noted_benchmarks(resolved) is not None
+    named = own_run(tmp_path, **{"evaluate.tasks": "[medical_benchmarks, general_benchmarks]"})
+    assert named.config.stages["exam-sft"] == resolved.config.stages["exam-sft"]
+    assert noted_benchmarks(named) is None
 
 
 @pytest.mark.parametrize("tasks", ["[]", "[quiz]"])

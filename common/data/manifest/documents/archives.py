@@ -22,7 +22,8 @@ SMALL = 32 * MIB  # up to this size no ratio counts: a short text may be one let
 MOST_RATIO = 200  # unpacked to packed; XML of tables reaches 50
 MOST_MEMBERS = 20_000
 MOST_READ = 2**27  # bytes of one file that is read whole
-# What damaged members raise; NotImplementedError: packed in a way that zipfile does not know. A lack of memory is none of it: the process that reads must end then.
+# What damaged members raise; NotImplementedError: packed in a way that zipfile does not know. A lack of memory is none
+# of it: the process that reads must end then.
 UNPACKING = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError, OSError, ValueError,
 )  # fmt: skip
