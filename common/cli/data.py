@@ -104,7 +104,7 @@ def show_training(plan: Plan, roles: Collection[str], console: Console) -> None:
     """Print what stages that have trained made of the rows of some roles."""
     rows = [
         [step.node.name, count.source, f"{count.rows_in:,}", f"{count.num_dropped:,}", f"{count.tokens:,}",
-         f"{count.truncated:,}", f"{count.num_masked:,}", f"{count.epochs:g}"]
+         f"{count.truncated:,}", f"{count.num_masked:,}", count.passes]
         for step in plan.steps
         if step.state == "cached" and step.artifact is not None and step.node.kind != KIND
         for count in (RowCount(**found) for found in step.artifact.manifest.get("rows", ()))
@@ -130,7 +130,7 @@ def _source_row(source: str, facts: Mapping[str, Any], total: int) -> list[str]:
     return [
         source, f"{whole['rows_in']:,}", *(f"-{number:,}" if number else "0" for number in
         (sum(read["dropped"].values()), *dropped)), f"{whole['rows_out']:,}", f"{size:,}",
-        f"{size / max(1, total):.1%}", f"{times:g} x", *(f"{number:,.0f}" for number in quantiles(lengths, SHARES)),
+        f"{size / max(1, total):.1%}", f"{times:g} x", *(f"~{number:,.0f}" for number in quantiles(lengths, SHARES)),
     ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -50,7 +51,7 @@ class CurriculumSettings(Frozen):
         """The order in words."""
         ends = ("shortest", "longest") if self.by == LENGTH else (f"lowest in {self.by}", f"highest in {self.by}")
         first, last = ends if self.direction == "ascending" else ends[::-1]
-        return f"every pass over a source goes from the rows that are {first} to those that are {last}"
+        return f"every pass over a source goes roughly from the rows that are {first} to those that are {last}"
 
 
 class MixtureSettings(Frozen):
@@ -87,6 +88,14 @@ class MixtureSettings(Frozen):
     def asks(self) -> bool:
         """Whether it asks for anything."""
         return self != MixtureSettings()
+
+    def by_size(self, names: Iterable[str]) -> set[str]:
+        """Return those of a stage's sources whose part depends on all that they hold, so that they are read whole."""
+        names = set(names)
+        if self.most_epochs is not None and self.most_epochs < 1:
+            return names
+        unnamed = set() if self.phases or not self.asks else names - self.shares.keys()
+        return unnamed if len(unnamed) > 1 else set()
 
     @property
     def sources(self) -> set[str]:

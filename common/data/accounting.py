@@ -7,7 +7,8 @@ It only counts and compares. Who drops a row says why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -29,6 +30,7 @@ BY_CHOICE = frozenset({
 })  # fmt: skip
 BY_BLOCK = "block "  # begins the reasons of blocks that clean: they have limits of their own, `most`
 WRONG_NUMBER, NOT_CSV = "wrong number of fields", "not valid CSV"
+RARE = ("overlaps", "before", "cut_short")  # fields of a count that are stored only where they say something
 MOST_OVERLAPS = 100  # rows that repeat the exam, of each source, that are kept with both texts
 _QUOTES = "Quote fields that hold the delimiter or line ends, or name the file's own way with delimiter: and quoting:"
 _TEMPLATE = "The checkpoint's chat template may be the cause: try model.chat_template=plain (or chatml)"
@@ -60,6 +62,11 @@ def is_by_choice(reason: str) -> bool:
     return reason in BY_CHOICE or reason.startswith(BY_BLOCK)
 
 
+def passes_of(epochs: float, cut_short: bool) -> str:
+    """Return passes over a source for people; of one that was not read to its end only a bound is known."""
+    return "at most 1" if cut_short else f"{epochs:.3g}"
+
+
 @dataclass
 class RowCount:
     """The rows of one source in one role. Rows kept apart as held-out belong to another role's count."""
@@ -73,7 +80,9 @@ class RowCount:
     rows_out: int = 0  # given to the stage; with weight 2 each row twice
     tokens: int = 0
     masked_share: float = 0.0  # rows without one token to learn from, as a share of the rows not dropped
-    epochs: float = 0.0
+    epochs: float = 0.0  # passes over the rows that were read
+    before: dict[str, int] = field(default_factory=dict)  # left out by cleaning, by reason: on these limits are too
+    cut_short: bool = False  # reading ended at a token budget; rows behind it are not counted
     overlaps: list[str] = field(default_factory=list)  # the first rows that repeat the exam: its text, and the row's
 
     def drop(self, reason: str, overlap: str | None = None) -> None:
@@ -95,8 +104,18 @@ class RowCount:
         return round(self.masked_share * self.num_kept)
 
     @property
+    def gone(self) -> Mapping[str, int]:
+        """How many rows were left out for which reasons, by cleaning too."""
+        return Counter(self.dropped) + Counter(self.before)
+
+    @property
+    def num_read(self) -> int:
+        """Rows read for these, those that cleaning left out included."""
+        return self.rows_in + sum(self.before.values())
+
+    @property
     def num_lost(self) -> int:
-        return sum(number for reason, number in self.dropped.items() if not is_by_choice(reason))
+        return sum(number for reason, number in self.gone.items() if not is_by_choice(reason))
 
     @property
     def losses(self) -> str:
@@ -106,7 +125,7 @@ class RowCount:
     @property
     def main_reason(self) -> str | None:
         """Why most rows were dropped. A reason that a setting asks for comes last."""
-        return max(self.dropped, key=lambda name: (not is_by_choice(name), self.dropped[name]), default=None)
+        return max(self.gone, key=lambda name: (not is_by_choice(name), self.gone[name]), default=None)
 
     def remedy(self, otherwise: str) -> str:
         """Return what to do about the main reason, or what else may help; without a full stop."""
@@ -118,8 +137,13 @@ class RowCount:
         return max(0, self.rows_in - self.num_dropped)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as a stage's manifest stores them; overlaps only where there are some."""
-        return {name: value for name, value in asdict(self).items() if name != "overlaps" or value}
+        """Return the fields as a stage's manifest stores them; what is rare only where it is so."""
+        return {name: value for name, value in asdict(self).items() if name not in RARE or value}
+
+    @property
+    def passes(self) -> str:
+        """How often the rows of the source are seen, for people."""
+        return passes_of(self.epochs, self.cut_short)
 
 
 def check_limits(counts: Iterable[RowCount], limits: Limits, stage: str) -> None:
@@ -128,7 +152,7 @@ def check_limits(counts: Iterable[RowCount], limits: Limits, stage: str) -> None
     Shares are taken over all rows of the stage; besides, no source may lose every row unless the limit is 1.
     Raises ContractError that names the source and reason with most rows, and the key to change.
     """
-    counts = [count for count in counts if count.rows_in]
+    counts = [count for count in counts if count.num_read]
     _check_dropped(counts, limits.dropped, stage)
     kept = sum(count.num_kept for count in counts)
     cut = {count.source: float(count.truncated) for count in counts}
@@ -139,18 +163,18 @@ def check_limits(counts: Iterable[RowCount], limits: Limits, stage: str) -> None
 
 def _check_dropped(counts: list[RowCount], limit: float, stage: str) -> None:
     key = f"{stage}.limits.dropped"
-    gone = [count for count in counts if count.num_lost == count.rows_in]
+    gone = [count for count in counts if count.num_lost == count.num_read]
     if gone and limit < 1:
         raise ContractError(
-            f"Stage {stage}: source '{gone[0].source}' lost all its {gone[0].rows_in} rows, {_main_reason(gone[0])}. "
+            f"Stage {stage}: source '{gone[0].source}' lost all its {gone[0].num_read} rows, {_main_reason(gone[0])}. "
             f"{gone[0].remedy('Repair or disable the source')}, or set {key}=1."
         )
-    total, lost = sum(count.rows_in for count in counts), sum(count.num_lost for count in counts)
+    total, lost = sum(count.num_read for count in counts), sum(count.num_lost for count in counts)
     if total and lost / total > limit:
         worst = max(counts, key=lambda count: count.num_lost)
         raise ContractError(
             f"Stage {stage}: {lost / total:.1%} of its rows were dropped, the limit is {limit:.1%}. Most are from "
-            f"source '{worst.source}' ({worst.num_lost} of {worst.rows_in}), {_main_reason(worst)}. "
+            f"source '{worst.source}' ({worst.num_lost} of {worst.num_read}), {_main_reason(worst)}. "
             f"{worst.remedy('Repair the source')}, or raise {key}."
         )
 
@@ -171,4 +195,4 @@ def _check_share(
 def _main_reason(count: RowCount) -> str:
     reason = count.main_reason
     assert reason is not None, "only a source that lost rows is named"
-    return f"reason '{reason}' ({count.dropped[reason]} rows)"
+    return f"reason '{reason}' ({count.gone[reason]} rows)"

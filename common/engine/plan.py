@@ -30,7 +30,7 @@ from common.data.sizes import CHATML, OWN, RowSizes
 from common.engine.code import code_of
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import data_of, recipe_of, settings_made_with, settings_of
-from common.engine.own_data import reasons, repeated
+from common.engine.own_data import is_default, reasons, repeated
 from common.engine.preflight.hardware import check_out
 from common.engine.preflight.losses import check_losses, losses
 from common.engine.preflight.settings import check_settings
@@ -177,15 +177,16 @@ def _step(
     problem = store.problem(node.name, fingerprint) if found is None else seen_changed(found)
     found = None if problem else found
     gone = unpublished(found, store) if found is not None else None
-    if found is not None and not gone and not forced:
+    without = went_without(found, resolved) if found is not None else None
+    if found is not None and not gone and not forced and not without:
         notes = (*_not_as_published(found, resolved), *_left_out(found, node), *_code_changes(found, node, resolved))
         return Step(node, "cached", notes, fingerprint, found)
     alike = before is not None and before.manifest["recipe"].get("model") == recipe.get("model")
     tokens, counted, seconds = _expected(node, config, corpus, before if alike else None, outlook)
     if gone:
         return Step(node, "missing", (gone,), fingerprint, None, tokens, counted, seconds)
-    if forced:
-        return Step(node, "stale", ("asked for again",), fingerprint, found, tokens, counted, seconds)
+    if forced or without:
+        return Step(node, "stale", (without or "asked for again",), fingerprint, found, tokens, counted, seconds)
     if problem is not None:
         return Step(node, "missing", (f"{DAMAGED}{problem}",), fingerprint, None, tokens, counted, seconds)
     work, code = store.work_folder(node.name, fingerprint), code_of(node.kind, resolved.repository)["digest"]
@@ -273,10 +274,28 @@ def _short(value: Any) -> str:
     return f"{text[:12]}…" if len(text) >= 40 and " " not in text else text
 
 
-def _left_out(artifact: Artifact, node: Node) -> list[str]:
-    """Return which benchmarks an exam went without, or the check of a stage's rows."""
+def _missing_benchmarks(artifact: Artifact) -> Sequence[str]:
+    """Return the benchmarks that an exam went without, or the check of a stage's rows."""
     kept_out = artifact.manifest.get("benchmarks", {}).get(LEFT_OUT)  # of rows that were held against the others
-    names = artifact.manifest["metrics"].get(LEFT_OUT) or kept_out
+    return artifact.manifest["metrics"].get(LEFT_OUT) or kept_out or ()
+
+
+def went_without(artifact: Artifact, resolved: Resolved) -> str | None:
+    """Return that a result was made without benchmarks which the run now asks for by name; None where it was not."""
+    stages = resolved.config.stages
+    asked = {
+        task
+        for name in stages
+        for task in getattr(stages[name], "tasks", ())
+        if not is_default(f"{name}.tasks", resolved)
+    }
+    names = [name for name in _missing_benchmarks(artifact) if name in asked]
+    return f"made without {', '.join(names)}, which this run asks for" if names else None
+
+
+def _left_out(artifact: Artifact, node: Node) -> list[str]:
+    """Return what a cached result says of benchmarks that it went without."""
+    names = _missing_benchmarks(artifact)
     return [f"without {', '.join(names)}; `just rerun … stage={node.name}` asks for them again"] if names else []
 
 

@@ -52,12 +52,7 @@ def load(names: Sequence[str], folders: Sequence[Path] = (), manager: Any = None
         contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()),
     ):  # fmt: skip
         manager = manager or task_manager(tuple(folders))
-        for name in names:
-            if name not in manager.task_index:
-                raise ConfigError(
-                    f"tasks: lm-evaluation-harness has no task '{name}'.{did_you_mean(name, manager.all_tasks)} "
-                    f"{_where_to_look(name, folders)}"
-                )
+        _check_known(names, folders, manager)
         loaded: dict[str, Any] = {part: {} for part in PARTS}
         failures: dict[str, Exception] = {}
         for name in names:
@@ -71,6 +66,21 @@ def load(names: Sequence[str], folders: Sequence[Path] = (), manager: Any = None
     if failures:
         raise DataError(_describe(failures))
     return loaded
+
+
+def check_known(names: Sequence[str], folders: Sequence[Path] = ()) -> None:
+    """Raise ConfigError for a name that neither the harness nor a file has. Nothing is asked of the Hub."""
+    with harness.quiet():
+        _check_known(names, folders, task_manager(tuple(folders)))
+
+
+def _check_known(names: Sequence[str], folders: Sequence[Path], manager: Any) -> None:
+    for name in names:
+        if name not in manager.task_index:
+            raise ConfigError(
+                f"tasks: lm-evaluation-harness has no task '{name}'.{did_you_mean(name, manager.all_tasks)} "
+                f"{_where_to_look(name, folders)}"
+            )
 
 
 def evaluate(model: Any, tasks: dict[str, Any], chat: bool, limit: int | None) -> Extra:

@@ -60,7 +60,8 @@ def check_reachable(tasks: Sequence[str]) -> None:
     if any(path.is_dir() and path.name not in LOCAL for path in prepared.glob("*")):
         return
     shown = ", ".join(f"'{task}'" for task in tasks[:3]) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else "")
+    needs = "1 benchmark task needs" if len(tasks) == 1 else f"{len(tasks)} benchmark tasks need"
     raise DataError(
-        f"{len(tasks)} benchmark tasks need data sets of the Hub ({shown}). It does not answer, or HF_HUB_OFFLINE is "
+        f"{needs} data sets of the Hub ({shown}). It does not answer, or HF_HUB_OFFLINE is "
         f"set, and none of its data sets is in the cache. Check the network and HF_HUB_OFFLINE, or {LEAVE_OUT}."
     )

@@ -14,6 +14,7 @@ import yaml
 
 from common.config.kinds import kind_of
 from common.config.schema import ModelSettings
+from common.data.accounting import passes_of
 from common.report.chain import EXAM_KIND, Chain
 from common.report.licences import BASE, MEASURES, base_record, named
 from common.report.markdown import MISSING, code, details, duration, number, percent, plain, short, table
@@ -98,7 +99,7 @@ def cleaning_table(chain: Chain) -> str:
             "Rows seen": lambda row: number(row[2]["seen"]),
             "Dropped": lambda row: number(row[2]["dropped"]),
             "Of those seen": lambda row: percent(row[2]["dropped"] / max(1, row[2]["seen"])),
-            "Changed": lambda row: number(row[2]["changed"]),
+            "Changes": lambda row: number(row[2]["changed"]),
         },
         text=2,
     )
@@ -113,7 +114,7 @@ def mixture_table(chain: Chain) -> str:
             "Source": lambda row: code(row[1]),
             "Asked": lambda row: percent(row[2]["asked"]),
             "Real": lambda row: percent(row[2]["real"]),
-            "Passes": lambda row: number(row[2]["epochs"], 2),
+            "Passes": lambda row: passes_of(row[2]["epochs"], row[2].get("cut_short", False)),
         },
         text=2,
     )
@@ -145,7 +146,7 @@ def rows_table(chain: Chain) -> str:
                 "Truncated": lambda row: str(row[1].get("truncated") or 0),
                 "Rows out": lambda row: number(row[1].get("rows_out")),
                 "Tokens": lambda row: row[1].get("tokens_left") or number(row[1].get("tokens")),
-                "Epochs": lambda row: number(row[1].get("epochs"), 2),
+                "Passes": lambda row: passes_of(row[1].get("epochs") or 0.0, row[1].get("cut_short", False)),
                 "Masked": lambda row: percent(row[1].get("masked_share")),
             },
             text=3,

@@ -155,7 +155,7 @@ def rows_of_table(preview: Preview) -> tuple[list[str], list[list[str]]]:
     ]
     rows = [
         [count.source, count.role, *(f"{number:,}" for number in numbers),
-         _share(preview.learned.get((count.role, count.source), 0), count.tokens), f"{count.epochs:g}"]
+         _share(preview.learned.get((count.role, count.source), 0), count.tokens), count.passes]
         for count, numbers in zip(preview.counts, found, strict=True)
     ]  # fmt: skip
     if len(rows) > 1:

@@ -146,14 +146,23 @@ def test_a_run_after_its_data_were_cleaned_tries_rows_with_the_tokenizer_of_its_
 def test_a_plan_tells_the_order_of_rows_and_refuses_a_score_that_no_block_gives(folder: Path) -> None:
     plan = make_plan(resolved(folder, **{"cpt.mixture": "{curriculum: {direction: descending}}"}))
     plan.check()
-    sentence = "cpt: every pass over a source goes from the rows that are longest to those that are shortest."
+    sentence = "cpt: every pass over a source goes roughly from the rows that are longest to those that are shortest."
     assert sentence in plan.notes
     wrong = make_plan(resolved(folder, **{"cpt.mixture": "{curriculum: {by: lenght}}"}))
     with pytest.raises(
         DataError,
-        match=r"cpt\.mixture\.curriculum\.by=lenght: no block of the role cpt gives this score; there is length\.",
+        match=r"cpt\.mixture\.curriculum\.by=lenght: no block of the role cpt gives this score\. Did you mean",
     ):
         wrong.check()
+
+
+def test_a_role_that_no_stage_cleans_is_refused_in_against(folder: Path) -> None:
+    plan = make_plan(resolved(folder, **{"data-cpt.blocks": "[{exact: {against: [sft]}}]"}))
+    with pytest.raises(
+        DataError,
+        match=r"data-cpt\.blocks: exact names 'sft' in against, whose rows no stage before this one cleans",
+    ):
+        plan.check()
 
 
 def test_what_a_block_drops_is_no_loss_of_the_stage_that_trains(folder: Path) -> None:
@@ -198,10 +207,10 @@ def test_a_pdf_a_page_and_a_book_become_tokens(tmp_path: Path) -> None:
     texts = sorted(tokenizer.decode(row.input_ids, skip_special_tokens=True).strip() for row in rows)
     assert texts == sorted([*makers.PROSE, "\n\n".join(("Murmurs", *page))])
     counts = {count.source: count for count in reader.finish(1.0)}
-    assert counts["report"].dropped == {"a page without text": 1}
-    assert counts["book"].dropped == {"block exact: duplicate": 1}
+    assert counts["report"].before == {"a page without text": 1}
+    assert counts["book"].before == {"block exact: duplicate": 1}
     assert {name: (count.rows_in, count.rows_out) for name, count in counts.items()} == {
-        "report": (3, 2), "page": (1, 1), "book": (2, 1),
+        "report": (2, 2), "page": (1, 1), "book": (1, 1),
     }  # fmt: skip
     assert sum(count.tokens for count in counts.values()) == sum(len(row.input_ids) for row in rows)
 

@@ -63,6 +63,8 @@ def load_benchmarks(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -
     tasks = list(dict.fromkeys(task for names in asked.values() for task in names))
     if not tasks:
         return NONE
+    from common.evaluation import extra
+
     folders = exam_folders(task_folders(resolved), resolved)
     try:
         return Benchmarks(_load(tasks, folders, apart))
@@ -70,6 +72,7 @@ def load_benchmarks(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -
         on_hub = any("revision" in source for source in corpus.sources())
         own = resolved.config.data not in (EMBEDDED, HUB) and not on_hub
         if not own or not all(is_default(f"{name}.tasks", resolved) for name, names in asked.items() if names):
+            extra.check_known(tasks, folders)  # a name that nobody has is none of the network's
             raise
     passages: list[Passage] = []
     missing = []

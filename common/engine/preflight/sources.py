@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Collection, Iterator, Sequence
 
 from common.config.blocks import block_of, chosen
-from common.config.cleaning import PREFIX, DataSettings
+from common.config.cleaning import PREFIX, ROLES, DataSettings, cleaned_roles
 from common.config.kinds import kind_of
 from common.config.mixture import LENGTH, CurriculumSettings
 from common.config.node import Node
@@ -59,6 +59,13 @@ def _named_sources(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus) ->
             yield from _unknown_score(resolved, node.name, settings.mixture.curriculum, role)
         elif isinstance(settings, DataSettings):
             for block, given in chosen(settings.blocks):
+                for role in sorted({*block_of(block).roles(given)} - {*cleaned_roles(node.inputs)}):
+                    earlier = ROLES[: ROLES.index(settings.role)]
+                    known = [one for one in earlier if PREFIX + one in resolved.config.stages]
+                    yield (
+                        f"{node.name}.blocks: {block} names '{role}' in against, whose rows no stage before this one "
+                        f"cleans; there is {', '.join(known) or 'none'}."
+                    )
                 for name in sorted({*given.sources} - {*everything}):
                     hint = did_you_mean(name, everything)
                     yield f"{node.name}.blocks: {block} names the source '{name}', and there is none.{hint}"
@@ -75,8 +82,8 @@ def _unknown_score(
     known = [LENGTH, *(score for name, given in listed for score in block_of(name).scores(given))]
     if curriculum.by not in known:
         yield (
-            f"{stage}.mixture.curriculum.by={curriculum.by}: no block of the role {role} gives this score; there is "
-            f"{', '.join(known)}.{did_you_mean(curriculum.by, known)}"
+            f"{stage}.mixture.curriculum.by={curriculum.by}: no block of the role {role} gives this "
+            f"score.{did_you_mean(curriculum.by, known)}"
         )
 
 

@@ -23,7 +23,7 @@ EXACT = 1e-9
 
 def mixed_order(
     sizes: Mapping[str, int], *, total: int, settings: MixtureSettings, seed: int, stage: str = ""
-) -> tuple[np.ndarray, dict[str, dict[str, float]]]:
+) -> tuple[np.ndarray, dict[str, dict[str, Any]]]:
     """Return the order, (total,) int64, as places among the rows of all sources one after another; and its facts.
 
     The facts are, for each source, the share that was asked for, the real one, and the passes over it. Every pass is a

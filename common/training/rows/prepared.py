@@ -171,6 +171,7 @@ def _tokenise(
         for row in batch.rows:
             shards.add(row)
             if budget is not None and reader.num_tokens >= budget:
+                reader.cut_short = True
                 break
         else:
             if batch.ends_a_row and shards.is_full:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,16 +69,23 @@ class Accounts(dict[str, RowCount]):
     def close(self, context: StageContext, epochs: float = 0.0, *, budgeted: bool = False) -> list[RowCount]:
         """Add the rows that the corpus itself dropped or changed, and the totals. Return the accounts.
 
+        Of rows that were cleaned before, what cleaning did is in the accounts of that stage; here are only its losses.
         With `budgeted`, shuffling has read ahead of a token budget. A source then counts the same share of its dropped
         rows as was examined of its other rows. Answers sampled from a checkpoint are not read from the corpus.
         """
+        cleaned = isinstance(context.corpus, Cleaned) and context.corpus.is_clean(self.role)
         examined = {source: count.rows_out + count.num_dropped for source, count in self.items()}
         if self.role not in SAMPLED_FILES or sampled_input(context) is None:
             for source, read in context.corpus.counts(self.role).items():
                 partly = budgeted and read.rows_out
                 share = min(1.0, examined.get(source, 0) / read.rows_out) if partly else 1.0
                 own = self[source]
-                for found, added in ((read.dropped, own.dropped), (read.changed, own.changed)):
+                places = (
+                    [(read.dropped, own.before)]
+                    if cleaned
+                    else [(read.dropped, own.dropped), (read.changed, own.changed)]
+                )
+                for found, added in places:
                     for reason, number in found.items():
                         if counted := round(number * share):
                             added[reason] = added.get(reason, 0) + counted
@@ -148,6 +155,7 @@ class Reader:
         self.accounts = Accounts(role)
         self.texts = Counter[str]()  # left out by `chat_only`, by source
         self.num_tokens = 0
+        self.cut_short = False  # set where reading ended at a token budget
         self._cursor = Cursor()
         self._scratch: Path | None = None
 
@@ -220,7 +228,7 @@ class Reader:
     def finish(self, epochs: float) -> list[RowCount]:
         """Return the closed accounts; `epochs` is how often the rows are seen."""
         closed = self.accounts.close(self.context, epochs, budgeted=True)
-        return [count for count in closed if self.source in (None, count.source)]
+        return [replace(count, cut_short=self.cut_short) for count in closed if self.source in (None, count.source)]
 
 
 def require_rows(rows: Sized, reader: Reader) -> None:

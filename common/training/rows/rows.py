@@ -99,14 +99,19 @@ def _prepare(
 
     curriculum = settings.mixture.curriculum
 
+    cut_short = set[str]()  # sources
+
     def prepared(reader: Reader, budget: int | None, order: CurriculumSettings | None = None) -> tuple[str, int]:
         name = prepare(reader, assistant_only=chat_only, sequence_length=length, budget=budget, order=order)
         found = open_prepared(context, name)
         assert found is not None, "it has just been made"
+        cut_short.update(count.source for count in found.counts(0.0) if count.cut_short)
         return name, len(found.rows)
 
     own = _by_source(readers[0]) if settings.mixture.asks else [readers[0]]
-    parts = [prepared(reader, None if budget is None else round(budget * (1 - share)), curriculum) for reader in own]
+    own_budget = None if budget is None else round(budget * (1 - share))
+    whole = settings.mixture.by_size(str(reader.source) for reader in own)
+    parts = [prepared(reader, None if reader.source in whole else own_budget, curriculum) for reader in own]
     number, num_replay = sum(size for _, size in parts), 0
     steps = steps_for(settings, number - _num_kept(number, settings.validation.share), context.stage)
     total = steps * (settings.batch_tokens // length)
@@ -121,6 +126,8 @@ def _prepare(
         sizes = {str(reader.source): size for reader, size in zip(own, left, strict=True)}
         num_own = total - (round(total * share) if num_replay else 0)
         mixed, mixture = mixed_order(sizes, total=num_own, settings=settings.mixture, seed=seed, stage=context.stage)
+        for name in cut_short & mixture.keys():
+            mixture[name]["cut_short"] = True
         order = with_replay(training[mixed], number, num_replay, total=total, seed=seed)
     else:
         drawn = interleave(len(training), num_replay, total=total, replay=share, seed=seed)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,10 +14,11 @@ from common.config.resolve import Resolved, resolve
 from common.console import Console
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import recipe_of
+from common.engine.plan import went_without
 from common.engine.preflight import benchmarks
 from common.engine.preflight.benchmarks import NONE, load_benchmarks, note_benchmarks, noted_benchmarks
 from common.engine.run import run_stage
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 from common.evaluation import extra
 from common.models.tokenizer import train_tokenizer
 from common.stage import holds_apart
@@ -59,6 +60,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
         return {"tasks": {name: task([ASKED]) for name in names}}
 
     monkeypatch.setattr(extra, "load", load)
+    monkeypatch.setattr(extra, "check_known", lambda names, folders: None)
     monkeypatch.setattr(benchmarks, "check_reachable", lambda tasks: None)
     return noted
 
@@ -73,6 +75,26 @@ def test_a_run_on_own_files_goes_without_benchmarks_that_nobody_asked_for(
     assert found_by(own_run(tmp_path)).left_out == ("medical_benchmarks", "general_benchmarks")
     with pytest.raises(DataError, match="9 benchmark tasks need data sets of the Hub"):
         found_by(own_run(tmp_path, **{"evaluate.tasks": "[medical_benchmarks]"}))
+
+
+def test_a_name_that_no_task_has_is_not_blamed_on_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    with pytest.raises(ConfigError, match=r"no task 'arc_esy'\. Did you mean 'arc_easy'\?"):
+        found_by(own_run(tmp_path, **{"evaluate.tasks": "[arc_esy]"}))
+    with pytest.raises(DataError, match=r"^1 benchmark task needs data sets of the Hub \('arc_easy'\)"):
+        found_by(own_run(tmp_path, **{"evaluate.tasks": "[arc_easy]"}))
+
+
+def test_a_result_made_without_a_benchmark_is_made_again_where_the_run_names_it(tmp_path: Path) -> None:
+    run = own_run(tmp_path)
+    artifact = cast(Any, SimpleNamespace(manifest={"metrics": {}, "benchmarks": {"left_out": ["medical_benchmarks"]}}))
+    assert went_without(artifact, run) is None
+    asked = own_run(tmp_path, **{"evaluate.tasks": "[medical_benchmarks]"})
+    assert went_without(artifact, asked) == "made without medical_benchmarks, which this run asks for"
+    other = own_run(tmp_path, **{"evaluate.tasks": "[arc_easy]"})
+    assert went_without(artifact, other) is None
 
 
 def test_only_what_cannot_be_loaded_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,4 +167,6 @@ def test_the_card_says_the_order() -> None:
         "sft": {"kind": "sft"},
     }
     (note,) = curriculum_notes(Chain((), "cpt", manifests))
-    assert note.startswith("In `cpt` every pass over a source goes from the rows that are lowest in ease to those that")
+    assert note.startswith(
+        "In `cpt` every pass over a source goes roughly from the rows that are lowest in ease to those that"
+    )

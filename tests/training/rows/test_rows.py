@@ -84,6 +84,38 @@ def test_a_mixture_is_met_and_replay_keeps_its_share(tokenizer: Any, tmp_path: P
     assert [row["input_ids"] for row in again.dataset] == [row["input_ids"] for row in rows.dataset]
 
 
+@pytest.mark.parametrize(("mixture", "web"), [({"most_epochs": 9}, 0.714), ({"temperature": 2}, 0.613), ({}, 0.714)])
+def test_shares_by_what_sources_hold_do_not_depend_on_the_budget(
+    mixture: dict[str, Any], web: float, tokenizer: Any, tmp_path: Path
+) -> None:
+    settings = CptSettings.model_validate({
+        "tokens": 512, "batch_tokens": 256, "sequence_length": 64, "mixture": mixture or {"curriculum": {}},
+    })  # fmt: skip
+    context = cast(StageContext, SimpleNamespace(
+        corpus=Sources(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path,
+        inputs={}, shared=None, benchmarks=(),
+    ))  # fmt: skip
+    rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
+    assert rows.mixture is not None
+    assert rows.mixture["web"]["asked"] == pytest.approx(web, abs=0.01)
+    assert [(count.rows_in, count.cut_short) for count in rows.counts] == [(90, False), (30, False)]
+
+
+def test_a_budget_that_ends_reading_leaves_a_bound_on_passes(tokenizer: Any, tmp_path: Path) -> None:
+    settings = CptSettings.model_validate({
+        "tokens": 512, "batch_tokens": 256, "sequence_length": 64, "mixture": {"shares": {"web": 0.5, "books": 0.5}},
+    })  # fmt: skip
+    context = cast(StageContext, SimpleNamespace(
+        corpus=Sources(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path,
+        inputs={}, shared=None, benchmarks=(),
+    ))  # fmt: skip
+    rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
+    assert [count.passes for count in rows.counts] == ["at most 1", "0.5"]  # the books end before the budget
+    assert rows.mixture is not None
+    assert rows.mixture["web"]["cut_short"]
+    assert "cut_short" not in rows.mixture["books"]
+
+
 class Conversations(Corpus):
     """Forty conversations of the role sft, and texts of every other."""
 

@@ -46,7 +46,7 @@ def find_dialect(file: SourceFile, reading: Reading) -> Dialect:
         return Dialect(reading.delimiter or announced[1], quoting, announced=True)
     delimiter = reading.delimiter or _find_delimiter(lines, usual, quoting, reading)
     if reading.delimiter is None and delimiter != usual:
-        file.tell(f"{file.name} is read with {NAMES[delimiter]} between its fields. Name others with delimiter:")
+        file.tell(f"{file.name} is read with {NAMES[delimiter]} between its fields. Name others with `delimiter`")
     if reading.quoting is None and not quoting and _needs_quoting(lines, delimiter):
         file.tell(f"{file.name} is read with quotation marks around fields. quoting: false takes them as they stand")
         return Dialect(delimiter, quoting=True)

@@ -19,7 +19,7 @@ def test_delimiters_are_found(tmp_path: Path, name: str, sign: str, word: str, c
     found = read(tmp_path, name, "".join(sign.join(row) + "\n" for row in rows), columns=columns)
     assert found.values[4] == {"question": "Is it 4 or 1/4?", "answer": "It is 4: yes."}
     usual = {"a.csv": ",", "a.tsv": "\t"}[name]
-    told = [f"{name} is read with {word} between its fields. Name others with delimiter:"]
+    told = [f"{name} is read with {word} between its fields. Name others with `delimiter`"]
     assert found.told == ([] if sign == usual else told)
 
 
