@@ -20,7 +20,7 @@ from common.data.texts import texts_of
 
 BUFFER = 100_000  # rows that are shuffled through each other
 CHARACTERS = 2**28  # of these rows, unless a single one has more
-HELD = 2**24  # characters of these that are held in memory
+HELD = 2**24  # characters, up to which a buffer is held in memory
 FILE = 2**26  # bytes, after which another file begins
 
 Row = dict[str, Any]
@@ -35,21 +35,20 @@ def shuffled(rows: Iterable[Row], key: str, folder: Path | None = None) -> Itera
     """
     rng = random.Random(key)
     buffer: list[Row | Place] = []
-    held = in_memory = 0
+    held = 0
     with _Spilled(folder) as spilled:
         for row in rows:
             size = _characters_of(row)
-            stays = folder is None or in_memory + size <= HELD
+            # By all that wait, not by those in memory: where these are nearly full, they would take short rows alone,
+            # and in the end be many rows of few characters, each with as much memory around it as a long one.
+            stays = folder is None or held + size <= HELD
             buffer.append(row if stays else spilled.write(row, size))
             held += size
-            in_memory += size * stays
             while len(buffer) > BUFFER or (held > CHARACTERS and len(buffer) > 1):
                 place = rng.randrange(len(buffer) - 1)
                 leaving, buffer[place] = buffer[place], buffer[-1]
                 buffer.pop()
-                size = _characters_of(leaving)
-                held -= size
-                in_memory -= size * isinstance(leaving, dict)
+                held -= _characters_of(leaving)
                 yield spilled.take(leaving)
         rng.shuffle(buffer)
         buffer.reverse()

@@ -55,13 +55,22 @@ def test_rows_that_wait_on_the_disk_come_in_the_same_order(
 
 def test_little_is_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shuffling, "HELD", 10_000)
+    many, few = ([f"{place:010}" * 1000 for place in range(number)] for number in (2000, 200))
+    assert _peak(many, tmp_path) - _peak(few, tmp_path) < 1_000_000  # of eighteen million characters
 
-    def peak(number: int) -> int:
-        rows = ({"text": f"{place:010}" * 1000, "source": "s"} for place in range(number))
-        tracemalloc.start()
-        assert sum(1 for _ in shuffled(rows, "k", tmp_path)) == number
-        found = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return found
 
-    assert peak(2000) - peak(200) < 1_000_000  # of eighteen million characters
+def test_short_rows_do_not_gather_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shuffling, "HELD", 6000)
+    monkeypatch.setattr(shuffling, "BUFFER", 300)
+    long, mixed = ["x" * 1000] * 1500, ["x" * (1000, 1)[place % 2] for place in range(1500)]
+    assert _peak(mixed, tmp_path) < 1.2 * _peak(long, tmp_path)  # where they did, 1.5 times
+
+
+def _peak(texts: list[str], folder: Path) -> int:
+    """Return the most memory (bytes) that shuffling some texts takes."""
+    rows = ({"text": text, "source": ["s"]} for text in texts)
+    tracemalloc.start()
+    assert sum(1 for _ in shuffled(rows, "k", folder)) == len(texts)
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
