@@ -10,12 +10,16 @@ from typing import Any
 
 
 def split_by_rate(optimizer: Any, model: Any, rates: Mapping[str, float]) -> None:
-    """Split the groups of an optimizer so that each weight has its share of the rate, in place. Others keep theirs."""
+    """Split the groups of an optimizer so that each weight has its share of the rate, in place. Others keep theirs.
+
+    Weights with a rate of their own come last: transformers logs that of the first group.
+    """
     named = {id(weight): name for name, weight in model.named_parameters()}
-    groups = []
+    groups: list[tuple[bool, dict[str, Any]]] = []
     for group in optimizer.param_groups:
         shares: dict[float, list[Any]] = {}
         for weight in group["params"]:
             shares.setdefault(rates.get(named[id(weight)], 1.0), []).append(weight)
-        groups += [{**group, "params": weights, "lr": group["lr"] * share} for share, weights in shares.items()]
-    optimizer.param_groups[:] = groups
+        for share, weights in shares.items():
+            groups.append((share != 1.0, {**group, "params": weights, "lr": group["lr"] * share}))
+    optimizer.param_groups[:] = [group for _, group in sorted(groups, key=lambda pair: pair[0])]
