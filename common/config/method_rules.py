@@ -68,6 +68,12 @@ def _problems(node: Node, settings: WithMethods, labels: Sequence[str], origins:
                 f"{node.name}.schedule ({said[1]}) is set next to {key(schedule)}, which is a learning-rate schedule "
                 "itself. Keep one of them."
             )
+        rate = _layer_of(f"{node.name}.train.learning_rate", labels, origins) if schedule.peak else None
+        if rate is not None and (layer is None or rate[0] >= layer[0]):
+            yield (
+                f"{node.name}.train.learning_rate ({rate[1]}) is set next to {key(schedule)}, which sets the peak "
+                "itself. Keep one of them."
+            )
         if given := [name for name in OF_A_SCHEDULE if name in settings.train]:
             yield f"{node.name}.train.{given[0]} has no effect with {key(schedule)}, which is a schedule. Leave it out."
     for method, own in on:
@@ -124,9 +130,15 @@ def _completed(
         methods[method.name] = differing(complete)
         for name in methods[method.name].keys() - settings.methods[method.name].keys():
             origins[f"{node.name}.methods.{method.name}.{name}"] = "the stages before it"
-    update: dict[str, object] = {"methods": methods}
-    if any(isinstance(method, ScheduleMethod) for method, _ in chosen(settings)):
-        update["schedule"] = Schedule()
-        for key in [key for key in origins if key.startswith(f"{node.name}.schedule")]:
-            del origins[key]
-    return settings.model_copy(update=update)
+    settings = settings.model_copy(update={"methods": methods})
+    schedule = next(((method, own) for method, own in chosen(settings) if isinstance(method, ScheduleMethod)), None)
+    if schedule is None or problems:
+        return settings
+    for key in [key for key in origins if key.startswith(f"{node.name}.schedule")]:
+        del origins[key]
+    method, own = schedule
+    train = settings.train
+    if method.peak is not None:
+        train = {**train, "learning_rate": method.peak(own)}
+        origins[f"{node.name}.train.learning_rate"] = f"{node.name}.methods.{method.name}"
+    return settings.model_copy(update={"schedule": Schedule(), "train": train})

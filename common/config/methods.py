@@ -78,7 +78,7 @@ class ScheduleMethod(Method):
 
     # (step from 0, all steps, settings) -> the rate of that step, as a share of the peak.
     multiplier: Callable[[int, int, Any], float]
-    peak: Callable[[Any], float | None] = lambda own: None  # in place of train.learning_rate; none: that one
+    peak: Callable[[Any], float] | None = None  # in place of train.learning_rate
     # (all steps, settings) -> why its phases do not fit into the steps, or nothing.
     misfit: Callable[[int, Any], str] = lambda steps, own: ""
 

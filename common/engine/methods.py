@@ -37,7 +37,8 @@ def method_lines(node: Node, config: Config, outlook: Outlook) -> Iterator[str]:
     """Yield a line for each method of a stage: what it does, where it is from, what it adds."""
     if not kind_of(node.kind).makes_model:
         return
-    for method, _ in chosen(config.stages[node.name]):
+    for method, own in chosen(config.stages[node.name]):
         added = outlook.added(node.name, method.name)
         cost = "" if added is None else f" Adds {added[0] / GIB:.2f} GiB and {max(0.0, added[1]):.0%} of a step's time."
-        yield f"{node.name}, {method.name}: {method.phrase} ({method.paper}).{cost}"
+        values = ", ".join(f"{name}={value}" for name, value in own.model_dump(mode="json").items())
+        yield f"{node.name}, {method.name}: {method.phrase} ({values}; {method.paper}).{cost}"

@@ -81,8 +81,6 @@ def trainer_for(
     settings = cast(TrainingSettings, context.settings)
     applied = Applied.of(context, rows.steps)
     options = sft_options(settings, context.config, folder, steps=rows.steps, stage=context.stage)
-    if applied is not None and applied.peak is not None:
-        options["learning_rate"] = applied.peak
     isolated = settings.packing == "isolated"
     collator = RowCollator(tokenizer.pad_token_id, settings.sequence_length) if isolated else None
     trainer = build_trainer(

@@ -64,11 +64,6 @@ class Applied:
     def needs_teacher(self) -> bool:
         return any(method.teacher for method, _ in self.terms)
 
-    @property
-    def peak(self) -> float | None:
-        """Return the highest rate, where the schedule says it in place of `train.learning_rate`."""
-        return None if self.schedule is None else self.schedule[0].peak(self.schedule[1])
-
     def forward(self) -> dict[str, Any]:
         """Return what the forward pass is asked for besides the logits."""
         return {name: value for method, _ in self.terms for name, value in method.forward.items()}

@@ -28,8 +28,14 @@ def save_state(checkpoint: Path, state: Mapping[str, Mapping[str, Any]]) -> None
         for method, tensors in state.items()
         for name, tensor in tensors.items()
     }
-    if ranks.is_main_process():
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in whole.items()}, str(checkpoint / FILE))
+    if not ranks.is_main_process():
+        return
+    plain: dict[str, Any] = {}
+    for key, tensor in whole.items():
+        found = tensor.detach().cpu().contiguous()
+        shared = any(found.untyped_storage().data_ptr() == one.untyped_storage().data_ptr() for one in plain.values())
+        plain[key] = found.clone() if shared else found  # safetensors refuses numbers that two names share
+    save_file(plain, str(checkpoint / FILE))
 
 
 def load_state(checkpoint: Path, step: Step) -> dict[str, dict[str, Any]] | None:

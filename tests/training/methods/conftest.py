@@ -12,6 +12,7 @@ import pytest
 
 from common.config.resolve import resolve
 from common.console import Console
+from common.engine.frozen_plan import freeze
 from common.engine.run import run_stage
 from common.store.artifacts import Artifact
 from tests.conftest import QUICK, REPOSITORY
@@ -39,6 +40,8 @@ def train(based: Path, tmp_path: Path) -> Train:
 
     def run(**words: Any) -> Artifact:
         resolved = resolve({**WORDS, "out": str(root), **{key: str(value) for key, value in words.items()}}, REPOSITORY)
+        if resolved.config.run.processes > 1:
+            freeze(resolved)
         return run_stage(resolved, "cpt", Console("quiet"))
 
     return run

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import shutil
+import signal
+import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +18,7 @@ import pytest
 
 from common.config.methods import FOLDERS
 from common.config.resolve import resolve
+from common.engine.frozen_plan import freeze
 from common.engine.plan import make_plan
 from common.errors import ConfigError
 from tests.conftest import REPOSITORY
@@ -160,3 +164,53 @@ def test_a_training_that_is_killed_goes_on_to_the_same_weights(
     assert weights(made) == weights(expected)
     assert [record["loss"] for record in log(made)] == [record["loss"] for record in log(expected)]
     assert made.manifest["metrics"]["methods"]["reptile"] == expected.manifest["metrics"]["methods"]["reptile"]
+
+
+def assert_alike(one: dict[str, Any], other: dict[str, Any], *, rel: float) -> None:
+    """Compare two lines of logs, all numbers of theirs."""
+    assert one.keys() == other.keys()
+    assert {"loss", "next_token_loss", "self_distillation/kl", "learning_rate"} <= one.keys()
+    for key, number in one.items():
+        assert number == pytest.approx(other[key], rel=rel, abs=1e-4), key
+
+
+def test_a_step_in_smaller_pieces_is_the_same_step(train: Train) -> None:
+    """Terms are means over the tokens of a step, however many forward passes it takes."""
+    words = {key: value for key, value in ALL.items() if "infinite" not in key}
+    whole = train(**words)
+    records = log(whole)
+    shutil.rmtree(whole.path)  # how large the pieces are is no part of what a result is
+    pieces = train(**words, **{"run.micro_batch_tokens": 256})
+    assert pieces.fingerprint == whole.fingerprint
+    for one, other in zip(records, log(pieces), strict=True):
+        assert_alike(one, other, rel=1e-4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("parallelism", ["ddp", "fsdp2"])
+def test_two_processes_make_what_one_makes_and_go_on_where_they_stopped(
+    parallelism: str, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "tests" / "end_to_end" / "fsdp_on_cpu"))
+    root, alone = tmp_path / "store", train(**ALL)
+    shutil.move(alone.path, tmp_path / "alone")
+    alone = replace(alone, path=tmp_path / "alone")
+    words = {**ALL, "run.processes": 2, "run.parallelism": parallelism}
+    shared = train(**words)
+    assert shared.fingerprint == alone.fingerprint
+    assert shared.manifest["processes"] == 2
+    for one, other in zip(log(alone), log(shared), strict=True):
+        assert_alike(one, other, rel=2e-3)
+    digest = weights(shared)
+    shutil.rmtree(shared.path)
+    resolved = resolve({**WORDS, "out": str(root), **{k: str(v) for k, v in words.items()}}, REPOSITORY)
+    command = [sys.executable, "-m", "common", "stage", str(freeze(resolved)), "cpt", "run.checkpoint_minutes=0.00001"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not list((root / "artifacts" / ".work").glob("cpt-*/trainer/checkpoint-3/done.json")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.002)
+    process.send_signal(signal.SIGUSR1)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 75, output
+    made = train(**words)
+    assert weights(made) == digest

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from common.config.methods import LossBatch, LossMethod, MethodSettings
+from common.training.methods.pieces import kl, sum_over_learned
 
 
 class SelfDistillationSettings(MethodSettings):
@@ -28,23 +29,16 @@ class SelfDistillationSettings(MethodSettings):
     )
 
 
-def divergence(logits_NV: Any, teacher_NV: Any, settings: SelfDistillationSettings) -> Any:
-    """Return (N,) KL divergences in float32, at the temperature and without the weight."""
-    import torch
-
-    q_NV = torch.log_softmax(logits_NV.float() / settings.temperature, dim=-1)
-    p_NV = torch.log_softmax(teacher_NV.float() / settings.temperature, dim=-1)
-    if settings.direction == "reverse":
-        p_NV, q_NV = q_NV, p_NV
-    return (p_NV.exp() * (p_NV - q_NV)).sum(dim=-1)
-
-
 def term(batch: LossBatch, settings: SelfDistillationSettings) -> tuple[Any, dict[str, Any]]:
     """Return the weighted sum over the positions that are learned, and the plain sum of the divergences."""
-    learned_BT = batch.next_BT != -100
-    found_N = divergence(batch.logits_BTV[learned_BT], batch.teacher_BTV[learned_BT], settings)  # type: ignore[index] # a teacher was asked for
-    total = found_N.sum()
-    return settings.weight * settings.temperature**2 * total, {"kl": total.detach()}
+    temperature = settings.temperature
+
+    def each(logits_NV: Any, teacher_NV: Any, next_N: Any) -> Any:
+        model_NV, stage_NV = logits_NV.float() / temperature, teacher_NV.float() / temperature
+        return kl(stage_NV, model_NV) if settings.direction == "forward" else kl(model_NV, stage_NV)
+
+    total = sum_over_learned(batch, each)
+    return settings.weight * temperature**2 * total, {"kl": total.detach()}
 
 
 METHOD = LossMethod(

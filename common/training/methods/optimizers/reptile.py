@@ -12,12 +12,14 @@ whole. Of a sharded model each process interpolates its shards.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from pydantic import Field
 
 from common.config.base import Share
 from common.config.methods import MethodSettings, OptimizerMethod, Step
+from common.training.distributed import ranks
 
 WEIGHT = 4.0  # bytes of a weight of the copy, which is in float32 as the weights are
 
@@ -32,24 +34,23 @@ class ReptileSettings(MethodSettings):
 def interpolate(before: list[Any], now: list[Any], step: float) -> float:
     """Move weights, and the copy of what they were, to `before + step (now - before)`, in place.
 
-    Returns how far they had moved, relative to the norm of the copy.
+    Returns how far they had moved, relative to the norm of the copy. Of shards, each process moves its own.
     """
     import torch
 
+    sharded = hasattr(now[0], "to_local")
+    if sharded:
+        before, now = ([tensor.to_local() for tensor in tensors] for tensors in (before, now))
     with torch.no_grad():
         moved = torch._foreach_sub(now, before)
-        distance, norm = (_norm(tensors) for tensors in (moved, before))
+        squares = [
+            float(torch.stack(torch._foreach_norm(tensors)).double().square().sum()) for tensors in (moved, before)
+        ]
         torch._foreach_add_(before, moved, alpha=step)
         torch._foreach_copy_(now, before)
-    return distance / max(norm, 1e-30)
-
-
-def _norm(tensors: list[Any]) -> float:
-    """Return the norm of all tensors together; of shards, that of the whole."""
-    import torch
-
-    norms = [n.full_tensor() if hasattr(n, "full_tensor") else n for n in torch._foreach_norm(tensors)]
-    return float(torch.stack(norms).double().norm())
+    rows = ranks.all_gather(squares) if sharded else [squares]
+    distance, norm = (math.sqrt(sum(row[place] for row in rows)) for place in (0, 1))
+    return distance / norm if norm else 0.0
 
 
 def begin(step: Step, settings: ReptileSettings) -> dict[str, Any]:
