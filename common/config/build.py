@@ -17,6 +17,7 @@ from common.config.answering import AnsweringSettings, RewardedSettings
 from common.config.base import Precision, StageSettings
 from common.config.cleaning import hub_characters
 from common.config.kinds import kind_of, kinds
+from common.config.method_rules import settle_methods
 from common.config.node import Node
 from common.config.numbers import is_finite
 from common.config.overrides import flatten
@@ -78,6 +79,8 @@ def build(
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     verify = sections.get("verify", VerifySettings())
     stages = {name: _verified(settings, verify) for name, settings in stages.items()}
+    labels = [layer.label for layer in layers]
+    stages = settle_methods(pipeline.nodes(), stages, labels, origins, taken=taken)
     for name, characters in hub_characters(pipeline.nodes(), stages, pipeline.far).items():
         stages[name] = stages[name].model_copy(update={"hub_characters": characters})
         origins[f"{name}.hub_characters"] = "what the budgets of the stages need"

@@ -17,9 +17,11 @@ from pydantic.fields import FieldInfo
 from common.config.base import Frozen, StageSettings
 from common.config.files import DomainFile
 from common.config.kinds import kinds
+from common.config.methods import Method, methods
 from common.config.pipeline import Pipeline
 from common.config.schema import SCALARS, SECTIONS, Config, section_of
 from common.config.stage_sections import ADAPTER
+from common.config.stages import WithMethods
 from common.config.trl_mappings import rules_of
 from common.config.trl_options import OLDER, options_of, plain_types
 from common.errors import ConfigError, did_you_mean
@@ -27,6 +29,11 @@ from common.errors import ConfigError, did_you_mean
 LAYER = {"$ref": "layer.json"}  # a file beside the others, as editors find it
 LAYERS = {"type": "object", "additionalProperties": LAYER}
 TEXT = {"type": "string"}
+METHODS = "methods"  # the key of a stage's methods
+METHODS_NOTE = (
+    "Methods of the papers that stages may switch on, each by name below `methods`, such as "
+    "`cpt: {methods: {reptile: {}}}`. They are for the kinds base, cpt and sft."
+)
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 PLAIN = {bool: "true or false", int: "whole number", float: "number", str: "text", type(None): "none", dict: "keys"}
 LIMITS = {
@@ -65,6 +72,8 @@ def describe(key: str) -> list[str]:
     trainer = getattr(parts[name], "trainer", "")
     if rest[0] == "train" and trainer:
         return _describe_option(key, ".".join(rest[1:]), trainer)
+    if rest[0] == METHODS and issubclass(parts[name], WithMethods):
+        return _describe_method(key, name, rest[1])
     above, known = name, set[str]()
     for part in rest:
         known = {s.key.removeprefix(f"{above}.").partition(".")[0] for s in settings if s.key.startswith(f"{above}.")}
@@ -94,7 +103,30 @@ def settings_page() -> str:
         trainer = getattr(model, "trainer", "")
         options = f" `train` holds options of TRL's {trainer}." if trainer else ""
         lines += ["", f"## {heading}", "", summary_of(model) + options, "", *table_of(settings_of(model, name))]
+    lines += ["", "## Methods", "", METHODS_NOTE]
+    for method in methods().values():
+        settings = settings_of(method.settings, f"{METHODS}.{method.name}")
+        lines += ["", f"### {method.name}", "", _headline(method), "", *table_of(settings)]
     return "\n".join(lines) + "\n"
+
+
+def _headline(method: Method) -> str:
+    """Return what a method does, its place and its paper, as a paragraph."""
+    ours = f" Ours: {method.ours}." if method.ours else ""
+    return f"{method.phrase[0].upper()}{method.phrase[1:]}. Place: {method.place}. Source: {method.paper}.{ours}"
+
+
+def _describe_method(key: str, stage: str, name: str) -> list[str]:
+    """Return what a method, or one of its settings, means. Raises ConfigError with the nearest one."""
+    if name not in methods():
+        raise ConfigError(f"{key}: there is no such method.{did_you_mean(name, methods())}")
+    method, prefix = methods()[name], f"{stage}.{METHODS}.{name}"
+    settings = list(settings_of(method.settings, prefix))
+    own = [setting for setting in settings if f"{setting.key}.".startswith(f"{key}.")]
+    if not own:
+        known = [setting.key.removeprefix(f"{prefix}.") for setting in settings]
+        raise ConfigError(f"{key}: unknown key.{did_you_mean(key.removeprefix(f'{prefix}.'), known)}")
+    return [*([f"{key}: {_headline(method)}"] if key == prefix else []), *_text(own)]
 
 
 def schemas() -> dict[str, dict[str, Any]]:
@@ -131,17 +163,33 @@ def _layer() -> dict[str, Any]:
         nested |= schema.pop("$defs", {})
         if trainer := getattr(model, "trainer", ""):
             schema["properties"]["train"] = _train_schema(trainer, model)
+        if issubclass(model, WithMethods):
+            schema["properties"]["methods"] = {"$ref": f"#/$defs/{METHODS}"}
         if getattr(model, "adapts", False):
             what = "settings that hold only where the stage trains an adapter"
             schema["properties"][ADAPTER] = {"$ref": f"#/$defs/{name}", "description": what}
+    found |= _methods_schema()
     fields = {key: _partial(Config.model_json_schema()["properties"][key]) for key in SCALARS}
     return {
         "$schema": DRAFT,
         "type": "object",
-        "properties": {**fields, **{name: {"$ref": f"#/$defs/{name}"} for name in found}},
+        "properties": {**fields, **{name: {"$ref": f"#/$defs/{name}"} for name in _parts()}},
         "additionalProperties": {"type": "object", "description": "settings of the stage of this name"},
         "$defs": {**found, **nested},
     }
+
+
+def _methods_schema() -> dict[str, Any]:
+    """Return the schemas of the methods that a stage may have, and of the settings of each."""
+    each = {f"{METHODS}.{name}": _partial(method.settings.model_json_schema()) for name, method in methods().items()}
+    properties = {
+        name: {
+            "anyOf": [{"$ref": f"#/$defs/{METHODS}.{name}"}, {"type": ["boolean", "null"]}],
+            "description": method.phrase,
+        }
+        for name, method in methods().items()
+    }
+    return {METHODS: {"type": "object", "properties": properties, "additionalProperties": False}, **each}
 
 
 def _train_schema(trainer: str, settings: type[BaseModel]) -> dict[str, Any]:

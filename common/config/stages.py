@@ -25,6 +25,7 @@ from common.config.base import (
     ValidationSettings,
 )
 from common.config.merge_parameters import MergeParameters
+from common.config.methods import Methods
 from common.config.mixture import MixtureSettings
 from common.config.names import NonEmpty
 from common.config.numbers import multiples_around
@@ -139,7 +140,15 @@ class TrainingSettings(LearningSettings):
         return self
 
 
-class BaseSettings(TrainingSettings):
+class WithMethods(TrainingSettings):
+    """Settings of the stages whose one training may use methods of the papers."""
+
+    methods: Methods = Field(
+        default_factory=dict, description="methods of the papers that are on, each by name with its settings below"
+    )
+
+
+class BaseSettings(WithMethods):
     """The start of the chain: pretrain the profile's small architecture, or check and take its checkpoint."""
 
     adapts: ClassVar[bool] = False
@@ -151,11 +160,11 @@ class BaseSettings(TrainingSettings):
         return self
 
 
-class CptSettings(TrainingSettings):
+class CptSettings(WithMethods):
     """Continued pre-training on the domain's text, mixed with replay."""
 
 
-class SftSettings(TrainingSettings):
+class SftSettings(WithMethods):
     """Supervised fine-tuning on conversations; only the assistant's tokens are learned."""
 
     learns_answers: ClassVar[bool] = True

@@ -76,7 +76,8 @@ def explain(
         elif item["type"] == UNSOUND:
             name, inner = f"{name}.{item['ctx']['key']}", [prefix, *map(str, place), item["ctx"]["key"]]
             layer = origin(".".join(filter(None, inner)))
-            lines.append(f"{name} ({layer}): {item['msg']}." if layer else f"{name}: {item['msg']}.")
+            end = "" if item["msg"].endswith("?") else "."
+            lines.append(f"{name} ({layer}): {item['msg']}{end}" if layer else f"{name}: {item['msg']}{end}")
         elif item["type"] == "value_error":  # a check of our own, which names its keys
             said = item["msg"].removeprefix("Value error, ")
             says_all = said.endswith((".", "?")) or isinstance(item["input"], dict)  # what was found too

@@ -18,6 +18,9 @@ from common.cost.workload import Work
 LEAN_LOGITS = 64_000_000  # of CPT and SFT: one cross-entropy up to these, TRL's pieces above
 # Of scored answers, at once: 256 MB in float32. More are computed in pieces, and again for the backward pass.
 MOST_LOGITS = 64_000_000
+# Bytes of a logit that is there at once with all others: by a trainer that knows no better, for losses beside that of
+# the next token, and for those that compare with a teacher's.
+HEADS_OF_LOSSES = {"full": 16.0, "terms": 24.0, "taught": 48.0}
 TRL_PIECE = 32_768  # entries of the vocabulary at a time: trl/trainer/utils.py, _CHUNKED_LOGPROB_CHUNK_SIZE
 Attention = Literal["sdpa_float32", "varlen", "sdpa", "eager"]
 
@@ -104,8 +107,8 @@ def head_bytes(shape: Shape, work: Work) -> float:
         return 0.0
     if work.head == "scored":
         return 16 * min(numbers, MOST_LOGITS)
-    if work.head == "full":
-        return 16 * numbers
+    if work.head in HEADS_OF_LOSSES:
+        return HEADS_OF_LOSSES[work.head] * numbers
     if work.head == "lean" and numbers <= LEAN_LOGITS:
         return 12 * numbers
     return work.scored * (3 * 4 * min(TRL_PIECE, shape.vocabulary) + 2 * 4 * shape.hidden)

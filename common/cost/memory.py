@@ -101,6 +101,8 @@ class Setting:
     exam: ExamWork = ExamWork()
     members: int = 0  # checkpoints that are merged
     best: bool = False  # files of best weights are kept while it trains
+    teacher: bool = False  # the stage before it runs beside, frozen, and sharded where the learner is
+    beside: float = 0.0  # bytes that methods hold beside each weight that learns
 
     @property
     def shards(self) -> int:
@@ -158,6 +160,10 @@ def _trained(setting: Setting, work: Work) -> Need:
     device |= {"weights": weight_bytes(shape, work) / shards, "optimizer": work.state * learned / shards}
     if work.peft != "full":
         device["adapter"] = FLOAT * learned / shards
+    if setting.teacher:
+        device["teacher"] = FLOAT * shape.parameters / shards
+    if setting.beside:
+        device["methods"] = setting.beside * learned / shards
     if setting.run.processes > 1 and shards == 1:
         device["buckets of DDP"] = FLOAT * learned
     if shards > 1:  # two layers, gathered: the one that is computed and the next; and the tables, which are one unit
@@ -305,7 +311,7 @@ def _saved(setting: Setting, train: Need | None) -> Need:
     gathered = {"gathered": whole} if setting.shards > 1 else {}
     libraries = setting.local * (LIBRARIES + CUDA_BUILD)
     host = {"libraries": libraries, "weights": whole, **gathered, **merged, **clean}
-    staying = ("CUDA", "optimizer", "reference", "reward models")
+    staying = ("CUDA", "optimizer", "reference", "reward models", "teacher", "methods")
     kept = {name: size for name, size in train.device.items() if name in staying} if train is not None else {}
     return Need(kept or {"CUDA": CONTEXT}, host)
 

@@ -21,6 +21,7 @@ from common.config.answering import (
 from common.config.base import StageSettings
 from common.config.batches import pair_epochs, rewarded_steps
 from common.config.kinds import kind_of
+from common.config.methods import chosen, teaches
 from common.config.resolve import Resolved
 from common.config.schema import Config
 from common.config.stages import (
@@ -30,6 +31,7 @@ from common.config.stages import (
     PreferenceSettings,
     RewardSettings,
     TrainingSettings,
+    WithMethods,
 )
 from common.cost import disk, memory, speed
 from common.cost.corrections import Corrections, Pace
@@ -73,7 +75,8 @@ def setting_of(
         if isinstance(settings, LearningSettings):
             facts |= {"work": work_of(kind, settings, config), "reference": _keeps_reference(kind, settings)}
         if isinstance(settings, TrainingSettings):
-            facts["best"] = settings.validation.keep == "best"
+            facts |= {"best": settings.validation.keep == "best", "teacher": teaches(settings)}
+            facts["beside"] = sum(method.bytes_per_weight(own) for method, own in chosen(settings))
         if isinstance(settings, AnsweringSettings):
             facts |= {"prompt": settings.prompt_tokens, "answer": settings.answer_tokens}
             facts["sequences"] = _sequences(settings, config)
@@ -200,6 +203,19 @@ class Outlook:
         """Return the bytes that a stage leaves, and those that it needs while it works."""
         setting = self.settings.get(stage)
         return (0.0, 0.0) if setting is None else (disk.kept_bytes(setting), disk.scratch_bytes(setting))
+
+    def added(self, stage: str, method: str) -> tuple[float, float] | None:
+        """Return what a method adds to a stage: bytes where it computes, and a share of its time; None: not known."""
+        setting, settings = self.settings.get(stage), self.config.stages[stage]
+        if setting is None or setting.work is None or self.shape is None:
+            return None
+        assert isinstance(settings, WithMethods)
+        left = settings.model_copy(update={"methods": {k: v for k, v in settings.methods.items() if k != method}})
+        without = setting_of(setting.kind, left, self.config, self.shape, setting.device, (), self.sizes)
+        assert without is not None, "the same stage"
+        sizes = [memory.phases_of(each)["train"].device_total for each in (setting, without)]
+        seconds = [speed.step_seconds(each, self.hardware) for each in (setting, without)]
+        return sizes[0] - sizes[1], seconds[0] / seconds[1] - 1
 
     def price(self, seconds: float) -> float | None:
         """Return what GPUs cost for some time, all processes' counted; None without a price or a GPU."""

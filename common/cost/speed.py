@@ -45,6 +45,7 @@ def token_flops(setting: Setting, work: Work) -> float:
     """Return the FLOPs that training spends on a token: forward, backward, and a second forward where checkpointed.
 
     The backward pass takes twice the forward's; half of that, the weights' gradients, falls away for frozen weights.
+    A teacher reads forward only.
     """
     shape = setting.shape
     masked = setting.device == "cpu"  # its attention computes what the mask hides; variable-length attention does not
@@ -52,7 +53,7 @@ def token_flops(setting: Setting, work: Work) -> float:
     forward = shape.forward_flops(work.length if masked else work.length / 2, head=head)
     backward = 2.0 if work.peft == "full" else 1.0
     again = 1.0 if work.checkpointing else 0.0
-    return forward * (1 + backward + again)
+    return forward * (1 + backward + again + setting.teacher)
 
 
 def step_seconds(setting: Setting, hardware: Hardware) -> float:

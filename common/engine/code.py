@@ -15,7 +15,9 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.config.base import StageSettings
 from common.config.kinds import STAGES, kind_of
+from common.config.methods import FOLDERS, chosen
 from common.store import cache
 
 # Parts of the program that say where a stage runs or what it prints, not what it makes.
@@ -40,18 +42,25 @@ class SourceFile(NamedTuple):
     imports: list[str]  # modules of `common`, and names in them that may be modules
 
 
-def code_of(kind: str, repository: Path) -> dict[str, Any]:
-    """Return {"digest", "files": {path: digest}} over a stage's module and the parts of `common` that it imports."""
-    return code_of_module(f"{STAGES}.{kind}", repository, reads_rows=bool(kind_of(kind).roles))
+def code_of(kind: str, repository: Path, settings: StageSettings | None = None) -> dict[str, Any]:
+    """Return {"digest", "files": {path: digest}} over a stage's module and the parts of `common` that it imports.
+
+    With its settings, the methods that are on are part of it.
+    """
+    on = [method for method, _ in chosen(settings)] if settings is not None else []
+    methods = tuple(f"{FOLDERS[method.place]}.{method.name}" for method in on)
+    return code_of_module(f"{STAGES}.{kind}", repository, reads_rows=bool(kind_of(kind).roles), further=methods)
 
 
 @functools.cache
-def code_of_module(root: str, repository: Path, *, reads_rows: bool) -> dict[str, Any]:
-    """Return the same of any module; with `reads_rows`, over the modules that make rows too."""
+def code_of_module(
+    root: str, repository: Path, *, reads_rows: bool, further: tuple[str, ...] = ()
+) -> dict[str, Any]:  # fmt: skip
+    """Return the same of any module, and of further ones; with `reads_rows`, over the modules that make rows too."""
     known = _read_cache(repository)
     before = dict(known)
     files: dict[str, str] = {}
-    queue, seen = [root, *(CORPUS_MODULES if reads_rows else ())], set[str]()
+    queue, seen = [root, *further, *(CORPUS_MODULES if reads_rows else ())], set[str]()
     while queue:
         module = queue.pop()
         if module in seen or module in INFRASTRUCTURE or (path := _path_of(module, repository)) is None:

@@ -76,7 +76,7 @@ def manifest_of(job: Job, report: StageReport, seconds: float, resolved: Resolve
         "sources": report.sources,
         "processes": ranks.size(),
         "seed": resolved.config.seed,
-        "code": code_of(node.kind, resolved.repository),
+        "code": code_of(node.kind, resolved.repository, resolved.config.stages[node.name]),
         **({"outside_code": used} if (used := code_of_stage(node, resolved)) else {}),
         **provenance(resolved.repository),
     }

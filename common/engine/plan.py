@@ -30,6 +30,7 @@ from common.data.sizes import CHATML, OWN, RowSizes
 from common.engine.code import code_of
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import data_of, recipe_of, settings_made_with, settings_of
+from common.engine.methods import check_methods, method_lines
 from common.engine.own_data import is_default, reasons, repeated
 from common.engine.preflight.hardware import check_out
 from common.engine.preflight.losses import check_losses, losses
@@ -100,6 +101,7 @@ def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozense
     check_settings(resolved)
     store = Store(resolved.out)
     outlook = Outlook.of(resolved, sizes=_sizes(resolved, corpus, store))
+    check_methods(resolved, outlook)
     known: dict[str, Artifact] = {}
     steps = []
     for node in resolved.nodes:
@@ -124,7 +126,8 @@ def _notes(resolved: Resolved, corpus: Corpus, outlook: Outlook, to_do: Sequence
     ordered = [
         f"{node.name}: {phrase}." for node in to_do if (phrase := curriculum_of(resolved.config.stages[node.name]))
     ]
-    return (*lent, *reasons(resolved), *ordered, *repeated(resolved, corpus, outlook.sizes), *lost)
+    on = [line for node in to_do for line in method_lines(node, resolved.config, outlook)]
+    return (*lent, *reasons(resolved), *on, *ordered, *repeated(resolved, corpus, outlook.sizes), *lost)
 
 
 def _with_libraries(steps: Sequence[Step], outlook: Outlook) -> Iterator[Step]:
@@ -189,7 +192,8 @@ def _step(
         return Step(node, "stale", (without or "asked for again",), fingerprint, found, tokens, counted, seconds)
     if problem is not None:
         return Step(node, "missing", (f"{DAMAGED}{problem}",), fingerprint, None, tokens, counted, seconds)
-    work, code = store.work_folder(node.name, fingerprint), code_of(node.kind, resolved.repository)["digest"]
+    work = store.work_folder(node.name, fingerprint)
+    code = code_of(node.kind, resolved.repository, config.stages[node.name])["digest"]
     stopped, share = _stopped(work, code)
     notes = tuple(filter(None, [stopped, in_other_precision(recipe, node, resolved, store)]))
     seconds = None if seconds is None else seconds * (1 - share)
@@ -218,7 +222,7 @@ def in_other_precision(recipe: Mapping[str, Any], node: Node, resolved: Resolved
     origin = resolved.origins.get(f"{node.name}.precision", "")
     key = "precision" if origin.startswith(AUTO) else f"{node.name}.precision"
     because = f" ({origin})" if origin else ""
-    code = code_of(node.kind, resolved.repository)["digest"]
+    code = code_of(node.kind, resolved.repository, resolved.config.stages[node.name])["digest"]
     for other in get_args(Precision):
         settings = {**recipe["settings"], "precision": other}
         if settings.get("quantization", {}).get("bnb_4bit_compute_dtype") == now:
@@ -307,7 +311,7 @@ def _code_changes(artifact: Artifact, node: Node, resolved: Resolved) -> list[st
     ]
     reports = [f"made with other libraries ({', '.join(libraries)})"] if libraries else []
     made = artifact.manifest["code"]["files"]
-    now = code_of(node.kind, resolved.repository)["files"]
+    now = code_of(node.kind, resolved.repository, resolved.config.stages[node.name])["files"]
     differing = sorted(name for name in {*made, *now} if made.get(name) != now.get(name))
     if not differing:
         return reports

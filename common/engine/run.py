@@ -225,7 +225,7 @@ class Run:
         with writing(self.store.artifacts):
             if job.forced:
                 shutil.rmtree(self.store.work_folder(name, job.fingerprint), ignore_errors=True)
-            code = code_of(job.node.kind, self.resolved.repository)["digest"]
+            code = code_of(job.node.kind, self.resolved.repository, self.resolved.config.stages[name])["digest"]
             work, aside = self.store.begin(name, job.fingerprint, code)
             if aside is not None:
                 self.console.line(

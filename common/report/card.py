@@ -120,6 +120,7 @@ def render_card(
         "they stand; ~ marks an estimate from a sample.",
         *(["### Mixture", mixed] if (mixed := tables.mixture_table(chain)) else []),
         *stage_notes.curriculum_notes(chain),
+        *stage_notes.method_notes(chain),
         *(["### Cleaning", cleaned] if (cleaned := tables.cleaning_table(chain)) else []),
         "## Recipes",
         tables.recipes(chain),

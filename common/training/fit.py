@@ -28,6 +28,8 @@ from common.training.distributed import parallel, ranks
 from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop, lean_sft_trainer
 from common.training.loop.validation import Validation
+from common.training.methods.applied import Applied
+from common.training.methods.teacher import teacher_of
 from common.training.options import sft_options
 from common.training.rows.packing import RowCollator
 from common.training.rows.rows import TrainingRows
@@ -65,6 +67,8 @@ def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, r
     log = loop.run(trainer)
     model = validation.chosen(trained_model(context, trainer))
     measured = {**loop.measured(), **validation.measured(), **({"mixture": rows.mixture} if rows.mixture else {})}
+    if trainer.applied is not None:
+        measured |= trainer.applied.measured(rows.methods or {})
     return TrainResult(model, log, loop.steps, loop.seconds, loop.steps * settings.batch_tokens, measured)
 
 
@@ -75,6 +79,7 @@ def trainer_for(
     from trl import SFTConfig
 
     settings = cast(TrainingSettings, context.settings)
+    applied = Applied.of(context, rows.steps)
     options = sft_options(settings, context.config, folder, steps=rows.steps, stage=context.stage)
     isolated = settings.packing == "isolated"
     collator = RowCollator(tokenizer.pad_token_id, settings.sequence_length) if isolated else None
@@ -82,6 +87,15 @@ def trainer_for(
         context, lean_sft_trainer(), SFTConfig, options, model, rows.dataset, tokenizer, data_collator=collator
     )
     trainer.lean = isolated and not context.config.run.token_metrics  # TRL's own rows go through TRL's own loss
+    if applied is not None:
+        trainer.applied = applied
+        trainer.add_callback(applied.callback(trainer))
+        if applied.terms and trainer.aux_loss_enabled:
+            raise ConfigError(
+                f"{context.stage}.methods.{applied.terms[0][0].name}: this model's experts have a loss of their own, "
+                "which goes with no other here. Leave the method out."
+            )
+        applied.teacher = teacher_of(context, trainer) if applied.needs_teacher else None
     return trainer
 
 

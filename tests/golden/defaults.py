@@ -22,14 +22,16 @@ FILE = Path(__file__).with_name("defaults.json")
 
 
 def table() -> dict[str, Any]:
-    """Return the schema of recipes, and key -> default: of all classes and blocks, of trainers, and of rewards."""
+    """Return the schema of recipes, and key -> default: of classes, blocks, methods, trainers and rewards."""
     from common.config.kinds import kinds
+    from common.config.methods import methods
 
     classes: list[type[BaseModel]] = [
         *(kind.settings for kind in kinds().values()),
         ModelSettings,
         EmbeddedSettings,
         Source,
+        *(method.settings for method in methods().values()),
     ]
     for cls in classes:
         blocks = [type(default_of(field)) for field in cls.model_fields.values()]

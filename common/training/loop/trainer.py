@@ -28,6 +28,9 @@ from common.training.distributed import ranks
 from common.training.loop import memory, stopping
 from common.training.loop.loss_guard import LossSpikeGuard, without_skipped
 from common.training.loop.progress import Progress, form_of, newest_whole
+from common.training.methods.applied import Applied
+from common.training.methods.rates import split_by_rate
+from common.training.methods.teacher import beside
 from common.training.patches import float32_adapter
 from common.training.speed import heap
 from common.training.speed.attention import with_attention
@@ -54,6 +57,28 @@ def lean_sft_trainer() -> type[Trainer]:
         """SFTTrainer whose training loss is one cross-entropy over the logits of small models."""
 
         lean = True
+        applied: Applied | None = None  # the stage's methods, where some are on
+
+        def create_optimizer(self, model: Any = None) -> Any:
+            new, learner = self.optimizer is None, self.model if model is None else model
+            optimizer = super().create_optimizer(model)
+            if new and self.applied is not None and (rates := self.applied.rates(learner)):
+                split_by_rate(optimizer, learner, rates)
+            return optimizer
+
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            made = getattr(self, "lr_scheduler", None) is not None
+            if made or self.applied is None or self.applied.schedule is None:
+                return super().create_scheduler(num_training_steps, optimizer)
+            multiplier = self.applied.multiplier(num_training_steps)
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, multiplier)
+            self._created_lr_scheduler = True
+            return self.lr_scheduler
+
+        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+            if self.applied is not None and "loss" in logs:
+                logs |= self.applied.logged()
+            super().log(logs, start_time)
 
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -61,14 +86,21 @@ def lean_sft_trainer() -> type[Trainer]:
             vocabulary = self.model.config.vocab_size
             small = inputs["input_ids"].numel() * vocabulary <= LEAN_LOGITS
             plain = self.args.loss_type == "nll" and not self.aux_loss_enabled and self.label_smoother is None
-            if not (self.lean and small and plain and self.model.training and not return_outputs):
+            training = self.model.training and not return_outputs
+            applied = self.applied if training and self.applied is not None and self.applied.terms else None
+            if not (applied or (self.lean and small and plain and training)):
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             # The labels are moved, not the logits: those would be copied, and their gradient too.
             next_BT = pad(inputs["labels"][:, 1:], (0, 1), value=-100)
-            logits_BTV = model(**{k: v for k, v in inputs.items() if k != "labels"}, use_cache=False).logits
-            total = cross_entropy(
-                logits_BTV.flatten(0, 1).float(), next_BT.flatten(), ignore_index=-100, reduction="sum"
-            )
+            given = {k: v for k, v in inputs.items() if k != "labels"}
+            outputs = model(**given, **(applied.forward() if applied else {}), use_cache=False)
+            logits_BTV = outputs.logits
+
+            def next_token() -> Any:
+                flat_NV = logits_BTV.flatten(0, 1).float()
+                return cross_entropy(flat_NV, next_BT.flatten(), ignore_index=-100, reduction="sum")
+
+            total = applied.loss(given, outputs, next_BT, self.model, next_token) if applied else next_token()
             learned = (next_BT != -100).sum() if num_items_in_batch is None else num_items_in_batch
             loss = total / torch.as_tensor(learned).clamp(min=1)
             if self.args.average_tokens_across_devices and num_items_in_batch is not None:
@@ -203,6 +235,7 @@ def optimized_for(trainer: Any, run: RunSettings, stage: str) -> Iterator[None]:
         with_attention(model, run, device, in_one_piece=in_one_piece) as attention,
         compiled(model, run, stage) as layers,
         heap.keep_heap(run, device) as kept,
+        beside(applied.teacher if (applied := getattr(trainer, "applied", None)) else None, run),
     ):
         memory_kept = "kept" if kept else "as usual"
         logger.info("%s: attention %s, %d compiled layers, heap %s", stage, attention, layers, memory_kept)

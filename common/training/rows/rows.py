@@ -21,6 +21,7 @@ from common.stage import StageContext
 from common.store.artifacts import flush, write_json
 from common.store.manifest import read_mapping
 from common.training.distributed import ranks
+from common.training.methods.ordered import orders, reordered
 from common.training.options import steps_for
 from common.training.rows.mixture import mixed_order, with_replay
 from common.training.rows.packing import interleave, tokenise
@@ -51,6 +52,7 @@ class TrainingRows:
     samples: list[TokenRow] = field(default_factory=list)  # a few rows as tokenised, for the contracts
     validation: Dataset | None = None  # rows that never train
     mixture: dict[str, Any] | None = None  # source -> asked and real share, and passes, where a mixture is asked for
+    methods: dict[str, Any] | None = None  # method -> what its order of the rows is like
 
 
 def build_rows(
@@ -72,6 +74,7 @@ def build_rows(
         **settings.model_dump(mode="json", include={"tokens", "epochs", "batch_tokens", "sequence_length", "replay"}),
         "validation": settings.validation.share,
         **({"mixture": settings.mixture.model_dump(mode="json")} if settings.mixture.asks else {}),
+        **({"methods": ordering} if (ordering := orders(settings)) else {}),
     }  # fmt: skip
     if ranks.is_main_process() and _read(context, asked) is None:
         _prepare(context, tokenizer, asked, witness)
@@ -132,6 +135,7 @@ def _prepare(
     else:
         drawn = interleave(len(training), num_replay, total=total, replay=share, seed=seed)
         order = np.concatenate([training, number + np.arange(num_replay)])[drawn]
+    order, methods = reordered(context, [name for name, _ in parts], order, training)
     np.save(folder / ORDER, order, allow_pickle=False)
     np.save(folder / KEPT, kept, allow_pickle=False)
     bounds = np.cumsum([size for _, size in parts])
@@ -139,7 +143,8 @@ def _prepare(
     for path in folder.iterdir():
         flush(path)
     names = [name for name, _ in parts]
-    write_json(folder / MADE, {"asked": asked, "parts": names, "steps": steps, "drawn": num_drawn, "mixture": mixture})
+    made = {"asked": asked, "parts": names, "steps": steps, "drawn": num_drawn, "mixture": mixture, "methods": methods}
+    write_json(folder / MADE, made)
 
 
 def _by_source(reader: Reader) -> list[Reader]:
@@ -204,7 +209,7 @@ def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
     everything = concatenate_datasets([part.rows for part in parts])
     return TrainingRows(
         everything.select(order), made["steps"], counts,
-        parts[0].samples, everything.select(kept) if len(kept) else None, made.get("mixture"),
+        parts[0].samples, everything.select(kept) if len(kept) else None, made.get("mixture"), made.get("methods"),
     )  # fmt: skip
 
 

@@ -1,0 +1,144 @@
+"""Which methods go together, and what a method takes from the stages before it: applied when layers are merged.
+
+Usage: `stages = settle_methods(nodes, stages, labels, origins, taken=False)`, from `common.config.build`.
+
+A method of the place `schedule` stands where a stage's `schedule` would, and takes the place of one that lower layers
+say. What methods are is `common.config.methods`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from common.config.base import Schedule, StageSettings
+from common.config.defaults import differing
+from common.config.kinds import kind_of
+from common.config.methods import Ancestor, LossMethod, Method, RowsMethod, ScheduleMethod, chosen
+from common.config.node import Node
+from common.config.stages import WithMethods
+from common.errors import ConfigError
+
+OF_A_SCHEDULE = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio")
+OTHER_LOSSES = {"loss_type": "nll", "label_smoothing_factor": 0.0, "use_liger_kernel": False}  # and what is usual
+
+
+def settle_methods(
+    nodes: Sequence[Node], stages: Mapping[str, StageSettings], labels: Sequence[str], origins: dict[str, str], *,
+    taken: bool,
+) -> dict[str, StageSettings]:  # fmt: skip
+    """Return the stages with their methods completed. Raises ConfigError for methods that do not go together.
+
+    `labels` are those of the layers, the lowest first; `origins` says which layer set a key, and learns what is
+    completed here. With `taken` the chain starts from a finished checkpoint, which no method trains.
+    """
+    found = dict(stages)
+    problems: list[str] = []
+    for node in nodes:
+        settings = found[node.name]
+        if not isinstance(settings, WithMethods) or not settings.methods:
+            continue
+        if kind_of(node.kind).starts and taken:
+            found[node.name] = settings.model_copy(update={"methods": {}})  # as its precision: nothing is trained
+            continue
+        problem = next(_problems(node, settings, labels, origins), "")
+        if problem:
+            problems.append(problem)
+            continue
+        found[node.name] = _completed(node, settings, [*_before(node, nodes, found, taken)], origins, problems)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return found
+
+
+def _problems(node: Node, settings: WithMethods, labels: Sequence[str], origins: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is wrong with the methods of a stage."""
+    on = chosen(settings)
+
+    def key(method: Method) -> str:
+        return f"{node.name}.methods.{method.name}"
+
+    schedules = [method for method, _ in on if isinstance(method, ScheduleMethod)]
+    if len(schedules) > 1:
+        names = " and ".join(method.name for method in schedules)
+        yield f"{node.name}.methods: {names} are both learning-rate schedules; keep one (false switches one off)."
+    for schedule in schedules:
+        layer, said = (_layer_of(place, labels, origins) for place in (key(schedule), f"{node.name}.schedule"))
+        if said is not None and (layer is None or said[0] >= layer[0]):
+            yield (
+                f"{node.name}.schedule ({said[1]}) is set next to {key(schedule)}, which is a learning-rate schedule "
+                "itself. Keep one of them."
+            )
+        rate = _layer_of(f"{node.name}.train.learning_rate", labels, origins) if schedule.peak else None
+        if rate is not None and (layer is None or rate[0] >= layer[0]):
+            yield (
+                f"{node.name}.train.learning_rate ({rate[1]}) is set next to {key(schedule)}, which sets the peak "
+                "itself. Keep one of them."
+            )
+        if given := [name for name in OF_A_SCHEDULE if name in settings.train]:
+            yield f"{node.name}.train.{given[0]} has no effect with {key(schedule)}, which is a schedule. Leave it out."
+    for method, own in on:
+        if other := next((other for other, _ in on if other.name in method.excludes), None):
+            yield f"{node.name}.methods: {method.name} and {other.name} cannot be on together; keep one."
+        if isinstance(method, LossMethod | RowsMethod) and settings.packing != "isolated":
+            yield f"{key(method)} needs rows that are packed here; set {node.name}.packing=isolated."
+        if isinstance(method, LossMethod):
+            losses = [name for name, usual in OTHER_LOSSES.items() if settings.train.get(name, usual) != usual]
+            if losses:
+                option = f"{node.name}.train.{losses[0]}"
+                yield f"{key(method)} goes with the plain loss of the next token. Leave {option} out."
+            if method.teacher and kind_of(node.kind).starts:
+                yield (
+                    f"{key(method)} compares with the stage before, and {node.name} begins the chain. Set it for a "
+                    "later stage."
+                )
+        if problem := method.problem(own, settings):
+            yield f"{key(method)}: {problem}."
+
+
+def _layer_of(prefix: str, labels: Sequence[str], origins: Mapping[str, str]) -> tuple[int, str] | None:
+    """Return the number and the label of the highest layer that said something below a key, or of it."""
+    above = prefix.rpartition(".")[0]
+    said = [
+        label for key, label in origins.items() if key == prefix or key.startswith(f"{prefix}.") or
+        (key == above and above.endswith(".methods"))
+    ]  # fmt: skip
+    numbered = [(number, name) for label in said for number, name in enumerate(labels) if label.startswith(name)]
+    return max(numbered, default=None)
+
+
+def _before(node: Node, nodes: Sequence[Node], stages: Mapping[str, StageSettings], taken: bool) -> Iterator[Ancestor]:
+    """Yield the stages that a stage continues from, the nearest first."""
+    by_name = {one.name: one for one in nodes}
+    while node.parent is not None:
+        node = by_name[node.parent]
+        yield Ancestor(node, stages[node.name], taken and kind_of(node.kind).starts)
+
+
+def _completed(
+    node: Node, settings: WithMethods, before: Sequence[Ancestor], origins: dict[str, str], problems: list[str]
+) -> WithMethods:
+    """Return a stage's settings with what its methods take from the stages before; a schedule method has no block."""
+    methods = dict(settings.methods)
+    for method, own in chosen(settings):
+        if method.complete is None:
+            continue
+        try:
+            complete = method.complete(own, before)
+        except ValueError as error:
+            problems.append(f"{node.name}.methods.{method.name}: {error}")
+            continue
+        methods[method.name] = differing(complete)
+        for name in methods[method.name].keys() - settings.methods[method.name].keys():
+            origins[f"{node.name}.methods.{method.name}.{name}"] = "the stages before it"
+    settings = settings.model_copy(update={"methods": methods})
+    schedule = next(((method, own) for method, own in chosen(settings) if isinstance(method, ScheduleMethod)), None)
+    if schedule is None or problems:
+        return settings
+    for key in [key for key in origins if key.startswith(f"{node.name}.schedule")]:
+        del origins[key]
+    method, own = schedule
+    train = settings.train
+    if method.peak is not None:
+        train = {**train, "learning_rate": method.peak(own)}
+        origins[f"{node.name}.train.learning_rate"] = f"{node.name}.methods.{method.name}"
+    return settings.model_copy(update={"schedule": Schedule(), "train": train})

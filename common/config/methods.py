@@ -1,0 +1,240 @@
+"""What is known of each method of the papers: one object for each, declared in the method's own module.
+
+Usage: `method_of("reptile").settings`; `for method, own in chosen(settings): ...`.
+
+A new method is one module in the folder of its place below `common/training/methods/`, named after it, with `METHOD`:
+the formula as a function, its paper, its settings. The registry lists these packages when it is first asked, so this
+room names no method. Nothing heavy is imported with them. How a trainer uses them is `common.training.methods.applied`;
+what is checked when layers are merged is `common.config.method_rules`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, ValidationError
+from pydantic_core import PydanticCustomError
+
+from common.config.base import Frozen, StageSettings
+from common.config.defaults import differing
+from common.config.numbers import UNSOUND
+from common.config.registry import declared
+from common.config.validation import explain
+from common.errors import did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from common.config.node import Node
+
+Place = Literal["schedule", "optimizer", "loss", "rows"]
+FOLDERS: Mapping[Place, str] = {
+    "schedule": "common.training.methods.schedules", "optimizer": "common.training.methods.optimizers",
+    "loss": "common.training.methods.losses", "rows": "common.training.methods.rows",
+}  # fmt: skip
+Measured = Mapping[str, Any]  # name -> number, or a tensor of one number
+
+
+class MethodSettings(Frozen):
+    """Base of the settings of a method. Each field has a default, so that `{name: {}}` is enough."""
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A stage that another one continues from, as the settings of a run describe it."""
+
+    node: Node
+    settings: StageSettings
+    taken: bool  # a finished checkpoint is taken there, and nothing is trained
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A method: what every other part of the program asks about it. One of the classes below says its place."""
+
+    name: str  # as settings say it; its module is called the same
+    settings: type[MethodSettings]
+    phrase: str  # what it does, for people: "interpolation with the weights of some steps before"
+    paper: str  # where it is defined: "arXiv 2508.01908, section 3"
+    ours: str = ""  # which of its defaults are ours, and not the paper's
+
+    place: ClassVar[Place]
+    # Completes settings by those of the stages before it, the nearest first. Raises ValueError for what cannot be.
+    complete: Callable[[Any, Sequence[Ancestor]], MethodSettings] | None = None
+    # (its settings, those of the stage) -> what does not go together, or nothing.
+    problem: Callable[[Any, Any], str] = lambda own, stage: ""
+    excludes: Collection[str] = ()  # methods that it cannot be together with
+    # Bytes that it holds beside each weight that learns, where it computes.
+    bytes_per_weight: Callable[[Any], float] = lambda own: 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleMethod(Method):
+    """A learning-rate schedule. A stage has one, in place of its `schedule`."""
+
+    place: ClassVar[Place] = "schedule"
+
+    # (step from 0, all steps, settings) -> the rate of that step, as a share of the peak.
+    multiplier: Callable[[int, int, Any], float]
+    peak: Callable[[Any], float] | None = None  # in place of train.learning_rate
+    # (all steps, settings) -> why its phases do not fit into the steps, or nothing.
+    misfit: Callable[[int, Any], str] = lambda steps, own: ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """An optimizer step: the model that learns, as it is in this process, whole or its shards."""
+
+    model: Any
+    optimizer: Any
+    number: int  # from 1
+    of: int
+
+    def weights(self) -> dict[str, Any]:
+        """Return the weights that learn, by name. Of a sharded model they are DTensors."""
+        return {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerMethod(Method):
+    """What an optimizer does beyond its own rule: rates of groups of weights, or something around its steps.
+
+    `state` is a dict of tensors. It is saved in trainer checkpoints and comes back when a training resumes. Under DDP
+    every process has the same; of a sharded model its tensors are DTensors, or equal in all processes.
+    """
+
+    place: ClassVar[Place] = "optimizer"
+
+    # (model, settings) -> name of a weight -> its share of the stage's learning rate; weights without one have all.
+    rates: Callable[[Any, Any], Mapping[str, float]] | None = None
+    begin: Callable[[Step, Any], dict[str, Any]] = lambda step, own: {}  # the state before the first step
+    before_step: Callable[[Step, Any, dict[str, Any]], Measured | None] | None = None  # gradients are there, clipped
+    after_step: Callable[[Step, Any, dict[str, Any]], Measured | None] | None = None
+
+
+@dataclass(frozen=True)
+class LossBatch:
+    """What a micro batch offers to a loss. Shapes: B rows, T tokens, V vocabulary.
+
+    `next_BT` is the token that each position should predict, -100 where nothing is learned.
+    """
+
+    logits_BTV: Any
+    next_BT: Any
+    teacher_BTV: Any | None  # logits of the teacher, without a gradient
+    inputs: Mapping[str, Any]  # as the collator made it
+    outputs: Any  # of the model, whatever `forward` asked for
+    model: Any  # bare
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossMethod(Method):
+    """A term beside the loss of the next token, or one that takes its place.
+
+    `term` returns a sum over the positions that are learned, and sums to log. Both are divided by the number of such
+    positions in the whole step, over all micro batches and processes.
+    """
+
+    place: ClassVar[Place] = "loss"
+
+    term: Callable[[LossBatch, Any], tuple[Any, Measured]]
+    replaces: bool = False  # the loss of the next token is left out
+    teacher: bool = False  # the stage before it runs beside, frozen
+    forward: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the forward pass
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """Packed rows of one length, in the order in which they would be read."""
+
+    order: np.ndarray  # (all rows of the training,) int64: places among the rows
+    own: np.ndarray  # places of the stage's own rows that may train
+    rows: Any  # a memory-mapped data set, by place: input_ids, labels, seq_lengths
+    rows_per_step: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowsMethod(Method):
+    """What changes which packed rows are read, or in which order. Their number stays."""
+
+    place: ClassVar[Place] = "rows"
+
+    order: Callable[[PackedRows, Any], tuple[Any, Measured]]  # the new order, and what is worth knowing of it
+
+
+def methods() -> dict[str, Method]:
+    """Return all methods by name, those of one place together."""
+    found: dict[str, Method] = {}
+    for place, folder in FOLDERS.items():
+        for name, method in declared(folder, "METHOD").items():
+            assert method.place == place, f"{name} is a method of the place {method.place}, not {place}"
+            assert name not in found, f"two methods are called {name}"
+            found[name] = method
+    return found
+
+
+def method_of(name: str) -> Method:
+    """Return a method by its name. Raises KeyError for one that does not exist."""
+    return methods()[name]
+
+
+def checked(given: Any) -> dict[str, dict[str, Any]]:
+    """Return methods in one form: each by name, with the settings that are not its defaults.
+
+    Taken are a name, a list of names, and names with their settings below; nothing or `true` below one means its
+    defaults, and `false` that it is off. Raises an error of pydantic's that names the key.
+    """
+    if isinstance(given, str):
+        given = [given]
+    if isinstance(given, list | tuple) and all(isinstance(name, str) for name in given):
+        given = dict.fromkeys(given)
+    if not isinstance(given, Mapping):
+        raise ValueError("expected names of methods with their settings below, such as {reptile: {every: 500}}")
+    found = {}
+    for name, values in given.items():
+        if name not in methods():
+            raise _wrong(str(name), f"there is no such method.{did_you_mean(str(name), methods())}")
+        if values is False:
+            continue
+        values = {} if values is None or values is True else values
+        if not isinstance(values, Mapping):
+            raise _wrong(name, f"expected settings below it, or true or false; got {values!r}")
+        cls = method_of(name).settings
+        try:
+            found[name] = differing(cls.model_validate(values))
+        except ValidationError as error:
+            key, _, message = explain(error, cls, values, prefix=name)[0].partition(": ")
+            raise _wrong(key, message) from None
+    return found
+
+
+def _wrong(key: str, message: str) -> PydanticCustomError:
+    return PydanticCustomError(UNSOUND, message.removesuffix("."), {"key": key})
+
+
+Methods = Annotated[dict[str, dict[str, Any]], BeforeValidator(checked)]
+
+
+def chosen(settings: StageSettings) -> list[tuple[Method, MethodSettings]]:
+    """Return the methods of a stage with their settings, in the order of their places; none where it has none."""
+    given: Mapping[str, Any] = getattr(settings, "methods", {})
+    if not given:  # then no method is imported
+        return []
+    on = [method for name, method in methods().items() if name in given]
+    return [(method, method.settings.model_validate(given[method.name])) for method in on]
+
+
+def teaches(settings: StageSettings) -> bool:
+    """Whether a stage reads the logits of the stage before it while it trains."""
+    return any(isinstance(method, LossMethod) and method.teacher for method, _ in chosen(settings))
+
+
+def described(method: Method, own: MethodSettings) -> dict[str, Any]:
+    """Return what results, plans and cards say of a method that is on."""
+    return {
+        "place": method.place, "phrase": method.phrase, "paper": method.paper,
+        **({"ours": method.ours} if method.ours else {}), "settings": own.model_dump(mode="json"),
+    }  # fmt: skip

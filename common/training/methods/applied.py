@@ -1,0 +1,175 @@
+"""The methods of one training: its schedule, what happens around its steps, and the terms of its loss.
+
+Usage: `applied = Applied.of(context, steps)`, then `trainer.add_callback(applied.callback(trainer))`.
+
+What methods are is `common.config.methods`. Where none is on there is no such object, and a trainer does what it does
+without. State is saved in trainer checkpoints (`common.training.methods.state`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from common.config.methods import (
+    LossBatch,
+    LossMethod,
+    Measured,
+    Method,
+    MethodSettings,
+    OptimizerMethod,
+    ScheduleMethod,
+    Step,
+    chosen,
+    described,
+)
+from common.config.stages import TrainingSettings
+from common.errors import ConfigError
+from common.training.callbacks import callback
+from common.training.distributed import ranks
+from common.training.methods.state import load_state, save_state
+
+if TYPE_CHECKING:
+    from common.stage import StageContext
+
+_M = TypeVar("_M", bound=Method)
+NEXT_TOKEN = "next_token_loss"  # in the log, where terms beside it make the loss another
+
+
+class Applied:
+    """What the methods of a stage do in its trainer."""
+
+    def __init__(self, on: Sequence[tuple[Method, MethodSettings]]) -> None:
+        self.on = on
+        self.terms = _of_place(on, LossMethod)
+        self.rules = _of_place(on, OptimizerMethod)
+        self.schedule = next(iter(_of_place(on, ScheduleMethod)), None)
+        self.teacher: Any = None  # of losses that compare with the stage before; given once the trainer is there
+        self.state: dict[str, dict[str, Any]] = {}  # of each rule
+        self.sums: dict[str, Any] = {}  # of the terms, since the last line of the log
+        self.learned: Any = 0  # positions that they are sums over
+        self.noted: dict[str, float] = {}  # by rules, since the last line of the log
+        self.last: dict[str, float] = {}  # of everything that was logged
+
+    @classmethod
+    def of(cls, context: StageContext, steps: int) -> Applied | None:
+        """Return the methods of a stage that trains for some steps, or None. Raises ConfigError for phases too long."""
+        settings = cast(TrainingSettings, context.settings)
+        on = chosen(settings)
+        check_steps(context.stage, settings, steps)
+        return cls(on) if on else None
+
+    @property
+    def needs_teacher(self) -> bool:
+        return any(method.teacher for method, _ in self.terms)
+
+    def forward(self) -> dict[str, Any]:
+        """Return what the forward pass is asked for besides the logits."""
+        return {name: value for method, _ in self.terms for name, value in method.forward.items()}
+
+    def multiplier(self, steps: int) -> Callable[[int], float]:
+        """Return the schedule of a training of some steps, as torch's LambdaLR takes it."""
+        assert self.schedule is not None, "no schedule is on"
+        method, own = self.schedule
+        return lambda step: method.multiplier(step, steps, own)
+
+    def rates(self, model: Any) -> dict[str, float]:
+        """Return the shares of the learning rate that methods give to weights; two multiply."""
+        found: dict[str, float] = {}
+        for method, own in self.rules:
+            for name, share in (method.rates(model, own) if method.rates else {}).items():
+                found[name] = found.get(name, 1.0) * share
+        return found
+
+    def loss(self, inputs: Mapping[str, Any], outputs: Any, next_BT: Any, model: Any, plain: Callable[[], Any]) -> Any:
+        """Return the sum over the learned positions of all terms and, unless one takes its place, of the plain loss.
+
+        `inputs` are those of the forward pass that gave `outputs`; the teacher reads the same.
+        """
+        taught = self.teacher(**inputs, use_cache=False).logits if self.needs_teacher else None
+        batch = LossBatch(outputs.logits, next_BT, taught, inputs, outputs, model)
+        total: Any = 0.0
+        if not any(method.replaces for method, _ in self.terms):
+            total = plain()
+            self.sums[NEXT_TOKEN] = self.sums.get(NEXT_TOKEN, 0.0) + total.detach()
+        for method, own in self.terms:
+            term, measured = method.term(batch, own)
+            total = total + term
+            for name, value in measured.items():
+                key = f"{method.name}/{name}"
+                self.sums[key] = self.sums.get(key, 0.0) + value
+        self.learned = self.learned + (batch.next_BT != -100).sum()
+        return total
+
+    def logged(self) -> dict[str, float]:
+        """Return what is logged now, over all processes, and begin to measure again."""
+        names = sorted(self.sums)
+        rows = ranks.all_gather([float(self.learned), *(float(self.sums[name]) for name in names)])
+        learned = sum(row[0] for row in rows)
+        means = {name: sum(row[place] for row in rows) / max(1.0, learned) for place, name in enumerate(names, 1)}
+        found = {**means, **self.noted}
+        self.sums, self.learned, self.noted = {}, 0, {}
+        self.last |= found
+        return found
+
+    def callback(self, trainer: Any) -> Any:
+        """Return what runs the rules around steps and saves their state: before checkpoints are marked as whole."""
+
+        def step(state: Any) -> Step:
+            return Step(trainer.model, trainer.optimizer, state.global_step, state.max_steps)
+
+        def begin(args: Any, state: Any, control: Any, **_: Any) -> None:
+            now = step(state)
+            saved = load_state(_checkpoint(args, state), now) if state.global_step else None
+            assert saved is not None or not state.global_step, "a trainer checkpoint holds the state of its methods"
+            self.state = {
+                method.name: method.begin(now, own) if saved is None else saved.get(method.name, {})
+                for method, own in self.rules
+            }
+
+        def before(args: Any, state: Any, control: Any, **_: Any) -> None:
+            now = Step(trainer.model, trainer.optimizer, state.global_step + 1, state.max_steps)
+            for method, own in self.rules:
+                if method.before_step is not None:
+                    self._note(method.name, method.before_step(now, own, self.state[method.name]))
+
+        def after(args: Any, state: Any, control: Any, **_: Any) -> None:
+            for method, own in self.rules:
+                if method.after_step is not None:
+                    self._note(method.name, method.after_step(step(state), own, self.state[method.name]))
+
+        def save(args: Any, state: Any, control: Any, **_: Any) -> None:
+            save_state(_checkpoint(args, state), self.state)
+
+        return callback(on_train_begin=begin, on_pre_optimizer_step=before, on_step_end=after, on_save=save)
+
+    def _note(self, name: str, measured: Measured | None) -> None:
+        self.noted |= {f"{name}/{key}": float(value) for key, value in (measured or {}).items()}
+
+    def measured(self, rows: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what results say of each method: paper, settings, and the last numbers; `rows` are those of orders."""
+        found = {}
+        for method, own in self.on:
+            numbers = {
+                key.partition("/")[2]: round(value, 6)
+                for key, value in self.last.items()
+                if key.startswith(f"{method.name}/")
+            }
+            found[method.name] = {**described(method, own), "measured": {**numbers, **rows.get(method.name, {})}}
+        return {"methods": found}
+
+
+def check_steps(stage: str, settings: TrainingSettings, steps: int) -> None:
+    """Check that a schedule method fits into the steps of a stage. Raises ConfigError."""
+    for method, own in chosen(settings):
+        if isinstance(method, ScheduleMethod) and (problem := method.misfit(steps, own)):
+            raise ConfigError(f"{stage}.methods.{method.name}: {problem}.")
+
+
+def _of_place(on: Sequence[tuple[Method, MethodSettings]], place: type[_M]) -> list[tuple[_M, MethodSettings]]:
+    return [(method, own) for method, own in on if isinstance(method, place)]
+
+
+def _checkpoint(args: Any, state: Any) -> Path:
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}"

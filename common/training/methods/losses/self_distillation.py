@@ -1,0 +1,48 @@
+"""A pull towards the stage before: the divergence of the model's next-token distribution from that stage's.
+
+Usage: `cpt: {methods: {self_distillation: {weight: 0.5, temperature: 1.0}}}`.
+
+Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282, equation 2) with the teacher of a language model: the
+stage that this one continues from runs beside, frozen. With p the teacher's probabilities and q the model's, both at a
+temperature T, the term is weight T^2 KL(p || q), the forward direction, or with `direction: reverse` KL(q || p). T^2
+keeps the size of the gradient (Hinton et al. 2015, arXiv 1503.02531, section 2). Positions without a label are left
+out, as in the loss of the next token.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from common.config.methods import LossBatch, LossMethod, MethodSettings
+from common.training.methods.pieces import kl, sum_over_learned
+
+
+class SelfDistillationSettings(MethodSettings):
+    """How strong the pull is, and of which shape."""
+
+    weight: float = Field(0.5, gt=0, description="of the term, beside the loss of the next token with weight 1")
+    temperature: float = Field(1.0, gt=0, le=100, description="that both distributions are flattened by")
+    direction: Literal["forward", "reverse"] = Field(
+        "forward", description="forward: KL(teacher || model), which covers all of it; reverse: KL(model || teacher)"
+    )
+
+
+def term(batch: LossBatch, settings: SelfDistillationSettings) -> tuple[Any, dict[str, Any]]:
+    """Return the weighted sum over the positions that are learned, and the plain sum of the divergences."""
+    temperature = settings.temperature
+
+    def each(logits_NV: Any, teacher_NV: Any, next_N: Any) -> Any:
+        model_NV, stage_NV = logits_NV.float() / temperature, teacher_NV.float() / temperature
+        return kl(stage_NV, model_NV) if settings.direction == "forward" else kl(model_NV, stage_NV)
+
+    total = sum_over_learned(batch, each)
+    return settings.weight * temperature**2 * total, {"kl": total.detach()}
+
+
+METHOD = LossMethod(
+    name="self_distillation", settings=SelfDistillationSettings, term=term, teacher=True,
+    phrase="a pull towards the next-token distribution of the stage before (KL divergence)",
+    paper="arXiv 1606.09282, equation 2", ours="the weight",
+)  # fmt: skip

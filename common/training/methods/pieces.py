@@ -1,0 +1,42 @@
+"""Losses over all logits in pieces, so that what they make in between is never there for all positions at once.
+
+Usage: `total = sum_over_learned(batch, lambda logits_NV, teacher_NV, next_N: ...)`.
+
+Pieces are computed again for the backward pass. Shapes: N positions that are learned, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from common.config.methods import LossBatch
+
+PIECE = 16_000_000  # logits of a piece; fewer are computed at once, and kept
+
+
+def sum_over_learned(batch: LossBatch, each: Callable[[Any, Any, Any], Any], most: int = PIECE) -> Any:
+    """Return the sum of what `each` gives, (N,), for the logits, the teacher's and the next tokens that are learned."""
+    from torch.utils.checkpoint import checkpoint
+
+    assert batch.teacher_BTV is not None, "a teacher was asked for"
+    flat = [tensor.flatten(0, 1) for tensor in (batch.logits_BTV, batch.teacher_BTV, batch.next_BT)]
+
+    def summed(logits_PV: Any, teacher_PV: Any, next_P: Any) -> Any:
+        learned_P = next_P != -100
+        return each(logits_PV[learned_P], teacher_PV[learned_P], next_P[learned_P]).sum()
+
+    places, vocabulary = flat[0].shape
+    rows = max(1, most // vocabulary)
+    if places <= rows:
+        return summed(*flat)
+    pieces = zip(*(tensor.split(rows) for tensor in flat), strict=True)
+    return sum(checkpoint(summed, *piece, use_reentrant=False) for piece in pieces)
+
+
+def kl(p_NV: Any, q_NV: Any) -> Any:
+    """Return (N,) divergences KL(p || q) of two distributions whose logits are given, in float32."""
+    import torch
+
+    log_p_NV, log_q_NV = (torch.log_softmax(logits_NV.float(), dim=-1) for logits_NV in (p_NV, q_NV))
+    return (log_p_NV.exp() * (log_p_NV - log_q_NV)).sum(dim=-1)

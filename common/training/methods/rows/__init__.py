@@ -1,0 +1,1 @@
+"""Which packed rows are read, and in which order."""

@@ -1,0 +1,1 @@
+"""Learning-rate schedules: each a function from a step to a share of the peak."""
