@@ -19,6 +19,7 @@ from common.data.accounting import RowCount
 from common.data.cleaned import FACTS, REJECTS
 from common.data.cleaning.accounts import LEFT, quantiles
 from common.data.cleaning.amounts import CHARACTERS
+from common.data.manifest.source_keys import HELDOUT_ROLES
 from common.data.sizes import token_bytes
 from common.data.tokens import Fertility, SourceTokens, TokenCounter, fertility, tokens_of_sources
 from common.engine.plan import TOKENIZER, Plan
@@ -98,6 +99,24 @@ def _show_tokens(
 
 def _fertility(found: Fertility | None) -> list[str]:
     return ["-"] * 3 if found is None else [f"{number:.2f}" for number in found]
+
+
+def show_held_out(plan: Plan, roles: Collection[str], console: Console) -> None:
+    """Print how many rows of each source are kept from all training, to examine the model by."""
+    sizes = plan.outlook.sizes
+    assert sizes is not None, "a plan knows its corpus"
+    lines = [
+        f"  {count.source}: {'' if found.whole else 'at least '}{_counted(count.rows_out, 'row')} held out for the "
+        "exam, beside those above"
+        for role, held_out in HELDOUT_ROLES.items()
+        if role in roles and (found := sizes.of(held_out)) is not None
+        for count in found.counts
+        if count.rows_out and count.source in plan.corpus.conversations(role)
+    ]
+    if lines:
+        console.line(always=True)
+    for line in lines:
+        console.line(line, always=True)
 
 
 def show_training(plan: Plan, roles: Collection[str], console: Console) -> None:
