@@ -21,3 +21,14 @@ class Node:
     settings: str  # name under which its settings are looked up
     sampled: bool = False  # an input brings answers that were sampled from a checkpoint
     fixed: Mapping[str, Any] = field(default_factory=dict)  # settings that no layer changes
+    domain: str = ""  # of a sequence: the domain whose data, settings and exam it has
+    names: Mapping[str, str] = field(default_factory=dict)  # what a run of that domain alone calls it and its inputs
+
+    def called(self, name: str | None) -> str | None:
+        """Return what a run of the stage's domain alone calls it, or one of its inputs."""
+        return None if name is None else self.names.get(name, name)
+
+    @property
+    def stored(self) -> str:
+        """The name under which its results are stored, so that equal ones are shared with runs of single domains."""
+        return self.names.get(self.name, self.name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -22,6 +22,8 @@ from common.config.names import Name, NonEmpty, twins
 from common.config.node import Node
 from common.config.validation import validated
 from common.errors import ConfigError, RecipeError, did_you_mean
+
+SEQUENCES = "sequences"  # folder of the pipelines for several domains
 
 
 def _known(name: str) -> str:
@@ -47,6 +49,12 @@ class StageSpec(Frozen):
     fixed: dict[str, Any] = Field(
         default_factory=dict, description="settings that make the stage what it is, whatever a layer says"
     )
+    each: Literal["chain", "apart"] | None = Field(
+        None, description="in a sequence of domains, a stage for each of them: `chain` continues from the domain "
+        "before, `apart` from what `from` says",
+    )  # fmt: skip
+    # What `common.config.sequence` makes of `each`, and no pipeline file may say; a frozen plan keeps it.
+    domain: SkipJsonSchema[Name | None] = Field(None, description="whose data and settings it has")
 
 
 class Pipeline(Frozen):
@@ -61,6 +69,7 @@ class Pipeline(Frozen):
     # What a data manifest with blocks brings, and no pipeline file may say; a frozen plan keeps it.
     cleaned: SkipJsonSchema[tuple[NonEmpty, ...]] = Field((), description="roles whose rows are cleaned before")
     far: SkipJsonSchema[tuple[NonEmpty, ...]] = Field((), description="of these, the roles with sources on the Hub")
+    domains: SkipJsonSchema[tuple[Name, ...]] = Field((), description="of a sequence, in their order")
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -73,13 +82,33 @@ class Pipeline(Frozen):
         for name, spec in self.stages.items():
             inputs = tuple(dict.fromkeys([*([spec.parent] if spec.parent else []), *spec.others]))
             sampled = any(kind_of(self.stages[other].kind).makes == "sample" for other in spec.others)
-            nodes.append(Node(name, spec.kind, spec.parent, inputs, spec.settings or name, sampled, spec.fixed))
+            names = {each: self._stored(each) for each in (name, *inputs)} if spec.domain else {}
+            nodes.append(Node(
+                name, spec.kind, spec.parent, inputs, spec.settings or name, sampled, spec.fixed, spec.domain or "", names
+            ))  # fmt: skip
             if name in self.exam:
-                nodes.append(Node(f"exam-{name}", "evaluate", name, (name,), "evaluate"))
+                nodes += self._exams(name)
         everything = tuple(node.name for node in nodes)
         nodes.append(Node("card", "card", self.publish, everything, "card"))
         nodes.append(Node("publish", "publish", self.publish, (*self.may_be_published(), "card"), "publish"))
         return tuple(with_cleaning(nodes, self.cleaned))
+
+    def _exams(self, stage: str) -> list[Node]:
+        """Return the exams that a stage's checkpoint sits: one, and in a sequence one of each domain."""
+        if not self.domains:
+            return [Node(f"exam-{stage}", "evaluate", stage, (stage,), "evaluate")]
+        stored = self._stored(stage)
+        exams = {f"exam-{stage}-on-{domain}": domain for domain in self.domains}
+        return [
+            Node(name, "evaluate", stage, (stage,), "evaluate", domain=domain,
+                 names={name: f"exam-{stored}", stage: stored})
+            for name, domain in exams.items()
+        ]  # fmt: skip
+
+    def _stored(self, stage: str) -> str:
+        """Return what a run of one domain calls a stage: that of a single domain has its settings' name."""
+        spec = self.stages[stage]
+        return spec.settings or stage if spec.domain else stage
 
     def may_be_published(self) -> tuple[str, ...]:
         """Return the stage that `publish` names and the ones that it continues from, without the start of the chain."""
@@ -91,17 +120,31 @@ class Pipeline(Frozen):
 
 
 def load_pipeline(folder: Path, name: str, said_by: str = "") -> Pipeline:
-    """Read and check `<folder>/<name>.yaml`. Raises ConfigError naming the file and the key.
+    """Read and check `<folder>/<name>.yaml` for one domain. Raises ConfigError naming the file and the key.
 
     `said_by` is the layer that chose it, where that is not the command line.
     """
+    pipeline = read_pipeline(folder, name, said_by)
+    if several := [stage for stage, spec in pipeline.stages.items() if spec.each is not None]:
+        raise ConfigError(
+            f"{folder / name}.yaml: stages.{several[0]}.each: a pipeline for several domains stands in "
+            f"{folder / SEQUENCES}; move the file there, and run it with domains=<name>,<name>."
+        )
+    return pipeline
+
+
+def read_pipeline(folder: Path, name: str, said_by: str = "") -> Pipeline:
+    """Read and check a pipeline file for one domain or several. Raises ConfigError naming the file and the key."""
     raw = read_named(folder, "pipeline", name, "description, stages, exam, publish", said_by)
     path = folder / f"{name}.yaml"
     if raw.get("name", name) != name:
         raise ConfigError(f"{path}: name: a pipeline is named after its file, {name}; leave the key out.")
     if taken := [key for key in ("cleaned", "far") if key in raw]:
         raise ConfigError(f"{path}: {taken[0]}: unknown key. A data manifest lists the blocks that clean its rows.")
-    return parse_pipeline({**raw, "name": name}, path)
+    pipeline = parse_pipeline({**raw, "name": name}, path)
+    if pipeline.domains or any(spec.domain for spec in pipeline.stages.values()):
+        raise ConfigError(f"{path}: domain: unknown key. The command line names them: domains=<name>,<name>.")
+    return pipeline
 
 
 def load_pipelines(folder: Path) -> dict[str, Pipeline]:

@@ -52,6 +52,9 @@ class Resolved:
     layers: tuple[Layer, ...] = ()  # what it was put together from; a frozen plan has none
     consent: str | None = None  # of the command line of this very run: the digest of code that may run, or ANY
     given_name: str | None = None  # of the run; none: that of its pipeline
+    members: Mapping[str, Resolved] = field(default_factory=dict)  # of a sequence: its run as each domain resolves it
+    part_of: str = ""  # of a member: what the sequence is called
+    order: str = ""  # of a sequence: why its domains come in this order
     # Its rows, or what is wrong with them, where they have been opened already: many sources take seconds.
     opened: Any = field(default=None, compare=False, repr=False)
 
@@ -65,14 +68,21 @@ class Resolved:
         """Name of the run's folder in `runs/<domain>/<profile>/`."""
         return self.given_name or self.config.pipeline
 
+    def member(self, node: Node) -> Resolved:
+        """Return the run as the domain of a stage resolves it: of a sequence that member, else this one."""
+        return self.members.get(node.domain, self)
+
     def origin_of(self, key: str) -> str:
         """Return the layer that set a key, as messages name it; "" where none did."""
         return label_of(key, self.origins)
 
 
-def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None = None) -> Resolved:
+def resolve(
+    overrides: Mapping[str, str], repository: Path, results: Path | None = None, *, pipeline: Pipeline | None = None
+) -> Resolved:  # fmt: skip
     """Resolve a run from the command line's overrides; its results go to `out`, or else to `results` or `repository`.
 
+    `pipeline` is one that no file holds, such as that of a sequence of domains.
     Raises ConfigError or DataError for the first thing that is wrong.
     """
     check_secrets(overrides, COMMAND_LINE)
@@ -90,7 +100,7 @@ def resolve(overrides: Mapping[str, str], repository: Path, results: Path | None
     profile_values.pop("description", None)
     said_by = "" if "pipeline" in overrides else f"profile {profile}"
     name = overrides.pop("pipeline", preferred)
-    pipeline = load_pipeline(repository / "pipelines", name, said_by)
+    pipeline = pipeline or load_pipeline(repository / "pipelines", name, said_by)
     given_name = name_of_run(overrides.pop("name", None), name, repository)
     out = Path(overrides.pop("out", "") or results or repository).absolute()
     data_root = overrides.pop("data_root", None)

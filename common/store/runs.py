@@ -57,8 +57,13 @@ class RunFolder:
 
     def rerun(self, stage: str) -> str:
         """Return the command that makes a stage of this run again, with the settings that it was planned with."""
-        root, folder = self.runs.parent, read_mapping(self.plan).get("domain_folder")
-        words = [f"domain={folder or self.domain}", f"profile={self.profile}", f"stage={stage}"]
+        root, plan = self.runs.parent, read_mapping(self.plan)
+        several = plan.get("members")  # of a sequence, by domain
+        domain = f"domain={plan.get('domain_folder') or self.domain}"
+        if isinstance(several, dict):
+            folders = {name: each.get("domain_folder") or name for name, each in several.items()}
+            domain = f"domains={','.join(folders.values())}"
+        words = [domain, f"profile={self.profile}", f"stage={stage}"]
         words += [f"name={self.name}"] if self.name else []
         words += [f"out={root}"] if root != Path.cwd() else []
         return f"just rerun {shlex.join(words)}"
@@ -93,7 +98,8 @@ class RunFolder:
 def run_of(resolved: Resolved) -> RunFolder:
     """Return the folder of a run."""
     config = resolved.config
-    return RunFolder(Store(resolved.out).runs, config.domain, config.profile, resolved.run_name)
+    domain = resolved.part_of or config.domain
+    return RunFolder(Store(resolved.out).runs, domain, config.profile, resolved.run_name)
 
 
 def runs_in(store: Store, domain: str) -> list[RunFolder]:
