@@ -51,6 +51,7 @@ class StageContext:
     run: str = ""  # <profile>/<name> of the run; says whose a published version is
     result_id: str = ""  # the head of its fingerprint, by which trackers know it
     shared: SharedResults | None = None  # what several stages read, such as tokens; None keeps it in the scratch
+    nodes: tuple[Node, ...] = ()  # all stages of the run; the card says by them which exam is whose
 
     @property
     def parent_artifact(self) -> Artifact:

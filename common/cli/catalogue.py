@@ -59,6 +59,8 @@ class Command:
 
 RUN_SETTINGS = {
     "domain": "shipped domain, such as medical, or the path of a domain folder, such as ./chemistry",
+    "domains": "several of them, such as medical,legal: one chain through all, in place of domain",
+    "order": "of domains: given, similar (each followed by the nearest) or random (default: given)",
     "profile": "model and budgets (default: tiny)",
     "pipeline": "stages and their order (default: the profile's, or full)",
     "name": "name of the run, for a recipe beside others of its pipeline (default: the pipeline's)",

@@ -28,7 +28,7 @@ def run(program: Program, overrides: Overrides, forced: frozenset[str] = frozens
     from common.cli import output
     from common.engine.run import execute
 
-    if overrides.get("domain") == "all":
+    if overrides.get("domain") == "all" and "domains" not in overrides:
         _run_all(program, overrides, forced)
         return
     resolved, console = (_resolve_made if forced else _resolve)(program, overrides)
@@ -72,7 +72,7 @@ def plan(program: Program, overrides: Overrides, *, freeze: bool = False) -> Non
     from common.engine.preflight.settings import check_sharding
 
     console, failed = Console(), list[DomainRun]()
-    many = overrides.get("domain") == "all"
+    many = overrides.get("domain") == "all" and "domains" not in overrides
     if many:
         plans, failed = plan_all(overrides, REPOSITORY, program.results)
     else:
@@ -118,6 +118,8 @@ def data(program: Program, overrides: Overrides, *, role: str | None = None, rej
     from common.engine.plan import make_plan
     from common.engine.run import run_stage
 
+    if "domains" in overrides:
+        raise ConfigError("data shows the rows of one domain. Name it: domain=<name>.")
     if not rejects.isdecimal():
         raise ConfigError(f"rejects={rejects}: expected a number of rows for each reason, such as 3.")
     resolved, console = _resolve(program, overrides)
@@ -228,8 +230,7 @@ def publish(program: Program, overrides: Overrides, *, to: str | None = None) ->
             raise StoreError(message)
         raise ConfigError(
             f"Nothing to publish yet: {waiting[0].node.name} is not made. "
-            f"Run `just run domain={overrides['domain']}` first. "
-            + list_runs(Store(resolved.out), resolved.config.domain)
+            f"Run `just run {_chosen(overrides)}` first. " + list_runs(Store(resolved.out), resolved.config.domain)
         )
     with clean_exit():
         artifact = run_stage(resolved, "publish", console)
@@ -269,13 +270,13 @@ def new_domain(program: Program, overrides: Overrides, *, name: str) -> None:
 
 
 def _resolve(program: Program, overrides: Overrides, *, asks_hub: bool = True) -> tuple[Resolved, Console]:
-    from common.config.resolve import resolve
+    from common.engine.ordering import resolve_run
     from common.engine.settle import settled
     from common.models.source import commit_of
 
-    if overrides.get("domain") == "all":
+    if overrides.get("domain") == "all" and "domains" not in overrides:
         raise ConfigError("domain=all works with run, rerun and plan only. Name one domain here.")
-    resolved = settled(resolve(overrides, REPOSITORY, program.results), commit_of if asks_hub else None)
+    resolved = settled(resolve_run(overrides, REPOSITORY, program.results), commit_of if asks_hub else None)
     return resolved, Console(resolved.config.run.verbosity)
 
 
@@ -286,17 +287,19 @@ def _resolve_made(program: Program, overrides: Overrides) -> tuple[Resolved, Con
     """
     from common.config.folders import find_domain
     from common.config.names import check_name
+    from common.config.sequence import name_of, read_domains
     from common.engine.frozen_plan import thaw
     from common.store.artifacts import Store
     from common.store.runs import list_runs, runs_in
 
     where = {key: value for key, value in overrides.items() if key.startswith("run.")}
     name, profile = overrides.get("name"), overrides.get("profile")
-    if name is None or set(overrides) - set(where) - {"domain", "profile", "pipeline", "name", "out"}:
+    if name is None or set(overrides) - set(where) - {"domain", "domains", "profile", "pipeline", "name", "out"}:
         return _resolve(program, overrides)
     check_name("name", name)
+    given = read_domains(overrides, REPOSITORY) if "domains" in overrides else [overrides.get("domain", "")]
     domain, store = (
-        find_domain(overrides.get("domain", ""), REPOSITORY).name,
+        name_of([find_domain(each, REPOSITORY).name for each in given]),
         Store(_root(program, overrides.get("out"))),
     )
     named = [each for each in runs_in(store, domain) if each.name == name and profile in (None, each.profile)]
@@ -308,6 +311,11 @@ def _resolve_made(program: Program, overrides: Overrides) -> tuple[Resolved, Con
         raise ConfigError(f"name={name}: there is {labels}. Say which with profile=<profile>.")
     resolved = thaw(found[0].plan, {**where, "out": str(store.root)}, REPOSITORY)
     return resolved, Console(resolved.config.run.verbosity)
+
+
+def _chosen(overrides: Overrides) -> str:
+    """Return the word that chose the domain, or the domains, of a run."""
+    return next(f"{key}={overrides[key]}" for key in ("domains", "domain") if key in overrides)
 
 
 def _root(program: Program, out: str | None) -> Path:

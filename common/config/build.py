@@ -31,7 +31,16 @@ from common.config.validation import validated
 from common.errors import ConfigError, did_you_mean
 
 COMMAND_LINE = "command line"  # the label of its layer
-OWN_KEYS = ("domain", "profile", "pipeline", "data_root", "out", "name")  # of the command line that are no settings
+OWN_KEYS = (
+    "domain",
+    "domains",
+    "order",
+    "profile",
+    "pipeline",
+    "data_root",
+    "out",
+    "name",
+)  # of the command line that are no settings
 OF_CHECKPOINT = ("revision", "facts", "chat_template", "trust_remote_code")  # keys of `model` that hold for one `path`
 
 

@@ -13,7 +13,10 @@ from common.errors import ConfigError, did_you_mean, quoted
 
 LOUDNESS = {"-v": "verbose", "verbose": "verbose", "-q": "quiet", "quiet": "quiet"}
 # Taken as they are, never parsed: a commit may look like a number.
-RAW = ("domain", "profile", "pipeline", "name", "data", "data_root", "out", "model.path", "model.revision")
+RAW = (
+    "domain", "domains", "order", "profile", "pipeline", "name", "data", "data_root", "out", "model.path",
+    "model.revision",
+)  # fmt: skip
 ALLOW_CODE = "run.allow_code"
 ANY = "any"  # consent to whatever code is there now
 Overrides = dict[str, str]

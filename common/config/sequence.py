@@ -62,7 +62,7 @@ def resolve_members(
     """Resolve a run of several domains in this order as each of them sees it. Raises ConfigError and DataError."""
     words = {key: value for key, value in overrides.items() if key not in (DOMAINS, ORDER, ALLOW_CODE)}
     names = [find_domain(domain, repository).name for domain in domains]
-    consents = _consents(overrides.get(ALLOW_CODE), names)
+    consents = consents_of(overrides.get(ALLOW_CODE), names)
     pipeline = expand(_template(words, repository), names)
     members = {}
     for name, domain in zip(names, domains, strict=True):
@@ -115,11 +115,15 @@ def expand(pipeline: Pipeline, domains: Sequence[str]) -> Pipeline:
     path = f"pipelines/{SEQUENCES}/{pipeline.name}.yaml"
     made = {name: [f"{name}-{domain}" for domain in domains] for name, spec in pipeline.stages.items() if spec.each}
     if not made:
-        raise ConfigError(f"{path}: no stage says each: chain or each: apart, so it is no pipeline for several domains.")
+        raise ConfigError(
+            f"{path}: no stage says each: chain or each: apart, so it is no pipeline for several domains."
+        )
 
     def last(name: str, place: str) -> str:
         if name in made and pipeline.stages[name].each == "apart":
-            raise ConfigError(f"{path}: {place}: '{name}' is one stage for each domain, apart; name one that they make.")
+            raise ConfigError(
+                f"{path}: {place}: '{name}' is one stage for each domain, apart; name one that they make."
+            )
         return made[name][-1] if name in made else name
 
     stages: dict[str, StageSpec] = {}
@@ -127,7 +131,9 @@ def expand(pipeline: Pipeline, domains: Sequence[str]) -> Pipeline:
         kind = kind_of(spec.kind)
         if spec.each is None:
             if kind.roles and not kind.starts:
-                raise ConfigError(f"{path}: stages.{name} reads rows; say each: chain or each: apart, a stage a domain.")
+                raise ConfigError(
+                    f"{path}: stages.{name} reads rows; say each: chain or each: apart, a stage a domain."
+                )
             parent = None if spec.parent is None else last(spec.parent, f"stages.{name}.from")
             others = tuple(each for other in spec.others for each in made.get(other, [other]))
             domain = domains[0] if kind.starts else None
@@ -172,7 +178,7 @@ def _template(words: Mapping[str, str], repository: Path) -> Pipeline:
     return read_pipeline(folder, name)
 
 
-def _consents(given: str | None, names: Sequence[str]) -> dict[str, dict[str, str]]:
+def consents_of(given: str | None, names: Sequence[str]) -> dict[str, dict[str, str]]:
     """Return, for the domain whose code may run, the word that allows it. Raises ConfigError for another's name."""
     if given is None:
         return {}

@@ -166,7 +166,7 @@ class RowSizes:
         portions = self._corpus.portions(role)
         if portions is None:
             return None
-        facts = [SCHEMA, _reader_code(), role, self._corpus.identity([role]), self._most]
+        facts = [SCHEMA, reader_code(), role, self._corpus.identity([role]), self._most]
         found = _cached("rows", facts, lambda: asdict(self._count(portions, distinct=role.startswith("text_"))))
         sizes = _sizes_of(found)
         if self.tokenizer is None:
@@ -251,7 +251,7 @@ def _sizes_of(found: dict[str, Any]) -> Sizes:
 
 
 @functools.cache
-def _reader_code() -> str:
+def reader_code() -> str:
     """Return a digest of the code that reads rows: what it drops is part of what is kept."""
     files = sorted([*(Path(__file__).parent / "manifest").rglob("*.py"), *Path(__file__).parent.glob("*.py")])
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

@@ -68,9 +68,9 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
     recipe: dict[str, Any] = {
         "schema": RECIPE_SCHEMA,
         "kind": node.kind,
-        "parent": node.parent,
+        "parent": node.called(node.parent),
         "settings": settings,
-        "inputs": {name: artifact.digest for name, artifact in inputs.items()},
+        "inputs": {node.called(name): artifact.digest for name, artifact in inputs.items()},
     }
     if kind.seeded or uses_seed(config.stages[node.name]):
         recipe["seed"] = config.seed
@@ -109,6 +109,8 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
         recipe["made"] = {name: artifact.manifest["created"] for name, artifact in inputs.items()}
         if controls := resolved.pipeline.controls:
             recipe["controls"] = list(controls)
+        if resolved.members:
+            recipe |= {"domains": list(resolved.members), "order": resolved.order}
     return recipe
 
 

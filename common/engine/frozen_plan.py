@@ -6,7 +6,7 @@ Usage: `path = freeze(resolved)`, in the run's folder; `resolved = thaw(path, ov
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,10 +17,11 @@ from common.config.folders import find_domain
 from common.config.json import read_json
 from common.config.kinds import kind_of
 from common.config.names import Name, NonEmpty
-from common.config.overrides import nest, take_consent
+from common.config.overrides import ALLOW_CODE, nest, take_consent
 from common.config.pipeline import Pipeline, parse_pipeline
 from common.config.resolve import Resolved, check_secrets, nodes_of
 from common.config.schema import Config, RunSettings
+from common.config.sequence import assemble, consents_of
 from common.config.stage_sections import check_options
 from common.config.validation import validated
 from common.data.manifest.revisions import NAME, Revisions
@@ -45,6 +46,10 @@ class PlanFile(Frozen):
     domain_folder: NonEmpty | None = Field(None, description="of a domain from elsewhere")
     data_root: NonEmpty | None = Field(None, description="folder where relative paths of a manifest start")
     hub_revisions: dict[NonEmpty, NonEmpty] = Field(default_factory=dict, description="branch of a data set -> commit")
+    members: dict[Name, PlanFile] = Field(
+        default_factory=dict, description="of a sequence of domains: the plan of each, in their order"
+    )
+    order: str = Field("", description="of a sequence: why its domains come in this order")
 
 
 def freeze(resolved: Resolved) -> Path:
@@ -73,6 +78,10 @@ def frozen(resolved: Resolved) -> dict[str, Any]:
         **({} if resolved.shipped else {"domain_folder": str(resolved.domain_folder)}),
         "data_root": str(resolved.data_root) if resolved.data_root else None,
         "hub_revisions": {} if local else Revisions(resolved.out / NAME, resolved.hub_revisions).known(),
+        **(
+            {"members": {name: frozen(member) for name, member in resolved.members.items()}} if resolved.members else {}
+        ),
+        **({"order": resolved.order} if resolved.order else {}),
     }
 
 
@@ -88,20 +97,35 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
     except DataError as error:
         raise ConfigError(str(error)) from None
     check_secrets(raw, str(path))
-    try:
-        plan = validated(PlanFile, raw, path=path)
-        pipeline, config, stages = _checked(plan, path)
-    except ConfigError as error:
-        raise ConfigError(f"{error} Undo the edit, or plan it again.") from None
-    name = plan.name or pipeline.name
     overrides = dict(overrides)
     out = overrides.pop("out", None)
-    consent = take_consent(overrides, config.domain)
     for key in overrides:
         if not key.startswith("run."):
             raise ConfigError(
                 f"{key}: a frozen plan takes run.* and out only.{did_you_mean(key, ['out', 'run.device'])}"
             )
+    with _edited():
+        plan = validated(PlanFile, raw, path=path)
+    if not plan.members:
+        return _thawed(plan, path, overrides, repository, out)
+    consents = consents_of(overrides.pop(ALLOW_CODE, None), list(plan.members))
+    with _edited():
+        _, config, _ = _checked(plan, path)
+    root = out or str(_store_of(path, config, plan.name or config.pipeline))
+    members = {
+        domain: _thawed(member, path, {**overrides, **consents.get(domain, {})}, repository, root)
+        for domain, member in plan.members.items()
+    }
+    return assemble(members, plan.order)
+
+
+def _thawed(plan: PlanFile, path: Path, overrides: Mapping[str, str], repository: Path, out: str | None) -> Resolved:
+    """Return the run of one domain's plan, or of one of several."""
+    with _edited():
+        pipeline, config, stages = _checked(plan, path)
+    name = plan.name or pipeline.name
+    overrides = dict(overrides)
+    consent = take_consent(overrides, config.domain)
     given = {**config.run.model_dump(), **nest(overrides).get("run", {})}
     run = validated(RunSettings, given, prefix="run")
     config = config.model_copy(update={"run": run, "stages": stages})
@@ -114,6 +138,15 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
         config, plan.origins, pipeline, nodes_of(pipeline, config), repository, folder, data_root, root,
         plan.hub_revisions, consent=consent, given_name=name,
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _edited() -> Iterator[None]:
+    """Say what to do where somebody has edited a plan."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{error} Undo the edit, or plan it again.") from None
 
 
 def _checked(plan: PlanFile, path: Path) -> tuple[Pipeline, Config, dict[str, StageSettings]]:

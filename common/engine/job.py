@@ -57,16 +57,16 @@ def manifest_of(job: Job, report: StageReport, seconds: float, resolved: Resolve
     node, trained = job.node, report.train_seconds
     require_finite(_numbers(report.metrics), f"Stage {node.name}", "Nothing is saved. Look at its log.")
     return {
-        "stage": node.name,
+        "stage": node.stored,
         "kind": node.kind,
         "fingerprint": job.fingerprint,
         "recipe": job.recipe,
         "settings": settings_made_with(job.recipe),
         "inputs": {
-            name: {"stage": artifact.stage, "fingerprint": artifact.fingerprint, "digest": artifact.digest}
+            node.called(name): {"stage": artifact.stage, "fingerprint": artifact.fingerprint, "digest": artifact.digest}
             for name, artifact in job.inputs.items()
         },
-        "parent": node.parent,
+        "parent": node.called(node.parent),
         "metrics": report.metrics,
         "tokens": report.tokens,
         "seconds": round(max(seconds, trained), 2),  # the latter counts earlier attempts too

@@ -9,7 +9,7 @@ turn out identical (early cut-off). Planning imports no torch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -26,6 +26,7 @@ from common.cost.outlook import Outlook
 from common.cost.shapes import shape_of
 from common.data.corpus import Corpus
 from common.data.general_world import WithGeneralWorld
+from common.data.several import Several
 from common.data.sizes import CHATML, OWN, RowSizes
 from common.engine.code import code_of
 from common.engine.corpora import open_corpus
@@ -35,8 +36,10 @@ from common.engine.own_data import is_default, reasons, repeated
 from common.engine.preflight.hardware import check_out
 from common.engine.preflight.losses import check_losses, losses
 from common.engine.preflight.settings import check_settings
+from common.engine.preflight.small_corpora import small_corpora
 from common.engine.preflight.sources import check_sources
 from common.engine.provenance import versions
+from common.errors import ConfigError
 from common.models.facts import check_taken_facts
 from common.models.licence import RollUp
 from common.models.local import locate
@@ -78,16 +81,28 @@ class Plan:
     outlook: Outlook  # what each of them will need
     licence: RollUp  # of what will be published
     notes: tuple[str, ...] = ()  # what was decided for the user's own data, and what is worth knowing of them
+    parts: Mapping[str, Plan] = field(default_factory=dict)  # of a sequence: what the stages of each domain need
 
     @property
     def to_do(self) -> list[Step]:
         return [step for step in self.steps if step.state != "cached"]
+
+    @property
+    def by_domain(self) -> Mapping[str, Plan]:
+        """Return the plans whose stages have one corpus: this one, or those of a sequence's domains and of the rest."""
+        return self.parts or {"": self}
+
+    def part(self, node: Node) -> Plan:
+        """Return the plan that knows a stage's corpus."""
+        return self.parts.get(node.domain, self)
 
     def check(self) -> list[str]:
         """Stop where results cannot be written, sources do not suit a stage, or it would lose too many of their rows.
 
         Returns what a sample of the rows makes likely.
         """
+        if self.parts:
+            return list(dict.fromkeys(line for part in self.parts.values() for line in part.check()))
         assert self.outlook.sizes is not None, "a plan knows its corpus"
         if self.to_do:
             check_out(self.resolved)
@@ -97,20 +112,79 @@ class Plan:
 
 def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozenset[str] = frozenset()) -> Plan:
     """Return the plan of a run. `forced` stages count as missing even if they are there."""
+    if resolved.members:
+        return _plan_sequence(resolved, forced)
     corpus = corpus or open_corpus(resolved)  # before the settings, which are fitted to data that can be read
     check_settings(resolved)
     store = Store(resolved.out)
     outlook = Outlook.of(resolved, sizes=_sizes(resolved, corpus, store))
     check_methods(resolved, outlook)
+    steps = _steps(resolved, {"": (corpus, outlook)}, store, forced)
+    return _plan(resolved, corpus, steps, outlook)
+
+
+def _plan_sequence(resolved: Resolved, forced: frozenset[str]) -> Plan:
+    """Return the plan of a sequence of domains, whose parts are those of its domains."""
+    store, members = Store(resolved.out), resolved.members
+    corpora = {domain: open_corpus(member) for domain, member in members.items()}
+    for member in members.values():
+        check_settings(member)
+    _require_one_base(members, corpora)
+    outlooks = {
+        domain: Outlook.of(member, sizes=_sizes(member, corpora[domain], store)) for domain, member in members.items()
+    }
+    for domain, member in members.items():
+        check_methods(member, outlooks[domain])
+    first, together = next(iter(outlooks.values())), Several(corpora)
+    owners = {node.name: outlooks.get(node.domain, first) for node in resolved.nodes}
+    settings = {name: owner.settings[name] for name, owner in owners.items() if name in owner.settings}
+    outlook = replace(first, resolved=resolved, settings=settings)
+    context = {"": (together, outlook), **{domain: (corpora[domain], outlooks[domain]) for domain in members}}
+    steps = _steps(resolved, context, store, forced)
+    start = start_of(resolved).name
+    parts = {
+        domain: _plan(resolved.members.get(domain, resolved), corpus, own, expected)
+        for domain, (corpus, expected) in context.items()
+        if (own := [step for step in steps if step.node.domain == domain or (domain and step.node.name == start)])
+    }
+    whole = _plan(resolved, together, steps, outlook)
+    notes = dict.fromkeys([resolved.order, *(note for part in parts.values() for note in part.notes)])
+    return replace(whole, notes=tuple(filter(None, notes)), parts=parts)
+
+
+def _require_one_base(members: Mapping[str, Resolved], corpora: Mapping[str, Corpus]) -> None:
+    """Check that the base of all domains is made of the same. Raises ConfigError with what differs."""
+    recipes = {
+        domain: recipe_of(start_of(member), member, corpora[domain], {}) for domain, member in members.items()
+    }  # fmt: skip
+    (one, first), *others = recipes.items()
+    for other, recipe in others:
+        if found := changes(first, recipe, members[other].origins, start_of(members[other])):
+            raise ConfigError(
+                f"domains={','.join(members)}: a chain has one base, and that of {other} is another than that of {one}: "
+                f"{found[0]}. Leave one of them out, or train each by itself."
+            )
+
+
+def _steps(
+    resolved: Resolved, context: Mapping[str, tuple[Corpus, Outlook]], store: Store, forced: frozenset[str]
+) -> list[Step]:
+    """Return the steps of all stages; `context` has the corpus and the expectations by domain."""
     known: dict[str, Artifact] = {}
     steps = []
     for node in resolved.nodes:
-        step = _step(node, resolved, corpus, store, known, outlook, node.name in forced)
+        corpus, outlook = context[node.domain if resolved.members else ""]
+        step = _step(node, resolved.member(node), corpus, store, known, outlook, node.name in forced)
         if step.artifact is not None and step.state == "cached":
             known[node.name] = step.artifact
             check_taken_facts(node.kind, step.artifact.path, resolved.config.model)
         steps.append(step)
-    record = base_record(artifact.manifest for artifact in known.values())
+    return steps
+
+
+def _plan(resolved: Resolved, corpus: Corpus, steps: Sequence[Step], outlook: Outlook) -> Plan:
+    """Return the plan with these steps, with the licence of the result and what is worth saying."""
+    record = base_record(step.artifact.manifest for step in steps if step.state == "cached" and step.artifact)
     licence = planned_licence(resolved, corpus, record)
     publish = resolved.config.stages["publish"]
     if isinstance(publish, PublishSettings) and publish.to.startswith("hub:"):
@@ -127,7 +201,8 @@ def _notes(resolved: Resolved, corpus: Corpus, outlook: Outlook, to_do: Sequence
         f"{node.name}: {phrase}." for node in to_do if (phrase := curriculum_of(resolved.config.stages[node.name]))
     ]
     on = [line for node in to_do for line in method_lines(node, resolved.config, outlook)]
-    return (*lent, *reasons(resolved), *on, *ordered, *repeated(resolved, corpus, outlook.sizes), *lost)
+    small = small_corpora(resolved, to_do, outlook.sizes)
+    return (*lent, *reasons(resolved), *on, *ordered, *small, *repeated(resolved, corpus, outlook.sizes), *lost)
 
 
 def _with_libraries(steps: Sequence[Step], outlook: Outlook) -> Iterator[Step]:
@@ -176,8 +251,8 @@ def _step(
         return Step(node, "waits", (f"after {latest}",), None, before, *expected)
     recipe = recipe_of(node, resolved, corpus, {name: known[name] for name in node.inputs})
     fingerprint = fingerprint_of(recipe)
-    found = store.get(node.name, fingerprint)
-    problem = store.problem(node.name, fingerprint) if found is None else seen_changed(found)
+    found = store.get(node.stored, fingerprint)
+    problem = store.problem(node.stored, fingerprint) if found is None else seen_changed(found)
     found = None if problem else found
     gone = unpublished(found, store) if found is not None else None
     without = went_without(found, resolved) if found is not None else None
@@ -192,7 +267,7 @@ def _step(
         return Step(node, "stale", (without or "asked for again",), fingerprint, found, tokens, counted, seconds)
     if problem is not None:
         return Step(node, "missing", (f"{DAMAGED}{problem}",), fingerprint, None, tokens, counted, seconds)
-    work = store.work_folder(node.name, fingerprint)
+    work = store.work_folder(node.stored, fingerprint)
     code = code_of(node.kind, resolved.repository, config.stages[node.name])["digest"]
     stopped, share = _stopped(work, code)
     notes = tuple(filter(None, [stopped, in_other_precision(recipe, node, resolved, store)]))
@@ -228,9 +303,9 @@ def in_other_precision(recipe: Mapping[str, Any], node: Node, resolved: Resolved
         if settings.get("quantization", {}).get("bnb_4bit_compute_dtype") == now:
             settings["quantization"] = {**settings["quantization"], "bnb_4bit_compute_dtype": other}
         fingerprint = fingerprint_of({**recipe, "settings": settings})
-        if other != now and store.get(node.name, fingerprint) is not None:
+        if other != now and store.get(node.stored, fingerprint) is not None:
             return f"made before in {other}, and this run trains in {now}{because}; {key}={other} keeps that result"
-        work = store.work_folder(node.name, fingerprint)
+        work = store.work_folder(node.stored, fingerprint)
         if other != now and work.exists() and was_started_by(work, code):
             return f"stopped before in {other}, and this run trains in {now}{because}; {key}={other} continues with it"
     return ""

@@ -12,7 +12,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from common.config.cleaning import KIND as CLEANING
@@ -76,9 +76,15 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     check_sharding(resolved)
     plan = make_plan(resolved, forced=forced)
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
-    benchmarks = check_inputs(resolved, plan.corpus, [step.node for step in plan.to_do], plan.outlook.sizes)
-    note_benchmarks(benchmarks, resolved, [step.node for step in plan.to_do])
-    for line in [*plan.check(), *try_rows(plan, console, benchmarks.passages)] if plan.to_do else ():
+    benchmarks, tried = {}, list[str]()
+    for domain, part in plan.by_domain.items():
+        nodes = [step.node for step in part.to_do]
+        found = benchmarks[domain] = check_inputs(part.resolved, part.corpus, nodes, part.outlook.sizes)
+        note_benchmarks(found, part.resolved, nodes)
+    for domain, part in plan.by_domain.items():
+        if part.to_do and (domain or not plan.parts):  # what is left of a sequence reads no rows
+            tried += try_rows(part, console, benchmarks[domain].passages)
+    for line in [*plan.check(), *dict.fromkeys(tried)] if plan.to_do else ():
         console.line(f"  {line}", always=True)
     _warn_of_emulation(plan, [step.node.name for step in plan.to_do], console)
     tell_damage(plan, console)
@@ -101,8 +107,10 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
 
     Raises DataError naming the input that is missing.
     """
-    corpus = open_corpus(resolved)
+    corpus = None
     if ranks.size() > 1:
+        member = resolved.member(next(node for node in resolved.nodes if node.name == name))
+        corpus = open_corpus(member)
         prepare(resolved.config.run, asks_hub=needs_hub(resolved.config, corpus, [resolved.config.stages[name]]))
         launch.configure(resolved.repository, resolved.config.run)
         ranks.start(resolved.config.run)
@@ -110,18 +118,19 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
     cached = {s.node.name: s.artifact for s in plan.steps if s.state == "cached" and s.artifact is not None}
     benchmarks = NONE
     step = next(step for step in plan.steps if step.node.name == name)
+    part = plan.part(step.node)
     if (step.state != "cached" or forced) and ranks.is_main_process():
         check_fits(plan.outlook, [name], {name: step.fingerprint})
         asked_again = forced and not launch.is_launched()
         noted = holds_apart(step.node, resolved.config) and not asked_again  # an exam loads what it asks in any case
-        before = noted_benchmarks(resolved) if noted else None
-        benchmarks = check_inputs(resolved, corpus, [step.node], benchmarks=before)
+        before = noted_benchmarks(part.resolved) if noted else None
+        benchmarks = check_inputs(part.resolved, part.corpus, [step.node], benchmarks=before)
         if before is None:
-            note_benchmarks(benchmarks, resolved, [step.node])
+            note_benchmarks(benchmarks, part.resolved, [step.node])
         _warn_of_emulation(plan, [name], console)
     require_inputs(plan, step.node)
     with claimed(plan, console) as lease:
-        run = Run(plan, console, Outcome(cached), lease, ranks.broadcast(benchmarks))
+        run = Run(plan, console, Outcome(cached), lease, {step.node.domain: ranks.broadcast(benchmarks)})
         artifact = run.make(step.node, forced=forced)
         run.gate(step.node)
         if step.node.kind == "card":
@@ -139,10 +148,10 @@ class Run:
     """One run: its plan, where results go, and what it has made so far."""
 
     def __init__(
-        self, plan: Plan, console: Console, outcome: Outcome, lease: Lease, benchmarks: Benchmarks = NONE
+        self, plan: Plan, console: Console, outcome: Outcome, lease: Lease, benchmarks: Mapping[str, Benchmarks]
     ) -> None:
-        """`benchmarks` are kept out of the rows; exams go without those that could not be loaded."""
-        self.resolved, self.config, self.corpus = plan.resolved, plan.resolved.config, plan.corpus
+        """`benchmarks`, by domain, are kept out of the rows; exams go without those that could not be loaded."""
+        self.plan, self.resolved, self.config = plan, plan.resolved, plan.resolved.config
         self.outlook = plan.outlook
         self.store = Store(plan.resolved.out)
         self.folder = run_of(plan.resolved)
@@ -150,9 +159,9 @@ class Run:
         self.outcome = outcome
         self.lease = lease
         self.benchmarks = benchmarks
-        if benchmarks.left_out:
+        if left_out := dict.fromkeys(name for found in benchmarks.values() for name in found.left_out):
             console.line(
-                f"  benchmarks left out: {', '.join(benchmarks.left_out)}; their data sets could not be loaded, and "
+                f"  benchmarks left out: {', '.join(left_out)}; their data sets could not be loaded, and "
                 "nobody asked for them by name. Your own exam is asked; the card says what is missing.", always=True,
             )  # fmt: skip
 
@@ -162,11 +171,12 @@ class Run:
         The main process looks, locks and commits; the others wait for it and do their part of the stage.
         """
         inputs = {name: self.outcome.artifacts[name] for name in node.inputs}
-        recipe = recipe_of(node, self.resolved, self.corpus, inputs)
+        part = self.plan.part(node)
+        recipe = recipe_of(node, part.resolved, part.corpus, inputs)
         job = Job(node, inputs, recipe, fingerprint_of(recipe), forced)
         with writing(self.store.artifacts):
             self.lease.add(
-                self.store.folder(node.name, job.fingerprint).name
+                self.store.folder(node.stored, job.fingerprint).name
             )  # before anyone looks whether it is there
         artifact: Artifact | None = None
         with contextlib.ExitStack() as lock:
@@ -192,7 +202,7 @@ class Run:
 
     def _find(self, job: Job) -> Artifact | None:
         """Return the result that is there and whole, unless it is to be made again or its published version is gone."""
-        found = None if job.forced else self.store.get(job.node.name, job.fingerprint)
+        found = None if job.forced else self.store.get(job.node.stored, job.fingerprint)
         return None if found is None or unpublished(found, self.store) or seen_changed(found) else found
 
     def _launch(self, job: Job) -> Artifact | None:
@@ -200,9 +210,9 @@ class Run:
         name = job.node.name
         if not launch.needed(job.node.kind, self.config.run):
             return None
-        before = self.store.get(name, job.fingerprint)
+        before = self.store.get(job.node.stored, job.fingerprint)
         launch.launch(self.resolved, name, freeze(self.resolved), self.console, forced=job.forced)
-        artifact = self.store.get(name, job.fingerprint)
+        artifact = self.store.get(job.node.stored, job.fingerprint)
         assert artifact is not None, f"stage {name} ended well and left nothing"
         self._note(job, artifact, before)
         return artifact
@@ -214,19 +224,21 @@ class Run:
         def waiting(holder: Holder) -> None:
             console.line(f"  {name}: {holder.who} is making it; waiting (Ctrl-C to stop). {holder.silence}".rstrip())
 
-        lock.enter_context(self.store.lock(name, job.fingerprint, wait=self.config.run.wait, on_wait=waiting))
+        lock.enter_context(
+            self.store.lock(job.node.stored, job.fingerprint, wait=self.config.run.wait, on_wait=waiting)
+        )
         return self._find(job)
 
     def _open_scratch(self, job: Job) -> None:
         """Open the scratch folder that a crash survives, with an empty folder for the result."""
-        name = job.node.name
+        name, stored = job.node.name, job.node.stored
         if note := in_other_precision(job.recipe, job.node, self.resolved, self.store):
             self.console.line(f"  {name}: {note}", always=True)
         with writing(self.store.artifacts):
             if job.forced:
-                shutil.rmtree(self.store.work_folder(name, job.fingerprint), ignore_errors=True)
+                shutil.rmtree(self.store.work_folder(stored, job.fingerprint), ignore_errors=True)
             code = code_of(job.node.kind, self.resolved.repository, self.resolved.config.stages[name])["digest"]
-            work, aside = self.store.begin(name, job.fingerprint, code)
+            work, aside = self.store.begin(stored, job.fingerprint, code)
             if aside is not None:
                 self.console.line(
                     f"  {name}: its code has changed since it was stopped, so it starts over. The old scratch is in "
@@ -240,33 +252,45 @@ class Run:
             clean_process.start()
 
     def _context(self, job: Job) -> StageContext:
-        """Return what this process's part of a stage reads and writes. Only the main process writes the result."""
-        node, work = job.node, self.store.work_folder(job.node.name, job.fingerprint)
+        """Return what this process's part of a stage reads and writes. Only the main process writes the result.
+
+        A stage of one domain of a sequence sees the names that a run of that domain alone has, as its result is the
+        same. All others see those of this run.
+        """
+        node, work = job.node, self.store.work_folder(job.node.stored, job.fingerprint)
+        part = self.plan.part(node)
+        resolved, config = part.resolved, part.resolved.config
+        benchmarks = self.benchmarks.get(node.domain, NONE)
         out = work / "out"
         if not ranks.is_main_process():
             out = work / "processes" / str(ranks.rank())
             out.mkdir(parents=True, exist_ok=True)
-        settings, folders = self.config.stages[node.name], task_folders(self.resolved)
+        settings, folders = config.stages[node.name], task_folders(resolved)
         if getattr(settings, "tasks", ()):
-            folders = exam_folders(folders, self.resolved)
+            folders = exam_folders(folders, resolved)
         cleaned = {role: job.inputs[PREFIX + role].path for role in cleaned_roles(node.inputs)}
-        corpus = Cleaned(self.corpus, cleaned) if cleaned and node.kind != CLEANING else self.corpus
+        corpus = Cleaned(part.corpus, cleaned) if cleaned and node.kind != CLEANING else part.corpus
+        inputs = {
+            node.called(name): artifact if node.names else artifact.named(name) for name, artifact in job.inputs.items()
+        }
         return StageContext(
-            node.name, node.kind, settings, self.config, job.inputs, node.parent, corpus,
-            out, work, self.store.models, self.console, folders, rewards_file(self.resolved, settings),
-            scorers_of(self.resolved, settings), data_folder(self.resolved), self.resolved.pipeline.controls,
-            self.benchmarks.left_out, self.benchmarks.passages if holds_apart(node, self.config) else (),
-            self.folder.label, job.fingerprint[:RESULT_ID], shared_by(self.resolved, self.lease, work, self.console),
+            node.stored, node.kind, settings, config, inputs, node.called(node.parent), corpus,
+            out, work, self.store.models, self.console, folders, rewards_file(resolved, settings),
+            scorers_of(resolved, settings), data_folder(resolved), self.resolved.pipeline.controls,
+            benchmarks.left_out, benchmarks.passages if holds_apart(node, config) else (),
+            self.folder.label, job.fingerprint[:RESULT_ID], shared_by(resolved, self.lease, work, self.console),
+            self.resolved.nodes,
         )  # fmt: skip
 
     def _commit(self, job: Job, report: StageReport, seconds: float) -> Artifact:
         """Commit the result of a stage with everything that is known of it, and remove the scratch."""
-        node, work = job.node, self.store.work_folder(job.node.name, job.fingerprint)
-        before = self.store.get(node.name, job.fingerprint)
-        manifest = manifest_of(job, report, seconds, self.resolved) | reads_in(work)
+        node, work = job.node, self.store.work_folder(job.node.stored, job.fingerprint)
+        before = self.store.get(node.stored, job.fingerprint)
+        resolved = self.plan.part(node).resolved
+        manifest = manifest_of(job, report, seconds, resolved) | reads_in(work)
         if "benchmarks" in job.recipe:
-            manifest["benchmarks"] = self.benchmarks.facts(self.resolved)
-        artifact = self.store.commit(node.name, job.fingerprint, work / "out", manifest)
+            manifest["benchmarks"] = self.benchmarks.get(node.domain, NONE).facts(resolved)
+        artifact = self.store.commit(node.stored, job.fingerprint, work / "out", manifest)
         remember({artifact.path / name: facts["sha256"] for name, facts in artifact.manifest["files"].items()})
         shutil.rmtree(work, ignore_errors=True)
         precision = getattr(self.config.stages[node.name], "precision", "")
@@ -300,20 +324,29 @@ class Run:
         """Compare an examined stage with the base; warn or stop as the settings say."""
         if node.kind != "evaluate":
             return
-        settings = self.config.gate
-        exams = {name: a for name, a in self.outcome.artifacts.items() if a.manifest["kind"] == "evaluate"}
-        base = next(iter(exams.values()))  # the first examined stage that is there
-        is_control = node.parent in self.resolved.pipeline.controls
+        settings, pipeline = self.plan.part(node).resolved.config.gate, self.resolved.pipeline
+        examined = pipeline.stages[str(node.parent)]
+        if examined.domain not in (None, node.domain or None):
+            return  # what the training of one domain costs another is on the card of a sequence
+        exams = {n.name: self.outcome.artifacts[n.name] for n in self.resolved.nodes if _is_alike(n, node)
+                 and n.name in self.outcome.artifacts}  # fmt: skip
+        first = next(iter(exams))  # the first examined stage that is there
+        is_control = node.parent in pipeline.controls
         # A warning is shown by the run that made one of the exams, not again by every later one.
-        shown_before = settings.mode == "warn" and not {node.name, base.stage} & set(self.outcome.made)
-        if settings.mode == "off" or is_control or base.stage == node.name or shown_before:
+        shown_before = settings.mode == "warn" and not {node.name, first} & set(self.outcome.made)
+        if settings.mode == "off" or is_control or first == node.name or shown_before:
             return
         from common.evaluation.gate import check_artifacts
 
-        for line in check_artifacts(settings, exams[node.name].path, base.path):
+        for line in check_artifacts(settings, exams[node.name].path, exams[first].path):
             if settings.mode == "stop":
                 raise GateError(f"The gate stops the chain: {line} Set gate.mode=warn to go on.")
             self.console.line(f"  gate: {line}", always=True)
+
+
+def _is_alike(node: Node, other: Node) -> bool:
+    """Whether a stage is an exam that asks the same as another exam."""
+    return node.kind == other.kind and node.domain == other.domain
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 from common.config.resolve import Resolved
 from common.config.schema import ModelSettings
+from common.config.sequence import assemble
 from common.config.stage_sections import Layer
 from common.config.stages import RewardSettings
 from common.config.variants import with_layers
@@ -29,6 +30,9 @@ def settled(resolved: Resolved, ask: Ask | None = commit_of) -> Resolved:
 
     Raises ConfigError or DataError for a model whose commit cannot be found. Without `ask`, only noted ones are used.
     """
+    if resolved.members:
+        members = {domain: settled(member, ask) for domain, member in resolved.members.items()}
+        return assemble(members, resolved.order)
     return fit_to_own_data(with_commits(resolved, ask))
 
 

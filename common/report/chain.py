@@ -8,16 +8,18 @@ Local paths are removed from everything that is read.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from common.config.cleaning import PREFIX
 from common.config.json import parse_json
 from common.config.kinds import Part, kind_of
+from common.config.node import Node
 from common.data.cleaned import SAMPLES
 from common.data.tokens import TokenCounter, tokens_of_sources
 from common.errors import ContractError
+from common.evaluation.joint import Sat, join
 from common.evaluation.scores import SIDES as SIDES
 from common.report.privacy import clean
 from common.store.artifacts import Artifact
@@ -48,6 +50,8 @@ class Checkpoint:
     rewards: Mapping[int, float] = field(default_factory=dict)  # step -> mean reward, of a stage that trains on rewards
     texts: Sequence[Mapping[str, Any]] = ()  # of the exam, one per held-out text
     control: bool = False  # whether the pipeline marks it as a control arm
+    domain: str = ""  # of a sequence: the one whose text it read last; "": none by itself
+    exams: Mapping[str, Sat] = field(default_factory=dict)  # of a sequence: what `exam` sums up, by domain
 
     @property
     def part(self) -> Part | None:
@@ -89,6 +93,7 @@ class Chain:
     checkpoints: tuple[Checkpoint, ...]
     published: str
     manifests: Mapping[str, Mapping[str, Any]]  # of every input, the exams included
+    domains: tuple[str, ...] = ()  # of a sequence, in the order of training
 
     def __getitem__(self, name: str) -> Checkpoint:
         return next(c for c in self.checkpoints if c.name == name)
@@ -116,10 +121,14 @@ class Chain:
         return line
 
 
-def load_chain(inputs: Mapping[str, Artifact], published: str | None = None, controls: Collection[str] = ()) -> Chain:
+def load_chain(
+    inputs: Mapping[str, Artifact], published: str | None = None, controls: Collection[str] = (),
+    nodes: Sequence[Node] = (),
+) -> Chain:  # fmt: skip
     """Read every artifact of a chain. `published` is the card's model; without it, the last of the pipeline.
 
-    `controls` names the pipeline's control arms.
+    `controls` names the pipeline's control arms. `nodes` say of a sequence of domains which exam is whose; the exam of
+    a checkpoint is then that of all domains together.
 
     Raises ContractError when there is no checkpoint, or an exam lacks a file.
     """
@@ -131,13 +140,32 @@ def load_chain(inputs: Mapping[str, Artifact], published: str | None = None, con
             f"The card has no model to describe; its inputs are {', '.join(inputs) or 'none'}. "
             "A pipeline needs a model stage before its card."
         )
-    found = [(a, _read_exam(a.path)) for name, a in inputs.items() if manifests[name]["kind"] == EXAM_KIND]
-    exams = {str(exam["checkpoint"]): (artifact, exam) for artifact, exam in found}
+    found = {name: _read_sat(a.path) for name, a in inputs.items() if manifests[name]["kind"] == EXAM_KIND}
+    sets: dict[str, dict[str, Sat]] = {}  # checkpoint -> domain -> exam
+    for node in nodes:
+        if node.name in found and node.domain:
+            sets.setdefault(str(node.parent), {})[node.domain] = found[node.name]
+    exams = {str(sat.scores["checkpoint"]): sat for sat in found.values()}
+    exams |= {name: join(name, by_domain) for name, by_domain in sets.items()}
+    domains = tuple(dict.fromkeys(domain for by_domain in sets.values() for domain in by_domain))
+    if domains:
+        manifests |= {node.name: _as_called(manifests[node.name], node) for node in nodes if node.name in models}
+    owners = {node.name: node.domain for node in nodes if not kind_of(node.kind).starts}
     checkpoints = tuple(
-        _checkpoint(inputs[name], manifests[name], *exams.get(name, (None, {})), control=name in controls)
+        replace(
+            _checkpoint(name, inputs[name], manifests[name], exams.get(name), control=name in controls),
+            domain=owners.get(name, ""), exams=sets.get(name, {}),
+        )
         for name in models
-    )
-    return Chain(checkpoints, str(published if published in models else models[-1]), manifests)
+    )  # fmt: skip
+    return Chain(checkpoints, str(published if published in models else models[-1]), manifests, domains)
+
+
+def _as_called(manifest: Mapping[str, Any], node: Node) -> dict[str, Any]:
+    """Return a manifest with the names that a sequence gives stages, where a run of one domain calls them otherwise."""
+    names = {node.called(name): name for name in node.inputs}
+    inputs = {names.get(name, name): facts for name, facts in manifest.get("inputs", {}).items()}
+    return {**manifest, "stage": node.name, "parent": node.parent, "inputs": inputs}
 
 
 def _with_tokens(inputs: Mapping[str, Artifact], manifest: dict[str, Any], name: str) -> dict[str, Any]:
@@ -158,19 +186,19 @@ def _with_tokens(inputs: Mapping[str, Artifact], manifest: dict[str, Any], name:
 
 
 def _checkpoint(
-    artifact: Artifact, manifest: dict[str, Any], exam: Artifact | None, scores: dict[str, Any], *, control: bool
+    name: str, artifact: Artifact, manifest: Mapping[str, Any], sat: Sat | None, *, control: bool
 ) -> Checkpoint:
     log = read_lines(artifact.path / "log.jsonl")
     return Checkpoint(
-        name=artifact.stage,
+        name=name,
         kind=str(manifest["kind"]),
         parent=_parent_of(manifest),
         manifest=manifest,
-        exam=clean(scores),
-        records=read_lines(exam.path / "records.jsonl") if exam else [],
+        exam=sat.scores if sat else {},
+        records=sat.records if sat else [],
         curve=read_curve(log),
         rewards={int(line["step"]): float(line["reward"]) for line in log if line.get("reward") is not None},
-        texts=read_lines(exam.path / "texts.jsonl") if exam else [],
+        texts=sat.texts if sat else [],
         control=control,
     )
 
@@ -181,6 +209,11 @@ def _parent_of(manifest: Mapping[str, Any]) -> str | None:
     if parent is None and kind_of(manifest["kind"]).part == "merge" and manifest.get("inputs"):
         parent = list(manifest["inputs"])[-1]
     return str(parent) if parent is not None else None
+
+
+def _read_sat(folder: Path) -> Sat:
+    scores = clean(_read_exam(folder))
+    return Sat(scores, read_lines(folder / "records.jsonl"), read_lines(folder / "texts.jsonl"))
 
 
 def _read_exam(folder: Path) -> dict[str, Any]:

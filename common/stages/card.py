@@ -37,7 +37,7 @@ def run(context: StageContext) -> StageReport:
     about = _about(context)
     publish = context.config.stages["publish"]
     assert isinstance(publish, PublishSettings)
-    chain = load_chain(context.inputs, context.parent, context.controls)
+    chain = load_chain(context.inputs, context.parent, context.controls, context.nodes)
     chain = restated(chain, context.config.model, context.corpus)
     choice = choose(chain, publish.choose, context.config.gate.max_general_drop)
     chain = replace(chain, published=choice.published)

@@ -49,6 +49,10 @@ class Artifact:
     path: Path
     manifest: Mapping[str, Any]
 
+    def named(self, stage: str) -> Artifact:
+        """Return the same result as that of a stage of this name, where several runs call it differently."""
+        return self if self.stage == stage else Artifact(self.path, {**self.manifest, "stage": stage})
+
     @property
     def stage(self) -> str:
         return str(self.manifest["stage"])

@@ -96,7 +96,7 @@ def _load(names: Sequence[str], folders: Sequence[Path], apart: bool) -> tuple[P
 def note_benchmarks(found: Benchmarks, resolved: Resolved, nodes: Sequence[Node]) -> None:
     """Note in the run's folder what the benchmarks ask, for `noted_benchmarks`, if one of some stages is held apart."""
     if found != NONE and any(holds_apart(node, resolved.config) for node in nodes):
-        path = run_of(resolved).path / BENCHMARKS
+        path = run_of(resolved).path / _file_of(resolved)
         with writing(Store(resolved.out).runs):
             path.parent.mkdir(parents=True, exist_ok=True)
             passages = [asdict(one) for one in found.passages]
@@ -105,10 +105,15 @@ def note_benchmarks(found: Benchmarks, resolved: Resolved, nodes: Sequence[Node]
 
 def noted_benchmarks(resolved: Resolved) -> Benchmarks | None:
     """Return what a process of this run has noted of the same tasks; None where none has."""
-    found = read_mapping(run_of(resolved).path / BENCHMARKS)
+    found = read_mapping(run_of(resolved).path / _file_of(resolved))
     if not found or any(found.get(name) != value for name, value in _asked(resolved).items()):
         return None
     return Benchmarks(tuple(Passage(**one) for one in found["passages"]), tuple(found["left_out"]))
+
+
+def _file_of(resolved: Resolved) -> str:
+    """Return the file of a run's benchmarks; each domain of a sequence has its own."""
+    return f"{resolved.config.domain}.{BENCHMARKS}" if resolved.part_of else BENCHMARKS
 
 
 def _asked(resolved: Resolved) -> Mapping[str, Any]:
