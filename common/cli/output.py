@@ -101,6 +101,7 @@ def result(
     summary = read_json(folder.summary, strict=False)
     console.line()
     scores(summary, console)
+    matrix(outcome.artifacts["card"].manifest["metrics"], console)
     console.line()
     if not outcome.made:
         console.line(f"Nothing to do: all {len(outcome.artifacts)} stages are up to date.", always=True)
@@ -147,6 +148,14 @@ def scores(summary: Mapping[str, Any], console: Console) -> None:
         ])  # fmt: skip
     header = ["stage", "general [95%]", "domain [95%]", "bits/byte gen.", "bits/byte dom.", "tokens", "seconds"]
     table(console, header, rows, numeric=(3, 4, 5, 6), spare=2)
+
+
+def matrix(metrics: Mapping[str, Any], console: Console) -> None:
+    """Print, of a sequence of domains, bits per byte and score of every checkpoint on every domain."""
+    if rows := metrics.get("matrix"):
+        console.line()
+        header = ["bits/byte, score on", *metrics["domains"]]
+        table(console, header, rows, numeric=range(1, len(header)))
 
 
 def _score(score: Mapping[str, Any] | None) -> str:

@@ -87,7 +87,9 @@ def measure(
     import numpy as np
 
     tops, bottoms = ([np.asarray(one, dtype=np.float64) for one in given] for given in (numerators, denominators))
-    if len(tops) < 2 or any(top.shape != (len(tops) + 1, bottom.size) for top, bottom in zip(tops, bottoms, strict=True)):
+    if len(tops) < 2 or any(
+        top.shape != (len(tops) + 1, bottom.size) for top, bottom in zip(tops, bottoms, strict=True)
+    ):
         raise ValueError(f"expected one more checkpoint than the {len(tops)} domains, and at least two of these")
     found = np.stack([top.sum(axis=-1) / bottom.sum() for top, bottom in zip(tops, bottoms, strict=True)], axis=-1)
     rng, drawn = np.random.default_rng(seed), []

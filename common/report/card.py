@@ -20,6 +20,7 @@ from common.report.chain import SIDES, Chain
 from common.report.headline import headline
 from common.report.licences import LOCAL, base_record, licence_facts, made_here, trained_on
 from common.report.markdown import code, duration, number, one_line, plain, prose
+from common.report.sequence import sequence_notes
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -102,6 +103,7 @@ def render_card(
         *stage_notes.reward_notes(chain),
         *stage_notes.sampling_notes(chain),
         *stage_notes.adapter_notes(chain, comparisons),
+        *sequence_notes(chain),
         *exam_tables.exam_details(chain),
         *(["### All comparisons", exam_tables.comparison_table(comparisons)] if comparisons else []),
         *(["### Comparisons by held-out text", TEXTS_NOTE, exam_tables.text_comparison_table(texts)] if texts else []),

@@ -149,7 +149,7 @@ def load_chain(
     exams |= {name: join(name, by_domain) for name, by_domain in sets.items()}
     domains = tuple(dict.fromkeys(domain for by_domain in sets.values() for domain in by_domain))
     if domains:
-        manifests |= {node.name: _as_called(manifests[node.name], node) for node in nodes if node.name in models}
+        manifests |= {node.name: _as_called(manifests[node.name], node) for node in nodes if node.name in manifests}
     owners = {node.name: node.domain for node in nodes if not kind_of(node.kind).starts}
     checkpoints = tuple(
         replace(

@@ -65,8 +65,8 @@ def compare_chain_texts(chain: Chain) -> list[TextComparison]:
 def _pairs(chain: Chain) -> list[tuple[Checkpoint, Checkpoint]]:
     """Return which checkpoints are compared, each pair once.
 
-    Each with its parent, the pairs of the headline, an adapter with all weights, and a control arm with what was made
-    from the same parent in the same way.
+    Each with its parent, the pairs of the headline, an adapter with all weights, a control arm with what was made from
+    the same parent in the same way, and in a sequence of domains each merge with the published model.
     """
     roles = find_roles(chain)
     before_merge = chain[roles.merge].parent if roles.merge else None
@@ -81,6 +81,8 @@ def _pairs(chain: Chain) -> list[tuple[Checkpoint, Checkpoint]]:
         if control.control and not c.control and (c.kind, c.parent) == (control.kind, control.parent)
         and (c.name, control.name) not in pairs
     ]  # fmt: skip
+    if chain.domains:  # specialists of single domains, merged, against the chain that read one after the other
+        pairs += [(c.name, roles.published) for c in chain.checkpoints if c.part == "merge"]
     return [
         (chain[str(before)], chain[str(after)])
         for before, after in dict.fromkeys(pairs)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.evaluation.comparison import Comparison, TextComparison
+from common.report import sequence
 from common.report.chain import Chain
 from common.report.comparisons import Roles, find, find_roles
 from common.report.markdown import change_interval, interval, p_value, points, shows_no_change
@@ -55,7 +56,7 @@ def headline(chain: Chain, comparisons: Sequence[Comparison], texts: Sequence[Te
         _merge(chain, found, roles),
         _overall(found, roles),
     ]
-    return [item for item in items if item]
+    return [*(item for item in items if item), *sequence.headline(chain)]
 
 
 def _domain(chain: Chain, found: Evidence, roles: Roles) -> str:

@@ -9,6 +9,7 @@ lines that say so are smoothed.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.report.chain import SIDES, Chain, Checkpoint
+from common.report.sequence import bits_of, measured
 from common.report.stage_notes import reward_models, rewarded
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ WIDTH = 8.0  # inches; at 200 dots per inch 1,600 px
 DPI = 200
 # Okabe and Ito (2008): distinct with any colour vision, and in grey print by their lightness.
 COLOURS = {"general": "#0072B2", "domain": "#D55E00", "loss": "#2F3E4E"}
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # of the same authors
 MARKERS = {"general": "o", "domain": "s"}
 INK, FAINT, GRID = "#222222", "#777777", "#E4E4E4"
 STYLE: dict[str, Any] = {
@@ -80,6 +83,27 @@ def draw_exam(chain: Chain, path: Path, *, work: Path) -> None:
             _fill_exam(figure.add_subplot(1, 1, 1), chain)
         else:
             _write_note(figure, "No model of this chain has an exam.")
+
+
+def draw_domains(chain: Chain, path: Path, *, work: Path) -> None:
+    """Draw the bits per byte of each domain's held-out text along a sequence, and where its own text was read."""
+    found = measured(chain)
+    with _figure(path, work, "Every checkpoint of the sequence on every domain", 3.6) as figure:
+        if found is None:
+            _write_note(figure, "The published model has not read all domains one after the other.")
+            return
+        axes, names = figure.add_subplot(1, 1, 1), [c.name for c in found.line]
+        for domain, colour, marker in zip(chain.domains, itertools.cycle(CYCLE), itertools.cycle("osD^v")):
+            values = [bits_of(c, domain) for c in found.line]
+            axes.plot(names, [math.nan if v is None else v for v in values], color=colour, marker=marker, label=domain)
+            own = 1 + chain.domains.index(domain)
+            if values[own] is not None:
+                axes.plot([names[own]], [values[own]], marker="o", markersize=12, fillstyle="none", color=colour)
+        axes.set_ylabel("Bits per byte of held-out text")
+        axes.grid(axis="y")
+        axes.tick_params(axis="x", length=0)
+        axes.legend(loc="upper right", fontsize=8.5)
+        figure.supxlabel("A ring marks the checkpoint that has just read the domain.", x=0.01, ha="left", fontsize=7.5)
 
 
 def smooth(values: Sequence[float], width: int) -> list[float]:

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from common.config.base import Frozen
 from common.evaluation.comparison import Comparison, TextComparison
 from common.report.chain import SIDES, Chain, Checkpoint
+from common.report.sequence import sequence_record
 from common.report.tables import merged_sources
 
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
@@ -118,6 +119,7 @@ def build_record(
         "comparisons": [{**asdict(c), "proven": c.proven} for c in comparisons],
         "text_comparisons": [{**asdict(c), "proven": c.proven} for c in texts],
         "sources": merged_sources(chain),
+        **sequence_record(chain),
     }
 
 

@@ -22,9 +22,10 @@ from common.report.comparisons import compare_chain, compare_chain_texts
 from common.report.headline import headline
 from common.report.licences import licence_notes, licence_of_chain, restated
 from common.report.markdown import one_line
-from common.report.plots import draw_exam, draw_loss, draw_rewards
+from common.report.plots import draw_domains, draw_exam, draw_loss, draw_rewards
 from common.report.privacy import clean, clean_text
 from common.report.record import build_record, build_summary
+from common.report.sequence import matrix_rows, measured
 from common.report.stage_notes import REWARDS_PICTURE, has_rewards
 from common.stage import StageContext, StageReport
 from common.store.artifacts import write_json
@@ -51,6 +52,8 @@ def run(context: StageContext) -> StageReport:
     write_json(context.out / "card.json", build_record(chain, comparisons, texts, facts))
     draw_loss(chain, context.out / "loss.png", work=context.work)
     draw_exam(chain, context.out / "exam.png", work=context.work)
+    if measured(chain) is not None:
+        draw_domains(chain, context.out / "domains.png", work=context.work)
     if has_rewards(chain):
         draw_rewards(chain, context.out / REWARDS_PICTURE, work=context.work)
     text = render_card(chain, comparisons, texts, about, licence, choice.sentence)
@@ -59,6 +62,7 @@ def run(context: StageContext) -> StageReport:
     return StageReport(metrics={
         "published": chain.published, "choice": asdict(choice), "headline": headline(chain, comparisons, texts),
         "licence": licence.id, "licences": licence_notes(licence),
+        **({"domains": list(chain.domains), "matrix": matrix_rows(chain)} if chain.domains else {}),
     })  # fmt: skip
 
 
