@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.answering import AnsweringSettings
 from common.config.base import StageSettings
-from common.config.cleaning import ROLES, cleaned_roles
+from common.config.cleaning import ROLES, cleaned_roles, from_lineage
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.schema import Config
@@ -68,6 +68,7 @@ class StageReport:
     train_seconds: float = 0.0  # inside the trainer's loop; 0 where there is none
     rows: list[dict[str, Any]] = field(default_factory=list)  # accounting per source: see `common.data.accounting`
     sources: list[dict[str, Any]] = field(default_factory=list)  # id, role, licence, revision or digest
+    read: dict[str, int] = field(default_factory=dict)  # shared results that hold its rows -> tokens read of each
 
 
 def data_roles(
@@ -86,7 +87,7 @@ def data_roles(
     if sampled:
         del roles[0]
     replay = getattr(settings, "replay", None)
-    if replay == 0 and "replay" in roles:
+    if (replay == 0 or from_lineage(settings)) and "replay" in roles:
         roles.remove("replay")
     elif replay == 1 and "replay" in roles:
         roles = ["replay"]
@@ -112,7 +113,7 @@ def holds_apart(node: Node, config: Config) -> bool:
     taken = (kind.starts and config.model.path is not None) or getattr(settings, "path", None) is not None
     if kind.makes == "report" or taken or not kind.roles:
         return False
-    replay = getattr(settings, "replay", None)
+    replay = 0 if from_lineage(settings) else getattr(settings, "replay", None)
     read = {role for role in kind.roles if role in ROLES and not (role == "replay" and replay == 0)}
     read = {"replay"} if replay == 1 else read
     return node.sampled or draws(node.kind) or not read <= set(cleaned_roles(node.inputs))

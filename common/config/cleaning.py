@@ -70,13 +70,18 @@ def _roles(node: Node) -> tuple[str, ...]:
     return roles[1:] if node.sampled else roles
 
 
+def from_lineage(settings: StageSettings) -> bool:
+    """Whether a stage's replay is drawn from what the chain has read before, and not from the role replay."""
+    return getattr(settings, "replay_from", "role") == "lineage"
+
+
 def needed_inputs(node: Node, settings: StageSettings) -> tuple[str, ...]:
     """Return the inputs that decide a stage's result: not the cleaned rows that its settings leave unread."""
     if isinstance(settings, DataSettings):
         earlier = {PREFIX + role for name, given in chosen(settings.blocks) for role in block_of(name).roles(given)}
         return tuple(name for name in node.inputs if name in earlier)
     replay = getattr(settings, "replay", None)
-    unread = {PREFIX + "replay"} if replay == 0 else set[str]()
+    unread = {PREFIX + "replay"} if replay == 0 or from_lineage(settings) else set[str]()
     if replay == 1:
         unread = {PREFIX + role for role in ROLES if role != "replay"}
     return tuple(name for name in node.inputs if name not in unread)

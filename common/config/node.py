@@ -24,11 +24,15 @@ class Node:
     domain: str = ""  # of a sequence: the domain whose data, settings and exam it has
     names: Mapping[str, str] = field(default_factory=dict)  # what a run of that domain alone calls it and its inputs
 
-    def called(self, name: str | None) -> str | None:
+    def called(self, name: str) -> str:
         """Return what a run of the stage's domain alone calls it, or one of its inputs."""
-        return None if name is None else self.names.get(name, name)
+        return self.names.get(name, name)
+
+    @property
+    def called_parent(self) -> str | None:
+        return None if self.parent is None else self.called(self.parent)
 
     @property
     def stored(self) -> str:
         """The name under which its results are stored, so that equal ones are shared with runs of single domains."""
-        return self.names.get(self.name, self.name)
+        return self.called(self.name)

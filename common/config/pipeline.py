@@ -83,9 +83,8 @@ class Pipeline(Frozen):
             inputs = tuple(dict.fromkeys([*([spec.parent] if spec.parent else []), *spec.others]))
             sampled = any(kind_of(self.stages[other].kind).makes == "sample" for other in spec.others)
             names = {each: self._stored(each) for each in (name, *inputs)} if spec.domain else {}
-            nodes.append(Node(
-                name, spec.kind, spec.parent, inputs, spec.settings or name, sampled, spec.fixed, spec.domain or "", names
-            ))  # fmt: skip
+            domain, settings = spec.domain or "", spec.settings or name
+            nodes.append(Node(name, spec.kind, spec.parent, inputs, settings, sampled, spec.fixed, domain, names))
             if name in self.exam:
                 nodes += self._exams(name)
         everything = tuple(node.name for node in nodes)

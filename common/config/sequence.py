@@ -198,8 +198,8 @@ def _require_one_base(members: Mapping[str, Resolved]) -> None:
             if flat.get(key) != differs.get(key):
                 raise ConfigError(
                     f"domains={','.join(members)}: a chain has one base, and {key} is {flat.get(key)!r} for {one} and "
-                    f"{differs.get(key)!r} for {other} ({member.origin_of(key) or 'default'}). Set {key} on the command "
-                    "line, or leave one of them out."
+                    f"{differs.get(key)!r} for {other} ({member.origin_of(key) or 'default'}). Set {key} on the "
+                    "command line, or leave one of them out."
                 )
 
 

@@ -163,6 +163,21 @@ class BaseSettings(WithMethods):
 class CptSettings(WithMethods):
     """Continued pre-training on the domain's text, mixed with replay."""
 
+    replay_from: Literal["role", "lineage"] = Field(
+        "role", description="where replay comes from: the sources of the role replay, or everything that the chain has "
+        "read before, drawn uniformly from its tokens in the store",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _replays_what_it_can(self) -> CptSettings:
+        if self.replay_from == "lineage" and self.replay == 1:
+            raise ValueError("replay is 1 with replay_from: lineage, which leaves nothing new to read; lower replay")
+        if self.replay_from == "lineage" and self.packing == "trl":
+            raise ValueError(
+                "replay_from: lineage draws packed rows, which packing: trl has none of; set packing: isolated"
+            )
+        return self
+
 
 class SftSettings(WithMethods):
     """Supervised fine-tuning on conversations; only the assistant's tokens are learned."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from common.config.base import StageSettings
 from common.config.blocks import block_of, chosen
-from common.config.cleaning import DataSettings, benchmarks_of, cleaned_roles, uses_seed
+from common.config.cleaning import DataSettings, benchmarks_of, cleaned_roles, from_lineage, uses_seed
 from common.config.defaults import differing, filled
 from common.config.domain_code import EXAMS, SCORERS
 from common.config.kinds import kind_of
@@ -31,6 +31,7 @@ from common.models.tokenizer import WORDS
 from common.rewards.own import FILE, own_names
 from common.stage import data_roles, holds_apart
 from common.store.artifacts import Artifact, digest_file
+from common.store.lineage import identity_of, joined
 from common.system.outside_code import files_below
 
 # Goes up by one when a default changes, or what counts as identity does: then every stage is made again.
@@ -68,7 +69,7 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
     recipe: dict[str, Any] = {
         "schema": RECIPE_SCHEMA,
         "kind": node.kind,
-        "parent": node.called(node.parent),
+        "parent": node.called_parent,
         "settings": settings,
         "inputs": {node.called(name): artifact.digest for name, artifact in inputs.items()},
     }
@@ -81,6 +82,8 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
         settings.pop("revision", None)
     if data := data_of(node, config, corpus):
         recipe["data"] = data
+    if from_lineage(config.stages[node.name]) and settings.get("replay"):
+        recipe["lineage"] = identity_of(joined(inputs.values()))
     modules: dict[str, str] = {}
     own = config.stages[node.name]
     if isinstance(own, DataSettings):

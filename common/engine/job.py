@@ -1,6 +1,6 @@
 """One stage that a run makes: what it is made from, and what its manifest says of it.
 
-Usage: `job = Job(node, inputs, recipe, fingerprint, forced)`; `manifest = manifest_of(job, report, seconds, resolved)`.
+Usage: `job = Job(node, inputs, recipe, fingerprint, forced)`; `manifest_of(job, report, seconds, resolved, out)`.
 
 Making it is `common.engine.run`.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import Resolved
 from common.console import Console
@@ -21,8 +22,9 @@ from common.engine.preflight.domain_code import code_of_stage
 from common.engine.provenance import provenance
 from common.models.finite import require_finite
 from common.stage import StageReport
-from common.store.artifacts import Artifact, Store
+from common.store.artifacts import Artifact, Store, digest_file
 from common.store.leases import Lease
+from common.store.lineage import KEY, entry_of, joined
 from common.store.manifest import READS, read_mapping
 from common.store.shared import SharedResults
 from common.training.distributed import ranks
@@ -49,14 +51,14 @@ def _numbers(value: Any, name: str = "metric") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def manifest_of(job: Job, report: StageReport, seconds: float, resolved: Resolved) -> dict[str, Any]:
-    """Return everything that is known of a stage's result; the store adds its files and digests.
+def manifest_of(job: Job, report: StageReport, seconds: float, resolved: Resolved, out: Path) -> dict[str, Any]:
+    """Return everything that is known of a stage's result in `out`; the store adds its files and digests.
 
     Raises ContractError for a figure that is no number.
     """
     node, trained = job.node, report.train_seconds
     require_finite(_numbers(report.metrics), f"Stage {node.name}", "Nothing is saved. Look at its log.")
-    return {
+    manifest = {
         "stage": node.stored,
         "kind": node.kind,
         "fingerprint": job.fingerprint,
@@ -66,7 +68,7 @@ def manifest_of(job: Job, report: StageReport, seconds: float, resolved: Resolve
             node.called(name): {"stage": artifact.stage, "fingerprint": artifact.fingerprint, "digest": artifact.digest}
             for name, artifact in job.inputs.items()
         },
-        "parent": node.called(node.parent),
+        "parent": node.called_parent,
         "metrics": report.metrics,
         "tokens": report.tokens,
         "seconds": round(max(seconds, trained), 2),  # the latter counts earlier attempts too
@@ -80,6 +82,20 @@ def manifest_of(job: Job, report: StageReport, seconds: float, resolved: Resolve
         **({"outside_code": used} if (used := code_of_stage(node, resolved)) else {}),
         **provenance(resolved.repository),
     }
+    return manifest | _lineage(manifest, job, report, resolved, out)
+
+
+def _lineage(
+    manifest: Mapping[str, Any], job: Job, report: StageReport, resolved: Resolved, out: Path
+) -> dict[str, Any]:  # fmt: skip
+    """Return what a model has read, and the stages before it; nothing for a stage that makes none."""
+    if not kind_of(job.node.kind).makes_model:
+        return {}
+    models = [artifact for artifact in job.inputs.values() if kind_of(str(artifact.manifest["kind"])).makes_model]
+    tokenizer = out / "tokenizer.json"
+    digest = digest_file(tokenizer) if tokenizer.is_file() else None
+    own = entry_of(manifest, report.read, resolved.config.domain, digest)
+    return {KEY: [*joined(models), *([own] if own else [])]}
 
 
 def _rows_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

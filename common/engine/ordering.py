@@ -4,8 +4,8 @@ Usage: `resolved = resolve_run({"domains": "medical,legal", "order": "similar"},
 
 Similar: a chain that begins with the domain given first, and goes on with the nearest one that is left. How far two
 domains are apart is the Jensen-Shannon divergence of the word frequencies of their text (Lin 1991), in bits: 0 for
-equal ones, 1 for two that share no word. Yildiz et al. (arXiv 2402.17400) compare a similar with a random order; measure
-and chain are ours. Frequencies are counted once for the same data and kept in the cache.
+equal ones, 1 for two that share no word. Yildiz et al. (arXiv 2402.17400) compare a similar with a random order; our
+measure and chain are our own. Frequencies are counted once for the same data and kept in the cache.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from common.config.answering import ExpertSettings
+from common.config.cleaning import from_lineage
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import EMBEDDED, HUB, Resolved
@@ -199,7 +200,7 @@ def _without_replay(resolved: Resolved, corpus: Corpus) -> Iterator[Layer]:
     for node in resolved.nodes:
         settings = resolved.config.stages[node.name]
         replay = getattr(settings, "replay", 0)
-        if not isinstance(settings, TrainingSettings) or not 0 < replay < 1:
+        if not isinstance(settings, TrainingSettings) or not 0 < replay < 1 or from_lineage(settings):
             continue
         if kind_of(node.kind).starts or not is_default(key := f"{node.name}.replay", resolved):
             continue

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from common.config.base import Precision
+from common.config.cleaning import from_lineage
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.overrides import flatten
@@ -47,6 +48,7 @@ from common.models.source import is_hub_id
 from common.report.licences import base_record, planned_licence, require_known
 from common.stages.evaluate import LEFT_OUT
 from common.store.artifacts import Artifact, Store, fingerprint_of, was_started_by
+from common.store.lineage import require_drawable
 from common.store.runs import run_of
 from common.store.verify import changed_since_published, seen_changed
 from common.training.loop.progress import reached
@@ -161,8 +163,8 @@ def _require_one_base(members: Mapping[str, Resolved], corpora: Mapping[str, Cor
     for other, recipe in others:
         if found := changes(first, recipe, members[other].origins, start_of(members[other])):
             raise ConfigError(
-                f"domains={','.join(members)}: a chain has one base, and that of {other} is another than that of {one}: "
-                f"{found[0]}. Leave one of them out, or train each by itself."
+                f"domains={','.join(members)}: a chain has one base, and that of {other} is another than that of "
+                f"{one}: {found[0]}. Leave one of them out, or train each by itself."
             )
 
 
@@ -201,6 +203,14 @@ def _notes(resolved: Resolved, corpus: Corpus, outlook: Outlook, to_do: Sequence
         f"{node.name}: {phrase}." for node in to_do if (phrase := curriculum_of(resolved.config.stages[node.name]))
     ]
     on = [line for node in to_do for line in method_lines(node, resolved.config, outlook)]
+    ordered += [
+        f"{node.name}: replays nothing, as the chain has read nothing here before it."
+        for node in to_do
+        if from_lineage(settings := resolved.config.stages[node.name])
+        and getattr(settings, "replay", 0.0) > 0
+        and resolved.config.model.path is not None
+        and node.parent == start_of(resolved).name
+    ]
     small = small_corpora(resolved, to_do, outlook.sizes)
     return (*lent, *reasons(resolved), *on, *ordered, *small, *repeated(resolved, corpus, outlook.sizes), *lost)
 
@@ -250,6 +260,8 @@ def _step(
         latest = [other.name for other in resolved.nodes if other.name in absent][-1]
         return Step(node, "waits", (f"after {latest}",), None, before, *expected)
     recipe = recipe_of(node, resolved, corpus, {name: known[name] for name in node.inputs})
+    if "lineage" in recipe and node.parent is not None:
+        require_drawable(known[node.parent], node.name)
     fingerprint = fingerprint_of(recipe)
     found = store.get(node.stored, fingerprint)
     problem = store.problem(node.stored, fingerprint) if found is None else seen_changed(found)

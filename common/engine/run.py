@@ -274,7 +274,7 @@ class Run:
             node.called(name): artifact if node.names else artifact.named(name) for name, artifact in job.inputs.items()
         }
         return StageContext(
-            node.stored, node.kind, settings, config, inputs, node.called(node.parent), corpus,
+            node.stored, node.kind, settings, config, inputs, node.called_parent, corpus,
             out, work, self.store.models, self.console, folders, rewards_file(resolved, settings),
             scorers_of(resolved, settings), data_folder(resolved), self.resolved.pipeline.controls,
             benchmarks.left_out, benchmarks.passages if holds_apart(node, config) else (),
@@ -287,7 +287,7 @@ class Run:
         node, work = job.node, self.store.work_folder(job.node.stored, job.fingerprint)
         before = self.store.get(node.stored, job.fingerprint)
         resolved = self.plan.part(node).resolved
-        manifest = manifest_of(job, report, seconds, resolved) | reads_in(work)
+        manifest = manifest_of(job, report, seconds, resolved, work / "out") | reads_in(work)
         if "benchmarks" in job.recipe:
             manifest["benchmarks"] = self.benchmarks.get(node.domain, NONE).facts(resolved)
         artifact = self.store.commit(node.stored, job.fingerprint, work / "out", manifest)

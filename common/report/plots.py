@@ -94,11 +94,10 @@ def draw_domains(chain: Chain, path: Path, *, work: Path) -> None:
             return
         axes, names = figure.add_subplot(1, 1, 1), [c.name for c in found.line]
         for domain, colour, marker in zip(chain.domains, itertools.cycle(CYCLE), itertools.cycle("osD^v")):
-            values = [bits_of(c, domain) for c in found.line]
-            axes.plot(names, [math.nan if v is None else v for v in values], color=colour, marker=marker, label=domain)
+            values = [math.nan if (v := bits_of(c, domain)) is None else v for c in found.line]
+            axes.plot(names, values, color=colour, marker=marker, label=domain)
             own = 1 + chain.domains.index(domain)
-            if values[own] is not None:
-                axes.plot([names[own]], [values[own]], marker="o", markersize=12, fillstyle="none", color=colour)
+            axes.plot([names[own]], [values[own]], marker="o", markersize=12, fillstyle="none", color=colour)
         axes.set_ylabel("Bits per byte of held-out text")
         axes.grid(axis="y")
         axes.tick_params(axis="x", length=0)

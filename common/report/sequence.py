@@ -15,20 +15,26 @@ from typing import Any
 from common.evaluation.transfer import Estimate, Transfer, measure
 from common.report.chain import Chain, Checkpoint
 from common.report.markdown import MISSING, code, interval, number, percent, plain, points, table
+from common.store.lineage import KEY, SHARED_ROLES
 
 DOMAIN = "domain"  # the side of a domain's own questions and texts in its exam
 MATRIX_NOTE = (
     "Every checkpoint sat the exam of every domain. The first table has the bits per byte of each domain's held-out "
     "text, where lower is better, the second the share of right answers to its questions."
 )
+READ_NOTE = (
+    "What each model has read before, and then itself, in tokens with passes counted; replay, and the text of the base, "
+    "belong to no domain."
+)
 TRANSFER_NOTE = (
-    "After Yildiz et al. (arXiv 2402.17400), who publish no formulas that we know; these are ours. p(i, j) is the figure "
-    "of the checkpoint after domain i on domain j, p(0, j) that of the base, and N the last domain: bits per byte, or "
-    "the share of wrong answers, so that less is better. Forgetting: p(N, j) - p(j, j), above 0 where the domain was "
-    "forgotten. Backward transfer: the mean of p(0, j) - p(i, j) over the domains before i; of the whole chain over all "
-    "domains, after the last. Forward transfer: the same mean over the domains after i. Above 0, transfer is a gain. "
-    "The 95% intervals are from a bootstrap over the documents or questions of each domain, the same ones for all "
-    "checkpoints; they are not adjusted for the number of figures, and they do not hold the chance of another seed."
+    "The protocol is that of Yildiz et al. (arXiv 2402.17400), whose formulas for transfer we do not know; these "
+    "are ours. p(i, j) is the figure of the checkpoint after domain i on domain j, p(0, j) that of the base, and N "
+    "the last domain: bits per byte, or the share of wrong answers, so that less is better. Forgetting: p(N, j) - "
+    "p(j, j), above 0 where the domain was forgotten. Backward transfer: the mean of p(0, j) - p(i, j) over the "
+    "domains before i; of the whole chain, over all domains, after the last. Forward transfer: the same mean over "
+    "the domains after i. Above 0, transfer is a gain. The 95% intervals are from a bootstrap over the documents or "
+    "questions of each domain, the same ones for all checkpoints; they are not adjusted for the number of figures, "
+    "and they do not hold the chance of another seed."
 )
 
 
@@ -43,7 +49,7 @@ class Measured:
 
 def measured(chain: Chain) -> Measured | None:
     """Return the figures of a sequence; None for a run of one domain, or where the published model read not all."""
-    line = _line(chain)
+    line = tuple(_line(chain))
     if len(chain.domains) < 2 or [c.domain for c in line[1:]] != list(chain.domains):
         return None
     texts = _transfer(line, chain.domains, _texts_of)
@@ -59,8 +65,8 @@ def headline(chain: Chain) -> list[str]:
     names, texts = list(chain.domains), found.texts
     lost = [f"`{d}` {_bits(e)}" for d, e in zip(names[:-1], texts.forgetting, strict=False)]
     return [
-        f"**Sequence.** The chain read {', then '.join(f'`{name}`' for name in names)}. Bits per byte that a domain lost "
-        f"from its own checkpoint to the last: {', '.join(lost)}. Mean gain over the base at the end: "
+        f"**Sequence.** The chain read {', then '.join(f'`{name}`' for name in names)}. Bits per byte that a domain "
+        f"lost from its own checkpoint to the last: {', '.join(lost)}. Mean gain over the base at the end: "
         f"{_bits(texts.backward)}."
     ]
 
@@ -71,6 +77,7 @@ def sequence_notes(chain: Chain) -> list[str]:
         return []
     found = measured(chain)
     parts = ["### Domains in sequence", MATRIX_NOTE, _matrix(chain, _bits_cell), _matrix(chain, _score_cell)]
+    parts += [READ_NOTE, read_table(chain)]
     if found is None or (found.texts is None and found.answers is None):
         return parts
     return [
@@ -79,6 +86,27 @@ def sequence_notes(chain: Chain) -> list[str]:
         _transfer_table(chain.domains, found),
         "![Every checkpoint on every domain](domains.png)",
     ]
+
+
+def read_table(chain: Chain) -> str:
+    """What every checkpoint that trained has read, and what was read before it, by its lineage."""
+    trained = [c for c in chain.checkpoints if c.manifest.get(KEY) and c.manifest.get("tokens")]
+    return table(trained, {
+        "Model": lambda c: code(c.name),
+        "Read before": lambda c: _amounts(c.manifest[KEY][:-1]),
+        "Read itself": lambda c: _amounts(c.manifest[KEY][-1:]),
+    }, text=3)  # fmt: skip
+
+
+def _amounts(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return the tokens that stages have read, by domain."""
+    found: dict[str, int] = {}
+    for entry in entries:
+        for source in entry["sources"]:
+            owner = "general" if source["role"] in SHARED_ROLES else str(entry["domain"])
+            owner = "replay" if source["role"] == "replay" else owner
+            found[owner] = found.get(owner, 0) + int(source["tokens"])
+    return ", ".join(f"{plain(name)} {number(tokens)}" for name, tokens in found.items()) or MISSING
 
 
 def sequence_record(chain: Chain) -> dict[str, Any]:

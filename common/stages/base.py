@@ -40,7 +40,7 @@ def run(context: StageContext) -> StageReport:
     rows = build_rows(context, tokenizer, role="pretrain", assistant_only=False)
     trained = fit(context, model, tokenizer, rows)
     measured = check_and_save(context, trained, tokenizer, probe=text_probe(tokenizer))
-    return report(context, trained, {**measured, "parameters": model.num_parameters()}, rows.counts)
+    return report(context, trained, {**measured, "parameters": model.num_parameters()}, rows.counts, rows.read)
 
 
 KIND = Kind(

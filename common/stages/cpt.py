@@ -22,7 +22,7 @@ def run(context: StageContext) -> StageReport:
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     trained = fit(context, model, tokenizer, rows)
     measured = check_and_save(context, trained, tokenizer, probe=text_probe(tokenizer))
-    return report(context, trained, measured, rows.counts)
+    return report(context, trained, measured, rows.counts, rows.read)
 
 
 KIND = Kind(

@@ -30,7 +30,7 @@ def run(context: StageContext) -> StageReport:
         [{"role": "user", "content": "Who are you?"}], add_generation_prompt=True, return_dict=False
     )
     measured = check_and_save(context, trained, tokenizer, probe=probe)
-    return report(context, trained, measured, rows.counts)
+    return report(context, trained, measured, rows.counts, rows.read)
 
 
 KIND = Kind(

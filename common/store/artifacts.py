@@ -37,7 +37,8 @@ FINGERPRINT_LENGTH = 16  # hex digits: 64 bits, so that two recipes never meet b
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # safetensors, tokenizers, arrow and torch raise errors of their own; torch's say no more than that.
 FULL_WORDS = ("No space left on device", "Disk quota exceeded", "File too large", "PytorchStreamWriter failed writing")
-TODAY = ("code", "versions", "git", "reads", "benchmarks")  # of a manifest: how an equal result was made the last time
+# Of a manifest: how an equal result was made the last time.
+TODAY = ("code", "versions", "git", "reads", "lineage", "benchmarks")
 # Files about how a result was made, not what it is: two runs with equal weights differ in these.
 VOLATILE = frozenset({MANIFEST, "log.jsonl", "cleaned.json", "rejects.jsonl", "samples.jsonl.zst"})
 

@@ -187,10 +187,11 @@ def text_probe(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def report(
-    context: StageContext, trained: TrainResult, metrics: Mapping[str, Any], counts: Iterable[RowCount]
-) -> StageReport:
-    """Return the report of a stage that has trained, for the manifest."""
+    context: StageContext, trained: TrainResult, metrics: Mapping[str, Any], counts: Iterable[RowCount],
+    read: Mapping[str, int] | None = None,
+) -> StageReport:  # fmt: skip
+    """Return the report of a stage that has trained, for the manifest; `read` is where its rows are kept as tokens."""
     loss = trained.log[-1]["loss"] if trained.log else None
     rows = [count.as_dict() for count in counts]
     metrics = {"final_loss": loss, "steps": trained.steps, **metrics}
-    return StageReport(metrics, trained.tokens, trained.seconds, rows, context.corpus.sources())
+    return StageReport(metrics, trained.tokens, trained.seconds, rows, context.corpus.sources(), dict(read or {}))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.answering import AnsweringSettings
-from common.config.cleaning import PREFIX, cleaned_roles
+from common.config.cleaning import PREFIX, cleaned_roles, from_lineage
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import Resolved
@@ -46,6 +46,12 @@ IN_PART = (
 )
 
 
+OF_LINEAGE = (
+    "The rows that are replayed are drawn from what the chain has read before; they are not shown, and not packed among "
+    "these"
+)
+
+
 def preview_stage(resolved: Resolved, name: str, *, at: int, number: int, full: bool = False) -> Preview:
     """Return rows of a stage from `at` on, counted from 1.
 
@@ -53,8 +59,9 @@ def preview_stage(resolved: Resolved, name: str, *, at: int, number: int, full: 
     """
     node = next(node for node in resolved.nodes if node.name == name)
     _require_rows(node, resolved)
-    plan = make_plan(resolved)
-    settings = resolved.config.stages[name]
+    whole = make_plan(resolved)
+    plan = replace(whole.part(node), steps=whole.steps)
+    resolved, settings = plan.resolved, plan.resolved.config.stages[name]
     prepare(resolved.config.run, asks_hub=needs_hub(resolved.config, plan.corpus, [settings]))
     inputs = dict(_inputs(node, plan))
     tokenizer = _tokenizer(node, plan)
@@ -65,8 +72,13 @@ def preview_stage(resolved: Resolved, name: str, *, at: int, number: int, full: 
     with writing(temporary), tempfile.TemporaryDirectory(prefix="preview-") as folder:
         benchmarks, missing = _benchmarks(node, plan)
         context = replace(_context(node, plan, corpus, inputs, Path(folder)), benchmarks=benchmarks.passages)
+        replays = from_lineage(settings) and bool(getattr(settings, "replay", 0.0))
+        if replays:
+            own = settings.model_copy(update={"replay": 0.0, "replay_from": "role"})
+            context = replace(context, settings=own)
         preview = _rows_of(context, tokenizer, at, number)
-    return replace(preview, notes=(*([IN_PART] if part else []), *missing, *preview.notes))
+    drawn = [OF_LINEAGE] if replays else []
+    return replace(preview, notes=(*([IN_PART] if part else []), *drawn, *missing, *preview.notes))
 
 
 def _benchmarks(node: Node, plan: Plan) -> tuple[Benchmarks, list[str]]:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import itertools
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from common.config.cleaning import from_lineage
 from common.config.mixture import CurriculumSettings
 from common.config.stages import TrainingSettings
 from common.data.accounting import RowCount, check_limits
@@ -23,6 +25,7 @@ from common.store.manifest import read_mapping
 from common.training.distributed import ranks
 from common.training.methods.ordered import orders, reordered
 from common.training.options import steps_for
+from common.training.rows.lineage import LINEAGE, has_lineage, replay_of_lineage
 from common.training.rows.mixture import mixed_order, with_replay
 from common.training.rows.packing import interleave, tokenise
 from common.training.rows.prepared import SAMPLES, Prepared, open_prepared, prepare
@@ -53,6 +56,7 @@ class TrainingRows:
     validation: Dataset | None = None  # rows that never train
     mixture: dict[str, Any] | None = None  # source -> asked and real share, and passes, where a mixture is asked for
     methods: dict[str, Any] | None = None  # method -> what its order of the rows is like
+    read: dict[str, int] = field(default_factory=dict)  # shared result that holds rows -> tokens read of it
 
 
 def build_rows(
@@ -75,6 +79,7 @@ def build_rows(
         "validation": settings.validation.share,
         **({"mixture": settings.mixture.model_dump(mode="json")} if settings.mixture.asks else {}),
         **({"methods": ordering} if (ordering := orders(settings)) else {}),
+        **({"replay_from": LINEAGE} if from_lineage(settings) else {}),
     }  # fmt: skip
     if ranks.is_main_process() and _read(context, asked) is None:
         _prepare(context, tokenizer, asked, witness)
@@ -121,6 +126,12 @@ def _prepare(
     for replay in readers[1:]:
         parts.append(prepared(replay, round(total * length * share)))
         num_replay = parts[-1][1]
+    if share and len(readers) == 1:
+        name = replay_of_lineage(context, budget=round(total * length * share), sequence_length=length)
+        found = open_prepared(context, name)
+        assert found is not None, "it has just been made"
+        num_replay = len(found.rows)
+        parts.append((name, num_replay))
     training, kept = _split(number, settings.validation.share, seed)
     mixture = None
     if settings.mixture.asks:
@@ -162,9 +173,13 @@ def readers_of(
 ) -> tuple[list[Reader], float]:  # fmt: skip
     """Return the readers of a stage's role and of its replay, and the share of replay; with 1 it is the role itself.
 
+    Replay of the chain's lineage has no reader.
     `chat_only` says that of replay only conversations are read.
     """
     share = cast(TrainingSettings, context.settings).replay
+    if from_lineage(context.settings):  # drawn from the store, where the chain has read anything before
+        own = Reader(context, tokenizer, role, chat_only=False, witness=witness)
+        return [own], share if has_lineage(context) else 0.0
     replay = Reader(context, tokenizer, "replay", chat_only=chat_only, witness=witness)
     if share == 1:
         return [replay], 0.0
@@ -210,7 +225,16 @@ def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
     return TrainingRows(
         everything.select(order), made["steps"], counts,
         parts[0].samples, everything.select(kept) if len(kept) else None, made.get("mixture"), made.get("methods"),
+        _tokens_of(made, asked["sequence_length"]) if context.shared is not None else {},
     )  # fmt: skip
+
+
+def _tokens_of(made: Mapping[str, Any], length: int) -> dict[str, int]:
+    """Return how many tokens of each part a stage reads, passes counted."""
+    found: dict[str, int] = {}
+    for name, number in zip(made["parts"], made["drawn"], strict=True):
+        found[name] = found.get(name, 0) + number * length
+    return found
 
 
 def _rows_for_trl(

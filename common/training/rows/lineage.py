@@ -1,0 +1,124 @@
+"""Rows of replay that are drawn from everything that the chain has read before a stage.
+
+Usage: `name = replay_of_lineage(context, budget=65536, sequence_length=2048)`, for `open_prepared(context, name)`.
+
+The memory of "Revisiting Replay and Gradient Alignment" (arXiv 2508.01908) holds all past data on the disk and draws
+from it uniformly. Here that is what earlier stages have read, as tokens in the store: each stage's part is as large as
+the tokens that it read, passes counted. Documents are drawn in a shuffled order within a part. Only the documents of
+one shard are in memory. Nothing is held against the exam again: each document was, by the stage that read it first.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.data.accounting import RowCount
+from common.errors import DataError
+from common.stage import StageContext
+from common.store.artifacts import write_json
+from common.store.lineage import Entry, lineage_of, require_drawable, tokens_read
+from common.training.rows.prepared import FACTS, KIND, ROWS, SAMPLES, SCHEMA
+from common.training.rows.shards import TokenRow, TokenShards
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+LINEAGE = "lineage"  # value of `replay_from`, and the name of what was made where there is no shared store
+MODULE = "common.training.rows.lineage"
+
+
+def has_lineage(context: StageContext) -> bool:
+    """Whether an earlier stage of the chain has read rows."""
+    return bool(_entries(context))
+
+
+def replay_of_lineage(context: StageContext, *, budget: int, sequence_length: int) -> str:
+    """Make the rows of replay where nobody has yet, and return their name.
+
+    Raises DataError where what was read is not known, is gone, or has other tokens than the model.
+    """
+    entries = _entries(context)
+    require_drawable(context.parent_artifact, context.stage)
+    weights = tokens_read(entries)
+    options = {"budget": budget, "sequence_length": sequence_length, "seed": context.config.seed}
+    shared = context.shared
+    assert shared is not None, "a lineage is in a store"
+
+    def make(work: Path, out: Path) -> dict[str, Any]:
+        parts: dict[str, Dataset] = {}
+        for name in weights:
+            parts[name] = _open(context, name)
+        _make(parts, weights, entries, work, out, **options)
+        return {}
+
+    recipe = {
+        "schema": SCHEMA, "kind": KIND, "role": LINEAGE, "read": weights, "code": shared.code(MODULE), **options
+    }  # fmt: skip
+    return shared.get(KIND, recipe, make).path.name
+
+
+def _entries(context: StageContext) -> list[Entry]:
+    return lineage_of(context.parent_artifact) if context.parent in context.inputs else []
+
+
+def _open(context: StageContext, name: str) -> Dataset:
+    from datasets import Dataset
+
+    assert context.shared is not None, "a lineage is in a store"
+    found = context.shared.find(name)
+    if found is None:
+        raise DataError(
+            f"{context.stage}.replay_from={LINEAGE} needs {name}, rows that an earlier stage has read, and they are "
+            f"gone from the store. Make that stage again with `just rerun`, or set {context.stage}.replay_from=role."
+        )
+    return Dataset.from_file(str(found.path / ROWS))
+
+
+def _make(
+    parts: Mapping[str, Dataset], weights: Mapping[str, int], entries: list[Entry], work: Path, out: Path,
+    *, budget: int, sequence_length: int, seed: int,
+) -> None:  # fmt: skip
+    """Draw documents up to the budget, from each part as many tokens as its weight says, and pack them."""
+    shutil.rmtree(work / "shards", ignore_errors=True)  # of an attempt that was killed: drawing is quick
+    shards = TokenShards(work / "shards")
+    counts: dict[str, RowCount] = {}
+    owners = {name: entry for entry in entries for name in entry["read"]}
+    total = sum(weights.values())
+    for place, (name, weight) in enumerate(weights.items()):
+        count = counts.setdefault(_label(owners[name]), RowCount(_label(owners[name]), "replay"))
+        left = round(budget * weight / total)
+        for document in _drawn(parts[name], seed, place):
+            if left <= 0:
+                break
+            ids = document[:left]
+            shards.add(TokenRow(ids, ids))
+            left -= len(ids)
+            count.rows_in += 1
+            count.rows_out += 1
+            count.tokens += len(ids)
+            if shards.is_full:
+                shards.finish({})
+    shards.finish({})
+    shards.pack(sequence_length, out / ROWS)
+    write_json(
+        out / FACTS, {"samples": shards.first(SAMPLES), "counts": [count.as_dict() for count in counts.values()]}
+    )
+
+
+def _drawn(rows: Dataset, seed: int, part: int) -> Iterator[Any]:
+    """Yield the documents of packed rows in a shuffled order, again and again, each as its tokens."""
+    import numpy as np
+
+    rng = np.random.default_rng([seed, 2, part])
+    while len(rows):
+        for place in rng.permutation(len(rows)).tolist():
+            row = rows[place]
+            ends = np.cumsum(row["seq_lengths"])
+            yield from np.split(np.asarray(row["input_ids"], np.int32), ends[:-1])
+
+
+def _label(entry: Entry) -> str:
+    return f"read by {entry['stage']}" + (f" ({entry['domain']})" if entry["domain"] else "")
