@@ -23,8 +23,8 @@ MATRIX_NOTE = (
     "text, where lower is better, the second the share of right answers to its questions."
 )
 READ_NOTE = (
-    "What each model has read before, and then itself, in tokens with passes counted; replay, and the text of the base, "
-    "belong to no domain."
+    "What was read before each model, and then by itself, in tokens with passes counted. Replay, and the text of the "
+    "base, belong to no domain."
 )
 TRANSFER_NOTE = (
     "The protocol is that of Yildiz et al. (arXiv 2402.17400), whose formulas for transfer we do not know; these "

@@ -47,8 +47,8 @@ IN_PART = (
 
 
 OF_LINEAGE = (
-    "The rows that are replayed are drawn from what the chain has read before; they are not shown, and not packed among "
-    "these"
+    "The rows that are replayed are drawn from what the chain has read before; they are not shown, and not among those "
+    "that are counted here"
 )
 
 
