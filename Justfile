@@ -9,7 +9,7 @@ python := ".venv/bin/python"
 default:
     just --list --unsorted
 
-# take a domain from its data to a published checkpoint with a model card: domain=medical, or domain=all
+# take a domain from its data to a published checkpoint with a model card: domain=medical, domain=all, or domains=a,b in a chain
 [group('run')]
 run *words: setup
     {{ python }} -m common run "$@"

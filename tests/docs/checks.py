@@ -20,6 +20,7 @@ from common.cli.new_domain import new_domain
 from common.config.overrides import parse
 from common.config.resolve import Resolved, resolve
 from common.engine.frozen_plan import freeze, thaw
+from common.engine.ordering import resolve_run
 from common.engine.plan import make_plan
 from common.engine.preflight.settings import check_settings
 from common.errors import DataError
@@ -73,7 +74,10 @@ class Workplace:
         for name, text in ROWS.items():
             (root / name).parent.mkdir(exist_ok=True)
             (root / name).write_text(text, encoding="utf-8")
-        folders = {"pipeline": "pipelines/{}.yaml", "profile": "pipelines/profiles/{}.yaml", "manifest": "{}"}
+        folders = {
+            "pipeline": "pipelines/{}.yaml", "sequence": "pipelines/sequences/{}.yaml",
+            "profile": "pipelines/profiles/{}.yaml", "manifest": "{}",
+        }  # fmt: skip
         for block in (block for path in DOCUMENTS for block in blocks(path) if block.kind in folders):
             (root / folders[block.kind].format(block.name)).write_text(block.text, encoding="utf-8")
         self.planned: dict[tuple[tuple[str, str], ...], Resolved] = {}
@@ -150,10 +154,11 @@ class Workplace:
         if words.get("to"):
             words["publish.to"] = json.dumps(words["to"])
         settings = {key: value for key, value in words.items() if key not in OWN.get(command, ())}
-        if settings["domain"] == "all":
-            assert command in ("run", "rerun", "plan"), command
-            settings["domain"] = "medical"
-        settings["domain"] = settings["domain"].removeprefix("./")
+        if "domains" not in settings:
+            if settings["domain"] == "all":
+                assert command in ("run", "rerun", "plan"), command
+                settings["domain"] = "medical"
+            settings["domain"] = settings["domain"].removeprefix("./")
         settings["out"] = str(self.out)
         resolved = self.plan(settings)
         assert stage is None or stage in [node.name for node in resolved.nodes], stage
@@ -165,9 +170,10 @@ class Workplace:
             data = words.get("data", "")
             if data.endswith(".yaml"):
                 words = {**words, "data": str(self.root / data)}
-            resolved = resolve(words, self.root)
+            resolved = resolve_run(words, self.root)
             try:
-                check_settings(resolved)
+                if not resolved.members:
+                    check_settings(resolved)
                 if not data.startswith("tests/real/"):
                     make_plan(resolved)
             except DataError as error:

@@ -14,6 +14,7 @@ from common.config.yaml import read_yaml
 from common.data.corpus import CORPUS_ROLES
 from common.data.manifest.manifest import load_manifest
 from common.data.manifest.schema import Source
+from common.engine.ordering import resolve_run
 from common.engine.preflight.settings import check_settings
 from tests.docs.checks import Workplace, recipes
 from tests.docs.reading import DOCUMENTS, Block, blocks, commands, inline, name_of
@@ -52,6 +53,9 @@ def test_yaml(block: Block, workplace: Workplace) -> None:
     root = workplace.root
     if block.kind == "pipeline":
         check_settings(resolve({"domain": "medical", "pipeline": block.name}, root))
+    elif block.kind == "sequence":
+        for member in resolve_run({"domains": "medical,legal", "pipeline": block.name}, root).members.values():
+            check_settings(member)
     elif block.kind == "profile":
         check_settings(resolve({"domain": "medical", "profile": block.name}, root))
     elif block.kind == "stages":
@@ -61,7 +65,9 @@ def test_yaml(block: Block, workplace: Workplace) -> None:
         corpus.check_rows([role for role in CORPUS_ROLES if role != "prompts"])
         assert read_yaml(root / block.name)
     else:
-        assert block.kind == "sources", "say what the block is: pipeline, profile, stages, manifest or sources"
+        assert block.kind == "sources", (
+            "say what the block is: pipeline, sequence, profile, stages, manifest or sources"
+        )
         sources = yaml.safe_load(block.text)
         assert isinstance(sources, list)
         for source in sources:

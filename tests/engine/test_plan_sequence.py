@@ -1,0 +1,59 @@
+"""The plan of several domains: their own tokens and notes, one base, and what is frozen of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.engine.frozen_plan import freeze, thaw
+from common.engine.ordering import resolve_run
+from common.engine.plan import make_plan
+from common.engine.settle import settled
+from common.errors import ConfigError
+from common.store.runs import run_of
+from tests.conftest import QUICK, REPOSITORY
+
+WORDS = {key: value for key, value in QUICK.items() if not key.startswith(("sft", "dpo"))}
+
+
+def test_a_plan_has_the_stages_of_all_domains_and_is_the_same_when_it_is_read_back(tmp_path: Path) -> None:
+    words = {"domains": "medical,legal", "out": str(tmp_path), **WORDS, "cpt-legal.tokens": "8192"}
+    run = settled(resolve_run(words, REPOSITORY))
+    plan = make_plan(run)
+    steps = {step.node.name: step for step in plan.steps}
+    assert [step.node.name for step in plan.to_do] == [node.name for node in run.nodes]
+    assert (steps["cpt-medical"].tokens, steps["cpt-legal"].tokens) == (16384, 8192)
+    assert all(step.seconds is not None for step in plan.steps)
+    assert set(plan.by_domain) == {"", "medical", "legal"}
+    assert plan.part(steps["cpt-legal"].node).resolved.config.domain == "legal"
+    assert plan.corpus.domain_title == "Medicines, then Law"
+    assert plan.check() == []
+    path = freeze(run)
+    assert path == tmp_path / "runs" / "medical_legal" / "tiny" / "sequence" / "plan.json"
+    again = thaw(path, {}, REPOSITORY)
+    assert again.config == run.config
+    assert again.nodes == run.nodes
+    assert list(again.members) == ["medical", "legal"]
+    assert [step.fingerprint for step in make_plan(again).steps] == [step.fingerprint for step in plan.steps]
+    assert run_of(run).rerun("cpt-legal").startswith("just rerun domains=medical,legal profile=tiny stage=cpt-legal")
+    with pytest.raises(ConfigError, match="a frozen plan takes run"):
+        thaw(path, {"cpt.tokens": "5"}, REPOSITORY)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"tokens": 8192', '"tokens": -1'), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"tokens: expected more than 0 .* Undo the edit, or plan it again"):
+        thaw(path, {}, REPOSITORY)
+
+
+def test_domains_whose_bases_read_other_text_are_no_chain(tmp_path: Path) -> None:
+    words = {"domains": "medical,legal", "out": str(tmp_path), **WORDS}
+    run = resolve_run(words, REPOSITORY)
+    legal = run.members["legal"]
+    other = legal.config.model_copy(
+        update={"embedded": legal.config.embedded.model_copy(update={"question_repeats": 2})}
+    )
+    object.__setattr__(legal, "config", other)
+    with pytest.raises(
+        ConfigError, match=r"a chain has one base, and that of legal is another.*question_repeats: 1 -> 2"
+    ):
+        make_plan(run)
