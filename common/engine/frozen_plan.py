@@ -49,7 +49,7 @@ class PlanFile(Frozen):
     members: dict[Name, PlanFile] = Field(
         default_factory=dict, description="of a sequence of domains: the plan of each, in their order"
     )
-    order: str = Field("", description="of a sequence: why its domains come in this order")
+    order: NonEmpty | None = Field(None, description="of a sequence: why its domains come in this order")
 
 
 def freeze(resolved: Resolved) -> Path:
@@ -116,7 +116,7 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
         domain: _thawed(member, path, {**overrides, **consents.get(domain, {})}, repository, root)
         for domain, member in plan.members.items()
     }
-    return assemble(members, plan.order)
+    return assemble(members, plan.order or "")
 
 
 def _thawed(plan: PlanFile, path: Path, overrides: Mapping[str, str], repository: Path, out: str | None) -> Resolved:
