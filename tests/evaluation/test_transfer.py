@@ -66,6 +66,10 @@ def test_a_matrix_is_of_sums_and_its_intervals_pair_the_checkpoints() -> None:
     assert forgotten.high - forgotten.low < apart
     assert (found.forgetting[1].value, found.forgetting[1].low, found.forgetting[1].high) == (0, 0, 0)
     assert measure(bits, sizes, resamples=500) == found, "the seed is fixed"
+    # Where each document has the same bits per byte, it does not matter which are drawn: bits go with their bytes.
+    alike = [np.stack([factor * size for factor in (4.0, 1.0, 2.0)]) for size in sizes]
+    same = measure(alike, sizes, resamples=50).forgetting[0]
+    assert (same.low, same.high) == pytest.approx((1.0, 1.0))
 
 
 def test_the_interval_is_that_of_a_bootstrap_by_hand() -> None:
