@@ -63,9 +63,10 @@ class Decontaminator:
         self._passages = [one if isinstance(one, Passage) else Passage(one) for one in passages]
         self._whole: dict[tuple[str, ...], int] = {}  # held-out texts of a few words: rows that are equal
         forms: list[Form] = []
+        known: dict[str, str] = {}
         numbered = enumerate(self._passages)
         for _, group in itertools.groupby(sorted(numbered, key=lambda one: one[1].exam), key=lambda one: one[1].exam):
-            forms += self._forms_of(list(group))
+            forms += self._forms_of(list(group), known)
         self._index = PassageIndex(forms)
         # Words of the longest run that makes a hit: characters weigh less than words.
         self._longest = max((min(len(f.words), f.least // min(map(weight_of, f.words)) + 1) for f in forms), default=0)
@@ -73,13 +74,12 @@ class Decontaminator:
     def __len__(self) -> int:
         return len(self._passages)
 
-    def _forms_of(self, group: Sequence[tuple[int, Passage]]) -> Iterator[Form]:
-        """Yield the forms of one exam's passages."""
-        ways = [list(_ways_to_write(one.text)) for _, one in group]
-        asked = [found[0][0] for found, (_, one) in zip(ways, group, strict=True) if not one.held_out]
-        common = shared_runs(asked, self._n, COMMON, COMMON_SHARE)
-        for (number, one), found in zip(group, ways, strict=True):
-            for words, weights in found:
+    def _forms_of(self, group: Sequence[tuple[int, Passage]], known: dict[str, str]) -> Iterator[Form]:
+        """Yield the forms of one exam's passages. `known` has each word once, with those of other exams."""
+        questions = {number: list(_ways_to_write(one.text, known)) for number, one in group if not one.held_out}
+        common = shared_runs([found[0][0] for found in questions.values()], self._n, COMMON, COMMON_SHARE)
+        for number, one in group:
+            for words, weights in questions.pop(number, None) or _ways_to_write(one.text, known):
                 form = form_of(
                     number, words, weights, self._n, sparse=one.held_out, common=_within(words, common, self._n)
                 )
@@ -176,8 +176,11 @@ class _Copied:
         return None
 
 
-def _ways_to_write(text: str) -> Iterator[Way]:
-    """Yield the words of a passage as it stands, and as one who leaves out apostrophes, or hyphens, would write it."""
+def _ways_to_write(text: str, known: dict[str, str]) -> Iterator[Way]:
+    """Yield the words of a passage as it stands, and as one who leaves out apostrophes, or hyphens, would write it.
+
+    Each word is the one of `known`, which has all of them once.
+    """
     seen = set[tuple[str, ...]]()
     for written in dict.fromkeys((text, _APOSTROPHES.sub("", text), _HYPHENS.sub("", text))):
         found = cut(written)
@@ -190,7 +193,7 @@ def _ways_to_write(text: str) -> Iterator[Way]:
         for words, weights_of in ways:
             if tuple(words) not in seen:
                 seen.add(tuple(words))
-                yield words, weights_of
+                yield [known.setdefault(word, word) for word in words], weights_of
 
 
 def _within(words: Sequence[str], runs: set[tuple[str, ...]], length: int) -> Sequence[bool]:

@@ -20,7 +20,7 @@ import itertools
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from common.data.typing_errors import MOST_TAKEN, Slips
@@ -87,19 +87,23 @@ class PassageIndex:
     """Forms of passages, by the seeds that are looked up: a few neighbouring words of each block."""
 
     def __init__(self, forms: Sequence[Form]) -> None:
-        vocabulary = {word: word for form in forms for word in form.words}  # one object for each word
-        self._forms = [replace(form, words=tuple(vocabulary[word] for word in form.words)) for form in forms]
-        self._slips = Slips(form.words for form in self._forms)
-        counted = Counter(word for form in self._forms for word in form.words)
-        seeds: dict[Seed, list[Candidate]] = {}
-        for number, form in enumerate(self._forms):
+        """Index forms, whose equal words are best one object each."""
+        self._forms = forms
+        self._slips = Slips(form.words for form in forms)
+        counted = Counter(word for form in forms for word in form.words)
+        seeds: dict[Seed, Any] = {}
+        for number, form in enumerate(forms):
             for place, seed in _seeds_of(form, counted):
                 seeds.setdefault(seed, []).append((number, place))
-        self._seeds: dict[Seed, Tree] = {seed: self._grow(found, len(seed), 0) for seed, found in seeds.items()}
-        sizes: dict[tuple[str, str], set[int]] = {}
-        for seed in seeds:
-            sizes.setdefault((seed[0], seed[1]), set()).add(len(seed))
-        self._sizes = {pair: tuple(sorted(found)) for pair, found in sizes.items()}
+        # Held-out texts may be many: nothing is kept twice here, not even for a moment.
+        self._sizes: dict[tuple[str, str], tuple[int, ...]] = {}
+        shared: dict[tuple[int, ...], tuple[int, ...]] = {}
+        for seed, found in seeds.items():
+            seeds[seed] = self._grow(found, len(seed), 0)
+            pair = seed[0], seed[1]
+            sizes = tuple(sorted({*self._sizes.get(pair, ()), len(seed)}))
+            self._sizes[pair] = shared.setdefault(sizes, sizes)
+        self._seeds: dict[Seed, Tree] = seeds
         self._slips.remember(word for tree in self._seeds.values() for word in _keys(tree))
 
     def search(self, words: Sequence[str], places: Iterable[int] | None = None) -> Iterator[Match]:

@@ -9,6 +9,8 @@ what these texts themselves have in such a place. In scripts without spaces a wo
 from __future__ import annotations
 
 import functools
+from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -45,12 +47,15 @@ class Slips:
     """Which words of a text may stand for others, given all texts of the passages as words."""
 
     def __init__(self, texts: Iterable[Sequence[str]]) -> None:
-        words, grams, number = Counter[str](), set[tuple[str, ...]](), 0
+        words, grams, number = Counter[str](), array("q"), 0
+        self.words: dict[str, int] = {}  # and the number of each
         for text in texts:
             number += 1
             words.update(set(text))
-            grams.update(tuple(text[i : i + _reach(word)]) for i, word in enumerate(text))
-        self.words, self._grams = frozenset(words), frozenset(grams)
+            numbers = [self.words.setdefault(word, len(self.words)) for word in text]
+            grams.extend(hash(tuple(numbers[i : i + _reach(word)])) for i, word in enumerate(text))
+        # A hash of numbers, unlike one of words, is the same in every process. It takes 8 bytes, and a run 110.
+        self._grams = array("q", sorted(grams))
         limit = max(COMMON, COMMON_SHARE * number)
         self._common = frozenset(word for word, found in words.items() if found >= limit)
         self._near: dict[str, list[str]] = {}  # what is left of a word without one of its characters -> words
@@ -107,8 +112,15 @@ class Slips:
         # Is it another word, which these texts have in the same place?
         size = _reach(meant[0] if meant else written[0])
         instead = [*known[max(0, start - size + 1) : start], *written, *known[end : end + size - 1]]
-        runs = [tuple(instead[at : at + size]) for at in range(len(instead) - size + 1)]
-        return not all(run in self._grams for run in runs)
+        runs = [instead[at : at + size] for at in range(len(instead) - size + 1)]
+        return not all(map(self._has, runs))
+
+    def _has(self, run: Sequence[str]) -> bool:
+        """Whether some text of the passages has a run of words."""
+        numbers = tuple(self.words.get(word, -1) for word in run)
+        wanted = hash(numbers)
+        place = bisect_left(self._grams, wanted)
+        return -1 not in numbers and place < len(self._grams) and self._grams[place] == wanted
 
     def _is_name(self, known: str) -> bool:
         """Whether a word may be an abbreviation: rare, and of few letters that have case."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import random
 import time
+import tracemalloc
 
 import pytest
 
@@ -153,6 +155,19 @@ def test_a_million_words_take_seconds() -> None:
     start = time.process_time()
     assert not any(guard.hit(text) for _ in range(1000))
     assert time.process_time() - start < 5  # about 1 s; a window over every position and length takes far longer
+
+
+def test_held_out_texts_take_a_bounded_share_of_memory() -> None:
+    rng = random.Random(0)
+    texts = [" ".join(f"word{rng.randrange(5000)}" for _ in range(300)) for _ in range(60)]
+    passages = [Passage(text, "text_domain", held_out=True) for text in texts]
+    Decontaminator(passages[:1])
+    tracemalloc.start()
+    guard = Decontaminator(passages)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert guard.hit(texts[7])
+    assert peak < 20 * sum(map(len, texts))  # about 12; 33 where words and pairs were objects each
 
 
 def test_a_hit_names_the_question_and_shows_the_row() -> None:
