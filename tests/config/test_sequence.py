@@ -16,8 +16,8 @@ from tests.conftest import REPOSITORY, training
 WORDS = {"domains": "medical,legal"}
 
 
-def resolved(repository: Path = REPOSITORY, **words: str) -> Resolved:
-    given = {**WORDS, **words}
+def resolved(words: dict[str, str] | None = None, repository: Path = REPOSITORY) -> Resolved:
+    given = {**WORDS, **(words or {})}
     return assemble(resolve_members(read_domains(given, repository), given, repository))
 
 
@@ -49,12 +49,12 @@ def test_stages_have_the_settings_of_their_domain_and_the_names_of_its_own_run()
 
 
 def test_one_word_sets_all_domains_and_another_a_single_one() -> None:
-    run = resolved(**{"cpt.tokens": "65536", "cpt-legal.tokens": "32768"})
+    run = resolved({"cpt.tokens": "65536", "cpt-legal.tokens": "32768"})
     assert [training(run.config, f"cpt-{domain}").tokens for domain in ("medical", "legal")] == [65536, 32768]
 
 
 def test_specialists_stand_apart_and_their_merges_name_all_of_them() -> None:
-    run = resolved(pipeline="specialists")
+    run = resolved({"pipeline": "specialists"})
     nodes = {node.name: node for node in run.nodes}
     assert nodes["specialist-legal"].parent == "base"
     assert nodes["specialist-legal"].stored == "cpt"
@@ -83,7 +83,7 @@ def test_what_does_not_go_together_is_refused(
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
     with pytest.raises(ConfigError, match=expected):
-        resolved(**words)
+        resolved(words)
 
 
 @pytest.fixture
@@ -100,14 +100,14 @@ def test_a_domain_with_another_model_has_another_base(repository: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"one base, and model.vocabulary_size is 2048 for medical and 1500 for legal"
     ):
-        resolved(repository)
+        resolved(repository=repository)
 
 
 def test_data_with_blocks_are_cleaned_before(repository: Path) -> None:
     path = repository / "domains" / "legal" / "data.yaml"
     path.write_text(path.read_text(encoding="utf-8") + "\nblocks: [exact]\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="The data of legal list blocks that clean rows"):
-        resolved(repository, data="hub")
+        resolved({"data": "hub"}, repository)
 
 
 HEAD = "description: A chain.\n"
