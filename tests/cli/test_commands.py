@@ -82,3 +82,26 @@ def test_two_recipes_keep_their_own_folders(copy: Path, capsys: pytest.CaptureFi
     small = linked(copy, "sft", "small")
     assert small is not None
     assert small.manifest["settings"]["tokens"] == int(QUICK["sft.tokens"])
+
+
+def test_commands_take_several_domains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["domains=medical,legal", f"out={tmp_path}", "cpt-legal.tokens=8192"]
+    assert main(["config", *words]) == 0
+    assert "cpt-legal.tokens" in (shown := capsys.readouterr().out)
+    assert [line.split()[1:] for line in shown.splitlines() if line.split()[:1] == ["cpt-legal.tokens"]] == [
+        ["8192", "command", "line"]
+    ]
+    quick = [word for word in WORDS if not word.startswith(("sft", "dpo"))]
+    assert main(["plan", *words, *quick, "name=two", "freeze=true"]) == 0
+    assert f"Frozen: {tmp_path}/runs/medical_legal/tiny/two/plan.json" in capsys.readouterr().out
+    assert main(["status", f"out={tmp_path}"]) == 0
+    assert "two (sequence)" in capsys.readouterr().out
+    assert main(["chat", "domains=medical,legal", f"out={tmp_path}", "name=tow", "prompt=x"]) == 1
+    assert "There is no run name=tow of medical_legal as asked for. There is tiny/two" in capsys.readouterr().err
+    for command, expected in (
+        (["data", "domains=medical,legal", "data=hub"], "data shows the rows of one domain"),
+        (["plan", "domain=all", "domains=medical,legal"], "domain=all and domains=medical,legal are both set"),
+        (["preview", *words, "stage=cpt-legl"], "Did you mean 'cpt-legal'"),
+    ):
+        assert main(command) == 1
+        assert expected in capsys.readouterr().err
