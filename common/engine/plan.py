@@ -10,15 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 
-from common.config.base import Precision
 from common.config.cleaning import from_lineage
 from common.config.kinds import kind_of
 from common.config.node import Node
-from common.config.overrides import flatten
-from common.config.precision import AUTO
 from common.config.resolve import Resolved
 from common.config.schema import Config
 from common.config.stages import PublishSettings, curriculum_of
@@ -31,31 +27,37 @@ from common.data.several import Several
 from common.data.sizes import CHATML, OWN, RowSizes
 from common.engine.code import code_of
 from common.engine.corpora import open_corpus
-from common.engine.fingerprint import data_of, recipe_of, settings_made_with, settings_of
+from common.engine.fingerprint import data_of, recipe_of, settings_of
 from common.engine.methods import check_methods, method_lines
-from common.engine.own_data import is_default, reasons, repeated
+from common.engine.own_data import reasons, repeated
 from common.engine.preflight.hardware import check_out
 from common.engine.preflight.losses import check_losses, losses
 from common.engine.preflight.settings import check_settings
 from common.engine.preflight.small_corpora import small_corpora
 from common.engine.preflight.sources import check_sources
-from common.engine.provenance import versions
+from common.engine.staleness import (
+    DAMAGED,
+    changes,
+    code_changes,
+    in_other_precision,
+    left_out,
+    not_as_published,
+    stopped_at,
+    unpublished,
+    went_without,
+)
 from common.errors import ConfigError
 from common.models.facts import check_taken_facts
 from common.models.licence import RollUp
 from common.models.local import locate
 from common.models.source import is_hub_id
 from common.report.licences import base_record, planned_licence, require_known
-from common.stages.evaluate import LEFT_OUT
-from common.store.artifacts import Artifact, Store, fingerprint_of, was_started_by
+from common.store.artifacts import Artifact, Store, fingerprint_of
 from common.store.lineage import require_drawable
 from common.store.runs import run_of
-from common.store.verify import changed_since_published, seen_changed
-from common.training.loop.progress import reached
+from common.store.verify import seen_changed
 
 State = Literal["cached", "missing", "stale", "waits"]
-ABSENT = "(absent)"
-DAMAGED = "damaged: "  # begins the reason of a step whose result is not what was committed
 TOKENIZER = "tokenizer.json"
 
 
@@ -274,7 +276,7 @@ def _step(
     gone = unpublished(found, store) if found is not None else None
     without = went_without(found, resolved) if found is not None else None
     if found is not None and not gone and not forced and not without:
-        notes = (*_not_as_published(found, resolved), *_left_out(found, node), *_code_changes(found, node, resolved))
+        notes = (*not_as_published(found, resolved), *left_out(found, node), *code_changes(found, node, resolved))
         return Step(node, "cached", notes, fingerprint, found)
     alike = before is not None and before.manifest["recipe"].get("model") == recipe.get("model")
     tokens, counted, seconds = _expected(node, config, corpus, before if alike else None, outlook)
@@ -286,129 +288,13 @@ def _step(
         return Step(node, "missing", (f"{DAMAGED}{problem}",), fingerprint, None, tokens, counted, seconds)
     work = store.work_folder(node.stored, fingerprint)
     code = code_of(node.kind, resolved.repository, config.stages[node.name])["digest"]
-    stopped, share = _stopped(work, code)
+    stopped, share = stopped_at(work, code)
     notes = tuple(filter(None, [stopped, in_other_precision(recipe, node, resolved, store)]))
     seconds = None if seconds is None else seconds * (1 - share)
     if before is None:
         return Step(node, "missing", notes or ("not made yet",), fingerprint, None, tokens, counted, seconds)
     reasons = (*notes, *changes(before.manifest["recipe"], recipe, resolved.origins, node))
     return Step(node, "stale", reasons, fingerprint, before, tokens, counted, seconds)
-
-
-def _stopped(work: Path, code: str) -> tuple[str, float]:
-    """Return how far a stopped stage has come, in words and as a share of its steps; ("", 0) where nothing began."""
-    if not work.exists():
-        return "", 0.0
-    if not was_started_by(work, code):
-        return "was stopped, and its code has changed since: starts over", 0.0
-    step, steps = reached(work / "trainer")
-    where = f" at step {step:,} of {steps:,}" if steps else ""
-    return f"was stopped, will continue{where}", step / steps if steps else 0.0
-
-
-def in_other_precision(recipe: Mapping[str, Any], node: Node, resolved: Resolved, store: Store) -> str:
-    """Say that a stage was made or started in another precision, and which setting keeps or continues that."""
-    now = recipe["settings"].get("precision")
-    if now is None:
-        return ""
-    origin = resolved.origins.get(f"{node.name}.precision", "")
-    key = "precision" if origin.startswith(AUTO) else f"{node.name}.precision"
-    because = f" ({origin})" if origin else ""
-    code = code_of(node.kind, resolved.repository, resolved.config.stages[node.name])["digest"]
-    for other in get_args(Precision):
-        settings = {**recipe["settings"], "precision": other}
-        if settings.get("quantization", {}).get("bnb_4bit_compute_dtype") == now:
-            settings["quantization"] = {**settings["quantization"], "bnb_4bit_compute_dtype": other}
-        fingerprint = fingerprint_of({**recipe, "settings": settings})
-        if other != now and store.get(node.stored, fingerprint) is not None:
-            return f"made before in {other}, and this run trains in {now}{because}; {key}={other} keeps that result"
-        work = store.work_folder(node.stored, fingerprint)
-        if other != now and work.exists() and was_started_by(work, code):
-            return f"stopped before in {other}, and this run trains in {now}{because}; {key}={other} continues with it"
-    return ""
-
-
-def unpublished(artifact: Artifact, store: Store) -> str | None:
-    """Return that a published version is gone, or not `latest` though that was asked for; None where all is there."""
-    metrics, settings = artifact.manifest["metrics"], artifact.manifest.get("settings", {})
-    if artifact.manifest["kind"] != "publish" or metrics["to"] != "local":
-        return None
-    version = store.root / metrics["path"]
-    if not version.is_dir():
-        return f"{metrics['path']} is gone"
-    latest = version.parent / "latest"
-    elsewhere = settings.get("latest") and latest.resolve() != version.resolve()
-    return f"{Path(metrics['path']).parent}/latest is another version" if elsewhere else None
-
-
-def _not_as_published(artifact: Artifact, resolved: Resolved) -> list[str]:
-    """Return that files of a published version are not what was published, and what to do."""
-    problem = changed_since_published(artifact, Store(resolved.out))
-    return [] if problem is None else [f"{DAMAGED}{problem}; `{run_of(resolved).rerun('publish')}` publishes it again"]
-
-
-def changes(old: Mapping[str, Any], new: Mapping[str, Any], origins: Mapping[str, str], node: Node) -> list[str]:
-    """Return one line per key that differs between two recipes: key, old value, new value, and who set it.
-
-    Defaults are compared as if both recipes held them. Between two schemas, a key that one of them lacks says nothing.
-    """
-    same_form = old.get("schema") == new.get("schema")
-    before, after = (flatten({**recipe, "settings": settings_made_with(recipe)}) for recipe in (old, new))
-    lines = []
-    for key in dict.fromkeys([*before, *after]):
-        a, b = before.get(key, ABSENT), after.get(key, ABSENT)
-        if a == b or (ABSENT in (a, b) and key != "schema" and not same_form):
-            continue
-        shown = key.replace("settings.", f"{node.name}.", 1) if key.startswith("settings.") else key
-        origin = origins.get(shown)
-        lines.append(f"{shown}: {_short(a)} -> {_short(b)}" + (f" ({origin})" if origin else ""))
-    return lines
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return f"{text[:12]}…" if len(text) >= 40 and " " not in text else text
-
-
-def _missing_benchmarks(artifact: Artifact) -> Sequence[str]:
-    """Return the benchmarks that an exam went without, or the check of a stage's rows."""
-    kept_out = artifact.manifest.get("benchmarks", {}).get(LEFT_OUT)  # of rows that were held against the others
-    return artifact.manifest["metrics"].get(LEFT_OUT) or kept_out or ()
-
-
-def went_without(artifact: Artifact, resolved: Resolved) -> str | None:
-    """Return that a result was made without benchmarks which the run now asks for by name; None where it was not."""
-    stages = resolved.config.stages
-    asked = {
-        task
-        for name in stages
-        for task in getattr(stages[name], "tasks", ())
-        if not is_default(f"{name}.tasks", resolved)
-    }
-    names = [name for name in _missing_benchmarks(artifact) if name in asked]
-    return f"made without {', '.join(names)}, which this run asks for" if names else None
-
-
-def _left_out(artifact: Artifact, node: Node) -> list[str]:
-    """Return what a cached result says of benchmarks that it went without."""
-    names = _missing_benchmarks(artifact)
-    return [f"without {', '.join(names)}; `just rerun … stage={node.name}` asks for them again"] if names else []
-
-
-def _code_changes(artifact: Artifact, node: Node, resolved: Resolved) -> list[str]:
-    """Return which libraries and source files have changed since a result was made. It is reused all the same."""
-    then, today = artifact.manifest["versions"], versions()
-    libraries = [
-        f"{name} {then[name]} -> {today[name]}" for name in then if name in today and then[name] != today[name]
-    ]
-    reports = [f"made with other libraries ({', '.join(libraries)})"] if libraries else []
-    made = artifact.manifest["code"]["files"]
-    now = code_of(node.kind, resolved.repository, resolved.config.stages[node.name])["files"]
-    differing = sorted(name for name in {*made, *now} if made.get(name) != now.get(name))
-    if not differing:
-        return reports
-    more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
-    return [f"made by older code ({differing[0]}{more} changed); `just rerun … stage={node.name}` remakes it", *reports]
 
 
 def _expected(

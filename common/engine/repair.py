@@ -12,7 +12,8 @@ from collections.abc import Iterable
 
 from common.config.node import Node
 from common.console import Console
-from common.engine.plan import DAMAGED, Plan, Step
+from common.engine.plan import Plan, Step
+from common.engine.staleness import DAMAGED
 from common.errors import DataError, StoreError
 from common.store.artifacts import Artifact
 from common.store.runs import RunFolder, run_of

@@ -33,7 +33,7 @@ from common.engine.environment import hub_restored, needs_hub, prepare
 from common.engine.fingerprint import recipe_of, task_folders
 from common.engine.frozen_plan import freeze
 from common.engine.job import Job, manifest_of, reads_in, shared_by
-from common.engine.plan import Plan, in_other_precision, make_plan, unpublished
+from common.engine.plan import Plan, make_plan
 from common.engine.preflight.backends import emulated
 from common.engine.preflight.benchmarks import NONE, Benchmarks, note_benchmarks, noted_benchmarks
 from common.engine.preflight.domain_code import exam_folders, rewards_file
@@ -41,6 +41,7 @@ from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
 from common.engine.preflight.trial import try_rows
 from common.engine.repair import require_inputs, require_unchanged, tell_damage
+from common.engine.staleness import in_other_precision, unpublished
 from common.errors import GateError
 from common.models.boundary import explain_panics
 from common.models.device import release_memory

@@ -14,7 +14,7 @@ from common.config.resolve import Resolved, resolve
 from common.config.stages import BaseSettings
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import RECIPE_SCHEMA, recipe_of, settings_made_with
-from common.engine.plan import changes
+from common.engine.staleness import changes
 from common.store.artifacts import fingerprint_of
 from tests.conftest import REPOSITORY
 

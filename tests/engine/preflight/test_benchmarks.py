@@ -14,10 +14,10 @@ from common.config.resolve import Resolved, resolve
 from common.console import Console
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import recipe_of
-from common.engine.plan import went_without
 from common.engine.preflight import benchmarks
 from common.engine.preflight.benchmarks import NONE, load_benchmarks, note_benchmarks, noted_benchmarks
 from common.engine.run import run_stage
+from common.engine.staleness import went_without
 from common.errors import ConfigError, DataError
 from common.evaluation import extra
 from common.models.tokenizer import train_tokenizer
