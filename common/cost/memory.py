@@ -181,11 +181,12 @@ def _trained(setting: Setting, work: Work) -> Need:
     # What is sharded is gathered in bfloat16, layer by layer: autocast finds nothing to copy.
     copies = activations.copies_bytes(shape, work) if shards == 1 else 0.0
     head = activations.head_bytes(shape, work)
-    table = (HALF + FLOAT) * shape.table if work.peft == "full" and work.head != "none" else 0.0
+    whole = work.peft == "full" and (work.only is None or bool(work.tables))
+    table = (HALF + FLOAT) * shape.table if whole and work.head != "none" else 0.0
     working = activations.working_bytes(shape, work)
     one_layer = HALF * shape.layer_linear if work.halved and shards == 1 else 0.0
     earlier = gradients if work.accumulation > 1 else 0.0
-    kept = shape.layers * (cut if work.checkpointing else layer)
+    kept = work.passed(shape) * (cut if work.checkpointing else layer)
     moments: list[dict[str, float]] = [
         {"gradients": earlier + table / shards, "activations": kept + ends, "logits": head, "bfloat16 copies": copies},
         {"gradients": gradients, "activations": layer + working, "bfloat16 copies": one_layer},
