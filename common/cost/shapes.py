@@ -20,6 +20,7 @@ from common.models.planned import base_config, config_after, reshaping
 
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a layer
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+DENSE = {"mixtral": "mistral", "qwen2_moe": "qwen2", "qwen3_moe": "qwen3"}  # of a family with experts
 TWO_MATRICES = ("gpt2", "phi", "gpt_neox", "starcoder2", "falcon")  # of a feed-forward layer
 TIED = ("gpt2", "gemma2", "gemma3_text", "falcon")  # where config.json is silent
 
@@ -117,6 +118,22 @@ def shape_of(model: ModelSettings) -> Shape | None:
         return None  # it is another program's file; the stage says what is wrong with it
 
 
+def _of_experts(config: Mapping[str, Any]) -> int | None:
+    """Return the weights of a model with experts, as transformers builds it of a dense one; None for others."""
+    dense = DENSE.get(str(config.get("model_type")))
+    if dense is None:
+        return None
+    keys = {**config, "model_type": dense, "num_experts_per_tok": 1, "parameters": None}
+    shape = _of_config(keys)
+    assert shape is not None
+    inner = int(config.get("moe_intermediate_size") or config["intermediate_size"])
+    experts = int(config.get("num_local_experts") or config["num_experts"])
+    shared = int(config.get("shared_expert_intermediate_size") or 0)
+    one = 3 * shape.hidden * (experts * inner - shape.inner + shared)
+    routers = shape.hidden * (experts + (1 if shared else 0))
+    return shape.parameters + shape.layers * (one + routers)
+
+
 def shape_in(folder: Path) -> Shape | None:
     """Return the shapes of a stage result, or None where its architecture is not known."""
     return _of_config(config_of(folder))
@@ -152,7 +169,7 @@ def _of_config(config: Mapping[str, Any]) -> Shape | None:
     Of another family the layers are taken to be like these: a feed-forward layer of two matrices has as many weights as
     one of three with two thirds of its inner size, and of experts a token passes a few.
     """
-    family, counted = config.get("model_type"), config.get("parameters")
+    family, counted = config.get("model_type"), config.get("parameters") or _of_experts(config)
     if family not in FAMILIES and counted is None:
         return None
     hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])

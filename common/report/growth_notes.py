@@ -13,6 +13,11 @@ from common.report.markdown import number
 
 PAPERS = {
     "llama_pro": "copies of layers that begin by adding nothing, evenly spread (LLaMA Pro, arXiv 2401.02415)",
+    "adept": "copies of the layers that general text needs least, which begin by adding nothing (ADEPT, arXiv "
+    "2510.10071)",
+    "depth": "layers stretched over a deeper model (AquilaMoE, arXiv 2408.06567)",
+    "width": "more neurons and heads, copied from those that were there (bert2BERT, arXiv 2110.07143)",
+    "upcycle": "equal experts in the place of each feed-forward layer (sparse upcycling, arXiv 2212.05055)",
 }
 
 
@@ -22,6 +27,13 @@ def growth_notes(chain: Chain) -> list[str]:
         _growth_note(name, manifest["metrics"]["growth"])
         for name, manifest in chain.manifests.items()
         if manifest.get("metrics", {}).get("growth")
+    ]
+    notes += [
+        f"`{name}` measured the loss that is added on general text without each layer: "
+        f"{', '.join(f'{one:.3f}' for one in found)} nats a token. It copied the layers "
+        f"{', '.join(map(str, manifest['metrics']['copied']))}, counted from 0."
+        for name, manifest in chain.manifests.items()
+        if (found := manifest.get("metrics", {}).get("layer_importance"))
     ]
     notes += [
         f"`{one.name}` trained {number(one.metrics['learned_parameters'])} parameters, those of the added layers"

@@ -8,6 +8,7 @@ The result is a plain checkpoint of transformers' own classes. Nothing is traine
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from common.config.growth import ExpandSettings
@@ -15,12 +16,18 @@ from common.config.kinds import Kind
 from common.config.node import Node
 from common.config.resolve import Resolved
 from common.models import checkpoint, contracts
+from common.models.device import device_of
 from common.models.growth.configs import grown_config
 from common.models.growth.growing import grow
+from common.models.growth.importance import layer_importance, least_important
 from common.models.growth.record import Growth, write_growth
 from common.models.planned import config_after
 from common.stage import StageContext, StageReport
 from common.training.fit import TrainResult, check_and_save, text_probe
+from common.training.rows.reader import Reader, require_rows
+from common.training.rows.shards import TokenRow
+
+PROBE_LENGTH, PROBE_ROWS = 1024, 8  # tokens of the longest row that is measured on; rows at once
 
 
 def run(context: StageContext) -> StageReport:
@@ -31,7 +38,9 @@ def run(context: StageContext) -> StageReport:
     probe = text_probe(tokenizer)
     logits_TV, parameters = contracts.probe_logits(model, probe), model.num_parameters()
 
-    grown = grow(model, settings, context.stage)
+    importance = _importance(context, model, tokenizer, settings) if settings.measuring else []
+    chosen = least_important(importance, settings.added or 0)
+    grown = grow(model, settings, context.stage, chosen=chosen, seed=context.config.seed)
     difference = contracts.check_grown(contracts.probe_logits(grown.model, probe), logits_TV, grown.preserving)
     growth = Growth(
         context.stage, settings.method, grown.added, int(grown.model.config.num_hidden_layers), parameters,
@@ -43,7 +52,36 @@ def run(context: StageContext) -> StageReport:
     )
     check_and_save(context, TrainResult(grown.model), tokenizer, probe=probe)
     write_growth(context.out, growth)
-    return StageReport(metrics={"steps": 0, "growth": growth.as_dict()})
+    measured = {"layer_importance": [round(one, 6) for one in importance], "copied": chosen} if importance else {}
+    return StageReport(metrics={"steps": 0, "growth": growth.as_dict(), **measured})
+
+
+def _importance(context: StageContext, model: Any, tokenizer: Any, settings: ExpandSettings) -> list[float]:
+    """Return how much the replay text needs each layer."""
+    reader = Reader(context, tokenizer, "replay", chat_only=False)
+    length = min(PROBE_LENGTH, int(model.config.max_position_embeddings))
+    rows = list(reader.tokens(assistant_only=False, sequence_length=length, budget=settings.probe_tokens))
+    require_rows(rows, reader)
+    device = device_of(context.config.run)
+    found = layer_importance(model.to(device), batches_of(rows, tokenizer.pad_token_id))
+    model.to("cpu")
+    shown = ", ".join(f"{one:.3f}" for one in found)
+    context.console.line(f"  {context.stage}: loss added without each layer on {reader.num_tokens:,} tokens: {shown}")
+    return found
+
+
+def batches_of(rows: Sequence[TokenRow], pad_id: int) -> list[tuple[Any, Any]]:
+    """Return rows as batches of ids and labels, rows of about one length together, padded on the right."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    ordered = sorted(rows, key=lambda row: len(row.input_ids))
+    found = []
+    for start in range(0, len(ordered), PROBE_ROWS):
+        batch = ordered[start : start + PROBE_ROWS]
+        ids, labels = ([torch.tensor(getattr(row, name)) for row in batch] for name in ("input_ids", "labels"))
+        found.append((pad_sequence(ids, True, pad_id), pad_sequence(labels, True, -100)))
+    return found
 
 
 def check(node: Node, settings: ExpandSettings, resolved: Resolved) -> None:
@@ -56,6 +94,6 @@ def reshape(settings: ExpandSettings, config: Any, stage: str) -> Any:
 
 
 KIND = Kind(
-    name="expand", settings=ExpandSettings, run=run, check=check, reshapes=reshape, on_gpu=False, seconds=3.0,
+    name="expand", settings=ExpandSettings, run=run, check=check, reshapes=reshape, measures=("replay",), seconds=3.0,
     phrase="a larger model that goes on from it",
 )  # fmt: skip

@@ -20,7 +20,7 @@ from common.errors import ConfigError, ContractError
 from common.models.growth.record import growth_of
 from common.stages import expand
 from common.store.artifacts import Artifact
-from tests.conftest import QUICK, REPOSITORY
+from tests.conftest import QUICK, REPOSITORY, long
 
 pytestmark = pytest.mark.slow
 WORDS = {key: value for key, value in QUICK.items() if not key.startswith("dpo.")}
@@ -84,7 +84,7 @@ def test_a_plan_knows_the_grown_size_and_what_learns(tmp_path: Path) -> None:
         ({"cpt.train_only": "added"}, r"cpt\.train_only=added: no stage before it expands the model; "
                                             r"layers are added by the methods llama_pro.*\. Put `expand: "),
         ({"cpt-added.peft": "lora"}, r"train_only=added and peft=lora exclude each other; set peft=full"),
-        ({"cpt-added.train_only": "null", "cpt-added.train_also": "[embed_tokens]"}, r"train_also is set, but all weig"),
+        ({"cpt-added.train_only": "null", "cpt-added.train_also": "[embed_tokens]"}, r"train_also is set, but all"),
         ({"expand.added": "null"}, r"method llama_pro needs `added`; set it"),
     ],
 )  # fmt: skip
@@ -120,13 +120,57 @@ def test_other_logits_than_promised_stop_the_stage(copy: Path, monkeypatch: pyte
     assert expand.KIND.reshapes is not None
 
 
+OTHERS = {
+    "depth": {"num_hidden_layers": "6"},
+    "width": {"intermediate_size": "512", "num_attention_heads": "8"},
+    "upcycle": {"num_experts": "4"},
+}
+
+
+def by(method: str, **settings: str) -> dict[str, str]:
+    given = {"method": method, **settings} | ({} if "added" in settings else {"added": "null"})
+    return {f"expand.{key}": value for key, value in given.items()}
+
+
+def test_adept_copies_what_replay_text_needs_least(copy: Path) -> None:
+    resolved = growing(copy, **by("adept", added="2", probe_tokens="512"))
+    for name in ("base", "expand"):
+        run_stage(resolved, name, Console("quiet"))
+    grown = run_stage(resolved, "expand", Console("quiet"))
+    facts = grown.manifest["metrics"]
+    importance, copied = facts["layer_importance"], facts["copied"]
+    assert len(importance) == 4
+    assert copied == sorted(sorted(range(4), key=importance.__getitem__)[:2])
+    assert facts["growth"]["added"] == [place + number + 1 for number, place in enumerate(copied)]
+    assert facts["growth"]["difference"] == 0.0
+    assert any(name.startswith("replay/") or "replay" in name for name in grown.manifest["recipe"]["data"])
+    plain = run_stage(growing(copy), "expand", Console("quiet"))
+    assert "data" not in plain.manifest["recipe"]
+
+
+@pytest.mark.parametrize("method", [long("depth"), long("width"), "upcycle"])
+def test_what_has_grown_otherwise_trains_whole(method: str, copy: Path) -> None:
+    words = by(method, **OTHERS[method]) | {"cpt-added.train_only": "null", "cpt.tokens": "2048"}
+    resolved = growing(copy, **words)
+    for name in ("base", "expand", "cpt-added"):
+        made = run_stage(resolved, name, Console("quiet"))
+    grown = run_stage(resolved, "expand", Console("quiet"))
+    facts = grown.manifest["metrics"]["growth"]
+    assert (facts["preserving"], facts["added"]) == (method != "depth", [])
+    assert (facts["difference"] <= 1e-5) is (method != "depth")
+    assert len(changed(weights_of(grown), weights_of(made))) == facts["layers"] + 3
+    assert Outlook.of(resolved).settings["cpt-added"].shape.parameters == facts["parameters"]
+    with pytest.raises(ConfigError, match=rf"expand before it grows by {method}, which adds no layers of their own"):
+        make_plan(growing(copy, **words | {"cpt-added.train_only": "added"}))
+
+
 @pytest.mark.long
 def test_two_processes_train_added_layers_as_one_does(copy: Path) -> None:
     resolved = growing(copy, precision="float32")
     for name in ("base", "expand"):
         run_stage(resolved, name, Console("quiet"))
     grown, alone = (run_stage(resolved, name, Console("quiet")) for name in ("expand", "cpt-added"))
-    shared = growing(copy, precision="float32", **{"run.processes": "2"})
+    shared = growing(copy, precision="float32", name="shared", **{"run.processes": "2"})
     freeze(shared)
     made = run_stage(shared, "cpt-added", Console("quiet"), forced=True)
     assert made.manifest["processes"] == 2

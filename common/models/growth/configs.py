@@ -12,6 +12,8 @@ from typing import Any
 
 from common.config.growth import ExpandSettings
 from common.errors import ConfigError
+from common.models.growth.experts import sparse_config
+from common.models.growth.width import widened_config
 
 Config = Mapping[str, Any]
 # Decoders whose layers add to a residual through `self_attn.o_proj` and `mlp.down_proj` alone, with no norm behind
@@ -22,18 +24,35 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 def grown_config(settings: ExpandSettings, config: Config, stage: str) -> Config:
     """Return the config.json of the grown model. Raises ConfigError where the method cannot grow this one."""
     require_family(config, settings.method, stage)
+    if settings.method == "width":
+        return widened_config(settings, config, stage)
+    if settings.method == "upcycle":
+        return sparse_config(settings, config, stage)
     return with_layers(config, sources_of(settings, config, stage))
 
 
-def sources_of(settings: ExpandSettings, config: Config, stage: str) -> list[int]:
-    """Return, for each layer of the grown model, the layer that it is made from."""
+def sources_of(
+    settings: ExpandSettings, config: Config, stage: str, chosen: Sequence[int] | None = None
+) -> list[int]:  # fmt: skip
+    """Return, for each layer of the grown model, the layer that it is made from.
+
+    Which ones ADEPT copies, its measurement has `chosen`; before that they are taken to be the lowest, from where
+    training costs most.
+    """
     layers = int(config["num_hidden_layers"])
-    return sources_after(range(layers), block_ends(layers, settings.added or 0, stage))
+    if settings.method == "depth":
+        return stretched(layers, settings.num_hidden_layers or 0, stage)
+    if settings.method == "adept":
+        _require_at_most(settings, layers, stage)
+        return sources_after(range(layers), range(settings.added or 0) if chosen is None else chosen)
+    if settings.method == "llama_pro":
+        return sources_after(range(layers), block_ends(settings, layers, stage))
+    return list(range(layers))
 
 
 def places_of(settings: ExpandSettings, config: Config, stage: str) -> tuple[int, ...]:
-    """Return the places of the layers that a method adds."""
-    return tuple(copies_among(sources_of(settings, config, stage)))
+    """Return the places of the layers that a method adds, to be trained alone."""
+    return tuple(copies_among(sources_of(settings, config, stage))) if settings.method != "depth" else ()
 
 
 def require_family(config: Config, method: str, stage: str) -> None:
@@ -46,17 +65,14 @@ def require_family(config: Config, method: str, stage: str) -> None:
         )
 
 
-def block_ends(layers: int, added: int, stage: str) -> list[int]:
+def block_ends(settings: ExpandSettings, layers: int, stage: str) -> list[int]:
     """Return the last layer of each of `added` blocks of equal size: 8 layers in 2 blocks give 3 and 7.
 
     LLaMA Pro (Wu et al. 2024, arXiv 2401.02415), section 3.2: the L layers are N groups of M = L/N, and each group
     gets a copy of its topmost layer. Raises ConfigError where they cannot be parted so.
     """
-    if added > layers:
-        raise ConfigError(
-            f"{stage}.added={added}: the model has {layers} layers, and llama_pro copies each at most once. Set "
-            f"{stage}.added={layers} or less."
-        )
+    _require_at_most(settings, layers, stage)
+    added = settings.added or 0
     if layers % added:
         possible = [number for number in range(1, layers + 1) if layers % number == 0]
         near = sorted(possible, key=lambda number: (abs(number - added), number))[:2]
@@ -66,6 +82,27 @@ def block_ends(layers: int, added: int, stage: str) -> list[int]:
         )
     size = layers // added
     return [size * (block + 1) - 1 for block in range(added)]
+
+
+def _require_at_most(settings: ExpandSettings, layers: int, stage: str) -> None:
+    if (settings.added or 0) > layers:
+        raise ConfigError(
+            f"{stage}.added={settings.added}: the model has {layers} layers, and {settings.method} copies each at most "
+            f"once. Set {stage}.added={layers} or less."
+        )
+
+
+def stretched(layers: int, target: int, stage: str) -> list[int]:
+    """Return the source of each layer of a deeper model: layer l of L2 is layer floor(l L1 / L2) of L1.
+
+    AquilaMoE (Zhang et al. 2024, arXiv 2408.06567), depth growth of AKI-Pro. The paper prints floor(l L2 / L1), which
+    would index beyond the source; this is the reading that does not.
+    """
+    if target <= layers:
+        raise ConfigError(
+            f"{stage}.num_hidden_layers={target}: the model has {layers} layers already. Set more than {layers}."
+        )
+    return [place * layers // target for place in range(target)]
 
 
 def sources_after(layers: Sequence[int], copied: Sequence[int]) -> list[int]:

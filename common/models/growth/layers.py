@@ -28,7 +28,7 @@ def stacked(
     y = x' + FFN(RMSNorm(x')) W_down. With W_O = 0 and W_down = 0, and their biases, y = x: the model computes what it
     did. Both still learn: their gradients are products of what comes in, which is not zero.
     """
-    made = {name: tensor for name, tensor in weights.items() if not LAYER.match(name)}
+    made = {name: tensor.clone() for name, tensor in weights.items() if not LAYER.match(name)}
     of_layer: dict[int, dict[str, Tensor]] = {}
     for name, tensor in weights.items():
         if found := LAYER.match(name):
