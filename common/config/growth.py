@@ -80,9 +80,10 @@ class ExpandSettings(StageSettings):
             names = ", ".join(f"`{name}`" for name in reads.one_of)
             raise ValueError(f"method {self.method} needs one of {names}; set the size that grows")
         known = {"method", *reads.needed, *reads.one_of, *reads.optional}
-        others = [name for name in self.model_fields_set if name not in known and getattr(self, name) is not None]
+        fields = type(self).model_fields
+        others = [name for name in fields if name not in known and getattr(self, name) != fields[name].default]
         if others:
-            raise ValueError(f"method {self.method} does not read `{sorted(others)[0]}`; remove it")
+            raise ValueError(f"method {self.method} does not read `{others[0]}`; remove it")
         if self.num_experts is not None and self.num_experts_per_tok > self.num_experts:
             raise ValueError(
                 f"num_experts_per_tok={self.num_experts_per_tok} is more than num_experts={self.num_experts}; lower it"

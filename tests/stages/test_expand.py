@@ -85,6 +85,8 @@ def test_a_plan_knows_the_grown_size_and_what_learns(tmp_path: Path) -> None:
                                             r"layers are added by the methods llama_pro.*\. Put `expand: "),
         ({"cpt-added.peft": "lora"}, r"train_only=added and peft=lora exclude each other; set peft=full"),
         ({"cpt-added.train_only": "null", "cpt-added.train_also": "[embed_tokens]"}, r"train_also is set, but all"),
+        ({"expand.hidden_size": "256"}, r"method llama_pro does not read `hidden_size`; remove it"),
+        ({"expand.method": "adept", "expand.added": "9"}, r"expand\.added=9: the model has 4 layers, and adept copies"),
         ({"expand.added": "null"}, r"method llama_pro needs `added`; set it"),
     ],
 )  # fmt: skip
@@ -148,7 +150,7 @@ def test_adept_copies_what_replay_text_needs_least(copy: Path) -> None:
     assert "data" not in plain.manifest["recipe"]
 
 
-@pytest.mark.parametrize("method", [long("depth"), long("width"), "upcycle"])
+@pytest.mark.parametrize("method", [long(method) for method in OTHERS])
 def test_what_has_grown_otherwise_trains_whole(method: str, copy: Path) -> None:
     words = by(method, **OTHERS[method]) | {"cpt-added.train_only": "null", "cpt.tokens": "2048"}
     resolved = growing(copy, **words)
