@@ -8,7 +8,6 @@ The result is a plain checkpoint of transformers' own classes. Nothing is traine
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from common.config.growth import ExpandSettings
@@ -24,10 +23,9 @@ from common.models.growth.record import Growth, write_growth
 from common.models.planned import config_after
 from common.stage import StageContext, StageReport
 from common.training.fit import TrainResult, check_and_save, text_probe
-from common.training.rows.reader import Reader, require_rows
-from common.training.rows.shards import TokenRow
+from common.training.rows.probe import probe_batches
 
-PROBE_LENGTH, PROBE_ROWS = 1024, 8  # tokens of the longest row that is measured on; rows at once
+PROBE_LENGTH = 1024  # tokens of the longest row that is measured on
 
 
 def run(context: StageContext) -> StageReport:
@@ -58,29 +56,13 @@ def run(context: StageContext) -> StageReport:
 
 def _importance(context: StageContext, model: Any, tokenizer: Any, settings: ExpandSettings) -> list[float]:
     """Return how much the replay text needs each layer."""
-    reader = Reader(context, tokenizer, "replay", chat_only=False)
     length = min(PROBE_LENGTH, int(model.config.max_position_embeddings))
-    rows = list(reader.tokens(assistant_only=False, sequence_length=length, budget=settings.probe_tokens))
-    require_rows(rows, reader)
+    batches, tokens = probe_batches(context, tokenizer, settings.probe_tokens, length)
     device = device_of(context.config.run)
-    found = layer_importance(model.to(device), batches_of(rows, tokenizer.pad_token_id))
+    found = layer_importance(model.to(device), batches)
     model.to("cpu")
     shown = ", ".join(f"{one:.3f}" for one in found)
-    context.console.line(f"  {context.stage}: loss added without each layer on {reader.num_tokens:,} tokens: {shown}")
-    return found
-
-
-def batches_of(rows: Sequence[TokenRow], pad_id: int) -> list[tuple[Any, Any]]:
-    """Return rows as batches of ids and labels, rows of about one length together, padded on the right."""
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
-
-    ordered = sorted(rows, key=lambda row: len(row.input_ids))
-    found = []
-    for start in range(0, len(ordered), PROBE_ROWS):
-        batch = ordered[start : start + PROBE_ROWS]
-        ids, labels = ([torch.tensor(getattr(row, name)) for row in batch] for name in ("input_ids", "labels"))
-        found.append((pad_sequence(ids, True, pad_id), pad_sequence(labels, True, -100)))
+    context.console.line(f"  {context.stage}: loss added without each layer on {tokens:,} tokens: {shown}")
     return found
 
 

@@ -34,6 +34,7 @@ from common.training.methods.applied import Applied
 from common.training.methods.teacher import teacher_of
 from common.training.options import sft_options
 from common.training.rows.packing import RowCollator
+from common.training.rows.probe import probe_batches
 from common.training.rows.rows import TrainingRows
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ def trainer_for(
                 "which goes with no other here. Leave the method out."
             )
         applied.teacher = teacher_of(context, trainer) if applied.needs_teacher else None
+        if applied.probe_tokens:
+            applied.probe, _ = probe_batches(context, tokenizer, applied.probe_tokens, settings.sequence_length)
     return trainer
 
 

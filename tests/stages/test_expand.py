@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,11 +111,11 @@ def test_a_merge_across_growth_is_refused_in_a_plan(tmp_path: Path) -> None:
 
 def test_other_logits_than_promised_stop_the_stage(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from common.models.growth import growing as module
+    from common.models.growth.layers import stacked
 
     def loud(weights: Any, sources: Any, silent: Any) -> Any:
         return stacked(weights, sources)
 
-    stacked = module.stacked
     monkeypatch.setattr(module, "stacked", loud)
     with pytest.raises(ContractError, match=r"The grown model computes other logits than the one before it \(differ"):
         run_stage(growing(copy), "expand", Console("quiet"))
@@ -164,6 +165,34 @@ def test_what_has_grown_otherwise_trains_whole(method: str, copy: Path) -> None:
     assert Outlook.of(resolved).settings["cpt-added"].shape.parameters == facts["parameters"]
     with pytest.raises(ConfigError, match=rf"expand before it grows by {method}, which adds no layers of their own"):
         make_plan(growing(copy, **words | {"cpt-added.train_only": "added"}))
+
+
+@pytest.mark.long
+def test_a_killed_training_of_added_layers_goes_on_to_the_same_weights(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import Trainer
+
+    resolved = growing(copy, **{"run.checkpoint_minutes": "0.00001"})
+    for name in ("base", "expand", "cpt-added"):
+        whole = run_stage(resolved, name, Console("quiet"))
+    shutil.rmtree(whole.path)
+    step, taken = Trainer.training_step, []
+
+    def broken(self: Any, *args: Any, **options: Any) -> Any:
+        taken.append(1)
+        if len(taken) == 5:
+            raise KeyboardInterrupt
+        return step(self, *args, **options)
+
+    monkeypatch.setattr(Trainer, "training_step", broken)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(resolved, "cpt-added", Console("quiet"))
+    (state,) = (copy / "artifacts" / ".work").glob("cpt-added-*/trainer/checkpoint-4/optimizer.pt")
+    saved = torch.load(state, weights_only=True)["state"]
+    assert len(saved) == 2 * 9  # the matrices and norms of two layers
+    assert run_stage(resolved, "cpt-added", Console("quiet")).digest == whole.digest
+    assert len(taken) == 5 + 4
 
 
 @pytest.mark.long
