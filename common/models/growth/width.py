@@ -33,7 +33,8 @@ MATRICES = {
 def widened_config(settings: ExpandSettings, config: Config, stage: str) -> Config:
     """Return the config.json of the wider model. Raises ConfigError for sizes that it cannot have."""
     before = {name: int(config[name]) for name in WIDTHS}
-    after = {name: getattr(settings, name) or size for name, size in before.items()}
+    asked = (settings.hidden_size, settings.intermediate_size, settings.num_attention_heads)  # as WIDTHS names them
+    after = {name: size or before[name] for name, size in zip(WIDTHS, asked, strict=True)}
     for name, size in after.items():
         if size < before[name]:
             raise ConfigError(f"{stage}.{name}={size}: the model has {before[name]}, and growth takes nothing away.")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+Array = Any  # of numpy, in float64
 IDS = [3, 1, 4, 1, 5, 9, 2, 6]
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 SIZES: dict[str, Any] = {
@@ -30,7 +31,7 @@ def small(family: str, **sizes: Any) -> Any:
     return model
 
 
-def weights_of(model: Any) -> dict[str, np.ndarray]:
+def weights_of(model: Any) -> dict[str, Array]:
     """Return the weights in float64."""
     return {name: weight.double().numpy() for name, weight in model.state_dict().items()}
 
@@ -43,7 +44,7 @@ def logits_of(model: Any) -> Any:
         return model(input_ids=torch.tensor([IDS]), use_cache=False).logits[0]
 
 
-def logits(weights: dict[str, np.ndarray], config: Any) -> np.ndarray:
+def logits(weights: dict[str, Array], config: Any) -> Array:
     """Return the logits (T, V) of a decoder of the Llama family in float64, written from its papers' formulas."""
     hidden = weights["model.embed_tokens.weight"][IDS]
     for place in range(config.num_hidden_layers):
@@ -53,7 +54,7 @@ def logits(weights: dict[str, np.ndarray], config: Any) -> np.ndarray:
     return _norm(hidden, weights["model.norm.weight"], config) @ head.T
 
 
-def layer(x_TH: np.ndarray, own: dict[str, np.ndarray], config: Any) -> np.ndarray:
+def layer(x_TH: Array, own: dict[str, Array], config: Any) -> Array:
     """Return what one layer makes of its input."""
     normed = _norm(x_TH, own["input_layernorm.weight"], config)
     x_TH = x_TH + _linear(_attention(normed, own, config), own, "self_attn.o_proj")
@@ -63,7 +64,7 @@ def layer(x_TH: np.ndarray, own: dict[str, np.ndarray], config: Any) -> np.ndarr
     return x_TH + _linear(inner, own, "mlp.down_proj")
 
 
-def _attention(x_TH: np.ndarray, own: dict[str, np.ndarray], config: Any) -> np.ndarray:
+def _attention(x_TH: Array, own: dict[str, Array], config: Any) -> Array:
     size, length = config.head_dim, len(x_TH)
     q, k, v = (_linear(x_TH, own, f"self_attn.{name}_proj").reshape(length, -1, size).swapaxes(0, 1) for name in "qkv")
     if "self_attn.q_norm.weight" in own:
@@ -77,7 +78,7 @@ def _attention(x_TH: np.ndarray, own: dict[str, np.ndarray], config: Any) -> np.
     return attended.swapaxes(0, 1).reshape(length, -1)
 
 
-def _turned(x_NTD: np.ndarray, config: Any) -> np.ndarray:
+def _turned(x_NTD: Array, config: Any) -> Array:
     """Rotary positions (Su et al. 2021), with the halves of a head as transformers pairs them."""
     half = config.head_dim // 2
     rates = config.rope_parameters["rope_theta"] ** (-np.arange(half) / half)
@@ -87,9 +88,9 @@ def _turned(x_NTD: np.ndarray, config: Any) -> np.ndarray:
     return np.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
 
 
-def _norm(x: np.ndarray, weight: np.ndarray, config: Any) -> np.ndarray:
+def _norm(x: Array, weight: Array, config: Any) -> Array:
     return x / np.sqrt((x**2).mean(-1, keepdims=True) + config.rms_norm_eps) * weight
 
 
-def _linear(x: np.ndarray, own: dict[str, np.ndarray], name: str) -> np.ndarray:
+def _linear(x: Array, own: dict[str, Array], name: str) -> Array:
     return x @ own[f"{name}.weight"].T + own.get(f"{name}.bias", 0.0)
