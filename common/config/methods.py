@@ -113,6 +113,7 @@ class OptimizerMethod(Method):
     apart: bool = False  # each weight has a group of its own, whose rate `before_step` may change for that step
     shards: bool = True  # works on a sharded model
     probe_tokens: Callable[[Any], int] = lambda own: 0  # of replay text that it measures on: see `Step.probe`
+    probe_every: Callable[[Any], int] = lambda own: 1  # steps between two measurements, forward and back
     begin: Callable[[Step, Any], dict[str, Any]] = lambda step, own: {}  # the state before the first step
     before_step: Callable[[Step, Any, dict[str, Any]], Measured | None] | None = None  # gradients are there, clipped
     after_step: Callable[[Step, Any, dict[str, Any]], Measured | None] | None = None

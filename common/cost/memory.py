@@ -100,6 +100,8 @@ class Setting:
     exam_length: int = TEXT_WINDOW
     exam: ExamWork = ExamWork()
     members: int = 0  # checkpoints that are merged
+    probed: int = 0  # tokens that pass through the model to measure it
+    probed_a_step: float = 0.0  # the same while it trains, forward and back, on average
     best: bool = False  # files of best weights are kept while it trains
     teacher: bool = False  # the stage before it runs beside, frozen, and sharded where the learner is
     beside: float = 0.0  # bytes that methods hold beside each weight that learns

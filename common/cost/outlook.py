@@ -22,7 +22,7 @@ from common.config.base import StageSettings
 from common.config.batches import pair_epochs, rewarded_steps
 from common.config.growth import ExpandSettings
 from common.config.kinds import kind_of
-from common.config.methods import chosen, teaches
+from common.config.methods import OptimizerMethod, chosen, teaches
 from common.config.resolve import Resolved
 from common.config.schema import Config
 from common.config.stages import (
@@ -76,10 +76,19 @@ def setting_of(
     elif not isinstance(settings, LearningSettings | AnsweringSettings | ExpandSettings):
         return None
     elif not _is_taken(kind, settings, config):
+        if isinstance(settings, ExpandSettings) and settings.measuring:
+            facts["probed"] = settings.probe_tokens * (
+                shape.layers - (settings.added or 0) + 1
+            )  # whole, and without each
         if isinstance(settings, LearningSettings):
             facts |= {"work": work_of(kind, settings, config, added), "reference": _keeps_reference(kind, settings)}
         if isinstance(settings, TrainingSettings):
             facts |= {"best": settings.validation.keep == "best", "teacher": teaches(settings)}
+            facts["probed_a_step"] = sum(
+                method.probe_tokens(own) / method.probe_every(own)
+                for method, own in chosen(settings)
+                if isinstance(method, OptimizerMethod)
+            )
             facts["beside"] = sum(method.bytes_per_weight(own) for method, own in chosen(settings))
         if isinstance(settings, AnsweringSettings):
             facts |= {"prompt": settings.prompt_tokens, "answer": settings.answer_tokens}
@@ -219,7 +228,8 @@ class Outlook:
             return None
         assert isinstance(settings, WithMethods)
         left = settings.model_copy(update={"methods": {k: v for k, v in settings.methods.items() if k != method}})
-        without = setting_of(setting.kind, left, self.config, self.shape, setting.device, (), self.sizes)
+        layers = setting.work.only or ()
+        without = setting_of(setting.kind, left, self.config, setting.shape, setting.device, (), self.sizes, layers)
         assert without is not None, "the same stage"
         sizes = [memory.phases_of(each)["train"].device_total for each in (setting, without)]
         seconds = [speed.step_seconds(each, self.hardware) for each in (setting, without)]

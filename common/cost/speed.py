@@ -70,12 +70,13 @@ def step_seconds(setting: Setting, hardware: Hardware) -> float:
     work, shape = setting.work, setting.shape
     tokens = work.tokens * work.accumulation
     attention = activations.attention_of(setting.run.attention, setting.device, work.precision)
+    probing = 3 * setting.probed_a_step * shape.forward_flops(work.length) / exam_rate(hardware)
     computing = tokens * token_flops(setting, work) / (hardware.flops[work.precision] * REACHED[hardware.device])
     moved = PASSES * tokens * work.passed(shape) * activations.layer_bytes(shape, work, attention)
     moved += OPTIMIZER_MOVES * work.learned(shape) / setting.shards
     launching = work.accumulation * shape.layers * LAYER_SECONDS[hardware.device]
     writing = writing_seconds(setting, hardware) if kind_of(setting.kind).online else 0.0
-    return computing + moved / hardware.bandwidth + launching + writing + STEP_SECONDS[hardware.device]
+    return computing + probing + moved / hardware.bandwidth + launching + writing + STEP_SECONDS[hardware.device]
 
 
 def writing_seconds(setting: Setting, hardware: Hardware) -> float:
@@ -110,7 +111,8 @@ def other_seconds(setting: Setting, hardware: Hardware) -> float:
         return START_SECONDS + read + exam_seconds(setting, hardware)
     if setting.members:
         return START_SECONDS + (setting.members + 1) * read
-    return START_SECONDS + 3 * read  # read once, written once, read again by a clean process
+    probing = setting.probed * shape.forward_flops(0) / exam_rate(hardware)
+    return START_SECONDS + probing + 3 * read  # read once, written once, read again by a clean process
 
 
 def pair_seconds(setting: Setting, hardware: Hardware, pairs: float, heldout: float, tokens: float) -> float:

@@ -45,9 +45,8 @@ def base_config(model: ModelSettings) -> Mapping[str, Any]:
     if model.path is None:
         vocabulary = model.vocabulary_size + len(model.new_tokens)
         return {"model_type": "llama", "vocab_size": vocabulary, **LLAMA, **model.architecture}
-    if model.facts is not None:
-        return model.facts.model_dump()
-    return known_config(model)
+    known = known_config(model)
+    return known if model.facts is None else {**known, **model.facts.model_dump()}
 
 
 def reshaping(resolved: Resolved, stage: str) -> list[Node]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,8 @@ def test_a_plan_knows_the_grown_size_and_what_learns(tmp_path: Path) -> None:
     assert work.learned(shape) == 2 * shape.layer_parameters
     assert work.passed(shape) == 4  # down to the third of six
     notes = make_plan(resolved).notes
+    adept = Outlook.of(growing(tmp_path, **by("adept", added="2", probe_tokens="512")))
+    assert adept.settings["expand"].probed == 512 * 5
     assert any(note.startswith("expand: 4 -> 6 layers, 1,049,728 -> ") for note in notes)
 
 
@@ -94,6 +97,26 @@ def test_a_plan_knows_the_grown_size_and_what_learns(tmp_path: Path) -> None:
 def test_what_cannot_work_is_refused_in_a_plan(words: dict[str, str], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         make_plan(growing(tmp_path, **words))
+
+
+@pytest.mark.parametrize("family", ["gemma2", "qwen3"])
+def test_a_checkpoint_is_judged_by_its_facts(family: str, tmp_path: Path) -> None:
+    facts = {
+        "model_type": family, "parameters": 596_049_920, "vocab_size": 151_936, "hidden_size": 1024, "head_dim": 128,
+        "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8,
+        "tie_word_embeddings": True, "max_position_embeddings": 40_960, "licence": "mit", "chat_template": "own",
+    }  # fmt: skip
+    words = {"model.path": "owner/name", "model.revision": "0" * 40, "model.facts": json.dumps(facts)}
+    resolved = growing(tmp_path, **words, **{"expand.added": "7"})
+    if family == "gemma2":
+        with pytest.raises(
+            ConfigError, match=r"expand\.method=llama_pro: the stage before it is a model of type gemma2"
+        ):
+            check_settings(resolved)
+        return
+    check_settings(resolved)
+    shape = Outlook.of(resolved).settings["cpt-added"].shape
+    assert (shape.layers, shape.parameters) == (35, 596_049_920 + 7 * shape.layer_parameters)
 
 
 def test_a_merge_across_growth_is_refused_in_a_plan(tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ def problem(own: UnitRatesSettings, stage: TrainingSettings) -> str:
 METHOD = OptimizerMethod(
     name="unit_rates", settings=UnitRatesSettings, begin=begin, before_step=before_step, after_step=after_step,
     problem=problem, apart=True, shards=False, probe_tokens=lambda own: own.probe_tokens,
+    probe_every=lambda own: own.every,
     phrase="a learning rate for each weight matrix, the lower the more general text needs it (ADEPT)",
     paper="arXiv 2510.10071, stage 2", ours="the probing corpus is replay text; tokens of it",
 )  # fmt: skip
