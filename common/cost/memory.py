@@ -299,13 +299,14 @@ def _saved(setting: Setting, train: Need | None) -> Need:
 
     On a CPU the heap gives back what the last step freed (`common.training.speed.heap`); the optimizer's state stays
     beside the weights. Without `run.keep_heap` freed pieces below the allocator's limits stay with the process (91 to
-    98% in our measurements). An adapter is merged into the stage before, which is loaded beside what was trained. With
-    shards, the first process gathers the whole model first.
+    98% in our measurements). An adapter is merged into the stage before, which is loaded beside what was trained; so it
+    is beside a model that was grown from it. With shards, the first process gathers the whole model first.
     """
     shape, work = setting.shape, setting.work
     clean = {"clean process": CLEAN + setting.stored * shape.parameters}
     whole = FLOAT * shape.parameters
-    merged = {"stage before": whole} if work is not None and work.peft != "full" else {}
+    apart = kind_of(setting.kind).reshapes is not None or (work is not None and work.peft != "full")
+    merged = {"stage before": whole} if apart else {}
     if setting.device == "cpu":
         held = dict(train.device) if train is not None else {**_libraries(setting)[0], "weights": whole}
         if setting.run.keep_heap:
