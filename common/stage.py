@@ -115,8 +115,6 @@ def holds_apart(node: Node, config: Config) -> bool:
     if kind.makes == "report" or taken or not roles:
         return False
     replay = 0 if from_lineage(settings) else getattr(settings, "replay", None)
-    read = {role for role in kind.roles if role in ROLES and not (role == "replay" and replay == 0)}
-    replay = getattr(settings, "replay", None)
     read = {role for role in roles if role in ROLES and not (role == "replay" and replay == 0)}
     read = {"replay"} if replay == 1 else read
     return node.sampled or draws(node.kind) or not read <= set(cleaned_roles(node.inputs))

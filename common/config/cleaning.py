@@ -83,8 +83,8 @@ def needed_inputs(node: Node, settings: StageSettings) -> tuple[str, ...]:
         return tuple(name for name in node.inputs if name in earlier)
     replay = getattr(settings, "replay", None)
     unread = {PREFIX + "replay"} if replay == 0 or from_lineage(settings) else set[str]()
-    measured = {PREFIX + role for role in kind_of(node.kind).measures}
-    unread = {PREFIX + "replay"} if replay == 0 else set[str]() if settings.measuring else measured
+    if not settings.measuring:
+        unread |= {PREFIX + role for role in kind_of(node.kind).measures}
     if replay == 1:
         unread = {PREFIX + role for role in ROLES if role != "replay"}
     return tuple(name for name in node.inputs if name not in unread)

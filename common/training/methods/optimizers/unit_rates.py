@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic import Field
 
+from common.config.cleaning import from_lineage
 from common.config.methods import MethodSettings, OptimizerMethod, Step
 from common.config.stages import TrainingSettings
 
@@ -90,6 +91,8 @@ def problem(own: UnitRatesSettings, stage: TrainingSettings) -> str:
     """Say what is missing: without replay there is no text to measure on."""
     if not stage.replay:
         return "importance is measured on replay text, and replay is 0; set replay above 0"
+    if from_lineage(stage):
+        return "importance is measured on text of the role replay, and replay_from is lineage; set replay_from=role"
     if stage.peft != "full":
         return f"it is for the weights themselves, and peft is {stage.peft}; set peft=full"
     return ""

@@ -123,6 +123,7 @@ def test_each_weight_moves_by_its_share_of_the_rate() -> None:
     [
         ({"replay": 0.0}, "replay is 0; set replay above 0"),
         ({"replay": 0.2, "peft": "lora"}, "peft is lora"),
+        ({"replay": 0.2, "replay_from": "lineage"}, "set replay_from=role"),
         ({}, "0"),
     ],
 )
