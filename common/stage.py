@@ -82,7 +82,7 @@ def data_roles(
     """
     declared = kind_of(kind)
     drawn = sampled or draws(kind)
-    roles = list(declared.roles)
+    roles = list(declared.measures if settings.measuring else declared.roles)
     guards = corpus.exam_roles(roles[0]) if roles and declared.makes != "report" else ()
     if sampled:
         del roles[0]
@@ -111,9 +111,10 @@ def holds_apart(node: Node, config: Config) -> bool:
     if kind.makes == "rows":
         return True
     taken = (kind.starts and config.model.path is not None) or getattr(settings, "path", None) is not None
-    if kind.makes == "report" or taken or not kind.roles:
+    roles = kind.measures if settings.measuring else kind.roles
+    if kind.makes == "report" or taken or not roles:
         return False
     replay = 0 if from_lineage(settings) else getattr(settings, "replay", None)
-    read = {role for role in kind.roles if role in ROLES and not (role == "replay" and replay == 0)}
+    read = {role for role in roles if role in ROLES and not (role == "replay" and replay == 0)}
     read = {"replay"} if replay == 1 else read
     return node.sampled or draws(node.kind) or not read <= set(cleaned_roles(node.inputs))

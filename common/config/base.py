@@ -118,3 +118,8 @@ class StageSettings(Frozen):
     by_kind: ClassVar[bool] = True  # a section named after the kind holds for all stages of it, whatever their names
     adapts: ClassVar[bool] = False  # whether it may train an adapter, so that a run-wide `peft` holds for it
     either: ClassVar[tuple[str, ...]] = ()  # keys that exclude each other: the one of the highest layer counts
+
+    @property
+    def measuring(self) -> bool:
+        """Whether a stage reads the roles that its kind `measures`."""
+        return False

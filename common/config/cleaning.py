@@ -66,7 +66,8 @@ def with_cleaning(nodes: Sequence[Node], roles: Collection[str]) -> list[Node]:
 def _roles(node: Node) -> tuple[str, ...]:
     """Return the roles of training rows that a stage may read. Sampled answers take the place of the first."""
     kind = kind_of(node.kind)
-    roles = tuple(role for role in kind.roles if role in ROLES) if kind.makes not in ("report", "rows") else ()
+    read = (*kind.roles, *kind.measures)
+    roles = tuple(role for role in read if role in ROLES) if kind.makes not in ("report", "rows") else ()
     return roles[1:] if node.sampled else roles
 
 
@@ -82,6 +83,8 @@ def needed_inputs(node: Node, settings: StageSettings) -> tuple[str, ...]:
         return tuple(name for name in node.inputs if name in earlier)
     replay = getattr(settings, "replay", None)
     unread = {PREFIX + "replay"} if replay == 0 or from_lineage(settings) else set[str]()
+    if not settings.measuring:
+        unread |= {PREFIX + role for role in kind_of(node.kind).measures}
     if replay == 1:
         unread = {PREFIX + role for role in ROLES if role != "replay"}
     return tuple(name for name in node.inputs if name not in unread)

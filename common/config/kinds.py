@@ -29,9 +29,14 @@ class Kind:
     run: Callable[[Any], Any]  # from a `StageContext` to a `StageReport`: see `common.stage`
     check: Callable[[Any, Any, Any], object] | None = None  # (node, settings, resolved); raises ConfigError in a plan
 
+    # (settings, config.json of the stage before, stage) -> that of its result, where it makes a model of another shape.
+    # Raises ConfigError in a plan for a model that it cannot change so.
+    reshapes: Callable[[Any, Mapping[str, Any], str], Mapping[str, Any]] | None = None
+
     makes: Makes = "language model"
     starts: bool = False  # begins the chain; all others continue from a stage
     roles: tuple[str, ...] = ()  # corpus roles that decide its result, the indispensable one first
+    measures: tuple[str, ...] = ()  # corpus roles that it reads to measure a model, where its settings are `measuring`
     reads: tuple[Makes, ...] = ()  # results that a pipeline file may name in its `with`
 
     shareable: bool = False  # several processes may train it together

@@ -91,6 +91,7 @@ class Step:
     optimizer: Any
     number: int  # from 1
     of: int
+    probe: Sequence[tuple[Any, Any]] = ()  # batches of ids and labels of replay text, where the method asks for some
 
     def weights(self) -> dict[str, Any]:
         """Return the weights that learn, by name. Of a sharded model they are DTensors."""
@@ -109,6 +110,10 @@ class OptimizerMethod(Method):
 
     # (model, settings) -> name of a weight -> its share of the stage's learning rate; weights without one have all.
     rates: Callable[[Any, Any], Mapping[str, float]] | None = None
+    apart: bool = False  # each weight has a group of its own, whose rate `before_step` may change for that step
+    shards: bool = True  # works on a sharded model
+    probe_tokens: Callable[[Any], int] = lambda own: 0  # of replay text that it measures on: see `Step.probe`
+    probe_every: Callable[[Any], int] = lambda own: 1  # steps between two measurements, forward and back
     begin: Callable[[Step, Any], dict[str, Any]] = lambda step, own: {}  # the state before the first step
     before_step: Callable[[Step, Any, dict[str, Any]], Measured | None] | None = None  # gradients are there, clipped
     after_step: Callable[[Step, Any, dict[str, Any]], Measured | None] | None = None

@@ -160,7 +160,26 @@ class BaseSettings(WithMethods):
         return self
 
 
-class CptSettings(WithMethods):
+class ContinuedSettings(WithMethods):
+    """Settings of the stages that go on from a model, of which a part alone may learn."""
+
+    train_only: Literal["added"] | None = Field(
+        None, description="added: only the layers that an `expand` stage before has added learn; none: all weights"
+    )
+    train_also: tuple[Literal["embed_tokens", "lm_head"], ...] = Field(
+        (), description="with train_only: tables of words that learn as well, as words that the base never read need"
+    )
+
+    @model_validator(mode="after")
+    def _has_one_way(self) -> ContinuedSettings:
+        if self.train_only and self.peft != "full":
+            raise ValueError(f"train_only={self.train_only} and peft={self.peft} exclude each other; set peft=full")
+        if self.train_also and not self.train_only:
+            raise ValueError("train_also is set, but all weights learn; set train_only=added, or remove train_also")
+        return self
+
+
+class CptSettings(ContinuedSettings):
     """Continued pre-training on the domain's text, mixed with replay."""
 
     replay_from: Literal["role", "lineage"] = Field(
@@ -179,7 +198,7 @@ class CptSettings(WithMethods):
         return self
 
 
-class SftSettings(WithMethods):
+class SftSettings(ContinuedSettings):
     """Supervised fine-tuning on conversations; only the assistant's tokens are learned."""
 
     learns_answers: ClassVar[bool] = True

@@ -33,7 +33,7 @@ def scratch_bytes(setting: Setting) -> float:
     work, shape = setting.work, setting.shape
     if work is None:
         return 0.0
-    learned = work.learned(shape)
+    learned, saved = work.learned(shape), work.saved(shape)
     gathered = FLOAT * shape.parameters if setting.shards > 1 else 0.0
-    best = KEPT_BEST * FLOAT * learned if setting.best else 0.0
-    return CHECKPOINTS * (FLOAT + work.state) * learned + best + gathered
+    best = KEPT_BEST * FLOAT * saved if setting.best else 0.0
+    return CHECKPOINTS * (FLOAT * saved + work.state * learned) + best + gathered

@@ -100,6 +100,8 @@ class Setting:
     exam_length: int = TEXT_WINDOW
     exam: ExamWork = ExamWork()
     members: int = 0  # checkpoints that are merged
+    probed: int = 0  # tokens that pass through the model to measure it
+    probed_a_step: float = 0.0  # the same while it trains, forward and back, on average
     best: bool = False  # files of best weights are kept while it trains
     teacher: bool = False  # the stage before it runs beside, frozen, and sharded where the learner is
     beside: float = 0.0  # bytes that methods hold beside each weight that learns
@@ -181,11 +183,12 @@ def _trained(setting: Setting, work: Work) -> Need:
     # What is sharded is gathered in bfloat16, layer by layer: autocast finds nothing to copy.
     copies = activations.copies_bytes(shape, work) if shards == 1 else 0.0
     head = activations.head_bytes(shape, work)
-    table = (HALF + FLOAT) * shape.table if work.peft == "full" and work.head != "none" else 0.0
+    whole = work.peft == "full" and (work.only is None or bool(work.tables))
+    table = (HALF + FLOAT) * shape.table if whole and work.head != "none" else 0.0
     working = activations.working_bytes(shape, work)
     one_layer = HALF * shape.layer_linear if work.halved and shards == 1 else 0.0
     earlier = gradients if work.accumulation > 1 else 0.0
-    kept = shape.layers * (cut if work.checkpointing else layer)
+    kept = work.passed(shape) * (cut if work.checkpointing else layer)
     moments: list[dict[str, float]] = [
         {"gradients": earlier + table / shards, "activations": kept + ends, "logits": head, "bfloat16 copies": copies},
         {"gradients": gradients, "activations": layer + working, "bfloat16 copies": one_layer},
@@ -296,13 +299,14 @@ def _saved(setting: Setting, train: Need | None) -> Need:
 
     On a CPU the heap gives back what the last step freed (`common.training.speed.heap`); the optimizer's state stays
     beside the weights. Without `run.keep_heap` freed pieces below the allocator's limits stay with the process (91 to
-    98% in our measurements). An adapter is merged into the stage before, which is loaded beside what was trained. With
-    shards, the first process gathers the whole model first.
+    98% in our measurements). An adapter is merged into the stage before, which is loaded beside what was trained; so it
+    is beside a model that was grown from it. With shards, the first process gathers the whole model first.
     """
     shape, work = setting.shape, setting.work
     clean = {"clean process": CLEAN + setting.stored * shape.parameters}
     whole = FLOAT * shape.parameters
-    merged = {"stage before": whole} if work is not None and work.peft != "full" else {}
+    apart = kind_of(setting.kind).reshapes is not None or (work is not None and work.peft != "full")
+    merged = {"stage before": whole} if apart else {}
     if setting.device == "cpu":
         held = dict(train.device) if train is not None else {**_libraries(setting)[0], "weights": whole}
         if setting.run.keep_heap:

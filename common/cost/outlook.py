@@ -20,8 +20,9 @@ from common.config.answering import (
 )
 from common.config.base import StageSettings
 from common.config.batches import pair_epochs, rewarded_steps
+from common.config.growth import ExpandSettings
 from common.config.kinds import kind_of
-from common.config.methods import chosen, teaches
+from common.config.methods import OptimizerMethod, chosen, teaches
 from common.config.resolve import Resolved
 from common.config.schema import Config
 from common.config.stages import (
@@ -38,9 +39,11 @@ from common.cost.corrections import Corrections, Pace
 from common.cost.exam import exam_work
 from common.cost.hardware import GIB, Hardware, hardware_of
 from common.cost.memory import EMBEDDED_TEXT, TEXT_WINDOW, Need, Setting
-from common.cost.shapes import Shape, shape_of
+from common.cost.shapes import Shape, shape_after, shape_in, shape_of
 from common.cost.workload import work_of
 from common.data.sizes import RowSizes
+from common.models.growth.record import growth_of
+from common.models.planned import added_before
 
 if TYPE_CHECKING:
     from common.stage import StageContext
@@ -56,11 +59,12 @@ def setting_of(
     device: str,
     inputs: Sequence[str] = (),
     sizes: RowSizes | None = None,
+    added: Sequence[int] = (),
 ) -> Setting | None:
     """Return a stage as the formulas want it, or None for one that needs next to nothing (card, publish).
 
     `inputs` are the kinds of what it reads: reward models among them are held while it trains. `sizes` are those of its
-    corpus, by which an exam is priced.
+    corpus, by which an exam is priced. `added` are the places of layers that a stage before has added.
     """
     facts: dict[str, Any] = {"stored": WIDTHS[config.model.dtype]}
     if isinstance(settings, EvaluateSettings):
@@ -69,13 +73,22 @@ def setting_of(
         facts["exam"] = exam_work(settings, sizes, embedded=config.data == "embedded")
     elif isinstance(settings, MergeSettings):
         facts |= {"members": len(settings.members()), "stored": WIDTHS[settings.dtype]}
-    elif not isinstance(settings, LearningSettings | AnsweringSettings):
+    elif not isinstance(settings, LearningSettings | AnsweringSettings | ExpandSettings):
         return None
     elif not _is_taken(kind, settings, config):
+        if isinstance(settings, ExpandSettings) and settings.measuring:
+            facts["probed"] = settings.probe_tokens * (
+                shape.layers - (settings.added or 0) + 1
+            )  # whole, and without each
         if isinstance(settings, LearningSettings):
-            facts |= {"work": work_of(kind, settings, config), "reference": _keeps_reference(kind, settings)}
+            facts |= {"work": work_of(kind, settings, config, added), "reference": _keeps_reference(kind, settings)}
         if isinstance(settings, TrainingSettings):
             facts |= {"best": settings.validation.keep == "best", "teacher": teaches(settings)}
+            facts["probed_a_step"] = sum(
+                method.probe_tokens(own) / method.probe_every(own)
+                for method, own in chosen(settings)
+                if isinstance(method, OptimizerMethod)
+            )
             facts["beside"] = sum(method.bytes_per_weight(own) for method, own in chosen(settings))
         if isinstance(settings, AnsweringSettings):
             facts |= {"prompt": settings.prompt_tokens, "answer": settings.answer_tokens}
@@ -141,16 +154,20 @@ class Outlook:
         Raises ConfigError for hardware that is not in the table.
         """
         config = resolved.config
-        hardware, shape = hardware_of(config), shape_of(config.model)
+        hardware, base = hardware_of(config), shape_of(config.model)
         kinds = {node.name: node.kind for node in resolved.nodes}
         found: dict[str, Setting] = {}
-        for node in resolved.nodes if shape is not None else ():
-            assert shape is not None
-            inputs = [kinds[name] for name in node.inputs]
-            setting = setting_of(node.kind, config.stages[node.name], config, shape, hardware.device, inputs, sizes)
+        for node in resolved.nodes if base is not None else ():
+            shape = shape_after(resolved, node.name)
+            if shape is None:
+                continue
+            inputs, added = [kinds[name] for name in node.inputs], added_before(resolved, node.name)
+            setting = setting_of(
+                node.kind, config.stages[node.name], config, shape, hardware.device, inputs, sizes, added
+            )
             if setting is not None:
                 found[node.name] = setting
-        return cls(resolved, hardware, shape, found, corrections or Corrections(resolved.out), sizes)
+        return cls(resolved, hardware, base, found, corrections or Corrections(resolved.out), sizes)
 
     def phases(self, stage: str) -> Mapping[str, Need]:
         """Return the needs of a stage by phase; none where nothing is known."""
@@ -211,7 +228,8 @@ class Outlook:
             return None
         assert isinstance(settings, WithMethods)
         left = settings.model_copy(update={"methods": {k: v for k, v in settings.methods.items() if k != method}})
-        without = setting_of(setting.kind, left, self.config, self.shape, setting.device, (), self.sizes)
+        layers = setting.work.only or ()
+        without = setting_of(setting.kind, left, self.config, setting.shape, setting.device, (), self.sizes, layers)
         assert without is not None, "the same stage"
         sizes = [memory.phases_of(each)["train"].device_total for each in (setting, without)]
         seconds = [speed.step_seconds(each, self.hardware) for each in (setting, without)]
@@ -229,17 +247,20 @@ def pace_of(setting: Setting, hardware: Hardware) -> Pace:
     """Return what the speed of a stage that trains belongs to."""
     assert setting.work is not None, f"a stage of kind {setting.kind} has no speed"
     work, parameters = setting.work, setting.shape.parameters
-    return Pace(setting.kind, work.peft, work.precision, parameters, hardware.name, setting.run.processes)
+    part = work.peft if work.only is None else "added"
+    return Pace(setting.kind, part, work.precision, parameters, hardware.name, setting.run.processes)
 
 
 def setting_in(context: StageContext) -> tuple[Setting, Hardware] | None:
     """Return the stage that runs as the formulas want it, and where; None where nothing is known of its model."""
-    shape = shape_of(context.config.model)
+    growth = growth_of(context.parent_artifact.path) if context.parent is not None else None
+    shape = shape_of(context.config.model) if growth is None else shape_in(context.parent_artifact.path)
     if shape is None:
         return None
     hardware = hardware_of(context.config)
     inputs = [str(artifact.manifest["kind"]) for artifact in context.inputs.values()]
-    setting = setting_of(context.kind, context.settings, context.config, shape, hardware.device, inputs)
+    added = growth.added if growth is not None else ()
+    setting = setting_of(context.kind, context.settings, context.config, shape, hardware.device, inputs, None, added)
     return None if setting is None else (setting, hardware)
 
 

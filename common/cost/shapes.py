@@ -9,21 +9,20 @@ profile's facts or the files give the number of parameters, and the layers are t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from common.config.resolve import Resolved
 from common.config.schema import ModelFacts, ModelSettings
-from common.models.facts import known_config
+from common.models.local import config_of
+from common.models.planned import base_config, config_after, reshaping
 
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a layer
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+DENSE = {"mixtral": "mistral", "qwen2_moe": "qwen2", "qwen3_moe": "qwen3"}  # of a family with experts
 TWO_MATRICES = ("gpt2", "phi", "gpt_neox", "starcoder2", "falcon")  # of a feed-forward layer
 TIED = ("gpt2", "gemma2", "gemma3_text", "falcon")  # where config.json is silent
-# What LlamaConfig takes where an architecture is silent (transformers 5.23, models/llama/configuration_llama.py).
-LLAMA = {
-    "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32, "num_attention_heads": 32,
-    "tie_word_embeddings": False, "max_position_embeddings": 2048,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,15 +110,48 @@ class Shape:
 
 def shape_of(model: ModelSettings) -> Shape | None:
     """Return the shapes of the model that a chain starts from, or None where nothing is known of them."""
-    if model.path is None:
-        config = {"vocab_size": model.vocabulary_size + len(model.new_tokens), **LLAMA, **model.architecture}
-        return _of_config({"model_type": "llama", **config})
     if model.facts is not None:
         return _of_facts(model.facts)
     try:
-        return _of_config(known_config(model))
+        return _of_config(base_config(model))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None  # it is another program's file; the stage says what is wrong with it
+
+
+def _of_experts(config: Mapping[str, Any]) -> int | None:
+    """Return the weights of a model with experts, as transformers builds it of a dense one; None for others."""
+    dense = DENSE.get(str(config.get("model_type")))
+    if dense is None:
+        return None
+    keys = {**config, "model_type": dense, "num_experts_per_tok": 1, "parameters": None}
+    shape = _of_config(keys)
+    assert shape is not None
+    inner = int(config.get("moe_intermediate_size") or config["intermediate_size"])
+    experts = int(config.get("num_local_experts") or config["num_experts"])
+    shared = int(config.get("shared_expert_intermediate_size") or 0)
+    one = 3 * shape.hidden * (experts * inner - shape.inner + shared)
+    routers = shape.hidden * (experts + (1 if shared else 0))
+    return shape.parameters + shape.layers * (one + routers)
+
+
+def shape_in(folder: Path) -> Shape | None:
+    """Return the shapes of a stage result, or None where its architecture is not known."""
+    return _of_config(config_of(folder))
+
+
+def shape_after(resolved: Resolved, stage: str) -> Shape | None:
+    """Return the shapes of a stage's result, with all that stages on the way to it have changed."""
+    model = resolved.config.model
+    base = shape_of(model)
+    if base is None or not reshaping(resolved, stage):
+        return base
+    counted, after = (
+        _of_config({key: value for key, value in config.items() if key != "parameters"})
+        for config in (base_config(model), config_after(resolved, stage))
+    )
+    if counted is None or after is None or base.known_parameters is None:
+        return after
+    return replace(after, known_parameters=base.known_parameters + after.parameters - counted.parameters)
 
 
 def _of_facts(facts: ModelFacts) -> Shape:
@@ -137,7 +169,7 @@ def _of_config(config: Mapping[str, Any]) -> Shape | None:
     Of another family the layers are taken to be like these: a feed-forward layer of two matrices has as many weights as
     one of three with two thirds of its inner size, and of experts a token passes a few.
     """
-    family, counted = config.get("model_type"), config.get("parameters")
+    family, counted = config.get("model_type"), config.get("parameters") or _of_experts(config)
     if family not in FAMILIES and counted is None:
         return None
     hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])

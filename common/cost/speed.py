@@ -45,14 +45,22 @@ def token_flops(setting: Setting, work: Work) -> float:
     """Return the FLOPs that training spends on a token: forward, backward, and a second forward where checkpointed.
 
     The backward pass takes twice the forward's; half of that, the weights' gradients, falls away for frozen weights.
+    Below the lowest layer that learns nothing is passed back, and nothing is computed again.
     A teacher reads forward only.
     """
     shape = setting.shape
     masked = setting.device == "cpu"  # its attention computes what the mask hides; variable-length attention does not
     head = work.scored / work.tokens
-    forward = shape.forward_flops(work.length if masked else work.length / 2, head=head)
-    backward = 2.0 if work.peft == "full" else 1.0
+    looked_at = work.length if masked else work.length / 2
+    forward = shape.forward_flops(looked_at, head=head)
     again = 1.0 if work.checkpointing else 0.0
+    if work.only is not None:
+        of_layers = shape.forward_flops(looked_at, head=0)
+        of_head = forward - of_layers
+        beside = setting.teacher * forward
+        learned = len(work.only) / shape.layers * of_layers + of_head * ("lm_head" in work.tables)
+        return forward + (1 + again) * of_layers * work.passed(shape) / shape.layers + of_head + learned + beside
+    backward = 2.0 if work.peft == "full" else 1.0
     return forward * (1 + backward + again + setting.teacher)
 
 
@@ -62,12 +70,13 @@ def step_seconds(setting: Setting, hardware: Hardware) -> float:
     work, shape = setting.work, setting.shape
     tokens = work.tokens * work.accumulation
     attention = activations.attention_of(setting.run.attention, setting.device, work.precision)
+    probing = 3 * setting.probed_a_step * shape.forward_flops(work.length) / exam_rate(hardware)
     computing = tokens * token_flops(setting, work) / (hardware.flops[work.precision] * REACHED[hardware.device])
-    moved = PASSES * tokens * shape.layers * activations.layer_bytes(shape, work, attention)
+    moved = PASSES * tokens * work.passed(shape) * activations.layer_bytes(shape, work, attention)
     moved += OPTIMIZER_MOVES * work.learned(shape) / setting.shards
     launching = work.accumulation * shape.layers * LAYER_SECONDS[hardware.device]
     writing = writing_seconds(setting, hardware) if kind_of(setting.kind).online else 0.0
-    return computing + moved / hardware.bandwidth + launching + writing + STEP_SECONDS[hardware.device]
+    return computing + probing + moved / hardware.bandwidth + launching + writing + STEP_SECONDS[hardware.device]
 
 
 def writing_seconds(setting: Setting, hardware: Hardware) -> float:
@@ -102,7 +111,8 @@ def other_seconds(setting: Setting, hardware: Hardware) -> float:
         return START_SECONDS + read + exam_seconds(setting, hardware)
     if setting.members:
         return START_SECONDS + (setting.members + 1) * read
-    return START_SECONDS + 3 * read  # read once, written once, read again by a clean process
+    probing = setting.probed * shape.forward_flops(0) / exam_rate(hardware)
+    return START_SECONDS + probing + 3 * read  # read once, written once, read again by a clean process
 
 
 def pair_seconds(setting: Setting, hardware: Hardware, pairs: float, heldout: float, tokens: float) -> float:

@@ -8,7 +8,7 @@ of TRL's config classes, which keep activations checkpointed unless set otherwis
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from common.config.batches import accumulate, micro_tokens
 from common.config.kinds import kind_of
 from common.config.methods import LossMethod, chosen, teaches
 from common.config.schema import Config, RunSettings
-from common.config.stages import LearningSettings, PreferenceSettings, TrainingSettings
+from common.config.stages import ContinuedSettings, LearningSettings, PreferenceSettings, TrainingSettings
 from common.cost.shapes import MATRICES, Shape
 
 # How logits come about: all at once (lean), in TRL's pieces (chunked), for the answers' tokens in ours (scored), all by
@@ -48,6 +48,8 @@ class Work:
     optimizer: str
     lora: Mapping[str, Any]
     eight_bit: bool  # the quantised copy holds 8 bits a weight, not 4
+    only: tuple[int, ...] | None = None  # places of the layers that learn; none: all
+    tables: tuple[str, ...] = ()  # with `only`: embed_tokens and lm_head, where they learn too
 
     @property
     def tokens(self) -> int:
@@ -68,9 +70,22 @@ class Work:
 
     def learned(self, shape: Shape) -> int:
         """Return the number of weights that learn: all, or the adapter's and what trains whole with it."""
+        if self.only is not None:
+            shared = shape.tied and len(self.tables) > 1
+            return len(self.only) * shape.layer_parameters + shape.table * (1 if shared else len(self.tables))
         if self.peft == "full":
             return shape.parameters
         return shape.adapter_parameters(self.rank, self.targets) + self.kept_whole(shape)
+
+    def saved(self, shape: Shape) -> int:
+        """Return the number of weights in a trainer checkpoint, of which an adapter's holds those that learn alone."""
+        return shape.parameters if self.peft == "full" else self.learned(shape)
+
+    def passed(self, shape: Shape) -> int:
+        """Return the layers that the backward pass goes through: down to the lowest one that learns."""
+        if self.only is None or "embed_tokens" in self.tables or (shape.tied and self.tables):
+            return shape.layers
+        return shape.layers - min(self.only, default=shape.layers)
 
     def kept_whole(self, shape: Shape) -> int:
         """Return the weights that `lora.modules_to_save` copies and trains beside the adapter."""
@@ -87,8 +102,11 @@ class Work:
         return MATRICES if isinstance(named, str) else tuple(str(name) for name in named)
 
 
-def work_of(kind: str, settings: LearningSettings, config: Config) -> Work:
-    """Return what a training stage computes at once under `run.processes` and its tokens of a forward pass."""
+def work_of(kind: str, settings: LearningSettings, config: Config, added: Sequence[int] = ()) -> Work:
+    """Return what a training stage computes at once under `run.processes` and its tokens of a forward pass.
+
+    `added` are the places of layers that an earlier stage has added, which may be all that learns.
+    """
     train, run = settings.train, config.run
     head: Head
     if isinstance(settings, RewardedSettings):
@@ -117,8 +135,15 @@ def work_of(kind: str, settings: LearningSettings, config: Config) -> Work:
         peft=settings.peft, checkpointing=bool(train.get("gradient_checkpointing", True)),
         precision=settings.precision,
         optimizer=str(train.get("optim", "adamw_torch_fused")), lora=settings.lora or {},
-        eight_bit=bool((settings.quantization or {}).get("load_in_8bit")),
+        eight_bit=bool((settings.quantization or {}).get("load_in_8bit")), **_part(settings, added),
     )  # fmt: skip
+
+
+def _part(settings: LearningSettings, added: Sequence[int]) -> dict[str, Any]:
+    """Return what learns where that is a part of the model."""
+    if not isinstance(settings, ContinuedSettings) or settings.train_only is None:
+        return {}
+    return {"only": tuple(added), "tables": settings.train_also}
 
 
 def split(batch: int, tokens_each: int, settings: LearningSettings, run: RunSettings) -> tuple[int, int]:

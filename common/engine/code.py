@@ -49,7 +49,9 @@ def code_of(kind: str, repository: Path, settings: StageSettings | None = None) 
     """
     on = [method for method, _ in chosen(settings)] if settings is not None else []
     methods = tuple(f"{FOLDERS[method.place]}.{method.name}" for method in on)
-    return code_of_module(f"{STAGES}.{kind}", repository, reads_rows=bool(kind_of(kind).roles), further=methods)
+    declared = kind_of(kind)
+    reads = bool(declared.roles or declared.measures)
+    return code_of_module(f"{STAGES}.{kind}", repository, reads_rows=reads, further=methods)
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from common.config.resolve import Resolved
 from common.config.schema import Config
 from common.config.stages import PublishSettings, curriculum_of
 from common.cost.budget import budget_of
+from common.cost.growth import growth_notes
 from common.cost.outlook import Outlook
 from common.cost.shapes import shape_of
 from common.data.corpus import Corpus
@@ -209,6 +210,7 @@ def _notes(resolved: Resolved, corpus: Corpus, outlook: Outlook, to_do: Sequence
     ordered = [
         f"{node.name}: {phrase}." for node in to_do if (phrase := curriculum_of(resolved.config.stages[node.name]))
     ]
+    grown = growth_notes(resolved, [node.name for node in to_do])
     on = [line for node in to_do for line in method_lines(node, resolved.config, outlook)]
     ordered += [
         f"{node.name}: replays nothing, as the chain has read nothing here before it."
@@ -219,7 +221,7 @@ def _notes(resolved: Resolved, corpus: Corpus, outlook: Outlook, to_do: Sequence
         and node.parent == start_of(resolved).name
     ]
     small = small_corpora(resolved, to_do, outlook.sizes)
-    return (*lent, *reasons(resolved), *on, *ordered, *small, *repeated(resolved, corpus, outlook.sizes), *lost)
+    return (*lent, *reasons(resolved), *grown, *on, *ordered, *small, *repeated(resolved, corpus, outlook.sizes), *lost)
 
 
 def _with_libraries(steps: Sequence[Step], outlook: Outlook) -> Iterator[Step]:

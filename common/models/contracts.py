@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 REFERENCE_TOLERANCE = 0.05  # nats per answer: autocast of the reference against a float32 recomputation, relative
 MERGE_TOLERANCE = 1e-3
+GROWTH_TOLERANCE = 1e-5  # in float32; what remains is rounding
 
 
 def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -172,6 +173,18 @@ def check_adapter_merge(before_TV: Tensor, after_TV: Tensor) -> float:
         raise ContractError(
             f"Merging the adapter changed the logits by {difference:.2g} of their range (allowed {MERGE_TOLERANCE}). "
             "Train in a wider type, or keep the adapter apart."
+        )
+    return difference
+
+
+def check_grown(after_TV: Tensor, before_TV: Tensor, preserving: bool) -> float:
+    """A method that promises so leaves the logits as they were; return the largest relative difference."""
+    difference = relative_difference(after_TV, before_TV)
+    if preserving and not difference <= GROWTH_TOLERANCE:  # also where it is NaN
+        raise ContractError(
+            f"The grown model computes other logits than the one before it (difference {difference:.2g} of their "
+            f"range, allowed {GROWTH_TOLERANCE}); nothing is committed. Its architecture adds to the residual in a way "
+            "that growth does not know: use another checkpoint."
         )
     return difference
 

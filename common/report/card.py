@@ -17,6 +17,7 @@ from common.evaluation.comparison import Comparison, TextComparison
 from common.models.licence import HUB_ID, RollUp
 from common.report import exam_tables, stage_notes, tables
 from common.report.chain import SIDES, Chain
+from common.report.growth_notes import growth_notes
 from common.report.headline import headline
 from common.report.licences import LOCAL, base_record, licence_facts, made_here, trained_on
 from common.report.markdown import code, duration, number, one_line, plain, prose
@@ -100,6 +101,7 @@ def render_card(
         "![Exam scores of every model](exam.png)",
         "![Training loss of every stage](loss.png)",
         *stage_notes.training_notes(chain),
+        *growth_notes(chain),
         *stage_notes.reward_notes(chain),
         *stage_notes.sampling_notes(chain),
         *stage_notes.adapter_notes(chain, comparisons),

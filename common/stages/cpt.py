@@ -13,6 +13,7 @@ from common.config.stages import CptSettings
 from common.stage import StageContext, StageReport
 from common.training.adapters import load_parent
 from common.training.fit import check_and_save, fit, report, text_probe
+from common.training.freezing import check_train_only
 from common.training.rows.rows import build_rows
 
 
@@ -26,6 +27,6 @@ def run(context: StageContext) -> StageReport:
 
 
 KIND = Kind(
-    name="cpt", settings=CptSettings, run=run, roles=("cpt", "replay"), shareable=True,
+    name="cpt", settings=CptSettings, run=run, check=check_train_only, roles=("cpt", "replay"), shareable=True,
     phrase="continued pre-training on the domain's text", part="text",
 )  # fmt: skip

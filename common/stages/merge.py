@@ -24,8 +24,9 @@ from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.stages import MergeSettings
 from common.errors import ConfigError, ContractError
-from common.models.facts import known_config
 from common.models.finite import require_finite, weights_in
+from common.models.growth.record import carry
+from common.models.planned import config_after
 from common.models.settings_files import read_config
 from common.models.shards import read_header, shards_of
 from common.stage import StageContext, StageReport
@@ -46,6 +47,7 @@ ARCHITECTURE_KEYS = (
     "hidden_act", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters", "sliding_window", "layer_types",
     "tie_word_embeddings",
 )  # fmt: skip
+GROWN_KEYS = ("model_type", "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads")
 OUTPUT_HEAD = "lm_head.weight"
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")  # of config.json
 
@@ -90,6 +92,8 @@ def run(context: StageContext) -> StageReport:
             text = _describe(context.inputs, members, parent, context.config.seed)
             text += yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
             (context.out / RECIPE).write_text(text, encoding="utf-8")
+            if settings.method != "passthrough":  # which takes layers apart
+                carry(folders[parent], context.out)
         shutil.rmtree(merged)
     weights = list_weights(settings)
     return StageReport(metrics={"method": settings.method, "models": weights, "num_parameters": num_parameters})
@@ -103,12 +107,28 @@ def check(node: Node, settings: MergeSettings, resolved: Resolved) -> None:
             f"{node.name}.models is empty, so there is nothing to merge. Name each model with "
             f"{node.name}.models.<stage>={{}}; the stages that it may take are {', '.join(node.inputs)}."
         )
-    config = known_config(resolved.config.model)
-    if any(config.get(key) for key in EXPERTS):
+    configs = {name: config_after(resolved, name) for name in dict.fromkeys([*settings.members(), *node.inputs])}
+    if settings.method != "passthrough":
+        _require_one_shape({name: configs[name] for name in settings.members()}, node.name)
+    config = next((found for found in configs.values() if any(found.get(key) for key in EXPERTS)), None)
+    if config is not None:
         raise ConfigError(
             f"{node.name}: mergekit writes the experts of a model of type {config.get('model_type')} under names of "
             "its own, so it cannot be merged. Use a pipeline without a merge, such as pipeline=adapters."
         )
+
+
+def _require_one_shape(configs: Mapping[str, Mapping[str, Any]], stage: str) -> None:
+    """Check that no member of a merge has grown where another has not, as far as it is known. Raises ConfigError."""
+    (first, expected), *others = configs.items()
+    for name, found in others:
+        for key in GROWN_KEYS:
+            if expected and found and found.get(key) != expected.get(key):
+                raise ConfigError(
+                    f"{stage}: {first} and {name} cannot be merged: their {key} will be {expected.get(key)} and "
+                    f"{found.get(key)}, as a stage between them changes the model's shape. Merge stages on one side of "
+                    "it."
+                )
 
 
 KIND = Kind(

@@ -18,6 +18,7 @@ from common.models.turns import require_trainable_template
 from common.stage import StageContext, StageReport
 from common.training.adapters import load_parent
 from common.training.fit import check_and_save, fit, report
+from common.training.freezing import check_train_only
 from common.training.rows.rows import TrainingRows, build_rows
 
 
@@ -34,7 +35,8 @@ def run(context: StageContext) -> StageReport:
 
 
 KIND = Kind(
-    name="sft", settings=SftSettings, run=run, roles=("sft", "replay"), reads=("sample",), shareable=True,
+    name="sft", settings=SftSettings, run=run, check=check_train_only, roles=("sft", "replay"), reads=("sample",),
+    shareable=True,
     phrase="supervised fine-tuning on conversations", part="conversations",
 )  # fmt: skip
 

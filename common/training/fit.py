@@ -22,9 +22,11 @@ from common.data.accounting import RowCount
 from common.errors import ConfigError, RecipeError
 from common.models import checkpoint, contracts
 from common.models.clean_load import CleanProcess
+from common.models.growth.record import carry
 from common.stage import StageContext, StageReport
 from common.training import adapters, patches
 from common.training.distributed import parallel, ranks
+from common.training.freezing import freeze
 from common.training.loop import memory
 from common.training.loop.trainer import TrainingLoop, lean_sft_trainer
 from common.training.loop.validation import Validation
@@ -32,6 +34,7 @@ from common.training.methods.applied import Applied
 from common.training.methods.teacher import teacher_of
 from common.training.options import sft_options
 from common.training.rows.packing import RowCollator
+from common.training.rows.probe import probe_batches
 from common.training.rows.rows import TrainingRows
 
 if TYPE_CHECKING:
@@ -59,14 +62,15 @@ class TrainResult:
 def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, rows: TrainingRows) -> TrainResult:
     """Train to the end of the budget, resuming from the trainer checkpoint of a killed run."""
     settings = cast(TrainingSettings, context.settings)
-    loop = TrainingLoop(context, settings.batch_tokens)
+    loop, learned = TrainingLoop(context, settings.batch_tokens), freeze(context, model)
     trainer = trainer_for(context, model, tokenizer, rows, loop.folder)
     validation = Validation(context, rows.validation)
     if rows.validation is not None:
         trainer.add_callback(validation.callback(trainer))
     log = loop.run(trainer)
     model = validation.chosen(trained_model(context, trainer))
-    measured = {**loop.measured(), **validation.measured(), **({"mixture": rows.mixture} if rows.mixture else {})}
+    mixed = {"mixture": rows.mixture} if rows.mixture else {}
+    measured = {**loop.measured(), **learned, **validation.measured(), **mixed}
     if trainer.applied is not None:
         measured |= trainer.applied.measured(rows.methods or {})
     return TrainResult(model, log, loop.steps, loop.seconds, loop.steps * settings.batch_tokens, measured)
@@ -96,6 +100,8 @@ def trainer_for(
                 "which goes with no other here. Leave the method out."
             )
         applied.teacher = teacher_of(context, trainer) if applied.needs_teacher else None
+        if applied.probe_tokens:
+            applied.probe, _ = probe_batches(context, tokenizer, applied.probe_tokens, settings.sequence_length)
     return trainer
 
 
@@ -175,6 +181,7 @@ def check_and_save(
         contracts.check_saved(context.out, probe, logits, clean_process, context.work, trust_remote_code=trusted)
     if context.parent is not None:
         contracts.check_tokenizer(context.out, context.parent_artifact.path)
+        carry(context.parent_artifact.path, context.out)
     lines = (json.dumps(record) + "\n" for record in trained.log)
     (context.out / "log.jsonl").write_text("".join(lines), encoding="utf-8")
     return trained.measured

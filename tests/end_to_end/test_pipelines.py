@@ -32,6 +32,7 @@ def test_it_resolves_on_the_tiny_profile_and_with_a_checkpoint(name: str) -> Non
     [
         long("residual", ["base", "instruct", "cpt", "residual"]),
         long("sec", ["base", "instruct", "cpt", "ties"]),
+        long("growth", ["base", "cpt", "sft", "cpt-added", "sft-grown"]),
         ("sft-only", ["base", "sft"]),
         long("dpo-only", ["base", "dpo"]),
         ("cpt-sft", ["base", "cpt", "sft"]),
@@ -52,6 +53,11 @@ def test_it_runs_to_a_card(pipeline: str, checkpoints: list[str], finished: Path
         assert "`cpt-lora` trained an adapter (lora, rank" in card
         assert "Compared with training all weights (`cpt`):" in card
         assert "Compared with training all weights (`sft`):" in card
+    if "cpt-added" in checkpoints:
+        card = (artifacts["card"].path / "README.md").read_text(encoding="utf-8")
+        assert "`expand` grew the model from 1,049,728 to 1,443,456 parameters and 6 layers: copies of layers" in card
+        assert "(LLaMA Pro, arXiv 2401.02415). Its logits differ from those before by 0 of their range" in card
+        assert "`cpt-added` trained 393,728 parameters, those of the added layers alone." in card
     if "instruct" in checkpoints:
         rows = artifacts["instruct"].manifest["rows"]
         assert {row["role"] for row in rows} == {"replay"}  # nothing of the domain

@@ -108,6 +108,13 @@ def _is_read(found: Sizes | None) -> bool:
 def _replay(name: str, config: Config, corpus: Corpus) -> Iterator[DataError]:
     """Yield what is wrong where no source of replay has rows that a stage can learn from."""
     settings, sources = config.stages[name], corpus.conversations("replay")
+    if settings.measuring:
+        if not sources:
+            yield DataError(
+                f"{name} measures the model on general text, and no source has role: replay. Add one, or choose "
+                "another method."
+            )
+        return
     assert isinstance(settings, TrainingSettings), f"stage {name} has no replay"
     if any(sources.values()) or (sources and not settings.assistant_only):
         return

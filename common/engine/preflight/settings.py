@@ -123,6 +123,11 @@ def _check_shards(node: Node, settings: StageSettings, run: RunSettings) -> None
             f"{node.name}.{found} with run.parallelism={run.parallelism}: quantised weights are not sharded here. "
             "Use run.parallelism=ddp, as a quantised model fits each GPU, or peft=lora."
         )
+    if found.startswith("methods."):
+        raise ConfigError(
+            f"{node.name}.{found} with run.parallelism={run.parallelism}: it reads the gradients of whole weights. Use "
+            "run.parallelism=ddp, or leave it out."
+        )
     if found:
         raise ConfigError(
             f"{node.name}.{found} with run.parallelism={run.parallelism}: bitsandbytes has no "

@@ -62,8 +62,10 @@ def lean_sft_trainer() -> type[Trainer]:
         def create_optimizer(self, model: Any = None) -> Any:
             new, learner = self.optimizer is None, self.model if model is None else model
             optimizer = super().create_optimizer(model)
-            if new and self.applied is not None and (rates := self.applied.rates(learner)):
-                split_by_rate(optimizer, learner, rates)
+            if new and self.applied is not None:
+                rates, apart = self.applied.rates(learner), self.applied.apart
+                if rates or apart:
+                    split_by_rate(optimizer, learner, rates, apart=apart)
             return optimizer
 
         def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:

@@ -8,6 +8,7 @@ without. State is saved in trainer checkpoints (`common.training.methods.state`)
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -45,6 +46,7 @@ class Applied:
         self.terms = _of_place(on, LossMethod)
         self.rules = _of_place(on, OptimizerMethod)
         self.schedule = next(iter(_of_place(on, ScheduleMethod)), None)
+        self.probe: Sequence[tuple[Any, Any]] = ()  # replay text for rules that measure on it; given as the teacher is
         self.teacher: Any = None  # of losses that compare with the stage before; given once the trainer is there
         self.state: dict[str, dict[str, Any]] = {}  # of each rule
         self.sums: dict[str, Any] = {}  # of the terms, since the last line of the log
@@ -63,6 +65,16 @@ class Applied:
     @property
     def needs_teacher(self) -> bool:
         return any(method.teacher for method, _ in self.terms)
+
+    @property
+    def probe_tokens(self) -> int:
+        """Tokens of replay text that rules measure on."""
+        return max((method.probe_tokens(own) for method, own in self.rules), default=0)
+
+    @property
+    def apart(self) -> bool:
+        """Whether each weight needs a group of its own in the optimizer."""
+        return any(method.apart for method, _ in self.rules)
 
     def forward(self) -> dict[str, Any]:
         """Return what the forward pass is asked for besides the logits."""
@@ -117,7 +129,7 @@ class Applied:
         """Return what runs the rules around steps and saves their state: before checkpoints are marked as whole."""
 
         def step(state: Any) -> Step:
-            return Step(trainer.model, trainer.optimizer, state.global_step, state.max_steps)
+            return Step(trainer.model, trainer.optimizer, state.global_step, state.max_steps, self.probe)
 
         def begin(args: Any, state: Any, control: Any, **_: Any) -> None:
             now = step(state)
@@ -129,7 +141,7 @@ class Applied:
             }
 
         def before(args: Any, state: Any, control: Any, **_: Any) -> None:
-            now = Step(trainer.model, trainer.optimizer, state.global_step + 1, state.max_steps)
+            now = dataclasses.replace(step(state), number=state.global_step + 1)
             for method, own in self.rules:
                 if method.before_step is not None:
                     self._note(method.name, method.before_step(now, own, self.state[method.name]))

@@ -21,3 +21,10 @@ def test_each_weight_has_its_share_and_keeps_its_decay() -> None:
     ]  # fmt: skip
     torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.1)
     assert [group["lr"] for group in optimizer.param_groups] == [1e-3, 1e-3, 5e-4, 0.0]
+
+
+def test_apart_each_weight_is_in_a_group_of_its_own() -> None:
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    split_by_rate(optimizer, model, {"bias": 0.5}, apart=True)
+    assert [(len(group["params"]), group["lr"]) for group in optimizer.param_groups] == [(1, 1e-2), (1, 5e-3)]

@@ -1,0 +1,58 @@
+"""What the card says of stages that change a model's shape: the method, its paper, sizes, and what of it learns.
+
+Usage: `parts += growth_notes(chain)`; none where a chain has no such stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from common.report.chain import Chain
+from common.report.markdown import number
+
+PAPERS = {
+    "llama_pro": "copies of layers that begin by adding nothing, evenly spread (LLaMA Pro, arXiv 2401.02415)",
+    "adept": "copies of the layers that general text needs least, which begin by adding nothing (ADEPT, arXiv "
+    "2510.10071)",
+    "depth": "layers stretched over a deeper model (AquilaMoE, arXiv 2408.06567)",
+    "width": "more neurons and heads, copied from those that were there (bert2BERT, arXiv 2110.07143)",
+    "upcycle": "equal experts in the place of each feed-forward layer (sparse upcycling, arXiv 2212.05055)",
+}
+
+
+def growth_notes(chain: Chain) -> list[str]:
+    """Return a sentence for each stage that grew the model, and for each that trained what was added alone."""
+    notes = [
+        _growth_note(name, manifest["metrics"]["growth"])
+        for name, manifest in chain.manifests.items()
+        if manifest.get("metrics", {}).get("growth")
+    ]
+    notes += [
+        f"`{name}` measured the loss that is added on general text without each layer: "
+        f"{', '.join(f'{one:.3f}' for one in found)} nats a token. It copied the layers "
+        f"{', '.join(map(str, manifest['metrics']['copied']))}, counted from 0."
+        for name, manifest in chain.manifests.items()
+        if (found := manifest.get("metrics", {}).get("layer_importance"))
+    ]
+    notes += [
+        f"`{one.name}` trained {number(one.metrics['learned_parameters'])} parameters, those of the added layers"
+        f"{_tables(one.settings)} alone."
+        for one in chain.checkpoints
+        if one.metrics.get("learned_parameters")
+    ]
+    return ["### Growth", *notes] if notes else []
+
+
+def _growth_note(name: str, facts: Mapping[str, Any]) -> str:
+    promise = "as the method promises" if facts["preserving"] else "the method promises no equal logits"
+    return (
+        f"`{name}` grew the model from {number(facts['parameters_before'])} to {number(facts['parameters'])} "
+        f"parameters and {facts['layers']} layers: {PAPERS[facts['method']]}. Its logits differ from those before by "
+        f"{facts['difference']:.1g} of their range ({promise})."
+    )
+
+
+def _tables(settings: Mapping[str, Any]) -> str:
+    also = settings.get("train_also") or ()
+    return f" and of {' and '.join(f'`{table}`' for table in also)}" if also else ""

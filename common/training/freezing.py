@@ -1,0 +1,63 @@
+"""Train a part of a model: the layers that an `expand` stage before has added, all else frozen.
+
+Usage: `freeze(context, model)` before a trainer is built; `check_train_only(node, settings, resolved)` in a plan.
+
+What is frozen gets no gradient and no optimizer state, and below the lowest layer that learns nothing is passed back.
+Adapters, which add weights of their own, are `common.training.adapters`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from common.config.growth import ADDS_LAYERS
+from common.config.node import Node
+from common.config.resolve import Resolved
+from common.config.stages import ContinuedSettings
+from common.errors import ConfigError
+from common.models.growth.record import growth_of
+from common.models.planned import growth_before
+from common.stage import StageContext
+
+logger = logging.getLogger(__name__)
+ADVICE = "Put `expand: {kind: expand, from: <stage>}` with one of these before it, or remove train_only"
+
+
+def check_train_only(node: Node, settings: ContinuedSettings, resolved: Resolved) -> None:
+    """Check that a stage before adds what alone is to learn. Raises ConfigError."""
+    if settings.train_only is None:
+        return
+    found = growth_before(resolved, node.name)
+    if found is None or found[1].method not in ADDS_LAYERS:
+        before = "no stage before it expands the model"
+        if found is not None:
+            before = f"{found[0]} before it grows by {found[1].method}, which adds no layers of their own"
+        raise ConfigError(_refusal(node.name, before))
+
+
+def _refusal(stage: str, before: str) -> str:
+    methods = " and ".join(ADDS_LAYERS)
+    return f"{stage}.train_only=added: {before}; layers are added by the methods {methods}. {ADVICE}."
+
+
+def freeze(context: StageContext, model: Any) -> dict[str, int]:
+    """Freeze all of a model but what the settings let learn; return what the card says of it.
+
+    Raises ConfigError where nothing was added before.
+    """
+    settings = context.settings
+    if not isinstance(settings, ContinuedSettings) or settings.train_only is None:
+        return {}
+    growth = growth_of(context.parent_artifact.path)
+    if growth is None or not growth.added:
+        raise ConfigError(_refusal(context.stage, f"{context.parent} holds no layers that a stage has added"))
+    model.requires_grad_(False)
+    for place in growth.added:
+        model.get_submodule(f"model.layers.{place}").requires_grad_(True)
+    for name in settings.train_also:
+        table = model.get_input_embeddings() if name == "embed_tokens" else model.get_output_embeddings()
+        table.requires_grad_(True)
+    learned = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    logger.info("%s: %d of %d weights learn", context.stage, learned, model.num_parameters())
+    return {"learned_parameters": learned}

@@ -1,0 +1,95 @@
+"""What training the added layers alone gains in time: CPT of a grown model, in full and with `train_only: added`.
+
+All train the same model on the same rows in turns: LLaMA Pro's copies, all weights against the copies alone, and these
+with a rate of their own for each weight (`unit_rates`, whose measurement every 500 steps is left out). Each case names
+the depth and how many layers are added. The issue that asked for it expects 1.3 x.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import statistics
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.config.growth import ExpandSettings
+from common.models.growth.growing import grow
+from common.models.growth.record import Growth, write_growth
+from common.store.artifacts import Artifact
+from common.training.fit import trainer_for
+from common.training.freezing import freeze
+from common.training.loop.trainer import optimized_for
+from common.training.rows.rows import TrainingRows
+from tests.bench.material import material, models_here
+from tests.bench.turns import Done, alone, in_turns, ratio, train_in_turns
+
+STEPS, WARMUP = 24, 4
+LEAST = 1.3
+ALL, ADDED, RATES = "all weights", "added layers", "added layers, unit_rates"
+DEEP = (("model.architecture.num_hidden_layers", "32"),)  # of LLaMA Pro, which adds 8
+CHECKPOINTED = (("cpt.train.gradient_checkpointing", "true"),)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model that is grown, and how it is trained."""
+
+    name: str
+    model: str
+    folder: Path
+    added: int
+    words: tuple[tuple[str, str], ...] = ()
+
+
+WORDS = {ALL: {}, ADDED: {"cpt.train_only": "added"}}
+WORDS[RATES] = {**WORDS[ADDED], "cpt.methods.unit_rates.every": "500"}
+
+
+def loop(case: Case, name: str, done: Done) -> None:
+    """Train a grown model, with a turn for every step."""
+    words = {**dict(case.words), **WORDS[name]}
+    place = case.folder / name.replace(" ", "-")
+    m = material(case.model, "cpt", place, WARMUP + STEPS, words)
+    model = m.model()
+    grown = grow(model, ExpandSettings(method="llama_pro", added=case.added), "expand")
+    layers = int(grown.model.config.num_hidden_layers)
+    sizes = model.num_parameters(), grown.model.num_parameters()
+    write_growth(place, Growth("expand", "llama_pro", grown.added, layers, *sizes, 0.0, True))
+    context = dataclasses.replace(m.context, parent="expand", inputs={"expand": Artifact(place, {})})
+    learner = grown.model.to(m.device)
+    freeze(context, learner)
+    trainer = trainer_for(context, learner, m.tokenizer, TrainingRows(m.rows, WARMUP + STEPS, []), place / "trainer")
+    with optimized_for(trainer, context.config.run, "cpt"):
+        train_in_turns(trainer, done)
+
+
+def cases(folder: Path) -> tuple[list[Case], str]:
+    """Return what is measured on this machine, and its device."""
+    device, models = models_here()
+    if device == "cuda":
+        return [Case(f"{name}, 28 + 7 layers", name, folder / name, 7) for name in models], device
+    return [
+        Case("tiny, 4 + 2 layers", "tiny", folder / "tiny", 2),
+        Case("tiny, 32 + 8 layers", "tiny", folder / "deep", 8, DEEP),
+        Case("tiny, 32 + 8 layers, checkpointed", "tiny", folder / "saving", 8, (*DEEP, *CHECKPOINTED)),
+    ], device
+
+
+def main() -> int:
+    missed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        found, device = cases(Path(folder))
+        for case in found:
+            loops = {name: functools.partial(loop, case, name) for name in WORDS}
+            seconds = (in_turns if device == "cpu" else alone)(loops, warmup=WARMUP)
+            gain, slower = ratio(seconds, ADDED, ALL), ratio(seconds, ADDED, RATES)
+            full, part = (1000 * statistics.median(seconds[name]) for name in (ALL, ADDED))
+            missed += gain < LEAST
+            mark = "ok  " if gain >= LEAST else "MISS"
+            times = f"{full:7.1f} -> {part:7.1f} ms a step"
+            print(
+                f"  {mark} {case.name:<36} {times}  {gain:.2f} x (>= {LEAST}); unit_rates {slower - 1:+.1%}", flush=True
+            )
+    return missed

@@ -1,0 +1,48 @@
+"""What the card says of growth: the method with its paper, sizes, the measured difference, and what learned."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from common.config.growth import READS
+from common.models.growth.record import Growth
+from common.report.growth_notes import PAPERS, growth_notes
+
+GROWN = Growth("expand", "adept", (1, 4), 6, 1000, 1500, 0.0, True)
+
+
+def chain(growth: Growth, **metrics: Any) -> Any:
+    manifests = {"base": {"metrics": {}}, "expand": {"metrics": {"growth": growth.as_dict(), **metrics}}}
+    learned = SimpleNamespace(name="cpt", metrics={"learned_parameters": 400}, settings={"train_also": ["lm_head"]})
+    return SimpleNamespace(manifests=manifests, checkpoints=[learned])
+
+
+def test_sizes_method_difference_and_what_learned_are_told() -> None:
+    title, grown, measured, learned = growth_notes(chain(GROWN, layer_importance=[0.1, 2.0, 0.25], copied=[0, 2]))
+    assert title == "### Growth"
+    assert grown.startswith(
+        "`expand` grew the model from 1,000 to 1,500 parameters and 6 layers: copies of the layers "
+    )
+    assert "(ADEPT, arXiv 2510.10071). Its logits differ from those before by 0 of their range (as the method " in grown
+    assert measured.endswith("0.100, 2.000, 0.250 nats a token. It copied the layers 0, 2, counted from 0.")
+    assert learned == "`cpt` trained 400 parameters, those of the added layers and of `lm_head` alone."
+
+
+def test_a_method_that_changes_the_function_says_so() -> None:
+    deeper = Growth("expand", "depth", (), 6, 1000, 1500, 0.73, False)
+    assert (
+        "differ from those before by 0.7 of their range (the method promises no equal logits)"
+        in growth_notes(chain(deeper))[1]
+    )
+
+
+@pytest.mark.parametrize("method", READS)
+def test_every_method_has_its_paper(method: str) -> None:
+    assert "arXiv" in PAPERS[method]
+
+
+def test_without_growth_nothing_is_said() -> None:
+    assert growth_notes(SimpleNamespace(manifests={"base": {"metrics": {}}}, checkpoints=[])) == []  # type: ignore[arg-type]
