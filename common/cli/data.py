@@ -14,6 +14,7 @@ from typing import Any
 
 from common.cli.output import short_path, table
 from common.config.cleaning import KIND
+from common.config.kinds import kind_of
 from common.console import Console
 from common.data.accounting import RowCount
 from common.data.cleaned import FACTS, REJECTS
@@ -35,10 +36,18 @@ EXCERPT = 160  # characters of a row that are shown
 
 
 def counter_of(plan: Plan) -> TokenCounter:
-    """Return what counts a run's tokens: by its tokenizer where that is on this machine or on the Hub."""
+    """Return what counts a run's tokens: by its tokenizer where that is on this machine or on the Hub.
+
+    Where a stage has extended the tokenizer, by that one.
+    """
     sizes, model = plan.outlook.sizes, plan.resolved.config.model
     assert sizes is not None, "a plan knows its corpus"
-    path = sizes.tokenizer
+    extended = [
+        step.artifact.path / TOKENIZER
+        for step in plan.steps
+        if step.state == "cached" and step.artifact is not None and kind_of(step.node.kind).changes_tokenizer
+    ]
+    path = extended[-1] if extended else sizes.tokenizer
     if path is None and model.path is not None and (place := find_tokenizer(model)) is not None:
         path = place / TOKENIZER
     return TokenCounter(path if path is not None and path.is_file() else None, sizes.vocabulary)

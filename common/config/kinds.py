@@ -35,6 +35,7 @@ class Kind:
 
     makes: Makes = "language model"
     starts: bool = False  # begins the chain; all others continue from a stage
+    changes_tokenizer: bool = False  # its result reads other tokens than the stage before
     roles: tuple[str, ...] = ()  # corpus roles that decide its result, the indispensable one first
     measures: tuple[str, ...] = ()  # corpus roles that it reads to measure a model, where its settings are `measuring`
     reads: tuple[Makes, ...] = ()  # results that a pipeline file may name in its `with`

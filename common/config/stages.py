@@ -163,9 +163,10 @@ class BaseSettings(WithMethods):
 class ContinuedSettings(WithMethods):
     """Settings of the stages that go on from a model, of which a part alone may learn."""
 
-    train_only: Literal["added"] | None = Field(
-        None, description="added: only the layers that an `expand` stage before has added learn; none: all weights"
-    )
+    train_only: Literal["added", "embeddings"] | None = Field(
+        None, description="added: only the layers that an `expand` stage before has added learn; embeddings: only the "
+        "rows of tokens, those of an untied head too; none: all weights",
+    )  # fmt: skip
     train_also: tuple[Literal["embed_tokens", "lm_head"], ...] = Field(
         (), description="with train_only: tables of words that learn as well, as words that the base never read need"
     )
@@ -174,6 +175,8 @@ class ContinuedSettings(WithMethods):
     def _has_one_way(self) -> ContinuedSettings:
         if self.train_only and self.peft != "full":
             raise ValueError(f"train_only={self.train_only} and peft={self.peft} exclude each other; set peft=full")
+        if self.train_also and self.train_only == "embeddings":
+            raise ValueError("train_also names tables, which train_only=embeddings trains already; remove train_also")
         if self.train_also and not self.train_only:
             raise ValueError("train_also is set, but all weights learn; set train_only=added, or remove train_also")
         return self

@@ -28,6 +28,9 @@ def _notes(resolved: Resolved, stages: Sequence[str]) -> Iterator[str]:
         if reshaping(resolved, stage)[-1:] == line[-1:]:
             before = shape_after(resolved, line[-2].name)
             assert before is not None
+            if shape.vocabulary != before.vocabulary:
+                yield f"{stage}: {before.vocabulary:,} -> at most {shape.vocabulary:,} rows for tokens."
+                continue
             yield (
                 f"{stage}: {before.layers} -> {shape.layers} layers, {before.parameters:,} -> {shape.parameters:,} "
                 "parameters."

@@ -34,6 +34,7 @@ from common.config.stages import (
     TrainingSettings,
     WithMethods,
 )
+from common.config.vocabulary import TokenizerSettings
 from common.cost import disk, memory, speed
 from common.cost.corrections import Corrections, Pace
 from common.cost.exam import exam_work
@@ -73,7 +74,7 @@ def setting_of(
         facts["exam"] = exam_work(settings, sizes, embedded=config.data == "embedded")
     elif isinstance(settings, MergeSettings):
         facts |= {"members": len(settings.members()), "stored": WIDTHS[settings.dtype]}
-    elif not isinstance(settings, LearningSettings | AnsweringSettings | ExpandSettings):
+    elif not isinstance(settings, LearningSettings | AnsweringSettings | ExpandSettings | TokenizerSettings):
         return None
     elif not _is_taken(kind, settings, config):
         if isinstance(settings, ExpandSettings) and settings.measuring:
@@ -247,7 +248,7 @@ def pace_of(setting: Setting, hardware: Hardware) -> Pace:
     """Return what the speed of a stage that trains belongs to."""
     assert setting.work is not None, f"a stage of kind {setting.kind} has no speed"
     work, parameters = setting.work, setting.shape.parameters
-    part = work.peft if work.only is None else "added"
+    part = work.peft if work.only is None else "added" if work.only else "embeddings"
     return Pace(setting.kind, part, work.precision, parameters, hardware.name, setting.run.processes)
 
 

@@ -143,6 +143,8 @@ def _part(settings: LearningSettings, added: Sequence[int]) -> dict[str, Any]:
     """Return what learns where that is a part of the model."""
     if not isinstance(settings, ContinuedSettings) or settings.train_only is None:
         return {}
+    if settings.train_only == "embeddings":
+        return {"only": (), "tables": ("embed_tokens", "lm_head")}
     return {"only": tuple(added), "tables": settings.train_also}
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config.json import read_json
-from common.errors import ContractError
+from common.errors import ContractError, quoted
 from common.models.finite import require_finite
 from common.models.turns import turn_end
 from common.system.outside_code import allowed_digests
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 REFERENCE_TOLERANCE = 0.05  # nats per answer: autocast of the reference against a float32 recomputation, relative
 MERGE_TOLERANCE = 1e-3
 GROWTH_TOLERANCE = 1e-5  # in float32; what remains is rounding
+EXTENDED_TOLERANCE = 1e-5  # in float32: a product with more columns may be summed in another order
 
 
 def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -216,6 +217,44 @@ def check_tokenizer(out: Path, parent: Path) -> None:
             f"The tokenizer changed between the stages (sha256 {before[:12]} before, {now[:12]} now), so "
             "ids would mean other tokens. Change it at the base, not in between."
         )
+
+
+def check_extended_tokenizer(tokenizer: PreTrainedTokenizerBase, parent: PreTrainedTokenizerBase) -> None:
+    """An extended tokenizer has each token of its parent under its id, and the same special tokens."""
+    ours = tokenizer.get_vocab()
+    moved = [name for name, index in parent.get_vocab().items() if ours.get(name) != index]
+    if moved:
+        raise ContractError(
+            f"Extending the tokenizer moved {len(moved)} of its tokens, such as {quoted(moved[0])}, to other ids, so "
+            "their rows would mean other tokens. Nothing is committed. Use a checkpoint with another tokenizer."
+        )
+    if tokenizer.special_tokens_map != parent.special_tokens_map:
+        raise ContractError(
+            f"Extending the tokenizer changed its special tokens ({quoted(parent.special_tokens_map)} before, "
+            f"{quoted(tokenizer.special_tokens_map)} now). Nothing is committed. Use a checkpoint with another "
+            "tokenizer."
+        )
+
+
+def check_cut(before: Sequence[Sequence[int]], after: Sequence[Sequence[int]], known: int) -> None:
+    """Texts, as ids before and after a tokenizer was extended, differ only where a new token (`known` or more) is."""
+    changed = sum(old != new for old, new in zip(before, after, strict=True) if max(new, default=0) < known)
+    if changed:
+        raise ContractError(
+            f"Extending the tokenizer changed how {changed} of {len(before)} held-out texts are cut that have none of "
+            "the new tokens. Nothing is committed. Use a checkpoint with another tokenizer."
+        )
+
+
+def check_extended_model(before_TV: Tensor, after_TV: Tensor) -> float:
+    """A model whose tables got rows gives old tokens their logits; return the largest relative difference."""
+    difference = relative_difference(after_TV[:, : before_TV.shape[1]], before_TV)
+    if not difference <= EXTENDED_TOLERANCE:  # also where it is NaN
+        raise ContractError(
+            f"New rows changed the logits of old tokens by {difference:.2g} of their range (allowed "
+            f"{EXTENDED_TOLERANCE}); nothing is committed. Use another checkpoint."
+        )
+    return difference
 
 
 def check_reward_model(name: str, folder: Path, parent: Path) -> None:

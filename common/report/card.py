@@ -22,6 +22,7 @@ from common.report.headline import headline
 from common.report.licences import LOCAL, base_record, licence_facts, made_here, trained_on
 from common.report.markdown import code, duration, number, one_line, plain, prose
 from common.report.sequence import sequence_notes
+from common.report.vocabulary_notes import vocabulary_notes
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -102,6 +103,7 @@ def render_card(
         "![Training loss of every stage](loss.png)",
         *stage_notes.training_notes(chain),
         *growth_notes(chain),
+        *vocabulary_notes(chain),
         *stage_notes.reward_notes(chain),
         *stage_notes.sampling_notes(chain),
         *stage_notes.adapter_notes(chain, comparisons),

@@ -39,7 +39,7 @@ def growth_notes(chain: Chain) -> list[str]:
         f"`{one.name}` trained {number(one.metrics['learned_parameters'])} parameters, those of the added layers"
         f"{_tables(one.settings)} alone."
         for one in chain.checkpoints
-        if one.metrics.get("learned_parameters")
+        if one.metrics.get("learned_parameters") and one.settings.get("train_only") == "added"
     ]
     return ["### Growth", *notes] if notes else []
 

@@ -180,7 +180,8 @@ def check_and_save(
         logits = contracts.probe_logits(model, probe)
         contracts.check_saved(context.out, probe, logits, clean_process, context.work, trust_remote_code=trusted)
     if context.parent is not None:
-        contracts.check_tokenizer(context.out, context.parent_artifact.path)
+        if not kind_of(context.kind).changes_tokenizer:
+            contracts.check_tokenizer(context.out, context.parent_artifact.path)
         carry(context.parent_artifact.path, context.out)
     lines = (json.dumps(record) + "\n" for record in trained.log)
     (context.out / "log.jsonl").write_text("".join(lines), encoding="utf-8")

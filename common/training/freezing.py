@@ -1,4 +1,4 @@
-"""Train a part of a model: the layers that an `expand` stage before has added, all else frozen.
+"""Train a part of a model, all else frozen: the layers that an `expand` stage before has added, or the rows of tokens.
 
 Usage: `freeze(context, model)` before a trainer is built; `check_train_only(node, settings, resolved)` in a plan.
 
@@ -26,7 +26,7 @@ ADVICE = "Put `expand: {kind: expand, from: <stage>}` with one of these before i
 
 def check_train_only(node: Node, settings: ContinuedSettings, resolved: Resolved) -> None:
     """Check that a stage before adds what alone is to learn. Raises ConfigError."""
-    if settings.train_only is None:
+    if settings.train_only != "added":
         return
     found = growth_before(resolved, node.name)
     if found is None or found[1].method not in ADDS_LAYERS:
@@ -49,15 +49,22 @@ def freeze(context: StageContext, model: Any) -> dict[str, int]:
     settings = context.settings
     if not isinstance(settings, ContinuedSettings) or settings.train_only is None:
         return {}
+    if settings.train_only == "embeddings":
+        tables = (model.get_input_embeddings(), model.get_output_embeddings())
+        return _learned(context, model, [table for table in tables if table is not None])
     growth = growth_of(context.parent_artifact.path)
     if growth is None or not growth.added:
         raise ConfigError(_refusal(context.stage, f"{context.parent} holds no layers that a stage has added"))
+    layers = [model.get_submodule(f"model.layers.{place}") for place in growth.added]
+    named = {"embed_tokens": model.get_input_embeddings(), "lm_head": model.get_output_embeddings()}
+    return _learned(context, model, [*layers, *(named[name] for name in settings.train_also)])
+
+
+def _learned(context: StageContext, model: Any, parts: list[Any]) -> dict[str, int]:
+    """Let some parts of a model learn and nothing else; return how many weights do."""
     model.requires_grad_(False)
-    for place in growth.added:
-        model.get_submodule(f"model.layers.{place}").requires_grad_(True)
-    for name in settings.train_also:
-        table = model.get_input_embeddings() if name == "embed_tokens" else model.get_output_embeddings()
-        table.requires_grad_(True)
+    for part in parts:
+        part.requires_grad_(True)
     learned = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     logger.info("%s: %d of %d weights learn", context.stage, learned, model.num_parameters())
     return {"learned_parameters": learned}

@@ -12,6 +12,7 @@ from common.config.resolve import resolve
 from common.console import Console
 from common.engine.preflight.settings import check_settings
 from common.engine.run import execute
+from common.models.settings_files import read_config
 from tests.conftest import QUICK, REPOSITORY, long
 
 WORDS = {key: value for key, value in QUICK.items() if not key.startswith("dpo.")} | {"domain": "medical"}
@@ -33,6 +34,7 @@ def test_it_resolves_on_the_tiny_profile_and_with_a_checkpoint(name: str) -> Non
         long("residual", ["base", "instruct", "cpt", "residual"]),
         long("sec", ["base", "instruct", "cpt", "ties"]),
         long("growth", ["base", "cpt", "sft", "cpt-added", "sft-grown"]),
+        long("vocabulary", ["base", "vocabulary", "cpt", "sft"]),
         ("sft-only", ["base", "sft"]),
         long("dpo-only", ["base", "dpo"]),
         ("cpt-sft", ["base", "cpt", "sft"]),
@@ -43,6 +45,7 @@ def test_it_runs_to_a_card(pipeline: str, checkpoints: list[str], finished: Path
     shutil.copytree(finished, tmp_path / "store", symlinks=True)
     words = WORDS | {"pipeline": pipeline, "out": str(tmp_path / "store"), "instruct.tokens": "8192"}
     words |= {"dpo.epochs": QUICK["dpo.epochs"]} if "dpo" in checkpoints else {}
+    words |= {"vocabulary.min_frequency": "8"} if "vocabulary" in checkpoints else {}
     absent = {"cpt", "sft", "instruct"} - set(checkpoints)
     words = {key: value for key, value in words.items() if key.partition(".")[0] not in absent}
     artifacts = execute(resolve(words, REPOSITORY), Console("quiet")).artifacts
@@ -58,6 +61,11 @@ def test_it_runs_to_a_card(pipeline: str, checkpoints: list[str], finished: Path
         assert "`expand` grew the model from 1,049,728 to 1,443,456 parameters and 6 layers: copies of layers" in card
         assert "(LLaMA Pro, arXiv 2401.02415). Its logits differ from those before by 0 of their range" in card
         assert "`cpt-added` trained 393,728 parameters, those of the added layers alone." in card
+    if "vocabulary" in checkpoints:
+        card = (artifacts["card"].path / "README.md").read_text(encoding="utf-8")
+        assert f"`vocabulary` added {artifacts['vocabulary'].manifest['metrics']['added']} tokens" in card
+        rows = artifacts["vocabulary"].manifest["metrics"]["rows"]
+        assert read_config(artifacts["sft"].path)["vocab_size"] == rows["after"] > rows["before"]
     if "instruct" in checkpoints:
         rows = artifacts["instruct"].manifest["rows"]
         assert {row["role"] for row in rows} == {"replay"}  # nothing of the domain

@@ -20,6 +20,7 @@ from common.config.resolve import Resolved
 from common.config.schema import RunSettings
 from common.config.stage_sections import label_of
 from common.config.stages import TrainingSettings
+from common.config.vocabulary import tokenizer_stage
 from common.cost.hardware import hardware_of
 from common.engine.preflight.backends import check_device
 from common.engine.preflight.domain_code import check_code
@@ -54,9 +55,26 @@ def check_settings(resolved: Resolved) -> None:
         check_rewards(rewards, "verify.rewards", verifiers=verifiers, origin=resolved.origin_of)
     if own or verify.check in verifiers:
         check_verifier(verify.check, "verify.check", verifiers)
+    _check_tokenizers(resolved.nodes)
     for node in resolved.nodes:
         if check := kind_of(node.kind).check:
             check(node, config.stages[node.name], resolved)
+
+
+def _check_tokenizers(nodes: Sequence[Node]) -> None:
+    """Check that models which a stage reads together have one tokenizer. Raises ConfigError naming two that differ."""
+    kinds = {node.name: kind_of(node.kind) for node in nodes}
+    for node in nodes:
+        if not kinds[node.name].makes_model and kinds[node.name].makes != "sample":
+            continue
+        first, *others = [name for name in node.inputs if kinds[name].makes_model] or [node.name]
+        for other in others:
+            here, there = (tokenizer_stage(name, nodes) for name in (first, other))
+            if here != there:
+                raise ConfigError(
+                    f"{node.name}: '{first}' and '{other}' have different tokenizers, those of the stages {here} and "
+                    f"{there}, so one id means two tokens. Name stages that continue from the same one of these two."
+                )
 
 
 def check_sharding(resolved: Resolved) -> None:

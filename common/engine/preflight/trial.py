@@ -22,6 +22,7 @@ from common.config.node import Node
 from common.config.resolve import EMBEDDED
 from common.config.schema import Config
 from common.config.stages import KtoSettings, PreferenceSettings, TrainingSettings
+from common.config.vocabulary import tokenizer_stage
 from common.console import Console
 from common.data.accounting import RowCount
 from common.data.exam_passages import Passage
@@ -35,6 +36,7 @@ from common.models.turns import require_trainable_template
 from common.stage import StageContext
 from common.stages.base import make_tokenizer, tokenizer_of
 from common.stages.preference import require_pairs
+from common.stages.tokenizer import extend
 from common.training.options import steps_for
 from common.training.rows.preferences import read_pairs, read_preferences
 from common.training.rows.prepared import SAMPLES
@@ -56,23 +58,30 @@ def try_rows(plan: Plan, console: Console, benchmarks: tuple[Passage, ...] = ())
     resolved, nodes = plan.resolved, [step.node for step in plan.to_do]
     reading = [node for node in nodes if _reads(node)]
     takes = any(kind_of(node.kind).starts for node in nodes) and resolved.config.model.path is not None
-    if resolved.config.data == EMBEDDED and not takes:
+    extending = [node for node in nodes if kind_of(node.kind).changes_tokenizer]
+    if resolved.config.data == EMBEDDED and not takes and not extending:
         return []
     assert plan.outlook.sizes is not None, "a plan knows its corpus"
     part = Leading(plan.corpus, plan.outlook.sizes)
-    tokenizer, guess = _tokenizer(plan, part)
+    tokenizers = Tokenizers(plan, part, benchmarks)
+    start, _ = tokenizers.after(start_of(resolved).name)
+    for node in extending if start is not None else ():
+        tokenizers.after(node.name)
     if resolved.config.data == EMBEDDED:
         return []
-    if tokenizer is None:
+    if start is None:
         return ["rows are not tried before the first stage: the checkpoint's tokenizer is not on this machine yet"]
     lines: dict[str, None] = {}
     with console.progress("trying the rows", len(reading), "stages") as bar:
         tried = set[str]()
         for number, node in enumerate(reading):
             alike = f"{node.kind} {resolved.config.stages[node.name].model_dump_json()}"
+            alike += f" {tokenizer_stage(node.name, resolved.nodes)}"
             if alike in tried:
                 continue
             tried.add(alike)
+            tokenizer, guess = tokenizers.after(node.parent or node.name)
+            assert tokenizer is not None, "that of the start is known"
             trial = Trial(node, resolved.config, part, tokenizer, guess, benchmarks)
             lines |= dict.fromkeys([*trial.doubts(), *trial.lines()])
             bar.update(number + 1)
@@ -82,11 +91,48 @@ def try_rows(plan: Plan, console: Console, benchmarks: tuple[Passage, ...] = ())
 def _reads(node: Node) -> bool:
     """Whether a stage trains on rows of the corpus that are there before it begins."""
     kind = kind_of(node.kind)
-    return bool(kind.roles) and kind.makes != "report" and not node.sampled and not kind.starts
+    trains = kind.makes != "report" and not kind.starts and not kind.changes_tokenizer
+    return bool(kind.roles) and trains and not node.sampled
+
+
+class Tokenizers:
+    """The tokenizers that stages' results will have, each loaded or made when first asked for."""
+
+    def __init__(self, plan: Plan, part: Leading, benchmarks: tuple[Passage, ...]) -> None:
+        self._plan, self._part, self._benchmarks = plan, part, benchmarks
+        self._known: dict[str, tuple[PreTrainedTokenizerBase | None, str]] = {}
+
+    def after(self, name: str) -> tuple[PreTrainedTokenizerBase | None, str]:
+        """Return the tokenizer of a stage's result, None where it is not on this machine, and what is uncertain of it.
+
+        Raises ConfigError where a stage cannot extend it, or has nothing to add.
+        """
+        source = tokenizer_stage(name, self._plan.resolved.nodes)
+        if source not in self._known:
+            self._known[source] = self._of(source)
+        return self._known[source]
+
+    def _of(self, source: str) -> tuple[PreTrainedTokenizerBase | None, str]:
+        step = next(step for step in self._plan.steps if step.node.name == source)
+        if not kind_of(step.node.kind).changes_tokenizer:
+            return _tokenizer(self._plan, self._part)
+        config, node = self._plan.resolved.config, step.node
+        if step.state == "cached" and step.artifact is not None:
+            return checkpoint.load_tokenizer(step.artifact.path, config.model), ""
+        before, guess = self.after(node.parent or node.name)
+        if before is None:
+            return None, guess
+        context = replace(_context(node, config, self._part, config.stages[source]), benchmarks=self._benchmarks)
+        made = extend(context, before, whole=False)
+        whole = all(found.whole for found in self._part.parts.get("cpt", {}).values())
+        if made is None and whole and not guess:
+            extend(context, before)  # says why
+        tokenizer = before if made is None else made.tokenizer
+        return tokenizer, guess or ("" if whole else f"with the tokenizer of {source} learned from the first rows")
 
 
 def _tokenizer(plan: Plan, part: Leading) -> tuple[PreTrainedTokenizerBase | None, str]:
-    """Return the tokenizer of the chain: of a base that is made, of a checkpoint as the base will take it, or trained.
+    """Return the tokenizer of a chain's start: of a base that is made, of a checkpoint as it will be taken, or trained.
 
     Besides, what is uncertain about it: where there is much text, it is trained on a part. None where the checkpoint's
     is not on this machine.

@@ -167,7 +167,7 @@ def _corpus(plan: Plan, inputs: Mapping[str, Artifact]) -> Any:
 
 
 def _tokenizer(node: Node, plan: Plan) -> PreTrainedTokenizerBase:
-    """Return the tokenizer that the stage will have: all stages of a chain have that of its beginning.
+    """Return the tokenizer that the stage will have: that of the beginning of its chain, or of a stage that extends it.
 
     It is that of the nearest stage before which is made; else that of the checkpoint as the base takes it; else it is
     trained as the base does, where that takes a moment. Raises DataError where it cannot be known.
@@ -179,6 +179,8 @@ def _tokenizer(node: Node, plan: Plan) -> PreTrainedTokenizerBase:
         if step.state == "cached" and step.artifact is not None:
             require_unchanged([step.artifact], run_of(plan.resolved))
             return checkpoint.load_tokenizer(step.artifact.path, config.model)
+        if kind_of(step.node.kind).changes_tokenizer:
+            raise _missing(step, plan, f"The tokenizer of stage {node.name} is made by the stage {name}")
         name = step.node.parent
     first = steps[start_of(plan.resolved).name]
     if config.model.path is not None:
