@@ -163,7 +163,7 @@ def _problem(name: str, protocol: str, error: Exception) -> DataError:
     while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # aiohttp's: fsspec calls whatever went wrong a missing file
     cause = f"it did not answer within {error}" if isinstance(error, Exceeded) else f"{type(error).__name__}: {error}"
-    cause = hide(first_line(ValueError(re.sub(r"\?\S+", "", cause))))
+    cause = hide(first_line(ValueError(re.sub(r"\?[^\s\"']+", "", cause))))
     if isinstance(error, FileNotFoundError) or getattr(error, "status", None) == 404:
         return DataError(f"no file {name}. Correct the address")
     access = isinstance(error, PermissionError) or re.search(r"credential|forbidden|denied|401|403", cause, re.I)

@@ -146,6 +146,11 @@ def test_what_cannot_be_fetched(
     assert "abcdef" not in problems[0]
 
 
+def test_what_an_address_asks_for_is_left_out_of_a_message_and_its_quotes_stay() -> None:
+    problem = remote._problem("s3://b/a", "s3", OSError('no endpoint at "http://h/b?list-type=2&token=abc" now'))
+    assert str(problem).startswith('path s3://b/a cannot be read (OSError: no endpoint at "http://h/b" now)')
+
+
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def lacks(protocol: str) -> None:
         raise ImportError(f"Install x to access {protocol}")
