@@ -51,6 +51,8 @@ class StageContext:
     run: str = ""  # <profile>/<name> of the run; says whose a published version is
     result_id: str = ""  # the head of its fingerprint, by which trackers know it
     shared: SharedResults | None = None  # what several stages read, such as tokens; None keeps it in the scratch
+    carried: tuple[str, ...] = ()  # later stages of the run that go on with the state of its optimizer
+    fingerprint: str = ""  # of its result
     nodes: tuple[Node, ...] = ()  # all stages of the run; the card says by them which exam is whose
 
     @property

@@ -19,6 +19,7 @@ from common.config.stages import WithMethods
 from common.errors import ConfigError
 
 OF_A_SCHEDULE = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio")
+DEFAULT_OPTIMIZER = "adamw_torch_fused"  # of transformers
 OTHER_LOSSES = {"loss_type": "nll", "label_smoothing_factor": 0.0, "use_liger_kernel": False}  # and what is usual
 
 
@@ -35,7 +36,12 @@ def settle_methods(
     problems: list[str] = []
     for node in nodes:
         settings = found[node.name]
-        if not isinstance(settings, WithMethods) or not settings.methods:
+        if not isinstance(settings, WithMethods):
+            continue
+        before = [*_before(node, nodes, found, taken)]
+        if settings.optimizer == "carry" and (problem := _carry_problem(node, settings, before)):
+            problems.append(f"{node.name}.optimizer=carry: {problem}")
+        if not settings.methods:
             continue
         if kind_of(node.kind).starts and taken:
             found[node.name] = settings.model_copy(update={"methods": {}})  # as its precision: nothing is trained
@@ -44,10 +50,27 @@ def settle_methods(
         if problem:
             problems.append(problem)
             continue
-        found[node.name] = _completed(node, settings, [*_before(node, nodes, found, taken)], origins, problems)
+        found[node.name] = _completed(node, settings, before, origins, problems)
     if problems:
         raise ConfigError("\n".join(problems))
     return found
+
+
+def _carry_problem(node: Node, settings: WithMethods, before: Sequence[Ancestor]) -> str:
+    """Say why a stage cannot go on with the optimizer state of the stage before it, or nothing."""
+    if not before:
+        return f"{node.name} begins the chain. Leave it out."
+    parent = before[0]
+    name = parent.node.name
+    if parent.taken or not isinstance(parent.settings, WithMethods):
+        why = "takes a finished checkpoint" if parent.taken else f"is of kind {parent.node.kind}"
+        return f"{name}, the stage before it, {why}, and leaves no state. Use optimizer=fresh."
+    if (settings.peft, parent.settings.peft) != ("full", "full"):
+        return f"state is carried between stages that train all weights, and peft is set in {name} or {node.name}."
+    optimizers = [one.train.get("optim", DEFAULT_OPTIMIZER) for one in (parent.settings, settings)]
+    if optimizers[0] != optimizers[1]:
+        return f"{name} trains with {optimizers[0]}, and {node.name} with {optimizers[1]}; set train.optim alike."
+    return ""
 
 
 def _problems(node: Node, settings: WithMethods, labels: Sequence[str], origins: Mapping[str, str]) -> Iterator[str]:

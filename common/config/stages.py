@@ -146,6 +146,9 @@ class WithMethods(TrainingSettings):
     methods: Methods = Field(
         default_factory=dict, description="methods of the papers that are on, each by name with its settings below"
     )
+    optimizer: Literal["fresh", "carry"] = Field(
+        "fresh", description="state that the optimizer begins with: none, or that of the stage before at its end"
+    )
 
 
 class BaseSettings(WithMethods):

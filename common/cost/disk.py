@@ -25,6 +25,13 @@ def kept_bytes(setting: Setting) -> float:
     return setting.stored * setting.shape.parameters + adapter
 
 
+def state_bytes(setting: Setting) -> float:
+    """Return the bytes of an optimizer's state, and of the weights in float32 where results are stored in less."""
+    assert setting.work is not None, f"a stage of kind {setting.kind} has no optimizer"
+    weights = 0.0 if setting.stored == FLOAT else FLOAT * setting.shape.parameters
+    return setting.work.state * setting.work.learned(setting.shape) + weights
+
+
 def scratch_bytes(setting: Setting) -> float:
     """Return the bytes that a training holds until its stage is done: checkpoints with optimizer state, best weights.
 
@@ -36,4 +43,4 @@ def scratch_bytes(setting: Setting) -> float:
     learned, saved = work.learned(shape), work.saved(shape)
     gathered = FLOAT * shape.parameters if setting.shards > 1 else 0.0
     best = KEPT_BEST * FLOAT * saved if setting.best else 0.0
-    return CHECKPOINTS * (FLOAT * saved + work.state * learned) + best + gathered
+    return CHECKPOINTS * (FLOAT * saved + (work.state + setting.beside) * learned) + best + gathered

@@ -7,17 +7,21 @@ Which methods go together is settled when layers are merged (`common.config.meth
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from common.config.kinds import kind_of
-from common.config.methods import chosen
+from common.config.methods import OptimizerMethod, chosen, method_of
 from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.schema import Config
 from common.config.stages import WithMethods
 from common.cost.budget import budget_of
+from common.cost.disk import state_bytes
 from common.cost.hardware import GIB
 from common.cost.outlook import Outlook
+from common.errors import ConfigError
+from common.store.artifacts import Store, fingerprint_of
+from common.training.loop.carried import OPTIMIZER, state_recipe
 from common.training.methods.applied import check_steps
 
 
@@ -25,12 +29,52 @@ def check_methods(resolved: Resolved, outlook: Outlook) -> None:
     """Check schedules against the steps of their stages, where these are known. Raises ConfigError."""
     for node in resolved.nodes:
         settings = resolved.config.stages[node.name]
-        if not isinstance(settings, WithMethods) or not settings.methods:
+        if not isinstance(settings, WithMethods):
+            continue
+        rules = [name for name in settings.methods if isinstance(method_of(name), OptimizerMethod)]
+        if resolved.config.run.parallelism == "zero3" and (settings.optimizer == "carry" or rules):
+            key = f"methods.{rules[0]}" if rules else "optimizer=carry"
+            raise ConfigError(
+                f"{node.name}.{key} with run.parallelism=zero3: DeepSpeed keeps the state of weights and optimizer to "
+                "itself. Use run.parallelism=fsdp2, which shards the same."
+            )
+        if not settings.methods:
             continue
         assert outlook.sizes is not None, "a plan knows its corpus"
         tokens = settings.tokens or budget_of(node, settings, outlook.sizes).tokens
         if tokens is not None:
             check_steps(node.name, settings, max(1, round(tokens / settings.batch_tokens)))
+
+
+def carriers(name: str, resolved: Resolved) -> tuple[str, ...]:
+    """Return the stages that go on with the optimizer state of a stage."""
+    stages = resolved.config.stages
+    return tuple(
+        node.name
+        for node in resolved.nodes
+        if node.parent == name and getattr(stages[node.name], "optimizer", "fresh") == "carry"
+    )
+
+
+def lost_states(resolved: Resolved, there: Mapping[str, str | None], store: Store) -> set[str]:
+    """Return the stages that are there without the optimizer state that a stage to be made goes on with.
+
+    `there` are the results that are there: stage -> fingerprint.
+    """
+    return {
+        name
+        for name, fingerprint in there.items()
+        if any(later not in there for later in carriers(name, resolved))
+        and store.get(OPTIMIZER, fingerprint_of(state_recipe(str(fingerprint)))) is None
+    }
+
+
+def carry_lines(node: Node, resolved: Resolved, outlook: Outlook) -> Iterator[str]:
+    """Yield a line for a stage whose optimizer state is kept beside its result."""
+    later, setting = carriers(node.name, resolved), outlook.settings.get(node.name)
+    if later:
+        size = "" if setting is None or setting.work is None else f" ({state_bytes(setting) / GIB:.2f} GiB)"
+        yield f"{node.name}: the state of its optimizer is kept beside its result{size}, for {', '.join(later)}."
 
 
 def method_lines(node: Node, config: Config, outlook: Outlook) -> Iterator[str]:

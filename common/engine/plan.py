@@ -29,7 +29,7 @@ from common.data.sizes import CHATML, OWN, RowSizes
 from common.engine.code import code_of
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import data_of, recipe_of, settings_of
-from common.engine.methods import check_methods, method_lines
+from common.engine.methods import carry_lines, check_methods, lost_states, method_lines
 from common.engine.own_data import reasons, repeated
 from common.engine.preflight.hardware import check_out
 from common.engine.preflight.losses import check_losses, losses
@@ -59,6 +59,7 @@ from common.store.runs import run_of
 from common.store.verify import seen_changed
 
 State = Literal["cached", "missing", "stale", "waits"]
+STATELESS = "a later stage goes on with the state of its optimizer, which was not kept"
 TOKENIZER = "tokenizer.json"
 
 
@@ -87,6 +88,11 @@ class Plan:
     licence: RollUp  # of what will be published
     notes: tuple[str, ...] = ()  # what was decided for the user's own data, and what is worth knowing of them
     parts: Mapping[str, Plan] = field(default_factory=dict)  # of a sequence: what the stages of each domain need
+
+    @property
+    def stateless(self) -> set[str]:
+        """The stages that are there, but not the state of their optimizer, with which one to be made goes on."""
+        return {step.node.name for step in self.steps if step.reasons == (STATELESS,)}
 
     @property
     def to_do(self) -> list[Step]:
@@ -177,19 +183,25 @@ def _require_one_base(members: Mapping[str, Resolved], corpora: Mapping[str, Cor
 
 
 def _steps(
-    resolved: Resolved, context: Mapping[str, tuple[Corpus, Outlook]], store: Store, forced: frozenset[str]
-) -> list[Step]:
-    """Return the steps of all stages; `context` has the corpus and the expectations by domain."""
+    resolved: Resolved, context: Mapping[str, tuple[Corpus, Outlook]], store: Store, forced: frozenset[str],
+    stateless: frozenset[str] = frozenset(),
+) -> list[Step]:  # fmt: skip
+    """Return the steps of all stages; `context` has the corpus and the expectations by domain.
+
+    `stateless` ones are made again though they are there, as a stage to be made goes on with their optimizer's state.
+    """
     known: dict[str, Artifact] = {}
     steps = []
     for node in resolved.nodes:
         corpus, outlook = context[node.domain if resolved.members else ""]
-        step = _step(node, resolved.member(node), corpus, store, known, outlook, node.name in forced)
+        again = STATELESS if node.name in stateless else "asked for again" if node.name in forced else ""
+        step = _step(node, resolved.member(node), corpus, store, known, outlook, again)
         if step.artifact is not None and step.state == "cached":
             known[node.name] = step.artifact
             check_taken_facts(node.kind, step.artifact.path, resolved.config.model)
         steps.append(step)
-    return steps
+    lost = lost_states(resolved, {s.node.name: s.fingerprint for s in steps if s.state == "cached"}, store)
+    return _steps(resolved, context, store, forced, stateless | lost) if lost else steps
 
 
 def _plan(resolved: Resolved, corpus: Corpus, steps: Sequence[Step], outlook: Outlook) -> Plan:
@@ -220,6 +232,7 @@ def _notes(resolved: Resolved, corpus: Corpus, outlook: Outlook, to_do: Sequence
         and resolved.config.model.path is not None
         and node.parent == start_of(resolved).name
     ]
+    on += [line for node in to_do for line in carry_lines(node, resolved, outlook)]
     small = small_corpora(resolved, to_do, outlook.sizes)
     return (*lent, *reasons(resolved), *grown, *on, *ordered, *small, *repeated(resolved, corpus, outlook.sizes), *lost)
 
@@ -259,7 +272,7 @@ def _sizes(resolved: Resolved, corpus: Corpus, store: Store) -> RowSizes:
 
 def _step(
     node: Node, resolved: Resolved, corpus: Corpus, store: Store, known: Mapping[str, Artifact], outlook: Outlook,
-    forced: bool,
+    again: str,
 ) -> Step:  # fmt: skip
     config = resolved.config
     before = run_of(resolved).linked(node.name)
@@ -277,15 +290,15 @@ def _step(
     found = None if problem else found
     gone = unpublished(found, store) if found is not None else None
     without = went_without(found, resolved) if found is not None else None
-    if found is not None and not gone and not forced and not without:
+    if found is not None and not gone and not again and not without:
         notes = (*not_as_published(found, resolved), *left_out(found, node), *code_changes(found, node, resolved))
         return Step(node, "cached", notes, fingerprint, found)
     alike = before is not None and before.manifest["recipe"].get("model") == recipe.get("model")
     tokens, counted, seconds = _expected(node, config, corpus, before if alike else None, outlook)
     if gone:
         return Step(node, "missing", (gone,), fingerprint, None, tokens, counted, seconds)
-    if forced or without:
-        return Step(node, "stale", (without or "asked for again",), fingerprint, found, tokens, counted, seconds)
+    if again or without:
+        return Step(node, "stale", (without or again,), fingerprint, found, tokens, counted, seconds)
     if problem is not None:
         return Step(node, "missing", (f"{DAMAGED}{problem}",), fingerprint, None, tokens, counted, seconds)
     work = store.work_folder(node.stored, fingerprint)

@@ -33,6 +33,7 @@ from common.engine.environment import hub_restored, needs_hub, prepare
 from common.engine.fingerprint import recipe_of, task_folders
 from common.engine.frozen_plan import freeze
 from common.engine.job import Job, manifest_of, reads_in, shared_by
+from common.engine.methods import carriers
 from common.engine.plan import Plan, make_plan
 from common.engine.preflight.backends import emulated
 from common.engine.preflight.benchmarks import NONE, Benchmarks, note_benchmarks, noted_benchmarks
@@ -203,7 +204,8 @@ class Run:
 
     def _find(self, job: Job) -> Artifact | None:
         """Return the result that is there and whole, unless it is to be made again or its published version is gone."""
-        found = None if job.forced else self.store.get(job.node.stored, job.fingerprint)
+        again = job.forced or job.node.name in self.plan.stateless
+        found = None if again else self.store.get(job.node.stored, job.fingerprint)
         return None if found is None or unpublished(found, self.store) or seen_changed(found) else found
 
     def _launch(self, job: Job) -> Artifact | None:
@@ -280,7 +282,7 @@ class Run:
             scorers_of(resolved, settings), data_folder(resolved), self.resolved.pipeline.controls,
             benchmarks.left_out, benchmarks.passages if holds_apart(node, config) else (),
             self.folder.label, job.fingerprint[:RESULT_ID], shared_by(resolved, self.lease, work, self.console),
-            self.resolved.nodes,
+            carriers(node.name, self.resolved), job.fingerprint, self.resolved.nodes,
         )  # fmt: skip
 
     def _commit(self, job: Job, report: StageReport, seconds: float) -> Artifact:

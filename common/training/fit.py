@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from common.config.kinds import kind_of
-from common.config.stages import TrainingSettings
+from common.config.stages import TrainingSettings, WithMethods
 from common.data.accounting import RowCount
 from common.errors import ConfigError, RecipeError
 from common.models import checkpoint, contracts
@@ -28,6 +28,7 @@ from common.training import adapters, patches
 from common.training.distributed import parallel, ranks
 from common.training.freezing import freeze
 from common.training.loop import memory
+from common.training.loop.carried import keep_state, resume_state
 from common.training.loop.trainer import TrainingLoop, lean_sft_trainer
 from common.training.loop.validation import Validation
 from common.training.methods.applied import Applied
@@ -68,6 +69,7 @@ def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, r
     if rows.validation is not None:
         trainer.add_callback(validation.callback(trainer))
     log = loop.run(trainer)
+    keep_state(context, trainer)
     model = validation.chosen(trained_model(context, trainer))
     mixed = {"mixture": rows.mixture} if rows.mixture else {}
     measured = {**loop.measured(), **learned, **validation.measured(), **mixed}
@@ -91,6 +93,8 @@ def trainer_for(
         context, lean_sft_trainer(), SFTConfig, options, model, rows.dataset, tokenizer, data_collator=collator
     )
     trainer.lean = isolated and not context.config.run.token_metrics  # TRL's own rows go through TRL's own loss
+    if isinstance(settings, WithMethods) and settings.optimizer == "carry":
+        trainer.add_callback(resume_state(context, trainer))
     if applied is not None:
         trainer.applied = applied
         trainer.add_callback(applied.callback(trainer))

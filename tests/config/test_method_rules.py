@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -79,7 +80,7 @@ class FilledSettings(MethodSettings):
 def test_what_a_method_takes_from_the_stages_before_is_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
 
-    def complete(own: FilledSettings, before: list[Ancestor]) -> FilledSettings:
+    def complete(own: FilledSettings, before: Sequence[Ancestor]) -> FilledSettings:
         seen.append([ancestor.node.name for ancestor in before])
         if before[0].node.name == "cpt":
             raise ValueError("no stage before it says it.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from typing import Any
@@ -88,6 +89,17 @@ def test_their_order_does_not_depend_on_how_they_are_listed() -> None:
 def test_what_is_wrong_is_said_with_its_key(words: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve({"domain": "medical", **words}, REPOSITORY)
+
+
+def test_the_pages_name_each_of_them() -> None:
+    page = (REPOSITORY / "docs" / "recipes-and-pipelines.md").read_text("utf-8").partition("## Methods from papers")[2]
+    listed = re.findall(r"^\| `(\w+)` \|", page.partition("\n## ")[0], re.MULTILINE)
+    assert sorted(listed) == sorted(methods())
+    settings = (REPOSITORY / "docs" / "settings.md").read_text("utf-8").partition("## Methods")[2]
+    for name, method in methods().items():
+        part = settings.partition(f"### {name}\n")[2].partition("\n### ")[0]
+        assert method.paper in part
+        assert set(re.findall(rf"`methods\.{name}\.(\w+)", part)) == method.settings.model_fields.keys()
 
 
 def test_layers_add_up_and_the_command_line_switches_off() -> None:

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from common.config.methods import LossBatch
-
-PIECE = 16_000_000  # logits of a piece; fewer are computed at once, and kept
+from common.cost.activations import PIECE  # logits of a piece; fewer are computed at once, and kept
 
 
 def sum_over_learned(batch: LossBatch, each: Callable[[Any, Any, Any], Any], most: int = PIECE) -> Any:

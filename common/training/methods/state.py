@@ -49,11 +49,11 @@ def load_state(checkpoint: Path, step: Step) -> dict[str, dict[str, Any]] | None
     with safe_open(str(checkpoint / FILE), framework="pt") as file:
         for key in file.keys():  # noqa: SIM118 # safe_open is no mapping
             method, _, name = key.partition(SEPARATOR)
-            found.setdefault(method, {})[name] = _placed(file.get_tensor(key), weights.get(name))
+            found.setdefault(method, {})[name] = placed(file.get_tensor(key), weights.get(name))
     return found
 
 
-def _placed(tensor: Any, weight: Any) -> Any:
+def placed(tensor: Any, weight: Any) -> Any:
     """Return a whole tensor as its weight is: on its device, or this process's shard of it."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 

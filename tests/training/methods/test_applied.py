@@ -174,6 +174,7 @@ def assert_alike(one: dict[str, Any], other: dict[str, Any], *, rel: float) -> N
         assert number == pytest.approx(other[key], rel=rel, abs=1e-4), key
 
 
+@pytest.mark.long
 def test_a_step_in_smaller_pieces_is_the_same_step(train: Train) -> None:
     """Terms are means over the tokens of a step, however many forward passes it takes."""
     words = {key: value for key, value in ALL.items() if "infinite" not in key}

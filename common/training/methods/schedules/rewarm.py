@@ -77,6 +77,13 @@ def complete(own: RewarmSettings, before: Sequence[Ancestor]) -> RewarmSettings:
     return own.model_copy(update={"peak": float(rate)})
 
 
+def problem(own: RewarmSettings, stage: TrainingSettings) -> str:
+    """Say that an adapter would take the rate of all weights, or nothing."""
+    if stage.peft == "full" or own.peak is not None:
+        return ""
+    return "this stage trains an adapter, whose rate is not one of all weights; set peak=<rate>"
+
+
 def peak(own: RewarmSettings) -> float:
     """Return the highest rate of this stage."""
     assert own.peak is not None, "it is completed when layers are merged"
@@ -85,6 +92,7 @@ def peak(own: RewarmSettings) -> float:
 
 METHOD = ScheduleMethod(
     name="rewarm", settings=RewarmSettings, multiplier=multiplier, misfit=misfit, complete=complete, peak=peak,
+    problem=problem,
     phrase="a rate that rises again to a share of the peak before, and falls as a cosine",
     paper="arXiv 2308.04014", ours="the share",
 )  # fmt: skip

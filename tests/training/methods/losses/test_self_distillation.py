@@ -24,12 +24,17 @@ def batch(seed: int = 0, learned: float = 0.7) -> LossBatch:
     return LossBatch(logits.requires_grad_(), labels, teacher, {}, None, None)
 
 
+def both(given: LossBatch) -> list[Any]:
+    """Return the logits of the model and of the teacher."""
+    return [given.logits_BTV, given.teacher_BTV]
+
+
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 def test_it_is_the_divergence_over_what_is_learned(temperature: float, direction: Any) -> None:
     given = batch()
     settings = SelfDistillationSettings(weight=0.3, temperature=temperature, direction=direction)
-    q, p = (softmax(x.detach().double().numpy() / temperature) for x in (given.logits_BTV, given.teacher_BTV))
+    q, p = (softmax(x.detach().double().numpy() / temperature) for x in both(given))
     if direction == "reverse":
         p, q = q, p
     each = (p * (np.log(p) - np.log(q))).sum(axis=-1)
@@ -44,7 +49,7 @@ def test_its_gradient_is_that_of_the_definition() -> None:
     given = batch()
     total, _ = term(given, SelfDistillationSettings(weight=1.0))
     total.backward()
-    q, p = (softmax(x.detach().double().numpy()) for x in (given.logits_BTV, given.teacher_BTV))
+    q, p = (softmax(x.detach().double().numpy()) for x in both(given))
     expected = (q - p) * (given.next_BT.numpy() != -100)[..., None]
     np.testing.assert_allclose(given.logits_BTV.grad.numpy(), expected, atol=1e-6)
     assert given.teacher_BTV.grad is None  # type: ignore[union-attr] # a teacher is there

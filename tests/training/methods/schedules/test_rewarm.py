@@ -56,6 +56,7 @@ def test_the_peak_is_a_share_of_that_of_the_stage_before() -> None:
             {"model.path": "owner/name", "model.revision": "0" * 40},
             r"^cpt\.methods\.rewarm: base takes a finished checkpoint, .* Set peak=<rate>",
         ),
+        ({"cpt.peft": "lora"}, r"^cpt\.methods\.rewarm: this stage trains an adapter, .*; set peak=<rate>\.$"),
         ({"base.train.learning_rate": "null"}, r"base, the stage before it, says no train\.learning_rate\. Set peak"),
         (
             {"cpt.train.learning_rate": "1e-4"},
