@@ -42,7 +42,7 @@ from common.engine.preflight.inputs import check_inputs
 from common.engine.preflight.settings import check_sharding
 from common.engine.preflight.trial import try_rows
 from common.engine.repair import require_inputs, require_unchanged, tell_damage
-from common.engine.staleness import in_other_precision, unpublished
+from common.engine.staleness import in_other_precision, unpublished, went_without
 from common.errors import GateError
 from common.models.boundary import explain_panics
 from common.models.device import release_memory
@@ -206,7 +206,9 @@ class Run:
         """Return the result that is there and whole, unless it is to be made again or its published version is gone."""
         again = job.forced or job.node.name in self.plan.stateless
         found = None if again else self.store.get(job.node.stored, job.fingerprint)
-        return None if found is None or unpublished(found, self.store) or seen_changed(found) else found
+        if found is None or went_without(found, self.resolved.member(job.node)):
+            return None
+        return None if unpublished(found, self.store) or seen_changed(found) else found
 
     def _launch(self, job: Job) -> Artifact | None:
         """Let processes of their own make the stage, and return what they committed; None where none are needed."""

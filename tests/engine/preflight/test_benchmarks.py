@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 
 from common.config.resolve import Resolved, resolve
 from common.console import Console
+from common.engine import plan
+from common.engine import run as runs
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import recipe_of
 from common.engine.preflight import benchmarks
@@ -25,6 +28,7 @@ from common.stage import holds_apart
 from common.stages import base
 from common.store.artifacts import write_json
 from tests.conftest import REPOSITORY
+from tests.stages import cleaning
 
 ASKED = "Which lamp of the northern pier burns longest when the winter tide is at its lowest?"
 
@@ -95,6 +99,21 @@ def test_a_result_made_without_a_benchmark_is_made_again_where_the_run_names_it(
     assert went_without(artifact, asked) == "made without medical_benchmarks, which this run asks for"
     other = own_run(tmp_path, **{"evaluate.tasks": "[arc_easy]"})
     assert went_without(artifact, other) is None
+
+
+def test_a_run_makes_a_result_again_that_went_without_a_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = cleaning.resolved(cleaning.made(tmp_path))
+    cleaning.cleaned(run)
+    stream = io.StringIO()
+    run_stage(run, "data-cpt", Console(stream=stream))
+    assert "made in" not in stream.getvalue()
+    for module in (plan, runs):
+        monkeypatch.setattr(module, "went_without", lambda artifact, resolved: "made without quiz")
+    assert cleaning.state(plan.make_plan(run), "data-cpt") == "stale"
+    run_stage(run, "data-cpt", Console(stream=stream))
+    assert "made in" in stream.getvalue()
 
 
 def test_only_what_cannot_be_loaded_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
