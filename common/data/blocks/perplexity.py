@@ -41,11 +41,15 @@ class PerplexitySettings(BlockSettings):
     highest: float | None = Field(None, gt=0, description="perplexity above which rows go")
     least: float | None = Field(None, gt=0, description="perplexity below which rows go: lists and templates")
     lowest: Share | None = Field(None, gt=0, description="share of the rows to keep, those of lowest perplexity")
+    keep_all: bool = Field(False, description="drop none, and only leave the perplexity on rows")
 
     @model_validator(mode="after")
     def _limits(self) -> PerplexitySettings:
-        if self.highest is None and self.least is None and self.lowest is None:
-            raise ValueError("perplexity needs highest, least or lowest, or nothing would be dropped")
+        drops = self.highest is not None or self.least is not None or self.lowest is not None
+        if not drops and not self.keep_all:
+            raise ValueError("perplexity needs highest, least or lowest, or nothing would be dropped (keep_all: true)")
+        if drops and self.keep_all:
+            raise ValueError("keep_all drops none, and highest, least and lowest say which go; keep one of them")
         if self.highest is not None and self.least is not None and self.least > self.highest:
             raise ValueError(f"least is {self.least:g}, which is above highest, {self.highest:g}")
         return self

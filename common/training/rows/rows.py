@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from common.config.cleaning import from_lineage
-from common.config.mixture import CurriculumSettings
 from common.config.stages import TrainingSettings
 from common.data.accounting import RowCount, check_limits
 from common.stage import StageContext
 from common.store.artifacts import flush, write_json
 from common.store.manifest import read_mapping
 from common.training.distributed import ranks
-from common.training.methods.ordered import orders, reordered
+from common.training.methods.ordered import change_rows, orders, reordered, scores_of, selects, sorted_by
 from common.training.options import steps_for
 from common.training.rows.lineage import LINEAGE, has_lineage, replay_of_lineage
 from common.training.rows.mixture import mixed_order, with_replay
@@ -80,6 +79,7 @@ def build_rows(
         **({"mixture": settings.mixture.model_dump(mode="json")} if settings.mixture.asks else {}),
         **({"methods": ordering} if (ordering := orders(settings)) else {}),
         **({"replay_from": LINEAGE} if from_lineage(settings) else {}),
+        **({"scores": sorted(scores)} if (scores := scores_of(settings)) else {}),
     }  # fmt: skip
     if ranks.is_main_process() and _read(context, asked) is None:
         _prepare(context, tokenizer, asked, witness)
@@ -104,22 +104,25 @@ def _prepare(
     budget = settings.tokens
     chat_only = asked["assistant_only"]
     readers, share = readers_of(context, tokenizer, asked["role"], chat_only=chat_only, witness=witness)
+    order_of_own, scores = sorted_by(settings), scores_of(settings)
+    counts: list[RowCount] = []  # of what has been prepared so far
 
-    curriculum = settings.mixture.curriculum
-
-    cut_short = set[str]()  # sources
-
-    def prepared(reader: Reader, budget: int | None, order: CurriculumSettings | None = None) -> tuple[str, int]:
-        name = prepare(reader, assistant_only=chat_only, sequence_length=length, budget=budget, order=order)
+    def prepared(reader: Reader, budget: int | None, **how: Any) -> tuple[str, int]:
+        name = prepare(reader, assistant_only=chat_only, sequence_length=length, budget=budget, **how)
         found = open_prepared(context, name)
         assert found is not None, "it has just been made"
-        cut_short.update(count.source for count in found.counts(0.0) if count.cut_short)
+        counts.extend(found.counts(0.0))
         return name, len(found.rows)
 
     own = _by_source(readers[0]) if settings.mixture.asks else [readers[0]]
-    own_budget = None if budget is None else round(budget * (1 - share))
+    own_budget = None if budget is None or selects(settings) else round(budget * (1 - share))
     whole = settings.mixture.by_size(str(reader.source) for reader in own)
-    parts = [prepared(reader, None if reader.source in whole else own_budget, curriculum) for reader in own]
+    parts = []
+    for reader in own:
+        change_rows(reader)
+        most = None if reader.source in whole else own_budget
+        parts.append(prepared(reader, most, order=order_of_own, scores=scores))
+    own_counts = list(counts)
     number, num_replay = sum(size for _, size in parts), 0
     steps = steps_for(settings, number - _num_kept(number, settings.validation.share), context.stage)
     total = steps * (settings.batch_tokens // length)
@@ -140,13 +143,13 @@ def _prepare(
         sizes = {str(reader.source): size for reader, size in zip(own, left, strict=True)}
         num_own = total - (round(total * share) if num_replay else 0)
         mixed, mixture = mixed_order(sizes, total=num_own, settings=settings.mixture, seed=seed, stage=context.stage)
-        for name in cut_short & mixture.keys():
+        for name in {count.source for count in counts if count.cut_short} & mixture.keys():
             mixture[name]["cut_short"] = True
         order = with_replay(training[mixed], number, num_replay, total=total, seed=seed)
     else:
         drawn = interleave(len(training), num_replay, total=total, replay=share, seed=seed)
         order = np.concatenate([training, number + np.arange(num_replay)])[drawn]
-    order, methods = reordered(context, [name for name, _ in parts], order, training)
+    order, methods = reordered(context, [name for name, _ in parts], order, training, own_counts)
     np.save(folder / ORDER, order, allow_pickle=False)
     np.save(folder / KEPT, kept, allow_pickle=False)
     bounds = np.cumsum([size for _, size in parts])

@@ -101,6 +101,10 @@ def test_without_the_library_a_sentence_says_so(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"model": "m"}, "perplexity needs highest, least or lowest, or nothing would be dropped"),
+        (
+            {"model": "m", "keep_all": True, "lowest": 0.1},
+            "keep_all drops none, and highest, least and lowest say which",
+        ),
         ({"model": "m", "highest": 5, "least": 6}, "least is 6, which is above highest, 5"),
         ({"highest": 5}, "model"),
     ],
