@@ -225,7 +225,34 @@ def method_notes(chain: Chain) -> list[str]:
         },
         text=5,
     )
-    return ["### Methods", body] if body else []
+    return ["### Methods", body, *_courses(found)] if body else []
+
+
+def _courses(found: Sequence[tuple[str, str, Facts]]) -> list[str]:
+    """Return a table for each method whose numbers were followed over the steps."""
+    return [
+        table(
+            [(name, method, line) for line in facts["course"]],
+            {
+                "Stage": lambda row: code(row[0]),
+                "Method": lambda row: code(row[1]),
+                "Step": lambda row: number(row[2]["step"]),
+                **{plain(key.capitalize()): _numbers(key) for key in _keys(facts["course"])},
+            },
+            text=2,
+        )
+        for name, method, facts in found
+        if facts.get("course")
+    ]
+
+
+def _keys(course: Sequence[Facts]) -> list[str]:
+    return [key for key in dict.fromkeys(key for line in course for key in line) if key != "step"]
+
+
+def _numbers(key: str) -> Callable[[tuple[str, str, Facts]], str]:
+    """Return what writes a number of a line, or that it has none."""
+    return lambda row: f"{row[2][key]:.4g}" if key in row[2] else MISSING
 
 
 def _listed(facts: Facts) -> str:
