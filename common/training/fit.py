@@ -73,7 +73,7 @@ def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, r
     log = loop.run(trainer)
     keep_state(context, trainer)
     model = validation.chosen(trained_model(context, trainer))
-    mixed = {"mixture": rows.mixture} if rows.mixture else {}
+    mixed = {"mixture": rows.mixture, "mixture_course": rows.course} if rows.mixture else {}
     measured = {**loop.measured(), **learned, **validation.measured(), **mixed}
     if trainer.applied is not None:
         measured |= trainer.applied.measured(rows.methods or {}, log)

@@ -26,8 +26,6 @@ from common.config.names import NonEmpty
 if TYPE_CHECKING:
     from common.config.stages import TrainingSettings
 
-BATCH = 1000  # packed rows that are read at once
-
 
 class SubsetSettings(MethodSettings):
     """How large the part is."""
@@ -65,11 +63,13 @@ def order(packed: PackedRows, settings: SubsetSettings) -> tuple[Any, dict[str, 
     """Return the order with the stage's own rows from a part of them, and the passes over it."""
     import numpy as np
 
+    from common.training.rows.course import means_of_rows
+
     own = np.isin(packed.order, packed.own)
     rng = np.random.default_rng([packed.seed, 4])
     found, rows, facts = packed.order.copy(), np.sort(packed.own), dict[str, float]()
     if settings.by is not None:
-        scores = scores_of_rows(packed.rows, len(rows) and int(rows[-1]) + 1, settings.by)[rows]
+        scores = means_of_rows(packed.rows, len(rows) and int(rows[-1]) + 1, settings.by)[rows]
         rows = rows[np.argsort(scores, kind="stable")]
     found[own], size = passes(rows, int(own.sum()), settings, rng)
     if settings.by is not None:
@@ -78,17 +78,6 @@ def order(packed: PackedRows, settings: SubsetSettings) -> tuple[Any, dict[str, 
         "rows": size, "of": len(rows), "passes": round(int(own.sum()) / size, 4), "seen": len(np.unique(found[own])),
         **facts,
     }  # fmt: skip
-
-
-def scores_of_rows(rows: Any, number: int, score: str) -> Any:
-    """Return (number,) scores of the first packed rows: means over their tokens of the scores of their documents."""
-    import numpy as np
-
-    found = []
-    for batch in rows.select(range(number)).with_format("numpy").iter(batch_size=BATCH):
-        for values, lengths in zip(batch[f"score/{score}"], batch["seq_lengths"], strict=True):
-            found.append(float(np.average(values, weights=lengths)))
-    return np.array(found)
 
 
 def problem(own: SubsetSettings, stage: TrainingSettings) -> str:

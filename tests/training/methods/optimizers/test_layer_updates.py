@@ -12,7 +12,7 @@ from common.config.methods import Step, method_of
 from common.config.resolve import resolve
 from common.errors import ConfigError
 from common.report.chain import Chain
-from common.report.stage_notes import method_notes
+from common.report.method_notes import method_notes
 from common.training.methods.applied import _course
 from common.training.methods.optimizers.layer_updates import LayerUpdatesSettings, after_step, begin, ends
 from tests.conftest import REPOSITORY, long

@@ -15,7 +15,7 @@ from common.config.methods import PackedRows
 from common.config.resolve import resolve
 from common.config.schema import Config
 from common.errors import ConfigError
-from common.training.methods.rows.subset import SubsetSettings, order, scores_of_rows
+from common.training.methods.rows.subset import SubsetSettings, order
 from common.training.rows import shards
 from tests.conftest import REPOSITORY
 from tests.training.methods.scored import Scored, built, context
@@ -92,13 +92,6 @@ def test_the_rows_of_the_lowest_score_come_again_and_again(
     assert max(numbers) < 80
     counted = Counter(numbers)
     assert all(counted[number] >= 5 for number in range(10))
-
-
-def test_scores_of_packed_rows_are_means_over_their_tokens() -> None:
-    from datasets import Dataset
-
-    rows = Dataset.from_dict({"score/x": [[1.0, 4.0], [2.0]], "seq_lengths": [[3, 1], [7]], "labels": [[0], [0]]})
-    assert scores_of_rows(rows, 2, "x").tolist() == [1.75, 2.0]
 
 
 @pytest.mark.parametrize(
