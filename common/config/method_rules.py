@@ -77,7 +77,7 @@ def tokens_of_methods(stages: Mapping[str, StageSettings]) -> dict[str, str]:
     """Return the control tokens that methods write, each with the first stage that does."""
     found: dict[str, str] = {}
     for stage, settings in stages.items():
-        for method, own in chosen(settings):
+        for method, own in chosen(settings) if isinstance(settings, WithMethods) else ():
             found |= {token: stage for token in method.new_tokens(own) if token not in found}
     return found
 
