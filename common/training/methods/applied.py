@@ -185,10 +185,16 @@ class Applied:
 
 
 def _course(log: Sequence[Mapping[str, Any]], method: Method) -> list[dict[str, Any]]:
-    """Return what a method has logged of its charted numbers, at steps that are evenly spread, the last one too."""
+    """Return what a method has logged of its charted numbers, at steps that are evenly spread, the last one too.
+
+    Lines of the log may come later than what was measured, whose `step` then says when that was.
+    """
     named = {f"{method.name}/{name}": name for name in method.charted}
     lines = [
-        {"step": line["step"], **{name: line[key] for key, name in named.items() if key in line}}
+        {
+            "step": int(line.get(f"{method.name}/step", line["step"])),
+            **{name: line[key] for key, name in named.items() if key in line},
+        }
         for line in log
         if named.keys() & line.keys()
     ]

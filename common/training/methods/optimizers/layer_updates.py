@@ -83,7 +83,12 @@ def after_step(step: Step, settings: LayerUpdatesSettings, state: Mapping[str, A
         relative_update([weights[name].detach() for name in side], [state[name] for name in side])
         for side in ends(list(weights), settings)
     )
-    return {"lowest": lowest, "highest": highest, **({"ratio": lowest / highest} if highest else {})}
+    return {
+        "step": step.number,
+        "lowest": lowest,
+        "highest": highest,
+        **({"ratio": lowest / highest} if highest else {}),
+    }
 
 
 def problem(own: LayerUpdatesSettings, stage: TrainingSettings) -> str:

@@ -67,21 +67,22 @@ def test_it_is_the_definition_and_keeps_what_it_measures_alone() -> None:
         expected.append(moved / norm)
     assert [step for step, one in found.items() if one] == [3, 6, 7]
     assert found[7] == pytest.approx(
-        {"lowest": expected[0], "highest": expected[1], "ratio": expected[0] / expected[1]}, rel=1e-5
+        {"step": 7, "lowest": expected[0], "highest": expected[1], "ratio": expected[0] / expected[1]}, rel=1e-5
     )
 
 
 def test_before_anything_moves_there_is_no_ratio() -> None:
     model, settings = inside(4), LayerUpdatesSettings(every=1)
     state = begin(Step(model, None, 0, 2), settings)
-    assert after_step(Step(model, None, 1, 2), settings, state) == {"lowest": 0.0, "highest": 0.0}
+    assert after_step(Step(model, None, 1, 2), settings, state) == {"step": 1, "lowest": 0.0, "highest": 0.0}
 
 
 def test_frozen_weights_are_left_out_and_a_model_without_layers_is_measured_as_still() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 2))
     model.requires_grad_(False)
     state = begin(Step(model, None, 0, 1), LayerUpdatesSettings())
-    assert after_step(Step(model, None, 1, 1), LayerUpdatesSettings(), state) == {"lowest": 0.0, "highest": 0.0}
+    still = after_step(Step(model, None, 1, 1), LayerUpdatesSettings(), state)
+    assert still == {"step": 1, "lowest": 0.0, "highest": 0.0}
 
 
 @pytest.mark.parametrize(
