@@ -142,6 +142,6 @@ def test_a_checkpoint_gives_e_to_the_mean_loss_of_the_first_tokens(tmp_path: Pat
         losses = [np.log(np.exp(line).sum()) - line[token] for line, token in zip(logits, ids, strict=False)]
         assert not isinstance(row, Drop)
         assert row["scores"]["perplexity"] == pytest.approx(np.exp(np.mean(losses)), rel=1e-4)
-    assert found[2]["scores"]["perplexity"] > 1e30  # type: ignore[index]
+    assert found[2]["scores"]["perplexity"] > 1e30
     with pytest.raises(ConfigError, match=r"perplexity\.checkpoint is '.*none'; expected the folder of a model"):
         one("perplexity", "a", tmp_path / "other", checkpoint=str(tmp_path / "none"), keep_all=True)

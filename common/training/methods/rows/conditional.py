@@ -18,22 +18,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from common.config.methods import MethodSettings, PackedRows, RowsMethod
 from common.config.names import NonEmpty
+from common.config.stages import ContinuedSettings, WithMethods
 from common.data.texts import lines_of, noted
 
-if TYPE_CHECKING:
-    from common.config.stages import TrainingSettings
-
 GOOD, BAD, BARE = "marked good", "marked bad", "left without a control token"  # as accounts count rows
-TRAINED = (
-    "modules_to_save",
-    "trainable_token_indices",
-)  # options of an adapter that say which rows of tokens it trains
+TRAINED = ("modules_to_save", "trainable_token_indices")  # options of an adapter: which rows of tokens it trains
 
 
 class ConditionalSettings(MethodSettings):
@@ -130,10 +125,15 @@ def _range(packed: PackedRows, settings: ConditionalSettings) -> str:
     return f". The lowest score is {low:.4g}, the median {middle:.4g}, the highest {high:.4g}"
 
 
-def problem(own: ConditionalSettings, stage: TrainingSettings) -> str:
+def problem(own: ConditionalSettings, stage: WithMethods) -> str:
     """Say why a stage cannot use it, or nothing."""
     if stage.learns_answers:
         return "it marks texts, and this stage learns from conversations. Set it for a stage of texts, such as cpt"
+    if isinstance(stage, ContinuedSettings) and stage.train_only == "added" and "embed_tokens" not in stage.train_also:
+        return (
+            f"train_only=added leaves the rows of {own.good} and {own.bad} as they were drawn. Add embed_tokens to "
+            "train_also"
+        )
     given = [name for name in TRAINED if name in (stage.lora or {})]
     saved = {str(name).rpartition(".")[2] for name in (stage.lora or {}).get("modules_to_save") or ()}
     if stage.peft != "full" and given and "embed_tokens" not in saved:

@@ -194,6 +194,9 @@ def test_stages_that_cannot_use_it_say_why() -> None:
         "lora.modules_to_save is set, so that the adapter leaves the rows of <|good|>"
     )
     assert problem(own, CptSettings(tokens=2048, peft="lora", lora={"modules_to_save": ["embed_tokens"]})) == ""
+    kept = CptSettings(tokens=2048, train_only="added")
+    assert problem(own, kept).startswith("train_only=added leaves the rows of <|good|> and <|bad|> as they were drawn")
+    assert problem(own, kept.model_copy(update={"train_also": ("embed_tokens",)})) == ""
     assert "learns from conversations" in problem(own, SftSettings(tokens=2048))
     with pytest.raises(ConfigError, match="good and bad are both 'x'"):
         resolve({"domain": "medical", "cpt.methods.conditional": "{good: x, bad: x}"}, REPOSITORY)
