@@ -97,6 +97,7 @@ class Block:
     roles: Callable[[Any], Sequence[str]] = lambda settings: ()  # further roles whose cleaned rows it reads
     scorers: Callable[[Any], Sequence[str]] = lambda settings: ()  # functions of the domain that it calls
     scores: Callable[[Any], Sequence[str]] = lambda settings: ()  # names of scores that it leaves on rows
+    line_scores: Callable[[Any], Sequence[str]] = lambda settings: ()  # the same, of each line of a text
     files: Callable[[Any], Sequence[str]] = lambda settings: ()  # files below the data folder that it reads: part of it
     seeded: bool = False  # whether the run's seed decides what it does
     paper: str = ""  # where it is defined

@@ -17,7 +17,7 @@ from common.config.answering import AnsweringSettings, RewardedSettings
 from common.config.base import Precision, StageSettings
 from common.config.cleaning import hub_characters
 from common.config.kinds import kind_of, kinds
-from common.config.method_rules import settle_methods
+from common.config.method_rules import settle_methods, tokens_of_methods
 from common.config.node import Node
 from common.config.numbers import is_finite
 from common.config.overrides import flatten
@@ -90,6 +90,12 @@ def build(
     stages = {name: _verified(settings, verify) for name, settings in stages.items()}
     labels = [layer.label for layer in layers]
     stages = settle_methods(pipeline.nodes(), stages, labels, origins, taken=taken)
+    if control := tokens_of_methods(stages):
+        model = sections["model"]
+        tokens = tuple(dict.fromkeys([*model.control_tokens, *control]))
+        if tokens != model.control_tokens:
+            sections["model"] = model.model_copy(update={"control_tokens": tokens})
+            origins["model.control_tokens"] = "the methods of " + ", ".join(dict.fromkeys(control.values()))
     for name, characters in hub_characters(pipeline.nodes(), stages, pipeline.far).items():
         stages[name] = stages[name].model_copy(update={"hub_characters": characters})
         origins[f"{name}.hub_characters"] = "what the budgets of the stages need"

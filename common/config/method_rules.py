@@ -73,6 +73,15 @@ def _carry_problem(node: Node, settings: WithMethods, before: Sequence[Ancestor]
     return ""
 
 
+def tokens_of_methods(stages: Mapping[str, StageSettings]) -> dict[str, str]:
+    """Return the control tokens that methods write, each with the first stage that does."""
+    found: dict[str, str] = {}
+    for stage, settings in stages.items():
+        for method, own in chosen(settings) if isinstance(settings, WithMethods) else ():
+            found |= {token: stage for token in method.new_tokens(own) if token not in found}
+    return found
+
+
 def _problems(node: Node, settings: WithMethods, labels: Sequence[str], origins: Mapping[str, str]) -> Iterator[str]:
     """Yield what is wrong with the methods of a stage."""
     on = chosen(settings)

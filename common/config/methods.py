@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from common.config.base import Frozen, StageSettings
 from common.config.defaults import differing
+from common.config.mixture import CurriculumSettings
 from common.config.numbers import UNSOUND
 from common.config.registry import declared
 from common.config.validation import explain
@@ -68,6 +69,12 @@ class Method:
     excludes: Collection[str] = ()  # methods that it cannot be together with
     # Bytes that it holds beside each weight that learns, where it computes.
     bytes_per_weight: Callable[[Any], float] = lambda own: 0.0
+    scores: Callable[[Any], Collection[str]] = lambda own: ()  # that blocks must leave on the stage's own rows
+    line_scores: Callable[[Any], Collection[str]] = lambda own: ()  # the same, of each line
+    new_tokens: Callable[[Any], Sequence[str]] = lambda own: ()  # control tokens that the chain's tokenizer gets
+    charted: Sequence[str] = ()  # of the numbers that it logs, those whose course the card shows
+    # (the trained model, its tokenizer, settings): changes what is saved beside its weights.
+    finish: Callable[[Any, Any, Any], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +139,7 @@ class LossBatch:
     inputs: Mapping[str, Any]  # as the collator made it
     outputs: Any  # of the model, whatever `forward` asked for
     model: Any  # bare
+    scores: Mapping[str, Any] = field(default_factory=dict)  # name -> (B, T) float32 of each token's document, or NaN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,18 +164,28 @@ class PackedRows:
 
     order: np.ndarray  # (all rows of the training,) int64: places among the rows
     own: np.ndarray  # places of the stage's own rows that may train
-    rows: Any  # a memory-mapped data set, by place: input_ids, labels, seq_lengths
+    rows: Any  # a memory-mapped data set, by place: input_ids, labels, seq_lengths, and a column score/<name> of each
     rows_per_step: int
     seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowsMethod(Method):
-    """What changes which packed rows are read, or in which order. Their number stays."""
+    """What changes rows of the stage's own before they are packed, which packed rows are read, or in which order.
+
+    The number of packed rows that are read stays.
+    """
 
     place: ClassVar[Place] = "rows"
 
-    order: Callable[[PackedRows, Any], tuple[Any, Measured]]  # the new order, and what is worth knowing of it
+    # (row, settings, seed) -> the row, changed; `changed` in it says how, and is counted. Equal rows change alike.
+    # ValueError: it cannot be.
+    rewrite: Callable[[dict[str, Any], Any, int], dict[str, Any]] | None = None
+    # (what rewriting said -> rows, packed rows, settings) -> what is worth knowing. ValueError: it must not train.
+    judge: Callable[[Mapping[str, int], PackedRows, Any], Measured] | None = None
+    sorted_by: Callable[[Any], CurriculumSettings | None] = lambda own: None  # order in which own rows are packed
+    # The new order, and what is worth knowing of it.
+    order: Callable[[PackedRows, Any], tuple[Any, Measured]] | None = None
 
 
 def methods() -> dict[str, Method]:

@@ -24,11 +24,20 @@ class Phase(Frozen):
     """A part of the training steps with shares of its own."""
 
     until: float = Field(gt=0, le=1, description="share of all steps at which it ends; the last phase ends at 1")
-    shares: Shares = Field(description="source -> share of the phase's tokens; they add up to 1")
+    shares: Shares = Field(
+        default_factory=dict,
+        description="source -> share of the phase's own tokens; they add up to 1. none: by what they hold",
+    )
+    replay: Share | None = Field(
+        None, description="share of all tokens of the phase that is replay; given in one phase, it is in all"
+    )
 
     @model_validator(mode="after")
     def _adds_up(self) -> Phase:
-        _check_sum(self.shares, whole=True)
+        if self.shares:
+            _check_sum(self.shares, whole=True)
+        elif self.replay is None:
+            raise ValueError("a phase needs shares, or replay, or it would change nothing")
         return self
 
 
@@ -82,7 +91,22 @@ class MixtureSettings(Frozen):
         ends = [phase.until for phase in self.phases]
         if ends and (ends[-1] != 1 or any(a >= b for a, b in itertools.pairwise(ends))):
             raise ValueError(f"phases end at {ends}; expected growing shares of the steps, the last of them 1")
+        if len({phase.replay is None for phase in self.phases}) > 1:
+            raise ValueError("some phases say replay and some do not; give it in all of them, or in none")
+        if self.replay == 1:
+            raise ValueError("all phases are replay alone; set replay=1 of the stage instead")
         return self
+
+    @property
+    def replay(self) -> float | None:
+        """The share of replay over all phases, where they say it."""
+        begin, found = 0.0, 0.0
+        for phase in self.phases:
+            if phase.replay is None:
+                return None
+            found += (phase.until - begin) * phase.replay
+            begin = phase.until
+        return round(found, 6) if self.phases else None
 
     @property
     def asks(self) -> bool:
@@ -95,6 +119,7 @@ class MixtureSettings(Frozen):
         if self.most_epochs is not None and self.most_epochs < 1:
             return names
         unnamed = set() if self.phases or not self.asks else names - self.shares.keys()
+        unnamed = names if any(not phase.shares for phase in self.phases) else unnamed
         return unnamed if len(unnamed) > 1 else set()
 
     @property

@@ -54,6 +54,9 @@ class ModelSettings(Frozen):
     new_tokens: tuple[NonEmpty, ...] = Field(
         (), description="words with a token, and trained rows, of their own; those that the tokenizer lacks are added"
     )
+    control_tokens: tuple[NonEmpty, ...] = Field(
+        (), description="the same of special tokens, whose names in data are text; methods that write some add theirs"
+    )
     vocabulary_size: OfData[int] = Field(
         1024, ge=300, description="entries of the byte-level BPE that is trained for it"
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from common.config.base import (
     AskedPrecision,
@@ -117,6 +117,19 @@ class TrainingSettings(LearningSettings):
     validation: OfData[ValidationSettings] = Field(
         ValidationSettings(), description="rows kept from training, to measure it by"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _replay_of_phases(cls, values: Any) -> Any:
+        """Take the share of replay from the phases of the mixture, where these say it."""
+        mixture = values.get("mixture") if isinstance(values, dict) else None
+        if not mixture:
+            return values
+        try:
+            share = MixtureSettings.model_validate(mixture).replay
+        except ValidationError:  # which is said where the mixture is validated
+            return values
+        return values if share is None else {**values, "replay": share}
 
     @property
     def assistant_only(self) -> bool:

@@ -33,11 +33,15 @@ class SelectionSettings(BlockSettings):
     at_most: float | None = Field(None, description="rows with a higher score go")
     drop_lowest: Share = Field(0.0, description="share of the rows, those of the lowest scores, that goes")
     drop_highest: Share = Field(0.0, description="share of the rows, those of the highest scores, that goes")
+    keep_all: bool = Field(False, description="drop none, and only leave the score on rows")
 
     @model_validator(mode="after")
     def _selects(self) -> SelectionSettings:
-        if self.at_least is None and self.at_most is None and not self.drop_lowest and not self.drop_highest:
-            raise ValueError(f"nothing says which rows stay; set one of {', '.join(RULES)}")
+        drops = self.at_least is not None or self.at_most is not None or self.drop_lowest or self.drop_highest
+        if not drops and not self.keep_all:
+            raise ValueError(f"nothing says which rows stay; set one of {', '.join(RULES)}, or keep_all: true")
+        if drops and self.keep_all:
+            raise ValueError(f"keep_all drops none, and {', '.join(RULES)} say which go; keep one of them")
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
             raise ValueError(f"at_least {self.at_least:g} is above at_most {self.at_most:g}, so that no row would stay")
         if self.drop_lowest + self.drop_highest >= 1:
@@ -50,14 +54,14 @@ class ByScore:
 
     def __init__(
         self, settings: SelectionSettings, context: BlockContext, score: Callable[[Row], float | None], what: str,
-        name: str | None = None,
+        name: str | None = None, stays: Callable[[Row], Row] = lambda row: row,
     ) -> None:  # fmt: skip
         """`score` returns None for a row that is not judged and stays. `what` is the score's name in reasons.
 
-        `name` is what rows call it; by default the same.
+        `name` is what rows call it; by default the same. `stays` is given each row that is judged and stays.
         """
         self._settings, self._folder, self._score, self._what = settings, context.folder, score, what
-        self._name = name or what
+        self._name, self._stays = name or what, stays
 
     def look(self, task: Task, rows: Iterator[Row]) -> Iterator[Row]:
         """Yield the rows, and write their scores."""
@@ -102,7 +106,7 @@ class ByScore:
                 return Drop(f"{self._what} too high", f"{score:.4g}, most {high:.4g}")
             if math.isnan(score):  # it was not judged
                 return row
-            return with_score(row, self._name, score)
+            return self._stays(with_score(row, self._name, score))
 
         return judge
 

@@ -43,6 +43,11 @@ def noted(row: Row, what: str) -> Row:
     return row | {"changed": (*row.get("changed", ()), what)}
 
 
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text with their ends; those that hold more than blanks are what may have a score."""
+    return text.splitlines(keepends=True)
+
+
 def with_score(row: Row, name: str, score: float) -> Row:
     """Return a row that keeps a score, by which training may order it."""
     return row | {"scores": {**row.get("scores", {}), name: score}}

@@ -165,7 +165,9 @@ def _model_of(node: Node, config: Config) -> dict[str, Any]:
         return {**given, **words, **digest_checkpoint(model)}
     # Whether a token is new matters where its row is added, and where an adapter would leave it untrained.
     adapted = getattr(config.stages[node.name], "peft", "full") != "full"
-    return {key: given[key] for key in ("dtype", *(["new_tokens"] if adapted else [])) if key in given}
+    return {
+        key: given[key] for key in ("dtype", *(["new_tokens", "control_tokens"] if adapted else [])) if key in given
+    }
 
 
 def settings_made_with(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class ControlTokens:
             if name not in known and name not in self.names:
                 raise DataError(
                     f"Source '{source}': control_tokens names {name!r}, which is no added token of this tokenizer."
-                    f"{did_you_mean(name, known)} Write it as the tokenizer does, or add it by model.new_tokens."
+                    f"{did_you_mean(name, known)} Write it as the tokenizer does, or add it by model.control_tokens."
                 )
 
     def _encode_marked(self, text: str, whole: bool) -> list[int]:

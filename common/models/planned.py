@@ -43,7 +43,7 @@ def config_after(resolved: Resolved, stage: str) -> Mapping[str, Any]:
 def base_config(model: ModelSettings) -> Mapping[str, Any]:
     """Return what is known of the base's config.json: of a checkpoint, of a profile's facts, of an architecture."""
     if model.path is None:
-        vocabulary = model.vocabulary_size + len(model.new_tokens)
+        vocabulary = model.vocabulary_size + len(model.new_tokens) + len(model.control_tokens)
         return {"model_type": "llama", "vocab_size": vocabulary, **LLAMA, **model.architecture}
     known = known_config(model)
     return known if model.facts is None else {**known, **model.facts.model_dump()}

@@ -21,6 +21,7 @@ from common.report.growth_notes import growth_notes
 from common.report.headline import headline
 from common.report.licences import LOCAL, base_record, licence_facts, made_here, trained_on
 from common.report.markdown import code, duration, number, one_line, plain, prose
+from common.report.method_notes import method_notes
 from common.report.sequence import sequence_notes
 from common.report.vocabulary_notes import vocabulary_notes
 
@@ -124,9 +125,9 @@ def render_card(
         tables.rows_table(chain),
         "Masked is the share of rows without a token to train on. Tokens of stages that clean are those of texts as "
         "they stand; ~ marks an estimate from a sample.",
-        *(["### Mixture", mixed] if (mixed := tables.mixture_table(chain)) else []),
+        *(["### Mixture", mixed, *tables.course_tables(chain)] if (mixed := tables.mixture_table(chain)) else []),
         *stage_notes.curriculum_notes(chain),
-        *stage_notes.method_notes(chain),
+        *method_notes(chain),
         *(["### Cleaning", cleaned] if (cleaned := tables.cleaning_table(chain)) else []),
         "## Recipes",
         tables.recipes(chain),

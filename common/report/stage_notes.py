@@ -16,7 +16,7 @@ from common.config.mixture import CurriculumSettings
 from common.evaluation.comparison import Comparison
 from common.report.chain import SIDES, Chain, Checkpoint, counterpart
 from common.report.comparisons import find
-from common.report.markdown import MISSING, code, interval, number, percent, plain, points, table
+from common.report.markdown import MISSING, code, interval, number, percent, points, table
 from common.report.tables import reasons
 
 Facts = Mapping[str, Any]
@@ -205,32 +205,6 @@ def curriculum_notes(chain: Chain) -> list[str]:
         if given is not None:
             found.append(f"In `{name}` {CurriculumSettings.model_validate(given).phrase}.")
     return found
-
-
-def method_notes(chain: Chain) -> list[str]:
-    """Return which methods from papers the stages used, with their settings, and what was measured of them."""
-    found = [
-        (name, method, facts)
-        for name, manifest in chain.manifests.items()
-        for method, facts in (manifest["metrics"].get("methods") or {}).items()
-    ]
-    body = table(
-        found,
-        {
-            "Stage": lambda row: code(row[0]),
-            "Method": lambda row: f"{code(row[1])}: {plain(row[2]['phrase'])}",
-            "Paper": lambda row: plain("; ours: ".join(filter(None, [row[2]["paper"], row[2].get("ours")]))),
-            "Settings": lambda row: _listed(row[2]["settings"]),
-            "Measured at the end": lambda row: _listed(row[2]["measured"]) or MISSING,
-        },
-        text=5,
-    )
-    return ["### Methods", body] if body else []
-
-
-def _listed(facts: Facts) -> str:
-    values = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in facts.items()}
-    return plain(", ".join(f"{name} {value}" for name, value in values.items()))
 
 
 def sampling_notes(chain: Chain) -> list[str]:

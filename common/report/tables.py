@@ -7,12 +7,13 @@ They print what manifests say and compute nothing but sums. Results are `common.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from common.config.kinds import kind_of
+from common.config.mixture import LENGTH
 from common.config.schema import ModelSettings
 from common.data.accounting import passes_of
 from common.report.chain import EXAM_KIND, Chain
@@ -21,7 +22,13 @@ from common.report.markdown import MISSING, code, details, duration, number, per
 from common.store.artifacts import fingerprint_of
 
 Facts = Mapping[str, Any]
-USED_OF_A_GIVEN_BASE = ("dtype", "chat_template", "new_tokens", "trust_remote_code")  # of the settings in `model`
+USED_OF_A_GIVEN_BASE = (
+    "dtype",
+    "chat_template",
+    "new_tokens",
+    "control_tokens",
+    "trust_remote_code",
+)  # of the settings in `model`
 # Parts of a recipe that have a section of their own, so that the settings stay readable.
 ELSEWHERE = frozenset({"inputs", "data", "corpus", "code", "kind", "stage", "parent", "schema"})
 
@@ -118,6 +125,30 @@ def mixture_table(chain: Chain) -> str:
         },
         text=2,
     )
+
+
+def course_tables(chain: Chain) -> list[str]:
+    """Return a table for each stage with a mixture: the real shares of sources and of replay over the steps."""
+    found = []
+    for stage, manifest in chain.manifests.items():
+        lines = manifest["metrics"].get("mixture_course") or []
+        if not lines:
+            continue
+        curriculum = ((manifest.get("settings") or {}).get("mixture") or {}).get("curriculum") or {}
+        columns: dict[str, Callable[[Facts], str]] = {
+            f"Steps of {code(stage)}": lambda line: f"{number(line['first'])} to {number(line['last'])}",
+            **{code(name): _share_of(name) for name in lines[0]["shares"]},
+            "Replay": lambda line: percent(line["replay"]),
+        }
+        if any("mean" in line for line in lines):
+            by = curriculum.get("by", LENGTH)
+            columns[f"Mean {code(by)}"] = lambda line: f"{line['mean']:.4g}" if "mean" in line else MISSING
+        found.append(table(lines, columns, text=0))
+    return found
+
+
+def _share_of(source: str) -> Callable[[Facts], str]:
+    return lambda line: percent(line["shares"][source])
 
 
 def _measured(chain: Chain, name: str) -> list[tuple[str, str, Facts]]:

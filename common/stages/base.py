@@ -57,8 +57,16 @@ def make_tokenizer(context: StageContext) -> PreTrainedTokenizerBase:
     texts = (row["text"] for row in rows if "text" in row)
     tokenizer = train_tokenizer(itertools.chain(texts, common_words()), settings.vocabulary_size, length)
     require_trainable_template(tokenizer)
-    tokenizer.add_tokens(list(settings.new_tokens))
+    add_tokens(tokenizer, settings)
     return tokenizer
+
+
+def add_tokens(tokenizer: PreTrainedTokenizerBase, settings: ModelSettings) -> int:
+    """Add the tokens that a run asks for and the tokenizer lacks, and return their number."""
+    from tokenizers import AddedToken
+
+    control = [AddedToken(name, special=True, normalized=False) for name in settings.control_tokens]
+    return int(tokenizer.add_tokens(list(settings.new_tokens)) + tokenizer.add_tokens(control))
 
 
 def initialise(context: StageContext, tokenizer: PreTrainedTokenizerBase) -> Any:
@@ -127,7 +135,7 @@ def _adjust(model: Any, tokenizer: PreTrainedTokenizerBase, settings: ModelSetti
         add_rows(model, rows, known)
         notes.append(f"{known - rows} tokens without a row got one")
     contracts.check_vocabulary(model, tokenizer)
-    if added := tokenizer.add_tokens(list(settings.new_tokens)):
+    if added := add_tokens(tokenizer, settings):
         add_rows(model, known, num_ids(tokenizer))
         notes.append(f"{added} new tokens")
     notes += [*require_end(model, tokenizer), *_choose_template(model, tokenizer, settings.chat_template)]

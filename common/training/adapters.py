@@ -87,8 +87,8 @@ def _quantised(context: StageContext) -> dict[str, Any]:
 def adapter_for(context: StageContext, model: Any, task: str = "CAUSAL_LM") -> Any:
     """Return peft's LoraConfig for a stage, or None for full fine-tuning. Raises ConfigError for a bad value.
 
-    Embedding rows of new tokens (`model.new_tokens`) stay trainable, since an adapter of the layers cannot learn them.
-    Weights that the model ties stay tied.
+    Embedding rows of new tokens (`model.new_tokens`, `model.control_tokens`) stay trainable, since an adapter of the
+    layers cannot learn them. Weights that the model ties stay tied.
     """
     settings = cast(LearningSettings, context.settings)
     if settings.peft == "full":
@@ -96,7 +96,7 @@ def adapter_for(context: StageContext, model: Any, task: str = "CAUSAL_LM") -> A
     from peft import LoraConfig
 
     options = {"task_type": task, **(settings.lora or {})}
-    new_tokens = context.config.model.new_tokens
+    new_tokens = (*context.config.model.new_tokens, *context.config.model.control_tokens)
     if new_tokens and not options.keys() & {"trainable_token_indices", "modules_to_save"}:
         tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
         ids = [int(tokenizer.convert_tokens_to_ids(token)) for token in new_tokens]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from common.config.kinds import kind_of
+from common.config.methods import chosen
 from common.config.stages import TrainingSettings, WithMethods
 from common.data.accounting import RowCount
 from common.errors import ConfigError, RecipeError
@@ -32,6 +33,7 @@ from common.training.loop.carried import keep_state, resume_state
 from common.training.loop.trainer import TrainingLoop, lean_sft_trainer
 from common.training.loop.validation import Validation
 from common.training.methods.applied import Applied
+from common.training.methods.ordered import scores_of_losses
 from common.training.methods.teacher import teacher_of
 from common.training.options import sft_options
 from common.training.rows.packing import RowCollator
@@ -71,10 +73,10 @@ def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, r
     log = loop.run(trainer)
     keep_state(context, trainer)
     model = validation.chosen(trained_model(context, trainer))
-    mixed = {"mixture": rows.mixture} if rows.mixture else {}
+    mixed = {"mixture": rows.mixture, "mixture_course": rows.course} if rows.mixture else {}
     measured = {**loop.measured(), **learned, **validation.measured(), **mixed}
     if trainer.applied is not None:
-        measured |= trainer.applied.measured(rows.methods or {})
+        measured |= trainer.applied.measured(rows.methods or {}, log)
     return TrainResult(model, log, loop.steps, loop.seconds, loop.steps * settings.batch_tokens, measured)
 
 
@@ -88,7 +90,8 @@ def trainer_for(
     applied = Applied.of(context, rows.steps)
     options = sft_options(settings, context.config, folder, steps=rows.steps, stage=context.stage)
     isolated = settings.packing == "isolated"
-    collator = RowCollator(tokenizer.pad_token_id, settings.sequence_length) if isolated else None
+    scores = scores_of_losses(settings)
+    collator = RowCollator(tokenizer.pad_token_id, settings.sequence_length, scores) if isolated else None
     trainer = build_trainer(
         context, lean_sft_trainer(), SFTConfig, options, model, rows.dataset, tokenizer, data_collator=collator
     )
@@ -171,6 +174,9 @@ def check_and_save(
     probe = probe[:PROBE_TOKENS]
     trained = merge_adapter(context, trained, probe)
     model = trained.model.to("cpu")
+    for method, own in chosen(context.settings):
+        if method.finish is not None:
+            method.finish(model, tokenizer, own)
     contracts.check_vocabulary(model, tokenizer)
     if model.can_generate():
         contracts.check_stop_tokens(model, tokenizer)

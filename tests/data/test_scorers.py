@@ -79,6 +79,17 @@ def test_rows_stay_by_threshold_or_share(
     assert {drop.reason for drop in dropped} <= {"length too low", "length too high"}
 
 
+def test_scores_are_left_on_all_rows_and_on_lines_that_say_something(context: BlockContext) -> None:
+    rows = [{"source": "book", "text": "one two\n \nthree\r\n"}, {"source": "book", "text": ""}]
+    settings = ScoreSettings(function="words", reads="text", keep_all=True, lines=True)
+    found, dropped = through(SCORE, settings, context, rows)
+    assert not dropped
+    assert [row["scores"] for row in found] == [{"words": 3.0}, {"words": 0.0}]
+    assert [row["line_scores"] for row in found] == [{"words": [2.0, 1.0]}, {"words": []}]
+    assert list(SCORE.line_scores(settings)) == ["words"]
+    assert "line_scores" not in through(SCORE, settings.model_copy(update={"lines": False}), context, rows)[0][0]
+
+
 def test_a_function_may_read_text_of_any_row(context: BlockContext) -> None:
     chat = {
         "source": "chat",
@@ -118,6 +129,7 @@ def test_wrong_names_and_options_are_said_before_any_row(context: BlockContext) 
         SCORE.look(ScoreSettings(function="length", at_least=0, options={"time": 2}), context)
     for given, expected in (
         ({"function": "f"}, "nothing says which rows stay; set one of at_least"),
+        ({"function": "f", "keep_all": True, "at_most": 1}, "keep_all drops none, and at_least, at_most"),
         ({"function": "f", "at_least": 2, "at_most": 1}, "so that no row would stay"),
         ({"function": "f", "drop_lowest": 0.5, "drop_highest": 0.5}, "drop all rows"),
     ):

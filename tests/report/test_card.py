@@ -162,8 +162,8 @@ def test_a_base_that_was_given_is_told_as_one(build_chain: BuildChain, card_cont
     assert recipe == {
         "seed": 7,
         "model": {
-            "path": "ours", "dtype": "float32", "chat_template": "own", "new_tokens": [], "trust_remote_code": False,
-            "files": {"config.json": "a" * 64},
+            "path": "ours", "dtype": "float32", "chat_template": "own", "new_tokens": [], "control_tokens": [],
+            "trust_remote_code": False, "files": {"config.json": "a" * 64},
         },
     }  # fmt: skip
     digest = fingerprint_of({"config.json": "a" * 64})[:12]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from common.config.methods import described, method_of
 from common.report.chain import load_chain
-from common.report.stage_notes import method_notes
+from common.report.method_notes import method_notes
 from common.store.artifacts import Artifact
 
 

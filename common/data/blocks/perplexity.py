@@ -1,15 +1,18 @@
 """Leave out texts that a reference model finds unlikely: above a perplexity, or all but the likeliest share.
 
-Usage: in a manifest, `blocks: [{perplexity: {model: models/medical.bin, lowest: 0.1}}]`.
+Usage: in a manifest, `blocks: [{perplexity: {model: models/medical.bin, lowest: 0.1}}]`, or `{perplexity: {checkpoint:
+./small, keep_all: true}}`.
 
 The model is an n-gram model of KenLM (`lmplz` makes one of texts that are good), in a file below the data folder; the
 library kenlm must be installed. Scoring is datatrove's KenlmModel: ten to the mean negative log10 likelihood per
 token, ends of lines included. Without `sentencepiece` tokens are words and signs as `common.data.words` cuts them; a
-model that was made of other tokens gives other perplexities. It trains no model.
+model that was made of other tokens gives other perplexities. With a `checkpoint` it is that language model's: e to the
+mean loss per token, of the first `longest` tokens. It trains no model.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +27,22 @@ from common.data.data_files import data_file
 from common.data.shards import write_array
 from common.data.texts import with_score
 from common.data.words import written_words
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 
 LIMIT = "limit.npy"
+MOST_LOSS = 80.0  # nats, beyond which numbers are of no use
 
 
 class PerplexitySettings(BlockSettings):
     """The reference model, and which perplexities stay."""
 
-    model: NonEmpty = Field(description="file of a KenLM model (.bin or .arpa) below the data folder")
+    model: NonEmpty | None = Field(
+        None, description="file of a KenLM model (.bin or .arpa) below the data folder; or give checkpoint"
+    )
+    checkpoint: NonEmpty | None = Field(
+        None, description="folder of a language model, such as a result of a chain, whose perplexity it is"
+    )
+    longest: int = Field(2048, ge=16, le=131_072, description="tokens of a text that a checkpoint reads")
     sentencepiece: NonEmpty | None = Field(
         None, description="file of the SentencePiece model that the model's tokens are of, below the data folder"
     )
@@ -41,11 +51,19 @@ class PerplexitySettings(BlockSettings):
     highest: float | None = Field(None, gt=0, description="perplexity above which rows go")
     least: float | None = Field(None, gt=0, description="perplexity below which rows go: lists and templates")
     lowest: Share | None = Field(None, gt=0, description="share of the rows to keep, those of lowest perplexity")
+    keep_all: bool = Field(False, description="drop none, and only leave the perplexity on rows")
 
     @model_validator(mode="after")
     def _limits(self) -> PerplexitySettings:
-        if self.highest is None and self.least is None and self.lowest is None:
-            raise ValueError("perplexity needs highest, least or lowest, or nothing would be dropped")
+        if (self.model is None) == (self.checkpoint is None):
+            raise ValueError("perplexity is that of a model (KenLM) or of a checkpoint; give one of them")
+        if self.checkpoint is not None and (self.sentencepiece is not None or self.ccnet or self.lower):
+            raise ValueError("sentencepiece, ccnet and lower are for a KenLM model; a checkpoint reads its own tokens")
+        drops = self.highest is not None or self.least is not None or self.lowest is not None
+        if not drops and not self.keep_all:
+            raise ValueError("perplexity needs highest, least or lowest, or nothing would be dropped (keep_all: true)")
+        if drops and self.keep_all:
+            raise ValueError("keep_all drops none, and highest, least and lowest say which go; keep one of them")
         if self.highest is not None and self.least is not None and self.least > self.highest:
             raise ValueError(f"least is {self.least:g}, which is above highest, {self.highest:g}")
         return self
@@ -105,6 +123,9 @@ class ByPerplexity:
 
 def scorer(settings: PerplexitySettings, context: BlockContext) -> Callable[[str], float]:
     """Return what gives a text its perplexity. Raises DataError where library or model cannot be loaded."""
+    if settings.checkpoint is not None:
+        return _by_checkpoint(Path(settings.checkpoint), settings.longest)
+    assert settings.model is not None, "one of the two is given"
     from datatrove.utils.perplexity import KenlmModel
 
     model = KenlmModel("", "")  # its names are those of files to download; these are at hand
@@ -114,6 +135,31 @@ def scorer(settings: PerplexitySettings, context: BlockContext) -> Callable[[str
     def score(text: str) -> float:
         text = text.lower() if settings.lower else text
         return float(model.get_perplexity(text, normalize_cc_net=settings.ccnet))
+
+    return score
+
+
+def _by_checkpoint(folder: Path, longest: int) -> Callable[[str], float]:
+    """Return what gives a text its perplexity under a language model; the highest for one without tokens."""
+    import torch
+
+    from common.config.schema import ModelSettings
+    from common.models.checkpoint import load
+    from common.models.special_tokens import document_start
+
+    model, tokenizer = load(folder, ModelSettings(path=str(folder)))
+    model.eval()
+    start = document_start(tokenizer)
+    longest = min(longest, getattr(model.config, "max_position_embeddings", None) or longest)
+
+    def score(text: str) -> float:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"][: longest - 1]
+        if not ids:
+            return math.exp(MOST_LOSS)
+        with torch.no_grad():
+            logits_TV = model(input_ids=torch.tensor([[start, *ids]]), use_cache=False).logits[0, :-1].float()
+        loss = torch.nn.functional.cross_entropy(logits_TV, torch.tensor(ids))
+        return math.exp(min(MOST_LOSS, round(float(loss), 4)))  # rounded, so that the number of threads changes little
 
     return score
 
@@ -164,7 +210,11 @@ def _kenlm(path: Path) -> Any:
 
 
 def look(settings: PerplexitySettings, context: BlockContext) -> ByPerplexity:
-    """Return the two passes over the rows."""
+    """Return the two passes over the rows. Raises ConfigError for a folder that is none."""
+    if settings.checkpoint is not None and not (Path(settings.checkpoint) / "config.json").is_file():
+        raise ConfigError(
+            f"perplexity.checkpoint is {settings.checkpoint!r}; expected the folder of a model, with its config.json."
+        )
     return ByPerplexity(settings, context)
 
 

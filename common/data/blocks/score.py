@@ -9,13 +9,18 @@ domain's blocks.py.
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from common.config.blocks import ALL, Block, BlockContext, Row
 from common.data.scorers import ScorerSettings, check_scorer, score_row
 from common.data.selecting import ByScore, SelectionSettings
+from common.data.texts import lines_of
 
 
 class ScoreSettings(SelectionSettings, ScorerSettings):
     """The function, and which rows stay by what it returns."""
+
+    lines: bool = Field(False, description="score each line of texts too, for methods that mark lines")
 
 
 def look(settings: ScoreSettings, context: BlockContext) -> ByScore:
@@ -26,11 +31,18 @@ def look(settings: ScoreSettings, context: BlockContext) -> ByScore:
     def score(row: Row) -> float:
         return score_row(settings, function, options, row)
 
-    return ByScore(settings, context, score, settings.function)
+    def lines(row: Row) -> Row:
+        if not settings.lines or "text" not in row:
+            return row
+        found = [score(row | {"text": line.rstrip("\r\n")}) for line in lines_of(row["text"]) if line.strip()]
+        return row | {"line_scores": {**row.get("line_scores", {}), settings.function: found}}
+
+    return ByScore(settings, context, score, settings.function, stays=lines)
 
 
 BLOCK = Block(
     name="score", settings=ScoreSettings, look=look, rows=ALL, scorers=lambda settings: (settings.function,),
     scores=lambda settings: (settings.function,),
+    line_scores=lambda settings: (settings.function,) if settings.lines else (),
     phrase="rows that a function of the domain scores too low or too high",
 )  # fmt: skip

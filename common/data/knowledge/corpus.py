@@ -84,12 +84,15 @@ class EmbeddedCorpus:
             self._load(side)
 
     def conversations(self, role: str) -> dict[str, bool]:
-        """Return whether a role has conversations among its rows, under the name of its side."""
-        return {_role(role).side: "conversations" in _role(role).reads}
+        """Return the sources of a role by id, each with whether the role has conversations."""
+        return dict.fromkeys(self._ids(role), "conversations" in _role(role).reads)
 
     def unpaired(self, role: str) -> dict[str, bool]:
         """Return that all preferences are pairs."""
-        return {_role(role).side: False}
+        return dict.fromkeys(self._ids(role), False)
+
+    def _ids(self, role: str) -> list[str]:
+        return [f"embedded {world.knowledge.title}" for world in self.worlds(_role(role).side)]
 
     def shapes(self) -> dict[str, str]:
         """Return nothing: these rows are rendered, not read."""

@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterator, Sequence
 from common.config.blocks import block_of, chosen
 from common.config.cleaning import PREFIX, ROLES, DataSettings, cleaned_roles
 from common.config.kinds import kind_of
-from common.config.mixture import LENGTH, CurriculumSettings
+from common.config.methods import chosen as methods_of
+from common.config.mixture import LENGTH
 from common.config.node import Node
 from common.config.resolve import EMBEDDED, Resolved
 from common.config.stages import EvaluateSettings, KtoSettings, TrainingSettings
@@ -25,9 +26,9 @@ EXAM_ROLES = ("questions_domain", "questions_general", "text_domain", "text_gene
 
 def check_sources(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus) -> None:
     """Raise DataError with all sources that some stages cannot use, and where an exam would ask nothing."""
-    if resolved.config.data == EMBEDDED:
-        return
-    found = (check(resolved, nodes, corpus) for check in (_single_answers, _named_sources, empty_exam))
+    own = (_single_answers, _named_sources, _named_scores, empty_exam)
+    checks = (_named_scores,) if resolved.config.data == EMBEDDED else own
+    found = (check(resolved, nodes, corpus) for check in checks)
     problems = list(dict.fromkeys(itertools.chain(*found)))
     if problems:
         raise DataError(report(f"The data of '{corpus.domain_title}'", problems) if problems[1:] else problems[0])
@@ -56,7 +57,6 @@ def _named_sources(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus) ->
             for name in sorted(settings.mixture.sources - own.keys()):
                 what = f"is no source of the role {role}.{did_you_mean(name, own)}"
                 yield f"{node.name}.mixture names '{name}', which {what}"
-            yield from _unknown_score(resolved, node.name, settings.mixture.curriculum, role)
         elif isinstance(settings, DataSettings):
             for block, given in chosen(settings.blocks):
                 for role in sorted({*block_of(block).roles(given)} - {*cleaned_roles(node.inputs)}):
@@ -71,20 +71,37 @@ def _named_sources(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus) ->
                     yield f"{node.name}.blocks: {block} names the source '{name}', and there is none.{hint}"
 
 
-def _unknown_score(
-    resolved: Resolved, stage: str, curriculum: CurriculumSettings | None, role: str
-) -> Iterator[str]:  # fmt: skip
-    """Yield a line where a curriculum goes by a score that no block of its role gives."""
-    if curriculum is None or curriculum.by == LENGTH:
-        return
+def _named_scores(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus) -> Iterator[str]:
+    """Yield a line for each score that a stage goes by and no block of its role gives."""
+    for node in nodes:
+        settings, kind = resolved.config.stages[node.name], kind_of(node.kind)
+        if isinstance(settings, TrainingSettings) and not (kind.starts and resolved.config.model.path is not None):
+            role = "replay" if settings.replay == 1 else kind.roles[0]
+            yield from _unknown_scores(resolved, node.name, settings, role)
+
+
+def _unknown_scores(resolved: Resolved, stage: str, settings: TrainingSettings, role: str) -> Iterator[str]:
+    """Yield a line for each score that a curriculum or a method goes by and no block of its role gives."""
     cleaning = resolved.config.stages.get(PREFIX + role)
     listed = chosen(cleaning.blocks) if isinstance(cleaning, DataSettings) else []
-    known = [LENGTH, *(score for name, given in listed for score in block_of(name).scores(given))]
-    if curriculum.by not in known:
+    known = [score for name, given in listed for score in block_of(name).scores(given)]
+    of_lines = [score for name, given in listed for score in block_of(name).line_scores(given)]
+    curriculum = settings.mixture.curriculum
+    if curriculum is not None and curriculum.by not in (among := [LENGTH, *known]):
         yield (
             f"{stage}.mixture.curriculum.by={curriculum.by}: no block of the role {role} gives this "
-            f"score.{did_you_mean(curriculum.by, known)}"
+            f"score.{did_you_mean(curriculum.by, among)}"
         )
+    for method, own in methods_of(settings):
+        key = f"{stage}.methods.{method.name}.by"
+        for score in {*method.scores(own)} - {*known}:
+            hint = did_you_mean(score, known) if known else " List one that does, below blocks."
+            yield f"{key}={score}: no block of the role {role} gives this score.{hint}"
+        for score in {*method.line_scores(own)} - {*of_lines}:
+            yield (
+                f"{key}={score}: no block of the role {role} gives this score of lines. List the block score with "
+                f"{{function: {score}, lines: true}}."
+            )
 
 
 def empty_exam(

@@ -30,11 +30,13 @@ from common.errors import ConfigError
 from common.training.callbacks import callback
 from common.training.distributed import ranks
 from common.training.methods.state import load_state, save_state
+from common.training.rows.shards import SCORE
 
 if TYPE_CHECKING:
     from common.stage import StageContext
 
 _M = TypeVar("_M", bound=Method)
+SHOWN = 10  # steps of a course
 NEXT_TOKEN = "next_token_loss"  # in the log, where terms beside it make the loss another
 
 
@@ -94,13 +96,18 @@ class Applied:
                 found[name] = found.get(name, 1.0) * share
         return found
 
-    def loss(self, inputs: Mapping[str, Any], outputs: Any, next_BT: Any, model: Any, plain: Callable[[], Any]) -> Any:
+    def loss(
+        self, inputs: Mapping[str, Any], outputs: Any, next_BT: Any, model: Any, plain: Callable[[], Any],
+        scores: Mapping[str, Any],
+    ) -> Any:  # fmt: skip
         """Return the sum over the learned positions of all terms and, unless one takes its place, of the plain loss.
 
-        `inputs` are those of the forward pass that gave `outputs`; the teacher reads the same.
+        `inputs` are those of the forward pass that gave `outputs`; the teacher reads the same. `scores` are those of
+        documents, by the names of their columns.
         """
         taught = self.teacher(**inputs, use_cache=False).logits if self.needs_teacher else None
-        batch = LossBatch(outputs.logits, next_BT, taught, inputs, outputs, model)
+        by_name = {name.removeprefix(SCORE): value for name, value in scores.items()}
+        batch = LossBatch(outputs.logits, next_BT, taught, inputs, outputs, model, by_name)
         total: Any = 0.0
         if not any(method.replaces for method, _ in self.terms):
             total = plain()
@@ -159,8 +166,11 @@ class Applied:
     def _note(self, name: str, measured: Measured | None) -> None:
         self.noted |= {f"{name}/{key}": float(value) for key, value in (measured or {}).items()}
 
-    def measured(self, rows: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what results say of each method: paper, settings, and the last numbers; `rows` are those of orders."""
+    def measured(self, rows: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return what results say of each method: paper, settings, and the last numbers; `rows` are those of orders.
+
+        Of numbers that a method has charted it is what the log says at up to ten steps.
+        """
         found = {}
         for method, own in self.on:
             numbers = {
@@ -169,7 +179,27 @@ class Applied:
                 if key.startswith(f"{method.name}/")
             }
             found[method.name] = {**described(method, own), "measured": {**numbers, **rows.get(method.name, {})}}
+            if course := _course(log, method):
+                found[method.name]["course"] = course
         return {"methods": found}
+
+
+def _course(log: Sequence[Mapping[str, Any]], method: Method) -> list[dict[str, Any]]:
+    """Return what a method has logged of its charted numbers, at steps that are evenly spread, the last one too.
+
+    Lines of the log may come later than what was measured, whose `step` then says when that was.
+    """
+    named = {f"{method.name}/{name}": name for name in method.charted}
+    lines = [
+        {
+            "step": int(line.get(f"{method.name}/step", line["step"])),
+            **{name: line[key] for key, name in named.items() if key in line},
+        }
+        for line in log
+        if named.keys() & line.keys()
+    ]
+    places = {round((len(lines) - 1) * part / (SHOWN - 1)) for part in range(SHOWN)} if lines else set()
+    return [lines[place] for place in sorted(places)]
 
 
 def check_steps(stage: str, settings: TrainingSettings, steps: int) -> None:

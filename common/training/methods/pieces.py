@@ -7,7 +7,7 @@ Pieces are computed again for the backward pass. Shapes: N positions that are le
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from common.config.methods import LossBatch
@@ -16,14 +16,26 @@ from common.cost.activations import PIECE  # logits of a piece; fewer are comput
 
 def sum_over_learned(batch: LossBatch, each: Callable[[Any, Any, Any], Any], most: int = PIECE) -> Any:
     """Return the sum of what `each` gives, (N,), for the logits, the teacher's and the next tokens that are learned."""
+    assert batch.teacher_BTV is not None, "a teacher was asked for"
+    return _in_pieces([batch.logits_BTV, batch.teacher_BTV, batch.next_BT], batch.next_BT, each, most)
+
+
+def sum_of_scored(
+    batch: LossBatch, scores_BT: Any, each: Callable[[Any, Any, Any], Any], most: int = PIECE
+) -> Any:  # fmt: skip
+    """Return the same for the logits, the next tokens and the scores of their documents."""
+    return _in_pieces([batch.logits_BTV, batch.next_BT, scores_BT], batch.next_BT, each, most)
+
+
+def _in_pieces(tensors: Sequence[Any], next_BT: Any, each: Callable[..., Any], most: int) -> Any:
+    """Return the sum of what `each` gives for some tensors, the logits first, at the positions that are learned."""
     from torch.utils.checkpoint import checkpoint
 
-    assert batch.teacher_BTV is not None, "a teacher was asked for"
-    flat = [tensor.flatten(0, 1) for tensor in (batch.logits_BTV, batch.teacher_BTV, batch.next_BT)]
+    flat = [tensor.flatten(0, 1) for tensor in (*tensors, next_BT)]
 
-    def summed(logits_PV: Any, teacher_PV: Any, next_P: Any) -> Any:
-        learned_P = next_P != -100
-        return each(logits_PV[learned_P], teacher_PV[learned_P], next_P[learned_P]).sum()
+    def summed(*piece: Any) -> Any:
+        learned_P = piece[-1] != -100
+        return each(*(tensor[learned_P] for tensor in piece[:-1])).sum()
 
     places, vocabulary = flat[0].shape
     rows = max(1, most // vocabulary)

@@ -8,6 +8,7 @@ rows and the seed alone. Shares by temperature go with n^(1/T): Conneau and Lamp
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,13 +23,15 @@ EXACT = 1e-9
 
 
 def mixed_order(
-    sizes: Mapping[str, int], *, total: int, settings: MixtureSettings, seed: int, stage: str = ""
-) -> tuple[np.ndarray, dict[str, dict[str, Any]]]:
+    sizes: Mapping[str, int], *, total: int, settings: MixtureSettings, seed: int, stage: str = "",
+    ends: Sequence[int] = (),
+) -> tuple[np.ndarray, dict[str, dict[str, Any]]]:  # fmt: skip
     """Return the order, (total,) int64, as places among the rows of all sources one after another; and its facts.
 
     The facts are, for each source, the share that was asked for, the real one, and the passes over it. Every pass is a
     fresh shuffle that uses up a source's rows before any comes again, across phases too. With a curriculum it is the
-    order in which the rows stand, and sources take turns evenly. Raises DataError for a source that does not exist, and
+    order in which the rows stand, and sources take turns evenly. `ends` are the rows up to the end of each phase, where
+    replay leaves them other parts of the rows than of the steps. Raises DataError for a source that does not exist, and
     where caps leave too few rows.
     """
     import numpy as np
@@ -37,7 +40,10 @@ def mixed_order(
         name = min(unknown)
         raise DataError(f"{stage}.mixture names '{name}', which has no rows here.{did_you_mean(name, sizes)}")
     names, rng, in_order = list(sizes), np.random.default_rng([seed, 2]), settings.curriculum is not None
-    asked = [(phase.until, phase.shares) for phase in settings.phases] or [(1.0, shares_of(sizes, settings))]
+    by_size = shares_of(sizes, settings)
+    asked = [(phase.until, phase.shares or by_size) for phase in settings.phases] or [(1.0, by_size)]
+    if ends:
+        asked = [(end / max(1, total), shares) for end, (_, shares) in zip(ends, asked, strict=True)]
     left = {name: _cap(sizes[name], settings.most_epochs) for name in names}
     counts, begin = [], 0
     for until, shares in asked:
@@ -69,16 +75,31 @@ def mixed_order(
     return np.concatenate(parts).astype(np.int64), facts
 
 
-def with_replay(order: np.ndarray, num_own: int, num_replay: int, *, total: int, seed: int) -> np.ndarray:
+def replay_by_phase(settings: MixtureSettings, total: int) -> list[tuple[int, int]]:
+    """Return of each phase its rows and how many of them are replay; nothing where phases do not say it."""
+    if settings.replay is None:
+        return []
+    ends = [0, *(round(phase.until * total) for phase in settings.phases)]
+    rows = [stop - start for start, stop in itertools.pairwise(ends)]
+    return [(number, round(number * (phase.replay or 0))) for number, phase in zip(rows, settings.phases, strict=True)]
+
+
+def with_replay(
+    order: np.ndarray, num_own: int, num_replay: int, *, total: int, seed: int,
+    phases: Sequence[tuple[int, int]] = (),
+) -> np.ndarray:  # fmt: skip
     """Return an order, (total,) int64, with replay rows mixed in evenly at random; own rows keep their order.
 
-    `order` is that of the own rows, places below `num_own`; the places of the replay rows follow.
+    `order` is that of the own rows, places below `num_own`; the places of the replay rows follow. Of `phases`, each has
+    as many rows and as many of replay as `replay_by_phase` says.
     """
     import numpy as np
 
     rng = np.random.default_rng([seed, 3])
-    is_replay = np.zeros(total, dtype=bool)
-    is_replay[rng.permutation(total)[: total - len(order)]] = True
+    is_replay, begin = np.zeros(total, dtype=bool), 0
+    for number, replayed in phases or [(total, total - len(order))]:
+        is_replay[begin + rng.permutation(number)[:replayed]] = True
+        begin += number
     found = np.empty(total, dtype=np.int64)
     found[~is_replay] = order
     found[is_replay] = num_own + _passes(num_replay, total - len(order), rng)

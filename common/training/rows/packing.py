@@ -22,7 +22,7 @@ from common.data.texts import texts_of
 from common.data.words import pieces_of_text
 from common.models.control_tokens import READ_AS_TEXT, reader_of
 from common.models.turns import TOO_LONG, encode_turns
-from common.training.rows.shards import TokenRow, TokenShards
+from common.training.rows.shards import SCORE, TokenRow, TokenShards
 from common.training.rows.witness import NOBODY, Witness
 
 if TYPE_CHECKING:
@@ -67,9 +67,11 @@ class TokenBatch(NamedTuple):
 
 def tokenised_batches(
     tokenizer: PreTrainedTokenizerBase, rows: Iterable[dict[str, Any]], accounts: Mapping[str, RowCount], *,
-    assistant_only: bool, sequence_length: int | None = None, witness: Witness = NOBODY, score: str | None = None,
+    assistant_only: bool, sequence_length: int | None = None, witness: Witness = NOBODY, scores: Sequence[str] = (),
 ) -> Iterator[TokenBatch]:  # fmt: skip
-    """Yield the same in batches, with a score of each row; no row behind a batch has been read before the next one."""
+    """Yield the same in batches, with some scores of each row, which it has; no row behind a batch has been read before
+    the next one. What was done with a row before, its `changed`, counts here.
+    """
     counted: set[str] = set()  # of the text that comes in pieces
 
     def count(batch: Sequence[dict[str, Any]]) -> Iterator[TokenRow]:
@@ -81,6 +83,7 @@ def tokenised_batches(
                 witness.dropped(count, row, found)
                 continue
             ids, labels, changed = found
+            changed = (*row.get("changed", ()), *changed)
             begins, in_pieces = row.get("piece", WHOLE).first, "piece" in row
             counted = set() if begins else counted
             if not in_pieces and all(label == IGNORED for label in labels[1:]):
@@ -93,7 +96,7 @@ def tokenised_batches(
             count.rows_out += begins
             count.tokens += len(ids)
             witness.kept(count, row, ids, labels, changed)
-            yield TokenRow(ids, labels, 0.0 if score is None else row["scores"][score])
+            yield TokenRow(ids, labels, [row["scores"][name] for name in scores])
 
     for batch in _batches(_in_pieces(tokenizer, rows, accounts, sequence_length, witness), _num_characters):
         yield TokenBatch(count(batch), batch[-1].get("piece", WHOLE).last)
@@ -245,9 +248,13 @@ class RowCollator:
 
     pad_id: int
     sequence_length: int
+    scores: Sequence[str] = ()  # of documents, which each of their positions gets
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Return input_ids, labels and position_ids, each (B, T) int64. Padding is a document of its own."""
+        """Return input_ids, labels and position_ids, each (B, T) int64. Padding is a document of its own.
+
+        Each score is float32 under its column's name, NaN in padding and where a document has none.
+        """
         import numpy as np
         import torch
 
@@ -265,4 +272,9 @@ class RowCollator:
             positions_BT[number] = np.arange(self.sequence_length) - np.repeat(starts[:-1], np.diff(starts))
             labels_BT[number, starts[:-1][starts[:-1] < length]] = IGNORED  # a first token follows nothing
         columns = {"input_ids": ids_BT, "labels": labels_BT, "position_ids": positions_BT}
+        for name in (f"{SCORE}{score}" for score in self.scores):
+            columns[name] = np.full(shape, np.nan, dtype=np.float32)
+            for number, row in enumerate(rows):
+                if row.get(name) is not None:
+                    columns[name][number, : len(row["input_ids"])] = np.repeat(row[name], row["seq_lengths"])
         return {name: torch.from_numpy(column_BT) for name, column_BT in columns.items()}

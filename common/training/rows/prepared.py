@@ -14,7 +14,7 @@ import importlib.metadata
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from common.data.accounting import RowCount
 from common.data.exam_passages import digest_of
 from common.store.artifacts import Artifact, digest_file, fingerprint_of, write_json
 from common.store.manifest import read_mapping
-from common.training.rows.reader import SAMPLED_FILES, Reader, require_rows, sampled_input
+from common.training.rows.reader import NO_SCORES, SAMPLED_FILES, Reader, require_rows, sampled_input
 from common.training.rows.shards import TokenRow, TokenShards
 
 if TYPE_CHECKING:
@@ -65,19 +65,22 @@ class Prepared:
 
 def prepare(
     reader: Reader, *, assistant_only: bool, sequence_length: int, budget: int | None,
-    order: CurriculumSettings | None = None,
+    order: CurriculumSettings | None = None, scores: Mapping[str, str] = NO_SCORES,
 ) -> str:  # fmt: skip
     """Make the rows of a reader where nobody has yet, and return their name for `open_prepared`.
 
-    With an order they stand in it; which rows these are depends on the budget alone. Raises what reading and tokenising
-    raise; then nothing is kept but finished shards.
+    With an order they stand in it; which rows these are depends on the budget alone. `scores` are those that packed
+    rows keep, each with the setting that asks for it. Raises what reading and tokenising raise; then nothing is kept
+    but finished shards.
     """
     options = {"assistant_only": assistant_only, "sequence_length": sequence_length, "budget": budget}
-    ordered = {} if order is None else {"order": order.model_dump(mode="json")}
+    ordered: dict[str, Any] = {} if order is None else {"order": order.model_dump(mode="json")}
+    ordered |= {"scores": sorted(scores)} if scores else {}
+    ordered |= {"rewritten": reader.rewritten} if reader.rewritten else {}
     context = reader.context
 
     def make(work: Path, out: Path) -> dict[str, Any]:
-        _make(reader, work, out, options, order)
+        _make(reader, work, out, options, order, scores)
         return {}
 
     if context.shared is not None:
@@ -142,32 +145,37 @@ def fingerprint_of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _make(
-    reader: Reader, work: Path, out: Path, options: Mapping[str, Any], order: CurriculumSettings | None
+    reader: Reader, work: Path, out: Path, options: Mapping[str, Any], order: CurriculumSettings | None,
+    scores: Mapping[str, str],
 ) -> None:  # fmt: skip
     """Write the packed rows of a reader, their samples and counts to `out`. What is done so far is kept in `work`."""
+    by = {} if order is None or order.by == LENGTH else {order.by: "mixture.curriculum.by"}
+    asked = {**by, **scores}
     shards = TokenShards(work / "shards")
     if not (shards.state or {}).get("closed"):
-        _tokenise(reader, shards, work, score=None if order is None or order.by == LENGTH else order.by, **options)
+        _tokenise(reader, shards, work, scores=asked, **options)
     assert shards.state is not None, "the last shard says that it is the last"
-    shards.pack(options["sequence_length"], out / ROWS, None if order is None else _ordered(shards, order))
+    names = list(asked)
+    places = None if order is None else _ordered(shards, order, names)
+    shards.pack(options["sequence_length"], out / ROWS, places, names if scores else ())
     write_json(out / FACTS, {"samples": shards.first(SAMPLES), "counts": shards.state["closed"]})
 
 
-def _ordered(shards: TokenShards, order: CurriculumSettings) -> np.ndarray:
+def _ordered(shards: TokenShards, order: CurriculumSettings, scores: Sequence[str]) -> np.ndarray:
     """Return the places of the documents in an order; those that are equal in it stay as they are shuffled."""
     import numpy as np
 
-    values = shards.lengths() if order.by == LENGTH else shards.scores()
+    values = shards.lengths() if order.by == LENGTH else shards.scores()[:, scores.index(order.by)]
     return np.argsort(values if order.direction == "ascending" else -values, kind="stable")
 
 
 def _tokenise(
     reader: Reader, shards: TokenShards, work: Path, *, assistant_only: bool, sequence_length: int, budget: int | None,
-    score: str | None,
+    scores: Mapping[str, str],
 ) -> None:  # fmt: skip
     """Write the tokens of a reader as shards, behind those that are there; the last one has the closed accounts."""
     reader.go_on(shards.state, work)
-    for batch in reader.batches(assistant_only=assistant_only, sequence_length=sequence_length, score=score):
+    for batch in reader.batches(assistant_only=assistant_only, sequence_length=sequence_length, scores=scores):
         for row in batch.rows:
             shards.add(row)
             if budget is not None and reader.num_tokens >= budget:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from common.config.kinds import kind_of
@@ -30,6 +31,7 @@ from common.training.rows.witness import NOBODY, Witness
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+NO_SCORES: Mapping[str, str] = MappingProxyType({})
 SAMPLED_FILES = {"preference": "pairs.jsonl", "sft": "answers.jsonl", "prompts": "prompts.jsonl"}  # of a sample
 
 
@@ -152,6 +154,8 @@ class Reader:
         self.source = source
         self.context, self.tokenizer, self.role, self.chat_only = context, tokenizer, role, chat_only
         self.witness = witness
+        self.rewrites: Sequence[Callable[[dict[str, Any]], dict[str, Any]]] = ()  # of methods, before tokenising
+        self.rewritten: dict[str, Any] = {}  # what decides them: settings and code of these methods
         self.accounts = Accounts(role)
         self.texts = Counter[str]()  # left out by `chat_only`, by source
         self.num_tokens = 0
@@ -173,31 +177,35 @@ class Reader:
                 yield row
 
     def batches(
-        self, *, assistant_only: bool, sequence_length: int, score: str | None = None
+        self, *, assistant_only: bool, sequence_length: int, scores: Mapping[str, str] = NO_SCORES
     ) -> Iterator[TokenBatch]:  # fmt: skip
-        """Yield token rows in batches, with a score that their rows have. They count in `num_tokens` as they are taken.
+        """Yield token rows in batches, with scores that their rows have. They count in `num_tokens` as they are taken.
 
-        Raises DataError for a row without that score.
+        `scores` names the setting that asks for each. Raises DataError for a row without one.
         """
-        options: dict[str, Any] = {"assistant_only": assistant_only, "sequence_length": sequence_length, "score": score}
+        options: dict[str, Any] = {"assistant_only": assistant_only, "sequence_length": sequence_length}
+        options["scores"] = tuple(scores)
 
         def counted(rows: Iterable[TokenRow]) -> Iterator[TokenRow]:
             for row in rows:
                 self.num_tokens += len(row.input_ids)
                 yield row
 
-        rows = self.raw() if score is None else self._scored(score)
+        rows: Iterator[dict[str, Any]] = self._scored(scores) if scores else self.raw()
+        for rewrite in self.rewrites:
+            rows = map(rewrite, rows)
         for batch in tokenised_batches(self.tokenizer, rows, self.accounts, witness=self.witness, **options):
             yield batch._replace(rows=counted(batch.rows))
 
-    def _scored(self, score: str) -> Iterator[dict[str, Any]]:
+    def _scored(self, scores: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         for row in self.raw():
-            if score not in (known := row.get("scores") or {}):
-                raise DataError(
-                    f"{self.context.stage}.mixture.curriculum.by={score}: a row of the source '{row['source']}' has no "
-                    f"such score.{did_you_mean(score, known)} List a block that gives it for all rows of the source, "
-                    "or order by length."
-                )
+            known = row.get("scores") or {}
+            for score, asking in scores.items():
+                if score not in known:
+                    raise DataError(
+                        f"{self.context.stage}.{asking}={score}: a row of the source '{row['source']}' has no such "
+                        f"score.{did_you_mean(score, known)} List a block that gives it for all rows of the source."
+                    )
             yield row
 
     def tokens(self, *, assistant_only: bool, sequence_length: int, budget: int | None) -> Iterator[TokenRow]:

@@ -11,22 +11,23 @@ from __future__ import annotations
 import itertools
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from common.config.cleaning import from_lineage
-from common.config.mixture import CurriculumSettings
+from common.config.mixture import LENGTH
 from common.config.stages import TrainingSettings
 from common.data.accounting import RowCount, check_limits
 from common.stage import StageContext
 from common.store.artifacts import flush, write_json
 from common.store.manifest import read_mapping
 from common.training.distributed import ranks
-from common.training.methods.ordered import orders, reordered
+from common.training.methods.ordered import change_rows, orders, reordered, scores_of, selects, sorted_by
 from common.training.options import steps_for
+from common.training.rows.course import course
 from common.training.rows.lineage import LINEAGE, has_lineage, replay_of_lineage
-from common.training.rows.mixture import mixed_order, with_replay
+from common.training.rows.mixture import mixed_order, replay_by_phase, with_replay
 from common.training.rows.packing import interleave, tokenise
 from common.training.rows.prepared import SAMPLES, Prepared, open_prepared, prepare
 from common.training.rows.reader import Reader, require_rows
@@ -56,6 +57,7 @@ class TrainingRows:
     validation: Dataset | None = None  # rows that never train
     mixture: dict[str, Any] | None = None  # source -> asked and real share, and passes, where a mixture is asked for
     methods: dict[str, Any] | None = None  # method -> what its order of the rows is like
+    course: list[dict[str, Any]] = field(default_factory=list)  # what a mixture reads in each tenth of the steps
     read: dict[str, int] = field(default_factory=dict)  # shared result that holds rows -> tokens read of it
 
 
@@ -80,6 +82,7 @@ def build_rows(
         **({"mixture": settings.mixture.model_dump(mode="json")} if settings.mixture.asks else {}),
         **({"methods": ordering} if (ordering := orders(settings)) else {}),
         **({"replay_from": LINEAGE} if from_lineage(settings) else {}),
+        **({"scores": sorted(scores)} if (scores := scores_of(settings)) else {}),
     }  # fmt: skip
     if ranks.is_main_process() and _read(context, asked) is None:
         _prepare(context, tokenizer, asked, witness)
@@ -104,22 +107,27 @@ def _prepare(
     budget = settings.tokens
     chat_only = asked["assistant_only"]
     readers, share = readers_of(context, tokenizer, asked["role"], chat_only=chat_only, witness=witness)
+    order_of_own, scores = sorted_by(settings), scores_of(settings)
+    if order_of_own is not None and order_of_own.by != LENGTH:
+        scores = {order_of_own.by: "mixture.curriculum.by", **scores}
+    counts: list[RowCount] = []  # of what has been prepared so far
 
-    curriculum = settings.mixture.curriculum
-
-    cut_short = set[str]()  # sources
-
-    def prepared(reader: Reader, budget: int | None, order: CurriculumSettings | None = None) -> tuple[str, int]:
-        name = prepare(reader, assistant_only=chat_only, sequence_length=length, budget=budget, order=order)
+    def prepared(reader: Reader, budget: int | None, **how: Any) -> tuple[str, int]:
+        name = prepare(reader, assistant_only=chat_only, sequence_length=length, budget=budget, **how)
         found = open_prepared(context, name)
         assert found is not None, "it has just been made"
-        cut_short.update(count.source for count in found.counts(0.0) if count.cut_short)
+        counts.extend(found.counts(0.0))
         return name, len(found.rows)
 
     own = _by_source(readers[0]) if settings.mixture.asks else [readers[0]]
-    own_budget = None if budget is None else round(budget * (1 - share))
+    own_budget = None if budget is None or selects(settings) else round(budget * (1 - share))
     whole = settings.mixture.by_size(str(reader.source) for reader in own)
-    parts = [prepared(reader, None if reader.source in whole else own_budget, curriculum) for reader in own]
+    parts = []
+    for reader in own:
+        change_rows(reader)
+        most = None if reader.source in whole else own_budget
+        parts.append(prepared(reader, most, order=order_of_own, scores=scores))
+    own_counts = list(counts)
     number, num_replay = sum(size for _, size in parts), 0
     steps = steps_for(settings, number - _num_kept(number, settings.validation.share), context.stage)
     total = steps * (settings.batch_tokens // length)
@@ -133,20 +141,15 @@ def _prepare(
         num_replay = len(found.rows)
         parts.append((name, num_replay))
     training, kept = _split(number, settings.validation.share, seed)
-    mixture = None
+    mixture, sizes = None, {str(reader.source): size for reader, (_, size) in zip(own, parts, strict=False)}
     if settings.mixture.asks:
-        ends = np.cumsum([size for _, size in parts[: len(own)]])
-        left = np.bincount(np.searchsorted(ends, training, side="right"), minlength=len(own)).tolist()
-        sizes = {str(reader.source): size for reader, size in zip(own, left, strict=True)}
-        num_own = total - (round(total * share) if num_replay else 0)
-        mixed, mixture = mixed_order(sizes, total=num_own, settings=settings.mixture, seed=seed, stage=context.stage)
-        for name in cut_short & mixture.keys():
+        order, mixture = _mixed(context, sizes, training, num_replay, total)
+        for name in {count.source for count in counts if count.cut_short} & mixture.keys():
             mixture[name]["cut_short"] = True
-        order = with_replay(training[mixed], number, num_replay, total=total, seed=seed)
     else:
         drawn = interleave(len(training), num_replay, total=total, replay=share, seed=seed)
         order = np.concatenate([training, number + np.arange(num_replay)])[drawn]
-    order, methods = reordered(context, [name for name, _ in parts], order, training)
+    order, methods = reordered(context, [name for name, _ in parts], order, training, own_counts)
     np.save(folder / ORDER, order, allow_pickle=False)
     np.save(folder / KEPT, kept, allow_pickle=False)
     bounds = np.cumsum([size for _, size in parts])
@@ -155,7 +158,42 @@ def _prepare(
         flush(path)
     names = [name for name, _ in parts]
     made = {"asked": asked, "parts": names, "steps": steps, "drawn": num_drawn, "mixture": mixture, "methods": methods}
+    if mixture is not None:
+        by = order_of_own.by if order_of_own is not None else None
+        made["course"] = course(order, sizes, _together(context, names), steps=steps, by=by)
     write_json(folder / MADE, made)
+
+
+def _mixed(
+    context: StageContext, sizes: Mapping[str, int], training: np.ndarray, num_replay: int, total: int
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return the order of rows from several sources and of replay, as a stage's mixture says, and its facts.
+
+    `sizes` are the rows of each source; `training` are the places of those that may train.
+    """
+    import numpy as np
+
+    settings = cast(TrainingSettings, context.settings)
+    mixture, seed = settings.mixture, context.config.seed
+    ends = np.cumsum(list(sizes.values()))
+    left = np.bincount(np.searchsorted(ends, training, side="right"), minlength=len(sizes)).tolist()
+    phases = replay_by_phase(mixture, total) if num_replay else []
+    own = [rows - replayed for rows, replayed in phases]
+    num_own = sum(own) if phases else total - (round(total * settings.replay) if num_replay else 0)
+    mixed, facts = mixed_order(
+        dict(zip(sizes, left, strict=True)), total=num_own, settings=mixture, seed=seed, stage=context.stage,
+        ends=list(itertools.accumulate(own)),
+    )  # fmt: skip
+    order = with_replay(training[mixed], int(ends[-1]), num_replay, total=total, seed=seed, phases=phases)
+    return order, facts
+
+
+def _together(context: StageContext, names: Sequence[str]) -> Dataset:
+    """Return prepared rows, one part behind the other."""
+    from datasets import concatenate_datasets
+
+    found = [open_prepared(context, name) for name in names]
+    return concatenate_datasets([part.rows for part in found if part is not None])
 
 
 def _by_source(reader: Reader) -> list[Reader]:
@@ -225,7 +263,7 @@ def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
     return TrainingRows(
         everything.select(order), made["steps"], counts,
         parts[0].samples, everything.select(kept) if len(kept) else None, made.get("mixture"), made.get("methods"),
-        _tokens_of(made, asked["sequence_length"]) if context.shared is not None else {},
+        made.get("course", []), _tokens_of(made, asked["sequence_length"]) if context.shared is not None else {},
     )  # fmt: skip
 
 

@@ -3,11 +3,11 @@
 Usage:
     shards = TokenShards(folder)              # finds the shards that a killed process has finished
     shards.add(row); shards.finish(state)     # `state` says where to go on behind the shard
-    shards.pack(2048, folder / "rows.arrow")  # columns input_ids, labels, seq_lengths
+    shards.pack(2048, folder / "rows.arrow")  # columns input_ids, labels, seq_lengths, and one for each score
 
 A shard is one array of int32: the lengths of its documents, their tokens, their labels where these differ, and their
-scores as float32. The file that describes it is written last. Only lengths and scores are held in memory, and the
-tokens of one shard.
+scores as float32, those of a document together. The file that describes it is written last. Only lengths and scores
+are held in memory, and the tokens of one shard.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +32,7 @@ WINDOW_ROWS = 64  # rows of documents that are packed together where their order
 ROWS, TOKENS = 1000, 2**19  # of a batch of the packed file
 WORD = 4  # bytes of a token
 OPEN = 200  # files at once; systems allow 256 and more
+SCORE = "score/"  # in the names of columns: the score of each document of a row follows
 
 
 class TokenRow(NamedTuple):
@@ -38,7 +40,7 @@ class TokenRow(NamedTuple):
 
     input_ids: Sequence[int]
     labels: Sequence[int]  # the same object where all are learned
-    score: float = 0.0  # by which documents may be ordered
+    scores: Sequence[float] = ()  # that were asked for, in that order
 
 
 class Shard(NamedTuple):
@@ -48,6 +50,7 @@ class Shard(NamedTuple):
     documents: int
     tokens: int
     masked: bool  # whether labels follow the tokens; scores come last
+    scores_each: int  # of a document
     state: Mapping[str, Any]
 
     def lengths(self) -> np.ndarray:
@@ -56,10 +59,12 @@ class Shard(NamedTuple):
         return np.fromfile(self.path, np.int32, self.documents)
 
     def scores(self) -> np.ndarray:
+        """Return the scores of its documents, (documents, scores_each)."""
         import numpy as np
 
         place = self.documents + self.tokens * (1 + self.masked)
-        return np.fromfile(self.path, np.float32, self.documents, offset=place * WORD)
+        found = np.fromfile(self.path, np.float32, self.documents * self.scores_each, offset=place * WORD)
+        return found.reshape(self.documents, self.scores_each)
 
     def first(self, number: int) -> Iterator[TokenRow]:
         """Yield the first documents, without their scores."""
@@ -85,9 +90,10 @@ class TokenShards:
             path = self._path(len(self.done))
             if not path.is_file() or path.stat().st_size != found["bytes"]:
                 break  # a disk that lost power
-            self.done.append(Shard(path, found["documents"], found["tokens"], found["masked"], found["state"]))
+            facts = (found[name] for name in ("documents", "tokens", "masked", "scores_each", "state"))
+            self.done.append(Shard(path, *facts))
         self._rows: list[tuple[np.ndarray, np.ndarray]] = []
-        self._scores: list[float] = []
+        self._scores: list[Sequence[float]] = []
         self.waiting = 0  # tokens that no shard has yet
 
     @property
@@ -109,7 +115,7 @@ class TokenShards:
 
         ids = np.asarray(row.input_ids, np.int32)
         self._rows.append((ids, ids if row.labels is row.input_ids else np.asarray(row.labels, np.int32)))
-        self._scores.append(row.score)
+        self._scores.append(row.scores)
         self.waiting += len(ids)
 
     def finish(self, state: Mapping[str, Any]) -> None:
@@ -121,7 +127,8 @@ class TokenShards:
         lengths = np.fromiter((len(ids) for ids, _ in self._rows), np.int32, len(self._rows))
         masked = any(ids is not labels for ids, labels in self._rows)
         parts = [lengths, *(ids for ids, _ in self._rows), *(labels for _, labels in self._rows if masked)]
-        parts.append(np.asarray(self._scores, np.float32))
+        each = len(self._scores[0]) if self._scores else 0
+        parts.append(np.fromiter(chain.from_iterable(self._scores), np.float32, len(self._scores) * each))
         fresh = path.with_suffix(".new")
         with fresh.open("wb") as stream:
             for part in parts:
@@ -129,10 +136,11 @@ class TokenShards:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(fresh, path)
-        facts = {"documents": len(lengths), "tokens": self.waiting, "masked": masked, "bytes": path.stat().st_size}
+        facts = {"documents": len(lengths), "tokens": self.waiting, "masked": masked, "scores_each": each}
+        facts["bytes"] = path.stat().st_size
         write_json(described, {**facts, "state": state})
         flush(self.folder)
-        self.done.append(Shard(path, len(lengths), self.waiting, masked, state))
+        self.done.append(Shard(path, len(lengths), self.waiting, masked, each, state))
         self._rows, self._scores, self.waiting = [], [], 0
 
     def first(self, number: int) -> list[TokenRow]:
@@ -144,18 +152,20 @@ class TokenShards:
             found += shard.first(number - len(found))
         return found
 
-    def pack(self, most: int, target: Path, order: np.ndarray | None = None) -> int:
+    def pack(self, most: int, target: Path, order: np.ndarray | None = None, scores: Sequence[str] = ()) -> int:
         """Write the documents, packed by best fit into rows of at most `most` tokens. Return the number of rows.
 
         Longer documents are split, so that no token is lost; shorter ones stay whole. With an `order` of the documents
-        rows follow it, but for those of about WINDOW_ROWS rows, which are packed together.
+        rows follow it, but for those of about WINDOW_ROWS rows, which are packed together. `scores` are the names of
+        the documents' scores; each gets a column with that of every part of a row.
         """
         import numpy as np
         import pyarrow as pa
 
         numbers = pa.list_(pa.int32())
-        schema = pa.schema([("input_ids", numbers), ("labels", numbers), ("seq_lengths", numbers)])
-        num_rows = 0
+        scored = [(f"{SCORE}{name}", pa.list_(pa.float32())) for name in scores]
+        schema = pa.schema([("input_ids", numbers), ("labels", numbers), ("seq_lengths", numbers), *scored])
+        num_rows, documents = 0, (self._starts(), self.scores()) if scores else None
         with _Tokens(self.done) as tokens, target.open("wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             for starts, lengths in self._in_windows() if order is None else self._in_order(order, WINDOW_ROWS * most):
                 some = lengths > 0
@@ -169,12 +179,14 @@ class TokenShards:
                     ids, labels = tokens.read(parts.starts[places], part_lengths)
                     bounds = np.concatenate([[0], np.cumsum(rows)]).astype(np.int32)
                     ends = np.concatenate([[0], np.cumsum(part_lengths)])[bounds].astype(np.int32)
+                    given = [(ends, ids), (ends, labels), (bounds, part_lengths.astype(np.int32))]
+                    if documents is not None:
+                        owners = np.searchsorted(documents[0], parts.starts[places], side="right") - 1
+                        given += [(bounds, column) for column in documents[1][owners].T]
                     columns = [
-                        pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
-                        for offsets, values in (
-                            (ends, ids), (ends, labels), (bounds, part_lengths.astype(np.int32)),
-                        )
-                    ]  # fmt: skip
+                        pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(values)))
+                        for offsets, values in given
+                    ]
                     writer.write_batch(pa.record_batch(columns, schema))
         flush(target)
         return num_rows
@@ -209,11 +221,20 @@ class TokenShards:
 
         return np.concatenate([np.zeros(0, np.int32), *(shard.lengths() for shard in self.done)])
 
-    def scores(self) -> np.ndarray:
-        """Return the score of each document."""
+    def _starts(self) -> np.ndarray:
+        """Return where each document begins among all tokens; one without tokens begins where the next one does."""
         import numpy as np
 
-        return np.concatenate([np.zeros(0, np.float32), *(shard.scores() for shard in self.done)])
+        lengths = self.lengths()
+        starts: np.ndarray = np.cumsum(lengths, dtype=np.int64) - lengths
+        return starts
+
+    def scores(self) -> np.ndarray:
+        """Return the scores of each document, (documents, scores of each)."""
+        import numpy as np
+
+        found = [shard.scores() for shard in self.done if shard.documents]
+        return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:05}.tokens"

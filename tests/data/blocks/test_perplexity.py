@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from common.config.blocks import Drop, checked
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 from tests.data.blocks.driving import applied, one, reason, rows_of
 
 needs_kenlm = pytest.mark.skipif(importlib.util.find_spec("kenlm") is None, reason="kenlm is not installed")
@@ -101,10 +101,47 @@ def test_without_the_library_a_sentence_says_so(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"model": "m"}, "perplexity needs highest, least or lowest, or nothing would be dropped"),
+        (
+            {"model": "m", "keep_all": True, "lowest": 0.1},
+            "keep_all drops none, and highest, least and lowest say which",
+        ),
         ({"model": "m", "highest": 5, "least": 6}, "least is 6, which is above highest, 5"),
-        ({"highest": 5}, "model"),
+        ({"highest": 5}, r"perplexity is that of a model \(KenLM\) or of a checkpoint; give one of them"),
+        ({"model": "m", "checkpoint": "c", "highest": 5}, "give one of them"),
+        ({"checkpoint": "c", "lower": True, "highest": 5}, "sentencepiece, ccnet and lower are for a KenLM model"),
     ],
 )
 def test_settings_that_drop_nothing_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         checked([{"perplexity": settings}])
+
+
+def test_a_checkpoint_gives_e_to_the_mean_loss_of_the_first_tokens(tmp_path: Path) -> None:
+    import numpy as np
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+
+    from common.models.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer(["one two three four"] * 20, 300, 256)
+    set_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        initializer_range=0.5, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+    ))  # fmt: skip
+    model.save_pretrained(tmp_path / "small")
+    tokenizer.save_pretrained(tmp_path / "small")
+    texts = ["one two", "four three two one " * 10, ""]
+    found = applied(
+        "perplexity", rows_of(texts), tmp_path / "work", checkpoint=str(tmp_path / "small"), longest=16, keep_all=True
+    )
+    for text, row in zip(texts[:2], found, strict=False):
+        ids = tokenizer(text).input_ids[:15]
+        with torch.no_grad():
+            logits = model(torch.tensor([[tokenizer.eos_token_id, *ids]])).logits[0].double().numpy()
+        losses = [np.log(np.exp(line).sum()) - line[token] for line, token in zip(logits, ids, strict=False)]
+        assert not isinstance(row, Drop)
+        assert row["scores"]["perplexity"] == pytest.approx(np.exp(np.mean(losses)), rel=1e-4)
+    assert found[2]["scores"]["perplexity"] > 1e30
+    with pytest.raises(ConfigError, match=r"perplexity\.checkpoint is '.*none'; expected the folder of a model"):
+        one("perplexity", "a", tmp_path / "other", checkpoint=str(tmp_path / "none"), keep_all=True)

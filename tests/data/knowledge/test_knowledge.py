@@ -324,3 +324,9 @@ def test_what_is_malformed_does_not_hide_the_rest(tmp_path: Path) -> None:
     assert "licence is missing." in message
     assert "{" not in message
     assert ".." not in message
+
+
+@pytest.mark.parametrize("role", ["cpt", "replay", "pretrain", "sft"])
+def test_a_role_names_its_sources_as_its_rows_do(role: str) -> None:
+    source = EmbeddedCorpus(FILES["multilingual"], GENERAL_KNOWLEDGE, EmbeddedSettings(documents_per_entity=1), 0)
+    assert set(source.conversations(role)) == {row["source"] for row in source.rows(role)} == set(source.unpaired(role))

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from common.config.resolve import resolve
+from common.config.schema import Config
 from common.console import Console
 from common.engine.frozen_plan import freeze
 from common.engine.run import run_stage
+from common.models.tokenizer import train_tokenizer
+from common.stages.base import add_tokens
 from common.store.artifacts import Artifact
 from tests.conftest import QUICK, REPOSITORY
 
@@ -55,3 +58,28 @@ def log(artifact: Artifact) -> list[dict[str, Any]]:
 def weights(artifact: Artifact) -> str:
     """Return the digest of what was trained."""
     return str(artifact.manifest["files"]["model.safetensors"]["sha256"])
+
+
+@pytest.fixture(scope="session")
+def config() -> Config:
+    return resolve({"domain": "medical"}, REPOSITORY).config
+
+
+@pytest.fixture(scope="session")
+def tokenizer(config: Config) -> Any:
+    """A small tokenizer with two control tokens."""
+    made = train_tokenizer(["nice bad word number and more words plain words"] * 20, 300, 256)
+    add_tokens(made, config.model.model_copy(update={"control_tokens": ("<|good|>", "<|bad|>")}))
+    return made
+
+
+@pytest.fixture
+def model(tokenizer: Any) -> Any:
+    """A model of one layer for that tokenizer."""
+    from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+
+    set_seed(0)
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+    ))  # fmt: skip

@@ -135,7 +135,7 @@ def test_a_method_from_a_folder_elsewhere_is_planned_trained_and_reported(outsid
 
 ALL = {
     "cpt.methods.reptile.every": 2, "cpt.methods.infinite.warmup": 2, "cpt.methods.self_distillation.weight": 0.5,
-    "cpt.methods.subset.redraw": "true",
+    "cpt.methods.subset.redraw": "true", "cpt.methods.layer_updates.every": 3,
 }  # fmt: skip
 
 
@@ -163,7 +163,8 @@ def test_a_training_that_is_killed_goes_on_to_the_same_weights(
     assert len(taken) == 6 + 3  # from the checkpoint of step 5 on
     assert weights(made) == weights(expected)
     assert [record["loss"] for record in log(made)] == [record["loss"] for record in log(expected)]
-    assert made.manifest["metrics"]["methods"]["reptile"] == expected.manifest["metrics"]["methods"]["reptile"]
+    for name in ("reptile", "layer_updates"):
+        assert made.manifest["metrics"]["methods"][name] == expected.manifest["metrics"]["methods"][name]
 
 
 def assert_alike(one: dict[str, Any], other: dict[str, Any], *, rel: float) -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from common.config.mixture import CurriculumSettings, MixtureSettings
+from common.config.stages import CptSettings
 from common.errors import DataError
-from common.training.rows.mixture import divided, mixed_order, shares_of
+from common.training.rows.mixture import divided, mixed_order, replay_by_phase, shares_of, with_replay
 
 SIZES = {"web": 900, "books": 100, "code": 10}
 
@@ -110,6 +111,12 @@ def test_division_uses_all_and_never_too_much(total: int, left: list[int]) -> No
         ({"phases": [{"until": 0.5, "shares": {"a": 1}}]}, "expected growing shares of the steps"),
         ({"phases": [{"until": 1, "shares": {"a": 1}}], "temperature": 2}, "phases have shares of their own"),
         ({"temperature": 0.5}, "greater than or equal to 1"),
+        ({"phases": [{"until": 1}]}, "a phase needs shares, or replay"),
+        (
+            {"phases": [{"until": 0.5, "replay": 0.1}, {"until": 1, "shares": {"a": 1}}]},
+            "some phases say replay and some",
+        ),
+        ({"phases": [{"until": 1, "replay": 1}]}, "all phases are replay alone; set replay=1"),
     ],
 )
 def test_what_cannot_be_is_refused(values: dict[str, object], message: str) -> None:
@@ -157,3 +164,54 @@ def test_a_curriculum_goes_on_in_the_next_phase() -> None:
 def test_a_curriculum_says_what_it_does(values: dict[str, str], phrase: str) -> None:
     found = CurriculumSettings.model_validate(values).phrase
     assert found == f"every pass over a source goes roughly from the {phrase}"
+
+
+CAREBOT = [{"until": 0.8, "replay": 0.95}, {"until": 1, "replay": 0.5}]  # general to domain 19:1, then 1:1
+
+
+def test_phases_of_replay_make_their_own_share_of_each_phase() -> None:
+    """Replay stands at random places within each phase, and own rows, shared by size, keep their order and shares."""
+    chosen = of(phases=CAREBOT)
+    assert chosen.replay == pytest.approx(0.8 * 0.95 + 0.2 * 0.5)
+    phases = replay_by_phase(chosen, 1000)
+    assert phases == [(800, 760), (200, 100)]
+    ends = [40, 140]
+    mixed, facts = mixed_order(SIZES, total=140, settings=chosen, seed=0, ends=ends)
+    number = sum(SIZES.values())
+    order = with_replay(mixed, number, 300, total=1000, seed=0, phases=phases)
+    is_replay = order >= number
+    assert (is_replay[:800].sum(), is_replay[800:].sum()) == (760, 100)
+    assert abs(is_replay[:400].sum() - 380) < 15
+    assert order[~is_replay].tolist() == mixed.tolist()
+    for part, size in ((mixed[:40], 40), (mixed[40:], 100)):
+        assert abs(counted(part, SIZES).get("web", 0) - 900 / 1010 * size) <= 1
+    assert facts["web"]["asked"] == pytest.approx(900 / 1010, abs=1e-5)
+    times = np.bincount(order[is_replay] - number, minlength=300)
+    assert times.max() - times.min() <= 1  # passes over replay go on from phase to phase
+
+
+def test_without_phases_of_replay_the_order_is_what_it_was() -> None:
+    assert replay_by_phase(of(), 100) == replay_by_phase(of(phases=[{"until": 1, "shares": {"a": 1}}]), 100) == []
+    own = np.arange(60)
+    one = with_replay(own, 60, 30, total=100, seed=3)
+    assert (one == with_replay(own, 60, 30, total=100, seed=3, phases=[(100, 40)])).all()
+
+
+def test_what_asked_for_shares_counts_by_the_rows_that_replay_leaves() -> None:
+    phases = [{"until": 0.5, "shares": {"web": 1}, "replay": 0.9}, {"until": 1, "shares": {"books": 1}, "replay": 0.1}]
+    _, facts = mixed_order(SIZES, total=100, settings=of(phases=phases), seed=0, ends=[10, 100])
+    assert {name: facts[name]["asked"] for name in ("web", "books")} == {"web": 0.1, "books": 0.9}
+    assert {name: facts[name]["real"] for name in ("web", "books")} == {"web": 0.1, "books": 0.9}
+
+
+def test_sources_are_read_whole_where_a_phase_shares_by_size() -> None:
+    assert of(phases=CAREBOT).by_size(["a", "b"]) == {"a", "b"}
+    assert of(phases=CAREBOT).by_size(["a"]) == set()
+
+
+def test_a_stage_takes_its_share_of_replay_from_the_phases() -> None:
+    made = CptSettings.model_validate({"tokens": 2048, "replay": 0.3, "mixture": {"phases": CAREBOT}})
+    assert made.replay == pytest.approx(0.86)
+    assert CptSettings.model_validate(made.model_dump()) == made
+    with pytest.raises(ValidationError, match="expected growing shares"):
+        CptSettings.model_validate({"tokens": 2048, "mixture": {"phases": [{"until": 0.5, "replay": 0.1}]}})

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from common.config.methods import PackedRows
+from common.config.resolve import resolve
+from common.config.schema import Config
+from common.errors import ConfigError
 from common.training.methods.rows.subset import SubsetSettings, order
+from common.training.rows import shards
+from tests.conftest import REPOSITORY
+from tests.training.methods.scored import Scored, built, context
 
 
 def packed(own: int, places: int, replay: int) -> PackedRows:
@@ -48,3 +60,50 @@ def test_only_rows_that_may_train_are_taken() -> None:
     some = np.arange(0, 50, 2)
     found, _ = order(PackedRows(some[given.order % 25], some, None, 4, 0), SubsetSettings(redraw=True))
     assert set(found.tolist()) <= set(some.tolist())
+
+
+class Rising(Scored):
+    """Texts whose score rises with the number in them, in no order."""
+
+    def rows(self, role: str) -> Iterator[dict[str, Any]]:
+        for place in range(400 if role == "cpt" else 40):
+            number = place * 149 % 400
+            text = f"number {number} words" if role == "cpt" else "plain words"
+            yield {"text": text, "source": "book" if role == "cpt" else "old", "scores": {"odd": float(number)}}
+
+
+@pytest.mark.parametrize("replay", [0.0, 0.25])
+def test_the_rows_of_the_lowest_score_come_again_and_again(
+    replay: float, tokenizer: Any, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All 400 texts are read though the budget is less, and a fifth of the budget is chosen: the lowest ones."""
+    monkeypatch.setattr(shards, "WINDOW_ROWS", 2)
+    asked = {"share": 0.2, "by": "odd"}
+    given = context(tmp_path / "a", config, {"subset": asked}, Rising(), tokens=1280, epochs=None, replay=replay)
+    rows = built(given, tokenizer)
+    words = [tokenizer.decode(row["input_ids"]) for row in rows.dataset]
+    numbers = [int(found) for text in words for found in re.findall(r"number (\d+)", text)]
+    assert rows.methods is not None
+    facts = rows.methods["subset"]
+    assert len(rows.dataset) == 20
+    assert facts["rows"] == round(0.2 * 20 * (1 - replay))
+    assert facts["passes"] == 5
+    assert facts["mean_score"] < 0.2 * facts["mean_of_all"]
+    assert max(numbers) < 80
+    counted = Counter(numbers)
+    assert all(counted[number] >= 5 for number in range(10))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"cpt.methods.subset": "{by: x, redraw: true}"}, "by=x chooses one part, and redraw draws another"),
+        (
+            {"cpt.methods.subset.by": "x", "cpt.mixture.temperature": "2"},
+            r"cpt\.methods\.subset: by=x takes the lowest rows of all sources together, and mixture asks",
+        ),
+    ],
+)
+def test_what_a_choice_by_score_excludes(words: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve({"domain": "medical", **words}, REPOSITORY)

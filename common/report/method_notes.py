@@ -1,0 +1,69 @@
+"""What the card says about the methods of papers that stages used: settings, what was measured, and its course.
+
+Usage: `parts += method_notes(chain)`; nothing where no stage used any.
+
+It prints what manifests say. What methods are worth is measured elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from common.report.chain import Chain
+from common.report.markdown import MISSING, code, number, plain, table
+
+Facts = Mapping[str, Any]
+
+
+def method_notes(chain: Chain) -> list[str]:
+    """Return which methods from papers the stages used, with their settings, and what was measured of them."""
+    found = [
+        (name, method, facts)
+        for name, manifest in chain.manifests.items()
+        for method, facts in (manifest["metrics"].get("methods") or {}).items()
+    ]
+    body = table(
+        found,
+        {
+            "Stage": lambda row: code(row[0]),
+            "Method": lambda row: f"{code(row[1])}: {plain(row[2]['phrase'])}",
+            "Paper": lambda row: plain("; ours: ".join(filter(None, [row[2]["paper"], row[2].get("ours")]))),
+            "Settings": lambda row: _listed(row[2]["settings"]),
+            "Measured at the end": lambda row: _listed(row[2]["measured"]) or MISSING,
+        },
+        text=5,
+    )
+    return ["### Methods", body, *_courses(found)] if body else []
+
+
+def _courses(found: Sequence[tuple[str, str, Facts]]) -> list[str]:
+    """Return a table for each method whose numbers were followed over the steps."""
+    return [
+        table(
+            [(name, method, line) for line in facts["course"]],
+            {
+                "Stage": lambda row: code(row[0]),
+                "Method": lambda row: code(row[1]),
+                "Step": lambda row: number(row[2]["step"]),
+                **{plain(key.capitalize()): _numbers(key) for key in _keys(facts["course"])},
+            },
+            text=2,
+        )
+        for name, method, facts in found
+        if facts.get("course")
+    ]
+
+
+def _keys(course: Sequence[Facts]) -> list[str]:
+    return [key for key in dict.fromkeys(key for line in course for key in line) if key != "step"]
+
+
+def _numbers(key: str) -> Callable[[tuple[str, str, Facts]], str]:
+    """Return what writes a number of a line, or that it has none."""
+    return lambda row: f"{row[2][key]:.4g}" if key in row[2] else MISSING
+
+
+def _listed(facts: Facts) -> str:
+    values = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in facts.items()}
+    return plain(", ".join(f"{name} {value}" for name, value in values.items()))
