@@ -2,8 +2,8 @@
 
 Usage: `ARMS["reptile"].on.words`; a method of the registry without an arm here fails a test.
 
-Claims are in our words, with their source, and with the paper's own change of loss where it gives one: as a share of the
-loss, since losses per token of other tokenizers do not compare. It measures nothing itself.
+Claims are in our words, with their source, and with the paper's own change of loss where it gives one: as a share of
+the loss, since losses per token of other tokenizers do not compare. It measures nothing itself.
 """
 
 from __future__ import annotations
@@ -77,8 +77,9 @@ ARMS: dict[str, Arm] = {
     "reptile": Arm(
         Setting({**REHEARSED, "cpt.methods": "{reptile: {every: 20, step: 0.1}}"}), PLAIN,
         Claim(
-            "Beside 25% of replay, interpolation every 500 steps forgets less: downstream average 67.5 where replay alone "
-            "has 66.4 (560M parameters).", "arXiv 2508.01908 (numbers by a secondary account)", {"general": FALLS},
+            "Beside 25% of replay, interpolation every 500 steps forgets less: downstream average 67.5 where replay "
+            "alone has 66.4 (560M parameters).", "arXiv 2508.01908 (numbers by a secondary account)",
+            {"general": FALLS},
         ),
         ours="every 20 steps, as the whole stage has fewer than 500; the step is the paper's", limit=1.02,
     ),
@@ -101,8 +102,8 @@ ARMS: dict[str, Arm] = {
     "subset": Arm(
         Setting({**REHEARSED, "cpt.methods": "{subset: {}}"}), PLAIN,
         Claim(
-            "A random part of the domain's tokens for five epochs does better on the domain's tests than all of them once "
-            "(3B parameters, medicine).", "arXiv 2406.14833, strategy I", {"domain": FALLS},
+            "A random part of the domain's tokens for five epochs does better on the domain's tests than all of them "
+            "once (3B parameters, medicine).", "arXiv 2406.14833, strategy I", {"domain": FALLS},
         ),
         ours="the budget stays, so the part is a fifth of it", limit=1.02,
     ),

@@ -1,10 +1,10 @@
-"""What a step costs with each method on: CPU time against the plain counterpart in turns, and the memory of its process.
+"""What a step costs with each method on: CPU time against the plain counterpart in turns, and memory.
 
-Usage: `for cost in measure(arms): print(cost.line())`.
+Usage: `for cost in measure(arms): print(cost.ratio)`.
 
-Rows and teacher are the product's own; the model is fresh, as the time of a step does not depend on what it knows. Time is
-a ratio of sums over the steps, so that what a method does now and then counts, with its 95% bootstrap interval over the
-steps. What is done once, such as an order of the rows, is not in it.
+Rows and teacher are the product's own; the model is fresh, as the time of a step does not depend on what it knows. Time
+is a ratio of sums over the steps, so that what a method does now and then counts, with its 95% bootstrap interval over
+the steps. What is done once, such as an order of the rows, is not in it.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ def measure(arms: Mapping[str, Arm]) -> Iterator[Cost]:
             loops = {name: functools.partial(loop, one, folders[name]) for name, one in settings.items()}
             seconds = in_turns(loops, warmup=WARMUP)
             held = {name: float((folder / "peak").read_text("utf-8")) for name, folder in folders.items()}
-        for name, arm in members.items():
+        for name in members:
             ratio, low, high = ratio_of_sums(seconds[name][: STEPS - WARMUP], seconds[""][: STEPS - WARMUP])
             assert low is not None
             assert high is not None
             yield Cost(
                 name, round(ratio, 4), round(low, 4), round(high, 4), STEPS - WARMUP,
-                round((held[name] - held[""]) / 1e6, 1), arm.limit, today(), cpu(),
+                round((held[name] - held[""]) / 1e6, 1), today(), cpu(),
             )  # fmt: skip

@@ -27,17 +27,19 @@ Words = Callable[[Setting, str], Mapping[str, str]]
 INTRO = """\
 # What each method is worth
 
-`just bench methods` writes this page from its own runs (`tests/bench/methods.json`); do not edit it. What each method does
-is in its module below `common/training/methods/`.
+`just bench methods` writes this page from its own runs (`tests/bench/methods.json`); do not edit it. The formula of
+each method is in its module below `common/training/methods/`.
 
 Each method is set against its plain counterpart, with the same seed, base and token budget. The model has one million
-parameters and reads few tokens, so this shows whether a method does here what its paper says, and not what it does
-at the size that it was made for. Effects are in bits per byte of held-out text, method less plain: below zero the method
-is better. Intervals are Student's over paired seeds, at 95%. *Seen from* is the smallest effect that such a test finds in
-80 of 100 cases, with the spread of these pairs. Nothing is corrected for how many methods are compared.
+parameters and reads few tokens. So this shows whether a method does here what its paper says. It does not show what the
+method is worth at the size that it was made for.
 
-A verdict is on each side that the paper says something of: **supports**, **contradicts**, **no effect within** a size that the
-interval leaves, or **underpowered** where the paper's own effect, as a share of its loss, is smaller than what could be seen.
+- Effects are in bits per byte of held-out text, method less plain: below zero the method is better.
+- Intervals are Student's over paired seeds, at 95%. Nothing is corrected for how many methods are compared.
+- *Seen from* is the smallest effect that such a test finds in 80 of 100 cases, with the spread of these pairs.
+- A verdict is on each side that the paper says something of: *supports*, *contradicts*, or *no effect within* the size
+  that the interval leaves. It is *underpowered* where the paper's own effect, as a share of its loss, is smaller than
+  what could be seen. One seed has no verdict.
 """
 
 
@@ -123,7 +125,7 @@ def cost_rows(results: Results, arms: Mapping[str, Arm]) -> Iterator[list[str]]:
             yield [f"`{name}`", NOT_MEASURED, limit, "", ""]
         else:
             time = f"{cost.ratio:.3f} [{cost.low:.3f}, {cost.high:.3f}]"
-            yield [f"`{name}`", time, limit, cost.verdict, f"{cost.megabytes:+.0f} MB"]
+            yield [f"`{name}`", time, limit, cost.verdict(arm.limit), f"{cost.megabytes:+.0f} MB"]
 
 
 def section(name: str, arm: Arm) -> Iterator[str]:
@@ -179,10 +181,11 @@ def cost_intro(results: Results) -> Iterator[str]:
     cpus = " and ".join(sorted({cost.cpu for cost in results.costs}))
     steps = " and ".join(sorted({str(cost.steps) for cost in results.costs}))
     yield wrapped(
-        f"CPU time of {steps} optimizer steps over that of the plain counterpart, one step of each in turns, one process "
-        f"each, with a 95% bootstrap interval over the steps; {' and '.join(dates)}, {cpus}. It passes where "
-        "the whole interval is within the limit, fails where all of it is above, and is undecided else. Memory is the "
-        "most that the process held, less the plain one's. What is done once, such as ordering the rows, is not in it."
+        f"CPU time of {steps} optimizer steps over that of the plain counterpart, one step of each in turns and one "
+        f"process for each, with a 95% bootstrap interval over the steps; {' and '.join(dates)}, {cpus}. It passes "
+        "where the whole interval is within the limit, fails where all of it is above, and is undecided otherwise. "
+        "Memory is the most that the process held, less the plain one's. What is done once, such as ordering the rows, "
+        "is not in it."
     )
 
 

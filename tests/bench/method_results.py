@@ -55,21 +55,19 @@ class Cost:
     high: float
     steps: int
     megabytes: float  # the most that its process held, beyond the plain one's
-    limit: float | None
     date: str
     cpu: str
 
-    @property
-    def verdict(self) -> str:
-        """Whether it is within its limit; nothing without one."""
-        if self.limit is None:
+    def verdict(self, limit: float | None) -> str:
+        """Whether it is within a limit; nothing without one."""
+        if limit is None:
             return ""
-        if self.high <= self.limit:
+        if self.high <= limit:
             return WITHIN
-        return OVER if self.low > self.limit else UNDECIDED
+        return OVER if self.low > limit else UNDECIDED
 
-    def line(self) -> str:
-        aim = "" if self.limit is None else f" (<= {self.limit:g}: {self.verdict})"
+    def line(self, limit: float | None) -> str:
+        aim = "" if limit is None else f" (<= {limit:g}: {self.verdict(limit)})"
         return (
             f"{self.name}: {self.ratio:.3f} [{self.low:.3f}, {self.high:.3f}] x a step{aim}, {self.megabytes:+.0f} MB"
         )

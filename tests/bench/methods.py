@@ -4,8 +4,8 @@ Usage: `just bench methods [seeds=0,1,2,3,4] [methods=reptile,subset] [text=embe
 
 Arms are `tests.bench.method_arms`. Each is a CPT of the tiny model and an exam in bits per byte; all arms of a seed
 share its base. Results lie in `kept=runs/methods`, under a key over settings, seed and code, so that the same command
-goes on where it stopped. They are copied to `tests/bench/methods.json`, from which `docs/methods.md` is written. `seeds=none`
-trains nothing, and `costs=no` leaves the cost of a step out. With `tokens=` it is a trial, which is only printed.
+goes on where it stopped. They are copied to `tests/bench/methods.json`, from which `docs/methods.md` is written.
+`seeds=none` trains nothing, and `costs=no` leaves the cost of a step out. With `tokens=` it is a trial, only printed.
 It says nothing of larger models, or of budgets under which a method was meant to work.
 """
 
@@ -56,7 +56,8 @@ def words_of(setting: Setting, text: str, tokens: int = TOKENS) -> dict[str, str
     """Return the overrides of an arm that its result depends on, without seed and places."""
     fixed = {
         "domain": "medical", "pipeline": "cpt-only", "gate.mode": "off", "evaluate.written": "false",
-        "evaluate.text_documents": "60", "base.precision": "float32", "cpt.precision": "float32", "base.tokens": str(min(BASE_TOKENS[text], 4 * tokens)),
+        "evaluate.text_documents": "60", "base.precision": "float32", "cpt.precision": "float32",
+        "base.tokens": str(min(BASE_TOKENS[text], 4 * tokens)),
         "cpt.tokens": str(tokens), **({"evaluate.limit": "1"} if text == "embedded" else {}),
     }  # fmt: skip
     return {**fixed, **setting.words}
@@ -133,11 +134,13 @@ def main(
     seeds: str = "0,1,2,3,4", methods: str = "", text: str = "embedded", data_root: str = "",
     kept: str = "runs/methods", tokens: str = "", costs: str = "yes",
 ) -> int:  # fmt: skip
-    """Train the arms seed by seed, measure a step's cost, and write the page. Returns 1 where a cost is over its limit."""
+    """Train the arms seed by seed, measure what a step costs, and write the page. Returns 1 where a limit is missed."""
     try:
         arms, numbers = asked_arms(methods), asked_seeds(seeds)
         if text not in TEXTS or (text == "real") != bool(data_root):
             raise ValueError(f"text={text}: expected embedded, or real together with data_root=<folder>.")
+        if tokens and not tokens.isdecimal():
+            raise ValueError(f"tokens={tokens}: expected a number of tokens, or nothing.")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -156,14 +159,15 @@ def main(
             _write(results, trial=bool(tokens))
     if costs == "yes" and text == "embedded" and numbers:
         for cost in method_costs.measure(arms):
-            print(f"    {cost.line()}", flush=True)
+            print(f"    {cost.line(arms[cost.name].limit)}", flush=True)
             results = results.with_cost(cost)
         _write(results, trial=bool(tokens))
     for line in method_page.summary(results, arms, lambda setting, text: words_of(setting, text, budget)):
         print(f"  {line}")
+    _write(results, trial=bool(tokens))
     if not tokens:
         method_page.write(results, words_of)
-    return int(any(cost.name in arms and cost.verdict == OVER for cost in results.costs))
+    return int(any(cost.name in arms and cost.verdict(arms[cost.name].limit) == OVER for cost in results.costs))
 
 
 def settings_of(arms: Mapping[str, Arm]) -> list[Setting]:

@@ -8,6 +8,7 @@ share drops out. Nothing here corrects for how many comparisons are made.
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Sequence
@@ -33,34 +34,41 @@ def _quantile(n: int) -> float:
 def power(effect: float, n: int) -> float:
     """Return how often a two-sided paired t-test of n pairs finds an effect, given in standard deviations.
 
-    With the effect d, t = (z + d sqrt(n)) / s has a noncentral t distribution with n - 1 degrees of freedom (Cohen 1988,
-    "Statistical power analysis for the behavioral sciences", chapter 2). P(|t| > t_crit) is summed over the spread s, whose
-    square is that of chi squared by its degrees of freedom: scipy's own function fails at two pairs.
+    With the effect d, t = (z + d sqrt(n)) / s has a noncentral t distribution with n - 1 degrees of freedom (Cohen
+    1988, "Statistical power analysis for the behavioral sciences", chapter 2). P(|t| > t_crit) is integrated over the
+    spread s, the root of chi squared by its degrees of freedom: scipy's own function fails at two pairs.
     """
     from scipy.integrate import quad
     from scipy.special import ndtr
     from scipy.stats import chi
 
     freedom, bound, shift = n - 1, _quantile(n), abs(effect) * n**0.5
-    spread = chi(freedom, scale=freedom**-0.5)
+    scale = freedom**0.5
+    log_density = math.log(2) + freedom / 2 * math.log(freedom / 2) - math.lgamma(freedom / 2)
 
     def seen(s: float) -> float:
-        return float((ndtr(shift - bound * s) + ndtr(-shift - bound * s)) * spread.pdf(s))
+        density = math.exp(log_density - freedom * s * s / 2) * s ** (freedom - 1)
+        return float(ndtr(shift - bound * s) + ndtr(-shift - bound * s)) * density
 
-    return float(quad(seen, 0.0, float(spread.ppf(1 - 1e-12)), limit=200)[0])
+    return float(quad(seen, 0.0, float(chi.ppf(1 - 1e-12, freedom)) / scale, limit=200)[0])
+
+
+@functools.cache
+def _least(n: int) -> float:
+    """Return the effect, in standard deviations, that n pairs find with the power that is asked for."""
+    from scipy.optimize import brentq
+
+    high = 1.0
+    while power(high, n) < POWER:
+        high *= 2
+    return float(brentq(lambda effect: power(effect, n) - POWER, 0.0, high))
 
 
 def smallest_seen(values: Sequence[float]) -> float:
     """Return the smallest effect that such a test would find in 80 of 100 cases, were its spread that of the values."""
     if len(values) < 2:
         return math.inf
-    from scipy.optimize import brentq
-
-    n = len(values)
-    high = 1.0
-    while power(high, n) < POWER:
-        high *= 2
-    return statistics.stdev(values) * float(brentq(lambda effect: power(effect, n) - POWER, 0.0, high))
+    return statistics.stdev(values) * _least(len(values))
 
 
 def verdict(differences: Sequence[float], *, lower: bool, paper: float | None) -> str:
