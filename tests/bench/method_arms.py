@@ -46,6 +46,7 @@ class Arm:
     limit: float | None = None  # most CPU time of a step, relative to the plain one
     phrase: str = ""  # with `paper`, of an arm that is no method of the registry
     paper: str = ""
+    texts: tuple[str, ...] = ("embedded", "real")
 
 
 REHEARSED = {"cpt.replay": "0.25"}
@@ -122,6 +123,6 @@ ARMS: dict[str, Arm] = {
             "arXiv 2407.18743 (a secondary account)", {"domain": FALLS},
         ),
         ours="by length, which needs no score", limit=1.02,
-        phrase="rows in an order, instead of shuffled", paper="arXiv 2407.18743",
+        phrase="rows in an order, instead of shuffled", paper="arXiv 2407.18743", texts=("real",),
     ),
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """What a step costs with each method on: CPU time against the plain counterpart in turns, and memory.
 
-Usage: `for cost in measure(arms): print(cost.ratio)`.
+Usage: `for cost in measure(arms, {}): print(cost.ratio)`.
 
 Rows and teacher are the product's own; the model is fresh, as the time of a step does not depend on what it knows. Time
 is a ratio of sums over the steps, so that what a method does now and then counts, with its 95% bootstrap interval over
@@ -24,7 +24,7 @@ STEPS, WARMUP = 46, 6
 ROOM = 4  # steps of a stage beyond those measured, so that no loop ends before the others
 
 
-def loop(setting: Setting, folder: Path, done: Done) -> None:
+def loop(setting: Setting, data: Mapping[str, str], folder: Path, done: Done) -> None:
     """Train under a setting, with a turn for every step; note at the end what the process held at most."""
     from common.models.checkpoint import save
     from common.stages.base import initialise, make_tokenizer
@@ -36,7 +36,7 @@ def loop(setting: Setting, folder: Path, done: Done) -> None:
     from tests.bench.tokens import peak_memory
     from tests.bench.turns import train_in_turns
 
-    words = {**setting.words, "pipeline": "cpt-only", "cpt.tokens": str(512 * (STEPS + ROOM))}
+    words = {**data, **setting.words, "pipeline": "cpt-only", "cpt.tokens": str(512 * (STEPS + ROOM))}
     context = context_for(setting.stage, folder, **words)
     tokenizer = make_tokenizer(context)
     model = initialise(context, tokenizer)
@@ -57,7 +57,7 @@ def loop(setting: Setting, folder: Path, done: Done) -> None:
         train_in_turns(trainer, counted)
 
 
-def measure(arms: Mapping[str, Arm]) -> Iterator[Cost]:
+def measure(arms: Mapping[str, Arm], data: Mapping[str, str]) -> Iterator[Cost]:
     """Yield the cost of each arm. Those with one plain counterpart take turns with it, all in one run."""
     groups: list[Setting] = []
     for arm in arms.values():
@@ -67,7 +67,7 @@ def measure(arms: Mapping[str, Arm]) -> Iterator[Cost]:
         with tempfile.TemporaryDirectory() as place:
             settings = {"": plain, **{name: arm.on for name, arm in members.items()}}
             folders = {name: Path(place) / (name or "plain") for name in settings}
-            loops = {name: functools.partial(loop, one, folders[name]) for name, one in settings.items()}
+            loops = {name: functools.partial(loop, one, data, folders[name]) for name, one in settings.items()}
             seconds = in_turns(loops, warmup=WARMUP)
             held = {name: float((folder / "peak").read_text("utf-8")) for name, folder in folders.items()}
         for name in members:

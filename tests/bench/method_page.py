@@ -159,7 +159,7 @@ def page(results: Results, words: Words, arms: Mapping[str, Arm] | None = None) 
         lines += [f"## On {title}", ""]
         if shown:
             header = ["method", "verdict on the claim", "domain", "seen from", "general", "seen from"]
-            rows = [row(results, name, arm, text, words) for name, arm in arms.items()]
+            rows = [row(results, name, arm, text, words) for name, arm in arms.items() if text in arm.texts]
             distinct = [run for place, run in enumerate(shown) if run not in shown[:place]]
             lines += [wrapped(how_made(distinct)), "", *table(header, rows), ""]
         else:

@@ -18,8 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from common.store.artifacts import fingerprint_of, write_json
 from tests.bench import method_costs, method_page
 from tests.bench.method_arms import ARMS, SIDES, Arm, Setting
@@ -28,28 +26,7 @@ from tests.conftest import REPOSITORY
 
 TEXTS = ("embedded", "real")
 TOKENS, BASE_TOKENS = 40_960, {"embedded": 102_400, "real": 204_800}
-_TEXT = {"columns": {"text": "text"}, "language": "en"}
-SOURCES = [  # of real text, below data_root; rows are held out by a hash of their text, alike in both sources of novels
-    {"id": "novels", "role": "pretrain", "path": "general/gutenberg_en/*_*.txt", "unit": "paragraph", "heldout": 0.05},
-    {"id": "novels-again", "role": "replay", "path": "general/gutenberg_en/*_*.txt", "unit": "paragraph",
-     "heldout": 0.05},
-    {"id": "medicine", "role": "cpt", "path": ["medical/medquad/1_CancerGov_QA.jsonl",
-     "medical/medquad/8_NHLBI_QA_XML.jsonl"], "columns": {"text": "answer"}, "heldout": 0.1},
-]  # fmt: skip
-
-
-def manifest(folder: Path, root: Path) -> Path:
-    """Write the manifest of real text: novels are the general side, answers on medicine the domain."""
-    sources: list[dict[str, Any]] = []
-    for source in SOURCES:
-        paths = source["path"] if isinstance(source["path"], list) else [source["path"]]
-        found = [str(root.absolute() / str(path)) for path in paths]
-        licence = "public domain" if "novels" in str(source["id"]) else "cc-by-4.0"
-        sources.append({**source, "path": found, "licence": licence, "language": "en"})
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "text.yaml"
-    path.write_text(yaml.safe_dump({"title": "Medicine", "sources": sources}, sort_keys=False), encoding="utf-8")
-    return path
+REAL_TEXT = REPOSITORY / "tests" / "bench" / "real_text.yaml"  # a manifest; its files lie below data_root
 
 
 def words_of(setting: Setting, text: str, tokens: int = TOKENS) -> dict[str, str]:
@@ -61,6 +38,11 @@ def words_of(setting: Setting, text: str, tokens: int = TOKENS) -> dict[str, str
         "cpt.tokens": str(tokens), **({"evaluate.limit": "1"} if text == "embedded" else {}),
     }  # fmt: skip
     return {**fixed, **setting.words}
+
+
+def data_words(data_root: str) -> dict[str, str]:
+    """Return the overrides that name real text; none without a folder."""
+    return {"data": str(REAL_TEXT), "data_root": str(Path(data_root).absolute())} if data_root else {}
 
 
 def needed(nodes: Sequence[Any], last: str) -> list[str]:
@@ -76,7 +58,7 @@ def needed(nodes: Sequence[Any], last: str) -> list[str]:
     return [node.name for node in nodes if node.name in wanted]
 
 
-def train(setting: Setting, text: str, seed: int, kept: Path, tokens: int, data: Path | None) -> Run:
+def train(setting: Setting, text: str, seed: int, kept: Path, tokens: int, data_root: str = "") -> Run:
     """Return the result of one arm: the one that is kept, or a new one of the product's own stages."""
     from common.config.resolve import resolve
     from common.console import Console
@@ -85,13 +67,13 @@ def train(setting: Setting, text: str, seed: int, kept: Path, tokens: int, data:
 
     words = words_of(setting, text, tokens)
     places = {"out": str(kept / "store"), "run.verbosity": "quiet", "seed": str(seed)}
-    resolved = resolve({**words, **places, **({"data": str(data)} if data else {})}, REPOSITORY)
+    resolved = resolve({**words, **places, **data_words(data_root)}, REPOSITORY)
     exam = f"exam-{setting.stage}"
     names = needed(resolved.nodes, exam)
     kinds = {node.name: node.kind for node in resolved.nodes}
     settings = {name: resolved.config.stages[name] for name in names}
     key = fingerprint_of({
-        "words": words, "seed": seed, "text": data.read_text(encoding="utf-8") if data else text,
+        "words": words, "seed": seed, "text": REAL_TEXT.read_text(encoding="utf-8") if data_root else text,
         "settings": {name: one.model_dump(mode="json") for name, one in settings.items()},
         "world": [getattr(resolved.config, part).model_dump(mode="json") for part in ("model", "embedded")],
         "code": {name: code_of(kinds[name], REPOSITORY, settings[name])["digest"] for name in names},
@@ -144,21 +126,21 @@ def main(
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    arms = {name: arm for name, arm in arms.items() if text in arm.texts}
     place = (REPOSITORY / kept).absolute()
-    data = manifest(place, Path(data_root)) if data_root else None
     budget = int(tokens) if tokens else TOKENS
     results = Results() if tokens else Results.read(MEASURED)
     for seed in numbers:
         for setting in settings_of(arms):
-            run = train(setting, text, seed, place, budget, data)
+            run = train(setting, text, seed, place, budget, data_root)
             print(
                 f"    seed {seed}, {short(setting.words)}: domain {run.domain:.4f}, general {run.general:.4f} "
                 f"({run.processor:.0f} s of the processor)", flush=True,
             )  # fmt: skip
             results = results.with_run(run)
             _write(results, trial=bool(tokens))
-    if costs == "yes" and text == "embedded" and numbers:
-        for cost in method_costs.measure(arms):
+    if costs == "yes" and numbers:
+        for cost in method_costs.measure(arms, data_words(data_root)):
             print(f"    {cost.line(arms[cost.name].limit)}", flush=True)
             results = results.with_cost(cost)
         _write(results, trial=bool(tokens))

@@ -12,6 +12,7 @@ import pytest
 
 from common.config.methods import chosen, methods
 from common.config.resolve import resolve
+from common.store.artifacts import write_json
 from tests.bench import methods as bench
 from tests.bench.method_arms import ALONE, ARMS, FORGETFUL, PLAIN, Arm, Claim, Setting
 from tests.bench.method_page import NOT_MEASURED, PAGE, page, summary
@@ -117,7 +118,7 @@ def test_a_cost_is_within_its_limit_where_its_interval_is(found: Cost, expected:
 
 def test_results_are_read_as_they_were_written_and_a_newer_run_replaces(tmp_path: Path) -> None:
     results = measured(2).with_cost(cost(1.0, 1.01))
-    bench.write_json(tmp_path / "methods.json", results.as_dict())
+    write_json(tmp_path / "methods.json", results.as_dict())
     again = Results.read(tmp_path / "methods.json")
     assert again.as_dict() == results.as_dict()
     newer = again.with_run(run(PLAIN, 1, 8.0, 9.0))
@@ -147,9 +148,9 @@ def test_mistakes_are_named(options: dict[str, str], message: str, capsys: pytes
 
 @pytest.mark.long
 def test_a_run_is_kept(tmp_path: Path) -> None:
-    made = bench.train(ARMS["reptile"].on, "embedded", 0, tmp_path, 2048, None)
+    made = bench.train(ARMS["reptile"].on, "embedded", 0, tmp_path, 2048)
     assert 0 < made.domain < 20
     assert 0 < made.general < 20
     shutil.rmtree(tmp_path / "store")
-    assert bench.train(ARMS["reptile"].on, "embedded", 0, tmp_path, 2048, None) == made
+    assert bench.train(ARMS["reptile"].on, "embedded", 0, tmp_path, 2048) == made
     assert not (tmp_path / "store").exists()
