@@ -21,6 +21,10 @@ from tests.bench.method_results import Cost, cpu, today
 from tests.bench.turns import Done, in_turns
 
 STEPS, WARMUP = 46, 6
+FEW = {  # documents, as a few are read
+    "pipeline": "cpt-only", "embedded.documents_per_entity": "8", "embedded.general_documents_per_entity": "8",
+    "cpt.precision": "float32",
+}  # fmt: skip
 ROOM = 4  # steps of a stage beyond those measured, so that no loop ends before the others
 
 
@@ -36,7 +40,7 @@ def loop(setting: Setting, data: Mapping[str, str], folder: Path, done: Done) ->
     from tests.bench.tokens import peak_memory
     from tests.bench.turns import train_in_turns
 
-    words = {**data, **setting.words, "pipeline": "cpt-only", "cpt.tokens": str(512 * (STEPS + ROOM))}
+    words = {**FEW, **data, **setting.words, "cpt.tokens": str(512 * (STEPS + ROOM))}
     context = context_for(setting.stage, folder, **words)
     tokenizer = make_tokenizer(context)
     model = initialise(context, tokenizer)
