@@ -34,7 +34,8 @@ Each method is set against its plain counterpart, with the same seed, base and t
 parameters and reads few tokens. So this shows whether a method does here what its paper says. It does not show what the
 method is worth at the size that it was made for.
 
-- Effects are in bits per byte of held-out text, method less plain: below zero the method is better.
+- Effects are in bits per byte of held-out text, method less plain: below zero the method is better. What learns less of
+  the domain also forgets less, so both sides count.
 - Intervals are Student's over paired seeds, at 95%. Nothing is corrected for how many methods are compared.
 - *Seen from* is the smallest effect that such a test finds in 80 of 100 cases, with the spread of these pairs.
 - A verdict is on each side that the paper says something of: *supports*, *contradicts*, or *no effect within* the size

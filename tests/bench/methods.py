@@ -1,10 +1,11 @@
 """What each method of the papers is worth here: against its plain counterpart, with the same seed and token budget.
 
-Usage: `just bench methods [seeds=0,1,2,3,4] [methods=reptile,subset] [text=embedded|real data_root=<folder>]`.
+Usage: `just bench methods [seeds=0,1,2,3,4] [methods=reptile,subset] [data_root=<folder>]`.
 
-Arms are `tests.bench.method_arms`. Each is a CPT of the tiny model and an exam in bits per byte; all arms of a seed
-share its base. Results lie in `kept=runs/methods`, under a key over settings, seed and code, so that the same command
-goes on where it stopped. They are copied to `tests/bench/methods.json`, from which `docs/methods.md` is written.
+Texts are the embedded domain, and with a folder of public files `tests/bench/real_text.yaml` too; `text=real` is that
+alone. Arms are `tests.bench.method_arms`. Each is a CPT of the tiny model and an exam in bits per byte; all arms of a
+seed share its base. Results lie in `kept=runs/methods`, under a key over settings, seed and code, so that the same
+command goes on where it stopped. They are copied to `tests/bench/methods.json`, from which `docs/methods.md` is written.
 `seeds=none` trains nothing, and `costs=no` leaves the cost of a step out. With `tokens=` it is a trial, only printed.
 It says nothing of larger models, or of budgets under which a method was meant to work.
 """
@@ -66,7 +67,7 @@ def train(setting: Setting, text: str, seed: int, kept: Path, tokens: int, data_
     from common.engine.run import run_stage
 
     words = words_of(setting, text, tokens)
-    places = {"out": str(kept / "store"), "run.verbosity": "quiet", "seed": str(seed)}
+    places = {"out": str(kept / "store"), "run.verbosity": "quiet", "seed": str(seed), "name": f"seed-{seed}"}
     resolved = resolve({**words, **places, **data_words(data_root)}, REPOSITORY)
     exam = f"exam-{setting.stage}"
     names = needed(resolved.nodes, exam)
@@ -112,56 +113,69 @@ def asked_seeds(seeds: str) -> list[int]:
         raise ValueError(f"seeds={seeds}: expected numbers such as 0,1,2, or none.") from None
 
 
+def asked_texts(text: str, data_root: str) -> list[str]:
+    """Return the texts: the embedded one, and with a folder the real one too. Raises ValueError where it is missing."""
+    if text not in ("", *TEXTS):
+        raise ValueError(f"text={text}: expected {' or '.join(TEXTS)}, or nothing for all that are there.")
+    if data_root and not Path(data_root).is_dir():
+        raise ValueError(f"data_root={data_root}: there is no such folder. Name the one with the public files.")
+    if text == "real" and not data_root:
+        raise ValueError("text=real: needs data_root=<folder>, the one with the public files.")
+    return [text] if text else list(TEXTS if data_root else TEXTS[:1])
+
+
 def main(
-    seeds: str = "0,1,2,3,4", methods: str = "", text: str = "embedded", data_root: str = "",
-    kept: str = "runs/methods", tokens: str = "", costs: str = "yes",
+    seeds: str = "0,1,2,3,4", methods: str = "", text: str = "", data_root: str = "", kept: str = "runs/methods",
+    tokens: str = "", costs: str = "yes",
 ) -> int:  # fmt: skip
-    """Train the arms seed by seed, measure what a step costs, and write the page. Returns 1 where a limit is missed."""
+    """Train the arms seed by seed, measure what a step costs, write the page. Returns 1 where a limit is missed."""
     try:
-        arms, numbers = asked_arms(methods), asked_seeds(seeds)
-        if text not in TEXTS or (text == "real") != bool(data_root):
-            raise ValueError(f"text={text}: expected embedded, or real together with data_root=<folder>.")
+        arms, numbers, texts = asked_arms(methods), asked_seeds(seeds), asked_texts(text, data_root)
         if tokens and not tokens.isdecimal():
             raise ValueError(f"tokens={tokens}: expected a number of tokens, or nothing.")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    arms = {name: arm for name, arm in arms.items() if text in arm.texts}
-    place = (REPOSITORY / kept).absolute()
-    budget = int(tokens) if tokens else TOKENS
+    place, budget = (REPOSITORY / kept).absolute(), int(tokens or TOKENS)
+
+    def keep(results: Results) -> None:
+        if not tokens:
+            write_json(MEASURED, results.as_dict())
+
     results = Results() if tokens else Results.read(MEASURED)
-    for seed in numbers:
-        for setting in settings_of(arms):
-            run = train(setting, text, seed, place, budget, data_root)
-            print(
-                f"    seed {seed}, {short(setting.words)}: domain {run.domain:.4f}, general {run.general:.4f} "
-                f"({run.processor:.0f} s of the processor)", flush=True,
-            )  # fmt: skip
-            results = results.with_run(run)
-            _write(results, trial=bool(tokens))
-    if costs == "yes" and numbers:
-        for cost in method_costs.measure(arms, data_words(data_root)):
+    for name in texts:
+        root = data_root if name == "real" else ""
+        trained = {key: arm for key, arm in arms.items() if name in arm.texts}
+        for run in train_all(trained, name, numbers, place, budget, root):
+            keep(results := results.with_run(run))
+        timed = {key: arm for key, arm in arms.items() if arm.texts[0] == name and numbers and costs == "yes"}
+        for cost in method_costs.measure(timed, data_words(root)):
             print(f"    {cost.line(arms[cost.name].limit)}", flush=True)
-            results = results.with_cost(cost)
-        _write(results, trial=bool(tokens))
+            keep(results := results.with_cost(cost))
+    keep(results)
     for line in method_page.summary(results, arms, lambda setting, text: words_of(setting, text, budget)):
         print(f"  {line}")
-    _write(results, trial=bool(tokens))
     if not tokens:
         method_page.write(results, words_of)
     return int(any(cost.name in arms and cost.verdict(arms[cost.name].limit) == OVER for cost in results.costs))
+
+
+def train_all(
+    arms: Mapping[str, Arm], text: str, seeds: Sequence[int], kept: Path, tokens: int, data_root: str
+) -> Iterator[Run]:
+    """Yield the run of each setting that arms need, seed by seed, so that what is there is always paired."""
+    for seed in seeds:
+        for setting in settings_of(arms):
+            run = train(setting, text, seed, kept, tokens, data_root)
+            words = " ".join(f"{key}={value}" for key, value in setting.words.items())
+            print(
+                f"    {text}, seed {seed}, {words}: domain {run.domain:.4f}, general {run.general:.4f} "
+                f"({run.processor:.0f} s of the processor)", flush=True,
+            )  # fmt: skip
+            yield run
 
 
 def settings_of(arms: Mapping[str, Arm]) -> list[Setting]:
     """Return the settings that arms need, each once."""
     found = [setting for arm in arms.values() for setting in (arm.plain, arm.on)]
     return [setting for place, setting in enumerate(found) if setting not in found[:place]]
-
-
-def short(words: Mapping[str, str]) -> str:
-    return " ".join(f"{key}={value}" for key, value in words.items())
-
-
-def _write(results: Results, *, trial: bool) -> None:
-    if not trial:
-        write_json(MEASURED, results.as_dict())

@@ -137,7 +137,9 @@ def test_stages_that_an_exam_does_not_rest_on_are_left_out() -> None:
     [
         ({"methods": "reptil"}, "methods=reptil: there is no such arm"),
         ({"seeds": "one"}, "seeds=one: expected numbers such as 0,1,2"),
-        ({"text": "real"}, "text=real: expected embedded, or real together with data_root=<folder>"),
+        ({"text": "real"}, "text=real: needs data_root=<folder>"),
+        ({"text": "book"}, "text=book: expected embedded or real"),
+        ({"data_root": "no/such/folder"}, "data_root=no/such/folder: there is no such folder"),
         ({"tokens": "many"}, "tokens=many: expected a number of tokens"),
     ],
 )
