@@ -5,7 +5,7 @@ Usage: `just bench methods [seeds=0,1,2,3,4] [methods=reptile,subset] [data_root
 Texts are the embedded domain, and with a folder of public files `tests/bench/real_text.yaml` too; `text=real` is that
 alone. Arms are `tests.bench.method_arms`. Each is a CPT of the tiny model and an exam in bits per byte; all arms of a
 seed share its base. Results lie in `kept=runs/methods`, under a key over settings, seed and code, so that the same
-command goes on where it stopped. They are copied to `tests/bench/methods.json`, from which `docs/methods.md` is written.
+command goes on where it stopped. They are copied to `tests/bench/methods.json`; `docs/methods.md` is written from it.
 `seeds=none` trains nothing, and `costs=no` leaves the cost of a step out. With `tokens=` it is a trial, only printed.
 It says nothing of larger models, or of budgets under which a method was meant to work.
 """
