@@ -122,6 +122,9 @@ def how_made(runs: Sequence[Run]) -> str:
 def cost_rows(results: Results, arms: Mapping[str, Arm]) -> Iterator[list[str]]:
     for name, arm in arms.items():
         limit = "" if arm.limit is None else f"<= {arm.limit:g}"
+        if arm.timed_by:
+            yield [f"`{name}`", f"`just bench {arm.timed_by}` measures it", limit, "", ""]
+            continue
         if (cost := results.cost(name)) is None:
             yield [f"`{name}`", NOT_MEASURED, limit, "", ""]
         else:

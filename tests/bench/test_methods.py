@@ -75,7 +75,7 @@ def test_the_page_is_what_was_measured_and_names_every_method() -> None:
 def test_what_was_not_measured_is_said_so() -> None:
     text = page(Results(), bench.words_of)
     tables = text.split("## The methods")[0]
-    assert tables.count(NOT_MEASURED) == len(ARMS), "costs"
+    assert tables.count(NOT_MEASURED) == sum(not arm.timed_by for arm in ARMS.values()), "costs"
     assert tables.count(NOT_MEASURED.capitalize()) == 3
     assert not re.search(r"[-+]\d\.\d", tables)
 
