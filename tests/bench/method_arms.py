@@ -115,8 +115,8 @@ ARMS: dict[str, Arm] = {
         Setting({**REHEARSED, **GROWN}, "cpt-added"),
         Claim(
             "In layers that were added, rates by importance do better on the domain's tests than one rate: MMCU "
-            "medicine 70.98, without them 66.19 (1.7B parameters).", "arXiv 2510.10071 (numbers by a secondary account)",
-            {"domain": FALLS},
+            "medicine 70.98, without them 66.19 (1.7B parameters).",
+            "arXiv 2510.10071 (numbers by a secondary account)", {"domain": FALLS},
         ),
         ours="importance is measured once, as the stage has fewer than 500 steps, and on replay text",
         timed_by="growth",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from common.evaluation.statistics import ratio_of_sums
 from tests.bench.method_arms import Arm, Setting
-from tests.bench.method_results import Cost, cpu, today
+from tests.bench.method_results import AGAIN, Cost, cpu, today
 from tests.bench.turns import Done, in_turns
 
 STEPS, WARMUP = 46, 6
@@ -62,19 +62,23 @@ def loop(setting: Setting, data: Mapping[str, str], folder: Path, done: Done) ->
 
 
 def measure(arms: Mapping[str, Arm], data: Mapping[str, str]) -> Iterator[Cost]:
-    """Yield the cost of each arm. Those with one plain counterpart take turns with it, all in one run."""
+    """Yield the cost of each arm, and first that of a second plain loop: processes differ though they do the same.
+
+    Arms with one plain counterpart take turns with it, all in one run.
+    """
     groups: list[Setting] = []
     for arm in arms.values():
         groups += [arm.plain] if arm.plain not in groups else []
     for plain in groups:
         members = {name: arm for name, arm in arms.items() if arm.plain == plain}
         with tempfile.TemporaryDirectory() as place:
-            settings = {"": plain, **{name: arm.on for name, arm in members.items()}}
-            folders = {name: Path(place) / (name or "plain") for name in settings}
+            again = {AGAIN: plain} if plain == groups[0] else {}
+            settings = {"": plain, **again, **{name: arm.on for name, arm in members.items()}}
+            folders = {name: Path(place) / (name or "first") for name in settings}
             loops = {name: functools.partial(loop, one, data, folders[name]) for name, one in settings.items()}
             seconds = in_turns(loops, warmup=WARMUP)
             held = {name: float((folder / "peak").read_text("utf-8")) for name, folder in folders.items()}
-        for name in members:
+        for name in [*again, *members]:
             ratio, low, high = ratio_of_sums(seconds[name][: STEPS - WARMUP], seconds[""][: STEPS - WARMUP])
             assert low is not None
             assert high is not None

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from common.config.methods import methods
 from tests.bench.method_arms import ARMS, SIDES, Arm, Setting, Side
-from tests.bench.method_results import Results, Run, bits
+from tests.bench.method_results import AGAIN, Results, Run, bits
 from tests.bench.paired import interval, smallest_seen, verdict
 from tests.conftest import REPOSITORY
 
@@ -120,6 +120,8 @@ def how_made(runs: Sequence[Run]) -> str:
 
 
 def cost_rows(results: Results, arms: Mapping[str, Arm]) -> Iterator[list[str]]:
+    if (again := results.cost(AGAIN)) is not None:
+        yield ["plain, a second time", again.time, "", "", f"{again.megabytes:+.0f} MB"]
     for name, arm in arms.items():
         limit = "" if arm.limit is None else f"<= {arm.limit:g}"
         if arm.timed_by:
@@ -128,8 +130,7 @@ def cost_rows(results: Results, arms: Mapping[str, Arm]) -> Iterator[list[str]]:
         if (cost := results.cost(name)) is None:
             yield [f"`{name}`", NOT_MEASURED, limit, "", ""]
         else:
-            time = f"{cost.ratio:.3f} [{cost.low:.3f}, {cost.high:.3f}]"
-            yield [f"`{name}`", time, limit, cost.verdict(arm.limit), f"{cost.megabytes:+.0f} MB"]
+            yield [f"`{name}`", cost.time, limit, cost.verdict(arm.limit), f"{cost.megabytes:+.0f} MB"]
 
 
 def section(name: str, arm: Arm) -> Iterator[str]:
@@ -188,8 +189,9 @@ def cost_intro(results: Results) -> Iterator[str]:
         f"CPU time of {steps} optimizer steps over that of the plain counterpart, one step of each in turns and one "
         f"process for each, with a 95% bootstrap interval over the steps; {' and '.join(dates)}, {cpus}. It passes "
         "where the whole interval is within the limit, fails where all of it is above, and is undecided otherwise. "
-        "Memory is the most that the process held, less the plain one's. What is done once, such as ordering the rows, "
-        "is not in it."
+        "A second plain loop shows by how much two processes differ that do the same, which no interval holds. Memory "
+        "is the most that the process held, less the plain one's. What is done once, such as ordering the rows, is not "
+        "in it."
     )
 
 

@@ -20,6 +20,7 @@ from common.machine import cpu_kind
 from tests.bench.method_arms import Side
 
 MEASURED = Path(__file__).parent / "methods.json"
+AGAIN = "plain"  # the name of the cost of a second plain loop: what two equal processes differ by
 WITHIN, OVER, UNDECIDED = "pass", "fail", "undecided"
 
 
@@ -66,11 +67,13 @@ class Cost:
             return WITHIN
         return OVER if self.low > limit else UNDECIDED
 
+    @property
+    def time(self) -> str:
+        return f"{self.ratio:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
     def line(self, limit: float | None) -> str:
         aim = "" if limit is None else f" (<= {limit:g}: {self.verdict(limit)})"
-        return (
-            f"{self.name}: {self.ratio:.3f} [{self.low:.3f}, {self.high:.3f}] x a step{aim}, {self.megabytes:+.0f} MB"
-        )
+        return f"{self.name}: {self.time} x a step{aim}, {self.megabytes:+.0f} MB"
 
 
 @dataclass(frozen=True)

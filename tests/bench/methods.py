@@ -142,6 +142,7 @@ def main(
         if not tokens:
             write_json(MEASURED, results.as_dict())
 
+    limits = {name: arm.limit for name, arm in arms.items()}
     results = Results() if tokens else Results.read(MEASURED)
     for name in texts:
         root = data_root if name == "real" else ""
@@ -151,14 +152,14 @@ def main(
         timed = {key: arm for key, arm in trained.items() if arm.texts[0] == name and not arm.timed_by}
         timed = timed if numbers and costs == "yes" else {}
         for cost in method_costs.measure(timed, data_words(root)):
-            print(f"    {cost.line(arms[cost.name].limit)}", flush=True)
+            print(f"    {cost.line(limits.get(cost.name))}", flush=True)
             keep(results := results.with_cost(cost))
     keep(results)
     for line in method_page.summary(results, arms, lambda setting, text: words_of(setting, text, budget)):
         print(f"  {line}")
     if not tokens:
         method_page.write(results, words_of)
-    return int(any(cost.name in arms and cost.verdict(arms[cost.name].limit) == OVER for cost in results.costs))
+    return int(any(cost.verdict(limits.get(cost.name)) == OVER for cost in results.costs))
 
 
 def train_all(
