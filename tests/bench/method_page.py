@@ -90,10 +90,10 @@ def row(results: Results, name: str, arm: Arm, text: str, words: Words) -> list[
     """Return a method's line of the table of one text."""
     pairs = pairs_of(results, arm, text, words)
     if not pairs:
-        return [f"`{name}`", NOT_MEASURED, *[""] * (2 * len(SIDES))]
+        return [f"`{name}`", NOT_MEASURED, *[""] * (1 + 2 * len(SIDES))]
     effects = [effect(pairs, side) for side in SIDES]
     cells = [cell for seen in effects for cell in (seen.shown, seen.seen_from)]
-    return [f"`{name}`", verdicts(arm, pairs), *cells]
+    return [f"`{name}`", verdicts(arm, pairs), str(len(pairs)), *cells]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -163,7 +163,7 @@ def page(results: Results, words: Words, arms: Mapping[str, Arm] | None = None) 
         shown = [run for arm in arms.values() for pair in pairs_of(results, arm, text, words) for run in pair]
         lines += [f"## On {title}", ""]
         if shown:
-            header = ["method", "verdict on the claim", "domain", "seen from", "general", "seen from"]
+            header = ["method", "verdict on the claim", "seeds", "domain", "seen from", "general", "seen from"]
             rows = [row(results, name, arm, text, words) for name, arm in arms.items() if text in arm.texts]
             distinct = [run for place, run in enumerate(shown) if run not in shown[:place]]
             lines += [wrapped(how_made(distinct)), "", *table(header, rows), ""]
