@@ -8,6 +8,7 @@ Each number comes from runs in the file of results. Nothing is computed but what
 from __future__ import annotations
 
 import math
+import shlex
 import statistics
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -142,9 +143,9 @@ def section(name: str, arm: Arm) -> Iterator[str]:
     yield wrapped(f"{phrase[:1].upper()}{phrase[1:]}. Paper: {paper}.")
     yield ""
     yield wrapped(f"- Claim: {arm.claim.text} Source: {arm.claim.source}.")
-    on, plain = ("; ".join(f"`{key}={value}`" for key, value in one.words.items()) for one in (arm.on, arm.plain))
-    yield f"- On: {on}"
-    yield f"- Plain: {plain}"
+    on, plain = (shlex.join(f"{key}={value}" for key, value in one.words.items()) for one in (arm.on, arm.plain))
+    yield f"- On: `{on}`"
+    yield f"- Plain: `{plain}`"
     if arm.ours:
         yield wrapped(f"- Ours: {arm.ours}.")
     yield ""
