@@ -15,8 +15,9 @@ from common.config.resolve import resolve
 from common.store.artifacts import write_json
 from tests.bench import methods as bench
 from tests.bench.method_arms import ALONE, ARMS, FORGETFUL, PLAIN, Arm, Claim, Setting
+from tests.bench.method_costs import measure
 from tests.bench.method_page import NOT_MEASURED, PAGE, page, summary
-from tests.bench.method_results import MEASURED, Cost, Results, Run
+from tests.bench.method_results import AGAIN, MEASURED, Cost, Results, Run
 from tests.conftest import REPOSITORY
 
 ARM = Arm(
@@ -156,3 +157,10 @@ def test_a_run_is_kept(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "store")
     assert bench.train(ARMS["reptile"].on, "embedded", 0, tmp_path, 2048) == made
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.long
+def test_a_step_is_timed_beside_two_plain_ones() -> None:
+    found = {one.name: one for one in measure({"reptile": ARMS["reptile"]}, {})}
+    assert list(found) == [AGAIN, "reptile"]
+    assert all(0.5 < one.low <= one.ratio <= one.high < 2 for one in found.values())
