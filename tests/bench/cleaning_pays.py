@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from tests.bench.dirt import KINDS, soiled
+from tests.bench.paired import interval
 from tests.conftest import REPOSITORY
 
 HELD, BASE, DOCUMENTS = 60, 200, 400  # documents: for bits per byte, for the base, of each seed's corpus
@@ -140,16 +141,6 @@ def train(folder: Path, arm: str, seed: int, tokens: int) -> dict[str, float]:
         "bits": made["exam-cpt"]["metrics"]["domain_bits_per_byte"], "rows": cleaned["rows_out"],
         "characters": cleaned["characters"], "seconds": time.monotonic() - started,
     }  # fmt: skip
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean, and half the width of its 95% interval by Student's t; infinite for one value."""
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return mean, float("inf")
-    from scipy.special import stdtrit
-
-    return mean, float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / len(values) ** 0.5
 
 
 def verdict(mean: float, half: float) -> str:

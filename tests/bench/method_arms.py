@@ -1,0 +1,152 @@
+"""What `just bench methods` trains: for each method its settings, its plain counterpart's, and what its paper claims.
+
+Usage: `ARMS["reptile"].on.words`; a method of the registry without an arm here fails a test.
+
+Claims are in our words, with their source, and with the paper's own change of loss where it gives one: as a share of
+the loss, since losses per token of other tokenizers do not compare. It measures nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Side = Literal["domain", "general"]
+SIDES: tuple[Side, Side] = ("domain", "general")
+FALLS, RISES = True, False  # bits per byte; the lower the better
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Overrides of a chain, and the stage whose exam counts."""
+
+    words: Mapping[str, str]
+    stage: str = "cpt"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a paper says of its method against the plain counterpart."""
+
+    text: str
+    source: str
+    expects: Mapping[Side, bool]  # what bits per byte of a side do; a side without a claim is only measured
+    shares: Mapping[Side, float] = field(default_factory=dict)  # the change of the paper's loss, as a share of it
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method against its plain counterpart."""
+
+    on: Setting
+    plain: Setting
+    claim: Claim
+    ours: str = ""  # what of the setting is scaled to this budget, and not the paper's
+    limit: float | None = None  # most CPU time of a step, relative to the plain one
+    phrase: str = ""  # with `paper`, of an arm that is no method of the registry
+    paper: str = ""
+    texts: tuple[str, ...] = ("embedded", "real")
+    timed_by: str = ""  # another bench that measures its step
+
+
+REHEARSED = {"cpt.replay": "0.25"}
+ALONE = {"cpt.replay": "0"}  # nothing of the general text is read again
+GROWN = {"pipeline": "growth", "expand.method": "adept", "expand.added": "2"}  # its layers of cpt-added alone learn
+PLAIN, FORGETFUL = Setting(REHEARSED), Setting(ALONE)
+IBRAHIM = "arXiv 2403.08763, 405M parameters, English to German (numbers by a secondary account)"
+
+ARMS: dict[str, Arm] = {
+    "infinite": Arm(
+        Setting({**REHEARSED, "cpt.methods": "{infinite: {}}"}), PLAIN,
+        Claim(
+            "In continued pre-training it beats a cosine that is repeated: zero-shot benchmarks of language models are "
+            "higher. No change of loss was at hand.", "arXiv 2503.02844, abstract", {"general": FALLS},
+        ),
+        ours="lengths and rates are the method's defaults", limit=1.02,
+    ),
+    "rewarm": Arm(
+        Setting({**ALONE, "cpt.methods": "{rewarm: {}}"}),
+        Setting({
+            **ALONE, "cpt.schedule": "{kind: constant, warmup: 0}", "cpt.train.learning_rate": "2.5e-4",
+        }),
+        Claim(
+            "Against going on at the lowest rate, re-warming to the peak before learns the new text better (loss 1.11, "
+            "was 1.21) and forgets more of the old (3.56, was 3.22).", IBRAHIM, {"domain": FALLS, "general": RISES},
+            {"domain": 1.11 / 1.21 - 1, "general": 3.56 / 3.22 - 1},
+        ),
+        ours="the lowest rate is a tenth of the base's peak, as in the paper", limit=1.02,
+    ),
+    "reptile": Arm(
+        Setting({**REHEARSED, "cpt.methods": "{reptile: {every: 20, step: 0.1}}"}), PLAIN,
+        Claim(
+            "Beside 25% of replay, interpolation every 500 steps forgets less: downstream average 67.5 where replay "
+            "alone has 66.4 (560M parameters).", "arXiv 2508.01908 (numbers by a secondary account)",
+            {"general": FALLS},
+        ),
+        ours="every 20 steps, as the whole stage has fewer than 500; the step is the paper's", limit=1.02,
+    ),
+    "self_distillation": Arm(
+        Setting({**ALONE, "cpt.methods": "{self_distillation: {}}"}), FORGETFUL,
+        Claim(
+            "A pull towards the model before keeps what it knew better than fine-tuning does (image classifiers).",
+            "arXiv 1606.09282", {"general": FALLS},
+        ),
+        ours="a language model and its weight of 0.5", limit=1.5,
+    ),
+    "logit_swap": Arm(
+        Setting({**ALONE, "cpt.methods": "{logit_swap: {}}"}), FORGETFUL,
+        Claim(
+            "The constraint is there to avoid forgetting; the whole recipe gains in the domain and in general.",
+            "arXiv 2407.10804, abstract", {"general": FALLS},
+        ),
+        ours="domain text alone; the paper's mixture holds instructions and preferences too",
+    ),
+    "subset": Arm(
+        Setting({**REHEARSED, "cpt.methods": "{subset: {}}"}), PLAIN,
+        Claim(
+            "A random part of the domain's tokens for five epochs does better on the domain's tests than all of them "
+            "once (3B parameters, medicine).", "arXiv 2406.14833, strategy I", {"domain": FALLS},
+        ),
+        ours="the budget stays, so the part is a fifth of it", limit=1.02,
+    ),
+    "unit_rates": Arm(
+        Setting({**REHEARSED, **GROWN, "cpt-added.methods": "{unit_rates: {every: 20}}"}, "cpt-added"),
+        Setting({**REHEARSED, **GROWN}, "cpt-added"),
+        Claim(
+            "In layers that were added, rates by importance do better on the domain's tests than one rate: MMCU "
+            "medicine 70.98, without them 66.19 (1.7B parameters).",
+            "arXiv 2510.10071 (numbers by a secondary account)", {"domain": FALLS},
+        ),
+        ours="importance is measured on replay text, every 20 steps, as the whole stage has fewer than 500; before the "
+        "first step all of it is 0, as copies add nothing yet",
+        timed_by="growth",
+    ),
+    "expand": Arm(
+        Setting({**ALONE, "pipeline": "growth"}, "cpt-added"), FORGETFUL,
+        Claim(
+            "Training copies of layers that begin by adding nothing, and them alone, keeps the old better than "
+            "training all weights: GSM8K 60.03, with all weights 51.86 (1.7B parameters, other text).",
+            "arXiv 2401.02415; numbers of arXiv 2510.10071 (by a secondary account)", {"general": FALLS},
+        ),
+        ours="4 layers and 2 copies", timed_by="growth", phrase="layers are added, and learn alone (LLaMA Pro)",
+        paper="arXiv 2401.02415",
+    ),
+    "replay": Arm(
+        PLAIN, FORGETFUL,
+        Claim(
+            "25% of replay keeps most of the old (loss 2.33, was 3.56) and costs a little of the new (1.16, was 1.11).",
+            IBRAHIM, {"domain": RISES, "general": FALLS}, {"domain": 1.16 / 1.11 - 1, "general": 2.33 / 3.56 - 1},
+        ),
+        limit=1.02, phrase="a share of the tokens is text that the base has read", paper="arXiv 2403.08763",
+    ),
+    "curriculum": Arm(
+        Setting({**REHEARSED, "cpt.mixture": "{curriculum: {by: length}}"}), PLAIN,
+        Claim(
+            "Text sorted by the model's own perplexity, from low to high, beats high to low and random order.",
+            "arXiv 2407.18743 (a secondary account)", {"domain": FALLS},
+        ),
+        ours="by length, which needs no score", limit=1.02,
+        phrase="rows in an order, instead of shuffled", paper="arXiv 2407.18743", texts=("real",),
+    ),
+}  # fmt: skip
