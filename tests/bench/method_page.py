@@ -108,14 +108,15 @@ def how_made(runs: Sequence[Run]) -> str:
     """Say in a paragraph when, where and how runs were made."""
     dates = sorted({run.date for run in runs})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in runs}))
+    numbers = sorted({run.seed for run in runs})
+    seeds = f"seed{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
     tokens = " and ".join(sorted({f"{int(run.words['cpt.tokens']):,}" for run in runs}))
     base = " and ".join(sorted({f"{int(run.words['base.tokens']):,}" for run in runs}))
     cpus = " and ".join(sorted({run.cpu for run in runs}))
     busy = sum(run.clock for run in runs) / max(1.0, sum(run.processor for run in runs))
     shared = f" Other jobs shared the machine: a run took {busy:.1f} times its CPU time." if busy > 1.5 else ""
     return (
-        f"{len(runs)} runs with seeds {seeds}, made {when} on a CPU, {cpus}, in float32: "
+        f"{len(runs)} runs with {seeds}, made {when} on a CPU, {cpus}, in float32: "
         f"a base of {base} tokens, then {tokens} tokens of CPT.{shared}"
     )
 
