@@ -46,7 +46,7 @@ class Arm:
     limit: float | None = None  # most CPU time of a step, relative to the plain one
     phrase: str = ""  # with `paper`, of an arm that is no method of the registry
     paper: str = ""
-    texts: tuple[str, ...] = ("embedded", "real")
+    texts: tuple[str, ...] = ("embedded", "real")  # none: what its paper claims is not a matter of bits per byte
     timed_by: str = ""  # another bench that measures its step
 
 
@@ -55,6 +55,16 @@ ALONE = {"cpt.replay": "0"}  # nothing of the general text is read again
 GROWN = {"pipeline": "growth", "expand.method": "adept", "expand.added": "2"}  # its layers of cpt-added alone learn
 PLAIN, FORGETFUL = Setting(REHEARSED), Setting(ALONE)
 IBRAHIM = "arXiv 2403.08763, 405M parameters, English to German (numbers by a secondary account)"
+
+SCORED = "needs rows with scores, and a measure of what the model writes; neither is here"
+KORBAK = "arXiv 2302.08582, abstract"
+
+
+def scored(name: str, text: str) -> Arm:
+    """Return the arm of a method that goes by scores of rows, which no text here has."""
+    claim = Claim(text, KORBAK, {})
+    return Arm(Setting({**REHEARSED, "cpt.methods": f"{{{name}: {{}}}}"}), PLAIN, claim, ours=SCORED, texts=())
+
 
 ARMS: dict[str, Arm] = {
     "infinite": Arm(
@@ -132,6 +142,15 @@ ARMS: dict[str, Arm] = {
         ours="4 layers and 2 copies", timed_by="growth", phrase="layers are added, and learn alone (LLaMA Pro)",
         paper="arXiv 2401.02415",
     ),
+    "layer_updates": Arm(
+        Setting({**REHEARSED, "cpt.methods": "{layer_updates: {}}"}), PLAIN,
+        Claim("It only measures, so that both effects should be 0.", "arXiv 2406.14833, the diagnostic", {}),
+    ),
+    "conditional": scored(
+        "conditional", "Control tokens make undesired text up to ten times rarer and keep what the model can do."
+    ),
+    "unlikelihood": scored("unlikelihood", "Compared with conditional training, which is found to be better."),
+    "reward_weighted": scored("reward_weighted", "Compared with conditional training, which is found to be better."),
     "replay": Arm(
         PLAIN, FORGETFUL,
         Claim(
@@ -147,6 +166,6 @@ ARMS: dict[str, Arm] = {
             "arXiv 2407.18743 (a secondary account)", {"domain": FALLS},
         ),
         ours="by length, which needs no score", limit=1.02,
-        phrase="rows in an order, instead of shuffled", paper="arXiv 2407.18743", texts=("real",),
+        phrase="rows in an order, instead of shuffled", paper="arXiv 2407.18743",
     ),
 }  # fmt: skip

@@ -84,7 +84,7 @@ def verdicts(arm: Arm, pairs: Sequence[tuple[Run, Run]]) -> str:
         seen, share = effect(pairs, side), arm.claim.shares.get(side)
         paper = None if share is None else share * seen.plain
         found.append(f"{side}: {verdict(seen.differences, lower=lower, paper=paper)}")
-    return "; ".join(found)
+    return "; ".join(found) or "-"
 
 
 def row(results: Results, name: str, arm: Arm, text: str, words: Words) -> list[str]:
