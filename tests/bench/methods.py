@@ -67,7 +67,7 @@ def train(setting: Setting, text: str, seed: int, kept: Path, tokens: int, data_
     from common.engine.run import run_stage
 
     words = words_of(setting, text, tokens)
-    places = {"out": str(kept / "store"), "run.verbosity": "quiet", "seed": str(seed), "name": f"seed-{seed}"}
+    places = {"out": str(kept / "store"), "run.verbosity": "quiet", "seed": str(seed), "name": f"{text}-{seed}"}
     resolved = resolve({**words, **places, **data_words(data_root)}, REPOSITORY)
     exam = f"exam-{setting.stage}"
     names = needed(resolved.nodes, exam)
