@@ -110,7 +110,9 @@ def test_importing_all_of_them_imports_nothing_heavy() -> None:
 def test_a_kind_that_does_not_exist_is_refused_by_name(repository: Path) -> None:
     path = repository / "pipelines" / "shrunk.yaml"
     path.write_text(PIPELINE.replace("kind: shrink", "kind: shrunken"), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"stages\.shrunk\.kind: expected base, .*, sft or shrink; got 'shrunken'\."):
+    with pytest.raises(
+        ConfigError, match=r"stages\.shrunk\.kind: expected base, .*, sft, tokenizer or shrink; got 'shrunken'\."
+    ):
         resolve(WORDS, repository)
 
 
