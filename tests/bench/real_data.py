@@ -14,7 +14,7 @@ import itertools
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,9 +136,10 @@ def clean(root: Path, sources: list[Source], out: Path, tokenizer: Any) -> Itera
         counts, seconds = tokenised(corpus, role, tokenizer), f"{time.monotonic() - started:.0f}"
         for count in counts:
             size = CleanedRows(artifact.path).facts["amounts"][LEFT][count.source]["characters"]
+            changed = Counter(corpus.counts(role)[count.source].changed) + Counter(count.changed)
             yield [
-                count.source, role, f"{count.rows_in:,}", f"{count.rows_out:,}", f"{size:,}", f"{count.tokens:,}",
-                seconds, _listed(count.dropped), _listed(count.changed),
+                count.source, role, f"{count.num_read:,}", f"{count.rows_out:,}", f"{size:,}", f"{count.tokens:,}",
+                seconds, _listed(count.gone), _listed(changed),
             ]  # fmt: skip
             seconds = ""
 
