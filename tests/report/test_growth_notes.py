@@ -16,7 +16,9 @@ GROWN = Growth("expand", "adept", (1, 4), 6, 1000, 1500, 0.0, True)
 
 def chain(growth: Growth, **metrics: Any) -> Any:
     manifests = {"base": {"metrics": {}}, "expand": {"metrics": {"growth": growth.as_dict(), **metrics}}}
-    learned = SimpleNamespace(name="cpt", metrics={"learned_parameters": 400}, settings={"train_also": ["lm_head"]})
+    learned = SimpleNamespace(
+        name="cpt", metrics={"learned_parameters": 400}, settings={"train_only": "added", "train_also": ["lm_head"]}
+    )
     return SimpleNamespace(manifests=manifests, checkpoints=[learned])
 
 

@@ -20,7 +20,7 @@ def context_of(stage: str, **words: str) -> Any:
     resolved = resolve({"domain": "medical", **words}, REPOSITORY)
     kind = next(node.kind for node in resolved.nodes if node.name == stage)
     settings = resolved.config.stages[stage]
-    return SimpleNamespace(stage=stage, kind=kind, settings=settings, config=resolved.config, inputs={})
+    return SimpleNamespace(stage=stage, kind=kind, settings=settings, config=resolved.config, inputs={}, parent=None)
 
 
 @pytest.mark.parametrize(
