@@ -36,6 +36,7 @@ def repository(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.long  # tests/cli/test_all_domains.py runs new domains as they are in every run
 def test_a_new_domain_with_three_more_facts_runs_to_a_card(repository: Path, tmp_path: Path) -> None:
     domain, files = new_domain("chemistry", repository / "domains", repository)
     assert domain == "chemistry"

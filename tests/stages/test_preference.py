@@ -17,7 +17,7 @@ from common.engine.run import execute, run_stage
 from common.errors import ConfigError
 from common.stage import StageContext
 from common.stages import preference
-from tests.conftest import QUICK, REPOSITORY, long
+from tests.conftest import QUICK, REPOSITORY
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,8 @@ def words(root: Path, **more: str) -> dict[str, str]:
     return {"domain": "medical", "out": str(root), **quick, **more}
 
 
-@pytest.mark.parametrize(("pipeline", "stage", "merged"), [long("orpo", "orpo", "slerp"), ("kto", "kto", "blend")])
+@pytest.mark.long
+@pytest.mark.parametrize(("pipeline", "stage", "merged"), [("orpo", "orpo", "slerp"), ("kto", "kto", "blend")])
 def test_its_pipeline_runs_to_a_card(pipeline: str, stage: str, merged: str, copy: Path) -> None:
     more = {"pipeline": pipeline, f"{stage}.epochs": "0.1"}
     outcome = execute(resolve(words(copy, **more), REPOSITORY), Console("quiet"))

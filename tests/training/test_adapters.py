@@ -66,8 +66,8 @@ def with_adapter(parent: Path, artifact: Artifact) -> Any:
 @pytest.mark.parametrize(
     ("stage", "peft"),
     [
-        ("cpt", "lora"), ("sft", "qlora"), ("rloo", "lora"),
-        *[long(stage, "lora") for stage in ("dpo", "kto", "grpo")],
+        ("cpt", "lora"), ("sft", "qlora"),
+        *[long(stage, "lora") for stage in ("dpo", "kto", "grpo", "rloo")],
         *[long(stage, "qlora") for stage in ("dpo", "orpo", "kto", "grpo")],
     ],
 )  # fmt: skip
@@ -94,7 +94,8 @@ def test_a_stage_hands_on_a_merged_model_and_an_adapter_that_fits_its_base(stage
     assert named == parent.name
 
 
-@pytest.mark.parametrize("option", [long("use_rslora"), "use_dora"])
+@pytest.mark.long
+@pytest.mark.parametrize("option", ["use_rslora", "use_dora"])
 def test_variants_of_peft_train_quantised_too(option: str, copy: Path) -> None:
     artifact = make(copy, "sft", **{"sft.peft": "qlora", f"sft.lora.{option}": "true"})
     assert json.loads((artifact.path / "adapter" / "adapter_config.json").read_text())[option] is True

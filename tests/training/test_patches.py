@@ -1,4 +1,7 @@
-"""What the libraries still do that `common.training.patches` changes. A test that fails here says: remove the patch."""
+"""What the libraries still do that `common.training.patches` changes. A test that fails here says: remove the patch.
+
+Those that train are marked `long`: their answer changes with requirements.lock alone. Run them when it does.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from common.training.patches import (
     without_extras,
 )
 from common.training.rows.preferences import tokenise_pair
-from tests.conftest import REPOSITORY, long
+from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +72,7 @@ def sft(trainer_class: Any, model: Any, tokenizer: Any, folder: Path, **options:
     return trainer_class(model=model, args=arguments, train_dataset=texts(tokenizer), processing_class=tokenizer)
 
 
+@pytest.mark.long
 def test_trainers_write_a_model_card_for_each_checkpoint(model: Any, tokenizer: Any, tmp_path: Path) -> None:
     from trl import DPOTrainer, RewardTrainer, SFTTrainer
     from trl.experimental.orpo import ORPOTrainer
@@ -81,6 +85,7 @@ def test_trainers_write_a_model_card_for_each_checkpoint(model: Any, tokenizer: 
         assert (tmp_path / name / "README.md").exists() == (name == "theirs"), GONE
 
 
+@pytest.mark.long
 def test_the_trainer_counts_operations_in_every_batch(model: Any, tokenizer: Any, tmp_path: Path) -> None:
     from trl import SFTTrainer
 
@@ -90,6 +95,7 @@ def test_the_trainer_counts_operations_in_every_batch(model: Any, tokenizer: Any
         assert (trainer.state.total_flos > 0) == counts, GONE
 
 
+@pytest.mark.long
 def test_callbacks_get_no_loss_of_a_step(model: Any, tokenizer: Any, tmp_path: Path) -> None:
     from transformers import TrainerCallback
     from trl import SFTTrainer
@@ -150,7 +156,8 @@ def test_trainers_read_the_names_of_control_tokens_as_the_tokens(tokenizer: Any)
         assert ours._tokenize_prompts([harmless])[0] == [expected]
 
 
-@pytest.mark.parametrize("method", ["dpo", long("orpo")])
+@pytest.mark.long
+@pytest.mark.parametrize("method", ["dpo", "orpo"])
 def test_a_mean_over_tokens_depends_on_the_split(method: str, model: Any, tokenizer: Any, tmp_path: Path) -> None:
     from trl import DPOConfig
     from trl.experimental.orpo import ORPOConfig
@@ -177,6 +184,7 @@ def test_a_mean_over_tokens_depends_on_the_split(method: str, model: Any, tokeni
     assert losses["theirs"][0] != pytest.approx(losses["theirs"][1], rel=1e-2), GONE
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rows", [2, 4])
 def test_a_mismatched_answer_belongs_to_another_prompt(rows: int, model: Any, tokenizer: Any, tmp_path: Path) -> None:
     from datasets import Dataset
@@ -297,6 +305,7 @@ def test_torch_has_no_way_back_from_compiling() -> None:
     assert layer._compiled_call_impl is None
 
 
+@pytest.mark.long
 def test_trackio_prints_of_its_own_accord(tmp_path: Path) -> None:
     pytest.importorskip("trackio")
     code = (
