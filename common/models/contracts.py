@@ -246,9 +246,13 @@ def check_cut(before: Sequence[Sequence[int]], after: Sequence[Sequence[int]], k
         )
 
 
-def check_extended_model(before_TV: Tensor, after_TV: Tensor) -> float:
-    """A model whose tables got rows gives old tokens their logits; return the largest relative difference."""
-    difference = relative_difference(after_TV[:, : before_TV.shape[1]], before_TV)
+def check_extended_model(before_TV: Tensor, after_TV: Tensor, known: int) -> float:
+    """A model whose tables got rows gives old tokens their logits; return the largest relative difference.
+
+    `known` is how many old tokens there are. Rows behind them are spare ones of a padded vocabulary, which new tokens
+    may take.
+    """
+    difference = relative_difference(after_TV[:, :known], before_TV[:, :known])
     if not difference <= EXTENDED_TOLERANCE:  # also where it is NaN
         raise ContractError(
             f"New rows changed the logits of old tokens by {difference:.2g} of their range (allowed "

@@ -61,7 +61,7 @@ def run(context: StageContext) -> StageReport:
         model, parent, tokenizer, extension.learned,
         initialise=settings.initialise, pad_to_multiple_of=settings.pad_to_multiple_of,
     )  # fmt: skip
-    difference = contracts.check_extended_model(before_TV, contracts.probe_logits(model, probe))
+    difference = contracts.check_extended_model(before_TV, contracts.probe_logits(model, probe), num_ids(parent))
     check_and_save(context, TrainResult(model), tokenizer, probe=probe)
     saved = checkpoint.load_tokenizer(context.out, context.config.model)
     contracts.check_extended_tokenizer(saved, tokenizer)

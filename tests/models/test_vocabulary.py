@@ -74,7 +74,7 @@ def test_new_rows_are_means_of_old_ones_and_old_logits_stay(
         assert (made[:known] == bias).all()
         for name, pieces in learned.pieces.items():
             assert made[ids[name]] == pytest.approx(np.mean(bias[list(pieces)].astype(np.float64)), abs=1e-7)
-    assert contracts.check_extended_model(logits[:, :known], contracts.probe_logits(model, probe)) < 1e-6
+    assert contracts.check_extended_model(logits, contracts.probe_logits(model, probe), known) < 1e-6
     assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied
     contracts.check_vocabulary(model, tokenizer)
 
@@ -136,6 +136,8 @@ def test_logits_that_change_stop_the_stage() -> None:
     import torch
 
     before = torch.ones(2, 3)
-    assert contracts.check_extended_model(before, torch.ones(2, 5)) == 0.0
+    assert contracts.check_extended_model(before, torch.ones(2, 5), 3) == 0.0
+    spare = torch.cat([torch.ones(2, 2), torch.zeros(2, 1)], 1)
+    assert contracts.check_extended_model(before, spare, 2) == 0.0
     with pytest.raises(ContractError, match=r"^New rows changed the logits of old tokens by 0\.5 of their range"):
-        contracts.check_extended_model(before, 1.5 * torch.ones(2, 5))
+        contracts.check_extended_model(before, 1.5 * torch.ones(2, 5), 3)

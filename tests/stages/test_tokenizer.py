@@ -73,6 +73,19 @@ def test_it_commits_a_model_that_reads_the_domain_in_fewer_tokens(finished: Path
     assert f"{domain['after'] / domain['characters']:.3f}" in table
 
 
+def test_new_tokens_take_the_spare_rows_of_a_padded_vocabulary(finished: Path, tmp_path: Path) -> None:
+    """As of Qwen2.5 and Qwen3, whose tables have more rows than the tokenizer has ids."""
+    context = context_of(finished, tmp_path, add=20)
+    model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
+    rows = len(tokenizer) + 64
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    checkpoint.save(model, tokenizer, tmp_path / "padded", "float32")
+    padded = replace(context.parent_artifact, path=tmp_path / "padded")
+    metrics = run(replace(context, inputs={"base": padded})).metrics
+    assert (metrics["added"], metrics["rows"]) == (20, {"before": rows, "after": rows})
+    assert metrics["logit_difference"] < 1e-6
+
+
 def test_rows_of_the_exam_are_not_learned_from(finished: Path, tmp_path: Path) -> None:
     context = context_of(finished, tmp_path)
     asked = [row["question"] for row in context.corpus.rows("questions_domain")][:3]
