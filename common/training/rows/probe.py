@@ -7,10 +7,11 @@ It is training text, from which the exam is kept out as from all of it: nothing 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from common.stage import StageContext
+from common.training.rows.packing import IGNORED
 from common.training.rows.reader import Reader, require_rows
 from common.training.rows.shards import TokenRow
 
@@ -29,10 +30,27 @@ def probe_batches(
     Raises DataError where there are none.
     """
     reader = Reader(context, tokenizer, "replay", chat_only=False)
-    rows = list(reader.tokens(assistant_only=False, sequence_length=length, budget=tokens))
+    reader.go_on(None, context.work)
+    rows = list(cut(reader.tokens(assistant_only=False, sequence_length=length, budget=tokens), length, tokens))
     require_rows(rows, reader)
     assert tokenizer.pad_token_id is not None, "a base has settled it"
-    return batches_of(rows, int(tokenizer.pad_token_id)), reader.num_tokens
+    return batches_of(rows, int(tokenizer.pad_token_id)), sum(len(row.input_ids) for row in rows)
+
+
+def cut(rows: Iterable[TokenRow], length: int, tokens: int) -> Iterator[TokenRow]:
+    """Yield rows in parts of at most some length, up to about so many tokens. A part with nothing to learn is left out.
+
+    A reader cuts no text: packing does, and these rows are not packed.
+    """
+    for ids, labels in ((row.input_ids, row.labels) for row in rows):
+        for start in range(0, len(ids), length):
+            part = TokenRow(ids[start : start + length], labels[start : start + length])
+            if all(label == IGNORED for label in part.labels[1:]):
+                continue
+            yield part
+            tokens -= len(part.input_ids)
+            if tokens <= 0:
+                return
 
 
 def batches_of(rows: Sequence[TokenRow], pad_id: int) -> Batches:
@@ -45,5 +63,5 @@ def batches_of(rows: Sequence[TokenRow], pad_id: int) -> Batches:
     for start in range(0, len(ordered), ROWS):
         batch = ordered[start : start + ROWS]
         ids, labels = ([torch.tensor(getattr(row, name)) for row in batch] for name in ("input_ids", "labels"))
-        found.append((pad_sequence(ids, True, pad_id), pad_sequence(labels, True, -100)))
+        found.append((pad_sequence(ids, True, pad_id), pad_sequence(labels, True, IGNORED)))
     return found
