@@ -3,8 +3,9 @@
 Usage: `cpt: {methods: {subset: {share: 0.2, redraw: true}}}`, or `subset: {share: 0.2, by: perplexity}`.
 
 Guo et al. 2024 (arXiv 2406.14833): strategy I trains on a random tenth of the domain's tokens for five epochs in place
-of all of them for one; strategy III also draws the part anew for each epoch (`rate-fixed-data-dynamic`). The budget of
-the stage stays, so a share of 0.2 means five passes. Replay keeps its places and rows.
+of all of them for one; strategy III also draws another part for each epoch (`rate-fixed-data-dynamic`). The budget of
+the stage stays, so a share of 0.2 means five passes. Replay keeps its places and rows. Sources are one here, so that a
+mixture cannot be beside it.
 
 Strategy II takes the tokens of lowest perplexity under a model of good reference text (KenLM there). With `by` the part
 is that of the lowest scores, which a block has left: `perplexity: {model: ..., keep_all: true}` is the paper's. All
@@ -81,12 +82,11 @@ def order(packed: PackedRows, settings: SubsetSettings) -> tuple[Any, dict[str, 
 
 
 def problem(own: SubsetSettings, stage: TrainingSettings) -> str:
-    """Say what does not go together with a part that is chosen by a score, or nothing."""
-    if own.by is None or not stage.mixture.asks:
+    """Say what does not go together with a part of the rows, or nothing."""
+    if not stage.mixture.asks:
         return ""
-    return (
-        f"by={own.by} takes the lowest rows of all sources together, and mixture asks for shares or an order of its own"
-    )
+    part = "a part drawn from" if own.by is None else f"by={own.by}, the lowest rows of"
+    return f"it takes {part} all sources together, and mixture asks for shares or an order of its own. Keep one of them"
 
 
 METHOD = RowsMethod(

@@ -100,10 +100,14 @@ def test_the_rows_of_the_lowest_score_come_again_and_again(
         ({"cpt.methods.subset": "{by: x, redraw: true}"}, "by=x chooses one part, and redraw draws another"),
         (
             {"cpt.methods.subset.by": "x", "cpt.mixture.temperature": "2"},
-            r"cpt\.methods\.subset: by=x takes the lowest rows of all sources together, and mixture asks",
+            r"cpt\.methods\.subset: it takes by=x, the lowest rows of all sources together, and mixture asks",
+        ),
+        (
+            {"cpt.methods.subset": "true", "cpt.mixture.shares.book": "0.5"},
+            r"cpt\.methods\.subset: it takes a part drawn from all sources together, and mixture asks for shares",
         ),
     ],
 )
-def test_what_a_choice_by_score_excludes(words: dict[str, str], message: str) -> None:
+def test_what_a_part_of_the_rows_excludes(words: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve({"domain": "medical", **words}, REPOSITORY)
