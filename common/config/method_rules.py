@@ -20,6 +20,9 @@ from common.errors import ConfigError
 
 OF_A_SCHEDULE = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio")
 DEFAULT_OPTIMIZER = "adamw_torch_fused"  # of transformers
+# Optimizers whose state is tensors of the weights' shapes and numbers of steps. Those of 8 bits and Adafactor, for
+# example, keep blocks and factors, which have no place by the name of a weight alone.
+CARRIED = ("adamw_torch", "adamw_torch_fused", "adagrad", "rmsprop", "sgd")
 OTHER_LOSSES = {"loss_type": "nll", "label_smoothing_factor": 0.0, "use_liger_kernel": False}  # and what is usual
 
 
@@ -70,6 +73,13 @@ def _carry_problem(node: Node, settings: WithMethods, before: Sequence[Ancestor]
     optimizers = [one.train.get("optim", DEFAULT_OPTIMIZER) for one in (parent.settings, settings)]
     if optimizers[0] != optimizers[1]:
         return f"{name} trains with {optimizers[0]}, and {node.name} with {optimizers[1]}; set train.optim alike."
+    if optimizers[0] not in CARRIED:
+        return f"the state of {optimizers[0]} is not carried, only that of {', '.join(CARRIED)}. Use optimizer=fresh."
+    if parent.settings.validation.keep == "best":
+        return (
+            f"{name} saves its best weights ({name}.validation.keep), and its optimizer's state is that of its last "
+            f"ones. Use {name}.validation.keep=last, or optimizer=fresh."
+        )
     return ""
 
 

@@ -18,6 +18,7 @@ from common.errors import ConfigError
 from common.store.artifacts import fingerprint_of
 from common.training.callbacks import callback
 from common.training.distributed import ranks
+from common.training.distributed.tensors import as_weight, whole
 
 if TYPE_CHECKING:
     from common.stage import StageContext
@@ -37,17 +38,7 @@ def keep_state(context: StageContext, trainer: Any) -> None:
     """Keep the state of a training that has ended, where a later stage goes on with it; all processes give theirs."""
     if not context.carried:
         return
-    weights = dict(trainer.model.named_parameters())
-    state = trainer.optimizer.state
-    found: dict[str, Any] = {}
-    for name, weight in weights.items():
-        parts = dict(state.get(weight, {}))
-        if context.config.model.dtype != "float32":
-            parts[WEIGHT] = weight
-        for key, value in parts.items():
-            whole = _whole(value)  # all processes give their shards
-            if ranks.is_main_process():
-                found[f"{name}{SEPARATOR}{key}"] = whole.detach().cpu().clone().contiguous()
+    found = state_of(trainer.model, trainer.optimizer, weights=context.config.model.dtype != "float32")
     if not ranks.is_main_process():
         return
     assert context.shared is not None, "a stage that others go on with is made in a store"
@@ -61,11 +52,17 @@ def keep_state(context: StageContext, trainer: Any) -> None:
     context.shared.get(OPTIMIZER, state_recipe(context.fingerprint), make)
 
 
-def _whole(value: Any) -> Any:
-    """Return a state as a tensor; of shards, the whole."""
-    import torch
+def state_of(model: Any, optimizer: Any, *, weights: bool) -> dict[str, Any]:
+    """Return the state of an optimizer by the names of weights, and with `weights` these too; all processes take part.
 
-    return torch.as_tensor(value.full_tensor() if hasattr(value, "full_tensor") else value)
+    In others than the first the tensors are None.
+    """
+    found: dict[str, Any] = {}
+    for name, weight in model.named_parameters():
+        parts = {**optimizer.state.get(weight, {}), **({WEIGHT: weight} if weights else {})}
+        for key, value in parts.items():
+            found[f"{name}{SEPARATOR}{key}"] = whole(value)
+    return found
 
 
 def resume_state(context: StageContext, trainer: Any) -> Any:
@@ -100,13 +97,25 @@ def _path(context: StageContext) -> Path:
 
 
 def _give(context: StageContext, trainer: Any, path: Path) -> None:
+    """Give a new training the state in a file. Raises ConfigError for one of another shape."""
+    try:
+        give_state(trainer.model, trainer.optimizer, path)
+    except ValueError as error:
+        raise ConfigError(
+            f"{context.stage}.optimizer=carry: {context.parent} left {error}. Use optimizer=fresh behind a stage that "
+            "changes the model."
+        ) from error
+
+
+def give_state(model: Any, optimizer: Any, path: Path) -> None:
+    """Give an optimizer the state in a file, and the model the weights in it.
+
+    Raises ValueError where one has no place.
+    """
     import torch
     from safetensors import safe_open
 
-    from common.training.methods.state import placed
-
-    weights = dict(trainer.model.named_parameters())
-    optimizer = trainer.optimizer
+    weights = dict(model.named_parameters())
     groups = optimizer.state_dict()["param_groups"]
     held = [weight for group in optimizer.param_groups for weight in group["params"]]
     numbers = {id(weight): number for number, weight in zip(_numbers(groups), held, strict=True)}
@@ -115,14 +124,11 @@ def _give(context: StageContext, trainer: Any, path: Path) -> None:
         for full in file.keys():  # noqa: SIM118 # safe_open is no mapping
             name, _, key = full.partition(SEPARATOR)
             tensor, weight = file.get_tensor(full), weights.get(name)
-            shaped = tensor.dim() > 0
-            if weight is None or (shaped and tensor.shape != weight.shape and tensor.dtype.is_floating_point):
-                now = "none" if weight is None else tuple(weight.shape)
-                raise ConfigError(
-                    f"{context.stage}.optimizer=carry: {name} has a state of shape {tuple(tensor.shape)} in "
-                    f"{context.parent}, and is {now} here. Use optimizer=fresh behind a stage that changes the model."
-                )
-            value = placed(tensor, weight) if shaped else tensor
+            shaped = tensor.dim() > 0  # a number of steps is none
+            if weight is None or (shaped and tensor.shape != weight.shape):
+                now = "missing" if weight is None else f"of shape {tuple(weight.shape)}"
+                raise ValueError(f"a state of shape {tuple(tensor.shape)} for {name}, which is {now} here")
+            value = as_weight(tensor, weight) if shaped else tensor
             if key == WEIGHT:
                 weight.copy_(value)
             elif id(weight) in numbers:

@@ -14,6 +14,7 @@ from typing import Any
 
 from common.config.methods import Step
 from common.training.distributed import ranks
+from common.training.distributed.tensors import as_weight, whole
 
 FILE = "methods.safetensors"
 SEPARATOR = "|"  # between the name of a method and that of its tensor
@@ -23,19 +24,12 @@ def save_state(checkpoint: Path, state: Mapping[str, Mapping[str, Any]]) -> None
     """Write the tensors of all methods into a trainer checkpoint; nothing where there are none."""
     from safetensors.torch import save_file
 
-    whole = {
-        f"{method}{SEPARATOR}{name}": tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-        for method, tensors in state.items()
-        for name, tensor in tensors.items()
-    }
-    if not ranks.is_main_process():
-        return
-    plain: dict[str, Any] = {}
-    for key, tensor in whole.items():
-        found = tensor.detach().cpu().contiguous()
-        shared = any(found.untyped_storage().data_ptr() == one.untyped_storage().data_ptr() for one in plain.values())
-        plain[key] = found.clone() if shared else found  # safetensors refuses numbers that two names share
-    save_file(plain, str(checkpoint / FILE))
+    found: dict[str, Any] = {}
+    for method, tensors in state.items():
+        for name, tensor in tensors.items():
+            found[f"{method}{SEPARATOR}{name}"] = whole(tensor)
+    if ranks.is_main_process():
+        save_file(found, str(checkpoint / FILE))
 
 
 def load_state(checkpoint: Path, step: Step) -> dict[str, dict[str, Any]] | None:
@@ -49,14 +43,5 @@ def load_state(checkpoint: Path, step: Step) -> dict[str, dict[str, Any]] | None
     with safe_open(str(checkpoint / FILE), framework="pt") as file:
         for key in file.keys():  # noqa: SIM118 # safe_open is no mapping
             method, _, name = key.partition(SEPARATOR)
-            found.setdefault(method, {})[name] = placed(file.get_tensor(key), weights.get(name))
+            found.setdefault(method, {})[name] = as_weight(file.get_tensor(key), weights.get(name))
     return found
-
-
-def placed(tensor: Any, weight: Any) -> Any:
-    """Return a whole tensor as its weight is: on its device, or this process's shard of it."""
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    if isinstance(weight, DTensor):
-        return distribute_tensor(tensor.to(weight.device), weight.device_mesh, weight.placements)
-    return tensor if weight is None else tensor.to(weight.device)

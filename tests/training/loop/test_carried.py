@@ -161,6 +161,14 @@ def test_without_one_that_asks_no_state_is_kept(branches: Resolve, tmp_path: Pat
             {"trunk.train.optim": "sgd"},
             r"^decay\.optimizer=carry: trunk trains with sgd, and decay with adamw_torch_fused",
         ),
+        (
+            {"trunk.train.optim": "adafactor", "decay.train.optim": "adafactor"},
+            r"^decay\.optimizer=carry: the state of adafactor is not carried, only that of adamw_torch, .* sgd\. Use",
+        ),
+        (
+            {"trunk.validation.share": "0.1", "trunk.validation.keep": "best"},
+            r"^decay\.optimizer=carry: trunk saves its best weights \(trunk\.validation\.keep\), and its optim",
+        ),
         ({"base.optimizer": "carry"}, r"^base\.optimizer=carry: base begins the chain"),
         (
             {"trunk.optimizer": "carry", "model.path": "owner/name", "model.revision": "0" * 40},
