@@ -1,4 +1,4 @@
-"""What a plan says of the methods that are on, and whether their phases fit into the steps that it counts.
+"""What a plan says of the methods that are on, and whether they fit the steps and the model that it knows.
 
 Usage: `check_methods(resolved, outlook)`; `for line in method_lines(node, config, outlook): print(line)`.
 
@@ -8,6 +8,7 @@ Which methods go together is settled when layers are merged (`common.config.meth
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from common.config.kinds import kind_of
 from common.config.methods import OptimizerMethod, chosen, method_of
@@ -19,14 +20,16 @@ from common.cost.budget import budget_of
 from common.cost.disk import state_bytes
 from common.cost.hardware import GIB
 from common.cost.outlook import Outlook
+from common.cost.shapes import DENSE
 from common.errors import ConfigError
+from common.models.planned import config_after
 from common.store.artifacts import Store, fingerprint_of
 from common.training.loop.carried import OPTIMIZER, state_recipe
-from common.training.methods.applied import check_steps
+from common.training.methods.applied import check_experts, check_steps
 
 
 def check_methods(resolved: Resolved, outlook: Outlook) -> None:
-    """Check schedules against the steps of their stages, where these are known. Raises ConfigError."""
+    """Check methods against the steps and the model of their stages, where these are known. Raises ConfigError."""
     for node in resolved.nodes:
         settings = resolved.config.stages[node.name]
         if not isinstance(settings, WithMethods):
@@ -44,6 +47,15 @@ def check_methods(resolved: Resolved, outlook: Outlook) -> None:
         tokens = settings.tokens or budget_of(node, settings, outlook.sizes).tokens
         if tokens is not None:
             check_steps(node.name, settings, max(1, round(tokens / settings.batch_tokens)))
+        if _evens_experts(config_after(resolved, node.name), settings):
+            check_experts(node.name, settings)
+
+
+def _evens_experts(config: Mapping[str, Any], settings: WithMethods) -> bool:
+    """Whether TRL adds the loss that evens the load of a model's experts, as far as its config.json says."""
+    sparse = config.get("model_type") in DENSE or "output_router_logits" in config
+    given = settings.train.get("router_aux_loss_coef")
+    return sparse and (config.get("router_aux_loss_coef", 0.001) if given is None else given) != 0
 
 
 def carriers(name: str, resolved: Resolved) -> tuple[str, ...]:

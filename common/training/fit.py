@@ -32,7 +32,7 @@ from common.training.loop import memory
 from common.training.loop.carried import keep_state, resume_state
 from common.training.loop.trainer import TrainingLoop, lean_sft_trainer
 from common.training.loop.validation import Validation
-from common.training.methods.applied import Applied
+from common.training.methods.applied import Applied, check_experts
 from common.training.methods.ordered import scores_of_losses
 from common.training.methods.teacher import teacher_of
 from common.training.options import sft_options
@@ -101,11 +101,8 @@ def trainer_for(
     if applied is not None:
         trainer.applied = applied
         trainer.add_callback(applied.callback(trainer))
-        if applied.terms and trainer.aux_loss_enabled:
-            raise ConfigError(
-                f"{context.stage}.methods.{applied.terms[0][0].name}: this model's experts have a loss of their own, "
-                "which goes with no other here. Leave the method out."
-            )
+        if trainer.aux_loss_enabled:  # where a plan knows the model, it has been refused there
+            check_experts(context.stage, settings)
         applied.teacher = teacher_of(context, trainer) if applied.needs_teacher else None
         if applied.probe_tokens:
             applied.probe, _ = probe_batches(context, tokenizer, applied.probe_tokens, settings.sequence_length)

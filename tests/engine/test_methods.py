@@ -60,3 +60,15 @@ def test_the_code_of_a_method_is_part_of_the_code_of_the_stages_that_use_it() ->
     path = "common/training/methods/optimizers/reptile.py"
     assert path in code_of("cpt", REPOSITORY, resolved.config.stages["cpt"])["files"]
     assert path not in code_of("sft", REPOSITORY, resolved.config.stages["sft"])["files"]
+
+
+def test_a_loss_beside_that_of_experts_is_refused_in_a_plan() -> None:
+    words = {
+        "domain": "medical", "pipeline": "growth", "expand.method": "upcycle", "expand.added": "null",
+        "expand.num_experts": "4", "cpt-added.train_only": "null", "sft-grown.methods": "self_distillation",
+    }  # fmt: skip
+    message = r"^sft-grown\.methods\.self_distillation: this model's experts have a loss of their own"
+    with pytest.raises(ConfigError, match=message):
+        make_plan(resolve(words, REPOSITORY))
+    make_plan(resolve({**words, "sft-grown.train.router_aux_loss_coef": "0"}, REPOSITORY))
+    make_plan(resolve({**words, "sft-grown.methods": "reptile"}, REPOSITORY))

@@ -54,7 +54,7 @@ class Applied:
         self.sums: dict[str, Any] = {}  # of the terms, since the last line of the log
         self.learned: Any = 0  # positions that they are sums over
         self.noted: dict[str, float] = {}  # by rules, since the last line of the log
-        self.last: dict[str, float] = {}  # of everything that was logged
+        self.rates_of_schedule: list[float] = []  # of the optimizer's groups, while methods change them for a step
 
     @classmethod
     def of(cls, context: StageContext, steps: int) -> Applied | None:
@@ -129,7 +129,6 @@ class Applied:
         means = {name: sum(row[place] for row in rows) / max(1.0, learned) for place, name in enumerate(names, 1)}
         found = {**means, **self.noted}
         self.sums, self.learned, self.noted = {}, 0, {}
-        self.last |= found
         return found
 
     def callback(self, trainer: Any) -> Any:
@@ -148,20 +147,30 @@ class Applied:
             }
 
         def before(args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.rates_of_schedule = [group["lr"] for group in trainer.optimizer.param_groups] if self.apart else []
             now = dataclasses.replace(step(state), number=state.global_step + 1)
             for method, own in self.rules:
                 if method.before_step is not None:
                     self._note(method.name, method.before_step(now, own, self.state[method.name]))
 
+        def taken(args: Any, state: Any, control: Any, **_: Any) -> None:
+            """Set rates back, as a schedule may go on from them, or stay where float16 passes a step over."""
+            for group, rate in zip(trainer.optimizer.param_groups, self.rates_of_schedule, strict=False):
+                group["lr"] = rate
+
         def after(args: Any, state: Any, control: Any, **_: Any) -> None:
             for method, own in self.rules:
                 if method.after_step is not None:
                     self._note(method.name, method.after_step(step(state), own, self.state[method.name]))
+            # Lines come at even steps; without one at the last, what was measured there would be lost.
+            control.should_log |= bool(self.noted) and state.global_step == state.max_steps
 
         def save(args: Any, state: Any, control: Any, **_: Any) -> None:
             save_state(_checkpoint(args, state), self.state)
 
-        return callback(on_train_begin=begin, on_pre_optimizer_step=before, on_step_end=after, on_save=save)
+        return callback(
+            on_train_begin=begin, on_pre_optimizer_step=before, on_optimizer_step=taken, on_step_end=after, on_save=save
+        )  # fmt: skip
 
     def _note(self, name: str, measured: Measured | None) -> None:
         self.noted |= {f"{name}/{key}": float(value) for key, value in (measured or {}).items()}
@@ -172,10 +181,11 @@ class Applied:
         Of numbers that a method has charted it is what the log says at up to ten steps.
         """
         found = {}
+        last = {key: value for line in log for key, value in line.items()}
         for method, own in self.on:
             numbers = {
                 key.partition("/")[2]: round(value, 6)
-                for key, value in self.last.items()
+                for key, value in last.items()
                 if key.startswith(f"{method.name}/")
             }
             found[method.name] = {**described(method, own), "measured": {**numbers, **rows.get(method.name, {})}}
@@ -207,6 +217,15 @@ def check_steps(stage: str, settings: TrainingSettings, steps: int) -> None:
     for method, own in chosen(settings):
         if isinstance(method, ScheduleMethod) and (problem := method.misfit(steps, own)):
             raise ConfigError(f"{stage}.methods.{method.name}: {problem}.")
+
+
+def check_experts(stage: str, settings: TrainingSettings) -> None:
+    """Check that no term of the loss meets the loss that evens the load of experts. Raises ConfigError."""
+    if name := next((method.name for method, _ in chosen(settings) if isinstance(method, LossMethod)), ""):
+        raise ConfigError(
+            f"{stage}.methods.{name}: this model's experts have a loss of their own, which goes with no other here. "
+            f"Leave the method out, or that loss ({stage}.train.router_aux_loss_coef=0)."
+        )
 
 
 def _of_place(on: Sequence[tuple[Method, MethodSettings]], place: type[_M]) -> list[tuple[_M, MethodSettings]]:

@@ -19,15 +19,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
 from common.config.methods import MethodSettings, OptimizerMethod, Step
+from common.config.stages import ContinuedSettings, TrainingSettings
 from common.training.distributed import ranks
-
-if TYPE_CHECKING:
-    from common.config.stages import TrainingSettings
 
 WEIGHT = 4.0  # bytes
 NUMBERED = re.compile(r"\.(\d+)\.")  # in the name of a layer's weight: model.layers.3.mlp.down_proj.weight
@@ -93,9 +91,13 @@ def after_step(step: Step, settings: LayerUpdatesSettings, state: Mapping[str, A
 
 def problem(own: LayerUpdatesSettings, stage: TrainingSettings) -> str:
     """Say why a stage cannot be measured, or nothing."""
-    if stage.peft == "full":
-        return ""
-    return f"peft={stage.peft} trains an adapter beside the layers, whose own weights stay as they are. Leave it out"
+    if stage.peft != "full":
+        return (
+            f"peft={stage.peft} trains an adapter beside the layers, whose own weights stay as they are. Leave it out"
+        )
+    if isinstance(stage, ContinuedSettings) and stage.train_only == "embeddings":
+        return "train_only=embeddings trains rows of tokens alone, and all layers stay as they are. Leave it out"
+    return ""
 
 
 METHOD = OptimizerMethod(

@@ -121,8 +121,9 @@ def test_it_trains_and_is_measured_on_rows_that_never_train(
     rows = built(given, tokenizer)
     trainer = trainer_for(given, model, tokenizer, rows, tmp_path)
     trainer.train()
+    logged = trainer.state.log_history
     assert trainer.evaluate(eval_dataset=rows.validation)["eval_loss"] > 0  # the scores are not for the model
-    assert 0.1 < trainer.applied.last["unlikelihood/bad"] < 0.6
+    assert 0.1 < trainer.applied.measured({}, logged)["methods"]["unlikelihood"]["measured"]["bad"] < 0.6
 
     def likelihood(text: str) -> float:
         ids = torch.tensor([tokenizer(text).input_ids], device=trainer.model.device)

@@ -102,11 +102,16 @@ def test_the_card_shows_its_course_at_up_to_ten_steps(lines: int, shown: list[in
         assert notes[2].count("0.1") == len(course)
 
 
-def test_adapters_are_refused() -> None:
-    with pytest.raises(
-        ConfigError, match=r"cpt\.methods\.layer_updates: peft=lora trains an adapter beside the layers"
-    ):
-        resolve({"domain": "medical", "cpt.peft": "lora", "cpt.methods.layer_updates": "true"}, REPOSITORY)
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"cpt.peft": "lora"}, "peft=lora trains an adapter beside the layers"),
+        ({"cpt.train_only": "embeddings"}, "train_only=embeddings trains rows of tokens alone, and all layers stay"),
+    ],
+)
+def test_layers_that_stay_as_they_are_are_refused(words: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"cpt\.methods\.layer_updates: {message}"):
+        resolve({"domain": "medical", **words, "cpt.methods.layer_updates": "true"}, REPOSITORY)
 
 
 @pytest.mark.slow

@@ -14,12 +14,14 @@ from common.config.resolve import resolve
 from common.config.stages import CptSettings
 from common.engine.preflight.settings import check_settings
 from common.errors import ConfigError
+from common.training.methods.optimizers import unit_rates
 from common.training.methods.optimizers.unit_rates import (
     METHOD,
     UnitRatesSettings,
     after_step,
     before_step,
     begin,
+    due,
     importance_of,
     shares_of,
 )
@@ -80,11 +82,55 @@ def test_no_gradient_is_left_behind() -> None:
         ({"a": 0.1, "b": 0.3, "c": 0.2}, {"a": 2.0, "b": 0.0, "c": 1.0}),
         ({"a": 0.5, "b": 0.5}, {"a": 1.0, "b": 1.0}),
         ({"a": 0.5}, {"a": 1.0}),
-        ({"a": 0.0, "b": 4.0, "c": 1.0}, {"a": 2.0, "b": 0.0, "c": 1.5}),
+        ({"a": 0.0, "b": 4.0, "c": 1.0, "d": 2.0}, {"a": 1.0, "b": 0.0, "c": 2.0, "d": 4 / 3}),  # a: nothing is known
+        ({"a": 0.0, "b": 4.0}, {"a": 1.0, "b": 1.0}),
+        ({"a": 0.0, "b": 0.0}, {"a": 1.0, "b": 1.0}),
     ],
 )
 def test_shares_go_from_two_to_nothing(importance: dict[str, float], expected: dict[str, float]) -> None:
     assert shares_of(importance) == pytest.approx(expected)
+
+
+def test_before_the_first_interval_it_is_measured_after_powers_of_two() -> None:
+    assert [number for number in range(1, 31) if due(number, 10)] == [1, 2, 4, 8, 10, 20, 30]
+    assert [number for number in range(1, 9) if due(number, 4)] == [1, 2, 4, 8]
+    assert [number for number in range(1, 4) if due(number, 1)] == [1, 2, 3]
+
+
+def test_layers_that_add_nothing_yet_keep_the_rate_until_they_do() -> None:
+    model = small("llama")
+    model.requires_grad_(False)
+    layer = model.model.layers[2].requires_grad_(True)
+    for weight in (layer.self_attn.o_proj.weight, layer.mlp.down_proj.weight):
+        torch.nn.init.zeros_(weight)
+    assert set(shares_of(importance_of(model, BATCHES)).values()) == {1.0}
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
+    for _ in range(2):  # the first step moves what writes alone, and the second one the others too
+        loss_of(model, *BATCHES[0]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert len(set(shares_of(importance_of(model, BATCHES)).values())) > 2
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_dropout_and_checkpointing_do_not_change_what_is_measured(checkpointing: bool) -> None:
+    expected = importance_of(learner().eval(), BATCHES)
+    model = learner()
+    model.config.attention_dropout = 0.5
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.train()
+    assert importance_of(model, BATCHES) == pytest.approx(expected, rel=1e-5)
+    assert all(module.training for module in model.modules())
+
+
+def test_every_process_takes_the_shares_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = learner()
+    monkeypatch.setattr(unit_rates.ranks, "broadcast", lambda shares: dict.fromkeys(shares, 0.25))
+    found = begin(Step(model, None, 0, 4, BATCHES), UnitRatesSettings())
+    assert {float(share) for share in found.values()} == {0.25}
 
 
 def test_each_weight_moves_by_its_share_of_the_rate() -> None:
@@ -93,7 +139,7 @@ def test_each_weight_moves_by_its_share_of_the_rate() -> None:
     optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=0.5)
     split_by_rate(optimizer, model, {}, apart=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 / (1 + step))
-    step, settings = Step(model, optimizer, 0, 10, BATCHES), UnitRatesSettings(every=2)
+    step, settings = Step(model, optimizer, 0, 10, BATCHES), UnitRatesSettings(every=1)
     state = begin(step, settings)
     assert {name: float(share) for name, share in state.items()} == pytest.approx(
         shares_of(importance_of(model, BATCHES))
@@ -105,6 +151,8 @@ def test_each_weight_moves_by_its_share_of_the_rate() -> None:
         noted = before_step(Step(model, optimizer, number, 10, BATCHES), settings, state)
         assert noted["mean_share"] == pytest.approx(np.mean(list(shares.values())))
         optimizer.step()
+        for group in optimizer.param_groups:  # as the trainer sets it back
+            group["lr"] = 0.5 / number
         schedule.step()
         for name, weight in model.named_parameters():
             if weight.requires_grad:
@@ -114,7 +162,7 @@ def test_each_weight_moves_by_its_share_of_the_rate() -> None:
         after_step(Step(model, optimizer, number, 10, BATCHES), settings, state)
     assert {name: float(share) for name, share in state.items()} == pytest.approx(
         shares_of(importance_of(model, BATCHES))
-    )  # measured again after the second step
+    )  # measured again after the step
     assert shares != {name: float(share) for name, share in state.items()}
 
 
@@ -124,6 +172,7 @@ def test_each_weight_moves_by_its_share_of_the_rate() -> None:
         ({"replay": 0.0}, "replay is 0; set replay above 0"),
         ({"replay": 0.2, "peft": "lora"}, "peft is lora"),
         ({"replay": 0.2, "replay_from": "lineage"}, "set replay_from=role"),
+        ({"replay": 0.2, "train": {"gradient_checkpointing_kwargs": {"use_reentrant": True}}}, "use_reentrant=false"),
         ({}, "0"),
     ],
 )
