@@ -107,9 +107,13 @@ def check(node: Node, settings: MergeSettings, resolved: Resolved) -> None:
             f"{node.name}.models is empty, so there is nothing to merge. Name each model with "
             f"{node.name}.models.<stage>={{}}; the stages that it may take are {', '.join(node.inputs)}."
         )
-    configs = {name: config_after(resolved, name) for name in dict.fromkeys([*settings.members(), *node.inputs])}
-    if settings.method != "passthrough":
-        _require_one_shape({name: configs[name] for name in settings.members()}, node.name)
+    members = settings.members()
+    configs = {name: config_after(resolved, name) for name in dict.fromkeys([*members, *node.inputs])}
+    _require_one_shape(
+        {name: configs[name] for name in dict.fromkeys([node.parent or members[0], *members])}, node.name
+    )
+    if settings.method == "passthrough":
+        _require_layers(settings, configs, node.name)
     config = next((found for found in configs.values() if any(found.get(key) for key in EXPERTS)), None)
     if config is not None:
         raise ConfigError(
@@ -145,8 +149,8 @@ def _read_config(name: str, folder: Path) -> dict[str, Any]:
     return read_config(folder)
 
 
-def _require_layers(settings: MergeSettings, configs: Mapping[str, dict[str, Any]], stage: str) -> None:
-    """Check a passthrough's layers against the checkpoints, before mergekit would fail half-way."""
+def _require_layers(settings: MergeSettings, configs: Mapping[str, Mapping[str, Any]], stage: str) -> None:
+    """Check a passthrough's layers against what is known of the checkpoints, before mergekit would fail half-way."""
     for number, piece in enumerate(settings.slices or []):
         source = piece["sources"][0]
         config, key = configs[source["model"]], f"{stage}.slices.{number}.sources.0"

@@ -14,10 +14,10 @@ from typing import Any
 from common.config.growth import ADDS_LAYERS
 from common.config.node import Node
 from common.config.resolve import Resolved
-from common.config.stages import ContinuedSettings
+from common.config.stages import ContinuedSettings, MergeSettings
 from common.errors import ConfigError
 from common.models.growth.record import growth_of
-from common.models.planned import growth_before
+from common.models.planned import growth_before, line_of
 from common.stage import StageContext
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,14 @@ def check_train_only(node: Node, settings: ContinuedSettings, resolved: Resolved
         if found is not None:
             before = f"{found[0]} before it grows by {found[1].method}, which adds no layers of their own"
         raise ConfigError(_refusal(node.name, before))
+    line = [one.name for one in line_of(resolved, node.name)]
+    for name in line[line.index(found[0]) : -1]:
+        between = resolved.config.stages[name]
+        if isinstance(between, MergeSettings) and between.method == "passthrough":
+            raise ConfigError(
+                f"{node.name}.train_only=added: {name} before it takes layers apart, so that the places of those that "
+                f"{found[0]} added are no longer known. Put it behind {node.name}, or remove train_only."
+            )
 
 
 def _refusal(stage: str, before: str) -> str:

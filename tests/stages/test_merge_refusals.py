@@ -130,3 +130,34 @@ def test_a_merge_of_nothing_is_refused_by_the_plan() -> None:
         ConfigError, match=r"^blend\.models is empty, so there is nothing to merge\. Name .* are dpo, base\.$"
     ):
         check(node, MergeSettings(), resolved)
+
+
+def slices(*layers: tuple[str, int]) -> list[dict[str, Any]]:
+    """Return slices of passthrough, each all layers of a stage."""
+    return [{"sources": [{"model": name, "layer_range": [0, number]}]} for name, number in layers]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"method": "passthrough", "slices": slices(("base", 4), ("sft-grown", 6))},
+            r"^blend: sft-grown and base cannot be merged: their num_hidden_layers will be 6 and 4, as a stage between",
+        ),
+        (
+            {"method": "passthrough", "slices": slices(("base", 4))},
+            r"^blend: sft-grown and base cannot be merged",  # whose files the result gets
+        ),
+        (
+            {"method": "passthrough", "slices": slices(("sft-grown", 7))},
+            r"^blend\.slices\.0\.sources\.0\.layer_range: 'sft-grown' has 6 layers, got \[0, 7\]",
+        ),
+        ({"models": {"base": {"weight": 1.0}}}, r"^blend: sft-grown and base cannot be merged"),
+    ],
+)
+def test_a_merge_across_growth_is_refused_by_the_plan(settings: dict[str, Any], message: str) -> None:
+    node = Node("blend", "merge", "sft-grown", ("sft-grown", "base"), "blend")
+    resolved = resolve({"domain": "medical", "pipeline": "growth"}, REPOSITORY)
+    with pytest.raises(ConfigError, match=message):
+        check(node, MergeSettings.model_validate(settings), resolved)
+    check(node, MergeSettings.model_validate({"method": "passthrough", "slices": slices(("sft-grown", 6))}), resolved)

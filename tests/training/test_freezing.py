@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from common.config.stages import CptSettings
+from common.config.node import Node
+from common.config.resolve import resolve
+from common.config.stages import CptSettings, MergeSettings
 from common.errors import ConfigError
 from common.models.growth.record import Growth, write_growth
-from common.training.freezing import freeze
+from common.training.freezing import check_train_only, freeze
+from tests.conftest import REPOSITORY
 from tests.models.growth.small import IDS, small
 
 ADDED = Growth("expand", "llama_pro", (2, 3), 4, 10, 20, 0.0, True)
@@ -55,3 +59,17 @@ def test_where_nothing_was_added_it_is_refused(growth: Growth | None, tmp_path: 
         write_growth(tmp_path, growth)
     with pytest.raises(ConfigError, match=r"cpt\.train_only=added: expand holds no layers that a stage has added; "):
         freeze(context(tmp_path, train_only="added"), small("llama"))
+
+
+def test_behind_a_merge_that_takes_layers_apart_it_is_refused_by_the_plan() -> None:
+    resolved = resolve({"domain": "medical", "pipeline": "growth"}, REPOSITORY)
+    (cpt,) = (node for node in resolved.nodes if node.name == "cpt-added")
+    merge = Node("blend", "merge", "expand", ("expand",), "blend")
+    settings: Any = resolved.config.stages["cpt-added"]
+    check_train_only(cpt, settings, resolved)
+    nodes = (*(node for node in resolved.nodes if node != cpt), merge, replace(cpt, parent="blend", inputs=("blend",)))
+    slices = [{"sources": [{"model": "expand", "layer_range": [0, 5]}]}]
+    blend = MergeSettings(method="passthrough", slices=slices)
+    config = resolved.config.model_copy(update={"stages": {**resolved.config.stages, "blend": blend}})
+    with pytest.raises(ConfigError, match=r"^cpt-added\.train_only=added: blend before it takes layers apart, so that"):
+        check_train_only(nodes[-1], settings, replace(resolved, config=config, nodes=nodes))

@@ -59,5 +59,9 @@ def test_what_is_measured_at_the_last_step_is_logged(step: int, steps: int, logg
 def test_results_read_the_log_of_all_attempts() -> None:
     """A killed training knows of the steps before by its log alone."""
     applied, _, _, _ = begun(steps=9)
-    log = [{"step": 3, "halved/step": 3, "halved/early": 0.12345678}, {"step": 6, "halved/step": 6.0}, {"step": 9}]
+    log: list[dict[str, float]] = [
+        {"step": 3, "halved/step": 3, "halved/early": 0.12345678},
+        {"step": 6, "halved/step": 6.0},
+        {"step": 9},
+    ]
     assert applied.measured({}, log)["methods"]["halved"]["measured"] == {"step": 6, "early": 0.123457}

@@ -14,7 +14,7 @@ from common.config.resolve import resolve
 from common.config.stages import CptSettings
 from common.engine.preflight.settings import check_settings
 from common.errors import ConfigError
-from common.training.methods.optimizers import unit_rates
+from common.training.distributed import ranks
 from common.training.methods.optimizers.unit_rates import (
     METHOD,
     UnitRatesSettings,
@@ -128,7 +128,7 @@ def test_dropout_and_checkpointing_do_not_change_what_is_measured(checkpointing:
 
 def test_every_process_takes_the_shares_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     model = learner()
-    monkeypatch.setattr(unit_rates.ranks, "broadcast", lambda shares: dict.fromkeys(shares, 0.25))
+    monkeypatch.setattr(ranks, "broadcast", lambda shares: dict.fromkeys(shares, 0.25))
     found = begin(Step(model, None, 0, 4, BATCHES), UnitRatesSettings())
     assert {float(share) for share in found.values()} == {0.25}
 
