@@ -254,8 +254,10 @@ def pace_of(setting: Setting, hardware: Hardware) -> Pace:
 
 def setting_in(context: StageContext) -> tuple[Setting, Hardware] | None:
     """Return the stage that runs as the formulas want it, and where; None where nothing is known of its model."""
-    growth = growth_of(context.parent_artifact.path) if context.parent is not None else None
-    shape = shape_of(context.config.model) if growth is None else shape_in(context.parent_artifact.path)
+    before = context.parent_artifact.path if context.parent is not None else None
+    growth = growth_of(before) if before is not None else None
+    # Stages on the way may have changed the base's shape: more layers, or rows of new tokens.
+    shape = (shape_in(before) if before is not None else None) or shape_of(context.config.model)
     if shape is None:
         return None
     hardware = hardware_of(context.config)

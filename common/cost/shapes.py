@@ -8,7 +8,7 @@ profile's facts or the files give the number of parameters, and the layers are t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -110,10 +110,12 @@ class Shape:
 
 def shape_of(model: ModelSettings) -> Shape | None:
     """Return the shapes of the model that a chain starts from, or None where nothing is known of them."""
-    if model.facts is not None:
-        return _of_facts(model.facts)
+    return _of_facts(model.facts) if model.facts is not None else _read(lambda: base_config(model))
+
+
+def _read(config: Callable[[], Mapping[str, Any]]) -> Shape | None:
     try:
-        return _of_config(base_config(model))
+        return _of_config(config())
     except (ValueError, KeyError, TypeError, AttributeError):
         return None  # it is another program's file; the stage says what is wrong with it
 
@@ -136,7 +138,7 @@ def _of_experts(config: Mapping[str, Any]) -> int | None:
 
 def shape_in(folder: Path) -> Shape | None:
     """Return the shapes of a stage result, or None where its architecture is not known."""
-    return _of_config(config_of(folder))
+    return _read(lambda: config_of(folder))
 
 
 def shape_after(resolved: Resolved, stage: str) -> Shape | None:

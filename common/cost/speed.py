@@ -58,7 +58,7 @@ def token_flops(setting: Setting, work: Work) -> float:
         of_layers = shape.forward_flops(looked_at, head=0)
         of_head = forward - of_layers
         beside = setting.teacher * forward
-        learned = len(work.only) / shape.layers * of_layers + of_head * ("lm_head" in work.tables)
+        learned = len(work.only) / shape.layers * of_layers + of_head * work.head_learns(shape)
         return forward + (1 + again) * of_layers * work.passed(shape) / shape.layers + of_head + learned + beside
     backward = 2.0 if work.peft == "full" else 1.0
     return forward * (1 + backward + again + setting.teacher)

@@ -87,6 +87,10 @@ class Work:
             return shape.layers
         return shape.layers - min(self.only, default=shape.layers)
 
+    def head_learns(self, shape: Shape) -> bool:
+        """Whether the table that makes the logits learns, which is that of words too where both are tied."""
+        return self.only is None or "lm_head" in self.tables or (shape.tied and bool(self.tables))
+
     def kept_whole(self, shape: Shape) -> int:
         """Return the weights that `lora.modules_to_save` copies and trains beside the adapter."""
         named = self.lora.get("modules_to_save") or ()
