@@ -17,7 +17,7 @@ from common.config.answering import AnsweringSettings, RewardedSettings
 from common.config.base import Precision, StageSettings
 from common.config.cleaning import hub_characters
 from common.config.kinds import kind_of, kinds
-from common.config.method_rules import settle_methods, tokens_of_methods
+from common.config.method_rules import layer_of, settle_methods, tokens_of_methods
 from common.config.node import Node
 from common.config.numbers import is_finite
 from common.config.overrides import flatten
@@ -25,6 +25,7 @@ from common.config.pipeline import Pipeline
 from common.config.precision import AUTO, native, with_precision
 from common.config.schema import SCALARS, SECTIONS, Config, VerifySettings, section_of
 from common.config.stage_sections import Layer, check_options, is_adapted, label_of, section_names, values_of
+from common.config.stages import TrainingSettings
 from common.config.trl_block import TrlBlock, nested, processes_of
 from common.config.trl_mappings import rules_of, run_wide, translate
 from common.config.validation import validated
@@ -191,7 +192,23 @@ def _stage_settings(
     origin = functools.partial(label_of, origins=origins)
     settings = validated(cls, merged, prefix=node.name, origin=origin)
     check_options(settings, node, origin)
+    if isinstance(settings, TrainingSettings) and settings.mixture.replay is not None:
+        _settle_replay(node, settings.mixture.replay, merged.get("replay"), [layer.label for layer in layers], origins)
     return settings
+
+
+def _settle_replay(
+    node: Node, share: float, said: Any, labels: Sequence[str], origins: dict[str, str]
+) -> None:  # fmt: skip
+    """Say where a share of replay over all phases comes from. Raises ConfigError where a layer above says another."""
+    key, phases = f"{node.name}.replay", f"{node.name}.mixture.phases"
+    above, below = layer_of(key, labels, origins), layer_of(phases, labels, origins)
+    if said not in (None, share) and above is not None and (below is None or above[0] >= below[0]):
+        raise ConfigError(
+            f"{key}={said} ({label_of(key, origins)}) is set next to {phases}, whose shares of replay make {share:g} "
+            f"over all steps. Leave {key} out, or the replay of the phases."
+        )
+    origins[key] = phases
 
 
 def _without_others(merged: Any, values: Mapping[str, Any], cls: type[StageSettings], where: str) -> Any:

@@ -104,13 +104,13 @@ def _problems(node: Node, settings: WithMethods, labels: Sequence[str], origins:
         names = " and ".join(method.name for method in schedules)
         yield f"{node.name}.methods: {names} are both learning-rate schedules; keep one (false switches one off)."
     for schedule in schedules:
-        layer, said = (_layer_of(place, labels, origins) for place in (key(schedule), f"{node.name}.schedule"))
+        layer, said = (layer_of(place, labels, origins) for place in (key(schedule), f"{node.name}.schedule"))
         if said is not None and (layer is None or said[0] >= layer[0]):
             yield (
                 f"{node.name}.schedule ({said[1]}) is set next to {key(schedule)}, which is a learning-rate schedule "
                 "itself. Keep one of them."
             )
-        rate = _layer_of(f"{node.name}.train.learning_rate", labels, origins) if schedule.peak else None
+        rate = layer_of(f"{node.name}.train.learning_rate", labels, origins) if schedule.peak else None
         if rate is not None and (layer is None or rate[0] >= layer[0]):
             yield (
                 f"{node.name}.train.learning_rate ({rate[1]}) is set next to {key(schedule)}, which sets the peak "
@@ -137,7 +137,7 @@ def _problems(node: Node, settings: WithMethods, labels: Sequence[str], origins:
             yield f"{key(method)}: {problem}."
 
 
-def _layer_of(prefix: str, labels: Sequence[str], origins: Mapping[str, str]) -> tuple[int, str] | None:
+def layer_of(prefix: str, labels: Sequence[str], origins: Mapping[str, str]) -> tuple[int, str] | None:
     """Return the number and the label of the highest layer that said something below a key, or of it."""
     above = prefix.rpartition(".")[0]
     said = [

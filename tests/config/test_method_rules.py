@@ -98,3 +98,19 @@ def test_what_a_method_takes_from_the_stages_before_is_written_out(monkeypatch: 
     assert seen == [["base"]]
     with pytest.raises(ConfigError, match=r"^sft\.methods\.infinite: no stage before it says it\.$"):
         resolve({"domain": "medical", "sft.methods.infinite": "true", "sft-only.methods": "[]"}, REPOSITORY)
+
+
+PHASES = "[{until: 0.8, replay: 0.05}, {until: 1, replay: 0.5}]"  # 0.14 of all steps
+
+
+def test_replay_beside_phases_that_say_it_is_refused_and_else_comes_from_them() -> None:
+    words = {"domain": "medical", "cpt.mixture.phases": PHASES}
+    resolved: Any = resolve(words, REPOSITORY)
+    assert resolved.config.stages["cpt"].replay == 0.14  # and not that of a lower layer
+    assert resolved.origins["cpt.replay"] == "cpt.mixture.phases"
+    assert resolve({**words, "cpt.replay": "0.14"}, REPOSITORY).config.stages["cpt"] == resolved.config.stages["cpt"]
+    message = (
+        r"^cpt\.replay=0\.3 \(command line\) is set next to cpt\.mixture\.phases, whose shares of replay make"
+    )
+    with pytest.raises(ConfigError, match=message):
+        resolve({**words, "cpt.replay": "0.3"}, REPOSITORY)
