@@ -136,9 +136,7 @@ class LossBatch:
     logits_BTV: Any
     next_BT: Any
     teacher_BTV: Any | None  # logits of the teacher, without a gradient
-    inputs: Mapping[str, Any]  # as the collator made it
-    outputs: Any  # of the model, whatever `forward` asked for
-    model: Any  # bare
+    outputs: Any = None  # of the model, whatever `forward` asked for
     scores: Mapping[str, Any] = field(default_factory=dict)  # name -> (B, T) float32 of each token's document, or NaN
 
 

@@ -109,8 +109,6 @@ def test_replay_beside_phases_that_say_it_is_refused_and_else_comes_from_them() 
     assert resolved.config.stages["cpt"].replay == 0.14  # and not that of a lower layer
     assert resolved.origins["cpt.replay"] == "cpt.mixture.phases"
     assert resolve({**words, "cpt.replay": "0.14"}, REPOSITORY).config.stages["cpt"] == resolved.config.stages["cpt"]
-    message = (
-        r"^cpt\.replay=0\.3 \(command line\) is set next to cpt\.mixture\.phases, whose shares of replay make"
-    )
+    message = r"^cpt\.replay=0\.3 \(command line\) is set next to cpt\.mixture\.phases, whose shares of replay make"
     with pytest.raises(ConfigError, match=message):
         resolve({**words, "cpt.replay": "0.3"}, REPOSITORY)

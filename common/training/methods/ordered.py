@@ -1,13 +1,13 @@
 """What the methods of a stage do with its rows: which scores they read, how they change texts, and in which order.
 
-Usage: `change_rows(reader, settings)` before rows are tokenised; `order, facts = reordered(context, parts, order,
+Usage: `change_rows(reader, settings)` before rows are tokenised; `order, facts = reordered(context, rows, order,
 training, counts)` once the usual order is there.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,11 +16,11 @@ from common.config.mixture import CurriculumSettings
 from common.config.stages import TrainingSettings
 from common.data.accounting import RowCount
 from common.errors import DataError
-from common.training.rows.prepared import open_prepared
 from common.training.rows.reader import Reader
 
 if TYPE_CHECKING:
     import numpy as np
+    from datasets import Dataset
 
     from common.stage import StageContext
 
@@ -83,22 +83,18 @@ def _of_rows(settings: TrainingSettings) -> list[tuple[RowsMethod, MethodSetting
 
 
 def reordered(
-    context: StageContext, parts: Sequence[str], order: np.ndarray, training: np.ndarray, counts: Iterable[RowCount]
+    context: StageContext, rows: Dataset, order: np.ndarray, training: np.ndarray, counts: Iterable[RowCount]
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return an order as each method changes it in turn, and what they say of it. `parts` are prepared rows, by name.
+    """Return an order as each method changes it in turn, and what they say of it. `rows` are all that are prepared.
 
     `training` are the places of the stage's own rows that may train, and `counts` the accounts of their sources. Raises
     DataError where a method finds that these rows must not train.
     """
-    from datasets import concatenate_datasets
-
     settings = cast(TrainingSettings, context.settings)
     facts: dict[str, Any] = {}
     on = _of_rows(settings)
     if not on:
         return order, facts
-    found = [open_prepared(context, name) for name in parts]
-    rows = concatenate_datasets([part.rows for part in found if part is not None])
     changed: Counter[str] = sum((Counter(count.changed) for count in counts), Counter())
     for method, own in on:
         rows_per_step = settings.batch_tokens // settings.sequence_length

@@ -48,6 +48,7 @@ def _in_pieces(tensors: Sequence[Any], next_BT: Any, each: Callable[..., Any], m
 def kl(p_NV: Any, q_NV: Any) -> Any:
     """Return (N,) divergences KL(p || q) of two distributions whose logits are given, in float32."""
     import torch
+    from torch.nn.functional import kl_div
 
     log_p_NV, log_q_NV = (torch.log_softmax(logits_NV.float(), dim=-1) for logits_NV in (p_NV, q_NV))
-    return (log_p_NV.exp() * (log_p_NV - log_q_NV)).sum(dim=-1)
+    return kl_div(log_q_NV, log_p_NV, reduction="none", log_target=True).sum(dim=-1)

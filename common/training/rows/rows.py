@@ -149,18 +149,19 @@ def _prepare(
     else:
         drawn = interleave(len(training), num_replay, total=total, replay=share, seed=seed)
         order = np.concatenate([training, number + np.arange(num_replay)])[drawn]
-    order, methods = reordered(context, [name for name, _ in parts], order, training, own_counts)
+    names = [name for name, _ in parts]
+    rows = _together(context, names)
+    order, methods = reordered(context, rows, order, training, own_counts)
     np.save(folder / ORDER, order, allow_pickle=False)
     np.save(folder / KEPT, kept, allow_pickle=False)
     bounds = np.cumsum([size for _, size in parts])
     num_drawn = np.bincount(np.searchsorted(bounds, order, side="right"), minlength=len(parts)).tolist()
     for path in folder.iterdir():
         flush(path)
-    names = [name for name, _ in parts]
     made = {"asked": asked, "parts": names, "steps": steps, "drawn": num_drawn, "mixture": mixture, "methods": methods}
     if mixture is not None:
         by = order_of_own.by if order_of_own is not None else None
-        made["course"] = course(order, sizes, _together(context, names), steps=steps, by=by)
+        made["course"] = course(order, sizes, rows, steps=steps, by=by)
     write_json(folder / MADE, made)
 
 

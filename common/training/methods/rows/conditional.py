@@ -118,7 +118,7 @@ def _range(packed: PackedRows, settings: ConditionalSettings) -> str:
     import numpy as np
 
     column = f"score/{settings.by}"
-    if packed.rows is None or column not in packed.rows.column_names:
+    if column not in packed.rows.column_names:  # that of lines, which is no part of packed rows
         return ""
     scores = np.concatenate([np.asarray(scores) for scores in packed.rows.select(packed.own)[column]])
     low, middle, high = np.quantile(scores, [0, 0.5, 1])

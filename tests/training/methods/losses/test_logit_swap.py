@@ -47,5 +47,5 @@ def test_how_often_the_teacher_was_wrong_is_counted_where_something_is_learned()
     best = given.teacher_BTV.argmax(-1)
     wrong = int(((best != given.next_BT) & (given.next_BT != -100)).sum())
     assert int(term(given, LogitSwapSettings())[1]["swapped"]) == wrong
-    right = LossBatch(given.logits_BTV, best, given.teacher_BTV, {}, None, None)
+    right = LossBatch(given.logits_BTV, best, given.teacher_BTV)
     assert int(term(right, LogitSwapSettings())[1]["swapped"]) == 0

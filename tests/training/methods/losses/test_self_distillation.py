@@ -21,7 +21,7 @@ def batch(seed: int = 0, learned: float = 0.7) -> LossBatch:
     rng = np.random.default_rng(seed)
     logits, teacher = (torch.tensor(3 * rng.standard_normal((2, 5, 7)), dtype=torch.float32) for _ in range(2))
     labels = torch.tensor(np.where(rng.random((2, 5)) < learned, rng.integers(0, 7, (2, 5)), -100))
-    return LossBatch(logits.requires_grad_(), labels, teacher, {}, None, None)
+    return LossBatch(logits.requires_grad_(), labels, teacher)
 
 
 def both(given: LossBatch) -> list[Any]:
@@ -57,7 +57,7 @@ def test_its_gradient_is_that_of_the_definition() -> None:
 
 def test_of_equal_models_or_of_nothing_learned_it_is_zero() -> None:
     given = batch()
-    same = LossBatch(given.teacher_BTV, given.next_BT, given.teacher_BTV, {}, None, None)
+    same = LossBatch(given.teacher_BTV, given.next_BT, given.teacher_BTV)
     assert float(term(same, SelfDistillationSettings())[0].detach()) == pytest.approx(0, abs=1e-5)
     nothing, measured = term(batch(learned=0.0), SelfDistillationSettings())
     assert float(nothing.detach()) == float(measured["kl"]) == 0

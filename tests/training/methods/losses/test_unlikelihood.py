@@ -26,9 +26,7 @@ def batch(scores: Any = None) -> LossBatch:
     logits = torch.randn(2, 5, 7) * 3
     following = torch.tensor([[1, 2, -100, 6, 0], [3, -100, 5, 5, 4]])
     given = torch.tensor([[0.1, 0.1, 0.1, 0.9, 0.9], [0.5, 0.5, 0.5, float("nan"), 0.50001]])
-    return LossBatch(
-        logits.requires_grad_(), following, None, {}, None, None, {"bad": given if scores is None else scores}
-    )
+    return LossBatch(logits.requires_grad_(), following, None, scores={"bad": given if scores is None else scores})
 
 
 def expected(given: LossBatch, threshold: float, alpha: float) -> tuple[float, np.ndarray]:

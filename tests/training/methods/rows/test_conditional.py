@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from common.config.methods import PackedRows
 from common.config.resolve import resolve
 from common.config.schema import Config
 from common.config.stages import CptSettings, SftSettings
@@ -114,8 +114,9 @@ def test_a_threshold_with_all_on_one_side_is_refused_with_counts(
     )
     with pytest.raises(DataError, match=expected):
         built(context(tmp_path / "a", config, {"conditional": {**PLAIN, "threshold": 2}}), tokenizer)
+    unscored: Any = SimpleNamespace(rows=SimpleNamespace(column_names=["input_ids"]))
     with pytest.raises(ValueError, match=r"bad >= 2 all 4 rows .* are <\|bad\|>"):
-        judge({BAD: 4}, PackedRows(*([None] * 5)), ConditionalSettings(by="bad", threshold=2, better="higher"))  # type: ignore[arg-type]
+        judge({BAD: 4}, unscored, ConditionalSettings(by="bad", threshold=2, better="higher"))
 
 
 def test_a_row_without_the_score_is_named(tokenizer: Any, config: Config, tmp_path: Path) -> None:
