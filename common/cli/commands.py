@@ -7,17 +7,14 @@ They print; everything they call logs or returns. Nothing heavy is imported befo
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.cli.process import clean_exit, set_logging
 from common.cli.program import REPOSITORY, Program
 from common.config.overrides import Overrides
-from common.console import Console, LogFormatter
+from common.console import Console
 from common.errors import ConfigError, ContractError, DataError, RecipeError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
@@ -34,7 +31,7 @@ def run(program: Program, overrides: Overrides, forced: frozenset[str] = frozens
     resolved, console = (_resolve_made if forced else _resolve)(program, overrides)
     for name in forced:
         _check_stage(resolved, name)
-    _set_logging(console)
+    set_logging(console)
     output.heading(resolved, console)
     with clean_exit():
         outcome = execute(resolved, console, forced)
@@ -50,7 +47,7 @@ def _run_all(program: Program, overrides: Overrides, forced: frozenset[str]) -> 
 
     quiet, verbose = (overrides.get("run.verbosity") == loudness for loudness in ("quiet", "verbose"))
     console = Console("quiet" if quiet else "verbose" if verbose else "normal")
-    _set_logging(console)
+    set_logging(console)
     with clean_exit():
         runs = run_all(overrides, REPOSITORY, console, forced, program.results)
     show_runs(runs, console)
@@ -137,7 +134,7 @@ def data(program: Program, overrides: Overrides, *, role: str | None = None, rej
         raise ConfigError(f"role={role}: no stage of this run trains on it.{did_you_mean(role, known)}")
     if not names:
         raise ConfigError(f"The pipeline {resolved.config.pipeline} trains on no rows of this manifest.")
-    _set_logging(console)
+    set_logging(console)
     with clean_exit():
         wanted = [name for name in names if role in (None, name.removeprefix(PREFIX))]
         made = [run_stage(resolved, name, console) for name in wanted]
@@ -175,7 +172,7 @@ def preview(
     asked = read_asked(rows, at, html)
     resolved, console = _resolve(program, overrides)
     _check_stage(resolved, stage)
-    _set_logging(console)
+    set_logging(console)
     show_stage(resolved, stage, asked, console, full=full)
 
 
@@ -194,7 +191,7 @@ def stage(program: Program, overrides: Overrides, *, plan: str, stage: str, forc
     resolved = thaw(Path(plan), overrides, REPOSITORY)
     console = Console(resolved.config.run.verbosity if ranks.is_main_process() else "quiet")
     _check_stage(resolved, stage)
-    _set_logging(console)
+    set_logging(console)
     with clean_exit():
         artifact = run_stage(resolved, stage, console, forced=force)
     if ranks.is_main_process() and not is_launched():
@@ -327,25 +324,3 @@ def _check_stage(resolved: Resolved, name: str) -> None:
     known = [node.name for node in resolved.nodes]
     if name not in known:
         raise ConfigError(f"The pipeline {resolved.pipeline.name} has no stage '{name}'.{did_you_mean(name, known)}")
-
-
-def _set_logging(console: Console) -> None:
-    level = {"quiet": logging.ERROR, "normal": logging.WARNING, "verbose": logging.INFO}[console.verbosity]
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LogFormatter("  %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger("common").setLevel(level)
-
-
-@contextlib.contextmanager
-def clean_exit() -> Iterator[None]:
-    """Let the signals of schedulers stop a run as Ctrl-C does, and end the checking process with it."""
-    from common.system.signals import signals_restored, stop_on_signals
-
-    with signals_restored():
-        stop_on_signals()
-        try:
-            yield
-        finally:
-            if fit := sys.modules.get("common.training.fit"):
-                fit.clean_process.close()

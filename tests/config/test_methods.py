@@ -1,4 +1,4 @@
-"""The registry of methods: what is declared, in which forms users switch methods on, and what they are told."""
+"""The registry of methods: what is declared, in which forms users switch methods on, and which errors they see."""
 
 from __future__ import annotations
 

@@ -47,4 +47,5 @@ def test_every_method_has_its_paper(method: str) -> None:
 
 
 def test_without_growth_nothing_is_said() -> None:
-    assert growth_notes(SimpleNamespace(manifests={"base": {"metrics": {}}}, checkpoints=[])) == []  # type: ignore[arg-type]
+    plain: Any = SimpleNamespace(manifests={"base": {"metrics": {}}}, checkpoints=[])
+    assert growth_notes(plain) == []

@@ -1,6 +1,6 @@
 """Sparse upcycling: each feed-forward layer becomes several equal experts behind a router, in transformers' classes.
 
-Usage: `with_experts(weights, before, after, std=0.02, seed=0)`; `sparse_config(settings, config, "expand")`.
+Usage: `with_experts(weights, 8, shared=False, std=0.02, seed=0)`; `sparse_config(settings, config, "expand")`.
 
 Komatsuzaki et al. 2023 (arXiv 2212.05055); AquilaMoE (arXiv 2408.06567): 8 experts, the two best of a token, routers
 from N(0, 0.02). The paper prints 0.02 as the variance and says standard deviation in a note; that is what is taken. A

@@ -3,7 +3,7 @@
 Usage: `found = layer_importance(model, batches)`; `least_important(found, 2)` are the two that ADEPT copies.
 
 ADEPT (arXiv 2510.10071), stage 1: I(l) = L without layer l - L, both mean losses of a token over a corpus that probes
-general competence; a layer that is passed over hands on its input. The corpus is ours: replay text of the run.
+general competence; the output of a layer that is passed over is its input. The corpus is ours: replay text of the run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def least_important(importance: Sequence[float], number: int) -> list[int]:
 
 @contextlib.contextmanager
 def passed_over(layer: Any) -> Iterator[None]:
-    """Let a layer hand on what comes in, within."""
+    """Let a layer output its input, within."""
 
     def skip(_: Any, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
         hidden_BTH = given[0] if given else named["hidden_states"]
