@@ -17,7 +17,7 @@ from common.data.answers import exact, f1, final_answer, parse_number, same_numb
 from common.evaluation.tasks import PLAIN_PROMPT
 from common.models.control_tokens import reader_of
 from common.models.rendering import encode_chat
-from common.models.special_tokens import stop_ids
+from common.models.special_tokens import first_tokens, stop_ids
 
 logger = logging.getLogger(__name__)
 Question = str | Sequence[Mapping[str, str]]
@@ -54,10 +54,15 @@ def write_answers(
 def as_prompts(
     model: Any, tokenizer: Any, questions: Sequence[Question], *, chat: bool, most_tokens: int
 ) -> tuple[list[list[int]], int]:
-    """Return the questions as token ids, cut so that an answer fits after them, and the longest answer in tokens."""
+    """Return the questions as token ids, cut so that an answer fits after them, and the longest answer in tokens.
+
+    A plain question begins as a text of the model without a prompt does, where the method `conditional` says how.
+    """
     room = int(model.config.max_position_embeddings)
     most_tokens = min(most_tokens, room // 2)
-    return _cut([_prompt(tokenizer, question, chat) for question in questions], room - most_tokens), most_tokens
+    first = [] if chat else first_tokens(model)
+    prompts = _cut([_prompt(tokenizer, question, chat) for question in questions], room - most_tokens - len(first))
+    return [first + prompt for prompt in prompts], most_tokens
 
 
 def generate(

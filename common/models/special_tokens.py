@@ -70,6 +70,13 @@ def settle(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return notes
 
 
+def first_tokens(model: Any) -> list[int]:
+    """Return the token that texts of a model begin with though it never writes it: see the method `conditional`."""
+    generation = model.generation_config
+    bos = generation.bos_token_id
+    return [bos] if isinstance(bos, int) and bos in (generation.suppress_tokens or ()) else []
+
+
 def _require_greedy(generation: Any) -> None:
     """Check that generation can be saved as greedy, without the settings of sampling. Raises ContractError."""
     greedy = copy.deepcopy(generation)

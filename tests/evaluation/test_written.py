@@ -13,7 +13,7 @@ from common.config.stages import EvaluateSettings
 from common.evaluation.exam import ExamQuestions, run_exam
 from common.evaluation.languages import LanguageCheck, fertility, identify
 from common.evaluation.scores import by_language, by_source
-from common.evaluation.written import Written, mark, write_answers
+from common.evaluation.written import Written, as_prompts, mark, write_answers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TAUGHT = {"what is paper": "12 coins", "what is iron": "silver", "what is money": "copper"}
@@ -157,3 +157,14 @@ def test_fertility_is_tokens_per_character(taught: Path) -> None:
 def test_one_source_has_no_table_of_its_own() -> None:
     records = [{"side": "domain", "source": "a", "correct": True}, {"side": "general", "source": "b", "correct": True}]
     assert by_source(records) == {}
+
+
+def test_a_plain_question_begins_with_the_token_that_texts_of_the_model_begin_with(taught: Path) -> None:
+    model, tokenizer = load(taught)
+    ask = functools.partial(as_prompts, model, tokenizer, ["what is paper", "money " * 200], most_tokens=8)
+    (short, long), _ = ask(chat=False)
+    model.generation_config.bos_token_id = 7
+    assert ask(chat=False)[0] == [short, long]  # an ordinary beginning is not for questions
+    model.generation_config.suppress_tokens = [7, 9]
+    assert ask(chat=False)[0] == [[7, *short], [7, *long[1:]]]
+    assert ask(chat=True)[0][0][0] != 7

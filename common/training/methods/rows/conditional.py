@@ -11,7 +11,8 @@ or a line of code. For its toxicity t = 5.6e-4 and drop = 0.01, for style of cod
 higher` a unit is good from t on. Replay and conversations get no token, and so does a text that names one of the two.
 
 The tokens are added where the chain begins (`model.control_tokens`). The result's generation settings forbid both, and
-begin a text that has no prompt with the good one. A prompt does not get it by itself: write it before the prompt.
+begin a text that has no prompt with the good one. So do plain questions of an exam (`first_tokens`). Conversations do
+not, since their stages train without; nor does a prompt of another program: write the token before it.
 """
 
 from __future__ import annotations
