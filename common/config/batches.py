@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from common.config.answering import RewardedSettings
 from common.config.base import StageSettings
-from common.config.methods import OptimizerMethod, chosen
+from common.config.methods import LossMethod, OptimizerMethod, chosen
 from common.config.schema import RunSettings
 from common.config.stages import LearningSettings, PreferenceSettings, TrainingSettings
 from common.config.trl_options import needs_bitsandbytes
@@ -33,7 +33,12 @@ def unshardable(settings: StageSettings, run: RunSettings) -> str:
     optimizer = str(settings.train.get("optim", ""))
     if settings.peft == "qlora":
         return "peft=qlora"
-    whole = (method for method, _ in chosen(settings) if isinstance(method, OptimizerMethod) and not method.shards)
+    whole = (
+        method
+        for method, _ in chosen(settings)
+        if (isinstance(method, OptimizerMethod) and not method.shards)
+        or (isinstance(method, LossMethod) and method.head is not None)
+    )
     if (method := next(whole, None)) is not None:
         return f"methods.{method.name}"
     return f"train.optim={optimizer}" if needs_bitsandbytes(optimizer) else ""

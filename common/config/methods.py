@@ -138,6 +138,7 @@ class LossBatch:
     teacher_BTV: Any | None  # logits of the teacher, without a gradient
     outputs: Any = None  # of the model, whatever `forward` asked for
     scores: Mapping[str, Any] = field(default_factory=dict)  # name -> (B, T) float32 of each token's document, or NaN
+    head: Any = None  # the module of the method itself, where it has one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +154,8 @@ class LossMethod(Method):
     term: Callable[[LossBatch, Any], tuple[Any, Measured]]
     replaces: bool = False  # the loss of the next token is left out
     teacher: bool = False  # the stage before it runs beside, frozen
+    # (size of a hidden state, settings) -> a module that learns with the model, and is not part of the result.
+    head: Callable[[int, Any], Any] | None = None
     forward: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the forward pass
 
 

@@ -76,6 +76,8 @@ def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, r
     mixed = {"mixture": rows.mixture, "mixture_course": rows.course} if rows.mixture else {}
     measured = {**loop.measured(), **learned, **validation.measured(), **mixed}
     if trainer.applied is not None:
+        if model is not None:
+            trainer.applied.detach(model)
         measured |= trainer.applied.measured(rows.methods or {}, log)
     return TrainResult(model, log, loop.steps, loop.seconds, loop.steps * settings.batch_tokens, measured)
 
@@ -103,6 +105,7 @@ def trainer_for(
         trainer.add_callback(applied.callback(trainer))
         if trainer.aux_loss_enabled:  # where a plan knows the model, it has been refused there
             check_experts(context.stage, settings)
+        applied.attach(trainer.model)
         applied.teacher = teacher_of(context, trainer) if applied.needs_teacher else None
         if applied.probe_tokens:
             applied.probe, _ = probe_batches(context, tokenizer, applied.probe_tokens, settings.sequence_length)

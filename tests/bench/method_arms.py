@@ -151,6 +151,9 @@ ARMS: dict[str, Arm] = {
     ),
     "unlikelihood": scored("unlikelihood", "Compared with conditional training, which is found to be better."),
     "reward_weighted": scored("reward_weighted", "Compared with conditional training, which is found to be better."),
+    "advantage_weighted": scored(
+        "advantage_weighted", "Compared with conditional training, which is found to be better."
+    ),
     "replay": Arm(
         PLAIN, FORGETFUL,
         Claim(

@@ -19,6 +19,7 @@ from common.store.artifacts import fingerprint_of
 from common.training.callbacks import callback
 from common.training.distributed import ranks
 from common.training.distributed.tensors import as_weight, whole
+from common.training.methods.state import HEAD
 
 if TYPE_CHECKING:
     from common.stage import StageContext
@@ -59,6 +60,8 @@ def state_of(model: Any, optimizer: Any, *, weights: bool) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for name, weight in model.named_parameters():
+        if name.startswith(HEAD):
+            continue
         parts = {**optimizer.state.get(weight, {}), **({WEIGHT: weight} if weights else {})}
         for key, value in parts.items():
             found[f"{name}{SEPARATOR}{key}"] = whole(value)

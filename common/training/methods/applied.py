@@ -8,8 +8,8 @@ without. State is saved in trainer checkpoints (`common.training.methods.state`)
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -29,7 +29,7 @@ from common.config.stages import TrainingSettings
 from common.errors import ConfigError
 from common.training.callbacks import callback
 from common.training.distributed import ranks
-from common.training.methods.state import load_state, save_state
+from common.training.methods.state import HEAD, load_state, save_state
 from common.training.rows.shards import SCORE
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Applied:
         self.rules = _of_place(on, OptimizerMethod)
         self.schedule = next(iter(_of_place(on, ScheduleMethod)), None)
         self.probe: Sequence[tuple[Any, Any]] = ()  # replay text for rules that measure on it; given as the teacher is
+        self.heads: dict[str, Any] = {}  # modules of losses that learn with the model, by their methods
         self.teacher: Any = None  # of losses that compare with the stage before; given once the trainer is there
         self.state: dict[str, dict[str, Any]] = {}  # of each rule
         self.sums: dict[str, Any] = {}  # of the terms, since the last line of the log
@@ -82,6 +83,19 @@ class Applied:
         """Return what the forward pass is asked for besides the logits."""
         return {name: value for method, _ in self.terms for name, value in method.forward.items()}
 
+    def attach(self, model: Any) -> None:
+        """Give the model the modules of losses that learn with it, so that its trainer trains and keeps them too."""
+        size = model.config.get_text_config().hidden_size
+        for method, own in self.terms:
+            if method.head is not None:
+                self.heads[method.name] = method.head(size, own).to(model.device)
+                setattr(model, HEAD + method.name, self.heads[method.name])
+
+    def detach(self, model: Any) -> None:
+        """Take these modules away from a model that has learned."""
+        for name in self.heads:
+            delattr(model, HEAD + name)
+
     def multiplier(self, steps: int) -> Callable[[int], float]:
         """Return the schedule of a training of some steps, as torch's LambdaLR takes it."""
         assert self.schedule is not None, "no schedule is on"
@@ -112,7 +126,7 @@ class Applied:
             total = plain()
             self.sums[NEXT_TOKEN] = self.sums.get(NEXT_TOKEN, 0.0) + total.detach()
         for method, own in self.terms:
-            term, measured = method.term(batch, own)
+            term, measured = method.term(replace(batch, head=self.heads.get(method.name)), own)
             total = total + term
             for name, value in measured.items():
                 key = f"{method.name}/{name}"
@@ -147,7 +161,7 @@ class Applied:
 
         def before(args: Any, state: Any, control: Any, **_: Any) -> None:
             self.rates_of_schedule = [group["lr"] for group in trainer.optimizer.param_groups] if self.apart else []
-            now = dataclasses.replace(step(state), number=state.global_step + 1)
+            now = replace(step(state), number=state.global_step + 1)
             for method, own in self.rules:
                 if method.before_step is not None:
                     self._note(method.name, method.before_step(now, own, self.state[method.name]))

@@ -17,6 +17,7 @@ from common.training.distributed import ranks
 from common.training.distributed.tensors import as_weight, whole
 
 FILE = "methods.safetensors"
+HEAD = "head_of_"  # before the name of a method: what a model calls its module while both learn
 SEPARATOR = "|"  # between the name of a method and that of its tensor
 
 

@@ -8,7 +8,7 @@ probability of the token that follows, R the score of its document, and the rewa
     L = - min(exp(-R / beta), 1000) log p
 
 beta = 10 and the limit 1000 are those of the paper's code. There each sentence has a score; here it is that of the
-document. Replay has none, and weighs 1. AWR, which subtracts a value that the model learns, is not made here.
+document. Replay has none, and weighs 1. AWR, which subtracts a value that the model learns, is `advantage_weighted`.
 """
 
 from __future__ import annotations
