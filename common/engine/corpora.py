@@ -8,6 +8,7 @@ A user's manifest without text to pretrain the tiny base on gets that of the emb
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from common.config.cleaning import roles_in
@@ -55,6 +56,14 @@ def open_corpus(resolved: Resolved) -> Corpus:
 
     manifest = load_manifest(path, resolved.data_root, essential=sorted(essential), revisions=revisions, suited=suited)
     return WithGeneralWorld(manifest, embedded) if lends and not manifest.conversations("pretrain") else manifest
+
+
+def with_corpora(resolved: Resolved) -> Resolved:
+    """Return a run whose rows are open, those of all domains of a sequence. Raises what opening them raises."""
+    if resolved.members:
+        members = {domain: with_corpora(member) for domain, member in resolved.members.items()}
+        return replace(resolved, members=members)
+    return replace(resolved, opened=open_corpus(resolved))
 
 
 def data_folder(resolved: Resolved) -> Path | None:

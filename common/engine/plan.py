@@ -121,11 +121,11 @@ class Plan:
         return check_losses(self.resolved, [step.node for step in self.to_do], self.corpus, self.outlook.sizes)
 
 
-def make_plan(resolved: Resolved, corpus: Corpus | None = None, forced: frozenset[str] = frozenset()) -> Plan:
+def make_plan(resolved: Resolved, forced: frozenset[str] = frozenset()) -> Plan:
     """Return the plan of a run. `forced` stages count as missing even if they are there."""
     if resolved.members:
         return _plan_sequence(resolved, forced)
-    corpus = corpus or open_corpus(resolved)  # before the settings, which are fitted to data that can be read
+    corpus = open_corpus(resolved)  # before the settings, which are fitted to data that can be read
     check_settings(resolved)
     store = Store(resolved.out)
     outlook = Outlook.of(resolved, sizes=_sizes(resolved, corpus, store))

@@ -28,22 +28,22 @@ from common.data.scorers import scorers_of
 from common.engine import launch
 from common.engine.claim import claimed
 from common.engine.code import code_of
-from common.engine.corpora import data_folder, open_corpus
+from common.engine.corpora import data_folder, open_corpus, with_corpora
 from common.engine.environment import hub_restored, needs_hub, prepare
 from common.engine.fingerprint import recipe_of, task_folders
 from common.engine.frozen_plan import freeze
+from common.engine.gate import broken_limits
 from common.engine.job import Job, manifest_of, reads_in, shared_by
 from common.engine.methods import carriers
 from common.engine.plan import Plan, make_plan
 from common.engine.preflight.backends import emulated
 from common.engine.preflight.benchmarks import NONE, Benchmarks, note_benchmarks, noted_benchmarks
 from common.engine.preflight.domain_code import exam_folders, rewards_file
-from common.engine.preflight.inputs import check_inputs
+from common.engine.preflight.inputs import check_inputs, check_plan
 from common.engine.preflight.settings import check_sharding
 from common.engine.preflight.trial import try_rows
 from common.engine.repair import require_inputs, require_unchanged, tell_damage
 from common.engine.staleness import in_other_precision, unpublished, went_without
-from common.errors import GateError
 from common.models.boundary import explain_panics
 from common.models.device import release_memory
 from common.report.licences import licence_notes
@@ -78,11 +78,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     check_sharding(resolved)
     plan = make_plan(resolved, forced=forced)
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
-    benchmarks, tried = {}, list[str]()
-    for domain, part in plan.by_domain.items():
-        nodes = [step.node for step in part.to_do]
-        found = benchmarks[domain] = check_inputs(part.resolved, part.corpus, nodes, part.outlook.sizes)
-        note_benchmarks(found, part.resolved, nodes)
+    benchmarks, tried = check_plan(plan), list[str]()
     for domain, part in plan.by_domain.items():
         if part.to_do and (domain or not plan.parts):  # what is left of a sequence reads no rows
             tried += try_rows(part, console, benchmarks[domain].passages)
@@ -98,7 +94,7 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
         for step in plan.steps:
             stop_if_asked()
             run.make(step.node, forced=step.node.name in forced)
-            run.gate(step.node)
+            run.hold_to_limits(step.node)
         run.write_summary()
     return run.outcome
 
@@ -109,14 +105,13 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
 
     Raises DataError naming the input that is missing.
     """
-    corpus = None
+    resolved = with_corpora(resolved)
     if ranks.size() > 1:
-        member = resolved.member(next(node for node in resolved.nodes if node.name == name))
-        corpus = open_corpus(member)
+        corpus = open_corpus(resolved.member(next(node for node in resolved.nodes if node.name == name)))
         prepare(resolved.config.run, asks_hub=needs_hub(resolved.config, corpus, [resolved.config.stages[name]]))
         launch.configure(resolved.repository, resolved.config.run)
         ranks.start(resolved.config.run)
-    plan = make_plan(resolved, corpus)
+    plan = make_plan(resolved)
     cached = {s.node.name: s.artifact for s in plan.steps if s.state == "cached" and s.artifact is not None}
     benchmarks = NONE
     step = next(step for step in plan.steps if step.node.name == name)
@@ -134,7 +129,7 @@ def run_stage(resolved: Resolved, name: str, console: Console, *, forced: bool =
     with claimed(plan, console) as lease:
         run = Run(plan, console, Outcome(cached), lease, {step.node.domain: ranks.broadcast(benchmarks)})
         artifact = run.make(step.node, forced=forced)
-        run.gate(step.node)
+        run.hold_to_limits(step.node)
         if step.node.kind == "card":
             run.write_summary()
     return artifact
@@ -325,33 +320,10 @@ class Run:
                 if planned > target.stat().st_mtime_ns:  # the clock was set back since
                     os.utime(target, ns=(planned, planned))
 
-    def gate(self, node: Node) -> None:
+    def hold_to_limits(self, node: Node) -> None:
         """Compare an examined stage with the base; warn or stop as the settings say."""
-        if node.kind != "evaluate":
-            return
-        settings, pipeline = self.plan.part(node).resolved.config.gate, self.resolved.pipeline
-        examined = pipeline.stages[str(node.parent)]
-        if examined.domain not in (None, node.domain or None):
-            return  # what the training of one domain costs another is on the card of a sequence
-        exams = {n.name: self.outcome.artifacts[n.name] for n in self.resolved.nodes if _is_alike(n, node)
-                 and n.name in self.outcome.artifacts}  # fmt: skip
-        first = next(iter(exams))  # the first examined stage that is there
-        is_control = node.parent in pipeline.controls
-        # A warning is shown by the run that made one of the exams, not again by every later one.
-        shown_before = settings.mode == "warn" and not {node.name, first} & set(self.outcome.made)
-        if settings.mode == "off" or is_control or first == node.name or shown_before:
-            return
-        from common.evaluation.gate import check_artifacts
-
-        for line in check_artifacts(settings, exams[node.name].path, exams[first].path):
-            if settings.mode == "stop":
-                raise GateError(f"The gate stops the chain: {line} Set gate.mode=warn to go on.")
+        for line in broken_limits(node, self.plan, self.outcome.artifacts, self.outcome.made):
             self.console.line(f"  gate: {line}", always=True)
-
-
-def _is_alike(node: Node, other: Node) -> bool:
-    """Whether a stage is an exam that asks the same as another exam."""
-    return node.kind == other.kind and node.domain == other.domain
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 Usage: `findings = check(settings, "base", "sft", records_of_base, records_of_sft)`.
 
 `check` is pure. `check_artifacts` reads what it needs from the folders of the exams. The gate stops nothing: what
-`gate.mode` does about a broken limit is decided in `common.engine.run`.
+`gate.mode` does about a broken limit is decided in `common.engine.gate`.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from common.engine.frozen_plan import freeze, thaw
 from common.engine.ordering import resolve_run
 from common.engine.plan import make_plan
 from common.engine.settle import settled
+from common.engine.preflight import inputs
 from common.errors import ConfigError
 from common.store.runs import run_of
 from tests.conftest import QUICK, REPOSITORY
@@ -43,6 +44,19 @@ def test_a_plan_has_the_stages_of_all_domains_and_is_the_same_when_it_is_read_ba
     path.write_text(text.replace('"tokens": 8192', '"tokens": -1'), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"tokens: expected more than 0 .* Undo the edit, or plan it again"):
         thaw(path, {}, REPOSITORY)
+
+
+def test_the_hub_is_asked_about_once_where_one_part_alone_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(inputs, "prepare", lambda run, asks_hub: asked.append(asks_hub))
+    monkeypatch.setattr(inputs, "_check", lambda *words: inputs.NONE)  # what follows is as for one domain
+    for publish, expected in (("hub:owner/name", True), ("local", False)):
+        words = {"domains": "medical,legal", "out": str(tmp_path), **WORDS, "publish.to": publish}
+        asked.clear()
+        assert set(inputs.check_plan(make_plan(resolve_run(words, REPOSITORY)))) == {"", "medical", "legal"}
+        assert asked == [expected]
 
 
 def test_domains_whose_bases_read_other_text_are_no_chain(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Check that all that some stages need is there before any begins: machine, libraries, rows, benchmarks.
 
-Usage: `check_inputs(resolved, corpus, nodes)`, from `common.engine.run`. What follows from settings alone is checked by
-`common.engine.preflight.settings`, names and types of options by `common.config.trl_options`.
+Usage: `check_plan(plan)`, or `check_inputs(resolved, corpus, nodes)` for some stages, from `common.engine.run`.
+
+What follows from settings alone is checked by `common.engine.preflight.settings`, names and types of options by
+`common.config.trl_options`.
 """
 
 from __future__ import annotations
@@ -29,9 +31,10 @@ from common.data.scorers import scorers_of
 from common.data.sizes import RowSizes, Sizes
 from common.engine.corpora import data_folder
 from common.engine.environment import needs_hub, prepare
+from common.engine.plan import Plan
 from common.engine.preflight import hardware
 from common.engine.preflight.backends import check_backends, learning
-from common.engine.preflight.benchmarks import NONE, Benchmarks, load_benchmarks
+from common.engine.preflight.benchmarks import NONE, Benchmarks, load_benchmarks, note_benchmarks
 from common.engine.preflight.sources import empty_exam
 from common.errors import ConfigError, DataError, RecipeError, first_line
 from common.models.device import device_of
@@ -39,6 +42,24 @@ from common.stage import data_roles
 from common.training.distributed import ranks
 from common.training.merging import check_merge
 from common.training.options import preference_options, rewarded_options, sft_options
+
+
+def check_plan(plan: Plan) -> dict[str, Benchmarks]:
+    """Check what all parts of a plan need, and note what their benchmarks ask. Returns that by domain.
+
+    Whether the Hub is asked is decided once, for all of them. Raises as `check_inputs` does.
+    """
+    parts = {domain: (part, [step.node for step in part.to_do]) for domain, part in plan.by_domain.items()}
+    for part, nodes in parts.values():
+        _check_machine(part.resolved, nodes)
+    asking = [_asks_hub(part.resolved, part.corpus, nodes) for part, nodes in parts.values() if nodes]
+    if asking:
+        prepare(plan.resolved.config.run, asks_hub=any(asking))
+    benchmarks = {}
+    for domain, (part, nodes) in parts.items():
+        benchmarks[domain] = _check(part.resolved, part.corpus, nodes, part.outlook.sizes) if nodes else NONE
+        note_benchmarks(benchmarks[domain], part.resolved, nodes)
+    return benchmarks
 
 
 def check_inputs(
@@ -54,11 +75,26 @@ def check_inputs(
     """
     if not nodes:
         return NONE
-    config = resolved.config
-    stages = {node.name: config.stages[node.name] for node in nodes}
+    _check_machine(resolved, nodes)
+    prepare(resolved.config.run, asks_hub=_asks_hub(resolved, corpus, nodes))
+    return _check(resolved, corpus, nodes, sizes, benchmarks)
+
+
+def _check_machine(resolved: Resolved, nodes: Sequence[Node]) -> None:
     if any(kind_of(node.kind).holds_model for node in nodes) and (found := hardware.missing(resolved)):
         raise ConfigError(hardware.explanation(resolved, found))
-    prepare(config.run, asks_hub=needs_hub(config, corpus, list(stages.values())))
+
+
+def _asks_hub(resolved: Resolved, corpus: Corpus, nodes: Sequence[Node]) -> bool:
+    return needs_hub(resolved.config, corpus, [resolved.config.stages[node.name] for node in nodes])
+
+
+def _check(
+    resolved: Resolved, corpus: Corpus, nodes: Sequence[Node], sizes: RowSizes | None = None,
+    benchmarks: Benchmarks | None = None,
+) -> Benchmarks:  # fmt: skip
+    config = resolved.config
+    stages = {node.name: config.stages[node.name] for node in nodes}
     check_backends(config, stages)
     check_arguments(config, nodes)
     for name, settings in stages.items():
