@@ -8,7 +8,8 @@ Waiting for another run that makes the same result is `common.engine.run`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from common.config.folders import names_in
 from common.config.names import twins
@@ -90,5 +91,13 @@ def _run(resolved: Resolved) -> str:
 
 def _recipe(resolved: Resolved) -> str:
     """Return what tells two runs apart that would write different things into one folder; never where they run."""
-    plan = {key: value for key, value in frozen(resolved).items() if key not in WHERE}
-    return fingerprint_of({**plan, "config": {key: value for key, value in plan["config"].items() if key != "run"}})
+    return fingerprint_of(_what(frozen(resolved)))
+
+
+def _what(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a frozen plan, and those of a sequence's domains in it, without what only says where they run."""
+    kept = {key: value for key, value in plan.items() if key not in WHERE}
+    kept["config"] = {key: value for key, value in plan["config"].items() if key != "run"}
+    if "members" in plan:
+        kept["members"] = {name: _what(member) for name, member in plan["members"].items()}
+    return kept

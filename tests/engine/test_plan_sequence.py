@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from common.console import Console
+from common.engine.claim import check_folder, claimed
 from common.engine.frozen_plan import freeze, thaw
 from common.engine.ordering import resolve_run
 from common.engine.plan import make_plan
 from common.engine.settle import settled
 from common.engine.preflight import inputs
-from common.errors import ConfigError
+from common.engine.preflight.benchmarks import NONE
+from common.errors import ConfigError, StoreError
 from common.store.runs import run_of
 from tests.conftest import QUICK, REPOSITORY
 
@@ -51,12 +54,21 @@ def test_the_hub_is_asked_about_once_where_one_part_alone_needs_it(
 ) -> None:
     asked: list[bool] = []
     monkeypatch.setattr(inputs, "prepare", lambda run, asks_hub: asked.append(asks_hub))
-    monkeypatch.setattr(inputs, "_check", lambda *words: inputs.NONE)  # what follows is as for one domain
+    monkeypatch.setattr(inputs, "_check", lambda *words: NONE)  # what follows is as for one domain
     for publish, expected in (("hub:owner/name", True), ("local", False)):
         words = {"domains": "medical,legal", "out": str(tmp_path), **WORDS, "publish.to": publish}
         asked.clear()
         assert set(inputs.check_plan(make_plan(resolve_run(words, REPOSITORY)))) == {"", "medical", "legal"}
         assert asked == [expected]
+
+
+def test_a_run_elsewhere_of_the_same_recipe_may_share_its_folder(tmp_path: Path) -> None:
+    words = {"domains": "medical,legal", "out": str(tmp_path), **WORDS}
+    runs = [resolve_run({**words, **more}, REPOSITORY) for more in ({}, {"run.threads": "1"}, {"cpt.tokens": "8192"})]
+    with claimed(make_plan(runs[0]), Console("quiet")):
+        check_folder(runs[1])
+        with pytest.raises(StoreError, match="with other settings is under way"):
+            check_folder(runs[2])
 
 
 def test_domains_whose_bases_read_other_text_are_no_chain(tmp_path: Path) -> None:
