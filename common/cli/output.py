@@ -187,9 +187,8 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
     for name, found in made.corpus.findings().items():
         for line in found:
             console.line(f"Source {name}: {line}", always=True)
-    for member in made.resolved.members.values() or (made.resolved,):
-        for line in code_lines(member):
-            console.line(line, always=True)
+    for line in code_lines(made.resolved):
+        console.line(line, always=True)
     if slow := emulated(made.resolved.config, [step.node.name for step in made.to_do]):
         console.line(slow, always=True)
     if made.resolved.config.model.path is not None:

@@ -179,13 +179,21 @@ def _template(words: Mapping[str, str], repository: Path) -> Pipeline:
 
 
 def consents_of(given: str | None, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return, for the domain whose code may run, the word that allows it. Raises ConfigError for another's name."""
-    if given is None:
-        return {}
-    domain = given.partition("@")[0]
-    if domain not in names:
-        raise ConfigError(f"{ALLOW_CODE}={given}: expected one of the domains, {', '.join(names)}.")
-    return {domain: {ALLOW_CODE: given}}
+    """Return, for each domain whose code may run, the word that allows it.
+
+    `given` has commas between them, each a name or name@digest. Raises ConfigError for another's name.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for word in [] if given is None else [word.strip() for word in given.split(",")]:
+        domain = word.partition("@")[0]
+        if domain not in names or domain in found:
+            what = "named twice" if domain in found else "none of the domains"
+            raise ConfigError(
+                f"{ALLOW_CODE}={given}: {domain!r} is {what}; expected some of {', '.join(names)}, with commas between "
+                "them."
+            )
+        found[domain] = {ALLOW_CODE: word}
+    return found
 
 
 def _require_one_base(members: Mapping[str, Resolved]) -> None:

@@ -75,7 +75,11 @@ def test_specialists_stand_apart_and_their_merges_name_all_of_them() -> None:
         ({"pipeline": "full"}, "pipeline=full is for one domain. For several there is sequence, specialists"),
         ({"pipeline": "sequnce"}, "There is no pipeline 'sequnce'. Did you mean 'sequence'"),
         ({"cpt-legl.tokens": "4096"}, r"cpt-legl .*Did you mean 'cpt-legal'"),
-        ({"run.allow_code": "other"}, "run.allow_code=other: expected one of the domains, medical, legal"),
+        (
+            {"run.allow_code": "other"},
+            "run.allow_code=other: 'other' is none of the domains; expected some of medical, legal",
+        ),
+        ({"run.allow_code": "legal,legal@1"}, "'legal' is named twice; expected some of medical, legal"),
     ],
 )
 def test_what_does_not_go_together_is_refused(

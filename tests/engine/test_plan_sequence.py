@@ -11,9 +11,9 @@ from common.engine.claim import check_folder, claimed
 from common.engine.frozen_plan import freeze, thaw
 from common.engine.ordering import resolve_run
 from common.engine.plan import make_plan
-from common.engine.settle import settled
 from common.engine.preflight import inputs
 from common.engine.preflight.benchmarks import NONE
+from common.engine.settle import settled
 from common.errors import ConfigError, StoreError
 from common.store.runs import run_of
 from tests.conftest import QUICK, REPOSITORY

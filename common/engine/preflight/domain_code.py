@@ -63,21 +63,26 @@ def check_code(resolved: Resolved) -> None:
 
 def code_lines(resolved: Resolved) -> Iterator[str]:
     """Yield what a plan says of code from outside the package, once it may run."""
-    if found := list(_code_of_run(resolved)):
-        _, digest = _digests(found)
-        given = next((x.given for x in consents.stored(resolved.config.domain) if x.digest == digest), "")
-        when = f", remembered since {given} in {consents.folder()}" if given else ""
-        yield f"Code from outside the package that may run: {_listed(found)}"
-        yield f"You allowed it{when}; jobs on other machines need {granted(resolved)}"
+    for member in resolved.members.values() or (resolved,):
+        if found := list(_code_of_run(member)):
+            _, digest = _digests(found)
+            given = next((x.given for x in consents.stored(member.config.domain) if x.digest == digest), "")
+            when = f", remembered since {given} in {consents.folder()}" if given else ""
+            yield f"Code from outside the package that may run: {_listed(found)}"
+            yield f"You allowed it{when}; jobs on other machines need {granted(resolved)}"
 
 
 def granted(resolved: Resolved) -> str | None:
-    """Return the override by which a job may run the code that this process may, and no other; None where none runs."""
-    found = list(_code_of_run(resolved))
-    if not found:
-        return None
-    require(_named(found), "This run")
-    return f"{ALLOW_CODE}={resolved.config.domain}@{_digests(found)[1]}"
+    """Return the override by which a job may run the code that this process may, and no other; None where none runs.
+
+    Of a sequence it allows the code of each domain that has some.
+    """
+    grants = []
+    for member in resolved.members.values() or (resolved,):
+        if found := list(_code_of_run(member)):
+            require(_named(found), "This run")
+            grants.append(f"{member.config.domain}@{_digests(found)[1]}")
+    return f"{ALLOW_CODE}={','.join(grants)}" if grants else None
 
 
 def code_of_stage(node: Node, resolved: Resolved) -> dict[str, Any]:

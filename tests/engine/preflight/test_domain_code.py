@@ -14,12 +14,13 @@ import pytest
 
 from common.cli.main import main
 from common.config.resolve import resolve
+from common.config.sequence import consents_of
 from common.console import Console
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import recipe_of
 from common.engine.frozen_plan import freeze, thaw
 from common.engine.plan import make_plan
-from common.engine.preflight.domain_code import check_code, code_of_stage, granted, rewards_file
+from common.engine.preflight.domain_code import check_code, code_lines, code_of_stage, granted, rewards_file
 from common.engine.preflight.settings import check_settings
 from common.engine.run import run_stage
 from common.errors import ConfigError
@@ -138,6 +139,21 @@ def test_a_plan_asks_for_the_digest(mine: Path) -> None:
     asked = rf"name alone does not allow it\. Read it, then add run\.allow_code=mine@{digest} to the command line"
     with pytest.raises(ConfigError, match=asked):
         check_code(thaw(plan, ALLOW, REPOSITORY))
+
+
+def test_the_jobs_of_a_sequence_may_run_the_code_of_each_domain(mine: Path) -> None:
+    other = Path(shutil.copytree(mine, mine.parent / "other"))
+    (other / "rewards.py").write_text(f"{REWARDS}\nOTHER = 1\n", encoding="utf-8")
+    members = {folder.name: resolved(folder, **{"run.allow_code": folder.name}) for folder in (mine, other)}
+    for member in members.values():
+        check_code(member)
+    job = str(granted(replace(members["mine"], members=members)))
+    grants = {folder.name: f"{folder.name}@{digest_of_domain(folder)}" for folder in (mine, other)}
+    assert job == f"run.allow_code={grants['mine']},{grants['other']}"
+    words = consents_of(job.partition("=")[2], ["mine", "other"])
+    assert words == {name: {"run.allow_code": grant} for name, grant in grants.items()}
+    lines = list(code_lines(replace(members["mine"], members=members)))
+    assert [line.count(job) for line in lines] == [0, 1, 0, 1], "both lines name what allows both"
 
 
 def test_an_edit_after_the_check_is_not_run(mine: Path) -> None:
