@@ -78,11 +78,9 @@ def execute(resolved: Resolved, console: Console, forced: frozenset[str] = froze
     check_sharding(resolved)
     plan = make_plan(resolved, forced=forced)
     check_fits(plan.outlook, [s.node.name for s in plan.to_do], {s.node.name: s.fingerprint for s in plan.steps})
-    benchmarks, tried = check_plan(plan), list[str]()
-    for domain, part in plan.by_domain.items():
-        if part.to_do and (domain or not plan.parts):  # what is left of a sequence reads no rows
-            tried += try_rows(part, console, benchmarks[domain].passages)
-    for line in [*plan.check(), *dict.fromkeys(tried)] if plan.to_do else ():
+    benchmarks = check_plan(plan)
+    tried = try_rows(plan, console, benchmarks)
+    for line in [*plan.check(), *tried] if plan.to_do else ():
         console.line(f"  {line}", always=True)
     _warn_of_emulation(plan, [step.node.name for step in plan.to_do], console)
     tell_damage(plan, console)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from common.console import Console
 from common.engine.claim import check_folder, claimed
 from common.engine.frozen_plan import freeze, thaw
 from common.engine.ordering import resolve_run
-from common.engine.plan import make_plan
+from common.engine.plan import Plan, make_plan
 from common.engine.preflight import inputs
 from common.engine.preflight.benchmarks import NONE
+from common.engine.preflight.trial import Rows, Tokenizers
 from common.engine.settle import settled
 from common.errors import ConfigError, StoreError
 from common.store.runs import run_of
@@ -60,6 +62,36 @@ def test_the_hub_is_asked_about_once_where_one_part_alone_needs_it(
         asked.clear()
         assert set(inputs.check_plan(make_plan(resolve_run(words, REPOSITORY)))) == {"", "medical", "legal"}
         assert asked == [expected]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A clone whose pipelines a test may add to."""
+    root = tmp_path / "clone"
+    for name in ("pipelines", "domains/medical", "domains/legal"):
+        shutil.copytree(REPOSITORY / name, root / name)
+    (root / "common").symlink_to(REPOSITORY / "common")
+    return root
+
+
+def planned(repository: Path, text: str, **words: str) -> Plan:
+    """Return the plan of a pipeline for several domains that is not shipped."""
+    (repository / "pipelines" / "sequences" / "own.yaml").write_text(text, encoding="utf-8")
+    given = {"domains": "medical,legal", "pipeline": "own", "out": str(repository.parent / "store")}
+    return make_plan(resolve_run({**given, **words}, repository))
+
+
+def test_each_domain_may_add_its_words_to_the_tokenizer_of_the_domain_before(repository: Path) -> None:
+    stages = (
+        "base: {kind: base}, vocabulary: {kind: tokenizer, from: base, each: chain}, "
+        "cpt: {kind: cpt, from: vocabulary, each: chain}"
+    )
+    text = f"description: Words.\nstages: {{{stages}}}\nexam: [base]\npublish: cpt\n"
+    words = {key: value for key, value in WORDS.items() if not key.startswith("cpt")}
+    plan = planned(repository, text, **words, **{"vocabulary.add": "20", "vocabulary-legal.min_frequency": "2"})
+    tokenizers = Tokenizers(plan, Rows(plan, {}))
+    sizes = [len(tokenizers.after(name)[0] or ()) for name in ("base", "vocabulary-medical", "vocabulary-legal")]
+    assert sizes == [sizes[0], sizes[0] + 20, sizes[0] + 40]
 
 
 def test_a_run_elsewhere_of_the_same_recipe_may_share_its_folder(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ learn; and a tokenizer or a chat template that no stage can work with. It trains
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from common.config.answering import AnsweringSettings, ExpertSettings, RewardedSettings
@@ -28,6 +29,7 @@ from common.data.accounting import RowCount
 from common.data.exam_passages import Passage
 from common.data.leading import Leading
 from common.engine.plan import Plan, start_of
+from common.engine.preflight.benchmarks import Benchmarks
 from common.engine.preflight.losses import describe, judge, scaled
 from common.errors import DataError
 from common.models import checkpoint, contracts
@@ -47,23 +49,32 @@ from common.training.rows.rows import readers_of
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+NO_BENCHMARKS: Mapping[str, Benchmarks] = MappingProxyType({})
 PRETRAIN_BYTES = 16_000_000  # of text that a tokenizer is trained on for a trial
 
 
-def try_rows(plan: Plan, console: Console, benchmarks: tuple[Passage, ...] = ()) -> list[str]:
+def try_rows(plan: Plan, console: Console, benchmarks: Mapping[str, Benchmarks] = NO_BENCHMARKS) -> list[str]:
     """Read the rows of the stages that will run, held against `benchmarks` too. Returns what is worth saying, by line.
 
-    Raises ContractError, DataError and ConfigError as the first of them would that cannot go on.
+    `benchmarks` are by domain. Raises ContractError, DataError and ConfigError as the first of them would that cannot
+    go on.
     """
+    rows = Rows(plan, {domain: found.passages for domain, found in benchmarks.items()})
+    tokenizers, lines = Tokenizers(plan, rows), dict[str, None]()
+    for domain, part in plan.by_domain.items():
+        if part.to_do and (domain or not plan.parts):  # what is left of a sequence reads no rows
+            lines |= dict.fromkeys(_try_part(part, rows, tokenizers, console))
+    return list(lines)
+
+
+def _try_part(plan: Plan, rows: Rows, tokenizers: Tokenizers, console: Console) -> list[str]:
+    """Do so for one domain."""
     resolved, nodes = plan.resolved, [step.node for step in plan.to_do]
     reading = [node for node in nodes if _reads(node)]
     takes = any(kind_of(node.kind).starts for node in nodes) and resolved.config.model.path is not None
     extending = [node for node in nodes if kind_of(node.kind).changes_tokenizer]
     if resolved.config.data == EMBEDDED and not takes and not extending:
         return []
-    assert plan.outlook.sizes is not None, "a plan knows its corpus"
-    part = Leading(plan.corpus, plan.outlook.sizes)
-    tokenizers = Tokenizers(plan, part, benchmarks)
     start, _ = tokenizers.after(start_of(resolved).name)
     for node in extending if start is not None else ():
         tokenizers.after(node.name)
@@ -82,7 +93,7 @@ def try_rows(plan: Plan, console: Console, benchmarks: tuple[Passage, ...] = ())
             tried.add(alike)
             tokenizer, guess = tokenizers.after(node.parent or node.name)
             assert tokenizer is not None, "that of the start is known"
-            trial = Trial(node, resolved.config, part, tokenizer, guess, benchmarks)
+            trial = Trial(node, resolved.config, rows.of(node), tokenizer, guess, rows.passages(node))
             lines |= dict.fromkeys([*trial.doubts(), *trial.lines()])
             bar.update(number + 1)
     return list(lines)
@@ -95,11 +106,29 @@ def _reads(node: Node) -> bool:
     return bool(kind.roles) and trains and not node.sampled
 
 
-class Tokenizers:
-    """The tokenizers that stages' results will have, each loaded or made when first asked for."""
+class Rows:
+    """The first rows that stages read, and what they are held against: those of a stage's own domain."""
 
-    def __init__(self, plan: Plan, part: Leading, benchmarks: tuple[Passage, ...]) -> None:
-        self._plan, self._part, self._benchmarks = plan, part, benchmarks
+    def __init__(self, plan: Plan, passages: Mapping[str, tuple[Passage, ...]]) -> None:
+        self._plan, self._passages = plan, passages
+        self._known: dict[str, Leading] = {}
+
+    def of(self, node: Node) -> Leading:
+        part, domain = self._plan.part(node), node.domain
+        assert part.outlook.sizes is not None, "a plan knows its corpus"
+        if domain not in self._known:
+            self._known[domain] = Leading(part.corpus, part.outlook.sizes)
+        return self._known[domain]
+
+    def passages(self, node: Node) -> tuple[Passage, ...]:
+        return self._passages.get(node.domain, ())
+
+
+class Tokenizers:
+    """The tokenizers that the results of all stages will have, each loaded or made when first asked for."""
+
+    def __init__(self, plan: Plan, rows: Rows) -> None:
+        self._plan, self._rows = plan, rows
         self._known: dict[str, tuple[PreTrainedTokenizerBase | None, str]] = {}
 
     def after(self, name: str) -> tuple[PreTrainedTokenizerBase | None, str]:
@@ -115,16 +144,16 @@ class Tokenizers:
     def _of(self, source: str) -> tuple[PreTrainedTokenizerBase | None, str]:
         step = next(step for step in self._plan.steps if step.node.name == source)
         if not kind_of(step.node.kind).changes_tokenizer:
-            return _tokenizer(self._plan, self._part)
-        config, node = self._plan.resolved.config, step.node
+            return _tokenizer(self._plan.part(step.node), self._rows.of(step.node))
+        config, node, part = self._plan.part(step.node).resolved.config, step.node, self._rows.of(step.node)
         if step.state == "cached" and step.artifact is not None:
             return checkpoint.load_tokenizer(step.artifact.path, config.model), ""
         before, guess = self.after(node.parent or node.name)
         if before is None:
             return None, guess
-        context = replace(_context(node, config, self._part, config.stages[source]), benchmarks=self._benchmarks)
+        context = replace(_context(node, config, part, config.stages[source]), benchmarks=self._rows.passages(node))
         made = extend(context, before, whole=False)
-        whole = all(found.whole for found in self._part.parts.get("cpt", {}).values())
+        whole = all(found.whole for found in part.parts.get("cpt", {}).values())
         if made is None and whole and not guess:
             extend(context, before)  # says why
         tokenizer = before if made is None else made.tokenizer
