@@ -136,7 +136,8 @@ def expand(pipeline: Pipeline, domains: Sequence[str]) -> Pipeline:
                 )
             parent = None if spec.parent is None else last(spec.parent, f"stages.{name}.from")
             others = tuple(each for other in spec.others for each in made.get(other, [other]))
-            domain = domains[0] if kind.starts else None
+            # General text, of which a base is made and on which a stage measures, is read as the first domain has it.
+            domain = domains[0] if kind.starts or kind.measures else None
             stages[name] = spec.model_copy(update={"parent": parent, "others": others, "domain": domain})
             continue
         for place, domain in enumerate(domains):

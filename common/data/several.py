@@ -28,7 +28,7 @@ class Several:
         return [fact for corpus in self.corpora.values() for fact in corpus.identity(roles)]
 
     def rows(self, role: str) -> Iterator[Row]:
-        raise NotImplementedError(f"the rows of the role {role} are read from the corpus of one domain")
+        raise AssertionError(f"rows of the role {role} are read from the corpus of one domain: expand() gives it one")
 
     def portions(self, role: str, *, hub: bool = False) -> list[Portion] | None:
         return []

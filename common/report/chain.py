@@ -150,7 +150,7 @@ def load_chain(
     domains = tuple(dict.fromkeys(domain for by_domain in sets.values() for domain in by_domain))
     if domains:
         manifests |= {node.name: _as_called(manifests[node.name], node) for node in nodes if node.name in manifests}
-    owners = {node.name: node.domain for node in nodes if not kind_of(node.kind).starts}
+    owners = {n.name: n.domain for n in nodes if kind_of(n.kind).roles and not kind_of(n.kind).starts}
     checkpoints = tuple(
         replace(
             _checkpoint(name, inputs[name], manifests[name], exams.get(name), control=name in controls),

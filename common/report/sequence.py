@@ -133,10 +133,16 @@ def bits_of(checkpoint: Checkpoint, domain: str) -> float | None:
 
 
 def _line(chain: Chain) -> list[Checkpoint]:
-    """Return the start of the chain, and the last checkpoint of each domain before the next one begins."""
-    line: list[Checkpoint] = []
-    for checkpoint in reversed(chain.ancestors(chain.published)):
-        if line and checkpoint.domain and checkpoint.domain == line[-1].domain:
+    """Return the start of the chain, and the last checkpoint of each domain before the next one begins.
+
+    What read no domain's text, such as a grown model or a merge, is none of them.
+    """
+    start, *others = reversed(chain.ancestors(chain.published))
+    line = [start]
+    for checkpoint in others:
+        if not checkpoint.domain:
+            continue
+        if checkpoint.domain == line[-1].domain:
             line.pop()
         line.append(checkpoint)
     return line

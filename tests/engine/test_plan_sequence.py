@@ -94,6 +94,18 @@ def test_each_domain_may_add_its_words_to_the_tokenizer_of_the_domain_before(rep
     assert sizes == [sizes[0], sizes[0] + 20, sizes[0] + 40]
 
 
+def test_a_model_may_grow_by_what_general_text_needs_of_it(repository: Path) -> None:
+    stages = "base: {kind: base}, grown: {kind: expand, from: base}, cpt: {kind: cpt, from: grown, each: chain}"
+    settings = "grown: {method: adept, added: 1}"
+    text = f"description: Grown.\nstages: {{{stages}}}\nexam: [base]\npublish: cpt\nsettings: {{{settings}}}\n"
+    plan = planned(repository, text, **WORDS)
+    step = next(step for step in plan.steps if step.node.name == "grown")
+    assert step.node.domain == "medical"
+    assert plan.part(step.node).corpus.portions("replay"), "what it is measured on can be read"
+    with pytest.raises(AssertionError, match="the corpus of one domain"):
+        plan.corpus.rows("replay")
+
+
 def test_a_run_elsewhere_of_the_same_recipe_may_share_its_folder(tmp_path: Path) -> None:
     words = {"domains": "medical,legal", "out": str(tmp_path), **WORDS}
     runs = [resolve_run({**words, **more}, REPOSITORY) for more in ({}, {"run.threads": "1"}, {"cpt.tokens": "8192"})]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,16 @@ def test_the_matrix_and_its_figures_are_on_the_card() -> None:
     assert record["checkpoints"] == ["base", "cpt-law", "cpt-money"]
     assert record["wrong"]["matrix"][0] == [pytest.approx(0.5), pytest.approx(0.6)]
     assert matrix_rows(chain())[0] == ["base", "4.000  50.0%", "5.000  40.0%"]
+
+
+def test_a_model_that_read_no_domain_is_no_step_of_the_matrix_of_transfer() -> None:
+    base, law, money, _ = chain().checkpoints
+    grown = replace(base, name="grown", kind="expand", parent="base", exams={})
+    blend = replace(base, name="blend", kind="merge", parent="cpt-money", exams={})
+    line = (base, grown, replace(law, parent="grown"), money, blend)
+    found = measured(Chain(line, "blend", {}, DOMAINS))
+    assert found is not None
+    assert [c.name for c in found.line] == ["base", "cpt-law", "cpt-money"]
 
 
 def test_merged_specialists_are_compared_with_the_chain() -> None:
