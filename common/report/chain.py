@@ -94,6 +94,8 @@ class Chain:
     published: str
     manifests: Mapping[str, Mapping[str, Any]]  # of every input, the exams included
     domains: tuple[str, ...] = ()  # of a sequence, in the order of training
+    # What was computed of it and several parts of a card show, by its name; a changed chain begins without.
+    computed: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __getitem__(self, name: str) -> Checkpoint:
         return next(c for c in self.checkpoints if c.name == name)

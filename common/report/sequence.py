@@ -18,6 +18,7 @@ from common.report.markdown import MISSING, code, interval, number, percent, pla
 from common.store.lineage import KEY, SHARED_ROLES
 
 DOMAIN = "domain"  # the side of a domain's own questions and texts in its exam
+FIGURES = "transfer"  # name of what is computed of a chain
 MATRIX_NOTE = (
     "Every checkpoint sat the exam of every domain. The first table has the bits per byte of each domain's held-out "
     "text, where lower is better, the second the share of right answers to its questions."
@@ -48,7 +49,17 @@ class Measured:
 
 
 def measured(chain: Chain) -> Measured | None:
-    """Return the figures of a sequence; None for a run of one domain, or where the published model read not all."""
+    """Return the figures of a sequence; None for a run of one domain, or where the published model read not all.
+
+    They are computed once for a chain.
+    """
+    if FIGURES not in chain.computed:
+        chain.computed[FIGURES] = _measured(chain)
+    found: Measured | None = chain.computed[FIGURES]
+    return found
+
+
+def _measured(chain: Chain) -> Measured | None:
     line = tuple(_line(chain))
     if len(chain.domains) < 2 or [c.domain for c in line[1:]] != list(chain.domains):
         return None

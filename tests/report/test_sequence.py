@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from common.evaluation.joint import Sat, join
+from common.report import sequence
 from common.report.chain import Chain, Checkpoint, LossCurve
 from common.report.comparisons import compare_chain
 from common.report.plots import draw_domains
@@ -74,6 +75,15 @@ def test_the_matrix_and_its_figures_are_on_the_card() -> None:
     assert record["checkpoints"] == ["base", "cpt-law", "cpt-money"]
     assert record["wrong"]["matrix"][0] == [pytest.approx(0.5), pytest.approx(0.6)]
     assert matrix_rows(chain())[0] == ["base", "4.000  50.0%", "5.000  40.0%"]
+
+
+def test_the_figures_are_computed_once_for_a_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, asked = chain(), []
+    monkeypatch.setattr(sequence, "measure", lambda *given: asked.append(given))
+    for _ in range(2):
+        measured(whole)
+    assert len(asked) == 2, "of texts and of answers"
+    assert measured(replace(whole, published="cpt-law")) is None
 
 
 def test_a_model_that_read_no_domain_is_no_step_of_the_matrix_of_transfer() -> None:
