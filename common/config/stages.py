@@ -202,8 +202,8 @@ class CptSettings(ContinuedSettings):
     """Continued pre-training on the domain's text, mixed with replay."""
 
     replay_from: Literal["role", "lineage"] = Field(
-        "role", description="where replay comes from: the sources of the role replay, or everything that the chain has "
-        "read before, drawn uniformly from its tokens in the store",
+        "role", description="where replay comes from: the sources of the role replay, or the rows of all earlier "
+        "stages of the chain, kept as tokens in the store, of each as large a part as the tokens that it has read",
     )  # fmt: skip
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ from common.models.tokenizer import WORDS
 from common.rewards.own import FILE, own_names
 from common.stage import data_roles, holds_apart
 from common.store.artifacts import Artifact, digest_file
-from common.store.lineage import identity_of, joined
+from common.store.lineage import identity_of, lineage_of
 from common.system.outside_code import files_below
 
 # Goes up by one when a default changes, or what counts as identity does: then every stage is made again.
@@ -82,8 +82,8 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
         settings.pop("revision", None)
     if data := data_of(node, config, corpus):
         recipe["data"] = data
-    if from_lineage(config.stages[node.name]) and settings.get("replay"):
-        recipe["lineage"] = identity_of(joined(inputs.values()))
+    if from_lineage(config.stages[node.name]) and settings.get("replay") and node.parent is not None:
+        recipe["lineage"] = identity_of(lineage_of(inputs[node.parent]))  # what is drawn from
     modules: dict[str, str] = {}
     own = config.stages[node.name]
     if isinstance(own, DataSettings):

@@ -91,10 +91,13 @@ def _lineage(
     """Return what a model has read, and the stages before it; nothing for a stage that makes none."""
     if not kind_of(job.node.kind).makes_model:
         return {}
-    models = [artifact for artifact in job.inputs.values() if kind_of(str(artifact.manifest["kind"])).makes_model]
+    # A reward model that it reads has read rows that it has not; and a tokenizer is learned from text, no model is.
+    kinds = {name: kind_of(str(artifact.manifest["kind"])) for name, artifact in job.inputs.items()}
+    models = [artifact for name, artifact in job.inputs.items() if kinds[name].makes == "language model"]
     tokenizer = out / "tokenizer.json"
     digest = digest_file(tokenizer) if tokenizer.is_file() else None
-    own = entry_of(manifest, report.read, resolved.config.domain, digest)
+    trained = not kind_of(job.node.kind).changes_tokenizer
+    own = entry_of(manifest, report.read, resolved.config.domain, digest) if trained else None
     return {KEY: [*joined(models), *([own] if own else [])]}
 
 

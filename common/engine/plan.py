@@ -282,8 +282,6 @@ def _step(
         latest = [other.name for other in resolved.nodes if other.name in absent][-1]
         return Step(node, "waits", (f"after {latest}",), None, before, *expected)
     recipe = recipe_of(node, resolved, corpus, {name: known[name] for name in node.inputs})
-    if "lineage" in recipe and node.parent is not None:
-        require_drawable(known[node.parent], node.name)
     fingerprint = fingerprint_of(recipe)
     found = store.get(node.stored, fingerprint)
     problem = store.problem(node.stored, fingerprint) if found is None else seen_changed(found)
@@ -293,6 +291,9 @@ def _step(
     if found is not None and not gone and not again and not without:
         notes = (*not_as_published(found, resolved), *left_out(found, node), *code_changes(found, node, resolved))
         return Step(node, "cached", notes, fingerprint, found)
+    if "lineage" in recipe and node.parent is not None:
+        names = {artifact.fingerprint: name for name, artifact in known.items()}
+        require_drawable(known[node.parent], node.name, store, names, run_of(resolved).rerun)
     alike = before is not None and before.manifest["recipe"].get("model") == recipe.get("model")
     tokens, counted, seconds = _expected(node, config, corpus, before if alike else None, outlook)
     if gone:

@@ -1,6 +1,6 @@
 """What a result has read, and everything that the stages before it had read: kept in its manifest.
 
-Usage: `entries = lineage_of(artifact)`; `read = tokens_read(entries)`.
+Usage: `entries = lineage_today(artifact, store)`; `read = tokens_read(entries)`.
 
 An entry is one stage: {"stage", "kind", "domain", "fingerprint", "sources", "read", "tokenizer"}. `sources` are what it
 read of each source, in tokens and with passes counted. `read` are the shared results that hold its rows as tokens, with
@@ -9,13 +9,14 @@ how many of their tokens it read: what is replayed of the lineage is drawn from 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from common.errors import DataError
-from common.store.artifacts import Artifact
+from common.store.artifacts import Artifact, Store, read_artifact
+from common.store.manifest import LINEAGE, name_in, read_manifest
 
-KEY = "lineage"  # in a manifest
+KEY = LINEAGE  # in a manifest
 SHARED_ROLES = ("pretrain", "replay")  # of text that belongs to no domain
 Entry = dict[str, Any]
 
@@ -23,11 +24,16 @@ Entry = dict[str, Any]
 def entry_of(
     manifest: Mapping[str, Any], read: Mapping[str, int], domain: str, tokenizer: str | None = None
 ) -> Entry | None:  # fmt: skip
-    """Return what one stage has read by its manifest; None for a stage that read no rows."""
+    """Return what one stage has read by its manifest; None for a stage that read no rows.
+
+    Where rows are kept as tokens (`read`) their passes are known, and a source without any was not read: a mixture may
+    leave one out. Passes over other rows may not be known, and count as one.
+    """
+    passes = [(row, row["epochs"] if read else row["epochs"] or 1) for row in manifest.get("rows", ())]
     sources = [
-        {"id": str(row["source"]), "role": str(row["role"]), "tokens": round(row["tokens"] * (row["epochs"] or 1))}
-        for row in manifest.get("rows", ())
-        if row.get("rows_out")
+        {"id": str(row["source"]), "role": str(row["role"]), "tokens": round(row["tokens"] * times)}
+        for row, times in passes
+        if row.get("rows_out") and times
     ]
     if not sources:
         return None
@@ -50,6 +56,19 @@ def lineage_of(artifact: Artifact) -> list[Entry]:
     return [dict(entry) for entry in known]
 
 
+def lineage_today(artifact: Artifact, store: Store) -> list[Entry]:
+    """Return the same, with where the rows of each stage are now, if it was made again since."""
+    return [_today(entry, store) for entry in lineage_of(artifact)]
+
+
+def _today(entry: Entry, store: Store) -> Entry:
+    folder = store.artifacts / name_in(entry)
+    manifest = read_manifest(folder)
+    known = [] if manifest is None else lineage_of(Artifact(folder, manifest))
+    same = [each for each in known if each["fingerprint"] == entry["fingerprint"] and each["read"]]
+    return same[-1] if same else entry
+
+
 def joined(artifacts: Iterable[Artifact]) -> list[Entry]:
     """Return what several results and the stages before them have read, each stage once."""
     entries = {entry["fingerprint"]: entry for artifact in artifacts for entry in lineage_of(artifact)}
@@ -64,20 +83,33 @@ def identity_of(entries: Sequence[Entry]) -> dict[str, int]:
     return {str(entry["fingerprint"]): sum(map(int, entry["read"].values())) for entry in entries}
 
 
-def require_drawable(parent: Artifact, stage: str) -> None:
-    """Check that all that was read before a stage is kept as tokens of its model's tokenizer. Raises DataError."""
+def require_drawable(
+    parent: Artifact, stage: str, store: Store, names: Mapping[str, str], rerun: Callable[[str], str]
+) -> None:  # fmt: skip
+    """Check that all that was read before a stage is in the store, as tokens of its model's tokenizer.
+
+    `names` are those of the run's stages, by fingerprint, and `rerun` gives the command that makes one again.
+    Raises DataError.
+    """
     now = parent.manifest.get("files", {}).get("tokenizer.json", {}).get("sha256")
-    for entry in lineage_of(parent):
+    for entry in lineage_today(parent, store):
+        name = names.get(str(entry["fingerprint"]), str(entry["stage"]))
+        role = f"set {stage}.replay_from=role"
         if not entry["read"]:
             raise DataError(
-                f"{stage}.replay_from=lineage needs the rows that stage {entry['stage']} has read, and its result does "
-                f"not say where they are. Make it again with `just rerun … stage={entry['stage']}`, or set "
-                f"{stage}.replay_from=role."
+                f"{stage}.replay_from=lineage needs the rows that stage {name} has read, and its result names none "
+                f"that are kept as tokens: {role}. Only a result from before they were kept has them once it is made "
+                f"again, with `{rerun(name)}`."
+            )
+        if gone := [rows for rows in entry["read"] if read_artifact(store.artifacts / rows) is None]:
+            raise DataError(
+                f"{stage}.replay_from=lineage needs {gone[0]}, rows that stage {name} has read, and they are gone from "
+                f"the store. Make them again with `{rerun(name)}`, or {role}."
             )
         if now and entry["tokenizer"] and entry["tokenizer"] != now:
             raise DataError(
-                f"{stage}.replay_from=lineage draws tokens that stage {entry['stage']} has read, and the tokenizer has "
-                f"changed since. Set {stage}.replay_from=role."
+                f"{stage}.replay_from=lineage draws tokens that stage {name} has read, and the tokenizer has changed "
+                f"since: {role}."
             )
 
 

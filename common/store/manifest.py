@@ -21,6 +21,7 @@ MANIFEST = "manifest.json"
 READS = "reads.json"  # in a stage's scratch: the shared results that it has read; its manifest has them as `reads`
 SCHEMA = 1
 USED = ("inputs", "reads")  # keys of a manifest: results of stages, and shared ones
+LINEAGE = "lineage"  # key of a manifest: see `common.store.lineage`
 RESULT = re.compile(rf"{NAME}-[0-9a-f]{{16}}")  # <stage>-<fingerprint>: the name of a result's folder
 
 
@@ -82,8 +83,14 @@ def name_in(manifest: Mapping[str, Any]) -> str:
 
 
 def inputs_of(manifest: Mapping[str, Any]) -> list[str]:
-    """Return the names of the results that a result was made from, shared ones included."""
-    return [name_in(facts) for name in USED for facts in manifest.get(name, {}).values()]
+    """Return the names of the results that a result was made from, shared ones included.
+
+    So are those that hold what the stages before it have read: a later stage may draw from them.
+    """
+    entries = manifest.get(LINEAGE)
+    read = [entry.get("read") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    names = [str(name) for rows in read if isinstance(rows, dict) for name in rows]
+    return [*(name_in(facts) for name in USED for facts in manifest.get(name, {}).values()), *names]
 
 
 def damage(folder: Path, manifest: Mapping[str, Any]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -15,7 +16,7 @@ from common.config.stages import BaseSettings
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import RECIPE_SCHEMA, recipe_of, settings_made_with
 from common.engine.staleness import changes
-from common.store.artifacts import fingerprint_of
+from common.store.artifacts import Artifact, fingerprint_of
 from tests.conftest import REPOSITORY
 
 
@@ -55,6 +56,19 @@ def test_a_default_is_no_part_of_a_recipe_whether_it_is_written_or_not() -> None
     assert fingerprint(base__packing="isolated", base__guard__spike="3.0") == fingerprint()
     assert fingerprint(base__guard__spike="null") != fingerprint()
     assert settings_made_with(recipe)["guard"] == resolved.config.stages["base"].model_dump(mode="json")["guard"]
+
+
+def test_of_lineages_that_of_the_parent_alone_is_identity() -> None:
+    words = {"domain": "medical", "cpt.replay": "0.5", "cpt.replay_from": "lineage"}
+    resolved = resolve(words, REPOSITORY)
+    node = next(node for node in resolved.nodes if node.name == "cpt")
+    entry: dict[str, Any] = {"stage": "base", "domain": "", "sources": [], "read": {"tokens-a": 9}, "tokenizer": None}
+    inputs = {
+        name: Artifact(Path(), {"stage": name, "digest": name, "lineage": [{**entry, "fingerprint": name}]})
+        for name in ("base", "sample")
+    }
+    recipe = recipe_of(node, resolved, open_corpus(resolved), inputs)
+    assert recipe["lineage"] == {"base": 9}
 
 
 def test_a_new_setting_changes_no_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:

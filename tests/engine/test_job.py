@@ -50,5 +50,10 @@ def test_a_model_knows_what_it_has_read_and_what_was_read_before(tmp_path: Path)
     assert found[0] == first.manifest["lineage"][0]
     assert found[1]["sources"] == [{"id": "cpt", "role": "cpt", "tokens": 150}]  # three passes over 50 tokens
     assert found[1]["read"] == {"tokens-cpt": 128}
+    judged = Artifact(tmp_path, {**second.manifest, "kind": "reward", "lineage": [{**found[1], "fingerprint": "r"}]})
+    tuned = made(next(node for node in resolved.nodes if node.name == "sft"), {"cpt": second, "r": judged}, "sft")
+    assert [entry["stage"] for entry in tuned.manifest["lineage"]] == ["base", "cpt", "sft"], (
+        "not what a judge has read"
+    )
     exam = next(node for node in resolved.nodes if node.name == "exam-cpt")
     assert "lineage" not in made(exam, {"cpt": second}, "questions_domain").manifest

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from common.cli.main import main
-from common.store.artifacts import Store, fingerprint_of
+from common.store.artifacts import Store, fingerprint_of, write_json
 from common.store.collection import Found, collect, linked_names
 from common.store.leases import leased, names_in_use
 from common.store.manifest import MANIFEST
@@ -129,6 +129,14 @@ def test_what_a_run_under_way_reads_stays_with_all_that_it_was_made_from(store: 
         assert unused(collect(store, dry=False)) == {other.path.name}
         assert scratch.exists()
     assert unused(collect(store, dry=True)) == {base.path.name, cpt.path.name}
+
+
+def test_rows_that_a_model_of_a_run_may_be_replayed_from_stay(store: Store) -> None:
+    rows, lost = commit(store, "tokens", "read"), commit(store, "tokens", "other")
+    cpt = commit(store, "cpt", "weights")
+    write_json(cpt.path / "manifest.json", {**cpt.manifest, "lineage": [{"read": {rows.path.name: 7}}, "odd"]})
+    RunFolder(store.runs, "law", "tiny", "sequence").link("cpt", cpt)
+    assert [path for path, _ in collect(store, dry=True).unused] == [lost.path]
 
 
 def test_scratch_of_a_stage_that_is_made_again_right_now_stays(store: Store) -> None:

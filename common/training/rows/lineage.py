@@ -4,7 +4,8 @@ Usage: `name = replay_of_lineage(context, budget=65536, sequence_length=2048)`, 
 
 The memory of "Revisiting Replay and Gradient Alignment" (arXiv 2508.01908) holds all past data on the disk and draws
 from it uniformly. Here that is what earlier stages have read, as tokens in the store: each stage's part is as large as
-the tokens that it read, passes counted. Documents are drawn in a shuffled order within a part. Only the documents of
+the tokens that it read, passes counted. A part is all rows that the stage had prepared, also those that it did not get
+to or kept for validation. Its packed rows are shuffled, and their documents follow each other. Only the documents of
 one shard are in memory. Nothing is held against the exam again: each document was, by the stage that read it first.
 """
 
@@ -19,7 +20,7 @@ from common.data.accounting import RowCount
 from common.errors import DataError
 from common.stage import StageContext
 from common.store.artifacts import write_json
-from common.store.lineage import Entry, lineage_of, require_drawable, tokens_read
+from common.store.lineage import Entry, lineage_of, lineage_today, tokens_read
 from common.training.rows.prepared import FACTS, KIND, ROWS, SAMPLES, SCHEMA
 from common.training.rows.shards import TokenRow, TokenShards
 
@@ -32,20 +33,20 @@ MODULE = "common.training.rows.lineage"
 
 def has_lineage(context: StageContext) -> bool:
     """Whether an earlier stage of the chain has read rows."""
-    return bool(_entries(context))
+    return context.parent in context.inputs and bool(lineage_of(context.parent_artifact))
 
 
 def replay_of_lineage(context: StageContext, *, budget: int, sequence_length: int) -> str:
     """Make the rows of replay where nobody has yet, and return their name.
 
-    Raises DataError where what was read is not known, is gone, or has other tokens than the model.
+    Raises DataError where what was read is gone. A plan has checked that it is known, and has the model's tokens
+    (`common.store.lineage.require_drawable`).
     """
-    entries = _entries(context)
-    require_drawable(context.parent_artifact, context.stage)
-    weights = tokens_read(entries)
-    options = {"budget": budget, "sequence_length": sequence_length, "seed": context.config.seed}
     shared = context.shared
     assert shared is not None, "a lineage is in a store"
+    entries = lineage_today(context.parent_artifact, shared.store)
+    weights = tokens_read(entries)
+    options = {"budget": budget, "sequence_length": sequence_length, "seed": context.config.seed}
 
     def make(work: Path, out: Path) -> dict[str, Any]:
         parts: dict[str, Dataset] = {}
@@ -58,10 +59,6 @@ def replay_of_lineage(context: StageContext, *, budget: int, sequence_length: in
         "schema": SCHEMA, "kind": KIND, "role": LINEAGE, "read": weights, "code": shared.code(MODULE), **options
     }  # fmt: skip
     return shared.get(KIND, recipe, make).path.name
-
-
-def _entries(context: StageContext) -> list[Entry]:
-    return lineage_of(context.parent_artifact) if context.parent in context.inputs else []
 
 
 def _open(context: StageContext, name: str) -> Dataset:
@@ -85,10 +82,10 @@ def _make(
     shutil.rmtree(work / "shards", ignore_errors=True)  # of an attempt that was killed: drawing is quick
     shards = TokenShards(work / "shards")
     counts: dict[str, RowCount] = {}
-    owners = {name: entry for entry in entries for name in entry["read"]}
     total = sum(weights.values())
     for place, (name, weight) in enumerate(weights.items()):
-        count = counts.setdefault(_label(owners[name]), RowCount(_label(owners[name]), "replay"))
+        label = _label([entry for entry in entries if name in entry["read"]])
+        count = counts.setdefault(label, RowCount(label, "replay"))
         left = round(budget * weight / total)
         for document in _drawn(parts[name], seed, place):
             if left <= 0:
@@ -120,5 +117,7 @@ def _drawn(rows: Dataset, seed: int, part: int) -> Iterator[Any]:
             yield from np.split(np.asarray(row["input_ids"], np.int32), ends[:-1])
 
 
-def _label(entry: Entry) -> str:
-    return f"read by {entry['stage']}" + (f" ({entry['domain']})" if entry["domain"] else "")
+def _label(entries: list[Entry]) -> str:
+    """Return who has read a part: every stage that did, as the same rows are kept once."""
+    readers = (entry["stage"] + (f" ({entry['domain']})" if entry["domain"] else "") for entry in entries)
+    return f"read by {', '.join(dict.fromkeys(readers))}"

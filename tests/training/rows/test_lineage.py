@@ -95,6 +95,13 @@ def test_replay_is_drawn_from_every_stage_by_what_it_has_read(store: Store, toke
     assert [row["input_ids"] for row in again.dataset] == [row["input_ids"] for row in rows.dataset]
 
 
+def test_rows_that_two_stages_have_read_are_said_to_be_of_both(store: Store, tokenizer: Any) -> None:
+    alpha = build(store, "alpha", tokenizer)
+    parent = parent_of(("alpha", alpha.read), ("beta", alpha.read))
+    rows = build(store, "gamma", tokenizer, parent, replay=0.5, replay_from="lineage")
+    assert {count.source for count in rows.counts if count.role == "replay"} == {"read by cpt (alpha), cpt (beta)"}
+
+
 def test_documents_stay_whole_and_every_token_of_them_is_learned(store: Store, tokenizer: Any) -> None:
     alpha = build(store, "alpha", tokenizer)
     rows = build(store, "beta", tokenizer, parent_of(("alpha", alpha.read)), replay=0.25, replay_from="lineage")
