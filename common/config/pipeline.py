@@ -56,6 +56,10 @@ class StageSpec(Frozen):
     # What `common.config.sequence` makes of `each`, and no pipeline file may say; a frozen plan keeps it.
     domain: SkipJsonSchema[Name | None] = Field(None, description="whose data and settings it has")
 
+    def called(self, name: str) -> str:
+        """Return what a run of one domain calls the stage of this name: that of a single domain by its settings."""
+        return self.settings or name if self.domain else name
+
 
 class Pipeline(Frozen):
     """A pipeline file."""
@@ -82,7 +86,7 @@ class Pipeline(Frozen):
         for name, spec in self.stages.items():
             inputs = tuple(dict.fromkeys([*([spec.parent] if spec.parent else []), *spec.others]))
             sampled = any(kind_of(self.stages[other].kind).makes == "sample" for other in spec.others)
-            names = {each: self._stored(each) for each in (name, *inputs)} if spec.domain else {}
+            names = {each: self.stages[each].called(each) for each in (name, *inputs)} if spec.domain else {}
             domain, settings = spec.domain or "", spec.settings or name
             nodes.append(Node(name, spec.kind, spec.parent, inputs, settings, sampled, spec.fixed, domain, names))
             if name in self.exam:
@@ -96,18 +100,13 @@ class Pipeline(Frozen):
         """Return the exams that a stage's checkpoint sits: one, and in a sequence one of each domain."""
         if not self.domains:
             return [Node(f"exam-{stage}", "evaluate", stage, (stage,), "evaluate")]
-        stored = self._stored(stage)
+        stored = self.stages[stage].called(stage)
         exams = {f"exam-{stage}-on-{domain}": domain for domain in self.domains}
         return [
             Node(name, "evaluate", stage, (stage,), "evaluate", domain=domain,
                  names={name: f"exam-{stored}", stage: stored})
             for name, domain in exams.items()
         ]  # fmt: skip
-
-    def _stored(self, stage: str) -> str:
-        """Return what a run of one domain calls a stage: that of a single domain has its settings' name."""
-        spec = self.stages[stage]
-        return spec.settings or stage if spec.domain else stage
 
     def may_be_published(self) -> tuple[str, ...]:
         """Return the stage that `publish` names and the ones that it continues from, without the start of the chain."""

@@ -21,7 +21,7 @@ from common.config.names import LONGEST
 from common.config.overrides import ALLOW_CODE, flatten
 from common.config.pipeline import SEQUENCES, Pipeline, StageSpec, parse_pipeline, read_pipeline
 from common.config.resolve import EMBEDDED, HUB, Resolved, nodes_of, resolve
-from common.config.stages import CardSettings, PublishSettings
+from common.config.stages import CardSettings, MergeSettings, PublishSettings
 from common.errors import ConfigError
 
 DOMAINS, ORDER = "domains", "order"  # words of the command line
@@ -140,6 +140,11 @@ def expand(pipeline: Pipeline, domains: Sequence[str]) -> Pipeline:
             domain = domains[0] if kind.starts or kind.measures else None
             stages[name] = spec.model_copy(update={"parent": parent, "others": others, "domain": domain})
             continue
+        if issubclass(kind.settings, MergeSettings):
+            raise ConfigError(
+                f"{path}: stages.{name}.each: a merge names the models that it takes, so there is one for all domains. "
+                "Leave each out; `with: [<stage>]` then stands for those of all domains."
+            )
         for place, domain in enumerate(domains):
             parent = str(spec.parent)
             if spec.each == "chain" and place:
@@ -151,6 +156,7 @@ def expand(pipeline: Pipeline, domains: Sequence[str]) -> Pipeline:
             others = tuple(made[other][place] if other in made else other for other in spec.others)
             changed = {"parent": parent, "others": others, "domain": domain, "each": None}
             stages[made[name][place]] = spec.model_copy(update={**changed, "settings": spec.settings or name})
+    _require_names(stages, path)
     raw = pipeline.model_dump(by_alias=True) | {
         "stages": {name: spec.model_dump(by_alias=True) for name, spec in stages.items()},
         "exam": [each for name in pipeline.exam for each in made.get(name, [name])],
@@ -159,6 +165,19 @@ def expand(pipeline: Pipeline, domains: Sequence[str]) -> Pipeline:
         "domains": list(domains),
     }
     return parse_pipeline(raw, path)
+
+
+def _require_names(stages: Mapping[str, StageSpec], path: str) -> None:
+    """Check that what a stage of a domain reads has different names in a run of that domain. Raises ConfigError."""
+    for name, spec in stages.items():
+        taken: dict[str, str] = {}
+        for other in filter(None, [spec.parent, *spec.others] if spec.domain else []):
+            called = stages[other].called(other)
+            if taken.setdefault(called, other) != other:
+                raise ConfigError(
+                    f"{path}: stages.{name} reads {taken[called]} and {other}, which are both '{called}' in a run of "
+                    f"{spec.domain} alone. Leave out `settings: {called}` where it gives one of them that name."
+                )
 
 
 def _members(values: Any, made: Mapping[str, Sequence[str]]) -> Any:

@@ -130,11 +130,14 @@ def check_rewards(
 
 
 def check_stage_rewards(node: Node, settings: AnsweringSettings, resolved: Resolved) -> None:
-    """Check the rewards of a stage that answers prompts; reward models are stages that it reads."""
+    """Check the rewards of a stage that answers prompts; reward models are stages that it reads.
+
+    In a sequence settings name these as a run of the stage's domain does.
+    """
     if settings.rewards and settings.rewards == resolved.config.verify.rewards:
         return  # checked with `verify`
-    stages = resolved.pipeline.stages
-    models = [name for name in node.inputs if kind_of(stages[name].kind).makes == "reward model"]
+    kinds = {other.name: kind_of(other.kind) for other in resolved.nodes}
+    models = [node.called(name) for name in node.inputs if kinds[name].makes == "reward model"]
     check_rewards(settings.rewards, f"{node.name}.rewards", models, verifiers_for(resolved), resolved.origin_of)
 
 

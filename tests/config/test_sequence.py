@@ -130,6 +130,19 @@ HEAD = "description: A chain.\n"
             "stages: {base: {kind: base}, cpt: {kind: cpt, from: base, each: apart}}\nexam: [base]\npublish: cpt\n",
             "publish: 'cpt' is one stage for each domain, apart",
         ),
+        (
+            "stages: {base: {kind: base}, cpt: {kind: cpt, from: base, each: chain}, "
+            "mix: {kind: merge, from: cpt, with: [base], each: apart}}\nexam: [base]\npublish: cpt\n",
+            "stages.mix.each: a merge names the models that it takes",
+        ),
+        (
+            "stages: {base: {kind: base}, sft: {kind: sft, from: base, each: apart}, "
+            "judge: {kind: reward, from: sft, each: apart}, "
+            "other: {kind: reward, from: base, each: apart, settings: judge}, "
+            "tuned: {kind: rloo, from: sft, with: [judge, other], each: apart}, "
+            "mix: {kind: merge, from: base, with: [tuned]}}\nexam: [base]\npublish: mix\n",
+            "stages.tuned-medical reads judge-medical and other-medical, which are both 'judge' in a run",
+        ),
     ],
 )
 def test_a_pipeline_for_several_domains_says_whose_each_stage_is(text: str, expected: str, tmp_path: Path) -> None:

@@ -106,6 +106,20 @@ def test_a_model_may_grow_by_what_general_text_needs_of_it(repository: Path) -> 
         plan.corpus.rows("replay")
 
 
+def test_the_rewards_of_a_domain_name_its_reward_model_as_its_own_run_does(repository: Path) -> None:
+    stages = (
+        "base: {kind: base}, sft: {kind: sft, from: base, each: apart}, "
+        "reward: {kind: reward, from: sft, each: apart}, "
+        "rlhf: {kind: rloo, from: sft, with: [reward], each: apart}, mix: {kind: merge, from: base, with: [rlhf]}"
+    )
+    settings = "rlhf: {rewards: {quality: {model: reward}}}, mix: {method: linear, models: {rlhf: {weight: 1.0}}}"
+    text = f"description: Tuned.\nstages: {{{stages}}}\nexam: [base]\npublish: mix\nsettings: {{{settings}}}\n"
+    names = [step.node.name for step in planned(repository, text).steps]
+    assert {"rlhf-medical", "rlhf-legal"} < set(names)
+    with pytest.raises(ConfigError, match=r"rlhf.*model is 'judge'; expected a reward stage .*\(reward\)"):
+        planned(repository, text.replace("model: reward", "model: judge"))
+
+
 def test_a_run_elsewhere_of_the_same_recipe_may_share_its_folder(tmp_path: Path) -> None:
     words = {"domains": "medical,legal", "out": str(tmp_path), **WORDS}
     runs = [resolve_run({**words, **more}, REPOSITORY) for more in ({}, {"run.threads": "1"}, {"cpt.tokens": "8192"})]
