@@ -43,7 +43,7 @@ def talk(resolved: Resolved, stage: str | None, prompt: str | None, console: Con
             f"{step.reasons[0]}). Run `just run` with the same settings first, or name another run. "
             + list_runs(Store(resolved.out), resolved.config.domain)
         )
-    require_unchanged([step.artifact], run_of(resolved))
+    require_unchanged({stage: step.artifact}, run_of(resolved))
     prepare(resolved.config.run, asks_hub=False)
     from common.models import checkpoint
 

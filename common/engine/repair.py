@@ -8,7 +8,7 @@ Which bytes count, and what is remembered of them, is `common.store.verify`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from common.config.node import Node
 from common.console import Console
@@ -48,11 +48,14 @@ def require_inputs(plan: Plan, node: Node) -> None:
         raise DataError(f"Stage {node.name} needs {needed}, which is not made yet; run stage {needed} first.")
 
 
-def require_unchanged(artifacts: Iterable[Artifact], folder: RunFolder) -> None:
-    """Check that results are what was committed. Raises StoreError with the file and the command that repairs it."""
-    for artifact in artifacts:
+def require_unchanged(results: Mapping[str, Artifact], folder: RunFolder) -> None:
+    """Check that results, by the names that the run gives their stages, are what was committed.
+
+    Raises StoreError with the file and the command that repairs it.
+    """
+    for name, artifact in results.items():
         if problem := changed(artifact):
-            raise StoreError(_damaged(artifact.stage, f"{artifact.path.name}: {problem}", folder))
+            raise StoreError(_damaged(name, f"{artifact.path.name}: {problem}", folder))
 
 
 def _damaged(stage: str, problem: str, folder: RunFolder) -> str:

@@ -178,7 +178,7 @@ class Run:
             if ranks.is_main_process():
                 artifact = self._find(job) or self._launch(job) or self._lock(job, lock)
                 if artifact is None:
-                    require_unchanged(inputs.values(), self.folder)
+                    require_unchanged(inputs, self.folder)
                     self._open_scratch(job)
             ranks.barrier(patiently=True)  # the others wait for as long as the lock is another run's
             if ranks.broadcast(artifact is None):

@@ -63,7 +63,7 @@ class RunFolder:
         if isinstance(several, dict):
             folders = {name: each.get("domain_folder") or name for name, each in several.items()}
             domain = f"domains={','.join(folders.values())}"
-        words = [domain, f"profile={self.profile}", f"stage={stage}"]
+        words = [domain, *([f"profile={self.profile}"] if self.profile else []), f"stage={stage}"]
         words += [f"name={self.name}"] if self.name else []
         words += [f"out={root}"] if root != Path.cwd() else []
         return f"just rerun {shlex.join(words)}"

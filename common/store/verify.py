@@ -18,7 +18,7 @@ from typing import Any
 from common.store.artifacts import Artifact, Store, digest_file, digest_of, what_is_wrong
 from common.store.cache import known_digest, seen_digest
 from common.store.manifest import MANIFEST, RESULT, damage, read_manifest, read_mapping
-from common.store.runs import list_links
+from common.store.runs import RunFolder, list_links
 
 PUBLISHED = "publish.json"  # in a published version: what it holds
 Digest = Callable[[Path], str | None]
@@ -125,9 +125,15 @@ def _verify_versions(store: Store, read: Digest) -> Iterator[Difference | None]:
             yield None
     for version, problem in broken.items():
         same = whole.get(_identity(version))
-        again = f"`just rerun domain={version.parent.name} stage=publish` of its run publishes it again."
+        again = f"`{_run_of(version, store).rerun('publish')}` publishes it again."
         advice = again if same is None else f"{same.name} is the same and whole."
         yield Difference(version, problem, advice, matters=same is None)
+
+
+def _run_of(version: Path, store: Store) -> RunFolder:
+    """Return the run that a published version says it is of; one without a name for a version that does not say it."""
+    profile, _, name = str(read_mapping(version / PUBLISHED).get("run") or "").partition("/")
+    return RunFolder(store.runs, version.parent.name, profile, name)
 
 
 def _results(store: Store) -> list[Path]:

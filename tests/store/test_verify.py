@@ -12,7 +12,7 @@ import pytest
 
 from common.cli.main import main
 from common.store import cache
-from common.store.artifacts import Artifact, Store, digest_file
+from common.store.artifacts import Artifact, Store, digest_file, write_json
 from common.store.cache import remember
 from common.store.manifest import MANIFEST
 from common.store.runs import RunFolder
@@ -157,13 +157,28 @@ def test_the_command_reads_everything_and_names_what_differs(store: Store, capsy
         "sft": f": its manifest.json is of base-.*{again.format('sft')}",
         "dpo": f": model.safetensors is missing. {again.format('dpo')}",
         "kto": ": model.safetensors was changed: .*No run refers to it; `just gc` removes it.",
-        "v1": ": README.md was changed: .*`just rerun domain=medical stage=publish` of its run publishes it again.",
+        "v1": f": README.md was changed: .*`just rerun domain=medical stage=publish {out}` publishes it again.",
     }
     for name, text in expected.items():
         (line,) = (line for line in lines if f"/{name}-" in line or f"/{name}:" in line)
         head, _, tail = text.partition(".*")
         assert head in line
         assert line.endswith(tail)
+
+
+def test_a_version_of_several_domains_is_published_again_by_its_run(store: Store) -> None:
+    folder = version(store, "v1", "card")
+    record = json.loads((folder / "publish.json").read_text(encoding="utf-8")) | {"run": "tiny/sequence"}
+    write_json(folder / "publish.json", record)
+    run = RunFolder(store.runs, "medical", "tiny", "sequence")
+    run.path.mkdir(parents=True)
+    write_json(run.plan, {"members": {"medical": {}, "mine": {"domain_folder": "/somewhere/mine"}}})
+    flip(folder / "README.md")
+    (found,) = verify(store, lambda size: None)
+    assert found is not None
+    assert found.advice.startswith(
+        "`just rerun domains=medical,/somewhere/mine profile=tiny stage=publish name=sequence "
+    )
 
 
 @pytest.mark.parametrize("end", ["replaced", "removed"])

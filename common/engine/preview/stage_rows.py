@@ -138,7 +138,7 @@ def _inputs(node: Node, plan: Plan) -> Iterator[tuple[str, Artifact]]:
         samples, cleans = kind_of(step.node.kind).makes == "sample", name.startswith(PREFIX)
         if step.state == "cached" and step.artifact is not None:
             if samples or hard or cleans:
-                require_unchanged([step.artifact], run_of(plan.resolved))
+                require_unchanged({name: step.artifact}, run_of(plan.resolved))
             yield name, step.artifact
         elif cleans:
             raise _missing(step, plan, f"Stage {node.name} reads the cleaned rows of the stage {name}")
@@ -151,10 +151,11 @@ def _missing(step: Step, plan: Plan, why: str) -> DataError | StoreError:
     """Return the error for a result that is not there, with the command that makes it."""
     if message := damage_of(step, run_of(plan.resolved)):
         return StoreError(message)
-    domain, name = plan.resolved.config.domain, step.node.name
-    command = f"`just run domain={domain}` with the same settings, or `just rerun domain={domain} stage={name}`"
+    several, name = plan.resolved.pipeline.domains, step.node.name
+    chosen = f"domains={','.join(several)}" if several else f"domain={plan.resolved.config.domain}"
+    command = f"`just run {chosen}` with the same settings, or `just rerun {chosen} stage={name}`"
     if name.startswith(PREFIX):
-        command = f"`just data domain={domain} role={name.removeprefix(PREFIX)}` with the same settings"
+        command = f"`just data {chosen} role={name.removeprefix(PREFIX)}` with the same settings"
     return DataError(
         f"{why}, which is not there with these settings ({step.state}: {step.reasons[0]}). Make it first: {command}."
     )
@@ -177,7 +178,7 @@ def _tokenizer(node: Node, plan: Plan) -> PreTrainedTokenizerBase:
     while name is not None:
         step = steps[name]
         if step.state == "cached" and step.artifact is not None:
-            require_unchanged([step.artifact], run_of(plan.resolved))
+            require_unchanged({name: step.artifact}, run_of(plan.resolved))
             return checkpoint.load_tokenizer(step.artifact.path, config.model)
         if kind_of(step.node.kind).changes_tokenizer:
             raise _missing(step, plan, f"The tokenizer of stage {node.name} is made by the stage {name}")
