@@ -17,7 +17,7 @@ from common.config.folders import find_domain
 from common.config.json import read_json
 from common.config.kinds import kind_of
 from common.config.names import Name, NonEmpty
-from common.config.overrides import ALLOW_CODE, nest, take_consent
+from common.config.overrides import ALLOW_CODE, flatten, nest, take_consent
 from common.config.pipeline import Pipeline, parse_pipeline
 from common.config.resolve import Resolved, check_secrets, nodes_of
 from common.config.schema import Config, RunSettings
@@ -110,13 +110,34 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
         return _thawed(plan, path, overrides, repository, out)
     consents = consents_of(overrides.pop(ALLOW_CODE, None), list(plan.members))
     with _edited():
-        _, config, _ = _checked(plan, path)
-    root = out or str(_store_of(path, config, plan.name or config.pipeline))
+        parts = _checked(plan, path)
+    root = out or str(_store_of(path, parts[1], plan.name or parts[1].pipeline))
     members = {
         domain: _thawed(member, path, {**overrides, **consents.get(domain, {})}, repository, root)
         for domain, member in plan.members.items()
     }
-    return assemble(members, plan.order or "")
+    run = assemble(members, plan.order or "")
+    with _edited():
+        _require_together(run, *parts, path)
+    return run
+
+
+def _require_together(
+    run: Resolved, pipeline: Pipeline, config: Config, stages: Mapping[str, StageSettings], path: Path
+) -> None:  # fmt: skip
+    """Check that what a plan of several domains says of them all is what it says of each. Raises ConfigError."""
+    said, counts = (
+        {**settings.model_dump(mode="json", exclude={"stages", "run"}), "pipeline": line.model_dump(mode="json"),
+         "stages": {name: one.model_dump(mode="json") for name, one in parts.items()}}
+        for settings, line, parts in ((config, pipeline, stages), (run.config, run.pipeline, run.config.stages))
+    )  # fmt: skip
+    here, there = flatten(said), flatten(counts)
+    for key in dict.fromkeys([*here, *there]):
+        if here.get(key) != there.get(key):
+            raise ConfigError(
+                f"{path}: {key} is {here.get(key)!r}, and {there.get(key)!r} by what `members` says of each domain, "
+                "which is what counts."
+            )
 
 
 def _thawed(plan: PlanFile, path: Path, overrides: Mapping[str, str], repository: Path, out: str | None) -> Resolved:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -49,6 +50,13 @@ def test_a_plan_has_the_stages_of_all_domains_and_is_the_same_when_it_is_read_ba
     path.write_text(text.replace('"tokens": 8192', '"tokens": -1'), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"tokens: expected more than 0 .* Undo the edit, or plan it again"):
         thaw(path, {}, REPOSITORY)
+    for where, key in (("stages", "stages.cpt-legal.tokens"), ("config", "seed")):
+        edited = json.loads(text)
+        one = edited["stages"]["cpt-legal"] if where == "stages" else edited["config"]
+        one[key.rpartition(".")[2]] = 512
+        path.write_text(json.dumps(edited), encoding="utf-8")
+        with pytest.raises(ConfigError, match=rf"{key} is 512, and .* by what `members` says.* Undo the edit"):
+            thaw(path, {}, REPOSITORY)
 
 
 def test_the_hub_is_asked_about_once_where_one_part_alone_needs_it(
