@@ -295,10 +295,8 @@ def _resolve_made(program: Program, overrides: Overrides) -> tuple[Resolved, Con
         return _resolve(program, overrides)
     check_name("name", name)
     given = read_domains(overrides, REPOSITORY) if "domains" in overrides else [overrides.get("domain", "")]
-    domain, store = (
-        name_of([find_domain(each, REPOSITORY).name for each in given]),
-        Store(_root(program, overrides.get("out"))),
-    )
+    domain = name_of([find_domain(each, REPOSITORY).name for each in given])
+    store = Store(_root(program, overrides.get("out")))
     named = [each for each in runs_in(store, domain) if each.name == name and profile in (None, each.profile)]
     found = [each for each in named if overrides.get("pipeline") in (None, each.pipeline) and each.plan.is_file()]
     if not found:

@@ -18,6 +18,7 @@ from common.config.cleaning import KIND as CLEANING
 from common.config.cleaning import PREFIX, pruned, roles_in
 from common.config.files import DomainFile, read_domain_file
 from common.config.folders import find_domain, name_of_run, names_in, read_named
+from common.config.kinds import kind_of
 from common.config.manifest_settings import check_manifest_settings
 from common.config.node import Node
 from common.config.overrides import nest, take_consent
@@ -71,6 +72,12 @@ class Resolved:
     def member(self, node: Node) -> Resolved:
         """Return the run as the domain of a stage resolves it: of a sequence that member, else this one."""
         return self.members.get(node.domain, self)
+
+    @property
+    def own(self) -> tuple[Node, ...]:
+        """The stages whose settings and rows are looked for here: all; in a sequence not those of other domains."""
+        here = ("", self.config.domain)
+        return tuple(node for node in self.nodes if node.domain in here or kind_of(node.kind).starts)
 
     def origin_of(self, key: str) -> str:
         """Return the layer that set a key, as messages name it; "" where none did."""

@@ -95,7 +95,7 @@ def assemble(members: Mapping[str, Resolved], note: str = "") -> Resolved:
     own = {domain: replace(member, part_of=name) for domain, member in members.items()}
     return replace(
         first, config=config, origins=origins, nodes=nodes_of(pipeline, config), members=own, order=note, layers=(),
-        given_name=first.given_name, opened=None,
+        given_name=first.given_name, opened=None, part_of="",
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ Stages read the corpus of their own domain. Nothing reads rows through this one,
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -55,6 +56,6 @@ class Several:
         """Check nothing: the corpus of each domain is checked for its own stages."""
 
     def sources(self) -> list[dict[str, Any]]:
-        """Return the sources of all domains; one that they share, such as the general world, once."""
+        """Return the sources of all domains; one that they share in every fact, such as the general world, once."""
         everything = (source for corpus in self.corpora.values() for source in corpus.sources())
-        return list({(str(source["id"]), source.get("licence")): source for source in everything}.values())
+        return list({json.dumps(source, sort_keys=True, default=str): source for source in everything}.values())

@@ -20,7 +20,8 @@ from common.engine.plan import Plan
 from common.errors import ConfigError, StoreError
 from common.store.artifacts import Store, fingerprint_of, writing
 from common.store.leases import Lease, guarded, leased, under_way
-from common.store.runs import leads_to_result, move_old, run_of
+from common.store.manifest import read_mapping
+from common.store.runs import leads_to_result, move_old, run_of, runs_in
 from common.training.distributed import ranks
 
 WHERE = ("origins", "hub_revisions")  # keys of a frozen plan that two runs of one recipe may differ in
@@ -64,12 +65,30 @@ def check_folder(resolved: Resolved) -> None:
             f"{folder.path} holds a run of the pipeline {held}, and this one is of {ours}. Give it another name: "
             "name=<name>."
         )
+    _require_same_domains(resolved)
     run, recipe = _run(resolved), _recipe(resolved)
     for facts in under_way(Store(resolved.out).artifacts):
         if facts.get("run") == run and facts.get("recipe") != recipe:
             raise StoreError(
                 f"A run of {folder.label} with other settings is under way (process {facts.get('pid')} on "
                 f"{facts.get('host')}). Let it finish first, or give this run a name of its own: name=<name>."
+            )
+
+
+def _require_same_domains(resolved: Resolved) -> None:
+    """Check that the runs of this name in a store are of the same domains. Raises ConfigError.
+
+    Domains in sequence have their names joined, and a domain may be called so.
+    """
+    ours, domain = list(resolved.members), resolved.config.domain
+    for run in runs_in(Store(resolved.out), domain):
+        members = read_mapping(run.plan).get("members", {})
+        theirs = list(members) if isinstance(members, dict) else []
+        if run.plan.is_file() and theirs != ours:
+            there, here = (f"domains={','.join(names)}" if names else f"domain={domain}" for names in (theirs, ours))
+            raise ConfigError(
+                f"{run.path.parent.parent} holds runs of {there}, and {here} would have the same folders. Keep its "
+                "results elsewhere: out=<folder>."
             )
 
 

@@ -30,7 +30,7 @@ from common.training.methods.applied import check_experts, check_steps
 
 def check_methods(resolved: Resolved, outlook: Outlook) -> None:
     """Check methods against the steps and the model of their stages, where these are known. Raises ConfigError."""
-    for node in resolved.nodes:
+    for node in resolved.own:
         settings = resolved.config.stages[node.name]
         if not isinstance(settings, WithMethods):
             continue

@@ -15,6 +15,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from common.config.resolve import Resolved, resolve
@@ -22,7 +23,7 @@ from common.config.sequence import DOMAINS, ORDER, assemble, read_domains, resol
 from common.data.corpus import Corpus
 from common.data.sizes import reader_code
 from common.data.words import words_of
-from common.engine.corpora import open_corpus
+from common.engine.corpora import open_corpus, with_corpora
 from common.errors import ConfigError, DataError, did_you_mean
 from common.store import cache
 from common.store.artifacts import fingerprint_of
@@ -52,9 +53,10 @@ def resolve_run(overrides: Mapping[str, str], repository: Path, results: Path | 
     if order == "random":
         names, note = shuffled(list(members), next(iter(members.values())).config.seed)
     else:
-        frequencies = {domain: word_frequencies(open_corpus(member), domain) for domain, member in members.items()}
-        names, note = nearest_chain(frequencies)
-    return assemble(resolve_members([given[name] for name in names], overrides, repository, results), note)
+        members = {name: with_corpora(member) for name, member in members.items()}
+        names, note = nearest_chain({name: word_frequencies(open_corpus(one), name) for name, one in members.items()})
+    ordered = resolve_members([given[name] for name in names], overrides, repository, results)
+    return assemble({name: replace(one, opened=members[name].opened) for name, one in ordered.items()}, note)
 
 
 def shuffled(domains: Sequence[str], seed: int) -> tuple[list[str], str]:

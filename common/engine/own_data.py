@@ -56,8 +56,11 @@ def fit_to_own_data(resolved: Resolved) -> Resolved:
 
 def reasons(resolved: Resolved) -> list[str]:
     """Return what was decided for a run's own data, a line for each setting."""
-    found = {key: label for key, label in resolved.origins.items() if label.startswith(LABEL)}
-    return [f"{key.partition('.')[0]}: {label.removeprefix(LABEL)}" for key, label in found.items()]
+    stages, found = [node.name for node in resolved.own], {}
+    for key, label in resolved.origins.items():
+        if label.startswith(LABEL) and (stage := key.partition(".")[0]) in stages:
+            found[key] = f"{stage}: {label.removeprefix(LABEL)}"
+    return list(found.values())
 
 
 def repeated(resolved: Resolved, corpus: Corpus, sizes: RowSizes) -> Iterator[str]:
@@ -85,7 +88,7 @@ class _Own:
 
 def _own_stages(resolved: Resolved, corpus: Corpus, sizes: RowSizes) -> Iterator[_Own]:
     config = resolved.config
-    for node in resolved.nodes if config.data != EMBEDDED else ():
+    for node in resolved.own if config.data != EMBEDDED else ():
         settings, kind = config.stages[node.name], kind_of(node.kind)
         if not isinstance(settings, TrainingSettings) or isinstance(settings, ExpertSettings) or node.sampled:
             continue
@@ -197,7 +200,7 @@ def _smaller_batch(own: _Own, resolved: Resolved, passes: float | None) -> list[
 def _without_replay(resolved: Resolved, corpus: Corpus) -> Iterator[Layer]:
     """Leave replay out where the data have none and nobody asked for it."""
     sources = corpus.conversations("replay")
-    for node in resolved.nodes:
+    for node in resolved.own:
         settings = resolved.config.stages[node.name]
         replay = getattr(settings, "replay", 0)
         if not isinstance(settings, TrainingSettings) or not 0 < replay < 1 or from_lineage(settings):

@@ -131,7 +131,7 @@ def make_plan(resolved: Resolved, forced: frozenset[str] = frozenset()) -> Plan:
     outlook = Outlook.of(resolved, sizes=_sizes(resolved, corpus, store))
     check_methods(resolved, outlook)
     steps = _steps(resolved, {"": (corpus, outlook)}, store, forced)
-    return _plan(resolved, corpus, steps, outlook)
+    return _plan(resolved, corpus, steps, outlook, _licence(resolved, corpus, steps))
 
 
 def _plan_sequence(resolved: Resolved, forced: frozenset[str]) -> Plan:
@@ -152,15 +152,14 @@ def _plan_sequence(resolved: Resolved, forced: frozenset[str]) -> Plan:
     outlook = replace(first, resolved=resolved, settings=settings)
     context = {"": (together, outlook), **{domain: (corpora[domain], outlooks[domain]) for domain in members}}
     steps = _steps(resolved, context, store, forced)
-    start = start_of(resolved).name
+    start, licence = start_of(resolved).name, _licence(resolved, together, steps)
     parts = {
-        domain: _plan(resolved.members.get(domain, resolved), corpus, own, expected)
+        domain: _plan(resolved.members.get(domain, resolved), corpus, own, expected, licence)
         for domain, (corpus, expected) in context.items()
         if (own := [step for step in steps if step.node.domain == domain or (domain and step.node.name == start)])
     }
-    whole = _plan(resolved, together, steps, outlook)
-    notes = dict.fromkeys([resolved.order, *(note for part in parts.values() for note in part.notes)])
-    return replace(whole, notes=tuple(filter(None, notes)), parts=parts)
+    notes = dict.fromkeys(filter(None, [resolved.order, *(note for part in parts.values() for note in part.notes)]))
+    return Plan(resolved, together, tuple(_with_libraries(steps, outlook)), outlook, licence, tuple(notes), parts)
 
 
 def _require_one_base(members: Mapping[str, Resolved], corpora: Mapping[str, Corpus]) -> None:
@@ -204,15 +203,20 @@ def _steps(
     return _steps(resolved, context, store, forced, stateless | lost) if lost else steps
 
 
-def _plan(resolved: Resolved, corpus: Corpus, steps: Sequence[Step], outlook: Outlook) -> Plan:
-    """Return the plan with these steps, with the licence of the result and what is worth saying."""
+def _plan(resolved: Resolved, corpus: Corpus, steps: Sequence[Step], outlook: Outlook, licence: RollUp) -> Plan:
+    """Return the plan with these steps, with what is worth saying."""
+    notes = _notes(resolved, corpus, outlook, [step.node for step in steps if step.state != "cached"])
+    return Plan(resolved, corpus, tuple(_with_libraries(steps, outlook)), outlook, licence, notes)
+
+
+def _licence(resolved: Resolved, corpus: Corpus, steps: Sequence[Step]) -> RollUp:
+    """Return the licence of what will be published. Raises ConfigError where others are to get what has none known."""
     record = base_record(step.artifact.manifest for step in steps if step.state == "cached" and step.artifact)
     licence = planned_licence(resolved, corpus, record)
     publish = resolved.config.stages["publish"]
     if isinstance(publish, PublishSettings) and publish.to.startswith("hub:"):
         require_known(licence, publish.to)
-    notes = _notes(resolved, corpus, outlook, [step.node for step in steps if step.state != "cached"])
-    return Plan(resolved, corpus, tuple(_with_libraries(steps, outlook)), outlook, licence, notes)
+    return licence
 
 
 def _notes(resolved: Resolved, corpus: Corpus, outlook: Outlook, to_do: Sequence[Node]) -> tuple[str, ...]:

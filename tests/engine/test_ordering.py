@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from common.data.corpus import Corpus, Portion
+from common.engine import corpora, ordering
 from common.engine.ordering import jensen_shannon, nearest_chain, resolve_run, shuffled, word_frequencies
 from common.errors import ConfigError, DataError
 from tests.conftest import REPOSITORY
@@ -36,6 +37,16 @@ def test_a_chain_goes_on_with_the_nearest_that_is_left() -> None:
     names, note = nearest_chain(texts)
     assert names == ["a", "c", "d", "b"]
     assert note.startswith("Order: a, then the nearest by word frequencies: c 0.")
+
+
+def test_texts_that_were_compared_are_not_opened_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    opened = []
+    real = ordering.open_corpus
+    monkeypatch.setattr(ordering, "word_frequencies", lambda corpus, name: {name: 1})
+    monkeypatch.setattr(corpora, "open_corpus", lambda resolved: opened.append(resolved) or real(resolved))
+    run = resolve_run({"domains": "medical,legal", "order": "similar", "out": str(tmp_path)}, REPOSITORY)
+    assert len(opened) == 2
+    assert all(member.opened is not None for member in run.members.values())
 
 
 def test_a_random_order_follows_from_the_seed_and_not_from_how_it_was_typed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,37 @@ def test_a_run_elsewhere_of_the_same_recipe_may_share_its_folder(tmp_path: Path)
         check_folder(runs[1])
         with pytest.raises(StoreError, match="with other settings is under way"):
             check_folder(runs[2])
+
+
+def test_a_domain_may_not_be_called_as_a_sequence_of_the_same_store(tmp_path: Path) -> None:
+    run = resolve_run({"domains": "medical,legal", "out": str(tmp_path)}, REPOSITORY)
+    freeze(run)
+    check_folder(run)
+    one = run.members["medical"]
+    alone = replace(
+        one, config=one.config.model_copy(update={"domain": "medical_legal"}), part_of="", given_name="mine"
+    )
+    with pytest.raises(
+        ConfigError, match=r"holds runs of domains=medical,legal, and domain=medical_legal would have .* out=<folder>"
+    ):
+        check_folder(alone)
+
+
+def test_a_stage_is_held_to_what_its_own_domain_says_of_it(repository: Path) -> None:
+    stages = repository / "domains" / "medical" / "stages.yaml"
+    text = stages.read_text(encoding="utf-8")
+    # 5 tokens make no step; the stage of the other domain has its own.
+    stages.write_text(text.replace("all:\n", "all:\n  cpt: {tokens: 5}\n", 1), encoding="utf-8")
+    shipped = (REPOSITORY / "pipelines" / "sequences" / "sequence.yaml").read_text(encoding="utf-8")
+    words = {key: value for key, value in WORDS.items() if key != "cpt.tokens"}
+    with pytest.raises(ConfigError, match=r"cpt-medical.*tokens=5"):
+        planned(repository, shipped, **words)
+    plan = planned(repository, shipped, **words, **{"cpt-medical.tokens": "16384"})
+    names = {domain: [node.name for node in part.resolved.own] for domain, part in plan.by_domain.items()}
+    assert "cpt-legal" not in names["medical"]
+    assert {"base", "cpt-legal", "exam-base-on-legal", "card"} < set(names["legal"])
+    assert plan.parts["legal"].licence == plan.licence
+    assert plan.resolved.part_of == ""
 
 
 def test_domains_whose_bases_read_other_text_are_no_chain(tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def check_settings(resolved: Resolved) -> None:
     device = hardware_of(config).device
     _check_processes(config.run, device)
     _check_trackers(resolved)
-    check_device(config, [node.name for node in resolved.nodes], device)
+    check_device(config, [node.name for node in resolved.own], device)
     check_local(config.model)
-    training = [node for node in resolved.nodes if not (kind_of(node.kind).starts and config.model.path is not None)]
+    training = [node for node in resolved.own if not (kind_of(node.kind).starts and config.model.path is not None)]
     _check_sharing([node for node in training if kind_of(node.kind).shareable], resolved)
     for node in training:
         _check_context(node.name, config.stages[node.name], resolved)
@@ -56,7 +56,7 @@ def check_settings(resolved: Resolved) -> None:
     if own or verify.check in verifiers:
         check_verifier(verify.check, "verify.check", verifiers)
     _check_tokenizers(resolved.nodes)
-    for node in resolved.nodes:
+    for node in resolved.own:
         if check := kind_of(node.kind).check:
             check(node, config.stages[node.name], resolved)
 
