@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from common.config.resolve import Resolved
 from common.data.corpus import Corpus, Portion
 from common.engine import corpora, ordering
 from common.engine.ordering import jensen_shannon, nearest_chain, resolve_run, shuffled, word_frequencies
@@ -40,10 +41,15 @@ def test_a_chain_goes_on_with_the_nearest_that_is_left() -> None:
 
 
 def test_texts_that_were_compared_are_not_opened_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    opened = []
-    real = ordering.open_corpus
+    opened: list[Resolved] = []
+    real = corpora.open_corpus
+
+    def opening(resolved: Resolved) -> Corpus:
+        opened.append(resolved)
+        return real(resolved)
+
     monkeypatch.setattr(ordering, "word_frequencies", lambda corpus, name: {name: 1})
-    monkeypatch.setattr(corpora, "open_corpus", lambda resolved: opened.append(resolved) or real(resolved))
+    monkeypatch.setattr(corpora, "open_corpus", opening)
     run = resolve_run({"domains": "medical,legal", "order": "similar", "out": str(tmp_path)}, REPOSITORY)
     assert len(opened) == 2
     assert all(member.opened is not None for member in run.members.values())
