@@ -36,7 +36,7 @@ def broken_limits(node: Node, plan: Plan, artifacts: Mapping[str, Artifact], mad
         return []
     from common.evaluation.gate import check_artifacts
 
-    lines = check_artifacts(settings, exams[node.name].path, exams[first].path)
+    lines = check_artifacts(settings, exams[node.name].path, exams[first].path, str(node.parent))
     if lines and settings.mode == "stop":
         raise GateError(f"The gate stops the chain: {lines[0]} Set gate.mode=warn to go on.")
     return lines

@@ -64,10 +64,10 @@ def check(settings: GateSettings, base: str, checkpoint: str, records_base: Reco
     return [Finding(comparison, limits[comparison.side]) for comparison in found]
 
 
-def check_artifacts(settings: GateSettings, exam: Path, base: Path) -> list[str]:
-    """Return one line for each broken limit, from the folders of the exams."""
-    (name, records), (name_of_base, records_base) = _read(exam), _read(base)
-    findings = check(settings, name_of_base, name, records_base, records)
+def check_artifacts(settings: GateSettings, exam: Path, base: Path, name: str = "") -> list[str]:
+    """Return one line for each broken limit, from the folders of the exams; `name` is the run's for the checkpoint."""
+    (said, records), (name_of_base, records_base) = _read(exam), _read(base)
+    findings = check(settings, name_of_base, name or said, records_base, records)
     return [finding.message for finding in findings if finding.broken]
 
 

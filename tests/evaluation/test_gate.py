@@ -98,6 +98,8 @@ def test_folders_of_exams_give_a_line_for_each_broken_limit(tmp_path: Path) -> N
     (line,) = check_artifacts(GateSettings(), *folders)
     assert line.startswith("sft: general -50.0% against base (75.0% to 25.0%, 95% ")
     assert line.endswith("outside the limit of -5.0% (gate.max_general_drop).")
+    (line,) = check_artifacts(GateSettings(), *folders, "sft-legal")
+    assert line.startswith("sft-legal: general"), "as a sequence of domains calls it"
     assert check_artifacts(GateSettings(max_general_drop=0.5), *folders) == []
     assert len(check_artifacts(GateSettings(min_domain_gain=0.3), *folders)) == 2
 
