@@ -128,8 +128,8 @@ ARMS: dict[str, Arm] = {
             "medicine 70.98, without them 66.19 (1.7B parameters).",
             "arXiv 2510.10071 (numbers by a secondary account)", {"domain": FALLS},
         ),
-        ours="importance is measured on replay text, every 20 steps, as the whole stage has fewer than 500, and after "
-        "steps 1, 2, 4, 8 and 16; before the first step all of it is 0, as copies add nothing yet, and rates are equal",
+        ours="importance is measured on replay text, every 20 steps, as the whole stage has fewer than 500; before "
+        "the first step all of it is 0, as copies add nothing yet, and rates are equal",
         timed_by="growth",
     ),
     "expand": Arm(

@@ -15,8 +15,7 @@ corpus is ours: replay text of the stage.
 
 Layers that an `expand` stage has added begin by adding nothing, so that their importance is 0: the formula would say
 that they matter least, where nothing is known of them yet. Ours: a unit of importance 0 keeps the rate of the schedule
-and is left out of the range, and before the first interval ends importance is measured after steps 1, 2, 4, 8, …
-too. Where all are equally important each keeps the rate of the schedule.
+and is left out of the range. Where all are equally important each keeps the rate of the schedule.
 """
 
 from __future__ import annotations
@@ -39,10 +38,7 @@ SUMS = 4.0
 class UnitRatesSettings(MethodSettings):
     """How often importance is measured, and on how much text."""
 
-    every: int = Field(
-        500, ge=1, description="optimizer steps between two measurements; before the first of them it is also measured "
-        "after steps 1, 2, 4, 8, and so on",
-    )  # fmt: skip
+    every: int = Field(500, ge=1, description="optimizer steps between two measurements")
     probe_tokens: int = Field(4096, ge=64, description="tokens of replay text that importance is measured on")
 
 
@@ -56,11 +52,6 @@ def shares_of(importance: Mapping[str, float]) -> dict[str, float]:
     if high <= low:
         return dict.fromkeys(importance, 1.0)
     return {name: 2 * (high - one) / (high - low) if one else 1.0 for name, one in importance.items()}
-
-
-def due(number: int, every: int) -> bool:
-    """Whether importance is measured after a step: after each k-th one, and before these after 1, 2, 4, 8, …"""
-    return number % every == 0 or (number < every and number & (number - 1) == 0)
 
 
 @contextlib.contextmanager
@@ -122,7 +113,7 @@ def before_step(step: Step, settings: UnitRatesSettings, state: dict[str, Any]) 
 
 def after_step(step: Step, settings: UnitRatesSettings, state: dict[str, Any]) -> None:
     """Measure again where it is time, but not after the last step."""
-    if due(step.number, settings.every) and step.number < step.of:
+    if step.number % settings.every == 0 and step.number < step.of:
         state.update(_measured(step))
 
 
@@ -146,6 +137,5 @@ METHOD = OptimizerMethod(
     bytes_per_weight=lambda own: SUMS,
     phrase="a learning rate for each weight matrix, the lower the more general text needs it (ADEPT)",
     paper="arXiv 2510.10071, stage 2", 
-    ours="the probing corpus is replay text; tokens of it; units of importance 0 keep the rate of the schedule; "
-    "measurements after steps 1, 2, 4, … before the first interval",
+    ours="the probing corpus is replay text; tokens of it; units of importance 0 keep the rate of the schedule",
 )  # fmt: skip

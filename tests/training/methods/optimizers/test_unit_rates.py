@@ -21,7 +21,6 @@ from common.training.methods.optimizers.unit_rates import (
     after_step,
     before_step,
     begin,
-    due,
     importance_of,
     shares_of,
 )
@@ -89,12 +88,6 @@ def test_no_gradient_is_left_behind() -> None:
 )
 def test_shares_go_from_two_to_nothing(importance: dict[str, float], expected: dict[str, float]) -> None:
     assert shares_of(importance) == pytest.approx(expected)
-
-
-def test_before_the_first_interval_it_is_measured_after_powers_of_two() -> None:
-    assert [number for number in range(1, 31) if due(number, 10)] == [1, 2, 4, 8, 10, 20, 30]
-    assert [number for number in range(1, 9) if due(number, 4)] == [1, 2, 4, 8]
-    assert [number for number in range(1, 4) if due(number, 1)] == [1, 2, 3]
 
 
 def test_layers_that_add_nothing_yet_keep_the_rate_until_they_do() -> None:
