@@ -52,9 +52,11 @@ def _rope_note(name: str, facts: Mapping[str, Any]) -> str:
     before = facts["base_before"]
     was = "the base of its architecture" if before is None else f"{before:,.0f}"
     text = f"`{name}` changed the base of the rotary position embeddings from {was} to {facts['base']:,.0f}"
+    if before == facts["base"]:
+        text = f"`{name}` left the base of the rotary position embeddings at {was}"
     if facts["context"] != facts["context_before"]:
-        text += f", and the context from {number(facts['context_before'])} to {number(facts['context'])} tokens"
-    text += " (Llama 2 Long, arXiv 2309.16039, section 2.1)."
+        text += f". The context grew from {number(facts['context_before'])} to {number(facts['context'])} tokens"
+    text += "." if before == facts["base"] else " (Llama 2 Long, arXiv 2309.16039, section 2.1)."
     if facts.get("beyond") is not None and facts["context"] != facts["context_before"]:
         text += f" {percent(facts['beyond'])} of the positions that it trained on are beyond the context before."
     return text

@@ -118,7 +118,7 @@ def draw_long_context(chain: Chain, path: Path, *, work: Path) -> None:
             _write_note(figure, "No model could be asked anything as long.")
             return
         _fill(figure, panels, 3, "With 95% intervals. Dashed: chance.")
-        figure.axes[0].legend(fontsize=7.5)
+        figure.axes[0].legend(loc="upper center", ncols=2, fontsize=7, columnspacing=1.0)
 
 
 def _draw_needle(axes: Axes, found: Sequence[Checkpoint], length: int) -> None:
@@ -128,7 +128,7 @@ def _draw_needle(axes: Axes, found: Sequence[Checkpoint], length: int) -> None:
         _with_intervals(axes, [cell["depth"] for cell in cells], cells, "score", one.name, colour)
     axes.axhline(1 / found[0].exam["long_context"]["choices"], color=FAINT, linewidth=0.9, linestyle=(0, (5, 4)))
     axes.set_title(f"Needle in {length:,} tokens", loc="left")
-    axes.set_xlabel("Depth (1: right before the question)")
+    axes.set_xlabel("Depth (1: at the end)")
     axes.set_ylabel("Share found")
     axes.set_ylim(-0.02, 1.04)
     axes.grid(axis="y")

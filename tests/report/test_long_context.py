@@ -36,7 +36,7 @@ def test_the_base_and_what_was_measured_are_told() -> None:
     text = "\n".join(notes)
     assert notes[0] == "### Long inputs"
     assert (
-        "`cpt` changed the base of the rotary position embeddings from 10,000 to 500,000, and the context from" in text
+        "`cpt` changed the base of the rotary position embeddings from 10,000 to 500,000. The context grew" in text
     )
     assert "from 256 to 1,024 tokens (Llama 2 Long, arXiv 2309.16039, section 2.1). 12.5% of the positions" in text
     assert "right where of 4 keys that one has gained most likelihood by the text; chance is 25.0%" in text
@@ -51,6 +51,12 @@ def test_a_base_that_config_json_left_out_and_a_context_that_stays() -> None:
     facts = {**ROPE, "base_before": None, "context_before": 1024}
     (_, note) = long_context_notes(chain(SimpleNamespace(name="cpt", metrics={"rope": facts}, exam={})))
     assert note.endswith("from the base of its architecture to 500,000 (Llama 2 Long, arXiv 2309.16039, section 2.1).")
+
+
+def test_a_base_that_stays_is_no_change() -> None:
+    same = SimpleNamespace(name="cpt", metrics={"rope": {**ROPE, "base": 1e4}}, exam={})
+    (_, note) = long_context_notes(chain(same))
+    assert note.startswith("`cpt` left the base of the rotary position embeddings at 10,000. The context grew from 256")
 
 
 def test_without_any_of_it_nothing_is_said() -> None:
