@@ -35,9 +35,7 @@ def test_the_base_and_what_was_measured_are_told() -> None:
     notes = long_context_notes(chain(checkpoint("base", 0.25), checkpoint("cpt", 0.75, rope=ROPE)))
     text = "\n".join(notes)
     assert notes[0] == "### Long inputs"
-    assert (
-        "`cpt` changed the base of the rotary position embeddings from 10,000 to 500,000. The context grew" in text
-    )
+    assert "`cpt` changed the base of the rotary position embeddings from 10,000 to 500,000. The context grew" in text
     assert "from 256 to 1,024 tokens (Llama 2 Long, arXiv 2309.16039, section 2.1). 12.5% of the positions" in text
     assert "right where of 4 keys that one has gained most likelihood by the text; chance is 25.0%" in text
     assert "128 tokens [95%] |" in text
