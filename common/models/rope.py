@@ -18,6 +18,7 @@ from typing import Any
 from common.errors import ConfigError
 
 PLAIN = "default"  # transformers' name of RoPE as it was published
+USUAL_BASE = 10_000.0  # of most architectures, where config.json is silent
 # Architectures whose angles follow from one base alone, in one module. A test builds each of them.
 FAMILIES = (
     "llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "gemma", "gemma2", "gpt_neox", "phi",

@@ -149,3 +149,10 @@ def test_a_plan_refuses_rows_that_are_longer_without_it() -> None:
             "cpt.rope_theta": "5000",
             "model.architecture.rope_parameters": "{rope_theta: 10000.0, rope_type: default}",
         }))  # fmt: skip
+
+
+def test_a_plan_refuses_to_merge_across_the_change() -> None:
+    words = {"pipeline": "demonstration", "cpt.rope_theta": "500000"}
+    with pytest.raises(ConfigError, match=r"merge: \w+ and \w+ cannot be merged: the base of their RoPE will be \d+"):
+        check_settings(planned(**words))
+    check_settings(planned(**words | {"cpt.rope_theta": "10000"}))
