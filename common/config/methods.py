@@ -172,7 +172,7 @@ class PackedRows:
 
 @dataclass(frozen=True, kw_only=True)
 class RowsMethod(Method):
-    """What changes rows of the stage's own before they are packed, which packed rows are read, or in which order.
+    """What changes rows of the stage's own before they are packed, which packed rows are read, in which order and how.
 
     The number of packed rows that are read stays.
     """
@@ -182,6 +182,11 @@ class RowsMethod(Method):
     # (row, settings, seed) -> the row, changed; `changed` in it says how, and is counted. Equal rows change alike.
     # ValueError: it cannot be.
     rewrite: Callable[[dict[str, Any], Any, int], dict[str, Any]] | None = None
+    # (conversation, which of its tokens are learned, settings) -> which are, and what that is called where rows are
+    # counted; None where it stays as it is.
+    mark: Callable[[Mapping[str, Any], Sequence[bool], Any], tuple[list[bool], str] | None] | None = None
+    # (step from 0, all steps, settings) -> into how many rows of equal length each packed row is cut in that step.
+    parts: Callable[[int, int, Any], int] | None = None
     # (what rewriting said -> rows, packed rows, settings) -> what is worth knowing. ValueError: it must not train.
     judge: Callable[[Mapping[str, int], PackedRows, Any], Measured] | None = None
     sorted_by: Callable[[Any], CurriculumSettings | None] = lambda own: None  # order in which own rows are packed

@@ -24,6 +24,7 @@ from common.config.base import (
     TrainOptions,
     ValidationSettings,
 )
+from common.config.long_context import LongContextSettings
 from common.config.merge_parameters import MergeParameters
 from common.config.methods import Methods
 from common.config.mixture import MixtureSettings
@@ -205,6 +206,10 @@ class CptSettings(ContinuedSettings):
         "role", description="where replay comes from: the sources of the role replay, or the rows of all earlier "
         "stages of the chain, kept as tokens in the store, of each as large a part as the tokens that it has read",
     )  # fmt: skip
+    rope_theta: float | None = Field(
+        None, gt=1, le=1e12, description="base of the rotary position embeddings from this stage on, such as 500000 "
+        "for long texts; the model's context grows to sequence_length; none: both stay",
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _replays_what_it_can(self) -> CptSettings:
@@ -310,6 +315,9 @@ class EvaluateSettings(StageSettings):
         False, description="also let the checkpoint write its answers to the domain's questions"
     )
     answer_tokens: OfData[int] = Field(128, gt=0, description="longest written answer, in tokens")
+    long_context: OfData[LongContextSettings | None] = Field(
+        None, description="also measure how far the checkpoint reads: {length: 32768}; none: not"
+    )
 
 
 class CardSettings(StageSettings):

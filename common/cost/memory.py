@@ -99,6 +99,9 @@ class Setting:
     exam_rows: int = 0  # requests of a forward pass
     exam_length: int = TEXT_WINDOW
     exam: ExamWork = ExamWork()
+    far: int = 0  # of an exam that measures long inputs: tokens of the longest
+    far_tokens: float = 0.0  # and tokens of all of them
+    far_passes: float = 0.0  # and forward passes over them
     members: int = 0  # checkpoints that are merged
     probed: int = 0  # tokens that pass through the model to measure it
     probed_a_step: float = 0.0  # the same while it trains, forward and back, on average
@@ -291,6 +294,8 @@ def _evaluated(setting: Setting) -> Need:
     layer = wide * tokens * (3 * shape.inner + 3 * shape.hidden)  # gone before there are logits
     device["logits"] = max(logits, layer)
     device["activations"] = wide * tokens * shape.hidden
+    if setting.far:  # one input alone: its keys and values, with a copy for each answer, and a layer's activations
+        device["long inputs"] = 2 * setting.far * shape.cache_bytes(int(wide)) + wide * setting.far * 3 * shape.inner
     return Need(device, host, frozenset({"logits", "activations"}))
 
 

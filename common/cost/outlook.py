@@ -22,6 +22,7 @@ from common.config.base import StageSettings
 from common.config.batches import pair_epochs, rewarded_steps
 from common.config.growth import ExpandSettings
 from common.config.kinds import kind_of
+from common.config.long_context import MOST_WINDOWS, PIECE
 from common.config.methods import OptimizerMethod, chosen, teaches
 from common.config.resolve import Resolved
 from common.config.schema import Config
@@ -71,7 +72,11 @@ def setting_of(
     if isinstance(settings, EvaluateSettings):
         length = min(EMBEDDED_TEXT if config.data == "embedded" else TEXT_WINDOW, shape.context)
         facts |= {"exam_rows": settings.batch_size, "exam_length": length, "answer": settings.answer_tokens}
-        facts["exam"] = exam_work(settings, sizes, embedded=config.data == "embedded")
+        facts["exam"] = work = exam_work(settings, sizes, embedded=config.data == "embedded")
+        if (far := settings.long_context) is not None:
+            read = min(work.texts, 2 * MOST_WINDOWS * far.length)
+            facts |= {"far": far.length, "far_tokens": far.needle_tokens + read}
+            facts["far_passes"] = far.num_needles * (1 + far.choices) + read / min(far.length, PIECE)
     elif isinstance(settings, MergeSettings):
         facts |= {"members": len(settings.members()), "stored": WIDTHS[settings.dtype]}
     elif not isinstance(settings, LearningSettings | AnsweringSettings | ExpandSettings | TokenizerSettings):

@@ -16,7 +16,7 @@ from typing import Any
 from common.config.resolve import Resolved
 from common.config.schema import ModelFacts, ModelSettings
 from common.models.local import config_of
-from common.models.planned import base_config, config_after, reshaping
+from common.models.planned import base_config, config_after, context_after, reshaping
 
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a layer
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -145,8 +145,10 @@ def shape_after(resolved: Resolved, stage: str) -> Shape | None:
     """Return the shapes of a stage's result, with all that stages on the way to it have changed."""
     model = resolved.config.model
     base = shape_of(model)
-    if base is None or not reshaping(resolved, stage):
-        return base
+    if base is None:
+        return None
+    if not reshaping(resolved, stage):
+        return replace(base, context=context_after(resolved, stage) or base.context)
     counted, after = (
         _of_config({key: value for key, value in config.items() if key != "parameters"})
         for config in (base_config(model), config_after(resolved, stage))

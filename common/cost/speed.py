@@ -51,7 +51,7 @@ def token_flops(setting: Setting, work: Work) -> float:
     shape = setting.shape
     masked = setting.device == "cpu"  # its attention computes what the mask hides; variable-length attention does not
     head = work.scored / work.tokens
-    looked_at = work.length if masked else work.length / 2
+    looked_at = work.looked_at if masked else work.looked_at / 2
     forward = shape.forward_flops(looked_at, head=head)
     again = 1.0 if work.checkpointing else 0.0
     if work.only is not None:
@@ -142,6 +142,9 @@ def exam_seconds(setting: Setting, hardware: Hardware) -> float:
     # Long texts pass in pieces, each by itself; passes of a GPU wait for what it has no room for, which comes to it in
     # every one (`common.models.device.offload_kwargs`).
     passes = work.requests / setting.exam_rows + max(work.documents, work.texts / setting.exam_length)
+    if setting.far:
+        reading += setting.far_tokens * shape.forward_flops(setting.far / 2) / exam_rate(hardware)
+        passes += setting.far_passes
     over = HALF * shape.parameters - PLACED * hardware.memory if hardware.device == "cuda" else 0.0
     waiting = passes * (max(0.0, over) / HOST_LINK + shape.layers * LAYER_SECONDS[hardware.device] / 2)
     batches = math.ceil(work.written / setting.exam_rows)

@@ -8,6 +8,7 @@ of TRL's config classes, which keep activations checkpointed unless set otherwis
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from common.config.answering import RewardedSettings
 from common.config.base import AskedPrecision, Peft
 from common.config.batches import accumulate, micro_tokens
 from common.config.kinds import kind_of
-from common.config.methods import LossMethod, chosen, teaches
+from common.config.methods import LossMethod, RowsMethod, chosen, teaches
 from common.config.schema import Config, RunSettings
 from common.config.stages import ContinuedSettings, LearningSettings, PreferenceSettings, TrainingSettings
 from common.cost.shapes import MATRICES, Shape
@@ -25,6 +26,7 @@ from common.cost.shapes import MATRICES, Shape
 # a trainer that knows no better (full), all for losses beside that of the next token (terms), also of a teacher
 # (taught), or not at all.
 Head = Literal["lean", "chunked", "scored", "full", "terms", "taught", "none"]
+STEPS = 100  # of a training of which only shares of the steps matter
 HELDOUT_PAIRS = 32  # answers that `common.training.rows.preferences` scores at once
 # Bytes of an optimizer's state per weight that learns: two float32 moments; one; two of 8 bits with a float32 scale for
 # each 256 of them (bitsandbytes; Dettmers et al. 2021, arXiv 2110.02861, section 2); factors alone; none.
@@ -50,10 +52,16 @@ class Work:
     eight_bit: bool  # the quantised copy holds 8 bits a weight, not 4
     only: tuple[int, ...] | None = None  # places of the layers that learn; none: all
     tables: tuple[str, ...] = ()  # with `only`: embed_tokens and lm_head, where they learn too
+    part: float = 1.0  # share of a row that is read as a row of its own, as a mean over the steps
 
     @property
     def tokens(self) -> int:
         return self.rows * self.length
+
+    @property
+    def looked_at(self) -> float:
+        """Tokens of the row that a token is in, padding included, as a mean over the steps."""
+        return self.length * self.part
 
     @property
     def halved(self) -> bool:
@@ -111,7 +119,7 @@ def work_of(kind: str, settings: LearningSettings, config: Config, added: Sequen
 
     `added` are the places of layers that an earlier stage has added, which may be all that learns.
     """
-    train, run = settings.train, config.run
+    train, run, part = settings.train, config.run, 1.0
     head: Head
     if isinstance(settings, RewardedSettings):
         length = settings.prompt_tokens + settings.answer_tokens
@@ -130,17 +138,27 @@ def work_of(kind: str, settings: LearningSettings, config: Config, added: Sequen
         length = settings.sequence_length
         rows, accumulation = split(settings.batch_tokens // length, length, settings, run)
         scored, certain = rows * length, True
+        part = _mean_part(settings)
         # Whether the logits are few enough for one piece is for the shape to say: see `common.cost.activations`.
         head = "lean" if settings.packing == "isolated" and not run.token_metrics else "chunked"
         if any(isinstance(method, LossMethod) for method, _ in chosen(settings)):
             head = "taught" if teaches(settings) else "terms"
     return Work(
-        kind=kind, rows=rows, length=length, accumulation=accumulation, scored=scored, head=head, certain=certain,
+        kind=kind, rows=rows, length=length, accumulation=accumulation, scored=scored, head=head,
+        certain=certain, part=part,
         peft=settings.peft, checkpointing=bool(train.get("gradient_checkpointing", True)),
         precision=settings.precision,
         optimizer=str(train.get("optim", "adamw_torch_fused")), lora=settings.lora or {},
         eight_bit=bool((settings.quantization or {}).get("load_in_8bit")), **_part(settings, added),
     )  # fmt: skip
+
+
+def _mean_part(settings: TrainingSettings) -> float:
+    """Return the mean over the steps of the share of a packed row that is read as one row."""
+    cutting = [(way.parts, own) for way, own in chosen(settings) if isinstance(way, RowsMethod) and way.parts]
+    if not cutting:
+        return 1.0
+    return sum(1 / math.prod(parts(step, STEPS, own) for parts, own in cutting) for step in range(STEPS)) / STEPS
 
 
 def _part(settings: LearningSettings, added: Sequence[int]) -> dict[str, Any]:

@@ -27,6 +27,8 @@ from common.store.artifacts import Store, fingerprint_of
 from common.training.loop.carried import OPTIMIZER, state_recipe
 from common.training.methods.applied import check_experts, check_steps
 
+SMALLEST = 0.005  # share of a step's time that is worth a word
+
 
 def check_methods(resolved: Resolved, outlook: Outlook) -> None:
     """Check methods against the steps and the model of their stages, where these are known. Raises ConfigError."""
@@ -96,5 +98,7 @@ def method_lines(node: Node, config: Config, outlook: Outlook) -> Iterator[str]:
     for method, own in chosen(config.stages[node.name]):
         added = outlook.added(node.name, method.name)
         cost = "" if added is None else f" Adds {added[0] / GIB:.2f} GiB and {max(0.0, added[1]):.0%} of a step's time."
+        if added is not None and added[1] < -SMALLEST:
+            cost = f" Steps take {-added[1]:.0%} less time on average."
         values = ", ".join(f"{name}={value}" for name, value in own.model_dump(mode="json").items())
         yield f"{node.name}, {method.name}: {method.phrase} ({values}; {method.paper}).{cost}"

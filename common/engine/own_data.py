@@ -28,7 +28,7 @@ from common.data.general_world import WithGeneralWorld
 from common.data.sizes import CHATML, OWN, RowSizes, Sizes
 from common.engine.corpora import open_corpus
 from common.errors import RecipeError
-from common.models.facts import context_of
+from common.models.planned import context_after
 
 LABEL = "own data: "
 # Up to about four passes over a text are nearly as good as new text: Muennighoff et al. 2023, arXiv 2305.16264.
@@ -103,9 +103,9 @@ def _own_stages(resolved: Resolved, corpus: Corpus, sizes: RowSizes) -> Iterator
 
 def _within_context(resolved: Resolved) -> Iterator[Layer]:
     """Shorten rows that a profile or a domain made longer than the model can read."""
-    context = context_of(resolved.config.model)
-    for node in resolved.nodes if context else ():
+    for node in resolved.nodes:
         settings, name = resolved.config.stages[node.name], node.name
+        context = context_after(resolved, name)
         length = getattr(settings, "sequence_length", 0)
         if context is None or length <= context or not is_default(f"{name}.sequence_length", resolved):
             continue

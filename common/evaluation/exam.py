@@ -18,7 +18,7 @@ from typing import Any
 
 from common.config.stages import EvaluateSettings
 from common.errors import DataError
-from common.evaluation import extra, harness
+from common.evaluation import extra, harness, long_context
 from common.evaluation.languages import LanguageCheck
 from common.evaluation.scores import SIDES, by_language, by_probe, by_side, by_source, text_scores, written_scores
 from common.evaluation.tasks import question_task, text_task
@@ -59,12 +59,14 @@ class Result:
     probes: dict[str, dict[str, Any]]  # label -> score, n, low, high
     languages: dict[str, dict[str, Any]]  # code -> exam, in_language, bits_per_byte, tokens_per_character
     sources: dict[str, dict[str, Any]]  # source -> score, where a side has several
+    long_context: dict[str, Any] | None  # the needle test and curves by position, where they are asked for
     records: list[dict[str, Any]]  # one per question, in the order asked
     documents: list[dict[str, Any]]  # one per held-out text: id, side, source, language, bits, bytes
 
     def to_json(self, checkpoint: str) -> dict[str, Any]:
         facts = {part.name: getattr(self, part.name) for part in fields(self)}
-        apart = ("records", "documents")  # have files of their own
+        apart = {"records", "documents"}  # have files of their own
+        apart |= {"long_context"} if self.long_context is None else set()
         return {"checkpoint": checkpoint, **{name: value for name, value in facts.items() if name not in apart}}
 
 
@@ -88,7 +90,8 @@ def run_exam(
     import torch
 
     extra_tasks = extra.load(settings.tasks, task_folders)  # first: a misspelt name should not cost a whole exam
-    counter = _Counter(plan.num_sequences, progress)
+    total = plan.num_sequences + (settings.long_context.num_needles if settings.long_context else 0)
+    counter = _Counter(total, progress)
     with harness.quiet(), torch.inference_mode():
         model = harness.load(
             checkpoint,
@@ -99,10 +102,14 @@ def run_exam(
         )
         answers = _ask(model, plan, settings, counter)
         further = extra.evaluate(model, extra_tasks, answers.chat, settings.limit)
+        far = None
+        if settings.long_context is not None:
+            held_out = {side: [str(row["text"]) for row in rows] for side, rows in plan.texts.items()}
+            far = long_context.measure(model.model, model.tokenizer, held_out, settings.long_context, counter.add)
         tokenizer, precision = model.tokenizer, str(model.model.dtype).removeprefix("torch.")
         del model
     release_memory()
-    counter.add(plan.num_sequences)
+    counter.add(total)
     records, documents = _records(plan, answers), _documents(plan, answers)
     form = {"asked": "chat" if answers.chat else "plain", "ending": answers.ending}
     form |= {"unshared": answers.unshared} if answers.unshared else {}
@@ -124,6 +131,7 @@ def run_exam(
             tokenizer, languages, records, texts, answers.read["samples"].get(_name("text", "domain"), [])
         ),
         sources=by_source(records),
+        long_context=far,
         records=records,
         documents=documents,
     )

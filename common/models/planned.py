@@ -2,7 +2,7 @@
 
 Usage: `config_after(resolved, "sft")["num_hidden_layers"]`; an empty mapping where nothing is known of the base.
 
-It reads no weights. What a stage does to a config.json is the `reshapes` of its kind.
+It reads no weights. What a stage does to a config.json is the `reshapes` of its kind, or its `rope_theta`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.schema import ModelSettings
+from common.config.stages import CptSettings
 from common.models.facts import known_config
 from common.models.growth.configs import places_of
+from common.models.rope import config_with_base
 
 # What LlamaConfig takes where an architecture is silent (transformers 5.23, models/llama/configuration_llama.py).
 LLAMA = {
@@ -33,11 +35,22 @@ def config_after(resolved: Resolved, stage: str) -> Mapping[str, Any]:
     config = base_config(resolved.config.model)
     if not config:
         return {}
-    for node in reshaping(resolved, stage):
-        reshape = kind_of(node.kind).reshapes
-        assert reshape is not None
-        config = reshape(resolved.config.stages[node.name], config, node.name)
+    for node in line_of(resolved, stage):
+        settings, reshape = resolved.config.stages[node.name], kind_of(node.kind).reshapes
+        if reshape is not None:
+            config = reshape(settings, config, node.name)
+        elif isinstance(settings, CptSettings) and settings.rope_theta is not None:
+            config = config_with_base(config, node.name, base=settings.rope_theta, length=settings.sequence_length)
     return config
+
+
+def context_after(resolved: Resolved, stage: str) -> int | None:
+    """Return the longest row in tokens that a stage's model reads, or None where it is unknown.
+
+    Raises ConfigError as `config_after` does.
+    """
+    length = config_after(resolved, stage).get("max_position_embeddings")
+    return None if length is None else int(length)
 
 
 def base_config(model: ModelSettings) -> Mapping[str, Any]:

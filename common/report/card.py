@@ -20,6 +20,7 @@ from common.report.chain import SIDES, Chain
 from common.report.growth_notes import growth_notes
 from common.report.headline import headline
 from common.report.licences import LOCAL, base_record, licence_facts, made_here, trained_on
+from common.report.long_context import long_context_notes
 from common.report.markdown import code, duration, number, one_line, plain, prose
 from common.report.method_notes import method_notes
 from common.report.sequence import sequence_notes
@@ -110,6 +111,7 @@ def render_card(
         *stage_notes.adapter_notes(chain, comparisons),
         *sequence_notes(chain),
         *exam_tables.exam_details(chain),
+        *long_context_notes(chain),
         *(["### All comparisons", exam_tables.comparison_table(comparisons)] if comparisons else []),
         *(["### Comparisons by held-out text", TEXTS_NOTE, exam_tables.text_comparison_table(texts)] if texts else []),
         "## Intended use",

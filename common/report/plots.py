@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.report.chain import SIDES, Chain, Checkpoint
+from common.report.long_context import measured as long_inputs
 from common.report.sequence import bits_of, measured
 from common.report.stage_notes import reward_models, rewarded
 
@@ -103,6 +104,58 @@ def draw_domains(chain: Chain, path: Path, *, work: Path) -> None:
         axes.tick_params(axis="x", length=0)
         axes.legend(loc="upper right", fontsize=8.5)
         figure.supxlabel("A ring marks the checkpoint that has just read the domain.", x=0.01, ha="left", fontsize=7.5)
+
+
+def draw_long_context(chain: Chain, path: Path, *, work: Path) -> None:
+    """Draw a panel of the needle test for each length, by depth, and one of bits per byte by position for each side."""
+    found = long_inputs(chain)
+    lengths = sorted({cell["length"] for one in found for cell in one.exam["long_context"]["needle"]})
+    sides = [side for side in SIDES if any(one.exam["long_context"]["positions"].get(side) for one in found)]
+    panels = [partial(_draw_needle, found=found, length=length) for length in lengths]
+    panels += [partial(_draw_positions, found=found, side=side) for side in sides]
+    with _figure(path, work, "Long inputs", 0.9 + 2.4 * max(1, math.ceil(len(panels) / 3))) as figure:
+        if not panels:
+            _write_note(figure, "No model could be asked anything as long.")
+            return
+        _fill(figure, panels, 3, "With 95% intervals. Dashed: chance.")
+        figure.axes[0].legend(loc="upper center", ncols=2, fontsize=7, columnspacing=1.0)
+
+
+def _draw_needle(axes: Axes, found: Sequence[Checkpoint], length: int) -> None:
+    for one, colour in zip(found, itertools.cycle(CYCLE), strict=False):
+        cells = [cell for cell in one.exam["long_context"]["needle"] if cell["length"] == length]
+        cells = [cell for cell in cells if cell["depth"] is not None]
+        _with_intervals(axes, [cell["depth"] for cell in cells], cells, "score", one.name, colour)
+    axes.axhline(1 / found[0].exam["long_context"]["choices"], color=FAINT, linewidth=0.9, linestyle=(0, (5, 4)))
+    axes.set_title(f"Needle in {length:,} tokens", loc="left")
+    axes.set_xlabel("Depth (1: at the end)")
+    axes.set_ylabel("Share found")
+    axes.set_ylim(-0.02, 1.04)
+    axes.grid(axis="y")
+
+
+def _draw_positions(axes: Axes, found: Sequence[Checkpoint], side: str) -> None:
+    for one, colour in zip(found, itertools.cycle(CYCLE), strict=False):
+        curve = one.exam["long_context"]["positions"].get(side) or []
+        middles = [(bucket["first"] + bucket["last"]) / 2 for bucket in curve]
+        _with_intervals(axes, middles, curve, "bits_per_byte", one.name, colour)
+    axes.set_title(f"{side.capitalize()} held-out text", loc="left")
+    axes.set_xlabel("Position, in tokens")
+    axes.set_ylabel("Bits per byte")
+    axes.grid(axis="y")
+
+
+def _with_intervals(
+    axes: Axes, at: Sequence[float], values: Sequence[Mapping[str, Any]], key: str, label: str, colour: str
+) -> None:
+    """Plot values with their intervals, where they have some."""
+    below, above = (
+        [0.0 if value["low"] is None else abs(value[key] - value[end]) for value in values] for end in ("low", "high")
+    )
+    style: dict[str, Any] = {"linewidth": 1.3, "elinewidth": 0.9, "markersize": 3.5, "capsize": 2}
+    axes.errorbar(
+        at, [value[key] for value in values], yerr=[below, above], fmt="o-", color=colour, label=label, **style
+    )
 
 
 def smooth(values: Sequence[float], width: int) -> list[float]:

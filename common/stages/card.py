@@ -21,8 +21,10 @@ from common.report.choice import choose
 from common.report.comparisons import compare_chain, compare_chain_texts
 from common.report.headline import headline
 from common.report.licences import licence_notes, licence_of_chain, restated
+from common.report.long_context import PICTURE
+from common.report.long_context import measured as measured_far
 from common.report.markdown import one_line
-from common.report.plots import draw_domains, draw_exam, draw_loss, draw_rewards
+from common.report.plots import draw_domains, draw_exam, draw_long_context, draw_loss, draw_rewards
 from common.report.privacy import clean, clean_text
 from common.report.record import build_record, build_summary
 from common.report.sequence import matrix_rows, measured
@@ -56,6 +58,8 @@ def run(context: StageContext) -> StageReport:
         draw_domains(chain, context.out / "domains.png", work=context.work)
     if has_rewards(chain):
         draw_rewards(chain, context.out / REWARDS_PICTURE, work=context.work)
+    if measured_far(chain):
+        draw_long_context(chain, context.out / PICTURE, work=context.work)
     text = render_card(chain, comparisons, texts, about, licence, choice.sentence)
     (context.out / "README.md").write_text(text, encoding="utf-8")
     log.info("card: %d checkpoints, %d comparisons", len(chain.checkpoints), len(comparisons))

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from common.config.stages import LearningSettings
+from common.config.stages import CptSettings, LearningSettings
 from common.errors import ConfigError
 from common.models import checkpoint, contracts
 from common.models.device import device_of
+from common.models.rope import set_base
 from common.store.artifacts import Artifact, write_json
 from common.training.distributed import ranks
 from common.training.distributed.loading import load_shared
@@ -35,8 +36,18 @@ def load_parent(context: StageContext) -> tuple[Any, PreTrainedTokenizerBase]:
     """Return the parent's model, quantised where `peft` is qlora, and its tokenizer."""
     folder, config = context.parent_artifact.path, context.config
     if quantised := _quantised(context):
-        return checkpoint.load(folder, config.model, **quantised)
-    return load_shared(folder, config.model, config.run), checkpoint.load_tokenizer(folder, config.model)
+        model, tokenizer = checkpoint.load(folder, config.model, **quantised)
+        return with_positions(context, model), tokenizer
+    model = load_shared(folder, config.model, config.run)
+    return with_positions(context, model), checkpoint.load_tokenizer(folder, config.model)
+
+
+def with_positions(context: StageContext, model: Any) -> Any:
+    """Return the parent's model as the stage reads positions. Raises ConfigError where that cannot be changed."""
+    settings = context.settings
+    if isinstance(settings, CptSettings) and settings.rope_theta is not None:
+        set_base(model, context.stage, base=settings.rope_theta, length=settings.sequence_length)
+    return model
 
 
 def learner_of(context: StageContext, parent: Any) -> Any:

@@ -25,7 +25,7 @@ from common.cost.hardware import hardware_of
 from common.engine.preflight.backends import check_device
 from common.engine.preflight.domain_code import check_code
 from common.errors import ConfigError
-from common.models.facts import context_of
+from common.models.planned import context_after
 from common.models.source import check_local
 from common.rewards.mix import check_rewards, check_verifier
 from common.rewards.own import FILE, verifiers_for
@@ -160,7 +160,7 @@ def _check_shards(node: Node, settings: StageSettings, run: RunSettings) -> None
 
 def _check_context(name: str, settings: StageSettings, resolved: Resolved) -> None:
     """Check that the model can read a stage's longest rows."""
-    context = context_of(resolved.config.model)
+    context = context_after(resolved, name)
     if context is None:
         return
     row = getattr(settings, "sequence_length", 0)
@@ -168,7 +168,8 @@ def _check_context(name: str, settings: StageSettings, resolved: Resolved) -> No
         layer = label_of(f"{name}.sequence_length", resolved.origins) or "default"
         raise ConfigError(
             f"{name}.sequence_length={row} ({layer}) is longer than the model's context of {context} tokens "
-            f"(max_position_embeddings); set {name}.sequence_length={context} or less."
+            f"(max_position_embeddings); set {name}.sequence_length={context} or less, or let a cpt stage give it a "
+            "longer one (rope_theta)."
         )
     if not isinstance(settings, AnsweringSettings):
         return

@@ -8,7 +8,7 @@ which document each part of a row was, and why tokens of it carry no loss.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,7 +23,7 @@ from common.models.turns import READ_ONLY, encode_turns, require_trainable_templ
 from common.report.views import CONTEXT, FIRST, NOT_ASSISTANT, OTHERWISE, Part, Preview, View, tokens_of
 from common.stage import StageContext
 from common.training.options import sft_options
-from common.training.rows.packing import IGNORED, RowCollator
+from common.training.rows.packing import IGNORED, PARTS, RowCollator, starts_of
 from common.training.rows.rows import TrainingRows, build_rows
 
 if TYPE_CHECKING:
@@ -122,30 +122,33 @@ def _view(
     row = {**row, "seq_lengths": lengths}
     width = max(settings.sequence_length, len(row["input_ids"]))
     batch = RowCollator(tokenizer.pad_token_id or 0, width)([row])
-    ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
+    ids, labels = batch["input_ids"].flatten().tolist(), batch["labels"].flatten().tolist()
+    cut = set(starts_of(row, width).tolist())
     parts, start = [], 0
     for number, length in enumerate(lengths, 1):
         span = slice(start, start + length)
-        parts.append(_part(number, start, ids[span], labels[span], settings, tokenizer, origins))
+        parts.append(_part(number, start, ids[span], labels[span], settings, tokenizer, origins, cut))
         start += length
     padding = width - start if settings.packing == "isolated" else 0
     learned, filled = sum(part.num_learned for part in parts), sum(part.num_tokens for part in parts)
+    short = f", read as {row[PARTS]} rows of {width // row[PARTS]:,}" if row.get(PARTS, 1) > 1 else ""
     documents = "1 document" if len(parts) == 1 else f"{len(parts)} documents"
     step = f" (step {(place - 1) * settings.sequence_length // settings.batch_tokens + 1:,})"
     title = (
         f"Row {place:,} of {total:,}{step if settings.packing == 'isolated' else ''}: {documents}, {filled:,} tokens, "
-        f"{learned:,} with loss, {padding:,} of padding"
+        f"{learned:,} with loss, {padding:,} of padding{short}"
     )
     return View(title, tuple(parts), padding)
 
 
 def _part(
     number: int, start: int, ids: Sequence[int], labels: Sequence[int], settings: TrainingSettings,
-    tokenizer: PreTrainedTokenizerBase, origins: Origins,
+    tokenizer: PreTrainedTokenizerBase, origins: Origins, cut: Collection[int],
 ) -> Part:  # fmt: skip
-    """Return one document of a row, with where it comes from."""
+    """Return one document of a row, with where it comes from. It is cut at some places of the row."""
     origin = origins.of(ids)
     why = _reasons(ids, labels, settings, tokenizer, origin)
+    why = [FIRST if reason and place and start + place in cut else reason for place, reason in enumerate(why)]
     title = f"{number}. at token {start + 1:,}, {len(ids):,} tokens"
     if origin is None:
         return Part(f"{title}, of a document that cannot be told", tokens_of(tokenizer, ids, why))

@@ -1,4 +1,4 @@
-"""What the methods of a stage do with its rows: which scores they read, how they change texts, and in which order.
+"""What the methods of a stage do with its rows: which scores they read, what they change, and in which order.
 
 Usage: `change_rows(reader, settings)` before rows are tokenised; `order, facts = reordered(context, rows, order,
 training, counts)` once the usual order is there.
@@ -6,8 +6,9 @@ training, counts)` once the usual order is there.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +17,7 @@ from common.config.mixture import CurriculumSettings
 from common.config.stages import TrainingSettings
 from common.data.accounting import RowCount
 from common.errors import DataError
+from common.training.rows.packing import Marked
 from common.training.rows.reader import Reader
 
 if TYPE_CHECKING:
@@ -60,12 +62,27 @@ def change_rows(reader: Reader) -> None:
     """Let a reader change each row as the methods of its stage do, in their order."""
     context = reader.context
     settings = cast(TrainingSettings, context.settings)
-    on = [(method, own) for method, own in _of_rows(settings) if method.rewrite is not None]
-    reader.rewrites = [partial(_rewritten, context, method, own) for method, own in on]
+    on = _of_rows(settings)
+    reader.rewrites = [partial(_rewritten, context, method, own) for method, own in on if method.rewrite is not None]
+    reader.marks = [partial(_marked, method.mark, own) for method, own in on if method.mark is not None]
     for method, own in on:
+        if method.rewrite is None and method.mark is None:
+            continue
         module = f"{FOLDERS[method.place]}.{method.name}"
         code = context.shared.code(module) if context.shared is not None else ""
         reader.rewritten[method.name] = {"settings": own.model_dump(mode="json"), "code": code}
+
+
+def _marked(mark: Any, own: MethodSettings, row: Mapping[str, Any], learned: Sequence[bool]) -> Marked:
+    found: Marked = mark(row, learned, own)
+    return found
+
+
+def parts_by_step(settings: TrainingSettings, steps: int) -> list[int]:
+    """Return into how many rows each packed row is cut, in each step; nothing where none ever is."""
+    cutting = [(method.parts, own) for method, own in _of_rows(settings) if method.parts is not None]
+    found = [math.prod(parts(step, steps, own) for parts, own in cutting) for step in range(steps)]
+    return found if any(number > 1 for number in found) else []
 
 
 def _rewritten(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -35,7 +36,11 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+Marked = tuple[list[bool], str] | None  # what of a conversation is learned and what that is called, where it changes
+Mark = Callable[[Mapping[str, Any], Sequence[bool]], Marked]
+
 IGNORED = -100  # label of a token that carries no loss
+PARTS = "parts"  # column of packed rows: into how many rows of equal length each is cut when it is read
 BATCH = 1000
 BATCH_SIZE = 2**20  # characters, or tokens, of a batch: a thousand long documents would take gigabytes
 LONG = 2**18  # characters of a text that are tokenised at once: a token of it takes about 400 bytes
@@ -68,15 +73,17 @@ class TokenBatch(NamedTuple):
 def tokenised_batches(
     tokenizer: PreTrainedTokenizerBase, rows: Iterable[dict[str, Any]], accounts: Mapping[str, RowCount], *,
     assistant_only: bool, sequence_length: int | None = None, witness: Witness = NOBODY, scores: Sequence[str] = (),
+    marks: Sequence[Mark] = (),
 ) -> Iterator[TokenBatch]:  # fmt: skip
     """Yield the same in batches, with some scores of each row, which it has; no row behind a batch has been read before
-    the next one. What was done with a row before, its `changed`, counts here.
+    the next one. What was done with a row before, its `changed`, counts here. `marks` change what is learned.
     """
     counted: set[str] = set()  # of the text that comes in pieces
+    encoded = partial(_encode, tokenizer, assistant_only=assistant_only, sequence_length=sequence_length, marks=marks)
 
     def count(batch: Sequence[dict[str, Any]]) -> Iterator[TokenRow]:
         nonlocal counted
-        for row, found in zip(batch, _encode(tokenizer, batch, assistant_only, sequence_length), strict=True):
+        for row, found in zip(batch, encoded(batch), strict=True):
             count = accounts[row["source"]]
             if isinstance(found, str):
                 count.drop(found)
@@ -145,8 +152,8 @@ def _num_characters(row: dict[str, Any]) -> int:
 
 
 def _encode(
-    tokenizer: PreTrainedTokenizerBase, batch: Sequence[dict[str, Any]], assistant_only: bool,
-    sequence_length: int | None,
+    tokenizer: PreTrainedTokenizerBase, batch: Sequence[dict[str, Any]], *, assistant_only: bool,
+    sequence_length: int | None, marks: Sequence[Mark],
 ) -> Iterator[tuple[list[int], list[int], tuple[str, ...]] | str]:  # fmt: skip
     """Yield (input_ids, labels, changed) of each row of a batch, or why it has none. All are encoded at once.
 
@@ -176,7 +183,14 @@ def _encode(
             yield ids, ids, (READ_AS_TEXT,) * (marked != text)
             continue
         found = next(chats)
-        yield found if isinstance(found, str) else (found.ids, mask(found.ids, found.learned), found.changed)
+        if isinstance(found, str):
+            yield found
+            continue
+        learned, changed = found.learned, found.changed
+        for apply in marks:
+            if (other := apply(row, learned)) is not None:
+                learned, changed = other[0], (*changed, other[1])
+        yield found.ids, mask(found.ids, learned), changed
 
 
 def mask(ids: Sequence[int], learned: Sequence[bool]) -> list[int]:
@@ -242,6 +256,20 @@ def _epochs(size: int, total: int, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate(shuffled)[:total] if shuffled else np.zeros(0, dtype=np.int64)
 
 
+def starts_of(row: Mapping[str, Any], sequence_length: int) -> np.ndarray:
+    """Return where the documents of a packed row begin, the padding behind them among these, and where the row ends.
+
+    A row that is read in parts (`PARTS`) has beginnings where it is cut.
+    """
+    import numpy as np
+
+    starts = np.cumsum([0, *row["seq_lengths"]])
+    if starts[-1] < sequence_length:
+        starts = np.append(starts, sequence_length)
+    number = row.get(PARTS, 1)
+    return starts if number == 1 else np.union1d(starts, np.arange(number) * (sequence_length // number))
+
+
 @dataclass
 class RowCollator:
     """Pad packed rows to one length and number each document's positions from zero."""
@@ -253,7 +281,8 @@ class RowCollator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Return input_ids, labels and position_ids, each (B, T) int64. Padding is a document of its own.
 
-        Each score is float32 under its column's name, NaN in padding and where a document has none.
+        Rows that are read in n parts, all of them alike, are (B n, T / n). Each score is float32 under its column's
+        name, NaN in padding and where a document has none.
         """
         import numpy as np
         import torch
@@ -266,9 +295,7 @@ class RowCollator:
             length = len(row["input_ids"])
             ids_BT[number, :length] = row["input_ids"]
             labels_BT[number, :length] = row["labels"]
-            starts = np.cumsum([0, *row["seq_lengths"]])
-            if starts[-1] < self.sequence_length:
-                starts = np.append(starts, self.sequence_length)
+            starts = starts_of(row, self.sequence_length)
             positions_BT[number] = np.arange(self.sequence_length) - np.repeat(starts[:-1], np.diff(starts))
             labels_BT[number, starts[:-1][starts[:-1] < length]] = IGNORED  # a first token follows nothing
         columns = {"input_ids": ids_BT, "labels": labels_BT, "position_ids": positions_BT}
@@ -277,4 +304,6 @@ class RowCollator:
             for number, row in enumerate(rows):
                 if row.get(name) is not None:
                     columns[name][number, : len(row["input_ids"])] = np.repeat(row[name], row["seq_lengths"])
-        return {name: torch.from_numpy(column_BT) for name, column_BT in columns.items()}
+        (number,) = {row.get(PARTS, 1) for row in rows}
+        shape = (-1, self.sequence_length // number)
+        return {name: torch.from_numpy(column_BT).reshape(shape) for name, column_BT in columns.items()}

@@ -23,7 +23,7 @@ from common.data.decontaminate import filter_rows, guard_of
 from common.errors import DataError, did_you_mean
 from common.stage import StageContext
 from common.store.artifacts import Artifact
-from common.training.rows.packing import NOTHING_TO_LEARN, TokenBatch, tokenised_batches
+from common.training.rows.packing import NOTHING_TO_LEARN, Mark, TokenBatch, tokenised_batches
 from common.training.rows.shards import TokenRow
 from common.training.rows.shuffling import shuffled
 from common.training.rows.witness import NOBODY, Witness
@@ -155,6 +155,7 @@ class Reader:
         self.context, self.tokenizer, self.role, self.chat_only = context, tokenizer, role, chat_only
         self.witness = witness
         self.rewrites: Sequence[Callable[[dict[str, Any]], dict[str, Any]]] = ()  # of methods, before tokenising
+        self.marks: Sequence[Mark] = ()  # of methods, on what of a conversation is learned
         self.rewritten: dict[str, Any] = {}  # what decides them: settings and code of these methods
         self.accounts = Accounts(role)
         self.texts = Counter[str]()  # left out by `chat_only`, by source
@@ -194,7 +195,9 @@ class Reader:
         rows: Iterator[dict[str, Any]] = self._scored(scores) if scores else self.raw()
         for rewrite in self.rewrites:
             rows = map(rewrite, rows)
-        for batch in tokenised_batches(self.tokenizer, rows, self.accounts, witness=self.witness, **options):
+        for batch in tokenised_batches(
+            self.tokenizer, rows, self.accounts, witness=self.witness, marks=self.marks, **options
+        ):
             yield batch._replace(rows=counted(batch.rows))
 
     def _scored(self, scores: Mapping[str, str]) -> Iterator[dict[str, Any]]:

@@ -23,12 +23,20 @@ from common.stage import StageContext
 from common.store.artifacts import flush, write_json
 from common.store.manifest import read_mapping
 from common.training.distributed import ranks
-from common.training.methods.ordered import change_rows, orders, reordered, scores_of, selects, sorted_by
+from common.training.methods.ordered import (
+    change_rows,
+    orders,
+    parts_by_step,
+    reordered,
+    scores_of,
+    selects,
+    sorted_by,
+)
 from common.training.options import steps_for
 from common.training.rows.course import course
 from common.training.rows.lineage import LINEAGE, has_lineage, replay_of_lineage
 from common.training.rows.mixture import mixed_order, replay_by_phase, with_replay
-from common.training.rows.packing import interleave, tokenise
+from common.training.rows.packing import PARTS, interleave, tokenise
 from common.training.rows.prepared import SAMPLES, Prepared, open_prepared, prepare
 from common.training.rows.reader import Reader, require_rows
 from common.training.rows.shards import TokenRow
@@ -261,11 +269,28 @@ def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
         for count in part.counts(number / len(part.rows))
     ]
     everything = concatenate_datasets([part.rows for part in parts])
+    cut = parts_by_step(cast(TrainingSettings, context.settings), made["steps"])
     return TrainingRows(
-        everything.select(order), made["steps"], counts,
+        _read_in_parts(everything, order, cut) if cut else everything.select(order), made["steps"], counts,
         parts[0].samples, everything.select(kept) if len(kept) else None, made.get("mixture"), made.get("methods"),
         made.get("course", []), _tokens_of(made, asked["sequence_length"]) if context.shared is not None else {},
     )  # fmt: skip
+
+
+def _read_in_parts(rows: Dataset, order: np.ndarray, parts: Sequence[int]) -> Dataset:
+    """Return packed rows in an order, with a column of the parts that each is cut into: those of the step it is in.
+
+    Behind another stand as many copies of the rows as there are numbers of parts. They take no room, as rows are mapped
+    from the disk; of a copy only its column is new.
+    """
+    import numpy as np
+    from datasets import concatenate_datasets
+
+    by_step, num_steps = np.asarray(parts), len(parts)
+    numbers, which = np.unique(by_step, return_inverse=True)
+    copies = [rows.add_column(PARTS, np.full(len(rows), number)) for number in numbers]
+    steps = np.arange(len(order)) // (len(order) // num_steps)
+    return concatenate_datasets(copies).select(order + len(rows) * which[steps])
 
 
 def _tokens_of(made: Mapping[str, Any], length: int) -> dict[str, int]:

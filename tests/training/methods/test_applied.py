@@ -136,6 +136,7 @@ def test_a_method_from_a_folder_elsewhere_is_planned_trained_and_reported(outsid
 ALL = {
     "cpt.methods.reptile.every": 2, "cpt.methods.infinite.warmup": 2, "cpt.methods.self_distillation.weight": 0.5,
     "cpt.methods.subset.redraw": "true", "cpt.methods.layer_updates.every": 3,
+    "cpt.methods.length_curriculum.parts": 4,
 }  # fmt: skip
 
 

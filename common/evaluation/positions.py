@@ -1,0 +1,119 @@
+"""Bits per byte by the position of a token: does a model read the end of a long text as well as its beginning?
+
+Usage: `curve = by_position(model, tokenizer, texts, length=4096, buckets=8)`.
+
+Held-out texts are joined, with the end-of-sequence token between them, and cut into windows of one length. A token at
+position i of a window is predicted from the i tokens before it. With bits b and bytes y of the tokens in a bucket of
+positions, its value is the sum of b over the sum of y, over all windows, and its interval a bootstrap over these. Where
+texts are shorter than a window, what lies far back is another text. A model that never read so far is worse there; one
+that reads on without gain stays level. Shapes: T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from common.config.long_context import MOST_WINDOWS, PIECE
+from common.evaluation.statistics import ratio_of_sums
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def by_position(
+    model: Any, tokenizer: Any, texts: Iterable[str], *, length: int, buckets: int
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return for each bucket of positions where it begins and ends, its bits per byte with an interval, its windows.
+
+    Buckets are of one size, to the nearest token, and without one that has no text.
+    """
+    import numpy as np
+
+    edges = np.round(np.linspace(0, length, buckets + 1)).astype(int)
+    bits, sizes = [], []
+    for number, (ids, weights_T) in enumerate(windows(tokenizer, texts, length)):
+        if number == MOST_WINDOWS:
+            break
+        bits_T = bits_of(model, ids)
+        bits_T[weights_T == 0] = 0.0  # an end of a text is none of its bytes
+        bits.append(summed(bits_T, edges))
+        sizes.append(summed(weights_T, edges))
+    found = []
+    for bucket, (first, last) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
+        pairs = [(one[bucket], size[bucket]) for one, size in zip(bits, sizes, strict=True) if size[bucket]]
+        if pairs:
+            value, low, high = ratio_of_sums([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+            place = {"first": first, "last": last - 1, "n": len(pairs)}
+            found.append({**place, "bits_per_byte": value, "low": low, "high": high})
+    return found
+
+
+def windows(tokenizer: Any, texts: Iterable[str], length: int) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Yield the tokens of each window, and of each the bytes of text that it stands for.
+
+    The first token of a window is predicted from nothing and stands for none. The last window may be shorter.
+    """
+    import numpy as np
+
+    ids: list[int] = []
+    sizes: list[int] = []
+    for text in texts:
+        tokens, own = bytes_of(tokenizer, text)
+        ids += [*tokens, tokenizer.eos_token_id]
+        sizes += [*own, 0]
+        while len(ids) >= length:
+            yield ids[:length], np.array([0, *sizes[1:length]], dtype=np.float64)
+            ids, sizes = ids[length:], sizes[length:]
+    if len(ids) > 1:
+        yield ids, np.array([0, *sizes[1:]], dtype=np.float64)
+
+
+def bytes_of(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
+    """Return the tokens of a text and how many bytes of it each one ends: together, all of them.
+
+    Of tokens that are parts of one character the last one has its bytes.
+    """
+    found = tokenizer(text, return_offsets_mapping=True)
+    ids = list(found["input_ids"])
+    ends = [end for _, end in found["offset_mapping"]]
+    if ids and ids[-1] == tokenizer.eos_token_id:
+        ids, ends = ids[:-1], ends[:-1]
+    sizes, seen = [], 0
+    for place, end in enumerate(ends):
+        end = len(text) if place == len(ends) - 1 else end
+        shared = place + 1 < len(ends) and ends[place + 1] == end and end > seen
+        reached = seen if shared else max(seen, end)
+        sizes.append(len(text[seen:reached].encode()))
+        seen = reached
+    return ids, sizes
+
+
+def bits_of(model: Any, ids: Sequence[int]) -> np.ndarray:
+    """Return (T,) bits of each token given those before it; the first one has none.
+
+    Tokens are read in pieces, behind the keys and values of those before, so that few logits are there at once.
+    """
+    import numpy as np
+    import torch
+
+    tokens_T = torch.tensor(list(ids), device=model.get_input_embeddings().weight.device)
+    found, kept = [np.zeros(1)], None
+    for start in range(0, len(tokens_T) - 1, PIECE):
+        next_T = tokens_T[start + 1 : start + 1 + PIECE]
+        read = model(input_ids=tokens_T[None, start : start + len(next_T)], past_key_values=kept, use_cache=True)
+        kept = read.past_key_values
+        nats_T = torch.nn.functional.cross_entropy(read.logits[0].float(), next_T, reduction="none")
+        found.append(nats_T.double().cpu().numpy() / math.log(2))
+    bits_T: np.ndarray = np.concatenate(found)
+    return bits_T
+
+
+def summed(values_T: np.ndarray, edges: np.ndarray) -> list[float]:
+    """Return the sum of values between each two edges, the upper one not included."""
+    import numpy as np
+
+    places = np.searchsorted(edges, np.arange(len(values_T)), side="right") - 1
+    found: list[float] = np.bincount(places, weights=values_T, minlength=len(edges) - 1).tolist()
+    return found
