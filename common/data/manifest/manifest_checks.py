@@ -138,7 +138,7 @@ def check_together(sources: Sequence[Source], files: Files) -> Iterator[str]:
             if other.heldout and not _same_cut(source, other) and (place := same.rows(source, other)):
                 yield (
                     f"source '{source.id}': trains on {place}, of which source '{other.id}' holds rows out. "
-                    f"Give both the same columns, unit and heldout: {other.heldout}"
+                    f"Give both the same columns, form, unit and heldout: {other.heldout}"
                 )
 
 
@@ -174,7 +174,7 @@ def describe_role(role: str) -> str:
 
 def _same_cut(source: Source, other: Source) -> bool:
     """Whether two sources that read the same rows hold the same ones out."""
-    keys = ("shape", "named_columns", "reading", "cut", "each", "heldout")
+    keys = ("shape", "named_columns", "reading", "form", "cut", "each", "heldout")
     return all(getattr(source, key) == getattr(other, key) for key in keys)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from common.data.accounting import RowCount
 from common.data.corpus import Row
 from common.data.manifest.hub import read_hub
+from common.data.manifest.joining import in_documents
 from common.data.manifest.questions import Faults
 from common.data.manifest.readers import Record, SourceFile, read_file
 from common.data.manifest.records import Found, missing_columns, rows_of, window, with_answers_told
@@ -52,7 +53,7 @@ def usable_rows(
     num_usable = num_unusable = num_kept = 0
     names, reasons = set[str](), set[str]()
     faults = Faults(source)
-    source, records = with_answers_told(source, records)
+    source, records = in_documents(*with_answers_told(source, records))
     found = (found for record in records for found in _telling_late(rows_of(source, record), record, told))
     for where, row, whole, detail in found:
         if source.limit is not None and num_usable == source.limit:
