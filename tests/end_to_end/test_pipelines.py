@@ -35,6 +35,7 @@ def test_it_resolves_on_the_tiny_profile_and_with_a_checkpoint(name: str) -> Non
         long("sec", ["base", "instruct", "cpt", "ties"]),
         long("growth", ["base", "cpt", "sft", "cpt-added", "sft-grown"]),
         long("vocabulary", ["base", "vocabulary", "cpt", "sft"]),
+        long("uda", ["base", "source-only", "cpt", "sft"]),
         ("sft-only", ["base", "sft"]),
         long("dpo-only", ["base", "dpo"]),
         ("cpt-sft", ["base", "cpt", "sft"]),
@@ -66,6 +67,9 @@ def test_it_runs_to_a_card(pipeline: str, checkpoints: list[str], finished: Path
         assert f"`vocabulary` added {artifacts['vocabulary'].manifest['metrics']['added']} tokens" in card
         rows = artifacts["vocabulary"].manifest["metrics"]["rows"]
         assert read_config(artifacts["sft"].path)["vocab_size"] == rows["after"] > rows["before"]
+    if "source-only" in checkpoints:  # neither arm reads a label of the target
+        for name in ("source-only", "sft"):
+            assert {row["role"] for row in artifacts[name].manifest["rows"]} == {"replay"}
     if "instruct" in checkpoints:
         rows = artifacts["instruct"].manifest["rows"]
         assert {row["role"] for row in rows} == {"replay"}  # nothing of the domain
