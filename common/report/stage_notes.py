@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from common.config.kinds import kind_of
-from common.config.mixture import CurriculumSettings
+from common.config.mixture import CurriculumSettings, MixtureSettings
 from common.evaluation.comparison import Comparison
 from common.report.chain import SIDES, Chain, Checkpoint, counterpart
 from common.report.comparisons import find
@@ -197,13 +197,16 @@ def _reward_note(checkpoint: Checkpoint) -> str:
     return " ".join(parts)
 
 
-def curriculum_notes(chain: Chain) -> list[str]:
-    """Return a sentence for each stage that read its rows in an order."""
+def mixture_notes(chain: Chain) -> list[str]:
+    """Return a sentence for each stage that took its shares from a paper, or read its rows in an order."""
     found = []
     for name, manifest in chain.manifests.items():
-        given = ((manifest.get("settings") or {}).get("mixture") or {}).get("curriculum")
-        if given is not None:
-            found.append(f"In `{name}` {CurriculumSettings.model_validate(given).phrase}.")
+        given = (manifest.get("settings") or {}).get("mixture") or {}
+        if given.get("preset") is not None:
+            mixture = MixtureSettings.model_validate({key: given[key] for key in ("preset", "parts")})
+            found.append(f"In `{name}`, {mixture.preset_phrase}.")
+        if given.get("curriculum") is not None:
+            found.append(f"In `{name}` {CurriculumSettings.model_validate(given['curriculum']).phrase}.")
     return found
 
 

@@ -48,6 +48,7 @@ ROWS = {  # the files of the manifest in docs/your-own-data.md
     ),
     "faq.jsonl": json.dumps({"q": "What is an oak?", "a": "A tree."}),
     "pages.jsonl": json.dumps({"body": "An oak is a tree that grows old.", "published": "2021-05-03"}),
+    "pages-zh.jsonl": json.dumps({"text": "橡树长得很慢。"}),
     "problems.jsonl": json.dumps({"problem": "What is two and two?", "solution": "4"}),
     "verses.jsonl": json.dumps({"en": "An oak is a tree.", "sw": "Mwaloni ni mti.", "chapter": "1"}),
     "pairs.jsonl": json.dumps({"p": "What is an oak?", "c": "A tree.", "r": "A fish."}),
