@@ -107,6 +107,7 @@ def render_card(
         *vocabulary_notes(chain),
         *stage_notes.reward_notes(chain),
         *stage_notes.sampling_notes(chain),
+        *stage_notes.label_notes(chain),
         *stage_notes.adapter_notes(chain, comparisons),
         *sequence_notes(chain),
         *exam_tables.exam_details(chain),

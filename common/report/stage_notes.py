@@ -16,7 +16,7 @@ from common.config.mixture import CurriculumSettings, MixtureSettings
 from common.evaluation.comparison import Comparison
 from common.report.chain import SIDES, Chain, Checkpoint, counterpart
 from common.report.comparisons import find
-from common.report.markdown import MISSING, code, interval, number, percent, points, table
+from common.report.markdown import MISSING, code, interval, number, percent, plain, points, table
 from common.report.tables import reasons
 
 Facts = Mapping[str, Any]
@@ -219,6 +219,25 @@ def sampling_notes(chain: Chain) -> list[str]:
         elif "rounds" in manifest.get("metrics", {}):
             parts.append(_expert_note(name, manifest))
     return ["### Sampled answers", *parts] if parts else []
+
+
+def label_notes(chain: Chain) -> list[str]:
+    """Return what is known of the labels that models chose for texts of CPT."""
+    found = []
+    for name, manifest in chain.manifests.items():
+        facts = manifest["metrics"]
+        if kind_of(manifest["kind"]).makes != "labelled text":
+            continue
+        chosen = ", ".join(f"{plain(label)} {times:,}" for label, times in facts["labels"].items())
+        right = facts.get("right")
+        known = f" Of {right['n']:,} whose answer is known, {interval(right)} are right." if right else ""
+        found.append(
+            f"For `{name}`, `{manifest['parent']}` chose the likeliest label of {number(facts['prompts'])} prompts "
+            f"(PCP, arXiv 2305.01711; that all tokens are learned, and not some that are masked, is ours). "
+            f"{number(facts['texts'])} texts were made (left out: {reasons(facts['left_out'])}).{known} "
+            f"Labels: {chosen}."
+        )
+    return ["### Pseudo-labels", *found] if found else []
 
 
 def _sample_note(name: str, manifest: Facts) -> str:

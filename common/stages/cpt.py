@@ -3,7 +3,8 @@
 Usage: named by a pipeline as `cpt: {kind: cpt, from: base}`.
 
 Every token is learned; documents of one row cannot see each other. The learning rate is re-warmed from zero, as
-the base's own schedule has ended. Conversations among the replay rows are plain text here.
+the base's own schedule has ended. Conversations among the replay rows are plain text here. With a `label` stage in
+`with`, its texts are read in place of the domain's.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ def run(context: StageContext) -> StageReport:
 
 
 KIND = Kind(
-    name="cpt", settings=CptSettings, run=run, check=check_train_only, roles=("cpt", "replay"), shareable=True,
+    name="cpt", settings=CptSettings, run=run, check=check_train_only, roles=("cpt", "replay"),
+    reads=("labelled text",), shareable=True,
     phrase="continued pre-training on the domain's text", part="text",
 )  # fmt: skip

@@ -67,7 +67,7 @@ def chat(*turns: str, **last: Any) -> dict[str, Any]:
 
 
 def score(row: dict[str, Any]) -> float | None:
-    return alignment(row, LossBits(Echo(), Letters()), Letters())  # type: ignore[arg-type]  # stand-ins
+    return alignment(row, LossBits(Echo(), Letters()), Letters())
 
 
 def test_it_is_the_ratio_of_the_losses_over_all_answers() -> None:
@@ -89,7 +89,7 @@ def test_answers_that_are_not_learned_do_not_count_and_calls_of_tools_are_not_ju
 
 def test_those_that_the_template_costs_most_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def loaded(settings: FormatAlignmentSettings) -> Any:
-        return LossBits(Echo(), Letters()), Letters()  # type: ignore[arg-type]  # stand-ins
+        return LossBits(Echo(), Letters()), Letters()
 
     monkeypatch.setattr("common.data.blocks.format_alignment._load", loaded)
     (tmp_path / "config.json").write_text("{}")
