@@ -46,6 +46,8 @@ class Form:
     ours: str = ""  # what of it is ours, and not the paper's
     # settings -> how many records in a row make one, where each holds a sentence; 1: each is for itself.
     joins: Callable[[Any], int] = lambda own: 1
+    # settings -> what of them decides the texts of `unwoven`, by which a row is known in either direction.
+    cuts: Callable[[Any], Any] | None = None
 
 
 def forms() -> Mapping[str, Form]:

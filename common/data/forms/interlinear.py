@@ -12,7 +12,8 @@ not known to us.
 `unit` says what corresponds. `row`: a record holds one sentence of each side, and records in a row make a document, up
 to `rows` of them; a column `document` ends it where its value changes. `line`: a record holds whole texts whose lines
 correspond. `sentence`: the same, cut into sentences, where both sides have as many. A column may hold lists of
-sentences too. The exam is looked for in both sides as they stood before, since weaving tears sentences apart.
+sentences too. Two sources may read one file in both directions, and hold the same documents out. The exam is looked
+for in both sides as they stood before, since weaving tears sentences apart.
 """
 
 from __future__ import annotations
@@ -104,4 +105,5 @@ FORM = Form(
     paper="arXiv 2403.11430, stage 2; 2407.03145",
     ours="how the tag is written, and how many sentences make a document",
     joins=lambda own: own.rows if own.unit == "row" else 1,
+    cuts=lambda own: (own.unit, own.rows),
 )  # fmt: skip

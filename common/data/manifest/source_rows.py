@@ -22,6 +22,7 @@ from common.data.manifest.records import Found, missing_columns, rows_of, window
 from common.data.manifest.schema import Source
 from common.data.manifest.source_keys import Part
 from common.data.manifest.values import UnusableRow
+from common.data.texts import UNWOVEN
 from common.errors import DataError
 
 
@@ -101,8 +102,11 @@ def is_held_out(row: Row, share: float) -> bool:
 
 
 def digest_row(row: Row) -> bytes:
-    """Return by what a text, or the prompt of a pair, is known in all sources."""
-    text = row["text"] if "text" in row else json.dumps(row["prompt"], ensure_ascii=False)
+    """Return by what a text, or the prompt of a pair, is known in all sources; a woven text is by its sides."""
+    if UNWOVEN in row:
+        text = json.dumps(sorted(row[UNWOVEN]), ensure_ascii=False)
+    else:
+        text = row["text"] if "text" in row else json.dumps(row["prompt"], ensure_ascii=False)
     return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 

@@ -85,3 +85,16 @@ def test_sources_say_their_form_and_others_do_not(folder: Path) -> None:
     found = {source["id"]: source for source in load(folder, BOTH, plain, EXAM).sources()}
     assert found["both"]["form"]["name"] == "interlinear"
     assert "form" not in found["texts"]
+
+
+def test_both_directions_hold_the_same_documents_out(folder: Path) -> None:
+    write_rows(folder / "both.jsonl", sentences(60))
+    back = {"interlinear": {**WOVEN["interlinear"], "languages": ["sw", "en"]}}
+    there, turned = BOTH | {"heldout": 0.3}, BOTH | {"id": "turned", "form": back, "heldout": 0.3}
+    corpus = load(folder, there, turned, EXAM)
+    trained, kept = ([row["unwoven"] for row in corpus.rows(role)] for role in ("cpt", "text_domain"))
+    known = [{frozenset(sides) for sides in rows} for rows in (trained, kept)]
+    assert not known[0] & known[1]
+    assert len(trained) == 2 * len(known[0])
+    assert len(kept) == len(known[1])  # each is examined in one direction
+    assert len(known[0]) + len(known[1]) == 20
