@@ -48,6 +48,7 @@ def test_it_runs_to_a_card(pipeline: str, checkpoints: list[str], finished: Path
     words = WORDS | {"pipeline": pipeline, "out": str(tmp_path / "store"), "instruct.tokens": "8192"}
     words |= {"dpo.epochs": QUICK["dpo.epochs"]} if "dpo" in checkpoints else {}
     words |= {"vocabulary.min_frequency": "8"} if "vocabulary" in checkpoints else {}
+    words |= {"label.prompts": "60"} if "prompted" in checkpoints else {}
     absent = {"cpt", "sft", "instruct"} - set(checkpoints)
     words = {key: value for key, value in words.items() if key.partition(".")[0] not in absent}
     artifacts = execute(resolve(words, REPOSITORY), Console("quiet")).artifacts

@@ -97,6 +97,11 @@ def _parts(text: str, unit: str) -> Iterator[str]:
         yield from text.splitlines() if unit == "line" else [text]
 
 
+def joined(own: InterlinearSettings) -> int:
+    """Return how many records make a document, at most."""
+    return own.rows if own.unit == "row" else 1
+
+
 _WHAT = {"row": "sentences", "line": "lines", "sentence": "sentences"}
 
 FORM = Form(
@@ -104,6 +109,6 @@ FORM = Form(
     phrase="a text and its translation woven sentence by sentence, with a tag of the direction",
     paper="arXiv 2403.11430, stage 2; 2407.03145",
     ours="how the tag is written, and how many sentences make a document",
-    joins=lambda own: own.rows if own.unit == "row" else 1,
-    cuts=lambda own: (own.unit, own.rows),
+    joins=joined,
+    cuts=lambda own: (own.unit, joined(own)),
 )  # fmt: skip
