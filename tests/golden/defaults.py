@@ -22,7 +22,7 @@ FILE = Path(__file__).with_name("defaults.json")
 
 
 def table() -> dict[str, Any]:
-    """Return the schema of recipes, and key -> default: of classes, blocks, methods, forms, presets, trainers and rewards."""
+    """Return the schema of recipes, and key -> default: of classes, methods, forms, presets, trainers and rewards."""
     from common.config.forms import forms
     from common.config.kinds import kinds
     from common.config.methods import methods
