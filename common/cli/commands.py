@@ -107,7 +107,7 @@ def why(program: Program, overrides: Overrides, *, stage: str) -> None:
 
 
 def data(program: Program, overrides: Overrides, *, role: str | None = None, rejects: str = "3") -> None:
-    from common.cli.data import counter_of, show, show_held_out, show_training
+    from common.cli.data import counter_of, show, show_forms, show_held_out, show_training
     from common.config.cleaning import KIND, PREFIX
     from common.config.resolve import EMBEDDED
     from common.data.tokens import general_texts
@@ -142,6 +142,7 @@ def data(program: Program, overrides: Overrides, *, role: str | None = None, rej
         counter, general = counter_of(plan), general_texts(plan.corpus)
         for artifact in made:
             show(artifact, console, int(rejects), counter, general)
+            show_forms(plan, artifact, console)
         roles = [name.removeprefix(PREFIX) for name in wanted]
         show_held_out(plan, roles, console)
         show_training(plan, roles, console)

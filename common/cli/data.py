@@ -17,11 +17,13 @@ from common.config.cleaning import KIND
 from common.config.kinds import kind_of
 from common.console import Console
 from common.data.accounting import RowCount
-from common.data.cleaned import FACTS, REJECTS
+from common.data.cleaned import FACTS, REJECTS, CleanedRows
 from common.data.cleaning.accounts import LEFT, quantiles
 from common.data.cleaning.amounts import CHARACTERS
+from common.data.corpus import Row
 from common.data.manifest.source_keys import HELDOUT_ROLES
 from common.data.sizes import token_bytes
+from common.data.texts import texts_of
 from common.data.tokens import Fertility, SourceTokens, TokenCounter, fertility, tokens_of_sources
 from common.engine.plan import TOKENIZER, Plan
 from common.errors import quoted
@@ -33,6 +35,7 @@ SHARES = (0.05, 0.5, 0.95, 1.0)
 READING = "reading"
 SHOWN = ("characters", "share", "used", "5%", "50%", "95%", "longest")  # of what is left of a source
 EXCERPT = 160  # characters of a row that are shown
+FORM_EXCERPT = 600  # of a row that a form made
 
 
 def counter_of(plan: Plan) -> TokenCounter:
@@ -126,6 +129,36 @@ def show_held_out(plan: Plan, roles: Collection[str], console: Console) -> None:
         console.line(always=True)
     for line in lines:
         console.line(line, always=True)
+
+
+def show_forms(plan: Plan, artifact: Artifact, console: Console) -> None:
+    """Print of each source that is written in a form how many rows that made, what it left out, and the first row."""
+    facts = read_mapping(artifact.path / FACTS)
+    read = {count["source"]: count for count in facts["read"]}
+    formed = {
+        source["id"]: source["form"]
+        for source in plan.corpus.sources()
+        if source.get("form") and source["role"] == facts["role"] and source["id"] in read
+    }
+    if not formed:
+        return
+    first: dict[str, Row] = {}
+    for row in CleanedRows(artifact.path).read():
+        first.setdefault(row["source"], row)
+        if formed.keys() <= first.keys():
+            break
+    for source, form in formed.items():
+        count = RowCount(**read[source])
+        console.line(always=True)
+        console.line(
+            f"{source}, written as {form['name']} ({form['paper']}): {_counted(count.rows_out, 'row')}; left out: "
+            f"{count.losses}",
+            always=True,
+        )
+        for text in texts_of(first.get(source, {})):
+            for line in text[:FORM_EXCERPT].splitlines():
+                console.line(f"  | {line}", always=True)
+    console.line(always=True)
 
 
 def show_training(plan: Plan, roles: Collection[str], console: Console) -> None:

@@ -16,11 +16,43 @@ from common.config.names import NonEmpty
 from common.config.stages import MOST_EPOCHS, LearningSettings, TrainingSettings
 
 
-class AnsweringSettings(StageSettings):
+class PromptedSettings(StageSettings):
+    """What all stages have in common that read prompts."""
+
+    prompt_tokens: OfData[int] = Field(256, ge=8, description="longest prompt; longer ones are left out and counted")
+
+
+class LabelSettings(PromptedSettings):
+    """The likeliest of some labels for each prompt, by a checkpoint, as texts for CPT."""
+
+    words: OfData[tuple[NonEmpty, ...]] = Field(
+        (), description="the labels; none: the prompt's own choices, or all answers that the prompts have"
+    )
+    template: OfData[NonEmpty] = Field(
+        "{text}\n\n{label}", description="the text that is made, of a prompt {text} and its {label}"
+    )
+    prompts: OfData[int | None] = Field(None, gt=0, description="prompts to label; none: all")
+    margin: OfData[float] = Field(
+        0.0, ge=0, description="least lead of the likeliest label over the second, in nats; others are left out"
+    )
+    batch_size: int = Field(
+        64, gt=0, description="requests per forward pass; rounding aside, labels do not depend on it"
+    )
+    limits: OfData[Limits] = Field(Limits(), description="largest shares of rows that the stage may lose")
+
+    @model_validator(mode="after")
+    def _can_label(self) -> LabelSettings:
+        if len(self.words) == 1 or len(set(self.words)) < len(self.words):
+            raise ValueError(f"words must name two or more different labels; they are {', '.join(self.words)}")
+        if any(self.template.count(mark) != 1 for mark in ("{text}", "{label}")):
+            raise ValueError(f"template is {self.template!r}; expected {{text}} and {{label}}, each once")
+        return self
+
+
+class AnsweringSettings(PromptedSettings):
     """What all stages have in common that let a checkpoint answer prompts and score the answers."""
 
     samples: OfData[int] = Field(8, ge=2, description="answers to each prompt, compared with each other")
-    prompt_tokens: OfData[int] = Field(256, ge=8, description="longest prompt; longer ones are left out and counted")
     answer_tokens: OfData[int] = Field(
         128, ge=1, description="longest answer; a longer one is cut and counts as not stopped"
     )

@@ -16,7 +16,7 @@ from common.config.base import StageSettings
 from common.config.registry import declared
 
 STAGES = "common.stages"
-Makes = Literal["language model", "reward model", "sample", "rows", "report"]
+Makes = Literal["language model", "reward model", "sample", "labelled text", "rows", "report"]
 Part = Literal["text", "conversations", "alignment", "merge"]
 
 
@@ -53,6 +53,11 @@ class Kind:
     @property
     def makes_model(self) -> bool:
         return self.makes in ("language model", "reward model")
+
+    @property
+    def brings_rows(self) -> bool:
+        """Whether its result holds rows that a stage trains on in place of the corpus's."""
+        return self.makes in ("sample", "labelled text")
 
     @property
     def seeded(self) -> bool:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from common.config.base import Frozen, Share
+from common.config.mixture_presets import PRESETS
 from common.config.names import NonEmpty
+from common.errors import did_you_mean
 
 Shares = dict[NonEmpty, Share]
 
@@ -69,6 +72,12 @@ class MixtureSettings(Frozen):
     shares: Shares = Field(
         default_factory=dict, description="source -> share of the tokens; other sources divide what is left"
     )
+    preset: NonEmpty | None = Field(
+        None, description="shares of a paper, by name, in place of shares: syne-bilingual, problems, mono-code, …"
+    )
+    parts: dict[NonEmpty, tuple[NonEmpty, ...]] = Field(
+        default_factory=dict, description="part of the preset -> its sources; in a part they count by what they hold"
+    )
     temperature: float = Field(
         1.0,
         ge=1,
@@ -86,6 +95,8 @@ class MixtureSettings(Frozen):
     @model_validator(mode="after")
     def _fits(self) -> MixtureSettings:
         _check_sum(self.shares, whole=False)
+        if problems := list(self._preset_problems()):
+            raise ValueError("; ".join(problems))
         if self.phases and (self.shares or self.temperature != 1):
             raise ValueError("phases have shares of their own; leave shares and temperature out")
         ends = [phase.until for phase in self.phases]
@@ -96,6 +107,36 @@ class MixtureSettings(Frozen):
         if self.replay == 1:
             raise ValueError("all phases are replay alone; set replay=1 of the stage instead")
         return self
+
+    def _preset_problems(self) -> Iterator[str]:
+        if self.preset is None:
+            if self.parts:
+                yield "parts are those of a preset; name one, or give shares"
+            return
+        if self.preset not in PRESETS:
+            yield f"preset is '{self.preset}', and there is none of that name.{did_you_mean(self.preset, PRESETS)}"
+            return
+        if self.shares or self.phases or self.temperature != 1:
+            yield f"the preset {self.preset} has shares of its own; leave shares, phases and temperature out"
+        wanted = PRESETS[self.preset].shares
+        filled = {part for part, sources in self.parts.items() if sources}
+        if filled != wanted.keys():
+            named = ", ".join(f"{part}: [<source>, …]" for part in wanted)
+            yield f"the preset {self.preset} needs sources for each of its parts, and no other: parts: {{{named}}}"
+        times = Counter(name for sources in self.parts.values() for name in sources)
+        yield from (f"parts names '{name}' twice" for name, number in times.items() if number > 1)
+
+    @property
+    def preset_phrase(self) -> str:
+        """The shares of the preset and their sources in words; nothing without one."""
+        if self.preset is None:
+            return ""
+        found = PRESETS[self.preset]
+        shares = "; ".join(
+            f"{part} {share:.0%} from {', '.join(self.parts[part])}" for part, share in found.shares.items()
+        )
+        ours = f"; ours: {found.ours}" if found.ours else ""
+        return f"shares of the preset {self.preset} ({found.paper}{ours}): {shares}"
 
     @property
     def replay(self) -> float | None:
@@ -118,6 +159,8 @@ class MixtureSettings(Frozen):
         names = set(names)
         if self.most_epochs is not None and self.most_epochs < 1:
             return names
+        if self.preset is not None:
+            return {name for sources in self.parts.values() if len(sources) > 1 for name in sources} & names
         unnamed = set() if self.phases or not self.asks else names - self.shares.keys()
         unnamed = names if any(not phase.shares for phase in self.phases) else unnamed
         return unnamed if len(unnamed) > 1 else set()
@@ -125,7 +168,8 @@ class MixtureSettings(Frozen):
     @property
     def sources(self) -> set[str]:
         """The sources that are named."""
-        return {*self.shares, *(name for phase in self.phases for name in phase.shares)}
+        parts = (name for sources in self.parts.values() for name in sources)
+        return {*self.shares, *parts, *(name for phase in self.phases for name in phase.shares)}
 
 
 def _check_sum(shares: Shares, *, whole: bool) -> None:

@@ -85,7 +85,7 @@ class Pipeline(Frozen):
         nodes: list[Node] = []
         for name, spec in self.stages.items():
             inputs = tuple(dict.fromkeys([*([spec.parent] if spec.parent else []), *spec.others]))
-            sampled = any(kind_of(self.stages[other].kind).makes == "sample" for other in spec.others)
+            sampled = any(kind_of(self.stages[other].kind).brings_rows for other in spec.others)
             names = {each: self.stages[each].called(each) for each in (name, *inputs)} if spec.domain else {}
             domain, settings = spec.domain or "", spec.settings or name
             nodes.append(Node(name, spec.kind, spec.parent, inputs, settings, sampled, spec.fixed, domain, names))
@@ -229,5 +229,6 @@ def _check_read(name: str, spec: StageSpec, pipeline: Pipeline, path: str | Path
                 f"{path}: stages.{name}: 'with: {other}' is a {kind.name} stage; one of kind {spec.kind} reads {can} "
                 "there."
             )
-    if [kind.makes for kind in others.values()].count("sample") > 1:
-        raise ConfigError(f"{path}: stages.{name}: two sample stages in 'with'; the stage reads one. Keep one.")
+    if sum(kind.brings_rows for kind in others.values()) > 1:
+        what = next(kind.name for kind in others.values() if kind.brings_rows)
+        raise ConfigError(f"{path}: stages.{name}: two {what} stages in 'with'; the stage reads one. Keep one.")

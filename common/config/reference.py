@@ -266,6 +266,8 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 def _shown(value: Any) -> str:
     if value is None or value in ({}, (), ""):
         return "none"
+    if isinstance(value, str) and (value != value.strip() or "<" in value):
+        return f"`{json.dumps(value, ensure_ascii=False)}`"  # blanks and line ends are seen, and no tag is read as one
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

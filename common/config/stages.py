@@ -86,10 +86,11 @@ class LearningSettings(StageSettings):
         return self
 
 
-def curriculum_of(settings: StageSettings) -> str:
-    """Return the order in which a stage reads the rows of its sources, in words; nothing where they are shuffled."""
-    curriculum = settings.mixture.curriculum if isinstance(settings, TrainingSettings) else None
-    return "" if curriculum is None else curriculum.phrase
+def mixture_phrases(settings: StageSettings) -> list[str]:
+    """Return what a stage's mixture takes from a paper, and in which order it reads the rows of a source, in words."""
+    mixture = settings.mixture if isinstance(settings, TrainingSettings) else MixtureSettings()
+    curriculum = "" if mixture.curriculum is None else mixture.curriculum.phrase
+    return [phrase for phrase in (mixture.preset_phrase, curriculum) if phrase]
 
 
 class TrainingSettings(LearningSettings):

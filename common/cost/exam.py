@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from common.config.answering import LabelSettings
 from common.config.stages import EvaluateSettings
 from common.cost.memory import EMBEDDED_TEXT, TEXT_WINDOW, ExamWork
 from common.data.sizes import RowSizes, Sizes
@@ -61,3 +62,17 @@ def _assumed(settings: EvaluateSettings, side: str) -> ExamWork:
     written = number if settings.written and side == "domain" else 0
     choosing = number * question_tokens(CONTEXT, [CHOICE] * CHOICES)
     return ExamWork(number, number * CHOICES, choosing, written=written, prompts=written * CONTEXT, assumed=True)
+
+
+def label_work(settings: LabelSettings, sizes: RowSizes | None) -> ExamWork:
+    """Return what it takes to choose the likeliest label of each prompt; labels that are not known yet are guessed."""
+    found = sizes.of("prompts") if sizes else None
+    if found is not None and found.sample:
+        labels = [found.tokens(len(word.encode())) + 1 for word in settings.words] or [CHOICE] * CHOICES
+        contexts = [found.tokens(row.text) + 2 * found.turn_tokens for row in found.sample]
+    else:
+        labels, contexts = [CHOICE] * len(settings.words or range(CHOICES)), [CONTEXT]
+    there = QUESTIONS if found is None else found.rows
+    number = min(there, settings.prompts or there)
+    choosing = number * question_tokens(sum(contexts) / len(contexts), labels)
+    return ExamWork(number, number * len(labels), choosing, assumed=found is None or not settings.words)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from common.config.answering import (
     AnsweringSettings,
     ExpertSettings,
+    LabelSettings,
     RewardedSettings,
     SampleSettings,
     SamplingSettings,
@@ -38,7 +39,7 @@ from common.config.stages import (
 from common.config.vocabulary import TokenizerSettings
 from common.cost import disk, memory, speed
 from common.cost.corrections import Corrections, Pace
-from common.cost.exam import exam_work
+from common.cost.exam import exam_work, label_work
 from common.cost.hardware import GIB, Hardware, hardware_of
 from common.cost.memory import EMBEDDED_TEXT, TEXT_WINDOW, Need, Setting
 from common.cost.shapes import Shape, shape_after, shape_in, shape_of
@@ -77,6 +78,9 @@ def setting_of(
             read = min(work.texts, 2 * MOST_WINDOWS * far.length)
             facts |= {"far": far.length, "far_tokens": far.needle_tokens + read}
             facts["far_passes"] = far.num_needles * (1 + far.choices) + read / min(far.length, PIECE)
+    elif isinstance(settings, LabelSettings):
+        facts |= {"exam_rows": settings.batch_size, "exam_length": min(settings.prompt_tokens, shape.context)}
+        facts["exam"] = label_work(settings, sizes)
     elif isinstance(settings, MergeSettings):
         facts |= {"members": len(settings.members()), "stored": WIDTHS[settings.dtype]}
     elif not isinstance(settings, LearningSettings | AnsweringSettings | ExpandSettings | TokenizerSettings):

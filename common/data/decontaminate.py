@@ -28,7 +28,7 @@ from common.data.exam_passages import Examined, Passage, exam_passages, shared_r
 from common.data.excerpts import excerpt, shown
 from common.data.overlap import SHORTEST, Form, Match, PassageIndex, form_of
 from common.data.phrasing import question_in, states_it
-from common.data.texts import texts_of
+from common.data.texts import UNWOVEN, texts_of
 from common.data.words import WORD, Cut, cut, pieces_of_text, weight_of, words_of
 
 EXAM_OVERLAP = "exam overlap"
@@ -124,8 +124,9 @@ class Decontaminator:
         return match.end > start and not is_all_of_it and states_it(question, text, match.first, match.last)
 
     def hit_in(self, row: Row) -> Hit | None:
-        """Return the passage of the exam that a text of a row repeats, or None."""
-        return next((hit for text in texts_of(row) if (hit := self.hit(text)) is not None), None)
+        """Return the passage of the exam that a text of a row repeats, or one that it was woven of; or None."""
+        texts = (*texts_of(row), *row.get(UNWOVEN, ()))
+        return next((hit for text in texts if (hit := self.hit(text)) is not None), None)
 
     def _matches(self, found: Cut) -> Iterator[Match]:
         """Yield the matches of a text in both its forms, by their places among the words of the first."""
@@ -222,7 +223,7 @@ def gate(decontaminator: Decontaminator) -> Callable[[Row], Row | Drop]:
 
     def judge(row: Row) -> Row | Drop:
         hit = decontaminator.hit_in(row)
-        return row if hit is None else Drop(EXAM_OVERLAP, hit.detail)
+        return _told(row) if hit is None else Drop(EXAM_OVERLAP, hit.detail)
 
     return judge
 
@@ -238,4 +239,9 @@ def filter_rows(
         if (hit := decontaminator.hit_in(row)) is not None:
             (count if isinstance(count, RowCount) else count[row["source"]]).drop(EXAM_OVERLAP, hit.detail)
         else:
-            yield row
+            yield _told(row)
+
+
+def _told(row: Row) -> Row:
+    """Return a row without what only tells whether it repeats the exam."""
+    return {key: value for key, value in row.items() if key != UNWOVEN} if UNWOVEN in row else row

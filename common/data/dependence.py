@@ -73,10 +73,15 @@ class LossBits:
         self._longest = min(longest, getattr(model.config, "max_position_embeddings", None) or longest)
 
     def __call__(self, before: str, answer: str) -> float:
+        read = self._tokenizer(f"{before}\n", add_special_tokens=True)["input_ids"]
+        said = self._tokenizer(answer, add_special_tokens=False)["input_ids"]
+        return self.of(read, said)
+
+    def of(self, read: Sequence[int], said: Sequence[int]) -> float:
+        """Return the loss of some tokens behind others, in nats; 0 without any."""
         import torch
 
-        read = self._tokenizer(f"{before}\n", add_special_tokens=True)["input_ids"]
-        said = self._tokenizer(answer, add_special_tokens=False)["input_ids"][: self._longest // 2]
+        said = said[: self._longest // 2]
         read = read[-(self._longest - len(said)) :]
         if not said:
             return 0.0

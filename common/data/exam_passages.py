@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from common.data.corpus import Row
+from common.data.texts import UNWOVEN
 
 SAME = 3  # questions of an exam from which on one wording asks nothing without its choices
 
@@ -49,7 +50,8 @@ def exam_passages(corpus: Examined, role: str) -> Iterator[Passage]:
     for exam in corpus.exam_roles(role):
         if exam.startswith("text"):
             for number, row in enumerate(corpus.rows(exam), start=1):
-                yield Passage(row["text"], exam, str(row.get("id") or f"{row['source']}:{number}"), held_out=True)
+                for text in (row["text"], *row.get(UNWOVEN, ())):
+                    yield Passage(text, exam, str(row.get("id") or f"{row['source']}:{number}"), held_out=True)
         else:
             yield from question_passages(exam, corpus.rows(exam))
 

@@ -1,9 +1,9 @@
-"""Write the pages on settings and blocks, and the JSON schemas of all YAML files: `python -m common.data.schemas`.
+"""Write the pages on settings, blocks and forms, and the JSON schemas of YAML files: `python -m common.data.schemas`.
 
 Usage: `for path, text in reference_files().items(): ...`.
 
-Settings and layers are described by `common.config.reference`, blocks by `common.config.block_page`; here are a
-domain's data and knowledge.
+Settings and layers are described by `common.config.reference`, blocks by `common.config.block_page`, forms by
+`common.config.form_page`; here are a domain's data and knowledge.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.block_page import blocks_page
+from common.config.form_page import forms_page
 from common.config.reference import DRAFT, LAYER, LAYERS, schema_of, schemas, settings_page
 from common.data.knowledge.collection import Collection
 from common.data.knowledge.knowledge import Knowledge
@@ -43,7 +44,7 @@ def reference_files() -> dict[str, str]:
     """Return the text of every generated file by its path below `docs/`."""
     made = {**schemas(), "data": data_schema(), "knowledge": knowledge_schema()}
     texts = {f"schemas/{name}.json": json.dumps(schema, indent=1, ensure_ascii=False) for name, schema in made.items()}
-    pages = {"settings.md": settings_page(), "blocks.md": blocks_page()}
+    pages = {"settings.md": settings_page(), "blocks.md": blocks_page(), "forms.md": forms_page()}
     return {**pages, **{name: f"{text}\n" for name, text in texts.items()}}
 
 

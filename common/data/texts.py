@@ -12,6 +12,8 @@ from typing import Any
 
 from common.data.corpus import Row
 
+# Texts that a row was woven of, as they stood before: the exam is looked for in them too, and nothing learns them.
+UNWOVEN = "unwoven"
 TURNS = ("messages", "prompt", "chosen", "rejected", "completion")  # keys of a row that hold lists of messages
 
 

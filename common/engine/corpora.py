@@ -91,6 +91,9 @@ def pipeline_for(resolved: Resolved) -> str | None:
 
 def _essential(nodes: Sequence[Node], *, pretrains: bool) -> set[str]:
     """Return the roles that stages cannot do without; a base reads rows only where it is pretrained on the data."""
-    kinds = [kind_of(node.kind) for node in nodes if not node.sampled]
-    reading = [kind for kind in kinds if kind.makes != "report" and (pretrains or not kind.starts)]
-    return {kind.roles[0] for kind in reading if kind.roles}
+    found = set()
+    for node in nodes:
+        kind = kind_of(node.kind)
+        if kind.roles and not node.sampled and kind.makes != "report" and (pretrains or not kind.starts):
+            found.add("replay" if node.fixed.get("replay") == 1 else kind.roles[0])
+    return found

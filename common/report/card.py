@@ -108,6 +108,7 @@ def render_card(
         *vocabulary_notes(chain),
         *stage_notes.reward_notes(chain),
         *stage_notes.sampling_notes(chain),
+        *stage_notes.label_notes(chain),
         *stage_notes.adapter_notes(chain, comparisons),
         *sequence_notes(chain),
         *exam_tables.exam_details(chain),
@@ -128,7 +129,7 @@ def render_card(
         "Masked is the share of rows without a token to train on. Tokens of stages that clean are those of texts as "
         "they stand; ~ marks an estimate from a sample.",
         *(["### Mixture", mixed, *tables.course_tables(chain)] if (mixed := tables.mixture_table(chain)) else []),
-        *stage_notes.curriculum_notes(chain),
+        *stage_notes.mixture_notes(chain),
         *method_notes(chain),
         *(["### Cleaning", cleaned] if (cleaned := tables.cleaning_table(chain)) else []),
         "## Recipes",

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from common.config.kinds import kind_of
-from common.config.mixture import CurriculumSettings
+from common.config.mixture import CurriculumSettings, MixtureSettings
 from common.evaluation.comparison import Comparison
 from common.report.chain import SIDES, Chain, Checkpoint, counterpart
 from common.report.comparisons import find
-from common.report.markdown import MISSING, code, interval, number, percent, points, table
+from common.report.markdown import MISSING, code, interval, number, percent, plain, points, table
 from common.report.tables import reasons
 
 Facts = Mapping[str, Any]
@@ -197,13 +197,16 @@ def _reward_note(checkpoint: Checkpoint) -> str:
     return " ".join(parts)
 
 
-def curriculum_notes(chain: Chain) -> list[str]:
-    """Return a sentence for each stage that read its rows in an order."""
+def mixture_notes(chain: Chain) -> list[str]:
+    """Return a sentence for each stage that took its shares from a paper, or read its rows in an order."""
     found = []
     for name, manifest in chain.manifests.items():
-        given = ((manifest.get("settings") or {}).get("mixture") or {}).get("curriculum")
-        if given is not None:
-            found.append(f"In `{name}` {CurriculumSettings.model_validate(given).phrase}.")
+        given = (manifest.get("settings") or {}).get("mixture") or {}
+        if given.get("preset") is not None:
+            mixture = MixtureSettings.model_validate({key: given[key] for key in ("preset", "parts")})
+            found.append(f"In `{name}`, {mixture.preset_phrase}.")
+        if given.get("curriculum") is not None:
+            found.append(f"In `{name}` {CurriculumSettings.model_validate(given['curriculum']).phrase}.")
     return found
 
 
@@ -216,6 +219,25 @@ def sampling_notes(chain: Chain) -> list[str]:
         elif "rounds" in manifest.get("metrics", {}):
             parts.append(_expert_note(name, manifest))
     return ["### Sampled answers", *parts] if parts else []
+
+
+def label_notes(chain: Chain) -> list[str]:
+    """Return what is known of the labels that models chose for texts of CPT."""
+    found = []
+    for name, manifest in chain.manifests.items():
+        facts = manifest["metrics"]
+        if kind_of(manifest["kind"]).makes != "labelled text":
+            continue
+        chosen = ", ".join(f"{plain(label)} {times:,}" for label, times in facts["labels"].items())
+        right = facts.get("right")
+        known = f" Of {right['n']:,} whose answer is known, {interval(right)} are right." if right else ""
+        found.append(
+            f"For `{name}`, `{manifest['parent']}` chose the likeliest label of {number(facts['prompts'])} prompts "
+            f"(PCP, arXiv 2305.01711; that all tokens are learned, and not some that are masked, is ours). "
+            f"{number(facts['texts'])} texts were made (left out: {reasons(facts['left_out'])}).{known} "
+            f"Labels: {chosen}."
+        )
+    return ["### Pseudo-labels", *found] if found else []
 
 
 def _sample_note(name: str, manifest: Facts) -> str:

@@ -7,6 +7,7 @@ They print what manifests say and compute nothing but sums. Results are `common.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -86,7 +87,20 @@ def data_table(chain: Chain) -> str:
         },
         text=5,
     )
-    return "\n\n".join([body, *(["\n".join(titles)] if titles else [])]) if body else "No source was recorded."
+    forms = dict.fromkeys(f"- {code(s['id'])}: {_form_of(s['form'])}" for s in sources if s.get("form"))
+    lists = ["\n".join(lines) for lines in (titles, forms) if lines]
+    return "\n\n".join([body, *lists]) if body else "No source was recorded."
+
+
+def _form_of(form: Facts) -> str:
+    """Say how the records of a source were written down, where that is defined, and with which settings."""
+    settings = ", ".join(
+        f"{name} {code(json.dumps(value, ensure_ascii=False))}" for name, value in form["settings"].items()
+    )
+    ours = f" Ours: {plain(form['ours'])}." if form.get("ours") else ""
+    return (
+        f"written as {code(form['name'])}, {plain(form['phrase'])}: {plain(form['paper'])}.{ours} Settings: {settings}."
+    )
 
 
 def _stage_list(stages: Sequence[str]) -> str:

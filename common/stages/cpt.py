@@ -4,7 +4,7 @@ Usage: named by a pipeline as `cpt: {kind: cpt, from: base}`.
 
 Every token is learned; documents of one row cannot see each other. The learning rate is re-warmed from zero, as
 the base's own schedule has ended. Conversations among the replay rows are plain text here. With `rope_theta` the model
-is made to read longer rows than before.
+is made to read longer rows than before. With a `label` stage in `with`, its texts are read in place of the domain's.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def check(node: Node, settings: CptSettings, resolved: Resolved) -> None:
 
 
 KIND = Kind(
-    name="cpt", settings=CptSettings, run=run, check=check, roles=("cpt", "replay"), shareable=True,
+    name="cpt", settings=CptSettings, run=run, check=check, roles=("cpt", "replay"), reads=("labelled text",),
+    shareable=True,
     phrase="continued pre-training on the domain's text", part="text",
 )  # fmt: skip

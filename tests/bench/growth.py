@@ -57,7 +57,7 @@ def loop(case: Case, name: str, done: Done) -> None:
     layers = int(grown.model.config.num_hidden_layers)
     sizes = model.num_parameters(), grown.model.num_parameters()
     write_growth(place, Growth("expand", "llama_pro", grown.added, layers, *sizes, 0.0, True))
-    context = dataclasses.replace(m.context, parent="expand", inputs={"expand": Artifact(place, {})})
+    context = dataclasses.replace(m.context, parent="expand", inputs={"expand": Artifact(place, {"kind": "expand"})})
     learner = grown.model.to(m.device)
     freeze(context, learner)
     trainer = trainer_for(context, learner, m.tokenizer, TrainingRows(m.rows, WARMUP + STEPS, []), place / "trainer")

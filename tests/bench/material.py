@@ -232,5 +232,5 @@ def save_random(model: str, folder: Path) -> Path:
 
 def _quantised(model: str, context: StageContext) -> Any:
     """Return the model as a stage with `peft: qlora` loads it from its parent."""
-    parent = Artifact(save_random(model, context.work / "parent"), {})
+    parent = Artifact(save_random(model, context.work / "parent"), {"kind": "base"})
     return learner_of(dataclasses.replace(context, inputs={"parent": parent}, parent="parent"), None)

@@ -45,7 +45,7 @@ def loop(setting: Setting, data: Mapping[str, str], folder: Path, done: Done) ->
     tokenizer = make_tokenizer(context)
     model = initialise(context, tokenizer)
     save(model, tokenizer, folder / "base", "float32")
-    context = dataclasses.replace(context, parent="base", inputs={"base": Artifact(folder / "base", {})})
+    context = dataclasses.replace(context, parent="base", inputs={"base": Artifact(folder / "base", {"kind": "base"})})
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     trainer = trainer_for(context, model, tokenizer, rows, folder / "trainer")
     number = 0

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from common.config.answering import LabelSettings
 from common.config.resolve import resolve
 from common.config.stages import EvaluateSettings
 from common.cost import exam
-from common.cost.exam import exam_work, question_tokens
+from common.cost.exam import exam_work, label_work, question_tokens
 from common.cost.memory import ExamWork
 from common.cost.outlook import Outlook
 from common.data.sizes import RowSizes
@@ -66,3 +67,12 @@ def test_an_exam_of_few_questions_is_planned_in_proportion(tmp_path: Path) -> No
     assert many - none == pytest.approx(10 * (few - none), rel=0.1)
     texts = seconds(**{**one, "evaluate.text_documents": "100"}, **{"evaluate.limit": "1"})
     assert texts > 2 * none
+
+
+def test_labels_cost_a_request_for_each_word_of_each_prompt() -> None:
+    sizes = embedded()
+    prompts = len(list(sizes._corpus.rows("prompts")))
+    work = label_work(LabelSettings(words=("one", "two", "three")), sizes)
+    assert (work.questions, work.requests, work.assumed) == (prompts, 3 * prompts, False)
+    assert label_work(LabelSettings(words=("one", "two"), prompts=10), sizes).requests == 20
+    assert label_work(LabelSettings(), None).assumed

@@ -35,6 +35,8 @@ def test_it_resolves_on_the_tiny_profile_and_with_a_checkpoint(name: str) -> Non
         long("sec", ["base", "instruct", "cpt", "ties"]),
         long("growth", ["base", "cpt", "sft", "cpt-added", "sft-grown"]),
         long("vocabulary", ["base", "vocabulary", "cpt", "sft"]),
+        long("uda", ["base", "source-only", "cpt", "sft"]),
+        long("pcp", ["base", "cpt", "few", "prompted", "sft"]),
         ("sft-only", ["base", "sft"]),
         long("dpo-only", ["base", "dpo"]),
         ("cpt-sft", ["base", "cpt", "sft"]),
@@ -46,6 +48,7 @@ def test_it_runs_to_a_card(pipeline: str, checkpoints: list[str], finished: Path
     words = WORDS | {"pipeline": pipeline, "out": str(tmp_path / "store"), "instruct.tokens": "8192"}
     words |= {"dpo.epochs": QUICK["dpo.epochs"]} if "dpo" in checkpoints else {}
     words |= {"vocabulary.min_frequency": "8"} if "vocabulary" in checkpoints else {}
+    words |= {"label.prompts": "60"} if "prompted" in checkpoints else {}
     absent = {"cpt", "sft", "instruct"} - set(checkpoints)
     words = {key: value for key, value in words.items() if key.partition(".")[0] not in absent}
     artifacts = execute(resolve(words, REPOSITORY), Console("quiet")).artifacts
@@ -66,6 +69,15 @@ def test_it_runs_to_a_card(pipeline: str, checkpoints: list[str], finished: Path
         assert f"`vocabulary` added {artifacts['vocabulary'].manifest['metrics']['added']} tokens" in card
         rows = artifacts["vocabulary"].manifest["metrics"]["rows"]
         assert read_config(artifacts["sft"].path)["vocab_size"] == rows["after"] > rows["before"]
+    if "prompted" in checkpoints:
+        facts = artifacts["label"].manifest["metrics"]
+        read = [row for row in artifacts["prompted"].manifest["rows"] if row["role"] == "cpt"]
+        assert [(row["source"], row["rows_in"]) for row in read] == [("embedded Medicines (labelled)", facts["texts"])]
+        card = (artifacts["card"].path / "README.md").read_text(encoding="utf-8")
+        assert f"`few` chose the likeliest label of {facts['prompts']} prompts (PCP, arXiv 2305.01711" in card
+    if "source-only" in checkpoints:  # neither arm reads a label of the target
+        for name in ("source-only", "sft"):
+            assert {row["role"] for row in artifacts[name].manifest["rows"]} == {"replay"}
     if "instruct" in checkpoints:
         rows = artifacts["instruct"].manifest["rows"]
         assert {row["role"] for row in rows} == {"replay"}  # nothing of the domain

@@ -22,9 +22,11 @@ FILE = Path(__file__).with_name("defaults.json")
 
 
 def table() -> dict[str, Any]:
-    """Return the schema of recipes, and key -> default: of classes, blocks, methods, trainers and rewards."""
+    """Return the schema of recipes, and key -> default: of classes, methods, forms, presets, trainers and rewards."""
+    from common.config.forms import forms
     from common.config.kinds import kinds
     from common.config.methods import methods
+    from common.config.mixture_presets import PRESETS
 
     classes: list[type[BaseModel]] = [
         *(kind.settings for kind in kinds().values()),
@@ -32,6 +34,7 @@ def table() -> dict[str, Any]:
         EmbeddedSettings,
         Source,
         *(method.settings for method in methods().values()),
+        *(form.settings for form in forms().values()),
     ]
     for cls in classes:
         blocks = [type(default_of(field)) for field in cls.model_fields.values()]
@@ -39,6 +42,7 @@ def table() -> dict[str, Any]:
     defaults = {f"{cls.__name__}.{key}": value for cls in classes for key, value in flatten(filled({}, cls)).items()}
     for kind in kinds().values():  # of its trainer, where the settings have none
         defaults |= {f"{kind.name}.train.{key}": value for key, value in kind.defaults.items()}
+    defaults |= {f"preset.{name}.{part}": share for name, one in PRESETS.items() for part, share in one.shares.items()}
     for name in VERIFIERS:
         options = {key: field for key, field in options_of(name).model_fields.items() if not field.is_required()}
         defaults |= {f"{name}.{key}": field.default for key, field in options.items()}

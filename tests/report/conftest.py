@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from common.config.base import StageSettings
+from common.config.forms import described
 from common.config.schema import Config
 from common.config.stages import CardSettings, PublishSettings
 from common.stage import StageContext
@@ -38,7 +39,10 @@ BITS = {
 }  # of held-out text, times 1.5
 TOKEN = "secret-" + "Zq7" * 8  # not of the Hub's usual form
 RUN = {"domain": "medical", "profile": "tiny", "pipeline": "full", "model": {"architecture": {"hidden_size": 8}}}
-SOURCE = {"id": "someone/notes", "role": "cpt", "title": "Ward notes", "licence": "cc-by-4.0", "revision": "a" * 40}
+SOURCE = {
+    "id": "someone/notes", "role": "cpt", "title": "Ward notes", "licence": "cc-by-4.0", "revision": "a" * 40,
+    "form": described({"qa": {}}),
+}  # fmt: skip
 HARDWARE = {"cpu": "Some CPU", "cores": 2, "memory_gb": 15.6, "gpu": None, "hostname": "secret-host"}
 BuildChain = Callable[..., dict[str, Artifact]]
 BuildContext = Callable[..., StageContext]

@@ -207,6 +207,15 @@ def test_the_sections_hold_the_facts_of_the_manifests(written: tuple[Path, dict[
         assert f"]({picture})" in body
 
 
+def test_a_source_with_a_form_says_how_it_was_written(written: tuple[Path, dict[str, Artifact]]) -> None:
+    body = readme(written[0])[1]
+    assert (
+        "- `someone/notes`: written as `qa`, questions and answers as plain text, without the chat template: arXiv"
+        in body
+    )
+    assert 'Settings: question `""`, answer `""`, between `"\\n\\n"`.' in body
+
+
 def test_a_side_without_questions_is_a_dash(build_chain: BuildChain, card_context: BuildContext) -> None:
     context = card_context(build_chain({"base": (None, 16), "cpt": (None, 38)}))
     card.run(context)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Literal, NamedTuple
 
-Shape = Literal["text", "chat", "preference", "prompts", "questions"]
+Shape = Literal["text", "chat", "preference", "prompts", "questions", "parallel"]
 LISTS_OF_COLUMNS = ("choices", "context", "prompt", "question", "text")  # several of theirs may make one of ours
 
 # Columns beside a conversation that are read where the manifest names none: files that have them mean them.
@@ -59,6 +59,7 @@ _WAYS: dict[Shape, tuple[Columns, ...]] = {
         Columns(frozenset({"question", "answer"}), frozenset({"answers", "choices", "labels", "context", "id"})),
         Columns(frozenset({"question", "answers"}), frozenset({"choices", "labels", "context", "id"})),
     ),
+    "parallel": (Columns(frozenset({"source", "target"}), frozenset({"document"})),),
 }
 # Training rows of every kind may have a date, which blocks read and no stage learns from.
 COLUMNS: dict[Shape, tuple[Columns, ...]] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from common.config.forms import phrase_of
 from common.data.manifest.calls import parsed
 from common.data.manifest.columns import usual_beside
 from common.data.manifest.files.texts import PARAGRAPH_CHARACTERS
@@ -42,7 +43,8 @@ def describe(source: Source, records: Sequence[Mapping[str, Any]] = ()) -> str:
     shown = [name or "a column without a name" for name in unread[:MOST_NAMES]]
     left = f"; not read: {', '.join(shown)}{more}" if unread else ""
     beside = f"; where a row has them: {', '.join(later)}" if later else ""
-    return f"{_kind(source, records)} ({named}{facts}){beside}{left}"
+    written = "" if source.formed is None else f", {phrase_of(source.formed[0])}"
+    return f"{_kind(source, records)} ({named}{facts}){written}{beside}{left}"
 
 
 def _is_set(source: Source, key: str) -> bool:
@@ -53,6 +55,8 @@ def _kind(source: Source, records: Sequence[Mapping[str, Any]]) -> str:
     names = source.columns
     if source.shape == "text":
         return "text"
+    if source.shape == "parallel":
+        return "texts with their translations"
     if source.shape == "preference":
         if "transcript_chosen" in names:
             return "pairs of transcripts"

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.defaults import differing
+from common.config.forms import described
 from common.config.validation import report
 from common.config.yaml import read_manifest
 from common.data.accounting import RowCount
@@ -167,7 +168,7 @@ class ManifestCorpus:
 
     def conversations(self, role: str) -> dict[str, bool]:
         """Return the sources of a role, each with whether its rows are conversations, as its columns say."""
-        return {source.id: source.shape == "chat" for source, _ in self._serving(role)}
+        return {source.id: source.makes == "chat" for source, _ in self._serving(role)}
 
     def shapes(self) -> dict[str, str]:
         """Return what the rows of each enabled source were taken for, by id."""
@@ -209,6 +210,7 @@ class ManifestCorpus:
                 "licence": source.licence,
                 **({"revision": self._revisions.of(source)} if source.hub else {"digest": self._digest(source)}),
                 "rows": self._rows_read(source),
+                **({"form": described(source.form)} if source.form else {}),
             }
             for source in self.manifest.sources
             if source.enabled

@@ -138,7 +138,7 @@ def check_together(sources: Sequence[Source], files: Files) -> Iterator[str]:
             if other.heldout and not _same_cut(source, other) and (place := same.rows(source, other)):
                 yield (
                     f"source '{source.id}': trains on {place}, of which source '{other.id}' holds rows out. "
-                    f"Give both the same columns, unit and heldout: {other.heldout}"
+                    f"Give both the same columns, form, unit and heldout: {other.heldout}"
                 )
 
 
@@ -174,8 +174,17 @@ def describe_role(role: str) -> str:
 
 def _same_cut(source: Source, other: Source) -> bool:
     """Whether two sources that read the same rows hold the same ones out."""
-    keys = ("shape", "named_columns", "reading", "cut", "each", "heldout")
-    return all(getattr(source, key) == getattr(other, key) for key in keys)
+    keys = ("shape", "cut", "each", "heldout")
+    return all(getattr(source, key) == getattr(other, key) for key in keys) and _rows_of(source) == _rows_of(other)
+
+
+def _rows_of(source: Source) -> Any:
+    """Return what decides the texts by which the rows of a source are known; a translation is so in both directions."""
+    form, own = source.formed or (None, None)
+    if form is not None and form.cuts is not None:
+        reading = source.reading._replace(columns=())
+        return reading, form.cuts(own), {str(column) for column in source.named_columns.values()}, [*source.where]
+    return source.reading, source.named_columns, source.form
 
 
 def _apart(source: Source, other: Source) -> bool:

@@ -22,7 +22,6 @@ from common.data.manifest.readers import Record, SourceFile, read_file
 from common.data.manifest.recognition import WAYS, recognise
 from common.data.manifest.records import is_chosen, missing_columns, split_record, window
 from common.data.manifest.schema import Source
-from common.data.manifest.source_keys import SHAPES
 from common.data.manifest.values import UnusableRow
 from common.errors import DataError
 
@@ -128,10 +127,11 @@ def describe_keys(keys: dict[str, Any]) -> str:
 def _unclear(source: Source, values: Sequence[dict[str, Any]], place: str, doubt: str) -> str:
     names = list(dict.fromkeys(name for value in values for name in value))
     more = f" and {len(names) - MOST_COLUMNS} more" if len(names) > MOST_COLUMNS else ""
-    ways = "; or ".join(WAYS[shape] for shape in SHAPES[source.role])
+    ways = "; or ".join(WAYS[shape] for shape in source.kinds)
     why = f": {doubt}" if doubt else ""
+    what = f"role {source.role}" if source.formed is None else f"form {source.formed[0].name}"
     return (
-        f"{place}: what role {source.role} needs is not clear from its columns ({', '.join(names[:MOST_COLUMNS])}"
+        f"{place}: what {what} needs is not clear from its columns ({', '.join(names[:MOST_COLUMNS])}"
         f"{more}){why}. Write {ways}"
     )
 

@@ -1,11 +1,11 @@
-"""Tell which columns of a file make preferences: two answers to a prompt, or one answer with a label.
+"""Tell which columns of a file make preferences, two answers to a prompt or one with a label, or a text's translation.
 
 Usage: `columns = preference_columns(fields, source.columns)`; raises `Unclear` with what is in doubt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.data.manifest.columns import USUAL_SYSTEM
@@ -33,6 +33,7 @@ REJECTED = (
 PROMPTS = ("prompt", "instruction", "question", "query", "conversations", "conversation", "messages", "input")
 COMPLETIONS = ("completion", "response", "output", "answer")
 LABELS = ("label", "kto_tag", "kto_label", "desirable", "is_desirable", "thumbs_up")
+PARALLEL = (("source", "target"), ("src", "tgt"), ("original", "translation"))
 Named = dict[str, Any]
 
 
@@ -46,6 +47,23 @@ def preference_columns(fields: Fields, given: Mapping[str, Any]) -> Named:
         (side,) = found
         raise Unclear(f"'{found[side]}' has no column beside it with the other answer")
     return _labelled(fields, given)
+
+
+def parallel_columns(fields: Fields, languages: Sequence[str]) -> Named:
+    """Return the columns of a text and its translation: by the codes of their languages, or by usual names.
+
+    Data sets of translations on the Hub have one column with an object that holds both by language.
+    """
+    if len(languages) == 2 and fields.holds("translation", dict):
+        inner = [*fields.values("translation")[0]]
+        if set(languages) <= set(inner):
+            column = fields.column("translation")
+            return {side: f"{column}.{code}" for side, code in zip(("source", "target"), languages, strict=True)}
+        raise Unclear(f"'translation' holds {', '.join(inner)}, and the form asks for {' and '.join(languages)}")
+    for names in (languages, *PARALLEL):
+        if len(names) == 2 and all(fields.holds(name, (str, list)) for name in names):
+            return {side: fields.column(name) for side, name in zip(("source", "target"), names, strict=True)}
+    raise Unclear("none are a text and its translation")
 
 
 def _pair(fields: Fields, names: Mapping[str, str | None], found: Named, given: Mapping[str, Any]) -> Named:

@@ -3,7 +3,8 @@
 Usage: `keys = recognise(source, records)`, then `Source.model_validate(source.model_dump() | keys)`.
 
 It decides only where names and values leave one reading; else it raises `Unclear` with what it saw. Columns that the
-manifest gives stay. Exams are recognised by `common.data.manifest.recognised_exams`, pairs by `recognised_pairs`.
+manifest gives stay. Exams are recognised by `common.data.manifest.recognised_exams`, pairs of answers or of
+translations by `recognised_pairs`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from common.config.forms import FormSettings
 from common.data.manifest.columns import USUAL_SYSTEM, Shape
 from common.data.manifest.fields import CONVERSATIONS, NUMBER_OR_TEXT, Fields, Unclear
 from common.data.manifest.recognised_exams import GSM8K_MARK, exam_keys, has_choices, right_and_wrong, written_keys
-from common.data.manifest.recognised_pairs import CHOSEN, REJECTED, preference_columns
+from common.data.manifest.recognised_pairs import CHOSEN, REJECTED, parallel_columns, preference_columns
 from common.data.manifest.schema import Source
 
 Keys = dict[str, Any]
@@ -29,6 +31,7 @@ WAYS: dict[Shape, str] = {
     "text": "columns: {text: …}",
     "preference": "columns: {prompt: …, chosen: …, rejected: …} or columns: {prompt: …, completion: …, label: …}",
     "prompts": "columns: {question: …}, with answer where a program checks it",
+    "parallel": "columns: {source: …, target: …}",
     "questions": "columns: {question: …, choices: …, answer: …}, or question and answer with match: text or number",
 }
 
@@ -43,8 +46,18 @@ def recognise(source: Source, records: Sequence[Mapping[str, Any]]) -> Keys:
         "replay": lambda: _replay(fields),
         "eval": lambda: _exam(source, fields),
     }
-    keys = readers.get(source.role, lambda: _text(fields))()
+    read = readers.get(source.role, lambda: _text(fields))
+    keys = read() if source.formed is None else _formed(source, fields, source.formed[1])
     return keys | {"columns": {**keys["columns"], **source.columns}}
+
+
+def _formed(source: Source, fields: Fields, own: FormSettings) -> Keys:
+    """Return the columns of a source with a form, which says what kinds of rows it takes."""
+    if source.kinds == ("parallel",):
+        return {"columns": parallel_columns(fields, getattr(own, "languages", ()))}
+    if "preference" in source.kinds and fields.first(CHOSEN) and fields.first(REJECTED):
+        return {"columns": preference_columns(fields, source.columns)}
+    return _chat(fields)
 
 
 def _text(fields: Fields) -> Keys:

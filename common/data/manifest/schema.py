@@ -17,11 +17,12 @@ from pydantic import Field, model_validator
 
 from common.config.base import Frozen
 from common.config.blocks import BlockList
+from common.config.forms import ROLES
 from common.config.names import NonEmpty
 from common.data.manifest.columns import COLUMNS, form_of, names_of
 from common.data.manifest.files.source_file import FORMATS, PAGES, TABLES, TEXTS
 from common.data.manifest.language_codes import language_problem
-from common.data.manifest.source_keys import HELDOUT_ROLES, JSON, SHAPES, SourceKeys, suffix_of
+from common.data.manifest.source_keys import HELDOUT_ROLES, JSON, SourceKeys, suffix_of
 from common.data.manifest.values import folded
 from common.data.words import count_words
 from common.errors import did_you_mean
@@ -71,19 +72,23 @@ class Source(SourceKeys):
                 yield "weight only makes sense in training; an exam asks each question once"
         elif self.side is not None:
             yield f"side only makes sense with role eval, not {self.role}"
-        if self.heldout and (self.role not in HELDOUT_ROLES or self.shape == "chat"):
+        if self.heldout and (self.role not in HELDOUT_ROLES or self.makes == "chat"):
             yield "heldout only makes sense for text rows (pretrain, cpt, replay) and for preference rows"
         if self.control_tokens and self.role in ("prompts", "eval"):
             yield f"control_tokens only makes sense in training; role {self.role} reads every name of one as text"
-        if self.role == "cpt" and self.shape == "chat":
-            yield "role cpt takes text rows; give columns: {text: ...}, or use role sft"
+        if self.role == "cpt" and self.makes == "chat" and self.formed is None:
+            yield "role cpt takes text rows; give columns: {text: ...}, a form such as qa, or use role sft"
+        if self.formed is not None and self.role not in ROLES[self.formed[0].makes]:
+            roles = ROLES[self.formed[0].makes]
+            yield f"form {self.formed[0].name} is for role {' or '.join(roles)}, not {self.role}"
 
     def _column_problems(self) -> Iterator[str]:
         if self.is_plain_text:
             if self.columns or self.each or self.where:
                 yield "text files have no columns"
             elif self.shape != "text":
-                yield f"role {self.role} needs columns, so no text file"
+                what = f"role {self.role}" if self.formed is None else f"form {self.formed[0].name}"
+                yield f"{what} needs columns, so no text file"
             elif self.cut:
                 yield "cut is for text columns; text files have unit"
             return
@@ -93,15 +98,15 @@ class Source(SourceKeys):
             ways = " or ".join(" + ".join(sorted(form.required)) for form in COLUMNS[self.shape])
             yield f"columns of role {self.role} must name {ways}; it names {', '.join(sorted(names)) or 'none'}"
             return
-        known = names_of(*SHAPES[self.role]) if form is None or self._undecided else form.required | form.optional
+        known = names_of(*self.kinds) if form is None or self._undecided else form.required | form.optional
         for name in sorted(names - known):
             yield f"unknown column name '{name}' on our side.{did_you_mean(name, known)}"
         if self._undecided:  # the rest is checked once the file has told the columns
             return
         if self.question is not None:
             yield from self._question_problems(self.question)
-        if self.cut is not None and self.shape != "text":
-            yield f"cut only makes sense for text rows, not for {self.shape} rows"
+        if self.cut is not None and self.makes != "text":
+            yield f"cut only makes sense for text rows, not for {self.makes} rows"
         yield from self._choice_problems()
         yield from self._answer_problems()
 

@@ -3,7 +3,8 @@
 Usage: `row = shape_row(source, record)`; raises `UnusableRow` with the reason when the record gives no row.
 
 It decides about one record at a time and reads no file. Which records a source uses is `common.data.manifest.records`.
-A row that is not all of its record says so: `changed` are the reasons, for the accounts.
+Where a source has a form, that writes the row down (`common.config.forms`). A row that is not all of its record says
+so: `changed` are the reasons, for the accounts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from common.data.manifest.columns import Shape, is_of_messages
 from common.data.manifest.conversations import arranged, conversation, folded, with_changes, with_tools
 from common.data.manifest.messages import Message, is_conversation, read_messages
 from common.data.manifest.pairs import preference_row
+from common.data.manifest.parallel import parallel_row
 from common.data.manifest.questions import (
     LETTERS,
     choices_and_answer,
@@ -34,6 +36,9 @@ from common.data.manifest.values import UnusableRow, answer_of, joined, text_of
 def shape_row(source: Source, record: Record) -> Row:
     """Return the row of a record. Raises UnusableRow with the reason why there is none."""
     row = _SHAPERS[source.shape](source, record)
+    if source.formed is not None:
+        form, own = source.formed
+        row = with_changes(form.write(row, own), [*row.get("changed", ())])
     if source.language is not None:
         row["language"] = source.language
     if (when := cell(source, record, "date")) is not None:
@@ -138,4 +143,5 @@ _SHAPERS: dict[Shape, Callable[[Source, Record], Row]] = {
     "prompts": _prompt_row,
     "preference": preference_row,
     "questions": question_row,
+    "parallel": parallel_row,
 }

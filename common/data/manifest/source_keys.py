@@ -8,12 +8,14 @@ It checks each key by itself. What goes together is `common.data.manifest.schema
 from __future__ import annotations
 
 import codecs
+import functools
 import itertools
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field, field_validator
 
 from common.config.base import Frozen
+from common.config.forms import Form, FormChoice, FormSettings, chosen
 from common.config.names import Name, NonEmpty
 from common.data.manifest.columns import LISTS_OF_COLUMNS, Shape, form_of, usual_beside
 from common.data.manifest.files.source_file import DOCUMENTS, LINES, TEXTS, Reading, split_suffix
@@ -64,6 +66,9 @@ class SourceKeys(Frozen):
     columns: dict[NonEmpty, NonEmpty | tuple[NonEmpty, ...]] = Field(
         default_factory=dict,
         description="our name -> theirs; a.0.b reaches inside, a.*.b is the list of all; none: told from the file",
+    )
+    form: FormChoice = Field(
+        None, description="how a record becomes a text of cpt, or a conversation, as qa or interlinear: docs/forms.md"
     )
     header: tuple[NonEmpty, ...] | None = Field(
         None, description="csv and tsv without a first line of names: the names"
@@ -209,6 +214,21 @@ class SourceKeys(Frozen):
     def _names(self) -> frozenset[str]:
         return frozenset(self.named_columns) | ({"question"} if self.question is not None else frozenset())
 
+    @functools.cached_property
+    def formed(self) -> tuple[Form, FormSettings] | None:
+        """Its form with the settings of it, where it has one."""
+        return None if self.form is None else chosen(self.form)
+
+    @property
+    def kinds(self) -> tuple[Shape, ...]:
+        """The kinds of rows that its columns may make; with several, the columns decide."""
+        return SHAPES[self.role] if self.formed is None else cast(tuple[Shape, ...], tuple(self.formed[0].takes))
+
+    @property
+    def makes(self) -> Shape:
+        """The kind of row that it gives: what its columns make, or what its form makes of that."""
+        return self.shape if self.formed is None else self.formed[0].makes
+
     @property
     def unrecognised(self) -> bool:
         """Whether the columns that are named make no row yet, so that a file must tell the others.
@@ -217,14 +237,14 @@ class SourceKeys(Frozen):
         """
         if self.is_plain_text:
             return False
-        if not self.columns and self.hub is not None and SHAPES[self.role] == ("text",):
+        if not self.columns and self.hub is not None and self.kinds == ("text",):
             return False
         return not self.columns or form_of(self.shape, self._names) is None
 
     @property
     def _undecided(self) -> bool:
         """Whether a file must still tell what kind of rows it has."""
-        return self.unrecognised and SHAPES[self.role] != ("text",)
+        return self.unrecognised and self.kinds != ("text",)
 
     @property
     def unpaired(self) -> bool:
@@ -233,8 +253,10 @@ class SourceKeys(Frozen):
 
     @property
     def shape(self) -> Shape:
-        """The kind of row, by the role and the columns that are named."""
+        """The kind of row that its columns make, by the role or the form, and the columns that are named."""
         names = self.columns.keys() | ({"question"} if self.question is not None else set())
+        if self.formed is not None:
+            return next((kind for kind in self.kinds if form_of(kind, names) is not None), self.kinds[0])
         if self.role == "prompts":
             return "prompts"
         if self.role == "preference" or (self.role == "eval" and names & {"chosen", "transcript_chosen", "label"}):

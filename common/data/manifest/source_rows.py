@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from common.data.accounting import RowCount
 from common.data.corpus import Row
 from common.data.manifest.hub import read_hub
+from common.data.manifest.joining import in_documents
 from common.data.manifest.questions import Faults
 from common.data.manifest.readers import Record, SourceFile, read_file
 from common.data.manifest.records import Found, missing_columns, rows_of, window, with_answers_told
 from common.data.manifest.schema import Source
 from common.data.manifest.source_keys import Part
 from common.data.manifest.values import UnusableRow
+from common.data.texts import UNWOVEN
 from common.errors import DataError
 
 
@@ -52,7 +54,7 @@ def usable_rows(
     num_usable = num_unusable = num_kept = 0
     names, reasons = set[str](), set[str]()
     faults = Faults(source)
-    source, records = with_answers_told(source, records)
+    source, records = in_documents(*with_answers_told(source, records))
     found = (found for record in records for found in _telling_late(rows_of(source, record), record, told))
     for where, row, whole, detail in found:
         if source.limit is not None and num_usable == source.limit:
@@ -100,8 +102,11 @@ def is_held_out(row: Row, share: float) -> bool:
 
 
 def digest_row(row: Row) -> bytes:
-    """Return by what a text, or the prompt of a pair, is known in all sources."""
-    text = row["text"] if "text" in row else json.dumps(row["prompt"], ensure_ascii=False)
+    """Return by what a text, or the prompt of a pair, is known in all sources; a woven text is by its sides."""
+    if UNWOVEN in row:
+        text = json.dumps(sorted(row[UNWOVEN]), ensure_ascii=False)
+    else:
+        text = row["text"] if "text" in row else json.dumps(row["prompt"], ensure_ascii=False)
     return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 

@@ -57,6 +57,11 @@ def _named_sources(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus) ->
             for name in sorted(settings.mixture.sources - own.keys()):
                 what = f"is no source of the role {role}.{did_you_mean(name, own)}"
                 yield f"{node.name}.mixture names '{name}', which {what}"
+            for name in sorted(own.keys() - settings.mixture.sources) if settings.mixture.preset else ():
+                yield (
+                    f"{node.name}.mixture: the source '{name}' is in no part of the preset {settings.mixture.preset}, "
+                    f"so it would never be read. Add it to one of {node.name}.mixture.parts, or disable it."
+                )
         elif isinstance(settings, DataSettings):
             for block, given in chosen(settings.blocks):
                 for role in sorted({*block_of(block).roles(given)} - {*cleaned_roles(node.inputs)}):

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
-from common.config.answering import AnsweringSettings, ExpertSettings, RewardedSettings
+from common.config.answering import ExpertSettings, PromptedSettings, RewardedSettings
 from common.config.base import StageSettings
 from common.config.kinds import kind_of
 from common.config.node import Node
@@ -204,7 +204,7 @@ class Trial:
         self._part, self._tokenizer, self._guess = part, tokenizer, guess
         self._context = replace(_context(node, config, part, settings), benchmarks=benchmarks)
         self._found = 0  # usable pairs, or prompts
-        if isinstance(settings, AnsweringSettings):
+        if isinstance(settings, PromptedSettings):
             self.counts = self._prompts()
         elif isinstance(settings, PreferenceSettings):
             self.counts = self._pairs()
@@ -249,7 +249,7 @@ class Trial:
         if isinstance(settings, PreferenceSettings):
             place = f"Stage {self.node.name}: {origin(self._context, 'preference')}"
             require_pairs(self._found, self.config.run.processes if whole else 0, place)
-        if not isinstance(settings, AnsweringSettings):
+        if not isinstance(settings, PromptedSettings):
             return
         least = settings.heldout + 1 if isinstance(settings, ExpertSettings) else 1
         if isinstance(settings, RewardedSettings):

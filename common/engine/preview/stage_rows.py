@@ -135,7 +135,7 @@ def _inputs(node: Node, plan: Plan) -> Iterator[tuple[str, Artifact]]:
     hard = getattr(settings, "hard", None) is not None
     for name in node.inputs:
         step = steps[name]
-        samples, cleans = kind_of(step.node.kind).makes == "sample", name.startswith(PREFIX)
+        samples, cleans = kind_of(step.node.kind).brings_rows, name.startswith(PREFIX)
         if step.state == "cached" and step.artifact is not None:
             if samples or hard or cleans:
                 require_unchanged({name: step.artifact}, run_of(plan.resolved))

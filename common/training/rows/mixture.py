@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from common.config.mixture import MixtureSettings
+from common.config.mixture_presets import PRESETS
 from common.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -107,7 +108,16 @@ def with_replay(
 
 
 def shares_of(sizes: Mapping[str, int], settings: MixtureSettings) -> dict[str, float]:
-    """Return every source's share: as named; the others divide what is left by their rows and the temperature."""
+    """Return every source's share: as named; the others divide what is left by their rows and the temperature.
+
+    Those of a part of a preset divide its share by their rows.
+    """
+    if settings.preset is not None:
+        of_parts = dict[str, float]()
+        for part, share in PRESETS[settings.preset].shares.items():
+            size = sum(sizes[name] for name in settings.parts[part])
+            of_parts |= {name: share * sizes[name] / max(1, size) for name in settings.parts[part]}
+        return of_parts
     rest = 1.0 - math.fsum(settings.shares.values())
     weights = {name: n ** (1 / settings.temperature) for name, n in sizes.items() if name not in settings.shares and n}
     total = math.fsum(weights.values())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, cast
 
-from common.config.answering import AnsweringSettings
+from common.config.answering import PromptedSettings
 from common.config.json import parse_json
 from common.data.accounting import RowCount
 from common.errors import DataError
@@ -34,7 +34,7 @@ def read_prompts(
     that are too easy, never answered right, or without a pass rate. Raises DataError where none is hard.
     `witness` hears of the dropped ones.
     """
-    settings = cast(AnsweringSettings, context.settings)
+    settings = cast(PromptedSettings, context.settings)
     accounts = Accounts("prompts")
     hard: float | None = getattr(settings, "hard", None)
     rates = {} if hard is None else pass_rates(context)

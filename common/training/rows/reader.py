@@ -32,12 +32,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 NO_SCORES: Mapping[str, str] = MappingProxyType({})
-SAMPLED_FILES = {"preference": "pairs.jsonl", "sft": "answers.jsonl", "prompts": "prompts.jsonl"}  # of a sample
+SAMPLED_FILES = {  # of a sample, and of texts that were labelled
+    "preference": "pairs.jsonl", "sft": "answers.jsonl", "prompts": "prompts.jsonl", "cpt": "texts.jsonl",
+}  # fmt: skip
 
 
 def sampled_input(context: StageContext) -> Artifact | None:
-    """Return the input with answers sampled from a checkpoint, or None."""
-    return next((a for a in context.inputs.values() if kind_of(a.manifest["kind"]).makes == "sample"), None)
+    """Return the input with answers sampled from a checkpoint, or with texts that it labelled, or None."""
+    return next((a for a in context.inputs.values() if kind_of(a.manifest["kind"]).brings_rows), None)
 
 
 def origin(context: StageContext, role: str) -> str:

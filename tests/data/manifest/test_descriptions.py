@@ -28,6 +28,12 @@ COLUMNS = {"question": "q", "answer": "a", "context": "more"}
             [{"q": "x", "a": "y"}, {"q": "x", "a": "y", "more": "z"}],
             "questions and answers (question: q, answer: a, context: more)",
         ),
+        (
+            {"role": "cpt", "path": "a.jsonl", "form": "qa", "columns": {"question": "q", "answer": "a"}},
+            [{"q": "x", "a": "y", "id": 2}],
+            "questions and answers (question: q, answer: a), written as qa: questions and answers as plain text, "
+            "without the chat template (arXiv 2407.10804, 2501.14002, 2407.18743); not read: id",
+        ),
     ],
 )
 def test_descriptions(given: dict[str, Any], records: list[dict[str, Any]], expected: str) -> None:

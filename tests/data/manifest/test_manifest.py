@@ -14,6 +14,7 @@ from common.errors import DataError
 from tests.data.manifest.manifests import CPT, EXAM, HUB, load, mistakes, problems, write_rows
 
 CHAT = {"role": "sft", "columns": {"question": "q", "answer": "a"}}
+ENGLISH = {"languages": ["en", "sw"]}
 WRITTEN = EXAM | {"choices": None, "match": "text"}
 
 
@@ -80,7 +81,7 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
         ({"path": "a.txt", "cut": "line"}, "cut is for text columns; text files have unit"),
         ({"path": "a.txt", "each": "x"}, "text files have no columns"),
         (CHAT | {"cut": "line"}, "cut only makes sense for text rows, not for chat rows"),
-        ({"question": "Why?"}, "role cpt takes text rows; give columns: {text: ...}, or use role sft"),
+        ({"question": "Why?"}, "role cpt takes text rows; give columns: {text: ...}, a form such as qa, or"),
         (CHAT | {"question": "Why?"}, "the question is given twice: as a column and as a fixed text; keep one"),
         (CHAT | {"question": "Why?", "columns": {"answer": "a"}}, "question for every record needs columns.context"),
         (CHAT | {"question": "为什么" * 8, "columns": {"context": "c", "answer": "a"}}, "record may have 12 words"),
@@ -106,6 +107,23 @@ def test_loading_imports_nothing_heavy(folder: Path) -> None:
         (EXAM | {"choices": None}, "an exam needs choices: either a column (columns.choices) or a fixed"),
         (EXAM | {"choices": ["a"]}, "choices must list at least two answers"),
         ({"id": "a b"}, "sources.a b.id: expected letters, digits"),
+        ({"form": "q"}, "sources.texts.form: there is no form 'q'. Did you mean 'qa'?"),
+        ({"form": "qa", "columns": {"text": "t"}}, "unknown column name 'text' on our side"),
+        (CHAT | {"form": "qa"}, "form qa is for role cpt or pretrain or replay, not sft"),
+        (
+            CHAT | {"form": "qa", "role": "eval", "side": "domain"},
+            "form qa is for role cpt or pretrain or replay, not e",
+        ),
+        (
+            {"form": {"translation": ENGLISH}, "columns": {"source": "s", "target": "t"}},
+            "is for role sft or replay, no",
+        ),
+        (
+            {"form": {"translation": ENGLISH}, "role": "replay", "heldout": 0.1},
+            "heldout only makes sense for text rows",
+        ),
+        ({"form": "qa", "path": "a.txt"}, "form qa needs columns, so no text file"),
+        ({"form": {"qa": {"betwen": "x"}}}, "sources.texts.form: qa.betwen: unknown key. Did you mean 'between'?"),
     ],
 )
 def test_wrong_keys_and_values(folder: Path, change: dict[str, Any], message: str) -> None:

@@ -160,3 +160,38 @@ def test_a_column_of_json_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert fields.holds("a", list)
     assert fields.without(["b"]).rows("a") == [[1], [2]]
     assert asked == ["[1]", "[2]"]
+
+
+SIDES = {"source": "Hi.", "target": "Jambo."}
+WOVEN = {"interlinear": {"languages": ["en", "sw"]}}
+
+
+@pytest.mark.parametrize(
+    ("form", "record", "columns"),
+    [
+        ("qa", {"question": "Why?", "answer": "So."}, {"question": "question", "answer": "answer"}),
+        ("qa", {"conversations": SHAREGPT}, {"messages": "conversations"}),
+        (
+            "qa", {"prompt": "Why?", "chosen": "So.", "rejected": "No."},
+            {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"},
+        ),
+        (WOVEN, SIDES, {"source": "source", "target": "target"}),
+        (WOVEN, {"src": "Hi.", "tgt": "Jambo."}, {"source": "src", "target": "tgt"}),
+        (WOVEN, {"sw": "Jambo.", "en": "Hi.", "de": "Hallo."}, {"source": "en", "target": "sw"}),
+        (
+            WOVEN, {"translation": {"sw": "Jambo.", "en": "Hi."}, "id": 1},
+            {"source": "translation.en", "target": "translation.sw"},
+        ),
+    ],
+)  # fmt: skip
+def test_a_form_says_what_is_looked_for(form: Any, record: dict[str, Any], columns: dict[str, str]) -> None:
+    assert told("cpt", record, form=form) == columns
+    text = row_of("cpt", record, form=form)["text"]
+    assert text == ("Why?\n\nSo." if form == "qa" else "<en-sw> Hi.\nJambo.")
+
+
+def test_translations_that_are_not_there() -> None:
+    with pytest.raises(Unclear, match="'translation' holds en, de, and the form asks for en and sw"):
+        told("cpt", {"translation": {"en": "Hi.", "de": "Hallo."}}, form=WOVEN)
+    with pytest.raises(Unclear, match="none are a text and its translation"):
+        told("cpt", {"text": "Hi."}, form=WOVEN)

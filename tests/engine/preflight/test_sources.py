@@ -42,3 +42,14 @@ def test_an_exam_that_would_ask_nothing_is_told_before_the_base(tmp_path: Path) 
 def test_single_answers_are_for_kto_alone(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Stage dpo: source 'kto' has single answers with a label; only kind kto"):
         check(tmp_path, "dpo-only", LABELLED, TEXT)
+
+
+def test_a_source_that_no_part_of_a_preset_names_is_told(tmp_path: Path) -> None:
+    texts = [TEXT | {"id": name, "heldout": 0} for name in ("notes", "more", "exercises")]
+    mixture: dict[str, Any] = {"preset": "problems", "parts": {"corpus": ["notes"], "problems": ["exercises"]}}
+    own = {"mixture": mixture}
+    with pytest.raises(DataError, match=r"cpt\.mixture: the source 'more' is in no part of the preset problems, so it"):
+        check(tmp_path, "cpt-only", *texts, tasks="[arc_easy]", cpt=own)
+    mixture["parts"]["corpus"] = ["notes", "mere"]
+    with pytest.raises(DataError, match="which is no source of the role cpt"):
+        check(tmp_path, "cpt-only", *texts, tasks="[arc_easy]", cpt=own)

@@ -18,7 +18,7 @@ from common.data.accounting import RowCount
 from common.errors import DataError
 from common.models.tokenizer import train_tokenizer
 from common.report.chain import Chain
-from common.report.stage_notes import curriculum_notes
+from common.report.stage_notes import mixture_notes
 from common.stage import StageContext
 from common.training.fit import trainer_for
 from common.training.rows import prepared, shards
@@ -166,7 +166,7 @@ def test_the_card_says_the_order() -> None:
         "cpt": {"kind": "cpt", "settings": {"mixture": {"curriculum": {"by": "ease"}}}},
         "sft": {"kind": "sft"},
     }
-    (note,) = curriculum_notes(Chain((), "cpt", manifests))
+    (note,) = mixture_notes(Chain((), "cpt", manifests))
     assert note.startswith(
         "In `cpt` every pass over a source goes roughly from the rows that are lowest in ease to those that"
     )

@@ -85,9 +85,10 @@ def build(
     (folder / "code").write_text("code")
     with leased(store.artifacts) as lease:
         shared = SharedResults(store, lease, folder, lambda module: code, True, print)
+        facts = {"kind": "clean", "digest": cleaned, "fingerprint": "f"}
         context = SimpleNamespace(
             corpus=corpus, config=SimpleNamespace(seed=given.pop("seed", 0)), stage="cpt", work=folder,
-            inputs={"data-cpt": Artifact(folder, {"digest": cleaned, "fingerprint": "f"})} if cleaned else {},
+            inputs={"data-cpt": Artifact(folder, facts)} if cleaned else {},
             settings=CptSettings.model_validate(given), shared=shared, benchmarks=benchmarks,
         )  # fmt: skip
         return build_rows(cast(StageContext, context), tokenizer, role="cpt", assistant_only=False)

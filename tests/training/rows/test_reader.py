@@ -48,9 +48,7 @@ def tokenizer() -> Any:
 
 @pytest.mark.parametrize(("share", "dropped"), [(0.25, 25), (None, 100)])
 def test_drops_of_the_corpus_are_shared_out(share: float | None, dropped: int, tokenizer: Any) -> None:
-    context = cast(
-        StageContext, SimpleNamespace(corpus=Texts(), config=SimpleNamespace(seed=0), stage="cpt", benchmarks=())
-    )
+    context = context_of(Texts())
 
     def read(budget: int | None) -> Reader:
         reader = Reader(context, tokenizer, "cpt", chat_only=False)
@@ -74,9 +72,7 @@ def test_a_held_out_text_in_other_blanks_or_case_is_a_copy() -> None:
         def exam_roles(self, role: str) -> tuple[str, ...]:
             return ("text_domain",)
 
-    context = cast(
-        StageContext, SimpleNamespace(corpus=Heldout(), config=SimpleNamespace(seed=0), stage="cpt", benchmarks=())
-    )
+    context = context_of(Heldout())
     reader = Reader(context, cast(Any, None), "cpt", chat_only=False)  # nothing is tokenised
     assert [row["text"] for row in reader.raw()] == ["The moon pulls."]
     assert reader.accounts["s"].dropped == {"exam overlap": 2}
