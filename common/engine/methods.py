@@ -97,4 +97,5 @@ def method_lines(node: Node, config: Config, outlook: Outlook) -> Iterator[str]:
         added = outlook.added(node.name, method.name)
         cost = "" if added is None else f" Adds {added[0] / GIB:.2f} GiB and {max(0.0, added[1]):.0%} of a step's time."
         values = ", ".join(f"{name}={value}" for name, value in own.model_dump(mode="json").items())
-        yield f"{node.name}, {method.name}: {method.phrase} ({values}; {method.paper}).{cost}"
+        facts = "; ".join(filter(None, [values, method.paper]))
+        yield f"{node.name}, {method.name}: {method.phrase} ({facts}).{cost}"
