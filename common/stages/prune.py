@@ -19,8 +19,9 @@ from common.config.pruning import PruneSettings
 from common.config.resolve import Resolved
 from common.config.stages import WithMethods
 from common.errors import ConfigError
+from common.models.facts import known_folder
 from common.models.planned import config_after, line_of
-from common.models.sparsity.configs import check_columns, check_widths
+from common.models.sparsity.configs import check_columns, check_names, check_tensors, check_widths
 from common.models.sparsity.masks import cut, linears, scale
 from common.models.sparsity.record import check_sparse, write_sparsity
 from common.stage import StageContext, StageReport
@@ -57,13 +58,7 @@ def run(context: StageContext) -> StageReport:
 def _check_modules(model: Any, settings: PruneSettings, stage: str) -> None:
     """Check that each name is that of linear layers, whose inputs divide by 4. Raises ConfigError."""
     found = linears(model, settings.modules)
-    names = {name.rpartition(".")[2] for name in found}
-    if missing := [name for name in settings.modules if name not in names]:
-        known = sorted({name.rpartition(".")[2] for name in linears(model)})
-        raise ConfigError(
-            f"{stage}.modules: {missing[0]} is no linear layer of this model; it has {', '.join(known) or 'none'}. "
-            f"Set {stage}.modules to the names of those that are to be pruned."
-        )
+    check_names({name.rpartition(".")[2] for name in linears(model)}, settings, stage)
     for name, linear in found.items():
         check_columns(name, linear.weight.shape[1], settings, stage)
 
@@ -77,6 +72,8 @@ def check(node: Node, settings: PruneSettings, resolved: Resolved) -> None:
             "and shards are parts of them. Use run.parallelism=ddp."
         )
     check_widths(config_after(resolved, node.name), settings, node.name)
+    if (place := known_folder(resolved.config.model)) is not None:
+        check_tensors(place, settings, node.name)
     for later in resolved.nodes:
         if kind_of(later.kind).makes == "language model" and later.name != node.name:
             _check_later(node, later, resolved)

@@ -1,19 +1,23 @@
-"""Whether a model can have the 2:4 pattern, by its config.json. No weight is read, no torch loaded.
+"""Whether a model can have the 2:4 pattern, by its config.json and its files' headers. No torch is loaded.
 
-Usage: `check_widths(config, settings, "sparse")` in a plan; `check_columns(name, 128, settings, "sparse")` in a stage.
+Usage: `check_widths(config, settings, "sparse")` in a plan, and of files that are there `check_tensors(folder, ...)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from common.config.pruning import PruneSettings
 from common.errors import ConfigError
+from common.models.shards import read_header, shards_of
 
 GROUP = 4
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 # Matrices of Llama and its like -> what their inputs are.
+OF_LAYER = re.compile(r"\.\d+\..+\.weight$")
 OF_HIDDEN = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
 
 
@@ -29,6 +33,29 @@ def check_columns(name: str, columns: int, settings: PruneSettings, stage: str) 
             f"{stage}.scale_groups={settings.scale_groups}: {name} has {columns} inputs, which do not divide by it. "
             f"Set {stage}.scale_groups=2, or another divisor."
         )
+
+
+def check_names(known: Collection[str], settings: PruneSettings, stage: str) -> None:
+    """Check that a model has linear layers of each name that is to be pruned. Raises ConfigError."""
+    if missing := [name for name in settings.modules if name not in known]:
+        raise ConfigError(
+            f"{stage}.modules: {missing[0]} is no linear layer of this model; it has "
+            f"{', '.join(sorted(known)) or 'none'}. Set {stage}.modules to the names of those that are to be pruned."
+        )
+
+
+def check_tensors(folder: Path, settings: PruneSettings, stage: str) -> None:
+    """Check names and inputs of matrices by the headers of a checkpoint's files. Raises ConfigError."""
+    matrices = {
+        name.removesuffix(".weight"): entry["shape"]
+        for shard in shards_of(folder)
+        for name, entry in read_header(shard).items()
+        if OF_LAYER.search(name) and len(entry["shape"]) == 2
+    }
+    check_names({name.rpartition(".")[2] for name in matrices}, settings, stage)
+    for name, shape in matrices.items():
+        if name.rpartition(".")[2] in settings.modules:
+            check_columns(name, shape[1], settings, stage)
 
 
 def check_widths(config: Mapping[str, Any], settings: PruneSettings, stage: str) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from common.config.pruning import PruneSettings
 from common.errors import ConfigError, ContractError
-from common.models.sparsity.configs import check_widths
+from common.models.sparsity.configs import check_tensors, check_widths
 from common.models.sparsity.masks import cut, scale
 from common.models.sparsity.record import FILE, check_sparse, keep, sparsity_of, write_sparsity
 from tests.models.growth.small import small
@@ -90,3 +90,17 @@ def test_a_plan_knows_what_a_config_says(config: dict[str, int], settings: dict[
         return
     with pytest.raises(ConfigError, match=message):
         check_widths(config, given, "sparse")
+
+
+def test_a_plan_knows_the_matrices_of_a_folder(tmp_path: Path) -> None:
+    small("llama", num_hidden_layers=1, intermediate_size=30).save_pretrained(tmp_path)
+    some = PruneSettings.model_validate({"tokens": 4096, "modules": ["q_proj", "up_proj"]})
+    check_tensors(tmp_path, some, "sparse")
+    with pytest.raises(ConfigError, match=r"sparse: model\.layers\.0\.mlp\.down_proj has 30 inputs, which is no mult"):
+        check_tensors(tmp_path, PruneSettings(tokens=4096), "sparse")
+    other = PruneSettings.model_validate({"tokens": 4096, "modules": ["q_proj", "fc1"]})
+    with pytest.raises(
+        ConfigError,
+        match=r"sparse\.modules: fc1 is no linear layer of this model; it has down_proj, .*v_proj\.",
+    ):
+        check_tensors(tmp_path, other, "sparse")

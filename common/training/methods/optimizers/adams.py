@@ -1,6 +1,6 @@
 """AdamS: Adam that lets the weights outside of the 2:4 pattern decay to zero while it trains.
 
-Usage: of stages of kind `prune`, which switch it on: `sparse: {methods: {adams: {decay: 4.0e-7}}}` sets its decay.
+Usage: `sparse: {methods: {adams: {decay: 4.0e-7}}}`, of a stage of kind `prune`, which has it on in any case.
 
 CAST (Huang et al. 2025, arXiv 2509.25996). With g the gradient, t the step of T, and sign(theta) the sign of a weight:
 
