@@ -15,6 +15,7 @@ from common.config.defaults import differing
 from common.config.kinds import kind_of
 from common.config.methods import Ancestor, LossMethod, Method, RowsMethod, ScheduleMethod, chosen
 from common.config.node import Node
+from common.config.pruning import DECAYING
 from common.config.stages import WithMethods
 from common.errors import ConfigError
 
@@ -71,6 +72,8 @@ def _carry_problem(node: Node, settings: WithMethods, before: Sequence[Ancestor]
     if (settings.peft, parent.settings.peft) != ("full", "full"):
         return f"state is carried between stages that train all weights, and peft is set in {name} or {node.name}."
     optimizers = [one.train.get("optim", DEFAULT_OPTIMIZER) for one in (parent.settings, settings)]
+    if DECAYING in parent.settings.methods:
+        return f"{name} trains with AdamS, whose state fits no other optimizer. Use optimizer=fresh."
     if optimizers[0] != optimizers[1]:
         return f"{name} trains with {optimizers[0]}, and {node.name} with {optimizers[1]}; set train.optim alike."
     if optimizers[0] not in CARRIED:

@@ -117,6 +117,8 @@ class OptimizerMethod(Method):
 
     # (model, settings) -> name of a weight -> its share of the stage's learning rate; weights without one have all.
     rates: Callable[[Any, Any], Mapping[str, float]] | None = None
+    # (the trainer's AdamW before its first step, model, settings, all steps) -> the optimizer in its place.
+    optimizer: Callable[[Any, Any, Any, int], Any] | None = None
     apart: bool = False  # each weight has a group of its own, whose rate `before_step` may change for that step
     shards: bool = True  # works on a sharded model
     probe_tokens: Callable[[Any], int] = lambda own: 0  # of replay text that it measures on: see `Step.probe`
@@ -153,6 +155,7 @@ class LossMethod(Method):
 
     term: Callable[[LossBatch, Any], tuple[Any, Measured]]
     replaces: bool = False  # the loss of the next token is left out
+    next_token: Callable[[Any], float] = lambda own: 1.0  # weight of the loss of the next token beside it
     teacher: bool = False  # the stage before it runs beside, frozen
     # (size of a hidden state, settings) -> a module that learns with the model, and is not part of the result.
     head: Callable[[int, Any], Any] | None = None

@@ -101,4 +101,5 @@ def method_lines(node: Node, config: Config, outlook: Outlook) -> Iterator[str]:
         if added is not None and added[1] < -SMALLEST:
             cost = f" Steps take {-added[1]:.0%} less time on average."
         values = ", ".join(f"{name}={value}" for name, value in own.model_dump(mode="json").items())
-        yield f"{node.name}, {method.name}: {method.phrase} ({values}; {method.paper}).{cost}"
+        facts = "; ".join(filter(None, [values, method.paper]))
+        yield f"{node.name}, {method.name}: {method.phrase} ({facts}).{cost}"

@@ -80,6 +80,15 @@ def known_config(model: ModelSettings) -> Mapping[str, Any]:
         return {}
 
 
+def known_folder(model: ModelSettings) -> Path | None:
+    """Return the folder of a given checkpoint with its safetensors, where it is on this machine."""
+    try:
+        place = locate(model.path) if model.path is not None else None
+    except DataError:  # of the Hub, or the stage says what is wrong with it
+        return None
+    return place if place is not None and place.is_dir() else None
+
+
 def without_template(model: ModelSettings) -> bool:
     """Whether a given checkpoint is known to bring no chat template."""
     assert model.path is not None

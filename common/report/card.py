@@ -24,6 +24,7 @@ from common.report.long_context import long_context_notes
 from common.report.markdown import code, duration, number, one_line, plain, prose
 from common.report.method_notes import method_notes
 from common.report.sequence import sequence_notes
+from common.report.sparsity_notes import sparsity_notes
 from common.report.vocabulary_notes import vocabulary_notes
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def render_card(
         *stage_notes.training_notes(chain),
         *growth_notes(chain),
         *vocabulary_notes(chain),
+        *sparsity_notes(chain),
         *stage_notes.reward_notes(chain),
         *stage_notes.sampling_notes(chain),
         *stage_notes.label_notes(chain),

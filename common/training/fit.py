@@ -24,6 +24,7 @@ from common.errors import ConfigError, RecipeError
 from common.models import checkpoint, contracts
 from common.models.clean_load import CleanProcess
 from common.models.growth.record import carry
+from common.models.sparsity.record import keep
 from common.stage import StageContext, StageReport
 from common.training import adapters, patches
 from common.training.distributed import parallel, ranks
@@ -195,6 +196,8 @@ def check_and_save(
         if not kind_of(context.kind).changes_tokenizer:
             contracts.check_tokenizer(context.out, context.parent_artifact.path)
         carry(context.parent_artifact.path, context.out)
+        if (kept := keep(context.parent_artifact.path, context.out)) is not None:
+            trained = replace(trained, measured={**trained.measured, "kept_zeros": kept.zeros})
     lines = (json.dumps(record) + "\n" for record in trained.log)
     (context.out / "log.jsonl").write_text("".join(lines), encoding="utf-8")
     return trained.measured

@@ -109,8 +109,9 @@ def context_for(stage: str, folder: Path, **words: str) -> StageContext:
     prepare(resolved.config.run, asks_hub=False)
     for name in ("out", "work"):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    kind = {node.name: node.kind for node in resolved.nodes}.get(stage, stage)
     return StageContext(
-        stage, stage, resolved.config.stages[stage], resolved.config, {}, None, open_corpus(resolved),
+        stage, kind, resolved.config.stages[stage], resolved.config, {}, None, open_corpus(resolved),
         folder / "out", folder / "work", folder / "models", Console("quiet"),
     )  # fmt: skip
 

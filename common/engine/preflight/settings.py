@@ -143,7 +143,7 @@ def _check_shards(node: Node, settings: StageSettings, run: RunSettings) -> None
         )
     if found.startswith("methods."):
         raise ConfigError(
-            f"{node.name}.{found} with run.parallelism={run.parallelism}: it reads the gradients of whole weights. Use "
+            f"{node.name}.{found} with run.parallelism={run.parallelism}: it needs whole weights. Use "
             "run.parallelism=ddp, or leave it out."
         )
     if found:

@@ -58,12 +58,14 @@ def lean_sft_trainer() -> type[Trainer]:
         """SFTTrainer whose training loss is one cross-entropy over the logits of small models."""
 
         lean = True
+        optimizer: Any  # of transformers
         applied: Applied | None = None  # the stage's methods, where some are on
 
         def create_optimizer(self, model: Any = None) -> Any:
             new, learner = self.optimizer is None, self.model if model is None else model
             optimizer = super().create_optimizer(model)
             if new and self.applied is not None:
+                self.optimizer = optimizer = self.applied.optimizer(optimizer, learner, self.args.max_steps)
                 rates, apart = self.applied.rates(learner), self.applied.apart
                 if rates or apart:
                     split_by_rate(optimizer, learner, rates, apart=apart)

@@ -8,6 +8,7 @@ without. State is saved in trainer checkpoints (`common.training.methods.state`)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,13 @@ class Applied:
                 found[name] = found.get(name, 1.0) * share
         return found
 
+    def optimizer(self, made: Any, model: Any, steps: int) -> Any:
+        """Return the optimizer of a training of some steps: that of a method, or the one that was made for it."""
+        for method, own in self.rules:
+            if method.optimizer is not None:
+                made = method.optimizer(made, model, own, steps)
+        return made
+
     def loss(
         self, inputs: Mapping[str, Any], outputs: Any, next_BT: Any, plain: Callable[[], Any], scores: Mapping[str, Any]
     ) -> Any:
@@ -125,6 +133,7 @@ class Applied:
         if not any(method.replaces for method, _ in self.terms):
             total = plain()
             self.sums[NEXT_TOKEN] = self.sums.get(NEXT_TOKEN, 0.0) + total.detach()
+            total = total * math.prod(method.next_token(own) for method, own in self.terms)
         for method, own in self.terms:
             term, measured = method.term(replace(batch, head=self.heads.get(method.name)), own)
             total = total + term

@@ -6,7 +6,7 @@ Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282, equation 2) wi
 stage that this one continues from runs beside, frozen. With p the teacher's probabilities and q the model's, both at a
 temperature T, the term is weight T^2 KL(p || q), the forward direction, or with `direction: reverse` KL(q || p). T^2
 keeps the size of the gradient (Hinton et al. 2015, arXiv 1503.02531, section 2). Positions without a label are left
-out, as in the loss of the next token.
+out, as in the loss of the next token. With `share: s` the loss is s T^2 KL + (1 - s) that of the next token.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ class SelfDistillationSettings(MethodSettings):
     """How strong the pull is, and of which shape."""
 
     weight: float = Field(0.5, gt=0, description="of the term, beside the loss of the next token with weight 1")
+    share: float | None = Field(
+        None, gt=0, lt=1, description="of the term, where the loss of the next token has the rest; in place of weight"
+    )
     temperature: float = Field(1.0, gt=0, le=100, description="that both distributions are flattened by")
     direction: Literal["forward", "reverse"] = Field(
         "forward", description="forward: KL(teacher || model), which covers all of it; reverse: KL(model || teacher)"
@@ -38,11 +41,25 @@ def term(batch: LossBatch, settings: SelfDistillationSettings) -> tuple[Any, dic
         return kl(stage_NV, model_NV) if settings.direction == "forward" else kl(model_NV, stage_NV)
 
     total = sum_over_learned(batch, each)
-    return settings.weight * temperature**2 * total, {"kl": total.detach()}
+    weight = settings.weight if settings.share is None else settings.share
+    return weight * temperature**2 * total, {"kl": total.detach()}
+
+
+def next_token(settings: SelfDistillationSettings) -> float:
+    """Return the weight of the loss of the next token beside the term."""
+    return 1.0 if settings.share is None else 1.0 - settings.share
+
+
+def problem(own: SelfDistillationSettings, stage: object) -> str:
+    """Say that two settings say how strong the pull is, or nothing."""
+    if own.share is None or own.weight == SelfDistillationSettings().weight:
+        return ""
+    return f"share is {own.share:.4g} and weight {own.weight:g}, and each says how strong the pull is; keep one"
 
 
 METHOD = LossMethod(
     name="self_distillation", settings=SelfDistillationSettings, term=term, teacher=True,
+    next_token=next_token, problem=problem,
     phrase="a pull towards the next-token distribution of the stage before (KL divergence)",
     paper="arXiv 1606.09282, equation 2", ours="the weight",
 )  # fmt: skip

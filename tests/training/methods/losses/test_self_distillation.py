@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 import torch
 
 from common.config.methods import LossBatch
-from common.training.methods.losses.self_distillation import SelfDistillationSettings, term
+from common.training.methods.applied import Applied
+from common.training.methods.losses.self_distillation import METHOD, SelfDistillationSettings, problem, term
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -61,3 +63,23 @@ def test_of_equal_models_or_of_nothing_learned_it_is_zero() -> None:
     assert float(term(same, SelfDistillationSettings())[0].detach()) == pytest.approx(0, abs=1e-5)
     nothing, measured = term(batch(learned=0.0), SelfDistillationSettings())
     assert float(nothing.detach()) == float(measured["kl"]) == 0
+
+
+def test_a_share_leaves_the_next_token_the_rest() -> None:
+    given, settings = batch(), SelfDistillationSettings(share=0.25)
+    total, measured = term(given, settings)
+    assert float(total.detach()) == pytest.approx(0.25 * float(measured["kl"]), rel=1e-6)
+    plain = torch.tensor(8.0)
+    applied = Applied([(METHOD, settings)])
+    applied.teacher = lambda **_: SimpleNamespace(logits=given.teacher_BTV)
+    both_terms = applied.loss({}, SimpleNamespace(logits=given.logits_BTV), given.next_BT, lambda: plain, {})
+    assert float(both_terms.detach()) == pytest.approx(0.75 * 8.0 + float(total.detach()), rel=1e-6)
+    assert float(applied.sums["next_token_loss"]) == 8.0
+    assert METHOD.next_token(SelfDistillationSettings(weight=2.0)) == 1.0
+
+
+def test_share_and_weight_are_not_both_taken() -> None:
+    assert problem(SelfDistillationSettings(share=0.25), None) == ""
+    assert problem(SelfDistillationSettings(weight=2.0), None) == ""
+    found = problem(SelfDistillationSettings(share=0.25, weight=2.0), None)
+    assert found == "share is 0.25 and weight 2, and each says how strong the pull is; keep one"

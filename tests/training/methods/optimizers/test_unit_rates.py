@@ -210,5 +210,5 @@ def test_a_killed_training_and_two_processes_make_what_one_run_makes(
     for one, other in zip(records, log(shared), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=2e-3)
         assert one["unit_rates/mean_share"] == pytest.approx(other["unit_rates/mean_share"], rel=2e-3)
-    with pytest.raises(ConfigError, match=r"cpt\.methods\.unit_rates with run\.parallelism=fsdp2: it reads the gradie"):
+    with pytest.raises(ConfigError, match=r"cpt\.methods\.unit_rates with run\.parallelism=fsdp2: it needs whole"):
         check_settings(resolve({**WORDS, **ON, "run.processes": "2", "run.parallelism": "fsdp2"}, REPOSITORY))
