@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from common.config.base import Schedule, StageSettings
 from common.config.defaults import differing
+from common.config.growth import growth_among
 from common.config.kinds import kind_of
 from common.config.methods import Ancestor, LossMethod, Method, RowsMethod, ScheduleMethod, chosen
 from common.config.node import Node
@@ -43,6 +44,7 @@ def settle_methods(
         if not isinstance(settings, WithMethods):
             continue
         before = [*_before(node, nodes, found, taken)]
+        found[node.name] = settings = _with_brought(node, settings, before, origins)
         if settings.optimizer == "carry" and (problem := _carry_problem(node, settings, before)):
             problems.append(f"{node.name}.optimizer=carry: {problem}")
         if not settings.methods:
@@ -58,6 +60,20 @@ def settle_methods(
     if problems:
         raise ConfigError("\n".join(problems))
     return found
+
+
+def _with_brought(
+    node: Node, settings: WithMethods, before: Sequence[Ancestor], origins: dict[str, str]
+) -> WithMethods:  # fmt: skip
+    """Return a stage's settings with the methods that a growth before it brings."""
+    growth = growth_among(one.settings for one in before)
+    methods = dict(settings.methods)
+    for name, own in growth.brings(node.kind).items() if growth is not None else ():
+        said = methods.get(name, {})
+        methods[name] = {**own, **said}
+        for key in own.keys() - said.keys():
+            origins[f"{node.name}.methods.{name}.{key}"] = "the stages before it"
+    return settings.model_copy(update={"methods": methods}) if methods != settings.methods else settings
 
 
 def _carry_problem(node: Node, settings: WithMethods, before: Sequence[Ancestor]) -> str:

@@ -141,6 +141,7 @@ class LossBatch:
     outputs: Any = None  # of the model, whatever `forward` asked for
     scores: Mapping[str, Any] = field(default_factory=dict)  # name -> (B, T) float32 of each token's document, or NaN
     head: Any = None  # the module of the method itself, where it has one
+    model: Any = None  # bare, with what its layers keep of the forward pass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from common.config.answering import (
 )
 from common.config.base import StageSettings
 from common.config.batches import pair_epochs, rewarded_steps
-from common.config.growth import ExpandSettings
+from common.config.growth import CollapseSettings, ExpandSettings
 from common.config.kinds import kind_of
 from common.config.long_context import MOST_WINDOWS, PIECE
 from common.config.methods import OptimizerMethod, chosen, teaches
@@ -51,6 +51,7 @@ from common.models.planned import added_before
 if TYPE_CHECKING:
     from common.stage import StageContext
 
+RESHAPING = (ExpandSettings, CollapseSettings, TokenizerSettings)
 WIDTHS = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 
 
@@ -83,7 +84,7 @@ def setting_of(
         facts["exam"] = label_work(settings, sizes)
     elif isinstance(settings, MergeSettings):
         facts |= {"members": len(settings.members()), "stored": WIDTHS[settings.dtype]}
-    elif not isinstance(settings, LearningSettings | AnsweringSettings | ExpandSettings | TokenizerSettings):
+    elif not isinstance(settings, (LearningSettings, AnsweringSettings, *RESHAPING)):
         return None
     elif not _is_taken(kind, settings, config):
         if isinstance(settings, ExpandSettings) and settings.measuring:
@@ -168,7 +169,8 @@ class Outlook:
         kinds = {node.name: node.kind for node in resolved.nodes}
         found: dict[str, Setting] = {}
         for node in resolved.nodes if base is not None else ():
-            shape = shape_after(resolved, node.name)
+            undone = isinstance(config.stages[node.name], CollapseSettings)  # holds the larger model before it too
+            shape = shape_after(resolved, str(node.parent) if undone else node.name)
             if shape is None:
                 continue
             inputs, added = [kinds[name] for name in node.inputs], added_before(resolved, node.name)

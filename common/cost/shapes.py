@@ -15,6 +15,7 @@ from typing import Any
 
 from common.config.resolve import Resolved
 from common.config.schema import ModelFacts, ModelSettings
+from common.models.growth.pair_configs import family_of
 from common.models.local import config_of
 from common.models.planned import base_config, config_after, context_after, reshaping
 
@@ -173,7 +174,7 @@ def _of_config(config: Mapping[str, Any]) -> Shape | None:
     Of another family the layers are taken to be like these: a feed-forward layer of two matrices has as many weights as
     one of three with two thirds of its inner size, and of experts a token passes a few.
     """
-    family, counted = config.get("model_type"), config.get("parameters") or _of_experts(config)
+    family, counted = family_of(config), config.get("parameters") or _of_experts(config)
     if family not in FAMILIES and counted is None:
         return None
     hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
@@ -181,7 +182,7 @@ def _of_config(config: Mapping[str, Any]) -> Shape | None:
     size = config.get("head_dim") or (128 if family == "qwen3" else hidden // heads)
     inner = int(config.get("intermediate_size") or 4 * hidden) * int(config.get("num_experts_per_tok") or 1)
     return Shape(
-        family=str(family), vocabulary=int(config["vocab_size"]), hidden=hidden,
+        family=family, vocabulary=int(config["vocab_size"]), hidden=hidden,
         inner=inner * 2 // 3 if family in TWO_MATRICES else inner, layers=int(config["num_hidden_layers"]), heads=heads,
         key_heads=int(config.get("num_key_value_heads") or heads), head_size=int(size),
         tied=bool(config.get("tie_word_embeddings", family in TIED)), context=int(config["max_position_embeddings"]),

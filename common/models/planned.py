@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from common.config.growth import ExpandSettings
+from common.config.growth import CollapseSettings, ExpandSettings, growth_among
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import Resolved
@@ -94,6 +94,14 @@ def growth_before(resolved: Resolved, stage: str) -> tuple[str, ExpandSettings] 
     stages = resolved.config.stages
     for node in reversed(line_of(resolved, stage)[:-1]):
         settings = stages[node.name]
+        if isinstance(settings, CollapseSettings):
+            return None
         if isinstance(settings, ExpandSettings):
             return node.name, settings
     return None
+
+
+def is_paired_after(resolved: Resolved, stage: str) -> bool:
+    """Whether layers of a stage's result have copies beside them."""
+    growth = growth_among(resolved.config.stages[node.name] for node in reversed(line_of(resolved, stage)))
+    return growth is not None and growth.paired

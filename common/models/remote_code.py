@@ -14,6 +14,7 @@ from typing import Any
 
 from common.errors import DataError
 from common.models.gguf_file import SUFFIX
+from common.models.growth.pairs import register
 from common.system.outside_code import files_below, private_folder, read_files, require
 
 PYTHON = ".py"
@@ -34,7 +35,11 @@ def code_of(place: Path) -> dict[str, bytes]:
 
 
 def loadable(place: Path, trusted: bool) -> Path:
-    """Return the folder to load a checkpoint from. Raises ConfigError for code that this process may not run."""
+    """Return the folder to load a checkpoint from. Raises ConfigError for code that this process may not run.
+
+    transformers then knows its class, also where that is one of ours (`common.models.growth.pairs`).
+    """
+    register(place)
     if not trusted or place.suffix == SUFFIX:
         return place
     files = _small_files(place)

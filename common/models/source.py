@@ -21,6 +21,7 @@ from common.errors import ConfigError, ContractError, DataError
 from common.models.checkpoint import check_weights
 from common.models.facts import check_facts
 from common.models.gguf_file import SUFFIX
+from common.models.growth.pair_configs import require_plain_folder
 from common.models.licence import licence_of, stated
 from common.models.local import is_local, locate, package_of
 from common.models.remote_code import PYTHON
@@ -207,6 +208,7 @@ def check_local(settings: ModelSettings) -> None:
     if settings.path is not None and not is_hub_id(settings.path):
         place = locate(settings.path)
         check_weights(place)
+        require_plain_folder(place)
         check_facts(place, settings)
 
 

@@ -105,7 +105,7 @@ def render_card(
         "![Exam scores of every model](exam.png)",
         "![Training loss of every stage](loss.png)",
         *stage_notes.training_notes(chain),
-        *growth_notes(chain),
+        *growth_notes(chain, comparisons, texts),
         *vocabulary_notes(chain),
         *sparsity_notes(chain),
         *stage_notes.reward_notes(chain),

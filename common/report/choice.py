@@ -3,7 +3,7 @@
 Usage: `choice = choose(chain, settings.choose, gate.max_general_drop)`; `choice.published`, `choice.sentence`.
 
 The rule, over the named stage and those that it continues from, without the start of the chain (and, where the named
-one has learned conversations, without those that have not):
+one has learned conversations, without those that have not; without those that only stages of ours load):
 1. Out is what lost more of the general score than `gate.max_general_drop`.
 2. Best is the highest domain score; of those that a paired 95% interval cannot tell from it, the lowest bits per byte
    of domain text; of those that an interval cannot tell from that, the latest stage.
@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from common.config.growth import CONTROL_LLM
 from common.config.kinds import kind_of
 from common.evaluation.comparison import Comparison, TextComparison, compare, compare_texts
 from common.report.chain import Chain, Checkpoint
@@ -52,7 +53,18 @@ def _candidates(chain: Chain, named: Checkpoint) -> list[Checkpoint]:
     """Return the examined stages that could be published, in pipeline order, the named one last."""
     talks = _has_learned_conversations(chain, named.name)
     line = [c for c in reversed(chain.ancestors(named.name)) if c.exam and not kind_of(c.kind).starts]
+    line = [c for c in line if c is named or not _is_paired(chain, c.name)]
     return [c for c in line if c is named or not talks or _has_learned_conversations(chain, c.name)]
+
+
+def _is_paired(chain: Chain, name: str) -> bool:
+    """Whether layers of a stage's model have copies beside them, which no other program loads."""
+    for stage in chain.ancestors(name):
+        if stage.metrics.get("collapse"):
+            return False
+        if growth := stage.metrics.get("growth"):
+            return bool(growth["method"] == CONTROL_LLM)
+    return False
 
 
 def _has_learned_conversations(chain: Chain, name: str) -> bool:

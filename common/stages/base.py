@@ -17,6 +17,7 @@ from common.config.stages import BaseSettings
 from common.errors import ConfigError, DataError, did_you_mean
 from common.models import checkpoint, contracts
 from common.models.facts import check_facts, check_loaded
+from common.models.growth.pair_configs import require_plain_folder
 from common.models.limits import try_tokenizer
 from common.models.source import describe, fetch
 from common.models.special_tokens import add_rows, num_ids, require_end, settle
@@ -95,6 +96,7 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
 
     folder = fetch(settings)
     checkpoint.check_weights(folder)
+    require_plain_folder(folder)
     check_facts(folder, settings)
     model, tokenizer = checkpoint.load(folder, settings)
     if getattr(model, "is_quantized", False):

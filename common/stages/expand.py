@@ -2,7 +2,8 @@
 
 Usage: named by a pipeline as `expand: {kind: expand, from: base}`, with `expand: {method: llama_pro, added: 2}`.
 
-The result is a plain checkpoint of transformers' own classes. Nothing is trained here. A `cpt` stage behind it with
+The result is a plain checkpoint of transformers' own classes, but for control_llm, whose result only stages of ours
+load (`common.models.growth.pairs`). Nothing is trained here. A `cpt` stage behind it with
 `train_only: added` trains what was added alone. The methods are in `common.models.growth`.
 """
 
@@ -22,6 +23,7 @@ from common.models.growth.importance import layer_importance, least_important
 from common.models.growth.record import Growth, write_growth
 from common.models.planned import config_after
 from common.stage import StageContext, StageReport
+from common.stages.collapse import check_until_collapsed
 from common.training.fit import TrainResult, check_and_save, text_probe
 from common.training.rows.probe import probe_batches
 
@@ -69,6 +71,8 @@ def _importance(context: StageContext, model: Any, tokenizer: Any, settings: Exp
 def check(node: Node, settings: ExpandSettings, resolved: Resolved) -> None:
     """Check that the method can grow the model before, where that is known. Raises ConfigError."""
     config_after(resolved, node.name)
+    if settings.paired:
+        check_until_collapsed(resolved)
 
 
 def reshape(settings: ExpandSettings, config: Any, stage: str) -> Any:

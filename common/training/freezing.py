@@ -16,6 +16,8 @@ from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.stages import ContinuedSettings, MergeSettings
 from common.errors import ConfigError
+from common.models.growth.pair_configs import TRAINED, is_paired
+from common.models.growth.pairs import learning_parts
 from common.models.growth.record import growth_of
 from common.models.planned import growth_before, line_of
 from common.stage import StageContext
@@ -45,7 +47,7 @@ def check_train_only(node: Node, settings: ContinuedSettings, resolved: Resolved
 
 
 def _refusal(stage: str, before: str) -> str:
-    methods = " and ".join(ADDS_LAYERS)
+    methods = ", ".join(ADDS_LAYERS[:-1]) + f" and {ADDS_LAYERS[-1]}"
     return f"{stage}.train_only=added: {before}; layers are added by the methods {methods}. {ADVICE}."
 
 
@@ -63,7 +65,10 @@ def freeze(context: StageContext, model: Any) -> dict[str, int]:
     growth = growth_of(context.parent_artifact.path)
     if growth is None or not growth.added:
         raise ConfigError(_refusal(context.stage, f"{context.parent} holds no layers that a stage has added"))
-    layers = [model.get_submodule(f"model.layers.{place}") for place in growth.added]
+    if is_paired(model.config.to_dict()):
+        layers = learning_parts(model, trained=getattr(model.config, TRAINED))
+    else:
+        layers = [model.get_submodule(f"model.layers.{place}") for place in growth.added]
     named = {"embed_tokens": model.get_input_embeddings(), "lm_head": model.get_output_embeddings()}
     return _learned(context, model, [*layers, *(named[name] for name in settings.train_also)])
 

@@ -159,6 +159,14 @@ ARMS: dict[str, Arm] = {
         Claim("It is ours, and keeps zeros where they are; it promises no gain.", "ours", {}),
         ours="its counterpart is dense", texts=(),
     ),
+    "control_divergence": Arm(
+        Setting({**ALONE, "pipeline": "control-llm"}, "cpt-copies"), FORGETFUL,
+        Claim(
+            "Copies beside frozen layers keep the old: MMLU falls by less than 4.3%, and by more than 35% where all "
+            "weights learn (8B parameters, other text).", "arXiv 2501.10979, abstract", {"general": FALLS},
+        ),
+        ours="4 layers and 2 copies with dlerp, not yet collapsed; the whole of Control LLM, not its loss alone",
+    ),
     "layer_updates": Arm(
         Setting({**REHEARSED, "cpt.methods": "{layer_updates: {}}"}), PLAIN,
         Claim("It only measures, so that both effects should be 0.", "arXiv 2406.14833, the diagnostic", {}),

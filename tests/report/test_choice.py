@@ -105,6 +105,18 @@ def test_a_stage_that_has_learned_no_conversations_does_not_stand_in_for_one_tha
     assert choose(chain_of({**FIRST_RUN}, "cpt"), "best", 0.05).best == "cpt"
 
 
+@pytest.mark.parametrize(("collapsed", "published"), [(False, "merge"), (True, "dpo")])
+def test_a_stage_whose_layers_have_copies_does_not_stand_in_for_one_that_any_program_loads(
+    collapsed: bool, published: str
+) -> None:
+    chain = chain_of(FIRST_RUN)
+    facts: dict[str, Any] = {"cpt": {"growth": {"method": "control_llm"}}, "dpo": {"collapse": {}}}
+    facts["dpo"]["collapse"] = {"weights": "lerp"} if collapsed else {}
+    found = tuple(replace(c, manifest={**c.manifest, "metrics": facts.get(c.name, {})}) for c in chain.checkpoints[:-1])
+    merge = replace(chain["merge"], manifest={**chain["merge"].manifest, "metrics": {"collapse": {"weights": "lerp"}}})
+    assert choose(replace(chain, checkpoints=(*found, merge)), "best", 0.05).published == published
+
+
 def test_what_forgot_more_than_the_gate_allows_is_not_the_best() -> None:
     numbers = {**FIRST_RUN, "dpo": (101, 60, 0.609), "sft": (101, 95, 0.612)}
     assert choose(chain_of(numbers), "best", 0.05).published == "sft"

@@ -41,6 +41,26 @@ def test_a_method_that_changes_the_function_says_so() -> None:
     )
 
 
+FACTS = {
+    "weights": "slerp", "mean_w": [0.25, 0.5], "layers": 4, "parameters_before": 1500, "parameters": 1000,
+    "difference": 0.27,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("examined", [True, False])
+def test_what_collapsing_cost_is_told_where_both_sides_of_it_were_examined(examined: bool) -> None:
+    stage = SimpleNamespace(name="collapse", parent="sft", metrics={"collapse": FACTS}, settings={})
+    given: Any = SimpleNamespace(manifests={}, checkpoints=[stage])
+    pair: dict[str, Any] = {"before": "sft", "after": "collapse", "side": "domain"}
+    exams: list[Any] = [SimpleNamespace(**pair, difference=-0.01, low=-0.02, high=0.0)] * examined
+    texts: list[Any] = [SimpleNamespace(**pair, change=0.03, low=0.01, high=0.05)] * examined
+    _, note = growth_notes(given, exams, texts)
+    assert note.startswith("`collapse` made plain layers of the pairs in `sft`: 1,500 to 1,000 parameters, weights by ")
+    assert "slerp with the mean w of each pair (0.25, 0.50). Its logits differ from those before by 0.3 of" in note
+    cost = "-1.0 points [-2.0, 0.0] in the domain exam, +3.0% [+1.0%, +5.0%] bits per byte of domain text."
+    assert note.endswith(cost if examined else "What that cost is not known: not both stages were examined.")
+
+
 @pytest.mark.parametrize("method", READS)
 def test_every_method_has_its_paper(method: str) -> None:
     assert "arXiv" in PAPERS[method]

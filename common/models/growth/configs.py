@@ -13,6 +13,7 @@ from typing import Any
 from common.config.growth import ExpandSettings
 from common.errors import ConfigError
 from common.models.growth.experts import sparse_config
+from common.models.growth.pair_configs import paired_config, require_plain
 from common.models.growth.width import widened_config
 
 Config = Mapping[str, Any]
@@ -23,7 +24,10 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 def grown_config(settings: ExpandSettings, config: Config, stage: str) -> Config:
     """Return the config.json of the grown model. Raises ConfigError where the method cannot grow this one."""
+    require_plain(config, stage)
     require_family(config, settings.method, stage)
+    if settings.paired:
+        return paired_config(config, block_ends(settings, int(config["num_hidden_layers"]), stage), settings)
     if settings.method == "width":
         return widened_config(settings, config, stage)
     if settings.method == "upcycle":
@@ -51,7 +55,13 @@ def sources_of(
 
 
 def places_of(settings: ExpandSettings, config: Config, stage: str) -> tuple[int, ...]:
-    """Return the places of the layers that a method adds, to be trained alone."""
+    """Return the places of the layers that a method adds, to be trained alone.
+
+    Nothing is passed back through the frozen layers that copies stand beside, so these count as the lowest ones.
+    """
+    if settings.paired:
+        ends = block_ends(settings, int(config["num_hidden_layers"]), stage)
+        return tuple(len(ends) + end for end in ends)
     return tuple(copies_among(sources_of(settings, config, stage))) if settings.method != "depth" else ()
 
 
@@ -77,7 +87,7 @@ def block_ends(settings: ExpandSettings, layers: int, stage: str) -> list[int]:
         possible = [number for number in range(1, layers + 1) if layers % number == 0]
         near = sorted(possible, key=lambda number: (abs(number - added), number))[:2]
         raise ConfigError(
-            f"{stage}.added={added}: llama_pro parts the model's {layers} layers into blocks of one size, and "
+            f"{stage}.added={added}: {settings.method} parts the model's {layers} layers into blocks of one size, and "
             f"{layers} is no multiple of {added}. Set {stage}.added={' or '.join(map(str, sorted(near)))}."
         )
     size = layers // added

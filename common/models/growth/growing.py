@@ -2,8 +2,8 @@
 
 Usage: `grown = grow(model, settings, "expand")`; `grown.model`, `grown.added`, `grown.preserving`.
 
-The result is a model of transformers' own classes, with float32 weights. What is refused is refused by
-`common.models.growth.configs`, before anything is loaded.
+The result is a model of transformers' own classes (with copies beside layers: of ours), with float32 weights. What is
+refused is refused by `common.models.growth.configs`, before anything is loaded.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.growth import ADDS_LAYERS, ExpandSettings
 from common.errors import ContractError
-from common.models.growth.configs import copies_among, grown_config, sources_of, with_layers
+from common.models.growth.configs import copies_among, grown_config, places_of, sources_of, with_layers
 from common.models.growth.experts import with_experts
 from common.models.growth.layers import stacked
+from common.models.growth.pair_configs import PLACES, family_of
+from common.models.growth.pairs import paired_weights, register_family
 from common.models.growth.width import widened
 
 if TYPE_CHECKING:
@@ -50,6 +52,10 @@ def grow(
         shared = after["model_type"] == "qwen2_moe"
         made = with_experts(weights, settings.num_experts or 0, shared=shared, std=settings.router_std, seed=seed)
         return Grown(rebuilt(model, after, made))
+    if settings.paired:
+        register_family(family_of(after))
+        made = paired_weights(weights, after[PLACES], settings.interpolation, after["hidden_size"], seed)
+        return Grown(rebuilt(model, after, made), places_of(settings, before, stage))
     sources = sources_of(settings, before, stage, chosen)
     silent = copies_among(sources) if settings.method in ADDS_LAYERS else []
     deeper = rebuilt(model, with_layers(before, sources), stacked(weights, sources, silent))

@@ -53,6 +53,11 @@ def _read(found: Mapping[str, Any]) -> Growth:
     return Growth(**{**found, "added": tuple(int(place) for place in found["added"])})
 
 
+def forget(folder: Path) -> None:
+    """Remove what is known of a growth that is undone."""
+    (folder / FILE).unlink(missing_ok=True)
+
+
 def carry(parent: Path, folder: Path) -> None:
     """Copy what is known of the parent's growth: a stage that trains changes no shape."""
     if (parent / FILE).is_file():

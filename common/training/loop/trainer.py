@@ -107,7 +107,7 @@ def lean_sft_trainer() -> type[Trainer]:
                 flat_NV = logits_BTV.flatten(0, 1).float()
                 return cross_entropy(flat_NV, next_BT.flatten(), ignore_index=-100, reduction="sum")
 
-            of_methods = (given, outputs, next_BT, next_token, scores)
+            of_methods = (given, outputs, next_BT, self.model, next_token, scores)
             total = applied.loss(*of_methods) if applied else next_token()
             learned = (next_BT != -100).sum() if num_items_in_batch is None else num_items_in_batch
             loss = total / torch.as_tensor(learned).clamp(min=1)

@@ -119,8 +119,9 @@ class Applied:
         return made
 
     def loss(
-        self, inputs: Mapping[str, Any], outputs: Any, next_BT: Any, plain: Callable[[], Any], scores: Mapping[str, Any]
-    ) -> Any:
+        self, inputs: Mapping[str, Any], outputs: Any, next_BT: Any, model: Any, plain: Callable[[], Any],
+        scores: Mapping[str, Any],
+    ) -> Any:  # fmt: skip
         """Return the sum over the learned positions of all terms and, unless one takes its place, of the plain loss.
 
         `inputs` are those of the forward pass that gave `outputs`; the teacher reads the same. `scores` are those of
@@ -128,7 +129,7 @@ class Applied:
         """
         taught = self.teacher(**inputs, use_cache=False).logits if self.needs_teacher else None
         by_name = {name.removeprefix(SCORE): value for name, value in scores.items()}
-        batch = LossBatch(outputs.logits, next_BT, taught, outputs, by_name)
+        batch = LossBatch(outputs.logits, next_BT, taught, outputs, by_name, model=model)
         total: Any = 0.0
         if not any(method.replaces for method, _ in self.terms):
             total = plain()
