@@ -21,6 +21,7 @@ from common.report.growth_notes import growth_notes
 from common.report.headline import headline
 from common.report.licences import LOCAL, base_record, licence_facts, made_here, trained_on
 from common.report.markdown import code, duration, number, one_line, plain, prose
+from common.report.mask_notes import mask_notes
 from common.report.method_notes import method_notes
 from common.report.sequence import sequence_notes
 from common.report.vocabulary_notes import vocabulary_notes
@@ -105,6 +106,7 @@ def render_card(
         *stage_notes.training_notes(chain),
         *growth_notes(chain),
         *vocabulary_notes(chain),
+        *mask_notes(chain),
         *stage_notes.reward_notes(chain),
         *stage_notes.sampling_notes(chain),
         *stage_notes.adapter_notes(chain, comparisons),
