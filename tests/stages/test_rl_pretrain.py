@@ -20,6 +20,7 @@ from common.errors import ConfigError, ContractError, DataError
 from common.report.mask_notes import mask_notes
 from common.stages.rl_pretrain import MaskMonitor, course_of, held_out
 from common.store.artifacts import Artifact
+from common.training.masking import mask_trainer
 from common.training.rows.paragraphs import Paragraph
 from tests.conftest import QUICK, REPOSITORY
 
@@ -66,6 +67,55 @@ def test_a_model_that_writes_no_mask_learns_nothing_and_says_so(copy: Path) -> N
     before = copy / "runs" / "medical" / "tiny" / "demonstration" / "cpt" / "manifest.json"
     files = json.loads(before.read_text(encoding="utf-8"))["files"]
     assert artifact.manifest["files"]["model.safetensors"] == files["model.safetensors"]
+
+
+@pytest.mark.slow
+def test_right_predictions_and_hard_masks_become_likelier(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scripted policy writes both rounds of each step: one of three predictions is right, one mask is no copy."""
+    import torch
+
+    from common.models import checkpoint
+
+    texts = {"right": "\\boxed{%s}", "wrong": "\\boxed{%s not}"}
+    asked: list[tuple[list[int], str]] = []
+
+    def write(trainer: Any, prompts: list[list[int]]) -> list[list[int]]:
+        masking, tokenizer = trainer.masking, trainer.processing_class
+
+        def ids(text: str) -> list[int]:
+            return [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+
+        if len(prompts) == 2 * 3:  # masks
+            paragraphs = [tokenizer.decode(prompt).split() for prompt in prompts]
+            spans = [p[1] if turn % 3 else "no copy" for turn, p in enumerate(paragraphs)]
+            return [ids(f"\\mask{{{span}}}") for span in spans]
+        hidden = [str(span) for span in masking._spans if span is not None for _ in range(3)]
+        asked.append((prompts[0], hidden[0]))
+        return [ids(texts["wrong" if turn % 3 else "right"] % span) for turn, span in enumerate(hidden)]
+
+    monkeypatch.setattr(mask_trainer(), "_write", write)
+    tasks = {"rl_pretrain.mask.prompt": "'{paragraph}'", "rl_pretrain.predict.prompt": "'{masked}'"}
+    given = {"rl_pretrain.random_steps": "0", "rl_pretrain.read": "boxed", "rl_pretrain.train.learning_rate": "1e-3"}
+    artifact = trained(copy, **tasks, **given)
+    log = [json.loads(line) for line in (artifact.path / "log.jsonl").open(encoding="utf-8")]
+    for record in log:
+        assert (record["predicted"], record["invalid"]) == pytest.approx((1 / 3, 1 / 3), abs=1e-5)
+        assert record["earned"] == pytest.approx((0 + 2 / 3 + 2 / 3) / 3, abs=1e-5)
+        assert record["no_signal"] == 0
+
+    def likelihood(model: Any, tokenizer: Any, prompt: list[int], text: str) -> float:
+        said = tokenizer(text, add_special_tokens=False).input_ids
+        with torch.no_grad():
+            logits = model(torch.tensor([[*prompt, *said]])).logits[0, len(prompt) - 1 : -1]
+        return float(logits.float().log_softmax(-1)[range(len(said)), said].sum())
+
+    gains = []
+    for folder in (copy / "runs" / "medical" / "tiny" / "demonstration" / "cpt", artifact.path):
+        model, tokenizer = checkpoint.load(folder, resolve(words(copy), REPOSITORY).config.model)
+        prompt, span = asked[0]
+        gains.append({name: likelihood(model, tokenizer, prompt, text % span) for name, text in texts.items()})
+    before, after = gains
+    assert after["right"] - before["right"] > after["wrong"] - before["wrong"]
 
 
 @pytest.mark.long
