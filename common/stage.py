@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.config.answering import AnsweringSettings
+from common.config.answering import DrawingSettings
 from common.config.base import StageSettings
 from common.config.cleaning import ROLES, cleaned_roles, from_lineage
 from common.config.kinds import kind_of
@@ -101,7 +101,7 @@ def data_roles(
 
 def draws(kind: str) -> bool:
     """Whether stages of a kind train on answers that their own model draws."""
-    return kind_of(kind).makes_model and issubclass(kind_of(kind).settings, AnsweringSettings)
+    return kind_of(kind).makes_model and issubclass(kind_of(kind).settings, DrawingSettings)
 
 
 def holds_apart(node: Node, config: Config) -> bool:

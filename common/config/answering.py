@@ -49,13 +49,18 @@ class LabelSettings(PromptedSettings):
         return self
 
 
-class AnsweringSettings(PromptedSettings):
-    """What all stages have in common that let a checkpoint answer prompts and score the answers."""
+class DrawingSettings(PromptedSettings):
+    """What all stages have in common that draw several answers of a checkpoint to each prompt."""
 
     samples: OfData[int] = Field(8, ge=2, description="answers to each prompt, compared with each other")
     answer_tokens: OfData[int] = Field(
         128, ge=1, description="longest answer; a longer one is cut and counts as not stopped"
     )
+
+
+class AnsweringSettings(DrawingSettings):
+    """What all stages have in common that let a checkpoint answer prompts and score the answers."""
+
     rewards: OfData[dict[NonEmpty, dict[str, Any]]] = Field(
         default_factory=dict,
         description="reward -> its weight and options, or `model: <reward stage>`; none: those of `verify`",
@@ -106,27 +111,57 @@ class ExpertSettings(TrainingSettings, SamplingSettings):
         return self
 
 
-class WatchSettings(Frozen):
-    """When a stage that learns from rewards is measured on held-out prompts, and what stops it."""
+class HeldOutSettings(Frozen):
+    """When a stage is measured on held-out prompts, and what stops it."""
 
     every: int = Field(20, gt=0, description="steps between two measurements")
     prompts: OfData[int] = Field(64, ge=8, description="prompts that are kept from training for it")
-    check: OfData[NonEmpty | None] = Field(
-        None, description="reward that says whether a held-out answer is right; none: that of `verify`"
-    )
     drop: Share = Field(0.1, description="stop when the share of right answers falls this far below its best")
     longer: float = Field(1.0, gt=0, description="stop when answers grew by this share, and no more are right")
 
 
-class RewardedSettings(LearningSettings, AnsweringSettings):
-    """Settings of the stages that learn from rewards on answers of their own."""
+class WatchSettings(HeldOutSettings):
+    """When a stage that learns from rewards is measured on held-out prompts, by which check, and what stops it."""
+
+    check: OfData[NonEmpty | None] = Field(
+        None, description="reward that says whether a held-out answer is right; none: that of `verify`"
+    )
+
+
+class OnlineSettings(LearningSettings, DrawingSettings):
+    """Settings of the stages that learn from answers that their own model draws within each step."""
 
     either: ClassVar[tuple[str, ...]] = ("steps", "epochs")
+    batch_key: ClassVar[str]  # the setting that says how many prompts, or texts, a step learns from
+    unit: ClassVar[str]
 
     steps: OfData[int] = Field(200, gt=0, le=10**7, description="optimizer steps")
     epochs: OfData[float | None] = Field(
         None, gt=0, le=MOST_EPOCHS, description="passes over the prompts, instead of steps; none: steps count"
     )
+
+    @classmethod
+    def answers_each(cls, samples: int) -> int:
+        """Return the answers of a step to one unit of the batch; `samples` of them share a prompt."""
+        return samples
+
+    @property
+    def batch(self) -> int:
+        """The units of a step."""
+        return int(getattr(self, self.batch_key))
+
+    @property
+    def answers(self) -> int:
+        """The answers of a step, over all devices."""
+        return self.batch * self.answers_each(self.samples)
+
+
+class RewardedSettings(OnlineSettings, AnsweringSettings):
+    """Settings of the stages that learn from rewards on answers of their own."""
+
+    batch_key: ClassVar[str] = "prompts_per_step"
+    unit: ClassVar[str] = "prompts"
+
     prompts_per_step: OfData[int] = Field(16, gt=0, description="prompts per step, over all devices")
     hard: OfData[Share | None] = Field(
         None, description="only prompts whose pass rate is above 0 and at most this, as sampled answers tell; none: all"

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common.config.answering import RewardedSettings
+from common.config.answering import OnlineSettings
 from common.config.base import StageSettings
 from common.config.methods import LossMethod, OptimizerMethod, chosen
 from common.config.schema import RunSettings
@@ -54,11 +54,11 @@ def pair_epochs(settings: PreferenceSettings, num_pairs: float) -> float:
     return settings.steps * settings.batch_pairs / max(1, num_pairs) if settings.steps else settings.epochs
 
 
-def rewarded_steps(settings: RewardedSettings, num_prompts: float) -> int:
-    """Return the number of optimizer steps over a number of prompts."""
+def rewarded_steps(settings: OnlineSettings, num_prompts: float) -> int:
+    """Return the number of optimizer steps over a number of prompts, or of texts where these make up the batch."""
     if settings.epochs is None:
         return settings.steps
-    return max(1, math.ceil(settings.epochs * num_prompts / settings.prompts_per_step))
+    return max(1, math.ceil(settings.epochs * num_prompts / settings.batch))
 
 
 def micro_tokens(settings: StageSettings, run: RunSettings) -> int | None:
@@ -76,7 +76,7 @@ class Batch:
     size: int
     unit: str
     tokens_each: int  # of what a forward pass reads: a row, a pair, or one answer with its prompt
-    answers_each: int = 1  # to a prompt
+    answers_each: int = 1  # to one of them
 
     @property
     def tokens(self) -> int:
@@ -96,7 +96,8 @@ class Batch:
 def batch_of(stage: str, settings: StageSettings) -> Batch | None:
     """Return the batch of a stage that processes may share; None for a stage without one.
 
-    Of GRPO and RLOO these are prompts: all answers to one are compared in one process.
+    Of GRPO and RLOO these are prompts: all answers to one are compared in one process. Of RL pre-training they are
+    paragraphs, with all masks of one and all answers to these.
     """
     if isinstance(settings, TrainingSettings):
         value, length = settings.batch_tokens, settings.sequence_length
@@ -104,9 +105,10 @@ def batch_of(stage: str, settings: StageSettings) -> Batch | None:
     if isinstance(settings, PreferenceSettings):
         value = settings.batch_pairs
         return Batch(f"{stage}.batch_pairs", value, value, "pairs", 2 * settings.sequence_length)
-    if isinstance(settings, RewardedSettings):
-        value, length = settings.prompts_per_step, settings.prompt_tokens + settings.answer_tokens
-        return Batch(f"{stage}.prompts_per_step", value, value, "prompts", length, settings.samples)
+    if isinstance(settings, OnlineSettings):
+        value, length = settings.batch, settings.prompt_tokens + settings.answer_tokens
+        each = settings.answers_each(settings.samples)
+        return Batch(f"{stage}.{settings.batch_key}", value, value, settings.unit, length, each)
     return None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from common.config.answering import RewardedSettings
+from common.config.answering import OnlineSettings
 from common.config.overrides import flatten
 from common.config.stages import PreferenceSettings
 from common.config.trl_block import FROM, Given, TrlBlock, plainly
@@ -31,6 +31,7 @@ from common.config.trl_rules import (
     pushed,
     refused,
     report_to,
+    reward_weights,
     seed,
     shuffled,
     steps,
@@ -131,7 +132,7 @@ REWARDED: dict[str, Rule] = {
     "num_generations": is_("samples"), "max_completion_length": is_("answer_tokens"),
     "max_prompt_length": is_("prompt_tokens"), **BATCHES, **BUDGETS,
     **dict.fromkeys(("num_iterations", "steps_per_generation", "generation_batch_size"), answers_used_once),
-    "reward_weights": refused("is derived here; set {stage}.rewards.<name>.weight instead."),
+    "reward_weights": reward_weights,
     "shuffle_dataset": shuffled,
     "logging_steps": unused("every step is logged"),
     "sync_ref_model": refused("cannot be set here: the reference is the stage before, from the first step to the last"
@@ -144,7 +145,7 @@ def rules_of(settings: type[BaseModel]) -> dict[str, Rule]:
     """Return the options of TRL's that a kind of stage has words of its own for, in the order in which they count."""
     if not getattr(settings, "trainer", ""):
         return {}
-    if issubclass(settings, RewardedSettings):
+    if issubclass(settings, OnlineSettings):
         return REWARDED
     return PAIRWISE if issubclass(settings, PreferenceSettings) else TOKENS
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from common.config.answering import RewardedSettings
+from common.config.answering import OnlineSettings
 from common.config.stages import KtoSettings, PreferenceSettings, TrainingSettings
 from common.config.trl_block import TrlBlock
 from common.config.trl_options import default_option
@@ -105,15 +105,16 @@ def batch(block: TrlBlock, name: str) -> None:
     processes = block.processes
     rows = each * accumulated * processes
     count = f"{each} x {accumulated}" + (f" x {processes} processes" if processes > 1 else "")
-    if issubclass(block.settings, RewardedSettings):
-        key, length = "prompts_per_step", block.now("prompt_tokens") + block.now("answer_tokens")
-        value, odd = divmod(rows, block.now("samples"))
-        because = f" ({count} answers, {block.now('samples')} to a prompt)"
+    if issubclass(block.settings, OnlineSettings):
+        key, length = block.settings.batch_key, block.now("prompt_tokens") + block.now("answer_tokens")
+        many, unit = block.settings.answers_each(block.now("samples")), block.settings.unit
+        value, odd = divmod(rows, many)
+        because = f" ({count} answers, {many} to a {unit.removesuffix('s')})"
         if odd or not value:
             raise block.refused(
                 names[0] if names[0] in block.words else names[1],
-                f"makes {count} = {rows} answers a step, which are no whole number of prompts with "
-                f"{block.now('samples')} answers each ({{stage}}.samples, num_generations). Change one of them.",
+                f"makes {count} = {rows} answers a step, which are no whole number of {unit} with "
+                f"{many} answers each ({{stage}}.samples, num_generations). Change one of them.",
             )
     elif issubclass(block.settings, PreferenceSettings):
         key, value, length, because = "batch_pairs", rows, 2 * block.now("sequence_length"), f" ({count})"
@@ -182,7 +183,7 @@ def best(block: TrlBlock, name: str) -> None:
     """`load_best_model_at_end`: the weights with the lowest validation loss, where rows are kept for one."""
     if not block.value(name):
         return
-    if issubclass(block.settings, RewardedSettings):
+    if issubclass(block.settings, OnlineSettings):
         block.tell("no effect (the best weights by held-out prompts are kept)", name)
     elif not issubclass(block.settings, TrainingSettings):
         raise block.refused(name, f"cannot be set here: the last weights are kept. {SINGLE}")
@@ -219,12 +220,21 @@ def answers_used_once(block: TrlBlock, name: str) -> None:
     accumulated = block.value("gradient_accumulation_steps") or 1
     once = {"num_iterations": 1, "steps_per_generation": accumulated}
     if name == "generation_batch_size":
-        once[name] = block.now("prompts_per_step") * block.now("samples")
+        assert issubclass(block.settings, OnlineSettings), "others have no such option"
+        once[name] = block.now(block.settings.batch_key) * block.settings.answers_each(block.now("samples"))
     if value is not None and value != once[name]:
         raise block.refused(
             name, f"cannot be {value} here: answers are used once, in the step after they are written, so that a run "
             f"that was stopped can go on exactly. Leave it out, or set {once[name]}.",
         )  # fmt: skip
+
+
+def reward_weights(block: TrlBlock, name: str) -> None:
+    """`reward_weights` are our rewards' weights, where a stage names rewards."""
+    if "rewards" in block.settings.model_fields:
+        refused("is derived here; set {stage}.rewards.<name>.weight instead.")(block, name)
+    else:
+        refused(f"cannot be set here: its rewards are given. {SINGLE}")(block, name)
 
 
 def shuffled(block: TrlBlock, name: str) -> None:

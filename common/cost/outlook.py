@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from common.config.answering import (
-    AnsweringSettings,
+    DrawingSettings,
     ExpertSettings,
     LabelSettings,
+    OnlineSettings,
     RewardedSettings,
     SampleSettings,
     SamplingSettings,
@@ -26,6 +27,7 @@ from common.config.kinds import kind_of
 from common.config.long_context import MOST_WINDOWS, PIECE
 from common.config.methods import OptimizerMethod, chosen, teaches
 from common.config.resolve import Resolved
+from common.config.rl_pretrain import RlPretrainSettings
 from common.config.schema import Config
 from common.config.stages import (
     EvaluateSettings,
@@ -84,7 +86,7 @@ def setting_of(
         facts["exam"] = label_work(settings, sizes)
     elif isinstance(settings, MergeSettings):
         facts |= {"members": len(settings.members()), "stored": WIDTHS[settings.dtype]}
-    elif not isinstance(settings, (LearningSettings, AnsweringSettings, *RESHAPING)):
+    elif not isinstance(settings, (LearningSettings, DrawingSettings, *RESHAPING)):
         return None
     elif not _is_taken(kind, settings, config):
         if isinstance(settings, ExpandSettings) and settings.measuring:
@@ -101,7 +103,7 @@ def setting_of(
                 if isinstance(method, OptimizerMethod)
             )
             facts["beside"] = sum(method.bytes_per_weight(own) for method, own in chosen(settings))
-        if isinstance(settings, AnsweringSettings):
+        if isinstance(settings, DrawingSettings):
             facts |= {"prompt": settings.prompt_tokens, "answer": settings.answer_tokens}
             facts["sequences"] = _sequences(settings, config)
             facts["judges"] = sum(kind_of(other).makes == "reward model" for other in inputs)
@@ -123,19 +125,21 @@ def _keeps_reference(kind: str, settings: LearningSettings) -> bool:
     """
     if isinstance(settings, PreferenceSettings):
         return settings.peft == "qlora" and kind_of(kind).makes == "language model"
-    if isinstance(settings, RewardedSettings):
+    if isinstance(settings, OnlineSettings):
         pulls = float(settings.train.get("beta", kind_of(kind).defaults.get("beta", 0.0))) != 0
         return settings.peft == "qlora" or (settings.peft == "full" and pulls)
     return False
 
 
-def _sequences(settings: AnsweringSettings, config: Config) -> int:
+def _sequences(settings: DrawingSettings, config: Config) -> int:
     """Return the answers that are written at once in a process."""
-    if isinstance(settings, RewardedSettings):
-        return max(1, settings.prompts_per_step * settings.samples // config.run.processes)
-    assert isinstance(settings, SamplingSettings)
+    own = max(1, settings.answers // config.run.processes) if isinstance(settings, OnlineSettings) else None
+    if own is not None and not isinstance(settings, RlPretrainSettings):
+        return own
+    assert isinstance(settings, SamplingSettings | RlPretrainSettings)
     each = settings.prompt_tokens + settings.answer_tokens
-    return settings.samples * max(1, settings.generated_tokens // (each * settings.samples))
+    most = settings.samples * max(1, settings.generated_tokens // (each * settings.samples))
+    return most if own is None else min(most, own)
 
 
 @dataclass(frozen=True)
@@ -210,8 +214,9 @@ class Outlook:
         if setting.work is None:
             return spent
         share = self.corrections.share(pace_of(setting, self.hardware)) or 1.0
-        if isinstance(settings, RewardedSettings):
-            there = self.sizes.of("prompts") if self.sizes and settings.epochs is not None else None
+        if isinstance(settings, RewardedSettings | RlPretrainSettings):
+            role = kind_of(setting.kind).roles[0]
+            there = self.sizes.of(role) if self.sizes and settings.epochs is not None else None
             if settings.epochs is not None and there is None:
                 return None
             steps = rewarded_steps(settings, max(0, there.rows - settings.watch.prompts) if there else 0)

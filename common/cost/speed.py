@@ -75,7 +75,9 @@ def step_seconds(setting: Setting, hardware: Hardware) -> float:
     moved = PASSES * tokens * work.passed(shape) * activations.layer_bytes(shape, work, attention)
     moved += OPTIMIZER_MOVES * work.learned(shape) / setting.shards
     launching = work.accumulation * shape.layers * LAYER_SECONDS[hardware.device]
-    writing = writing_seconds(setting, hardware) if kind_of(setting.kind).online else 0.0
+    writing = 0.0
+    if kind_of(setting.kind).online:
+        writing = math.ceil(work.rows * work.accumulation / setting.sequences) * writing_seconds(setting, hardware)
     return computing + probing + moved / hardware.bandwidth + launching + writing + STEP_SECONDS[hardware.device]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from common.config.answering import RewardedSettings
+from common.config.answering import OnlineSettings
 from common.config.base import AskedPrecision, Peft
 from common.config.batches import accumulate, micro_tokens
 from common.config.kinds import kind_of
@@ -121,9 +121,9 @@ def work_of(kind: str, settings: LearningSettings, config: Config, added: Sequen
     """
     train, run, part = settings.train, config.run, 1.0
     head: Head
-    if isinstance(settings, RewardedSettings):
+    if isinstance(settings, OnlineSettings):
         length = settings.prompt_tokens + settings.answer_tokens
-        rows, accumulation = split(settings.prompts_per_step * settings.samples, length, settings, run)
+        rows, accumulation = split(settings.answers, length, settings, run)
         scored, head, certain = rows * settings.answer_tokens, "scored", False
     elif isinstance(settings, PreferenceSettings):
         length = settings.sequence_length

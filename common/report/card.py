@@ -22,6 +22,7 @@ from common.report.headline import headline
 from common.report.licences import LOCAL, base_record, licence_facts, made_here, trained_on
 from common.report.long_context import long_context_notes
 from common.report.markdown import code, duration, number, one_line, plain, prose
+from common.report.mask_notes import mask_notes
 from common.report.method_notes import method_notes
 from common.report.sequence import sequence_notes
 from common.report.sparsity_notes import sparsity_notes
@@ -108,6 +109,7 @@ def render_card(
         *growth_notes(chain, comparisons, texts),
         *vocabulary_notes(chain),
         *sparsity_notes(chain),
+        *mask_notes(chain),
         *stage_notes.reward_notes(chain),
         *stage_notes.sampling_notes(chain),
         *stage_notes.label_notes(chain),

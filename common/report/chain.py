@@ -199,10 +199,15 @@ def _checkpoint(
         exam=sat.scores if sat else {},
         records=sat.records if sat else [],
         curve=read_curve(log),
-        rewards={int(line["step"]): float(line["reward"]) for line in log if line.get("reward") is not None},
+        rewards={int(line["step"]): float(line[name]) for line in log if (name := _rewarding(line))},
         texts=sat.texts if sat else [],
         control=control,
     )
+
+
+def _rewarding(line: Mapping[str, Any]) -> str:
+    """Return which number of a line of the log is the mean reward; of RL pre-training it is that of predictions."""
+    return next((name for name in ("predicted", "reward") if line.get(name) is not None), "")
 
 
 def _parent_of(manifest: Mapping[str, Any]) -> str | None:

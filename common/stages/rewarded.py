@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from common.config.answering import RewardedSettings, WatchSettings
 from common.config.node import Node
 from common.config.resolve import Resolved
-from common.data.accounting import MOST_OVERLAPS, RowCount, check_limits
-from common.data.decontaminate import EXAM_OVERLAP, Decontaminator, guard_of
+from common.data.accounting import check_limits
+from common.data.decontaminate import Decontaminator, guard_of
 from common.errors import ConfigError, DataError
 from common.models import checkpoint, contracts
 from common.models.device import device_of
@@ -31,18 +31,18 @@ from common.rewards.reward_model import mix_of
 from common.rewards.verifiers import NEED_ANSWERS, Answer
 from common.stage import StageContext, StageReport
 from common.training.adapters import learner_of
-from common.training.callbacks import callback
 from common.training.distributed import parallel, ranks
 from common.training.fit import TrainResult, build_trainer, check_and_save, report, trained_model
 from common.training.loop.reward_monitor import RewardMonitor
 from common.training.loop.trainer import TrainingLoop
 from common.training.options import rewarded_options
+from common.training.own_answers import OVERLAPS, OwnAnswers, answers_left_out, skipper
 from common.training.patches import AddHead, text_prompt_trainer
 from common.training.rows.prompts import read_prompts
 from common.training.speed.scoring import head_of, scoring
 
 Row = Mapping[str, Any]
-OVERLAPS = "exam_overlap-{}.jsonl"  # in the scratch, by process: answers that repeat the exam, with both texts
+T = TypeVar("T")
 UNSTOPPED = 0.5  # share of answers without an end that is worth a warning
 
 
@@ -69,7 +69,7 @@ def reinforce(context: StageContext) -> StageReport:
     model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
     rows, counts = read_prompts(context, tokenizer)
     check_limits(counts, settings.limits, context.stage)
-    _require_whole_model(context)
+    require_whole_model(context)
     kept = settings.watch.prompts
     if len(rows) < kept + settings.prompts_per_step:
         raise DataError(
@@ -88,24 +88,10 @@ def reinforce(context: StageContext) -> StageReport:
     _warn(context, skipped, len(trained.log), rewards.get("unstopped", 0.0))
     measured = check_and_save(context, trained, tokenizer, probe=probe)
     metrics = {"prompts": len(training), "no_signal": skipped, **rewards, **monitor.summary(), **measured}
-    return report(context, trained, metrics, [*counts, *_answers_left_out(context, trained)])
+    return report(context, trained, metrics, [*counts, *answers_left_out(context, trained.log, "prompts")])
 
 
-def _answers_left_out(context: StageContext, trained: TrainResult) -> Iterator[RowCount]:
-    """Yield the account of the model's own answers, where some repeat the exam and were not learned from."""
-    number = round(sum(record.get("exam_overlap", 0.0) for record in trained.log))
-    if not number:
-        return
-    drawn = len(trained.log) * _answers(cast(RewardedSettings, context.settings))
-    noted = sorted(context.work.glob(OVERLAPS.format("*")))
-    texts = [line for path in noted for line in path.read_text(encoding="utf-8").splitlines()]
-    yield RowCount(
-        f"answers of {context.stage}", "prompts", rows_in=drawn, dropped={EXAM_OVERLAP: number},
-        rows_out=drawn - number, overlaps=[json.loads(line) for line in dict.fromkeys(texts)][:MOST_OVERLAPS],
-    )  # fmt: skip
-
-
-def _require_whole_model(context: StageContext) -> None:
+def require_whole_model(context: StageContext) -> None:
     """Answers are generated in each process, which needs a whole model. Raises ConfigError."""
     if parallel.is_sharded(context.config.run):
         raise ConfigError(
@@ -136,7 +122,7 @@ def _train(
     settings, run = cast(RewardedSettings, context.settings), context.config.run
     config_class = getattr(trl, settings.trainer)
     trainer_class = text_prompt_trainer(getattr(trl, settings.trainer.replace("Config", "Trainer")))
-    loop = TrainingLoop(context, _answers(settings))
+    loop = TrainingLoop(context, settings.answers)
     options = rewarded_options(settings, context.config, loop.folder, num_prompts=len(rows), stage=context.stage)
     stops, guard = model.generation_config.eos_token_id, guard_of(context.corpus, "prompts", context.benchmarks)
     reward = Reward(monitor.mix, stops, settings.samples, guard, context.work / OVERLAPS.format(ranks.rank()))
@@ -154,12 +140,12 @@ def _train(
     trainer.add_callback(skipper(reward))
     trainer.add_callback(monitor.callback(trainer))
     log = loop.run(trainer, unit="answers")
-    tokens = round(sum(record.get("completions/mean_length", 0.0) for record in log) * _answers(settings))
+    tokens = round(sum(record.get("completions/mean_length", 0.0) for record in log) * settings.answers)
     model = monitor.best(trained_model(context, trainer))
     return TrainResult(model, log, loop.steps, loop.seconds, tokens, loop.measured())
 
 
-def in_order(rows: Sequence[Row], steps: int, prompts_per_step: int, seed: int) -> list[Row]:
+def in_order(rows: Sequence[T], steps: int, prompts_per_step: int, seed: int) -> list[T]:
     """Return the prompts of all steps, one after another: a new seeded order for every pass, the odd rest left out.
 
     TRL's own sampler draws an order per pass from a state that no checkpoint holds, so a run that was killed after the
@@ -197,23 +183,18 @@ def _compare_with(trainer: Any, parent: Any, add_head: AddHead) -> None:
     trainer.ref_model = trainer.accelerator.prepare_model(parent, evaluation_mode=True)
 
 
-class Reward:
+class Reward(OwnAnswers):
     """The reward function that TRL calls with a batch of answers.
 
     An answer that repeats the exam is not learned from, and earns what the others to its prompt earn on average.
     """
 
-    __name__ = "reward"  # TRL logs it under this name
-
     def __init__(
         self, mix: Mix, stops: int | Sequence[int], samples: int, guard: Decontaminator, overlaps: Path
     ) -> None:
+        super().__init__(samples, guard, overlaps)
         self.mix = mix
         self.stops = {stops} if isinstance(stops, int) else set(stops)
-        self.samples = samples
-        self.without_signal = False
-        self.kept: list[bool] = []  # of the last batch: which answers are learned from
-        self._guard, self._overlaps = guard, overlaps
 
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[Sequence[int]],
@@ -227,56 +208,20 @@ class Reward:
             for prompt, messages, ids, known in zip(prompts, completions, completion_ids, row, strict=True)
         ]
         scores = self.mix.score(answers)
-        self.kept = [self._is_apart(answer) for answer in answers]
-        totals = _evened(scores.totals, self.kept, self.samples)
-        groups = [totals[place : place + self.samples] for place in range(0, len(answers), self.samples)]
-        differ = any(len(set(group)) > 1 for group in groups)
-        gathered = ranks.all_gather([float(differ), float(self.kept.count(False))])
-        self.without_signal = not any(row[0] for row in gathered)  # all processes step alike
+        self.kept = [self._is_apart(answer.text) for answer in answers]
+        totals = self.evened(scores.totals)
+        (overlapping,) = self.settle(self.differing(totals), [self.kept.count(False)])
         if log := context.get("log_metric"):
             for name, values in scores.parts.items():
                 log(f"rewards/{name}", sum(values) / len(values))
             log("no_signal", float(self.without_signal))
-            log("exam_overlap", sum(row[1] for row in gathered))
+            log("exam_overlap", overlapping)
         return totals
-
-    def _is_apart(self, answer: Answer) -> bool:
-        """Whether an answer repeats nothing of the exam; both texts of one that does are noted."""
-        hit = self._guard.hit(answer.text)
-        if hit is not None:
-            with self._overlaps.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(hit.detail) + "\n")
-        return hit is None
-
-
-def _evened(totals: Sequence[float], kept: Sequence[bool], samples: int) -> list[float]:
-    """Return rewards in which an answer that is not kept has the mean of those of its group that are."""
-    found = []
-    for place in range(0, len(totals), samples):
-        group = list(zip(totals[place : place + samples], kept[place : place + samples], strict=True))
-        left = [total for total, keep in group if keep]
-        found += [total if keep else sum(left) / max(1, len(left)) for total, keep in group]
-    return found
-
-
-def skipper(reward: Reward) -> Any:
-    """Return a callback that leaves the weights alone where no answer earned more than the others to its prompt."""
-
-    def skip(args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        if reward.without_signal:
-            for parameter in model.parameters():
-                parameter.grad = None  # optimizers pass over these: no momentum, no weight decay
-
-    return callback(on_pre_optimizer_step=skip)
 
 
 def row_column(row: Row) -> str:
     """Return what is known of a prompt as JSON: a column of the data set that TRL passes to the reward."""
     return json.dumps({key: value for key, value in row.items() if key not in ("prompt", "source", "language")})
-
-
-def _answers(settings: RewardedSettings) -> int:
-    return settings.prompts_per_step * settings.samples
 
 
 def _rewards_of(log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

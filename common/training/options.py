@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from common.config.answering import RewardedSettings
+from common.config.answering import OnlineSettings
 from common.config.batches import (
     Batch,
     accumulate,
@@ -57,7 +57,7 @@ def steps_for(settings: TrainingSettings, num_packed_rows: int, stage: str) -> i
 
 
 def _options(
-    settings: TrainingSettings | PreferenceSettings | RewardedSettings, config: Config, folder: Path, *, steps: int,
+    settings: TrainingSettings | PreferenceSettings | OnlineSettings, config: Config, folder: Path, *, steps: int,
     stage: str,
 ) -> dict[str, Any]:  # fmt: skip
     """Return what every trainer gets: folder, logging, schedule, its share of the batch, and what is switched off."""
@@ -122,7 +122,7 @@ def preference_options(
 
 
 def rewarded_options(
-    settings: RewardedSettings, config: Config, folder: Path, *, num_prompts: int, stage: str
+    settings: OnlineSettings, config: Config, folder: Path, *, num_prompts: int, stage: str
 ) -> dict[str, Any]:
     """Return the keyword arguments that TRL's config classes for rewards have in common. Every step is logged."""
     return {

@@ -58,9 +58,10 @@ def rewarded(
     from datasets import Dataset
 
     from common.stages.base import make_tokenizer
-    from common.stages.rewarded import Reward, row_column, skipper
+    from common.stages.rewarded import Reward, row_column
     from common.training.loop.trainer import optimized_for
     from common.training.options import rewarded_options
+    from common.training.own_answers import skipper
     from common.training.rows.prompts import read_prompts
     from common.training.speed.scoring import scoring
 

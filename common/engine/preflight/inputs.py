@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.config.answering import RewardedSettings
+from common.config.answering import OnlineSettings
 from common.config.blocks import chosen
 from common.config.cleaning import DataSettings, cleaned_roles
 from common.config.kinds import kind_of
@@ -188,5 +188,5 @@ def _options(name: str, settings: LearningSettings, config: Config, folder: Path
         return sft_options(settings, config, folder, steps=100, stage=name)
     if isinstance(settings, PreferenceSettings):
         return preference_options(settings, config, folder, num_pairs=1000, stage=name)
-    assert isinstance(settings, RewardedSettings), f"stage {name} has no trainer"
+    assert isinstance(settings, OnlineSettings), f"stage {name} has no trainer"
     return rewarded_options(settings, config, folder, num_prompts=1000, stage=name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 
-from common.config.answering import AnsweringSettings
+from common.config.answering import DrawingSettings
 from common.config.base import StageSettings
 from common.config.batches import SHARDED, batch_of, require_shareable, unshardable
 from common.config.kinds import kind_of
@@ -171,7 +171,7 @@ def _check_context(name: str, settings: StageSettings, resolved: Resolved) -> No
             f"(max_position_embeddings); set {name}.sequence_length={context} or less, or let a cpt stage give it a "
             "longer one (rope_theta)."
         )
-    if not isinstance(settings, AnsweringSettings):
+    if not isinstance(settings, DrawingSettings):
         return
     if settings.prompt_tokens + settings.answer_tokens > context:
         raise ConfigError(

@@ -21,6 +21,7 @@ from common.config.base import StageSettings
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import EMBEDDED
+from common.config.rl_pretrain import RlPretrainSettings
 from common.config.schema import Config
 from common.config.stages import KtoSettings, PreferenceSettings, TrainingSettings
 from common.config.vocabulary import tokenizer_stage
@@ -40,6 +41,7 @@ from common.stages.base import make_tokenizer, tokenizer_of
 from common.stages.preference import require_pairs
 from common.stages.tokenizer import extend
 from common.training.options import steps_for
+from common.training.rows.paragraphs import Asking, read_paragraphs
 from common.training.rows.preferences import read_pairs, read_preferences
 from common.training.rows.prepared import SAMPLES
 from common.training.rows.prompts import read_prompts
@@ -203,8 +205,10 @@ class Trial:
         self.node, self.settings, self.config = node, settings, config
         self._part, self._tokenizer, self._guess = part, tokenizer, guess
         self._context = replace(_context(node, config, part, settings), benchmarks=benchmarks)
-        self._found = 0  # usable pairs, or prompts
-        if isinstance(settings, PromptedSettings):
+        self._found = 0  # usable pairs, prompts, or paragraphs
+        if isinstance(settings, RlPretrainSettings):
+            self.counts = self._paragraphs(settings)
+        elif isinstance(settings, PromptedSettings):
             self.counts = self._prompts()
         elif isinstance(settings, PreferenceSettings):
             self.counts = self._pairs()
@@ -243,24 +247,32 @@ class Trial:
         self._found = len(rows)
         return counts
 
+    def _paragraphs(self, settings: RlPretrainSettings) -> list[RowCount]:
+        found, counts = read_paragraphs(self._context, Asking(self._tokenizer, settings), settings.most_paragraphs)
+        self._found = len(found)
+        return counts
+
     def _require_enough(self) -> None:
-        """Raise DataError where fewer pairs or prompts are usable than the stage needs."""
+        """Raise DataError where fewer pairs, prompts or paragraphs are usable than the stage needs."""
         settings, whole = self.settings, self._is_whole(self.counts)
         if isinstance(settings, PreferenceSettings):
             place = f"Stage {self.node.name}: {origin(self._context, 'preference')}"
             require_pairs(self._found, self.config.run.processes if whole else 0, place)
         if not isinstance(settings, PromptedSettings):
             return
+        role, unit = kind_of(self.node.kind).roles[0], "prompts"
         least = settings.heldout + 1 if isinstance(settings, ExpertSettings) else 1
         if isinstance(settings, RewardedSettings):
             least = settings.watch.prompts + settings.prompts_per_step
+        elif isinstance(settings, RlPretrainSettings):
+            least, unit = settings.least_paragraphs, settings.unit
         if self._found < least and whole:
             losses = "; ".join(
                 f"source '{count.source}': dropped {count.losses}" for count in self.counts if count.dropped
             )
             raise DataError(
-                f"Stage {self.node.name} has {self._found} usable prompts and needs {least}"
-                f"{f' ({losses})' if losses else ''}. Add sources with role: prompts."
+                f"Stage {self.node.name} has {self._found} usable {unit} and needs {least}"
+                f"{f' ({losses})' if losses else ''}. Add sources with role: {role}."
             )
 
     def _is_whole(self, counts: Sequence[RowCount]) -> bool:

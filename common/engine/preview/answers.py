@@ -43,7 +43,7 @@ def preference_rows(context: StageContext, tokenizer: PreTrainedTokenizerBase, a
             found, counts = read_preferences(context, tokenizer, "preference", origins)
         else:
             found, counts = read_pairs(context, tokenizer, "preference", origins)
-    _require_some(context, "preference", len(found), counts)
+    require_some(context, "preference", len(found), counts)
     usable = found
     found = pairs_that_train(found, settings, referenced=kind_of(context.kind).reference)
     require_place(context.stage, at, len(found))
@@ -95,7 +95,7 @@ def prompt_rows(context: StageContext, tokenizer: PreTrainedTokenizerBase, at: i
     settings = cast(AnsweringSettings, context.settings)
     with Origins(context.work, settings.prompt_tokens) as origins:
         rows, counts = read_prompts(context, tokenizer, origins)
-    _require_some(context, "prompts", len(rows), counts)
+    require_some(context, "prompts", len(rows), counts)
     kept = 0
     if isinstance(settings, ExpertSettings):
         kept = settings.heldout
@@ -123,7 +123,7 @@ def prompt_rows(context: StageContext, tokenizer: PreTrainedTokenizerBase, at: i
     return Preview(title, tuple(views), tuple(counts), {}, origins.all_rejects(), tuple(notes))
 
 
-def _require_some(context: StageContext, role: str, number: int, counts: Sequence[RowCount]) -> None:
+def require_some(context: StageContext, role: str, number: int, counts: Sequence[RowCount]) -> None:
     """Raise DataError where no row is usable, with what was found in each source."""
     if number:
         return

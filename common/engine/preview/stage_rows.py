@@ -14,11 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.config.answering import AnsweringSettings
+from common.config.answering import AnsweringSettings, DrawingSettings
 from common.config.cleaning import PREFIX, cleaned_roles, from_lineage
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import Resolved
+from common.config.rl_pretrain import RlPretrainSettings
 from common.config.stages import BaseSettings, PreferenceSettings, RewardSettings, TrainingSettings
 from common.console import Console
 from common.data.cleaned import Cleaned
@@ -94,7 +95,10 @@ def _benchmarks(node: Node, plan: Plan) -> tuple[Benchmarks, list[str]]:
 def _rows_of(context: StageContext, tokenizer: PreTrainedTokenizerBase, at: int, number: int) -> Preview:
     from common.engine.preview.answers import preference_rows, prompt_rows
     from common.engine.preview.packed import packed_rows
+    from common.engine.preview.paragraphs import paragraph_rows
 
+    if isinstance(context.settings, RlPretrainSettings):
+        return paragraph_rows(context, tokenizer, at, number)
     if isinstance(context.settings, AnsweringSettings):
         return prompt_rows(context, tokenizer, at, number)
     if isinstance(context.settings, PreferenceSettings):
@@ -125,7 +129,7 @@ def _reads(node: Node, resolved: Resolved) -> bool:
         return resolved.config.model.path is None
     if isinstance(settings, RewardSettings):
         return settings.path is None
-    return isinstance(settings, TrainingSettings | PreferenceSettings | AnsweringSettings)
+    return isinstance(settings, TrainingSettings | PreferenceSettings | DrawingSettings)
 
 
 def _inputs(node: Node, plan: Plan) -> Iterator[tuple[str, Artifact]]:

@@ -18,6 +18,7 @@ from typing import Any
 from common.config.answering import WatchSettings
 from common.evaluation.statistics import paired_means
 from common.rewards.mix import Mix
+from common.rewards.verifiers import Answer
 from common.stage import StageContext
 from common.training.adapters import load_weights
 from common.training.callbacks import callback
@@ -42,7 +43,7 @@ class RewardMonitor:
 
     def evaluate(self, model: Any, step: int) -> bool:
         """Let the model answer the held-out prompts greedily. Return whether it is the best so far."""
-        answers = answer_greedily(model, self.tokenizer, self.rows, self.answer_tokens)
+        answers = self.answers(model)
         rewards = self.mix.score(answers).totals
         tokens = fmean(answer.num_tokens for answer in answers)
         found = {"step": step, "reward": round(fmean(rewards), 4), "tokens": round(tokens, 2)}
@@ -54,6 +55,10 @@ class RewardMonitor:
         self.kept.write(self.evaluations)
         self.stopped = self._verdict()
         return is_best
+
+    def answers(self, model: Any) -> list[Answer]:
+        """Return the likeliest answers of a model to the held-out prompts."""
+        return answer_greedily(model, self.tokenizer, self.rows, self.answer_tokens)
 
     def evaluate_for_all(self, trainer: Any, step: int) -> None:
         """Evaluate in the first process, broadcast the result, and keep the weights if they are the best so far."""

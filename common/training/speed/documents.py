@@ -92,7 +92,7 @@ def starts_of(position_ids_BT: Tensor) -> Tensor:
     import torch
 
     goes_on = position_ids_BT[:, 1:] == position_ids_BT[:, :-1] + 1
-    return torch.cat([torch.ones_like(goes_on[:, :1]), ~goes_on], dim=-1)
+    return torch.cat([torch.ones_like(position_ids_BT[:, :1], dtype=torch.bool), ~goes_on], dim=-1)
 
 
 # Every layer of a forward asks for the same positions: the last answer is kept, and thrown away when they are.

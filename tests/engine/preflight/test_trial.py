@@ -129,6 +129,20 @@ def test_pairs_and_prompts_are_tried_too(attempt: Try) -> None:
         attempt("grpo", **rows)
 
 
+def test_paragraphs_are_tried_too(attempt: Try) -> None:
+    rows: Row = {"sft": [chat(number) for number in range(40)]}
+    texts = [{"text": f"Gate {number} leads to a yard with a well in it."} for number in range(20)]
+    with pytest.raises(
+        DataError, match=r"^Stage rl_pretrain has 20 usable paragraphs and needs 72\. Add sources with role: cpt\.$"
+    ):
+        attempt("rl-pretrain", cpt=texts, profile="tiny", **rows)
+    long = [{"text": "a gate " * 400 + str(number)} for number in range(90)]
+    with pytest.raises(
+        ContractError, match=r"^Stage rl_pretrain: source 'cpt' lost all its 90 rows, reason 'longer than prompt_tokens"
+    ):
+        attempt("rl-pretrain", cpt=long, profile="tiny", **rows)
+
+
 def test_of_large_sources_a_part_is_tried_and_said(attempt: Try, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.data.leading.ROWS", 20)
     rows = [chat(number, answer="a " * 9000 if number % 12 == 0 else "a") for number in range(100)]

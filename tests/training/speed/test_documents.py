@@ -65,3 +65,9 @@ def test_positions_that_all_rows_share_are_read_for_each_of_them() -> None:
     shared = torch.tensor([[0, 1, 0, 1]])
     assert documents_of(shared, 3).borders.tolist() == [0, 2, 4, 6, 8, 10, 12]
     assert documents_of(shared, 3) is documents_of(shared, 3)
+
+
+def test_rows_of_one_token_are_documents_too() -> None:
+    documents = Documents(torch.zeros(3, 1, dtype=torch.long))
+    assert documents.borders.tolist() == [0, 1, 2, 3]
+    assert documents.alone
