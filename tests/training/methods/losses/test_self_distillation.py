@@ -72,7 +72,7 @@ def test_a_share_leaves_the_next_token_the_rest() -> None:
     plain = torch.tensor(8.0)
     applied = Applied([(METHOD, settings)])
     applied.teacher = lambda **_: SimpleNamespace(logits=given.teacher_BTV)
-    both_terms = applied.loss({}, SimpleNamespace(logits=given.logits_BTV), given.next_BT, lambda: plain, {})
+    both_terms = applied.loss({}, SimpleNamespace(logits=given.logits_BTV), given.next_BT, None, lambda: plain, {})
     assert float(both_terms.detach()) == pytest.approx(0.75 * 8.0 + float(total.detach()), rel=1e-6)
     assert float(applied.sums["next_token_loss"]) == 8.0
     assert METHOD.next_token(SelfDistillationSettings(weight=2.0)) == 1.0
