@@ -171,7 +171,7 @@ def _reasons(
     read_only = origin is not None and READ_ONLY in origin.changed
     masked = CONTEXT if not settings.assistant_only else OTHERWISE if read_only else NOT_ASSISTANT
     found = ["" if label != IGNORED else masked for label in labels]
-    if not settings.assistant_only and found and found[0]:
+    if found and found[0] and (not settings.assistant_only or IGNORED not in labels[1:]):
         found[0] = FIRST
     if settings.assistant_only and origin is not None:
         for place in _of_context(ids, labels, tokenizer, origin.row):
