@@ -37,6 +37,7 @@ def test_it_resolves_on_the_tiny_profile_and_with_a_checkpoint(name: str) -> Non
         long("vocabulary", ["base", "vocabulary", "cpt", "sft"]),
         long("uda", ["base", "source-only", "cpt", "sft"]),
         long("pcp", ["base", "cpt", "few", "prompted", "sft"]),
+        long("sparse", ["base", "cpt", "sft", "sparse", "sft-sparse"]),
         ("sft-only", ["base", "sft"]),
         long("dpo-only", ["base", "dpo"]),
         ("cpt-sft", ["base", "cpt", "sft"]),
@@ -78,6 +79,10 @@ def test_it_runs_to_a_card(pipeline: str, checkpoints: list[str], finished: Path
     if "source-only" in checkpoints:  # neither arm reads a label of the target
         for name in ("source-only", "sft"):
             assert {row["role"] for row in artifacts[name].manifest["rows"]} == {"replay"}
+    if "sparse" in checkpoints:
+        card = (artifacts["card"].path / "README.md").read_text(encoding="utf-8")
+        assert "`sparse` made 393,216 of 1,049,728 weights zero (37.5%), half of those of 28 matrices" in card
+        assert "| `sft-sparse` | `sft` | 393,216 |" in card
     if "instruct" in checkpoints:
         rows = artifacts["instruct"].manifest["rows"]
         assert {row["role"] for row in rows} == {"replay"}  # nothing of the domain
