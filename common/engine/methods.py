@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from common.config.kinds import kind_of
-from common.config.methods import LossMethod, OptimizerMethod, chosen, keeps, method_of
+from common.config.methods import LossMethod, OptimizerMethod, chosen, method_of
 from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.schema import Config
@@ -27,7 +27,7 @@ from common.models.planned import config_after
 from common.store.artifacts import Store, fingerprint_of
 from common.training.loop.carried import OPTIMIZER, state_recipe
 from common.training.methods.applied import check_experts, check_steps
-from common.training.methods.top_k import too_many
+from common.training.methods.top_k import check_top_k
 
 
 def check_methods(resolved: Resolved, outlook: Outlook) -> None:
@@ -49,9 +49,8 @@ def check_methods(resolved: Resolved, outlook: Outlook) -> None:
         tokens = settings.tokens or budget_of(node, settings, outlook.sizes).tokens
         if tokens is not None:
             check_steps(node.name, settings, max(1, round(tokens / settings.batch_tokens)))
-        shape, most = outlook.settings[node.name].shape if node.name in outlook.settings else None, keeps(settings)
-        if shape is not None and most > shape.vocabulary:
-            raise ConfigError(too_many(node.name, most, shape.vocabulary))
+        if node.name in outlook.settings:
+            check_top_k(node.name, settings, outlook.settings[node.name].shape.vocabulary)
         if _evens_experts(config_after(resolved, node.name), settings):
             check_experts(node.name, settings)
 

@@ -100,7 +100,7 @@ def test_an_adapter_may_need_most_while_the_teacher_reads() -> None:
 
 
 def test_more_logits_than_the_vocabulary_has_are_refused_in_a_plan() -> None:
-    message = r"^cpt\.methods: top_k=100000, and the vocabulary has \d+ tokens\. Use at most"
+    message = r"^cpt\.methods\.self_distillation\.top_k=100000: the vocabulary has \d+ tokens\. Use at most these"
     with pytest.raises(ConfigError, match=message):
         make_plan(resolve({**WORDS, TOP_K: "100000"}, REPOSITORY))
 

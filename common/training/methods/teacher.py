@@ -13,16 +13,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from common.config.schema import RunSettings
+from common.config.stages import TrainingSettings
 from common.cost.activations import PIECE
-from common.errors import ConfigError
 from common.models.device import device_of, release_memory
 from common.training import patches
 from common.training.distributed import parallel, ranks
 from common.training.distributed.loading import load_shared
-from common.training.methods.top_k import too_many, top_k
+from common.training.methods.top_k import check_top_k, top_k
 from common.training.rows.rows import ROWS
 from common.training.rows.shards import SCORE
 from common.training.rows.taught import PLACE, TopK, TopKStore, learned_in
@@ -57,8 +57,7 @@ def read_once(context: StageContext, trainer: Any, rows: Dataset, collator: RowC
 
     run, stage = context.config.run, context.stage
     vocabulary = int(trainer.model.config.get_text_config().vocab_size)
-    if k > vocabulary:
-        raise ConfigError(too_many(stage, k, vocabulary))
+    check_top_k(stage, cast(TrainingSettings, context.settings), vocabulary)
     places, first = np.unique(np.asarray(rows.select_columns(PLACE).with_format("numpy")[:][PLACE]), return_index=True)
     store = TopKStore(context.work / ROWS / FOLDER, places, collator.sequence_length, k)
     ranks.barrier()

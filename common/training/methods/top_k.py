@@ -13,19 +13,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from common.config.methods import KeptLogits
+from common.config.methods import KeptLogits, LossMethod, chosen
+from common.config.stages import TrainingSettings
+from common.errors import ConfigError
 from common.training.rows.shards import TEACHER
 from common.training.rows.taught import IDS, LOG_PROBS, REST
-
-LEAST = -100.0  # of the logarithm of what is left; a probability of e^-100 is none in float32
 
 
 def top_k(logits_NV: Any, k: int) -> tuple[Any, Any, Any]:
     """Return the k most likely tokens (N, K), their log-probabilities, and the logarithm of all others' sum (N,)."""
+    import torch
+
     ids_NK = logits_NV.topk(k, dim=-1).indices
     log_probs_NC = with_rest(logits_NV, ids_NK)
-    rest_N = log_probs_NC[:, k] if log_probs_NC.shape[-1] > k else log_probs_NC.new_full((len(ids_NK),), LEAST)
-    return ids_NK, log_probs_NC[:, :k], rest_N.clamp(min=LEAST)
+    rest_N = log_probs_NC[:, k] if log_probs_NC.shape[-1] > k else log_probs_NC.new_full((len(ids_NK),), -torch.inf)
+    return ids_NK, log_probs_NC[:, :k], rest_N
 
 
 def with_rest(logits_NV: Any, ids_NK: Any) -> Any:
@@ -40,9 +42,13 @@ def with_rest(logits_NV: Any, ids_NK: Any) -> Any:
     return torch.cat([log_probs_NK, others_N1 - total_N1], dim=-1)
 
 
-def too_many(stage: str, k: int, vocabulary: int) -> str:
-    """Return the error for more tokens than a vocabulary has."""
-    return f"{stage}.methods: top_k={k}, and the vocabulary has {vocabulary} tokens. Use at most {vocabulary}."
+def check_top_k(stage: str, settings: TrainingSettings, vocabulary: int) -> None:
+    """Check that no method keeps more tokens than a vocabulary has. Raises ConfigError."""
+    for method, own in chosen(settings):
+        if isinstance(method, LossMethod) and (k := method.keeps(own)) > vocabulary:
+            raise ConfigError(
+                f"{stage}.methods.{method.name}.top_k={k}: the vocabulary has {vocabulary} tokens. Use at most these."
+            )
 
 
 def kept_in(columns: Mapping[str, Any]) -> KeptLogits:
