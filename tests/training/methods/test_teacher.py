@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def test_a_run_that_is_killed_while_it_reads_and_while_it_trains_goes_on_to_the_
     write, step = TopKStore.write, Trainer.training_step
     written: list[int] = []
     taken: list[int] = []
-    loaded: list[int] = []
+    loaded: list[weakref.ref[Any]] = []
 
     def stopped(self: TopKStore, number: int, rows: Any) -> None:
         if len(written) == 3:
@@ -58,13 +59,15 @@ def test_a_run_that_is_killed_while_it_reads_and_while_it_trains_goes_on_to_the_
 
     def broken(self: Any, *args: Any, **options: Any) -> Any:
         taken.append(1)
+        assert loaded[-1]() is None  # a teacher that has read is gone
         if len(taken) == 3:
             raise KeyboardInterrupt
         return step(self, *args, **options)
 
     def counted(*given: Any) -> Any:
-        loaded.append(1)
-        return load(*given)
+        found = load(*given)
+        loaded.append(weakref.ref(found))
+        return found
 
     load = teacher.teacher_of
     monkeypatch.setattr(TopKStore, "write", stopped)
