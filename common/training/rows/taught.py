@@ -91,7 +91,7 @@ class TopKStore:
     def write(self, number: int, rows: Sequence[TopK]) -> None:
         """Write what is kept of the rows of a shard; its file gets its name once its bytes are on the disk."""
         import numpy as np
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         assert len(rows) == self.rows_each, "a shard has all of its rows"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ class TopKStore:
         path = self._path(number)
         fresh = path.with_suffix(".new")
         tensors = {STARTS: starts, IDS: ids_NK.astype(np.int32), LOG_PROBS: log_probs_NK, REST: rest_N}
-        save_file(tensors, str(fresh))
+        fresh.write_bytes(save(tensors))  # not by safetensors, which has an error of its own for a full disk
         flush(fresh)
         os.replace(fresh, path)
         flush(self.folder)
