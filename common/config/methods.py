@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BeforeValidator, ValidationError
 from pydantic_core import PydanticCustomError
@@ -128,6 +128,14 @@ class OptimizerMethod(Method):
     after_step: Callable[[Step, Any, dict[str, Any]], Measured | None] | None = None
 
 
+class KeptLogits(NamedTuple):
+    """The teacher's K largest logits at each position, as log-probabilities, and what is left for all others."""
+
+    ids_BTK: Any  # int64
+    log_probs_BTK: Any  # float32
+    rest_BT: Any  # float32: log of the sum of all other probabilities
+
+
 @dataclass(frozen=True)
 class LossBatch:
     """What a micro batch offers to a loss. Shapes: B rows, T tokens, V vocabulary.
@@ -137,11 +145,12 @@ class LossBatch:
 
     logits_BTV: Any
     next_BT: Any
-    teacher_BTV: Any | None  # logits of the teacher, without a gradient
+    teacher_BTV: Any | None  # logits of the teacher that runs beside, without a gradient
     outputs: Any = None  # of the model, whatever `forward` asked for
     scores: Mapping[str, Any] = field(default_factory=dict)  # name -> (B, T) float32 of each token's document, or NaN
     head: Any = None  # the module of the method itself, where it has one
     model: Any = None  # bare, with what its layers keep of the forward pass
+    kept: KeptLogits | None = None  # of a teacher that has read the rows before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +166,9 @@ class LossMethod(Method):
     term: Callable[[LossBatch, Any], tuple[Any, Measured]]
     replaces: bool = False  # the loss of the next token is left out
     next_token: Callable[[Any], float] = lambda own: 1.0  # weight of the loss of the next token beside it
-    teacher: bool = False  # the stage before it runs beside, frozen
+    teacher: bool = False  # the stage before it teaches: it runs beside, frozen, unless `keeps` says otherwise
+    # How many of its logits at each position are enough, so that it reads each row once, before the first step; 0: all.
+    keeps: Callable[[Any], int] = lambda own: 0
     # (size of a hidden state, settings) -> a module that learns with the model, and is not part of the result.
     head: Callable[[int, Any], Any] | None = None
     forward: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the forward pass
@@ -261,8 +272,14 @@ def chosen(settings: StageSettings) -> list[tuple[Method, MethodSettings]]:
 
 
 def teaches(settings: StageSettings) -> bool:
-    """Whether a stage reads the logits of the stage before it while it trains."""
-    return any(isinstance(method, LossMethod) and method.teacher for method, _ in chosen(settings))
+    """Whether the stage before runs beside a stage while it trains."""
+    on = ((method, own) for method, own in chosen(settings) if isinstance(method, LossMethod))
+    return any(method.teacher and not method.keeps(own) for method, own in on)
+
+
+def keeps(settings: StageSettings) -> int:
+    """Return how many logits of the stage before are kept at each position before a stage trains; 0: none."""
+    return max((method.keeps(own) for method, own in chosen(settings) if isinstance(method, LossMethod)), default=0)
 
 
 def described(method: Method, own: MethodSettings) -> dict[str, Any]:

@@ -20,7 +20,7 @@ LEAN_LOGITS = 64_000_000  # of CPT and SFT: one cross-entropy up to these, TRL's
 MOST_LOGITS = 64_000_000
 # Bytes of a logit that is there at once with all others: by a trainer that knows no better, for losses beside that of
 # the next token, and for those that compare with a teacher's. Measured on a CPU: 26 with a teacher at 65 M logits.
-HEADS_OF_LOSSES = {"full": 16.0, "terms": 24.0, "taught": 20.0}
+HEADS_OF_LOSSES = {"full": 16.0, "terms": 24.0, "taught": 20.0, "kept": 16.0}
 PIECE, OF_A_PIECE = 16_000_000, 24.0  # logits that are compared with a teacher's at once, and bytes of each besides
 TRL_PIECE = 32_768  # entries of the vocabulary at a time: trl/trainer/utils.py, _CHUNKED_LOGPROB_CHUNK_SIZE
 Attention = Literal["sdpa_float32", "varlen", "sdpa", "eager"]
@@ -102,7 +102,7 @@ def head_bytes(shape: Shape, work: Work) -> float:
     Lean: log-probabilities, their gradient and the logits' in float32, 12 a number, at the start of the backward pass.
     Scored: the logits and three more of their size, never more than MOST_LOGITS numbers. Chunked: two pieces of the
     vocabulary in float32, and the float32 gradient of the hidden states (TRL, _ChunkedLogProbFunction). Taught: a
-    teacher's logits too, and what comparing a piece takes (`common.training.methods.pieces`).
+    teacher's logits too, and what comparing a piece takes (`common.training.methods.pieces`). Kept: the latter alone.
     """
     numbers = float(work.scored * shape.vocabulary)
     if work.head == "none":
@@ -110,7 +110,7 @@ def head_bytes(shape: Shape, work: Work) -> float:
     if work.head == "scored":
         return 16 * min(numbers, MOST_LOGITS)
     if work.head in HEADS_OF_LOSSES:
-        compared = OF_A_PIECE * min(numbers, PIECE) if work.head == "taught" else 0.0
+        compared = OF_A_PIECE * min(numbers, PIECE) if work.head in ("taught", "kept") else 0.0
         return HEADS_OF_LOSSES[work.head] * numbers + compared
     if work.head == "lean" and numbers <= LEAN_LOGITS:
         return 12 * numbers

@@ -14,6 +14,7 @@ KEPT_CHECKPOINTS = 2  # of a trainer
 CHECKPOINTS = KEPT_CHECKPOINTS + 1  # on disk at once: one more is being written
 # Files of best weights: the best of now, and those before each trainer checkpoint that a run may go on from.
 KEPT_BEST = KEPT_CHECKPOINTS + 1
+WORD = 4  # bytes of a token's id, or of a log-probability
 
 
 def kept_bytes(setting: Setting) -> float:
@@ -35,7 +36,8 @@ def state_bytes(setting: Setting) -> float:
 def scratch_bytes(setting: Setting) -> float:
     """Return the bytes that a training holds until its stage is done: checkpoints with optimizer state, best weights.
 
-    Shards share them out; the sum stays the same, and a sharded model is gathered there too.
+    Shards share them out; the sum stays the same, and a sharded model is gathered there too. What a teacher leaves is
+    there as long.
     """
     work, shape = setting.work, setting.shape
     if work is None:
@@ -43,4 +45,10 @@ def scratch_bytes(setting: Setting) -> float:
     learned, saved = work.learned(shape), work.saved(shape)
     gathered = FLOAT * shape.parameters if setting.shards > 1 else 0.0
     best = KEPT_BEST * FLOAT * saved if setting.best else 0.0
-    return CHECKPOINTS * (FLOAT * saved + (work.state + setting.beside) * learned) + best + gathered
+    trained = CHECKPOINTS * (FLOAT * saved + (work.state + setting.beside) * learned)
+    return trained + best + gathered + kept_of_teacher(setting)
+
+
+def kept_of_teacher(setting: Setting) -> float:
+    """Return the bytes of the logits that a teacher leaves, at most: `common.training.rows.taught`."""
+    return setting.kept_tokens * WORD * (2 * setting.keeps + 1) if setting.keeps else 0.0

@@ -107,6 +107,8 @@ class Setting:
     probed_a_step: float = 0.0  # the same while it trains, forward and back, on average
     best: bool = False  # files of best weights are kept while it trains
     teacher: bool = False  # the stage before it runs beside, frozen, and sharded where the learner is
+    keeps: int = 0  # of the stage before that reads all rows first: its logits that are kept at each position
+    kept_tokens: float = 0.0  # positions of these rows, at most
     beside: float = 0.0  # bytes that methods hold beside each weight that learns
 
     @property
@@ -201,6 +203,12 @@ def _trained(setting: Setting, work: Work) -> Need:
     worst = max(moments, key=_size)
     device |= worst
     device |= _scored(setting, work, device)
+    if setting.keeps:  # a teacher reads before there is an optimizer, a forward pass alone, and leaves the device
+        held = _size(_libraries(setting)[0]) + (weight_bytes(shape, work) + FLOAT * shape.parameters) / shards
+        reading = (
+            held + device.get("gathered", 0.0) + layer + ends + copies + 2 * FLOAT * work.scored * shape.vocabulary
+        )
+        device["teacher that reads"] = max(0.0, reading - _size(device))
     if reference and read_before:  # by itself, and then it leaves the device
         device["reference"] = max(0.0, read_before + _scored_bytes(setting, work) - _size(device))
     if setting.device == "cpu":

@@ -8,7 +8,7 @@ Where nothing is known of a model's shapes there are no figures (`outlook.unknow
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from common.config.answering import (
@@ -25,7 +25,8 @@ from common.config.batches import pair_epochs, rewarded_steps
 from common.config.growth import CollapseSettings, ExpandSettings
 from common.config.kinds import kind_of
 from common.config.long_context import MOST_WINDOWS, PIECE
-from common.config.methods import OptimizerMethod, chosen, teaches
+from common.config.methods import OptimizerMethod, chosen, keeps, teaches
+from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.rl_pretrain import RlPretrainSettings
 from common.config.schema import Config
@@ -40,6 +41,7 @@ from common.config.stages import (
 )
 from common.config.vocabulary import TokenizerSettings
 from common.cost import disk, memory, speed
+from common.cost.budget import budget_of
 from common.cost.corrections import Corrections, Pace
 from common.cost.exam import exam_work, label_work
 from common.cost.hardware import GIB, Hardware, hardware_of
@@ -97,6 +99,7 @@ def setting_of(
             facts |= {"work": work_of(kind, settings, config, added), "reference": _keeps_reference(kind, settings)}
         if isinstance(settings, TrainingSettings):
             facts |= {"best": settings.validation.keep == "best", "teacher": teaches(settings)}
+            facts["keeps"] = keeps(settings)
             facts["probed_a_step"] = sum(
                 method.probe_tokens(own) / method.probe_every(own)
                 for method, own in chosen(settings)
@@ -182,7 +185,7 @@ class Outlook:
                 node.kind, config.stages[node.name], config, shape, hardware.device, inputs, sizes, added
             )
             if setting is not None:
-                found[node.name] = setting
+                found[node.name] = _with_rows(setting, node, config.stages[node.name], sizes)
         return cls(resolved, hardware, base, found, corrections or Corrections(resolved.out), sizes)
 
     def phases(self, stage: str) -> Mapping[str, Need]:
@@ -258,6 +261,17 @@ class Outlook:
         if run.gpu_hour_price is None or self.hardware.device != "cuda":
             return None
         return run.gpu_hour_price * run.processes * seconds / 3600
+
+
+def _with_rows(setting: Setting, node: Node, settings: StageSettings, sizes: RowSizes | None) -> Setting:
+    """Return a stage whose teacher reads all rows first with the positions of one pass over them, where known.
+
+    A budget in tokens is taken for one pass, so they are at most as many.
+    """
+    if not setting.keeps or not isinstance(settings, TrainingSettings):
+        return setting
+    tokens = settings.tokens or (budget_of(node, settings, sizes).tokens if sizes is not None else None)
+    return replace(setting, kept_tokens=(tokens or 0) / max(1.0, settings.epochs or 1.0))
 
 
 def pace_of(setting: Setting, hardware: Hardware) -> Pace:

@@ -114,7 +114,17 @@ def other_seconds(setting: Setting, hardware: Hardware) -> float:
     if setting.members:
         return START_SECONDS + (setting.members + 1) * read
     probing = setting.probed * shape.forward_flops(0) / exam_rate(hardware)
-    return START_SECONDS + probing + 3 * read  # read once, written once, read again by a clean process
+    # Read once, written once, read again by a clean process; a teacher that reads rows before is read too.
+    return START_SECONDS + probing + reading_seconds(setting, hardware) + (3 + (setting.keeps > 0)) * read
+
+
+def reading_seconds(setting: Setting, hardware: Hardware) -> float:
+    """Return the seconds in which a teacher reads all rows once, before a stage trains; 0 without such a one."""
+    work = setting.work
+    if work is None or not setting.keeps:
+        return 0.0
+    rate = hardware.flops[work.precision] * REACHED[hardware.device] * setting.run.processes
+    return setting.kept_tokens * setting.shape.forward_flops(work.length) / rate
 
 
 def pair_seconds(setting: Setting, hardware: Hardware, pairs: float, heldout: float, tokens: float) -> float:

@@ -17,15 +17,15 @@ from common.config.answering import OnlineSettings
 from common.config.base import AskedPrecision, Peft
 from common.config.batches import accumulate, micro_tokens
 from common.config.kinds import kind_of
-from common.config.methods import LossMethod, RowsMethod, chosen, teaches
+from common.config.methods import LossMethod, RowsMethod, chosen, keeps, teaches
 from common.config.schema import Config, RunSettings
 from common.config.stages import ContinuedSettings, LearningSettings, PreferenceSettings, TrainingSettings
 from common.cost.shapes import MATRICES, Shape
 
 # How logits come about: all at once (lean), in TRL's pieces (chunked), for the answers' tokens in ours (scored), all by
 # a trainer that knows no better (full), all for losses beside that of the next token (terms), also of a teacher
-# (taught), or not at all.
-Head = Literal["lean", "chunked", "scored", "full", "terms", "taught", "none"]
+# that runs beside (taught) or has left some of its own (kept), or not at all.
+Head = Literal["lean", "chunked", "scored", "full", "terms", "taught", "kept", "none"]
 STEPS = 100  # of a training of which only shares of the steps matter
 HELDOUT_PAIRS = 32  # answers that `common.training.rows.preferences` scores at once
 # Bytes of an optimizer's state per weight that learns: two float32 moments; one; two of 8 bits with a float32 scale for
@@ -142,7 +142,7 @@ def work_of(kind: str, settings: LearningSettings, config: Config, added: Sequen
         # Whether the logits are few enough for one piece is for the shape to say: see `common.cost.activations`.
         head = "lean" if settings.packing == "isolated" and not run.token_metrics else "chunked"
         if any(isinstance(method, LossMethod) for method, _ in chosen(settings)):
-            head = "taught" if teaches(settings) else "terms"
+            head = "taught" if teaches(settings) else "kept" if keeps(settings) else "terms"
     return Work(
         kind=kind, rows=rows, length=length, accumulation=accumulation, scored=scored, head=head,
         certain=certain, part=part,

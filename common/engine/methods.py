@@ -11,15 +11,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from common.config.kinds import kind_of
-from common.config.methods import OptimizerMethod, chosen, method_of
+from common.config.methods import LossMethod, OptimizerMethod, chosen, method_of
 from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.rl_pretrain import RlPretrainSettings
 from common.config.schema import Config
 from common.config.stages import WithMethods
 from common.cost.budget import budget_of
-from common.cost.disk import state_bytes
+from common.cost.disk import kept_of_teacher, state_bytes
 from common.cost.hardware import GIB
+from common.cost.memory import Setting
 from common.cost.outlook import Outlook
 from common.cost.shapes import DENSE
 from common.errors import ConfigError
@@ -27,6 +28,7 @@ from common.models.planned import config_after
 from common.store.artifacts import Store, fingerprint_of
 from common.training.loop.carried import OPTIMIZER, state_recipe
 from common.training.methods.applied import check_experts, check_steps
+from common.training.methods.top_k import check_top_k
 
 SMALLEST = 0.005  # share of a step's time that is worth a word
 
@@ -50,6 +52,8 @@ def check_methods(resolved: Resolved, outlook: Outlook) -> None:
         tokens = settings.tokens or budget_of(node, settings, outlook.sizes).tokens
         if tokens is not None:
             check_steps(node.name, settings, max(1, round(tokens / settings.batch_tokens)))
+        if node.name in outlook.settings:
+            check_top_k(node.name, settings, outlook.settings[node.name].shape.vocabulary)
         if _evens_experts(config_after(resolved, node.name), settings):
             check_experts(node.name, settings)
 
@@ -104,6 +108,17 @@ def method_lines(node: Node, config: Config, outlook: Outlook) -> Iterator[str]:
         cost = "" if added is None else f" Adds {added[0] / GIB:.2f} GiB and {max(0.0, added[1]):.0%} of a step's time."
         if added is not None and added[1] < -SMALLEST:
             cost = f" Steps take {-added[1]:.0%} less time on average."
+        if isinstance(method, LossMethod) and method.keeps(own):
+            cost += _kept(outlook.settings.get(node.name))
         values = ", ".join(f"{name}={value}" for name, value in own.model_dump(mode="json").items())
         facts = "; ".join(filter(None, [values, method.paper]))
         yield f"{node.name}, {method.name}: {method.phrase} ({facts}).{cost}"
+
+
+def _kept(setting: Setting | None) -> str:
+    """Say what a teacher reads before the first step, and what it leaves, where both are known."""
+    reads = " The stage before reads each row once, before the first step"
+    if setting is None or not setting.kept_tokens:
+        return f"{reads}."
+    size = f"{kept_of_teacher(setting) / GIB:.2f} GiB"
+    return f"{reads} (at most {setting.kept_tokens:,.0f} tokens), and leaves {size} on disk until the stage is done."

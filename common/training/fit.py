@@ -35,7 +35,7 @@ from common.training.loop.trainer import TrainingLoop, lean_sft_trainer
 from common.training.loop.validation import Validation
 from common.training.methods.applied import Applied, check_experts
 from common.training.methods.ordered import scores_of_losses
-from common.training.methods.teacher import teacher_of
+from common.training.methods.teacher import read_once, teacher_of
 from common.training.options import sft_options
 from common.training.rows.packing import RowCollator
 from common.training.rows.probe import probe_batches
@@ -108,6 +108,9 @@ def trainer_for(
             check_experts(context.stage, settings)
         applied.attach(trainer.model)
         applied.teacher = teacher_of(context, trainer) if applied.needs_teacher else None
+        if applied.keeps:
+            assert collator is not None, "terms of the loss need rows that are packed here"
+            collator.kept = read_once(context, trainer, rows.dataset, collator, applied.keeps)
         if applied.probe_tokens:
             applied.probe, _ = probe_batches(context, tokenizer, applied.probe_tokens, settings.sequence_length)
     return trainer

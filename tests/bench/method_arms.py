@@ -48,6 +48,7 @@ class Arm:
     paper: str = ""
     texts: tuple[str, ...] = ("embedded", "real")  # none: what its paper claims is not a matter of bits per byte
     timed_by: str = ""  # another bench that measures its step
+    variant_of: str = ""  # the method of the registry that this is a form of
 
 
 REHEARSED = {"cpt.replay": "0.25"}
@@ -106,6 +107,13 @@ ARMS: dict[str, Arm] = {
             "arXiv 1606.09282", {"general": FALLS},
         ),
         ours="a language model and its weight of 0.5", limit=1.5,
+    ),
+    "top_k": Arm(
+        Setting({**ALONE, "cpt.methods": "{self_distillation: {top_k: 32}}"}), FORGETFUL,
+        Claim("The pull is that of `self_distillation`, or a little weaker.", "ours", {"general": FALLS}),
+        ours="all of it; the teacher's one pass over the rows, before the first step, is not in the time of a step",
+        phrase="self-distillation from 32 logits of each position, which the stage before leaves before the first step",
+        paper="ours", texts=("embedded",), variant_of="self_distillation",
     ),
     "logit_swap": Arm(
         Setting({**ALONE, "cpt.methods": "{logit_swap: {}}"}), FORGETFUL,

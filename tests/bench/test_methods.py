@@ -54,7 +54,9 @@ def test_an_arm_differs_from_its_plain_counterpart_by_its_method_alone(name: str
     arm = ARMS[name]
     on, plain = (resolve(bench.words_of(one, "embedded"), REPOSITORY).config for one in (arm.on, arm.plain))
     assert on.stages[arm.on.stage] != plain.stages[arm.plain.stage]
-    assert [method.name for method, _ in chosen(on.stages[arm.on.stage])] == ([name] if name in methods() else [])
+    assert [method.name for method, _ in chosen(on.stages[arm.on.stage])] == (
+        [arm.variant_of or name] if {name, arm.variant_of} & methods().keys() else []
+    )
     assert not chosen(plain.stages[arm.plain.stage])
     assert on.stages["base"] == plain.stages["base"]
     keys = {"replay", "tokens", "batch_tokens"} - ({"replay"} if name == "replay" else set())

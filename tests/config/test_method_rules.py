@@ -37,6 +37,22 @@ def stages(**words: str) -> dict[str, Any]:
             {"cpt.methods.self_distillation": "true", "cpt.train.loss_type": "dft"},
             r"goes with the plain loss of the next token\. Leave cpt\.train\.loss_type out",
         ),
+        (
+            {"cpt.methods.self_distillation.top_k": "8", "cpt.methods.self_distillation.temperature": "2"},
+            r"^cpt\.methods\.self_distillation: top_k=8 with temperature=2: .* Leave one of them out\.$",
+        ),
+        (
+            {"cpt.methods.self_distillation.top_k": "8", "cpt.methods.logit_swap": "true"},
+            r"^cpt\.methods\.self_distillation\.top_k spares nothing next to logit_swap, for which .* beside anyway",
+        ),
+        (
+            {"cpt.methods.self_distillation.top_k": "8", "cpt.methods.length_curriculum": "true"},
+            r"^cpt\.methods\.self_distillation: top_k=8 next to length_curriculum: the teacher reads each row once",
+        ),
+        (
+            {"cpt.methods.self_distillation.top_k": "0"},
+            r"cpt\.methods\.self_distillation\.top_k .*at least 1; got 0",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(words: dict[str, str], message: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from common.config.node import Node
 from common.config.resolve import resolve
+from common.cost import speed
 from common.cost.memory import phases_of
 from common.cost.outlook import Outlook
 from common.engine.code import code_of
@@ -14,6 +16,13 @@ from common.errors import ConfigError
 from tests.conftest import REPOSITORY
 
 WORDS = {"domain": "medical", "cpt.tokens": "51200"}  # a hundred steps
+
+
+TOP_K = "cpt.methods.self_distillation.top_k"
+
+
+def node_of(found: Outlook, name: str = "cpt") -> Node:
+    return next(node for node in found.resolved.nodes if node.name == name)
 
 
 def outlook(**words: str) -> Outlook:
@@ -45,6 +54,55 @@ def test_a_copy_costs_memory_and_a_teacher_costs_memory_and_a_forward_pass() -> 
     assert {"teacher", "methods"} == both.device.keys() - none.device.keys()
     assert plain.added("exam-cpt", "reptile") is None
     assert [*method_lines(next(n for n in plain.resolved.nodes if n.name == "cpt"), plain.config, plain)] == []
+
+
+def test_a_teacher_that_reads_first_costs_disk_and_time_once_and_next_to_no_memory() -> None:
+    real = {"profile": "qwen3-8b", "data": "embedded", "run.hardware": "h200", "run.processes": "8"}
+    beside = outlook(**real, **{"cpt.methods": "self_distillation"})
+    kept = outlook(**real, **{TOP_K: "64"})
+    assert kept.shape is not None
+    added, spared = (each.added("cpt", "self_distillation") for each in (kept, beside))
+    assert added is not None
+    assert spared is not None
+    assert spared[0] - added[0] >= 4 * kept.shape.parameters / 8
+    assert added[1] == pytest.approx(0)
+    tokens = 51200
+    assert kept.disk("cpt")[1] - beside.disk("cpt")[1] == tokens * 4 * (2 * 64 + 1)
+    once = [speed.other_seconds(each.settings["cpt"], each.hardware) for each in (kept, beside)]
+    assert once[0] > once[1]
+    note = next(line for line in method_lines(node_of(kept), kept.config, kept) if "self_distillation" in line)
+    assert "0% of a step's time. The stage before reads each row once, before the first step" in note
+    assert "(at most 51,200 tokens), and leaves 0.02 GiB on disk" in note
+
+
+def test_a_teacher_reads_each_row_of_several_epochs_once() -> None:
+    words = {"domain": "medical", "pipeline": "sft-only", "sft.methods.self_distillation.top_k": "8", "sft.epochs": "4"}
+    plan = make_plan(resolve(words, REPOSITORY))
+    four = plan.outlook.settings["sft"]
+    one = Outlook.of(resolve({**words, "sft.epochs": "1"}, REPOSITORY), sizes=plan.outlook.sizes).settings["sft"]
+    assert one.kept_tokens > 0
+    assert one.kept_tokens == pytest.approx(four.kept_tokens, rel=0.05)
+
+
+def test_an_adapter_may_need_most_while_the_teacher_reads() -> None:
+    real = {
+        "profile": "qwen3-8b",
+        "data": "embedded",
+        "run.hardware": "h200",
+        "cpt.peft": "qlora",
+        "run.processes": "1",
+    }
+    words = {**real, TOP_K: "64", "run.micro_batch_tokens": "1024", "cpt.sequence_length": "512"}
+    need = phases_of(outlook(**words).settings["cpt"])["train"]
+    assert need.device["teacher that reads"] > 0
+    whole = phases_of(outlook(profile="qwen3-8b", data="embedded", **{TOP_K: "64"}).settings["cpt"])["train"]
+    assert whole.device["teacher that reads"] == 0
+
+
+def test_more_logits_than_the_vocabulary_has_are_refused_in_a_plan() -> None:
+    message = r"^cpt\.methods\.self_distillation\.top_k=100000: the vocabulary has \d+ tokens\. Use at most these"
+    with pytest.raises(ConfigError, match=message):
+        make_plan(resolve({**WORDS, TOP_K: "100000"}, REPOSITORY))
 
 
 def test_phases_that_exceed_the_steps_are_refused_in_a_plan() -> None:

@@ -32,7 +32,7 @@ from common.training.methods.applied import Applied
 from common.training.methods.rates import split_by_rate
 from common.training.methods.teacher import beside
 from common.training.patches import float32_adapter
-from common.training.rows.shards import SCORE
+from common.training.rows.shards import SCORE, TEACHER
 from common.training.speed import heap
 from common.training.speed.attention import with_attention
 from common.training.speed.compiling import compiled
@@ -88,8 +88,8 @@ def lean_sft_trainer() -> type[Trainer]:
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
-            scores = {name: value for name, value in inputs.items() if name.startswith(SCORE)}  # not for the model
-            inputs = {name: value for name, value in inputs.items() if name not in scores} if scores else inputs
+            extra = {name: value for name, value in inputs.items() if name.startswith((SCORE, TEACHER))}
+            inputs = {name: value for name, value in inputs.items() if name not in extra} if extra else inputs
             vocabulary = self.model.config.vocab_size
             small = inputs["input_ids"].numel() * vocabulary <= LEAN_LOGITS
             plain = self.args.loss_type == "nll" and not self.aux_loss_enabled and self.label_smoother is None
@@ -107,7 +107,7 @@ def lean_sft_trainer() -> type[Trainer]:
                 flat_NV = logits_BTV.flatten(0, 1).float()
                 return cross_entropy(flat_NV, next_BT.flatten(), ignore_index=-100, reduction="sum")
 
-            of_methods = (given, outputs, next_BT, self.model, next_token, scores)
+            of_methods = (given, outputs, next_BT, self.model, next_token, extra)
             total = applied.loss(*of_methods) if applied else next_token()
             learned = (next_BT != -100).sum() if num_items_in_batch is None else num_items_in_batch
             loss = total / torch.as_tensor(learned).clamp(min=1)

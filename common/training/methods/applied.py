@@ -31,6 +31,7 @@ from common.errors import ConfigError
 from common.training.callbacks import callback
 from common.training.distributed import ranks
 from common.training.methods.state import HEAD, load_state, save_state
+from common.training.methods.top_k import kept_in
 from common.training.rows.shards import SCORE
 
 if TYPE_CHECKING:
@@ -68,7 +69,12 @@ class Applied:
 
     @property
     def needs_teacher(self) -> bool:
-        return any(method.teacher for method, _ in self.terms)
+        return any(method.teacher and not method.keeps(own) for method, own in self.terms)
+
+    @property
+    def keeps(self) -> int:
+        """The teacher's logits at each position that are kept before the first step; 0: none."""
+        return max((method.keeps(own) for method, own in self.terms), default=0)
 
     @property
     def probe_tokens(self) -> int:
@@ -120,16 +126,17 @@ class Applied:
 
     def loss(
         self, inputs: Mapping[str, Any], outputs: Any, next_BT: Any, model: Any, plain: Callable[[], Any],
-        scores: Mapping[str, Any],
+        extra: Mapping[str, Any],
     ) -> Any:  # fmt: skip
         """Return the sum over the learned positions of all terms and, unless one takes its place, of the plain loss.
 
-        `inputs` are those of the forward pass that gave `outputs`; the teacher reads the same. `scores` are those of
-        documents, by the names of their columns.
+        `inputs` are those of the forward pass that gave `outputs`; a teacher beside reads the same. `extra` are the
+        columns that are not for the model: scores of documents, and what was kept of a teacher.
         """
         taught = self.teacher(**inputs, use_cache=False).logits if self.needs_teacher else None
-        by_name = {name.removeprefix(SCORE): value for name, value in scores.items()}
-        batch = LossBatch(outputs.logits, next_BT, taught, outputs, by_name, model=model)
+        by_name = {name.removeprefix(SCORE): value for name, value in extra.items() if name.startswith(SCORE)}
+        kept = kept_in(extra) if self.keeps else None
+        batch = LossBatch(outputs.logits, next_BT, taught, outputs, by_name, kept=kept, model=model)
         total: Any = 0.0
         if not any(method.replaces for method, _ in self.terms):
             total = plain()

@@ -27,6 +27,12 @@ def sum_of_scored(
     return _in_pieces([batch.logits_BTV, batch.next_BT, scores_BT], batch.next_BT, each, most)
 
 
+def sum_of_kept(batch: LossBatch, each: Callable[[Any, Any, Any, Any], Any], most: int = PIECE) -> Any:
+    """Return the same for the logits, and the tokens, log-probabilities and rest that are kept of the teacher's."""
+    assert batch.kept is not None, "the teacher has read the rows"
+    return _in_pieces([batch.logits_BTV, *batch.kept], batch.next_BT, each, most)
+
+
 def _in_pieces(tensors: Sequence[Any], next_BT: Any, each: Callable[..., Any], most: int) -> Any:
     """Return the sum of what `each` gives for some tensors, the logits first, at the positions that are learned."""
     from torch.utils.checkpoint import checkpoint

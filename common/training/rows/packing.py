@@ -24,6 +24,7 @@ from common.data.words import pieces_of_text
 from common.models.control_tokens import READ_AS_TEXT, reader_of
 from common.models.turns import TOO_LONG, encode_turns
 from common.training.rows.shards import SCORE, TokenRow, TokenShards
+from common.training.rows.taught import PLACE, TopKStore, learned_in
 from common.training.rows.witness import NOBODY, Witness
 
 if TYPE_CHECKING:
@@ -277,12 +278,13 @@ class RowCollator:
     pad_id: int
     sequence_length: int
     scores: Sequence[str] = ()  # of documents, which each of their positions gets
+    kept: TopKStore | None = None  # of a teacher, for rows that say their place
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Return input_ids, labels and position_ids, each (B, T) int64. Padding is a document of its own.
 
         Rows that are read in n parts, all of them alike, are (B n, T / n). Each score is float32 under its column's
-        name, NaN in padding and where a document has none.
+        name, NaN in padding and where a document has none. What was kept of a teacher is (B, T, K) and (B, T).
         """
         import numpy as np
         import torch
@@ -304,6 +306,8 @@ class RowCollator:
             for number, row in enumerate(rows):
                 if row.get(name) is not None:
                     columns[name][number, : len(row["input_ids"])] = np.repeat(row[name], row["seq_lengths"])
+        if self.kept is not None and PLACE in rows[0]:  # rows that never train have not been read by a teacher
+            columns |= self.kept.columns([row[PLACE] for row in rows], learned_in(labels_BT))
         (number,) = {row.get(PARTS, 1) for row in rows}
-        shape = (-1, self.sequence_length // number)
-        return {name: torch.from_numpy(column_BT).reshape(shape) for name, column_BT in columns.items()}
+        length = self.sequence_length // number
+        return {name: torch.from_numpy(found).reshape(-1, length, *found.shape[2:]) for name, found in columns.items()}

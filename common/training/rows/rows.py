@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from common.config.cleaning import from_lineage
+from common.config.methods import keeps
 from common.config.mixture import LENGTH
 from common.config.stages import TrainingSettings
 from common.data.accounting import RowCount, check_limits
@@ -41,6 +42,7 @@ from common.training.rows.prepared import SAMPLES, Prepared, open_prepared, prep
 from common.training.rows.reader import Reader, require_rows
 from common.training.rows.shards import TokenRow
 from common.training.rows.shuffling import shuffled
+from common.training.rows.taught import with_places
 from common.training.rows.witness import NOBODY, Witness
 
 if TYPE_CHECKING:
@@ -270,8 +272,9 @@ def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
     ]
     everything = concatenate_datasets([part.rows for part in parts])
     cut = parts_by_step(cast(TrainingSettings, context.settings), made["steps"])
+    training = with_places(everything) if keeps(context.settings) else everything
     return TrainingRows(
-        _read_in_parts(everything, order, cut) if cut else everything.select(order), made["steps"], counts,
+        _read_in_parts(training, order, cut) if cut else training.select(order), made["steps"], counts,
         parts[0].samples, everything.select(kept) if len(kept) else None, made.get("mixture"), made.get("methods"),
         made.get("course", []), _tokens_of(made, asked["sequence_length"]) if context.shared is not None else {},
     )  # fmt: skip

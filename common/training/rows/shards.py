@@ -33,6 +33,7 @@ ROWS, TOKENS = 1000, 2**19  # of a batch of the packed file
 WORD = 4  # bytes of a token
 OPEN = 200  # files at once; systems allow 256 and more
 SCORE = "score/"  # in the names of columns: the score of each document of a row follows
+TEACHER = "teacher/"  # the same, of batches: what was kept of a teacher's logits
 
 
 class TokenRow(NamedTuple):

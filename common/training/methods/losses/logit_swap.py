@@ -11,6 +11,9 @@ what that makes and q the model's distribution the loss is
 So the model learns the new token with the confidence that the teacher had in its own, and keeps the rest of its
 distribution. The weight 0.3 is that of a public re-implementation. The data form of the paper, instructions and
 preferences as plain text, is a matter of sources.
+
+The teacher runs beside: y may be outside its most likely tokens, so those would have to be kept with y's own logit and
+the bucket of all others without it (`top_k` of `self_distillation`).
 """
 
 from __future__ import annotations

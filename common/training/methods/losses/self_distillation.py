@@ -1,12 +1,16 @@
 """A pull towards the stage before: the divergence of the model's next-token distribution from that stage's.
 
-Usage: `cpt: {methods: {self_distillation: {weight: 0.5, temperature: 1.0}}}`.
+Usage: `cpt: {methods: {self_distillation: {weight: 0.5, temperature: 1.0}}}`, or with `top_k: 32`.
 
 Learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282, equation 2) with the teacher of a language model: the
 stage that this one continues from runs beside, frozen. With p the teacher's probabilities and q the model's, both at a
 temperature T, the term is weight T^2 KL(p || q), the forward direction, or with `direction: reverse` KL(q || p). T^2
 keeps the size of the gradient (Hinton et al. 2015, arXiv 1503.02531, section 2). Positions without a label are left
 out, as in the loss of the next token. With `share: s` the loss is s T^2 KL + (1 - s) that of the next token.
+
+With `top_k` the teacher reads each row once, before the first step, and is gone while the model trains. p and q are
+then distributions over its K most likely tokens and one bucket for all others (`common.training.methods.top_k`): a
+lower bound of the same divergence, and equal to it where K is the whole vocabulary. That is ours.
 """
 
 from __future__ import annotations
@@ -15,8 +19,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from common.config.methods import LossBatch, LossMethod, MethodSettings
-from common.training.methods.pieces import kl, sum_over_learned
+from common.config.methods import LossBatch, LossMethod, Method, MethodSettings, RowsMethod, chosen
+from common.training.methods.pieces import kl, sum_of_kept, sum_over_learned
+from common.training.methods.top_k import with_rest
 
 
 class SelfDistillationSettings(MethodSettings):
@@ -30,17 +35,24 @@ class SelfDistillationSettings(MethodSettings):
     direction: Literal["forward", "reverse"] = Field(
         "forward", description="forward: KL(teacher || model), which covers all of it; reverse: KL(model || teacher)"
     )
+    top_k: int | None = Field(
+        None, ge=1, description="tokens whose probabilities the teacher leaves at each position before the first step, "
+        "and one bucket for all others; none: it runs beside and leaves all",
+    )  # fmt: skip
 
 
 def term(batch: LossBatch, settings: SelfDistillationSettings) -> tuple[Any, dict[str, Any]]:
     """Return the weighted sum over the positions that are learned, and the plain sum of the divergences."""
-    temperature = settings.temperature
+    temperature, forward = settings.temperature, settings.direction == "forward"
 
     def each(logits_NV: Any, teacher_NV: Any, next_N: Any) -> Any:
         model_NV, stage_NV = logits_NV.float() / temperature, teacher_NV.float() / temperature
-        return kl(stage_NV, model_NV) if settings.direction == "forward" else kl(model_NV, stage_NV)
+        return kl(stage_NV, model_NV) if forward else kl(model_NV, stage_NV)
 
-    total = sum_over_learned(batch, each)
+    def each_kept(logits_NV: Any, ids_NK: Any, log_probs_NK: Any, rest_N: Any) -> Any:
+        return bucket_kl(logits_NV.float(), ids_NK, log_probs_NK, rest_N, forward=forward)
+
+    total = sum_over_learned(batch, each) if settings.top_k is None else sum_of_kept(batch, each_kept)
     weight = settings.weight if settings.share is None else settings.share
     return weight * temperature**2 * total, {"kl": total.detach()}
 
@@ -50,16 +62,45 @@ def next_token(settings: SelfDistillationSettings) -> float:
     return 1.0 if settings.share is None else 1.0 - settings.share
 
 
-def problem(own: SelfDistillationSettings, stage: object) -> str:
-    """Say that two settings say how strong the pull is, or nothing."""
-    if own.share is None or own.weight == SelfDistillationSettings().weight:
-        return ""
-    return f"share is {own.share:.4g} and weight {own.weight:g}, and each says how strong the pull is; keep one"
+def bucket_kl(logits_NV: Any, ids_NK: Any, log_probs_NK: Any, rest_N: Any, *, forward: bool = True) -> Any:
+    """Return (N,) divergences of the teacher's K tokens and rest from the model's, or with `forward=False` back.
+
+    With b the bucket of all tokens that are not among the K: sum over K and b of p (log p - log q).
+    """
+    import torch
+    from torch.nn.functional import kl_div
+
+    model_NC = with_rest(logits_NV, ids_NK)
+    whole = model_NC.shape[-1] == ids_NK.shape[-1]
+    teacher_NC = log_probs_NK if whole else torch.cat([log_probs_NK, rest_N.unsqueeze(-1)], dim=-1)
+    p_NC, q_NC = (teacher_NC, model_NC) if forward else (model_NC, teacher_NC)
+    return kl_div(q_NC, p_NC, reduction="none", log_target=True).sum(dim=-1)
+
+
+def problem(own: SelfDistillationSettings, stage: Any) -> str:
+    """Say which of its settings do not go together, or what of the stage does not go with them."""
+    if own.share is not None and own.weight != SelfDistillationSettings().weight:
+        return f"share is {own.share:.4g} and weight {own.weight:g}, and each says how strong the pull is; keep one"
+    if own.top_k is not None and own.temperature != 1:
+        return (
+            f"top_k={own.top_k} with temperature={own.temperature:g}: what is kept of the teacher is at temperature 1, "
+            "and its bucket cannot be flattened afterwards. Leave one of them out"
+        )
+    if own.top_k is not None and (cut := [method.name for method, _ in chosen(stage) if _cuts_rows(method)]):
+        return (
+            f"top_k={own.top_k} next to {cut[0]}: the teacher reads each row once and whole, and {cut[0]} cuts it in "
+            "some steps. Leave one of them out"
+        )
+    return ""
+
+
+def _cuts_rows(method: Method) -> bool:
+    return isinstance(method, RowsMethod) and method.parts is not None
 
 
 METHOD = LossMethod(
     name="self_distillation", settings=SelfDistillationSettings, term=term, teacher=True,
-    next_token=next_token, problem=problem,
+    next_token=next_token, keeps=lambda own: own.top_k or 0, problem=problem,
     phrase="a pull towards the next-token distribution of the stage before (KL divergence)",
-    paper="arXiv 1606.09282, equation 2", ours="the weight",
+    paper="arXiv 1606.09282, equation 2", ours="the weight, and top_k",
 )  # fmt: skip
