@@ -136,9 +136,10 @@ def check_together(sources: Sequence[Source], files: Files) -> Iterator[str]:
                     "Give one of them another file or split"
                 )
             if other.heldout and not _same_cut(source, other) and (place := same.rows(source, other)):
+                keys = "columns, form, unit" + (", skip, take, every, where" if _joins(source) or _joins(other) else "")
                 yield (
                     f"source '{source.id}': trains on {place}, of which source '{other.id}' holds rows out. "
-                    f"Give both the same columns, form, unit and heldout: {other.heldout}"
+                    f"Give both the same {keys} and heldout: {other.heldout}"
                 )
 
 
@@ -179,12 +180,23 @@ def _same_cut(source: Source, other: Source) -> bool:
 
 
 def _rows_of(source: Source) -> Any:
-    """Return what decides the texts by which the rows of a source are known; a translation is so in both directions."""
+    """Return what decides the texts by which the rows of a source are known; a translation is so in both directions.
+
+    Where records are joined, which ones are chosen decides it too.
+    """
     form, own = source.formed or (None, None)
+    where = {column: {*values} for column, values in source.where.items()}
+    joined = (source.skip, source.take, source.every, where) if _joins(source) else ()
     if form is not None and form.cuts is not None:
         reading = source.reading._replace(columns=())
-        return reading, form.cuts(own), {str(column) for column in source.named_columns.values()}, [*source.where]
-    return source.reading, source.named_columns, source.form
+        columns = {str(column) for column in source.named_columns.values()}
+        return reading, form.cuts(own), columns, [*source.where], joined
+    return source.reading, source.named_columns, source.form, joined
+
+
+def _joins(source: Source) -> bool:
+    """Whether several records of a source make one row."""
+    return source.formed is not None and source.formed[0].joins(source.formed[1]) > 1
 
 
 def _apart(source: Source, other: Source) -> bool:

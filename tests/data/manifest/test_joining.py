@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from common.data.manifest.manifest import ManifestCorpus
 from tests.data.manifest.manifests import EXAM, load, problems, write_rows
 
@@ -74,9 +76,21 @@ def test_documents_are_held_out_whole_and_the_form_is_part_of_their_identity(fol
     )
     assert one.identity(["cpt"]) != other.identity(["cpt"])
     again = {**BOTH, "id": "again", "form": {"interlinear": {**WOVEN["interlinear"], "rows": 2}}}
-    assert "Give both the same columns, form, unit and heldout: 0.3" in problems(
+    assert "Give both the same columns, form, unit, skip, take, every, where and heldout: 0.3" in problems(
         folder, BOTH | {"heldout": 0.3}, again | {"heldout": 0.3}, EXAM
     )
+
+
+@pytest.mark.parametrize("other", [{"skip": 1}, {"take": 40}, {"every": 2}, {"where": {"kind": "y"}}])
+def test_two_sources_that_join_other_records_of_a_file_cannot_hold_the_same_documents_out(
+    folder: Path, other: dict[str, Any]
+) -> None:
+    write_rows(folder / "both.jsonl", [one for kind in "xy" for one in sentences(30, kind=kind)])
+    held = BOTH | {"heldout": 0.3, "where": {"kind": ["x", "y"]}}
+    assert "both.jsonl, of which source 'both' holds rows out" in problems(
+        folder, held, held | {"id": "again", **other}, EXAM
+    )
+    load(folder, held, held | {"id": "again", "where": {"kind": ["y", "x"]}}, EXAM)
 
 
 def test_sources_say_their_form_and_others_do_not(folder: Path) -> None:
