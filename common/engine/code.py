@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.config.base import StageSettings
+from common.config.blocks import BLOCKS
+from common.config.blocks import chosen as blocks_of
+from common.config.cleaning import DataSettings
+from common.config.forms import FORMS, forms
 from common.config.kinds import STAGES, kind_of
 from common.config.methods import FOLDERS, chosen
 from common.store import cache
@@ -45,24 +49,31 @@ class SourceFile(NamedTuple):
 def code_of(kind: str, repository: Path, settings: StageSettings | None = None) -> dict[str, Any]:
     """Return {"digest", "files": {path: digest}} over a stage's module and the parts of `common` that it imports.
 
-    With its settings, the methods that are on are part of it.
+    With its settings, the methods and the blocks that are on are part of it.
     """
     on = [method for method, _ in chosen(settings)] if settings is not None else []
-    methods = tuple(f"{FOLDERS[method.place]}.{method.name}" for method in on)
+    further = [f"{FOLDERS[method.place]}.{method.name}" for method in on]
+    if isinstance(settings, DataSettings):
+        further += [f"{BLOCKS}.{name}" for name, _ in blocks_of(settings.blocks)]
     declared = kind_of(kind)
     reads = bool(declared.roles or declared.measures)
-    return code_of_module(f"{STAGES}.{kind}", repository, reads_rows=reads, further=methods)
+    return code_of_module(f"{STAGES}.{kind}", repository, reads_rows=reads, further=tuple(further))
 
 
 @functools.cache
 def code_of_module(
     root: str, repository: Path, *, reads_rows: bool, further: tuple[str, ...] = ()
 ) -> dict[str, Any]:  # fmt: skip
-    """Return the same of any module, and of further ones; with `reads_rows`, over the modules that make rows too."""
+    """Return the same of any module, and of further ones; with `reads_rows`, over the modules that make rows too.
+
+    These are the forms too, all of them: no module imports them by name.
+    """
     known = _read_cache(repository)
     before = dict(known)
     files: dict[str, str] = {}
-    queue, seen = [root, *further, *(CORPUS_MODULES if reads_rows else ())], set[str]()
+    queue, seen = [root, *further], set[str]()
+    if reads_rows:
+        queue += [*CORPUS_MODULES, *(f"{FORMS}.{name}" for name in forms())]
     while queue:
         module = queue.pop()
         if module in seen or module in INFRASTRUCTURE or (path := _path_of(module, repository)) is None:

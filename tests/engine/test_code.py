@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from common.config.blocks import checked
+from common.config.cleaning import DataSettings
 from common.engine import code
 from common.engine.code import code_of, read_source
 from common.store import cache
@@ -78,3 +80,13 @@ def test_code_that_rows_come_from_is_part_of_a_stage_that_reads_them() -> None:
     files = code_of("cpt", REPOSITORY)["files"]
     assert {"common/stages/cpt.py", "common/data/manifest/manifest.py", "common/training/fit.py"} <= files.keys()
     assert "common/errors.py" not in files
+
+
+def test_forms_and_blocks_are_part_of_the_code_that_they_make_rows_for() -> None:
+    """They are found in a registry, so that no module imports them by name."""
+    tokens = code.code_of_module("common.training.rows.prepared", REPOSITORY, reads_rows=True)["files"]
+    assert {"common/data/forms/qa.py", "common/data/forms/interlinear.py"} <= tokens.keys()
+    settings = DataSettings(role="sft", blocks=checked([{"format_alignment": {"checkpoint": "x", "keep_all": True}}]))
+    cleaning = code_of("clean", REPOSITORY, settings)["files"]
+    assert {"common/data/blocks/format_alignment.py", "common/data/dependence.py"} <= cleaning.keys()
+    assert "common/data/blocks/pii.py" not in cleaning
