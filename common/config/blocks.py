@@ -99,6 +99,7 @@ class Block:
     scores: Callable[[Any], Sequence[str]] = lambda settings: ()  # names of scores that it leaves on rows
     line_scores: Callable[[Any], Sequence[str]] = lambda settings: ()  # the same, of each line of a text
     files: Callable[[Any], Sequence[str]] = lambda settings: ()  # files below the data folder that it reads: part of it
+    checkpoints: Callable[[Any], Sequence[str]] = lambda settings: ()  # folders of models that it reads: part of it too
     seeded: bool = False  # whether the run's seed decides what it does
     paper: str = ""  # where it is defined
 

@@ -21,11 +21,12 @@ from common.config.domain_code import EXAMS, SCORERS
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import Resolved
-from common.config.schema import Config
+from common.config.schema import Config, ModelSettings
 from common.data.corpus import Corpus
 from common.data.scorers import scorer_names
 from common.engine.corpora import data_folder
 from common.models.licence import licence_of
+from common.models.settings_files import CONFIG
 from common.models.source import digest_checkpoint, taken_model
 from common.models.tokenizer import WORDS
 from common.rewards.own import FILE, own_names
@@ -118,12 +119,17 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
 
 
 def _files_of_blocks(settings: DataSettings, resolved: Resolved) -> dict[str, Any]:
-    """Return the digests of the files that blocks read; nothing where none reads any."""
-    folder = data_folder(resolved)
-    files = sorted({name for block, given in chosen(settings.blocks) for name in block_of(block).files(given)})
-    if not files or folder is None:
-        return {}
-    return {"files": {name: digest_file(path) for name in files if (path := folder / name).is_file()}}
+    """Return the digests of the files and the models that blocks read; nothing where none reads any."""
+    folder, listed = data_folder(resolved), [(block_of(name), given) for name, given in chosen(settings.blocks)]
+    files = sorted({name for block, given in listed for name in block.files(given)})
+    models = sorted({place for block, given in listed for place in block.checkpoints(given)})
+    found: dict[str, Any] = {}
+    if files and folder is not None:
+        found["files"] = {name: digest_file(path) for name in files if (path := folder / name).is_file()}
+    if models:  # one that is not there is refused by its block
+        there = [place for place in models if (Path(place) / CONFIG).is_file()]
+        found["models"] = {place: digest_checkpoint(ModelSettings(path=place)) for place in there}
+    return found
 
 
 def _modules_beside(part: str, folder: Path) -> dict[str, str]:

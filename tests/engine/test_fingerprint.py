@@ -9,12 +9,14 @@ from typing import Any, cast
 import pytest
 from pydantic import Field, create_model
 
+from common.config.blocks import checked
+from common.config.cleaning import DataSettings
 from common.config.defaults import differing, filled
 from common.config.kinds import Kind, kind_of, kinds
 from common.config.resolve import Resolved, resolve
 from common.config.stages import BaseSettings
 from common.engine.corpora import open_corpus
-from common.engine.fingerprint import RECIPE_SCHEMA, recipe_of, settings_made_with
+from common.engine.fingerprint import RECIPE_SCHEMA, _files_of_blocks, recipe_of, settings_made_with
 from common.engine.staleness import changes
 from common.store.artifacts import Artifact, fingerprint_of
 from tests.conftest import REPOSITORY
@@ -96,3 +98,17 @@ def test_a_default_is_compared_with_what_was_given_and_an_older_recipe_with_all_
     older = {**recipe, "settings": settings_made_with(recipe), "data": {"pretrain/": {"limit": None}}}
     del older["schema"]
     assert changes(older, recipe, {}, node) == [f"schema: (absent) -> {RECIPE_SCHEMA}"]
+
+
+@pytest.mark.parametrize("block", ["format_alignment", "history", "perplexity"])
+def test_the_weights_of_a_model_that_a_block_reads_are_identity(block: str, tmp_path: Path) -> None:
+    resolved, _ = base()
+    settings = DataSettings(role="sft", blocks=checked([{block: {"checkpoint": str(tmp_path), "keep_all": True}}]))
+    (tmp_path / "config.json").write_text("{}")
+    found = []
+    for weights in (b"one", b"two"):
+        (tmp_path / "model.safetensors").write_bytes(weights)
+        found.append(_files_of_blocks(settings, resolved))
+    assert found[0]["models"][str(tmp_path)]["files"].keys() == {"config.json", "model.safetensors"}
+    assert found[0] != found[1]
+    assert _files_of_blocks(DataSettings(role="sft", blocks=checked(["unicode"])), resolved) == {}

@@ -15,7 +15,6 @@ such as the result of the stage `cpt` of an earlier run. Conversations with call
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -24,7 +23,8 @@ from common.config.blocks import Block, BlockContext, Row
 from common.config.names import NonEmpty
 from common.data.dependence import LossBits
 from common.data.selecting import ByScore, SelectionSettings
-from common.errors import ConfigError, DataError
+from common.errors import DataError
+from common.models.reference import load_reference, require_folder
 from common.models.special_tokens import document_start
 
 if TYPE_CHECKING:
@@ -60,11 +60,7 @@ def alignment(row: Row, losses: LossBits, tokenizer: PreTrainedTokenizerBase) ->
 
 def look(settings: FormatAlignmentSettings, context: BlockContext) -> ByScore:
     """Return what scores all conversations and then judges them. Raises ConfigError for a folder that is none."""
-    if not (Path(settings.checkpoint) / "config.json").is_file():
-        raise ConfigError(
-            f"format_alignment.checkpoint is {settings.checkpoint!r}; expected the folder of a model, with its "
-            "config.json."
-        )
+    require_folder(settings.checkpoint, "format_alignment.checkpoint")
     loaded: list[tuple[LossBits, Any]] = []  # with the first conversation, in the process that reads it
 
     def score(row: Row) -> float | None:
@@ -76,10 +72,7 @@ def look(settings: FormatAlignmentSettings, context: BlockContext) -> ByScore:
 
 
 def _load(settings: FormatAlignmentSettings) -> tuple[LossBits, Any]:
-    from common.config.schema import ModelSettings
-    from common.models.checkpoint import load
-
-    model, tokenizer = load(Path(settings.checkpoint), ModelSettings(path=settings.checkpoint))
+    model, tokenizer = load_reference(settings.checkpoint)
     if not tokenizer.chat_template:
         raise DataError(f"format_alignment.checkpoint: {settings.checkpoint} has no chat template to compare with.")
     return LossBits(model, tokenizer, settings.longest), tokenizer
@@ -87,7 +80,7 @@ def _load(settings: FormatAlignmentSettings) -> tuple[LossBits, Any]:
 
 BLOCK = Block(
     name="format_alignment", settings=FormatAlignmentSettings, look=look, rows=("messages",),
-    scores=lambda settings: ("format_alignment",),
+    scores=lambda settings: ("format_alignment",), checkpoints=lambda settings: [settings.checkpoint],
     phrase="conversations by what the chat template costs their answers",
     paper="Jiang et al. 2024, arXiv 2407.10804 (Mix-CPT), format alignment; the ratio is ours",
 )  # fmt: skip

@@ -9,15 +9,13 @@ the user speaks once are not judged.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
 from common.config.blocks import Block, BlockContext, Row
 from common.config.names import NonEmpty
 from common.data.dependence import Bits, LossBits, compressed_bits, dependence, pairs_of
 from common.data.selecting import ByScore, SelectionSettings
-from common.errors import ConfigError
+from common.models.reference import load_reference, require_folder
 
 
 class HistorySettings(SelectionSettings):
@@ -31,10 +29,8 @@ class HistorySettings(SelectionSettings):
 
 def look(settings: HistorySettings, context: BlockContext) -> ByScore:
     """Return what scores all conversations and then judges them. Raises ConfigError for a folder that is none."""
-    if settings.checkpoint is not None and not (Path(settings.checkpoint) / "config.json").is_file():
-        raise ConfigError(
-            f"history.checkpoint is {settings.checkpoint!r}; expected the folder of a model, with its config.json."
-        )
+    if settings.checkpoint is not None:
+        require_folder(settings.checkpoint, "history.checkpoint")
     measures: list[Bits] = []  # a model is loaded with the first conversation, in the process that reads it
 
     def score(row: Row) -> float | None:
@@ -51,14 +47,12 @@ def look(settings: HistorySettings, context: BlockContext) -> ByScore:
 def _measure(settings: HistorySettings) -> Bits:
     if settings.checkpoint is None:
         return compressed_bits
-    from common.config.schema import ModelSettings
-    from common.models.checkpoint import load
-
-    model, tokenizer = load(Path(settings.checkpoint), ModelSettings(path=settings.checkpoint))
+    model, tokenizer = load_reference(settings.checkpoint)
     return LossBits(model, tokenizer, settings.longest)
 
 
 BLOCK = Block(
     name="history", settings=HistorySettings, look=look, rows=("messages",), scores=lambda settings: ("history",),
+    checkpoints=lambda settings: [settings.checkpoint] if settings.checkpoint else [],
     phrase="conversations whose answers depend too little on what was said before",
 )  # fmt: skip

@@ -27,7 +27,8 @@ from common.data.data_files import data_file
 from common.data.shards import write_array
 from common.data.texts import with_score
 from common.data.words import written_words
-from common.errors import ConfigError, DataError
+from common.errors import DataError
+from common.models.reference import load_reference, require_folder
 
 LIMIT = "limit.npy"
 MOST_LOSS = 80.0  # nats, beyond which numbers are of no use
@@ -124,7 +125,7 @@ class ByPerplexity:
 def scorer(settings: PerplexitySettings, context: BlockContext) -> Callable[[str], float]:
     """Return what gives a text its perplexity. Raises DataError where library or model cannot be loaded."""
     if settings.checkpoint is not None:
-        return _by_checkpoint(Path(settings.checkpoint), settings.longest)
+        return _by_checkpoint(settings.checkpoint, settings.longest)
     assert settings.model is not None, "one of the two is given"
     from datatrove.utils.perplexity import KenlmModel
 
@@ -139,15 +140,13 @@ def scorer(settings: PerplexitySettings, context: BlockContext) -> Callable[[str
     return score
 
 
-def _by_checkpoint(folder: Path, longest: int) -> Callable[[str], float]:
+def _by_checkpoint(folder: str, longest: int) -> Callable[[str], float]:
     """Return what gives a text its perplexity under a language model; the highest for one without tokens."""
     import torch
 
-    from common.config.schema import ModelSettings
-    from common.models.checkpoint import load
     from common.models.special_tokens import document_start
 
-    model, tokenizer = load(folder, ModelSettings(path=str(folder)))
+    model, tokenizer = load_reference(folder)
     model.eval()
     start = document_start(tokenizer)
     longest = min(longest, getattr(model.config, "max_position_embeddings", None) or longest)
@@ -211,10 +210,8 @@ def _kenlm(path: Path) -> Any:
 
 def look(settings: PerplexitySettings, context: BlockContext) -> ByPerplexity:
     """Return the two passes over the rows. Raises ConfigError for a folder that is none."""
-    if settings.checkpoint is not None and not (Path(settings.checkpoint) / "config.json").is_file():
-        raise ConfigError(
-            f"perplexity.checkpoint is {settings.checkpoint!r}; expected the folder of a model, with its config.json."
-        )
+    if settings.checkpoint is not None:
+        require_folder(settings.checkpoint, "perplexity.checkpoint")
     return ByPerplexity(settings, context)
 
 
@@ -225,5 +222,6 @@ BLOCK = Block(
     scores=lambda settings: ("perplexity",),
     phrase="texts that a reference model finds unlikely",
     files=lambda settings: [name for name in (settings.model, settings.sentencepiece) if name],
+    checkpoints=lambda settings: [settings.checkpoint] if settings.checkpoint else [],
     paper="Wenzek et al. 2020, arXiv:1911.00359 (CCNet); Guo et al. 2024, arXiv:2406.14833 (stability gap)",
 )
