@@ -23,6 +23,7 @@ from common.store.artifacts import write_json
 from common.store.manifest import read_mapping
 
 BOUNDS = "bounds.json"
+UNUSABLE = -math.inf  # in place of a score
 RULES = ("at_least", "at_most", "drop_lowest", "drop_highest")
 
 
@@ -54,14 +55,16 @@ class ByScore:
 
     def __init__(
         self, settings: SelectionSettings, context: BlockContext, score: Callable[[Row], float | None], what: str,
-        name: str | None = None, stays: Callable[[Row], Row] = lambda row: row,
+        name: str | None = None, stays: Callable[[Row], Row] = lambda row: row, unusable: str = "no score",
     ) -> None:  # fmt: skip
         """`score` returns None for a row that is not judged and stays. `what` is the score's name in reasons.
+
+        It returns UNUSABLE for one that goes without being judged, for the reason `unusable`.
 
         `name` is what rows call it; by default the same. `stays` is given each row that is judged and stays.
         """
         self._settings, self._folder, self._score, self._what = settings, context.folder, score, what
-        self._name, self._stays = name or what, stays
+        self._name, self._stays, self._unusable = name or what, stays, unusable
 
     def look(self, task: Task, rows: Iterator[Row]) -> Iterator[Row]:
         """Yield the rows, and write their scores."""
@@ -79,7 +82,7 @@ class ByScore:
         import numpy as np
 
         scores = np.concatenate([np.zeros(0), *(self._read(number) for number in range(tasks))])
-        scores = scores[~np.isnan(scores)]
+        scores = scores[~np.isnan(scores) & (scores != UNUSABLE)]
         low, high = self._settings.at_least, self._settings.at_most
         lowest, highest = (
             int(share * len(scores)) for share in (self._settings.drop_lowest, self._settings.drop_highest)
@@ -100,6 +103,8 @@ class ByScore:
 
         def judge(place: int, row: Row) -> Row | Drop:
             score = float(scores[place])
+            if score == UNUSABLE:
+                return row if self._settings.keep_all else Drop(self._unusable)
             if low is not None and score < low:
                 return Drop(f"{self._what} too low", f"{score:.4g}, least {low:.4g}")
             if high is not None and score > high:

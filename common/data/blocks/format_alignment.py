@@ -10,11 +10,13 @@ score = loss(r | q in the chat template) / loss(r | q as plain text)
 
 High scores are responses that the model expects after the plain question and not after the template: what is left to
 learn of them is the format, so that `drop_lowest` leaves those. `checkpoint` is a model that has read the plain texts,
-such as the result of the stage `cpt` of an earlier run. Conversations with calls of tools are not judged.
+such as the result of the stage `cpt` of an earlier run. Conversations with calls of tools are not
+judged; those that its template refuses are left out and counted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -22,9 +24,11 @@ from pydantic import Field
 from common.config.blocks import Block, BlockContext, Row
 from common.config.names import NonEmpty
 from common.data.dependence import LossBits
-from common.data.selecting import ByScore, SelectionSettings
+from common.data.selecting import UNUSABLE, ByScore, SelectionSettings
 from common.errors import DataError
+from common.models.control_tokens import reader_of
 from common.models.reference import load_reference, require_folder
+from common.models.rendering import REFUSED, THOUGHT_KEYS, Refusal, take
 from common.models.special_tokens import document_start
 
 if TYPE_CHECKING:
@@ -41,21 +45,34 @@ class FormatAlignmentSettings(SelectionSettings):
 
 
 def alignment(row: Row, losses: LossBits, tokenizer: PreTrainedTokenizerBase) -> float | None:
-    """Return the losses of all answers in the template over those in plain text; None where they cannot be compared."""
+    """Return the losses of all answers in the template over those in plain text; None where they cannot be compared.
+
+    The template writes tools and thoughts as in training, and names of control tokens are text. Raises Refusal where
+    it does not take the conversation.
+    """
     turns: list[dict[str, Any]] = row["messages"]
     if any(turn.get("tool_calls") or turn["role"] == "tool" for turn in turns):
         return None
+    answers = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
+    learned = [place for place in answers if turns[place].get("learn") is not False]
+    if not learned:
+        return None
+    taken = take(tokenizer, turns, row.get("tools"), asked=row.get("control_tokens", ()), learned=learned)
     formatted = plain = 0.0
-    for place, turn in enumerate(turns):
-        if turn["role"] != "assistant" or turn.get("learn") is False:
-            continue
-        said = tokenizer(turn["content"], add_special_tokens=False)["input_ids"]
-        asked = tokenizer.apply_chat_template(turns[:place], add_generation_prompt=True, return_dict=False)
-        before = "".join(one["content"] + BETWEEN for one in turns[:place])
-        formatted += losses.of(list(asked), said)
-        read = tokenizer(before, add_special_tokens=False)["input_ids"]
+    for place in learned:
+        before = "".join(_said(one) + BETWEEN for one in taken.messages[:place])
+        asked, read, said = reader_of(tokenizer).encode(
+            [taken.render(place, prompt=True), before, _said(taken.messages[place])]
+        )
+        formatted += losses.of(asked, said)
         plain += losses.of([document_start(tokenizer), *read], said)
     return formatted / plain if plain > 0 else None
+
+
+def _said(turn: Mapping[str, Any]) -> str:
+    """Return what a turn says, behind what it thinks, as the form `qa` has it."""
+    thoughts = [turn[key] for key in THOUGHT_KEYS if turn.get(key)]
+    return "\n\n".join([*thoughts, turn["content"]])
 
 
 def look(settings: FormatAlignmentSettings, context: BlockContext) -> ByScore:
@@ -66,9 +83,12 @@ def look(settings: FormatAlignmentSettings, context: BlockContext) -> ByScore:
     def score(row: Row) -> float | None:
         if not loaded:
             loaded.append(_load(settings))
-        return alignment(row, *loaded[0])
+        try:
+            return alignment(row, *loaded[0])
+        except Refusal:
+            return UNUSABLE
 
-    return ByScore(settings, context, score, "format alignment", "format_alignment")
+    return ByScore(settings, context, score, "format alignment", "format_alignment", unusable=REFUSED)
 
 
 def _load(settings: FormatAlignmentSettings) -> tuple[LossBits, Any]:

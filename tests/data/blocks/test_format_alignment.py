@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from jinja2 import TemplateError
+from transformers import AddedToken
 
 from common.config.blocks import BlockContext
 from common.data.blocks.format_alignment import BLOCK, FormatAlignmentSettings, alignment
@@ -34,17 +36,36 @@ class Echo:
 
 
 class Letters:
-    """Every byte is a token; the template writes `!` around each turn."""
+    """Every byte is a token; the template writes `!` around each turn, and takes no system turn."""
 
     all_special_ids = (START,)
+    all_special_tokens = ("<s>",)
+    special_tokens_map: ClassVar = {"eos_token": "<s>"}
+    added_tokens_decoder: ClassVar = {START: AddedToken("<s>", special=True)}
     eos_token_id = START
     chat_template = "some"
 
-    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
-        return {"input_ids": [*([START] if add_special_tokens else []), *text.encode()]}
+    def __len__(self) -> int:
+        return 256
 
-    def apply_chat_template(self, turns: Sequence[dict[str, Any]], **_: Any) -> list[int]:
-        return list("".join(f"!{turn['content']}!" for turn in turns).encode())
+    def convert_tokens_to_ids(self, name: str) -> int:
+        return {"<s>": START}[name]
+
+    def __call__(
+        self, text: Any, add_special_tokens: bool = True, split_special_tokens: bool = False
+    ) -> dict[str, Any]:
+        if isinstance(text, list):
+            return {"input_ids": [self(one, add_special_tokens)["input_ids"] for one in text]}
+        start = [START] if add_special_tokens else []
+        pieces = [list(piece.encode()) for piece in ([text] if split_special_tokens else text.split("<s>"))]
+        return {"input_ids": start + [token for piece in pieces for token in [START, *piece]][1:]}
+
+    def apply_chat_template(self, turns: Sequence[dict[str, Any]], tools: Any = (), **_: Any) -> str:
+        if turns[0]["role"] == "system":
+            raise TemplateError("no system turn")
+        thoughts = [turn.get("reasoning_content", "") for turn in turns]
+        defined = "".join(tool["name"] for tool in tools)
+        return defined + "".join(f"!{said}{turn['content']}!" for said, turn in zip(thoughts, turns, strict=True))
 
 
 def expected(read: bytes, said: bytes) -> float:
@@ -87,22 +108,36 @@ def test_answers_that_are_not_learned_do_not_count_and_calls_of_tools_are_not_ju
     assert score(chat("A?", "")) is None
 
 
+def test_thoughts_and_tools_are_written_as_in_training() -> None:
+    row = chat("A?", "b.", reasoning_content="Hm.") | {"tools": [{"name": "f"}]}
+    ratio = expected(b"f!A?!", b"Hm.\n\nb.") / expected(bytes([START]) + b"A?\n\n", b"Hm.\n\nb.")
+    assert score(row) == pytest.approx(ratio, rel=1e-3)
+
+
+def test_names_of_control_tokens_are_read_as_text_unless_a_source_asks_for_them() -> None:
+    start = bytes([START])
+    for asked, said in (((), b"<s>"), (("<s>",), start)):
+        ratio = expected(b"!A?!", b"b" + said) / expected(start + b"A?\n\n", b"b" + said)
+        assert score(chat("A?", "b<s>") | {"control_tokens": asked}) == pytest.approx(ratio, rel=1e-3)
+
+
 def test_those_that_the_template_costs_most_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def loaded(settings: FormatAlignmentSettings) -> Any:
         return LossBits(Echo(), Letters()), Letters()
 
     monkeypatch.setattr("common.data.blocks.format_alignment._load", loaded)
     (tmp_path / "config.json").write_text("{}")
+    refused = {"source": "chat", "messages": [{"role": "system", "content": "S"}, *chat("Why?", "So.")["messages"]]}
     rows = [
         chat("Why?", answer) for answer in ("!!!!", "So.", "\n\n\n\n")
     ]  # written by the template, or by the plain text
     scores = [score(row) for row in rows]
     assert scores == sorted(scores)  # type: ignore[type-var]  # all of them are numbers
     settings = FormatAlignmentSettings(checkpoint=str(tmp_path), drop_lowest=0.67)
-    kept, dropped = through(BLOCK, settings, BlockContext(folder=tmp_path, role="sft"), rows, tasks=1)
+    kept, dropped = through(BLOCK, settings, BlockContext(folder=tmp_path, role="sft"), [*rows, refused], tasks=1)
     assert [row["messages"][1]["content"] for row in kept] == ["\n\n\n\n"]
     assert kept[0]["scores"].keys() == {"format_alignment"}
-    assert {drop.reason for drop in dropped} == {"format alignment too low"}
+    assert [drop.reason for drop in dropped] == ["format alignment too low"] * 2 + ["refused by the chat template"]
 
 
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
