@@ -26,8 +26,9 @@ EXAM_ROLES = ("questions_domain", "questions_general", "text_domain", "text_gene
 
 def check_sources(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus) -> None:
     """Raise DataError with all sources that some stages cannot use, and where an exam would ask nothing."""
-    own = (_single_answers, _named_sources, _named_scores, empty_exam)
-    checks = (_named_scores,) if resolved.config.data == EMBEDDED else own
+    always = (_mixed_samples, _named_scores)
+    own = (_single_answers, _named_sources, empty_exam) if resolved.config.data != EMBEDDED else ()
+    checks = (*always, *own)
     found = (check(resolved, nodes, corpus) for check in checks)
     problems = list(dict.fromkeys(itertools.chain(*found)))
     if problems:
@@ -44,6 +45,17 @@ def _single_answers(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus) -
         if "preference" in roles and not isinstance(settings, KtoSettings):
             sources = {**corpus.unpaired("preference"), **corpus.unpaired("preference_heldout")}
             yield from (unpaired_refusal(node.name, source) for source, single in sources.items() if single)
+
+
+def _mixed_samples(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus) -> Iterator[str]:
+    """Yield a line for each stage that would mix sources by settings, and whose rows another stage brings."""
+    for node in nodes:
+        settings = resolved.config.stages[node.name]
+        if node.sampled and isinstance(settings, TrainingSettings) and settings.mixture.asks and settings.replay != 1:
+            yield (
+                f"{node.name}.mixture is for sources of the data, and a stage before this one makes its rows. "
+                f"Leave {node.name}.mixture out."
+            )
 
 
 def _named_sources(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus) -> Iterator[str]:

@@ -53,3 +53,11 @@ def test_a_source_that_no_part_of_a_preset_names_is_told(tmp_path: Path) -> None
     mixture["parts"]["corpus"] = ["notes", "mere"]
     with pytest.raises(DataError, match="which is no source of the role cpt"):
         check(tmp_path, "cpt-only", *texts, tasks="[arc_easy]", cpt=own)
+
+
+@pytest.mark.parametrize("mixture", ["temperature=2", "most_epochs=4", "shares={notes: 1}"])
+def test_a_stage_whose_rows_another_makes_mixes_no_sources(mixture: str) -> None:
+    key, value = mixture.split("=")
+    words = {"domain": "medical", "profile": "tiny", "pipeline": "pcp", f"prompted.mixture.{key}": value}
+    with pytest.raises(DataError, match=r"^prompted\.mixture is for sources of the data, and a stage before this one"):
+        make_plan(resolve(words, REPOSITORY)).check()
