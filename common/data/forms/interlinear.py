@@ -19,6 +19,7 @@ for in both sides as they stood before, since weaving tears sentences apart.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from string import Formatter
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -44,10 +45,18 @@ class TranslationSettings(FormSettings):
 
     def filled(self, pattern: str) -> str:
         """Return a text with the codes in the place of {source} and {target}. Raises ValueError for other braces."""
-        try:
-            return pattern.format(source=self.languages[0], target=self.languages[1])
-        except (KeyError, IndexError, ValueError):
-            raise ValueError(f"{pattern!r} may hold {{source}} and {{target}}, and no other braces") from None
+        return fill(pattern, *self.languages)
+
+
+def fill(pattern: str, source: str, target: str) -> str:
+    """Return a text with its {source} and {target} filled. Raises ValueError for other braces; {{ and }} are signs."""
+    try:
+        pieces = list(Formatter().parse(pattern))
+    except ValueError:  # a brace that is open
+        pieces = [("", "", None, None)]
+    if not {(name, form, conversion) for _, name, form, conversion in pieces} <= _FIELDS:
+        raise ValueError(f"{pattern!r} may hold {{source}} and {{target}}, and no other braces")
+    return pattern.format(source=source, target=target)
 
 
 class InterlinearSettings(TranslationSettings):
@@ -102,6 +111,7 @@ def joined(own: InterlinearSettings) -> int:
     return own.rows if own.unit == "row" else 1
 
 
+_FIELDS = {("source", "", None), ("target", "", None), (None, None, None)}
 _WHAT = {"row": "sentences", "line": "lines", "sentence": "sentences"}
 
 FORM = Form(

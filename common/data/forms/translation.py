@@ -5,7 +5,7 @@ manifest, with role sft: `form: {translation: {languages: [en, sw]}}` and `colum
 
 The third stage of arXiv 2403.11430 fine-tunes on instructions in the language of the source text, after CPT on
 interlinear documents. Their sentences are not known to us: those here are ours, and name the target language in itself.
-`ask` gives another one.
+`ask` gives another one; its {source} and {target} become the names of the languages in themselves, or their codes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from common.config.forms import Form, Row
 from common.config.names import NonEmpty
-from common.data.forms.interlinear import TranslationSettings
+from common.data.forms.interlinear import TranslationSettings, fill
 
 ASKED = {
     "de": "Übersetze diesen Text in die Sprache {target}:",
@@ -38,7 +38,8 @@ class TranslationAskedSettings(TranslationSettings):
     """Between which languages, and how it is asked."""
 
     ask: NonEmpty | None = Field(
-        None, description="the instruction, in the language of the source; none: one of ours, for ten languages"
+        None,
+        description="the instruction, in the language of the source, as 'Translate into {target}:'; none: one of ours",
     )
 
     @model_validator(mode="after")
@@ -50,13 +51,15 @@ class TranslationAskedSettings(TranslationSettings):
                 f"no instruction is known for '{lacking}' (known: {', '.join(ASKED)}). Write one in the language of "
                 "the source: ask: …"
             )
+        _ = self.instruction  # refuses other braces
         return self
 
     @property
     def instruction(self) -> str:
         """What is asked, before the text."""
         source, target = (code.partition("-")[0] for code in self.languages)
-        return self.ask or ASKED[source].format(target=NAMES[target])
+        names = (NAMES.get(short, code) for short, code in zip((source, target), self.languages, strict=True))
+        return fill(self.ask or ASKED[source], *names)
 
 
 def write(row: Row, own: TranslationAskedSettings) -> Row:

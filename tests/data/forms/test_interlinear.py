@@ -65,6 +65,9 @@ def test_rows_that_are_left_out_say_why(source: Any, target: Any, reason: str) -
         ({"languages": ["English", "sw"]}, "expected an ISO 639 code"),
         ({**EN_SW, "source_tag": "<{to}>"}, "may hold {source} and {target}, and no other braces"),
         ({**EN_SW, "target_tag": "{"}, "no other braces"),
+        ({**EN_SW, "source_tag": "{source.x}"}, "no other braces"),
+        ({**EN_SW, "source_tag": "{source[0]}"}, "no other braces"),
+        ({**EN_SW, "source_tag": "{target!r:>9}"}, "no other braces"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:

@@ -31,8 +31,14 @@ def test_it_is_asked_in_the_language_of_the_source() -> None:
 
 
 def test_an_instruction_of_ones_own_for_any_language() -> None:
-    asked = turns({"s": "Hi.", "t": "Imaynalla."}, languages=["en", "qu"], ask="Say it in Quechua {here}.")
+    asked = turns({"s": "Hi.", "t": "Imaynalla."}, languages=["en", "qu"], ask="Say it in Quechua {{here}}.")
     assert asked[0] == "Say it in Quechua {here}.\n\nHi."
+    asked = turns({"s": "Hi.", "t": "Jambo."}, languages=["en", "sw"], ask="From {source} into {target}:")
+    assert asked[0] == "From English into Kiswahili:\n\nHi."
+    asked = turns({"s": "Hi.", "t": "Imaynalla."}, languages=["en", "qu"], ask="Into {target}:")
+    assert asked[0] == "Into qu:\n\nHi."
+    with pytest.raises(ValueError, match=r"may hold \{source\} and \{target\}, and no other braces"):
+        TranslationAskedSettings(languages=("en", "qu"), ask="Into {tongue}:")
     with pytest.raises(ValueError, match=r"no instruction is known for 'qu' \(known: de, en, .* ask: …"):
         TranslationAskedSettings(languages=("en", "qu"))
 
