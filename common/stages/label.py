@@ -36,7 +36,7 @@ Row = dict[str, Any]
 LABELS = "labels.jsonl"  # every prompt with its label and the log-likelihoods, for people
 MOST_WORDS = 100  # different answers of all prompts that are taken for the labels of a task
 SHOWN = 20  # labels whose number is among the metrics
-SEVERAL, NARROW = "more than one turn", "below margin"  # why a prompt gives no text
+SEVERAL, SYSTEM, NARROW = "more than one turn", "a system text", "below margin"  # why a prompt gives no text
 
 
 def run(context: StageContext) -> StageReport:
@@ -49,6 +49,7 @@ def run(context: StageContext) -> StageReport:
     rows, counts = read_prompts(context, checkpoint.load_tokenizer(parent.path, context.config.model))
     check_limits(counts, settings.limits, context.stage)
     asked, left_out = questions_of(rows, settings, context.stage)
+    require_left(asked, left_out, context.stage)
     with context.console.progress(context.stage, 0, "labels") as bar, memory.phase(memory.EVALUATING):
 
         def show(done: int, total: int) -> None:
@@ -63,11 +64,7 @@ def run(context: StageContext) -> StageReport:
     found = labelled(asked, [record["scores"] for record in result.records])
     kept = [one for one in found if one["lead"] >= settings.margin]
     left_out[NARROW] += len(found) - len(kept)
-    if not kept:
-        raise DataError(
-            f"Stage {context.stage}: no prompt is left of {len(rows)} ({', '.join(map(str, left_out))}). Lower "
-            f"{context.stage}.margin, or add sources with role: prompts whose prompts are one question."
-        )
+    require_left(kept, left_out, context.stage)
     write_rows(context.out / LABELS, found)
     write_rows(context.out / SAMPLED_FILES["cpt"], (text_row(one, settings.template) for one in kept))
     known = [{"right": one["label"] == one["known"]} for one in kept if one["known"] is not None]
@@ -85,8 +82,9 @@ def questions_of(rows: Sequence[Row], settings: LabelSettings, stage: str) -> tu
 
     Raises DataError where neither settings nor prompts say what the labels are.
     """
-    single = [row for row in rows if [turn["role"] for turn in row["prompt"]] == ["user"]]
-    left_out = Counter({SEVERAL: len(rows) - len(single)})
+    roles = [[turn["role"] for turn in row["prompt"]] for row in rows]
+    single = [row for row, own in zip(rows, roles, strict=True) if own == ["user"]]
+    left_out = Counter(SYSTEM if own == ["system", "user"] else SEVERAL for own in roles if own != ["user"])
     answers = list(dict.fromkeys(str(row["answer"]) for row in single if row.get("answer") is not None))
     asked: list[Row] = []
     for number, row in enumerate(single[: settings.prompts]):
@@ -102,6 +100,21 @@ def questions_of(rows: Sequence[Row], settings: LabelSettings, stage: str) -> tu
         question = row["prompt"][0]["content"]
         asked.append({"id": str(number), "question": question, "choices": labels, "answer": 0, **found})
     return asked, left_out
+
+
+def require_left(prompts: Sequence[Row], left_out: Mapping[str, int], stage: str) -> None:
+    """Raise DataError that says why no prompt is left."""
+    if prompts:
+        return
+    ways = {
+        NARROW: f"lower {stage}.margin",
+        SYSTEM: "set system_turns: fold in the sources of these prompts",
+        SEVERAL: "add sources with role: prompts whose prompts are one question",
+    }
+    reasons = [reason for reason in ways if left_out.get(reason)] or [SEVERAL]
+    counted = ", ".join(f"{reason}: {left_out[reason]:,}" for reason in reasons if left_out.get(reason)) or "none came"
+    way = ", or ".join(ways[reason] for reason in reasons)
+    raise DataError(f"Stage {stage}: no prompt is left to label ({counted}). {way[0].upper()}{way[1:]}.")
 
 
 def _lettered(choices: Sequence[str]) -> list[str]:

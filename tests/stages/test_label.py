@@ -8,7 +8,7 @@ import pytest
 
 from common.config.answering import LabelSettings
 from common.errors import DataError
-from common.stages.label import labelled, questions_of, text_row
+from common.stages.label import labelled, questions_of, require_left, text_row
 
 
 def asking(text: str, **more: Any) -> dict[str, Any]:
@@ -37,8 +37,10 @@ def test_a_task_without_known_labels_is_refused(answers: list[str]) -> None:
 
 def test_only_single_questions_are_labelled_and_the_others_counted() -> None:
     talk = {"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "A?"}], "source": "faq"}
-    asked, left_out = questions_of([talk, asking("B?", language="en")], LabelSettings(words=("x", "y")), "label")
-    assert left_out == {"more than one turn": 1}
+    long = {"prompt": [*talk["prompt"], {"role": "assistant", "content": "b"}, talk["prompt"][1]], "source": "faq"}
+    rows = [talk, long, asking("B?", language="en")]
+    asked, left_out = questions_of(rows, LabelSettings(words=("x", "y")), "label")
+    assert left_out == {"a system text": 1, "more than one turn": 1}
     assert asked == [
         {
             "id": "0",
@@ -50,6 +52,19 @@ def test_only_single_questions_are_labelled_and_the_others_counted() -> None:
             "language": "en",
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("left_out", "message"),
+    [
+        ({"a system text": 2}, r"\(a system text: 2\)\. Set system_turns: fold in the sources of these prompts\.$"),
+        ({"more than one turn": 3, "below margin": 0}, r"\(more than one turn: 3\)\. Add sources with role: prompts"),
+        ({"below margin": 4}, r"\(below margin: 4\)\. Lower label\.margin\.$"),
+    ],
+)
+def test_where_no_prompt_is_left_it_says_why(left_out: dict[str, int], message: str) -> None:
+    with pytest.raises(DataError, match=r"^Stage label: no prompt is left to label " + message):
+        require_left([], left_out, "label")
 
 
 def test_the_likeliest_is_chosen_the_first_of_equals_with_its_lead() -> None:
