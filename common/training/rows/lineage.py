@@ -5,8 +5,9 @@ Usage: `name = replay_of_lineage(context, budget=65536, sequence_length=2048)`, 
 The memory of "Revisiting Replay and Gradient Alignment" (arXiv 2508.01908) holds all past data on the disk and draws
 from it uniformly. Here that is what earlier stages have read, as tokens in the store: each stage's part is as large as
 the tokens that it read, passes counted. A part is all rows that the stage had prepared, also those that it did not get
-to or kept for validation. Its packed rows are shuffled, and their documents follow each other. Only the documents of
-one shard are in memory. Nothing is held against the exam again: each document was, by the stage that read it first.
+to or kept for validation; what this stage keeps for its own validation is left out. Its packed rows are shuffled, and
+their documents follow each other. Only the documents of one shard are in memory. Nothing is held against the exam
+again: each document was, by the stage that read it first.
 """
 
 from __future__ import annotations
@@ -14,21 +15,24 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from common.data.accounting import RowCount
 from common.errors import DataError
 from common.stage import StageContext
-from common.store.artifacts import write_json
+from common.store.artifacts import fingerprint_of, write_json
 from common.store.lineage import Entry, lineage_of, lineage_today, tokens_read
 from common.training.rows.prepared import FACTS, KIND, ROWS, SAMPLES, SCHEMA
 from common.training.rows.shards import TokenRow, TokenShards
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset
 
 LINEAGE = "lineage"  # value of `replay_from`, and the name of what was made where there is no shared store
 MODULE = "common.training.rows.lineage"
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def has_lineage(context: StageContext) -> bool:
@@ -36,9 +40,12 @@ def has_lineage(context: StageContext) -> bool:
     return context.parent in context.inputs and bool(lineage_of(context.parent_artifact))
 
 
-def replay_of_lineage(context: StageContext, *, budget: int, sequence_length: int) -> str:
+def replay_of_lineage(
+    context: StageContext, kept: Mapping[str, np.ndarray] = NOTHING, *, budget: int, sequence_length: int
+) -> str:  # fmt: skip
     """Make the rows of replay where nobody has yet, and return their name.
 
+    `kept` are places of rows that are not drawn, by the name of the part: those that this stage keeps for validation.
     Raises DataError where what was read is gone. A plan has checked that it is known, and has the model's tokens
     (`common.store.lineage.require_drawable`).
     """
@@ -46,17 +53,23 @@ def replay_of_lineage(context: StageContext, *, budget: int, sequence_length: in
     assert shared is not None, "a lineage is in a store"
     entries = lineage_today(context.parent_artifact, shared.store)
     weights = tokens_read(entries)
+    kept = {name: places for name, places in kept.items() if name in weights}
     options = {"budget": budget, "sequence_length": sequence_length, "seed": context.config.seed}
 
     def make(work: Path, out: Path) -> dict[str, Any]:
+        import numpy as np
+
         parts: dict[str, Dataset] = {}
         for name in weights:
-            parts[name] = _open(context, name)
+            rows = _open(context, name)
+            left = np.setdiff1d(np.arange(len(rows)), kept[name]) if name in kept else None
+            parts[name] = rows if left is None else rows.select(left)
         _make(parts, weights, entries, work, out, **options)
         return {}
 
     recipe = {
-        "schema": SCHEMA, "kind": KIND, "role": LINEAGE, "read": weights, "code": shared.code(MODULE), **options
+        "schema": SCHEMA, "kind": KIND, "role": LINEAGE, "read": weights, "code": shared.code(MODULE), **options,
+        **({"kept": {name: fingerprint_of(places.tolist()) for name, places in kept.items()}} if kept else {}),
     }  # fmt: skip
     return shared.get(KIND, recipe, make).path.name
 

@@ -144,13 +144,15 @@ def _prepare(
     for replay in readers[1:]:
         parts.append(prepared(replay, round(total * length * share)))
         num_replay = parts[-1][1]
+    training, kept = _split(number, settings.validation.share, seed)
     if share and len(readers) == 1:
-        name = replay_of_lineage(context, budget=round(total * length * share), sequence_length=length)
+        ends = np.cumsum([size for _, size in parts])
+        kept_of = {name: places for (name, _), places in zip(parts, _cut(kept, ends), strict=True) if len(places)}
+        name = replay_of_lineage(context, kept_of, budget=round(total * length * share), sequence_length=length)
         found = open_prepared(context, name)
         assert found is not None, "it has just been made"
         num_replay = len(found.rows)
         parts.append((name, num_replay))
-    training, kept = _split(number, settings.validation.share, seed)
     mixture, sizes = None, {str(reader.source): size for reader, (_, size) in zip(own, parts, strict=False)}
     if settings.mixture.asks:
         order, mixture = _mixed(context, sizes, training, num_replay, total)
@@ -247,6 +249,14 @@ def _split(number: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray
 
     kept = np.sort(np.random.default_rng([seed, 1]).permutation(number)[: _num_kept(number, share)])
     return np.setdiff1d(np.arange(number), kept), kept
+
+
+def _cut(places: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
+    """Return ascending places in parts that stand one behind the other, of each part as places in it."""
+    import numpy as np
+
+    cut = np.split(places, np.searchsorted(places, ends[:-1]))
+    return [part - start for part, start in zip(cut, [0, *ends[:-1]], strict=True)]
 
 
 def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:

@@ -111,6 +111,18 @@ def test_documents_stay_whole_and_every_token_of_them_is_learned(store: Store, t
     assert all(row["labels"] == row["input_ids"] for row in rows.dataset)
 
 
+def test_rows_that_the_stage_keeps_for_validation_are_not_replayed(store: Store, tokenizer: Any) -> None:
+    held = {"validation": {"share": 0.25}}
+    alpha = build(store, "alpha", tokenizer, tokens=2048, **held)
+    rows = build(store, "alpha", tokenizer, parent_of(("alpha", alpha.read)), replay=0.5, replay_from="lineage", **held)
+    assert alpha.read.keys() < rows.read.keys()
+    assert rows.validation is not None
+    kept = {tuple(part) for row in rows.validation for part in _documents(row)}
+    trained = {tuple(part) for row in rows.dataset for part in _documents(row)}
+    assert len(kept) > 5
+    assert not kept & trained
+
+
 def _documents(row: Any) -> list[list[int]]:
     return [part.tolist() for part in np.split(np.asarray(row["input_ids"]), np.cumsum(row["seq_lengths"])[:-1])]
 
