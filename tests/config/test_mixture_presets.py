@@ -73,6 +73,14 @@ def test_a_plan_and_a_card_say_it_in_words() -> None:
     assert of().preset_phrase == ""
 
 
+def test_a_part_without_rows_left_keeps_the_share_that_was_asked() -> None:
+    sizes = {"wiki-zh": 0, "wiki": 300, "books": 100}
+    order, facts = mixed_order(sizes, total=400, settings=of(**BILINGUAL), seed=0)
+    assert {name: fact["asked"] for name, fact in facts.items()} == {"wiki-zh": 0.2, "wiki": 0.6, "books": 0.2}
+    assert {name: fact["real"] for name, fact in facts.items()} == {"wiki-zh": 0.0, "wiki": 0.75, "books": 0.25}
+    assert len(order) == 400
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -110,13 +110,14 @@ def with_replay(
 def shares_of(sizes: Mapping[str, int], settings: MixtureSettings) -> dict[str, float]:
     """Return every source's share: as named; the others divide what is left by their rows and the temperature.
 
-    Those of a part of a preset divide its share by their rows.
+    Those of a part of a preset divide its share by their rows, and evenly where none has any: the share was asked for.
     """
     if settings.preset is not None:
         of_parts = dict[str, float]()
         for part, share in PRESETS[settings.preset].shares.items():
-            size = sum(sizes[name] for name in settings.parts[part])
-            of_parts |= {name: share * sizes[name] / max(1, size) for name in settings.parts[part]}
+            own = {name: sizes[name] for name in settings.parts[part]}
+            own = own if any(own.values()) else dict.fromkeys(own, 1)
+            of_parts |= {name: share * size / sum(own.values()) for name, size in own.items()}
         return of_parts
     rest = 1.0 - math.fsum(settings.shares.values())
     weights = {name: n ** (1 / settings.temperature) for name, n in sizes.items() if name not in settings.shares and n}
