@@ -112,7 +112,7 @@ def test_documents_stay_whole_and_every_token_of_them_is_learned(store: Store, t
 
 
 def test_rows_that_the_stage_keeps_for_validation_are_not_replayed(store: Store, tokenizer: Any) -> None:
-    held = {"validation": {"share": 0.25}}
+    held: dict[str, Any] = {"validation": {"share": 0.25}}
     alpha = build(store, "alpha", tokenizer, tokens=2048, **held)
     rows = build(store, "alpha", tokenizer, parent_of(("alpha", alpha.read)), replay=0.5, replay_from="lineage", **held)
     assert alpha.read.keys() < rows.read.keys()
