@@ -97,10 +97,12 @@ def _prompt_row(source: Source, record: Record) -> Row:
         known = {} if answer is None else {"answer": final_of(source, answer_of(answer))}
         return with_changes({"prompt": prompt, **known}, changes)
     if "answer" not in source.columns:
-        return {"prompt": _asking(source, record, question_of(source, record))}
+        prompt = folded(source, _asking(source, record, question_of(source, record)), changes)
+        return with_changes({"prompt": prompt}, changes)
     prompt, answer = _dialogue(source, record)
+    prompt = folded(source, prompt, changes)
     choices = {"choices": choices_and_answer(source, record)[0]} if "choices" in source.columns else {}
-    return {"prompt": prompt, "answer": final_of(source, answer), **choices}
+    return with_changes({"prompt": prompt, "answer": final_of(source, answer), **choices}, changes)
 
 
 def _dialogue(source: Source, record: Record) -> tuple[list[Message], str]:

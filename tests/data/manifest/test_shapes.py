@@ -222,3 +222,11 @@ def test_a_prompt_that_ends_in_a_tool_turn() -> None:
     call = {"role": "assistant", "content": "", "tool_calls": [{"name": "add", "arguments": {}}]}
     with pytest.raises(UnusableRow, match="prompt does not end in a user turn"):
         shape("prompts", {"p": [USER, call, {"role": "tool", "content": "2"}]}, {"prompt": "p"})
+
+
+def test_system_text_beside_a_question_is_folded_into_a_prompt_too() -> None:
+    columns = {"question": "q", "system": "s"}
+    for more in ({}, {"answer": "a"}):
+        row = shape("prompts", {"q": "Hi?", "a": "Yes.", "s": "Be kind."}, columns | more, system_turns="fold")
+        assert row["prompt"] == [{"role": "user", "content": "Be kind.\n\nHi?"}]
+        assert row["changed"]
