@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from common.config.base import Frozen
 
-SHORTEST_NEEDLE = 64  # tokens of a text with a pass key and its question
+SHORTEST_NEEDLE = 64  # tokens, room for a pass key and its question with usual tokenizers
 MOST_WINDOWS = 64  # windows of a side's held-out texts that are read, the first ones
 PIECE = 1024  # tokens of a window whose logits are computed at once
 
@@ -45,7 +45,7 @@ class LongContextSettings(Frozen):
         if self.needle_lengths[0] < SHORTEST_NEEDLE:
             raise ValueError(
                 f"length={self.length} and lengths={self.lengths} make a shortest text of {self.needle_lengths[0]} "
-                f"tokens; a pass key and its question take up to {SHORTEST_NEEDLE}. Set more, or fewer lengths"
+                f"tokens, below the {SHORTEST_NEEDLE} of a pass key and its question. Set more, or fewer lengths"
             )
         if self.buckets > self.length // 2:
             raise ValueError(f"buckets={self.buckets} is more than half of length={self.length}; set fewer")

@@ -74,6 +74,10 @@ class PruneSettings(CptSettings):
             raise ValueError(f"peft is {self.peft}, and a merged adapter would fill the zeros; set peft=full")
         if self.train_only:
             raise ValueError(f"train_only is {self.train_only}, and what is frozen cannot decay; remove train_only")
+        if self.rope_theta is not None:
+            raise ValueError(
+                f"rope_theta is {self.rope_theta:g}, and pruning changes weights alone; set it in a cpt stage before"
+            )
         if self.optimizer == "carry":
             raise ValueError("optimizer is carry, and its optimizer is another; set optimizer=fresh")
         if self.validation.keep == "best":

@@ -100,6 +100,8 @@ def run_exam(
             trust_remote_code=trust_remote_code,
             on_pass=counter.add,
         )
+        if settings.long_context is not None:
+            long_context.check_room(model.tokenizer, settings.long_context)
         answers = _ask(model, plan, settings, counter)
         further = extra.evaluate(model, extra_tasks, answers.chat, settings.limit)
         far = None

@@ -69,27 +69,38 @@ def needles(count: Callable[[str], int], *, length: int, depths: int, samples: i
     They fall short of it by less than a sentence. `count` gives the tokens of a text. Raises ValueError for a length
     that has no room for a key and its question.
     """
+    most = length // _least(count)
     for place in range(depths):
         depth = place / (depths - 1) if depths > 1 else 0.5
         for number in range(samples):
             rng = random.Random(f"{length}/{depth}/{number}")
             keys = tuple(rng.sample(KEYS, choices))
             answer = rng.randrange(choices)
-            sentences = [rng.choice(FILLER) for _ in range(length)]  # a sentence has more than one token
+            sentences = [rng.choice(FILLER) for _ in range(most)]
             longest = max(keys, key=count)
-            most = _most_that_fit(partial(_size, count, sentences, depth, longest), length)
-            yield Needle(_text(sentences[:most], depth, keys[answer]), depth, keys, answer)
+            fitting = _most_that_fit(partial(_size, count, sentences, depth, longest), length, most)
+            yield Needle(_text(sentences[:fitting], depth, keys[answer]), depth, keys, answer)
+
+
+def least_length(count: Callable[[str], int]) -> int:
+    """Return the tokens of the longest key with its question, without any text around them."""
+    return max(_size(count, (), 0.0, key, 0) for key in KEYS)
+
+
+def _least(count: Callable[[str], int]) -> int:
+    """Return by how many tokens the shortest sentence makes a text longer, which begins with one already."""
+    return max(1, min(count(f"{sentence} {sentence}") - count(sentence) for sentence in FILLER))
 
 
 def _size(count: Callable[[str], int], sentences: Sequence[str], depth: float, key: str, number: int) -> int:
     return count(f"{_text(sentences[:number], depth, key)} {key}")
 
 
-def _most_that_fit(tokens: Callable[[int], int], length: int) -> int:
-    """Return the largest number of sentences with which a text has at most `length` tokens, by bisection."""
+def _most_that_fit(tokens: Callable[[int], int], length: int, most: int) -> int:
+    """Return the largest number of sentences with which a text has at most `length` tokens, by bisection to `most`."""
     if tokens(0) > length:
         raise ValueError(f"a key and its question take {tokens(0)} tokens, more than {length}")
-    low, high = 0, length
+    low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if tokens(middle) <= length else (low, middle - 1)
@@ -107,6 +118,10 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
 
 
+def count_tokens(tokenizer: Any, text: str) -> int:
+    return len(encode(tokenizer, text))
+
+
 def score(model: Any, context: Sequence[int], answers: Sequence[Sequence[int]]) -> list[float]:
     """Return log p(answer | context) in nats of each answer, all of its tokens. The context is read once."""
     import torch
@@ -114,14 +129,23 @@ def score(model: Any, context: Sequence[int], answers: Sequence[Sequence[int]]) 
     device = model.get_input_embeddings().weight.device
     read = model(input_ids=torch.tensor([list(context)], device=device), use_cache=True, logits_to_keep=1)
     first_V, found = _log_probs(read.logits[0, -1]), []
+    shared = _is_cut_back(read.past_key_values)
     for answer in answers:
         total = float(first_V[answer[0]])
         if len(answer) > 1:
             ids = torch.tensor([list(answer)], device=device)
-            logits_TV = model(input_ids=ids[:, :-1], past_key_values=copy.deepcopy(read.past_key_values)).logits[0]
+            cache = read.past_key_values if shared else copy.deepcopy(read.past_key_values)
+            logits_TV = model(input_ids=ids[:, :-1], past_key_values=cache).logits[0]
             total += float(_log_probs(logits_TV).gather(-1, ids[0, 1:, None]).sum())
+            if shared:
+                cache.crop(1 - len(answer))  # below 0: so many tokens go
         found.append(total)
     return found
+
+
+def _is_cut_back(cache: Any) -> bool:
+    """Whether a cache can be put back as it was: not where a sliding window has dropped what lies behind."""
+    return getattr(cache, "is_croppable", False) and not any(cache.is_sliding)
 
 
 def _log_probs(logits: Tensor) -> Tensor:
@@ -136,7 +160,7 @@ def ask(
     """Return a record of each text of a length: its depth, its tokens, and whether the right key gained most."""
     records = []
     counted = {"length": length, "depths": depths, "samples": samples, "choices": choices}
-    asked = list(needles(lambda text: len(encode(tokenizer, text)), **counted))
+    asked = needles(partial(count_tokens, tokenizer), **counted)
     anyway = dict(zip(KEYS, _of_keys(model, tokenizer, QUESTION, KEYS), strict=True))
     for needle in asked:
         found = _of_keys(model, tokenizer, needle.context, needle.keys)

@@ -33,11 +33,11 @@ def by_position(
 
     edges = np.round(np.linspace(0, length, buckets + 1)).astype(int)
     bits, sizes = [], []
-    for number, (ids, weights_T) in enumerate(windows(tokenizer, texts, length)):
+    for number, (ids, weights_T, of_text_T) in enumerate(windows(tokenizer, texts, length)):
         if number == MOST_WINDOWS:
             break
         bits_T = bits_of(model, ids)
-        bits_T[weights_T == 0] = 0.0  # an end of a text is none of its bytes
+        bits_T[~of_text_T] = 0.0
         bits.append(summed(bits_T, edges))
         sizes.append(summed(weights_T, edges))
     found = []
@@ -50,36 +50,40 @@ def by_position(
     return found
 
 
-def windows(tokenizer: Any, texts: Iterable[str], length: int) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Yield the tokens of each window, and of each the bytes of text that it stands for.
+def windows(tokenizer: Any, texts: Iterable[str], length: int) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    """Yield the tokens of each window, of each the bytes of text that it stands for, and whether its bits count.
 
-    The first token of a window is predicted from nothing and stands for none. The last window may be shorter.
+    The first token of a window is predicted from nothing, and an end of a text is no part of it: bits of both count as
+    little as their bytes. The last window may be shorter.
     """
     import numpy as np
 
     ids: list[int] = []
     sizes: list[int] = []
+    of_text: list[bool] = []
     for text in texts:
-        tokens, own = bytes_of(tokenizer, text)
+        tokens, own, counted = bytes_of(tokenizer, text)
         ids += [*tokens, tokenizer.eos_token_id]
         sizes += [*own, 0]
+        of_text += [*counted, False]
         while len(ids) >= length:
-            yield ids[:length], np.array([0, *sizes[1:length]], dtype=np.float64)
-            ids, sizes = ids[length:], sizes[length:]
+            yield ids[:length], np.array([0.0, *sizes[1:length]]), np.array([False, *of_text[1:length]])
+            ids, sizes, of_text = ids[length:], sizes[length:], of_text[length:]
     if len(ids) > 1:
-        yield ids, np.array([0, *sizes[1:]], dtype=np.float64)
+        yield ids, np.array([0.0, *sizes[1:]]), np.array([False, *of_text[1:]])
 
 
-def bytes_of(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
-    """Return the tokens of a text and how many bytes of it each one ends: together, all of them.
+def bytes_of(tokenizer: Any, text: str) -> tuple[list[int], list[int], list[bool]]:
+    """Return the tokens of a text, how many bytes of it each one ends (together, all of them), and whether it is text.
 
-    Of tokens that are parts of one character the last one has its bytes.
+    Of tokens that are parts of one character the last one has its bytes. What a tokenizer adds to a text is none of it.
     """
-    found = tokenizer(text, return_offsets_mapping=True)
+    found = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True)
     ids = list(found["input_ids"])
     ends = [end for _, end in found["offset_mapping"]]
+    of_text = [not special for special in found["special_tokens_mask"]]
     if ids and ids[-1] == tokenizer.eos_token_id:
-        ids, ends = ids[:-1], ends[:-1]
+        ids, ends, of_text = ids[:-1], ends[:-1], of_text[:-1]
     sizes, seen = [], 0
     for place, end in enumerate(ends):
         end = len(text) if place == len(ends) - 1 else end
@@ -87,7 +91,7 @@ def bytes_of(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
         reached = seen if shared else max(seen, end)
         sizes.append(len(text[seen:reached].encode()))
         seen = reached
-    return ids, sizes
+    return ids, sizes, of_text
 
 
 def bits_of(model: Any, ids: Sequence[int]) -> np.ndarray:

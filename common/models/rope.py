@@ -18,7 +18,6 @@ from typing import Any
 from common.errors import ConfigError
 
 PLAIN = "default"  # transformers' name of RoPE as it was published
-USUAL_BASE = 10_000.0  # of most architectures, where config.json is silent
 # Architectures whose angles follow from one base alone, in one module. A test builds each of them.
 FAMILIES = (
     "llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "gemma", "gemma2", "gpt_neox", "phi",
@@ -47,6 +46,20 @@ def rope_of(config: Mapping[str, Any]) -> Rope:
     return Rope(None if found is None else float(found), kind, None if context is None else int(context))
 
 
+def base_of(config: Mapping[str, Any]) -> float | None:
+    """Return the base of a model with RoPE: as its config.json says, or else what transformers takes for its type.
+
+    None for a type that transformers does not know, or that has several. It is only imported where a file is silent.
+    """
+    if (said := rope_of(config).base) is not None:
+        return said
+    from transformers import CONFIG_MAPPING
+
+    family = str(config.get("model_type"))
+    usual = getattr(CONFIG_MAPPING[family], "default_theta", None) if family in CONFIG_MAPPING else None
+    return float(usual) if isinstance(usual, int | float) else None
+
+
 def has_rope(config: Mapping[str, Any]) -> bool:
     """Whether a model reads positions by RoPE alone, so that it computes something beyond its context too."""
     return bool(config.get("rope_parameters")) and not config.get("alibi")
@@ -69,10 +82,10 @@ def config_with_base(config: Mapping[str, Any], stage: str, *, base: float, leng
             f"{key}: the model's RoPE is {before.kind} (rope_type in its config.json), and only plain RoPE "
             f"({PLAIN}) can get another base. Leave {stage}.rope_theta out, or give a checkpoint without scaling."
         )
-    if before.base is not None and base < before.base:
+    if (now := base_of(config)) is not None and base < now:
         raise ConfigError(
-            f"{key}: the model's base is {before.base:g} already, and a smaller one makes it look less far. Set "
-            f"{stage}.rope_theta={before.base:g} or more, or leave it out."
+            f"{key}: the model's base is {now:g} already, and a smaller one makes it look less far. Set "
+            f"{stage}.rope_theta={now:g} or more, or leave it out."
         )
     parameters = {**(config.get("rope_parameters") or {}), "rope_theta": float(base), "rope_type": PLAIN}
     if config.get("rotary_pct") is not None:  # as GPT-NeoX called it, which transformers reads beside the others

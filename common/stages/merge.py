@@ -27,7 +27,7 @@ from common.errors import ConfigError, ContractError
 from common.models.finite import require_finite, weights_in
 from common.models.growth.record import carry
 from common.models.planned import config_after
-from common.models.rope import USUAL_BASE, rope_of
+from common.models.rope import base_of, rope_of
 from common.models.settings_files import read_config
 from common.models.shards import read_header, shards_of
 from common.stage import StageContext, StageReport
@@ -134,8 +134,10 @@ def _require_one_shape(configs: Mapping[str, Mapping[str, Any]], stage: str) -> 
                     f"{found.get(key)}, as a stage between them changes the model's shape. Merge stages on one side of "
                     "it."
                 )
-        bases = [rope_of(config).base or USUAL_BASE for config in (expected, found)]
-        if expected and found and bases[0] != bases[1]:
+        if not expected or not found or rope_of(expected).base == rope_of(found).base:
+            continue
+        bases = [base_of(config) or 0.0 for config in (expected, found)]
+        if bases[0] != bases[1]:
             raise ConfigError(
                 f"{stage}: {first} and {name} cannot be merged: the base of their RoPE will be {bases[0]:g} and "
                 f"{bases[1]:g}, as a stage between them changes it (rope_theta). Merge stages on one side of it, or "

@@ -46,6 +46,7 @@ def test_the_rate_falls_to_zero_unless_something_else_is_said() -> None:
     [
         ({"peft": "lora"}, r"peft is lora, and a merged adapter would fill the zeros; set peft=full"),
         ({"train_only": "embeddings"}, r"train_only is embeddings, and what is frozen cannot decay; remove"),
+        ({"rope_theta": 500_000}, r"rope_theta is 500000, .*; set it in a cpt stage before"),
         ({"optimizer": "carry"}, r"optimizer is carry, and its optimizer is another; set optimizer=fresh"),
         ({"validation": {"share": 0.1, "keep": "best"}}, r"lowest loss is that of early weights"),
         ({"methods": {"adams": False}}, r"methods\.adams cannot be switched off by itself; set zeros=cut"),

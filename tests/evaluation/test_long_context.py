@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from common.config.stages import EvaluateSettings
 from common.cost.outlook import Outlook
 from common.errors import ConfigError
 from common.evaluation.exam import ExamQuestions, run_exam
-from common.evaluation.long_context import measure
+from common.evaluation.long_context import check_room, measure
 from tests.conftest import REPOSITORY
 from tests.evaluation.conftest import make_model, make_tokenizer
 
@@ -54,10 +55,18 @@ def test_a_model_that_learned_its_positions_is_not_read_beyond_them() -> None:
 
 
 def test_a_key_without_room_is_said_with_its_setting() -> None:
+    """Before a question is asked, by the tokenizer at hand."""
     tokenizer = make_tokenizer("<|end|>", None)
-    model = make_model(len(tokenizer), "<|end|>").eval()
-    with pytest.raises(ConfigError, match=r"evaluate\.long_context\.length=64: a key and its question take \d+ tokens"):
-        measure(model, tokenizer, {}, LongContextSettings(length=64, lengths=1))
+    message = r"^evaluate\.long_context\.length=128 with lengths=2 makes a shortest text of 64 tokens; .* take (\d+)\."
+    with pytest.raises(ConfigError, match=message) as refused:
+        check_room(tokenizer, LongContextSettings(length=128, lengths=2))
+    least = int(re.findall(r"length=(\d+) or more", str(refused.value))[0])
+    with torch.inference_mode():
+        settings = LongContextSettings(length=least, lengths=2, depths=1, samples=1, buckets=1)
+        check_room(tokenizer, settings)
+        measure(make_model(len(tokenizer), "<|end|>").eval(), tokenizer, {}, settings)
+    with pytest.raises(ConfigError):
+        check_room(tokenizer, LongContextSettings(length=least - 1, lengths=2))
 
 
 def test_recipes_without_it_stay_as_they_are() -> None:

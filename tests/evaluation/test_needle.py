@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from common.evaluation import needle as needle_test
 from common.evaluation.needle import FILLER, KEYS, ask, by_cell, encode, needles, score
 from common.evaluation.statistics import wilson
 from tests.evaluation.conftest import make_model, make_tokenizer
@@ -40,15 +43,45 @@ def test_texts_are_always_the_same_and_differ() -> None:
     assert {needle.answer for needle in first} > {0}
 
 
+def test_a_text_is_made_with_few_readings() -> None:
+    """A text of this many tokens is made out of it by readings of less than fifteen times its size, not of fifty."""
+    read: list[int] = []
+
+    def counted(text: str) -> int:
+        read.append(words(text))
+        return 1 + read[-1]  # one token begins every text
+
+    (found,) = needles(counted, length=4000, depths=1, samples=1, choices=4)
+    assert 4000 - max(map(words, FILLER)) <= 1 + words(f"{found.context} {found.keys[found.answer]}") <= 4000
+    assert sum(read) < 15 * 4000
+
+
 def test_a_length_without_room_is_refused() -> None:
     with pytest.raises(ValueError, match="a key and its question take 22 tokens, more than 10"):
         next(needles(words, length=10, depths=1, samples=1, choices=2))
 
 
-def test_scores_are_those_of_whole_texts() -> None:
-    """Against one forward pass over each text with its answer, and a sum of log-softmax in float64."""
+@pytest.mark.parametrize("window", [None, 8])
+def test_scores_are_those_of_whole_texts(window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against one forward pass over each text with its answer, and a sum of log-softmax in float64.
+
+    The cache is copied only where a sliding window has dropped what was before.
+    """
+    copied: list[Any] = []
+
+    def counted(cache: Any) -> Any:
+        copied.append(cache)
+        return deepcopy(cache)
+
+    monkeypatch.setattr(needle_test, "copy", SimpleNamespace(deepcopy=counted))
     tokenizer = make_tokenizer("<|end|>", None)
     model = make_model(len(tokenizer), "<|end|>").eval()
+    if window is not None:
+        from transformers import MistralConfig, MistralForCausalLM
+
+        sizes = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+        heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+        model = MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=window)).eval()
     context, answers = encode(tokenizer, "what is money paper"), [[20, 31, 7], [9], [4, 4]]
     with torch.inference_mode():
         found = score(model, context, answers)
@@ -57,6 +90,7 @@ def test_scores_are_those_of_whole_texts() -> None:
             nats = logits.log_softmax(-1)
             expected = sum(float(nats[len(context) - 1 + place, token]) for place, token in enumerate(answer))
             assert value == pytest.approx(expected, abs=1e-4)
+    assert len(copied) == (0 if window is None else 2)
 
 
 def test_a_model_that_copies_finds_every_key_and_one_that_does_not_is_near_chance() -> None:
@@ -68,7 +102,7 @@ def test_a_model_that_copies_finds_every_key_and_one_that_does_not_is_near_chanc
         random = by_cell(ask(model, tokenizer, **asked))
         copying = by_cell(ask(Copying(len(tokenizer)), tokenizer, **asked))
     assert [cell["score"] for cell in copying] == [1.0, 1.0, 1.0]
-    assert random[-1]["score"] < 1.0
+    assert random[-1]["low"] <= 1 / ASKED["choices"] <= random[-1]["high"]
 
 
 class Copying(torch.nn.Module):  # type: ignore[misc] # torch is untyped here
@@ -82,8 +116,6 @@ class Copying(torch.nn.Module):  # type: ignore[misc] # torch is untyped here
         return self.table
 
     def forward(self, input_ids: Any, past_key_values: Any = None, **_: Any) -> Any:
-        from types import SimpleNamespace
-
         read = [*(past_key_values or []), *input_ids[0].tolist()]
         logits = torch.zeros(1, input_ids.shape[1], self.table.num_embeddings)
         for place in range(input_ids.shape[1]):

@@ -14,7 +14,7 @@ from common.config.resolve import Resolved, resolve
 from common.engine.preflight.settings import check_settings
 from common.errors import ConfigError
 from common.models.planned import config_after, context_after
-from common.models.rope import FAMILIES, config_with_base, has_rope, rope_of, set_base
+from common.models.rope import FAMILIES, base_of, config_with_base, has_rope, rope_of, set_base
 from tests.conftest import REPOSITORY
 
 SIZES = {
@@ -96,6 +96,17 @@ def test_a_config_json_of_any_age_gets_the_base(config: dict[str, Any], base: fl
     assert read.max_position_embeddings == 256
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_where_a_config_json_is_silent_the_base_is_that_of_its_class(family: str) -> None:
+    from transformers import CONFIG_MAPPING
+
+    assert base_of({"model_type": family}) == CONFIG_MAPPING[family]().rope_parameters["rope_theta"]
+
+
+def test_an_architecture_without_one_base_has_none() -> None:
+    assert [base_of({"model_type": family}) for family in ("gemma3_text", "of its own")] == [None, None]
+
+
 def test_a_longer_context_stays() -> None:
     config = {"model_type": "llama", "max_position_embeddings": 4096}
     assert config_with_base(config, "cpt", **LONGER)["max_position_embeddings"] == 4096
@@ -111,6 +122,7 @@ def test_a_longer_context_stays() -> None:
         ({"model_type": "llama", "rope_scaling": {"type": "linear", "factor": 2.0}}, "RoPE is linear"),
         ({"model_type": "qwen2", "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "RoPE is yarn"),
         ({"model_type": "llama", "rope_parameters": {"full_attention": {}}}, "for each kind of layer"),
+        ({"model_type": "mixtral"}, r"base is 1e\+06 already.* Set cpt\.rope_theta=1e\+06 or more"),
         ({"model_type": "qwen2", "rope_theta": 1e6}, r"base is 1e\+06 already.* Set cpt\.rope_theta=1e\+06 or more"),
     ],
 )  # fmt: skip
@@ -145,10 +157,7 @@ def test_a_plan_refuses_rows_that_are_longer_without_it() -> None:
     with pytest.raises(ConfigError, match=r"sft\.sequence_length=1024.*context of 512"):
         check_settings(planned(**{"cpt.rope_theta": "500000", "sft.sequence_length": "1024"}))
     with pytest.raises(ConfigError, match="base is 10000 already"):
-        check_settings(planned(**{
-            "cpt.rope_theta": "5000",
-            "model.architecture.rope_parameters": "{rope_theta: 10000.0, rope_type: default}",
-        }))  # fmt: skip
+        check_settings(planned(**{"cpt.rope_theta": "5000"}))
 
 
 def test_a_plan_refuses_to_merge_across_the_change() -> None:

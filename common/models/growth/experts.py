@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.growth import ExpandSettings
 from common.errors import ConfigError
+from common.models.rope import base_of, rope_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +46,8 @@ def sparse_config(settings: ExpandSettings, config: Config, stage: str) -> Confi
                 f"{stage}.method=upcycle: {biases[0]} is true in the model's config.json, and Mixtral's layers have no "
                 "biases. Use another method, or a checkpoint without them."
             )
+        if rope_of(config).base is None:  # Mixtral's own is another
+            kept["rope_theta"] = base_of(config)
         return {**kept, **experts, "num_local_experts": settings.num_experts}
     inner = config["intermediate_size"]
     experts |= {

@@ -54,6 +54,16 @@ def test_the_expert_that_all_tokens_pass_begins_by_adding_nothing() -> None:
     assert made["model.layers.0.mlp.shared_expert.up_proj.weight"].any()
 
 
+def test_experts_keep_the_base_of_positions_that_a_config_leaves_to_its_class() -> None:
+    """Mixtral's class takes 1,000,000 where Llama's takes 10,000."""
+    from transformers import LlamaConfig, MixtralConfig
+
+    settings = ExpandSettings(method="upcycle", num_experts=4)
+    silent = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+    before = LlamaConfig(**silent).rope_parameters
+    assert MixtralConfig(**dict(grown_config(settings, silent, "expand"))).rope_parameters == before
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_plan_counts_the_weights_of_experts(family: str) -> None:
     model = small(family)
