@@ -106,7 +106,7 @@ CHAIN = {"base": "{kind: base}", "expand": "{kind: expand, from: base}", "cpt": 
              r"Add a stage of kind collapse behind it, and let `publish` name that one\."),
         ({"dpo": "{kind: dpo, from: cpt}"}, r"dpo: a stage of kind dpo cannot go on from cpt, whose layers have cop"),
         ({"merge": "{kind: merge, from: cpt, with: [base]}"}, r"merge: a stage of kind merge cannot go on from cpt"),
-        ({"again": "{kind: expand, from: cpt}"}, r"again: a stage of kind expand cannot go on from cpt"),
+        ({"again": "{kind: expand, from: cpt}"}, r"again: the layers of the stage before it have copies beside them"),
         ({"collapse": "{kind: collapse, from: cpt}", "later": "{kind: cpt, from: collapse, settings: cpt}"},
          r"later\.train_only=added: no stage before it expands the model"),
         ({"collapse": "{kind: collapse, from: cpt}", "twice": "{kind: collapse, from: collapse}"},
