@@ -18,6 +18,7 @@ from common.config.base import StageSettings
 
 Method = Literal["llama_pro", "adept", "depth", "width", "upcycle", "control_llm"]
 CONTROL_LLM: Method = "control_llm"
+DIVERGENCE = "control_divergence"  # the method that stages behind its copies have
 ADDS_LAYERS = ("llama_pro", "adept", CONTROL_LLM)  # methods whose added layers may be trained alone
 
 
@@ -90,7 +91,7 @@ class ExpandSettings(StageSettings):
 
     def brings(self, kind: str) -> dict[str, dict[str, Any]]:
         """Return the methods that a stage of a kind behind it has by itself, with settings that it may change."""
-        return {"control_divergence": {"form": "mse" if kind == "sft" else "cosine"}} if self.paired else {}
+        return {DIVERGENCE: {"form": "mse" if kind == "sft" else "cosine"}} if self.paired else {}
 
     @model_validator(mode="after")
     def _suits_its_method(self) -> ExpandSettings:

@@ -44,7 +44,11 @@ def settle_methods(
         if not isinstance(settings, WithMethods):
             continue
         before = [*_before(node, nodes, found, taken)]
-        found[node.name] = settings = _with_brought(node, settings, before, origins)
+        try:
+            found[node.name] = settings = _with_brought(node, settings, before, origins)
+        except ConfigError as error:
+            problems.append(str(error))
+            continue
         if settings.optimizer == "carry" and (problem := _carry_problem(node, settings, before)):
             problems.append(f"{node.name}.optimizer=carry: {problem}")
         if not settings.methods:
@@ -65,10 +69,15 @@ def settle_methods(
 def _with_brought(
     node: Node, settings: WithMethods, before: Sequence[Ancestor], origins: dict[str, str]
 ) -> WithMethods:  # fmt: skip
-    """Return a stage's settings with the methods that a growth before it brings."""
+    """Return a stage's settings with the methods that a growth before it brings. Raises ConfigError for one put off."""
     growth = growth_among(one.settings for one in before)
     methods = dict(settings.methods)
     for name, own in growth.brings(node.kind).items() if growth is not None else ():
+        if name not in methods and (label := origins.get(f"{node.name}.methods.{name}")):
+            raise ConfigError(
+                f"{node.name}.methods.{name} ({label}): the growth before the stage needs this method, so it cannot be "
+                f"false. Set {node.name}.methods.{name}.scale=0, which leaves its term out of the loss."
+            )
         said = methods.get(name, {})
         methods[name] = {**own, **said}
         for key in own.keys() - said.keys():

@@ -75,6 +75,15 @@ def ends_bytes(shape: Shape) -> float:
     return 2 * 4 * shape.hidden + 2 * 4 * shape.head_size + 8 + 4
 
 
+def pairs_bytes(shape: Shape, work: Work) -> float:
+    """Return the bytes per token that pairs save besides their layers: for the meeting of outputs, and their distance.
+
+    Measured for each pair, in float32: 0 (lerp), 8 H (dlerp) or 16 H (slerp), and 4 H (mse) or 8 H (cosine). These are
+    the most of both.
+    """
+    return 24.0 * shape.hidden * work.pairs
+
+
 def cut_bytes(shape: Shape) -> float:
     """Return the bytes per token that a checkpointed layer keeps: what goes into it, in float32."""
     return 4.0 * shape.hidden

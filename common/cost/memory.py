@@ -194,6 +194,7 @@ def _trained(setting: Setting, work: Work) -> Need:
     one_layer = HALF * shape.layer_linear if work.halved and shards == 1 else 0.0
     earlier = gradients if work.accumulation > 1 else 0.0
     kept = work.passed(shape) * (cut if work.checkpointing else layer)
+    kept += work.tokens * activations.pairs_bytes(shape, work)
     moments: list[dict[str, float]] = [
         {"gradients": earlier + table / shards, "activations": kept + ends, "logits": head, "bfloat16 copies": copies},
         {"gradients": gradients, "activations": layer + working, "bfloat16 copies": one_layer},

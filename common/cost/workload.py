@@ -16,6 +16,7 @@ from typing import Any, Literal
 from common.config.answering import OnlineSettings
 from common.config.base import AskedPrecision, Peft
 from common.config.batches import accumulate, micro_tokens
+from common.config.growth import DIVERGENCE
 from common.config.kinds import kind_of
 from common.config.methods import LossMethod, RowsMethod, chosen, keeps, teaches
 from common.config.schema import Config, RunSettings
@@ -52,6 +53,7 @@ class Work:
     eight_bit: bool  # the quantised copy holds 8 bits a weight, not 4
     only: tuple[int, ...] | None = None  # places of the layers that learn; none: all
     tables: tuple[str, ...] = ()  # with `only`: embed_tokens and lm_head, where they learn too
+    pairs: int = 0  # of a frozen layer and its copy, whose outputs meet
     part: float = 1.0  # share of a row that is read as a row of its own, as a mean over the steps
 
     @property
@@ -167,7 +169,8 @@ def _part(settings: LearningSettings, added: Sequence[int]) -> dict[str, Any]:
         return {}
     if settings.train_only == "embeddings":
         return {"only": (), "tables": ("embed_tokens", "lm_head")}
-    return {"only": tuple(added), "tables": settings.train_also}
+    pairs = len(added) if any(method.name == DIVERGENCE for method, _ in chosen(settings)) else 0
+    return {"only": tuple(added), "tables": settings.train_also, "pairs": pairs}
 
 
 def split(batch: int, tokens_each: int, settings: LearningSettings, run: RunSettings) -> tuple[int, int]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,19 @@ import pytest
 import torch
 import transformers
 
+from common.config.growth import ExpandSettings
+from common.config.methods import LossBatch
+from common.config.resolve import resolve
 from common.config.schema import ModelFacts, ModelSettings
+from common.config.stages import ContinuedSettings
 from common.cost import activations
 from common.cost.shapes import Shape, shape_of
-from common.cost.workload import Work
+from common.cost.workload import Work, work_of
+from common.models.growth.growing import grow
+from common.models.growth.pairs import learning_parts
+from common.training.methods.losses.control_divergence import ControlDivergenceSettings, term
 from common.training.speed.attention import register
+from tests.conftest import REPOSITORY
 
 TINY = {
     "vocab_size": 300, "hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -102,6 +113,55 @@ def work(length: int, rows: int, *, bf16: bool, peft: Any = "full") -> Work:
     )  # fmt: skip
 
 
+@contextlib.contextmanager
+def saving(model: Any) -> Iterator[dict[int, int]]:
+    """Collect the bytes of what forward passes save for their backward pass, by place in memory."""
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    saved: dict[int, int] = {}
+    held: list[torch.Tensor] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage.nbytes()
+        held.append(tensor)  # so that no other takes its place
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield saved
+
+
+def test_what_pairs_save_is_counted_beside_the_layers_that_are_passed_back() -> None:
+    """Of six layers the two lowest pass nothing back: the plain one, and that beside which the lowest copy stands."""
+    ids = torch.randint(0, 300, (2, 32))
+    found: list[int] = []
+    for growth in (
+        ExpandSettings(method="llama_pro", added=2),
+        ExpandSettings(method="control_llm", added=2, interpolation="slerp"),
+    ):
+        config = transformers.LlamaConfig(**{**TINY, "num_hidden_layers": 4})
+        grown = grow(transformers.LlamaForCausalLM(config), growth, "expand")
+        model = grown.model.train().requires_grad_(False)
+        layers = [] if growth.paired else [model.model.layers[place] for place in grown.added]
+        for part in layers or learning_parts(model, trained=True):
+            part.requires_grad_(True)
+        with saving(model) as saved:
+            outputs = model.model(input_ids=ids, use_cache=False)
+            if growth.paired:
+                batch = LossBatch(outputs.last_hidden_state, ids, None, outputs, model=model)
+                outputs = term(batch, ControlDivergenceSettings(form="cosine"))
+        found.append(sum(saved.values()))
+    shape = Shape("llama", 300, 64, 176, 6, 4, 2, 16, False, 512)
+    paired = replace(work(32, 2, bf16=False), only=grown.added, pairs=2)
+    assert paired.passed(shape) == 4
+    assert found[1] - found[0] == pytest.approx(64 * activations.pairs_bytes(shape, paired), rel=0.05)
+    resolved = resolve({"domain": "medical", "pipeline": "control-llm"}, REPOSITORY)
+    for stage, pairs in (("cpt-copies", 2), ("cpt", 0)):
+        settings = resolved.config.stages[stage]
+        assert isinstance(settings, ContinuedSettings)
+        assert work_of("cpt", settings, resolved.config, grown.added).pairs == pairs
+
+
 @pytest.mark.parametrize("attention", ["sdpa_float32", "documents_float32"])
 @pytest.mark.parametrize(
     ("family", "bf16", "peft"),
@@ -124,22 +184,8 @@ def test_saved_activations_are_counted_tensor_by_tensor(family: str, bf16: bool,
         model.set_attn_implementation(attention)
         if peft == "lora":
             model = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"))
-        weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-        saved: dict[int, int] = {}
-        held: list[torch.Tensor] = []
-
-        def keep(tensor: torch.Tensor, weights: set[int] = weights, saved: Any = saved, held: Any = held) -> Any:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in weights:
-                saved[storage.data_ptr()] = storage.nbytes()
-            held.append(tensor)  # so that no other takes its place
-            return tensor
-
         bare = model.model if peft == "full" else model.base_model.model.model
-        with (
-            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-            torch.autocast("cpu", torch.bfloat16, enabled=bf16),
-        ):
+        with saving(model) as saved, torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             bare(input_ids=ids, position_ids=positions, use_cache=False)
         found.append(sum(saved.values()))
     shape = Shape(family, 300, 64, 176, 4, 4, 2, 16, False, 512)

@@ -72,7 +72,7 @@ def test_a_plan_knows_both_forward_passes_and_what_learns(tmp_path: Path) -> Non
     assert work is not None
     assert (shape.layers, settings["exam-sft-copies"].shape.layers, settings["exam-collapse"].shape.layers) == (6, 6, 4)
     assert work.learned(shape) == 2 * shape.layer_parameters
-    assert work.passed(shape) == 3  # the copies, and the layer between them
+    assert work.passed(shape) == 4  # the copies, the layer between them, and that beside the upper one
     notes = make_plan(resolved).notes
     assert any(note.startswith("collapse: 6 -> 4 layers, ") for note in notes)
     assert any(note.startswith("cpt-copies, control_divergence: ") for note in notes)
@@ -106,7 +106,7 @@ CHAIN = {"base": "{kind: base}", "expand": "{kind: expand, from: base}", "cpt": 
              r"Add a stage of kind collapse behind it, and let `publish` name that one\."),
         ({"dpo": "{kind: dpo, from: cpt}"}, r"dpo: a stage of kind dpo cannot go on from cpt, whose layers have cop"),
         ({"merge": "{kind: merge, from: cpt, with: [base]}"}, r"merge: a stage of kind merge cannot go on from cpt"),
-        ({"again": "{kind: expand, from: cpt}"}, r"again: a stage of kind expand cannot go on from cpt"),
+        ({"again": "{kind: expand, from: cpt}"}, r"again: the layers of the stage before it have copies beside them"),
         ({"collapse": "{kind: collapse, from: cpt}", "later": "{kind: cpt, from: collapse, settings: cpt}"},
          r"later\.train_only=added: no stage before it expands the model"),
         ({"collapse": "{kind: collapse, from: cpt}", "twice": "{kind: collapse, from: collapse}"},

@@ -3,8 +3,8 @@
 Usage: `plain = collapse(model, "auto", "collapse")`; `mean_weights(model)` are the w that it takes.
 
 Control LLM (arXiv 2501.10979) and its authors' code: the weights of a layer and its copy meet with the pair's running
-mean of w, on a line where their outputs did (lerp), else on an arc between the last dimensions of each tensor. What
-mean weights compute is not the mean of what both computed, so this costs something, which exams before and after show.
+mean of w: behind lerp on a line; behind dlerp and slerp on an arc between the last dimensions of each tensor. What mean
+weights compute is not the mean of what both computed, so this costs something, which exams before and after show.
 In the authors' code w is averaged over an evaluation; ours is over the forward passes of the last training.
 """
 

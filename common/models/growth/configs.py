@@ -57,11 +57,11 @@ def sources_of(
 def places_of(settings: ExpandSettings, config: Config, stage: str) -> tuple[int, ...]:
     """Return the places of the layers that a method adds, to be trained alone.
 
-    Nothing is passed back through the frozen layers that copies stand beside, so these count as the lowest ones.
+    Each copy of a pair counts as the layer above its own: the lowest one's frozen layer passes nothing back.
     """
     if settings.paired:
         ends = block_ends(settings, int(config["num_hidden_layers"]), stage)
-        return tuple(len(ends) + end for end in ends)
+        return tuple(end + number for number, end in enumerate(ends, start=1))
     return tuple(copies_among(sources_of(settings, config, stage))) if settings.method != "depth" else ()
 
 

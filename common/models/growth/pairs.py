@@ -8,7 +8,8 @@ frozen layer, h_e that of its copy, s the logistic function:
 - dlerp: the same with w = s(W [h_p; h_e] + f) for each token, W of shape (1, 2H);
 - slerp: h = sin((1 - w) θ)/sin θ h_p + sin(w θ)/sin θ h_e with w = s(f) and θ their angle, for each token; where one of
   the angles is below 1e-4, the lerp of all.
-f begins at 0, so w at a half where W is left out. No gradient passes through h_p. Shapes: B rows, T tokens, H hidden.
+f begins at 0, so w at a half where W is left out. Gradients pass through both layers to what lies below; the weights of
+the frozen one have none. Shapes: B rows, T tokens, H hidden.
 No other program loads such a checkpoint; `common.stages.collapse` makes a plain one of it.
 """
 
@@ -82,8 +83,7 @@ def pair_class() -> type:
             self.kept: tuple[Tensor, Tensor, Tensor] | None = None  # h_p, h_e, w
 
         def forward(self, hidden_states: Tensor, **named: Any) -> Tensor:
-            with torch.no_grad():
-                h_p = self.original(hidden_states, **named)
+            h_p = self.original(hidden_states, **named)
             h_e = self.copy(hidden_states, **named)
             w = torch.sigmoid(self.factor) if self.mixer is None else dlerp_weight(h_p, h_e, self.mixer, self.factor)
             if self.training:

@@ -17,7 +17,7 @@ from common.models.growth.configs import grown_config, places_of
 from common.models.growth.growing import grow
 from common.models.growth.pair_configs import require_plain_folder
 from common.models.growth.pairs import dlerp_weight, learning_parts, lerp, pairs_of, slerp
-from tests.models.growth.small import FAMILIES, IDS, _norm, layer, logits_of, small, weights_of
+from tests.models.growth.small import FAMILIES, IDS, SIZES, _norm, layer, logits_of, small, weights_of
 
 Array = Any
 Interpolation = Literal["lerp", "dlerp", "slerp"]
@@ -55,6 +55,23 @@ def changed(how: Interpolation, family: str = "llama") -> Any:
             for weight in part.parameters() if isinstance(part, torch.nn.Module) else [part]:
                 weight.add_(torch.randn_like(weight) * 0.3)
     return model
+
+
+def logits(weights: dict[str, Array], config: Any) -> Array:
+    """The logits (T, V) of a paired model in float64, from its definition."""
+    hidden, how = weights["model.embed_tokens.weight"][IDS], config.interpolation
+    for place in range(4):
+        own = {name.split(f"layers.{place}.")[1]: one for name, one in weights.items() if f".layers.{place}." in name}
+        if place not in config.expanded_layers:
+            hidden = layer(hidden, own, config)
+            continue
+        parts = [{name.split(f"{part}.")[1]: one for name, one in own.items() if name.startswith(part)}
+                 for part in ("original", "copy")]  # fmt: skip
+        h_p, h_e = (layer(hidden, part, config) for part in parts)
+        shift = np.concatenate([h_p, h_e], -1) @ own["mixer"].T if how == "dlerp" else 0.0
+        w = sigmoid(shift + own["factor"])
+        hidden = arc(h_p, h_e, w) if how == "slerp" else (1 - w) * h_p + w * h_e
+    return _norm(hidden, weights["model.norm.weight"], config) @ weights["model.embed_tokens.weight"].T
 
 
 def test_lerp_and_dlerp_are_their_definitions() -> None:
@@ -103,7 +120,7 @@ def test_logits_stay_and_only_our_classes_load_the_result(how: Interpolation, fa
     model = small(family, tie_word_embeddings=how == "dlerp")
     grown = grow(model, settings_of(how), "expand", seed=1)
     assert torch.equal(logits_of(grown.model), logits_of(model))
-    assert (grown.added, grown.preserving) == ((3, 5), True)
+    assert (grown.added, grown.preserving) == ((2, 5), True)
     assert [pair.mean_w.item() for pair in pairs_of(grown.model)] == [0.5, 0.5]
     other = changed(how, family)
     other.save_pretrained(tmp_path)
@@ -119,35 +136,33 @@ def test_logits_stay_and_only_our_classes_load_the_result(how: Interpolation, fa
 @pytest.mark.parametrize("how", HOW)
 def test_the_whole_model_is_its_definition(how: Interpolation) -> None:
     model = changed(how)
-    weights, config = weights_of(model), model.config
-    hidden = weights["model.embed_tokens.weight"][IDS]
-    for place in range(4):
-        own = {name.split(f"layers.{place}.")[1]: one for name, one in weights.items() if f".layers.{place}." in name}
-        if place not in config.expanded_layers:
-            hidden = layer(hidden, own, config)
-            continue
-        parts = [{name.split(f"{part}.")[1]: one for name, one in own.items() if name.startswith(part)}
-                 for part in ("original", "copy")]  # fmt: skip
-        h_p, h_e = (layer(hidden, part, config) for part in parts)
-        shift = np.concatenate([h_p, h_e], -1) @ own["mixer"].T if how == "dlerp" else 0.0
-        w = sigmoid(shift + own["factor"])
-        hidden = arc(h_p, h_e, w) if how == "slerp" else (1 - w) * h_p + w * h_e
-    expected = _norm(hidden, weights["model.norm.weight"], config) @ weights["model.embed_tokens.weight"].T
-    assert np.abs(expected - logits_of(model).numpy()).max() < 1e-3
+    assert np.abs(logits(weights_of(model), model.config) - logits_of(model).numpy()).max() < 1e-3
     ids = torch.tensor([IDS])
     written = [model.generate(ids, max_new_tokens=6, do_sample=False, use_cache=cached) for cached in (True, False)]
     assert torch.equal(*written)  # a copy has keys and values of its own
 
 
-def test_no_gradient_passes_through_frozen_layers() -> None:
-    model = changed("dlerp")
+@pytest.mark.parametrize("how", HOW)
+def test_gradients_of_the_lowest_copy_are_those_of_the_definition(how: Interpolation) -> None:
+    """They also pass through the frozen layers above: each is held to differences of the logits in numpy."""
+    model = changed(how)
+    random = np.random.default_rng(0)
+    out = random.normal(size=(len(IDS), SIZES["vocab_size"]))
     model.train().requires_grad_(False)
     for part in learning_parts(model, trained=False):
         part.requires_grad_(True)
-    model(input_ids=torch.tensor([IDS]), use_cache=False).logits.sum().backward()
-    learned = {name for name, weight in model.named_parameters() if weight.grad is not None}
-    assert all(".copy." in name or name.endswith("mixer") for name in learned)
-    assert len(learned) == 2 * 9 + 2
+    (model(input_ids=torch.tensor([IDS]), use_cache=False).logits[0].double() * torch.tensor(out)).sum().backward()
+    gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    assert all(".copy." in name or name.endswith("mixer") for name in gradients)
+    assert len(gradients) == 2 * 9 + 2 * (how == "dlerp")
+    weights = weights_of(model)
+    lowest = [name for name in gradients if name.startswith("model.layers.1.copy.")]
+    assert len(lowest) == 9
+    for name in lowest:
+        way = random.normal(size=weights[name].shape)
+        ends = [logits({**weights, name: weights[name] + side * way}, model.config) for side in (1e-5, -1e-5)]
+        expected = ((ends[0] - ends[1]) * out).sum() / 2e-5
+        assert (gradients[name].double().numpy() * way).sum() == pytest.approx(expected, rel=2e-3, abs=1e-3), name
 
 
 def test_a_plan_knows_the_shape_and_refuses_to_grow_twice() -> None:
@@ -155,7 +170,7 @@ def test_a_plan_knows_the_shape_and_refuses_to_grow_twice() -> None:
     after = grown_config(settings_of("lerp"), plain, "expand")
     assert after["layer_types"] == ["a", "b", "c", "d", "b", "d"]
     assert (after["model_type"], after["num_hidden_layers"], after["expanded_layers"]) == ("control_qwen3", 6, [1, 3])
-    assert places_of(settings_of("lerp"), plain, "expand") == (3, 5)  # six layers, the first two passed by
+    assert places_of(settings_of("lerp"), plain, "expand") == (2, 5)  # 0, 1 and its copy, 2, 3 and its copy
     with pytest.raises(ConfigError, match=r"again: the layers of the stage before it have copies.*before again\."):
         grown_config(settings_of("lerp"), after, "again")
     with pytest.raises(ConfigError, match=r"expand\.added=3: control_llm parts the model's 4 layers"):

@@ -3,11 +3,12 @@
 Usage: `sft: {methods: {control_divergence: {scale: 0.5}}}`; behind `expand` with `method: control_llm` it is on anyway.
 
 Control LLM (arXiv 2501.10979) and its authors' code. With h_p the output of a frozen layer and h_e that of its copy,
-both (B, T, H), each pair adds the mean over all B T positions of
+both (B, T, H), at each position a pair is away by
 - mse: mean_H (h_e - h_p)^2;
 - cosine: smoothL1(relu(1 - cos(h_p, h_e))), where smoothL1(x) is x^2 / 2 below 1 and x - 1/2 from there on.
-The term is `scale` times the mean over the pairs. It also keeps each pair's running mean of w, over all processes,
-which a later stage collapses with.
+No gradient passes through h_p here. The term is `scale` times the mean over the pairs, summed over the positions that
+are learned. So it is the same however a step is split. The authors' code takes the mean over all positions of a batch.
+The method also keeps each pair's running mean of w, over all processes, which a later stage collapses with.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ class ControlDivergenceSettings(MethodSettings):
 
 
 def divergence(h_p: Tensor, h_e: Tensor, form: str) -> Tensor:
-    """Return the mean over all positions of how far a copy's output is from its layer's, (B, T, H) both."""
+    """Return how far a copy's output is from its layer's at each position, (B, T); both are (B, T, H)."""
     import torch
     from torch.nn import functional
 
     h_p, h_e = h_p.detach().float(), h_e.float()
     if form == "mse":
-        return (h_e - h_p).pow(2).mean()
+        return (h_e - h_p).pow(2).mean(dim=-1)
     away_BT = functional.relu(1 - functional.cosine_similarity(h_p, h_e, dim=-1, eps=1e-8))
-    return functional.smooth_l1_loss(away_BT, torch.zeros_like(away_BT))
+    return functional.smooth_l1_loss(away_BT, torch.zeros_like(away_BT), reduction="none")
 
 
 def term(batch: LossBatch, settings: ControlDivergenceSettings) -> tuple[Any, dict[str, Any]]:
@@ -52,12 +53,14 @@ def term(batch: LossBatch, settings: ControlDivergenceSettings) -> tuple[Any, di
     import torch
 
     pairs = pairs_of(batch.model)
-    learned = (batch.next_BT != -100).sum()
-    mean = torch.stack([divergence(pair.kept[0], pair.kept[1], settings.form or "cosine") for pair in pairs]).mean()
+    learned_BT = batch.next_BT != -100
+    form = settings.form or "cosine"
+    away_KBT = torch.stack([divergence(pair.kept[0], pair.kept[1], form) for pair in pairs])
+    away = away_KBT.mean(dim=0)[learned_BT].sum()
     w_K = follow(pairs)
     for pair in pairs:
         pair.kept = None
-    return settings.scale * learned * mean, {"divergence": learned * mean.detach(), "w": learned * w_K.mean()}
+    return settings.scale * away, {"divergence": away.detach(), "w": learned_BT.sum() * w_K.mean()}
 
 
 def follow(pairs: Sequence[Any]) -> Tensor:
@@ -96,5 +99,7 @@ METHOD = LossMethod(
     name="control_divergence", settings=ControlDivergenceSettings, term=term, complete=complete, finish=finish,
     charted=("divergence", "w"),
     phrase="a pull of copies towards the frozen layers beside them",
-    paper="arXiv 2501.10979 and its authors' code", ours="w is averaged over a training, not over an evaluation",
+    paper="arXiv 2501.10979 and its authors' code",
+    ours="w is averaged over a training, not over an evaluation; the pull counts learned positions alone, and passes "
+    "no gradient through frozen layers",
 )  # fmt: skip
