@@ -152,10 +152,6 @@ class Masking(OwnAnswers):
         totals += [reward if keep else mean for reward, keep in zip(rewards, keeps, strict=True)]
         self.kept += [keep and learned for keep in keeps]
 
-    def _span(self, paragraph: str, ids: Ids) -> str | None:
-        span = self._asking.span(self._text(ids))
-        return span if is_valid(span, paragraph, self._settings.occurs_below) else None
-
     def _random_span(self, place: int, number: int, turn: int) -> str | None:
         draw = random.Random(f"{self._seed}/{number}/{turn}")
         most, below = self._settings.random_words, self._settings.occurs_below
