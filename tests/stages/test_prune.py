@@ -19,6 +19,7 @@ from common.engine.preflight.settings import check_settings
 from common.engine.run import run_stage
 from common.errors import ConfigError
 from common.models.sparsity.record import sparsity_of
+from common.stages.prune import comes_from
 from tests.conftest import QUICK, REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -105,6 +106,51 @@ def test_a_plan_knows_the_teacher_and_the_pattern(tmp_path: Path) -> None:
 def test_what_cannot_work_is_refused_in_a_plan(words: dict[str, str], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         check_settings(pruning(tmp_path, **words))
+
+
+CHAIN = (
+    "description: A chain.\nstages:\n  base: {kind: base}\n  expand: {kind: expand, from: base}\n"
+    "  sft: {kind: sft, from: expand}\n  sparse: {kind: prune, from: sft, settings: cpt}\n"
+    "  sft-sparse: {kind: sft, from: sparse}\n  blend: {kind: merge, from: sft, with: [sft-sparse]}\n"
+    "exam: [base]\npublish: sft-sparse\n"
+)
+
+
+def own_chain(tmp_path: Path, chain: str = CHAIN) -> Resolved:
+    root = tmp_path / "repository"
+    for name in ("domains", "pipelines"):
+        shutil.copytree(REPOSITORY / name, root / name)
+    (root / "pipelines" / "own.yaml").write_text(chain, encoding="utf-8")
+    more = {"pipeline": "own", "out": str(tmp_path), "sft-sparse.methods.keep_zeros": "{}"}
+    if "kind: expand" in chain:
+        more |= {"expand.method": "llama_pro", "expand.added": "1"}
+    return resolve(WORDS | more, root)
+
+
+def test_a_merge_with_a_model_that_was_trained_on_would_fill_the_zeros_too(tmp_path: Path) -> None:
+    resolved = own_chain(tmp_path)
+    with pytest.raises(ConfigError, match=r"blend \(merge\) would fill the zeros that sparse before it makes\. Put"):
+        check_settings(resolved)
+    nodes = {node.name: node for node in resolved.nodes}
+    found = {name for name, node in nodes.items() if comes_from(resolved.nodes, node, "sparse")}
+    assert found & resolved.pipeline.stages.keys() == {"sft-sparse", "blend"}
+
+
+def test_files_of_the_base_say_nothing_of_a_model_that_was_changed_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from common.stages import prune
+
+    def refused(*_: Any) -> None:
+        raise ConfigError("read")
+
+    monkeypatch.setattr(prune, "known_folder", lambda model: tmp_path)
+    monkeypatch.setattr(prune, "check_tensors", refused)
+    grown = CHAIN.replace("  blend: {kind: merge, from: sft, with: [sft-sparse]}\n", "")
+    as_it_was = grown.replace("  expand: {kind: expand, from: base}\n", "").replace("from: expand", "from: base")
+    check_settings(own_chain(tmp_path / "grown", grown))
+    with pytest.raises(ConfigError, match="read"):
+        check_settings(own_chain(tmp_path / "same", as_it_was))
 
 
 def test_layers_that_a_model_lacks_are_named_before_it_trains(copy: Path) -> None:
