@@ -39,11 +39,15 @@ def run(context: StageContext) -> StageReport:
     assert isinstance(settings, PruneSettings)
     model, tokenizer = load_parent(context)
     _check_modules(model, settings, context.stage)
-    matrices = scale(model, settings.modules, settings.scale_groups)
+    matrices = [f"{name}.weight" for name in linears(model, settings.modules)]
+    if settings.zeros == "decay":
+        scale(model, settings.modules, settings.scale_groups)
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     trained = fit(context, model, tokenizer, rows)
     if trained.model is None:  # of another process
         return report(context, trained, {}, rows.counts, rows.read)
+    if settings.zeros == "cut":
+        scale(trained.model, settings.modules, groups=1)  # by 1: what is cut are such layers
     lost = cut(trained.model)
     measured = check_and_save(context, trained, tokenizer, probe=text_probe(tokenizer))
     sparsity = check_sparse(context.out, matrices, context.stage)

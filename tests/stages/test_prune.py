@@ -19,6 +19,7 @@ from common.engine.preflight.settings import check_settings
 from common.engine.run import run_stage
 from common.errors import ConfigError
 from common.models.sparsity.record import sparsity_of
+from common.stages import prune
 from common.stages.prune import comes_from
 from tests.conftest import QUICK, REPOSITORY
 
@@ -26,6 +27,9 @@ pytestmark = pytest.mark.slow
 WORDS = {key: value for key, value in QUICK.items() if not key.startswith("dpo.")}
 WORDS |= {"domain": "medical", "pipeline": "sparse", "cpt.tokens": "4096", "sft.tokens": "2048", "run.threads": "1"}
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+DECAYING = {"sparse.methods.adams.decay": "1.0", "sparse.train.learning_rate": "2e-2"}  # within its 8 steps
 
 
 def pruning(root: Path, **more: str) -> Resolved:
@@ -50,8 +54,8 @@ def most_of_four(path: Path) -> dict[str, int]:
     }
 
 
-def test_half_of_the_weights_are_zero_and_sft_keeps_them(copy: Path) -> None:
-    _, _, sparse, sft = made(pruning(copy), "base", "cpt", "sparse", "sft-sparse")
+def test_half_of_the_weights_are_zero_and_sft_keeps_them(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, sparse, sft = made(pruning(copy, **DECAYING), "base", "cpt", "sparse", "sft-sparse")
     for result in (sparse, sft):
         found = most_of_four(result.path)
         assert len(found) == 4 * 7
@@ -59,7 +63,20 @@ def test_half_of_the_weights_are_zero_and_sft_keeps_them(copy: Path) -> None:
     facts = sparse.manifest["metrics"]["sparsity"]
     assert facts["zeros"] * 2 == facts["weights"]
     assert sorted(facts["matrices"]) == sorted(most_of_four(sparse.path))
-    assert 0 < facts["cut"] < 0.5
+    learned, fit = list[str](), prune.fit
+
+    def spied(context: Any, model: Any, *more: Any) -> Any:
+        learned.extend(name for name, _ in model.named_parameters())
+        return fit(context, model, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(prune, "fit", spied)
+        off = {**DECAYING, "sparse.zeros": "cut", "sparse.methods.adams": "false"}
+        del off["sparse.methods.adams.decay"]
+        (plain,) = made(pruning(copy, **off), "sparse")
+    assert not [name for name in learned if name.endswith(".scale")]
+    assert set(most_of_four(plain.path).values()) == {2}
+    assert facts["cut"] < plain.manifest["metrics"]["sparsity"]["cut"] / 4
     methods = sparse.manifest["metrics"]["methods"]
     assert methods["adams"]["paper"] == "arXiv 2509.25996"
     assert methods["self_distillation"]["settings"]["share"] == pytest.approx(1 / 3)
@@ -139,8 +156,6 @@ def test_a_merge_with_a_model_that_was_trained_on_would_fill_the_zeros_too(tmp_p
 def test_files_of_the_base_say_nothing_of_a_model_that_was_changed_since(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from common.stages import prune
-
     def refused(*_: Any) -> None:
         raise ConfigError("read")
 
