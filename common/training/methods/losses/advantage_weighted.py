@@ -80,5 +80,6 @@ METHOD = LossMethod(
     forward={"output_hidden_states": True},
     excludes=("unlikelihood", "reward_weighted"), scores=lambda own: (own.by,),
     phrase="the loss of each document weighs by its advantage over a learned value (AWR)",
-    paper="arXiv 2302.08582, section 2; arXiv 1910.00177", ours="scores of documents; the head begins at zero; the value's error is divided by all positions, replay's too",
+    paper="arXiv 2302.08582, section 2; arXiv 1910.00177",
+    ours="scores of documents; the head begins at zero; the value's error is divided by all positions, replay's too",
 )  # fmt: skip
