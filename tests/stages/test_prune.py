@@ -21,6 +21,7 @@ from common.errors import ConfigError
 from common.models.sparsity.record import sparsity_of
 from common.stages import prune
 from common.stages.prune import comes_from
+from common.training.fit import fit
 from tests.conftest import QUICK, REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -63,7 +64,7 @@ def test_half_of_the_weights_are_zero_and_sft_keeps_them(copy: Path, monkeypatch
     facts = sparse.manifest["metrics"]["sparsity"]
     assert facts["zeros"] * 2 == facts["weights"]
     assert sorted(facts["matrices"]) == sorted(most_of_four(sparse.path))
-    learned, fit = list[str](), prune.fit
+    learned = list[str]()
 
     def spied(context: Any, model: Any, *more: Any) -> Any:
         learned.extend(name for name, _ in model.named_parameters())
