@@ -66,6 +66,8 @@ class Method:
     complete: Callable[[Any, Sequence[Ancestor]], MethodSettings] | None = None
     # (its settings, those of the stage) -> what does not go together, or nothing.
     problem: Callable[[Any, Any], str] = lambda own, stage: ""
+    # (all steps, its settings, those of the stage) -> what does not go with so many steps, or nothing.
+    misfit: Callable[[int, Any, Any], str] = lambda steps, own, stage: ""
     excludes: Collection[str] = ()  # methods that it cannot be together with
     # Bytes that it holds beside each weight that learns, where it computes.
     bytes_per_weight: Callable[[Any], float] = lambda own: 0.0
@@ -86,8 +88,6 @@ class ScheduleMethod(Method):
     # (step from 0, all steps, settings) -> the rate of that step, as a share of the peak.
     multiplier: Callable[[int, int, Any], float]
     peak: Callable[[Any], float] | None = None  # in place of train.learning_rate
-    # (all steps, settings) -> why its phases do not fit into the steps, or nothing.
-    misfit: Callable[[int, Any], str] = lambda steps, own: ""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class PruneSettings(CptSettings):
 
     zeros: Literal["decay", "cut"] = Field(
         "decay", description="decay: weights outside of the pattern decay to zero while it trains (CAST); cut: it "
-        "trains as ever, and they are cut at the end, by magnitude",
+        "trains as CPT does, without scales, and they are cut at the end, by magnitude",
     )  # fmt: skip
     modules: tuple[NonEmpty, ...] = Field(
         MODULES, min_length=1, description="names of the linear layers that get the pattern"

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from common.report.chain import Chain
-from common.report.markdown import number, percent, table
+from common.report.markdown import MISSING, number, percent, table
 
 PAPERS = (
     "PretrainZero (arXiv 2512.03442): one model masks spans of the domain's texts and predicts them. A prediction "
     "earns 1 where it is exact; a mask earns 1 minus the share of right predictions, and 0 where none is right or it "
-    "is not valid. Groups of equal rewards are dropped (DAPO, arXiv 2503.14476). Ours: the prompts, the form of random "
-    "spans, that every occurrence of a span is masked, and that answers are used once."
+    "is not valid. Predictions of a mask that all earn the same are dropped (DAPO, arXiv 2503.14476). Ours: masks of a "
+    "paragraph that all earn the same are dropped too, the prompts, the form of random spans, that every occurrence of "
+    "a span is masked, and that answers are used once."
 )
 
 
@@ -35,10 +36,12 @@ def _note(name: str, metrics: Mapping[str, Any], facts: Mapping[str, Any]) -> st
     spans = "All masks are random spans" if random >= steps else "The model wrote all masks"
     if 0 < random < steps:
         spans = f"The masks of the first {number(random)} steps are random spans, then the model wrote them"
+    read = f"`{name}` read {number(metrics['paragraphs'])} paragraphs over {number(steps)} steps. {spans}."
+    if "predicted" not in facts:
+        return f"{read} No mask was valid, so nothing was predicted."
     return (
-        f"`{name}` read {number(metrics['paragraphs'])} paragraphs over {number(steps)} steps. {spans}. "
-        f"{percent(facts['predicted'])} of all predictions were right. {percent(facts['invalid'])} of the masks were "
-        f"not valid. Of the valid ones {percent(facts['all_right'])} were predicted right each time and "
+        f"{read} {percent(facts['predicted'])} of all predictions were right. {percent(facts['invalid'])} of the masks "
+        f"were not valid. Of the valid ones {percent(facts['all_right'])} were predicted right each time and "
         f"{percent(facts['all_wrong'])} never; nothing was learned from these predictions. A mask hides "
         f"{facts['words']:.1f} words on average."
     )
@@ -54,7 +57,7 @@ def _course(facts: Mapping[str, Any]) -> str:
             "Never right (dropped)": _share("all_wrong"),
             "Masks not valid": _share("invalid"),
             "Mean reward of masks": lambda row: f"{row['earned']:.2f}",
-            "Words of a mask": lambda row: f"{row['words']:.1f}",
+            "Words of a mask": lambda row: f"{row['words']:.1f}" if "words" in row else MISSING,
             "Not stopped": _share("unstopped"),
         },
         text=0,
@@ -62,4 +65,4 @@ def _course(facts: Mapping[str, Any]) -> str:
 
 
 def _share(key: str) -> Callable[[Mapping[str, Any]], str]:
-    return lambda row: percent(row[key])
+    return lambda row: percent(row[key]) if key in row else MISSING

@@ -1,6 +1,6 @@
 r"""The rewards of RL pre-training: a model masks spans of a paragraph, and predicts what they hide.
 
-Usage: `span = boxed(answer, "mask")`; `is_valid(span, paragraph, 8)`; `scores = score(span, answers)`.
+Usage: `span = boxed(answer, "mask")`; `is_valid(span, paragraph, 8)`; `prediction_reward(said, span)`.
 
 PretrainZero (arXiv 2512.03442): of a paragraph s the policy copies a span x into \mask{}; of s with [mask] in its place
 it writes x into \boxed{}, G times. With the predictions x_i,
@@ -11,8 +11,9 @@ A mask is worth most where it can be predicted, but seldom. A span that is not i
 eight times or more, is no mask: r_gen = 0, and nothing is predicted. Groups of predictions with a = 0 or a = 1 tell
 nothing apart and are dropped, as in DAPO (arXiv 2503.14476, equation 11).
 
-Ours, where the paper says nothing: every occurrence of the span is masked, so that the answer stands nowhere else; runs
-of blanks count as one; the last box of an answer counts; random spans are runs of words, uniform in length and place.
+Ours, where the paper says nothing: every occurrence of the span is masked, so that the answer stands nowhere else;
+blanks between the words of a prediction are not compared, while a span is copied with its own; the last box of an
+answer counts; random spans are runs of words, uniform in length and place.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ Nothing here computes faster with them: that takes a GPU, and a library with ker
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from common.config.batches import SHARDED
@@ -20,7 +21,7 @@ from common.config.resolve import Resolved
 from common.config.stages import WithMethods
 from common.errors import ConfigError
 from common.models.facts import known_folder
-from common.models.planned import config_after, line_of
+from common.models.planned import config_after, reshaping
 from common.models.sparsity.configs import check_columns, check_names, check_tensors, check_widths
 from common.models.sparsity.masks import cut, linears, scale
 from common.models.sparsity.record import check_sparse, write_sparsity
@@ -38,11 +39,15 @@ def run(context: StageContext) -> StageReport:
     assert isinstance(settings, PruneSettings)
     model, tokenizer = load_parent(context)
     _check_modules(model, settings, context.stage)
-    matrices = scale(model, settings.modules, settings.scale_groups)
+    matrices = [f"{name}.weight" for name in linears(model, settings.modules)]
+    if settings.zeros == "decay":
+        scale(model, settings.modules, settings.scale_groups)
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     trained = fit(context, model, tokenizer, rows)
     if trained.model is None:  # of another process
         return report(context, trained, {}, rows.counts, rows.read)
+    if settings.zeros == "cut":
+        scale(trained.model, settings.modules, groups=1)  # by 1: what is cut are such layers
     lost = cut(trained.model)
     measured = check_and_save(context, trained, tokenizer, probe=text_probe(tokenizer))
     sparsity = check_sparse(context.out, matrices, context.stage)
@@ -72,7 +77,7 @@ def check(node: Node, settings: PruneSettings, resolved: Resolved) -> None:
             "and shards are parts of them. Use run.parallelism=ddp."
         )
     check_widths(config_after(resolved, node.name), settings, node.name)
-    if (place := known_folder(resolved.config.model)) is not None:
+    if (place := known_folder(resolved.config.model)) is not None and not reshaping(resolved, node.name):
         check_tensors(place, settings, node.name)
     for later in resolved.nodes:
         if kind_of(later.kind).makes == "language model" and later.name != node.name:
@@ -80,15 +85,22 @@ def check(node: Node, settings: PruneSettings, resolved: Resolved) -> None:
 
 
 def _check_later(node: Node, later: Node, resolved: Resolved) -> None:
-    """Check that a stage which goes on from a sparse model, or reads it, keeps its zeros. Raises ConfigError."""
-    reads = node.name in later.inputs or node in line_of(resolved, later.name)
+    """Check that a stage whose weights come from a sparse model keeps its zeros. Raises ConfigError."""
     settings = resolved.config.stages[later.name]
-    if not reads or (isinstance(settings, WithMethods) and KEEPS in settings.methods):
+    if not comes_from(resolved.nodes, later, node.name) or (
+        isinstance(settings, WithMethods) and KEEPS in settings.methods
+    ):
         return
     advice = f"Put {node.name} behind it, or use a pipeline without one of them"
     if isinstance(settings, WithMethods) and not isinstance(settings, PruneSettings):
         advice = f"Set {later.name}.methods.{KEEPS}={{}}, which keeps them"
     raise ConfigError(f"{later.name} ({later.kind}) would fill the zeros that {node.name} before it makes. {advice}.")
+
+
+def comes_from(nodes: Sequence[Node], later: Node, name: str) -> bool:
+    """Whether a stage's weights are made of those of the stage `name`, through any number of merges and trainings."""
+    models = {one.name: one for one in nodes if kind_of(one.kind).makes == "language model"}
+    return any(one == name or (one in models and comes_from(nodes, models[one], name)) for one in later.inputs)
 
 
 KIND = Kind(

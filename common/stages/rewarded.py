@@ -88,7 +88,8 @@ def reinforce(context: StageContext) -> StageReport:
     _warn(context, skipped, len(trained.log), rewards.get("unstopped", 0.0))
     measured = check_and_save(context, trained, tokenizer, probe=probe)
     metrics = {"prompts": len(training), "no_signal": skipped, **rewards, **monitor.summary(), **measured}
-    return report(context, trained, metrics, [*counts, *answers_left_out(context, trained.log, "prompts")])
+    left_out = answers_left_out(context, trained.log, "prompts", len(trained.log) * settings.answers)
+    return report(context, trained, metrics, [*counts, *left_out])
 
 
 def require_whole_model(context: StageContext) -> None:

@@ -31,7 +31,7 @@ from common.errors import ConfigError, DataError
 from common.evaluation.written import generate
 from common.models import checkpoint
 from common.models.special_tokens import stop_ids
-from common.rewards.masks import prediction_reward, random_span
+from common.rewards.masks import random_span
 from common.rewards.mix import Criterion, Mix
 from common.rewards.verifiers import Answer
 from common.stage import StageContext, StageReport
@@ -41,7 +41,7 @@ from common.training.distributed import ranks
 from common.training.fit import TrainResult, build_trainer, check_and_save, report, trained_model
 from common.training.loop.reward_monitor import RewardMonitor
 from common.training.loop.trainer import TrainingLoop
-from common.training.masking import Masking, mask_trainer
+from common.training.masking import COUNT, COUNTED, Masking, mask_trainer, shares
 from common.training.options import rewarded_options
 from common.training.own_answers import OVERLAPS, answers_left_out, skipper
 from common.training.rows.paragraphs import Asking, Paragraph, read_paragraphs
@@ -51,7 +51,6 @@ from common.training.speed.scoring import scoring
 RIGHT = "predicted"  # the name of the reward of predictions
 NOTHING: list[dict[str, str]] = [{"role": "user", "content": ""}]  # TRL wants a prompt; ours are made in each step
 COURSE = 10  # parts of the steps whose means the card shows
-MEANS = ("predicted", "earned", "invalid", "all_right", "all_wrong", "words", "unstopped")
 
 
 def check(node: Node, settings: RlPretrainSettings, resolved: Resolved) -> None:
@@ -102,7 +101,8 @@ def run(context: StageContext) -> StageReport:
         "paragraphs": len(training), "no_signal": skipped, "masks": course_of(trained.log, settings),
         **monitor.summary(), **measured,
     }  # fmt: skip
-    return report(context, trained, metrics, [*counts, *answers_left_out(context, trained.log, "cpt")])
+    left_out = answers_left_out(context, trained.log, "cpt", round(total(trained.log, "written")))
+    return report(context, trained, metrics, [*counts, *left_out])
 
 
 def held_out(paragraphs: Sequence[Paragraph], settings: RlPretrainSettings, seed: int) -> list[dict[str, Any]]:
@@ -130,8 +130,7 @@ class MaskMonitor(RewardMonitor):
         settings: RlPretrainSettings,
     ) -> None:  # fmt: skip
         def right(answer: Answer) -> float:
-            span = str(answer.row["span"])
-            return prediction_reward(asking.prediction(answer.text, span), span)
+            return asking.reward(answer.text, str(answer.row["span"]))
 
         mix = Mix(
             (Criterion(RIGHT, 1.0, lambda answers: [right(answer) for answer in answers]),), "weighted", {RIGHT: right}
@@ -185,18 +184,24 @@ def _train(
     trainer.add_callback(skipper(masking))
     trainer.add_callback(monitor.callback(trainer))
     log = loop.run(trainer, unit="answers")
-    tokens = round(sum(record.get("completions/mean_length", 0.0) for record in log) * settings.answers)
+    tokens = round(total(log, "tokens"))
     trained = monitor.best(trained_model(context, trainer))
     return TrainResult(trained, log, loop.steps, loop.seconds, tokens, loop.measured())
 
 
+def total(log: Sequence[Mapping[str, Any]], name: str) -> float:
+    """Return one of the counts of `Masking`, over all steps."""
+    return sum(float(record[COUNT.format(name)]) for record in log)
+
+
 def course_of(log: Sequence[Mapping[str, Any]], settings: RlPretrainSettings) -> dict[str, Any]:
-    """Return what a training was like: means over all steps, over each tenth of them, and its random steps."""
+    """Return what a training was like: means over what all steps wrote, or each tenth of them, and random steps."""
     size = -(-len(log) // COURSE) or 1
     parts = [log[start : start + size] for start in range(0, len(log), size)]
 
     def means(part: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        return {name: round(sum(record[name] for record in part) / len(part), 4) for name in MEANS}
+        counts = {name: total(part, name) for name in COUNTED}
+        return {name: round(value, 4) for name, value in shares(counts).items()}
 
     return {
         **(means(log) if log else {}), "random_steps": min(settings.random_steps, len(log)),

@@ -18,7 +18,7 @@ from typing import Any
 
 from common.config.rl_pretrain import RlPretrainSettings
 from common.data.decontaminate import Decontaminator
-from common.rewards.masks import count_words, is_valid, mask_reward, prediction_reward, random_span, tells_apart
+from common.rewards.masks import count_words, is_valid, mask_reward, random_span, tells_apart
 from common.training.own_answers import OwnAnswers
 from common.training.patches import text_prompt_trainer
 from common.training.rows.paragraphs import Asking, Paragraph
@@ -27,8 +27,9 @@ Ids = list[int]
 Write = Callable[[list[Ids]], list[Ids]]  # prompts to answers, `samples` equal prompts one after another
 COUNTED = (
     "masks", "invalid", "predictions", "right", "all_right", "all_wrong", "earned", "words", "unstopped", "written",
-    "exam_overlap",
+    "tokens", "exam_overlap",
 )  # fmt: skip
+COUNT = "counts/{}"  # what the log calls them
 
 
 class Masking(OwnAnswers):
@@ -112,8 +113,10 @@ class Masking(OwnAnswers):
                 self._take(rewards, keeps, totals, learned=span is not None)
         values = dict(zip(COUNTED, self.settle(any(self.kept), list(counts.values())), strict=True))
         if log := context.get("log_metric"):
-            for name, value in shares(values).items():
+            logged = {COUNT.format(name): value for name, value in values.items()} | shares(values)
+            for name, value in logged.items():
                 log(name, value)
+            log("exam_overlap", values["exam_overlap"])
             log("no_signal", float(self.without_signal))
         return totals
 
@@ -124,7 +127,7 @@ class Masking(OwnAnswers):
         if span is None:
             counts["invalid"] += 1
             return [0.0] * len(answers), [False] * len(answers)
-        rewards = [prediction_reward(self._asking.prediction(self._text(ids), span), span) for ids in answers]
+        rewards = [self._asking.reward(self._text(ids), span) for ids in answers]
         counts["predictions"] += len(rewards)
         counts["right"] += sum(rewards)
         counts["all_right"] += min(rewards) == 1
@@ -138,6 +141,7 @@ class Masking(OwnAnswers):
         apart = self._is_apart(text)
         cut = self._leads and span is not None and count_words(text) >= count_words(span)
         counts["written"] += 1
+        counts["tokens"] += len(ids)
         counts["unstopped"] += ids[-1] not in self._stops and not cut
         counts["exam_overlap"] += not apart
         return apart
@@ -151,10 +155,6 @@ class Masking(OwnAnswers):
         mean = fmean(left) if left else 0.0
         totals += [reward if keep else mean for reward, keep in zip(rewards, keeps, strict=True)]
         self.kept += [keep and learned for keep in keeps]
-
-    def _span(self, paragraph: str, ids: Ids) -> str | None:
-        span = self._asking.span(self._text(ids))
-        return span if is_valid(span, paragraph, self._settings.occurs_below) else None
 
     def _random_span(self, place: int, number: int, turn: int) -> str | None:
         draw = random.Random(f"{self._seed}/{number}/{turn}")
@@ -175,22 +175,22 @@ class Masking(OwnAnswers):
 
 
 def shares(counts: dict[str, float]) -> dict[str, float]:
-    """Return what the log says of a step, from counts over all processes.
+    """Return means from counts of a step, or of several steps; none of what was not there, as without valid masks.
 
     `predicted` is the mean of r_pred and `earned` that of r_gen; `all_right` and `all_wrong` are shares of the valid
     masks, whose predictions are dropped; `words` is the mean length of a span.
     """
     valid = counts["masks"] - counts["invalid"]
-    return {
-        "predicted": counts["right"] / max(1.0, counts["predictions"]),
-        "earned": counts["earned"] / max(1.0, counts["masks"]),
-        "invalid": counts["invalid"] / max(1.0, counts["masks"]),
-        "all_right": counts["all_right"] / max(1.0, valid),
-        "all_wrong": counts["all_wrong"] / max(1.0, valid),
-        "words": counts["words"] / max(1.0, valid),
-        "unstopped": counts["unstopped"] / max(1.0, counts["written"]),
-        "exam_overlap": counts["exam_overlap"],
+    found = {
+        "predicted": (counts["right"], counts["predictions"]),
+        "earned": (counts["earned"], counts["masks"]),
+        "invalid": (counts["invalid"], counts["masks"]),
+        "all_right": (counts["all_right"], valid),
+        "all_wrong": (counts["all_wrong"], valid),
+        "words": (counts["words"], valid),
+        "unstopped": (counts["unstopped"], counts["written"]),
     }
+    return {name: part / whole for name, (part, whole) in found.items() if whole}
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """What the stages that learn from answers of their own model share: which answers are learned from, and which steps.
 
-Usage: `class Reward(OwnAnswers): ...`; `trainer.add_callback(skipper(reward))`; `answers_left_out(context, log, role)`.
+Usage: `class Reward(OwnAnswers): ...`; `trainer.add_callback(skipper(reward))`; `answers_left_out(...)`.
 
 An answer that repeats the exam is not learned from (`kept`), and earns what the others of its group earn on average.
 Where no group has answers that earned more than others, a step leaves the weights alone.
@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from common.config.answering import OnlineSettings
 from common.data.accounting import MOST_OVERLAPS, RowCount
 from common.data.decontaminate import EXAM_OVERLAP, Decontaminator
 from common.stage import StageContext
@@ -77,12 +76,13 @@ def skipper(reward: OwnAnswers) -> Any:
     return callback(on_pre_optimizer_step=skip)
 
 
-def answers_left_out(context: StageContext, log: Sequence[Mapping[str, Any]], role: str) -> Iterator[RowCount]:
-    """Yield the account of the model's own answers, where some repeat the exam and were not learned from."""
+def answers_left_out(
+    context: StageContext, log: Sequence[Mapping[str, Any]], role: str, drawn: int
+) -> Iterator[RowCount]:
+    """Yield the account of the `drawn` answers of the model, where some repeat the exam and were not learned from."""
     number = round(sum(record.get("exam_overlap", 0.0) for record in log))
     if not number:
         return
-    drawn = len(log) * cast(OnlineSettings, context.settings).answers
     noted = sorted(context.work.glob(OVERLAPS.format("*")))
     texts = [line for path in noted for line in path.read_text(encoding="utf-8").splitlines()]
     yield RowCount(

@@ -19,12 +19,18 @@ from common.engine.preflight.settings import check_settings
 from common.engine.run import run_stage
 from common.errors import ConfigError
 from common.models.sparsity.record import sparsity_of
+from common.stages import prune
+from common.stages.prune import comes_from
+from common.training.fit import fit
 from tests.conftest import QUICK, REPOSITORY
 
 pytestmark = pytest.mark.slow
 WORDS = {key: value for key, value in QUICK.items() if not key.startswith("dpo.")}
 WORDS |= {"domain": "medical", "pipeline": "sparse", "cpt.tokens": "4096", "sft.tokens": "2048", "run.threads": "1"}
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+DECAYING = {"sparse.methods.adams.decay": "1.0", "sparse.train.learning_rate": "2e-2"}  # within its 8 steps
 
 
 def pruning(root: Path, **more: str) -> Resolved:
@@ -49,8 +55,8 @@ def most_of_four(path: Path) -> dict[str, int]:
     }
 
 
-def test_half_of_the_weights_are_zero_and_sft_keeps_them(copy: Path) -> None:
-    _, _, sparse, sft = made(pruning(copy), "base", "cpt", "sparse", "sft-sparse")
+def test_half_of_the_weights_are_zero_and_sft_keeps_them(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, sparse, sft = made(pruning(copy, **DECAYING), "base", "cpt", "sparse", "sft-sparse")
     for result in (sparse, sft):
         found = most_of_four(result.path)
         assert len(found) == 4 * 7
@@ -58,7 +64,20 @@ def test_half_of_the_weights_are_zero_and_sft_keeps_them(copy: Path) -> None:
     facts = sparse.manifest["metrics"]["sparsity"]
     assert facts["zeros"] * 2 == facts["weights"]
     assert sorted(facts["matrices"]) == sorted(most_of_four(sparse.path))
-    assert 0 < facts["cut"] < 0.5
+    learned = list[str]()
+
+    def spied(context: Any, model: Any, *more: Any) -> Any:
+        learned.extend(name for name, _ in model.named_parameters())
+        return fit(context, model, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(prune, "fit", spied)
+        off = {**DECAYING, "sparse.zeros": "cut", "sparse.methods.adams": "false"}
+        del off["sparse.methods.adams.decay"]
+        (plain,) = made(pruning(copy, **off), "sparse")
+    assert not [name for name in learned if name.endswith(".scale")]
+    assert set(most_of_four(plain.path).values()) == {2}
+    assert facts["cut"] < plain.manifest["metrics"]["sparsity"]["cut"] / 4
     methods = sparse.manifest["metrics"]["methods"]
     assert methods["adams"]["paper"] == "arXiv 2509.25996"
     assert methods["self_distillation"]["settings"]["share"] == pytest.approx(1 / 3)
@@ -105,6 +124,49 @@ def test_a_plan_knows_the_teacher_and_the_pattern(tmp_path: Path) -> None:
 def test_what_cannot_work_is_refused_in_a_plan(words: dict[str, str], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         check_settings(pruning(tmp_path, **words))
+
+
+CHAIN = (
+    "description: A chain.\nstages:\n  base: {kind: base}\n  expand: {kind: expand, from: base}\n"
+    "  sft: {kind: sft, from: expand}\n  sparse: {kind: prune, from: sft, settings: cpt}\n"
+    "  sft-sparse: {kind: sft, from: sparse}\n  blend: {kind: merge, from: sft, with: [sft-sparse]}\n"
+    "exam: [base]\npublish: sft-sparse\n"
+)
+
+
+def own_chain(tmp_path: Path, chain: str = CHAIN) -> Resolved:
+    root = tmp_path / "repository"
+    for name in ("domains", "pipelines"):
+        shutil.copytree(REPOSITORY / name, root / name)
+    (root / "pipelines" / "own.yaml").write_text(chain, encoding="utf-8")
+    more = {"pipeline": "own", "out": str(tmp_path), "sft-sparse.methods.keep_zeros": "{}"}
+    if "kind: expand" in chain:
+        more |= {"expand.method": "llama_pro", "expand.added": "1"}
+    return resolve(WORDS | more, root)
+
+
+def test_a_merge_with_a_model_that_was_trained_on_would_fill_the_zeros_too(tmp_path: Path) -> None:
+    resolved = own_chain(tmp_path)
+    with pytest.raises(ConfigError, match=r"blend \(merge\) would fill the zeros that sparse before it makes\. Put"):
+        check_settings(resolved)
+    nodes = {node.name: node for node in resolved.nodes}
+    found = {name for name, node in nodes.items() if comes_from(resolved.nodes, node, "sparse")}
+    assert found & resolved.pipeline.stages.keys() == {"sft-sparse", "blend"}
+
+
+def test_files_of_the_base_say_nothing_of_a_model_that_was_changed_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> None:
+        raise ConfigError("read")
+
+    monkeypatch.setattr(prune, "known_folder", lambda model: tmp_path)
+    monkeypatch.setattr(prune, "check_tensors", refused)
+    grown = CHAIN.replace("  blend: {kind: merge, from: sft, with: [sft-sparse]}\n", "")
+    as_it_was = grown.replace("  expand: {kind: expand, from: base}\n", "").replace("from: expand", "from: base")
+    check_settings(own_chain(tmp_path / "grown", grown))
+    with pytest.raises(ConfigError, match="read"):
+        check_settings(own_chain(tmp_path / "same", as_it_was))
 
 
 def test_layers_that_a_model_lacks_are_named_before_it_trains(copy: Path) -> None:

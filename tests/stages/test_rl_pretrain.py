@@ -17,10 +17,11 @@ from common.engine.frozen_plan import freeze
 from common.engine.plan import make_plan
 from common.engine.run import run_stage
 from common.errors import ConfigError, ContractError, DataError
+from common.report.markdown import MISSING
 from common.report.mask_notes import mask_notes
 from common.stages.rl_pretrain import MaskMonitor, course_of, held_out
 from common.store.artifacts import Artifact
-from common.training.masking import mask_trainer
+from common.training.masking import COUNT, COUNTED, mask_trainer
 from common.training.rows.paragraphs import Paragraph
 from tests.conftest import QUICK, REPOSITORY
 
@@ -55,6 +56,8 @@ def test_it_trains_with_random_spans_and_says_what_it_saw(copy: Path) -> None:
     log = [json.loads(line) for line in (artifact.path / "log.jsonl").open(encoding="utf-8")]
     assert [record["answers"] for record in log] == [24, 48]  # 2 paragraphs, 3 masks, and 3 predictions of each
     assert all(record["words"] <= 2 for record in log)
+    assert [record["counts/written"] for record in log] == [18, 18]  # the masks are random spans
+    assert artifact.manifest["tokens"] == sum(record["counts/tokens"] for record in log) <= 18 * 2 * 4
 
 
 @pytest.mark.slow
@@ -234,12 +237,32 @@ def test_held_out_paragraphs_have_the_same_masks_again() -> None:
         held_out([Paragraph("no " * 90, "s", 9)], settings, 0)
 
 
+def counted(step: int, **counts: float) -> dict[str, float]:
+    return {"step": step, **{COUNT.format(name): counts.get(name, 0.0) for name in COUNTED}}
+
+
+def test_means_over_steps_are_of_what_was_written() -> None:
+    """A step without valid masks tells nothing of predictions, and one with few of them tells little."""
+    many = counted(1, masks=8, invalid=0, predictions=64, right=48, all_right=4, all_wrong=0, words=24, written=72)
+    few = counted(2, masks=8, invalid=7, predictions=8, right=0, all_right=0, all_wrong=1, words=1, written=16)
+    none = counted(3, masks=8, invalid=8, written=8, unstopped=8)
+    facts = course_of([many, few, none], RlPretrainSettings())
+    expected = {"predicted": 48 / 72, "invalid": 15 / 24, "all_right": 4 / 9, "all_wrong": 1 / 9, "words": 25 / 9,
+                "unstopped": 8 / 96, "earned": 0.0}  # fmt: skip
+    assert {name: facts[name] for name in expected} == pytest.approx(expected, abs=1e-4)
+    assert facts["course"][-1] == {"step": 3, "earned": 0.0, "invalid": 1.0, "unstopped": 1.0}
+    manifest = {"metrics": {"masks": course_of([none], RlPretrainSettings()), "steps": 1, "paragraphs": 8}}
+    *_, note, table = mask_notes(SimpleNamespace(manifests={"rl_pretrain": manifest}))  # type: ignore[arg-type]
+    assert note.endswith("No mask was valid, so nothing was predicted.")
+    assert table.splitlines()[-1].count(MISSING) == 4
+
+
 def test_the_card_names_the_paper_what_is_ours_and_the_course() -> None:
-    means = {
-        "predicted": 0.25, "earned": 0.5, "invalid": 0.125, "all_right": 0.1, "all_wrong": 0.4, "words": 2.5,
-        "unstopped": 0.0,
-    }  # fmt: skip
-    log = [{"step": step, **means, "predicted": 0.02 * step} for step in range(1, 26)]
+    log = [
+        counted(step, masks=80, invalid=10, predictions=560, right=11.2 * step, all_right=7, all_wrong=28, earned=40,
+                words=175, written=640)
+        for step in range(1, 26)
+    ]  # fmt: skip
     facts = course_of(log, RlPretrainSettings(random_steps=10))
     assert [part["step"] for part in facts["course"]] == [3, 6, 9, 12, 15, 18, 21, 24, 25]
     assert facts["course"][0]["predicted"] == 0.04
@@ -250,7 +273,7 @@ def test_the_card_names_the_paper_what_is_ours_and_the_course() -> None:
     title, papers, note, table = mask_notes(chain)
     assert title == "### RL pre-training"
     assert "arXiv 2512.03442" in papers
-    assert "Ours: the prompts" in papers
+    assert "Ours: masks of a paragraph that all earn the same are dropped too, the prompts" in papers
     assert "The masks of the first 10 steps are random spans, then the model wrote them" in note
     assert "26.0% of all predictions were right. 12.5% of the masks were not valid" in note
     assert "10.0% were predicted right each time and 40.0% never" in note

@@ -87,6 +87,8 @@ def test_a_block_has_the_masks_of_a_paragraph_and_the_predictions_of_each(tokeni
     assert rewards[1:].tolist() == [[1, 0, 0, 1], [1] * 4, [0] * 4, [0] * 4]
     assert kept.tolist() == [[True] * 4, [True] * 4, [False] * 4, [False] * 4, [False] * 4]
     assert log["predicted"] == 6 / 12
+    assert log["counts/written"] == 4 * SAMPLES  # what stands in place of the fourth mask's predictions was not
+    assert log["counts/tokens"] == sum(map(len, found.answers)) - SAMPLES
     assert log["earned"] == 0.125
     assert log["invalid"] == 0.25
     assert log["all_right"] == log["all_wrong"] == pytest.approx(1 / 3)
@@ -120,7 +122,10 @@ def test_random_steps_ask_for_no_masks_and_draw_the_same_spans_again(tokenizer: 
     policy = Policy(tokenizer, *["nothing"] * 2 * SAMPLES)
     found.draw([(0, 0), (1, 9)], 2, policy)  # the steps are over
     assert [prompt.split(":")[0] for prompt in policy.prompts] == ["Hide a part"] * 2 * SAMPLES
-    assert called(found)[2]["invalid"] == 1
+    log = called(found)[2]
+    assert log["invalid"] == 1
+    assert not log.keys() & {"predicted", "all_right", "all_wrong", "words"}  # of nothing
+    assert log["counts/written"] == 2 * SAMPLES
 
 
 def test_an_answer_that_repeats_the_exam_is_not_learned_from(tokenizer: Any, tmp_path: Path) -> None:
@@ -164,6 +169,21 @@ def test_a_prediction_that_is_read_by_its_first_words_ends_with_them(tokenizer: 
         ]
         assert cut == ["works", "a", "infections", "..."]
     assert called(found)[2]["unstopped"] == 0
+
+
+def test_a_span_with_marks_around_its_words_can_be_predicted_by_first_words(tokenizer: Any, tmp_path: Path) -> None:
+    found = masking(tokenizer, tmp_path, read="leading")
+    said = ["enzyme. It is", "enzyme, it is", "enzyme it is", "enzyme. It"]
+    policy = Policy(
+        tokenizer, *["\\mask{ enzyme. It is }", "\\mask{.}", "none", "none"], *said, *["a", ".", "", ". It"]
+    )
+    found.draw([(0, 0)], 0, policy)
+    rewards, _, log = called(found)
+    assert rewards[1].tolist() == [1, 0, 0, 0]
+    assert rewards[2].tolist() == [0] * 4  # of a span without words
+    assert log["counts/predictions"] == 2 * SAMPLES
+    asking = found._asking
+    assert [asking.reward(text, "enzyme. It is,") for text in ("enzyme. It is given", "enzyme It is")] == [1, 0]
 
 
 def test_answers_are_written_in_pieces_of_whole_groups(tokenizer: Any, tmp_path: Path) -> None:

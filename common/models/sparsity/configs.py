@@ -28,7 +28,7 @@ def check_columns(name: str, columns: int, settings: PruneSettings, stage: str) 
             f"{stage}: {name} has {columns} inputs, which is no multiple of {GROUP}, so it cannot have 2 of each 4 "
             f"weights. Leave its name out of {stage}.modules, or use another checkpoint."
         )
-    if columns % settings.scale_groups:
+    if settings.zeros == "decay" and columns % settings.scale_groups:
         raise ConfigError(
             f"{stage}.scale_groups={settings.scale_groups}: {name} has {columns} inputs, which do not divide by it. "
             f"Set {stage}.scale_groups=2, or another divisor."

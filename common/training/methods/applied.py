@@ -243,9 +243,9 @@ def _course(log: Sequence[Mapping[str, Any]], method: Method) -> list[dict[str, 
 
 
 def check_steps(stage: str, settings: TrainingSettings, steps: int) -> None:
-    """Check that a schedule method fits into the steps of a stage. Raises ConfigError."""
+    """Check that methods go with the steps of a stage, as phases of a schedule. Raises ConfigError."""
     for method, own in chosen(settings):
-        if isinstance(method, ScheduleMethod) and (problem := method.misfit(steps, own)):
+        if problem := method.misfit(steps, own, settings):
             raise ConfigError(f"{stage}.methods.{method.name}: {problem}.")
 
 

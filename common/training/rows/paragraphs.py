@@ -17,7 +17,7 @@ from common.data.accounting import RowCount
 from common.models.control_tokens import reader_of
 from common.models.rendering import Refusal, take
 from common.models.special_tokens import document_start
-from common.rewards.masks import boxed, count_words, leading, masked
+from common.rewards.masks import boxed, count_words, leading, masked, prediction_reward
 from common.stage import StageContext
 from common.training.rows.reader import Accounts, read_role
 from common.training.rows.witness import NOBODY, Witness
@@ -62,6 +62,11 @@ class Asking:
         """Return what an answer says of a mask, or None where it says nothing that can be read."""
         whole = self._settings.predict.begin + answer
         return boxed(whole, "boxed") if self._settings.read == "boxed" else leading(whole, span)
+
+    def reward(self, answer: str, span: str) -> float:
+        """Return r_pred of an answer; where first words are read, marks around those of the span are not compared."""
+        wanted = span if self._settings.read == "boxed" else leading(span, span)
+        return prediction_reward(self.prediction(answer, span), wanted) if wanted else 0.0
 
     def _ids(self, task: TaskSettings, text: str) -> list[int]:
         reader = reader_of(self._tokenizer)

@@ -80,6 +80,7 @@ def test_the_file_is_ours_alone(tmp_path: Path) -> None:
         ({**SIZES, "intermediate_size": 30}, {"modules": ["q_proj", "up_proj"]}, ""),
         ({**SIZES, "head_dim": 3, "num_attention_heads": 5}, {}, r"sparse: o_proj has 15 inputs"),
         (SIZES, {"scale_groups": 3}, r"sparse\.scale_groups=3: q_proj has 16 inputs, which do not divide by it"),
+        (SIZES, {"scale_groups": 3, "zeros": "cut"}, ""),  # without scales
         ({**SIZES, "num_experts": 8}, {}, r"sparse: the stage before it is a model of type llama, whose experts"),
     ],
 )

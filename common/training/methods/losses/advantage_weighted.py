@@ -10,8 +10,9 @@ the score itself), and V the value that a linear head reads from the last hidden
     L = alpha min(exp(A / beta), 1000) (-log p) + (1 - alpha) (V - R)^2
 
 A passes no gradient. alpha = 0.5, beta = 10 and the limit 1000 are those of the paper's code. There each sentence has a
-score; here it is that of the document. Replay has none: its A is 0, and it teaches no value. The head begins at zero,
-so that the first weights are those of `reward_weighted`, and is not part of the result.
+score; here it is that of the document. Replay has none: its A is 0, and it teaches no value. Both sums are divided by
+all positions that are learned, those of replay too (ours), so that the value learns more slowly beside more replay. The
+head begins at zero, so that the first weights are those of `reward_weighted`, and is not part of the result.
 """
 
 from __future__ import annotations
@@ -79,5 +80,6 @@ METHOD = LossMethod(
     forward={"output_hidden_states": True},
     excludes=("unlikelihood", "reward_weighted"), scores=lambda own: (own.by,),
     phrase="the loss of each document weighs by its advantage over a learned value (AWR)",
-    paper="arXiv 2302.08582, section 2; arXiv 1910.00177", ours="scores of documents, and the head that begins at zero",
+    paper="arXiv 2302.08582, section 2; arXiv 1910.00177",
+    ours="scores of documents; the head begins at zero; the value's error is divided by all positions, replay's too",
 )  # fmt: skip

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 MASK, PRODUCT = 1.0, 4.0  # bytes of a weight: its place in the pattern; its product with the scale in a forward pass
 LOWEST = 0.5  # share of the peak that a rate must fall to
-STEPS = 1000  # that a schedule is looked at over
 
 
 class AdamsSettings(MethodSettings):
@@ -115,30 +114,38 @@ def optimizer(made: Any, model: Any, own: AdamsSettings, steps: int) -> Any:
     return optimizer_class()(groups, {"every": own.every, "steps": steps, "decay": own.decay})
 
 
-def last_share(stage: PruneSettings) -> float:
-    """Return the rate of the last step of a stage, as a share of the peak."""
-    for method, own in chosen(stage):
-        if isinstance(method, ScheduleMethod):
-            return method.multiplier(STEPS - 1, STEPS, own)
-    return 1.0 if stage.schedule.kind == "constant" else stage.schedule.floor
+def misfit(steps: int, own: AdamsSettings, stage: Any) -> str:
+    """Say that a schedule method leaves the rate of the last step too high, or nothing."""
+    ends = [
+        given.multiplier(steps - 1, steps, its) for given, its in chosen(stage) if isinstance(given, ScheduleMethod)
+    ]
+    return _too_high(ends[0]) if ends else ""
+
+
+def _too_high(last: float) -> str:
+    """Say that a share of the peak is no rate to end at, or nothing."""
+    if last <= LOWEST:
+        return ""
+    return (
+        f"the rate ends at {last:g} of its peak, and weights come to zero only as it falls; set a schedule that "
+        "decays, such as schedule.kind=cosine with schedule.floor=0"
+    )
 
 
 def problem(own: AdamsSettings, stage: Any) -> str:
     """Say why a stage cannot let weights decay, or nothing."""
     if not isinstance(stage, PruneSettings):
         return "it is for stages of kind prune, which cut what has decayed. Leave it out"
-    if (last := last_share(stage)) > LOWEST:
-        return (
-            f"the rate ends at {last:g} of its peak, and weights come to zero only as it falls; set a schedule that "
-            "decays, such as schedule.kind=cosine with schedule.floor=0"
-        )
+    plain = not any(isinstance(method, ScheduleMethod) for method, _ in chosen(stage))
+    if plain and (high := _too_high(1.0 if stage.schedule.kind == "constant" else stage.schedule.floor)):
+        return high
     if (name := str(stage.train.get("optim", "adamw_torch"))).partition("_")[2].removesuffix("_fused") != "torch":
         return f"it is the optimizer itself, and train.optim is {name}; remove that"
     return ""
 
 
 METHOD = OptimizerMethod(
-    name="adams", settings=AdamsSettings, optimizer=optimizer, problem=problem,
+    name="adams", settings=AdamsSettings, optimizer=optimizer, problem=problem, misfit=misfit,
     excludes=("reptile", "unit_rates", "keep_zeros"), bytes_per_weight=lambda own: MASK + PRODUCT,
     phrase="weights outside of the 2:4 pattern decay to zero at Adam's own scale (AdamS of CAST)",
     paper="arXiv 2509.25996", ours="which linear layers have the pattern; weight decay, where it is set",

@@ -136,6 +136,6 @@ METHOD = OptimizerMethod(
     probe_every=lambda own: own.every,
     bytes_per_weight=lambda own: SUMS,
     phrase="a learning rate for each weight matrix, the lower the more general text needs it (ADEPT)",
-    paper="arXiv 2510.10071, stage 2", 
+    paper="arXiv 2510.10071, stage 2",
     ours="the probing corpus is replay text; tokens of it; units of importance 0 keep the rate of the schedule",
 )  # fmt: skip

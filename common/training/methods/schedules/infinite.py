@@ -73,7 +73,7 @@ def multiplier(step: int, steps: int, settings: InfiniteSettings) -> float:
     return float(settings.constant * (settings.floor / settings.constant) ** ((step - begins) / denominator))
 
 
-def misfit(steps: int, settings: InfiniteSettings) -> str:
+def misfit(steps: int, settings: InfiniteSettings, stage: object = None) -> str:
     """Say that the phases take more steps than there are, or nothing."""
     found = phases(steps, settings)
     if sum(found) <= steps:

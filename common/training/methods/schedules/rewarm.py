@@ -48,7 +48,7 @@ def warmup_steps(steps: int, settings: RewarmSettings) -> int:
     return round(settings.warmup if settings.warmup >= 1 else settings.warmup * steps)
 
 
-def misfit(steps: int, settings: RewarmSettings) -> str:
+def misfit(steps: int, settings: RewarmSettings, stage: object = None) -> str:
     """Say that the warm-up takes more steps than there are, or nothing."""
     warmup = warmup_steps(steps, settings)
     if warmup <= steps:

@@ -12,7 +12,9 @@ import torch
 from common.config.methods import method_of
 from common.config.pruning import PruneSettings
 from common.config.stages import CptSettings
+from common.errors import ConfigError
 from common.models.sparsity.masks import scale
+from common.training.methods.applied import check_steps
 from common.training.methods.optimizers.adams import AdamsSettings, optimizer, problem
 
 BETAS, EPS, STEPS = (0.9, 0.95), 1e-8, 24
@@ -148,8 +150,7 @@ def test_scales_have_no_weight_decay_and_only_pruned_weights_a_pattern() -> None
         ({"schedule": {"kind": "wsd"}}, ""),
         ({"schedule": {"kind": "constant"}}, r"the rate ends at 1 of its peak, .* schedule\.kind=cosine with schedule"),
         ({"schedule": {"floor": 0.6}}, r"the rate ends at 0\.6 of its peak"),
-        ({"methods": {"infinite": {}}}, ""),
-        ({"methods": {"infinite": {"anneal": 0, "constant": 0.9}}}, r"the rate ends at 0\.9 of its peak"),
+        ({"methods": {"infinite": {"anneal": 0, "constant": 0.9}}}, ""),  # which is said where steps are known
         ({"train": {"optim": "adamw_torch"}}, ""),
         ({"train": {"optim": "adamw_bnb_8bit"}}, r"it is the optimizer itself, and train\.optim is adamw_bnb_8bit"),
     ],
@@ -161,3 +162,36 @@ def test_a_stage_without_what_it_needs_is_refused(settings: dict[str, Any], mess
     assert re.match(message, found) if message else not found
     assert problem(AdamsSettings(), CptSettings(tokens=4096)).startswith("it is for stages of kind prune")
     assert method_of("adams").paper
+
+
+IN_STEPS = {"warmup": 100, "cooldown": 4000, "anneal": 1000, "constant": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("methods", "steps", "message"),
+    [
+        ({"infinite": {}}, 1000, ""),
+        ({"infinite": IN_STEPS}, 10_000, ""),
+        (
+            {"infinite": {**IN_STEPS, "denominator": "paper_eq1"}},
+            50_000,
+            r"prune\.methods\.adams: the rate ends at 0\.82",
+        ),
+        ({"infinite": IN_STEPS}, 5099, r"prune\.methods\.infinite: warmup 100 \+ cooldown 4,000"),
+        (
+            {"infinite": {"anneal": 0, "constant": 0.9}},
+            1000,
+            r"prune\.methods\.adams: the rate ends at 0\.9 of its peak",
+        ),
+        ({"rewarm": {"peak": 1e-3, "floor": 0.6}}, 1000, r"prune\.methods\.adams: the rate ends at 0\.6"),
+        ({"rewarm": {"peak": 1e-3}}, 1000, ""),
+        ({}, 1000, ""),
+    ],
+)
+def test_a_schedule_falls_within_the_steps_that_there_are(methods: dict[str, Any], steps: int, message: str) -> None:
+    stage = PruneSettings.model_validate({"tokens": 4096, "methods": methods})
+    if not message:
+        check_steps("prune", stage, steps)
+        return
+    with pytest.raises(ConfigError, match=message):
+        check_steps("prune", stage, steps)
