@@ -38,7 +38,7 @@ def run(context: StageContext) -> StageReport:
     settings = context.settings
     assert isinstance(settings, PruneSettings)
     model, tokenizer = load_parent(context)
-    _check_modules(model, settings, context.stage)
+    check_modules(model, settings, context.stage)
     matrices = [f"{name}.weight" for name in linears(model, settings.modules)]
     if settings.zeros == "decay":
         scale(model, settings.modules, settings.scale_groups)
@@ -60,7 +60,7 @@ def run(context: StageContext) -> StageReport:
     return report(context, trained, {**measured, "sparsity": facts}, rows.counts, rows.read)
 
 
-def _check_modules(model: Any, settings: PruneSettings, stage: str) -> None:
+def check_modules(model: Any, settings: PruneSettings, stage: str) -> None:
     """Check that each name is that of linear layers, whose inputs divide by 4. Raises ConfigError."""
     found = linears(model, settings.modules)
     of_layers = [name for name in linears(model) if OF_LAYER.search(f"{name}.weight")]  # no lm_head, which may be tied
