@@ -322,7 +322,7 @@ def _draw_steps(axes: Axes, checkpoint: Checkpoint) -> None:
     axes.plot(at, [look["reward"] for look in looks], color=COLOURS["domain"], marker="s", **style)
     axes.set_title(f"{checkpoint.name} ← {checkpoint.parent}", loc="left")
     axes.set_xlabel("Steps")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.set_ylabel("Mean reward")
     axes.grid(axis="y")
     if "right" in looks[0]:
