@@ -136,6 +136,12 @@ def _check_sections(layers: Sequence[Layer], pipeline: Pipeline, elsewhere: Coll
             for name, fixed in (nodes[key].fixed if key in nodes else {}).items():
                 if value.get(name, fixed) != fixed:
                     raise ConfigError(f"{key}.{name}: the pipeline {pipeline.name} fixes it at {fixed}; leave it out.")
+                either = kind_of(nodes[key].kind).settings.either
+                if name in either and (said := [one for one in either if one != name and value.get(one) is not None]):
+                    raise ConfigError(
+                        f"{key}.{said[0]}: the pipeline {pipeline.name} fixes {key}.{name} at {fixed}, which is in its "
+                        "place; leave it out."
+                    )
 
 
 @contextlib.contextmanager

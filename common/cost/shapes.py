@@ -15,7 +15,7 @@ from typing import Any
 
 from common.config.resolve import Resolved
 from common.config.schema import ModelFacts, ModelSettings
-from common.models.growth.pair_configs import family_of
+from common.models.growth.pair_configs import family_of, mixing_weights
 from common.models.local import config_of
 from common.models.planned import base_config, config_after, context_after, reshaping
 
@@ -42,6 +42,8 @@ class Shape:
     context: int  # tokens
     attention_bias: bool = False  # a bias of all four projections, as Llama and Qwen3 may have
     mlp_bias: bool = False
+    mixing: int = 0  # weights of how layers and copies beside them meet (control_llm), in all layers
+    mixing_learned: int = 0  # and those of them that learn
     known_parameters: int | None = None  # of a profile's facts; more is known of them than of the layers
 
     @property
@@ -88,7 +90,8 @@ class Shape:
         """All weights, tied ones once."""
         if self.known_parameters is not None:
             return self.known_parameters
-        return self.table * (1 if self.tied else 2) + self.layers * self.layer_parameters + self.hidden
+        layers = self.layers * self.layer_parameters + self.mixing
+        return self.table * (1 if self.tied else 2) + layers + self.hidden
 
     def adapter_parameters(self, rank: int, targets: Sequence[str] = MATRICES) -> int:
         """Weights of a LoRA adapter on some of every layer's matrices: r (in + out) each (arXiv 2106.09685, 4.1)."""
@@ -180,6 +183,7 @@ def _of_config(config: Mapping[str, Any]) -> Shape | None:
     hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
     # Qwen3's heads are of 128 where nothing is said, whatever the hidden size (configuration_qwen3.py).
     size = config.get("head_dim") or (128 if family == "qwen3" else hidden // heads)
+    mixed, trained = mixing_weights(config)
     inner = int(config.get("intermediate_size") or 4 * hidden) * int(config.get("num_experts_per_tok") or 1)
     return Shape(
         family=family, vocabulary=int(config["vocab_size"]), hidden=hidden,
@@ -187,5 +191,5 @@ def _of_config(config: Mapping[str, Any]) -> Shape | None:
         key_heads=int(config.get("num_key_value_heads") or heads), head_size=int(size),
         tied=bool(config.get("tie_word_embeddings", family in TIED)), context=int(config["max_position_embeddings"]),
         attention_bias=bool(config.get("attention_bias", False)), mlp_bias=bool(config.get("mlp_bias", False)),
-        known_parameters=counted,
+        mixing=mixed, mixing_learned=trained, known_parameters=counted,
     )  # fmt: skip

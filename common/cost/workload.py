@@ -82,7 +82,8 @@ class Work:
         """Return the number of weights that learn: all, or the adapter's and what trains whole with it."""
         if self.only is not None:
             shared = shape.tied and len(self.tables) > 1
-            return len(self.only) * shape.layer_parameters + shape.table * (1 if shared else len(self.tables))
+            layers = len(self.only) * shape.layer_parameters + (shape.mixing_learned if self.only else 0)
+            return layers + shape.table * (1 if shared else len(self.tables))
         if self.peft == "full":
             return shape.parameters
         return shape.adapter_parameters(self.rank, self.targets) + self.kept_whole(shape)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from common.config.base import Precision
+from common.config.defaults import filled
+from common.config.methods import method_of, methods
 from common.config.node import Node
 from common.config.overrides import flatten
 from common.config.precision import AUTO
@@ -88,7 +90,9 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], origins: Mapping[str
     Defaults are compared as if both recipes held them. Between two schemas, a key that one of them lacks says nothing.
     """
     same_form = old.get("schema") == new.get("schema")
-    before, after = (flatten({**recipe, "settings": settings_made_with(recipe)}) for recipe in (old, new))
+    own, others = (settings_made_with(recipe) for recipe in (old, new))
+    pairs = ((old, own, others), (new, others, own))
+    before, after = (flatten({**recipe, "settings": _with_methods(one, other)}) for recipe, one, other in pairs)
     lines = []
     for key in dict.fromkeys([*before, *after]):
         a, b = before.get(key, ABSENT), after.get(key, ABSENT)
@@ -98,6 +102,16 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], origins: Mapping[str
         origin = origins.get(shown)
         lines.append(f"{shown}: {_short(a)} -> {_short(b)}" + (f" ({origin})" if origin else ""))
     return lines
+
+
+def _with_methods(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with the defaults of those methods that others have on too; one of them has a key of its own."""
+    found = {
+        name: filled(given, method_of(name).settings) if name in (others.get("methods") or {}) and name in methods()
+        else given
+        for name, given in (settings.get("methods") or {}).items()
+    }  # fmt: skip
+    return {**settings, "methods": found} if found else dict(settings)
 
 
 def _short(value: Any) -> str:

@@ -28,13 +28,19 @@ def method_notes(chain: Chain) -> list[str]:
         {
             "Stage": lambda row: code(row[0]),
             "Method": lambda row: f"{code(row[1])}: {plain(row[2]['phrase'])}",
-            "Paper": lambda row: plain("; ours: ".join(filter(None, [row[2]["paper"], row[2].get("ours")]))),
+            "Paper": lambda row: plain(_paper(row[2])),
             "Settings": lambda row: _listed(row[2]["settings"]),
             "Measured at the end": lambda row: _listed(row[2]["measured"]) or MISSING,
         },
         text=5,
     )
     return ["### Methods", body, *_courses(found)] if body else []
+
+
+def _paper(facts: Facts) -> str:
+    """Return the paper of a method and what of it is ours."""
+    paper, ours = facts["paper"], facts.get("ours")
+    return f"{paper}; ours: {ours}" if ours and paper != "ours" else paper
 
 
 def _courses(found: Sequence[tuple[str, str, Facts]]) -> list[str]:
@@ -65,5 +71,9 @@ def _numbers(key: str) -> Callable[[tuple[str, str, Facts]], str]:
 
 
 def _listed(facts: Facts) -> str:
-    values = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in facts.items()}
+    values = {
+        name: f"{value:g}" if isinstance(value, float) else str(value)
+        for name, value in facts.items()
+        if value is not None
+    }
     return plain(", ".join(f"{name} {value}" for name, value in values.items()))

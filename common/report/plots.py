@@ -13,6 +13,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,10 +79,11 @@ def draw_rewards(chain: Chain, path: Path, *, work: Path) -> None:
 
 
 def draw_exam(chain: Chain, path: Path, *, work: Path) -> None:
-    """Draw both scores of every checkpoint with their 95% intervals, in pipeline order, and the chance level."""
+    """Draw both scores of examined checkpoints with their 95% intervals, in pipeline order, and the chance level."""
+    examined = tuple(c for c in chain.checkpoints if any(c.score(side) for side in SIDES))
     with _figure(path, work, "Exam score of every model", 4.3) as figure:
-        if any(c.score(side) for c in chain.checkpoints for side in SIDES):
-            _fill_exam(figure.add_subplot(1, 1, 1), chain)
+        if examined:
+            _fill_exam(figure.add_subplot(1, 1, 1), replace(chain, checkpoints=examined))
         else:
             _write_note(figure, "No model of this chain has an exam.")
 
@@ -320,6 +322,7 @@ def _draw_steps(axes: Axes, checkpoint: Checkpoint) -> None:
     axes.plot(at, [look["reward"] for look in looks], color=COLOURS["domain"], marker="s", **style)
     axes.set_title(f"{checkpoint.name} ← {checkpoint.parent}", loc="left")
     axes.set_xlabel("Steps")
+    axes.locator_params(axis="x", integer=True)
     axes.set_ylabel("Mean reward")
     axes.grid(axis="y")
     if "right" in looks[0]:

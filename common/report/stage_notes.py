@@ -171,8 +171,14 @@ def reward_notes(chain: Chain) -> list[str]:
         "### Rewards",
         *([ranking, MODELS_NOTE] if ranking else []),
         *map(_reward_note, rewarded(chain)),
-        f"![Calibration of reward models, and rewards over the steps]({REWARDS_PICTURE})",
+        f"![{' and '.join(_pictured(chain)).capitalize()}]({REWARDS_PICTURE})",
     ]
+
+
+def _pictured(chain: Chain) -> list[str]:
+    """Return what the picture of rewards shows."""
+    models = ["calibration of reward models"] if reward_models(chain) else []
+    return [*models, *(["rewards over the steps"] if rewarded(chain) else [])]
 
 
 def _reward_note(checkpoint: Checkpoint) -> str:

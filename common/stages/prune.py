@@ -22,7 +22,7 @@ from common.config.stages import WithMethods
 from common.errors import ConfigError
 from common.models.facts import known_folder
 from common.models.planned import config_after, reshaping
-from common.models.sparsity.configs import check_columns, check_names, check_tensors, check_widths
+from common.models.sparsity.configs import OF_LAYER, check_columns, check_names, check_tensors, check_widths
 from common.models.sparsity.masks import cut, linears, scale
 from common.models.sparsity.record import check_sparse, write_sparsity
 from common.stage import StageContext, StageReport
@@ -38,7 +38,7 @@ def run(context: StageContext) -> StageReport:
     settings = context.settings
     assert isinstance(settings, PruneSettings)
     model, tokenizer = load_parent(context)
-    _check_modules(model, settings, context.stage)
+    check_modules(model, settings, context.stage)
     matrices = [f"{name}.weight" for name in linears(model, settings.modules)]
     if settings.zeros == "decay":
         scale(model, settings.modules, settings.scale_groups)
@@ -60,10 +60,11 @@ def run(context: StageContext) -> StageReport:
     return report(context, trained, {**measured, "sparsity": facts}, rows.counts, rows.read)
 
 
-def _check_modules(model: Any, settings: PruneSettings, stage: str) -> None:
+def check_modules(model: Any, settings: PruneSettings, stage: str) -> None:
     """Check that each name is that of linear layers, whose inputs divide by 4. Raises ConfigError."""
     found = linears(model, settings.modules)
-    check_names({name.rpartition(".")[2] for name in linears(model)}, settings, stage)
+    of_layers = [name for name in linears(model) if OF_LAYER.search(f"{name}.weight")]  # no lm_head, which may be tied
+    check_names({name.rpartition(".")[2] for name in of_layers}, settings, stage)
     for name, linear in found.items():
         check_columns(name, linear.weight.shape[1], settings, stage)
 

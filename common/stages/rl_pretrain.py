@@ -98,7 +98,8 @@ def run(context: StageContext) -> StageReport:
     measured = check_and_save(context, trained, tokenizer, probe=probe)
     skipped = round(sum(record["no_signal"] for record in trained.log))
     metrics = {
-        "paragraphs": len(training), "no_signal": skipped, "masks": course_of(trained.log, settings),
+        "paragraphs": num_read(len(training), len(trained.log), settings), "no_signal": skipped,
+        "masks": course_of(trained.log, settings),
         **monitor.summary(), **measured,
     }  # fmt: skip
     left_out = answers_left_out(context, trained.log, "cpt", round(total(trained.log, "written")))
@@ -192,6 +193,11 @@ def _train(
 def total(log: Sequence[Mapping[str, Any]], name: str) -> float:
     """Return one of the counts of `Masking`, over all steps."""
     return sum(float(record[COUNT.format(name)]) for record in log)
+
+
+def num_read(available: int, steps: int, settings: RlPretrainSettings) -> int:
+    """Return how many paragraphs the steps read that were made, fewer than planned after an early stop."""
+    return min(available, steps * settings.paragraphs_per_step)
 
 
 def course_of(log: Sequence[Mapping[str, Any]], settings: RlPretrainSettings) -> dict[str, Any]:

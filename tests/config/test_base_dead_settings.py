@@ -18,7 +18,7 @@ READ_OTHERWISE = {
     "Manifest.profiles": "the same",
     "Manifest.blocks": "the same",
     **{f"RelevanceSettings.{axis}": "read by its name, as each of AXES" for axis in AXES},
-    **{f"PruneSettings.{name}": "chooses its methods, before it is checked" for name in ("zeros", "distillation")},
+    "PruneSettings.distillation": "chooses its methods, before it is checked",
     "Knowledge.kind": "chooses the class, before the file is checked",
     "ProblemFile.kind": "as above",
     "Collection.kind": "as above",

@@ -58,6 +58,14 @@ def test_what_a_pipeline_fixes_for_a_stage_holds_whatever_a_layer_says(tmp_path:
         resolve({**words, "general-text.replay": "0.5"}, REPOSITORY)
 
 
+@pytest.mark.parametrize("words", [{"prompted.tokens": "8192"}, {"prompted.tokens": "8192", "prompted.epochs": "4"}])
+def test_a_budget_beside_the_one_that_a_pipeline_fixes_is_refused(words: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"prompted\.tokens: the pipeline pcp fixes prompted\.epochs at 4, which"):
+        resolve({"domain": "medical", "pipeline": "pcp", **words}, REPOSITORY)
+    given = {"domain": "medical", "pipeline": "pcp", "cpt.tokens": "8192", "prompted.epochs": "4"}
+    assert resolve(given, REPOSITORY).config.stages["prompted"].model_dump()["epochs"] == 4
+
+
 def test_values_may_hold_spaces_and_equal_signs() -> None:
     assert nest({"card.intended_use": "a = b, with spaces"}) == {"card": {"intended_use": "a = b, with spaces"}}
 

@@ -95,6 +95,11 @@ def test_a_default_is_compared_with_what_was_given_and_an_older_recipe_with_all_
     assert changes(recipe, given, resolved.origins, node) == [
         "base.packing: isolated -> trl (command line)", "base.replay: 0.0 -> 0.1 (command line)",
     ]  # fmt: skip
+    on: list[dict[str, Any]] = [{"unlikelihood": {}}, {"unlikelihood": {"alpha": 0.0}}, {}]
+    plain, weighed, without = ({**recipe, "settings": {"methods": methods}} for methods in on)
+    assert changes(plain, weighed, {}, node) == ["base.methods.unlikelihood.alpha: 1.0 -> 0.0"]
+    assert changes(weighed, plain, {}, node) == ["base.methods.unlikelihood.alpha: 0.0 -> 1.0"]
+    assert "base.methods.unlikelihood.alpha: (absent) -> 0.0" in changes(without, weighed, {}, node)
     older = {**recipe, "settings": settings_made_with(recipe), "data": {"pretrain/": {"limit": None}}}
     del older["schema"]
     assert changes(older, recipe, {}, node) == [f"schema: (absent) -> {RECIPE_SCHEMA}"]

@@ -96,6 +96,16 @@ def test_equal_chains_give_equal_bytes(build_chain: BuildChain, tmp_path: Path) 
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+def test_a_model_without_an_exam_has_no_place_in_its_figure(build_chain: BuildChain, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    chain = load_chain(build_chain({"base": (50, 16), "cpt": (None, 38)}))
+    grown = replace(chain.checkpoints[0], name="expand", exam={})
+    for name, one in (("a.png", chain), ("b.png", replace(chain, checkpoints=(*chain.checkpoints, grown)))):
+        draw_exam(one, tmp_path / name, work=tmp_path)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
 def test_chance_is_the_mean_of_one_over_the_number_of_choices(build_chain: BuildChain) -> None:
     inputs = build_chain({"base": (None, 16)})
     path = inputs["exam-base"].path / "records.jsonl"

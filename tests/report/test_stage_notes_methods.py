@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from common.config.methods import described, method_of
 from common.report.chain import load_chain
-from common.report.method_notes import method_notes
+from common.report.method_notes import _paper, method_notes
 from common.store.artifacts import Artifact
 
 
@@ -23,6 +23,7 @@ def test_each_method_is_named_with_paper_settings_and_numbers(build_chain: Calla
     assert heading == "### Methods"
     first, second = (" ".join(line.split()) for line in body.splitlines()[2:])
     assert first.startswith("| `cpt` | `self_distillation`: a pull towards")
-    assert "arXiv 1606.09282, equation 2; ours: the weight" in first
+    assert "arXiv 1606.09282, equation 2; share: CAST, arXiv 2509.25996; ours: the weight" in first
     assert "weight 0.5, temperature 1, direction forward | kl 0.0125 |" in first
     assert r"`gone`: a\|b" in second
+    assert _paper({"paper": "ours", "ours": "all of it"}) == "ours"

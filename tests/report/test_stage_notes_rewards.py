@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.report.chain import Chain, load_chain
-from common.report.plots import draw_rewards
+from common.report.plots import _draw_steps, draw_rewards
 from common.report.stage_notes import has_rewards, reward_notes
 from common.rewards.ranking import ranking_facts
 from common.store.artifacts import Artifact
@@ -46,7 +46,11 @@ def test_a_chain_without_rewards_says_nothing_of_them(build_chain: BuildChain) -
 
 
 def test_the_section_tells_how_it_ranks_and_what_was_learned(build_chain: BuildChain) -> None:
-    text = "\n".join(reward_notes(with_rewards(load_chain(build_chain()))))
+    chain = with_rewards(load_chain(build_chain()))
+    text = "\n".join(reward_notes(chain))
+    assert "![Calibration of reward models and rewards over the steps](rewards.png)" in text
+    learned = reward_notes(replace(chain, manifests={"dpo": chain.manifests["dpo"]}))
+    assert learned[-1] == "![Rewards over the steps](rewards.png)"
     assert "| `reward`     | 4 kept from training | 75.0%" in text
     assert "4 held-out role" in text
     assert "went from 0.400 to 0.700 (+0.300 [+0.100, +0.500], paired bootstrap)" in text
@@ -63,3 +67,13 @@ def test_the_figure_is_drawn(build_chain: BuildChain, tmp_path: Path) -> None:
     with Image.open(tmp_path / "rewards.png") as picture:
         assert picture.width == 1600
         assert len(picture.convert("RGB").getcolors(1_000_000) or []) > 50
+
+
+def test_steps_are_whole_numbers(build_chain: BuildChain) -> None:
+    from matplotlib.figure import Figure
+
+    learned = next(c for c in with_rewards(load_chain(build_chain())).checkpoints if c.name == "dpo")
+    metrics = {**learned.metrics, "looks": [{**look, "step": step} for step, look in enumerate(LOOKS)]}
+    axes = Figure().add_subplot()
+    _draw_steps(axes, replace(learned, manifest={"metrics": metrics}, rewards={1: 0.5, 2: 0.5}))
+    assert all(tick == round(tick) for tick in axes.get_xticks())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from common.config.pruning import PruneSettings
 from common.config.resolve import Resolved, resolve
 from common.console import Console
 from common.cost.outlook import Outlook
@@ -20,9 +21,10 @@ from common.engine.run import run_stage
 from common.errors import ConfigError
 from common.models.sparsity.record import sparsity_of
 from common.stages import prune
-from common.stages.prune import comes_from
+from common.stages.prune import check_modules, comes_from
 from common.training.fit import fit
 from tests.conftest import QUICK, REPOSITORY
+from tests.models.growth.small import small
 
 pytestmark = pytest.mark.slow
 WORDS = {key: value for key, value in QUICK.items() if not key.startswith("dpo.")}
@@ -109,6 +111,7 @@ def test_a_plan_knows_the_teacher_and_the_pattern(tmp_path: Path) -> None:
     [
         ({"sft-sparse.methods.keep_zeros": "false"},
          r"sft-sparse \(sft\) would fill the zeros that sparse before it makes\. Set sft-sparse\.methods\.keep_zeros="),
+        ({"sparse.modules": "[q_proj, c_attn]"}, r"sparse\.modules: c_attn is no linear layer of this model; it"),
         ({"sparse.peft": "lora"}, r"sparse.*peft is lora, and a merged adapter would fill the zeros; set peft=full"),
         ({"sparse.schedule.kind": "constant"}, r"sparse\.methods\.adams: the rate ends at 1 of its peak"),
         ({"sparse.methods.reptile": "{}"}, r"sparse\.methods: adams and reptile cannot be on together"),
@@ -169,11 +172,10 @@ def test_files_of_the_base_say_nothing_of_a_model_that_was_changed_since(
         check_settings(own_chain(tmp_path / "same", as_it_was))
 
 
-def test_layers_that_a_model_lacks_are_named_before_it_trains(copy: Path) -> None:
-    resolved = pruning(copy, **{"sparse.modules": "[q_proj, c_attn]"})
-    made(resolved, "base", "cpt")
-    with pytest.raises(ConfigError, match=r"sparse\.modules: c_attn is no linear layer of this model; it has down"):
-        made(resolved, "sparse")
+def test_layers_that_a_model_lacks_are_named_before_it_trains() -> None:
+    settings = PruneSettings.model_validate({"tokens": 4096, "modules": ["q_proj", "c_attn"]})
+    with pytest.raises(ConfigError, match=r"sparse\.modules: c_attn is no linear layer .* k_proj, o_proj, q_proj"):
+        check_modules(small("llama", num_hidden_layers=1), settings, "sparse")
 
 
 @pytest.mark.long

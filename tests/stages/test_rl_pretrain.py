@@ -19,7 +19,7 @@ from common.engine.run import run_stage
 from common.errors import ConfigError, ContractError, DataError
 from common.report.markdown import MISSING
 from common.report.mask_notes import mask_notes
-from common.stages.rl_pretrain import MaskMonitor, course_of, held_out
+from common.stages.rl_pretrain import MaskMonitor, course_of, held_out, num_read
 from common.store.artifacts import Artifact
 from common.training.masking import COUNT, COUNTED, mask_trainer
 from common.training.rows.paragraphs import Paragraph
@@ -279,3 +279,9 @@ def test_the_card_names_the_paper_what_is_ours_and_the_course() -> None:
     assert "10.0% were predicted right each time and 40.0% never" in note
     assert len(table.splitlines()) == 2 + 9
     assert mask_notes(SimpleNamespace(manifests={"cpt": {"metrics": {}}})) == []  # type: ignore[arg-type]
+
+
+def test_paragraphs_are_those_of_the_steps_that_were_made() -> None:
+    settings = RlPretrainSettings(paragraphs_per_step=4)
+    assert num_read(32, 2, settings) == 8  # of 8 steps that were planned
+    assert num_read(6, 2, settings) == 6  # which come again

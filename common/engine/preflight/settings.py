@@ -25,7 +25,8 @@ from common.cost.hardware import hardware_of
 from common.engine.preflight.backends import check_device
 from common.engine.preflight.domain_code import check_code
 from common.errors import ConfigError
-from common.models.planned import context_after
+from common.models.planned import config_after, context_after
+from common.models.rope import FAMILIES
 from common.models.source import check_local
 from common.rewards.mix import check_rewards, check_verifier
 from common.rewards.own import FILE, verifiers_for
@@ -160,16 +161,16 @@ def _check_shards(node: Node, settings: StageSettings, run: RunSettings) -> None
 
 def _check_context(name: str, settings: StageSettings, resolved: Resolved) -> None:
     """Check that the model can read a stage's longest rows."""
-    context = context_after(resolved, name)
+    context, family = context_after(resolved, name), config_after(resolved, name).get("model_type")
     if context is None:
         return
     row = getattr(settings, "sequence_length", 0)
     if row > context:
         layer = label_of(f"{name}.sequence_length", resolved.origins) or "default"
+        longer = ", or let a cpt stage give it a longer one (rope_theta)" if family in FAMILIES else ""
         raise ConfigError(
             f"{name}.sequence_length={row} ({layer}) is longer than the model's context of {context} tokens "
-            f"(max_position_embeddings); set {name}.sequence_length={context} or less, or let a cpt stage give it a "
-            "longer one (rope_theta)."
+            f"(max_position_embeddings); set {name}.sequence_length={context} or less{longer}."
         )
     if not isinstance(settings, DrawingSettings):
         return

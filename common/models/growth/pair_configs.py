@@ -41,6 +41,17 @@ def family_of(config: Config) -> str:
     return str(config.get("model_type", "")).removeprefix(PAIRED)
 
 
+def mixing_weights(config: Config) -> tuple[int, int]:
+    """Return the weights of how layers and their copies meet, W and f of `common.models.growth.pairs`, and the learned.
+
+    They are 0 where no layer has a copy.
+    """
+    if not is_paired(config):
+        return 0, 0
+    each = 2 * int(config["hidden_size"]) if config[INTERPOLATION] == "dlerp" else 0
+    return len(config[PLACES]) * (each + 1), len(config[PLACES]) * (each + bool(config[TRAINED]))
+
+
 def require_plain(config: Config, stage: str) -> None:
     """Check that no layer has a copy beside it yet. Raises ConfigError."""
     if is_paired(config):

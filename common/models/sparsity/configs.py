@@ -10,12 +10,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from common.config.pruning import PruneSettings
+from common.config.pruning import MODULES, PruneSettings
 from common.errors import ConfigError
+from common.models.growth.configs import FAMILIES
 from common.models.shards import read_header, shards_of
 
 GROUP = 4
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+TRANSPOSED = ("gpt2", "openai-gpt")  # whose layers are Conv1D of transformers: inputs in rows, no linear layers
 # Matrices of Llama and its like -> what their inputs are.
 OF_LAYER = re.compile(r"\.\d+\..+\.weight$")
 OF_HIDDEN = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
@@ -59,12 +61,19 @@ def check_tensors(folder: Path, settings: PruneSettings, stage: str) -> None:
 
 
 def check_widths(config: Mapping[str, Any], settings: PruneSettings, stage: str) -> None:
-    """Check what a config.json says of the inputs of matrices; of an empty one nothing. Raises ConfigError."""
+    """Check what a config.json says of matrices and their inputs; of an empty one nothing. Raises ConfigError."""
     if any(int(config.get(key) or 0) > 1 for key in EXPERTS):
         raise ConfigError(
             f"{stage}: the stage before it is a model of type {config.get('model_type')}, whose experts are not linear "
             "layers but one tensor, so they cannot be pruned. Use a dense checkpoint."
         )
+    if (family := config.get("model_type")) in TRANSPOSED:
+        raise ConfigError(
+            f"{stage}: the stage before it is a model of type {family}, which has no linear layers but transposed ones "
+            "(Conv1D), so it cannot be pruned. Use another checkpoint, or a pipeline without this stage."
+        )
+    if family in FAMILIES:
+        check_names(MODULES, settings, stage)
     if "hidden_size" not in config:
         return
     hidden, heads = int(config["hidden_size"]), int(config.get("num_attention_heads") or 1)

@@ -15,6 +15,7 @@ from common.config.resolve import resolve
 from common.config.schema import ModelFacts
 from common.console import Console
 from common.engine.plan import make_plan
+from common.engine.preflight import settings
 from common.engine.preflight.inputs import check_arguments
 from common.engine.preflight.settings import check_settings
 from common.engine.run import execute, run_stage
@@ -113,7 +114,7 @@ END_OF_TEXT = "<|endoftext|>"
         ),
         (
             {"cpt.sequence_length": "2048", "cpt.batch_tokens": "2048"},
-            r"cpt\.sequence_length=2048 \(command line\) is longer .* set cpt\.sequence_length=1024 or less",
+            r"cpt\.sequence_length=2048 \(command line\) is longer .* set cpt\.sequence_length=1024 or less, or let",
         ),
         (
             {"dpo.sequence_length": "1025"},
@@ -149,6 +150,17 @@ def test_what_cannot_work_together_is_refused(words: dict[str, str], expected: s
 )
 def test_what_can_work_is_not(words: dict[str, str]) -> None:
     check_settings(resolve({"domain": "medical", **words}, REPOSITORY))
+
+
+def test_a_longer_context_is_advised_only_where_there_can_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpt2 = {"model_type": "gpt2", "max_position_embeddings": 64}
+    monkeypatch.setattr(settings, "config_after", lambda *_: gpt2)
+    monkeypatch.setattr(settings, "context_after", lambda *_: 64)
+    found = resolve({"domain": "medical"}, REPOSITORY)
+    with pytest.raises(
+        ConfigError, match=r"is longer than the model's context of 64 .* set base\.seq\w+=64 or less\.$"
+    ):
+        check_settings(found)
 
 
 def test_a_run_on_a_cpu_has_no_fsdp(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from common.config.growth import ExpandSettings
 from common.errors import ConfigError
 from common.models.growth.configs import grown_config, places_of
 from common.models.growth.growing import grow
-from common.models.growth.pair_configs import require_plain_folder
+from common.models.growth.pair_configs import mixing_weights, require_plain_folder
 from common.models.growth.pairs import dlerp_weight, learning_parts, lerp, pairs_of, slerp
 from tests.models.growth.small import FAMILIES, IDS, SIZES, _norm, layer, logits_of, small, weights_of
 
@@ -163,6 +163,21 @@ def test_gradients_of_the_lowest_copy_are_those_of_the_definition(how: Interpola
         ends = [logits({**weights, name: weights[name] + side * way}, model.config) for side in (1e-5, -1e-5)]
         expected = ((ends[0] - ends[1]) * out).sum() / 2e-5
         assert (gradients[name].double().numpy() * way).sum() == pytest.approx(expected, rel=2e-3, abs=1e-3), name
+
+
+@pytest.mark.parametrize("how", ["lerp", "dlerp"])
+def test_a_plan_counts_what_weighs_a_layer_and_its_copy(how: Interpolation) -> None:
+    model = changed(how)
+    pairs = pairs_of(model)
+    copies = sum(weight.numel() for pair in pairs for weight in pair.copy.parameters())
+    layers = copies + sum(weight.numel() for pair in pairs for weight in pair.original.parameters())
+    own = sum(weight.numel() for pair in pairs for weight in pair.parameters()) - layers
+    for trained in (True, False):
+        parts = learning_parts(model, trained=trained)
+        weights = [[part] if isinstance(part, torch.nn.Parameter) else [*part.parameters()] for part in parts]
+        learned = sum(weight.numel() for part in weights for weight in part) - copies
+        assert mixing_weights({**model.config.to_dict(), "train_interpolation": trained}) == (own, learned)
+    assert mixing_weights(small("llama").config.to_dict()) == (0, 0)
 
 
 def test_a_plan_knows_the_shape_and_refuses_to_grow_twice() -> None:

@@ -70,7 +70,10 @@ def test_the_file_is_ours_alone(tmp_path: Path) -> None:
     [
         ({}, {}, ""),
         (SIZES, {}, ""),
-        ({"model_type": "gpt2", "n_embd": 30}, {}, ""),
+        ({"model_type": "bloom", "n_embed": 30}, {}, ""),
+        ({"model_type": "gpt2"}, {"modules": ["c_attn"]}, r"type gpt2, .* transposed .* so it cannot be pruned"),
+        (SIZES, {"modules": ["up_proj", "foo"]}, r"sparse\.modules: foo is no linear layer of this model; it has down"),
+        (SIZES, {"modules": ["lm_head"]}, r"sparse\.modules: lm_head is no linear layer"),
         ({**SIZES, "hidden_size": 18, "num_attention_heads": 4}, {}, r"sparse: q_proj has 18 inputs, which is no mult"),
         (
             {**SIZES, "intermediate_size": 30},

@@ -102,5 +102,5 @@ METHOD = LossMethod(
     name="self_distillation", settings=SelfDistillationSettings, term=term, teacher=True,
     next_token=next_token, keeps=lambda own: own.top_k or 0, problem=problem,
     phrase="a pull towards the next-token distribution of the stage before (KL divergence)",
-    paper="arXiv 1606.09282, equation 2", ours="the weight, and top_k",
+    paper="arXiv 1606.09282, equation 2; share: CAST, arXiv 2509.25996", ours="the weight, and top_k",
 )  # fmt: skip
