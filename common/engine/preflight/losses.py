@@ -99,7 +99,8 @@ def scaled(count: RowCount, times: float) -> RowCount:
     if times == 1:
         return count
     dropped = {reason: round(number * times) for reason, number in count.dropped.items()}
-    return replace(count, rows_in=round(count.rows_in * times), dropped=dropped)
+    joined = round(count.joined * times)
+    return replace(count, rows_in=round(count.rows_in * times), dropped=dropped, joined=joined)
 
 
 def describe(count: RowCount, label: str, part: str = "") -> str:
@@ -128,5 +129,5 @@ def _part(found: Sizes) -> str:
     """Say what was read of a role, where that is not all."""
     if found.whole:
         return ""
-    read = sum(count.rows_in for count in found.counts)
+    read = sum(count.rows_in - count.joined for count in found.counts)
     return f"in the first {read:,} of about {found.rows:,} rows"
