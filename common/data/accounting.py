@@ -156,10 +156,19 @@ class RowCount:
 def check_limits(counts: Iterable[RowCount], limits: Limits, stage: str) -> None:
     """Stop a stage that loses more of its rows than its limits allow.
 
-    Shares are taken over all rows of the stage; besides, no source may lose every row unless the limit is 1.
+    Shares are taken over all rows of a role, so that replay hides nothing of the stage's own rows; besides, no source
+    may lose every row unless the limit is 1.
     Raises ContractError that names the source and reason with most rows, and the key to change.
     """
-    counts = [count for count in counts if count.num_read]
+    by_role: dict[str, list[RowCount]] = {}
+    for count in counts:
+        if count.num_read:
+            by_role.setdefault(count.role, []).append(count)
+    for found in by_role.values():
+        _check_role(found, limits, stage)
+
+
+def _check_role(counts: list[RowCount], limits: Limits, stage: str) -> None:
     _check_dropped(counts, limits.dropped, stage)
     kept = sum(count.num_kept for count in counts)
     cut = {count.source: float(count.truncated) for count in counts}
@@ -180,8 +189,8 @@ def _check_dropped(counts: list[RowCount], limit: float, stage: str) -> None:
     if total and lost / total > limit:
         worst = max(counts, key=lambda count: count.num_lost)
         raise ContractError(
-            f"Stage {stage}: {lost / total:.1%} of its rows were dropped, the limit is {limit:.1%}. Most are from "
-            f"source '{worst.source}' ({worst.num_lost} of {worst.num_read}), {_main_reason(worst)}. "
+            f"Stage {stage}: {lost / total:.1%} of its {_rows(worst)} were dropped, the limit is {limit:.1%}. Most are "
+            f"from source '{worst.source}' ({worst.num_lost} of {worst.num_read}), {_main_reason(worst)}. "
             f"{worst.remedy('Repair the source')}, or raise {key}."
         )
 
@@ -197,6 +206,10 @@ def _check_share(
         f"Stage {stage}: {num_lost / total:.1%} of its rows were {what}, the limit is {limit:.1%}. Most are from "
         f"source '{worst}' ({lost[worst]:.0f} rows). Give them {remedy}, or raise {stage}.limits.{name}."
     )
+
+
+def _rows(count: RowCount) -> str:
+    return "replayed rows" if count.role == "replay" else "rows"
 
 
 def _main_reason(count: RowCount) -> str:
