@@ -188,9 +188,10 @@ def _check_dropped(counts: list[RowCount], limit: float, stage: str) -> None:
     total, lost = sum(count.num_read for count in counts), sum(count.num_lost for count in counts)
     if total and lost / total > limit:
         worst = max(counts, key=lambda count: count.num_lost)
+        place = f"{stage}, replay" if worst.role == "replay" else stage
         raise ContractError(
-            f"Stage {stage}: {lost / total:.1%} of its {_rows(worst)} were dropped, the limit is {limit:.1%}. Most are "
-            f"from source '{worst.source}' ({worst.num_lost} of {worst.num_read}), {_main_reason(worst)}. "
+            f"Stage {place}: {lost / total:.1%} of its rows were dropped, the limit is {limit:.1%}. Most are from "
+            f"source '{worst.source}' ({worst.num_lost} of {worst.num_read}), {_main_reason(worst)}. "
             f"{worst.remedy('Repair the source')}, or raise {key}."
         )
 
@@ -206,10 +207,6 @@ def _check_share(
         f"Stage {stage}: {num_lost / total:.1%} of its rows were {what}, the limit is {limit:.1%}. Most are from "
         f"source '{worst}' ({lost[worst]:.0f} rows). Give them {remedy}, or raise {stage}.limits.{name}."
     )
-
-
-def _rows(count: RowCount) -> str:
-    return "replayed rows" if count.role == "replay" else "rows"
 
 
 def _main_reason(count: RowCount) -> str:

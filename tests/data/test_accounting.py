@@ -59,7 +59,7 @@ def test_replay_hides_nothing_of_the_rows_that_a_stage_lost_itself() -> None:
     with pytest.raises(ContractError, match=r"38\.9% of its rows were dropped, .* source 'own' \(7 of 18\)"):
         check_limits(counts, LIMITS, "sft")
     counts = [count("own", 1000), RowCount("general", "replay", rows_in=18, dropped={"empty text": 7})]
-    with pytest.raises(ContractError, match=r"38\.9% of its replayed rows were dropped"):
+    with pytest.raises(ContractError, match=r"^Stage sft, replay: 38\.9% of its rows were dropped"):
         check_limits(counts, LIMITS, "sft")
 
 
