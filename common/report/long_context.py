@@ -93,10 +93,10 @@ def has_intervals(found: list[Checkpoint], side: str) -> bool:
 def _curve_note(found: list[Checkpoint], length: int) -> str:
     """Say how the curves are made, and which texts are shorter than a window."""
     sides = [side for side in SIDES if reach(found, side)]
-    short = [f"{reach(found, side):,} ({side} text)" for side in sides if reach(found, side) < length]
+    short = [f"{reach(found, side):,} tokens ({side} text)" for side in sides if reach(found, side) < length]
     text = CURVE_NOTE.format(length=f"{length:,}")
     if short:
-        text += f" No window is as long as that: the longest has {' and '.join(short)} tokens."
+        text += f" No window is as long as that: the longest has {' and '.join(short)}."
         if len(short) < len(sides):
             text = text.replace("No window is as long as that", "Not all texts fill one")
     if any(has_intervals(found, side) for side in sides):

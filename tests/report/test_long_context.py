@@ -52,7 +52,7 @@ def test_texts_that_fill_no_window_are_told_and_no_intervals_promised() -> None:
         curve[0] |= {"low": None, "high": None, "n": 1}
         curve[1]["last"] = last
     text = "\n".join(long_context_notes(chain(short, other)))
-    assert "No window is as long as that: the longest has 191 (domain text) tokens." in text
+    assert "No window is as long as that: the longest has 191 tokens (domain text)." in text
     assert "bootstrap" not in text
     assert "128 to 190" in text
     assert "128 to 255" not in text
