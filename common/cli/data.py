@@ -62,7 +62,7 @@ def show(artifact: Artifact, console: Console, rejects: int, counter: TokenCount
     facts = read_mapping(artifact.path / FACTS)
     sources = [source["source"] for source in facts["sources"]]
     rows_in = sum(source["rows_in"] for source in facts["sources"])
-    left = sum(source["rows_out"] for source in facts["sources"])
+    left = sum(_left(source) for source in facts["sources"])
     characters = sum(one["characters"] for one in facts["amounts"][LEFT].values())
     console.line(always=True)
     console.line(
@@ -150,9 +150,9 @@ def show_forms(plan: Plan, artifact: Artifact, console: Console) -> None:
     for source, form in formed.items():
         count = RowCount(**read[source])
         console.line(always=True)
+        made = _counted(count.rows_out, "row") + (f" of {_left(read[source]):,} records" if count.joined else "")
         console.line(
-            f"{source}, written as {form['name']} ({form['paper']}): {_counted(count.rows_out, 'row')}; left out: "
-            f"{count.losses}",
+            f"{source}, written as {form['name']} ({form['paper']}): {made}; left out: {count.losses}",
             always=True,
         )
         for text in texts_of(first.get(source, {})):
@@ -181,16 +181,24 @@ def _counted(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
+def _left(count: Mapping[str, Any]) -> int:
+    """Return the rows that are left of a source; of rows that are made of several records, those."""
+    return int(count["rows_out"]) + int(count.get("joined", 0))
+
+
 def _source_row(source: str, facts: Mapping[str, Any], total: int) -> list[str]:
     """Return the line of one source: rows in, what reading and each block left out, what is left, lengths."""
     whole = next(one for one in facts["sources"] if one["source"] == source)
     read = next(one for one in facts["read"] if one["source"] == source)
-    dropped = [sum(found.get(source, {}).get("dropped", {}).values()) for found in facts["blocks"].values()]
+    each = RowCount(**read).records_each
+    dropped = [
+        round(each * sum(found.get(source, {}).get("dropped", {}).values())) for found in facts["blocks"].values()
+    ]
     size, times = facts["amounts"][LEFT].get(source, {"characters": 0})["characters"], facts["times"][source]
     lengths = {int(name): number for name, number in facts["lengths"].get(source, {}).items()}
     return [
         source, f"{whole['rows_in']:,}", *(f"-{number:,}" if number else "0" for number in
-        (sum(read["dropped"].values()), *dropped)), f"{whole['rows_out']:,}", f"{size:,}",
+        (sum(read["dropped"].values()), *dropped)), f"{_left(whole):,}", f"{size:,}",
         f"{size / max(1, total):.1%}", f"{times:g} x", *(f"~{number:,.0f}" for number in quantiles(lengths, SHARES)),
     ]  # fmt: skip
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from common.config.answering import LabelSettings
 from common.config.kinds import kind_of
 from common.config.schema import ModelSettings
 from common.config.stages import EvaluateSettings
@@ -145,9 +146,17 @@ def _rows(outlook: Outlook, names: Sequence[str]) -> list[str]:
     lines = []
     if outlook.sizes is not None and (roles := outlook.sizes.sampled()):
         lines.append(f"Rows for {', '.join(roles)} are counted by a sample, as there are many.")
-    works = [outlook.settings[name].exam for name in names if name in outlook.settings]
-    if assumed := next((work for work in works if work.assumed), None):
-        lines.append(f"Exams on the Hub are not counted: {assumed.questions:,.0f} questions each are assumed.")
+    assumed = [name for name in names if name in outlook.settings and outlook.settings[name].exam.assumed]
+    for name in assumed:
+        settings, work = outlook.config.stages[name], outlook.settings[name].exam
+        if not isinstance(settings, LabelSettings):
+            line = f"Exams on the Hub are not counted: {work.questions:,.0f} questions each are assumed."
+        elif settings.words:
+            line = f"Prompts of {name} on the Hub are not counted: {work.questions:,.0f} are assumed."
+        else:
+            each, prompts = work.requests / max(1, work.questions), work.questions
+            line = f"Stage {name} finds its labels in its prompts: {each:,.0f} for each of {prompts:,.0f} are assumed."
+        lines += [line] if line not in lines else []
     stages = [outlook.config.stages[name] for name in names]
     asked = [task for settings in stages if isinstance(settings, EvaluateSettings) for task in settings.tasks]
     if number := len(hub_tasks(asked, task_folders(outlook.resolved))):

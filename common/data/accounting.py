@@ -30,7 +30,7 @@ BY_CHOICE = frozenset({
 })  # fmt: skip
 BY_BLOCK = "block "  # begins the reasons of blocks that clean: they have limits of their own, `most`
 WRONG_NUMBER, NOT_CSV = "wrong number of fields", "not valid CSV"
-RARE = ("overlaps", "before", "cut_short")  # fields of a count that are stored only where they say something
+RARE = ("overlaps", "before", "cut_short", "joined")  # fields of a count that are stored only where they say something
 MOST_OVERLAPS = 100  # rows that repeat the exam, of each source, that are kept with both texts
 _QUOTES = "Quote fields that hold the delimiter or line ends, or name the file's own way with delimiter: and quoting:"
 _TEMPLATE = "The checkpoint's chat template may be the cause: try model.chat_template=plain (or chatml)"
@@ -84,10 +84,11 @@ class RowCount:
     before: dict[str, int] = field(default_factory=dict)  # left out by cleaning, by reason: on these limits are too
     cut_short: bool = False  # reading ended at a token budget; rows behind it are not counted
     overlaps: list[str] = field(default_factory=list)  # the first rows that repeat the exam: its text, and the row's
+    joined: int = 0  # records beyond the first of each row that is made of several; `rows_in` has them all
 
-    def drop(self, reason: str, overlap: str | None = None) -> None:
+    def drop(self, reason: str, overlap: str | None = None, number: int = 1) -> None:
         """Count a row that is left out; `overlap` are both texts of one that repeats the exam."""
-        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        self.dropped[reason] = self.dropped.get(reason, 0) + number
         if overlap is not None and len(self.overlaps) < MOST_OVERLAPS:
             self.overlaps.append(overlap)
 
@@ -134,7 +135,13 @@ class RowCount:
 
     @property
     def num_kept(self) -> int:
-        return max(0, self.rows_in - self.num_dropped)
+        """Rows that are left; those that are made of several records count once."""
+        return max(0, self.rows_in - self.num_dropped - self.joined)
+
+    @property
+    def records_each(self) -> float:
+        """Records that a row is made of, on average."""
+        return 1 + self.joined / self.rows_out if self.rows_out > 0 else 1.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a stage's manifest stores them; what is rare only where it is so."""
@@ -149,10 +156,19 @@ class RowCount:
 def check_limits(counts: Iterable[RowCount], limits: Limits, stage: str) -> None:
     """Stop a stage that loses more of its rows than its limits allow.
 
-    Shares are taken over all rows of the stage; besides, no source may lose every row unless the limit is 1.
+    Shares are taken over all rows of a role, so that replay hides nothing of the stage's own rows; besides, no source
+    may lose every row unless the limit is 1.
     Raises ContractError that names the source and reason with most rows, and the key to change.
     """
-    counts = [count for count in counts if count.num_read]
+    by_role: dict[str, list[RowCount]] = {}
+    for count in counts:
+        if count.num_read:
+            by_role.setdefault(count.role, []).append(count)
+    for found in by_role.values():
+        _check_role(found, limits, stage)
+
+
+def _check_role(counts: list[RowCount], limits: Limits, stage: str) -> None:
     _check_dropped(counts, limits.dropped, stage)
     kept = sum(count.num_kept for count in counts)
     cut = {count.source: float(count.truncated) for count in counts}
@@ -172,8 +188,9 @@ def _check_dropped(counts: list[RowCount], limit: float, stage: str) -> None:
     total, lost = sum(count.num_read for count in counts), sum(count.num_lost for count in counts)
     if total and lost / total > limit:
         worst = max(counts, key=lambda count: count.num_lost)
+        place = f"{stage}, replay" if worst.role == "replay" else stage
         raise ContractError(
-            f"Stage {stage}: {lost / total:.1%} of its rows were dropped, the limit is {limit:.1%}. Most are from "
+            f"Stage {place}: {lost / total:.1%} of its rows were dropped, the limit is {limit:.1%}. Most are from "
             f"source '{worst.source}' ({worst.num_lost} of {worst.num_read}), {_main_reason(worst)}. "
             f"{worst.remedy('Repair the source')}, or raise {key}."
         )

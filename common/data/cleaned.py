@@ -65,6 +65,7 @@ class CleanedRows:
             for rows in (count.dropped, count.changed):
                 rows.update({reason: round(number * times) for reason, number in rows.items()})
             count.rows_in, count.rows_out = round(count.rows_in * times), round(count.rows_out * times)
+            count.joined = round(count.joined * times)
             found[count.source] = count
         return found
 
@@ -124,7 +125,9 @@ class Cleaned:
     def sources(self) -> list[dict[str, Any]]:
         """Return the sources for the card; how many rows each has is known of those that were cleaned."""
         rows = {
-            count.source: count.rows_in for cleaned in self._cleaned.values() for count in cleaned.counts().values()
+            count.source: count.rows_in - count.joined
+            for cleaned in self._cleaned.values()
+            for count in cleaned.counts().values()
         }
         return [
             {**source, "rows": rows.get(str(source["id"])) if source.get("rows") is None else source["rows"]}

@@ -27,12 +27,13 @@ def by_position(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Return for each bucket of positions where it begins and ends, its bits per byte with an interval, its windows.
 
-    Buckets are of one size, to the nearest token, and without one that has no text.
+    Buckets are of one size, to the nearest token, and without one that has no text; the last one ends with the longest
+    window.
     """
     import numpy as np
 
     edges = np.round(np.linspace(0, length, buckets + 1)).astype(int)
-    bits, sizes = [], []
+    bits, sizes, longest = [], [], 0
     for number, (ids, weights_T, of_text_T) in enumerate(windows(tokenizer, texts, length)):
         if number == MOST_WINDOWS:
             break
@@ -40,12 +41,13 @@ def by_position(
         bits_T[~of_text_T] = 0.0
         bits.append(summed(bits_T, edges))
         sizes.append(summed(weights_T, edges))
+        longest = max(longest, len(ids))
     found = []
     for bucket, (first, last) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
         pairs = [(one[bucket], size[bucket]) for one, size in zip(bits, sizes, strict=True) if size[bucket]]
         if pairs:
             value, low, high = ratio_of_sums([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-            place = {"first": first, "last": last - 1, "n": len(pairs)}
+            place = {"first": first, "last": min(last, longest) - 1, "n": len(pairs)}
             found.append({**place, "bits_per_byte": value, "low": low, "high": high})
     return found
 

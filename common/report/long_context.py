@@ -21,7 +21,7 @@ NEEDLE_NOTE = (
 )
 CURVE_NOTE = (
     "Bits per byte by position: held-out texts are joined and cut into windows of {length} tokens, and each token is "
-    "predicted from all before it in its window. Intervals are from a bootstrap over the windows."
+    "predicted from all before it in its window."
 )
 
 
@@ -42,7 +42,7 @@ def long_context_notes(chain: Chain) -> list[str]:
         choices = facts["choices"]
         notes += [
             NEEDLE_NOTE.format(choices=choices, chance=percent(1 / choices)), _needle_table(found),
-            CURVE_NOTE.format(length=f"{facts['length']:,}"), _curve_table(found),
+            _curve_note(found, facts["length"]), _curve_table(found),
             f"![Long inputs: needle test, and bits per byte by position]({PICTURE})",
         ]  # fmt: skip
     return ["### Long inputs", *filter(None, notes)] if notes else []
@@ -76,6 +76,32 @@ def of_length(checkpoint: Checkpoint, length: int, depth: float | None = None) -
     """Return the score of a length, over all depths or at one; None where it was not asked."""
     cells = checkpoint.exam["long_context"]["needle"]
     return next((cell for cell in cells if cell["length"] == length and cell["depth"] == depth), None)
+
+
+def reach(found: list[Checkpoint], side: str) -> int:
+    """Return the tokens of the longest window of a side's texts; 0 without any."""
+    curves = (one.exam["long_context"]["positions"].get(side) or [] for one in found)
+    return max((bucket["last"] + 1 for curve in curves for bucket in curve), default=0)
+
+
+def has_intervals(found: list[Checkpoint], side: str) -> bool:
+    """Whether a side's curves have intervals: one window says nothing of how windows differ."""
+    curves = (one.exam["long_context"]["positions"].get(side) or [] for one in found)
+    return any(bucket["low"] is not None for curve in curves for bucket in curve)
+
+
+def _curve_note(found: list[Checkpoint], length: int) -> str:
+    """Say how the curves are made, and which texts are shorter than a window."""
+    sides = [side for side in SIDES if reach(found, side)]
+    short = [f"{reach(found, side):,} tokens ({side} text)" for side in sides if reach(found, side) < length]
+    text = CURVE_NOTE.format(length=f"{length:,}")
+    if short:
+        text += f" No window is as long as that: the longest has {' and '.join(short)}."
+        if len(short) < len(sides):
+            text = text.replace("No window is as long as that", "Not all texts fill one")
+    if any(has_intervals(found, side) for side in sides):
+        text += " Intervals are from a bootstrap over the windows."
+    return text
 
 
 def _curve_table(found: list[Checkpoint]) -> str:

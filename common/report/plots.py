@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.report.chain import SIDES, Chain, Checkpoint
+from common.report.long_context import has_intervals, reach
 from common.report.long_context import measured as long_inputs
 from common.report.sequence import bits_of, measured
 from common.report.stage_notes import reward_models, rewarded
@@ -119,7 +120,13 @@ def draw_long_context(chain: Chain, path: Path, *, work: Path) -> None:
         if not panels:
             _write_note(figure, "No model could be asked anything as long.")
             return
-        _fill(figure, panels, 3, "With 95% intervals. Dashed: chance.")
+        drawn = ["Needle: with 95% intervals; dashed: chance."] if lengths else []
+        drawn += [
+            f"{side.capitalize()} text: {'with 95% intervals' if has_intervals(found, side) else 'no intervals'}, "
+            f"up to {reach(found, side):,} tokens."
+            for side in sides
+        ]
+        _fill(figure, panels, 3, " ".join(drawn))
         figure.axes[0].legend(loc="upper center", ncols=2, fontsize=7, columnspacing=1.0)
 
 

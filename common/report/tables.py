@@ -189,7 +189,7 @@ def rows_table(chain: Chain) -> str:
                 "Dropped": lambda row: reasons(row[1].get("dropped") or {}, "0"),
                 "Changed": lambda row: reasons(row[1].get("changed") or {}, "0"),
                 "Truncated": lambda row: str(row[1].get("truncated") or 0),
-                "Rows out": lambda row: number(row[1].get("rows_out")),
+                "Rows out": lambda row: _rows_out(row[1]),
                 "Tokens": lambda row: row[1].get("tokens_left") or number(row[1].get("tokens")),
                 "Passes": lambda row: passes_of(row[1].get("epochs") or 0.0, row[1].get("cut_short", False)),
                 "Masked": lambda row: percent(row[1].get("masked_share")),
@@ -198,6 +198,12 @@ def rows_table(chain: Chain) -> str:
         )
         or "No stage recorded its rows."
     )
+
+
+def _rows_out(count: Facts) -> str:
+    """Return the rows that a stage was given, and the records that they are made of, where those are more."""
+    made = number(count.get("rows_out"))
+    return f"{made}, of {count['rows_out'] + count['joined']:,} records" if count.get("joined") else made
 
 
 def reasons(counts: Mapping[str, int], none: str = "none") -> str:

@@ -119,16 +119,18 @@ def _up_to(rows: Iterator[Row], characters: int) -> Iterator[Row]:
 
 
 def _total(count: RowCount, accounts: TaskAccounts) -> RowCount:
-    """Return the account of a source over reading and all blocks."""
+    """Return the account of a source over reading and all blocks; rows that are made of several records as those."""
     total = RowCount(count.source, count.role, count.rows_in, dict(count.dropped), dict(count.changed))
     for label, sources in accounts.blocks.items():
         if (found := sources.get(count.source)) is None:
             continue
         for reason, number in found.dropped.items():
+            number = round(number * count.records_each)
             total.dropped[named(label, reason)] = total.dropped.get(named(label, reason), 0) + number
         for what, number in found.changed.items():
             total.changed[what] = total.changed.get(what, 0) + number
     total.rows_out = accounts.rows[count.source]
+    total.joined = round(total.rows_out * (count.records_each - 1))
     return total
 
 

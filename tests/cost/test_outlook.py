@@ -55,6 +55,15 @@ def test_a_plan_shows_all_that_a_stage_needs(tmp_path: Path, capsys: pytest.Capt
     assert re.search(r"dpo +waits +~\d+k ", shown)
 
 
+def test_labels_that_are_not_known_are_no_exam_on_the_hub(tmp_path: Path) -> None:
+    words = {"domain": "medical", "profile": "tiny", "pipeline": "pcp", "out": str(tmp_path)}
+    shown = "\n".join(totals(make_plan(resolve(words, REPOSITORY))))
+    assert re.search(r"Stage label finds its labels in its prompts: 4 for each of \d+ are assumed\.", shown)
+    assert "on the Hub" not in shown
+    named = "\n".join(totals(make_plan(resolve(words | {"label.words": "[a, b]"}, REPOSITORY))))
+    assert "assumed" not in named
+
+
 def test_there_is_no_price_without_one_or_on_a_cpu(tmp_path: Path) -> None:
     assert "for GPUs" not in totals(planned(tmp_path))[0]
     assert outlook_of("llama-8b", "cpu-8", **{"run.gpu_hour_price": "2"}).price(3600) is None

@@ -54,6 +54,15 @@ def test_a_source_that_loses_everything_stops_even_a_large_stage() -> None:
         check_limits([count("large", 10_000), count("small", 3, dropped=3)], LIMITS, "cpt")
 
 
+def test_replay_hides_nothing_of_the_rows_that_a_stage_lost_itself() -> None:
+    counts = [count("own", 18, dropped=7), RowCount("general", "replay", rows_in=1000)]
+    with pytest.raises(ContractError, match=r"38\.9% of its rows were dropped, .* source 'own' \(7 of 18\)"):
+        check_limits(counts, LIMITS, "sft")
+    counts = [count("own", 1000), RowCount("general", "replay", rows_in=18, dropped={"empty text": 7})]
+    with pytest.raises(ContractError, match=r"^Stage sft, replay: 38\.9% of its rows were dropped"):
+        check_limits(counts, LIMITS, "sft")
+
+
 def test_truncated_is_a_share_of_the_rows_kept() -> None:
     message = r"10\.5% of its rows were cut .* source 'a' \(10 rows\).*cpt\.limits\.truncated"
     with pytest.raises(ContractError, match=message):

@@ -107,4 +107,5 @@ def test_texts_shorter_than_a_window_fill_the_first_buckets(model: Any, tokenize
     with torch.inference_mode():
         (bucket,) = by_position(model, tokenizer, ["what is"], length=128, buckets=4)
     assert (bucket["first"], bucket["n"], bucket["low"]) == (0, 1, None)
+    assert bucket["last"] == len(tokenizer("what is").input_ids)  # the end-of-sequence token is in the window
     assert by_position(model, tokenizer, [], length=128, buckets=4) == []

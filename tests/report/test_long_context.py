@@ -45,6 +45,22 @@ def test_the_base_and_what_was_measured_are_told() -> None:
     assert "(long_context.png)" in text
 
 
+def test_texts_that_fill_no_window_are_told_and_no_intervals_promised() -> None:
+    short, other = checkpoint("base", 0.25), checkpoint("other", 0.5)
+    for one, last in ((short, 180), (other, 190)):
+        curve = one.exam["long_context"]["positions"]["domain"]
+        curve[0] |= {"low": None, "high": None, "n": 1}
+        curve[1]["last"] = last
+    text = "\n".join(long_context_notes(chain(short, other)))
+    assert "No window is as long as that: the longest has 191 tokens (domain text)." in text
+    assert "bootstrap" not in text
+    assert "128 to 190" in text
+    assert "128 to 255" not in text
+    plain = "\n".join(long_context_notes(chain(checkpoint("base", 0.25))))
+    assert "bootstrap over the windows" in plain
+    assert "the longest has" not in plain
+
+
 def test_a_base_that_config_json_left_out_and_a_context_that_stays() -> None:
     facts = {**ROPE, "base_before": None, "context_before": 1024}
     (_, note) = long_context_notes(chain(SimpleNamespace(name="cpt", metrics={"rope": facts}, exam={})))

@@ -70,4 +70,4 @@ def _joined(source: Source, found: list[Record]) -> Record:
     columns = {name: str(source.named_columns[name]) for name in source.named_columns}
     value = {column: lookup(found[0].value, column) for column in columns.values()}
     value |= {columns[name]: [lookup(one.value, columns[name]) for one in found] for name in SIDES}
-    return found[0]._replace(value=value)
+    return found[0]._replace(value=value, joined=len(found) - 1)

@@ -31,6 +31,7 @@ MOST_FILES = 1_000  # of a source; all of them are read before a run
 MOST_CHARACTERS = 4_000_000  # and fewer of them where they are long
 MOST_COLUMNS = 12  # that a message names
 LONGEST_NAME = 60  # characters of a column's name; a longer one is rather a text
+WORDS = 4  # that a sentence has, at least; a name that ends in a full stop is else an abbreviation
 HEADLESS = "Its first line looks like a row: name the columns with header: [question, A, B, …]"
 
 
@@ -78,8 +79,13 @@ def _about_header(source: Source, look: _Look) -> str:
     names = [*look.used[0].value] if look.file.format in TABLES and source.header is None else []
     if len(names) > 1 and sum(map(bool, names)) == 1:
         return "Its first line looks like a title: delete it above the header"
-    rows = any(len(name) > LONGEST_NAME or name.strip().endswith(("?", ".")) or _is_number(name) for name in names)
-    return HEADLESS if rows else ""
+    return HEADLESS if any(_is_content(name) for name in names) else ""
+
+
+def _is_content(name: str) -> bool:
+    """Whether a column's name is rather what a row holds: long, a sentence, or a number. `Lfd. Nr.` is neither."""
+    is_sentence = name.strip().endswith("?") or (name.strip().endswith(".") and len(name.split()) >= WORDS)
+    return len(name) > LONGEST_NAME or is_sentence or _is_number(name)
 
 
 def _is_number(name: str) -> bool:

@@ -55,8 +55,10 @@ def usable_rows(
     names, reasons = set[str](), set[str]()
     faults = Faults(source)
     source, records = in_documents(*with_answers_told(source, records))
-    found = (found for record in records for found in _telling_late(rows_of(source, record), record, told))
-    for where, row, whole, detail in found:
+    found = (
+        (found, record.joined) for record in records for found in _telling_late(rows_of(source, record), record, told)
+    )
+    for (where, row, whole, detail), joined in found:
         if source.limit is not None and num_usable == source.limit:
             break
         if isinstance(row, UnusableRow):
@@ -66,8 +68,8 @@ def usable_rows(
                 reasons.add(str(row))
                 note(f"dropped first for '{row}': {detail or where}")
             if _is_due(num_unusable, share):
-                count.rows_in += 1
-                count.drop(str(row))
+                count.rows_in += 1 + joined
+                count.drop(str(row), number=1 + joined)
             continue
         num_usable += 1
         if source.heldout and is_held_out(whole, source.heldout) != (part == "heldout"):
@@ -77,7 +79,8 @@ def usable_rows(
         names.update([row["id"]] if "id" in row else [])
         num_kept += 1
         if _is_due(num_kept, share):
-            count.rows_in += 1
+            count.rows_in += 1 + joined
+            count.joined += joined
             count.rows_out += 1
             for what in row.pop("changed", ()):
                 count.change(what)

@@ -8,14 +8,13 @@ Shapes need no tokenizer, so a plan knows these. What a chat template refuses an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from common.config.base import Limits, StageSettings
+from common.config.base import Limits
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import EMBEDDED, Resolved
-from common.config.stages import TrainingSettings
 from common.config.validation import report
 from common.data.accounting import RowCount, check_limits
 from common.data.corpus import Corpus
@@ -23,7 +22,6 @@ from common.data.sizes import RowSizes, Sizes
 from common.errors import ContractError, DataError
 from common.stage import data_roles
 
-MARGIN = 1.5  # of the rows of replay that a stage is thought to read; they lower the share that is lost
 SURE = 2  # times a limit: a sample that loses more stops a run, one that loses less is a warning
 
 
@@ -55,22 +53,9 @@ def check_losses(resolved: Resolved, nodes: Sequence[Node], corpus: Corpus, size
         settings = resolved.config.stages[node.name]
         found = [(role, sizes_of) for role in roles[node.name] if (sizes_of := known[role]) is not None]
         if found and (limits := getattr(settings, "limits", None)) is not None:
-            counts = [count for role, rows in found for count in _counts(role, rows, found[0][1], settings)]
+            counts = [scaled(*one) for _, rows in found for one in zip(rows.counts, rows.times, strict=True)]
             doubts += judge(counts, limits, node.name, next((part for _, rows in found if (part := _part(rows))), ""))
     return doubts
-
-
-def _counts(role: str, rows: Sizes, own: Sizes, settings: StageSettings) -> Iterator[RowCount]:
-    """Yield the accounts of a stage's role, source by source; of replay, as many rows as its tokens need at most."""
-    share = 1.0
-    if role == "replay" and isinstance(settings, TrainingSettings) and settings.replay < 1:
-        length = settings.sequence_length
-        trained = settings.tokens or (settings.epochs or 0) * own.total(length)
-        share = min(1.0, MARGIN * trained * settings.replay / (rows.total(length) or 1))
-        if not rows.counts:  # none of them can be dropped
-            yield RowCount(role, role, rows_in=round(share * rows.rows))
-    for count, times in zip(rows.counts, rows.times, strict=True):
-        yield scaled(count, times * share)
 
 
 def judge(counts: Iterable[RowCount], limits: Limits, stage: str, part: str = "") -> list[str]:
@@ -99,7 +84,8 @@ def scaled(count: RowCount, times: float) -> RowCount:
     if times == 1:
         return count
     dropped = {reason: round(number * times) for reason, number in count.dropped.items()}
-    return replace(count, rows_in=round(count.rows_in * times), dropped=dropped)
+    joined = round(count.joined * times)
+    return replace(count, rows_in=round(count.rows_in * times), dropped=dropped, joined=joined)
 
 
 def describe(count: RowCount, label: str, part: str = "") -> str:
@@ -128,5 +114,5 @@ def _part(found: Sizes) -> str:
     """Say what was read of a role, where that is not all."""
     if found.whole:
         return ""
-    read = sum(count.rows_in for count in found.counts)
+    read = sum(count.rows_in - count.joined for count in found.counts)
     return f"in the first {read:,} of about {found.rows:,} rows"

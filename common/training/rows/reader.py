@@ -73,17 +73,23 @@ class Accounts(dict[str, RowCount]):
     def close(self, context: StageContext, epochs: float = 0.0, *, budgeted: bool = False) -> list[RowCount]:
         """Add the rows that the corpus itself dropped or changed, and the totals. Return the accounts.
 
+        A dropped row that was made of several records counts as many as such rows have on average.
         Of rows that were cleaned before, what cleaning did is in the accounts of that stage; here are only its losses.
         With `budgeted`, shuffling has read ahead of a token budget. A source then counts the same share of its dropped
         rows as was examined of its other rows. Answers sampled from a checkpoint are not read from the corpus.
         """
         cleaned = isinstance(context.corpus, Cleaned) and context.corpus.is_clean(self.role)
         examined = {source: count.rows_out + count.num_dropped for source, count in self.items()}
+        each: dict[str, float] = {}
         if self.role not in SAMPLED_FILES or sampled_input(context) is None:
             for source, read in context.corpus.counts(self.role).items():
                 partly = budgeted and read.rows_out
                 share = min(1.0, examined.get(source, 0) / read.rows_out) if partly else 1.0
-                own = self[source]
+                own, each[source] = self[source], read.records_each
+                own.dropped = {
+                    reason: number if reason == NOTHING_TO_LEARN else round(number * read.records_each)
+                    for reason, number in own.dropped.items()
+                }
                 places = (
                     [(read.dropped, own.before)]
                     if cleaned
@@ -95,7 +101,8 @@ class Accounts(dict[str, RowCount]):
                             added[reason] = added.get(reason, 0) + counted
         for count in self.values():
             masked = count.dropped.pop(NOTHING_TO_LEARN, 0)
-            count.rows_in = count.num_dropped + masked + count.rows_out
+            count.joined = round((masked + count.rows_out) * (each.get(count.source, 1.0) - 1))
+            count.rows_in = count.num_dropped + masked + count.rows_out + count.joined
             count.masked_share = masked / count.num_kept if count.num_kept else 0.0
             count.epochs = round(epochs, 3)
         return list(self.values())

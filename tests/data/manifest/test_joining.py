@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from common.config.base import Limits
+from common.data.accounting import check_limits
 from common.data.manifest.manifest import ManifestCorpus
+from common.errors import ContractError
+from common.training.rows.reader import Accounts
 from tests.data.manifest.manifests import EXAM, load, problems, write_rows
 
 WOVEN = {"interlinear": {"languages": ["en", "sw"], "source_tag": "", "rows": 3}}
@@ -50,6 +55,22 @@ def test_a_sentence_without_a_translation_is_left_out_alone_and_counted(folder: 
     assert texts(corpus) == ["E0 S0 E3 S3"]
     assert corpus.counts("cpt")["both"].dropped == {"empty target": 1, "empty source": 1}
     assert "dropped first for 'empty target': both.jsonl, line 2" in corpus.findings()["both"]
+
+
+def test_what_is_dropped_is_a_share_of_the_records_and_not_of_the_documents(folder: Path) -> None:
+    write_rows(folder / "both.jsonl", [*sentences(291), *({"en": "E", "sw": ""} for _ in range(9))])
+    corpus = load(folder, BOTH, EXAM)
+    accounts = Accounts("cpt")
+    for row in corpus.rows("cpt"):
+        accounts[row["source"]].rows_out += 1
+    accounts["both"].rows_out -= 2
+    accounts["both"].dropped = {"exam overlap": 2}  # documents, of three records each
+    (count,) = accounts.close(SimpleNamespace(corpus=corpus, inputs={}))  # type: ignore[arg-type]
+    assert (count.rows_in, count.dropped) == (300, {"exam overlap": 6, "empty target": 9})
+    assert (count.rows_out, count.num_kept, count.joined) == (95, 95, 190)
+    check_limits([count], Limits(dropped=0.05), "cpt")
+    with pytest.raises(ContractError, match=r"5\.0% of its rows .* 'both' \(15 of 300\)"):
+        check_limits([count], Limits(dropped=0.049), "cpt")
 
 
 def test_each_and_where_choose_sentences_before_they_are_joined(folder: Path) -> None:

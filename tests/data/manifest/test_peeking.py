@@ -94,6 +94,16 @@ def test_a_table_without_a_header_is_told(folder: Path) -> None:
     assert [row["answer"] for row in load(folder, CPT, named).rows("questions_domain")] == [2, 3]
 
 
+def test_a_header_with_abbreviations_is_no_row(folder: Path) -> None:
+    source = {"id": "qa", "role": "cpt", "path": "qa.csv", "licence": "mit", "form": "qa"}
+    (folder / "qa.csv").write_text("Lfd. Nr.;Frage;Antwort;Länge (m)\n1;Wie lang?;Sehr.;12\n", "utf-8")
+    text = problems(folder, CPT, source)
+    assert "(Lfd. Nr., Frage, Antwort, Länge (m))" in text
+    assert "looks like a row" not in text
+    (folder / "qa.csv").write_text("Eins;Die Brücke ist sehr lang.\nZwei;Der Steg ist kurz.\n", "utf-8")
+    assert "looks like a row" in problems(folder, CPT, source)
+
+
 @pytest.mark.parametrize("title", ["Questions of 2024,,\n", "Questions of 2024\n", "Questions of 2024,\n"])
 def test_a_title_above_the_header_is_told(folder: Path, title: str) -> None:
     rows = ["question,answer\nWhy?,So.\n", "question,answer,id\nWhy?,So.,1\n"][title.count(",") != 1]

@@ -121,6 +121,7 @@ class Record(NamedTuple):
     inside: bool = False  # an item of a list in a record of the file
     flaw: Flaw | None = None  # a record that is dropped, and why; `value` is empty then
     file: int = 0  # of a source with several files the place of the record's own among them, from 1
+    joined: int = 0  # how many more records of the file are in this one
 
     @property
     def number(self) -> str:
