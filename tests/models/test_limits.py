@@ -5,6 +5,7 @@ from common.models import limits
 from common.models.control_tokens import reader_of
 from common.models.rendering import Refusal, encode_chat
 from common.models.turns import DIALOGUE, encode_turns, require_trainable_template
+from common.system import limited
 from tests.models.tokenizers import KINDS
 
 TURNS = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}"
@@ -67,5 +68,6 @@ def test_a_tokenizer_whose_pattern_explodes_is_named(monkeypatch: pytest.MonkeyP
         limits.try_tokenizer(tokenizer)
     limits.try_tokenizer(KINDS["llama"]())
     monkeypatch.setattr(limits, "PATIENCE", 0.0)
+    monkeypatch.setattr(limited, "LOOK_SECONDS", 0.001)  # a fast machine gives up before the first look else
     with pytest.raises(DataError, match="takes more than 0 seconds at 1 text"):
         reader_of(tokenizer).encode(["a" * 60])

@@ -71,7 +71,7 @@ def test_a_plan_knows_both_forward_passes_and_what_learns(tmp_path: Path) -> Non
     work, shape = settings["cpt-copies"].work, settings["cpt-copies"].shape
     assert work is not None
     assert (shape.layers, settings["exam-sft-copies"].shape.layers, settings["exam-collapse"].shape.layers) == (6, 6, 4)
-    assert work.learned(shape) == 2 * shape.layer_parameters
+    assert work.learned(shape) == 2 * shape.layer_parameters + shape.mixing_learned  # and what weighs them
     assert work.passed(shape) == 4  # the copies, the layer between them, and that beside the upper one
     notes = make_plan(resolved).notes
     assert any(note.startswith("collapse: 6 -> 4 layers, ") for note in notes)

@@ -26,7 +26,7 @@ def test_base_and_context_are_those_of_the_stage(more: dict[str, str], based: Pa
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     shutil.copytree(based, tmp_path / "store", symlinks=True)
-    words = {key: value for key, value in WORDS.items() if not key.startswith("dpo.")}
+    words = {key: value for key, value in WORDS.items() if not key.startswith(("sft.", "dpo."))}
     words |= LONGER | more | {"out": str(tmp_path / "store")}
     made = run_stage(resolve(words, REPOSITORY), "cpt", Console("quiet"))
     loaded: Any = AutoModelForCausalLM.from_pretrained(made.path)
