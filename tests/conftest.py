@@ -67,6 +67,25 @@ def training(config: Config, stage: str) -> TrainingSettings:
     return settings
 
 
+def kill_training(patch: pytest.MonkeyPatch, at: int) -> list[int]:
+    """Let the training of this test break once, before its step number `at`. Return a list that each step makes longer.
+
+    The step that breaks is in it too.
+    """
+    from transformers import Trainer
+
+    step, taken = Trainer.training_step, list[int]()
+
+    def broken(self: Any, *args: Any, **options: Any) -> Any:
+        taken.append(1)
+        if len(taken) == at:
+            raise KeyboardInterrupt
+        return step(self, *args, **options)
+
+    patch.setattr(Trainer, "training_step", broken)
+    return taken
+
+
 def linked(root: Path, stage: str, name: str = "demonstration") -> Artifact | None:
     """Return the result that a link of a medical run on the tiny profile leads to."""
     return RunFolder(Store(root).runs, "medical", "tiny", name).linked(stage)

@@ -21,7 +21,7 @@ from common.errors import ConfigError
 from common.models import checkpoint
 from common.models.growth.record import growth_of
 from common.store.artifacts import Artifact
-from tests.conftest import QUICK, REPOSITORY
+from tests.conftest import QUICK, REPOSITORY, kill_training
 
 pytestmark = pytest.mark.slow
 WORDS = {key: value for key, value in QUICK.items() if not key.startswith("dpo.")}
@@ -132,20 +132,10 @@ def test_a_chain_is_collapsed_before_anything_else(later: dict[str, str], messag
 def test_a_killed_training_of_copies_goes_on_to_the_same_weights_and_the_same_mean(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers import Trainer
-
     resolved = controlled(copy, **{"run.checkpoint_minutes": "0.00001"})
     whole = made_by(resolved, "base", "expand", "cpt-copies")[-1]
     shutil.rmtree(whole.path)
-    step, taken = Trainer.training_step, []
-
-    def broken(self: Any, *args: Any, **options: Any) -> Any:
-        taken.append(1)
-        if len(taken) == 5:
-            raise KeyboardInterrupt
-        return step(self, *args, **options)
-
-    monkeypatch.setattr(Trainer, "training_step", broken)
+    taken = kill_training(monkeypatch, at=5)
     with pytest.raises(KeyboardInterrupt):
         run_stage(resolved, "cpt-copies", Console("quiet"))
     assert run_stage(resolved, "cpt-copies", Console("quiet")).digest == whole.digest

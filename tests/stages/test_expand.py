@@ -22,7 +22,7 @@ from common.errors import ConfigError, ContractError
 from common.models.growth.record import growth_of
 from common.stages import expand
 from common.store.artifacts import Artifact
-from tests.conftest import QUICK, REPOSITORY, long
+from tests.conftest import QUICK, REPOSITORY, kill_training, long
 
 pytestmark = pytest.mark.slow
 WORDS = {key: value for key, value in QUICK.items() if not key.startswith("dpo.")}
@@ -194,21 +194,11 @@ def test_what_has_grown_otherwise_trains_whole(method: str, copy: Path) -> None:
 def test_a_killed_training_of_added_layers_goes_on_to_the_same_weights(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers import Trainer
-
     resolved = growing(copy, **{"run.checkpoint_minutes": "0.00001"})
     for name in ("base", "expand", "cpt-added"):
         whole = run_stage(resolved, name, Console("quiet"))
     shutil.rmtree(whole.path)
-    step, taken = Trainer.training_step, []
-
-    def broken(self: Any, *args: Any, **options: Any) -> Any:
-        taken.append(1)
-        if len(taken) == 5:
-            raise KeyboardInterrupt
-        return step(self, *args, **options)
-
-    monkeypatch.setattr(Trainer, "training_step", broken)
+    taken = kill_training(monkeypatch, at=5)
     with pytest.raises(KeyboardInterrupt):
         run_stage(resolved, "cpt-added", Console("quiet"))
     (state,) = (copy / "artifacts" / ".work").glob("cpt-added-*/trainer/checkpoint-4/optimizer.pt")

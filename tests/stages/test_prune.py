@@ -23,7 +23,7 @@ from common.models.sparsity.record import sparsity_of
 from common.stages import prune
 from common.stages.prune import check_modules, comes_from
 from common.training.fit import fit
-from tests.conftest import QUICK, REPOSITORY
+from tests.conftest import QUICK, REPOSITORY, kill_training
 from tests.models.growth.small import small
 
 pytestmark = pytest.mark.slow
@@ -180,20 +180,10 @@ def test_layers_that_a_model_lacks_are_named_before_it_trains() -> None:
 
 @pytest.mark.long
 def test_a_killed_training_goes_on_to_the_same_weights(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from transformers import Trainer
-
     resolved = pruning(copy, **{"run.checkpoint_minutes": "0.00001", "sparse.methods.adams.every": "3"})
     *_, whole = made(resolved, "base", "cpt", "sparse")
     shutil.rmtree(whole.path)
-    step, taken = Trainer.training_step, []
-
-    def broken(self: Any, *args: Any, **options: Any) -> Any:
-        taken.append(1)
-        if len(taken) == 5:
-            raise KeyboardInterrupt
-        return step(self, *args, **options)
-
-    monkeypatch.setattr(Trainer, "training_step", broken)
+    taken = kill_training(monkeypatch, at=5)
     with pytest.raises(KeyboardInterrupt):
         made(resolved, "sparse")
     (again,) = made(resolved, "sparse")

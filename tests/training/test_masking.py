@@ -200,7 +200,7 @@ def test_the_loss_is_a_mean_over_the_tokens_of_kept_answers(monkeypatch: pytest.
 
     rewards = object.__new__(Masking)
     rewards.samples, rewards.kept = 1, [True, False, True]
-    rewards.draw = lambda *_: None  # type: ignore[method-assign]
+    rewards.draw = lambda *_: None  # type: ignore[method-assign] # nothing is drawn here
     trainer: Any = object.__new__(mask_trainer())
     trainer.reward_funcs = [rewards]
     trainer.state = type("State", (), {"global_step": 0})

@@ -17,7 +17,7 @@ MOST_ROWS = 2000  # evenly spread, of which a share is taken
 def share_from(rows: Any, sequence_length: int, first: int) -> float:
     """Return which share of all documents' tokens stand at a position of `first` or more, counted from 0.
 
-    Positions begin anew at each document, and where a row is cut. Padding does not count.
+    Positions begin at 0 at each document, and where a row is cut. Padding does not count.
     """
     import numpy as np
 

@@ -65,7 +65,8 @@ def test_what_is_dropped_is_a_share_of_the_records_and_not_of_the_documents(fold
         accounts[row["source"]].rows_out += 1
     accounts["both"].rows_out -= 2
     accounts["both"].dropped = {"exam overlap": 2}  # documents, of three records each
-    (count,) = accounts.close(SimpleNamespace(corpus=corpus, inputs={}))  # type: ignore[arg-type]
+    context: Any = SimpleNamespace(corpus=corpus, inputs={})
+    (count,) = accounts.close(context)
     assert (count.rows_in, count.dropped) == (300, {"exam overlap": 6, "empty target": 9})
     assert (count.rows_out, count.num_kept, count.joined) == (95, 95, 190)
     check_limits([count], Limits(dropped=0.05), "cpt")

@@ -21,7 +21,7 @@ from common.config.resolve import resolve
 from common.engine.frozen_plan import freeze
 from common.engine.plan import make_plan
 from common.errors import ConfigError
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, kill_training
 from tests.training.methods.conftest import WORDS, Train, log, weights
 
 pytestmark = pytest.mark.slow
@@ -143,21 +143,11 @@ ALL = {
 def test_a_training_that_is_killed_goes_on_to_the_same_weights(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers import Trainer
-
     expected = train(**ALL)
-    step, taken = Trainer.training_step, []
-
-    def broken(self: Any, *args: Any, **options: Any) -> Any:
-        taken.append(1)
-        if len(taken) == 6:
-            raise KeyboardInterrupt
-        return step(self, *args, **options)
-
     words = {**ALL, "run.checkpoint_minutes": "0.00001"}
     shutil.move(expected.path, tmp_path / "expected")
     expected = replace(expected, path=tmp_path / "expected")
-    monkeypatch.setattr(Trainer, "training_step", broken)
+    taken = kill_training(monkeypatch, at=6)
     with pytest.raises(KeyboardInterrupt):
         train(**words)
     made = train(**words)

@@ -23,8 +23,8 @@ HALVED = OptimizerMethod(
 )  # fmt: skip
 
 
-def begun(steps: int) -> tuple[Applied, Any, Any, Any]:
-    """Return methods that have begun, the optimizer, and what calls their events."""
+def started(steps: int) -> tuple[Applied, Any, Any, Any]:
+    """Return methods that have started, the optimizer, and what calls their events."""
     model = torch.nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.8)
     applied = Applied([(HALVED, MethodSettings())])
@@ -40,7 +40,7 @@ def begun(steps: int) -> tuple[Applied, Any, Any, Any]:
 
 def test_rates_of_a_step_do_not_reach_the_next_one_where_float16_passes_it_over() -> None:
     """The schedule does not step then, so that a rate which stayed changed would be changed once more."""
-    _, optimizer, _, call = begun(steps=2)
+    _, optimizer, _, call = started(steps=2)
     for _ in range(3):
         call("on_pre_optimizer_step")
         assert [group["lr"] for group in optimizer.param_groups] == [0.4]
@@ -50,7 +50,7 @@ def test_rates_of_a_step_do_not_reach_the_next_one_where_float16_passes_it_over(
 
 @pytest.mark.parametrize(("step", "steps", "logged"), [(3, 4, False), (4, 4, True), (2, 4, False)])
 def test_what_is_measured_at_the_last_step_is_logged(step: int, steps: int, logged: bool) -> None:
-    _, _, (state, control), call = begun(steps)
+    _, _, (state, control), call = started(steps)
     state.global_step = step
     call("on_step_end")
     assert control.should_log is logged
@@ -58,7 +58,7 @@ def test_what_is_measured_at_the_last_step_is_logged(step: int, steps: int, logg
 
 def test_results_read_the_log_of_all_attempts() -> None:
     """A killed training knows of the steps before by its log alone."""
-    applied, _, _, _ = begun(steps=9)
+    applied, _, _, _ = started(steps=9)
     log: list[dict[str, float]] = [
         {"step": 3, "halved/step": 3, "halved/early": 0.12345678},
         {"step": 6, "halved/step": 6.0},

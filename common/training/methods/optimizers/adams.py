@@ -34,7 +34,7 @@ LOWEST = 0.5  # share of the peak that a rate must fall to
 
 
 class AdamsSettings(MethodSettings):
-    """How strong the decay is, and how often the pattern is drawn anew."""
+    """How strong the decay is, and after how many steps the pattern is drawn again."""
 
     decay: float = Field(
         4e-7, gt=0, description="lambda, against the gradient of a weight; a small model's gradients are larger"

@@ -7,8 +7,8 @@ Xiong et al. 2023 (Llama 2 Long, arXiv 2309.16039), section 4.4: training that g
 3.026 and 2.270e22 against 3.783e22. The tokens of a step stay. So before the change each packed row of T tokens is read
 as `parts` rows of T / parts. Which tokens are read, and when, stays as well.
 
-A document is cut where a short row ends, as in the paper's packing; positions begin anew there. The base of RoPE is
-that of the stage from its first step on: the paper changes it before, for short rows too.
+A document is cut where a short row ends, as in the paper's packing; positions begin at 0 again there. The base of RoPE
+is that of the stage from its first step on: the paper changes it before, for short rows too.
 """
 
 from __future__ import annotations

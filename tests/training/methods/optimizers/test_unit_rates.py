@@ -25,7 +25,7 @@ from common.training.methods.optimizers.unit_rates import (
     shares_of,
 )
 from common.training.methods.rates import split_by_rate
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, kill_training
 from tests.models.growth.small import IDS, small
 from tests.training.methods.conftest import WORDS, Train, log, weights
 
@@ -182,23 +182,13 @@ ON = {"cpt.replay": "0.2", "cpt.methods.unit_rates.every": "3", "cpt.methods.uni
 def test_a_killed_training_and_two_processes_make_what_one_run_makes(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers import Trainer
-
     whole = train(**ON)
     expected, records = weights(whole), log(whole)
     assert 0 < records[-1]["unit_rates/mean_share"] < 2
     assert whole.manifest["metrics"]["methods"]["unit_rates"]["paper"] == "arXiv 2510.10071, stage 2"
     shutil.rmtree(whole.path)
-    step, taken = Trainer.training_step, []
-
-    def broken(self: Any, *args: Any, **options: Any) -> Any:
-        taken.append(1)
-        if len(taken) == 6:
-            raise KeyboardInterrupt
-        return step(self, *args, **options)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "training_step", broken)
+        taken = kill_training(patch, at=6)
         with pytest.raises(KeyboardInterrupt):
             train(**ON, **{"run.checkpoint_minutes": "0.00001"})
         made = train(**ON)
