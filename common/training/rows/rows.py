@@ -109,6 +109,7 @@ def _prepare(
 ) -> None:
     """Prepare the rows of each part, and order them. The file that describes the order is written last."""
     import numpy as np
+    from datasets import concatenate_datasets
 
     settings = cast(TrainingSettings, context.settings)
     folder, length, seed = context.work / ROWS, settings.sequence_length, context.config.seed
@@ -122,12 +123,11 @@ def _prepare(
         scores = {order_of_own.by: "mixture.curriculum.by", **scores}
     counts: list[RowCount] = []  # of what has been prepared so far
 
-    def prepared(reader: Reader, budget: int | None, **how: Any) -> tuple[str, int]:
+    def prepared(reader: Reader, budget: int | None, **how: Any) -> tuple[str, Dataset]:
         name = prepare(reader, assistant_only=chat_only, sequence_length=length, budget=budget, **how)
-        found = open_prepared(context, name)
-        assert found is not None, "it has just been made"
+        found = _just_made(context, name)
         counts.extend(found.counts(0.0))
-        return name, len(found.rows)
+        return name, found.rows
 
     own = _by_source(readers[0]) if settings.mixture.asks else [readers[0]]
     own_budget = None if budget is None or selects(settings) else round(budget * (1 - share))
@@ -138,22 +138,20 @@ def _prepare(
         most = None if reader.source in whole else own_budget
         parts.append(prepared(reader, most, order=order_of_own, scores=scores))
     own_counts = list(counts)
-    number, num_replay = sum(size for _, size in parts), 0
+    sizes = {str(reader.source): len(rows) for reader, (_, rows) in zip(own, parts, strict=True)}
+    number = sum(sizes.values())
     steps = steps_for(settings, number - _num_kept(number, settings.validation.share), context.stage)
     total = steps * (settings.batch_tokens // length)
     for replay in readers[1:]:
         parts.append(prepared(replay, round(total * length * share)))
-        num_replay = parts[-1][1]
     training, kept = _split(number, settings.validation.share, seed)
     if share and len(readers) == 1:
-        ends = np.cumsum([size for _, size in parts])
-        kept_of = {name: places for (name, _), places in zip(parts, _cut(kept, ends), strict=True) if len(places)}
+        places = _cut(kept, np.cumsum(list(sizes.values())))
+        kept_of = {name: own_kept for (name, _), own_kept in zip(parts, places, strict=True) if len(own_kept)}
         name = replay_of_lineage(context, kept_of, budget=round(total * length * share), sequence_length=length)
-        found = open_prepared(context, name)
-        assert found is not None, "it has just been made"
-        num_replay = len(found.rows)
-        parts.append((name, num_replay))
-    mixture, sizes = None, {str(reader.source): size for reader, (_, size) in zip(own, parts, strict=False)}
+        parts.append((name, _just_made(context, name).rows))
+    rows, bounds = concatenate_datasets([part for _, part in parts]), np.cumsum([len(part) for _, part in parts])
+    num_replay, mixture = len(rows) - number, None
     if settings.mixture.asks:
         order, mixture = _mixed(context, sizes, training, num_replay, total)
         for name in {count.source for count in counts if count.cut_short} & mixture.keys():
@@ -161,16 +159,16 @@ def _prepare(
     else:
         drawn = interleave(len(training), num_replay, total=total, replay=share, seed=seed)
         order = np.concatenate([training, number + np.arange(num_replay)])[drawn]
-    names = [name for name, _ in parts]
-    rows = _together(context, names)
     order, methods = reordered(context, rows, order, training, own_counts)
     np.save(folder / ORDER, order, allow_pickle=False)
     np.save(folder / KEPT, kept, allow_pickle=False)
-    bounds = np.cumsum([size for _, size in parts])
     num_drawn = np.bincount(np.searchsorted(bounds, order, side="right"), minlength=len(parts)).tolist()
     for path in folder.iterdir():
         flush(path)
-    made = {"asked": asked, "parts": names, "steps": steps, "drawn": num_drawn, "mixture": mixture, "methods": methods}
+    made = {
+        "asked": asked, "parts": [name for name, _ in parts], "steps": steps, "drawn": num_drawn, "mixture": mixture,
+        "methods": methods,
+    }  # fmt: skip
     if mixture is not None:
         by = order_of_own.by if order_of_own is not None else None
         made["course"] = course(order, sizes, rows, steps=steps, by=by)
@@ -201,12 +199,10 @@ def _mixed(
     return order, facts
 
 
-def _together(context: StageContext, names: Sequence[str]) -> Dataset:
-    """Return prepared rows, one part behind the other."""
-    from datasets import concatenate_datasets
-
-    found = [open_prepared(context, name) for name in names]
-    return concatenate_datasets([part.rows for part in found if part is not None])
+def _just_made(context: StageContext, name: str) -> Prepared:
+    found = open_prepared(context, name)
+    assert found is not None, "it has just been made"
+    return found
 
 
 def _by_source(reader: Reader) -> list[Reader]:
