@@ -49,11 +49,10 @@ def _longer(context: StageContext, model: Any, tokenizer: Any, rows: TrainingRow
         tokenizer.model_max_length = context_now
     facts = {"base_before": before.base, "base": settings.rope_theta}
     facts |= {"context_before": before.context, "context": context_now}
-    if before.context is not None and settings.packing == "isolated":
-        facts["beyond"] = share_from(rows.dataset, settings.sequence_length, before.context)
-    share = facts.get("beyond")
-    grown = before.context is not None and context_now > before.context
-    if grown and share is not None:
+    if before.context is None or settings.packing != "isolated":
+        return {"rope": facts}
+    facts["beyond"] = share = share_from(rows.dataset, settings.sequence_length, before.context)
+    if context_now > before.context:
         few = share < 0.01
         context.console.line(
             f"  {context.stage}: {share:.2%} of the positions that train are beyond the {before.context:,} tokens that "
