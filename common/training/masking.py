@@ -13,13 +13,12 @@ import functools
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from common.config.rl_pretrain import RlPretrainSettings
 from common.data.decontaminate import Decontaminator
 from common.rewards.masks import count_words, is_valid, mask_reward, random_span, tells_apart
-from common.training.own_answers import OwnAnswers
+from common.training.own_answers import OwnAnswers, evened
 from common.training.patches import text_prompt_trainer
 from common.training.rows.paragraphs import Asking, Paragraph
 
@@ -63,7 +62,7 @@ class Masking(OwnAnswers):
         `step` counts from 0: the first ones have random spans.
         """
         samples, texts = self.samples, [self._paragraphs[place].text for place, _ in blocks]
-        nothing, end = [self._tokenizer.eos_token_id], [self._tokenizer.eos_token_id]
+        nothing = end = [self._tokenizer.eos_token_id]
         self._random = step < self._settings.random_steps
         if self._random:
             asked = [nothing] * (len(texts) * samples)
@@ -146,14 +145,11 @@ class Masking(OwnAnswers):
         counts["exam_overlap"] += not apart
         return apart
 
-    def _take(
-        self, rewards: Sequence[float], keeps: Sequence[bool], totals: list[float], *, learned: bool
-    ) -> None:  # fmt: skip
+    def _take(self, rewards: Sequence[float], keeps: Sequence[bool], totals: list[float], *, learned: bool) -> None:
         """Add a group to the batch: one whose rewards are equal is dropped (DAPO), and so is one that has no prompt."""
         left = [reward for reward, keep in zip(rewards, keeps, strict=True) if keep]
         learned = learned and tells_apart(left)
-        mean = fmean(left) if left else 0.0
-        totals += [reward if keep else mean for reward, keep in zip(rewards, keeps, strict=True)]
+        totals += evened(rewards, keeps)
         self.kept += [keep and learned for keep in keeps]
 
     def _random_span(self, place: int, number: int, turn: int) -> str | None:

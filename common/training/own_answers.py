@@ -22,6 +22,13 @@ from common.training.distributed import ranks
 OVERLAPS = "exam_overlap-{}.jsonl"  # in the scratch, by process: answers that repeat the exam, with both texts
 
 
+def evened(rewards: Sequence[float], keeps: Sequence[bool]) -> list[float]:
+    """Return rewards of a group in which an answer that is not kept has the mean of those that are."""
+    left = [reward for reward, keep in zip(rewards, keeps, strict=True) if keep]
+    mean = sum(left) / max(1, len(left))
+    return [reward if keep else mean for reward, keep in zip(rewards, keeps, strict=True)]
+
+
 class OwnAnswers:
     """The base of the reward functions that TRL calls with a batch of answers, those of a group one after another."""
 
@@ -39,12 +46,8 @@ class OwnAnswers:
 
     def evened(self, totals: Sequence[float]) -> list[float]:
         """Return rewards in which an answer that is not kept has the mean of those of its group that are."""
-        found = []
-        for group, keeps in zip(self.groups(totals), self.groups(self.kept), strict=True):
-            left = [total for total, keep in zip(group, keeps, strict=True) if keep]
-            mean = sum(left) / max(1, len(left))
-            found += [total if keep else mean for total, keep in zip(group, keeps, strict=True)]
-        return found
+        pairs = zip(self.groups(totals), self.groups(self.kept), strict=True)
+        return [total for group, keeps in pairs for total in evened(group, keeps)]
 
     def differing(self, totals: Sequence[float]) -> bool:
         """Whether a group has answers that earned more than others."""
