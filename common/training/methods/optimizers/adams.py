@@ -102,15 +102,12 @@ def optimizer(made: Any, model: Any, own: AdamsSettings, steps: int) -> Any:
     groups = []
     for group in made.param_groups:
         kept = {key: group[key] for key in ("lr", "betas", "eps", "weight_decay")}
-        parts: dict[bool, list[Any]] = {}
+        parts: dict[tuple[bool, bool], list[Any]] = {}
         for weight in group["params"]:
-            parts.setdefault(id(weight) in masked, []).append(weight)
-        for is_masked, weights in parts.items():
-            plain = [weight for weight in weights if id(weight) not in scales]
-            groups.append({**kept, "params": plain, "masked": is_masked})
-            if len(plain) < len(weights):
-                others = [weight for weight in weights if id(weight) in scales]
-                groups.append({**kept, "params": others, "masked": False, "weight_decay": 0.0})
+            parts.setdefault((id(weight) in masked, id(weight) in scales), []).append(weight)
+        for (is_masked, is_scale), weights in parts.items():
+            decay = 0.0 if is_scale else kept["weight_decay"]
+            groups.append({**kept, "params": weights, "masked": is_masked, "weight_decay": decay})
     return optimizer_class()(groups, {"every": own.every, "steps": steps, "decay": own.decay})
 
 
