@@ -24,6 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from common.evaluation.scores import score_of
+from common.models.special_tokens import without_end
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,8 +115,7 @@ def _text(sentences: Sequence[str], depth: float, key: str) -> str:
 
 def encode(tokenizer: Any, text: str) -> list[int]:
     """Return a text as tokens, as a text of the training begins, and without an end."""
-    ids: list[int] = tokenizer(text).input_ids
-    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+    return without_end(tokenizer, tokenizer(text).input_ids)
 
 
 def count_tokens(tokenizer: Any, text: str) -> int:

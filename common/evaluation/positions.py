@@ -11,20 +11,20 @@ that reads on without gain stays level. Shapes: T tokens, V vocabulary.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from common.config.long_context import MOST_WINDOWS, PIECE
 from common.evaluation.statistics import ratio_of_sums
+from common.models.special_tokens import without_end
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-def by_position(
-    model: Any, tokenizer: Any, texts: Iterable[str], *, length: int, buckets: int
-) -> list[dict[str, Any]]:  # fmt: skip
+def by_position(model: Any, tokenizer: Any, texts: Iterable[str], *, length: int, buckets: int) -> list[dict[str, Any]]:
     """Return for each bucket of positions where it begins and ends, its bits per byte with an interval, its windows.
 
     Buckets are of one size, to the nearest token, and without one that has no text; the last one ends with the longest
@@ -34,9 +34,7 @@ def by_position(
 
     edges = np.round(np.linspace(0, length, buckets + 1)).astype(int)
     bits, sizes, longest = [], [], 0
-    for number, (ids, weights_T, of_text_T) in enumerate(windows(tokenizer, texts, length)):
-        if number == MOST_WINDOWS:
-            break
+    for ids, weights_T, of_text_T in itertools.islice(windows(tokenizer, texts, length), MOST_WINDOWS):
         bits_T = bits_of(model, ids)
         bits_T[~of_text_T] = 0.0
         bits.append(summed(bits_T, edges))
@@ -81,11 +79,9 @@ def bytes_of(tokenizer: Any, text: str) -> tuple[list[int], list[int], list[bool
     Of tokens that are parts of one character the last one has its bytes. What a tokenizer adds to a text is none of it.
     """
     found = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True)
-    ids = list(found["input_ids"])
-    ends = [end for _, end in found["offset_mapping"]]
-    of_text = [not special for special in found["special_tokens_mask"]]
-    if ids and ids[-1] == tokenizer.eos_token_id:
-        ids, ends, of_text = ids[:-1], ends[:-1], of_text[:-1]
+    ids = without_end(tokenizer, found["input_ids"])
+    ends = [end for _, end in found["offset_mapping"]][: len(ids)]
+    of_text = [not special for special in found["special_tokens_mask"]][: len(ids)]
     sizes, seen = [], 0
     for place, end in enumerate(ends):
         end = len(text) if place == len(ends) - 1 else end

@@ -38,6 +38,11 @@ def document_start(tokenizer: PreTrainedTokenizerBase) -> int:
     return int([*before, tokenizer.eos_token_id][0])
 
 
+def without_end(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
+    """Return the tokens of a text without the end that some tokenizers write behind each."""
+    return list(ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids)
+
+
 def require_end(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Give the tokenizer a token that ends a text, if it names none. Raises ContractError where there is none."""
     if tokenizer.eos_token_id is not None:

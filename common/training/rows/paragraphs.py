@@ -16,7 +16,7 @@ from common.config.rl_pretrain import BEFORE, MASK, MASKED, PARAGRAPH, RlPretrai
 from common.data.accounting import RowCount
 from common.models.control_tokens import reader_of
 from common.models.rendering import Refusal, take
-from common.models.special_tokens import document_start
+from common.models.special_tokens import document_start, without_end
 from common.rewards.masks import boxed, count_words, leading, masked, prediction_reward
 from common.stage import StageContext
 from common.training.rows.reader import Accounts, read_role
@@ -72,8 +72,7 @@ class Asking:
         reader = reader_of(self._tokenizer)
         if not self._settings.chat:
             (ids,) = reader.encode([reader.mark(text + task.begin)], whole=True)
-            ids = ids[:-1] if ids[-1:] == [self._tokenizer.eos_token_id] else ids  # of one that ends each text
-            return ids or [document_start(self._tokenizer)]
+            return without_end(self._tokenizer, ids) or [document_start(self._tokenizer)]
         rendered = take(self._tokenizer, [{"role": "user", "content": text}]).render(prompt=True)
         (ids,) = reader.encode([rendered + reader.mark(task.begin)])
         return ids
