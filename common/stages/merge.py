@@ -30,6 +30,7 @@ from common.models.planned import config_after
 from common.models.rope import base_of, rope_of
 from common.models.settings_files import read_config
 from common.models.shards import read_header, shards_of
+from common.models.sparsity.configs import EXPERTS
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, write_json, writing
 from common.training.mergekit_patches import fresh_loaders, quiet_mergekit
@@ -50,7 +51,6 @@ ARCHITECTURE_KEYS = (
 )  # fmt: skip
 GROWN_KEYS = ("model_type", "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads")
 OUTPUT_HEAD = "lm_head.weight"
-EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")  # of config.json
 
 Shapes = dict[str, list[int]]
 
