@@ -37,12 +37,18 @@ def load_parent(context: StageContext) -> tuple[Any, PreTrainedTokenizerBase]:
     folder, config = context.parent_artifact.path, context.config
     if quantised := _quantised(context):
         model, tokenizer = checkpoint.load(folder, config.model, **quantised)
-        return with_positions(context, model), tokenizer
-    model = load_shared(folder, config.model, config.run)
-    return with_positions(context, model), checkpoint.load_tokenizer(folder, config.model)
+    else:
+        model = load_shared(folder, config.model, config.run)
+        tokenizer = checkpoint.load_tokenizer(folder, config.model)
+    return _with_positions(context, model), tokenizer
 
 
-def with_positions(context: StageContext, model: Any) -> Any:
+def whole_parent(context: StageContext) -> Any:
+    """Return the parent's model as an adapter trained on it, in this process alone and never quantised."""
+    return _with_positions(context, checkpoint.load_model(context.parent_artifact.path, context.config.model))
+
+
+def _with_positions(context: StageContext, model: Any) -> Any:
     """Return the parent's model as the stage reads positions. Raises ConfigError where that cannot be changed."""
     settings = context.settings
     if isinstance(settings, CptSettings) and settings.rope_theta is not None:

@@ -143,8 +143,7 @@ def trained_model(context: StageContext, trainer: Any) -> Any:
             return checkpoint.load_reward_model(folder, source) if is_reward else checkpoint.load_model(folder, source)
         if is_reward:
             return adapters.load_adapter(adapters.reward_model_to_train(context, quantised=False), folder)
-        parent = adapters.with_positions(context, checkpoint.load_model(context.parent_artifact.path, source))
-        return adapters.load_adapter(parent, folder)
+        return adapters.load_adapter(adapters.whole_parent(context), folder)
 
     return parallel.whole_model(trainer, context.config.run, context.work / "gathered", load)
 
@@ -159,8 +158,7 @@ def merge_adapter(context: StageContext, trained: TrainResult, probe: list[int])
     if kind_of(context.kind).makes == "reward model":
         parent = adapters.reward_model_to_train(context, quantised=False)
     else:
-        parent = checkpoint.load_model(context.parent_artifact.path, context.config.model)
-        parent = adapters.with_positions(context, parent)
+        parent = adapters.whole_parent(context)
     adapted = trained.model if getattr(trained.model, "is_quantized", False) else trained.model.to("cpu")
     merged, measured = adapters.merge(
         adapted, parent, probe[:PROBE_TOKENS], context.out / adapters.FOLDER, context.parent_artifact
