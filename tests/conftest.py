@@ -86,6 +86,15 @@ def kill_training(patch: pytest.MonkeyPatch, at: int) -> list[int]:
     return taken
 
 
+def own_pipeline(folder: Path, text: str) -> Path:
+    """Return a repository in a folder: the shipped domains, and the shipped pipelines with one more, named own."""
+    root = folder / "repository"
+    shutil.copytree(REPOSITORY / "pipelines", root / "pipelines")
+    (root / "domains").symlink_to(REPOSITORY / "domains")
+    (root / "pipelines" / "own.yaml").write_text(text, encoding="utf-8")
+    return root
+
+
 def linked(root: Path, stage: str, name: str = "demonstration") -> Artifact | None:
     """Return the result that a link of a medical run on the tiny profile leads to."""
     return RunFolder(Store(root).runs, "medical", "tiny", name).linked(stage)

@@ -80,17 +80,14 @@ def check(node: Node, settings: PruneSettings, resolved: Resolved) -> None:
     check_widths(config_after(resolved, node.name), settings, node.name)
     if (place := known_folder(resolved.config.model)) is not None and not reshaping(resolved, node.name):
         check_tensors(place, settings, node.name)
-    for later in resolved.nodes:
-        if kind_of(later.kind).makes == "language model" and later.name != node.name:
-            _check_later(node, later, resolved)
+    for later in made_from(resolved.nodes, node.name):
+        _check_later(node, later, resolved)
 
 
 def _check_later(node: Node, later: Node, resolved: Resolved) -> None:
     """Check that a stage whose weights come from a sparse model keeps its zeros. Raises ConfigError."""
     settings = resolved.config.stages[later.name]
-    if not comes_from(resolved.nodes, later, node.name) or (
-        isinstance(settings, WithMethods) and KEEPS in settings.methods
-    ):
+    if isinstance(settings, WithMethods) and KEEPS in settings.methods:
         return
     advice = f"Put {node.name} behind it, or use a pipeline without one of them"
     if isinstance(settings, WithMethods) and not isinstance(settings, PruneSettings):
@@ -98,10 +95,14 @@ def _check_later(node: Node, later: Node, resolved: Resolved) -> None:
     raise ConfigError(f"{later.name} ({later.kind}) would fill the zeros that {node.name} before it makes. {advice}.")
 
 
-def comes_from(nodes: Sequence[Node], later: Node, name: str) -> bool:
-    """Whether a stage's weights are made of those of the stage `name`, through any number of merges and trainings."""
-    models = {one.name: one for one in nodes if kind_of(one.kind).makes == "language model"}
-    return any(one == name or (one in models and comes_from(nodes, models[one], name)) for one in later.inputs)
+def made_from(nodes: Sequence[Node], name: str) -> list[Node]:
+    """Return the stages whose weights are made of those of the stage `name`, through any number of others, in order."""
+    names, found = {name}, list[Node]()
+    for node in nodes:
+        if kind_of(node.kind).makes == "language model" and not names.isdisjoint(node.inputs):
+            names.add(node.name)
+            found.append(node)
+    return found
 
 
 KIND = Kind(

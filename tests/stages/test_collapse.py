@@ -21,7 +21,7 @@ from common.errors import ConfigError
 from common.models import checkpoint
 from common.models.growth.record import growth_of
 from common.store.artifacts import Artifact
-from tests.conftest import QUICK, REPOSITORY, kill_training
+from tests.conftest import QUICK, REPOSITORY, kill_training, own_pipeline
 
 pytestmark = pytest.mark.slow
 WORDS = {key: value for key, value in QUICK.items() if not key.startswith("dpo.")}
@@ -114,15 +114,11 @@ CHAIN = {"base": "{kind: base}", "expand": "{kind: expand, from: base}", "cpt": 
     ],
 )  # fmt: skip
 def test_a_chain_is_collapsed_before_anything_else(later: dict[str, str], message: str, tmp_path: Path) -> None:
-    root = tmp_path / "repository"
-    for name in ("domains", "pipelines"):
-        shutil.copytree(REPOSITORY / name, root / name)
     lines = [f"  {name}: {spec}" for name, spec in {**CHAIN, **later}.items()]
     last = list({**CHAIN, **later})[-1]
     settings = "settings: {expand: {method: control_llm, added: 2}, cpt: {train_only: added}}"
-    (root / "pipelines" / "own.yaml").write_text(
-        "\n".join(["description: A chain.", "stages:", *lines, "exam: [base]", f"publish: {last}", settings]) + "\n"
-    )
+    text = "\n".join(["description: A chain.", "stages:", *lines, "exam: [base]", f"publish: {last}", settings])
+    root = own_pipeline(tmp_path, f"{text}\n")
     more = {"again.method": "llama_pro", "again.added": "1"} if "again" in later else {}
     with pytest.raises(ConfigError, match=message):
         make_plan(resolve({"domain": "medical", "pipeline": "own", "out": str(tmp_path)} | more, root))

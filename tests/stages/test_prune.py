@@ -21,9 +21,9 @@ from common.engine.run import run_stage
 from common.errors import ConfigError
 from common.models.sparsity.record import sparsity_of
 from common.stages import prune
-from common.stages.prune import check_modules, comes_from
+from common.stages.prune import check_modules, made_from
 from common.training.fit import fit
-from tests.conftest import QUICK, REPOSITORY, kill_training
+from tests.conftest import QUICK, REPOSITORY, kill_training, own_pipeline
 from tests.models.growth.small import small
 
 pytestmark = pytest.mark.slow
@@ -138,23 +138,17 @@ CHAIN = (
 
 
 def own_chain(tmp_path: Path, chain: str = CHAIN) -> Resolved:
-    root = tmp_path / "repository"
-    for name in ("domains", "pipelines"):
-        shutil.copytree(REPOSITORY / name, root / name)
-    (root / "pipelines" / "own.yaml").write_text(chain, encoding="utf-8")
     more = {"pipeline": "own", "out": str(tmp_path), "sft-sparse.methods.keep_zeros": "{}"}
     if "kind: expand" in chain:
         more |= {"expand.method": "llama_pro", "expand.added": "1"}
-    return resolve(WORDS | more, root)
+    return resolve(WORDS | more, own_pipeline(tmp_path, chain))
 
 
 def test_a_merge_with_a_model_that_was_trained_on_would_fill_the_zeros_too(tmp_path: Path) -> None:
     resolved = own_chain(tmp_path)
     with pytest.raises(ConfigError, match=r"blend \(merge\) would fill the zeros that sparse before it makes\. Put"):
         check_settings(resolved)
-    nodes = {node.name: node for node in resolved.nodes}
-    found = {name for name, node in nodes.items() if comes_from(resolved.nodes, node, "sparse")}
-    assert found & resolved.pipeline.stages.keys() == {"sft-sparse", "blend"}
+    assert [node.name for node in made_from(resolved.nodes, "sparse")] == ["sft-sparse", "blend"]
 
 
 def test_files_of_the_base_say_nothing_of_a_model_that_was_changed_since(
