@@ -115,7 +115,7 @@ def test_a_mask_at_the_beginning_leaves_a_prompt(tokenizer: Any) -> None:
     assert len(Asking(tokenizer, given).for_prediction("Gates are open", "Gates")) == 1
 
 
-def test_a_chat_template_writes_the_prompt_and_an_answer_may_be_begun(tokenizer: Any) -> None:
+def test_a_chat_template_writes_the_prompt_and_an_answer_may_have_a_beginning(tokenizer: Any) -> None:
     given = RlPretrainSettings.model_validate(
         {**ASKING, "chat": True, "mask": {"prompt": "Hide: {paragraph}", "begin": "\\mask{"}}
     )

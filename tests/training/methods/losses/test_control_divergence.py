@@ -88,7 +88,7 @@ def test_it_is_the_same_however_a_step_is_split(form: Literal["mse", "cosine"]) 
         assert step(each) == pytest.approx(whole, rel=1e-6)
 
 
-def test_w_is_averaged_over_forward_passes_and_the_next_training_begins_anew() -> None:
+def test_w_is_averaged_over_forward_passes_and_the_next_training_begins_its_own() -> None:
     model = changed("dlerp").train()
     seen = []
     for step in range(3):

@@ -104,7 +104,7 @@ def test_weights_are_those_of_the_equations(own: AdamsSettings, decay: float) ->
         np.testing.assert_allclose(weight, expected[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-def test_patterns_are_drawn_anew_every_so_many_steps_and_survive_a_checkpoint() -> None:
+def test_patterns_are_drawn_again_every_so_many_steps_and_survive_a_checkpoint() -> None:
     own = AdamsSettings(decay=1e-2, every=10)
     whole, halves = model_of(), model_of()
     train(whole, made_for(whole, own))
