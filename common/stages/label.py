@@ -89,7 +89,7 @@ def questions_of(rows: Sequence[Row], settings: LabelSettings, stage: str) -> tu
     asked: list[Row] = []
     for number, row in enumerate(single[: settings.prompts]):
         labels = list(settings.words) or _lettered(row.get("choices") or ()) or answers
-        if not 2 <= len(labels) <= (MOST_WORDS if labels is answers else len(labels)):
+        if len(labels) < 2 or (labels is answers and len(labels) > MOST_WORDS):
             raise DataError(
                 f"Stage {stage}: the prompts of source '{row['source']}' have no choices, and {len(answers)} different "
                 f"answers, which say what the labels of a task are where they are 2 to {MOST_WORDS}. Name them: "

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from common.config.growth import ExpandSettings, growth_among
+from common.config.growth import growth_among
 from common.config.methods import Ancestor, LossBatch, LossMethod, MethodSettings
 from common.models.growth.pairs import pairs_of
 from common.training.distributed import ranks
@@ -81,7 +81,7 @@ def follow(pairs: Sequence[Any]) -> Tensor:
 def complete(own: ControlDivergenceSettings, before: Sequence[Ancestor]) -> ControlDivergenceSettings:
     """Return the settings. Raises ValueError where no layer has a copy beside it."""
     growth = growth_among(one.settings for one in before)
-    if not isinstance(growth, ExpandSettings) or not growth.paired:
+    if growth is None or not growth.paired:
         raise ValueError(
             "no layer has a copy beside it here. Put `expand: {kind: expand, from: <stage>}` with method control_llm "
             "before the stage, or remove this method."
