@@ -26,12 +26,27 @@ _PLACE = re.compile(r"(?<!\\mask)(?<!\\boxed)\{(\w+)\}")
 class TaskSettings(Frozen):
     """How one of the two tasks is put to the model."""
 
+    places: ClassVar[tuple[str, ...]] = ()  # what its prompt may be filled with
+
     prompt: NonEmpty = Field(description="what asks for an answer")
     begin: str = Field("", description="text that each answer begins with; the model goes on from there")
+
+    @field_validator("prompt")
+    @classmethod
+    def _has_a_place(cls, prompt: str) -> str:
+        """Check that it has a place for the text, and no other places. Raises ValueError."""
+        found, expected = [f"{{{name}}}" for name in _PLACE.findall(prompt)], " or ".join(cls.places)
+        if unknown := [place for place in found if place not in cls.places]:
+            raise ValueError(f"{unknown[0]} is nothing that it is filled with; expected {expected}")
+        if not found:
+            raise ValueError(f"it has no place for the text; add {expected}")
+        return prompt
 
 
 class MaskTaskSettings(TaskSettings):
     """How the model is asked for a mask."""
+
+    places: ClassVar[tuple[str, ...]] = (PARAGRAPH,)
 
     prompt: NonEmpty = Field(
         "Read this text. Which part of it could a reader who knows the field work out from the rest, but not easily? "
@@ -40,35 +55,17 @@ class MaskTaskSettings(TaskSettings):
         description="what asks for a span of {paragraph}",
     )
 
-    @field_validator("prompt")
-    @classmethod
-    def _is_filled(cls, value: str) -> str:
-        return _filled(value, (PARAGRAPH,))
-
 
 class PredictTaskSettings(TaskSettings):
     """How the model is asked for what a mask hides."""
+
+    places: ClassVar[tuple[str, ...]] = (MASKED, BEFORE)
 
     prompt: NonEmpty = Field(
         "In this text a part is hidden behind [mask]. Think about what it must say. Then write exactly the hidden "
         "words into \\boxed{}.\n\n{masked}",
         description="what asks for the hidden words of {masked}; {before} is the text as far as the first mask",
     )
-
-    @field_validator("prompt")
-    @classmethod
-    def _is_filled(cls, value: str) -> str:
-        return _filled(value, (MASKED, BEFORE))
-
-
-def _filled(prompt: str, known: tuple[str, ...]) -> str:
-    """Check that a prompt has a place for the text, and no other places. Raises ValueError."""
-    found = [f"{{{name}}}" for name in _PLACE.findall(prompt)]
-    if unknown := [place for place in found if place not in known]:
-        raise ValueError(f"{unknown[0]} is nothing that it is filled with; expected {' or '.join(known)}")
-    if not found:
-        raise ValueError(f"it has no place for the text; add {' or '.join(known)}")
-    return prompt
 
 
 class RlPretrainSettings(OnlineSettings):
