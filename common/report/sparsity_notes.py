@@ -7,7 +7,7 @@ It prints what manifests and exams say. Whether anything computes faster with th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from common.report.chain import SIDES, Chain, Checkpoint
@@ -27,14 +27,17 @@ def sparsity_notes(chain: Chain) -> list[str]:
     if not found:
         return []
     made = [_sentence(one.name, one.metrics["sparsity"]) for one in found if one.metrics.get("sparsity")]
+    itself, twins = {one.name: one for one in found}, {one.name: dense(chain, one) for one in found}
     columns = {
         "Stage": lambda one: code(one.name),
-        "Dense": lambda one: code(twin.name) if (twin := dense(chain, one)) is not None else MISSING,
+        "Dense": lambda one: code(twin.name) if (twin := twins[one.name]) is not None else MISSING,
         "Zeros": lambda one: number(_zeros(one)),
-        **{f"Exam {side}, dense": _exam(chain, side, dense) for side in SIDES},
-        **{f"Exam {side}": _exam(chain, side, _itself) for side in SIDES},
-        **{f"Bits per byte {side}, dense": _bits(chain, side, dense) for side in SIDES},
-        **{f"Bits per byte {side}": _bits(chain, side, _itself) for side in SIDES},
+        **{
+            f"{what} {side}{of}": _column(read, which, side)
+            for what, read in (("Exam", _score), ("Bits per byte", Checkpoint.bits))
+            for of, which in ((", dense", twins), ("", itself))
+            for side in SIDES
+        },
     }
     return ["### Sparsity", *made, table(found, columns, text=2), NOTE]
 
@@ -55,10 +58,6 @@ def dense(chain: Chain, one: Checkpoint) -> Checkpoint | None:
     )
 
 
-def _itself(chain: Chain, one: Checkpoint) -> Checkpoint:
-    return one
-
-
 def _zeros(one: Checkpoint) -> int:
     facts = one.metrics.get("sparsity") or {}
     return int(facts.get("zeros") or one.metrics.get("kept_zeros") or 0)
@@ -72,19 +71,19 @@ def _sentence(name: str, facts: Mapping[str, Any]) -> str:
     )
 
 
-def _exam(chain: Chain, side: str, choose: Any) -> Any:
+def _score(one: Checkpoint, side: str) -> float | None:
+    score = one.score(side)
+    return None if score is None else float(score["score"])
+
+
+def _column(
+    read: Callable[[Checkpoint, str], float | None], which: Mapping[str, Checkpoint | None], side: str
+) -> Callable[[Checkpoint], str]:
+    """Return what is shown of one side of the checkpoint that stands for another by its name."""
+
     def shown(one: Checkpoint) -> str:
-        found = choose(chain, one)
-        score = found.score(side) if found is not None else None
-        return MISSING if score is None else f"{score['score']:.3f}"
-
-    return shown
-
-
-def _bits(chain: Chain, side: str, choose: Any) -> Any:
-    def shown(one: Checkpoint) -> str:
-        found = choose(chain, one)
-        bits = found.bits(side) if found is not None else None
-        return MISSING if bits is None else f"{bits:.3f}"
+        chosen = which[one.name]
+        value = None if chosen is None else read(chosen, side)
+        return MISSING if value is None else f"{value:.3f}"
 
     return shown
