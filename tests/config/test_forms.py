@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,8 @@ import pytest
 
 from common.config.form_page import forms_page
 from common.config.forms import FORMS, ROLES, Form, checked, chosen, described, forms
-from tests.conftest import REPOSITORY
 from tests.data.manifest.shaping import shape
+from tests.imports import imported
 
 LANGUAGES = {"languages": ["en", "sw"]}
 
@@ -31,12 +29,8 @@ def test_it_is_declared_in_its_own_module_with_its_paper(form: Form) -> None:
 
 
 def test_importing_all_of_them_imports_nothing_heavy() -> None:
-    code = (
-        "import sys; from common.config.forms import forms; forms();"
-        "print([name for name in ('torch', 'numpy', 'datatrove', 'datasets') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    heavy = ("torch", "numpy", "datatrove", "datasets")
+    assert imported("from common.config.forms import forms; forms()", *heavy) == []
 
 
 @pytest.mark.parametrize("given", ["qa", {"qa": {}}, {"qa": None}, {"qa": {"between": "\n\n"}}])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from common.engine.plan import make_plan
 from common.engine.run import execute
 from common.errors import ConfigError
 from tests.conftest import QUICK, REPOSITORY
+from tests.imports import imported
 
 pytestmark = pytest.mark.slow
 
@@ -99,12 +99,8 @@ def test_it_is_declared_in_its_own_module(kind: Kind) -> None:
 
 
 def test_importing_all_of_them_imports_nothing_heavy() -> None:
-    code = (
-        "import sys; from common.config.kinds import kinds; kinds();"
-        "print([name for name in ('torch', 'numpy', 'transformers', 'trl', 'datasets') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    heavy = ("torch", "numpy", "transformers", "trl", "datasets")
+    assert imported("from common.config.kinds import kinds; kinds()", *heavy) == []
 
 
 def test_a_kind_that_does_not_exist_is_refused_by_name(repository: Path) -> None:

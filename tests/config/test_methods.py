@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -16,6 +14,7 @@ from common.config.resolve import resolve
 from common.config.stages import CptSettings
 from common.errors import ConfigError
 from tests.conftest import REPOSITORY
+from tests.imports import imported
 
 
 @pytest.mark.parametrize("method", methods().values(), ids=lambda method: method.name)
@@ -32,12 +31,8 @@ def test_it_is_declared_in_its_own_module_with_its_paper(method: Method) -> None
 
 
 def test_importing_all_of_them_imports_nothing_heavy() -> None:
-    code = (
-        "import sys; from common.config.methods import methods; methods();"
-        "print([name for name in ('torch', 'numpy', 'transformers', 'trl', 'datasets') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    heavy = ("torch", "numpy", "transformers", "trl", "datasets")
+    assert imported("from common.config.methods import methods; methods()", *heavy) == []
 
 
 @pytest.mark.parametrize(

@@ -209,10 +209,8 @@ def test_the_sections_hold_the_facts_of_the_manifests(written: tuple[Path, dict[
 
 def test_a_source_with_a_form_says_how_it_was_written(written: tuple[Path, dict[str, Artifact]]) -> None:
     body = readme(written[0])[1]
-    assert (
-        "- `someone/notes`: written as `qa`, questions and answers as plain text, without the chat template: arXiv"
-        in body
-    )
+    told = "- `someone/notes`: written as `qa`, questions and answers as plain text, without the chat template: arXiv"
+    assert told in body
     assert 'Settings: question `""`, answer `""`, between `"\\n\\n"`.' in body
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from common.data.manifest.manifest import load_manifest
 from common.errors import DataError
 from tests.data.manifest.manifests import CPT, EXAM, HUB, load, mistakes, problems, write_rows
+from tests.imports import imported
 
 CHAT = {"role": "sft", "columns": {"question": "q", "answer": "a"}}
 ENGLISH = {"languages": ["en", "sw"]}
@@ -25,16 +25,12 @@ def test_a_right_manifest(folder: Path) -> None:
 
 
 def test_loading_imports_nothing_heavy(folder: Path) -> None:
-    import subprocess
-
     load(folder, CPT, EXAM)
     code = (
-        "import sys; from pathlib import Path; from common.data.manifest.manifest import load_manifest\n"
-        f"load_manifest(Path({str(folder / 'data.yaml')!r}), None)\n"
-        "print([name for name in ('torch', 'transformers', 'datasets', 'pyarrow') if name in sys.modules])"
+        "from pathlib import Path; from common.data.manifest.manifest import load_manifest\n"
+        f"load_manifest(Path({str(folder / 'data.yaml')!r}), None)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    assert imported(code, "torch", "transformers", "datasets", "pyarrow") == []
 
 
 # --- keys and values: ConfigError ---------------------------------------------------------------------------------
