@@ -123,3 +123,8 @@ class StageSettings(Frozen):
     def measuring(self) -> bool:
         """Whether a stage reads the roles that its kind `measures`."""
         return False
+
+    @property
+    def phrases(self) -> list[str]:
+        """What a plan says of what a stage takes from papers, and of the order of its rows, in words."""
+        return []

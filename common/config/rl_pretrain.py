@@ -113,14 +113,14 @@ class RlPretrainSettings(OnlineSettings):
         return samples * (1 + samples)
 
     @property
-    def phrase(self) -> str:
-        """The method with its paper and what a step reads, for plans."""
+    def phrases(self) -> list[str]:
+        """The method with its paper and what a step reads."""
         every = self.epochs is None and self.random_steps >= self.steps
         spans = "all masks are random spans" if every else f"random spans in the first {self.random_steps:,} steps"
-        return (
+        return [
             f"PretrainZero (arXiv 2512.03442), {self.paragraphs_per_step} paragraphs a step, {self.samples} masks of "
             f"each, {self.samples} predictions of each mask{f'; {spans}' if self.random_steps else ''}"
-        )
+        ]
 
     @property
     def least_paragraphs(self) -> int:

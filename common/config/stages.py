@@ -86,13 +86,6 @@ class LearningSettings(StageSettings):
         return self
 
 
-def mixture_phrases(settings: StageSettings) -> list[str]:
-    """Return what a stage's mixture takes from a paper, and in which order it reads the rows of a source, in words."""
-    mixture = settings.mixture if isinstance(settings, TrainingSettings) else MixtureSettings()
-    curriculum = "" if mixture.curriculum is None else mixture.curriculum.phrase
-    return [phrase for phrase in (mixture.preset_phrase, curriculum) if phrase]
-
-
 class TrainingSettings(LearningSettings):
     """Settings of the stages that train on tokens; budgets do not change with the number of devices."""
 
@@ -132,6 +125,12 @@ class TrainingSettings(LearningSettings):
         except ValidationError:  # which is said where the mixture is validated
             return values
         return values if share is None else {**values, "replay": share}
+
+    @property
+    def phrases(self) -> list[str]:
+        """What its mixture takes from a paper, and in which order it reads the rows of a source."""
+        curriculum = "" if self.mixture.curriculum is None else self.mixture.curriculum.phrase
+        return [phrase for phrase in (self.mixture.preset_phrase, curriculum) if phrase]
 
     @property
     def assistant_only(self) -> bool:

@@ -14,7 +14,6 @@ from common.config.kinds import kind_of
 from common.config.methods import LossMethod, OptimizerMethod, chosen, method_of
 from common.config.node import Node
 from common.config.resolve import Resolved
-from common.config.rl_pretrain import RlPretrainSettings
 from common.config.schema import Config
 from common.config.stages import WithMethods
 from common.cost.budget import budget_of
@@ -100,10 +99,7 @@ def method_lines(node: Node, config: Config, outlook: Outlook) -> Iterator[str]:
     """Yield a line for each method of a stage: what it does, where it is from, what it adds."""
     if not kind_of(node.kind).makes_model:
         return
-    settings = config.stages[node.name]
-    if isinstance(settings, RlPretrainSettings):
-        yield f"{node.name}: {settings.phrase}."
-    for method, own in chosen(settings):
+    for method, own in chosen(config.stages[node.name]):
         added = outlook.added(node.name, method.name)
         cost = "" if added is None else f" Adds {added[0] / GIB:.2f} GiB and {max(0.0, added[1]):.0%} of a step's time."
         if added is not None and added[1] < -SMALLEST:

@@ -17,7 +17,7 @@ from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.schema import Config
-from common.config.stages import PublishSettings, mixture_phrases
+from common.config.stages import PublishSettings
 from common.cost.budget import budget_of
 from common.cost.growth import growth_notes
 from common.cost.outlook import Outlook
@@ -223,9 +223,7 @@ def _notes(resolved: Resolved, corpus: Corpus, outlook: Outlook, to_do: Sequence
     assert outlook.sizes is not None, "a plan knows its corpus"
     lent = [corpus.note] if isinstance(corpus, WithGeneralWorld) else []
     lost = losses(resolved, to_do, corpus, outlook.sizes)
-    ordered = [
-        f"{node.name}: {phrase}." for node in to_do for phrase in mixture_phrases(resolved.config.stages[node.name])
-    ]
+    ordered = [f"{node.name}: {phrase}." for node in to_do for phrase in resolved.config.stages[node.name].phrases]
     grown = growth_notes(resolved, [node.name for node in to_do])
     on = [line for node in to_do for line in method_lines(node, resolved.config, outlook)]
     ordered += [
