@@ -14,7 +14,7 @@ from common.config.base import Schedule, StageSettings
 from common.config.defaults import differing
 from common.config.growth import growth_among
 from common.config.kinds import kind_of
-from common.config.methods import Ancestor, LossMethod, Method, MethodSettings, RowsMethod, ScheduleMethod, chosen
+from common.config.methods import Ancestor, LossMethod, Method, RowsMethod, ScheduleMethod, beside, chosen
 from common.config.node import Node
 from common.config.pruning import DECAYING
 from common.config.stages import WithMethods
@@ -161,19 +161,13 @@ def _problems(node: Node, settings: WithMethods, labels: Sequence[str], origins:
                     f"{key(method)} compares with the stage before, and {node.name} begins the chain. Set it for a "
                     "later stage."
                 )
-            if method.keeps(own) and (beside := _beside(on)):
+            if method.keeps(own) and (helped := beside(settings)):
                 yield (
-                    f"{key(method)}.top_k spares nothing next to {beside}, for which the stage before runs beside "
+                    f"{key(method)}.top_k spares nothing next to {helped}, for which the stage before runs beside "
                     "anyway. Leave one of them out."
                 )
         if problem := method.problem(own, settings):
             yield f"{key(method)}: {problem}."
-
-
-def _beside(on: Sequence[tuple[Method, MethodSettings]]) -> str:
-    """Return a method for which the stage before runs beside, or nothing."""
-    losses = ((method, own) for method, own in on if isinstance(method, LossMethod))
-    return next((method.name for method, own in losses if method.teacher and not method.keeps(own)), "")
 
 
 def layer_of(prefix: str, labels: Sequence[str], origins: Mapping[str, str]) -> tuple[int, str] | None:

@@ -271,10 +271,15 @@ def chosen(settings: StageSettings) -> list[tuple[Method, MethodSettings]]:
     return [(method, method.settings.model_validate(given[method.name])) for method in on]
 
 
+def beside(settings: StageSettings) -> str:
+    """Return a method for which the stage before runs beside a stage while it trains, or nothing."""
+    losses = ((method, own) for method, own in chosen(settings) if isinstance(method, LossMethod))
+    return next((method.name for method, own in losses if method.teacher and not method.keeps(own)), "")
+
+
 def teaches(settings: StageSettings) -> bool:
     """Whether the stage before runs beside a stage while it trains."""
-    on = ((method, own) for method, own in chosen(settings) if isinstance(method, LossMethod))
-    return any(method.teacher and not method.keeps(own) for method, own in on)
+    return bool(beside(settings))
 
 
 def keeps(settings: StageSettings) -> int:
