@@ -7,11 +7,10 @@ All of it comes from the blocks: their declaration, the docstring of their modul
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 from common.config.blocks import ALL, Block, BlockSettings, blocks
-from common.config.reference import Setting, settings_of, table_of
+from common.config.reference import Setting, module_text, settings_of, table_of
 
 _KINDS = {"text": "texts", "messages": "conversations and pairs", "prompt": "prompts and pairs"}
 
@@ -39,9 +38,7 @@ def blocks_page() -> str:
 
 def _described(block: Block) -> Iterator[str]:
     """Yield the lines on one block."""
-    text = sys.modules[block.settings.__module__].__doc__ or ""
-    paragraphs = [" ".join(part.split()) for part in text.strip().split("\n\n")]
-    yield "\n\n".join(paragraphs)
+    yield module_text(block.settings)
     yield ""
     if block.paper:
         yield f"Defined in: {block.paper}."

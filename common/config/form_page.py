@@ -7,11 +7,10 @@ All of it comes from the forms: their declaration, the docstring of their module
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 from common.config.forms import ROLES, Form, forms
-from common.config.reference import settings_of, table_of
+from common.config.reference import module_text, settings_of, table_of
 
 _COLUMNS = {
     "chat": "those of a conversation, or of a question and its answer", "preference": "those of a pair of answers",
@@ -41,8 +40,7 @@ def forms_page() -> str:
 
 def _described(form: Form) -> Iterator[str]:
     """Yield the lines on one form."""
-    text = sys.modules[form.settings.__module__].__doc__ or ""
-    yield "\n\n".join(" ".join(part.split()) for part in text.strip().split("\n\n"))
+    yield module_text(form.settings)
     yield ""
     yield f"Defined in: {form.paper}." + (f" Ours: {form.ours}." if form.ours else "")
     yield ""

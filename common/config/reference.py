@@ -8,6 +8,7 @@ All of it comes from the settings classes. `python -m common.data.schemas` write
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
@@ -269,6 +270,12 @@ def _shown(value: Any) -> str:
     if isinstance(value, str) and (value != value.strip() or "<" in value):
         return f"`{json.dumps(value, ensure_ascii=False)}`"  # blanks and line ends are seen, and no tag is read as one
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def module_text(model: type[BaseModel]) -> str:
+    """Return the docstring of a class's module, each paragraph in one line."""
+    text = sys.modules[model.__module__].__doc__ or ""
+    return "\n\n".join(" ".join(part.split()) for part in text.strip().split("\n\n"))
 
 
 def summary_of(model: type[BaseModel]) -> str:
