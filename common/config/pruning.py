@@ -19,6 +19,7 @@ from common.config.stages import CptSettings
 
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 DECAYING, TAUGHT = "adams", "self_distillation"
+SHARE = 1 / 3  # of the loss that is the teacher's
 
 
 class FallingSchedule(Schedule):
@@ -43,7 +44,7 @@ class PruneSettings(CptSettings):
         2, ge=1, le=64, description="groups of columns with a trained scale of their own in each row of a matrix"
     )
     distillation: Share = Field(
-        1 / 3, lt=1, description="share of the loss that is KL to the stage before, the next token having the rest"
+        SHARE, lt=1, description="share of the loss that is KL to the stage before, the next token having the rest"
     )
 
     @model_validator(mode="before")
@@ -57,15 +58,19 @@ class PruneSettings(CptSettings):
         if not isinstance(given, Mapping | list | tuple):
             return values  # which is said where methods are checked
         methods: dict[str, Any] = dict(given) if isinstance(given, Mapping) else dict.fromkeys(given)
-        wanted = {DECAYING: values.get("zeros", "decay") == "decay", TAUGHT: bool(values.get("distillation", True))}
+        share = values.get("distillation", SHARE)
+        wanted = {DECAYING: values.get("zeros", "decay") == "decay", TAUGHT: bool(share)}
         for name, switch in ((DECAYING, "zeros=cut"), (TAUGHT, "distillation=0")):
             if methods.get(name) is False and wanted[name]:
                 raise ValueError(f"methods.{name} cannot be switched off by itself; set {switch}")
             if methods.get(name) and not wanted[name]:
                 raise ValueError(f"methods.{name} is set, and {switch} leaves it out; set methods.{name}=false too")
-            methods.pop(name, None) if not wanted[name] else methods.update({name: methods.get(name) or {}})
+            if wanted[name]:
+                methods[name] = methods.get(name) or {}
+            else:
+                methods.pop(name, None)
         if wanted[TAUGHT] and isinstance(methods[TAUGHT], Mapping):
-            methods[TAUGHT] = {**methods[TAUGHT], "share": values.get("distillation", 1 / 3)}
+            methods[TAUGHT] = {**methods[TAUGHT], "share": share}
         return {**values, "methods": methods}
 
     @model_validator(mode="after")

@@ -136,13 +136,13 @@ def _keeps_reference(kind: str, settings: LearningSettings) -> bool:
 
 def _sequences(settings: DrawingSettings, config: Config) -> int:
     """Return the answers that are written at once in a process."""
-    own = max(1, settings.answers // config.run.processes) if isinstance(settings, OnlineSettings) else None
-    if own is not None and not isinstance(settings, RlPretrainSettings):
-        return own
-    assert isinstance(settings, SamplingSettings | RlPretrainSettings)
-    each = settings.prompt_tokens + settings.answer_tokens
-    most = settings.samples * max(1, settings.generated_tokens // (each * settings.samples))
-    return most if own is None else min(most, own)
+    bounds = []
+    if isinstance(settings, OnlineSettings):
+        bounds.append(max(1, settings.answers // config.run.processes))
+    if isinstance(settings, SamplingSettings | RlPretrainSettings):
+        each = settings.samples * (settings.prompt_tokens + settings.answer_tokens)
+        bounds.append(settings.samples * max(1, settings.generated_tokens // each))
+    return min(bounds)
 
 
 @dataclass(frozen=True)

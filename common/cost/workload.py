@@ -170,7 +170,7 @@ def _part(settings: LearningSettings, added: Sequence[int]) -> dict[str, Any]:
         return {}
     if settings.train_only == "embeddings":
         return {"only": (), "tables": ("embed_tokens", "lm_head")}
-    pairs = len(added) if any(method.name == DIVERGENCE for method, _ in chosen(settings)) else 0
+    pairs = len(added) if DIVERGENCE in settings.methods else 0
     return {"only": tuple(added), "tables": settings.train_also, "pairs": pairs}
 
 

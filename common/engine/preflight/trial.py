@@ -262,10 +262,8 @@ class Trial:
             return
         role, unit = kind_of(self.node.kind).roles[0], "prompts"
         least = settings.heldout + 1 if isinstance(settings, ExpertSettings) else 1
-        if isinstance(settings, RewardedSettings):
-            least = settings.watch.prompts + settings.prompts_per_step
-        elif isinstance(settings, RlPretrainSettings):
-            least, unit = settings.least_paragraphs, settings.unit
+        if isinstance(settings, RewardedSettings | RlPretrainSettings):
+            least, unit = settings.watch.prompts + settings.batch, settings.unit
         if self._found < least and whole:
             losses = "; ".join(
                 f"source '{count.source}': dropped {count.losses}" for count in self.counts if count.dropped
