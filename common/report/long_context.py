@@ -63,13 +63,17 @@ def _rope_note(name: str, facts: Mapping[str, Any]) -> str:
 
 
 def _needle_table(found: list[Checkpoint]) -> str:
-    lengths = sorted({cell["length"] for one in found for cell in one.exam["long_context"]["needle"]})
-    if not lengths:
+    if not (lengths := lengths_of(found)):
         return ""
     columns = {
         f"{length:,} tokens [95%]": lambda one, length=length: interval(of_length(one, length)) for length in lengths
     }
     return table(found, {"Model": lambda one: code(one.name), **columns})
+
+
+def lengths_of(found: list[Checkpoint]) -> list[int]:
+    """Return the lengths of the needle test, the shortest first."""
+    return sorted({cell["length"] for one in found for cell in one.exam["long_context"]["needle"]})
 
 
 def of_length(checkpoint: Checkpoint, length: int, depth: float | None = None) -> Mapping[str, Any] | None:
@@ -96,9 +100,8 @@ def _curve_note(found: list[Checkpoint], length: int) -> str:
     short = [f"{reach(found, side):,} tokens ({side} text)" for side in sides if reach(found, side) < length]
     text = CURVE_NOTE.format(length=f"{length:,}")
     if short:
-        text += f" No window is as long as that: the longest has {' and '.join(short)}."
-        if len(short) < len(sides):
-            text = text.replace("No window is as long as that", "Not all texts fill one")
+        which = "Not all texts fill one" if len(short) < len(sides) else "No window is as long as that"
+        text += f" {which}: the longest has {' and '.join(short)}."
     if any(has_intervals(found, side) for side in sides):
         text += " Intervals are from a bootstrap over the windows."
     return text

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.report.chain import SIDES, Chain, Checkpoint
-from common.report.long_context import has_intervals, reach
+from common.report.long_context import has_intervals, lengths_of, reach
 from common.report.long_context import measured as long_inputs
 from common.report.sequence import bits_of, measured
 from common.report.stage_notes import reward_models, rewarded
@@ -112,8 +112,7 @@ def draw_domains(chain: Chain, path: Path, *, work: Path) -> None:
 def draw_long_context(chain: Chain, path: Path, *, work: Path) -> None:
     """Draw a panel of the needle test for each length, by depth, and one of bits per byte by position for each side."""
     found = long_inputs(chain)
-    lengths = sorted({cell["length"] for one in found for cell in one.exam["long_context"]["needle"]})
-    sides = [side for side in SIDES if any(one.exam["long_context"]["positions"].get(side) for one in found)]
+    lengths, sides = lengths_of(found), [side for side in SIDES if reach(found, side)]
     panels = [partial(_draw_needle, found=found, length=length) for length in lengths]
     panels += [partial(_draw_positions, found=found, side=side) for side in sides]
     with _figure(path, work, "Long inputs", 0.9 + 2.4 * max(1, math.ceil(len(panels) / 3))) as figure:
@@ -132,8 +131,8 @@ def draw_long_context(chain: Chain, path: Path, *, work: Path) -> None:
 
 def _draw_needle(axes: Axes, found: Sequence[Checkpoint], length: int) -> None:
     for one, colour in zip(found, itertools.cycle(CYCLE), strict=False):
-        cells = [cell for cell in one.exam["long_context"]["needle"] if cell["length"] == length]
-        cells = [cell for cell in cells if cell["depth"] is not None]
+        needle = one.exam["long_context"]["needle"]
+        cells = [cell for cell in needle if cell["length"] == length and cell["depth"] is not None]
         _with_intervals(axes, [cell["depth"] for cell in cells], cells, "score", one.name, colour)
     axes.axhline(1 / found[0].exam["long_context"]["choices"], color=FAINT, linewidth=0.9, linestyle=(0, (5, 4)))
     axes.set_title(f"Needle in {length:,} tokens", loc="left")

@@ -98,9 +98,8 @@ def _form_of(form: Facts) -> str:
         f"{name} {code(json.dumps(value, ensure_ascii=False))}" for name, value in form["settings"].items()
     )
     ours = f" Ours: {plain(form['ours'])}." if form.get("ours") else ""
-    return (
-        f"written as {code(form['name'])}, {plain(form['phrase'])}: {plain(form['paper'])}.{ours} Settings: {settings}."
-    )
+    given = f" Settings: {settings}." if settings else ""
+    return f"written as {code(form['name'])}, {plain(form['phrase'])}: {plain(form['paper'])}.{ours}{given}"
 
 
 def _stage_list(stages: Sequence[str]) -> str:
