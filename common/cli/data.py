@@ -142,10 +142,10 @@ def show_forms(plan: Plan, artifact: Artifact, console: Console) -> None:
     }
     if not formed:
         return
-    first: dict[str, Row] = {}
-    for row in CleanedRows(artifact.path).read():
+    missing, first = {one["source"] for one in facts["sources"] if one["rows_out"]} & formed.keys(), dict[str, Row]()
+    for row in CleanedRows(artifact.path).read() if missing else ():
         first.setdefault(row["source"], row)
-        if formed.keys() <= first.keys():
+        if missing <= first.keys():
             break
     for source, form in formed.items():
         count = RowCount(**read[source])

@@ -63,13 +63,14 @@ def check_code(resolved: Resolved) -> None:
 
 def code_lines(resolved: Resolved) -> Iterator[str]:
     """Yield what a plan says of code from outside the package, once it may run."""
+    job = granted(resolved)
     for member in resolved.members.values() or (resolved,):
         if found := list(_code_of_run(member)):
             _, digest = _digests(found)
             given = next((x.given for x in consents.stored(member.config.domain) if x.digest == digest), "")
             when = f", remembered since {given} in {consents.folder()}" if given else ""
             yield f"Code from outside the package that may run: {_listed(found)}"
-            yield f"You allowed it{when}; jobs on other machines need {granted(resolved)}"
+            yield f"You allowed it{when}; jobs on other machines need {job}"
 
 
 def granted(resolved: Resolved) -> str | None:
