@@ -62,14 +62,6 @@ def check_loaded(model: Any, tokenizer: PreTrainedTokenizerBase, settings: Model
         raise ConfigError(_differs(str(folder), "chat_template", kind, facts.chat_template))
 
 
-def context_of(model: ModelSettings) -> int | None:
-    """Return the longest row in tokens that a model can read, or None where it is unknown."""
-    if model.facts is not None:
-        return model.facts.max_position_embeddings
-    length = known_config(model).get("max_position_embeddings")
-    return None if length is None else int(length)
-
-
 def known_config(model: ModelSettings) -> Mapping[str, Any]:
     """Return the settings of a model, as in a config.json, as far as this machine knows them; else nothing."""
     if model.path is None:

@@ -13,8 +13,9 @@ from common.config.schema import ModelFacts, ModelSettings
 from common.cost.shapes import shape_of
 from common.errors import ConfigError, DataError
 from common.models import checkpoint, source
-from common.models.facts import check_facts, context_of
+from common.models.facts import check_facts
 from common.models.gguf_file import FAMILIES, GgufHeader, config_of_gguf, read_gguf
+from common.models.planned import base_config
 from tests.models.test_contracts import build
 
 HIDDEN, INNER, HEADS, CONTEXT = 32, 64, 2, 1024
@@ -87,7 +88,7 @@ def test_a_plan_reads_the_shape_from_the_header_alone(file: Path) -> None:
     built = write_gguf(file)[0]
     assert shape.parameters == built.num_parameters()
     assert (shape.hidden, shape.heads, shape.key_heads, shape.head_size, shape.tied) == (HIDDEN, 2, 1, 16, True)
-    assert context_of(settings) == CONTEXT
+    assert base_config(settings)["max_position_embeddings"] == CONTEXT
     assert source.describe(settings) == {"id": file.name, "title": "Tiny", "licence": "mit", "origin": "local"}
 
 
