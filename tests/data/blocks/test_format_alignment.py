@@ -12,11 +12,13 @@ import torch
 from jinja2 import TemplateError
 from transformers import AddedToken
 
-from common.config.blocks import BlockContext
+from common.config.blocks import BlockContext, Task
 from common.data.blocks.format_alignment import BLOCK, FormatAlignmentSettings, alignment
 from common.data.dependence import LossBits
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError
+from common.models.tokenizer import train_tokenizer
 from tests.data.blocks.passes import through
+from tests.models.growth.small import small
 
 START = 3
 
@@ -138,6 +140,19 @@ def test_those_that_the_template_costs_most_stay(tmp_path: Path, monkeypatch: py
     assert [row["messages"][1]["content"] for row in kept] == ["\n\n\n\n"]
     assert kept[0]["scores"].keys() == {"format_alignment"}
     assert [drop.reason for drop in dropped] == ["format alignment too low"] * 2 + ["refused by the chat template"]
+
+
+def test_a_model_without_a_template_is_refused(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["Why? So."] * 5, 300, 256)
+    tokenizer.chat_template = None
+    for part in (small("llama"), tokenizer):
+        part.save_pretrained(tmp_path)
+    assert BLOCK.look is not None
+    looking = BLOCK.look(
+        FormatAlignmentSettings(checkpoint=str(tmp_path), keep_all=True), BlockContext(folder=tmp_path, role="sft")
+    )
+    with pytest.raises(DataError, match=r"^format_alignment\.checkpoint: .* has no chat template to compare with\.$"):
+        list(looking.look(Task(0, 1), iter([chat("Why?", "So.")])))
 
 
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
