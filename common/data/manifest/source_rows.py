@@ -55,8 +55,10 @@ def usable_rows(
     names, reasons = set[str](), set[str]()
     faults = Faults(source)
     source, records = in_documents(*with_answers_told(source, records))
-    found = (
-        (found, record.joined) for record in records for found in _telling_late(rows_of(source, record), record, told)
+    found = (  # where documents are cut, their pieces are what is counted
+        (found, 0 if source.cut else record.joined)
+        for record in records
+        for found in _telling_late(rows_of(source, record), record, told)
     )
     for (where, row, whole, detail), joined in found:
         if source.limit is not None and num_usable == source.limit:

@@ -74,6 +74,15 @@ def test_what_is_dropped_is_a_share_of_the_records_and_not_of_the_documents(fold
         check_limits([count], Limits(dropped=0.049), "cpt")
 
 
+def test_pieces_of_a_document_that_is_cut_are_counted_once_each(folder: Path) -> None:
+    write_rows(folder / "both.jsonl", sentences(6))
+    corpus = load(folder, BOTH | {"cut": "line"}, EXAM)
+    pieces = texts(corpus)
+    count = corpus.counts("cpt")["both"]
+    assert len(pieces) > 2
+    assert (count.rows_in, count.rows_out, count.joined) == (len(pieces), len(pieces), 0)
+
+
 def test_each_and_where_choose_sentences_before_they_are_joined(folder: Path) -> None:
     pairs = [
         {"en": "A", "sw": "a", "kind": "x"},
