@@ -10,6 +10,7 @@ import pytest
 
 from common.config.base import Limits
 from common.data.accounting import check_limits
+from common.data.manifest.files.texts import PARAGRAPH_CHARACTERS
 from common.data.manifest.manifest import ManifestCorpus
 from common.errors import ContractError
 from common.training.rows.reader import Accounts
@@ -75,11 +76,12 @@ def test_what_is_dropped_is_a_share_of_the_records_and_not_of_the_documents(fold
 
 
 def test_pieces_of_a_document_that_is_cut_are_counted_once_each(folder: Path) -> None:
-    write_rows(folder / "both.jsonl", sentences(6))
+    long = " word" * (PARAGRAPH_CHARACTERS // 5)  # a sentence alone fills a piece
+    write_rows(folder / "both.jsonl", [{side: text + long for side, text in row.items()} for row in sentences(6)])
     corpus = load(folder, BOTH | {"cut": "line"}, EXAM)
     pieces = texts(corpus)
     count = corpus.counts("cpt")["both"]
-    assert len(pieces) > 2
+    assert len(pieces) > 2  # documents
     assert (count.rows_in, count.rows_out, count.joined) == (len(pieces), len(pieces), 0)
 
 
