@@ -15,6 +15,8 @@ from typing import Literal
 Side = Literal["domain", "general"]
 SIDES: tuple[Side, Side] = ("domain", "general")
 FALLS, RISES = True, False  # bits per byte; the lower the better
+CHECKPOINT = "smollm2"  # of the texts: medicine again, on SmolLM2-135M-Instruct
+EVERYWHERE = ("embedded", "real", CHECKPOINT)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Arm:
     texts: tuple[str, ...] = ("embedded", "real")  # none: what its paper claims is not a matter of bits per byte
     timed_by: str = ""  # another bench that measures its step
     variant_of: str = ""  # the method of the registry that this is a form of
+    checkpoint: tuple[Setting, Setting] | None = None  # on and plain for a published checkpoint, where these differ
+
+    def settings(self, text: str) -> tuple[Setting, Setting]:
+        """Return what is trained with the method and without, for one of the texts."""
+        return self.checkpoint if self.checkpoint is not None and text == CHECKPOINT else (self.on, self.plain)
 
 
 REHEARSED = {"cpt.replay": "0.25"}
@@ -90,6 +97,11 @@ ARMS: dict[str, Arm] = {
             {"domain": 1.11 / 1.21 - 1, "general": 3.56 / 3.22 - 1},
         ),
         ours="the lowest rate is a tenth of the base's peak, as in the paper", limit=1.02,
+        checkpoint=(
+            Setting({**ALONE, "cpt.methods": "{rewarm: {peak: 5.0e-4}}"}),
+            Setting({**ALONE, "cpt.schedule": "{kind: constant, warmup: 0}", "cpt.train.learning_rate": "5.0e-5"}),
+        ),
+        texts=EVERYWHERE,
     ),
     "reptile": Arm(
         Setting({**REHEARSED, "cpt.methods": "{reptile: {every: 20, step: 0.1}}"}), PLAIN,
@@ -99,6 +111,7 @@ ARMS: dict[str, Arm] = {
             {"general": FALLS},
         ),
         ours="every 20 steps, as the whole stage has fewer than 500; the step is the paper's", limit=1.02,
+        texts=EVERYWHERE,
     ),
     "self_distillation": Arm(
         Setting({**ALONE, "cpt.methods": "{self_distillation: {}}"}), FORGETFUL,
@@ -107,6 +120,7 @@ ARMS: dict[str, Arm] = {
             "arXiv 1606.09282", {"general": FALLS},
         ),
         ours="a language model and its weight of 0.5", limit=1.5,
+        texts=EVERYWHERE,
     ),
     "top_k": Arm(
         Setting({**ALONE, "cpt.methods": "{self_distillation: {top_k: 32}}"}), FORGETFUL,
@@ -130,6 +144,7 @@ ARMS: dict[str, Arm] = {
             "once (3B parameters, medicine).", "arXiv 2406.14833, strategy I", {"domain": FALLS},
         ),
         ours="the budget stays, so the part is a fifth of it", limit=1.02,
+        texts=EVERYWHERE,
     ),
     "unit_rates": Arm(
         Setting({**REHEARSED, **GROWN, "cpt-added.methods": "{unit_rates: {every: 20}}"}, "cpt-added"),
@@ -152,6 +167,8 @@ ARMS: dict[str, Arm] = {
         ),
         ours="4 layers and 2 copies", timed_by="growth", phrase="layers are added, and learn alone (LLaMA Pro)",
         paper="arXiv 2401.02415",
+        checkpoint=(Setting({**ALONE, "pipeline": "growth", "expand.added": "5"}, "cpt-added"), FORGETFUL),
+        texts=EVERYWHERE,
     ),
     "adams": Arm(
         Setting(SPARSE, "sparse"), Setting({**SPARSE, **CUT}, "sparse"),
@@ -204,6 +221,16 @@ ARMS: dict[str, Arm] = {
         ),
         ours="needs long conversations and questions on them; neither is here", texts=(),
     ),
+    "residual": Arm(
+        Setting({**ALONE, "pipeline": "instruct-residual"}, "residual"), FORGETFUL,
+        Claim(
+            "A part of what CPT took from an instruct model comes back. The paper adds the step from a base to its "
+            "instruct model, and only the instruct model is at hand: this is the residual between it and its own CPT.",
+            "arXiv 2410.10739, another residual", {"general": FALLS},
+        ),
+        ours="half of the way back", phrase="half of the way back from CPT to the instruct model",
+        paper="after arXiv 2410.10739", texts=(CHECKPOINT,),
+    ),
     "replay": Arm(
         PLAIN, FORGETFUL,
         Claim(
@@ -211,6 +238,7 @@ ARMS: dict[str, Arm] = {
             IBRAHIM, {"domain": RISES, "general": FALLS}, {"domain": 1.16 / 1.11 - 1, "general": 2.33 / 3.56 - 1},
         ),
         limit=1.02, phrase="a share of the tokens is text that the base has read", paper="arXiv 2403.08763",
+        texts=EVERYWHERE,
     ),
     "curriculum": Arm(
         Setting({**REHEARSED, "cpt.mixture": "{curriculum: {by: length}}"}), PLAIN,

@@ -3,11 +3,13 @@
 Usage: `just bench methods [seeds=0,1,2,3,4] [methods=reptile,subset] [data_root=<folder>]`.
 
 Texts are the embedded domain, and with a folder of public files `tests/bench/real_text.yaml` too; `text=real` is that
-alone. Arms are `tests.bench.method_arms`. Each is a CPT of the tiny model and an exam in bits per byte; all arms of a
-seed share its base. Results lie in `kept=runs/methods`, under a key over settings, seed and code, so that the same
-command goes on where it stopped. They are copied to `tests/bench/methods.json`; `docs/methods.md` is written from it.
-`seeds=none` trains nothing, and `costs=no` leaves the cost of a step out. With `tokens=` it is a trial, only printed.
-It says nothing of larger models, or of budgets under which a method was meant to work.
+alone. `text=smollm2` is its medicine on SmolLM2-135M-Instruct, which a Python package carries: about 15 minutes for a
+setting on one core. Arms are `tests.bench.method_arms`. Each is a CPT of the tiny model, or of that checkpoint, and an
+exam in bits per byte; all arms of a seed share its base. Results lie in `kept=runs/methods`, under a key over settings,
+seed and code, so that the same command goes on where it stopped. They are copied to `tests/bench/methods.json`;
+`docs/methods.md` is written from it. `seeds=none` trains nothing, and `costs=no` leaves the cost of a step out. With
+`tokens=` it is a trial, only printed. It says nothing of larger models, or of budgets under which a method was meant to
+work.
 """
 
 from __future__ import annotations
@@ -21,12 +23,13 @@ from typing import Any
 
 from common.store.artifacts import fingerprint_of, write_json
 from tests.bench import method_costs, method_page
-from tests.bench.method_arms import ARMS, SIDES, Arm, Setting
+from tests.bench.method_arms import ARMS, CHECKPOINT, SIDES, Arm, Setting
 from tests.bench.method_results import MEASURED, OVER, Results, Run, cpu, today
 from tests.conftest import REPOSITORY
 
 TEXTS = ("embedded", "real")
 TOKENS, BASE_TOKENS = 40_960, {"embedded": 102_400, "real": 163_840}
+CHECKPOINT_TOKENS = 61_440
 REAL_TEXT = REPOSITORY / "tests" / "bench" / "real_text.yaml"  # a manifest; its files lie below data_root
 
 
@@ -34,11 +37,15 @@ def words_of(setting: Setting, text: str, tokens: int = TOKENS) -> dict[str, str
     """Return the overrides of an arm that its result depends on, without seed and places."""
     fixed = {
         "domain": "medical", "pipeline": "cpt-only", "gate.mode": "off", "evaluate.written": "false",
-        "evaluate.text_documents": "60", "base.precision": "float32", "cpt.precision": "float32",
-        "base.tokens": str(min(BASE_TOKENS[text], 4 * tokens)),
-        "cpt.tokens": str(tokens), **({"evaluate.limit": "1"} if text == "embedded" else {}),
+        "evaluate.text_documents": "60", "cpt.tokens": str(tokens),
     }  # fmt: skip
-    return {**fixed, **setting.words}
+    if text == CHECKPOINT:
+        fixed |= {"profile": "smollm2-135m-instruct", "peft": "full"}
+        fixed |= {"cpt.tokens": str(CHECKPOINT_TOKENS)} if tokens == TOKENS else {}
+    else:
+        fixed |= {"base.precision": "float32", "cpt.precision": "float32"}
+        fixed |= {"base.tokens": str(min(BASE_TOKENS[text], 4 * tokens))}
+    return {**fixed, **({"evaluate.limit": "1"} if text == "embedded" else {}), **setting.words}
 
 
 def data_words(data_root: str) -> dict[str, str]:
@@ -115,12 +122,12 @@ def asked_seeds(seeds: str) -> list[int]:
 
 def asked_texts(text: str, data_root: str) -> list[str]:
     """Return the texts: the embedded one, and with a folder the real one too. Raises ValueError where it is missing."""
-    if text not in ("", *TEXTS):
-        raise ValueError(f"text={text}: expected {' or '.join(TEXTS)}, or nothing for all that are there.")
+    if text not in ("", *TEXTS, CHECKPOINT):
+        raise ValueError(f"text={text}: expected {', '.join(TEXTS)} or {CHECKPOINT}, or nothing for the first two.")
     if data_root and not Path(data_root).is_dir():
         raise ValueError(f"data_root={data_root}: there is no such folder. Name the one with the public files.")
-    if text == "real" and not data_root:
-        raise ValueError("text=real: needs data_root=<folder>, the one with the public files.")
+    if text in ("real", CHECKPOINT) and not data_root:
+        raise ValueError(f"text={text}: needs data_root=<folder>, the one with the public files.")
     return [text] if text else list(TEXTS if data_root else TEXTS[:1])
 
 
@@ -145,7 +152,7 @@ def main(
     limits = {name: arm.limit for name, arm in arms.items()}
     results = Results() if tokens else Results.read(MEASURED)
     for name in texts:
-        root = data_root if name == "real" else ""
+        root = data_root if name != "embedded" else ""
         trained = {key: arm for key, arm in arms.items() if name in arm.texts}
         for run in train_all(trained, name, numbers, place, budget, root):
             keep(results := results.with_run(run))
@@ -167,7 +174,7 @@ def train_all(
 ) -> Iterator[Run]:
     """Yield the run of each setting that arms need, seed by seed, so that what is there is always paired."""
     for seed in seeds:
-        for setting in settings_of(arms):
+        for setting in settings_of(arms, text):
             run = train(setting, text, seed, kept, tokens, data_root)
             words = " ".join(f"{key}={value}" for key, value in setting.words.items())
             print(
@@ -177,7 +184,7 @@ def train_all(
             yield run
 
 
-def settings_of(arms: Mapping[str, Arm]) -> list[Setting]:
-    """Return the settings that arms need, each once."""
-    found = [setting for arm in arms.values() for setting in (arm.plain, arm.on)]
+def settings_of(arms: Mapping[str, Arm], text: str) -> list[Setting]:
+    """Return the settings that arms need for a text, each once, a plain one before what is set against it."""
+    found = [setting for arm in arms.values() for setting in reversed(arm.settings(text))]
     return [setting for place, setting in enumerate(found) if setting not in found[:place]]
