@@ -14,7 +14,7 @@ from common.config.methods import chosen, methods
 from common.config.resolve import resolve
 from common.store.artifacts import write_json
 from tests.bench import methods as bench
-from tests.bench.method_arms import ALONE, ARMS, FORGETFUL, PLAIN, Arm, Claim, Setting
+from tests.bench.method_arms import ALONE, ARMS, CHECKPOINT, FORGETFUL, PLAIN, Arm, Claim, Setting
 from tests.bench.method_costs import measure
 from tests.bench.method_page import NOT_MEASURED, PAGE, page, summary
 from tests.bench.method_results import AGAIN, MEASURED, Cost, Results, Run
@@ -49,19 +49,32 @@ def test_every_method_has_an_arm_and_every_other_arm_says_what_it_is() -> None:
         assert (name in methods()) != bool(arm.phrase and arm.paper), name
 
 
-@pytest.mark.parametrize("name", [name for name, arm in ARMS.items() if arm.texts])
-def test_an_arm_differs_from_its_plain_counterpart_by_its_method_alone(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [(name, text) for name, arm in ARMS.items() for text in arm.texts if "embedded" in arm.texts],
+)
+def test_an_arm_differs_from_its_plain_counterpart_by_its_method_alone(name: str, text: str) -> None:
     arm = ARMS[name]
-    on, plain = (resolve(bench.words_of(one, "embedded"), REPOSITORY).config for one in (arm.on, arm.plain))
-    assert on.stages[arm.on.stage] != plain.stages[arm.plain.stage]
-    assert [method.name for method, _ in chosen(on.stages[arm.on.stage])] == (
+    settings = arm.settings(text)
+    on, plain = (
+        resolve(bench.words_of(one, "embedded"), REPOSITORY).config.stages[one.stage] for one in settings
+    )  # fmt: skip
+    assert on != plain
+    assert [method.name for method, _ in chosen(on)] == (
         [arm.variant_of or name] if {name, arm.variant_of} & methods().keys() else []
     )
-    assert not chosen(plain.stages[arm.plain.stage])
-    assert on.stages["base"] == plain.stages["base"]
+    assert not chosen(plain)
     keys = {"replay", "tokens", "batch_tokens"} - ({"replay"} if name == "replay" else set())
-    both = [config.stages[one.stage].model_dump(include=keys) for config, one in ((on, arm.on), (plain, arm.plain))]
-    assert both[0] == both[1]
+    assert on.model_dump(include=keys) == plain.model_dump(include=keys)
+    base = [{key: word for key, word in one.words.items() if key.startswith(("base.", "model."))} for one in settings]
+    assert base[0] == base[1]
+
+
+def test_the_residual_of_a_checkpoint_is_set_against_the_cpt_that_it_takes_back() -> None:
+    on, plain = ARMS["residual"].settings(CHECKPOINT)
+    (node,) = (node for node in resolve(bench.words_of(on, "embedded"), REPOSITORY).nodes if node.name == on.stage)
+    assert set(node.inputs) == {"cpt", "base"}
+    assert on.words.items() >= plain.words.items()
 
 
 def test_the_page_is_what_was_measured_and_names_every_method() -> None:
@@ -78,8 +91,9 @@ def test_the_page_is_what_was_measured_and_names_every_method() -> None:
 def test_what_was_not_measured_is_said_so() -> None:
     text = page(Results(), bench.words_of)
     tables = text.split("## The methods")[0]
-    assert tables.count(NOT_MEASURED) == sum(not arm.timed_by for arm in ARMS.values()), "costs"
-    assert tables.count(NOT_MEASURED.capitalize()) == 3
+    timed = [arm for arm in ARMS.values() if not arm.timed_by and arm.texts != (CHECKPOINT,)]
+    assert tables.count(NOT_MEASURED) == len(timed), "costs"
+    assert tables.count(NOT_MEASURED.capitalize()) == 4
     assert not re.search(r"[-+]\d\.\d", tables)
 
 
@@ -141,7 +155,8 @@ def test_stages_that_an_exam_does_not_rest_on_are_left_out() -> None:
         ({"methods": "reptil"}, "methods=reptil: there is no such arm"),
         ({"seeds": "one"}, "seeds=one: expected numbers such as 0,1,2"),
         ({"text": "real"}, "text=real: needs data_root=<folder>"),
-        ({"text": "book"}, "text=book: expected embedded or real"),
+        ({"text": "smollm2"}, "text=smollm2: needs data_root=<folder>"),
+        ({"text": "book"}, "text=book: expected embedded, real or smollm2"),
         ({"data_root": "no/such/folder"}, "data_root=no/such/folder: there is no such folder"),
         ({"tokens": "many"}, "tokens=many: expected a number of tokens"),
     ],
