@@ -32,6 +32,7 @@ def test_it_resolves_on_the_tiny_profile_and_with_a_checkpoint(name: str) -> Non
     ("pipeline", "checkpoints"),
     [
         long("residual", ["base", "instruct", "cpt", "residual"]),
+        long("instruct-residual", ["base", "cpt", "residual"]),
         long("sec", ["base", "instruct", "cpt", "ties"]),
         long("growth", ["base", "cpt", "sft", "cpt-added", "sft-grown"]),
         long("vocabulary", ["base", "vocabulary", "cpt", "sft"]),
