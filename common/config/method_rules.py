@@ -166,6 +166,12 @@ def _problems(node: Node, settings: WithMethods, labels: Sequence[str], origins:
                     f"{key(method)}.top_k spares nothing next to {helped}, for which the stage before runs beside "
                     "anyway. Leave one of them out."
                 )
+            keeping = [other.name for other, its in on if isinstance(other, LossMethod) and other.keeps(its)]
+            if method.name in keeping[1:]:
+                yield (
+                    f"{key(method)}.top_k next to that of {keeping[0]}: what the stage before leaves is for one of "
+                    "them. Leave one out."
+                )
         if problem := method.problem(own, settings):
             yield f"{key(method)}: {problem}."
 

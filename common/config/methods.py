@@ -169,6 +169,8 @@ class LossMethod(Method):
     teacher: bool = False  # the stage before it teaches: it runs beside, frozen, unless `keeps` says otherwise
     # How many of its logits at each position are enough, so that it reads each row once, before the first step; 0: all.
     keeps: Callable[[Any], int] = lambda own: 0
+    # (its logits, the true next tokens) -> those of which the largest are kept, where these are not its own.
+    as_kept: Callable[[Any, Any], Any] | None = None
     # (size of a hidden state, settings) -> a module that learns with the model, and is not part of the result.
     head: Callable[[int, Any], Any] | None = None
     forward: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the forward pass

@@ -110,7 +110,7 @@ def trainer_for(
         applied.teacher = teacher_of(context, trainer) if applied.needs_teacher else None
         if applied.keeps:
             assert collator is not None, "terms of the loss need rows that are packed here"
-            collator.kept = read_once(context, trainer, rows.dataset, collator, applied.keeps)
+            collator.kept = read_once(context, trainer, rows.dataset, collator, applied)
         if applied.probe_tokens:
             applied.probe, _ = probe_batches(context, tokenizer, applied.probe_tokens, settings.sequence_length)
     return trainer

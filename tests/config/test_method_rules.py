@@ -46,6 +46,14 @@ def stages(**words: str) -> dict[str, Any]:
             r"^cpt\.methods\.self_distillation\.top_k spares nothing next to logit_swap, for which .* beside anyway",
         ),
         (
+            {"cpt.methods.self_distillation.top_k": "8", "cpt.methods.logit_swap.top_k": "8"},
+            r"^cpt\.methods\.\w+\.top_k next to that of \w+: what the stage before leaves is for one of them",
+        ),
+        (
+            {"cpt.methods.logit_swap.top_k": "8", "cpt.methods.length_curriculum": "true"},
+            r"^cpt\.methods\.logit_swap: top_k=8 next to length_curriculum: the teacher reads each row once",
+        ),
+        (
             {"cpt.methods.self_distillation.top_k": "8", "cpt.methods.length_curriculum": "true"},
             r"^cpt\.methods\.self_distillation: top_k=8 next to length_curriculum: the teacher reads each row once",
         ),

@@ -76,6 +76,13 @@ class Applied:
         """The teacher's logits at each position that are kept before the first step; 0: none."""
         return max((method.keeps(own) for method, own in self.terms), default=0)
 
+    def as_kept(self, teacher_NV: Any, next_N: Any) -> Any:
+        """Return the logits of which the largest are kept: the teacher's, or what a method makes of them."""
+        for method, own in self.terms:
+            if method.keeps(own) and method.as_kept is not None:
+                teacher_NV = method.as_kept(teacher_NV, next_N)
+        return teacher_NV
+
     @property
     def probe_tokens(self) -> int:
         """Tokens of replay text that rules measure on."""

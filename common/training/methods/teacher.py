@@ -1,7 +1,7 @@
 """The stage before as a teacher: its model, frozen, beside the one that learns, or reading the rows before it does.
 
 Usage: `applied.teacher = teacher_of(context, trainer)`; then `with beside(teacher, run): trainer.train()`. Where some
-of its logits suffice: `collator.kept = read_once(context, trainer, rows, collator, k)`.
+of its logits suffice: `collator.kept = read_once(context, trainer, rows, collator, applied)`.
 
 It is a model of its own in every process, sharded where the learner is. It computes in the learner's precision, with
 the attention that the learner has, so that documents of a row are kept apart in both. It has the learner's vocabulary,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from common.stage import StageContext
+    from common.training.methods.applied import Applied
     from common.training.rows.packing import RowCollator
 
 FOLDER = "teacher"  # beside the order of the rows, with which it is removed where they are made again
@@ -46,8 +47,10 @@ def teacher_of(context: StageContext, trainer: Any) -> Any:
     return trainer.accelerator.prepare_model(teacher, evaluation_mode=True)
 
 
-def read_once(context: StageContext, trainer: Any, rows: Dataset, collator: RowCollator, k: int) -> TopKStore:
-    """Let the stage before read each row that will train, and return where its k largest logits are. Then it is gone.
+def read_once(
+    context: StageContext, trainer: Any, rows: Dataset, collator: RowCollator, applied: Applied
+) -> TopKStore:  # fmt: skip
+    """Let the stage before read each row that will train, and return where its largest logits are. Then it is gone.
 
     Processes share the shards. What a killed run has finished is kept as long as its rows are. Of a sharded model every
     process takes part in every forward pass, so one without a shard of its own reads one that another writes. Raises
@@ -57,6 +60,7 @@ def read_once(context: StageContext, trainer: Any, rows: Dataset, collator: RowC
 
     run, stage = context.config.run, context.stage
     vocabulary = int(trainer.model.config.get_text_config().vocab_size)
+    k = applied.keeps
     check_top_k(stage, cast(TrainingSettings, context.settings), vocabulary)
     places, first = np.unique(np.asarray(rows.select_columns(PLACE).with_format("numpy")[:][PLACE]), return_index=True)
     store = TopKStore(context.work / ROWS / FOLDER, places, collator.sequence_length, k)
@@ -76,9 +80,8 @@ def read_once(context: StageContext, trainer: Any, rows: Dataset, collator: RowC
             if own >= len(left) and not sharded:
                 break
             number = left[min(own, len(left) - 1)]
-            found = _read(
-                teacher, trainer, rows.select([where[place] for place in store.places_of(number).tolist()]), collator, k
-            )
+            asked = rows.select([where[place] for place in store.places_of(number).tolist()])
+            found = _read(teacher, trainer, asked, collator, applied)
             if own < len(left):
                 store.write(number, found)
     del teacher
@@ -88,7 +91,7 @@ def read_once(context: StageContext, trainer: Any, rows: Dataset, collator: RowC
     return store
 
 
-def _read(teacher: Any, trainer: Any, rows: Dataset, collator: RowCollator, k: int) -> list[TopK]:
+def _read(teacher: Any, trainer: Any, rows: Dataset, collator: RowCollator, applied: Applied) -> list[TopK]:
     """Return what a teacher says of some rows, each by itself; it reads as many at once as the learner will."""
     import numpy as np
     import torch
@@ -96,7 +99,9 @@ def _read(teacher: Any, trainer: Any, rows: Dataset, collator: RowCollator, k: i
     found, each = [], trainer.args.per_device_train_batch_size
     for start in range(0, len(rows), each):
         inputs = collator(list(rows.select(range(start, min(start + each, len(rows))))))
-        learned_BT = torch.from_numpy(learned_in(inputs.pop("labels").numpy()))
+        labels_BT = inputs.pop("labels")
+        learned_BT = torch.from_numpy(learned_in(labels_BT.numpy()))
+        next_N = labels_BT.roll(-1, dims=1)[learned_BT].to(trainer.accelerator.device)
         given = {
             name: tensor.to(trainer.accelerator.device) for name, tensor in inputs.items() if not name.startswith(SCORE)
         }
@@ -104,7 +109,10 @@ def _read(teacher: Any, trainer: Any, rows: Dataset, collator: RowCollator, k: i
             logits_BTV = teacher(**given, use_cache=False).logits
             most = max(1, PIECE // logits_BTV.shape[-1])
             flat_NV = logits_BTV[learned_BT.to(logits_BTV.device)]
-            pieces = [top_k(piece_NV.float(), k) for piece_NV in flat_NV.split(most)]
+            pieces = [
+                top_k(applied.as_kept(logits.float(), following), applied.keeps)
+                for logits, following in zip(flat_NV.split(most), next_N.split(most), strict=True)
+            ]
         whole = TopK(*(torch.cat(parts).cpu().numpy() for parts in zip(*pieces, strict=True)))
         bounds = np.cumsum([0, *learned_BT.sum(dim=1).tolist()])
         found += [TopK(*(part[start:stop] for part in whole)) for start, stop in itertools.pairwise(bounds)]

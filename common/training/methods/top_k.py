@@ -1,6 +1,6 @@
 """Distributions of which K tokens are known by themselves, and all others together.
 
-Usage: `ids_NK, log_probs_NK, rest_N = top_k(teacher_NV, 16)`; `model_NC = with_rest(logits_NV, ids_NK)`.
+Usage: `ids_NK, log_probs_NK, rest_N = top_k(teacher_NV, 16)`, then `bucket_kl(logits_NV, ids_NK, …)`.
 
 Tokens that are taken together lose what tells them apart, so a divergence of such distributions is at most that of the
 whole ones (data processing inequality: Cover and Thomas 2006, Elements of Information Theory, section 2.8). With all
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from common.config.methods import KeptLogits, LossMethod, chosen
+from common.config.methods import KeptLogits, LossMethod, RowsMethod, chosen
 from common.config.stages import TrainingSettings
 from common.errors import ConfigError
 from common.training.rows.shards import TEACHER
@@ -40,6 +40,32 @@ def with_rest(logits_NV: Any, ids_NK: Any) -> Any:
         return log_probs_NK
     others_N1 = logits_NV.scatter(-1, ids_NK, -torch.inf).logsumexp(dim=-1, keepdim=True)
     return torch.cat([log_probs_NK, others_N1 - total_N1], dim=-1)
+
+
+def bucket_kl(logits_NV: Any, ids_NK: Any, log_probs_NK: Any, rest_N: Any, *, forward: bool = True) -> Any:
+    """Return (N,) divergences of the teacher's K tokens and rest from the model's, or with `forward=False` back.
+
+    With b the bucket of all tokens that are not among the K: sum over K and b of p (log p - log q).
+    """
+    import torch
+    from torch.nn.functional import kl_div
+
+    model_NC = with_rest(logits_NV, ids_NK)
+    whole = model_NC.shape[-1] == ids_NK.shape[-1]
+    teacher_NC = log_probs_NK if whole else torch.cat([log_probs_NK, rest_N.unsqueeze(-1)], dim=-1)
+    p_NC, q_NC = (teacher_NC, model_NC) if forward else (model_NC, teacher_NC)
+    return kl_div(q_NC, p_NC, reduction="none", log_target=True).sum(dim=-1)
+
+
+def problem_of_keeping(k: int | None, stage: TrainingSettings) -> str:
+    """Say which method reads rows in another way than a teacher that has read them before, or nothing."""
+    cuts = [method.name for method, _ in chosen(stage) if isinstance(method, RowsMethod) and method.parts is not None]
+    if k is None or not cuts:
+        return ""
+    return (
+        f"top_k={k} next to {cuts[0]}: the teacher reads each row once and whole, and {cuts[0]} cuts it in some steps. "
+        "Leave one of them out"
+    )
 
 
 def check_top_k(stage: str, settings: TrainingSettings, vocabulary: int) -> None:

@@ -21,14 +21,15 @@ pytestmark = pytest.mark.slow
 KEY = "cpt.methods.self_distillation.top_k"
 
 
-def test_with_all_tokens_it_learns_what_it_does_beside_the_teacher(train: Train, based: Path) -> None:
-    beside = log(train(**{"cpt.methods": "self_distillation", "cpt.tokens": 4096}))
-    made = train(**{KEY: vocabulary_of(based), "cpt.tokens": 4096})
+@pytest.mark.parametrize("method", ["self_distillation", pytest.param("logit_swap", marks=pytest.mark.long)])
+def test_with_all_tokens_it_learns_what_it_does_beside_the_teacher(method: str, train: Train, based: Path) -> None:
+    beside = log(train(**{"cpt.methods": method, "cpt.tokens": 4096}))
+    made = train(**{f"cpt.methods.{method}.top_k": vocabulary_of(based), "cpt.tokens": 4096})
     for one, other in zip(beside, log(made), strict=True):
-        for name in ("loss", "next_token_loss", "self_distillation/kl", "grad_norm"):
+        for name in ("loss", "next_token_loss", f"{method}/kl", "grad_norm"):
             assert one[name] == pytest.approx(other[name], rel=2e-3, abs=2e-5), name
-    assert log(made)[-1]["self_distillation/kl"] > 0
-    assert made.manifest["metrics"]["methods"]["self_distillation"]["settings"]["top_k"] == vocabulary_of(based)
+    assert log(made)[-1][f"{method}/kl"] > 0
+    assert made.manifest["metrics"]["methods"][method]["settings"]["top_k"] == vocabulary_of(based)
 
 
 def vocabulary_of(based: Path) -> int:

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from common.config.methods import KeptLogits, LossBatch
-from common.training.methods.losses.self_distillation import SelfDistillationSettings, bucket_kl, term
+from common.training.methods.losses.self_distillation import SelfDistillationSettings, term
 from common.training.methods.pieces import sum_of_kept
-from common.training.methods.top_k import top_k, with_rest
+from common.training.methods.top_k import bucket_kl, top_k, with_rest
 from tests.training.methods.losses.test_self_distillation import batch, both, softmax
 
 FORWARD = [True, False]

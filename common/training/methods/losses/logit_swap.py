@@ -1,6 +1,6 @@
 """Mix-CPT's self-distillation with swapped logits: the stage before teaches, and the truth takes its first place.
 
-Usage: `cpt: {methods: {logit_swap: {weight: 0.3}}}`.
+Usage: `cpt: {methods: {logit_swap: {weight: 0.3}}}`, or with `top_k: 32`.
 
 Jiang et al. 2024 (arXiv 2407.10804), logit swap self-distillation. Of each position, let z be the teacher's logits, m
 their argmax and y the true next token. z_m and z_y change places (nothing does where m = y), and with p the softmax of
@@ -12,8 +12,8 @@ So the model learns the new token with the confidence that the teacher had in it
 distribution. The weight 0.3 is that of a public re-implementation. The data form of the paper, instructions and
 preferences as plain text, is a matter of sources.
 
-The teacher runs beside: y may be outside its most likely tokens, so those would have to be kept with y's own logit and
-the bucket of all others without it (`top_k` of `self_distillation`).
+With `top_k` the teacher reads each row once, before the first step, and leaves the K most likely tokens of p, y among
+them, and a bucket of all others (`common.training.methods.top_k`): a lower bound of the same divergence. That is ours.
 """
 
 from __future__ import annotations
@@ -23,13 +23,18 @@ from typing import Any
 from pydantic import Field
 
 from common.config.methods import LossBatch, LossMethod, MethodSettings
-from common.training.methods.pieces import kl, sum_over_learned
+from common.training.methods.pieces import kl, sum_of_kept, sum_over_learned
+from common.training.methods.top_k import bucket_kl, problem_of_keeping
 
 
 class LogitSwapSettings(MethodSettings):
     """How much the term weighs."""
 
     weight: float = Field(0.3, gt=0, description="of the term (alpha), beside the loss of the next token with weight 1")
+    top_k: int | None = Field(
+        None, ge=1, description="tokens whose swapped probabilities the teacher leaves at each position before the "
+        "first step, and one bucket for all others; none: it runs beside and leaves all",
+    )  # fmt: skip
 
 
 def swapped(teacher_NV: Any, next_N: Any) -> Any:
@@ -40,7 +45,10 @@ def swapped(teacher_NV: Any, next_N: Any) -> Any:
 
 
 def term(batch: LossBatch, settings: LogitSwapSettings) -> tuple[Any, dict[str, Any]]:
-    """Return the weighted sum of the divergences, the plain one, and how often the teacher was wrong."""
+    """Return the weighted sum of the divergences, the plain one, and how often a teacher beside was wrong."""
+    if settings.top_k is not None:
+        total = sum_of_kept(batch, bucket_kl)
+        return settings.weight * total, {"kl": total.detach()}
     total = sum_over_learned(batch, lambda logits, teacher, following: kl(swapped(teacher, following), logits))
     wrong_BT = (batch.next_BT != -100) & (batch.teacher_BTV.argmax(dim=-1) != batch.next_BT)  # type: ignore[union-attr] # a teacher was asked for
     return settings.weight * total, {"kl": total.detach(), "swapped": wrong_BT.sum()}
@@ -48,6 +56,7 @@ def term(batch: LossBatch, settings: LogitSwapSettings) -> tuple[Any, dict[str, 
 
 METHOD = LossMethod(
     name="logit_swap", settings=LogitSwapSettings, term=term, teacher=True,
+    keeps=lambda own: own.top_k or 0, as_kept=swapped, problem=lambda own, stage: problem_of_keeping(own.top_k, stage),
     phrase="a pull towards the stage before, with the true token in the place of that stage's first choice",
-    paper="arXiv 2407.10804, logit swap self-distillation", ours="the weight, of a public re-implementation",
+    paper="arXiv 2407.10804, logit swap self-distillation", ours="the weight, of a public re-implementation, and top_k",
 )  # fmt: skip

@@ -19,9 +19,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from common.config.methods import LossBatch, LossMethod, Method, MethodSettings, RowsMethod, chosen
+from common.config.methods import LossBatch, LossMethod, MethodSettings
 from common.training.methods.pieces import kl, sum_of_kept, sum_over_learned
-from common.training.methods.top_k import with_rest
+from common.training.methods.top_k import bucket_kl, problem_of_keeping
 
 
 class SelfDistillationSettings(MethodSettings):
@@ -62,21 +62,6 @@ def next_token(settings: SelfDistillationSettings) -> float:
     return 1.0 if settings.share is None else 1.0 - settings.share
 
 
-def bucket_kl(logits_NV: Any, ids_NK: Any, log_probs_NK: Any, rest_N: Any, *, forward: bool = True) -> Any:
-    """Return (N,) divergences of the teacher's K tokens and rest from the model's, or with `forward=False` back.
-
-    With b the bucket of all tokens that are not among the K: sum over K and b of p (log p - log q).
-    """
-    import torch
-    from torch.nn.functional import kl_div
-
-    model_NC = with_rest(logits_NV, ids_NK)
-    whole = model_NC.shape[-1] == ids_NK.shape[-1]
-    teacher_NC = log_probs_NK if whole else torch.cat([log_probs_NK, rest_N.unsqueeze(-1)], dim=-1)
-    p_NC, q_NC = (teacher_NC, model_NC) if forward else (model_NC, teacher_NC)
-    return kl_div(q_NC, p_NC, reduction="none", log_target=True).sum(dim=-1)
-
-
 def problem(own: SelfDistillationSettings, stage: Any) -> str:
     """Say which of its settings do not go together, or what of the stage does not go with them."""
     if own.share is not None and own.weight != SelfDistillationSettings().weight:
@@ -86,16 +71,7 @@ def problem(own: SelfDistillationSettings, stage: Any) -> str:
             f"top_k={own.top_k} with temperature={own.temperature:g}: what is kept of the teacher is at temperature 1, "
             "and its bucket cannot be flattened afterwards. Leave one of them out"
         )
-    if own.top_k is not None and (cut := [method.name for method, _ in chosen(stage) if _cuts_rows(method)]):
-        return (
-            f"top_k={own.top_k} next to {cut[0]}: the teacher reads each row once and whole, and {cut[0]} cuts it in "
-            "some steps. Leave one of them out"
-        )
-    return ""
-
-
-def _cuts_rows(method: Method) -> bool:
-    return isinstance(method, RowsMethod) and method.parts is not None
+    return problem_of_keeping(own.top_k, stage)
 
 
 METHOD = LossMethod(
