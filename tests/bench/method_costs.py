@@ -20,7 +20,7 @@ from tests.bench.method_arms import Arm, Setting
 from tests.bench.method_results import AGAIN, Cost, cpu, today
 from tests.bench.turns import Done, in_turns
 
-STEPS, WARMUP = 46, 6
+STEPS, WARMUP = 106, 6
 FEW = {  # documents, as a few are read
     "pipeline": "cpt-only", "embedded.documents_per_entity": "8", "embedded.general_documents_per_entity": "8",
     "cpt.precision": "float32",
