@@ -36,8 +36,8 @@ INTRO = """\
 each method is in its module below `common/training/methods/`.
 
 Each method is set against its plain counterpart, with the same seed, base and token budget. The model has one million
-parameters and reads few tokens. So this shows whether a method does here what its paper says. It does not show what the
-method is worth at the size that it was made for.
+parameters, or 135 million where the table says so, and reads few tokens. So this shows whether a method does here what
+its paper says. It does not show what the method is worth at the size that it was made for.
 
 - Effects are in bits per byte of held-out text, method less plain: below zero the method is better. What learns less of
   the domain also forgets less, so both sides count.
