@@ -102,8 +102,8 @@ ARMS: dict[str, Arm] = {
         ),
         ours="the lowest rate is a tenth of the base's peak, as in the paper", limit=1.02,
         checkpoint=(
-            Setting({**ALONE, "cpt.methods": "{rewarm: {peak: 5.0e-4}}"}),
-            Setting({**ALONE, "cpt.schedule": "{kind: constant, warmup: 0}", "cpt.train.learning_rate": "5.0e-5"}),
+            Setting({**ALONE, "cpt.methods": "{rewarm: {peak: 1.0e-4}}"}),
+            Setting({**ALONE, "cpt.schedule": "{kind: constant, warmup: 0}", "cpt.train.learning_rate": "1.0e-5"}),
         ),
         texts=EVERYWHERE,
     ),
