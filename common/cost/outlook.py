@@ -194,7 +194,8 @@ class Outlook:
 
     def libraries(self, stage: str) -> tuple[str, float]:
         """Return which libraries a stage needs, and the seconds of loading them: once in a process."""
-        name = speed.libraries_of(self.settings[stage]) if stage in self.settings else ""
+        setting = self.settings.get(stage)
+        name = "" if setting is None else "exam" if setting.exam_rows else "" if setting.members else "train"
         return name, speed.LIBRARIES.get(name, 0.0)
 
     def seconds(self, stage: str, tokens: int | None) -> float | None:
