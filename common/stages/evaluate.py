@@ -2,12 +2,11 @@
 
 Usage: `report = run(context)`; leaves exam.json, records.jsonl and texts.jsonl in `context.out`.
 
-It measures. Limits are in `common.evaluation.gate`, tables and plots are on the card.
+It measures. Limits are in `common.engine.gate`, tables and plots are on the card.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from common.config.stages import EvaluateSettings
 from common.errors import ConfigError
 from common.models.device import device_of
 from common.stage import StageContext, StageReport
-from common.store.artifacts import write_json
+from common.store.artifacts import write_json, write_rows
 from common.training.loop import memory
 from common.training.tracking.reporter import reporting
 
@@ -50,8 +49,7 @@ def run(context: StageContext) -> StageReport:
     noted = {LEFT_OUT: missing} if missing else {}
     write_json(context.out / EXAM, result.to_json(checkpoint.stage) | noted)
     for name, lines in ((RECORDS, result.records), (TEXTS, result.documents)):
-        with (context.out / name).open("w", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        write_rows(context.out / name, lines)
     metrics: dict[str, Any] = {f"{side}_score": facts["score"] for side, facts in result.exam.items() if facts}
     metrics |= {f"{side}_bits_per_byte": bits for side, bits in result.bits_per_byte.items() if bits is not None}
     logger.info("%s of %s: %s", context.stage, checkpoint.stage, metrics)

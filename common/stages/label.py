@@ -27,9 +27,9 @@ from common.errors import DataError
 from common.models import checkpoint
 from common.stage import StageContext, StageReport
 from common.stages.evaluate import examine
+from common.store.artifacts import write_rows
 from common.training.rows.prompts import read_prompts
 from common.training.rows.reader import SAMPLED_FILES
-from common.training.sampling import write_rows
 
 Row = dict[str, Any]
 LABELS = "labels.jsonl"  # every prompt with its label and the log-likelihoods, for people
