@@ -60,15 +60,9 @@ WIDTHS = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 
 
 def setting_of(
-    kind: str,
-    settings: StageSettings,
-    config: Config,
-    shape: Shape,
-    device: str,
-    inputs: Sequence[str] = (),
-    sizes: RowSizes | None = None,
-    added: Sequence[int] = (),
-) -> Setting | None:
+    kind: str, settings: StageSettings, config: Config, shape: Shape, device: str, inputs: Sequence[str] = (),
+    sizes: RowSizes | None = None, added: Sequence[int] = (),
+) -> Setting | None:  # fmt: skip
     """Return a stage as the formulas want it, or None for one that needs next to nothing (card, publish).
 
     `inputs` are the kinds of what it reads: reward models among them are held while it trains. `sizes` are those of its

@@ -110,9 +110,7 @@ def check_scorer(settings: ScorerSettings, scorers: Mapping[str, Callable[..., f
     return dict(validated(options_of_function(function), settings.options, prefix=f"{key}.options"))
 
 
-def score_row(
-    settings: ScorerSettings, function: Callable[..., float], options: Mapping[str, Any], row: Row
-) -> float:  # fmt: skip
+def score_row(settings: ScorerSettings, function: Callable[..., float], options: Mapping[str, Any], row: Row) -> float:
     """Return the score of a row. Raises DataError, with source and row, where the function fails or gives no number."""
     given = row if settings.reads == "row" else "\n\n".join(filter(None, texts_of(row)))
     try:

@@ -178,8 +178,7 @@ def _origin(chain: Chain) -> str:
     else:
         place = f"the local {'GGUF file' if kept.endswith('.gguf') else 'folder'} {code(kept)}"
     name = "" if title in ("None", LOCAL, kept) else f", whose files name it {plain(title)}"
-    made = f" They say that it was made from {_on_hub(str(found))}." if (
-        found := record.get("base_model")) else ""  # fmt: skip
+    made = f" They say that it was made from {_on_hub(str(found))}." if (found := record.get("base_model")) else ""
     return f"It starts from the checkpoint in {place}{name}.{made}"
 
 
