@@ -25,7 +25,6 @@ from common.engine.settle import settled
 from common.errors import ConfigError, RecipeError, did_you_mean, first_line
 from common.store.runs import run_of
 
-ALL = "all"
 logger = logging.getLogger(__name__)
 
 

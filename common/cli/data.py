@@ -93,9 +93,7 @@ def _show_tokens(
     found: Mapping[str, SourceTokens], console: Console, counter: TokenCounter, general: list[str]
 ) -> None:  # fmt: skip
     """Print the tokens of each source before and after cleaning, how it is cut into them, and how general text is."""
-    body = [
-        [source, str(one.before), str(one.left), *_fertility(one.fertility)] for source, one in found.items()
-    ]  # fmt: skip
+    body = [[source, str(one.before), str(one.left), *_fertility(one.fertility)] for source, one in found.items()]
     compared = None if counter.tokenizer is None else fertility(general, counter.count(general))
     body += [["general text", "", "", *_fertility(compared)]] if compared else []
     header = ["source", "tokens in", "left", "per word", "per character", "per byte"]

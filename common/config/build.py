@@ -32,16 +32,9 @@ from common.config.validation import validated
 from common.errors import ConfigError, did_you_mean
 
 COMMAND_LINE = "command line"  # the label of its layer
-OWN_KEYS = (
-    "domain",
-    "domains",
-    "order",
-    "profile",
-    "pipeline",
-    "data_root",
-    "out",
-    "name",
-)  # of the command line that are no settings
+OWN_KEYS = (  # of the command line that are no settings
+    "domain", "domains", "order", "profile", "pipeline", "data_root", "out", "name",
+)  # fmt: skip
 OF_CHECKPOINT = ("revision", "facts", "chat_template", "trust_remote_code")  # keys of `model` that hold for one `path`
 
 
@@ -154,12 +147,9 @@ def _gathered(problems: list[str]) -> Iterator[None]:
 
 
 def _stage_settings(
-    node: Node,
-    layers: Sequence[Layer],
-    origins: dict[str, str],
-    computes: tuple[Precision, str] | None,
+    node: Node, layers: Sequence[Layer], origins: dict[str, str], computes: tuple[Precision, str] | None,
     block: TrlBlock,
-) -> StageSettings:
+) -> StageSettings:  # fmt: skip
     """Merge one stage's keys: in each layer those of its kind, of its settings name, and of the stage itself.
 
     What they say in TRL's words (`block`) is put into the stage's own at the end, when all that it needs is known.
@@ -203,9 +193,7 @@ def _stage_settings(
     return settings
 
 
-def _settle_replay(
-    node: Node, share: float, said: Any, labels: Sequence[str], origins: dict[str, str]
-) -> None:  # fmt: skip
+def _settle_replay(node: Node, share: float, said: Any, labels: Sequence[str], origins: dict[str, str]) -> None:
     """Say where a share of replay over all phases comes from. Raises ConfigError where a layer above says another."""
     key, phases = f"{node.name}.replay", f"{node.name}.mixture.phases"
     above, below = layer_of(key, labels, origins), layer_of(phases, labels, origins)

@@ -90,9 +90,7 @@ def needed_inputs(node: Node, settings: StageSettings) -> tuple[str, ...]:
     return tuple(name for name in node.inputs if name not in unread)
 
 
-def hub_characters(
-    nodes: Sequence[Node], stages: Mapping[str, StageSettings], far: Collection[str]
-) -> dict[str, int]:  # fmt: skip
+def hub_characters(nodes: Sequence[Node], stages: Mapping[str, StageSettings], far: Collection[str]) -> dict[str, int]:
     """Return the most characters that cleaning reads of each source of the Hub, by stage, where nobody says it.
 
     It follows from the tokens that stages train on; one that trains in epochs needs all rows. `far` are the roles that

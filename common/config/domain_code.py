@@ -53,7 +53,9 @@ def read_code(folder: Path) -> DomainCode:
     files = read_files(((name, path) for name, path in found.items() if name in is_code), str(folder))
     lists = {name: data for name, data in files.items() if _is_exam(name) and _lists_names(folder / name, data)}
     code = {name: data for name, data in files.items() if name not in lists}
-    exams = {name: _parse(folder / name, data) for name, data in code.items() if _may_be_included(name)}
+    # What other exams include may have any name.
+    exams = {name: _parse(folder / name, data) for name, data in code.items()
+             if name.startswith(EXAMS) and _suffix(name) != ".py"}  # fmt: skip
     known = {*lists, *(name for name, value in exams.items() if isinstance(value, dict))}
     for name, value in exams.items():
         _check_exam(folder, name, value, known)
@@ -78,11 +80,6 @@ def _suffix(name: str) -> str:
 
 def _is_exam(name: str) -> bool:
     return name.startswith(EXAMS) and _suffix(name) in TASK_FILES
-
-
-def _may_be_included(name: str) -> bool:
-    """Whether the harness may read a file as an exam: what others include may have any name."""
-    return name.startswith(EXAMS) and _suffix(name) != ".py"
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the harness's own choice

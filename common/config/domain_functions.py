@@ -13,7 +13,7 @@ import functools
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +25,7 @@ from common.errors import ConfigError
 Function = Callable[..., float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one each, which is itself alone
 class Shape:
     """What the functions of a file are, for messages and checks."""
 
@@ -35,7 +35,8 @@ class Shape:
     reserved: tuple[str, ...] = ()  # keys beside a function's options, so that no option can have their names
 
 
-def load_functions(path: Path, source: bytes, shown: Path, shape: Shape) -> dict[str, Function]:
+@functools.cache  # by content, so that an edit is read again
+def load_functions(path: Path, source: bytes, shown: Path, shape: Shape) -> Mapping[str, Function]:
     """Run a file and return its public functions by name. Raises ConfigError where one is not of the shape."""
     module = ModuleType(f"{path.stem}_{hashlib.sha256(str(path).encode() + source).hexdigest()[:16]}")
     module.__file__ = str(path)

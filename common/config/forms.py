@@ -88,11 +88,6 @@ def chosen(choice: Mapping[str, Mapping[str, Any]]) -> tuple[Form, FormSettings]
     return form, form.settings.model_validate(values)
 
 
-def phrase_of(form: Form) -> str:
-    """Return what a plan says of a source that is written in a form."""
-    return f"written as {form.name}: {form.phrase} ({form.paper})"
-
-
 def described(choice: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return what results and cards say of the form of a source."""
     form, own = chosen(choice)

@@ -1,4 +1,4 @@
-"""Read a JSON file that anyone may have written: bounded in size and depth, and with one meaning.
+"""Read a JSON file that anyone may have written: bounded in size and depth, and with one meaning; change its texts.
 
 Usage: `facts = read_json(folder / "config.json", strict=False)`; `plan = read_json(path, advice="Plan it again.")`.
 
@@ -12,7 +12,7 @@ import contextlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,16 @@ LARGEST_INT = 2**63  # arithmetic with larger ones fails, or takes for ever
 # What code raises that reads a file of another form than it expects.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 DEEPEST = 100  # lists and objects inside each other; what is written to be read has fewer than 20
+
+
+def every_text(value: Any, change: Callable[[str], str], *, keys: bool = True) -> Any:
+    """Return a JSON-like value with every text in it changed, names of keys too, unless `keys` is false."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        inner = {key: every_text(item, change, keys=keys) for key, item in value.items()}
+        return {change(key) if isinstance(key, str) else key: item for key, item in inner.items()} if keys else inner
+    return [every_text(item, change, keys=keys) for item in value] if isinstance(value, list | tuple) else value
 
 
 def read_json(path: Path, *, strict: bool = True, advice: str = "Copy or download it again.") -> Any:

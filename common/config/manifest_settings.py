@@ -71,15 +71,13 @@ def _classes(name: str, pipeline: Pipeline) -> list[type[BaseModel]]:
 def _closed(cls: type[BaseModel], values: Mapping[str, Any], prefix: str) -> Iterator[str]:
     for name, value in values.items():
         key, field = f"{prefix}.{name}", cls.model_fields.get(name)
-        if name in (ADAPTER, "train") and isinstance(value, Mapping):
-            yield from _closed(cls, value, key) if name == ADAPTER else _closed_options(value, key)
+        if name == ADAPTER and isinstance(value, Mapping):
+            yield from _closed(cls, value, key)
+        elif name == "train" and isinstance(value, Mapping):
+            yield from (f"{key}.{option}" for option in value if option not in TRAIN_OF_DATA)
         elif field is None or OF_DATA in field.metadata:  # one that does not exist is refused with the nearest
             continue
         elif isinstance(field.annotation, type) and issubclass(field.annotation, Frozen) and isinstance(value, Mapping):
             yield from _closed(field.annotation, value, key)
         else:
             yield from (f"{key}.{below}" if below else key for below in flatten(value))
-
-
-def _closed_options(values: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    yield from (f"{prefix}.{name}" for name in values if name not in TRAIN_OF_DATA)

@@ -17,7 +17,7 @@ from common.config.base import OfData, Schedule, Share
 from common.config.names import NonEmpty
 from common.config.stages import CptSettings
 
-MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a layer
 DECAYING, TAUGHT = "adams", "self_distillation"
 SHARE = 1 / 3  # of the loss that is the teacher's
 

@@ -206,9 +206,7 @@ def _data_of(layers: Sequence[Layer]) -> str:
     return str(value)
 
 
-def _manifest_layers(
-    data: str | Path, profile: str | None, known: Sequence[str], pipeline: Pipeline
-) -> list[Layer]:  # fmt: skip
+def _manifest_layers(data: str | Path, profile: str | None, known: Sequence[str], pipeline: Pipeline) -> list[Layer]:
     """Return a manifest's settings for all runs, and those for the profile whose model is in use."""
     if data == EMBEDDED:
         return []

@@ -123,11 +123,6 @@ class RlPretrainSettings(OnlineSettings):
         ]
 
     @property
-    def least_paragraphs(self) -> int:
-        """The paragraphs that a stage needs: those of a step, and the held-out ones."""
-        return self.watch.prompts + self.paragraphs_per_step
-
-    @property
     def most_paragraphs(self) -> int | None:
         """The paragraphs that a stage reads at most; None where passes over all texts are asked for."""
         return None if self.epochs is not None else self.watch.prompts + self.steps * self.paragraphs_per_step

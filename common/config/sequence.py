@@ -85,7 +85,8 @@ def assemble(members: Mapping[str, Resolved], note: str = "") -> Resolved:
                 f"for domain={domain} first, or take the blocks out."
             )
     pipeline = first.pipeline
-    stages, origins = {}, {key: label for key, label in first.origins.items() if not _of_stage(key, first)}
+    stages, of_stages = {}, first.config.stages
+    origins = {key: label for key, label in first.origins.items() if key.partition(".")[0] not in of_stages}
     for node in pipeline.nodes():
         member = members.get(node.domain, first)
         stages[node.name] = member.config.stages[node.name]
@@ -229,10 +230,6 @@ def _require_one_base(members: Mapping[str, Resolved]) -> None:
                     f"{differs.get(key)!r} for {other} ({member.origin_of(key) or 'default'}). Set {key} on the "
                     "command line, or leave one of them out."
                 )
-
-
-def _of_stage(key: str, resolved: Resolved) -> bool:
-    return key.partition(".")[0] in resolved.config.stages
 
 
 def _card(members: Mapping[str, Resolved]) -> CardSettings:

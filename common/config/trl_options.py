@@ -177,9 +177,7 @@ def check_pasted(key: str, label: str, name: str, value: Any, class_name: str) -
         _check_type(f"{key} ({label})", value, annotation)
 
 
-def check_train_options(
-    class_name: str, train: Mapping[str, Any], *, stage: str, origin: Origin = lambda key: ""
-) -> None:
+def check_train_options(class_name: str, train: Mapping[str, Any], *, stage: str, origin: Origin) -> None:
     """Check a `train:` block against its TRL class. Raises ConfigError for the first wrong name or type."""
     for name, value in train.items():
         key = f"{stage}.train.{name}"
@@ -189,7 +187,7 @@ def check_train_options(
             raise ConfigError(f"{_placed(key, origin)}: transformers has no optimizer {quoted(value)}.{near}")
 
 
-def check_lora_options(lora: Mapping[str, Any], *, stage: str, origin: Origin = lambda key: "") -> None:
+def check_lora_options(lora: Mapping[str, Any], *, stage: str, origin: Origin) -> None:
     """Check a `lora:` block against peft's LoraConfig. Raises ConfigError for the first wrong name or type."""
     for name, value in lora.items():
         _check_option(f"{stage}.lora.{name}", value, "LoraConfig", "peft", origin)
@@ -201,7 +199,7 @@ def check_lora_options(lora: Mapping[str, Any], *, stage: str, origin: Origin = 
         )
 
 
-def check_quantization_options(quantization: Mapping[str, Any], *, stage: str, origin: Origin = lambda key: "") -> None:
+def check_quantization_options(quantization: Mapping[str, Any], *, stage: str, origin: Origin) -> None:
     """Check a `quantization:` block against transformers' BitsAndBytesConfig. Raises ConfigError."""
     for name, value in quantization.items():
         _check_option(f"{stage}.quantization.{name}", value, "BitsAndBytesConfig", "transformers", origin)

@@ -163,8 +163,8 @@ def of_trl(text: str = "", *alike: Any) -> Rule:
             block.keep(name)
         elif text:
             unused(text)(block, name)
-        elif block.value(name) not in (*NEUTRAL, *alike):
-            raise block.refused(name, "belongs to TRL's own row preparation; set {stage}.packing=trl to use it.")
+        else:
+            refused("belongs to TRL's own row preparation; set {stage}.packing=trl to use it.", *alike)(block, name)
 
     return rule
 

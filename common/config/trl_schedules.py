@@ -2,7 +2,7 @@
 
 Usage: `kind_of_schedule(block, "lr_scheduler_type")`; rules of `common.config.trl_mappings`.
 
-The schedules are those of transformers (`optimization.py`), which `common.training.schedules` makes from a `schedule`.
+The schedules are those of transformers (`optimization.py`), which `common.training.options` makes from a `schedule`.
 Those that fall in another shape than ours are refused: a shape that is nearly the same is not the same.
 """
 

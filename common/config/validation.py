@@ -144,7 +144,8 @@ def _names(raw: Any, place: Iterable[int | str]) -> list[str]:
     names = []
     for part in place:
         if isinstance(part, int) and not isinstance(raw, Mapping):
-            same = [_own_name(item) for item in raw]
+            named = (item if isinstance(item, Mapping) else {} for item in raw)
+            same = [str(item.get("name") or item.get("id") or "") for item in named]
             own = same[part] if part < len(same) else ""  # none: an item is missing
             names.append(own if own and same.count(own) == 1 else f"number {part + 1}")
             raw = raw[part] if part < len(same) else None
@@ -152,10 +153,6 @@ def _names(raw: Any, place: Iterable[int | str]) -> list[str]:
             names.append(str(part) or "''")
             raw = raw.get(part)
     return names
-
-
-def _own_name(item: Any) -> str:
-    return str(item.get("name") or item.get("id") or "") if isinstance(item, Mapping) else ""
 
 
 def _limits_at(model: type[BaseModel], place: Sequence[int | str]) -> dict[str, Any]:

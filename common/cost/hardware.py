@@ -74,9 +74,7 @@ CALLED = {
 }  # fmt: skip
 # GFLOP/s of a core at about 3 GHz in the matrix products of a training, (bfloat16, float32): as measured on one thread,
 # but for AMX's tiles and ARM. Emulated bfloat16 is what a whole step was seen to be slower by than in float32.
-CORES = {
-    "amx": (600, 75), "avx512_bf16": (150, 70), "avx512": (28, 70), "arm_bf16": (100, 40), "avx2": (5, 50),
-}  # fmt: skip
+CORES = {"amx": (600, 75), "avx512_bf16": (150, 70), "avx512": (28, 70), "arm_bf16": (100, 40), "avx2": (5, 50)}
 CORE_BANDWIDTH, MOST_BANDWIDTH = 8 * GIGA, 200 * GIGA
 CPU_CORES = (2, 4, 8, 16, 32, 64)
 

@@ -60,15 +60,9 @@ WIDTHS = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 
 
 def setting_of(
-    kind: str,
-    settings: StageSettings,
-    config: Config,
-    shape: Shape,
-    device: str,
-    inputs: Sequence[str] = (),
-    sizes: RowSizes | None = None,
-    added: Sequence[int] = (),
-) -> Setting | None:
+    kind: str, settings: StageSettings, config: Config, shape: Shape, device: str, inputs: Sequence[str] = (),
+    sizes: RowSizes | None = None, added: Sequence[int] = (),
+) -> Setting | None:  # fmt: skip
     """Return a stage as the formulas want it, or None for one that needs next to nothing (card, publish).
 
     `inputs` are the kinds of what it reads: reward models among them are held while it trains. `sizes` are those of its
@@ -194,7 +188,8 @@ class Outlook:
 
     def libraries(self, stage: str) -> tuple[str, float]:
         """Return which libraries a stage needs, and the seconds of loading them: once in a process."""
-        name = speed.libraries_of(self.settings[stage]) if stage in self.settings else ""
+        setting = self.settings.get(stage)
+        name = "" if setting is None else "exam" if setting.exam_rows else "" if setting.members else "train"
         return name, speed.LIBRARIES.get(name, 0.0)
 
     def seconds(self, stage: str, tokens: int | None) -> float | None:

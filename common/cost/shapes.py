@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from common.config.pruning import MODULES
 from common.config.resolve import Resolved
 from common.config.schema import ModelFacts, ModelSettings
+from common.models.growth.configs import FAMILIES
 from common.models.growth.pair_configs import family_of, mixing_weights
 from common.models.local import config_of
 from common.models.planned import base_config, config_after, context_after, reshaping
 
-MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a layer
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 DENSE = {"mixtral": "mistral", "qwen2_moe": "qwen2", "qwen3_moe": "qwen3"}  # of a family with experts
 TWO_MATRICES = ("gpt2", "phi", "gpt_neox", "starcoder2", "falcon")  # of a feed-forward layer
 TIED = ("gpt2", "gemma2", "gemma3_text", "falcon")  # where config.json is silent
@@ -63,7 +63,7 @@ class Shape:
 
     @property
     def layer_matrices(self) -> tuple[tuple[int, int], ...]:
-        """(in, out) of MATRICES."""
+        """(in, out) of MODULES."""
         h, m, q, k = self.hidden, self.inner, self.queries, self.keys
         return ((h, q), (h, k), (h, k), (q, h), (h, m), (h, m), (m, h))
 
@@ -93,9 +93,9 @@ class Shape:
         layers = self.layers * self.layer_parameters + self.mixing
         return self.table * (1 if self.tied else 2) + layers + self.hidden
 
-    def adapter_parameters(self, rank: int, targets: Sequence[str] = MATRICES) -> int:
+    def adapter_parameters(self, rank: int, targets: Sequence[str] = MODULES) -> int:
         """Weights of a LoRA adapter on some of every layer's matrices: r (in + out) each (arXiv 2106.09685, 4.1)."""
-        sizes = zip(MATRICES, self.layer_matrices, strict=True)
+        sizes = zip(MODULES, self.layer_matrices, strict=True)
         return self.layers * sum(rank * (into + out) for name, (into, out) in sizes if name in targets)
 
     def forward_flops(self, context: float, *, head: float = 1.0) -> float:

@@ -166,8 +166,3 @@ def exam_seconds(setting: Setting, hardware: Hardware) -> float:
         written = batches * _writing(setting, hardware, work.written / batches, prompt, words)
         reading += work.prompts * shape.forward_flops(prompt) / exam_rate(hardware)
     return reading + waiting + written + requests * REQUEST_SECONDS
-
-
-def libraries_of(setting: Setting) -> str:
-    """Return which libraries a stage loads, as LIBRARIES says; nothing for one that needs none of them."""
-    return "exam" if setting.exam_rows else "" if setting.members else "train"

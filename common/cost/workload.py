@@ -19,9 +19,10 @@ from common.config.batches import accumulate, micro_tokens
 from common.config.growth import DIVERGENCE
 from common.config.kinds import kind_of
 from common.config.methods import LossMethod, RowsMethod, chosen, keeps, teaches
+from common.config.pruning import MODULES
 from common.config.schema import Config, RunSettings
 from common.config.stages import ContinuedSettings, LearningSettings, PreferenceSettings, TrainingSettings
-from common.cost.shapes import MATRICES, Shape
+from common.cost.shapes import Shape
 
 # How logits come about: all at once (lean), in TRL's pieces (chunked), for the answers' tokens in ours (scored), all by
 # a trainer that knows no better (full), all for losses beside that of the next token (terms), also of a teacher
@@ -114,7 +115,7 @@ class Work:
     @property
     def targets(self) -> tuple[str, ...]:
         named = self.lora.get("target_modules", "all-linear")
-        return MATRICES if isinstance(named, str) else tuple(str(name) for name in named)
+        return MODULES if isinstance(named, str) else tuple(str(name) for name in named)
 
 
 def work_of(kind: str, settings: LearningSettings, config: Config, added: Sequence[int] = ()) -> Work:

@@ -91,7 +91,8 @@ def same_number(first: float | None, second: float | None, relative: float = 1e-
 
 def normalise_text(text: str) -> str:
     """Return a text in lower case, without punctuation and English articles, its words parted by one space."""
-    text = "".join(character for character in text.casefold() if not _is_punctuation(character))
+    kept = (sign for sign in text.casefold() if sign not in string.punctuation)
+    text = "".join(sign for sign in kept if not unicodedata.category(sign).startswith("P"))
     return " ".join(_ARTICLES.sub(" ", text).split())
 
 
@@ -118,7 +119,3 @@ def _words(text: str, wanted: str) -> list[str]:
 def _overlap(words: list[str], wanted: list[str]) -> float:
     common = sum((Counter(words) & Counter(wanted)).values())
     return 2 * common / (len(words) + len(wanted)) if common else 0.0
-
-
-def _is_punctuation(character: str) -> bool:
-    return character in string.punctuation or unicodedata.category(character).startswith("P")

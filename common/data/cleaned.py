@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from common.data.accounting import RowCount
-from common.data.corpus import Corpus, Portion, Row
+from common.data.corpus import Corpus, Row, Wrapped
 from common.data.shards import read_shard, shards_of
 from common.store.manifest import read_mapping
 
@@ -70,13 +70,12 @@ class CleanedRows:
         return found
 
 
-class Cleaned:
-    """A corpus of which some roles are read from the results of stages that cleaned them."""
+class Cleaned(Wrapped):
+    """A corpus of which some roles are read from the results of stages that cleaned them, and portions as they were."""
 
     def __init__(self, corpus: Corpus, cleaned: Mapping[str, Path]) -> None:
-        self._corpus = corpus
+        super().__init__(corpus)
         self._cleaned = {role: CleanedRows(folder) for role, folder in cleaned.items()}
-        self.domain_title = corpus.domain_title
 
     def is_clean(self, role: str) -> bool:
         """Whether the rows of a role were cleaned before, which keeps the exam out of them too."""
@@ -84,43 +83,15 @@ class Cleaned:
 
     def rows(self, role: str) -> Iterator[Row]:
         """Yield the rows of a role, in the same order every time."""
-        return self._cleaned[role].rows() if role in self._cleaned else self._corpus.rows(role)
+        return self._cleaned[role].rows() if role in self._cleaned else self._own.rows(role)
 
     def counts(self, role: str) -> Mapping[str, RowCount]:
         """Return the accounts of a role by source id."""
-        return self._cleaned[role].counts() if role in self._cleaned else self._corpus.counts(role)
-
-    def portions(self, role: str, *, hub: bool = False) -> list[Portion] | None:
-        """Return the rows of a role by source, as they were before."""
-        return self._corpus.portions(role, hub=hub)
-
-    def identity(self, roles: Sequence[str]) -> list[dict[str, Any]]:
-        """Return what defines the raw rows of these roles."""
-        return self._corpus.identity(roles)
-
-    def exam_roles(self, role: str) -> tuple[str, ...]:
-        """Return the exams that rows of a role must not repeat."""
-        return self._corpus.exam_roles(role)
-
-    def conversations(self, role: str) -> Mapping[str, bool]:
-        """Return the sources of a role by id, each with whether it has conversations."""
-        return self._corpus.conversations(role)
-
-    def unpaired(self, role: str) -> Mapping[str, bool]:
-        """Return the sources of a role by id, each with whether it has single answers with a label, and no pairs."""
-        return self._corpus.unpaired(role)
-
-    def shapes(self) -> Mapping[str, str]:
-        """Return what the rows of each source were taken for, by id."""
-        return self._corpus.shapes()
-
-    def findings(self) -> Mapping[str, Sequence[str]]:
-        """Return what was found out about the files of each source so far, by id."""
-        return self._corpus.findings()
+        return self._cleaned[role].counts() if role in self._cleaned else self._own.counts(role)
 
     def check_rows(self, roles: Sequence[str]) -> None:
         """Read every local row of the roles that were not cleaned. Raises DataError with all that is wrong."""
-        self._corpus.check_rows([role for role in roles if role not in self._cleaned])
+        self._own.check_rows([role for role in roles if role not in self._cleaned])
 
     def sources(self) -> list[dict[str, Any]]:
         """Return the sources for the card; how many rows each has is known of those that were cleaned."""
@@ -131,5 +102,5 @@ class Cleaned:
         }
         return [
             {**source, "rows": rows.get(str(source["id"])) if source.get("rows") is None else source["rows"]}
-            for source in self._corpus.sources()
+            for source in self._own.sources()
         ]

@@ -2,8 +2,8 @@
 
 Usage: `for path, text in reference_files().items(): ...`.
 
-Settings and layers are described by `common.config.reference`, blocks by `common.config.block_page`, forms by
-`common.config.form_page`; here are a domain's data and knowledge.
+Settings and layers are described by `common.config.reference`, blocks and forms by `common.config.pages`; here are a
+domain's data and knowledge.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common.config.block_page import blocks_page
-from common.config.form_page import forms_page
+from common.config.pages import blocks_page, forms_page
 from common.config.reference import DRAFT, LAYER, LAYERS, schema_of, schemas, settings_page
 from common.data.knowledge.collection import Collection
 from common.data.knowledge.knowledge import Knowledge

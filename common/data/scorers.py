@@ -12,7 +12,6 @@ package: what is good in a domain is for the domain to say.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -64,7 +63,7 @@ class Scorer:
         source = read_bytes(self.path)
         if sha256(source) != self.digest:
             raise ConfigError(f"{self.shown} changed since the run began. Start the run again.")
-        return _load(self.path, source, self.shown)[self.name]
+        return load_functions(self.path, source, self.shown, SHAPE)[self.name]
 
 
 def scorer_names(settings: StageSettings) -> set[str]:
@@ -81,8 +80,8 @@ def scorers_with(path: Path, shown: Path | None = None) -> Mapping[str, Scorer]:
     """
     if not path.is_file():
         return {}
-    source = read_bytes(path)
-    return {name: Scorer(path, shown or path, name, sha256(source)) for name in _load(path, source, shown or path)}
+    source, told = read_bytes(path), shown or path
+    return {name: Scorer(path, told, name, sha256(source)) for name in load_functions(path, source, told, SHAPE)}
 
 
 def scorers_for(resolved: Resolved) -> Mapping[str, Scorer]:
@@ -111,9 +110,7 @@ def check_scorer(settings: ScorerSettings, scorers: Mapping[str, Callable[..., f
     return dict(validated(options_of_function(function), settings.options, prefix=f"{key}.options"))
 
 
-def score_row(
-    settings: ScorerSettings, function: Callable[..., float], options: Mapping[str, Any], row: Row
-) -> float:  # fmt: skip
+def score_row(settings: ScorerSettings, function: Callable[..., float], options: Mapping[str, Any], row: Row) -> float:
     """Return the score of a row. Raises DataError, with source and row, where the function fails or gives no number."""
     given = row if settings.reads == "row" else "\n\n".join(filter(None, texts_of(row)))
     try:
@@ -133,8 +130,3 @@ def score_row(
 def _where(row: Row) -> str:
     text = next((text for text in texts_of(row) if text.strip()), "")
     return f"Source '{row['source']}', the row that begins {' '.join(text.split())[:SHOWN]!r}"
-
-
-@functools.cache  # by content, so that an edit is read again
-def _load(path: Path, source: bytes, shown: Path) -> Mapping[str, Callable[..., float]]:
-    return load_functions(path, source, shown, SHAPE)

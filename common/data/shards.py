@@ -20,6 +20,7 @@ from typing import Any
 
 from common.data.corpus import Row
 from common.errors import DataError
+from common.system.files import remove
 
 ROWS, ENDING = "rows", ".jsonl.zst"
 _BUFFER = 1 << 20  # bytes that are handed to the compressor, or taken from it, at once
@@ -82,20 +83,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     fresh = path.with_name(f".{path.name}.fresh")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove(fresh)
+    remove(fresh)
     try:
         yield fresh
         if fresh.is_dir():
-            _remove(path)  # a folder cannot take the place of another
+            remove(path)  # a folder cannot take the place of another
         os.replace(fresh, path)
     finally:
-        _remove(fresh)
-
-
-def _remove(path: Path) -> None:
-    import shutil
-
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+        remove(fresh)

@@ -16,13 +16,14 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.data.accounting import RowCount
 from common.data.corpus import Corpus, Portion, Row
+from common.data.texts import utf8_size
 from common.errors import DataError, RecipeError
 from common.models.boundary import COPY_AGAIN, explain_loading
 from common.models.tokenizer import fault_in_words
@@ -62,7 +63,7 @@ def size_of(row: Row) -> RowSize:
     own = [row[key] for key in ("text", "question") if key in row] + [_said(turn) for turn in turns]
     own += [json.dumps(row["tools"], ensure_ascii=False)] if row.get("tools") else []
     sides = ["".join(map(_said, row[side])) for side in SIDES if side in row]
-    return RowSize(_bytes(own), tuple(_bytes([text]) for text in (*row.get("choices", ()), *sides)), len(turns))
+    return RowSize(utf8_size(own), tuple(utf8_size([text]) for text in (*row.get("choices", ()), *sides)), len(turns))
 
 
 def _said(turn: Mapping[str, Any]) -> str:
@@ -70,10 +71,6 @@ def _said(turn: Mapping[str, Any]) -> str:
     calls = turn.get("tool_calls")
     text = str(turn["content"]) + str(turn.get("reasoning_content") or "")
     return text + (json.dumps(calls, ensure_ascii=False) if calls else "")
-
-
-def _bytes(texts: Sequence[str]) -> int:
-    return sum(len(text.encode("utf-8", "replace")) for text in texts)
 
 
 @dataclass(frozen=True)
@@ -212,7 +209,7 @@ class RowSizes:
             return token_bytes(self.vocabulary)
         assert self.tokenizer is not None, "without one the vocabulary's size is used"
         encoded = load_core(self.tokenizer).encode_batch(texts, add_special_tokens=False)
-        return _bytes(texts) / max(1, sum(len(text.ids) for text in encoded))
+        return utf8_size(texts) / max(1, sum(len(text.ids) for text in encoded))
 
 
 def _is_much(portion: Portion, count: int, read: int, most: float) -> bool:

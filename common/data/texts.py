@@ -7,9 +7,10 @@ Kinds of rows are described in `common.data.corpus`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from common.config.json import every_text
 from common.data.corpus import Row
 
 # Texts that a row was woven of, as they stood before: the exam is looked for in them too, and nothing learns them.
@@ -40,6 +41,11 @@ def map_texts(row: Row, change: Callable[[str], str]) -> Row:
     return row if found == row else found
 
 
+def utf8_size(texts: Iterable[str]) -> int:
+    """Return the bytes of some texts in UTF-8."""
+    return sum(len(text.encode("utf-8", "replace")) for text in texts)
+
+
 def noted(row: Row, what: str) -> Row:
     """Return a row that says what was done to it; such notes are counted, and taken off before it is used."""
     return row | {"changed": (*row.get("changed", ()), what)}
@@ -61,22 +67,11 @@ def _map_message(message: Mapping[str, Any], change: Callable[[str], str]) -> di
         if message.get(name):
             found[name] = change(message[name])
     if message.get("tool_calls"):
-        found["tool_calls"] = [
-            {**call, "function": {**call["function"], "arguments": _map(call["function"].get("arguments"), change)}}
-            for call in message["tool_calls"]
-        ]
+        found["tool_calls"] = []
+        for call in message["tool_calls"]:
+            given = every_text(call["function"].get("arguments"), change, keys=False)
+            found["tool_calls"].append({**call, "function": {**call["function"], "arguments": given}})
     return found
-
-
-def _map(value: Any, change: Callable[[str], str]) -> Any:
-    """Change every text inside a value; names of keys stay."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {key: _map(item, change) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_map(item, change) for item in value]
-    return value
 
 
 def _strings(value: Any) -> Iterator[str]:

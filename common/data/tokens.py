@@ -20,7 +20,7 @@ from common.data.cleaning.accounts import BEFORE, LEFT
 from common.data.corpus import Corpus
 from common.data.shards import read_shard
 from common.data.sizes import load_core, token_bytes
-from common.data.texts import texts_of
+from common.data.texts import texts_of, utf8_size
 from common.data.words import count_words
 from common.errors import DataError
 
@@ -47,7 +47,7 @@ class TokenCounter:
     def count(self, texts: Sequence[str]) -> int:
         """Return the tokens of some texts, encoded in batches."""
         if self.tokenizer is None:
-            return round(_bytes(texts) / token_bytes(self.vocabulary))
+            return round(utf8_size(texts) / token_bytes(self.vocabulary))
         readable = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]  # no half surrogate pairs
         batches = (readable[start : start + BATCH] for start in range(0, len(readable), BATCH))
         encoded = (self._core.encode_batch_fast(batch, add_special_tokens=False) for batch in batches)
@@ -104,7 +104,7 @@ def tokens_of_sources(folder: Path, counter: TokenCounter) -> dict[str, SourceTo
 
 def measured(size: int, sample: Sequence[str], tokens: int, counter: TokenCounter) -> Tokens:
     """Return the tokens of `size` bytes of text, of which a sample and its tokens are given."""
-    sampled = _bytes(sample)
+    sampled = utf8_size(sample)
     return Tokens(round(tokens * size / sampled) if sampled else 0, counter.tokenizer is not None and sampled == size)
 
 
@@ -113,7 +113,7 @@ def fertility(texts: Sequence[str], tokens: int) -> Fertility | None:
     words, characters = sum(map(count_words, texts)), sum(map(len, texts))
     if not words:
         return None
-    return Fertility(tokens / words, tokens / characters, tokens / _bytes(texts))
+    return Fertility(tokens / words, tokens / characters, tokens / utf8_size(texts))
 
 
 def general_texts(corpus: Corpus) -> list[str]:
@@ -141,7 +141,3 @@ def _samples(folder: Path) -> dict[tuple[str, str], list[str]]:
     for row in read_shard(folder / SAMPLES):
         found.setdefault((row["side"], row["source"]), []).extend(row["texts"])
     return found
-
-
-def _bytes(texts: Iterable[str]) -> int:
-    return sum(len(text.encode("utf-8", "replace")) for text in texts)

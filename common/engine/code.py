@@ -61,9 +61,7 @@ def code_of(kind: str, repository: Path, settings: StageSettings | None = None) 
 
 
 @functools.cache
-def code_of_module(
-    root: str, repository: Path, *, reads_rows: bool, further: tuple[str, ...] = ()
-) -> dict[str, Any]:  # fmt: skip
+def code_of_module(root: str, repository: Path, *, reads_rows: bool, further: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the same of any module, and of further ones; with `reads_rows`, over the modules that make rows too.
 
     These are the forms too, all of them: no module imports them by name.

@@ -66,7 +66,8 @@ def task_files(resolved: Resolved) -> dict[str, str]:
 def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[str, Artifact]) -> dict[str, Any]:
     """Return the recipe of a stage whose inputs are all there."""
     config, kind = resolved.config, kind_of(node.kind)
-    settings = settings_of(config.stages[node.name])
+    own = config.stages[node.name]
+    settings = settings_of(own)
     recipe: dict[str, Any] = {
         "schema": RECIPE_SCHEMA,
         "kind": node.kind,
@@ -74,19 +75,18 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
         "settings": settings,
         "inputs": {node.called(name): artifact.digest for name, artifact in inputs.items()},
     }
-    if kind.seeded or uses_seed(config.stages[node.name]):
+    if kind.seeded or uses_seed(own):
         recipe["seed"] = config.seed
     if kind.makes_model:
         recipe["model"] = _model_of(node, config)
     if settings.pop("path", None) is not None:  # a finished reward model: what it is, not where it is kept
-        recipe["taken"] = digest_checkpoint(taken_model(config.stages[node.name], config), node.name)
+        recipe["taken"] = digest_checkpoint(taken_model(own, config), node.name)
         settings.pop("revision", None)
     if data := data_of(node, config, corpus):
         recipe["data"] = data
-    if from_lineage(config.stages[node.name]) and settings.get("replay") and node.parent is not None:
+    if from_lineage(own) and settings.get("replay") and node.parent is not None:
         recipe["lineage"] = identity_of(lineage_of(inputs[node.parent]))  # what is drawn from
     modules: dict[str, str] = {}
-    own = config.stages[node.name]
     if isinstance(own, DataSettings):
         recipe |= _files_of_blocks(own, resolved)
     if holds_apart(node, config) and (tasks := benchmarks_of(config.stages)):
@@ -94,12 +94,10 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
     if settings.get("tasks") or recipe.get("benchmarks"):
         modules |= _modules_beside(EXAMS, resolved.domain_folder)
         recipe["task_files"] = task_files(resolved)
-    if own_names(config.stages[node.name]) and (rewards := resolved.domain_folder / FILE).is_file():
-        recipe["rewards_file"] = digest_file(rewards)
-        modules |= _modules_beside(FILE, resolved.domain_folder)
-    if scorer_names(config.stages[node.name]) and (scorers := resolved.domain_folder / SCORERS).is_file():
-        recipe["scorers_file"] = digest_file(scorers)
-        modules |= _modules_beside(SCORERS, resolved.domain_folder)
+    for key, file, named in (("rewards_file", FILE, own_names(own)), ("scorers_file", SCORERS, scorer_names(own))):
+        if named and (path := resolved.domain_folder / file).is_file():
+            recipe[key] = digest_file(path)
+            modules |= _modules_beside(file, resolved.domain_folder)
     if modules:
         recipe["modules"] = dict(sorted(modules.items()))
     if node.kind in ("card", "publish"):

@@ -3,7 +3,7 @@
 Usage: `found = adjust(compare("base", "sft", records_of_base, records_of_sft))`;
 `compare_texts("base", "cpt", documents_of_base, documents_of_cpt)`.
 
-The gate puts limits on these numbers (`common.evaluation.gate`), the card prints them (`common.report.headline`).
+The gate puts limits on these numbers (`common.engine.gate`), the card prints them (`common.report.headline`).
 """
 
 from __future__ import annotations

@@ -71,15 +71,9 @@ class Result:
 
 
 def run_exam(
-    checkpoint: Path,
-    exam: ExamQuestions,
-    settings: EvaluateSettings,
-    *,
-    device: str,
-    progress: harness.Progress | None = None,
-    trust_remote_code: bool = False,
-    task_folders: tuple[Path, ...] = (),
-) -> Result:
+    checkpoint: Path, exam: ExamQuestions, settings: EvaluateSettings, *, device: str,
+    progress: harness.Progress | None = None, trust_remote_code: bool = False, task_folders: tuple[Path, ...] = (),
+) -> Result:  # fmt: skip
     """Run the exam on the checkpoint in a folder and return what it scored.
 
     `progress(done, total)` counts sequences. `task_folders` hold further harness task files. Raises ConfigError for a
@@ -94,12 +88,9 @@ def run_exam(
     counter = _Counter(total, progress)
     with harness.quiet(), torch.inference_mode():
         model = harness.load(
-            checkpoint,
-            batch_size=settings.batch_size,
-            device=device,
-            trust_remote_code=trust_remote_code,
+            checkpoint, batch_size=settings.batch_size, device=device, trust_remote_code=trust_remote_code,
             on_pass=counter.add,
-        )
+        )  # fmt: skip
         if settings.long_context is not None:
             long_context.check_room(model.tokenizer, settings.long_context)
         answers = _ask(model, plan, settings, counter)

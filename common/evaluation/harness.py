@@ -104,13 +104,9 @@ def _is_read(path: Path) -> bool:
 
 
 def load(
-    checkpoint: Path,
-    *,
-    batch_size: int,
-    device: str,
-    trust_remote_code: bool = False,
+    checkpoint: Path, *, batch_size: int, device: str, trust_remote_code: bool = False,
     on_pass: Callable[[int], None] | None = None,
-) -> Any:
+) -> Any:  # fmt: skip
     """Load a checkpoint and wrap it for the harness: in bfloat16 on a GPU that computes in it, elsewhere in float32.
 
     Older GPUs would emulate bfloat16, and a model that was trained in it may leave the range of float16. A model that
@@ -166,14 +162,9 @@ def evaluate(
     model.chat, model.ending = chat, ending
     model.add_bos_token = False if chat else None  # a chat template writes the first token by itself, if it has one
     results = run(
-        lm=model,
-        task_dict=dict(tasks),
-        limit=limit,
-        bootstrap_iters=0,
-        log_samples=True,
-        apply_chat_template=chat,
+        lm=model, task_dict=dict(tasks), limit=limit, bootstrap_iters=0, log_samples=True, apply_chat_template=chat,
         fewshot_as_multiturn=chat,
-    )
+    )  # fmt: skip
     assert results is not None, "one process always has results"
     return dict(results)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-CONFIDENCE = 0.95
+CONFIDENCE, RESAMPLES, SEED = 0.95, 10_000, 0
 BATCH = 2_000_000  # draws held in memory at once
 
 
@@ -48,9 +48,7 @@ def mcnemar_exact(a: Sequence[bool], b: Sequence[bool]) -> float:
     return float(binomtest(gained, gained + lost, 0.5).pvalue)
 
 
-def paired_bootstrap(
-    a: Sequence[bool], b: Sequence[bool], *, resamples: int = 10_000, seed: int = 0
-) -> tuple[float, float, float]:
+def paired_bootstrap(a: Sequence[bool], b: Sequence[bool]) -> tuple[float, float, float]:
     """Return (difference, low, high): mean(b) - mean(a), with its 95% percentile interval.
 
     Questions are drawn with replacement, both answers of one question together: Efron (1979), "Bootstrap
@@ -65,14 +63,14 @@ def paired_bootstrap(
     differences = np.asarray(b, dtype=np.int64) - np.asarray(a, dtype=np.int64)
     values = np.array([-1, 0, 1])
     shares = np.array([np.count_nonzero(differences == value) for value in values]) / n
-    draws = np.random.default_rng(seed).multinomial(n, shares, size=resamples)
+    draws = np.random.default_rng(SEED).multinomial(n, shares, size=RESAMPLES)
     means = draws @ values / n
     tail = (1.0 - CONFIDENCE) / 2.0
     low, high = np.quantile(means, [tail, 1.0 - tail])
     return float(differences.mean()), float(low), float(high)
 
 
-def paired_means(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> tuple[float, float, float]:
+def paired_means(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
     """Return (difference, low, high): mean(b) - mean(a), with its 95% bootstrap interval (percentile) over the pairs.
 
     For numbers of any size, such as rewards; of equal differences the interval is that one number.
@@ -87,13 +85,13 @@ def paired_means(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> tu
     if np.ptp(differences) == 0:
         return mean, mean, mean
     found = bootstrap(
-        (differences,), np.mean, confidence_level=CONFIDENCE, method="percentile", rng=np.random.default_rng(seed)
+        (differences,), np.mean, confidence_level=CONFIDENCE, method="percentile", rng=np.random.default_rng(SEED)
     )
     return mean, float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def ratio_of_sums(
-    numerators: Sequence[float], denominators: Sequence[float], *, resamples: int = 10_000, seed: int = 0
+    numerators: Sequence[float], denominators: Sequence[float]
 ) -> tuple[float, float | None, float | None]:
     """Return (ratio, low, high): sum(numerators) / sum(denominators), with its 95% percentile interval.
 
@@ -115,8 +113,8 @@ def ratio_of_sums(
     if len(numerators) == 1:
         return found, None, None
     drawn = bootstrap(
-        pairs, ratio, paired=True, confidence_level=CONFIDENCE, method="percentile", n_resamples=resamples,
-        batch=max(1, BATCH // len(numerators)), rng=np.random.default_rng(seed),
+        pairs, ratio, paired=True, confidence_level=CONFIDENCE, method="percentile", n_resamples=RESAMPLES,
+        batch=max(1, BATCH // len(numerators)), rng=np.random.default_rng(SEED),
     )  # fmt: skip
     return found, float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
 

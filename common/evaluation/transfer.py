@@ -16,9 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common.evaluation.statistics import BATCH, CONFIDENCE
-
-RESAMPLES = 10_000
+from common.evaluation.statistics import BATCH, CONFIDENCE, RESAMPLES, SEED
 
 
 @dataclass(frozen=True)
@@ -75,9 +73,7 @@ def forward(p_CD: Any) -> Any:
     return np.stack([(p_CD[..., 0, i:] - p_CD[..., i, i:]).mean(axis=-1) for i in steps], axis=-1)
 
 
-def measure(
-    numerators: Sequence[Any], denominators: Sequence[Any], *, resamples: int = RESAMPLES, seed: int = 0
-) -> Transfer:  # fmt: skip
+def measure(numerators: Sequence[Any], denominators: Sequence[Any], *, resamples: int = RESAMPLES) -> Transfer:
     """Return the matrix and its figures with 95% percentile intervals.
 
     `numerators[j]` is C x n_j: bits of the n_j documents of domain j by each checkpoint, `denominators[j]` their bytes;
@@ -92,7 +88,7 @@ def measure(
     ):
         raise ValueError(f"expected one more checkpoint than the {len(tops)} domains, and at least two of these")
     found = np.stack([top.sum(axis=-1) / bottom.sum() for top, bottom in zip(tops, bottoms, strict=True)], axis=-1)
-    rng, drawn = np.random.default_rng(seed), []
+    rng, drawn = np.random.default_rng(SEED), []
     if min(bottom.size for bottom in bottoms) > 1:
         drawn = [_resampled(top, bottom, resamples, rng) for top, bottom in zip(tops, bottoms, strict=True)]
     draws_BCD = np.stack(drawn, axis=-1) if drawn else None
@@ -107,9 +103,7 @@ def measure(
         return [Estimate(*map(float, three)) for three in zip(values, lows, highs, strict=True)]
 
     (overall,) = estimates(backward)
-    return Transfer(
-        found.tolist(), estimates(forgetting), overall, estimates(backward_steps), estimates(forward)
-    )  # fmt: skip
+    return Transfer(found.tolist(), estimates(forgetting), overall, estimates(backward_steps), estimates(forward))
 
 
 def _resampled(top_Cn: Any, bottom_n: Any, resamples: int, rng: Any) -> Any:

@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from common.config.json import every_text
 from common.errors import DataError
 from common.models.control_tokens import READ_AS_TEXT, ControlTokens, reader_of
 from common.models.limits import Refused, apply_template
@@ -83,7 +84,7 @@ def take(
         form = _form_for(tokenizer, messages, tools, [len(messages) - 1] if learned is None else learned)
         messages = [_formed(message, form) for message in messages]
     marked = [_marked(message, reader, asked) for message in messages]
-    schemas = [_every(tool, lambda text: reader.mark(text, asked)) for tool in tools] if tools else None
+    schemas = [every_text(tool, lambda text: reader.mark(text, asked)) for tool in tools] if tools else None
     bare = [_bare(message) for message in messages]
     named = marked != bare or bool(tools and schemas != list(tools))
     folded = messages[0]["role"] == "system" and str(tokenizer.chat_template).startswith(FOLD_SYSTEM)
@@ -91,11 +92,10 @@ def take(
 
 
 def encode_chat(
-    tokenizer: PreTrainedTokenizerBase, messages: Messages, *, tools: Tools | None = None, prompt: bool = False,
-    asked: Collection[str] = (),
-) -> list[int]:  # fmt: skip
+    tokenizer: PreTrainedTokenizerBase, messages: Messages, *, tools: Tools | None = None, prompt: bool = False
+) -> list[int]:
     """Return a conversation as token ids, with `prompt` up to where the assistant begins. Raises Refusal."""
-    taken = take(tokenizer, messages, tools, asked=asked)
+    taken = take(tokenizer, messages, tools)
     (ids,) = reader_of(tokenizer).encode([taken.render(prompt=prompt)])
     return ids
 
@@ -255,15 +255,6 @@ def _marked(message: Message, reader: ControlTokens, asked: Collection[str]) -> 
     """Return a message for the template; the assistant's own tags stay as they are in its turns."""
     allowed = {*asked, *reader.own} if message["role"] == "assistant" else asked
     return {
-        key: value if key == "role" else _every(value, lambda text: reader.mark(text, allowed))
+        key: value if key == "role" else every_text(value, lambda text: reader.mark(text, allowed))
         for key, value in _bare(message).items()
     }
-
-
-def _every(value: Any, change: Callable[[str], str]) -> Any:
-    """Return a value with every text in it changed, names of keys too."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {change(key) if isinstance(key, str) else key: _every(item, change) for key, item in value.items()}
-    return [_every(item, change) for item in value] if isinstance(value, list | tuple) else value

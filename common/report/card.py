@@ -19,7 +19,7 @@ from common.report import exam_tables, stage_notes, tables
 from common.report.chain import SIDES, Chain
 from common.report.growth_notes import growth_notes
 from common.report.headline import headline
-from common.report.licences import LOCAL, base_record, licence_facts, made_here, trained_on
+from common.report.licences import LOCAL, base_record, licence_facts, trained_on
 from common.report.long_context import long_context_notes
 from common.report.markdown import code, duration, number, one_line, plain, prose
 from common.report.mask_notes import mask_notes
@@ -155,7 +155,7 @@ def _what_it_is(chain: Chain, about: About) -> str:
     steps = [f"{kind_of(c.kind).phrase or c.kind} (`{c.name}`)" for c in path]
     total = sum(float(m.get("seconds") or 0) for m in chain.manifests.values())
     tokens = sum(int(c.manifest.get("tokens") or 0) for c in chain.checkpoints)
-    made = len(made_here(chain))
+    made = sum(base_record([c.manifest]) is None for c in chain.checkpoints)  # all but a base that was given
     return (
         f"A language model for {plain(about.title)}. It was made by the pipeline `{about.pipeline}` with the profile "
         f"`{about.profile}` and seed {about.seed}. {_origin(chain)} The steps to this model: {', then '.join(steps)}. "
@@ -178,8 +178,7 @@ def _origin(chain: Chain) -> str:
     else:
         place = f"the local {'GGUF file' if kept.endswith('.gguf') else 'folder'} {code(kept)}"
     name = "" if title in ("None", LOCAL, kept) else f", whose files name it {plain(title)}"
-    made = f" They say that it was made from {_on_hub(str(found))}." if (
-        found := record.get("base_model")) else ""  # fmt: skip
+    made = f" They say that it was made from {_on_hub(str(found))}." if (found := record.get("base_model")) else ""
     return f"It starts from the checkpoint in {place}{name}.{made}"
 
 

@@ -59,9 +59,7 @@ def _growth_note(name: str, facts: Mapping[str, Any]) -> str:
     )
 
 
-def _collapse_note(
-    stage: Checkpoint, comparisons: Sequence[Comparison], texts: Sequence[TextComparison]
-) -> str:  # fmt: skip
+def _collapse_note(stage: Checkpoint, comparisons: Sequence[Comparison], texts: Sequence[TextComparison]) -> str:
     """Say what collapsing did, and what it cost against the stage before where both were examined."""
     facts, before = stage.metrics["collapse"], stage.parent
     means = ", ".join(f"{one:.2f}" for one in facts["mean_w"])

@@ -23,7 +23,7 @@ from common.data.corpus import Corpus
 from common.errors import ConfigError
 from common.models.licence import RollUp, Strictness, licence_of, read_licence, roll_up
 from common.models.source import is_hub_id
-from common.report.chain import Chain, Checkpoint
+from common.report.chain import Chain
 from common.report.markdown import code
 from common.stage import data_roles
 
@@ -39,16 +39,6 @@ def base_record(manifests: Iterable[Facts]) -> Facts | None:
     """Return what a base stage noted of the checkpoint that it took; None where a base was pretrained."""
     records = (source for manifest in manifests for source in manifest.get("sources", ()))
     return next((source for source in records if source.get("role") == BASE), None)
-
-
-def took(manifest: Facts) -> bool:
-    """Whether a stage took a checkpoint that was given, so that it made none."""
-    return base_record([manifest]) is not None
-
-
-def made_here(chain: Chain) -> list[Checkpoint]:
-    """Return the checkpoints that the run made: all but a base that was given."""
-    return [checkpoint for checkpoint in chain.checkpoints if not took(checkpoint.manifest)]
 
 
 def trained_on(chain: Chain, name: str) -> list[Facts]:

@@ -76,10 +76,10 @@ def lengths_of(found: list[Checkpoint]) -> list[int]:
     return sorted({cell["length"] for one in found for cell in one.exam["long_context"]["needle"]})
 
 
-def of_length(checkpoint: Checkpoint, length: int, depth: float | None = None) -> Mapping[str, Any] | None:
-    """Return the score of a length, over all depths or at one; None where it was not asked."""
+def of_length(checkpoint: Checkpoint, length: int) -> Mapping[str, Any] | None:
+    """Return the score of a length over all depths; None where it was not asked."""
     cells = checkpoint.exam["long_context"]["needle"]
-    return next((cell for cell in cells if cell["length"] == length and cell["depth"] == depth), None)
+    return next((cell for cell in cells if cell["length"] == length and cell["depth"] is None), None)
 
 
 def reach(found: list[Checkpoint], side: str) -> int:

@@ -8,9 +8,9 @@ It is not a general anonymiser: it does not look for names of people in the data
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
+from common.config.json import every_text
 from common.system.secrets import hide
 
 # A path inside a sentence needs two parts, so that "and/or", "tokens/s" and "</b>" stay as they are.
@@ -20,13 +20,7 @@ PATH_ALONE = re.compile(r"^(?:~|[A-Za-z]:)?[/\\][^\n]*$")
 
 def clean(value: Any) -> Any:
     """Return a copy of a JSON-like value with local paths cut to their last part and tokens removed."""
-    if isinstance(value, str):
-        return clean_text(value)
-    if isinstance(value, Mapping):
-        return {clean_text(str(key)): clean(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [clean(item) for item in value]
-    return value
+    return every_text(value, clean_text)
 
 
 def clean_text(text: str) -> str:

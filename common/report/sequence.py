@@ -87,7 +87,8 @@ def sequence_notes(chain: Chain) -> list[str]:
     if len(chain.domains) < 2:
         return []
     found = measured(chain)
-    parts = ["### Domains in sequence", MATRIX_NOTE, _matrix(chain, _bits_cell), _matrix(chain, _score_cell)]
+    parts = ["### Domains in sequence", MATRIX_NOTE, _matrix(chain, _bits_cell)]
+    parts += [_matrix(chain, lambda domain, checkpoint: interval(_score(checkpoint, domain)))]
     parts += [READ_NOTE, read_table(chain)]
     if found is None or (found.texts is None and found.answers is None):
         return parts
@@ -189,17 +190,13 @@ def _answers_of(checkpoint: Checkpoint, domain: str) -> Units:
     return {(str(row.get("task")), str(row["id"])): (float(not row["correct"]), 1.0) for row in own}
 
 
-def _matrix(chain: Chain, cell: Callable[[Checkpoint, str], str]) -> str:
+def _matrix(chain: Chain, cell: Callable[[str, Checkpoint], str]) -> str:
     columns: dict[str, Callable[[Checkpoint], str]] = {
         "Model": lambda c: f"**`{c.name}`**" if c.name == chain.published else code(c.name),
         "Read last": lambda c: plain(c.domain) if c.domain else MISSING,
     }
-    columns |= {plain(domain): partial(_swapped, cell, domain) for domain in chain.domains}
+    columns |= {plain(domain): partial(cell, domain) for domain in chain.domains}
     return table([c for c in chain.checkpoints if c.exams], columns, text=2)
-
-
-def _swapped(cell: Callable[[Checkpoint, str], str], domain: str, checkpoint: Checkpoint) -> str:
-    return cell(checkpoint, domain)
 
 
 def _scores(checkpoint: Checkpoint, domain: str) -> Mapping[str, Any]:
@@ -211,11 +208,7 @@ def _score(checkpoint: Checkpoint, domain: str) -> dict[str, Any] | None:
     return score
 
 
-def _score_cell(checkpoint: Checkpoint, domain: str) -> str:
-    return interval(_score(checkpoint, domain))
-
-
-def _bits_cell(checkpoint: Checkpoint, domain: str) -> str:
+def _bits_cell(domain: str, checkpoint: Checkpoint) -> str:
     value, facts = bits_of(checkpoint, domain), (_scores(checkpoint, domain).get("texts") or {}).get(DOMAIN) or {}
     shown = number(value, 3)
     return shown if facts.get("low") is None else f"{shown} [{facts['low']:.3f}, {facts['high']:.3f}]"

@@ -23,13 +23,9 @@ from common.report.markdown import MISSING, code, details, duration, number, per
 from common.store.artifacts import fingerprint_of
 
 Facts = Mapping[str, Any]
-USED_OF_A_GIVEN_BASE = (
-    "dtype",
-    "chat_template",
-    "new_tokens",
-    "control_tokens",
-    "trust_remote_code",
-)  # of the settings in `model`
+USED_OF_A_GIVEN_BASE = (  # of the settings in `model`
+    "dtype", "chat_template", "new_tokens", "control_tokens", "trust_remote_code",
+)  # fmt: skip
 # Parts of a recipe that have a section of their own, so that the settings stay readable.
 ELSEWHERE = frozenset({"inputs", "data", "corpus", "code", "kind", "stage", "parent", "schema"})
 

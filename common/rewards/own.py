@@ -14,7 +14,6 @@ its options, checked against their annotations. Reading the file runs its code: 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def verifiers_with(path: Path, shown: Path | None = None) -> Mapping[str, Verifi
     """
     if not path.is_file():
         return VERIFIERS
-    return {**VERIFIERS, **_load(path, read_bytes(path), shown or path)}
+    return {**VERIFIERS, **load_functions(path, read_bytes(path), shown or path, SHAPE)}
 
 
 def verifiers_for(resolved: Resolved) -> Mapping[str, Verifier]:
@@ -59,8 +58,3 @@ def verifiers_for(resolved: Resolved) -> Mapping[str, Verifier]:
         return verifiers_with(folder / FILE)
     allowed = may_run(read_code(folder).code)
     return verifiers_with(runnable(folder, FILE) / FILE, folder / FILE) if allowed else VERIFIERS
-
-
-@functools.cache  # by content, so that an edit is read again
-def _load(path: Path, source: bytes, shown: Path) -> Mapping[str, Verifier]:
-    return load_functions(path, source, shown, SHAPE)

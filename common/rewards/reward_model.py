@@ -60,7 +60,7 @@ def load_scorer(artifact: Artifact, settings: ModelSettings, device: str, *, bou
     return score
 
 
-def rewards_of(model: Any, rows: Sequence[Sequence[int]], pad_id: int, batch_size: int = BATCH) -> list[float]:
+def rewards_of(model: Any, rows: Sequence[Sequence[int]], pad_id: int) -> list[float]:
     """Return a reward for each conversation, given as token ids; conversations of similar length share a batch.
 
     A conversation that is longer than the model's context loses its beginning.
@@ -75,8 +75,8 @@ def rewards_of(model: Any, rows: Sequence[Sequence[int]], pad_id: int, batch_siz
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
+        for start in range(0, len(order), BATCH):
+            batch = order[start : start + BATCH]
             cut = [torch.tensor(rows[place][-room:]) for place in batch]
             ids_BT = pad_sequence(cut, batch_first=True, padding_value=pad_id).to(device)
             mask_BT = pad_sequence([torch.ones_like(ids) for ids in cut], batch_first=True).to(device)

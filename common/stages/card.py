@@ -79,9 +79,7 @@ def check(node: Node, settings: CardSettings, resolved: Resolved) -> None:
         )
 
 
-KIND = Kind(
-    name="card", settings=CardSettings, run=run, check=check, makes="report", on_gpu=False, seconds=3.0,
-)  # fmt: skip
+KIND = Kind(name="card", settings=CardSettings, run=run, check=check, makes="report", on_gpu=False, seconds=3.0)
 
 
 def _about(context: StageContext) -> About:

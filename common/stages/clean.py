@@ -9,10 +9,8 @@ went, with the reason. All such stages of a run end before the first one trains.
 from __future__ import annotations
 
 import functools
-import json
 import shutil
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import cast
 
 from common.config.blocks import Row, chosen
@@ -30,7 +28,7 @@ from common.data.shards import ROWS, write_shard
 from common.data.texts import texts_of
 from common.errors import ContractError, DataError
 from common.stage import StageContext, StageReport
-from common.store.artifacts import write_json
+from common.store.artifacts import write_json, write_rows
 from common.store.manifest import read_mapping
 
 
@@ -73,7 +71,8 @@ def run(context: StageContext) -> StageReport:
          "read": [count.as_dict() for count in counts.values()], "findings": known["findings"],
          **{key: accounts.as_dict()[key] for key in ("blocks", "amounts", "lengths")}},
     )  # fmt: skip
-    _write_rejects(context.out / REJECTS, accounts)
+    rejects = ({key: value for key, value in reject.items() if key != "always"} for reject in accounts.rejects)
+    write_rows(context.out / REJECTS, rejects)
     write_shard(context.out / SAMPLES, accounts.samples())
     metrics = {
         "rows_in": sum(count.rows_in for count in totals), "rows_out": sum(count.rows_out for count in totals),
@@ -163,14 +162,6 @@ def check_blocks(accounts: TaskAccounts, cleaning: Cleaning, stage: str) -> None
             f"Stage {stage}: source '{source}' has no row left. Most were dropped by {block}, for '{reason}' "
             f"({number:,} rows). Loosen that block, name other sources in its `sources`, or disable this one."
         )
-
-
-def _write_rejects(path: Path, accounts: TaskAccounts) -> None:
-    lines = (
-        json.dumps({key: value for key, value in reject.items() if key != "always"}, ensure_ascii=False) + "\n"
-        for reject in accounts.rejects
-    )
-    path.write_text("".join(lines), encoding="utf-8")
 
 
 KIND = Kind(

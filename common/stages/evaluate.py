@@ -2,24 +2,27 @@
 
 Usage: `report = run(context)`; leaves exam.json, records.jsonl and texts.jsonl in `context.out`.
 
-It measures. Limits are in `common.evaluation.gate`, tables and plots are on the card.
+It measures. Limits are in `common.engine.gate`, tables and plots are on the card.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.config.kinds import Kind
 from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.stages import EvaluateSettings
 from common.errors import ConfigError
+from common.models.device import device_of
 from common.stage import StageContext, StageReport
-from common.store.artifacts import write_json
+from common.store.artifacts import write_json, write_rows
 from common.training.loop import memory
 from common.training.tracking.reporter import reporting
+
+if TYPE_CHECKING:
+    from common.evaluation.exam import ExamQuestions, Result
 
 EXAM = "exam.json"
 RECORDS = "records.jsonl"  # one line per question
@@ -30,9 +33,8 @@ logger = logging.getLogger(__name__)
 
 def run(context: StageContext) -> StageReport:
     """Run the exam on the parent and write its scores."""
-    from common.evaluation.exam import ExamQuestions, run_exam
+    from common.evaluation.exam import ExamQuestions
     from common.evaluation.scores import SIDES
-    from common.models.device import device_of
 
     settings = context.settings
     assert isinstance(settings, EvaluateSettings), f"{context.stage} is of kind {context.kind}"
@@ -43,26 +45,11 @@ def run(context: StageContext) -> StageReport:
         questions={side: list(context.corpus.rows(f"questions_{side}")) for side in SIDES},
         texts={side: list(context.corpus.rows(f"text_{side}")) for side in SIDES},
     )
-    with context.console.progress(context.stage, 0, "answers") as bar, memory.phase(memory.EVALUATING):
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done)
-
-        result = run_exam(
-            checkpoint.path,
-            exam,
-            settings,
-            device=device_of(context.config.run),
-            progress=show,
-            trust_remote_code=context.config.model.trust_remote_code,
-            task_folders=context.task_folders,
-        )
+    result = examine(context, exam, settings, "answers")
     noted = {LEFT_OUT: missing} if missing else {}
     write_json(context.out / EXAM, result.to_json(checkpoint.stage) | noted)
     for name, lines in ((RECORDS, result.records), (TEXTS, result.documents)):
-        with (context.out / name).open("w", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        write_rows(context.out / name, lines)
     metrics: dict[str, Any] = {f"{side}_score": facts["score"] for side, facts in result.exam.items() if facts}
     metrics |= {f"{side}_bits_per_byte": bits for side, bits in result.bits_per_byte.items() if bits is not None}
     logger.info("%s of %s: %s", context.stage, checkpoint.stage, metrics)
@@ -72,6 +59,22 @@ def run(context: StageContext) -> StageReport:
             reporter.log({f"exam/{name}": value for name, value in metrics.items()}, 0)
     sources = [source for source in context.corpus.sources() if "eval" in str(source["role"]).split(", ")]
     return StageReport(metrics=metrics | noted, sources=sources)
+
+
+def examine(context: StageContext, exam: ExamQuestions, settings: EvaluateSettings, unit: str) -> Result:
+    """Return what the parent scores in an exam; `unit` is what the bar of progress counts."""
+    from common.evaluation.exam import run_exam
+
+    with context.console.progress(context.stage, 0, unit) as bar, memory.phase(memory.EVALUATING):
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done)
+
+        return run_exam(
+            context.parent_artifact.path, exam, settings, device=device_of(context.config.run), progress=show,
+            trust_remote_code=context.config.model.trust_remote_code, task_folders=context.task_folders,
+        )  # fmt: skip
 
 
 def check(node: Node, settings: EvaluateSettings, resolved: Resolved) -> None:

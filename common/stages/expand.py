@@ -75,11 +75,7 @@ def check(node: Node, settings: ExpandSettings, resolved: Resolved) -> None:
         check_until_collapsed(resolved)
 
 
-def reshape(settings: ExpandSettings, config: Any, stage: str) -> Any:
-    return grown_config(settings, config, stage)
-
-
 KIND = Kind(
-    name="expand", settings=ExpandSettings, run=run, check=check, reshapes=reshape, measures=("replay",), seconds=3.0,
-    phrase="a larger model that goes on from it",
+    name="expand", settings=ExpandSettings, run=run, check=check, reshapes=grown_config, measures=("replay",),
+    seconds=3.0, phrase="a larger model that goes on from it",
 )  # fmt: skip

@@ -32,7 +32,7 @@ from common.rewards.mix import Mix, check_stage_rewards
 from common.rewards.reward_model import mix_of
 from common.stage import StageContext, StageReport
 from common.stages.sft import conversations
-from common.store.artifacts import Artifact, flush, write_json
+from common.store.artifacts import Artifact, flush, write_json, write_rows
 from common.training.adapters import FOLDER as ADAPTER
 from common.training.adapters import load_parent
 from common.training.fit import TrainResult, check_and_save, fit, merge_adapter, report
@@ -48,7 +48,6 @@ from common.training.sampling import (
     read_drawn,
     right_answers,
     write_drawn,
-    write_rows,
 )
 
 Row = dict[str, Any]

@@ -25,12 +25,11 @@ from common.data.accounting import check_limits
 from common.data.manifest.questions import LETTERS
 from common.errors import DataError
 from common.models import checkpoint
-from common.models.device import device_of
 from common.stage import StageContext, StageReport
-from common.training.loop import memory
+from common.stages.evaluate import examine
+from common.store.artifacts import write_rows
 from common.training.rows.prompts import read_prompts
 from common.training.rows.reader import SAMPLED_FILES
-from common.training.sampling import write_rows
 
 Row = dict[str, Any]
 LABELS = "labels.jsonl"  # every prompt with its label and the log-likelihoods, for people
@@ -41,26 +40,17 @@ SEVERAL, SYSTEM, NARROW = "more than one turn", "a system text", "below margin" 
 
 def run(context: StageContext) -> StageReport:
     """Write the texts. Raises DataError where no label is known, or no prompt is left."""
-    from common.evaluation.exam import ExamQuestions, run_exam
+    from common.evaluation.exam import ExamQuestions
     from common.evaluation.scores import share_of
 
     settings = cast(LabelSettings, context.settings)
-    parent = context.parent_artifact
-    rows, counts = read_prompts(context, checkpoint.load_tokenizer(parent.path, context.config.model))
+    tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
+    rows, counts = read_prompts(context, tokenizer)
     check_limits(counts, settings.limits, context.stage)
     asked, left_out = questions_of(rows, settings, context.stage)
     require_left(asked, left_out, context.stage)
-    with context.console.progress(context.stage, 0, "labels") as bar, memory.phase(memory.EVALUATING):
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done)
-
-        result = run_exam(
-            parent.path, ExamQuestions({"domain": asked}), EvaluateSettings(batch_size=settings.batch_size),
-            device=device_of(context.config.run), progress=show,
-            trust_remote_code=context.config.model.trust_remote_code,
-        )  # fmt: skip
+    exam = ExamQuestions({"domain": asked})
+    result = examine(context, exam, EvaluateSettings(batch_size=settings.batch_size), "labels")
     found = labelled(asked, [record["scores"] for record in result.records])
     kept = [one for one in found if one["lead"] >= settings.margin]
     left_out[NARROW] += len(found) - len(kept)

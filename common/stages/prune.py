@@ -38,8 +38,7 @@ def run(context: StageContext) -> StageReport:
     settings = context.settings
     assert isinstance(settings, PruneSettings)
     model, tokenizer = load_parent(context)
-    check_modules(model, settings, context.stage)
-    matrices = [f"{name}.weight" for name in linears(model, settings.modules)]
+    matrices = check_modules(model, settings, context.stage)
     if settings.zeros == "decay":
         scale(model, settings.modules, settings.scale_groups)
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
@@ -60,13 +59,15 @@ def run(context: StageContext) -> StageReport:
     return report(context, trained, {**measured, "sparsity": facts}, rows.counts, rows.read)
 
 
-def check_modules(model: Any, settings: PruneSettings, stage: str) -> None:
-    """Check that each name is that of linear layers, whose inputs divide by 4. Raises ConfigError."""
-    found = linears(model, settings.modules)
-    of_layers = [name for name in linears(model) if OF_LAYER.search(f"{name}.weight")]  # no lm_head, which may be tied
+def check_modules(model: Any, settings: PruneSettings, stage: str) -> list[str]:
+    """Return the matrices that will be sparse. Raises ConfigError for a name of none, and inputs that do not fit."""
+    everything = linears(model)
+    of_layers = [name for name in everything if OF_LAYER.search(f"{name}.weight")]  # no lm_head, which may be tied
     check_names({name.rpartition(".")[2] for name in of_layers}, settings, stage)
-    for name, linear in found.items():
-        check_columns(name, linear.weight.shape[1], settings, stage)
+    found = [name for name in everything if name.rpartition(".")[2] in settings.modules]
+    for name in found:
+        check_columns(name, everything[name].weight.shape[1], settings, stage)
+    return [f"{name}.weight" for name in found]
 
 
 def check(node: Node, settings: PruneSettings, resolved: Resolved) -> None:

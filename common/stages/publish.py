@@ -26,6 +26,7 @@ from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, write_json, writing
 from common.store.manifest import read_mapping
 from common.store.ownership import NEW_VERSION
+from common.store.runs import point
 from common.store.verify import PUBLISHED
 
 if TYPE_CHECKING:
@@ -204,15 +205,8 @@ def point_latest(context: StageContext, version: str) -> str:
         version = os.readlink(link) if link.is_symlink() else LATEST
         return version if VERSION.fullmatch(version) else LATEST
     with writing(folder):
-        _point(folder, version)
+        point(link, version)
     return version
-
-
-def _point(folder: Path, version: str) -> None:
-    fresh = folder / f".{LATEST}.{os.getpid()}"
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(version)
-    os.replace(fresh, folder / LATEST)
 
 
 def _upload(api: HfApi, repo: str, folder: Path, *, private: bool, message: str) -> str:

@@ -82,13 +82,13 @@ def run(context: StageContext) -> StageReport:
     paragraphs, counts = read_paragraphs(context, asking, settings.most_paragraphs)
     check_limits(counts, settings.limits, context.stage)
     require_whole_model(context)
-    if len(paragraphs) < (least := settings.least_paragraphs):
+    kept = settings.watch.prompts
+    if len(paragraphs) < (least := kept + settings.paragraphs_per_step):
         raise DataError(
             f"Stage {context.stage} has {len(paragraphs)} usable paragraphs and needs {least}: it keeps "
-            f"{settings.watch.prompts} from training ({context.stage}.watch.prompts) and reads "
+            f"{kept} from training ({context.stage}.watch.prompts) and reads "
             f"{settings.paragraphs_per_step} a step. Add sources with role: cpt, or lower these."
         )
-    kept = settings.watch.prompts
     heldout, training = held_out(paragraphs[:kept], settings, context.config.seed), paragraphs[kept:]
     monitor = MaskMonitor(context, asking, heldout, tokenizer, settings)
 

@@ -22,9 +22,10 @@ from common.models.device import device_of
 from common.rewards.mix import check_stage_rewards
 from common.rewards.reward_model import mix_of
 from common.stage import StageContext, StageReport
+from common.store.artifacts import write_rows
 from common.training.rows.prompts import read_prompts
 from common.training.rows.reader import SAMPLED_FILES
-from common.training.sampling import draw, facts_of, pairs_of, prompt_rows, right_answers, write_drawn, write_rows
+from common.training.sampling import draw, facts_of, pairs_of, prompt_rows, right_answers, write_drawn
 
 
 def run(context: StageContext) -> StageReport:

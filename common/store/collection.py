@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from common.store.locks import is_held
 from common.store.manifest import READS, RESULT, inputs_of, read_manifest, read_mapping
 from common.store.ownership import MOVED, NEW_VERSION, SCRATCH, SHARED, erase, not_a_result, not_scratch
 from common.store.runs import links_of_runs, temporary_files
+from common.system.files import remove
 
 OURS = (".work", ".locks", ".leases")  # folders of `artifacts/` that hold no results
 
@@ -49,7 +49,7 @@ def collect(store: Store, *, dry: bool) -> Found:
             unused, foreign, cut_short = _survey(store, clean=True)
             sizes = _sizes(cut_short, cut_short)
             for path in cut_short:
-                _remove(path)
+                remove(path)
             moved = [_move_away(store, folder, number) for number, folder in enumerate(unused)]
         found = Found((*_sizes(unused, moved), *sizes), tuple(foreign))
         for folder in moved:
@@ -70,13 +70,6 @@ def _move_away(store: Store, folder: Path, number: int) -> Path:
     while (away := store.work / f"removed-{folder.name}-{os.getpid()}{number}").exists():
         number += 1
     return folder.rename(away)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _survey(store: Store, *, clean: bool) -> tuple[list[Path], list[tuple[Path, str]], list[Path]]:

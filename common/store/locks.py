@@ -49,13 +49,9 @@ class Holder:
 
 @contextlib.contextmanager
 def hold(
-    path: Path,
-    *,
-    wait: bool,
-    busy: Callable[[Holder], Exception],
-    on_wait: Callable[[Holder], None] | None = None,
+    path: Path, *, wait: bool, busy: Callable[[Holder], Exception], on_wait: Callable[[Holder], None] | None = None,
     among_users: bool = False,
-) -> Iterator[None]:
+) -> Iterator[None]:  # fmt: skip
     """Hold a lock. Raises what `busy` makes of the holder's description when another holds it and `wait` is false.
 
     With `among_users` other users of the machine may hold it too, whatever the umask of whoever was first. Raises

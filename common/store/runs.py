@@ -82,10 +82,7 @@ class RunFolder:
             return
         with writing(self.runs):
             self.path.mkdir(parents=True, exist_ok=True)
-            fresh = self.path / f".{stage}.{os.getpid()}"
-            fresh.unlink(missing_ok=True)
-            fresh.symlink_to(target)
-            os.replace(fresh, link)
+            point(link, target)
 
     def linked(self, stage: str) -> Artifact | None:
         """Return the result that a link leads to, if it is whole; before the first run, that of the old place."""
@@ -93,6 +90,14 @@ class RunFolder:
             return RunFolder(self.runs, self.domain, self.profile, "").linked(stage)
         link = self.path / stage
         return read_artifact(link.resolve()) if link.is_symlink() else None
+
+
+def point(link: Path, target: str) -> None:
+    """Let a link lead to a target, in one step."""
+    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    os.replace(fresh, link)
 
 
 def run_of(resolved: Resolved) -> RunFolder:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -81,6 +82,14 @@ def read_text_file(path: Path, *, largest: int) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8.") from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all that is in it, or a link alone; what is not there is no error."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def check_files(folder: Path, *, below: bool = False) -> None:

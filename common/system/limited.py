@@ -71,7 +71,7 @@ def _time(seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _memory(more: int) -> Iterator[None]:
-    held = _held()
+    held = memory_held()
     if held is None:
         yield
         return
@@ -84,7 +84,7 @@ def _memory(more: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def _held() -> int | None:
+def memory_held() -> int | None:
     """Return the bytes of memory that this process has now; None where that is not known."""
     try:
         with open(STATM, "rb") as stream:

@@ -10,7 +10,6 @@ through the same contracts.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,7 +43,6 @@ from common.training.rows.rows import TrainingRows
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-logger = logging.getLogger(__name__)
 PROBE_TOKENS = 48
 
 # One clean process serves all stages of a run; `common.engine.run` starts and closes it.

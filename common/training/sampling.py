@@ -24,7 +24,7 @@ from common.evaluation.written import Written, as_prompts, generate, write_answe
 from common.rewards.mix import Mix
 from common.rewards.verifiers import Answer
 from common.stage import StageContext
-from common.store.artifacts import replacing
+from common.store.artifacts import write_rows
 from common.training.loop import memory
 
 Row = dict[str, Any]
@@ -202,12 +202,6 @@ def facts_of(drawn: Sequence[PromptSamples], passing: float) -> dict[str, Any]:
         "unstopped": round(sum(not answer.stopped for answer in answers) / number, 4),
         "pass_rates": {name: rates[name] for name in RATES},
     }  # fmt: skip
-
-
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write JSON lines atomically: the file is whole or not there, also after a kill."""
-    with replacing(path) as stream:
-        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def write_drawn(path: Path, drawn: Iterable[PromptSamples]) -> None:

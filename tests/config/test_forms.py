@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from common.config.form_page import forms_page
 from common.config.forms import FORMS, ROLES, Form, checked, chosen, described, forms
+from common.config.pages import forms_page
 from tests.data.manifest.shaping import shape
 from tests.imports import imported
 

@@ -58,9 +58,7 @@ def start(settings: C4Settings, context: BlockContext) -> RowFunction:
 
 
 BLOCK = Block(
-    name="c4",
-    settings=C4Settings,
-    start=start,
+    name="c4", settings=C4Settings, start=start,
     phrase="lines that are no sentences, and texts with too few of them or with code, by the rules of C4",
     paper="Raffel et al. 2020, arXiv:1910.10683, section 2.2",
-)
+)  # fmt: skip

@@ -78,10 +78,6 @@ def _last(text: str) -> date:
 
 
 BLOCK = Block(
-    name="dates",
-    settings=DatesSettings,
-    start=start,
-    rows=ALL,
-    phrase="rows from before or after some days",
+    name="dates", settings=DatesSettings, start=start, rows=ALL, phrase="rows from before or after some days",
     paper="Longpre et al. 2023, A Pretrainer's Guide to Training Data, arXiv:2305.13169, section 4",
-)
+)  # fmt: skip

@@ -8,7 +8,6 @@ the same the first one is kept. Rows that differ in a few words are found by `mi
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import unicodedata
 from collections.abc import Iterator
@@ -44,8 +43,8 @@ class ExactSettings(BlockSettings):
 def look(settings: ExactSettings, context: BlockContext) -> TwoPassSearch:
     """Return what finds rows with the same text."""
     return TwoPassSearch(
-        context, settings.against, functools.partial(_noting, settings), _decide,
-        lambda parts, folder, part: dropping_repeats(parts, folder / _KEPT, part, "duplicate"),
+        settings, context, _noting, _decide,
+        lambda _, parts, folder, part: dropping_repeats(parts, folder / _KEPT, part, "duplicate"),
     )  # fmt: skip
 
 
@@ -78,7 +77,7 @@ def _noting(settings: ExactSettings, folder: Path) -> Iterator[Note]:
     sort_records(records).tofile(folder / _KEYS)
 
 
-def _decide(parts: Parts, folder: Path) -> None:
+def _decide(settings: ExactSettings, parts: Parts, folder: Path) -> None:
     kept = new_groups(folder / _KEPT, parts.rows)
     files = [SortedFile(part.folder / _KEYS, 0, part.rows, part.offset) for part in parts.all]
     for records in in_key_order(files, _RECORD):

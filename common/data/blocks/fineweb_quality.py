@@ -51,9 +51,7 @@ def start(settings: FinewebQualitySettings, context: BlockContext) -> RowFunctio
 
 
 BLOCK = Block(
-    name="fineweb_quality",
-    settings=FinewebQualitySettings,
-    start=start,
+    name="fineweb_quality", settings=FinewebQualitySettings, start=start,
     phrase="texts that are lists or broken lines, by FineWeb's rules",
     paper="Penedo et al. 2024, arXiv:2406.17557, section 3.6",
-)
+)  # fmt: skip

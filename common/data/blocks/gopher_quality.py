@@ -86,9 +86,7 @@ def start(settings: GopherQualitySettings, context: BlockContext) -> RowFunction
 
 
 BLOCK = Block(
-    name="gopher_quality",
-    settings=GopherQualitySettings,
-    start=start,
+    name="gopher_quality", settings=GopherQualitySettings, start=start,
     phrase="texts that are no prose by Gopher's rules: length, symbols, bullets, letters, stop words",
     paper="Rae et al. 2021, arXiv:2112.11446, appendix A",
-)
+)  # fmt: skip

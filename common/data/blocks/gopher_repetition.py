@@ -80,9 +80,7 @@ def start(settings: GopherRepetitionSettings, context: BlockContext) -> RowFunct
 
 
 BLOCK = Block(
-    name="gopher_repetition",
-    settings=GopherRepetitionSettings,
-    start=start,
+    name="gopher_repetition", settings=GopherRepetitionSettings, start=start,
     phrase="texts that repeat lines, paragraphs or n-grams of words",
     paper="Rae et al. 2021, arXiv:2112.11446, table A1",
-)
+)  # fmt: skip

@@ -153,11 +153,8 @@ def _load_fasttext(path: Path) -> Any:
 
 
 BLOCK = Block(
-    name="language",
-    settings=LanguageSettings,
-    start=start,
-    rows=ALL,
+    name="language", settings=LanguageSettings, start=start, rows=ALL,
     phrase="rows in another language than asked for, or than their source declares",
     files=lambda settings: [settings.model] if settings.model else [],
     paper="Lui and Baldwin 2012, langid.py; Joulin et al. 2017, arXiv:1607.01759 (fastText)",
-)
+)  # fmt: skip

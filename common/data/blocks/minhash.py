@@ -9,7 +9,6 @@ are alike, in a chain too, the first one is kept. Rows shorter than a run of wor
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,10 +54,7 @@ class MinhashSettings(BlockSettings):
 
 def look(settings: MinhashSettings, context: BlockContext) -> TwoPassSearch:
     """Return what finds rows that are nearly the same."""
-    return TwoPassSearch(
-        context, settings.against, functools.partial(_noting, settings), functools.partial(_decide, settings),
-        functools.partial(_judge, settings),
-    )  # fmt: skip
+    return TwoPassSearch(settings, context, _noting, _decide, _judge)
 
 
 @contextmanager

@@ -216,12 +216,9 @@ def look(settings: PerplexitySettings, context: BlockContext) -> ByPerplexity:
 
 
 BLOCK = Block(
-    name="perplexity",
-    settings=PerplexitySettings,
-    look=look,
-    scores=lambda settings: ("perplexity",),
+    name="perplexity", settings=PerplexitySettings, look=look, scores=lambda settings: ("perplexity",),
     phrase="texts that a reference model finds unlikely",
     files=lambda settings: [name for name in (settings.model, settings.sentencepiece) if name],
     checkpoints=lambda settings: [settings.checkpoint] if settings.checkpoint else [],
     paper="Wenzek et al. 2020, arXiv:1911.00359 (CCNet); Guo et al. 2024, arXiv:2406.14833 (stability gap)",
-)
+)  # fmt: skip

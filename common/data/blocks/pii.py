@@ -56,7 +56,7 @@ def start(settings: PiiSettings, context: BlockContext) -> RowFunction:
     """Return what masks a row. Raises ConfigError where a library is missing, or a region is unknown."""
     _check_regions(settings)
     find = _finder(settings)
-    replace = _faked(settings, context.seed) if settings.replacement == "fake" else _placeholder
+    replace = _faked(settings, context.seed) if settings.replacement == "fake" else lambda _, kind: f"<{NAMED[kind]}>"
 
     def mask(row: Row) -> Row:
         masked: dict[str, None] = {}  # kinds, in the order of the text
@@ -81,10 +81,6 @@ def _finder(settings: PiiSettings) -> Find:
         return find
     names = name_finder(settings.language, settings.pipeline)
     return lambda text: apart([*find(text), *names(text)])
-
-
-def _placeholder(value: str, kind: str) -> str:
-    return f"<{NAMED[kind]}>"
 
 
 def _faked(settings: PiiSettings, seed: int) -> Callable[[str, str], str]:

@@ -9,7 +9,6 @@ every one of them, and need it. Sentences of any script are those of `common.dat
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,10 +40,7 @@ class SentencesSettings(BlockSettings):
 
 def look(settings: SentencesSettings, context: BlockContext) -> TwoPassSearch:
     """Return what finds runs of sentences that come more than once."""
-    return TwoPassSearch(
-        context, settings.against, functools.partial(_noting, settings), functools.partial(_decide, settings),
-        functools.partial(_judge, settings),
-    )  # fmt: skip
+    return TwoPassSearch(settings, context, _noting, _decide, _judge)
 
 
 def _config(settings: SentencesSettings) -> Any:

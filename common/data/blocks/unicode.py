@@ -117,9 +117,6 @@ def _steps(settings: UnicodeSettings) -> list[Step]:
 
 
 BLOCK = Block(
-    name="unicode",
-    settings=UnicodeSettings,
-    start=start,
-    rows=ALL,
+    name="unicode", settings=UnicodeSettings, start=start, rows=ALL,
     phrase="repairs of characters: wrong decoding, control characters, forms of one letter, line ends",
-)
+)  # fmt: skip

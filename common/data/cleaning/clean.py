@@ -257,9 +257,7 @@ def shard_name(task: int) -> str:
     return f"{task:05d}.jsonl.zst"
 
 
-def _apply(
-    judge: RowFunction, label: str, row: Row, accounts: TaskAccounts, *, always: bool = False
-) -> Row | None:  # fmt: skip
+def _apply(judge: RowFunction, label: str, row: Row, accounts: TaskAccounts, *, always: bool = False) -> Row | None:
     """Return the row as a block leaves it, or None; its count says what was done."""
     count = accounts.of(label, row["source"])
     count.seen += 1

@@ -1,6 +1,6 @@
 """Look at all rows of a role, and at those that earlier stages were made of; decide; then judge each row.
 
-Usage: `TwoPassSearch(context, against=("cpt",), noting=notes, deciding=decide, judging=judge)` is a `TwoPass`.
+Usage: `TwoPassSearch(settings, context, noting=notes, deciding=decide, judging=judge)` is a `TwoPass`.
 
 Rows come in parts: one for each file of rows of an earlier stage, then one for each task. A part has a folder with what
 was noted of its rows. It appears under its name once it is whole. Rows are numbered over all parts, and of those that
@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -72,13 +72,13 @@ class Parts:
 
 @dataclass(frozen=True)
 class TwoPassSearch:
-    """Finds what is alike in rows (see `common.config.blocks.TwoPass`)."""
+    """Finds what is alike in rows (see `common.config.blocks.TwoPass`). The functions are given the settings first."""
 
+    settings: Any  # of a block, with the roles of earlier stages in `against`
     context: BlockContext
-    against: Sequence[str]  # roles
-    noting: Callable[[Path], AbstractContextManager[Note]]  # folder -> what notes each row of a part there
-    deciding: Callable[[Parts, Path], None]  # writes what it decides into a folder
-    judging: Callable[[Parts, Path, Part], Callable[[int, Row], Row | Drop]]
+    noting: Callable[[Any, Path], AbstractContextManager[Note]]  # folder -> what notes each row of a part there
+    deciding: Callable[[Any, Parts, Path], None]  # writes what it decides into a folder
+    judging: Callable[[Any, Parts, Path, Part], Callable[[int, Row], Row | Drop]]
 
     def look(self, task: Task, rows: Iterator[Row]) -> Iterator[Row]:
         """Yield the rows of a task and note them; then note a share of the earlier rows."""
@@ -91,17 +91,18 @@ class TwoPassSearch:
         """Decide from what was noted. It may be done again."""
         with replacing(self.context.folder / DECIDED) as fresh:
             fresh.mkdir()
-            self.deciding(self._parts(tasks), fresh)
+            self.deciding(self.settings, self._parts(tasks), fresh)
 
     def judge(self, task: Task) -> Callable[[int, Row], Row | Drop]:
         """Return what judges each row of a task."""
         parts = self._parts(task.of)
-        return self.judging(parts, self.context.folder / DECIDED, parts.of_task(task.number))
+        return self.judging(self.settings, parts, self.context.folder / DECIDED, parts.of_task(task.number))
 
     def _noted(self, name: str, rows: Iterator[Row]) -> Iterator[Row]:
         with replacing(self.context.folder / name) as fresh:
             fresh.mkdir()
-            with self.noting(fresh) as note, (fresh / _TEXTS).open("wb") as texts, (fresh / _ENDS).open("wb") as ends:
+            noting = self.noting(self.settings, fresh)
+            with noting as note, (fresh / _TEXTS).open("wb") as texts, (fresh / _ENDS).open("wb") as ends:
                 ends.write(bytes(8))
                 for row in rows:
                     note(row)
@@ -112,7 +113,7 @@ class TwoPassSearch:
     def _earlier(self) -> list[tuple[str, str, Path]]:
         """Return the files of earlier stages, each with the name of its part and its role."""
         found = []
-        for number, role in enumerate(self.against):
+        for number, role in enumerate(self.settings.against):
             if role not in self.context.earlier:
                 raise DataError(
                     f"against: no stage before this one has cleaned rows of '{role}'; those that have: "

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from common.config.forms import phrase_of
 from common.data.manifest.calls import parsed
 from common.data.manifest.columns import usual_beside
 from common.data.manifest.files.texts import PARAGRAPH_CHARACTERS
@@ -33,9 +32,8 @@ def describe(source: Source, records: Sequence[Mapping[str, Any]] = ()) -> str:
         lacking = bool(records) and not any(lookup(record, name) is not ABSENT for record in records for name in names)
         (later if lacking else here).append(text if ours == text else f"{ours}: {text}")
     named = ", ".join(here)
-    extra = [
-        key for key in ("match", "final", "index_from", "answer_by", "turns", "system_turns") if _is_set(source, key)
-    ]
+    keys = ("match", "final", "index_from", "answer_by", "turns", "system_turns")
+    extra = [key for key in keys if getattr(source, key) != Source.model_fields[key].default]
     facts = "".join(f", {key} {getattr(source, key)}" for key in extra)
     read = {*read_columns(source)}
     unread = [name for name in dict.fromkeys(name for record in records for name in record) if name not in read]
@@ -43,12 +41,9 @@ def describe(source: Source, records: Sequence[Mapping[str, Any]] = ()) -> str:
     shown = [name or "a column without a name" for name in unread[:MOST_NAMES]]
     left = f"; not read: {', '.join(shown)}{more}" if unread else ""
     beside = f"; where a row has them: {', '.join(later)}" if later else ""
-    written = "" if source.formed is None else f", {phrase_of(source.formed[0])}"
+    form = None if source.formed is None else source.formed[0]
+    written = "" if form is None else f", written as {form.name}: {form.phrase} ({form.paper})"
     return f"{_kind(source, records)} ({named}{facts}){written}{beside}{left}"
-
-
-def _is_set(source: Source, key: str) -> bool:
-    return bool(getattr(source, key) != Source.model_fields[key].default)
 
 
 def _kind(source: Source, records: Sequence[Mapping[str, Any]]) -> str:

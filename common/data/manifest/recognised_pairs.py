@@ -14,22 +14,12 @@ from common.data.manifest.messages import role_of
 from common.data.manifest.pairs import label_of, neither
 
 CHOSEN = (
-    "chosen",
-    "preferred_output",
-    "preferred",
-    "accepted",
-    "chosen_response",
-    "preferred_response",
-    "chosen_messages",
-)
+    "chosen", "preferred_output", "preferred", "accepted", "chosen_response", "preferred_response", "chosen_messages",
+)  # fmt: skip
 REJECTED = (
-    "rejected",
-    "non_preferred_output",
-    "dispreferred",
-    "rejected_response",
-    "dispreferred_response",
+    "rejected", "non_preferred_output", "dispreferred", "rejected_response", "dispreferred_response",
     "rejected_messages",
-)
+)  # fmt: skip
 PROMPTS = ("prompt", "instruction", "question", "query", "conversations", "conversation", "messages", "input")
 COMPLETIONS = ("completion", "response", "output", "answer")
 LABELS = ("label", "kto_tag", "kto_label", "desirable", "is_desirable", "thumbs_up")

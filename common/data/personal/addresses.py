@@ -24,31 +24,10 @@ _AT_SPELT = re.compile(rf"{_AT.pattern}| AT (?=\w)")
 _LOCAL = re.compile(r"(\"[^\"\n@]{1,62}\"|[\w.+'%-]{1,64})(\s?)\Z")
 _DOT = r"(?:\.|\s?[\[({<]\s?(?:dot|DOT|Dot|\.)\s?[\])}>]\s?| DOT )"
 _DOMAIN = re.compile(rf"(?:[^\W_](?:[\w-]{{0,61}}[^\W_])?{_DOT}){{1,8}}(?:xn--[a-z0-9-]{{2,59}}|[^\W\d_]{{2,24}})")
-_FILES = frozenset(
-    [
-        "png",
-        "jpg",
-        "jpeg",
-        "gif",
-        "svg",
-        "webp",
-        "ico",
-        "bmp",
-        "css",
-        "js",
-        "mjs",
-        "ts",
-        "json",
-        "html",
-        "htm",
-        "xml",
-        "pdf",
-        "txt",
-        "yaml",
-        "yml",
-        "zip",
-    ]
-)
+_FILES = frozenset({
+    "png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "bmp", "css", "js", "mjs", "ts", "json", "html", "htm", "xml",
+    "pdf", "txt", "yaml", "yml", "zip",
+})  # fmt: skip
 _RESERVED = re.compile(r"(?:^|\.)(?:example\.(?:com|org|net|edu)|example|test|invalid|localhost)$", re.I)  # RFC 2606
 _LAST = re.compile(r"\.[A-Z][a-z]+$")  # a sentence that begins without a blank
 _LEADING = "+'%.-"  # allowed in an address, but at its beginning more likely not part of it

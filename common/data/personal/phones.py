@@ -56,9 +56,7 @@ _BEGINS = re.compile(r"[+\uff0b(]|(?:1-)?\d{3}-\d{3}-\d{4}\Z")
 _DATE = re.compile(r"\d{1,2}([./\-])\d{1,2}\1\d{2,4}|\d{4}([./\- ])\d{1,2}\2\d{1,2}.*|\d{2}(?:[./\-]\d{2}){2,3} .*")
 
 
-def find_phones(
-    text: str, regions: Sequence[str] = REGIONS, first: int = 0, last: int | None = None
-) -> Iterator[Span]:  # fmt: skip
+def find_phones(text: str, regions: Sequence[str] = REGIONS, first: int = 0, last: int | None = None) -> Iterator[Span]:
     """Yield the phone numbers of a text; those without a country code are tried in each of some regions."""
     for found in _CANDIDATE.finditer(text, first, len(text) if last is None else last):
         cued = said(text, found.start(), _CUE)

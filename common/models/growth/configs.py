@@ -35,9 +35,7 @@ def grown_config(settings: ExpandSettings, config: Config, stage: str) -> Config
     return with_layers(config, sources_of(settings, config, stage))
 
 
-def sources_of(
-    settings: ExpandSettings, config: Config, stage: str, chosen: Sequence[int] | None = None
-) -> list[int]:  # fmt: skip
+def sources_of(settings: ExpandSettings, config: Config, stage: str, chosen: Sequence[int] | None = None) -> list[int]:
     """Return, for each layer of the grown model, the layer that it is made from.
 
     Which ones ADEPT copies, its measurement has `chosen`; before that they are taken to be the lowest, from where

@@ -19,9 +19,7 @@ LAYER = re.compile(r"^(model\.layers\.)(\d+)(\..+)$")
 WRITERS = ("self_attn.o_proj.", "mlp.down_proj.")
 
 
-def stacked(
-    weights: Mapping[str, Tensor], sources: Sequence[int], silent: Collection[int] = ()
-) -> dict[str, Tensor]:  # fmt: skip
+def stacked(weights: Mapping[str, Tensor], sources: Sequence[int], silent: Collection[int] = ()) -> dict[str, Tensor]:
     """Return the weights of a model whose layer l is a copy of layer `sources[l]`; those in `silent` add nothing.
 
     LLaMA Pro (Wu et al. 2024, arXiv 2401.02415), equation 5: a layer computes x' = x + Attn(RMSNorm(x)) W_O and

@@ -64,20 +64,16 @@ def scaled_linear() -> type[Any]:
     return ScaledLinear
 
 
-def linears(model: Any, modules: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the linear layers of a model whose last name is one of `modules`, by their whole names; none: all."""
+def linears(model: Any) -> dict[str, Any]:
+    """Return the linear layers of a model by their whole names."""
     from torch import nn
 
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and (not modules or name.rpartition(".")[2] in modules)
-    }
+    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
 
 
 def scale(model: Any, modules: Sequence[str], groups: int) -> list[str]:
     """Give the named linear layers of a model a scale that begins at 1, in place. Return the names of their weights."""
-    found = linears(model, modules)
+    found = {name: linear for name, linear in linears(model).items() if name.rpartition(".")[2] in modules}
     for name, linear in found.items():
         model.set_submodule(name, scaled_linear()(linear, groups), strict=True)
     return [f"{name}.weight" for name in found]

@@ -29,9 +29,7 @@ PHASES = {  # as a plan calls them
     TRAINING: "train", SCORING: "train", EVALUATING: "eval", SAMPLING: "generate", SAVING: "save",
 }  # fmt: skip
 # In errors of torch on a CPU, and of CUDA's libraries, which allocate GPU memory that torch does not manage.
-MESSAGES = (
-    "not enough memory", "can't allocate memory", "Cannot allocate memory", "out of memory", "ALLOC_FAILED",
-)  # fmt: skip
+MESSAGES = ("not enough memory", "can't allocate memory", "Cannot allocate memory", "out of memory", "ALLOC_FAILED")
 _phase = LOADING
 
 

@@ -18,9 +18,8 @@ from common.errors import DataError
 from common.models.tokenizer import train_tokenizer
 from common.report.views import PROMPT
 from common.stage import StageContext
-from common.store.artifacts import Artifact
+from common.store.artifacts import Artifact, write_rows
 from common.training.rows.preferences import read_pairs
-from common.training.sampling import write_rows
 from tests.conftest import REPOSITORY
 from tests.data.rows_only import RowsOnly
 

@@ -90,10 +90,7 @@ def _rows(table: Any, depth: int) -> Iterator[str]:
     for row in table.iter(f"{_WORD}tr"):
         if next(row.iterancestors(_TABLE)) is not table:  # of a table in a cell, whose text is the cell's
             continue
-        cells = [tidy(" ".join(_blocks(cell, depth + 1))) for cell in row.iter(f"{_WORD}tc") if _is_of(cell, row)]
+        own = (cell for cell in row.iter(f"{_WORD}tc") if next(cell.iterancestors(f"{_WORD}tr")) is row)
+        cells = [tidy(" ".join(_blocks(cell, depth + 1))) for cell in own]
         if any(cells):
             yield f"| {' | '.join(cells)} |"
-
-
-def _is_of(cell: Any, row: Any) -> bool:
-    return next(cell.iterancestors(f"{_WORD}tr")) is row

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 
 from common.data.manifest.documents.parts import DAMAGED, TOO_LARGE, Part, Unreadable
 from common.errors import DataError, first_line
+from common.system.limited import memory_held
 
 SECONDS = 8  # of the processor for one part: a page of a PDF, a chapter, a page of HTML
 DOCLING_SECONDS = 3600  # for a document: it runs models over every page
@@ -76,7 +77,7 @@ def main() -> None:
         if "format" in asked:
             by_docling = asked.get("pdf") == "docling"
             _warm(asked)
-            _bound(resource.RLIMIT_AS, _held() + (DOCLING_MEMORY if by_docling else MEMORY))
+            _bound(resource.RLIMIT_AS, (memory_held() or 2**33) + (DOCLING_MEMORY if by_docling else MEMORY))
             data = sys.stdin.buffer.read(int(asked.get("size", 0)))
             seconds = DOCLING_SECONDS if by_docling else SECONDS
             parts, after = iter(()), int(asked["first"])
@@ -111,15 +112,6 @@ def _bound(what: int, soft: int) -> None:
     hard = resource.getrlimit(what)[1]
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(what, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
-
-
-def _held() -> int:
-    """Return the bytes of addresses that this process has; 0 where the system does not say."""
-    try:
-        with open("/proc/self/statm", "rb") as stream:
-            return int(stream.read().split()[0]) * resource.getpagesize()
-    except OSError:
-        return 2**33
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import contextlib
 import datetime
 import decimal
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,36 +127,26 @@ def _arrow_batches(file: SourceFile, reading: Reading) -> Iterator[Batch]:
     before = 0
     for path in file.shards or (file.path,):
         with pyarrow.memory_map(str(path)) as source:
-            reader = _open_arrow(source)
-            names = reader.schema.names
+            names, batches = _open_arrow(source)
             used = _used(names, reading)
-            for batch in reader:
+            for batch in batches:
                 kept = batch.select(used)
                 for start in range(0, batch.num_rows, BATCH_ROWS):
                     yield kept.slice(start, BATCH_ROWS), names, before + source.tell()
         before += path.stat().st_size
 
 
-def _open_arrow(source: pyarrow.MemoryMappedFile) -> Any:
-    """Return the batches of an arrow file, or stream, which is how the library datasets writes."""
+def _open_arrow(source: pyarrow.MemoryMappedFile) -> tuple[list[str], Iterable[pyarrow.RecordBatch]]:
+    """Return the columns and batches of an arrow file, or stream, which is how the library datasets writes."""
     import pyarrow.ipc
 
     try:
         table = pyarrow.ipc.open_file(source)
     except pyarrow.ArrowInvalid:
         source.seek(0)
-        return pyarrow.ipc.open_stream(source)
-    return _Batches(table)
-
-
-class _Batches:
-    """The batches of an arrow file, which are reached by number."""
-
-    def __init__(self, table: pyarrow.RecordBatchFileReader) -> None:
-        self._table, self.schema = table, table.schema
-
-    def __iter__(self) -> Iterator[pyarrow.RecordBatch]:
-        return (self._table.get_batch(place) for place in range(self._table.num_record_batches))
+        stream = pyarrow.ipc.open_stream(source)
+        return stream.schema.names, stream
+    return table.schema.names, map(table.get_batch, range(table.num_record_batches))
 
 
 def _used(names: Sequence[str], reading: Reading) -> list[str]:

@@ -139,32 +139,26 @@ class JsonStream:
 
     def _keys(self) -> Iterator[str]:
         """Yield the keys of an object; who asks for the next one has read the value before it."""
-        self._take("{")
-        if self._peek() == "}":
-            self._take("}")
-            return
-        while True:
+        for _ in self._places("{", "}"):
             if self._peek() != '"':
                 raise self._wrong("Expecting property name enclosed in double quotes")
             key = str(self._value()[0])
             self._take(":")
             yield key
-            if self._peek() == "}":
-                self._take("}")
-                return
-            self._take(",")
 
     def _list(self) -> Items:
-        self._take("[")
-        if self._peek() == "]":
-            self._take("]")
-            return
-        while True:
+        for _ in self._places("[", "]"):
             yield self._value()
-            if self._peek() == "]":
-                self._take("]")
-                return
-            self._take(",")
+
+    def _places(self, begin: str, end: str) -> Iterator[None]:
+        """Yield at each item between two signs; who asks for the next place has read the item at this one."""
+        self._take(begin)
+        if self._peek() != end:
+            yield
+            while self._peek() != end:
+                self._take(",")
+                yield
+        self._take(end)
 
     def _peek(self) -> str:
         """Return the next character that is no blank, or '' at the end."""

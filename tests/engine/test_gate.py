@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from common.config.schema import GateSettings
+from common.engine.gate import Finding, check, check_artifacts
 from common.errors import ContractError
-from common.evaluation.gate import Finding, check, check_artifacts
 
 
 def records(general: str = "", domain: str = "") -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.config.base import Schedule
-from common.training.schedules import schedule_options
+from common.training.options import schedule_options
 
 STEPS, PEAK = 100, 1.0
 

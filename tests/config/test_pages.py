@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from common.config.block_page import blocks_page
 from common.config.blocks import blocks
+from common.config.pages import blocks_page
 
 
 def test_every_block_has_its_part_with_all_of_its_settings() -> None:
