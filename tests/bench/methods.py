@@ -36,13 +36,13 @@ def words_of(setting: Setting, text: str, tokens: int = TOKENS) -> dict[str, str
     """Return the overrides of an arm that its result depends on, without seed and places."""
     fixed = {
         "domain": "medical", "pipeline": "cpt-only", "gate.mode": "off", "evaluate.written": "false",
-        "evaluate.text_documents": "60", "cpt.tokens": str(tokens),
+        "cpt.tokens": str(tokens),
     }  # fmt: skip
     if text == CHECKPOINT:
         # The profile's rate for all weights, 5e-4, is for a third of these tokens; here it unlearns.
         fixed |= {"profile": "smollm2-135m-instruct", "peft": "full", "cpt.train.learning_rate": "1.0e-4"}
     else:
-        fixed |= {"base.precision": "float32", "cpt.precision": "float32"}
+        fixed |= {"base.precision": "float32", "cpt.precision": "float32", "evaluate.text_documents": "60"}
         fixed |= {"base.tokens": str(min(BASE_TOKENS[text], 4 * tokens))}
     return {**fixed, **({"evaluate.limit": "1"} if text == "embedded" else {}), **setting.words}
 
