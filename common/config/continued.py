@@ -76,11 +76,11 @@ def continue_problem(node: Node, settings: WithMethods, before: Sequence[Ancesto
         return f"{name}, the stage before it, reads {' and '.join(roles)}, and {node.name} reads {role}. {LEAVE}"
     if parent.settings.tokens is None:
         return (
-            f"{name}.epochs={parent.settings.epochs:g} reads all rows, and leaves none to go on with; set a budget of "
-            f"tokens ({name}.tokens), or continue_data=false."
+            f"{name}, the stage before it, reads all of its rows (epochs), and leaves none to go on with. Set a budget, "
+            f"{name}.tokens, or continue_data=false."
         )
     if settings.tokens is None:
-        return f"{node.name} goes on for a budget of tokens, and has epochs; set {node.name}.tokens."
+        return f"{node.name} has epochs, and goes on for a budget of tokens. Set {node.name}.tokens."
     return next(_other_ways(node, settings, parent), "")
 
 
@@ -93,17 +93,17 @@ def _other_ways(node: Node, settings: WithMethods, parent: Ancestor) -> Iterator
             yield f"{one.name} reads rows that another stage has made, and not those of the data. {LEAVE}"
         if way := _own_way(own):
             yield (
-                f"{one.name}.{way} reads documents otherwise than in their one order up to a budget; leave that out, or "
-                "set continue_data=false."
+                f"{one.name}.{way} does not read documents in their one order up to a budget. Leave that out, or set "
+                "continue_data=false."
             )
     changes, others = _changes(parent.settings), _changes(settings)
     if differing := sorted(key for key in {*changes, *others} if changes.get(key) != others.get(key)):
         yield (
             f"methods.{differing[0]} changes documents, and so their tokens, and is not the same in {name} and "
-            f"{node.name}; set it alike in both."
+            f"{node.name}. Set it alike in both."
         )
     if parent.settings.assistant_only != settings.assistant_only:
-        yield f"only one of {name} and {node.name} learns from answers alone; set train.assistant_only_loss alike."
+        yield f"only one of {name} and {node.name} learns from answers alone. Set train.assistant_only_loss alike."
 
 
 def _role_of(node: Node, settings: TrainingSettings) -> str:
