@@ -76,8 +76,8 @@ def continue_problem(node: Node, settings: WithMethods, before: Sequence[Ancesto
         return f"{name}, the stage before it, reads {' and '.join(roles)}, and {node.name} reads {role}. {LEAVE}"
     if parent.settings.tokens is None:
         return (
-            f"{name}, the stage before it, reads all of its rows (epochs), and leaves none to go on with. Set a budget, "
-            f"{name}.tokens, or continue_data=false."
+            f"{name}, the stage before it, reads all of its rows (epochs), and leaves none to go on with. Set a budget "
+            f"in {name}.tokens, or continue_data=false."
         )
     if settings.tokens is None:
         return f"{node.name} has epochs, and goes on for a budget of tokens. Set {node.name}.tokens."

@@ -127,7 +127,7 @@ TAKEN = {"model.path": "owner/name", "model.revision": "0" * 40}
         (
             {"trunk.tokens": None, "trunk.epochs": "2"},
             r"^decay\.continue_data=true: trunk, the stage before it, reads all of its rows \(epochs\), and leaves "
-            r"none to go on with\. Set a budget, trunk\.tokens, or continue_data=false\.",
+            r"none to go on with\. Set a budget in trunk\.tokens, or continue_data=false\.",
         ),
         (
             {"decay.tokens": None, "decay.epochs": "1"},
