@@ -11,18 +11,22 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from datasets import Dataset
 
+from common.config.stages import CptSettings
+from common.console import Console
+from common.stage import StageContext
 from common.store.artifacts import Store
 from common.store.manifest import read_mapping
 from common.training.rows import shards
 from common.training.rows.parts import _around
 from common.training.rows.prepared import FACTS, KIND, ROWS
-from common.training.rows.rows import TrainingRows
+from common.training.rows.rows import TrainingRows, build_rows
 from tests.conftest import REPOSITORY
 from tests.training.rows.test_prepared import KILLED, Corpus, build, made, tokenizer
 
@@ -67,7 +71,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_trunk_and_decays_are_the_documents_of_one_run_and_none_comes_twice(store: Store, tokenizer: Any) -> None:
-    replay = {"replay": 0.25}
+    replay: dict[str, Any] = {"replay": 0.25}
     trunk = stage(store, tokenizer, 0, tokens=TRUNK, **replay)
     first = {"cpt": (3072,), "replay": (1024,)}
     decay = stage(store, tokenizer, 1, tokens=2048, behind=first, **replay)
@@ -132,9 +136,8 @@ def test_names_of_rows_that_nobody_is_behind_stay(store: Store, tokenizer: Any) 
     assert first.continued == {}
 
 
-@pytest.mark.parametrize("shared", [True, False])
 def test_where_too_few_documents_are_left_it_begins_again(
-    shared: bool, store: Store, tokenizer: Any, capsys: pytest.CaptureFixture[str]
+    store: Store, tokenizer: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     every = stage(store, tokenizer, 0, tokens=10**5)
     size = sum(count.tokens for count in every.counts)
@@ -156,6 +159,23 @@ def test_where_too_few_documents_are_left_it_begins_again(
     assert further.continued["cpt"]["again"] == 1
     assert not documents(store, further) & found
     assert all(count.again for count in further.counts)
+
+
+def test_the_rows_are_those_of_a_stage_by_itself(store: Store, tokenizer: Any, tmp_path: Path) -> None:
+    size = sum(count.tokens for count in stage(store, tokenizer, 0, tokens=10**5).counts)
+    behind = {"cpt": (size - 1000, size - 1000)}  # what is left ends twice before the budget is full
+    words: dict[str, Any] = {"tokens": 2560, "replay": 0, "batch_tokens": 256, "sequence_length": 256}
+    shared = stage(store, tokenizer, 1, behind=behind, **words)
+    settings = CptSettings.model_validate({**words, "continue_data": True, "limits": {"dropped": 1}})
+    context = SimpleNamespace(
+        corpus=Distinct(), config=SimpleNamespace(seed=0), stage="cpt", inputs={}, work=tmp_path, settings=settings,
+        shared=None, benchmarks=(), behind=behind, console=Console("quiet"),
+    )  # fmt: skip
+    alone = build_rows(cast(StageContext, context), tokenizer, role="cpt", assistant_only=False)
+    assert len(shared.read) == 3  # rounds: in the first nothing is left
+    assert sorted(path.name for path in (tmp_path / KIND).iterdir()) == ["cpt", "cpt.1", "cpt.2"]
+    assert shared.dataset.to_list() == alone.dataset.to_list()
+    assert shared.counts == alone.counts
 
 
 def test_a_trunk_that_has_read_all_leaves_all_to_be_read_again(store: Store, tokenizer: Any) -> None:
