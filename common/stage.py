@@ -54,6 +54,7 @@ class StageContext:
     carried: tuple[str, ...] = ()  # later stages of the run that go on with the state of its optimizer
     fingerprint: str = ""  # of its result
     nodes: tuple[Node, ...] = ()  # all stages of the run; the card says by them which exam is whose
+    behind: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # role -> budgets that stages before have read
 
     @property
     def parent_artifact(self) -> Artifact:

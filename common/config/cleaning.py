@@ -15,6 +15,7 @@ from pydantic import Field
 
 from common.config.base import OfData, StageSettings
 from common.config.blocks import BlockList, block_of, chosen
+from common.config.continued import behind_of
 from common.config.kinds import kind_of
 from common.config.node import Node
 
@@ -102,7 +103,7 @@ def hub_characters(nodes: Sequence[Node], stages: Mapping[str, StageSettings], f
         if not isinstance(settings, DataSettings) or settings.role not in far or settings.hub_characters is not None:
             continue
         needs = [
-            _tokens_of(stages[other.name], settings.role)
+            _tokens_of(other, nodes, stages, settings.role)
             for other in nodes
             if node.name in needed_inputs(other, stages[other.name]) and other.kind not in (KIND, "card")
         ]
@@ -111,10 +112,12 @@ def hub_characters(nodes: Sequence[Node], stages: Mapping[str, StageSettings], f
     return found
 
 
-def _tokens_of(settings: StageSettings, role: str) -> int | None:
-    """Return how many tokens of a role a stage trains on; None where all of them."""
+def _tokens_of(node: Node, nodes: Sequence[Node], stages: Mapping[str, StageSettings], role: str) -> int | None:
+    """Return how many tokens of a role a stage needs, with those that it passes over; None where all of them."""
+    settings = stages[node.name]
     tokens, share = getattr(settings, "tokens", None), getattr(settings, "replay", 0.0)
-    return None if tokens is None else round(tokens * (share if role == "replay" else 1))
+    behind = sum(behind_of(node, nodes, stages).get(role, ()))
+    return None if tokens is None else round(tokens * (share if role == "replay" else 1)) + behind
 
 
 def pruned(nodes: Sequence[Node], stages: Mapping[str, StageSettings], *, takes: bool) -> tuple[Node, ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from common.config.base import Schedule, StageSettings
+from common.config.continued import continue_problem, continues
 from common.config.defaults import differing
 from common.config.growth import growth_among
 from common.config.kinds import kind_of
@@ -51,6 +52,8 @@ def settle_methods(
             continue
         if settings.optimizer == "carry" and (problem := _carry_problem(node, settings, before)):
             problems.append(f"{node.name}.optimizer=carry: {problem}")
+        if continues(settings) and (problem := continue_problem(node, settings, before)):
+            problems.append(f"{node.name}.continue_data=true: {problem}")
         if not settings.methods:
             continue
         if kind_of(node.kind).starts and taken:

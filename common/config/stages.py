@@ -163,6 +163,9 @@ class WithMethods(TrainingSettings):
     optimizer: Literal["fresh", "carry"] = Field(
         "fresh", description="state that the optimizer begins with: none, or that of the stage before at its end"
     )
+    continue_data: bool = Field(
+        False, description="begin behind what the stage before has read of its sources and replay, not at their start"
+    )
 
 
 class BaseSettings(WithMethods):

@@ -30,7 +30,8 @@ BY_CHOICE = frozenset({
 })  # fmt: skip
 BY_BLOCK = "block "  # begins the reasons of blocks that clean: they have limits of their own, `most`
 WRONG_NUMBER, NOT_CSV = "wrong number of fields", "not valid CSV"
-RARE = ("overlaps", "before", "cut_short", "joined")  # fields of a count that are stored only where they say something
+# Fields of a count that are stored only where they say something.
+RARE = ("overlaps", "before", "cut_short", "joined", "again")
 MOST_OVERLAPS = 100  # rows that repeat the exam, of each source, that are kept with both texts
 _QUOTES = "Quote fields that hold the delimiter or line ends, or name the file's own way with delimiter: and quoting:"
 _TEMPLATE = "The checkpoint's chat template may be the cause: try model.chat_template=plain (or chatml)"
@@ -85,6 +86,7 @@ class RowCount:
     cut_short: bool = False  # reading ended at a token budget; rows behind it are not counted
     overlaps: list[str] = field(default_factory=list)  # the first rows that repeat the exam: its text, and the row's
     joined: int = 0  # records beyond the first of each row that is made of several; `rows_in` has them all
+    again: bool = False  # rows that stages before have read: the source ended, and is read from its start again
 
     def drop(self, reason: str, overlap: str | None = None, number: int = 1) -> None:
         """Count a row that is left out; `overlap` are both texts of one that repeats the exam."""

@@ -16,6 +16,7 @@ from typing import Any
 from common.config.base import StageSettings
 from common.config.blocks import block_of, chosen
 from common.config.cleaning import DataSettings, benchmarks_of, cleaned_roles, from_lineage, uses_seed
+from common.config.continued import behind_of
 from common.config.defaults import differing, filled
 from common.config.domain_code import EXAMS, SCORERS
 from common.config.kinds import kind_of
@@ -86,6 +87,8 @@ def recipe_of(node: Node, resolved: Resolved, corpus: Corpus, inputs: Mapping[st
         recipe["data"] = data
     if from_lineage(own) and settings.get("replay") and node.parent is not None:
         recipe["lineage"] = identity_of(lineage_of(inputs[node.parent]))  # what is drawn from
+    if behind := behind_of(node, resolved.nodes, config.stages):
+        recipe["behind"] = {role: list(budgets) for role, budgets in behind.items()}
     modules: dict[str, str] = {}
     if isinstance(own, DataSettings):
         recipe |= _files_of_blocks(own, resolved)

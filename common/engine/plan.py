@@ -27,6 +27,7 @@ from common.data.general_world import WithGeneralWorld
 from common.data.several import Several
 from common.data.sizes import CHATML, OWN, RowSizes
 from common.engine.code import code_of
+from common.engine.continued import check_continued, continued_lines
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import data_of, recipe_of, settings_of
 from common.engine.methods import carry_lines, check_methods, lost_states, method_lines
@@ -130,6 +131,7 @@ def make_plan(resolved: Resolved, forced: frozenset[str] = frozenset()) -> Plan:
     store = Store(resolved.out)
     outlook = Outlook.of(resolved, sizes=_sizes(resolved, corpus, store))
     check_methods(resolved, outlook)
+    check_continued(resolved, corpus)
     steps = _steps(resolved, {"": (corpus, outlook)}, store, forced)
     return _plan(resolved, corpus, steps, outlook, _licence(resolved, corpus, steps))
 
@@ -146,6 +148,7 @@ def _plan_sequence(resolved: Resolved, forced: frozenset[str]) -> Plan:
     }
     for domain, member in members.items():
         check_methods(member, outlooks[domain])
+        check_continued(member, corpora[domain])
     first, together = next(iter(outlooks.values())), Several(corpora)
     owners = {node.name: outlooks.get(node.domain, first) for node in resolved.nodes}
     settings = {name: owner.settings[name] for name, owner in owners.items() if name in owner.settings}
@@ -235,6 +238,7 @@ def _notes(resolved: Resolved, corpus: Corpus, outlook: Outlook, to_do: Sequence
         and node.parent == start_of(resolved).name
     ]
     on += [line for node in to_do for line in carry_lines(node, resolved, outlook)]
+    on += [line for node in to_do for line in continued_lines(node, resolved, outlook.sizes)]
     small = small_corpora(resolved, to_do, outlook.sizes)
     return (*lent, *reasons(resolved), *grown, *on, *ordered, *small, *repeated(resolved, corpus, outlook.sizes), *lost)
 

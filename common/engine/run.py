@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from common.config.cleaning import KIND as CLEANING
 from common.config.cleaning import PREFIX, cleaned_roles
+from common.config.continued import behind_of
 from common.config.json import read_json
 from common.config.kinds import kind_of
 from common.config.node import Node
@@ -278,6 +279,7 @@ class Run:
             benchmarks.left_out, benchmarks.passages if holds_apart(node, config) else (),
             self.folder.label, job.fingerprint[:RESULT_ID], shared_by(resolved, self.lease, work, self.console),
             carriers(node.name, self.resolved), job.fingerprint, self.resolved.nodes,
+            behind_of(node, self.resolved.nodes, self.config.stages),
         )  # fmt: skip
 
     def _commit(self, job: Job, report: StageReport, seconds: float) -> Artifact:

@@ -133,6 +133,7 @@ def render_card(
         "Masked is the share of rows without a token to train on. Tokens of stages that clean are those of texts as "
         "they stand; ~ marks an estimate from a sample.",
         *(["### Mixture", mixed, *tables.course_tables(chain)] if (mixed := tables.mixture_table(chain)) else []),
+        *stage_notes.continued_notes(chain),
         *stage_notes.mixture_notes(chain),
         *method_notes(chain),
         *(["### Cleaning", cleaned] if (cleaned := tables.cleaning_table(chain)) else []),

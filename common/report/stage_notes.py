@@ -216,6 +216,19 @@ def mixture_notes(chain: Chain) -> list[str]:
     return found
 
 
+def continued_notes(chain: Chain) -> list[str]:
+    """Return a sentence for each stage that went on in the data behind the stages before it."""
+    found = []
+    for name, manifest in chain.manifests.items():
+        parts = []
+        for role, facts in (manifest["metrics"].get("continued") or {}).items():
+            again = f" ({percent(facts['again'])} of its own budget is read again)" if facts["again"] else ""
+            parts.append(f"{number(facts['passed'])} tokens of {plain(role)}{again}")
+        if parts:
+            found.append(f"`{name}` went on behind what the stages before it had read: {' and '.join(parts)}.")
+    return found
+
+
 def sampling_notes(chain: Chain) -> list[str]:
     """Return what is known of the answers that models wrote for training."""
     parts = []

@@ -177,7 +177,7 @@ def rows_table(chain: Chain) -> str:
             rows,
             {
                 "Stage": lambda row: code(row[0]),
-                "Source": lambda row: code(row[1]["source"]),
+                "Source": lambda row: f"{code(row[1]['source'])}{', read again' if row[1].get('again') else ''}",
                 "Role": lambda row: plain(row[1].get("role") or MISSING),
                 "Rows in": lambda row: number(row[1].get("rows_in")),
                 "Tokens in": lambda row: row[1].get("tokens_in", MISSING),

@@ -154,8 +154,8 @@ def rows_of_table(preview: Preview) -> tuple[list[str], list[list[str]]]:
         for count in preview.counts
     ]
     rows = [
-        [count.source, count.role, *(f"{number:,}" for number in numbers),
-         _share(preview.learned.get((count.role, count.source), 0), count.tokens), count.passes]
+        [f"{count.source}{', read again' if count.again else ''}", count.role, *(f"{number:,}" for number in numbers),
+         _share(_learned(preview, count), count.tokens), count.passes]
         for count, numbers in zip(preview.counts, found, strict=True)
     ]  # fmt: skip
     if len(rows) > 1:
@@ -163,6 +163,13 @@ def rows_of_table(preview: Preview) -> tuple[list[str], list[list[str]]]:
         learned = _share(sum(preview.learned.values()), sums[-1])
         rows.append(["all", "", *(f"{number:,}" for number in sums), learned, ""])
     return header, rows
+
+
+def _learned(preview: Preview, count: RowCount) -> int:
+    """Return the tokens with loss of an account: its part of those of the source, which may have another one."""
+    source = (count.role, count.source)
+    tokens = sum(other.tokens for other in preview.counts if (other.role, other.source) == source)
+    return round(preview.learned.get(source, 0) * count.tokens / max(1, tokens))
 
 
 def _share(learned: int, tokens: int) -> str:

@@ -73,7 +73,8 @@ def fit(context: StageContext, model: Any, tokenizer: PreTrainedTokenizerBase, r
     keep_state(context, trainer)
     model = validation.chosen(trained_model(context, trainer))
     mixed = {"mixture": rows.mixture, "mixture_course": rows.course} if rows.mixture else {}
-    measured = {**loop.measured(), **learned, **validation.measured(), **mixed}
+    continued = {"continued": rows.continued} if rows.continued else {}
+    measured = {**loop.measured(), **learned, **validation.measured(), **mixed, **continued}
     if trainer.applied is not None:
         if model is not None:
             trainer.applied.detach(model)

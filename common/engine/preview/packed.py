@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LENIENT = Limits(dropped=1.0, truncated=1.0, masked=1.0)
 APART = "Documents that are packed in one row cannot see each other"
+BEHIND = "The stages before have read {:,} tokens of {}, behind which these rows begin (continue_data)"
+AGAIN = "; {:.1%} of the stage's budget of {} is read again"
 REORDERED = (
     "packing: trl prepares these rows; its trainer shuffles them again in every pass, and whether documents of a row "
     "see each other is up to its own settings"
@@ -59,6 +61,9 @@ def packed_rows(context: StageContext, tokenizer: PreTrainedTokenizerBase, at: i
     notes = [*problems(rows.counts, settings.limits, context.stage), *_stop_problem(rows, settings, tokenizer)]
     if rows.validation is not None:
         notes.append(f"{len(rows.validation):,} more rows never train: the stage is measured on them (validation)")
+    for role, found in rows.continued.items():
+        again = AGAIN.format(found["again"], role) if found["again"] else ""
+        notes.append(f"{BEHIND.format(found['passed'], role)}{again}")
     notes.append(APART if isolated else REORDERED)
     title = f"{context.stage}: {places(at, len(views), len(dataset))}"
     if isolated:

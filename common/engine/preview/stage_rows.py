@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.answering import AnsweringSettings, DrawingSettings
 from common.config.cleaning import PREFIX, cleaned_roles, from_lineage
+from common.config.continued import behind_of
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import Resolved
@@ -52,6 +53,10 @@ OF_LINEAGE = (
     "that are counted here"
 )
 
+NOT_BEHIND = (
+    "The stage goes on behind what the stage before has read (continue_data), but of this part the first rows are shown"
+)
+
 
 def preview_stage(resolved: Resolved, name: str, *, at: int, number: int, full: bool = False) -> Preview:
     """Return rows of a stage from `at` on, counted from 1.
@@ -73,12 +78,16 @@ def preview_stage(resolved: Resolved, name: str, *, at: int, number: int, full: 
     with writing(temporary), tempfile.TemporaryDirectory(prefix="preview-") as folder:
         benchmarks, missing = _benchmarks(node, plan)
         context = replace(_context(node, plan, corpus, inputs, Path(folder)), benchmarks=benchmarks.passages)
+        drawn = list[str]()
         replays = from_lineage(settings) and bool(getattr(settings, "replay", 0.0))
         if replays:
             own = settings.model_copy(update={"replay": 0.0, "replay_from": "role"})
             context = replace(context, settings=own)
+            drawn.append(OF_LINEAGE)
+        if part and context.behind:  # a part would end before what is to be passed over
+            context = replace(context, behind={})
+            drawn.append(NOT_BEHIND)
         preview = _rows_of(context, tokenizer, at, number)
-    drawn = [OF_LINEAGE] if replays else []
     return replace(preview, notes=(*([IN_PART] if part else []), *drawn, *missing, *preview.notes))
 
 
@@ -211,5 +220,5 @@ def _context(node: Node, plan: Plan, corpus: Any, inputs: dict[str, Artifact], f
     config = plan.resolved.config
     return StageContext(
         node.name, node.kind, config.stages[node.name], config, inputs, node.parent, corpus, folder, folder, folder,
-        Console("quiet"),
+        Console("quiet"), behind=behind_of(node, plan.resolved.nodes, config.stages),
     )  # fmt: skip

@@ -57,6 +57,12 @@ class Prepared:
         """The first rows as they were tokenised."""
         return [TokenRow(*row) for row in read_mapping(self.folder / FACTS)["samples"]]
 
+    @property
+    def position(self) -> Mapping[str, Any]:
+        """Of rows behind those of stages before: the tokens that were passed over and read, and what is `left`."""
+        found: Mapping[str, Any] = read_mapping(self.folder / FACTS).get("position", {})
+        return found
+
     def counts(self, epochs: float) -> list[RowCount]:
         """Return the accounts of the sources, for rows that are seen so often."""
         found = (RowCount(**count) for count in read_mapping(self.folder / FACTS)["counts"])
@@ -69,14 +75,15 @@ def prepare(
 ) -> str:  # fmt: skip
     """Make the rows of a reader where nobody has yet, and return their name for `open_prepared`.
 
-    With an order they stand in it; which rows these are depends on the budget alone. `scores` are those that packed
-    rows keep, each with the setting that asks for it. Raises what reading and tokenising raise; then nothing is kept
-    but finished shards.
+    With an order they stand in it; which rows these are depends on the budget alone, and on what the reader is behind.
+    `scores` are those that packed rows keep, each with the setting that asks for it. Raises what reading and tokenising
+    raise; then nothing is kept but finished shards.
     """
     options = {"assistant_only": assistant_only, "sequence_length": sequence_length, "budget": budget}
     ordered: dict[str, Any] = {} if order is None else {"order": order.model_dump(mode="json")}
     ordered |= {"scores": sorted(scores)} if scores else {}
     ordered |= {"rewritten": reader.rewritten} if reader.rewritten else {}
+    ordered |= {"behind": list(reader.behind)} if reader.behind else {}
     context = reader.context
 
     def make(work: Path, out: Path) -> dict[str, Any]:
@@ -158,7 +165,8 @@ def _make(
     names = list(asked)
     places = None if order is None else _ordered(shards, order, names)
     shards.pack(options["sequence_length"], out / ROWS, places, names if scores else ())
-    write_json(out / FACTS, {"samples": shards.first(SAMPLES), "counts": shards.state["closed"]})
+    facts = {"samples": shards.first(SAMPLES), "counts": shards.state["closed"]}
+    write_json(out / FACTS, facts | ({"position": shards.state["position"]} if reader.behind else {}))
 
 
 def _ordered(shards: TokenShards, order: CurriculumSettings, scores: Sequence[str]) -> np.ndarray:
@@ -173,8 +181,12 @@ def _tokenise(
     reader: Reader, shards: TokenShards, work: Path, *, assistant_only: bool, sequence_length: int, budget: int | None,
     scores: Mapping[str, str],
 ) -> None:  # fmt: skip
-    """Write the tokens of a reader as shards, behind those that are there; the last one has the closed accounts."""
+    """Write the tokens of a reader as shards, behind those that are there; the last one has the closed accounts.
+
+    What is passed over is in no shard. One without documents then says how far reading has come.
+    """
     reader.go_on(shards.state, work)
+    known = reader.num_passed  # by the last shard
     for batch in reader.batches(assistant_only=assistant_only, sequence_length=sequence_length, scores=scores):
         for row in batch.rows:
             shards.add(row)
@@ -182,9 +194,13 @@ def _tokenise(
                 reader.cut_short = True
                 break
         else:
-            if batch.ends_a_row and shards.is_full:
+            if batch.ends_a_row and shards.is_due(reader.num_passed - known):
                 shards.finish(reader.state)
+                known = reader.num_passed
             continue
         break
-    require_rows(range(shards.documents), reader)
-    shards.finish({"closed": [count.as_dict() for count in reader.finish(0.0)]})
+    if not reader.num_passed:  # or all documents have been read by the stages before
+        require_rows(range(shards.documents), reader)
+    position = reader.position()
+    closed = [count.as_dict() for count in reader.finish(0.0)]
+    shards.finish({"closed": closed} | ({"position": position} if reader.behind else {}))

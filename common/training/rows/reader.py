@@ -3,7 +3,8 @@
 Usage: `reader = Reader(context, tokenizer, "cpt", chat_only=False)`; `list(reader.tokens(...))`; `reader.finish(1.0)`.
 Pairs and prompts have tokenisers of their own: `for row in read_role(context, role, accounts): …`, `accounts.close(…)`.
 
-Only rows that were examined count. Reading stops at the token budget, and the rows behind it are not counted.
+Only rows that were examined count. Reading stops at the token budget, and the rows behind it are not counted. So are
+those that stages before have read, where a reader begins `behind` them.
 """
 
 from __future__ import annotations
@@ -170,13 +171,47 @@ class Reader:
         self.texts = Counter[str]()  # left out by `chat_only`, by source
         self.num_tokens = 0
         self.cut_short = False  # set where reading ended at a token budget
+        self.behind: Sequence[int] = ()  # budgets of the stages before whose documents are passed over, in their order
+        self.passed: list[int] = []  # tokens of each of them that has been passed over
+        self.round = 0  # above 0 where the documents have ended, and are read from their start again
         self._cursor = Cursor()
         self._scratch: Path | None = None
 
     @property
     def name(self) -> str:
-        """Its role and, where it reads one source alone, that."""
-        return self.role if self.source is None else f"{self.role}-{self.source}"
+        """Its role and, where it reads one source alone, that, and its round, where it is a further one."""
+        own = self.role if self.source is None else f"{self.role}-{self.source}"
+        return f"{own}.{self.round}" if self.round else own
+
+    @property
+    def passes_over(self) -> bool:
+        """Whether it is still among the documents that stages before have read."""
+        return len(self.passed) < len(self.behind)
+
+    @property
+    def num_passed(self) -> int:
+        """Tokens that were passed over so far."""
+        return sum(self.passed) + (self.num_tokens if self.passes_over else 0)
+
+    def position(self) -> dict[str, Any]:
+        """Return where reading has ended: tokens that were passed over and that were read.
+
+        `left` is what was missing of the budgets of stages before, where all documents are theirs. Then none counts.
+        """
+        if not self.passes_over:
+            return {"passed": self.num_passed, "read": self.num_tokens, "left": []}
+        first, *others = self.behind[len(self.passed) :]
+        found = {"passed": self.num_passed, "read": 0, "left": [first - self.num_tokens, *others]}
+        self.accounts.clear()
+        self.texts.clear()
+        return found
+
+    def anew(self) -> Reader:
+        """Return a reader of the same rows, changed alike, in a further round from their start."""
+        found = Reader(self.context, self.tokenizer, self.role, self.chat_only, self.witness, self.source)
+        found.rewrites, found.marks, found.rewritten = self.rewrites, self.marks, self.rewritten
+        found.round = self.round + 1
+        return found
 
     def raw(self) -> Iterator[dict[str, Any]]:
         """Yield the role's rows as they were read; with `chat_only`, conversations alone."""
@@ -191,6 +226,7 @@ class Reader:
     ) -> Iterator[TokenBatch]:  # fmt: skip
         """Yield token rows in batches, with scores that their rows have. They count in `num_tokens` as they are taken.
 
+        Rows that stages before have read are in no batch; where these end, all is counted anew.
         `scores` names the setting that asks for each. Raises DataError for a row without one.
         """
         options: dict[str, Any] = {"assistant_only": assistant_only, "sequence_length": sequence_length}
@@ -199,15 +235,26 @@ class Reader:
         def counted(rows: Iterable[TokenRow]) -> Iterator[TokenRow]:
             for row in rows:
                 self.num_tokens += len(row.input_ids)
-                yield row
+                if self.passes_over:
+                    self._pass_over()
+                else:
+                    yield row
 
         rows: Iterator[dict[str, Any]] = self._scored(scores) if scores else self.raw()
         for rewrite in self.rewrites:
             rows = map(rewrite, rows)
         for batch in tokenised_batches(
-            self.tokenizer, rows, self.accounts, witness=self.witness, marks=self.marks, **options
+            self.tokenizer, rows, self.accounts, witness=_Own(self), marks=self.marks, **options
         ):
             yield batch._replace(rows=counted(batch.rows))
+
+    def _pass_over(self) -> None:
+        """Leave a row to the stage that has read it, by the rule by which that one ended, and count anew behind it."""
+        if self.num_tokens >= self.behind[len(self.passed)]:
+            self.passed.append(self.num_tokens)
+            self.num_tokens = 0
+            self.accounts.clear()
+            self.texts.clear()
 
     def _scored(self, scores: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         for row in self.raw():
@@ -232,7 +279,8 @@ class Reader:
     def state(self) -> dict[str, Any]:
         """What is known between two rows: how many were drawn, and all that was counted."""
         accounts = {source: asdict(count) for source, count in self.accounts.items()}
-        return {"drawn": self._cursor.number, "accounts": accounts, "texts": self.texts, "tokens": self.num_tokens}
+        known = {"drawn": self._cursor.number, "accounts": accounts, "texts": self.texts, "tokens": self.num_tokens}
+        return known | ({"passed": self.passed} if self.behind else {})
 
     def go_on(self, state: Mapping[str, Any] | None, scratch: Path) -> None:
         """Begin behind the rows that a state has drawn, with what was counted until there; None is the beginning.
@@ -244,11 +292,29 @@ class Reader:
             self._cursor = Cursor(state["drawn"])
             self.accounts.update({source: RowCount(**facts) for source, facts in state["accounts"].items()})
             self.texts, self.num_tokens = Counter(state["texts"]), state["tokens"]
+            self.passed = list(state.get("passed", ()))
 
     def finish(self, epochs: float) -> list[RowCount]:
         """Return the closed accounts; `epochs` is how often the rows are seen."""
         closed = self.accounts.close(self.context, epochs, budgeted=True)
         return [replace(count, cut_short=self.cut_short) for count in closed if self.source in (None, count.source)]
+
+
+class _Own(Witness):
+    """Passes on what a reader's witness hears, but for rows that stages before have read."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def kept(
+        self, count: RowCount, row: dict[str, Any], ids: Sequence[int], labels: Sequence[int], changed: Sequence[str]
+    ) -> None:
+        if not self._reader.passes_over:
+            self._reader.witness.kept(count, row, ids, labels, changed)
+
+    def dropped(self, count: RowCount, row: dict[str, Any], reason: str) -> None:
+        if not self._reader.passes_over:
+            self._reader.witness.dropped(count, row, reason)
 
 
 def require_rows(rows: Sized, reader: Reader) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from common.config.cleaning import from_lineage
+from common.config.continued import continues
 from common.config.methods import keeps
 from common.config.mixture import LENGTH
 from common.config.stages import TrainingSettings
@@ -38,7 +39,8 @@ from common.training.rows.course import course
 from common.training.rows.lineage import LINEAGE, has_lineage, replay_of_lineage
 from common.training.rows.mixture import mixed_order, replay_by_phase, with_replay
 from common.training.rows.packing import PARTS, interleave, tokenise
-from common.training.rows.prepared import SAMPLES, Prepared, open_prepared, prepare
+from common.training.rows.parts import Parts, counts_of
+from common.training.rows.prepared import SAMPLES, Prepared, open_prepared
 from common.training.rows.reader import Reader, require_rows
 from common.training.rows.shards import TokenRow
 from common.training.rows.shuffling import shuffled
@@ -69,6 +71,7 @@ class TrainingRows:
     methods: dict[str, Any] | None = None  # method -> what its order of the rows is like
     course: list[dict[str, Any]] = field(default_factory=list)  # what a mixture reads in each tenth of the steps
     read: dict[str, int] = field(default_factory=dict)  # shared result that holds rows -> tokens read of it
+    continued: dict[str, Any] = field(default_factory=dict)  # role -> tokens passed over, and the share read again
 
 
 def build_rows(
@@ -93,6 +96,7 @@ def build_rows(
         **({"methods": ordering} if (ordering := orders(settings)) else {}),
         **({"replay_from": LINEAGE} if from_lineage(settings) else {}),
         **({"scores": sorted(scores)} if (scores := scores_of(settings)) else {}),
+        **({"behind": {name: list(read) for name, read in context.behind.items()}} if continues(settings) else {}),
     }  # fmt: skip
     if ranks.is_main_process() and _read(context, asked) is None:
         _prepare(context, tokenizer, asked, witness)
@@ -121,40 +125,32 @@ def _prepare(
     order_of_own, scores = sorted_by(settings), scores_of(settings)
     if order_of_own is not None and order_of_own.by != LENGTH:
         scores = {order_of_own.by: "mixture.curriculum.by", **scores}
-    counts: list[RowCount] = []  # of what has been prepared so far
-
-    def prepared(reader: Reader, budget: int | None, **how: Any) -> tuple[str, Dataset]:
-        name = prepare(reader, assistant_only=chat_only, sequence_length=length, budget=budget, **how)
-        found = _just_made(context, name)
-        counts.extend(found.counts(0.0))
-        return name, found.rows
-
+    parts = Parts(context, {"assistant_only": chat_only, "sequence_length": length})
     own = _by_source(readers[0]) if settings.mixture.asks else [readers[0]]
     own_budget = None if budget is None or selects(settings) else round(budget * (1 - share))
     whole = settings.mixture.by_size(str(reader.source) for reader in own)
-    parts = []
+    sizes: dict[str, int] = {}
     for reader in own:
         change_rows(reader)
         most = None if reader.source in whole else own_budget
-        parts.append(prepared(reader, most, order=order_of_own, scores=scores))
-    own_counts = list(counts)
-    sizes = {str(reader.source): len(rows) for reader, (_, rows) in zip(own, parts, strict=True)}
+        sizes[str(reader.source)] = parts.add(reader, most, order=order_of_own, scores=scores)
+    own_counts = list(parts.counts)
     number = sum(sizes.values())
     steps = steps_for(settings, number - _num_kept(number, settings.validation.share), context.stage)
     total = steps * (settings.batch_tokens // length)
     for replay in readers[1:]:
-        parts.append(prepared(replay, round(total * length * share)))
+        parts.add(replay, round(total * length * share))
     training, kept = _split(number, settings.validation.share, seed)
     if share and len(readers) == 1:
         places = _cut(kept, np.cumsum(list(sizes.values())))
-        kept_of = {name: own_kept for (name, _), own_kept in zip(parts, places, strict=True) if len(own_kept)}
-        name = replay_of_lineage(context, kept_of, budget=round(total * length * share), sequence_length=length)
-        parts.append((name, _just_made(context, name).rows))
-    rows, bounds = concatenate_datasets([part for _, part in parts]), np.cumsum([len(part) for _, part in parts])
+        kept_of = {name: own_kept for name, own_kept in zip(parts.names, places, strict=True) if len(own_kept)}
+        drawn_of = round(total * length * share)
+        parts.append(replay_of_lineage(context, kept_of, budget=drawn_of, sequence_length=length))
+    rows, bounds = concatenate_datasets(parts.rows), np.cumsum([len(part) for part in parts.rows])
     num_replay, mixture = len(rows) - number, None
     if settings.mixture.asks:
         order, mixture = _mixed(context, sizes, training, num_replay, total)
-        for name in {count.source for count in counts if count.cut_short} & mixture.keys():
+        for name in {count.source for count in parts.counts if count.cut_short} & mixture.keys():
             mixture[name]["cut_short"] = True
     else:
         drawn = interleave(len(training), num_replay, total=total, replay=share, seed=seed)
@@ -162,17 +158,18 @@ def _prepare(
     order, methods = reordered(context, rows, order, training, own_counts)
     np.save(folder / ORDER, order, allow_pickle=False)
     np.save(folder / KEPT, kept, allow_pickle=False)
-    num_drawn = np.bincount(np.searchsorted(bounds, order, side="right"), minlength=len(parts)).tolist()
+    num_drawn = np.bincount(np.searchsorted(bounds, order, side="right"), minlength=len(bounds)).tolist()
     for path in folder.iterdir():
         flush(path)
     made = {
-        "asked": asked, "parts": [name for name, _ in parts], "steps": steps, "drawn": num_drawn, "mixture": mixture,
-        "methods": methods,
+        "asked": asked, "parts": parts.names, "steps": steps, "drawn": num_drawn, "mixture": mixture,
+        "methods": methods, "again": parts.again, "continued": parts.continued,
     }  # fmt: skip
     if mixture is not None:
         by = order_of_own.by if order_of_own is not None else None
         made["course"] = course(order, sizes, rows, steps=steps, by=by)
     write_json(folder / MADE, made)
+    parts.tell()
 
 
 def _mixed(
@@ -197,12 +194,6 @@ def _mixed(
     )  # fmt: skip
     order = with_replay(training[mixed], int(ends[-1]), num_replay, total=total, seed=seed, phases=phases)
     return order, facts
-
-
-def _just_made(context: StageContext, name: str) -> Prepared:
-    found = open_prepared(context, name)
-    assert found is not None, "it has just been made"
-    return found
 
 
 def _by_source(reader: Reader) -> list[Reader]:
@@ -273,16 +264,18 @@ def _read(context: StageContext, asked: dict[str, Any]) -> TrainingRows | None:
     kept = np.load(folder / KEPT, allow_pickle=False)
     counts = [
         count
-        for part, number in zip(parts, made["drawn"], strict=False)
-        for count in part.counts(number / len(part.rows))
+        for name, part, number in zip(made["parts"], parts, made["drawn"], strict=True)
+        for count in counts_of(part, number, name in made.get("again", ()))
     ]
     everything = concatenate_datasets([part.rows for part in parts])
     cut = parts_by_step(cast(TrainingSettings, context.settings), made["steps"])
     training = with_places(everything) if keeps(context.settings) else everything
+    samples = next((part.samples for part in parts if len(part.rows)), [])
     return TrainingRows(
         _read_in_parts(training, order, cut) if cut else training.select(order), made["steps"], counts,
-        parts[0].samples, everything.select(kept) if len(kept) else None, made.get("mixture"), made.get("methods"),
+        samples, everything.select(kept) if len(kept) else None, made.get("mixture"), made.get("methods"),
         made.get("course", []), _tokens_of(made, asked["sequence_length"]) if context.shared is not None else {},
+        made.get("continued", {}),
     )  # fmt: skip
 
 

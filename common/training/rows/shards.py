@@ -108,7 +108,11 @@ class TokenShards:
 
     @property
     def is_full(self) -> bool:
-        return self.waiting >= SHARD
+        return self.is_due(0)
+
+    def is_due(self, passed: int) -> bool:
+        """Whether it is time for a shard; `passed` are tokens that were read since the last one and are in none."""
+        return self.waiting + passed >= SHARD
 
     def add(self, row: TokenRow) -> None:
         """Add a document to the next shard."""
@@ -150,6 +154,8 @@ class TokenShards:
         for shard in self.done:
             if len(found) == number:
                 break
+            if not shard.documents:  # it only says how far reading has come
+                continue
             found += shard.first(number - len(found))
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from common.engine.preview.packed import packed_rows
 from common.errors import ConfigError
 from common.models.tokenizer import train_tokenizer
 from common.models.turns import TOO_LONG
-from common.report.views import CONTEXT, FIRST, NOT_ASSISTANT, View
+from common.report.views import CONTEXT, FIRST, NOT_ASSISTANT, Preview, View
 from common.stage import StageContext
 from common.training.fit import trainer_for
 from common.training.rows.packing import IGNORED, RowCollator
@@ -157,3 +158,26 @@ def test_rows_that_trl_prepares_are_those_of_its_trainer(
 def test_a_place_behind_the_last_row_is_named(tokenizer: Any, config: Config, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"at=65: stage cpt has 64 rows\. Give at=<1 to 64>"):
         packed_rows(context("cpt", tmp_path / "a", config), tokenizer, at=65, number=1)
+
+
+def test_a_stage_that_goes_on_shows_the_rows_behind_those_of_the_stage_before(
+    tokenizer: Any, config: Config, tmp_path: Path
+) -> None:
+    budgets: dict[str, Any] = {"tokens": 64, "batch_tokens": 64, "replay": 0}
+    first = packed_rows(context("cpt", tmp_path / "trunk", config, **budgets), tokenizer, 1, 99)
+    own = replace(context("cpt", tmp_path / "decay", config, **budgets, continue_data=True), behind={"cpt": (64,)})
+    then = packed_rows(own, tokenizer, 1, 99)
+
+    def texts(preview: Preview) -> set[str]:
+        return {"".join(token.text for token in part.tokens) for view in preview.views for part in view.parts}
+
+    assert texts(first)
+    assert texts(then)
+    assert texts(first).isdisjoint(texts(then))
+    assert all("that cannot be told" not in part.title for view in then.views for part in view.parts)
+    passed = sum(count.tokens for count in first.counts)
+    assert then.notes[0] == (
+        f"The stages before have read {passed:,} tokens of cpt, behind which these rows begin (continue_data)"
+    )
+    assert then.learned.keys() == {("cpt", "texts")}
+    assert sum(then.learned.values()) < sum(count.tokens for count in then.counts)  # the first token of each is none

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from common.engine.run import run_stage
 from common.errors import ConfigError
 from common.store.artifacts import Artifact
 from common.training.loop.carried import OPTIMIZER
+from common.training.rows.prepared import ROWS
 from common.training.rows.rows import TrainingRows
 from tests.conftest import QUICK, REPOSITORY
 
@@ -49,6 +51,7 @@ WORDS = {
     **{f"{name}.schedule.decay": "1" for name in ("decay", "later")},
     "whole.schedule.warmup": "2", "whole.schedule.decay": str(DECAY / (TRUNK + DECAY)),
     "decay.optimizer": "carry", "later.optimizer": "fresh",
+    "decay.continue_data": "true", "later.continue_data": "true",
 }  # fmt: skip
 Resolve = Callable[..., Resolved]
 
@@ -77,13 +80,27 @@ def weights(artifact: Artifact) -> str:
     return str(artifact.manifest["files"]["model.safetensors"]["sha256"])
 
 
+def documents(store: Path, artifact: Artifact) -> Counter[tuple[int, ...]]:
+    """Return the documents, or the parts of long ones, that were prepared for a stage."""
+    from datasets import Dataset
+
+    found: Counter[tuple[int, ...]] = Counter()
+    for name in artifact.manifest["lineage"][-1]["read"]:
+        for row in Dataset.from_file(str(store / "artifacts" / name / ROWS)):
+            ids, start = row["input_ids"], 0
+            for length in row["seq_lengths"]:
+                found[tuple(ids[start : start + length])] += 1
+                start += length
+    return found
+
+
 def kept(store: Path) -> list[Path]:
     return sorted((store / "artifacts").glob(f"{OPTIMIZER}-*"))
 
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> dict[str, TrainingRows]:
-    """The rows of each stage; those of `whole` are the trunk's, and then the decay's."""
+    """The rows of each stage; those of `whole` are the trunk's, and then the decay's, each in its own order."""
     from datasets import concatenate_datasets
 
     seen: dict[str, TrainingRows] = {}
@@ -109,6 +126,10 @@ def test_trunk_and_decay_are_one_uninterrupted_run_to_the_last_bit(
     assert len(kept(tmp_path / "store")) == 1  # since a later stage of the run asks for it
     done |= made(resolved, "decay", "whole", "later")
     assert weights(done["decay"]) == weights(done["whole"])
+    first, then, whole = (documents(tmp_path / "store", done[name]) for name in ("trunk", "decay", "whole"))
+    assert not first & then
+    assert not whole - (first + then)  # an uninterrupted run reads the trunk's documents and the decay's
+    assert (first + then - whole).total() <= 1  # each of the two ends with the document that fills its budget
     assert weights(done["later"]) != weights(done["decay"])  # the same, but for a fresh state
     assert len(kept(tmp_path / "store")) == 1
     # A second branch makes the trunk again only where its state is gone, and then it is the same trunk.

@@ -18,6 +18,7 @@ from typing import Any, cast
 import pytest
 
 from common.config.stages import CptSettings
+from common.console import Console
 from common.data.accounting import RowCount
 from common.data.exam_passages import Passage
 from common.errors import StoreError
@@ -78,7 +79,7 @@ def build(
     benchmarks: tuple[Passage, ...] = (),
     **words: Any,
 ) -> TrainingRows:
-    """Build the rows of a stage that shares its tokens."""
+    """Build the rows of a stage that shares its tokens; `behind` are budgets that stages before have read, by role."""
     given = {**PLAIN, **words}
     folder = store.work / work
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +90,8 @@ def build(
         context = SimpleNamespace(
             corpus=corpus, config=SimpleNamespace(seed=given.pop("seed", 0)), stage="cpt", work=folder,
             inputs={"data-cpt": Artifact(folder, facts)} if cleaned else {},
-            settings=CptSettings.model_validate(given), shared=shared, benchmarks=benchmarks,
+            behind=given.pop("behind", {}), settings=CptSettings.model_validate(given), shared=shared,
+            benchmarks=benchmarks, console=Console("quiet"),
         )  # fmt: skip
         return build_rows(cast(StageContext, context), tokenizer, role="cpt", assistant_only=False)
 
@@ -226,7 +228,7 @@ def test_rows_stay_as_long_as_a_stage_needs_them(store: Store, tokenizer: Any) -
 
 
 KILLED = """
-    import os, signal, sys
+    import json, os, signal, sys
     from pathlib import Path
     from common.store.artifacts import Store
     from common.training.rows import prepared, shards
@@ -246,7 +248,8 @@ KILLED = """
         return original(*given, **options)
 
     setattr(moments[name], name, killed)
-    tests.build(Store(Path(sys.argv[1])), tests.Corpus(), tests.tokenizer.__wrapped__())
+    words = json.loads(sys.argv[4]) if sys.argv[4:] else {}
+    tests.build(Store(Path(sys.argv[1])), tests.Corpus(), tests.tokenizer.__wrapped__(), **words)
 """
 
 
