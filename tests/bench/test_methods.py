@@ -18,6 +18,9 @@ from tests.bench.method_arms import ALONE, ARMS, FORGETFUL, PLAIN, Arm, Claim, S
 from tests.bench.method_costs import measure
 from tests.bench.method_page import NOT_MEASURED, PAGE, page, summary
 from tests.bench.method_results import AGAIN, MEASURED, Cost, Results, Run
+from tests.bench.undesired_page import section
+from tests.bench.undesired_results import MEASURED as UNDESIRED
+from tests.bench.undesired_results import Outcomes
 from tests.conftest import REPOSITORY
 
 ARM = Arm(
@@ -67,7 +70,8 @@ def test_an_arm_differs_from_its_plain_counterpart_by_its_method_alone(name: str
 def test_the_page_is_what_was_measured_and_names_every_method() -> None:
     results = Results.read(MEASURED)
     text = PAGE.read_text(encoding="utf-8")
-    assert text == page(results, bench.words_of), "just bench methods seeds=none writes it again"
+    further = section(Outcomes.read(UNDESIRED))
+    assert text == page(results, bench.words_of, further=further), "just bench methods seeds=none writes it again"
     for name in methods():
         assert f"| `{name}` |" in text
         assert f"### {name}\n" in text
