@@ -14,7 +14,7 @@ from tests.bench.method_arms import ALONE
 
 PLAIN, FILTERING, CONDITIONAL = "plain", "filtering", "conditional"
 METHODS = (CONDITIONAL, "unlikelihood", "reward_weighted", "advantage_weighted")
-STEEP = "reward_weighted, beta 0.3"
+STEEP = "reward_weighted beta=0.3"
 ARMS: dict[str, Mapping[str, str]] = {
     PLAIN: ALONE,
     FILTERING: {**ALONE, "data-cpt.blocks": "[{score: {function: mails, at_most: 0}}]"},

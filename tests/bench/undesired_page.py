@@ -61,7 +61,7 @@ def section(outcomes: Outcomes) -> list[str]:
 
 def how_made(shown: list[Outcome]) -> str:
     """Say when, where and how outcomes were made."""
-    dates, cpus = (sorted({value(one) for one in shown}) for value in (lambda one: one.date, lambda one: one.cpu))
+    dates, cpus = sorted({one.date for one in shown}), sorted({one.cpu for one in shown})
     seeds = ", ".join(map(str, sorted({one.seed for one in shown})))
     base, tokens = (int(shown[0].words[key]) for key in ("base.tokens", "cpt.tokens"))
     return (
