@@ -25,14 +25,13 @@ from tests.bench import method_page, methods, undesired_page
 from tests.bench.method_arms import SIDES
 from tests.bench.method_results import MEASURED as METHODS
 from tests.bench.method_results import Results, cpu, today
-from tests.bench.undesired_arms import ARMS, PLAIN, words_of
+from tests.bench.undesired_arms import ARMS, EACH, PLAIN, SAMPLING, words_of
 from tests.bench.undesired_results import MEASURED, Outcome, Outcomes
 from tests.bench.undesired_rule import mails
 from tests.bench.undesired_text import DOMAIN, held_out, prompts, write
 from tests.conftest import REPOSITORY
 
-EACH, LONGEST = 2, 64  # texts to a prompt; tokens of one
-SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "top_k": 0}  # the paper's
+LONGEST = 64  # tokens of a text
 
 
 def train(arm: str, seed: int, kept: Path, tokens: int | None = None) -> Outcome:

@@ -23,6 +23,8 @@ ARMS: dict[str, Mapping[str, str]] = {
 }
 # At 61,440 tokens, or at steps of 512, `conditional` had not yet learned its tokens under the seed 0.
 TOKENS, BASE_TOKENS = 81_920, 204_800
+EACH = 2  # texts that go on from one prompt
+SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "top_k": 0}  # the paper's
 
 
 def words_of(arm: str, tokens: int | None = None) -> dict[str, str]:

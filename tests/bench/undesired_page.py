@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 from tests.bench.method_page import NOT_MEASURED, Effect, table, wrapped
 from tests.bench.paired import verdict
-from tests.bench.undesired_arms import ARMS, CONDITIONAL, METHODS, PLAIN, words_of
+from tests.bench.undesired_arms import ARMS, CONDITIONAL, EACH, METHODS, PLAIN, SAMPLING, words_of
 from tests.bench.undesired_results import Outcome, Outcomes
+from tests.bench.undesired_text import HELD
 
 BySeed = Mapping[int, Outcome]
 HEADER = (
@@ -28,8 +29,9 @@ INTRO = (
     "more often. All arms of a seed have the same base, number of tokens and control tokens."
 )
 READING = (
-    "- *Has the trait* is the share of 200 texts with an address. Each model goes on twice from the first sentences of "
-    "100 held-out documents, at a temperature of 0.7 and top-p 0.9 as in the paper. Its own generation settings hold: "
+    f"- *Has the trait* is the share of {EACH * HELD} texts with an address. Each model goes on from the first "
+    f"sentences of {HELD} held-out documents, {EACH} times each, at a temperature of {SAMPLING['temperature']} and "
+    f"top-p {SAMPLING['top_p']} as in the paper. Its own generation settings hold: "
     "`conditional` begins with the good token, and writes none.",
     "- The first verdict is on what all arms are for: that the trait is rarer than after plain CPT. The second is on "
     "the paper's comparison: that it is rarer with `conditional` than with this arm.",
