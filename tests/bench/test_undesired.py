@@ -97,7 +97,7 @@ def test_the_table_pairs_seeds_and_gives_verdicts() -> None:
         outcome(FILTERING, 1, 0.0),
     )
     shown = {line[0]: dict(zip(HEADER, line, strict=True)) for line in rows(found)}
-    assert shown["plain"]["has the trait"] == "0.520"
+    assert shown["plain"]["has the trait"] == "0.520 (0.510, 0.520, 0.530)"
     assert shown["plain"]["less plain"] == ""
     assert shown["`conditional`"]["seeds"] == "4"
     assert shown["`conditional`"]["less plain"] == "-0.500 ± 0.000"

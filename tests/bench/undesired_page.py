@@ -29,9 +29,9 @@ INTRO = (
     "more often. All arms of a seed have the same base, number of tokens and control tokens."
 )
 READING = (
-    f"- *Has the trait* is the share of {EACH * HELD} texts with an address. Each model goes on from the first "
-    f"sentences of {HELD} held-out documents, {EACH} times each, at a temperature of {SAMPLING['temperature']} and "
-    f"top-p {SAMPLING['top_p']} as in the paper. Its own generation settings hold: "
+    f"- *Has the trait* is the share of {EACH * HELD} texts with an address: the mean, and each seed. A model goes on "
+    f"{EACH} times from the first sentence of each of {HELD} held-out documents, at a temperature of "
+    f"{SAMPLING['temperature']} and top-p {SAMPLING['top_p']} as in the paper. Its own generation settings hold: "
     "`conditional` begins with the good token, and writes none.",
     "- The first verdict is on what all arms are for: that the trait is rarer than after plain CPT. The second is on "
     "the paper's comparison: that it is rarer with `conditional` than with this arm.",
@@ -44,9 +44,9 @@ READING = (
     "text alone.",
     "- The losses of unlikelihood and of advantages jump from batch to batch. Under the first seed the guard against "
     "loss spikes rolled the one back three times and ended the other, so that both have `cpt.guard.spike=null`.",
-    "- Steps and learning rate were chosen under another seed, so that `conditional` learns its tokens. With fewer "
-    "tokens, and with larger steps, it had not, and more than half of its texts had the trait "
-    "(`tests/bench/RESULTS.md`).",
+    "- Steps and learning rate were chosen under another seed, as those at which `conditional` had learned its tokens. "
+    "With fewer tokens, and with larger steps, it had not (`tests/bench/RESULTS.md`). It learns them late and nearly "
+    "all at once. A seed whose texts have the trait as often as plain ones is one where it had not yet.",
 )
 
 
@@ -81,7 +81,8 @@ def rows(outcomes: Outcomes, tokens: int | None = None) -> Iterator[list[str]]:
         if not own:
             yield [name, NOT_MEASURED, *[""] * (len(HEADER) - 2)]
             continue
-        trait = f"{statistics.fmean(one.trait for one in own.values()):.3f}"
+        each = [own[seed].trait for seed in sorted(own)]
+        trait = f"{statistics.fmean(each):.3f} ({', '.join(f'{one:.3f}' for one in each)})"
         plain, best = effects(own, found[PLAIN]), effects(own, found[CONDITIONAL])["trait"]
         against = against_plain(plain) if arm != PLAIN and plain["trait"].differences else ["", "", ""]
         compared = arm != CONDITIONAL and bool(best.differences)
