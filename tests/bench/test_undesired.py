@@ -95,6 +95,7 @@ def test_the_table_pairs_seeds_and_gives_verdicts() -> None:
         *(outcome(CONDITIONAL, seed, 0.01 * seed, 0.5) for seed in (1, 2, 3, 4)),
         *(outcome("unlikelihood", seed, 0.7 + 0.01 * seed) for seed in (1, 2, 3)),
         outcome(FILTERING, 1, 0.0),
+        *(outcome("reward_weighted", seed, 0.4) for seed in (1, 2)),
     )
     shown = {line[0]: dict(zip(HEADER, line, strict=True)) for line in rows(found)}
     assert shown["plain"]["has the trait"] == "0.520 (0.510, 0.520, 0.530)"
@@ -107,10 +108,20 @@ def test_the_table_pairs_seeds_and_gives_verdicts() -> None:
     assert shown["`unlikelihood`"]["verdict"] == "contradicts"
     assert shown["`unlikelihood`"]["verdict on the paper"] == "supports"
     assert shown["filtering"]["verdict"] == "open: one seed"
-    assert shown["`reward_weighted`"]["seeds"] == "not measured yet"
+    assert (
+        shown["`reward_weighted`"]["verdict"] == shown["`reward_weighted`"]["verdict on the paper"] == "open: 2 seeds"
+    )
+    assert shown["`advantage_weighted`"]["seeds"] == "not measured yet"
     lines = list(summary(found))
-    assert [line.split()[0] for line in lines] == ["arm", "plain", "filtering", "`conditional`", "`unlikelihood`"]
-    assert "11 runs with seeds 1, 2, 3, 4, made 2026-01-02 on a CPU" in " ".join(section(found))
+    assert [line.split()[0] for line in lines] == [
+        "arm",
+        "plain",
+        "filtering",
+        "`conditional`",
+        "`unlikelihood`",
+        "`reward_weighted`",
+    ]
+    assert "13 runs with seeds 1, 2, 3, 4, made 2026-01-02 on a CPU" in " ".join(section(found))
 
 
 def test_without_outcomes_nothing_is_measured_yet() -> None:

@@ -16,6 +16,7 @@ from tests.bench.undesired_arms import ARMS, CONDITIONAL, EACH, METHODS, PLAIN, 
 from tests.bench.undesired_results import Outcome, Outcomes
 from tests.bench.undesired_text import HELD
 
+LEAST = 3  # seeds of a verdict: under two an interval of shares is often wider than all shares
 BySeed = Mapping[int, Outcome]
 HEADER = (
     "arm", "seeds", "has the trait", "less plain", "verdict", "seen from", "less `conditional`", "verdict on the paper",
@@ -34,7 +35,7 @@ READING = (
     f"{SAMPLING['temperature']} and top-p {SAMPLING['top_p']} as in the paper. Its own generation settings hold: "
     "`conditional` begins with the good token, and writes none.",
     "- The first verdict is on what all arms are for: that the trait is rarer than after plain CPT. The second is on "
-    "the paper's comparison: that it is rarer with `conditional` than with this arm.",
+    f"the paper's comparison: that it is rarer with `conditional` than with this arm. Both are open below {LEAST} seeds.",
     "- *Domain* and *general* are bits per byte of held-out text without addresses, arm less plain. They show what "
     "else was lost.",
     "- Values are those of the paper's code for personal data. Its scores are counts per character, and so far "
@@ -85,15 +86,21 @@ def rows(outcomes: Outcomes, tokens: int | None = None) -> Iterator[list[str]]:
         trait = f"{statistics.fmean(each):.3f} ({', '.join(f'{one:.3f}' for one in each)})"
         plain, best = effects(own, found[PLAIN]), effects(own, found[CONDITIONAL])["trait"]
         against = against_plain(plain) if arm != PLAIN and plain["trait"].differences else ["", "", ""]
-        compared = arm != CONDITIONAL and bool(best.differences)
-        paper = [best.shown, verdict(best.differences, lower=False, paper=None)] if compared else ["", ""]
+        compared = arm not in (PLAIN, CONDITIONAL) and bool(best.differences)
+        paper = [best.shown, said(best, lower=False)] if compared else ["", ""]
         bits = [plain[side].shown if against[0] else "" for side in ("domain", "general")]
         yield [name, str(len(own)), trait, *against, *paper, *bits]
 
 
 def against_plain(plain: Mapping[str, Effect]) -> list[str]:
     trait = plain["trait"]
-    return [trait.shown, verdict(trait.differences, lower=True, paper=None), trait.seen_from]
+    return [trait.shown, said(trait, lower=True), trait.seen_from]
+
+
+def said(trait: Effect, *, lower: bool) -> str:
+    """Return the verdict on a claim that the trait gets rarer, or more frequent; it is open under few seeds."""
+    number = len(trait.differences)
+    return f"open: {number} seeds" if 1 < number < LEAST else verdict(trait.differences, lower=lower, paper=None)
 
 
 def effects(own: BySeed, other: BySeed) -> dict[str, Effect]:
