@@ -35,7 +35,8 @@ READING = (
     f"{SAMPLING['temperature']} and top-p {SAMPLING['top_p']} as in the paper. Its own generation settings hold: "
     "`conditional` begins with the good token, and writes none.",
     "- The first verdict is on what all arms are for: that the trait is rarer than after plain CPT. The second is on "
-    f"the paper's comparison: that it is rarer with `conditional` than with this arm. Both are open below {LEAST} seeds.",
+    "the paper's comparison: that it is rarer with `conditional` than with this arm. Both are open below "
+    f"{LEAST} seeds.",
     "- *Domain* and *general* are bits per byte of held-out text without addresses, arm less plain. They show what "
     "else was lost.",
     "- Values are those of the paper's code for personal data. Its scores are counts per character, and so far "
