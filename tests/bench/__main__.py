@@ -25,6 +25,7 @@ from tests.bench import (
     switches,
     tokens,
     training,
+    undesired,
 )
 from tests.bench.chaos import report
 
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, Callable[..., int | None]] = {
     "cleaning-pays": cleaning_pays.main,
     "real-data": real_data.main,
     "methods": methods.main,
+    "undesired": undesired.main,
     "demonstration": demonstration.main,
     "proof": proof.main,
     "chaos": report.main,

@@ -71,14 +71,20 @@ ABSTRACTS = {
 PLAIN, FORGETFUL = Setting(REHEARSED), Setting(ALONE)
 IBRAHIM = "arXiv 2403.08763, 405M parameters, English to German (numbers by a secondary account)"
 
-SCORED = "needs rows with scores, and a measure of what the model writes; neither is here"
+SCORED = (
+    "measured by `just bench undesired`, see [where rows have scores](#where-rows-have-scores); values are those of "
+    "the paper's code for personal data, where scores are per character of a sentence"
+)
 KORBAK = "arXiv 2302.08582, abstract"
+UNGUARDED = {"cpt.guard.spike": "null"}  # their loss jumps with the documents of a batch
+COMPARED = "Compared with conditional training, which is found to be better."
 
 
-def scored(name: str, text: str) -> Arm:
-    """Return the arm of a method that goes by scores of rows, which no text here has."""
+def scored(name: str, own: str, text: str, **more: str) -> Arm:
+    """Return the arm of a method that goes by scores of rows, which `just bench undesired` gives them."""
     claim = Claim(text, KORBAK, {})
-    return Arm(Setting({**REHEARSED, "cpt.methods": f"{{{name}: {{}}}}"}), PLAIN, claim, ours=SCORED, texts=())
+    on = Setting({**ALONE, "cpt.methods": f"{{{name}: {{by: mails, {own}}}}}", **more})
+    return Arm(on, FORGETFUL, claim, ours=SCORED, texts=())
 
 
 ARMS: dict[str, Arm] = {
@@ -203,13 +209,12 @@ ARMS: dict[str, Arm] = {
         Claim("It only measures, so that both effects should be 0.", "arXiv 2406.14833, the diagnostic", {}),
     ),
     "conditional": scored(
-        "conditional", "Control tokens make undesired text up to ten times rarer and keep what the model can do."
+        "conditional", "threshold: 0",
+        "Control tokens make undesired text up to ten times rarer and keep what the model can do.",
     ),
-    "unlikelihood": scored("unlikelihood", "Compared with conditional training, which is found to be better."),
-    "reward_weighted": scored("reward_weighted", "Compared with conditional training, which is found to be better."),
-    "advantage_weighted": scored(
-        "advantage_weighted", "Compared with conditional training, which is found to be better."
-    ),
+    "unlikelihood": scored("unlikelihood", "threshold: 0, alpha: 1", COMPARED, **UNGUARDED),
+    "reward_weighted": scored("reward_weighted", "beta: 10", COMPARED),
+    "advantage_weighted": scored("advantage_weighted", "beta: 0.1, alpha: 0.5", COMPARED, **UNGUARDED),
     "length_curriculum": Arm(
         Setting({**REHEARSED, **LONG_ROWS, "cpt.methods": "{length_curriculum: {parts: 4}}"}),
         Setting({**REHEARSED, **LONG_ROWS}),

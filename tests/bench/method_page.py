@@ -168,8 +168,10 @@ def wrapped(text: str) -> str:
     return textwrap.fill(text, 118, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def page(results: Results, words: Words, arms: Mapping[str, Arm] | None = None) -> str:
-    """Return the text of the page."""
+def page(
+    results: Results, words: Words, arms: Mapping[str, Arm] | None = None, further: Sequence[str] = ()
+) -> str:  # fmt: skip
+    """Return the text of the page; `further` are the lines of a section that another bench measured."""
     arms = ARMS if arms is None else arms
     lines = [*INTRO.splitlines(), ""]
     for text, title in TEXTS.items():
@@ -182,6 +184,7 @@ def page(results: Results, words: Words, arms: Mapping[str, Arm] | None = None) 
             lines += [wrapped(how_made(distinct)), "", *table(header, rows), ""]
         else:
             lines += [f"{NOT_MEASURED.capitalize()}.", ""]
+    lines += further
     lines += ["## What a step costs", "", *cost_intro(results), ""]
     lines += [*table(["method", "time of a step", "limit", "", "memory"], cost_rows(results, arms)), ""]
     lines += ["## The methods", ""]
@@ -217,5 +220,5 @@ def summary(results: Results, arms: Mapping[str, Arm], words: Words) -> Iterator
                 yield f"{text:<9} {name:<18} {sides:<44} {verdicts(arm, pairs)}"
 
 
-def write(results: Results, words: Words, path: Path = PAGE) -> None:
-    path.write_text(page(results, words), encoding="utf-8")
+def write(results: Results, words: Words, further: Sequence[str], path: Path = PAGE) -> None:
+    path.write_text(page(results, words, further=further), encoding="utf-8")

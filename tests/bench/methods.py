@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from common.store.artifacts import fingerprint_of, write_json
-from tests.bench import method_costs, method_page
+from tests.bench import method_costs, method_page, undesired_page, undesired_results
 from tests.bench.method_arms import ARMS, CHECKPOINT, SIDES, Arm, Setting
 from tests.bench.method_results import MEASURED, OVER, Results, Run, cpu, today
 from tests.conftest import REPOSITORY
@@ -164,7 +164,8 @@ def main(
     for line in method_page.summary(results, arms, lambda setting, text: words_of(setting, text, budget)):
         print(f"  {line}")
     if not tokens:
-        method_page.write(results, words_of)
+        outcomes = undesired_results.Outcomes.read(undesired_results.MEASURED)
+        method_page.write(results, words_of, undesired_page.section(outcomes))
     return int(any(cost.verdict(limits.get(cost.name)) == OVER for cost in results.costs))
 
 

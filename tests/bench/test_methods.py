@@ -18,6 +18,9 @@ from tests.bench.method_arms import ALONE, ARMS, CHECKPOINT, FORGETFUL, PLAIN, A
 from tests.bench.method_costs import measure
 from tests.bench.method_page import NOT_MEASURED, PAGE, page, summary
 from tests.bench.method_results import AGAIN, MEASURED, Cost, Results, Run
+from tests.bench.undesired_page import section
+from tests.bench.undesired_results import MEASURED as UNDESIRED
+from tests.bench.undesired_results import Outcomes
 from tests.conftest import REPOSITORY
 
 ARM = Arm(
@@ -80,7 +83,8 @@ def test_the_residual_of_a_checkpoint_is_set_against_the_cpt_that_it_takes_back(
 def test_the_page_is_what_was_measured_and_names_every_method() -> None:
     results = Results.read(MEASURED)
     text = PAGE.read_text(encoding="utf-8")
-    assert text == page(results, bench.words_of), "just bench methods seeds=none writes it again"
+    further = section(Outcomes.read(UNDESIRED))
+    assert text == page(results, bench.words_of, further=further), "just bench methods seeds=none writes it again"
     for name in methods():
         assert f"| `{name}` |" in text
         assert f"### {name}\n" in text
