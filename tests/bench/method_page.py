@@ -116,7 +116,9 @@ def how_made(runs: Sequence[Run]) -> str:
     seeds = f"seed{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
     tokens = " and ".join(sorted({f"{int(run.words['cpt.tokens']):,}" for run in runs}))
     bases = sorted({f"{int(run.words['base.tokens']):,}" for run in runs if "base.tokens" in run.words})
-    base = f"in float32: a base of {' and '.join(bases)} tokens, then" if bases else "all weights of a checkpoint:"
+    base = "all weights, in the precision that this CPU computes:"
+    if bases:
+        base = f"in float32: a base of {' and '.join(bases)} tokens, then"
     cpus = " and ".join(sorted({run.cpu for run in runs}))
     busy = sum(run.clock for run in runs) / max(1.0, sum(run.processor for run in runs))
     shared = f" Other jobs shared the machine: a run took {busy:.1f} times its CPU time." if busy > 1.5 else ""

@@ -40,7 +40,9 @@ def words_of(setting: Setting, text: str, tokens: int = TOKENS) -> dict[str, str
     }  # fmt: skip
     if text == CHECKPOINT:
         # The profile's rate for all weights, 5e-4, is for a third of these tokens; here it unlearns.
-        fixed |= {"profile": "smollm2-135m-instruct", "peft": "full", "cpt.train.learning_rate": "1.0e-4"}
+        fixed |= {"profile": "smollm2-135m-instruct", "peft": "full"}
+        if "rewarm" not in setting.words.get("cpt.methods", ""):  # which sets the rate itself
+            fixed |= {"cpt.train.learning_rate": "1.0e-4"}
     else:
         fixed |= {"base.precision": "float32", "cpt.precision": "float32", "evaluate.text_documents": "60"}
         fixed |= {"base.tokens": str(min(BASE_TOKENS[text], 4 * tokens))}

@@ -10,8 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.config.methods import chosen, methods
+from common.config.base import StageSettings
+from common.config.methods import ScheduleMethod, chosen, methods
 from common.config.resolve import resolve
+from common.config.stages import TrainingSettings
 from common.store.artifacts import write_json
 from tests.bench import methods as bench
 from tests.bench.method_arms import ALONE, ARMS, CHECKPOINT, FORGETFUL, PLAIN, Arm, Claim, Setting
@@ -71,6 +73,23 @@ def test_an_arm_differs_from_its_plain_counterpart_by_its_method_alone(name: str
     assert on.model_dump(include=keys) == plain.model_dump(include=keys)
     base = [{key: word for key, word in one.words.items() if key.startswith(("base.", "model."))} for one in settings]
     assert base[0] == base[1]
+
+
+@pytest.mark.parametrize("name", [name for name, arm in ARMS.items() if CHECKPOINT in arm.texts])
+def test_settings_of_a_checkpoint_go_together(name: str) -> None:
+    on, plain = (
+        resolve(bench.words_of(one, CHECKPOINT), REPOSITORY).config.stages for one in ARMS[name].settings(CHECKPOINT)
+    )  # fmt: skip
+    rates = [training_rate(stages["cpt"]) for stages in (on, plain)]
+    assert rates == [1e-4, 1e-5 if name == "rewarm" else 1e-4]
+
+
+def training_rate(settings: StageSettings) -> float:
+    assert isinstance(settings, TrainingSettings)
+    for method, own in chosen(settings):
+        if isinstance(method, ScheduleMethod) and method.peak is not None:
+            return float(method.peak(own))
+    return float(settings.train["learning_rate"])
 
 
 def test_the_residual_of_a_checkpoint_is_set_against_the_cpt_that_it_takes_back() -> None:
