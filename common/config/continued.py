@@ -33,16 +33,30 @@ def behind_of(
 
     A stage that goes on behind another one that does so too is behind both. Roles that nobody has read are left out.
     """
-    by_name = {one.name: one for one in nodes}
-    before, here = list[Node](), node
-    while continues(stages[here.name]) and here.parent is not None:
-        here = by_name[here.parent]
-        before.append(here)
     found: dict[str, tuple[int, ...]] = {}
-    for one in reversed(before):
+    for one in reversed(ahead_of(node, nodes, stages)):
         for role, budget in budgets_of(one, stages[one.name]).items():
             found[role] = (*found.get(role, ()), budget)
     return {role: found[role] for role in budgets_of(node, stages[node.name]) if role in found}
+
+
+def ahead_of(node: Node, nodes: Sequence[Node], stages: Mapping[str, StageSettings]) -> list[Node]:
+    """Return the stages that a stage goes on behind, the nearest first; none where it begins at the start."""
+    by_name = {one.name: one for one in nodes}
+    found, here = list[Node](), node
+    while continues(stages[here.name]) and here.parent is not None:
+        here = by_name[here.parent]
+        found.append(here)
+    return found
+
+
+def chained(nodes: Sequence[Node], stages: Mapping[str, StageSettings]) -> set[str]:
+    """Return the stages that need a budget in tokens: those that go on behind others, and these."""
+    found = set[str]()
+    for node in nodes:
+        if ahead := ahead_of(node, nodes, stages):
+            found |= {node.name, *(one.name for one in ahead)}
+    return found
 
 
 def budgets_of(node: Node, settings: StageSettings) -> dict[str, int]:
@@ -81,7 +95,24 @@ def continue_problem(node: Node, settings: WithMethods, before: Sequence[Ancesto
         )
     if settings.tokens is None:
         return f"{node.name} has epochs, and goes on for a budget of tokens. Set {node.name}.tokens."
+    if problem := _problem_of_the_first(node, settings, before):
+        return problem
     return next(_other_ways(node, settings, parent), "")
+
+
+def _problem_of_the_first(node: Node, settings: WithMethods, before: Sequence[Ancestor]) -> str:
+    """Say which stage has read the same documents, though the first of the chain begins at the start, or nothing."""
+    place = next(number for number, one in enumerate(before) if not continues(one.settings))
+    first, role = before[place].node.name, _role_of(node, settings)
+    for one in before[place + 1 :]:
+        if one.taken or not isinstance(one.settings, WithMethods) or one.node.domain != node.domain:
+            continue
+        if role == _role_of(one.node, one.settings):
+            return (
+                f"{first} begins at the start of {role}, which {one.node.name} has read before it, so that "
+                f"{node.name} would read that again. Set {first}.continue_data=true too, or {node.name}'s to false."
+            )
+    return ""
 
 
 def _other_ways(node: Node, settings: WithMethods, parent: Ancestor) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from common.config.base import Limits
@@ -162,12 +162,25 @@ def check_limits(counts: Iterable[RowCount], limits: Limits, stage: str) -> None
     may lose every row unless the limit is 1.
     Raises ContractError that names the source and reason with most rows, and the key to change.
     """
-    by_role: dict[str, list[RowCount]] = {}
+    by_role: dict[str, dict[str, RowCount]] = {}
     for count in counts:
         if count.num_read:
-            by_role.setdefault(count.role, []).append(count)
-    for found in by_role.values():
-        _check_role(found, limits, stage)
+            found = by_role.setdefault(count.role, {})
+            found[count.source] = _together(found[count.source], count) if count.source in found else count
+    for of_role in by_role.values():
+        _check_role(list(of_role.values()), limits, stage)
+
+
+def _together(one: RowCount, other: RowCount) -> RowCount:
+    """Return the account of rows of one source that stand in two, as those that are read again do."""
+    kept = one.num_kept + other.num_kept
+    return replace(
+        one, rows_in=one.rows_in + other.rows_in, rows_out=one.rows_out + other.rows_out,
+        dropped=dict(Counter(one.dropped) + Counter(other.dropped)),
+        before=dict(Counter(one.before) + Counter(other.before)),
+        truncated=one.truncated + other.truncated, joined=one.joined + other.joined,
+        masked_share=(one.masked_share * one.num_kept + other.masked_share * other.num_kept) / max(1, kept),
+    )  # fmt: skip
 
 
 def _check_role(counts: list[RowCount], limits: Limits, stage: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from common.config.continued import behind_of, budgets_of, continues
+from common.config.continued import ahead_of, behind_of, budgets_of
 from common.config.node import Node
 from common.config.resolve import Resolved
 from common.data.corpus import Corpus
@@ -26,22 +26,24 @@ def check_continued(resolved: Resolved, corpus: Corpus) -> None:
     Conversations that are longer than a row are left out.
     """
     stages = resolved.config.stages
+
+    def length_of(name: str) -> int:
+        return int(getattr(stages[name], "sequence_length", 0))
+
     for node in resolved.own:
-        if node.parent is None or not continues(stages[node.name]):
-            continue
-        lengths = {name: getattr(stages[name], "sequence_length", 0) for name in (node.parent, node.name)}
-        talking = [
-            name
-            for role in behind_of(node, resolved.nodes, stages)
-            for name, talks in corpus.conversations(role).items()
-            if talks
-        ]
-        if talking and len(set(lengths.values())) > 1:
-            raise ConfigError(
-                f"{node.name}.continue_data=true: sequence_length is {lengths[node.parent]} in {node.parent} and "
-                f"{lengths[node.name]} in {node.name}, and longer conversations of the source '{talking[0]}' are left "
-                f"out, so that the two read other rows. Set {node.name}.sequence_length={lengths[node.parent]}."
-            )
+        own = budgets_of(node, stages[node.name])
+        for other in ahead_of(node, resolved.nodes, stages):
+            shared = own.keys() & budgets_of(other, stages[other.name]).keys()
+            talking = [
+                name for role in sorted(shared) for name, talks in corpus.conversations(role).items() if talks
+            ]  # fmt: skip
+            if talking and length_of(other.name) != length_of(node.name):
+                raise ConfigError(
+                    f"{node.name}.continue_data=true: sequence_length is {length_of(other.name)} in {other.name} and "
+                    f"{length_of(node.name)} in {node.name}, and longer conversations of the source '{talking[0]}' are "
+                    "left out, so that the two read other rows. Set "
+                    f"{node.name}.sequence_length={length_of(other.name)}."
+                )
 
 
 def continued_lines(node: Node, resolved: Resolved, sizes: RowSizes) -> Iterator[str]:
@@ -54,9 +56,9 @@ def continued_lines(node: Node, resolved: Resolved, sizes: RowSizes) -> Iterator
     yield f"{node.name}: goes on in the data behind {tokens}, which the stages before it read (continue_data)."
     for role, read in behind.items():
         found = sizes.of(role)
-        if found is None or not (total := found.total()):
+        if found is None or not (total := found.total(getattr(stages[node.name], "sequence_length", None))):
             continue
-        again = 1 - max(0.0, total - sum(read)) / budgets[role]
+        again = 1 - max(0.0, total - sum(read)) / max(1, budgets[role])
         if again >= LEAST:
             yield (
                 f"{node.name}: {role} has about {total:,.0f} tokens, so about {again:.0%} of the {budgets[role]:,} "

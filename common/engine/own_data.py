@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from common.config.answering import ExpertSettings
 from common.config.cleaning import from_lineage
+from common.config.continued import chained
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import EMBEDDED, HUB, Resolved
@@ -68,11 +69,12 @@ def repeated(resolved: Resolved, corpus: Corpus, sizes: RowSizes) -> Iterator[st
     for own in _own_stages(resolved, corpus, sizes):
         settings, name = own.settings, own.node.name
         passes = settings.epochs if settings.tokens is None else settings.tokens / own.tokens
+        less = next(f"{key}={value}" for key, value in _passes(own, resolved, []).items())
         if not settings.learns_answers and (passes or 0) > PASSES:
             yield (
                 f"{name}: reads its {_amount(own.found)} of text {_number(passes or 0)} times. Up to about {PASSES} "
-                f"passes are nearly as good as new text, and more are worth little (arXiv 2305.16264); {name}.epochs="
-                f"{PASSES} stops there."
+                f"passes are nearly as good as new text, and more are worth little (arXiv 2305.16264); {name}.{less} "
+                "stops there."
             )
 
 
@@ -129,8 +131,8 @@ def _layers(resolved: Resolved, corpus: Corpus) -> Iterator[Layer]:
             continue  # it follows that stage, below
         reason = _too_often(own, resolved)
         passes = PASSES if reason else own.settings.epochs
-        layers = [_layer(name, {"epochs": PASSES}, reason)] if reason else []
         batch = _smaller_batch(own, resolved, passes)
+        layers = [_layer(name, _passes(own, resolved, batch), reason)] if reason else []
         yield from (*layers, *batch)
         for other in stages.values():
             if other.node.settings == name != other.node.name:
@@ -151,10 +153,19 @@ def _following(
         yield _layer(name, {"batch_tokens": size}, f"as {first.node.name} has")
     if layers and is_default(f"{name}.tokens", resolved):
         if own.settings.replay == first.settings.replay:
-            yield _layer(name, {"epochs": PASSES}, f"{PASSES} passes, as {first.node.name} makes")
+            yield _layer(name, _passes(own, resolved, batch), f"{PASSES} passes, as {first.node.name} makes")
         else:
             tokens = max(1, round(PASSES * first.tokens / size)) * size
             yield _layer(name, {"tokens": tokens}, f"about as many tokens as {first.node.name} reads")
+
+
+def _passes(own: _Own, resolved: Resolved, batch: Sequence[Layer]) -> dict[str, int]:
+    """Return the budget of PASSES passes: in tokens where a stage goes on in the data behind another, or is behind."""
+    if own.node.name not in chained(resolved.nodes, resolved.config.stages):
+        return {"epochs": PASSES}
+    sizes = [size for layer in batch for values in layer.values.values() if (size := values.get("batch_tokens"))]
+    size = int(sizes[0]) if sizes else own.settings.batch_tokens
+    return {"tokens": max(1, round(PASSES * own.tokens / size)) * size}
 
 
 def _layer(stage: str, values: Mapping[str, object], reason: str) -> Layer:

@@ -155,7 +155,7 @@ def rows_of_table(preview: Preview) -> tuple[list[str], list[list[str]]]:
     ]
     rows = [
         [f"{count.source}{', read again' if count.again else ''}", count.role, *(f"{number:,}" for number in numbers),
-         _share(_learned(preview, count), count.tokens), count.passes]
+         _learned(preview, count), count.passes]
         for count, numbers in zip(preview.counts, found, strict=True)
     ]  # fmt: skip
     if len(rows) > 1:
@@ -165,11 +165,12 @@ def rows_of_table(preview: Preview) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _learned(preview: Preview, count: RowCount) -> int:
-    """Return the tokens with loss of an account: its part of those of the source, which may have another one."""
+def _learned(preview: Preview, count: RowCount) -> str:
+    """Return the tokens with loss of an account: about its part of those of the source, where that has another one."""
     source = (count.role, count.source)
     tokens = sum(other.tokens for other in preview.counts if (other.role, other.source) == source)
-    return round(preview.learned.get(source, 0) * count.tokens / max(1, tokens))
+    found = _share(round(preview.learned.get(source, 0) * count.tokens / max(1, tokens)), count.tokens)
+    return found if tokens == count.tokens else f"~{found}"
 
 
 def _share(learned: int, tokens: int) -> str:

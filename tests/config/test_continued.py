@@ -62,9 +62,8 @@ def test_budgets_of_the_stages_before_are_known_by_role(resolved: Resolve) -> No
     assert behind(run, "decay") == {"cpt": (9216,), "replay": (3072,)}
     assert behind(run, "further") == {"cpt": (9216, 1536), "replay": (3072, 512)}
     assert behind(run, "more") == {"sft": (2048,)}
-    assert behind(resolved(**{"further.continue_data": "true", "decay.continue_data": "false"}), "further") == {
-        "cpt": (1536,), "replay": (512,),
-    }  # fmt: skip
+    run = resolved(**{"further.continue_data": "true", "decay.continue_data": "false", "trunk.replay": "1"})
+    assert behind(run, "further") == {"cpt": (1536,), "replay": (512,)}
 
 
 def test_each_role_has_the_budget_of_its_own_share(resolved: Resolve) -> None:
@@ -132,6 +131,11 @@ TAKEN = {"model.path": "owner/name", "model.revision": "0" * 40}
         (
             {"decay.tokens": None, "decay.epochs": "1"},
             r"^decay\.continue_data=true: decay has epochs, and goes on for a budget of tokens\. Set decay\.tokens\.",
+        ),
+        (
+            {"decay.continue_data": "false", "further.continue_data": "true"},
+            r"^further\.continue_data=true: decay begins at the start of cpt, which trunk has read before it, so that "
+            r"further would read that again\. Set decay\.continue_data=true too, or further's to false\.$",
         ),
         ({"trunk.packing": "trl"}, r"^decay\.continue_data=true: trunk\.packing=trl does not read documents in their"),
         ({"decay.packing": "trl"}, r"^decay\.continue_data=true: decay\.packing=trl does not read documents in their"),

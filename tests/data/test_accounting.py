@@ -54,6 +54,17 @@ def test_a_source_that_loses_everything_stops_even_a_large_stage() -> None:
         check_limits([count("large", 10_000), count("small", 3, dropped=3)], LIMITS, "cpt")
 
 
+def test_two_accounts_of_one_source_are_judged_as_one() -> None:
+    again = count("a", 1000, dropped=5)
+    again.again = True
+    check_limits([count("a", 1, dropped=1), again], LIMITS, "sft")
+    half, rest = count("b", 100, masked_share=0.5), count("b", 300)
+    for found in ([half, rest], [rest, half]):
+        check_limits(found, Limits(masked=0.125), "sft")
+        with pytest.raises(ContractError, match=r"12\.5% of its rows were left without one token to learn from"):
+            check_limits(found, Limits(masked=0.12), "sft")
+
+
 def test_replay_hides_nothing_of_the_rows_that_a_stage_lost_itself() -> None:
     counts = [count("own", 18, dropped=7), RowCount("general", "replay", rows_in=1000)]
     with pytest.raises(ContractError, match=r"38\.9% of its rows were dropped, .* source 'own' \(7 of 18\)"):

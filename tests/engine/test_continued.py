@@ -19,6 +19,7 @@ stages:
   base: {kind: base}
   trunk: {kind: cpt, from: base}
   decay: {kind: cpt, from: trunk}
+  further: {kind: cpt, from: decay}
   chat: {kind: sft, from: decay}
   more: {kind: sft, from: chat}
 exam: [base]
@@ -73,6 +74,18 @@ def test_conversations_need_one_length_and_texts_do_not(planned: Planned) -> Non
         r"the source '.*' are left out, so that the two read other rows\. Set more\.sequence_length=\d+\.$",
     ):
         planned(**{"more.sequence_length": "512"})
+
+
+def test_the_length_is_that_of_every_stage_before_that_reads_conversations(planned: Planned) -> None:
+    lengths = {"trunk.sequence_length": "64", "decay.replay": "0", "further.continue_data": "true"}
+    message = r"^further\.continue_data=true: sequence_length is 64 in trunk and 256 in further, and longer"
+    with pytest.raises(ConfigError, match=message):
+        planned(**lengths)
+    planned(**lengths, **{"further.replay": "0"})
+
+
+def test_a_budget_of_no_token_is_read_to_its_end(planned: Planned) -> None:
+    assert lines(planned(**{"cpt.replay": "0.0001"}), "decay")[0].startswith("decay: goes on in the data behind 12,287")
 
 
 def test_what_a_stage_is_behind_is_part_of_its_recipe(planned: Planned) -> None:

@@ -20,7 +20,7 @@ from common.engine.plan import make_plan
 from common.errors import ConfigError, DataError
 from common.store import cache
 from common.store.artifacts import write_json
-from tests.conftest import REPOSITORY, training
+from tests.conftest import REPOSITORY, own_pipeline, training
 
 EXAM = {"q": "What is a sluice?", "c": ["a gate", "a boat", "a fish", "a hat"], "key": 0}
 SOURCES: dict[str, dict[str, Any]] = {
@@ -69,6 +69,26 @@ def test_passes_replace_tokens_that_would_repeat_the_text(folder: Path) -> None:
         "times (cpt.tokens=800000 keeps them)"
     )
     assert training(resolved.config, "base").tokens == 500_000  # of the embedded world
+
+
+def test_stages_that_go_on_behind_each_other_get_tokens_and_not_passes(folder: Path, tmp_path: Path) -> None:
+    stages = "base: {kind: base}, trunk: {kind: cpt, from: base}, decay: {kind: cpt, from: trunk}"
+    repository = own_pipeline(
+        tmp_path / "clone", f"description: A branch.\nstages: {{{stages}}}\nexam: [base]\npublish: decay\n"
+    )
+    chosen = [{"id": name, "licence": "mit", **SOURCES[name]} for name in ("text", "exam")]
+    write_json(folder / "data.yaml", {"title": "Own", "sources": chosen})
+    given = {"domain": "medical", "data": str(folder / "data.yaml"), "out": str(folder / "store"), "pipeline": "own"}
+    words = {"decay.tokens": "8192", "decay.continue_data": "true"}
+    resolved = fit_to_own_data(resolve({**given, **words}, repository))
+    trunk = training(resolved.config, "trunk")
+    assert trunk.epochs is None
+    assert trunk.tokens is not None
+    assert trunk.tokens % trunk.batch_tokens == 0
+    assert 130_000 < trunk.tokens < 160_000  # four passes over about 36,000
+    assert reasons(resolved)[0].startswith("trunk: 4 passes over 0.11 MB of local text (about 36,000 tokens)")
+    notes = make_plan(fit_to_own_data(resolve({**given, **words, "trunk.tokens": "800000"}, repository))).notes
+    assert any(f"trunk.tokens={trunk.tokens} stops there" in note for note in notes)
 
 
 def test_a_domains_budget_for_its_own_data_sets_is_not_for_a_users(folder: Path) -> None:

@@ -43,7 +43,7 @@ class Parts:
         before = len(self.rows)
         position = self._prepare(reader, budget, behind, how)
         if behind and budget is not None:
-            share = max(0.0, 1 - position["read"] / budget)
+            share = max(0.0, 1 - position["read"] / max(1, budget))
             self.continued[reader.role] = {"passed": position["passed"], "again": round(share, 4)}
         left = budget
         while left is not None and position and position["read"] < left:
