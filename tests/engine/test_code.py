@@ -98,3 +98,10 @@ def test_rows_do_not_depend_on_code_that_only_plans() -> None:
     tokens = code.code_of_module("common.training.rows.prepared", REPOSITORY, reads_rows=True)["files"]
     assert not planning & tokens.keys()
     assert not planning & code_of("clean", REPOSITORY)["files"].keys()
+
+
+def test_labels_do_not_depend_on_code_that_trains_or_reports() -> None:
+    files = code_of("label", REPOSITORY)["files"]
+    assert {"common/evaluation/exam.py", "common/evaluation/sitting.py"} <= files.keys()
+    others = ("stages/evaluate", "training/callbacks", "training/patches", "training/tracking/reporter")
+    assert not {f"common/{name}.py" for name in others} & files.keys()
