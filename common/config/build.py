@@ -16,6 +16,7 @@ from typing import Any
 from common.config.answering import AnsweringSettings, RewardedSettings
 from common.config.base import Precision, StageSettings
 from common.config.cleaning import hub_characters
+from common.config.continued import behind_of
 from common.config.kinds import kind_of, kinds
 from common.config.method_rules import layer_of, settle_methods, tokens_of_methods
 from common.config.node import Node
@@ -90,7 +91,8 @@ def build(
         if tokens != model.control_tokens:
             sections["model"] = model.model_copy(update={"control_tokens": tokens})
             origins["model.control_tokens"] = "the methods of " + ", ".join(dict.fromkeys(control.values()))
-    for name, characters in hub_characters(pipeline.nodes(), stages, pipeline.far).items():
+    behind = functools.partial(behind_of, nodes=pipeline.nodes(), stages=stages)
+    for name, characters in hub_characters(pipeline.nodes(), stages, pipeline.far, behind).items():
         stages[name] = stages[name].model_copy(update={"hub_characters": characters})
         origins[f"{name}.hub_characters"] = "what the budgets of the stages need"
     names = {"domain": domain, "profile": profile, "pipeline": pipeline.name}

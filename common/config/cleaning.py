@@ -7,7 +7,7 @@ Which blocks there are is `common.config.blocks`. A data manifest lists them bel
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from pydantic import Field
 
 from common.config.base import OfData, StageSettings
 from common.config.blocks import BlockList, block_of, chosen
-from common.config.continued import behind_of
 from common.config.kinds import kind_of
 from common.config.node import Node
 
@@ -91,11 +90,15 @@ def needed_inputs(node: Node, settings: StageSettings) -> tuple[str, ...]:
     return tuple(name for name in node.inputs if name not in unread)
 
 
-def hub_characters(nodes: Sequence[Node], stages: Mapping[str, StageSettings], far: Collection[str]) -> dict[str, int]:
+def hub_characters(
+    nodes: Sequence[Node], stages: Mapping[str, StageSettings], far: Collection[str],
+    behind: Callable[[Node], Mapping[str, Sequence[int]]],
+) -> dict[str, int]:  # fmt: skip
     """Return the most characters that cleaning reads of each source of the Hub, by stage, where nobody says it.
 
     It follows from the tokens that stages train on; one that trains in epochs needs all rows. `far` are the roles that
-    have such sources.
+    have such sources. `behind` says, for each role of a stage, the tokens that it passes over
+    (`common.config.continued`, which the code that makes rows need not know).
     """
     found = {}
     for node in nodes:
@@ -103,7 +106,7 @@ def hub_characters(nodes: Sequence[Node], stages: Mapping[str, StageSettings], f
         if not isinstance(settings, DataSettings) or settings.role not in far or settings.hub_characters is not None:
             continue
         needs = [
-            _tokens_of(other, nodes, stages, settings.role)
+            _tokens_of(stages[other.name], settings.role, sum(behind(other).get(settings.role, ())))
             for other in nodes
             if node.name in needed_inputs(other, stages[other.name]) and other.kind not in (KIND, "card")
         ]
@@ -112,11 +115,9 @@ def hub_characters(nodes: Sequence[Node], stages: Mapping[str, StageSettings], f
     return found
 
 
-def _tokens_of(node: Node, nodes: Sequence[Node], stages: Mapping[str, StageSettings], role: str) -> int | None:
+def _tokens_of(settings: StageSettings, role: str, behind: int) -> int | None:
     """Return how many tokens of a role a stage needs, with those that it passes over; None where all of them."""
-    settings = stages[node.name]
     tokens, share = getattr(settings, "tokens", None), getattr(settings, "replay", 0.0)
-    behind = sum(behind_of(node, nodes, stages).get(role, ()))
     return None if tokens is None else round(tokens * (share if role == "replay" else 1)) + behind
 
 

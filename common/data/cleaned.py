@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from common.data.accounting import RowCount
-from common.data.corpus import Corpus, Row, Wrapped
+from common.data.corpus import Corpus, Row
 from common.data.shards import read_shard, shards_of
+from common.data.wrapped import Wrapped
 from common.store.manifest import read_mapping
 
 # Of a stage that cleans. Rows and weights are its result; the others only tell what was done.

@@ -2,8 +2,8 @@
 
 Usage: `for row in corpus.rows("cpt"): ...`; `recipe["data"] = corpus.identity(["cpt", "replay"])`.
 
-It is the contract, and what corpora that are made of others share. `common.data.manifest.manifest` reads files and Hub
-data sets, `common.data.knowledge.corpus` renders a domain's own knowledge.
+It is the contract only. `common.data.manifest.manifest` reads files and Hub data sets, `common.data.knowledge.corpus`
+renders a domain's own knowledge.
 
 Rows are plain dicts, each with its `source`, its `language` where that is known, and its `date` where the source names
 a column for it (as it stands there; `common.data.dates` reads it): text rows {"text"}, chat rows {"messages"},
@@ -91,45 +91,3 @@ class Corpus(Protocol):
 
     def sources(self) -> list[dict[str, Any]]:
         """Return id, role, title, licence, revision or digest, and rows (or None) of each source, for the card."""
-
-
-class Wrapped:
-    """A corpus that is made of another: all that a class of this kind does not say itself, that one says."""
-
-    def __init__(self, own: Corpus) -> None:
-        self._own = own
-
-    def _of(self, role: str) -> Corpus:
-        """Return the corpus that serves a role."""
-        return self._own
-
-    @property
-    def domain_title(self) -> str:
-        return self._own.domain_title
-
-    def identity(self, roles: Sequence[str]) -> list[dict[str, Any]]:
-        return self._own.identity(roles)
-
-    def rows(self, role: str) -> Iterator[Row]:
-        return self._of(role).rows(role)
-
-    def portions(self, role: str, *, hub: bool = False) -> list[Portion] | None:
-        return self._of(role).portions(role, hub=hub)
-
-    def counts(self, role: str) -> Mapping[str, RowCount]:
-        return self._of(role).counts(role)
-
-    def exam_roles(self, role: str) -> tuple[str, ...]:
-        return self._of(role).exam_roles(role)
-
-    def conversations(self, role: str) -> Mapping[str, bool]:
-        return self._of(role).conversations(role)
-
-    def unpaired(self, role: str) -> Mapping[str, bool]:
-        return self._of(role).unpaired(role)
-
-    def shapes(self) -> Mapping[str, str]:
-        return self._own.shapes()
-
-    def findings(self) -> Mapping[str, Sequence[str]]:
-        return self._own.findings()

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from common.data.corpus import Corpus, Wrapped
+from common.data.corpus import Corpus
+from common.data.wrapped import Wrapped
 
 LENT = ("pretrain", "replay", "questions_general", "text_general")  # roles that the general world has
 

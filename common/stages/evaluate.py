@@ -8,21 +8,17 @@ It measures. Limits are in `common.engine.gate`, tables and plots are on the car
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from common.config.kinds import Kind
 from common.config.node import Node
 from common.config.resolve import Resolved
 from common.config.stages import EvaluateSettings
 from common.errors import ConfigError
-from common.models.device import device_of
 from common.stage import StageContext, StageReport
 from common.store.artifacts import write_json, write_rows
 from common.training.loop import memory
 from common.training.tracking.reporter import reporting
-
-if TYPE_CHECKING:
-    from common.evaluation.exam import ExamQuestions, Result
 
 EXAM = "exam.json"
 RECORDS = "records.jsonl"  # one line per question
@@ -35,6 +31,7 @@ def run(context: StageContext) -> StageReport:
     """Run the exam on the parent and write its scores."""
     from common.evaluation.exam import ExamQuestions
     from common.evaluation.scores import SIDES
+    from common.evaluation.sitting import examine
 
     settings = context.settings
     assert isinstance(settings, EvaluateSettings), f"{context.stage} is of kind {context.kind}"
@@ -45,7 +42,8 @@ def run(context: StageContext) -> StageReport:
         questions={side: list(context.corpus.rows(f"questions_{side}")) for side in SIDES},
         texts={side: list(context.corpus.rows(f"text_{side}")) for side in SIDES},
     )
-    result = examine(context, exam, settings, "answers")
+    with memory.phase(memory.EVALUATING):
+        result = examine(context, exam, settings, "answers")
     noted = {LEFT_OUT: missing} if missing else {}
     write_json(context.out / EXAM, result.to_json(checkpoint.stage) | noted)
     for name, lines in ((RECORDS, result.records), (TEXTS, result.documents)):
@@ -59,22 +57,6 @@ def run(context: StageContext) -> StageReport:
             reporter.log({f"exam/{name}": value for name, value in metrics.items()}, 0)
     sources = [source for source in context.corpus.sources() if "eval" in str(source["role"]).split(", ")]
     return StageReport(metrics=metrics | noted, sources=sources)
-
-
-def examine(context: StageContext, exam: ExamQuestions, settings: EvaluateSettings, unit: str) -> Result:
-    """Return what the parent scores in an exam; `unit` is what the bar of progress counts."""
-    from common.evaluation.exam import run_exam
-
-    with context.console.progress(context.stage, 0, unit) as bar, memory.phase(memory.EVALUATING):
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done)
-
-        return run_exam(
-            context.parent_artifact.path, exam, settings, device=device_of(context.config.run), progress=show,
-            trust_remote_code=context.config.model.trust_remote_code, task_folders=context.task_folders,
-        )  # fmt: skip
 
 
 def check(node: Node, settings: EvaluateSettings, resolved: Resolved) -> None:

@@ -26,8 +26,8 @@ from common.data.manifest.questions import LETTERS
 from common.errors import DataError
 from common.models import checkpoint
 from common.stage import StageContext, StageReport
-from common.stages.evaluate import examine
 from common.store.artifacts import write_rows
+from common.training.loop import memory
 from common.training.rows.prompts import read_prompts
 from common.training.rows.reader import SAMPLED_FILES
 
@@ -42,6 +42,7 @@ def run(context: StageContext) -> StageReport:
     """Write the texts. Raises DataError where no label is known, or no prompt is left."""
     from common.evaluation.exam import ExamQuestions
     from common.evaluation.scores import share_of
+    from common.evaluation.sitting import examine
 
     settings = cast(LabelSettings, context.settings)
     tokenizer = checkpoint.load_tokenizer(context.parent_artifact.path, context.config.model)
@@ -50,7 +51,8 @@ def run(context: StageContext) -> StageReport:
     asked, left_out = questions_of(rows, settings, context.stage)
     require_left(asked, left_out, context.stage)
     exam = ExamQuestions({"domain": asked})
-    result = examine(context, exam, EvaluateSettings(batch_size=settings.batch_size), "labels")
+    with memory.phase(memory.EVALUATING):
+        result = examine(context, exam, EvaluateSettings(batch_size=settings.batch_size), "labels")
     found = labelled(asked, [record["scores"] for record in result.records])
     kept = [one for one in found if one["lead"] >= settings.margin]
     left_out[NARROW] += len(found) - len(kept)

@@ -85,7 +85,10 @@ def _memory(more: int) -> Iterator[None]:
 
 
 def memory_held() -> int | None:
-    """Return the bytes of memory that this process has now; None where that is not known."""
+    """Return the bytes of addresses that this process has now; None where that is not known.
+
+    It is what RLIMIT_AS limits, and more than the memory in use: libraries and reserved space count too.
+    """
     try:
         with open(STATM, "rb") as stream:
             return int(stream.read().split()[0]) * PAGE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,9 +92,10 @@ def test_cleaning_reads_as_much_of_the_hub_as_is_passed_over_and_read() -> None:
         "data-cpt": DataSettings(role="cpt"), "trunk": CptSettings(tokens=40960),
         "decay": CptSettings(tokens=4096, continue_data=True),
     }  # fmt: skip
-    assert hub_characters(nodes, settings, ["cpt"]) == {"data-cpt": 8 * (40960 + 4096)}
+    passed = functools.partial(behind_of, nodes=nodes, stages=settings)
+    assert hub_characters(nodes, settings, ["cpt"], passed) == {"data-cpt": 8 * (40960 + 4096)}
     settings["decay"] = CptSettings(tokens=4096)
-    assert hub_characters(nodes, settings, ["cpt"]) == {"data-cpt": 8 * 40960}
+    assert hub_characters(nodes, settings, ["cpt"], passed) == {"data-cpt": 8 * 40960}
 
 
 TAKEN = {"model.path": "owner/name", "model.revision": "0" * 40}

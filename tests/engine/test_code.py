@@ -90,3 +90,18 @@ def test_forms_and_blocks_are_part_of_the_code_that_they_make_rows_for() -> None
     cleaning = code_of("clean", REPOSITORY, settings)["files"]
     assert {"common/data/blocks/format_alignment.py", "common/data/dependence.py"} <= cleaning.keys()
     assert "common/data/blocks/pii.py" not in cleaning
+
+
+def test_rows_do_not_depend_on_code_that_only_plans() -> None:
+    """A reworded refusal makes no corpus be tokenised again, and no stopped cleaning begin anew."""
+    planning = {"common/config/continued.py", "common/config/methods.py"}
+    tokens = code.code_of_module("common.training.rows.prepared", REPOSITORY, reads_rows=True)["files"]
+    assert not planning & tokens.keys()
+    assert not planning & code_of("clean", REPOSITORY)["files"].keys()
+
+
+def test_labels_do_not_depend_on_code_that_trains_or_reports() -> None:
+    files = code_of("label", REPOSITORY)["files"]
+    assert {"common/evaluation/exam.py", "common/evaluation/sitting.py"} <= files.keys()
+    others = ("stages/evaluate", "training/callbacks", "training/patches", "training/tracking/reporter")
+    assert not {f"common/{name}.py" for name in others} & files.keys()
