@@ -43,7 +43,7 @@ class ExactSettings(BlockSettings):
 def look(settings: ExactSettings, context: BlockContext) -> TwoPassSearch:
     """Return what finds rows with the same text."""
     return TwoPassSearch(
-        settings, context, _noting, _decide,
+        settings, context, settings.against, _noting, _decide,
         lambda _, parts, folder, part: dropping_repeats(parts, folder / _KEPT, part, "duplicate"),
     )  # fmt: skip
 

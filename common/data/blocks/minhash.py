@@ -54,7 +54,7 @@ class MinhashSettings(BlockSettings):
 
 def look(settings: MinhashSettings, context: BlockContext) -> TwoPassSearch:
     """Return what finds rows that are nearly the same."""
-    return TwoPassSearch(settings, context, _noting, _decide, _judge)
+    return TwoPassSearch(settings, context, settings.against, _noting, _decide, _judge)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class SentencesSettings(BlockSettings):
 
 def look(settings: SentencesSettings, context: BlockContext) -> TwoPassSearch:
     """Return what finds runs of sentences that come more than once."""
-    return TwoPassSearch(settings, context, _noting, _decide, _judge)
+    return TwoPassSearch(settings, context, settings.against, _noting, _decide, _judge)
 
 
 def _config(settings: SentencesSettings) -> Any:

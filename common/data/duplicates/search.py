@@ -1,6 +1,6 @@
 """Look at all rows of a role, and at those that earlier stages were made of; decide; then judge each row.
 
-Usage: `TwoPassSearch(settings, context, noting=notes, deciding=decide, judging=judge)` is a `TwoPass`.
+Usage: `TwoPassSearch(settings, context, ("cpt",), noting=notes, deciding=decide, judging=judge)` is a `TwoPass`.
 
 Rows come in parts: one for each file of rows of an earlier stage, then one for each task. A part has a folder with what
 was noted of its rows. It appears under its name once it is whole. Rows are numbered over all parts, and of those that
@@ -74,8 +74,9 @@ class Parts:
 class TwoPassSearch:
     """Finds what is alike in rows (see `common.config.blocks.TwoPass`). The functions are given the settings first."""
 
-    settings: Any  # of a block, with the roles of earlier stages in `against`
+    settings: Any  # of a block
     context: BlockContext
+    against: Sequence[str]  # roles of earlier stages
     noting: Callable[[Any, Path], AbstractContextManager[Note]]  # folder -> what notes each row of a part there
     deciding: Callable[[Any, Parts, Path], None]  # writes what it decides into a folder
     judging: Callable[[Any, Parts, Path, Part], Callable[[int, Row], Row | Drop]]
@@ -113,7 +114,7 @@ class TwoPassSearch:
     def _earlier(self) -> list[tuple[str, str, Path]]:
         """Return the files of earlier stages, each with the name of its part and its role."""
         found = []
-        for number, role in enumerate(self.settings.against):
+        for number, role in enumerate(self.against):
             if role not in self.context.earlier:
                 raise DataError(
                     f"against: no stage before this one has cleaned rows of '{role}'; those that have: "
