@@ -116,7 +116,7 @@ def how_made(runs: Sequence[Run]) -> str:
     seeds = f"seed{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
     tokens = " and ".join(sorted({f"{int(run.words['cpt.tokens']):,}" for run in runs}))
     bases = sorted({f"{int(run.words['base.tokens']):,}" for run in runs if "base.tokens" in run.words})
-    base = "all weights, in the precision that this CPU computes:"
+    base = "in the precision that it computes: all weights of a checkpoint of four bits, which any training repairs;"
     if bases:
         base = f"in float32: a base of {' and '.join(bases)} tokens, then"
     cpus = " and ".join(sorted({run.cpu for run in runs}))

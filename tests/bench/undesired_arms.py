@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.bench import method_arms
-from tests.bench.method_arms import ALONE
+from tests.bench.method_arms import ALONE, UNGUARDED
 
 PLAIN, FILTERING, CONDITIONAL = "plain", "filtering", "conditional"
 METHODS = (CONDITIONAL, "unlikelihood", "reward_weighted", "advantage_weighted")
@@ -19,7 +19,7 @@ ARMS: dict[str, Mapping[str, str]] = {
     PLAIN: ALONE,
     FILTERING: {**ALONE, "data-cpt.blocks": "[{score: {function: mails, at_most: 0}}]"},
     **{name: method_arms.ARMS[name].on.words for name in METHODS},
-    STEEP: {**ALONE, "cpt.methods": "{reward_weighted: {by: mails, beta: 0.3}}"},
+    STEEP: {**ALONE, **UNGUARDED, "cpt.methods": "{reward_weighted: {by: mails, beta: 0.3}}"},
 }
 # At 61,440 tokens, or at steps of 512, `conditional` had not yet learned its tokens under the seed 0.
 TOKENS, BASE_TOKENS = 81_920, 204_800
