@@ -50,6 +50,7 @@ class Arm:
     paper: str = ""
     texts: tuple[str, ...] = ("embedded", "real")  # none: what its paper claims is not a matter of bits per byte
     timed_by: str = ""  # another bench that measures its step
+    untimed: str = ""  # why the time of a step is not set against the plain one
     variant_of: str = ""  # the method of the registry that this is a form of
     checkpoint: tuple[Setting, Setting] | None = None  # on and plain for a published checkpoint, where these differ
 
@@ -203,6 +204,7 @@ ARMS: dict[str, Arm] = {
             "Copies beside frozen layers keep the old: MMLU falls by less than 4.3%, and by more than 35% where all "
             "weights learn (8B parameters, other text).", "arXiv 2501.10979, abstract", {"general": FALLS},
         ),
+        untimed="its step is one of a larger model",
         ours="4 layers and 2 copies with dlerp, not yet collapsed; the whole of Control LLM, not its loss alone",
     ),
     "layer_updates": Arm(

@@ -31,8 +31,9 @@ ROOM = 4  # steps of a stage beyond those measured, so that no loop ends before 
 def loop(setting: Setting, data: Mapping[str, str], folder: Path, done: Done) -> None:
     """Train under a setting, with a turn for every step; note at the end what the process held at most."""
     from common.config.pruning import PruneSettings
+    from common.config.methods import chosen
     from common.models.checkpoint import save
-    from common.models.sparsity.masks import scale
+    from common.models.sparsity.masks import linears, mask_of, scale
     from common.stages.base import initialise, make_tokenizer
     from common.store.artifacts import Artifact
     from common.training.fit import trainer_for
@@ -50,6 +51,9 @@ def loop(setting: Setting, data: Mapping[str, str], folder: Path, done: Done) ->
     context = dataclasses.replace(context, parent="base", inputs={"base": Artifact(folder / "base", {"kind": "base"})})
     if isinstance(context.settings, PruneSettings):
         scale(model, context.settings.modules, context.settings.scale_groups)
+    if "keep_zeros" in {method.name for method, _ in chosen(context.settings)}:  # which needs some to keep
+        for layer in linears(model).values():
+            layer.weight.data *= mask_of(layer.weight.data)
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     trainer = trainer_for(context, model, tokenizer, rows, folder / "trainer")
     number = 0

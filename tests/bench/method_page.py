@@ -135,7 +135,9 @@ def cost_rows(results: Results, arms: Mapping[str, Arm]) -> Iterator[list[str]]:
         if arm.timed_by:
             yield [f"`{name}`", f"`just bench {arm.timed_by}` measures it", limit, "", ""]
             continue
-        if (cost := results.cost(name)) is None:
+        if arm.untimed:
+            yield [f"`{name}`", f"not measured: {arm.untimed}", limit, "", ""]
+        elif (cost := results.cost(name)) is None:
             yield [f"`{name}`", NOT_MEASURED, limit, "", ""]
         else:
             yield [f"`{name}`", cost.time, limit, cost.verdict(arm.limit), f"{cost.megabytes:+.0f} MB"]

@@ -157,7 +157,9 @@ def main(
         trained = {key: arm for key, arm in arms.items() if name in arm.texts}
         for run in train_all(trained, name, numbers, place, budget, root):
             keep(results := results.with_run(run))
-        timed = {key: arm for key, arm in trained.items() if arm.texts[:1] == (name,) and not arm.timed_by}
+        timed = {
+            key: arm for key, arm in trained.items() if arm.texts[:1] == (name,) and not (arm.timed_by or arm.untimed)
+        }
         timed = timed if numbers and costs == "yes" else {}
         for cost in method_costs.measure(timed, data_words(root)):
             print(f"    {cost.line(limits.get(cost.name))}", flush=True)
