@@ -30,8 +30,8 @@ ROOM = 4  # steps of a stage beyond those measured, so that no loop ends before 
 
 def loop(setting: Setting, data: Mapping[str, str], folder: Path, done: Done) -> None:
     """Train under a setting, with a turn for every step; note at the end what the process held at most."""
-    from common.config.pruning import PruneSettings
     from common.config.methods import chosen
+    from common.config.pruning import PruneSettings
     from common.models.checkpoint import save
     from common.models.sparsity.masks import linears, mask_of, scale
     from common.stages.base import initialise, make_tokenizer
