@@ -52,8 +52,9 @@ def loop(setting: Setting, data: Mapping[str, str], folder: Path, done: Done) ->
     if isinstance(context.settings, PruneSettings):
         scale(model, context.settings.modules, context.settings.scale_groups)
     if "keep_zeros" in {method.name for method, _ in chosen(context.settings)}:  # which needs some to keep
-        for layer in linears(model).values():
-            layer.weight.data *= mask_of(layer.weight.data)
+        for name, layer in linears(model).items():
+            if name != "lm_head":  # which is the table of words
+                layer.weight.data *= mask_of(layer.weight.data)
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     trainer = trainer_for(context, model, tokenizer, rows, folder / "trainer")
     number = 0
