@@ -43,7 +43,8 @@ def loop(setting: Setting, data: Mapping[str, str], folder: Path, done: Done) ->
     from tests.bench.tokens import peak_memory
     from tests.bench.turns import train_in_turns
 
-    words = {**FEW, **data, **setting.words, "cpt.tokens": str(512 * (STEPS + ROOM))}
+    batch = int(setting.words.get("cpt.batch_tokens", 512))
+    words = {**FEW, **data, **setting.words, "cpt.tokens": str(batch * (STEPS + ROOM))}
     context = context_for(setting.stage, folder, **words)
     tokenizer = make_tokenizer(context)
     model = initialise(context, tokenizer)
