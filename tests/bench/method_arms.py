@@ -85,7 +85,7 @@ def scored(name: str, own: str, text: str, **more: str) -> Arm:
     """Return the arm of a method that goes by scores of rows, which `just bench undesired` gives them."""
     claim = Claim(text, KORBAK, {})
     on = Setting({**ALONE, "cpt.methods": f"{{{name}: {{by: mails, {own}}}}}", **more})
-    return Arm(on, FORGETFUL, claim, ours=SCORED, texts=())
+    return Arm(on, FORGETFUL, claim, ours=SCORED, texts=(), untimed="it needs rows with scores")
 
 
 ARMS: dict[str, Arm] = {
