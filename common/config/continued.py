@@ -4,7 +4,7 @@ Usage: `behind = behind_of(node, nodes, stages)`; `{"cpt": (409600,), "replay": 
 
 Documents come in one order for each role, which the seed decides and no budget does. A stage reads them until its
 budget of tokens is full, so what it has read is known from settings alone. How documents are passed over is
-`common.training.rows.continued`.
+`common.training.rows.parts`.
 """
 
 from __future__ import annotations

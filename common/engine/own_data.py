@@ -69,12 +69,12 @@ def repeated(resolved: Resolved, corpus: Corpus, sizes: RowSizes) -> Iterator[st
     for own in _own_stages(resolved, corpus, sizes):
         settings, name = own.settings, own.node.name
         passes = settings.epochs if settings.tokens is None else settings.tokens / own.tokens
-        less = next(f"{key}={value}" for key, value in _passes(own, resolved, []).items())
         if not settings.learns_answers and (passes or 0) > PASSES:
+            ((key, budget),) = _passes(own, resolved).items()
             yield (
                 f"{name}: reads its {_amount(own.found)} of text {_number(passes or 0)} times. Up to about {PASSES} "
-                f"passes are nearly as good as new text, and more are worth little (arXiv 2305.16264); {name}.{less} "
-                "stops there."
+                f"passes are nearly as good as new text, and more are worth little (arXiv 2305.16264); {name}.{key}="
+                f"{budget} stops there."
             )
 
 
@@ -159,7 +159,7 @@ def _following(
             yield _layer(name, {"tokens": tokens}, f"about as many tokens as {first.node.name} reads")
 
 
-def _passes(own: _Own, resolved: Resolved, batch: Sequence[Layer]) -> dict[str, int]:
+def _passes(own: _Own, resolved: Resolved, batch: Sequence[Layer] = ()) -> dict[str, int]:
     """Return the budget of PASSES passes: in tokens where a stage goes on in the data behind another, or is behind."""
     if own.node.name not in chained(resolved.nodes, resolved.config.stages):
         return {"epochs": PASSES}

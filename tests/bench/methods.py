@@ -67,25 +67,31 @@ def needed(nodes: Sequence[Any], last: str) -> list[str]:
     return [node.name for node in nodes if node.name in wanted]
 
 
+def rests_on(resolved: Any, exam: str) -> tuple[list[str], dict[str, Any]]:
+    """Return the stages that an exam rests on, and it, in their order; and which settings and code decide it."""
+    from common.engine.code import code_of
+
+    names, kinds = needed(resolved.nodes, exam), {node.name: node.kind for node in resolved.nodes}
+    settings = {name: resolved.config.stages[name] for name in names}
+    return names, {
+        "settings": {name: one.model_dump(mode="json") for name, one in settings.items()},
+        "code": {name: code_of(kinds[name], REPOSITORY, settings[name])["digest"] for name in names},
+    }
+
+
 def train(setting: Setting, text: str, seed: int, kept: Path, tokens: int, data_root: str = "") -> Run:
     """Return the result of one arm: the one that is kept, or a new one of the product's own stages."""
     from common.config.resolve import resolve
     from common.console import Console
-    from common.engine.code import code_of
     from common.engine.run import run_stage
 
     words = words_of(setting, text, tokens)
     places = {"out": str(kept / "store"), "run.verbosity": "quiet", "seed": str(seed), "name": f"{text}-{seed}"}
     resolved = resolve({**words, **places, **data_words(data_root)}, REPOSITORY)
-    exam = f"exam-{setting.stage}"
-    names = needed(resolved.nodes, exam)
-    kinds = {node.name: node.kind for node in resolved.nodes}
-    settings = {name: resolved.config.stages[name] for name in names}
+    names, decided = rests_on(resolved, f"exam-{setting.stage}")
     key = fingerprint_of({
         "words": words, "seed": seed, "text": REAL_TEXT.read_text(encoding="utf-8") if data_root else text,
-        "settings": {name: one.model_dump(mode="json") for name, one in settings.items()},
-        "world": [getattr(resolved.config, part).model_dump(mode="json") for part in ("model", "embedded")],
-        "code": {name: code_of(kinds[name], REPOSITORY, settings[name])["digest"] for name in names},
+        "world": [getattr(resolved.config, part).model_dump(mode="json") for part in ("model", "embedded")], **decided,
     })  # fmt: skip
     file = kept / "arms" / f"{key}.json"
     if file.exists():

@@ -43,7 +43,6 @@ def train(arm: str, seed: int, kept: Path, tokens: int | None = None) -> Outcome
 def _train(arm: str, seed: int, kept: Path, folder: Path, tokens: int | None) -> Outcome:
     from common.config.resolve import resolve
     from common.console import Console
-    from common.engine.code import code_of
     from common.engine.run import run_stage
 
     domain, manifest = write(folder, seed)
@@ -53,14 +52,11 @@ def _train(arm: str, seed: int, kept: Path, folder: Path, tokens: int | None) ->
         "run.verbosity": "quiet", "run.threads": "1", "seed": str(seed),
     }  # fmt: skip
     resolved = resolve({**words, **places}, REPOSITORY)
-    names = methods.needed(resolved.nodes, "exam-cpt")
-    kinds = {node.name: node.kind for node in resolved.nodes}
-    settings = {name: resolved.config.stages[name] for name in names}
+    names, decided = methods.rests_on(resolved, "exam-cpt")
     key = fingerprint_of({
         "words": words, "seed": seed, "written": [SAMPLING, EACH, LONGEST],
         "texts": {path.name: digest_file(path) for path in (*sorted(folder.glob("*.*")), domain / "blocks.py")},
-        "settings": {name: one.model_dump(mode="json") for name, one in settings.items()},
-        "code": {name: code_of(kinds[name], REPOSITORY, settings[name])["digest"] for name in names},
+        **decided,
     })  # fmt: skip
     file = kept / "arms" / f"{key}.json"
     if file.exists():

@@ -44,8 +44,8 @@ READING = (
     "weighs 0.04, is ours.",
     "- A document is scored as a whole. The paper scores sentences, so that there unlikelihood leaves the rest of a "
     "text alone.",
-    "- The losses of unlikelihood and of advantages jump from batch to batch. Under the first seed the guard against "
-    "loss spikes rolled the one back three times and ended the other, so that both have `cpt.guard.spike=null`.",
+    "- The losses of unlikelihood, of advantages and of steep rewards jump from batch to batch. The guard against loss "
+    "spikes rolled the first back three times and ended the others, so that all three have `cpt.guard.spike=null`.",
     "- Steps and learning rate were chosen under another seed, as those at which `conditional` had learned its tokens. "
     "With fewer tokens, and with larger steps, it had not (`tests/bench/RESULTS.md`). It learns them late and nearly "
     "all at once. A seed whose texts have the trait as often as plain ones is one where it had not yet.",

@@ -93,7 +93,7 @@ def test_forms_and_blocks_are_part_of_the_code_that_they_make_rows_for() -> None
 
 
 def test_rows_do_not_depend_on_code_that_only_plans() -> None:
-    """A reworded refusal makes no corpus be tokenised again, and no stopped cleaning begin anew."""
+    """A reworded refusal makes no corpus be tokenised again, and no stopped cleaning begin again."""
     planning = {"common/config/continued.py", "common/config/methods.py"}
     tokens = code.code_of_module("common.training.rows.prepared", REPOSITORY, reads_rows=True)["files"]
     assert not planning & tokens.keys()

@@ -78,10 +78,8 @@ class Applied:
 
     def as_kept(self, teacher_NV: Any, next_N: Any) -> Any:
         """Return the logits of which the largest are kept: the teacher's, or what a method makes of them."""
-        for method, own in self.terms:
-            if method.keeps(own) and method.as_kept is not None:
-                teacher_NV = method.as_kept(teacher_NV, next_N)
-        return teacher_NV
+        change = next(method.as_kept for method, own in self.terms if method.keeps(own))
+        return teacher_NV if change is None else change(teacher_NV, next_N)
 
     @property
     def probe_tokens(self) -> int:

@@ -48,7 +48,7 @@ class Parts:
         left = budget
         while left is not None and position and position["read"] < left:
             left -= int(position["read"])
-            reader = reader.anew()
+            reader = reader.next_round()
             around = _around(position["left"], position["passed"] + position["read"])
             position = self._prepare(reader, left, around, how)
             self.again.append(self.names[-1])

@@ -206,7 +206,7 @@ class Reader:
         self.texts.clear()
         return found
 
-    def anew(self) -> Reader:
+    def next_round(self) -> Reader:
         """Return a reader of the same rows, changed alike, in a further round from their start."""
         found = Reader(self.context, self.tokenizer, self.role, self.chat_only, self.witness, self.source)
         found.rewrites, found.marks, found.rewritten = self.rewrites, self.marks, self.rewritten
@@ -226,7 +226,7 @@ class Reader:
     ) -> Iterator[TokenBatch]:  # fmt: skip
         """Yield token rows in batches, with scores that their rows have. They count in `num_tokens` as they are taken.
 
-        Rows that stages before have read are in no batch; where these end, all is counted anew.
+        Rows that stages before have read are in no batch; counting begins where these end.
         `scores` names the setting that asks for each. Raises DataError for a row without one.
         """
         options: dict[str, Any] = {"assistant_only": assistant_only, "sequence_length": sequence_length}
@@ -249,7 +249,7 @@ class Reader:
             yield batch._replace(rows=counted(batch.rows))
 
     def _pass_over(self) -> None:
-        """Leave a row to the stage that has read it, by the rule by which that one ended, and count anew behind it."""
+        """Leave a row to the stage that has read it, by the rule by which that one ended; counting begins behind it."""
         if self.num_tokens >= self.behind[len(self.passed)]:
             self.passed.append(self.num_tokens)
             self.num_tokens = 0
