@@ -33,7 +33,7 @@ from common.models.shards import read_header, shards_of
 from common.models.sparsity.configs import EXPERTS
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, write_json, writing
-from common.training.mergekit_patches import fresh_loaders, quiet_mergekit
+from common.training.mergekit_patches import fresh_loaders, listed_as_stored, quiet_mergekit
 from common.training.merging import build_recipe, check_merge, check_stages, list_weights
 
 LOG = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def run(context: StageContext) -> StageReport:
     shutil.rmtree(merged, ignore_errors=True)
     with writing(context.work):
         _require_room(context.work, shapes, settings.dtype)
-        _merge(recipe, folders, merged, context.config.seed)
+        _merge(recipe, folders, merged, context.config.seed, shapes)
         if configs[parent].get("tie_word_embeddings"):
             _drop_output_head(merged)
         num_parameters = _check_result(merged, None if settings.method == "passthrough" else shapes)
@@ -224,7 +224,7 @@ def _require_room(folder: Path, shapes: Shapes, dtype: str) -> None:
         raise OSError(errno.ENOSPC, f"{needed / 1e6:.0f} MB needed")
 
 
-def _merge(recipe: Mapping[str, Any], folders: Mapping[str, Path], out: Path, seed: int) -> None:
+def _merge(recipe: Mapping[str, Any], folders: Mapping[str, Path], out: Path, seed: int, shapes: Shapes) -> None:
     """Let mergekit write the merged weights below `out`, without log lines and without the network."""
     with quiet_mergekit():
         from mergekit.common import ModelPath, ModelReference
@@ -243,7 +243,7 @@ def _merge(recipe: Mapping[str, Any], folders: Mapping[str, Path], out: Path, se
             allow_crimes=False, trust_remote_code=False, copy_tokenizer=False, write_model_card=False, quiet=True,
             device="cpu", out_shard_size=ONE_FILE, random_seed=seed,
         )  # fmt: skip
-        with fresh_loaders():
+        with fresh_loaders(), listed_as_stored(shapes.keys()):
             run_merge(MergeConfiguration.model_validate(locate(dict(recipe))), str(out), options)
 
 

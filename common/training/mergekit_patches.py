@@ -1,6 +1,6 @@
 """Where the pinned mergekit does something else than a merge within a longer process needs.
 
-Usage: `with quiet_mergekit(), fresh_loaders(): ...`.
+Usage: `with quiet_mergekit(), fresh_loaders(), listed_as_stored(names): ...`.
 
 As in `common.training.patches`, a test fails when the library no longer needs one of them: remove it then.
 """
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -44,3 +45,36 @@ def quiet_mergekit() -> Iterator[None]:
         logging.disable(before)
         if placeholder:
             root.removeHandler(placeholder)
+
+
+@contextlib.contextmanager
+def listed_as_stored(stored: Set[str]) -> Iterator[None]:
+    """Let mergekit go by the tensors that checkpoints hold, where its list of them says otherwise.
+
+    mergekit 0.1.5: its lists of GPT-NeoX, Cohere and Falcon do not fit all such checkpoints: they name masks that
+    transformers makes itself today, and norms that only some sizes have. It fails on a tensor that is not there, which
+    may be left out here, and drops one that it does not know; without a list it reads the names from the files.
+    """
+    from mergekit import architecture
+    from mergekit.architecture.json_definitions import JsonModuleArchitecture
+
+    listed, substituted = architecture.arch_info_for_config, JsonModuleArchitecture._substitute
+
+    def fitting(config: Any) -> Any:
+        found = listed(config)
+        known = {name for weight in found.all_weights(config) for name in _names(weight)} if found else set[str]()
+        return found if stored <= known else None
+
+    def substitute(self: Any, *args: Any, **options: Any) -> Any:
+        weight = substituted(self, *args, **options)
+        return weight if stored & _names(weight) else weight.model_copy(update={"optional": True})
+
+    architecture.arch_info_for_config, JsonModuleArchitecture._substitute = fitting, substitute
+    try:
+        yield
+    finally:
+        architecture.arch_info_for_config, JsonModuleArchitecture._substitute = listed, substituted
+
+
+def _names(weight: Any) -> set[str]:
+    return {weight.name, *(weight.aliases or ()), *(weight.tied_names or ())}

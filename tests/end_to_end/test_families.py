@@ -118,6 +118,11 @@ FAMILIES = {
         "GPT2", ["<|endoftext|>"], "<|endoftext|>", None, GPT2, bos="<|endoftext|>", unk="<|endoftext|>",
         expected=["no chat template of its own; it gets plain", "padding is the new token '<|padding|>', since"],
     ),
+    "pythia": Family(
+        "GPTNeoX", ["<|endoftext|>", "<|padding|>"], "<|endoftext|>", None, bos="<|endoftext|>", unk="<|endoftext|>",
+        spare=32, shard="40KB",
+        expected=["no chat template of its own; it gets plain", "padding is '<|padding|>', since there was none"],
+    ),
     "olmo2": Family(
         "Olmo2", ["<|endoftext|>", "<|pad|>", "<start>", "</start>"], "<|endoftext|>", ROLES, pad="<|pad|>",
         bos="<|endoftext|>",

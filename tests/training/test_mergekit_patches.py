@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from common.stages.merge import _merge, _read_shapes
 from common.training.mergekit_patches import fresh_loaders, quiet_mergekit
 
 pytestmark = pytest.mark.slow
@@ -36,3 +38,41 @@ def test_mergekit_keeps_open_what_it_has_read(tmp_path: Path) -> None:
     with fresh_loaders():
         assert LoaderCache().get(reference) is LoaderCache().get(reference), GONE
     assert not LoaderCache.loaders
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes"),
+    [
+        ("gpt_neox", {}),
+        ("cohere", {"num_key_value_heads": 2}),
+        ("falcon", {"ffn_hidden_size": 32, "multi_query": True}),
+    ],
+)
+def test_mergekit_lists_other_tensors_than_such_checkpoints_hold(
+    family: str, sizes: dict[str, Any], tmp_path: Path
+) -> None:
+    import torch
+    from mergekit import architecture
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    config = AutoConfig.for_model(family, **shape, num_attention_heads=4, **sizes)
+    folders = {name: tmp_path / name for name in ("a", "b")}
+    for folder in folders.values():
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    stored = load_file(folders["a"] / "model.safetensors")
+    listed = architecture.arch_info_for_config(AutoConfig.from_pretrained(folders["a"]))
+    weights = listed.all_weights(config)
+    needed = {weight.name for weight in weights if not weight.optional and not weight.aliases}
+    assert not needed <= stored.keys() <= {weight.name for weight in weights}, GONE
+    recipe = {
+        "merge_method": "linear", "dtype": "float32", "out_dtype": "float32",
+        "models": [{"model": name, "parameters": {"weight": 0.5}} for name in folders],
+    }  # fmt: skip
+    _merge(recipe, folders, tmp_path / "out", 0, _read_shapes(folders["a"], tied=False))
+    other, merged = load_file(folders["b"] / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+    assert merged.keys() == stored.keys()
+    for name, tensor in merged.items():
+        torch.testing.assert_close(tensor, (stored[name] + other[name]) / 2)
+    assert architecture.arch_info_for_config(AutoConfig.from_pretrained(folders["a"])) == listed  # as it was
