@@ -5,7 +5,7 @@ Usage: `for record in read_table(file, Reading(delimiter=";")): ...`.
 The delimiter is found by `common.data.manifest.files.dialect` unless it is named. A tsv file has no quoting unless it
 is asked for, or its first rows show it: a quotation mark in it is nearly always a character of the text. In a csv file
 a quote that is never closed, or closes in the middle of a field, spoils its own line alone: reading goes on with the
-next line.
+next line. `\\N`, alone in a field, is the null of databases (MySQL, PostgreSQL, Hive), as JSON's is.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from common.data.manifest.files.source_file import Flaw, Reading, Record, Source
 from common.data.manifest.files.texts import nul_flaw
 from common.errors import DataError
 
+NULL = r"\N"
 LONGEST_ROW = 2**26  # characters of one row in which a closing quote is looked for
 Row = tuple[int, list[str] | Flaw]
 
@@ -43,7 +44,8 @@ def read_table(file: SourceFile, reading: Reading) -> Iterator[Record]:
         elif any("\0" in cell for cell in cells):
             yield Record(where, {}, flaw=nul_flaw(where))
         else:
-            yield Record(where, dict(zip(header, cells, strict=True)))
+            values = cells if NULL not in cells else [None if cell == NULL else cell for cell in cells]
+            yield Record(where, dict(zip(header, values, strict=True)))
 
 
 def _does_not_fit(where: str, found: int, expected: int, dialect: Dialect) -> Flaw:

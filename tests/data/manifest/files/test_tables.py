@@ -103,3 +103,11 @@ def test_a_header_of_many_columns_costs_no_time_for_each_pair_of_them(tmp_path: 
     keys = ", ".join(f'"c{number}": 1' for number in range(50_000))
     assert "has the key 'c49999' more than once" in read(tmp_path, "a.jsonl", f'{{{keys}, "c49999": 2}}\n').flaws[0]
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(("name", "sign"), [("a.tsv", "\t"), ("a.csv", ",")])
+def test_the_null_of_databases_is_null_and_no_text(name: str, sign: str, tmp_path: Path) -> None:
+    rows = [["q", "a"], ["one", "\\N"], ["\\Name", "a \\N"], ["\\N", "two"]]
+    found = read(tmp_path, name, "".join(sign.join(row) + "\n" for row in rows))
+    assert found.values == [{"q": "one", "a": None}, {"q": "\\Name", "a": "a \\N"}, {"q": None, "a": "two"}]
+    assert found.flaws == []
