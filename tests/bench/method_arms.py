@@ -2,66 +2,26 @@
 
 Usage: `ARMS["reptile"].on.words`; a method of the registry without an arm here fails a test.
 
-Claims are in our words, with their source, and with the paper's own change of loss where it gives one: as a share of
-the loss, since losses per token of other tokenizers do not compare. It measures nothing itself.
+Arms of stages, mixtures and pipelines are those of `tests.bench.recipe_arms`. It measures nothing itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from tests.bench.arm import (
+    ALONE,
+    EVERYWHERE,
+    FALLS,
+    FORGETFUL,
+    IBRAHIM,
+    PLAIN,
+    REHEARSED,
+    RISES,
+    Arm,
+    Claim,
+    Setting,
+)  # fmt: skip
+from tests.bench.recipe_arms import GROWN, RECIPE_ARMS
 
-Side = Literal["domain", "general"]
-SIDES: tuple[Side, Side] = ("domain", "general")
-FALLS, RISES = True, False  # bits per byte; the lower the better
-CHECKPOINT = "smollm2"  # of the texts: medicine again, on SmolLM2-135M-Instruct
-EVERYWHERE = ("embedded", "real", CHECKPOINT)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Overrides of a chain, and the stage whose exam counts."""
-
-    words: Mapping[str, str]
-    stage: str = "cpt"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What a paper says of its method against the plain counterpart."""
-
-    text: str
-    source: str
-    expects: Mapping[Side, bool]  # what bits per byte of a side do; a side without a claim is only measured
-    shares: Mapping[Side, float] = field(default_factory=dict)  # the change of the paper's loss, as a share of it
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A method against its plain counterpart."""
-
-    on: Setting
-    plain: Setting
-    claim: Claim
-    ours: str = ""  # what of the setting is scaled to this budget, and not the paper's
-    limit: float | None = None  # most CPU time of a step, relative to the plain one
-    phrase: str = ""  # with `paper`, of an arm that is no method of the registry
-    paper: str = ""
-    texts: tuple[str, ...] = ("embedded", "real")  # none: what its paper claims is not a matter of bits per byte
-    timed_by: str = ""  # another bench that measures its step
-    untimed: str = ""  # why the time of a step is not set against the plain one
-    variant_of: str = ""  # the method of the registry that this is a form of
-    checkpoint: tuple[Setting, Setting] | None = None  # on and plain for a published checkpoint, where these differ
-
-    def settings(self, text: str) -> tuple[Setting, Setting]:
-        """Return what is trained with the method and without, for one of the texts."""
-        return self.checkpoint if self.checkpoint is not None and text == CHECKPOINT else (self.on, self.plain)
-
-
-REHEARSED = {"cpt.replay": "0.25"}
-ALONE = {"cpt.replay": "0"}  # nothing of the general text is read again
-GROWN = {"pipeline": "growth", "expand.method": "adept", "expand.added": "2"}  # its layers of cpt-added alone learn
 LONG_ROWS = {"cpt.sequence_length": "512", "cpt.batch_tokens": "1024"}
 SPARSE = {**REHEARSED, "pipeline": "sparse", "sparse.distillation": "0"}
 CUT = {"sparse.zeros": "cut", "sparse.methods.adams": "false"}  # trained as ever, and cut by magnitude at the end
@@ -69,8 +29,6 @@ ABSTRACTS = {
     **REHEARSED, "pipeline": "cpt-sft", "sft.precision": "float32", "sft.tokens": "40960",
     "sft.sequence_length": "1024", "sft.batch_tokens": "2048",
 }  # fmt: skip
-PLAIN, FORGETFUL = Setting(REHEARSED), Setting(ALONE)
-IBRAHIM = "arXiv 2403.08763, 405M parameters, English to German (numbers by a secondary account)"
 
 SCORED = (
     "measured by `just bench undesired`, see [where rows have scores](#where-rows-have-scores); values are those of "
@@ -85,7 +43,7 @@ def scored(name: str, own: str, text: str, **more: str) -> Arm:
     """Return the arm of a method that goes by scores of rows, which `just bench undesired` gives them."""
     claim = Claim(text, KORBAK, {})
     on = Setting({**ALONE, "cpt.methods": f"{{{name}: {{by: mails, {own}}}}}", **more})
-    return Arm(on, FORGETFUL, claim, ours=SCORED, texts=(), untimed="it needs rows with scores")
+    return Arm(on, FORGETFUL, claim, ours=SCORED, texts=(), scored=True)
 
 
 ARMS: dict[str, Arm] = {
@@ -138,7 +96,7 @@ ARMS: dict[str, Arm] = {
         Claim("The pull is that of `self_distillation`, or a little weaker.", "ours", {"general": FALLS}),
         ours="all of it; the teacher's one pass over the rows, before the first step, is not in the time of a step",
         phrase="self-distillation from 32 logits of each position, which the stage before leaves before the first step",
-        paper="ours", texts=("embedded",), variant_of="self_distillation",
+        paper="ours", variant_of="self_distillation",
     ),
     "logit_swap": Arm(
         Setting({**ALONE, "cpt.methods": "{logit_swap: {}}"}), FORGETFUL,
@@ -169,18 +127,6 @@ ARMS: dict[str, Arm] = {
         "the first step all of it is 0, as copies add nothing yet, and rates are equal",
         timed_by="growth",
     ),
-    "expand": Arm(
-        Setting({**ALONE, "pipeline": "growth"}, "cpt-added"), FORGETFUL,
-        Claim(
-            "Training copies of layers that begin by adding nothing, and them alone, keeps the old better than "
-            "training all weights: GSM8K 60.03, with all weights 51.86 (1.7B parameters, other text).",
-            "arXiv 2401.02415; numbers of arXiv 2510.10071 (by a secondary account)", {"general": FALLS},
-        ),
-        ours="4 layers and 2 copies", timed_by="growth", phrase="layers are added, and learn alone (LLaMA Pro)",
-        paper="arXiv 2401.02415",
-        checkpoint=(Setting({**ALONE, "pipeline": "growth", "expand.added": "5"}, "cpt-added"), FORGETFUL),
-        texts=EVERYWHERE,
-    ),
     "adams": Arm(
         Setting(SPARSE, "sparse"), Setting({**SPARSE, **CUT}, "sparse"),
         Claim(
@@ -196,7 +142,6 @@ ARMS: dict[str, Arm] = {
         Claim("It is ours, and keeps zeros where they are; it promises no gain.", "ours", {}),
         ours="its counterpart is dense; so the effect is what sparsity costs once both are fine-tuned, and what "
         "another 40,960 tokens of the domain's text give, which the stage that prunes reads",
-        texts=("embedded",),
     ),
     "control_divergence": Arm(
         Setting({**ALONE, "pipeline": "control-llm"}, "cpt-copies"), FORGETFUL,
@@ -204,8 +149,14 @@ ARMS: dict[str, Arm] = {
             "Copies beside frozen layers keep the old: MMLU falls by less than 4.3%, and by more than 35% where all "
             "weights learn (8B parameters, other text).", "arXiv 2501.10979, abstract", {"general": FALLS},
         ),
-        untimed="its step is one of a larger model",
-        ours="4 layers and 2 copies with dlerp, not yet collapsed; the whole of Control LLM, not its loss alone",
+        timed_as=(
+            Setting({**ALONE, "pipeline": "control-llm"}, "cpt-copies"),
+            Setting({
+                **ALONE, "pipeline": "control-llm", "cpt-copies.methods": "{control_divergence: {scale: 0}}",
+            }, "cpt-copies"),
+        ),
+        ours="4 layers and 2 copies with dlerp, not yet collapsed; the whole of Control LLM, not its loss alone. The "
+        "time is that of the loss alone, against the same copies without it",
     ),
     "layer_updates": Arm(
         Setting({**REHEARSED, "cpt.methods": "{layer_updates: {}}"}), PLAIN,
@@ -237,32 +188,5 @@ ARMS: dict[str, Arm] = {
         ours="questions on abstracts of some 350 tokens, and bits per byte; how well a tiny model answers says nothing",
         texts=("real",),
     ),
-    "residual": Arm(
-        Setting({**ALONE, "pipeline": "instruct-residual"}, "residual"), FORGETFUL,
-        Claim(
-            "A part of what CPT took from an instruct model comes back. The paper adds the step from a base to its "
-            "instruct model, and only the instruct model is at hand: this is the residual between it and its own CPT.",
-            "arXiv 2410.10739, another residual", {"general": FALLS},
-        ),
-        ours="half of the way back", phrase="half of the way back from CPT to the instruct model",
-        paper="after arXiv 2410.10739", texts=(CHECKPOINT,),
-    ),
-    "replay": Arm(
-        PLAIN, FORGETFUL,
-        Claim(
-            "25% of replay keeps most of the old (loss 2.33, was 3.56) and costs a little of the new (1.16, was 1.11).",
-            IBRAHIM, {"domain": RISES, "general": FALLS}, {"domain": 1.16 / 1.11 - 1, "general": 2.33 / 3.56 - 1},
-        ),
-        limit=1.02, phrase="a share of the tokens is text that the base has read", paper="arXiv 2403.08763",
-        texts=EVERYWHERE,
-    ),
-    "curriculum": Arm(
-        Setting({**REHEARSED, "cpt.mixture": "{curriculum: {by: length}}"}), PLAIN,
-        Claim(
-            "Text sorted by the model's own perplexity, from low to high, beats high to low and random order.",
-            "arXiv 2407.18743 (a secondary account)", {"domain": FALLS},
-        ),
-        ours="by length, which needs no score", limit=1.02,
-        phrase="rows in an order, instead of shuffled", paper="arXiv 2407.18743",
-    ),
+    **RECIPE_ARMS,
 }  # fmt: skip

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.config.methods import methods
-from tests.bench.method_arms import ARMS, CHECKPOINT, SIDES, Arm, Setting, Side
+from tests.bench.arm import CHECKPOINT, SIDES, Arm, Setting, Side
+from tests.bench.method_arms import ARMS
 from tests.bench.method_results import AGAIN, Results, Run, bits
 from tests.bench.paired import interval, smallest_seen, verdict
 from tests.conftest import REPOSITORY

@@ -17,7 +17,7 @@ from typing import Any
 
 from common.engine.provenance import hardware
 from common.machine import cpu_kind
-from tests.bench.method_arms import Side
+from tests.bench.arm import Side
 
 MEASURED = Path(__file__).parent / "methods.json"
 AGAIN = "plain"  # the name of the cost of a second plain loop: what two equal processes differ by

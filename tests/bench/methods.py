@@ -7,7 +7,8 @@ alone. `text=smollm2` is its medicine on SmolLM2-135M-Instruct, which a Python p
 setting on one core. Arms are `tests.bench.method_arms`. Each is a CPT of the tiny model, or of that checkpoint, and an
 exam in bits per byte; all arms of a seed share its base. Results lie in `kept=runs/methods`, under a key over settings,
 seed and code, so that the same command goes on where it stopped. They are copied to `tests/bench/methods.json`;
-`docs/methods.md` is written from it. `seeds=none` trains nothing, and `costs=no` leaves the cost of a step out. With
+`docs/methods.md` is written from it. `seeds=none` trains nothing; `costs=no` leaves the cost of a step out, and
+`costs=only` measures nothing else. With
 `tokens=` it is a trial, only printed. It says nothing of larger models, or of budgets under which a method was meant to
 work.
 """
@@ -23,7 +24,8 @@ from typing import Any
 
 from common.store.artifacts import fingerprint_of, write_json
 from tests.bench import method_costs, method_page, undesired_page, undesired_results
-from tests.bench.method_arms import ARMS, CHECKPOINT, SIDES, Arm, Setting
+from tests.bench.arm import BASE, CHECKPOINT, SIDES, Arm, Setting
+from tests.bench.method_arms import ARMS
 from tests.bench.method_results import MEASURED, OVER, Results, Run, cpu, today
 from tests.conftest import REPOSITORY
 
@@ -87,7 +89,7 @@ def train(setting: Setting, text: str, seed: int, kept: Path, tokens: int, data_
 
     words = words_of(setting, text, tokens)
     places = {"out": str(kept / "store"), "run.verbosity": "quiet", "seed": str(seed), "name": f"{text}-{seed}"}
-    resolved = resolve({**words, **places, **data_words(data_root)}, REPOSITORY)
+    resolved = resolve(with_base({**words, **places, **data_words(data_root)}), REPOSITORY)
     names, decided = rests_on(resolved, f"exam-{setting.stage}")
     key = fingerprint_of({
         "words": words, "seed": seed, "text": REAL_TEXT.read_text(encoding="utf-8") if data_root else text,
@@ -107,6 +109,19 @@ def train(setting: Setting, text: str, seed: int, kept: Path, tokens: int, data_
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, run.as_dict())
     return run
+
+
+def with_base(words: Mapping[str, str]) -> dict[str, str]:
+    """Return overrides in which `BASE` is the folder of the base that they make; it is made where one asks for it."""
+    from common.config.resolve import resolve
+    from common.console import Console
+    from common.engine.run import run_stage
+
+    if not any(BASE in word for word in words.values()):
+        return dict(words)
+    resolved = resolve({**words, "run.verbosity": "quiet"}, REPOSITORY)
+    folder = run_stage(resolved, "base", Console("quiet")).path
+    return {key: word.replace(BASE, str(folder)) for key, word in words.items()}
 
 
 def asked_arms(methods: str) -> dict[str, Arm]:
@@ -147,6 +162,8 @@ def main(
         arms, numbers, texts = asked_arms(methods), asked_seeds(seeds), asked_texts(text, data_root)
         if tokens and not tokens.isdecimal():
             raise ValueError(f"tokens={tokens}: expected a number of tokens, or nothing.")
+        if costs not in ("yes", "no", "only"):
+            raise ValueError(f"costs={costs}: expected yes, no or only.")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -161,15 +178,12 @@ def main(
     for name in texts:
         root = data_root if name != "embedded" else ""
         trained = {key: arm for key, arm in arms.items() if name in arm.texts}
-        for run in train_all(trained, name, numbers, place, budget, root):
+        for run in train_all(trained, name, numbers if costs != "only" else [], place, budget, root):
             keep(results := results.with_run(run))
-        timed = {
-            key: arm for key, arm in trained.items() if arm.texts[:1] == (name,) and not (arm.timed_by or arm.untimed)
-        }
-        timed = timed if numbers and costs == "yes" else {}
-        for cost in method_costs.measure(timed, data_words(root)):
-            print(f"    {cost.line(limits.get(cost.name))}", flush=True)
-            keep(results := results.with_cost(cost))
+        if numbers and costs != "no":
+            for cost in method_costs.of_text(arms, name, data_words(root)):
+                print(f"    {cost.line(limits.get(cost.name))}", flush=True)
+                keep(results := results.with_cost(cost))
     keep(results)
     for line in method_page.summary(results, arms, lambda setting, text: words_of(setting, text, budget)):
         print(f"  {line}")

@@ -16,14 +16,17 @@ from common.config.resolve import resolve
 from common.config.stages import TrainingSettings
 from common.store.artifacts import write_json
 from tests.bench import methods as bench
-from tests.bench.method_arms import ALONE, ARMS, CHECKPOINT, FORGETFUL, PLAIN, Arm, Claim, Setting
-from tests.bench.method_costs import measure
+from tests.bench.arm import ALONE, BASE, CHECKPOINT, FORGETFUL, PLAIN, Arm, Claim, Setting
+from tests.bench.method_arms import ARMS
+from tests.bench.method_costs import ROOM, STEPS, measure, words_of
 from tests.bench.method_page import NOT_MEASURED, PAGE, page, summary
 from tests.bench.method_results import AGAIN, MEASURED, Cost, Results, Run
 from tests.bench.undesired_page import section
 from tests.bench.undesired_results import MEASURED as UNDESIRED
 from tests.bench.undesired_results import Outcomes
 from tests.conftest import REPOSITORY
+
+REAL = {True: {"data": str(bench.REAL_TEXT), "data_root": "."}, False: {}}  # for settings that need real text
 
 ARM = Arm(
     PLAIN, FORGETFUL, Claim("It forgets less.", "a paper", {"general": True}, {"general": -0.5}),
@@ -54,15 +57,11 @@ def test_every_method_has_an_arm_and_every_other_arm_says_what_it_is() -> None:
         assert (name in methods()) != bool(arm.phrase and arm.paper), name
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [(name, text) for name, arm in ARMS.items() for text in arm.texts if "embedded" in arm.texts],
-)
-def test_an_arm_differs_from_its_plain_counterpart_by_its_method_alone(name: str, text: str) -> None:
+@pytest.mark.parametrize("name", sorted(ARMS.keys() & methods().keys() | {"top_k", "replay", "curriculum", "phases"}))
+def test_an_arm_differs_from_its_plain_counterpart_by_its_method_alone(name: str) -> None:
     arm = ARMS[name]
-    settings = arm.settings(text)
     on, plain = (
-        resolve(bench.words_of(one, "embedded"), REPOSITORY).config.stages[one.stage] for one in settings
+        resolve(bench.words_of(one, "embedded"), REPOSITORY).config.stages[one.stage] for one in (arm.on, arm.plain)
     )  # fmt: skip
     assert on != plain
     assert [method.name for method, _ in chosen(on)] == (
@@ -71,8 +70,42 @@ def test_an_arm_differs_from_its_plain_counterpart_by_its_method_alone(name: str
     assert not chosen(plain)
     keys = {"replay", "tokens", "batch_tokens"} - ({"replay"} if name == "replay" else set())
     assert on.model_dump(include=keys) == plain.model_dump(include=keys)
-    base = [{key: word for key, word in one.words.items() if key.startswith(("base.", "model."))} for one in settings]
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_both_sides_of_an_arm_have_one_base_and_rest_on_other_settings(name: str) -> None:
+    arm = ARMS[name]
+    found = [resolve(bench.words_of(one, "embedded") | REAL[BASE in str(one.words)], REPOSITORY)
+             for one in (arm.on, arm.plain)]  # fmt: skip
+    on, plain = (
+        bench.rests_on(one, f"exam-{side.stage}") for one, side in zip(found, (arm.on, arm.plain), strict=True)
+    )
+    assert on != plain
+    base = [{key: word for key, word in one.words.items() if key.startswith(("base.", "model."))}
+            for one in (arm.on, arm.plain)]  # fmt: skip
     assert base[0] == base[1]
+
+
+def test_a_setting_can_name_the_base_that_it_starts_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = SimpleNamespace(path=tmp_path / "base-1")
+    asked: list[str] = []
+    monkeypatch.setattr("common.engine.run.run_stage", lambda resolved, name, console: asked.append(name) or made)
+    words = {"domain": "medical", "pipeline": "cpt-only", **ARMS["perplexity_order"].on.words}
+    assert f"checkpoint: {tmp_path}/base-1," in bench.with_base(words | REAL[True])["data-cpt.blocks"]
+    assert asked == ["base"]
+    assert bench.with_base({"domain": "medical"}) == {"domain": "medical"}
+
+
+@pytest.mark.parametrize("name", [name for name, arm in ARMS.items() if arm.timed and not arm.scored])
+def test_the_steps_of_an_arm_are_timed_on_equal_batches(name: str, tmp_path: Path) -> None:
+    arm = ARMS[name]
+    real = REAL["embedded" not in arm.texts]
+    on, plain = (
+        resolve(words_of(one, real, tmp_path), REPOSITORY).config.stages[one.stage] for one in arm.steps
+    )  # fmt: skip
+    keys = {"tokens", "batch_tokens", "sequence_length"}
+    assert on.model_dump(include=keys) == plain.model_dump(include=keys)
+    assert on.model_dump()["tokens"] == on.model_dump()["batch_tokens"] * (STEPS + ROOM)
 
 
 @pytest.mark.parametrize("name", [name for name, arm in ARMS.items() if CHECKPOINT in arm.texts])
@@ -114,8 +147,7 @@ def test_the_page_is_what_was_measured_and_names_every_method() -> None:
 def test_what_was_not_measured_is_said_so() -> None:
     text = page(Results(), bench.words_of)
     tables = text.split("## The methods")[0]
-    timed = [arm for arm in ARMS.values() if not (arm.timed_by or arm.untimed) and arm.texts != (CHECKPOINT,)]
-    assert tables.count(NOT_MEASURED) == len(timed), "costs"
+    assert tables.count(NOT_MEASURED) == sum(arm.timed for arm in ARMS.values()), "costs"
     assert tables.count(NOT_MEASURED.capitalize()) == 4
     assert not re.search(r"[-+]\d\.\d", tables)
 
@@ -181,6 +213,7 @@ def test_stages_that_an_exam_does_not_rest_on_are_left_out() -> None:
         ({"text": "smollm2"}, "text=smollm2: needs data_root=<folder>"),
         ({"text": "book"}, "text=book: expected embedded, real or smollm2"),
         ({"data_root": "no/such/folder"}, "data_root=no/such/folder: there is no such folder"),
+        ({"costs": "some"}, "costs=some: expected yes, no or only"),
         ({"tokens": "many"}, "tokens=many: expected a number of tokens"),
     ],
 )

@@ -11,15 +11,17 @@ hardly change.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
+from unittest import mock
 
 from common.engine.environment import NOISY
 
@@ -132,16 +134,28 @@ def _finished() -> float:
 
 def train_in_turns(trainer: Any, done: Done) -> None:
     """Train to the end, with a turn for every optimizer step."""
-    from transformers import TrainerCallback
+    with taking_turns(done):
+        trainer.train()
+
+
+@contextlib.contextmanager
+def taking_turns(done: Done) -> Iterator[None]:
+    """Have every trainer that trains meanwhile take a turn for every optimizer step."""
+    from transformers import Trainer, TrainerCallback
     from transformers.trainer_callback import PrinterCallback
 
     class Turn(TrainerCallback):  # type: ignore[misc] # transformers is seen as Any
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             done()
 
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Turn())
-    trainer.train()
+    def train(trainer: Any, *args: Any, **options: Any) -> Any:
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(Turn())
+        return usual(trainer, *args, **options)
+
+    usual = Trainer.train
+    with mock.patch.object(Trainer, "train", train):
+        yield
 
 
 def ratio(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> float:

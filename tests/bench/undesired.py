@@ -22,7 +22,7 @@ from typing import Any
 
 from common.store.artifacts import digest_file, fingerprint_of, write_json
 from tests.bench import method_page, methods, undesired_page
-from tests.bench.method_arms import SIDES
+from tests.bench.arm import SIDES
 from tests.bench.method_results import MEASURED as METHODS
 from tests.bench.method_results import Results, cpu, today
 from tests.bench.undesired_arms import ARMS, EACH, PLAIN, SAMPLING, words_of

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.bench import method_arms
-from tests.bench.method_arms import ALONE, UNGUARDED
+from tests.bench.arm import ALONE
+from tests.bench.method_arms import UNGUARDED
 
 PLAIN, FILTERING, CONDITIONAL = "plain", "filtering", "conditional"
 METHODS = (CONDITIONAL, "unlikelihood", "reward_weighted", "advantage_weighted")
