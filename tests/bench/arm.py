@@ -54,11 +54,11 @@ class Arm:
     timed_as: tuple[Setting, Setting] | None = None  # on and plain for the time of a step, where these differ
     scored: bool = False  # its rows need scores, which the texts of `just bench undesired` have
     variant_of: str = ""  # the method of the registry that this is a form of
-    checkpoint: tuple[Setting, Setting] | None = None  # on and plain for a published checkpoint, where these differ
+    elsewhere: Mapping[str, tuple[Setting, Setting]] = field(default_factory=dict)  # on and plain of texts that differ
 
     def settings(self, text: str) -> tuple[Setting, Setting]:
         """Return what is trained with the method and without, for one of the texts."""
-        return self.checkpoint if self.checkpoint is not None and text == CHECKPOINT else (self.on, self.plain)
+        return self.elsewhere.get(text, (self.on, self.plain))
 
     @property
     def steps(self) -> tuple[Setting, Setting]:
@@ -75,3 +75,8 @@ ALONE = {"cpt.replay": "0"}  # nothing of the general text is read again
 PLAIN, FORGETFUL = Setting(REHEARSED), Setting(ALONE)
 IBRAHIM = "arXiv 2403.08763, 405M parameters, English to German (numbers by a secondary account)"
 BASE = "<base>"  # in a word of a setting: the folder of the base of the same seed
+
+
+def wide(stage: str) -> dict[str, str]:
+    """Return overrides of an SFT whose rows hold an abstract beside its question."""
+    return {f"{stage}.tokens": "40960", f"{stage}.sequence_length": "1024", f"{stage}.batch_tokens": "2048"}

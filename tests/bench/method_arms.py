@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tests.bench.arm import (
     ALONE,
+    CHECKPOINT,
     EVERYWHERE,
     FALLS,
     FORGETFUL,
@@ -19,16 +20,20 @@ from tests.bench.arm import (
     Arm,
     Claim,
     Setting,
+    wide,
 )  # fmt: skip
 from tests.bench.recipe_arms import GROWN, RECIPE_ARMS
 
 LONG_ROWS = {"cpt.sequence_length": "512", "cpt.batch_tokens": "1024"}
 SPARSE = {**REHEARSED, "pipeline": "sparse", "sparse.distillation": "0"}
 CUT = {"sparse.zeros": "cut", "sparse.methods.adams": "false"}  # trained as ever, and cut by magnitude at the end
+TUNED = {**REHEARSED, "pipeline": "sparse"}
 ABSTRACTS = {
-    **REHEARSED, "pipeline": "cpt-sft", "sft.precision": "float32", "sft.tokens": "40960",
-    "sft.sequence_length": "1024", "sft.batch_tokens": "2048",
-}  # fmt: skip
+    **REHEARSED,
+    "pipeline": "cpt-sft",
+    "sft.precision": "float32",
+    **wide("sft"),
+}
 
 SCORED = (
     "measured by `just bench undesired`, see [where rows have scores](#where-rows-have-scores); values are those of "
@@ -66,10 +71,10 @@ ARMS: dict[str, Arm] = {
             {"domain": 1.11 / 1.21 - 1, "general": 3.56 / 3.22 - 1},
         ),
         ours="the lowest rate is a tenth of the base's peak, as in the paper", limit=1.02,
-        checkpoint=(
+        elsewhere={CHECKPOINT: (
             Setting({**ALONE, "cpt.methods": "{rewarm: {peak: 1.0e-4}}"}),
             Setting({**ALONE, "cpt.schedule": "{kind: constant, warmup: 0}", "cpt.train.learning_rate": "1.0e-5"}),
-        ),
+        )},
         texts=EVERYWHERE,
     ),
     "reptile": Arm(
@@ -137,9 +142,13 @@ ARMS: dict[str, Arm] = {
         ours="the plain one trains with AdamW and is cut by magnitude; decay and rate of the tiny profile; no teacher",
     ),
     "keep_zeros": Arm(
-        Setting({**REHEARSED, "pipeline": "sparse", "sft-sparse.precision": "float32"}, "sft-sparse"),
-        Setting({**REHEARSED, "pipeline": "sparse", "sft.precision": "float32"}, "sft"),
-        Claim("It is ours, and keeps zeros where they are; it promises no gain.", "ours", {}),
+        Setting({**TUNED, "sft-sparse.precision": "float32"}, "sft-sparse"),
+        Setting({**TUNED, "sft.precision": "float32"}, "sft"),
+        elsewhere={"real": (
+            Setting({**TUNED, "sft-sparse.precision": "float32", **wide("sft-sparse")}, "sft-sparse"),
+            Setting({**TUNED, "sft.precision": "float32", **wide("sft")}, "sft"),
+        )},
+        claim=Claim("It is ours, and keeps zeros where they are; it promises no gain.", "ours", {}),
         ours="its counterpart is dense; so the effect is what sparsity costs once both are fine-tuned, and what "
         "another 40,960 tokens of the domain's text give, which the stage that prunes reads",
     ),

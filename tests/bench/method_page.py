@@ -156,9 +156,11 @@ def section(name: str, arm: Arm) -> Iterator[str]:
     on, plain = map(as_words, (arm.on, arm.plain))
     yield f"- On: `{on}`"
     yield f"- Plain: `{plain}`"
-    for what, one, usual in zip(("On", "Plain"), arm.checkpoint or (), (on, plain), strict=False):
-        if as_words(one) != usual:
-            yield f"- {what}, of the checkpoint: `{as_words(one)}`"
+    for text, settings in arm.elsewhere.items():
+        where = "of the checkpoint" if text == CHECKPOINT else "on real text"
+        for what, one, usual in zip(("On", "Plain"), settings, (on, plain), strict=True):
+            if as_words(one) != usual:
+                yield f"- {what}, {where}: `{as_words(one)}`"
     if arm.ours:
         yield wrapped(f"- Ours: {arm.ours}.")
     yield ""

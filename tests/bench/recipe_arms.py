@@ -21,6 +21,7 @@ from tests.bench.arm import (
     Arm,
     Claim,
     Setting,
+    wide,
 )  # fmt: skip
 
 GROWN = {"pipeline": "growth", "expand.method": "adept", "expand.added": "2"}  # its layers of cpt-added alone learn
@@ -40,7 +41,7 @@ RECIPE_ARMS: dict[str, Arm] = {
         ),
         ours="4 layers and 2 copies", timed_by="growth", phrase="layers are added, and learn alone (LLaMA Pro)",
         paper="arXiv 2401.02415",
-        checkpoint=(Setting({**ALONE, "pipeline": "growth", "expand.added": "5"}, "cpt-added"), FORGETFUL),
+        elsewhere={CHECKPOINT: (Setting({**ALONE, "pipeline": "growth", "expand.added": "5"}, "cpt-added"), FORGETFUL)},
         texts=EVERYWHERE,
     ),
     "adept": Arm(
@@ -82,6 +83,10 @@ RECIPE_ARMS: dict[str, Arm] = {
     "collapse": Arm(
         Setting(COPIES, "collapse"), Setting(COPIES, "sft-copies"),
         Claim("Layers and their copies merge into one model. No change of loss was at hand.", "the authors' code", {}),
+        elsewhere={"real": (
+            Setting({**COPIES, **wide("sft-copies")}, "collapse"),
+            Setting({**COPIES, **wide("sft-copies")}, "sft-copies"),
+        )},
         ours="its counterpart is the model before it, with its copies; 4 layers, 2 copies, dlerp, after CPT and SFT",
         untimed="it trains nothing", phrase="one plain layer of each layer and its copy (Control LLM)",
         paper="arXiv 2501.10979 and its authors' code",
