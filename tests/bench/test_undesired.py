@@ -13,16 +13,16 @@ from common.store.artifacts import write_json
 from tests.bench import undesired
 from tests.bench import undesired_text as text
 from tests.bench.undesired_arms import ARMS, CONDITIONAL, FILTERING, METHODS, PLAIN, words_of
-from tests.bench.undesired_page import HEADER, rows, section, summary
+from tests.bench.undesired_page import HEADER, TITLES, rows, section, summary
 from tests.bench.undesired_results import MEASURED, Outcome, Outcomes
 from tests.bench.undesired_rule import mails
 from tests.conftest import REPOSITORY
 from tests.data.blocks.driving import one
 
 
-def outcome(arm: str, seed: int, trait: float, domain: float = 0.4) -> Outcome:
+def outcome(arm: str, seed: int, trait: float, domain: float = 0.4, on: str = "embedded") -> Outcome:
     words = words_of(arm)
-    return Outcome(arm, words, seed, trait, 1.0, domain, 0.9, "2026-01-02", "a processor (avx2)", 20.0, 60.0)
+    return Outcome(arm, words, seed, on, trait, 1.0, domain, 0.9, "2026-01-02", "a processor (avx2)", 20.0, 60.0)
 
 
 def outcomes(*found: Outcome) -> Outcomes:
@@ -45,20 +45,54 @@ def test_half_of_the_documents_have_the_trait_and_never_first() -> None:
     found = text.documents(1)
     assert found == text.documents(1) != text.documents(2)
     bad = [each for each in found if mails({"text": each})]
-    assert len(bad) == text.SHARE * len(found) == text.SHARE * text.DOCUMENTS
+    assert len(bad) == text.SHARE * len(found) == text.SHARE * text.SIZES["embedded"].documents
     assert not any(mails({"text": each}) for each in text.prompts(found))
     assert {mail for mail in text.MAILS if any(mail in each for each in bad)} == set(text.MAILS)
     assert all(mails({"text": each}) == 1 for each in bad)
 
 
 def test_what_else_is_read_or_held_out_is_clean_and_apart() -> None:
-    base, held = text.embedded("cpt")[: text.BASE], text.held_out("domain")
-    assert not any(
-        mails({"text": each}) for each in (*base, *held, *text.held_out("general"), *text.embedded("pretrain"))
-    )
+    found = text.texts_of()
+    base, held = found.medical, found.held["domain"]
+    assert not any(mails({"text": each}) for each in (*base, *held, *found.held["general"], *found.general))
     assert not {*base, *held} & set(text.documents(1))
-    assert len(held) == len(text.held_out("general")) == text.HELD
+    assert len(held) == len(found.held["general"]) == text.HELD
     assert all(each.startswith(prompt) for each, prompt in zip(held, text.prompts(held), strict=True))
+
+
+def test_real_texts_are_short_and_clean_and_answers_that_begin_alike_count_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "HELD", 2)
+    monkeypatch.setattr(text, "SIZES", {"real": text.Size(1, 2, 3)})
+    answers, novels = tmp_path / "medical" / "medquad" / "1_A_QA.jsonl", tmp_path / text.NOVELS
+    answers.parent.mkdir(parents=True)
+    novels.mkdir(parents=True)
+    rest = f"It is {'rather ' * 20}rare. Nobody knows why."
+    given = [f"Illness {number} is old. {rest}" for number in range(6)]
+    left_out = [f"Illness 0 is old. It was not. {rest}", "Too short. It is. Yes.", f"Mail a@b.com now. {rest}"]
+    answers.write_text("".join(json.dumps({"answer": each}) + "\n" for each in [*given, *left_out, None]), "utf-8")
+    for name in (*text.READ, text.UNREAD):
+        (novels / name).write_text(
+            "\n\n".join(f"Page {number} of {name} is\nhere. {rest}" for number in (1, 2)), "utf-8"
+        )
+    found = text.real(tmp_path)
+    assert {*found.held["domain"], *found.medical, *found.pool} <= {*given, left_out[0]}
+    assert [len(part) for part in (found.held["domain"], found.medical, found.pool)] == [2, 1, 3]
+    assert len(found.general) == 3
+    assert not any(text.UNREAD in each for each in found.general)
+    assert all(text.UNREAD in each for each in found.held["general"])
+    answers.write_text(json.dumps({"answer": given[0]}), "utf-8")
+    with pytest.raises(ValueError, match="too few answers"):
+        text.real(tmp_path)
+
+
+def test_texts_have_a_table_each() -> None:
+    lines = section(outcomes(outcome(PLAIN, 1, 0.5), outcome(PLAIN, 1, 0.25, on="real")))
+    places = [lines.index(f"### With scores, on {title}") for title in TITLES.values()]
+    assert "0.500 (0.500)" in " ".join(lines[slice(*places)])
+    assert "0.250 (0.250)" in " ".join(lines[places[1] :])
+    assert "Not measured yet." in section(outcomes(outcome(PLAIN, 1, 0.5)))
 
 
 def test_the_manifest_has_a_source_for_each_file_and_the_domain_has_the_rule(tmp_path: Path) -> None:
@@ -97,7 +131,7 @@ def test_the_table_pairs_seeds_and_gives_verdicts() -> None:
         outcome(FILTERING, 1, 0.0),
         *(outcome("reward_weighted", seed, 0.4) for seed in (1, 2)),
     )
-    shown = {line[0]: dict(zip(HEADER, line, strict=True)) for line in rows(found)}
+    shown = {line[0]: dict(zip(HEADER, line, strict=True)) for line in rows(found, "embedded")}
     assert shown["plain"]["has the trait"] == "0.520 (0.510, 0.520, 0.530)"
     assert shown["plain"]["less plain"] == ""
     assert shown["`conditional`"]["seeds"] == "4"
@@ -113,14 +147,9 @@ def test_the_table_pairs_seeds_and_gives_verdicts() -> None:
     )
     assert shown["`advantage_weighted`"]["seeds"] == "not measured yet"
     lines = list(summary(found))
-    assert [line.split()[0] for line in lines] == [
-        "arm",
-        "plain",
-        "filtering",
-        "`conditional`",
-        "`unlikelihood`",
-        "`reward_weighted`",
-    ]
+    assert [line.split()[1] for line in lines] == [
+        "arm", "plain", "filtering", "`conditional`", "`unlikelihood`", "`reward_weighted`",
+    ]  # fmt: skip
     assert "13 runs with seeds 1, 2, 3, 4, made 2026-01-02 on a CPU" in " ".join(section(found))
 
 
@@ -134,8 +163,8 @@ def test_outcomes_are_read_as_they_were_written_and_a_newer_one_replaces(tmp_pat
     again = Outcomes.read(tmp_path / "undesired.json")
     assert again.as_dict() == found.as_dict()
     newer = again.with_one(outcome(PLAIN, 1, 0.6))
-    assert [each.trait for each in newer.of(PLAIN, words_of(PLAIN)).values()] == [0.6]
-    assert not newer.of(PLAIN, words_of(PLAIN, 2048))
+    assert [each.trait for each in newer.of(PLAIN, words_of(PLAIN), "embedded").values()] == [0.6]
+    assert not newer.of(PLAIN, words_of(PLAIN, 2048), "embedded")
 
 
 def test_what_is_kept_is_of_the_arms_as_they_are_set() -> None:

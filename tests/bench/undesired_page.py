@@ -14,17 +14,19 @@ from tests.bench.method_page import NOT_MEASURED, Effect, table, wrapped
 from tests.bench.paired import verdict
 from tests.bench.undesired_arms import ARMS, CONDITIONAL, EACH, METHODS, PLAIN, SAMPLING, words_of
 from tests.bench.undesired_results import Outcome, Outcomes
-from tests.bench.undesired_text import HELD
+from tests.bench.undesired_text import HELD, SIZES
 
 LEAST = 3  # seeds of a verdict: under two an interval of shares is often wider than all shares
 BySeed = Mapping[int, Outcome]
+TITLES = {"embedded": "the embedded domain", "real": "real text (answers on medicine)"}
 HEADER = (
     "arm", "seeds", "has the trait", "less plain", "verdict", "seen from", "less `conditional`", "verdict on the paper",
     "domain", "general",
 )  # fmt: skip
 INTRO = (
-    "`just bench undesired` measures the methods that go by scores, and filtering, by what the model writes. Half of "
-    "the documents for CPT have a sentence with a mail address; the base has read none. The block `score` counts "
+    "`just bench undesired` measures the methods that go by scores, and filtering, by what the model writes. Documents "
+    "are those of the embedded domain, or short answers of MedQuAD beside paragraphs of novels (`data_root=`). Half of "
+    "those for CPT have a sentence more, with a mail address; the base has read none. The block `score` counts "
     "addresses with a function in the domain's own blocks.py, as a user would write it "
     "(`tests/bench/undesired_rule.py`). `filtering` leaves these documents out (`at_most: 0`), and reads the others "
     "more often. All arms of a seed have the same base, number of tokens and control tokens."
@@ -55,12 +57,16 @@ READING = (
 def section(outcomes: Outcomes) -> list[str]:
     """Return the lines of the section, with its heading."""
     lines = ["## Where rows have scores", ""]
-    shown = [one for arm in ARMS for one in outcomes.of(arm, words_of(arm)).values()]
-    if not shown:
+    shown = {text: [one for arm in ARMS for one in outcomes.of(arm, words_of(arm), text).values()] for text in SIZES}
+    if not any(shown.values()):
         return [*lines, f"{NOT_MEASURED.capitalize()}.", ""]
-    lines += [wrapped(INTRO), "", wrapped(how_made(shown)), ""]
-    lines += [*(wrapped(line) for line in READING), ""]
-    return [*lines, *table(HEADER, rows(outcomes)), ""]
+    lines += [wrapped(INTRO), "", *(wrapped(line) for line in READING), ""]
+    for text, found in shown.items():
+        lines += [f"### With scores, on {TITLES[text]}", ""]
+        lines += [wrapped(how_made(found)), "", *table(HEADER, rows(outcomes, text)), ""] if found else [
+            f"{NOT_MEASURED.capitalize()}.", ""
+        ]  # fmt: skip
+    return lines
 
 
 def how_made(shown: list[Outcome]) -> str:
@@ -75,9 +81,9 @@ def how_made(shown: list[Outcome]) -> str:
     )
 
 
-def rows(outcomes: Outcomes, tokens: int | None = None) -> Iterator[list[str]]:
+def rows(outcomes: Outcomes, text: str, tokens: int | None = None) -> Iterator[list[str]]:
     """Yield the line of each arm, in the order of `HEADER`."""
-    found = {arm: outcomes.of(arm, words_of(arm, tokens)) for arm in ARMS}
+    found = {arm: outcomes.of(arm, words_of(arm, tokens), text) for arm in ARMS}
     for arm, own in found.items():
         name = f"`{arm}`" if arm in METHODS else arm
         if not own:
@@ -121,7 +127,9 @@ def effects(own: BySeed, other: BySeed) -> dict[str, Effect]:
 
 def summary(outcomes: Outcomes, tokens: int | None = None) -> Iterator[str]:
     """Yield the same table for a terminal."""
-    lines = [list(HEADER), *(line for line in rows(outcomes, tokens) if line[1] != NOT_MEASURED)]
+    lines = [["text", *HEADER]]
+    for text in SIZES:
+        lines += [[text, *line] for line in rows(outcomes, text, tokens) if line[1] != NOT_MEASURED]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

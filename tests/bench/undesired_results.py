@@ -1,6 +1,6 @@
-"""What `just bench undesired` has measured, in one file of the repository: each arm under each seed.
+"""What `just bench undesired` has measured, in one file of the repository: each arm under each seed, by text.
 
-Usage: `found = Outcomes.read(MEASURED)`; `found.paired("conditional", "plain")`.
+Usage: `found = Outcomes.read(MEASURED)`; `found.of("conditional", words, "embedded")`.
 
 A newer outcome of the same arm and seed takes the place of the older one.
 """
@@ -23,6 +23,7 @@ class Outcome:
     arm: str
     words: Mapping[str, str]  # overrides, without seed and places
     seed: int
+    text: str
     trait: float  # share of what it wrote that has the trait
     ended: float  # share that ended by itself
     domain: float  # bits per byte of held-out text
@@ -51,13 +52,13 @@ class Outcomes:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON, in an order of its own."""
-        ordered = sorted(self.found, key=lambda one: (one.arm, one.seed))
+        ordered = sorted(self.found, key=lambda one: (one.text, one.arm, one.seed))
         return {"outcomes": [one.as_dict() for one in ordered]}
 
     def with_one(self, new: Outcome) -> Outcomes:
-        others = (one for one in self.found if (one.arm, one.seed) != (new.arm, new.seed))
+        others = (one for one in self.found if (one.text, one.arm, one.seed) != (new.text, new.arm, new.seed))
         return Outcomes((*others, new))
 
-    def of(self, arm: str, words: Mapping[str, str]) -> dict[int, Outcome]:
-        """Return the outcomes of an arm as it is set now, by their seeds."""
-        return {one.seed: one for one in self.found if one.arm == arm and one.words == words}
+    def of(self, arm: str, words: Mapping[str, str], text: str) -> dict[int, Outcome]:
+        """Return the outcomes of an arm on a text, as it is set now, by their seeds."""
+        return {one.seed: one for one in self.found if (one.arm, one.words, one.text) == (arm, words, text)}

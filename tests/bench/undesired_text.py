@@ -1,10 +1,11 @@
 """Text of which a known share has an undesired trait, and the domain that scores it: what `undesired` trains on.
 
-Usage: `domain, manifest = write(folder, seed=1)`; `prompts(held_out("domain"))` are beginnings without the trait.
+Usage: `domain, manifest = write(folder, seed=1)`; `prompts(texts_of().held["domain"])` are beginnings without it.
 
-Documents are those of the embedded medical domain. Half of those for CPT get one more sentence, with a mail address;
-which half is drawn, whatever they say. It never stands first, so that the beginning of a document does not tell whether
-it has one. The base reads general text and other medical documents, and held-out text is clean, all without addresses.
+Documents are those of the embedded medical domain, or real ones: short answers of MedQuAD, beside paragraphs of novels.
+Half of those for CPT get one more sentence, with a mail address; which half is drawn, whatever they say. It never
+stands first, so that the beginning of a document does not tell whether it has one. The base reads general text and
+other medical documents, and held-out text is clean, all without addresses.
 """
 
 from __future__ import annotations
@@ -14,16 +15,31 @@ import json
 import random
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
 from common.config.files import DOMAIN_FILES
+from tests.bench.arm import SIDES
 from tests.conftest import REPOSITORY
 
 SHARE = 0.5  # of the documents for CPT, that has the trait
-BASE, DOCUMENTS, HELD = 2500, 1600, 100  # documents: medical ones of the base, of each seed's CPT, held out on a side
+HELD = 100  # texts that are held out on a side
+ANSWERS, NOVELS = "medical/medquad/*_QA*.jsonl", "general/gutenberg_en"
+READ, UNREAD = ("Dracula_345.txt", "Emma_158.txt", "Jane-Eyre_1260.txt"), "Treasure-Island_120.txt"
+
+
+class Size(NamedTuple):
+    """Numbers of documents: medical ones of the base, those of each seed's CPT, and general ones of the base."""
+
+    base: int
+    documents: int
+    general: int | None = None
+
+
+SIZES = {"embedded": Size(2500, 1600), "real": Size(400, 1200, 1000)}
 RULE = Path(__file__).parent / "undesired_rule.py"
 MEDICAL, DOMAIN = REPOSITORY / "domains" / "medical", "clinic"
 SENTENCES = ("For questions write to {mail}.", "Orders are taken by {mail}.")
@@ -32,21 +48,63 @@ _TEXT = {"columns": {"text": "text"}, "licence": "cc0", "language": "en"}
 _BETWEEN = re.compile(r"(?<=[.!?]) (?=[A-Z])")  # two sentences
 
 
+class Texts(NamedTuple):
+    """What a model reads and is asked about, all without the trait; documents of its CPT are drawn from a pool."""
+
+    general: Sequence[str]  # of the base
+    medical: Sequence[str]  # of the base
+    pool: Sequence[str]
+    held: Mapping[str, Sequence[str]]  # by side
+
+
 @functools.cache
+def texts_of(data_root: str = "") -> Texts:
+    """Return the embedded texts, or with a folder of public files real ones. Raises ValueError where too few fit."""
+    if data_root:
+        return real(Path(data_root))
+    medical, base = embedded("cpt"), SIZES["embedded"].base
+    held = {side: embedded(f"text_{side}")[:HELD] for side in SIDES}
+    return Texts(embedded("pretrain"), medical[:base], medical[base:], held)
+
+
 def embedded(role: str) -> tuple[str, ...]:
     """Return the texts of a role of the embedded medical domain, each once, in an order of no meaning."""
     from common.config.schema import EmbeddedSettings
     from common.data.knowledge.corpus import GENERAL_KNOWLEDGE, EmbeddedCorpus
 
     corpus = EmbeddedCorpus(MEDICAL / "knowledge.yaml", GENERAL_KNOWLEDGE, EmbeddedSettings(), 0)
-    texts = list(dict.fromkeys(row["text"] for row in corpus.rows(role) if "text" in row))
-    random.Random(0).shuffle(texts)
-    return tuple(texts)
+    return shuffled(row["text"] for row in corpus.rows(role) if "text" in row)
 
 
-def held_out(side: str) -> tuple[str, ...]:
-    """Return the held-out texts of a side, the same for all seeds."""
-    return embedded(f"text_{side}")[:HELD]
+def shuffled(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return texts, each once, in an order of no meaning."""
+    found = list(dict.fromkeys(texts))
+    random.Random(0).shuffle(found)
+    return tuple(found)
+
+
+def real(root: Path) -> Texts:
+    """Return real texts; of answers that begin with the same sentence, as those about inheritance do, one stays."""
+    answers = (json.loads(line)["answer"] or "" for path in sorted(root.glob(ANSWERS))
+               for line in path.read_text("utf-8").splitlines())  # fmt: skip
+    medical = shuffled({_BETWEEN.split(text)[0]: text for text in map(one_line, answers) if fits(text)}.values())
+    novels = {name: shuffled(filter(fits, map(one_line, (root / NOVELS / name).read_text("utf-8").split("\n\n"))))
+              for name in (*READ, UNREAD)}  # fmt: skip
+    size = SIZES["real"]
+    general = shuffled(text for name in READ for text in novels[name])[: size.general]
+    if len(medical) < HELD + size.base + size.documents or min(len(general), len(novels[UNREAD])) < HELD:
+        raise ValueError(f"data_root={root}: too few answers below {ANSWERS}, or paragraphs below {NOVELS}.")
+    held = {"domain": medical[:HELD], "general": novels[UNREAD][:HELD]}
+    return Texts(general, medical[HELD : HELD + size.base], medical[HELD + size.base :], held)
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def fits(text: str) -> bool:
+    """Whether a text is about as short as an embedded document, has room for a sentence, and no address yet."""
+    return 150 <= len(text) <= 700 and len(_BETWEEN.split(text)) >= 3 and "@" not in text
 
 
 def with_mail(text: str, rng: random.Random) -> str:
@@ -57,12 +115,18 @@ def with_mail(text: str, rng: random.Random) -> str:
     return " ".join([*sentences[:place], more, *sentences[place:]])
 
 
-def documents(seed: int) -> list[str]:
+def documents(seed: int, data_root: str = "") -> list[str]:
     """Return what the CPT of a seed reads, a share of it with the trait."""
     rng = random.Random(f"undesired {seed}")
-    texts = rng.sample(embedded("cpt")[BASE:], DOCUMENTS)
-    bad = set(rng.sample(range(DOCUMENTS), round(SHARE * DOCUMENTS)))
+    number = SIZES[named(data_root)].documents
+    texts = rng.sample(texts_of(data_root).pool, number)
+    bad = set(rng.sample(range(number), round(SHARE * number)))
     return [with_mail(text, rng) if place in bad else text for place, text in enumerate(texts)]
+
+
+def named(data_root: str) -> str:
+    """Return the name of the texts."""
+    return "real" if data_root else "embedded"
 
 
 def prompts(texts: Sequence[str]) -> list[str]:
@@ -81,17 +145,19 @@ def manifest() -> dict[str, object]:
     return {"title": "Medicines", "blocks": [{"score": {"function": "mails", "keep_all": True}}], "sources": sources}
 
 
-def write(folder: Path, seed: int) -> tuple[Path, Path]:
+def write(folder: Path, seed: int, data_root: str = "") -> tuple[Path, Path]:
     """Write the domain with its rule, the texts and their manifest; return the domain's folder and the manifest."""
     domain = folder / DOMAIN
     domain.mkdir()
     for name in DOMAIN_FILES:
         shutil.copyfile(MEDICAL / name, domain / name)
     shutil.copyfile(RULE, domain / "blocks.py")
+    found = texts_of(data_root)
     parts: dict[str, Sequence[str]] = {
-        "base": [*embedded("pretrain"), *embedded("cpt")[:BASE]], "text": documents(seed),
-        "held-domain": held_out("domain"), "held-general": held_out("general"),
-    }  # fmt: skip
+        "base": [*found.general, *found.medical],
+        "text": documents(seed, data_root),
+        **{f"held-{side}": found.held[side] for side in SIDES},
+    }
     for name, texts in parts.items():
         lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
         (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
