@@ -120,8 +120,9 @@ def with_base(words: Mapping[str, str]) -> dict[str, str]:
     if not any(BASE in word for word in words.values()):
         return dict(words)
     resolved = resolve({**words, "run.verbosity": "quiet"}, REPOSITORY)
-    folder = run_stage(resolved, "base", Console("quiet")).path
-    return {key: word.replace(BASE, str(folder)) for key, word in words.items()}
+    for name in needed(resolved.nodes, "base"):
+        made = run_stage(resolved, name, Console("quiet"))
+    return {key: word.replace(BASE, str(made.path)) for key, word in words.items()}
 
 
 def asked_arms(methods: str) -> dict[str, Arm]:
