@@ -27,6 +27,7 @@ FP32 = "sdpa_float32"
 UNPACKED = "documents_float32"
 VARLEN = "varlen"
 USUAL = ("auto", "eager", "sdpa", FP32, UNPACKED, VARLEN, "flex_attention")  # ours, and those that come with torch
+BY_POSITIONS = (UNPACKED, VARLEN)  # which find documents by their positions, and answers that share a prompt too
 ON_CUDA = (VARLEN, "flex_attention", "flash_attention")  # how those begin that train on nothing else
 IN_16_BITS = (VARLEN, "flash_attention")  # how those begin whose kernels compute in nothing wider
 LARGEST_HEAD = 256  # of the flash kernels
@@ -212,11 +213,16 @@ def varlen_attention(
             module, query_BHTD, key_BHTD, value_BHTD, mask, scaling=scaling, **options
         )
         return found
-    borders, longest = documents.borders, documents.longest
     # Norms of queries and keys may leave them in float32 and values in bfloat16.
     flat = [s.transpose(1, 2).flatten(0, 1).to(dtype) for s in (query_BHTD, key_BHTD, value_BHTD)]
+    borders, longest = documents.borders, documents.longest
+    if documents.branches:  # the kernel knows documents alone, so that each gets what it goes on from
+        sources, borders, places = documents.whole
+        flat = [s.index_select(0, sources) for s in flat]
     grouped = key_BHTD.shape[1] != query_BHTD.shape[1]
     attended = kernel(*flat, borders, borders, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=grouped)
+    if documents.branches:
+        attended = attended.index_select(0, places)
     return attended.unflatten(0, documents.shape), None
 
 

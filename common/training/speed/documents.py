@@ -4,7 +4,10 @@ Usage: `documents = documents_of(position_ids, batch)`, in an attention function
 `documents.apart_pays`, `documents.apart(states)` and `documents.together(attended)`.
 
 A document begins at a row's start, and where positions do not go on by one. Padding at the end of a row is another.
-Shapes: B rows of T tokens, H heads, D the size of a head, N documents, L tokens of the longest of them.
+Where one begins at a position p > 0, it goes on from the first p tokens of the last document before it in the row that
+begins at 0: several answers to one prompt, which stands there once.
+Shapes: B rows of T tokens, H heads, D the size of a head, N documents, L tokens of the longest of them with what it
+goes on from.
 """
 
 from __future__ import annotations
@@ -31,17 +34,29 @@ class Documents:
         self.shape: tuple[int, ...] = tuple(position_ids_BT.shape)
         self._starts_BT = starts_of(position_ids_BT)
         starts = self._starts_BT.flatten()
-        self.borders = torch.nn.functional.pad(starts.nonzero()[:, 0], (0, 1), value=len(starts)).to(torch.int32)
-        self.longest = int(self.borders.diff().max())
+        places_N = starts.nonzero()[:, 0]
+        self.borders = torch.nn.functional.pad(places_N, (0, 1), value=len(starts)).to(torch.int32)
+        lengths_N = self.borders.diff()
+        first_N = position_ids_BT.flatten()[places_N].to(torch.int32)  # the position that each begins at
+        roots_N = (first_N == 0) | (places_N % self.shape[1] == 0)
+        numbers_N = torch.arange(len(places_N), device=places_N.device)
+        self._root_N = torch.where(roots_N, numbers_N, 0).cummax(0).values
+        self._shared_N = torch.where(roots_N | (first_N > lengths_N[self._root_N]), 0, first_N)
+        self.whole_N = lengths_N + self._shared_N
+        self.branches, self.longest = bool(self._shared_N.any()), int(self.whole_N.max())
 
     @functools.cached_property
     def mask(self) -> Tensor:
-        """(B, 1, T, T), true where a token may look: at its own document, not ahead."""
+        """(B, 1, T, T), true where a token may look: at its own document and what that goes on from, not ahead."""
         import torch
 
-        document_BT = self._starts_BT.cumsum(-1)
-        same_BTT = document_BT[:, :, None] == document_BT[:, None, :]
-        return torch.tril(same_BTT)[:, None]
+        number_BT = self._number.view(self.shape)
+        seen_BTT = number_BT[:, :, None] == number_BT[:, None, :]
+        if self.branches:
+            root_BT, shared_BT = self._root_N[number_BT], self._shared_N[number_BT]
+            within_BT = self._within.view(self.shape)
+            seen_BTT |= (root_BT[:, :, None] == number_BT[:, None, :]) & (within_BT[:, None, :] < shared_BT[:, :, None])
+        return torch.tril(seen_BTT)[:, None]
 
     @property
     def alone(self) -> bool:
@@ -60,31 +75,49 @@ class Documents:
         """Return (N, H, L, D), each document from the first place of its row; what follows it is never looked at."""
         batch, heads, length, size = states_BHTD.shape
         flat = states_BHTD.transpose(1, 2).reshape(batch * length, heads * size)
-        return flat.index_select(0, self._sources).view(-1, self.longest, heads, size).transpose(1, 2)
+        return flat.index_select(0, self._sources_NL.flatten()).view(-1, self.longest, heads, size).transpose(1, 2)
 
     def together(self, states_NLHD: Tensor) -> Tensor:
         """Return (B, T, H, D), every token back in its place."""
         flat = states_NLHD.flatten(2).flatten(0, 1)
-        return flat.index_select(0, self._places).view(*self.shape, *states_NLHD.shape[2:])
+        places = self._number * self.longest + self._shared_N[self._number] + self._within
+        return flat.index_select(0, places).view(*self.shape, *states_NLHD.shape[2:])
 
     @functools.cached_property
-    def _sources(self) -> Tensor:
-        """(N * L,), the flat place in the packed rows that each place of the documents' rows is read from."""
+    def whole(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Whole documents, one behind the other: the flat place in the packed rows that each of their tokens is read
+        from, the borders between them, and where among them each token of the rows is.
+        """
+        import torch
+
+        within_L = torch.arange(self.longest, device=self.whole_N.device)
+        sources = self._sources_NL[within_L < self.whole_N[:, None]]
+        borders = torch.nn.functional.pad(self.whole_N.cumsum(0), (1, 0)).to(torch.int32)
+        return sources, borders, (borders[:-1] + self._shared_N)[self._number] + self._within
+
+    @functools.cached_property
+    def _sources_NL(self) -> Tensor:
+        """(N, L), the flat place in the packed rows that each place of the documents' rows is read from."""
         import torch
 
         first_N = self.borders[:-1].long()
-        places = first_N[:, None] + torch.arange(self.longest, device=first_N.device)
-        return places.clamp(max=int(self.borders[-1]) - 1).flatten()
+        within_L = torch.arange(self.longest, device=first_N.device)
+        own_NL = first_N[:, None] - self._shared_N[:, None] + within_L
+        shared_NL = first_N[self._root_N][:, None] + within_L
+        places_NL = torch.where(within_L < self._shared_N[:, None], shared_NL, own_NL)
+        return places_NL.clamp(max=int(self.borders[-1]) - 1)
 
     @functools.cached_property
-    def _places(self) -> Tensor:
-        """(B * T,), the flat place in the documents' rows of each token of the packed rows."""
+    def _number(self) -> Tensor:
+        """(B * T,), the number of the document of each token."""
+        return self._starts_BT.flatten().cumsum(0) - 1
+
+    @functools.cached_property
+    def _within(self) -> Tensor:
+        """(B * T,), the place of each token in its document, without what that goes on from."""
         import torch
 
-        lengths_N = self.borders.diff().long()
-        number = torch.repeat_interleave(torch.arange(len(lengths_N), device=lengths_N.device), lengths_N)
-        within = torch.arange(len(number), device=number.device) - self.borders[:-1].long()[number]
-        return number * self.longest + within
+        return torch.arange(len(self._number), device=self._number.device) - self.borders[:-1].long()[self._number]
 
 
 def starts_of(position_ids_BT: Tensor) -> Tensor:

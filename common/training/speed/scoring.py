@@ -4,9 +4,10 @@ Usage: `with scoring(run, train): trainer = DPOTrainer(...)`; its model and refe
 
 TRL's preference and reward trainers ask the model itself for log-probabilities (`fused_lm_head=True`), so that wrappers
 of the model (DDP, FSDP, peft) see an ordinary forward. Ours answers that call: sequences share rows, as in packing, so
-that little of a batch is padding; the head is applied where a label is, in pieces that bound the memory of the logits;
-and what TRL measures over all logits at every step is left out unless `run.token_metrics` asks for it. What it cannot
-do (capped logits, images, losses of experts) goes to TRL's own head.
+that little of a batch is padding; answers to one prompt share that too, which is read once (as in arXiv 2410.20305);
+the head is applied where a label is, in pieces that bound the memory of the logits; and what TRL measures over all
+logits at every step is left out unless `run.token_metrics` asks for it. What it cannot do (capped logits, images,
+losses of experts) goes to TRL's own head.
 Shapes: B sequences of T tokens, R rows of W tokens, N scored tokens, H hidden size, V vocabulary.
 """
 
@@ -23,6 +24,7 @@ from common.config.schema import RunSettings
 from common.cost.activations import MOST_LOGITS
 from common.training import patches
 from common.training.patches import AddHead
+from common.training.speed.attention import BY_POSITIONS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,17 +103,23 @@ def _hidden(model: Any, ids_BT: Tensor, attention_BT: Tensor | None, mask_BT: Te
     """Return (N, H), the last hidden states that predict the labelled tokens, row by row."""
     import torch
 
-    layout = None if attention_BT is None else share_rows(attention_BT.sum(1).tolist())
+    layout = None
+    if attention_BT is not None:
+        joint = model.config.get_text_config()._attn_implementation in BY_POSITIONS
+        lengths = attention_BT.sum(1).tolist()
+        layout = share_rows(lengths, *(prompts_of(ids_BT, attention_BT, mask_BT) if joint else ()))
     if layout is None or attention_BT is None:
         found: Any = model.base_model(input_ids=ids_BT, attention_mask=attention_BT, use_cache=False)
         hidden_BTH: Tensor = found.last_hidden_state
         return hidden_BTH[:, :-1][mask_BT]
-    rows_B, starts_B = (torch.tensor(numbers, device=ids_BT.device) for numbers in (layout.rows, layout.starts))
-    # Where each real token goes in the flat (R * W) rows, wherever in its sequence the padding is.
+    facts = (layout.rows, layout.starts, layout.prompts, layout.shared, layout.filled)
+    rows_B, starts_B, prompts_B, shared_B, filled_R = (torch.tensor(one, device=ids_BT.device) for one in facts)
+    # Where each real token goes in the flat (R * W) rows, wherever in its sequence the padding is. The tokens of a
+    # prompt that is shared all go where it stands, each with the same number and position.
     order_BT = attention_BT.cumsum(1) - 1
-    places_BT = (rows_B * layout.width + starts_B)[:, None] + order_BT
+    first_BT = torch.where(order_BT < shared_B[:, None], prompts_B[:, None], (starts_B - shared_B)[:, None])
+    places_BT = rows_B[:, None] * layout.width + first_BT + order_BT
     real_BT = attention_BT.bool()
-    filled_R = torch.tensor(layout.filled, device=ids_BT.device)
     left_RW = (torch.arange(layout.width, device=ids_BT.device) - filled_R[:, None]).clamp(min=0)
     shared = [ids_BT.new_zeros(layout.num_rows * layout.width), left_RW.flatten().to(ids_BT.dtype)]
     for flat, values_BT in zip(shared, (ids_BT, order_BT), strict=True):
@@ -122,34 +130,77 @@ def _hidden(model: Any, ids_BT: Tensor, attention_BT: Tensor | None, mask_BT: Te
     return hidden_RWH.flatten(0, 1)[places_BT[:, :-1][mask_BT]]
 
 
+def prompts_of(ids_BT: Tensor, attention_BT: Tensor, mask_BT: Tensor) -> tuple[list[int], list[int]]:
+    """Return the first sequence with the same prompt, for each, and the tokens of that prompt.
+
+    A prompt is what stands before the first label. A sequence whose prompt is its own, or empty, has itself and 0.
+    """
+    import torch
+
+    order_BT = torch.where(mask_BT, attention_BT[:, :-1].cumsum(1), attention_BT.shape[1])
+    lengths = order_BT.min(1).values.tolist()
+    real = torch.split(ids_BT[attention_BT.bool()].cpu(), attention_BT.sum(1).tolist())
+    firsts: dict[tuple[int, ...], int] = {}
+    owners = [
+        firsts.setdefault(tuple(ids[:length].tolist()), number) if 0 < length < len(ids) else number
+        for number, (ids, length) in enumerate(zip(real, lengths, strict=True))
+    ]
+    return owners, [0 if owner == number else lengths[number] for number, owner in enumerate(owners)]
+
+
 @dataclass(frozen=True)
 class Layout:
-    """Where sequences lie that share rows: the row and the first place of each, how many rows, how wide."""
+    """Where sequences lie that share rows, and how many rows there are, and how wide."""
 
-    rows: list[int]
-    starts: list[int]
+    rows: list[int]  # of each sequence
+    starts: list[int]  # the first place of a sequence, or of what it has beyond a shared prompt
+    prompts: list[int]  # the first place of its prompt
+    shared: list[int]  # tokens of that which stand with another sequence
     filled: list[int]  # places of each row that are taken
     num_rows: int
     width: int
 
+    @property
+    def places(self) -> int:
+        return self.num_rows * self.width
 
-def share_rows(lengths: Sequence[int]) -> Layout | None:
-    """Put sequences into rows as wide as the longest of them: first fit, the longest first. None if not worth it.
+
+def share_rows(
+    lengths: Sequence[int], owners: Sequence[int] | None = None, shared: Sequence[int] | None = None
+) -> Layout | None:
+    """Put sequences into rows: by themselves, or each behind its owner and without what both share.
+
+    Of both ways the one with fewer places; None where it saves too little of them.
+    """
+    number = len(lengths)
+    found = _laid_out(lengths, range(number), [0] * number)
+    if owners is not None and shared is not None and any(shared):
+        found = min(found, _laid_out(lengths, owners, shared), key=lambda layout: layout.places)
+    return found if found.places <= (1 - PADDING_WORTH_IT) * number * max(lengths) else None
+
+
+def _laid_out(lengths: Sequence[int], owners: Sequence[int], shared: Sequence[int]) -> Layout:
+    """Put each owner with what belongs to it into one row: first fit, the longest first, which gives the width.
 
     What a row has left over is read as one more document, and never scored.
     """
-    width = _rounded(max(lengths), STEP_WIDTH)
+    together: dict[int, list[int]] = {}
+    for number, owner in enumerate(owners):
+        together.setdefault(owner, []).append(number)
+    own = [length - less for length, less in zip(lengths, shared, strict=True)]
+    total = {owner: sum(own[number] for number in members) for owner, members in together.items()}
+    width = _rounded(max(total.values()), STEP_WIDTH)
     rows, starts, filled = [0] * len(lengths), [0] * len(lengths), list[int]()
-    for number in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
-        row = next((r for r, used in enumerate(filled) if used + lengths[number] <= width), len(filled))
+    for owner in sorted(together, key=lambda owner: -total[owner]):
+        row = next((r for r, used in enumerate(filled) if used + total[owner] <= width), len(filled))
         if row == len(filled):
             filled.append(0)
-        rows[number], starts[number] = row, filled[row]
-        filled[row] += lengths[number]
+        for number in together[owner]:
+            rows[number], starts[number] = row, filled[row]
+            filled[row] += own[number]
     num_rows = _rounded(len(filled), max(1, len(lengths) // 8))
-    worth_it = num_rows * width <= (1 - PADDING_WORTH_IT) * len(lengths) * max(lengths)
     filled += [0] * (num_rows - len(filled))
-    return Layout(rows, starts, filled, num_rows, width) if worth_it else None
+    return Layout(rows, starts, [starts[owner] for owner in owners], list(shared), filled, num_rows, width)
 
 
 def _rounded(number: int, step: int) -> int:

@@ -89,6 +89,27 @@ def test_packed_documents_are_as_far_apart_as_with_transformers_own(
 
 
 @pytest.mark.usefixtures("with_reference")
+@pytest.mark.parametrize(
+    ("name", "dtype", "close"), [(UNPACKED, "float32", 1e-5), (VARLEN, "float32", 1e-5), (VARLEN, "bfloat16", 0.03)]
+)
+@pytest.mark.parametrize("apart", [True, False])
+def test_two_answers_read_the_prompt_that_stands_before_the_first(
+    name: str, dtype: str, close: float, apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "MOST_PLACES", 9.0 if apart else 0.0)
+    monkeypatch.setattr(documents, "MOST_SCORES", 9.0)
+    model = llama().to(getattr(torch, dtype)).eval()
+    prompt, first, second = [5, 6, 7], [8, 9], [10, 11, 12]
+    with torch.inference_mode():
+        expected = [model(input_ids=torch.tensor([[*prompt, *one]])).logits[0] for one in (first, second)]
+        model.set_attn_implementation(name)
+        positions = torch.tensor([[0, 1, 2, 3, 4, 3, 4, 5]])
+        found = model(input_ids=torch.tensor([[*prompt, *first, *second]]), position_ids=positions).logits[0]
+    assert torch.allclose(found[:5], expected[0], atol=close)
+    assert torch.allclose(found[5:], expected[1][3:], atol=close)
+
+
+@pytest.mark.usefixtures("with_reference")
 def test_documents_are_found_once_for_all_layers_and_anew_for_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     starts = documents.starts_of

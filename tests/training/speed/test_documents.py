@@ -71,3 +71,31 @@ def test_rows_of_one_token_are_documents_too() -> None:
     documents = Documents(torch.zeros(3, 1, dtype=torch.long))
     assert documents.borders.tolist() == [0, 1, 2, 3]
     assert documents.alone
+
+
+BRANCHED = torch.tensor([[0, 1, 2, 3, 2, 3, 2, 0, 1, 1]])  # a prompt of two tokens and its answers, then one of one
+WHOLE = [[0, 1, 2, 3], [0, 1, 4, 5], [0, 1, 6], [7, 8], [7, 9]]  # places in the row
+
+
+def test_answers_that_begin_behind_a_prompt_go_on_from_it() -> None:
+    found = Documents(BRANCHED)
+    assert found.branches
+    assert found.borders.tolist() == [0, 4, 6, 7, 9, 10]
+    assert found.longest == 4
+    states_BHTD = torch.arange(10).view(1, 1, 10, 1)
+    apart_NHLD = found.apart(states_BHTD)
+    assert [row[: len(whole)] for row, whole in zip(apart_NHLD[:, 0, :, 0].tolist(), WHOLE, strict=True)] == WHOLE
+    assert torch.equal(found.together(apart_NHLD.transpose(1, 2)), states_BHTD.transpose(1, 2))
+    sources, borders, places = found.whole
+    assert sources.tolist() == [place for whole in WHOLE for place in whole]
+    assert borders.tolist() == [0, 4, 8, 11, 13, 15]
+    assert sources[places].tolist() == list(range(10))
+    seen = [[place for place, shown in enumerate(row) if shown] for row in found.mask[0, 0].tolist()]
+    assert seen == [
+        next(whole[: whole.index(place) + 1] for whole in WHOLE if place in whole) for place in range(10)
+    ]  # fmt: skip
+
+
+def test_a_row_that_begins_in_the_middle_and_a_prompt_that_is_too_short_have_nothing_to_go_on_from() -> None:
+    assert not Documents(torch.tensor([[3, 4, 5], [0, 1, 5]])).branches
+    assert Documents(torch.tensor([[0, 1, 2, 3], [2, 3, 0, 1]])).branches is False

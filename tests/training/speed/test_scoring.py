@@ -12,7 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from common.config.schema import RunSettings
 from common.training.speed import scoring
-from common.training.speed.scoring import head_of, share_rows, unmeasured
+from common.training.speed.attention import UNPACKED, VARLEN, register
+from common.training.speed.scoring import head_of, prompts_of, share_rows, unmeasured
 
 RUN = RunSettings()
 
@@ -64,6 +65,53 @@ def test_it_scores_as_trl_does(
     assert torch.allclose(ours.entropy, theirs.entropy, atol=1e-5)
     for found, expected in zip(our_gradients, their_gradients, strict=True):
         assert torch.allclose(found, expected, atol=1e-4)
+
+
+def answers(left: int) -> dict[str, torch.Tensor]:
+    """Answers to a prompt of six tokens, at 0, 2 and 3, to another, at 1 and 4, and one to a prompt of its own."""
+    given = batch([9, 12, 8, 11, 7, 5], left=left)
+    ids, labels = given["input_ids"], given["labels"]
+    for row, owner in ((2, 0), (3, 0), (4, 1)):
+        ids[row, left : left + 6] = ids[owner, left : left + 6]
+    for row, length in enumerate([9, 12, 8, 11, 7, 5]):
+        labels[row] = -100
+        start = left + (6 if row < 5 else 1)
+        labels[row, start : left + length] = ids[row, start : left + length]
+    return given
+
+
+@pytest.mark.parametrize("left", [0, 3])
+@pytest.mark.parametrize("name", [UNPACKED, VARLEN, "sdpa"])
+def test_answers_to_one_prompt_read_it_once_and_score_the_same(name: str, left: int) -> None:
+    register()
+    model, given = llama(), answers(left)
+    theirs, their_gradients = scored(model, head_of(RunSettings(token_metrics=True), {}), given)
+    model.set_attn_implementation(name)
+    read: list[int] = []
+    model.model.embed_tokens.register_forward_hook(lambda _module, args, _out: read.append(args[0].numel()))
+    ours, our_gradients = scored(model, head_of(RUN, {}), given)
+    assert torch.allclose(ours.log_probs, theirs.log_probs, atol=1e-5)
+    for found, expected in zip(our_gradients, their_gradients, strict=True):
+        assert torch.allclose(found, expected, atol=1e-4)
+    assert read == ([48] if name != "sdpa" else [64])  # of 52 real tokens, 18 need not be read again
+
+
+def test_prompts_end_where_labels_begin() -> None:
+    given = answers(3)
+    mask = given["labels"][:, 1:] != -100
+    found = prompts_of(given["input_ids"], given["attention_mask"], mask)
+    assert found == ([0, 1, 0, 0, 1, 5], [0, 0, 6, 6, 6, 0])
+    assert prompts_of(given["input_ids"], given["attention_mask"], mask & False) == (list(range(6)), [0] * 6)
+
+
+def test_answers_stand_behind_their_prompt_in_one_row() -> None:
+    layout = share_rows([9, 12, 8, 11, 7, 5], [0, 1, 0, 0, 1, 5], [0, 0, 6, 6, 6, 0])
+    assert layout is not None
+    assert layout.width == 16
+    assert [layout.rows[n] for n in (2, 3)] == [layout.rows[0]] * 2
+    assert [layout.starts[n] - layout.starts[0] for n in (2, 3)] == [9, 11]
+    assert layout.prompts == [layout.starts[n] for n in (0, 1, 0, 0, 1, 5)]
+    assert sorted(layout.filled) == [5, 13, 16]
 
 
 def test_a_batch_without_answers_still_reaches_the_weights() -> None:
