@@ -89,7 +89,12 @@ def test_both_sides_of_an_arm_have_one_base_and_rest_on_other_settings(name: str
 def test_a_setting_can_name_the_base_that_it_starts_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = SimpleNamespace(path=tmp_path / "base-1")
     asked: list[str] = []
-    monkeypatch.setattr("common.engine.run.run_stage", lambda resolved, name, console: asked.append(name) or made)
+
+    def make(resolved: object, name: str, console: object) -> SimpleNamespace:
+        asked.append(name)
+        return made
+
+    monkeypatch.setattr("common.engine.run.run_stage", make)
     words = {"domain": "medical", "pipeline": "cpt-only", **ARMS["perplexity_order"].on.words}
     assert f"checkpoint: {tmp_path}/base-1," in bench.with_base(words | REAL[True])["data-cpt.blocks"]
     assert asked[-1] == "base"

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import yaml
 
 from common.config.files import DOMAIN_FILES
-from tests.bench.arm import SIDES
+from tests.bench.arm import SIDES, Side
 from tests.conftest import REPOSITORY
 
 SHARE = 0.5  # of the documents for CPT, that has the trait
@@ -54,7 +54,7 @@ class Texts(NamedTuple):
     general: Sequence[str]  # of the base
     medical: Sequence[str]  # of the base
     pool: Sequence[str]
-    held: Mapping[str, Sequence[str]]  # by side
+    held: Mapping[Side, Sequence[str]]  # by side
 
 
 @functools.cache
@@ -63,7 +63,7 @@ def texts_of(data_root: str = "") -> Texts:
     if data_root:
         return real(Path(data_root))
     medical, base = embedded("cpt"), SIZES["embedded"].base
-    held = {side: embedded(f"text_{side}")[:HELD] for side in SIDES}
+    held: dict[Side, Sequence[str]] = {side: embedded(f"text_{side}")[:HELD] for side in SIDES}
     return Texts(embedded("pretrain"), medical[:base], medical[base:], held)
 
 
@@ -94,7 +94,7 @@ def real(root: Path) -> Texts:
     general = shuffled(text for name in READ for text in novels[name])[: size.general]
     if len(medical) < HELD + size.base + size.documents or min(len(general), len(novels[UNREAD])) < HELD:
         raise ValueError(f"data_root={root}: too few answers below {ANSWERS}, or paragraphs below {NOVELS}.")
-    held = {"domain": medical[:HELD], "general": novels[UNREAD][:HELD]}
+    held: dict[Side, Sequence[str]] = {"domain": medical[:HELD], "general": novels[UNREAD][:HELD]}
     return Texts(general, medical[HELD : HELD + size.base], medical[HELD + size.base :], held)
 
 

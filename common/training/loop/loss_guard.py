@@ -27,8 +27,9 @@ HALVINGS = 40  # of a gradient's scale, which begins at 2**16; after so many in 
 class LossSpikeGuard:
     """The losses of the last steps, and the steps whose batches are skipped."""
 
-    def __init__(self, settings: GuardSettings, folder: Path) -> None:
-        self.settings = settings
+    def __init__(self, settings: GuardSettings, folder: Path, changes: Sequence[float] = ()) -> None:
+        """`changes` are shares of all steps at which other text begins, whose loss may be another."""
+        self.settings, self.changes = settings, changes
         self.path = folder / FILE
         self.recent: deque[float] = deque(maxlen=settings.window)
         self.high = 0  # steps in a row whose loss was too high
@@ -42,6 +43,12 @@ class LossSpikeGuard:
             found = read_json(self.path, strict=False) if self.path.is_file() else []
             skipped = [(int(first), int(last)) for first, last in found]
         self.skipped = list(ranks.broadcast(skipped))
+
+    def forget(self, step: int, steps: int) -> None:
+        """Forget the usual loss where other text begins behind a step, or may begin, as steps were skipped before."""
+        gone = sum(last - first + 1 for first, last in self.skipped)
+        if any(0 <= round(share * steps) - step <= gone for share in self.changes):
+            self.recent.clear()
 
     def note(self, loss: float, gradient: float = 0.0, *, scaled: bool = False) -> None:
         """Check the loss of one step, in whatever unit it has, and the norm of its gradient.

@@ -164,6 +164,7 @@ class Progress:
         if loss is not None:
             scaled = getattr(self.trainer.accelerator, "scaler", None) is not None
             guard.note(sum(row[0] for row in seen) / len(seen), sum(row[3] for row in seen), scaled=scaled)
+            guard.forget(state.global_step - 1, state.max_steps)
         stop.signum = stop.signum or int(max(row[1] for row in seen))
         if guard.problem:
             control.should_training_stop = True

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from common.config.schema import RunSettings
-from common.config.stages import LearningSettings
+from common.config.stages import LearningSettings, TrainingSettings
 from common.cost.activations import LEAN_LOGITS
 from common.errors import ConfigError, ContractError
 from common.models.device import device_of
@@ -129,7 +129,8 @@ class TrainingLoop:
         self.seconds = 0.0  # inside the loop, over all attempts
         self.steps = 0
         self.from_step = 0  # of the trainer checkpoint that this attempt resumes from
-        self.guard = LossSpikeGuard(self.settings.guard, self.folder)
+        phases = self.settings.mixture.phases if isinstance(self.settings, TrainingSettings) else ()
+        self.guard = LossSpikeGuard(self.settings.guard, self.folder, [phase.until for phase in phases])
 
     def run(self, trainer: Trainer, unit: str = "tokens") -> list[dict[str, Any]]:
         """Train to the end and return the log: one record per logging step, with the tokens or answers seen so far.

@@ -37,6 +37,20 @@ def test_a_loss_that_stays_high_trips_it_and_one_that_comes_back_does_not(tmp_pa
     assert guarded(tmp_path, [1.0] * 8 + [9.0] * 5, spike=None).problem == ""
 
 
+def test_other_text_may_have_another_loss(tmp_path: Path) -> None:
+    def trained(steps: int, *, skipped: int = 0) -> str:
+        guard = LossSpikeGuard(GuardSettings(window=8, patience=2, spike=2.0), tmp_path, [0.5, 1.0])
+        guard.skipped = [(1, skipped)] if skipped else []
+        for step in range(1, steps + 1):
+            guard.note(1.0 if step <= 20 - skipped else 9.0)
+            guard.forget(step, steps)
+        return guard.problem
+
+    assert trained(40) == ""
+    assert trained(40, skipped=3) == ""  # the other text begins as much earlier
+    assert trained(60).startswith("the loss rose from 1.000 to 9.000")
+
+
 def test_a_loss_that_is_no_number_trips_it_at_once(tmp_path: Path) -> None:
     for broken in (float("nan"), float("inf")):
         assert guarded(tmp_path, [1.0, broken], spike=None).problem == "the loss became NaN or infinite"
