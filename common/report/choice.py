@@ -23,6 +23,7 @@ from common.config.growth import CONTROL_LLM
 from common.config.kinds import kind_of
 from common.evaluation.comparison import Comparison, TextComparison, compare, compare_texts
 from common.report.chain import Chain, Checkpoint
+from common.report.comparisons import find
 from common.report.markdown import change_interval, number, percent, points
 
 TOO_MUCH = 0.5  # share of the gain
@@ -95,13 +96,11 @@ def _like(found: Comparison | TextComparison | None) -> bool:
 
 
 def _score(before: Checkpoint, after: Checkpoint, side: str) -> Comparison | None:
-    found = compare(before.name, after.name, before.records, after.records)
-    return next((c for c in found if c.side == side), None)
+    return find(compare(before.name, after.name, before.records, after.records), before.name, after.name, side)
 
 
 def _texts(before: Checkpoint, after: Checkpoint) -> TextComparison | None:
-    found = compare_texts(before.name, after.name, before.texts, after.texts)
-    return next((c for c in found if c.side == "domain"), None)
+    return find(compare_texts(before.name, after.name, before.texts, after.texts), before.name, after.name, "domain")
 
 
 def _lost(start: Checkpoint, best: Checkpoint, named: Checkpoint) -> float | None:
