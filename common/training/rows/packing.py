@@ -87,16 +87,14 @@ def tokenised_batches(
         for row, found in zip(batch, encoded(batch), strict=True):
             count = accounts[row["source"]]
             if isinstance(found, str):
-                count.drop(found)
-                witness.dropped(count, row, found)
+                witness.drop(count, row, found)
                 continue
             ids, labels, changed = found
             changed = (*row.get("changed", ()), *changed)
             begins, in_pieces = row.get("piece", WHOLE).first, "piece" in row
             counted = set() if begins else counted
             if not in_pieces and all(label == IGNORED for label in labels[1:]):
-                count.drop(NOTHING_TO_LEARN)
-                witness.dropped(count, row, NOTHING_TO_LEARN)
+                witness.drop(count, row, NOTHING_TO_LEARN)
                 continue
             for what in set(changed) - counted:
                 count.change(what)
@@ -137,8 +135,7 @@ def _in_pieces(
         elif "text" not in row:
             longest = longest or max(map(len, tokenizer.get_vocab()))
             if sequence_length is not None and size > sequence_length * longest:
-                accounts[row["source"]].drop(TOO_LONG)
-                witness.dropped(accounts[row["source"]], row, TOO_LONG)
+                witness.drop(accounts[row["source"]], row, TOO_LONG)
             else:
                 yield row
         else:
@@ -242,19 +239,18 @@ def interleave(num_domain: int, num_replay: int, *, total: int, replay: float, s
 
     rng = np.random.default_rng(seed)
     from_replay = round(total * replay) if num_replay else 0
-    own = _epochs(num_domain, total - from_replay, rng)
-    order = np.concatenate([own, _epochs(num_replay, from_replay, rng) + num_domain])
+    own = shuffled_passes(num_domain, total - from_replay, rng)
+    order = np.concatenate([own, shuffled_passes(num_replay, from_replay, rng) + num_domain])
     rng.shuffle(order)
     return order
 
 
-def _epochs(size: int, total: int, rng: np.random.Generator) -> np.ndarray:
-    """Return `total` indices below `size`, in shuffled passes."""
+def shuffled_passes(size: int, total: int, rng: np.random.Generator) -> np.ndarray:
+    """Return `total` places below `size`, in shuffled passes."""
     import numpy as np
 
     passes = -(-total // size) if size else 0
-    shuffled = [rng.permutation(size) for _ in range(passes)]
-    return np.concatenate(shuffled)[:total] if shuffled else np.zeros(0, dtype=np.int64)
+    return np.concatenate([np.zeros(0, np.int64), *(rng.permutation(size) for _ in range(passes))])[:total]
 
 
 def starts_of(row: Mapping[str, Any], sequence_length: int) -> np.ndarray:
