@@ -24,7 +24,7 @@ from common.config.kinds import kind_of
 from common.evaluation.comparison import Comparison, TextComparison, compare, compare_texts
 from common.report.chain import Chain, Checkpoint
 from common.report.comparisons import find
-from common.report.markdown import change_interval, number, percent, points
+from common.report.markdown import change_interval, number, percent, points_range
 
 TOO_MUCH = 0.5  # share of the gain
 
@@ -122,7 +122,7 @@ def _sentence(start: Checkpoint, best: Checkpoint, named: Checkpoint, published:
         return f"`{named.name}`, the stage that the pipeline names."
     costs = []
     if (score := _score(best, named, "domain")) is not None:
-        costs.append(f"{points(score.difference)} points [{points(score.low)}, {points(score.high)}] of domain score")
+        costs.append(f"{points_range(score.difference, score.low, score.high, ' points')} of domain score")
     if (texts := _texts(best, named)) is not None:
         bits = " to ".join(number(value, 3) for value in (texts.bits_before, texts.bits_after))
         change = change_interval(texts.change, texts.low, texts.high)
