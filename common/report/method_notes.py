@@ -12,17 +12,14 @@ from typing import Any
 
 from common.report.chain import Chain
 from common.report.markdown import MISSING, code, number, plain, table
+from common.report.tables import measured_parts
 
 Facts = Mapping[str, Any]
 
 
 def method_notes(chain: Chain) -> list[str]:
     """Return which methods from papers the stages used, with their settings, and what was measured of them."""
-    found = [
-        (name, method, facts)
-        for name, manifest in chain.manifests.items()
-        for method, facts in (manifest["metrics"].get("methods") or {}).items()
-    ]
+    found = measured_parts(chain, "methods")
     body = table(
         found,
         {
