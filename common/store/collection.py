@@ -97,7 +97,7 @@ def _survey(store: Store, *, clean: bool) -> tuple[list[Path], list[tuple[Path, 
 
 
 def _cut_short(store: Store, running: set[str]) -> list[Path]:
-    """Return what killed runs were writing outside of `artifacts/`: versions, links, plans. Runs write them anew."""
+    """Return what killed runs were writing outside of `artifacts/`: versions, links, plans. Runs write them again."""
     versions = [
         path
         for path in sorted(store.models.glob(f"*/{NEW_VERSION}*"))
