@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from common.data.manifest.documents.parts import NO_MAIN_TEXT, NOT_HTML, Part, Unreadable, clean
+from common.data.accounting import NO_MAIN_TEXT, NOT_HTML
+from common.data.manifest.documents.parts import Part, Unreadable, clean
 from common.data.manifest.files.encoding import FALLBACK, is_foreign
 
 LOOKED_AT = 4096  # bytes of its start in which a page says its encoding
