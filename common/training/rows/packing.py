@@ -2,8 +2,7 @@
 
 Usage:
     rows = tokenise(tokenizer, corpus_rows, accounts, assistant_only=False, sequence_length=128)
-    dataset = pack(rows, 128, folder, "cpt")   # memory-mapped; columns input_ids, labels, seq_lengths
-    batch = RowCollator(pad_id, 128)(dataset[:16])
+    batch = RowCollator(pad_id, 128)(packed_rows[:16])   # columns input_ids, labels, seq_lengths
 
 Isolation is by position ids that restart at each document, in a (batch, length) form: transformers turns them
 into a block-diagonal mask when the forward runs without a cache. A test checks it by logits.
@@ -12,24 +11,21 @@ Shapes: B rows of a batch, T tokens of a row.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from common.data.texts import texts_of
 from common.data.words import pieces_of_text
 from common.models.control_tokens import READ_AS_TEXT, reader_of
 from common.models.turns import TOO_LONG, encode_turns
-from common.training.rows.shards import SCORE, TokenRow, TokenShards
+from common.training.rows.shards import SCORE, TokenRow
 from common.training.rows.taught import PLACE, TopKStore, learned_in
 from common.training.rows.witness import NOBODY, Witness
 
 if TYPE_CHECKING:
     import numpy as np
-    from datasets import Dataset
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
@@ -194,25 +190,6 @@ def _encode(
 def mask(ids: Sequence[int], learned: Sequence[bool]) -> list[int]:
     """Return the tokens that are learned, and IGNORED in place of the others."""
     return [token if mark else IGNORED for token, mark in zip(ids, learned, strict=True)]
-
-
-def pack(rows: Iterable[TokenRow], sequence_length: int, folder: Path, name: str) -> Dataset:
-    """Write token rows below `folder`, packed by best fit into rows of at most `sequence_length` tokens.
-
-    Documents longer than a row are split, so that no token is lost; shorter ones stay whole.
-    """
-    from datasets import Dataset
-
-    tokens = folder / f"{name}.tokens"
-    shutil.rmtree(tokens, ignore_errors=True)
-    shards = TokenShards(tokens)
-    for row in rows:
-        shards.add(row)
-        if shards.is_full:
-            shards.finish({})
-    shards.finish({})
-    shards.pack(sequence_length, folder / f"{name}.packed.arrow")
-    return Dataset.from_file(str(folder / f"{name}.packed.arrow"))
 
 
 def _batches(rows: Iterable[_T], size_of: Callable[[_T], int]) -> Iterator[list[_T]]:
